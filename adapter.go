@@ -1,0 +1,205 @@
+package crosscast
+
+import (
+	"context"
+	"time"
+)
+
+// NodeID names one run of one node: 48 random bits as 8 base64url characters, minted at each start, so that a
+// restarted process is a new node.
+type NodeID string
+
+// NodeInfo describes a node to its peers.
+type NodeInfo struct {
+	ID   NodeID
+	Name string // a label for people; need not be unique
+	// Heartbeat is the interval at which the node publishes a heartbeat to everyone.
+	Heartbeat time.Duration
+}
+
+// An Adapter carries instructions between the nodes of a cluster. It is the driver contract: everything that
+// thinks (membership, filtering, timeouts, who is alive) is the node's; an adapter only carries.
+//
+// One adapter serves one node. The node calls Start once, before anything else, and Close once, after everything
+// else. Publish and the methods of the optional interfaces may be called concurrently.
+//
+// What an adapter must hold, and package adaptertest checks:
+//
+//   - Ready: when Start returns nil, whatever another ready node publishes to everyone, or to this node, arrives.
+//   - Order: instructions of one node with the same single target arrive in the order in which they were published.
+//     An instruction to everyone, to several names, or of another kind than [KindEmit] keeps its place among all
+//     that its node publishes (heartbeats excepted).
+//   - Once: an instruction is handled at most once by a node.
+//   - Not to itself: a node never handles what it published.
+//   - Memory: Publish keeps nothing of the instruction after it returned; Handle may keep nothing either.
+//   - Never silent: what a node may have missed reaches its [Handler] as a Gap, before anything later of that origin
+//     is handled. What was accepted by Publish and did not, or may not have, gone out reaches it as a Loss.
+//   - Bounded: every queue has a limit in bytes.
+//
+// What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
+//
+// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher] or [Meter].
+type Adapter interface {
+	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
+	// the address and the cause. After an error nothing is left running, and Close need not be called.
+	Start(ctx context.Context, self NodeInfo, h Handler) error
+
+	// Publish queues in for every peer with interest in its target, or for the node in.To. It copies what it
+	// needs and returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the
+	// link is down, and the queue is full or the instruction volatile, it fails at once with [ErrNotConnected]. Hello and heartbeat
+	// instructions never wait. An instruction too large for the driver is refused with an error that matches
+	// [ErrTooLarge].
+	Publish(ctx context.Context, in *Instruction) error
+
+	// Close hands over what is queued, within ctx, disconnects and stops. It is idempotent; afterwards every
+	// method returns [ErrClosed] and the Handler is not called again. When ctx ends first, it returns ctx's error
+	// and what is still running ends by itself.
+	Close(ctx context.Context) error
+}
+
+// A Handler receives from an [Adapter]. The node is the one that implements it.
+type Handler interface {
+	// Handle acts on an instruction of a peer. It is never called concurrently for one origin; in is valid during
+	// the call only. Handle never waits for the adapter, so an adapter may call it from the goroutine that reads
+	// its connection.
+	Handle(in *Instruction)
+
+	// Gap reports that instructions may have been missed. It is never called concurrently with Handle for the
+	// same origin (for any origin, when g.Origin is empty).
+	Gap(g Gap)
+
+	// Loss reports that instructions which Publish had accepted were refused, or may not have gone out.
+	Loss(l Loss)
+}
+
+// A Subscriber is an [Adapter] that can limit what a node hears to what it has interest in. Without it every
+// instruction reaches every node, which then filters.
+//
+// For one name the node's calls never overlap, and come in the order in which they were decided.
+type Subscriber interface {
+	// Subscribe adds interest in names and returns nil when it is confirmed: what any node publishes to them
+	// later arrives. Names already confirmed are confirmed at once. When the link is down it returns
+	// [ErrNotConnected] at once, also when the link is lost while it waits; when the bus forbids it, [ErrDenied].
+	// The names are remembered all the same and made up for on recovery, and the gap of that outage covers them.
+	Subscribe(ctx context.Context, names ...Address) error
+
+	// Unsubscribe drops interest in names. It does not wait for a confirmation.
+	Unsubscribe(ctx context.Context, names ...Address) error
+}
+
+// A Deliverer is an [Adapter] that can tell what became of one instruction.
+type Deliverer interface {
+	// Deliver publishes in and waits, bounded by ctx, until the bus has accepted it.
+	Deliver(ctx context.Context, in *Instruction) (Reach, error)
+}
+
+// Reach is how many peers an instruction was handed to.
+type Reach struct {
+	Nodes int  // an upper bound
+	Known bool // false: the bus cannot tell, and Nodes is 0
+}
+
+// A Flusher is an [Adapter] that queues.
+type Flusher interface {
+	// Flush waits, bounded by ctx, until everything published before has an outcome. Losses are not its errors:
+	// they were reported to the Handler before it returns.
+	Flush(ctx context.Context) error
+}
+
+// A Meter is an [Adapter] with counters of its own.
+type Meter interface {
+	AdapterStats() AdapterStats
+}
+
+// Space says which of the three separate spaces of names an [Address] is in.
+type Space uint8
+
+const (
+	RoomSpace Space = 1 + iota
+	UserSpace
+)
+
+// Address is a name that a node can have interest in.
+type Address struct {
+	Namespace string
+	Space     Space
+	Name      string
+}
+
+// Kind says what an instruction tells the others. A node ignores the kinds that it does not know, so that versions
+// can be mixed during a rollout.
+type Kind uint8
+
+const (
+	KindEmit      Kind = 1 + iota // emit Event and Payload to Target
+	KindHello                     // a node introduces itself, or asks who is there: every peer answers with a heartbeat
+	KindHeartbeat                 // a node is alive
+	KindGoodbye                   // a node leaves
+)
+
+// Control reports whether instructions of this kind are between nodes only and carry nothing for clients: a missed
+// one is no gap, and they never wait in a queue.
+func (k Kind) Control() bool { return k == KindHello || k == KindHeartbeat }
+
+// Flags change how an instruction is carried.
+type Flags uint8
+
+const (
+	// Volatile instructions may be dropped wherever they would have to wait.
+	Volatile Flags = 1 << iota
+)
+
+// Instruction is what one node tells the others. It is immutable from the moment it is passed on.
+type Instruction struct {
+	Kind      Kind
+	Flags     Flags
+	Namespace string
+	From      NodeID
+	To        NodeID // one node's inbox; empty: every peer with interest
+	Target    Target
+	Event     string
+	Payload   Payload
+	Meta      []KeyValue // a few bounded pairs that travel along, such as a trace context
+	Node      NodeInfo   // of a hello or heartbeat: who it is (the ID is From)
+}
+
+// KeyValue is one pair of an instruction's Meta.
+type KeyValue struct{ Key, Value string }
+
+// Encoding says how the bytes of a [Payload] are to be read.
+type Encoding uint8
+
+const (
+	None   Encoding = iota // no payload
+	JSON                   // one JSON text
+	Binary                 // bytes
+)
+
+// Payload is what an emission carries: opaque bytes, marshalled once at the emitting node.
+type Payload struct {
+	Encoding Encoding
+	Data     []byte
+}
+
+// Target is whom an instruction is for: everyone in the namespace, or the union of rooms, users and sockets, minus
+// the exceptions. Rooms, users and sockets are separate spaces. The zero Target is nobody.
+type Target struct {
+	Everyone bool
+	Rooms    []string
+	Users    []string
+	Sockets  []SocketID
+
+	ExceptRooms   []string
+	ExceptUsers   []string
+	ExceptSockets []SocketID
+}
+
+// IsNobody reports whether the target can have no recipient.
+func (t *Target) IsNobody() bool {
+	return !t.Everyone && len(t.Rooms) == 0 && len(t.Users) == 0 && len(t.Sockets) == 0
+}
+
+// HasExceptions reports whether anyone is excluded from the target.
+func (t *Target) HasExceptions() bool {
+	return len(t.ExceptRooms) > 0 || len(t.ExceptUsers) > 0 || len(t.ExceptSockets) > 0
+}

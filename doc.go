@@ -1,0 +1,2 @@
+// Package crosscast makes many websocket servers behave like one.
+package crosscast

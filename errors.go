@@ -1,0 +1,73 @@
+package crosscast
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrClosed: the node, socket, queue or adapter was closed before.
+	ErrClosed = errors.New("crosscast: closed")
+	// ErrNotConnected: the link to the bus is down. Local sockets were served; peers were not and will not be.
+	ErrNotConnected = errors.New("crosscast: not connected")
+	// ErrDenied: the bus refuses the credentials, the channel or the command.
+	ErrDenied = errors.New("crosscast: denied by the bus")
+	// ErrRefused: no peer got it.
+	ErrRefused = errors.New("crosscast: refused")
+	// ErrUncertain: peers may or may not have got it.
+	ErrUncertain = errors.New("crosscast: outcome uncertain")
+	// ErrTooLarge is matched by a [LimitError] about a size.
+	ErrTooLarge = errors.New("crosscast: too large")
+	// ErrInvalidName is matched by a [LimitError] about a name.
+	ErrInvalidName = errors.New("crosscast: invalid name")
+	// ErrDropped is returned by a [Conn] that dropped this message and goes on.
+	ErrDropped = errors.New("crosscast: message dropped")
+	// ErrSlow is returned by a [Conn] whose client is too slow to be kept; the node closes the socket.
+	ErrSlow = errors.New("crosscast: client too slow")
+)
+
+// A LimitError says which limit an argument broke. It matches [ErrInvalidName] for names and [ErrTooLarge] for
+// everything else.
+type LimitError struct {
+	What string // "room", "user", "event", "namespace", "socket", "payload", …
+	Len  int    // what was given, in bytes (or entries, for lists)
+	Max  int    // what is allowed; names must also not be empty
+	Name bool   // the limit is one on names
+}
+
+func (e *LimitError) Error() string {
+	if e.Name && e.Len == 0 {
+		return fmt.Sprintf("crosscast: empty %s name", e.What)
+	}
+	if e.Name {
+		return fmt.Sprintf("crosscast: %s name of %d bytes (at most %d)", e.What, e.Len, e.Max)
+	}
+	return fmt.Sprintf("crosscast: %s of %d (at most %d)", e.What, e.Len, e.Max)
+}
+
+func (e *LimitError) Is(target error) bool {
+	if e.Name {
+		return target == ErrInvalidName
+	}
+	return target == ErrTooLarge
+}
+
+// MaxName is the largest length of a name (room, user, event, namespace), in bytes.
+const MaxName = 255
+
+// checkName returns a LimitError unless name may be used.
+func checkName(what, name string) error {
+	if len(name) == 0 || len(name) > MaxName {
+		return &LimitError{What: what, Len: len(name), Max: MaxName, Name: true}
+	}
+	return nil
+}
+
+func checkNames(what string, names []string) error {
+	for _, n := range names {
+		if err := checkName(what, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}

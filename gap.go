@@ -1,0 +1,81 @@
+package crosscast
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Gap is a stretch in which this node may have missed instructions, so that the application can have its clients
+// fetch again. There is one per cause.
+type Gap struct {
+	// Origin is the node whose instructions may be missing; empty: any node.
+	Origin NodeID
+	// Names are the rooms and users concerned; nil: all, those of everyone and of sockets included.
+	Names []Address
+	// From and To are the first and last frame number of Origin that may be missing, where they are known, else 0.
+	From, To uint64
+	// Since and Until bound the stretch by this node's clock.
+	Since, Until time.Time
+	Reason       GapReason
+}
+
+// GapReason says what made a gap.
+type GapReason string
+
+const (
+	GapLinkLost GapReason = "link lost" // the connection to the bus broke and was rebuilt
+	GapDeaf     GapReason = "link deaf" // the connection stood but delivered nothing, and was replaced
+	GapHole     GapReason = "hole"      // a frame's predecessor on its topic never came
+	GapLate     GapReason = "late"      // a frame came after its successor and was dropped
+	GapLoss     GapReason = "loss"      // the origin reported that it could not publish
+	GapOverflow GapReason = "overflow"  // a queue of this node was full
+	GapDenied   GapReason = "denied"    // the bus refused a subscription for a while
+)
+
+// Covers reports whether messages to the given name may have been missed.
+func (g *Gap) Covers(a Address) bool {
+	return g.Names == nil || slices.Contains(g.Names, a)
+}
+
+// A Loss is a run of this node's own emissions that peers did not get, or may not have got. Local sockets were
+// served all the same.
+type Loss struct {
+	// Names are the rooms and users concerned; nil: any, those of everyone and of sockets included.
+	Names []Address
+	// From and To are the numbers of the first and last lost frame.
+	From, To     uint64
+	Instructions int
+	// Err matches [ErrRefused] (no peer got it) or [ErrUncertain] (some may have), and wraps the cause.
+	Err error
+}
+
+// A LossError is what [Node.Flush] returns when some of what was emitted did not, or may not have, gone out.
+type LossError struct {
+	Losses []Loss // the latest; bounded
+	More   int    // how many earlier ones are not listed
+}
+
+func (e *LossError) Error() string {
+	n := 0
+	for _, l := range e.Losses {
+		n += l.Instructions
+	}
+	s := fmt.Sprintf("crosscast: %d instructions did not, or may not have, gone out", n)
+	if e.More > 0 {
+		s += fmt.Sprintf(" (and those of %d earlier losses)", e.More)
+	}
+	if len(e.Losses) > 0 {
+		s += ": " + e.Losses[len(e.Losses)-1].Err.Error()
+	}
+	return s
+}
+
+// Unwrap makes errors.Is see the causes.
+func (e *LossError) Unwrap() []error {
+	errs := make([]error, len(e.Losses))
+	for i, l := range e.Losses {
+		errs[i] = l.Err
+	}
+	return errs
+}

@@ -1,0 +1,104 @@
+package crosscast
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// A Conn is how messages reach one client. Users implement it or take it from a binding; whoever has only a
+// blocking write wraps it in a [Queue].
+//
+// A node calls Send from many goroutines, one at a time per origin; the order of its calls is the order to keep.
+type Conn interface {
+	// Send takes m, or refuses it, without blocking. m is valid during the call only: keep what [Message.Frame]
+	// returns, or a [Message.Clone].
+	//
+	// nil: taken. [ErrDropped]: this message was dropped, the connection goes on. Any other error: the connection
+	// is of no use any more, and the node closes the socket ([ErrSlow]: with [ReasonSlow]). After Close it returns
+	// [ErrClosed].
+	Send(m *Message) error
+
+	// Close ends the connection without blocking. It is called once, by the socket. A Conn whose handlers outlive
+	// Close also has a method Done() <-chan struct{}, which [Node.Close] waits for.
+	Close(reason Reason)
+}
+
+// Reason says why a socket was closed. Applications may use texts of their own.
+type Reason string
+
+const (
+	ReasonLeft     Reason = "client left"          // the client closed the connection, or it broke
+	ReasonServer   Reason = "closed by the server" // the application closed it
+	ReasonShutdown Reason = "server shutting down" // Node.Close
+	ReasonSlow     Reason = "too slow"             // the client did not keep up
+	ReasonTimeout  Reason = "timed out"            // the client stopped answering
+	ReasonProtocol Reason = "protocol error"       // the client sent what it may not send
+)
+
+// A Message is what reaches a conn or a subscription. The node reuses it: it is valid during the call that hands it
+// over, and Clone makes a copy to keep. Its fields must not be changed.
+type Message struct {
+	Namespace string
+	From      NodeID // the emitting node
+	Target    *Target
+	Event     string
+	Payload   Payload
+	Volatile  bool
+	Meta      []KeyValue
+
+	mu     sync.Mutex
+	frames []framed // guarded by mu
+}
+
+// A Framer turns a message into the bytes that a binding writes to its connections, for example a JSON envelope. It
+// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing.
+type Framer interface {
+	Frame(m *Message) ([]byte, error)
+}
+
+type framed struct {
+	by   Framer
+	data []byte
+	err  error
+}
+
+// Frame returns f's frame of the message, made at the first call for each framer and shared by all sockets of the
+// node: the cost of framing is paid once per broadcast. The bytes may be kept and must not be changed. It may be
+// called concurrently.
+func (m *Message) Frame(f Framer) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.frames {
+		if m.frames[i].by == f {
+			return m.frames[i].data, m.frames[i].err
+		}
+	}
+	data, err := f.Frame(m)
+	m.frames = append(m.frames, framed{f, data, err})
+	return data, err
+}
+
+// Clone returns a copy that may be kept.
+func (m *Message) Clone() *Message {
+	c := &Message{
+		Namespace: strings.Clone(m.Namespace),
+		From:      m.From,
+		Event:     strings.Clone(m.Event),
+		Payload:   Payload{m.Payload.Encoding, slices.Clone(m.Payload.Data)},
+		Volatile:  m.Volatile,
+		Meta:      slices.Clone(m.Meta),
+	}
+	if m.Target != nil {
+		c.Target = m.Target.clone()
+	}
+	return c
+}
+
+func (t *Target) clone() *Target {
+	return &Target{
+		Everyone: t.Everyone, Rooms: slices.Clone(t.Rooms), Users: slices.Clone(t.Users),
+		Sockets: slices.Clone(t.Sockets), ExceptRooms: slices.Clone(t.ExceptRooms),
+		ExceptUsers: slices.Clone(t.ExceptUsers), ExceptSockets: slices.Clone(t.ExceptSockets),
+	}
+}

@@ -1,0 +1,72 @@
+// Package wire makes a [crosscast.Adapter] of a bus: anything that carries bytes by topic, such as Redis Pub/Sub or
+// NATS. What is hard about a lossy bus is written once, here: packing many instructions into a frame, numbering frames,
+// noticing what is missing, doubled or late, proving that a connection still hears, reconnecting, and telling peers what
+// was lost. A driver implements [Bus] and [Link] and is done.
+package wire
+
+import "context"
+
+// A Bus carries bytes by topic, at most once, to every link that is subscribed to the topic at that moment. It has no
+// memory.
+//
+// Publish and Dial may run concurrently; neither overlaps itself.
+type Bus interface {
+	// Publish sends frames, in order, as one batch, and sets the outcome of each: Receivers when the bus accepted
+	// it, else Err. It keeps nothing of the frames after it returned. It returns by the end of ctx as far as the
+	// client library allows.
+	//
+	// Publishing the same frame twice (a client library's retry) is allowed: receivers drop copies.
+	Publish(ctx context.Context, frames []Frame)
+
+	// Dial opens a subscribing connection and returns when it stands, or an error that names the address and the
+	// cause, and matches crosscast.ErrDenied when the credentials were refused.
+	Dial(ctx context.Context) (Link, error)
+}
+
+// A Frame is the bytes for one topic, and what became of them.
+type Frame struct {
+	Topic string
+	Data  []byte
+
+	// Receivers is how many links the bus handed the frame to; -1 where it cannot tell.
+	Receivers int
+	// Err is nil when the bus accepted the frame. It matches crosscast.ErrRefused when nobody got it (also
+	// crosscast.ErrDenied, when that is why); any other error is taken as uncertain: somebody may have.
+	Err error
+	// Down says, beside Err, that the failure is one of the connection and not of this frame.
+	Down bool
+}
+
+// A Link is one subscribing connection. It never reconnects by itself: when it breaks, Receive returns an error, the
+// link is closed, and another is dialled.
+type Link interface {
+	// Subscribe and Unsubscribe write a request and return. Requests are confirmed by events, in order. Neither is
+	// ever called with an empty list, or concurrently with the other or itself; both may run beside Receive and
+	// Close. An error means that the link is broken.
+	Subscribe(topics []string) error
+	Unsubscribe(topics []string) error
+
+	// Receive blocks until something arrives. Only one goroutine calls it. After an error it is not called again.
+	Receive() (Event, error)
+
+	// Close makes Receive return. It may block, and is called once.
+	Close() error
+}
+
+// EventKind says what a [Link] received.
+type EventKind uint8
+
+const (
+	Message      EventKind = 1 + iota // Data arrived on Topic
+	Subscribed                        // the subscription to Topic is confirmed
+	Unsubscribed                      // the subscription to Topic has ended
+	Denied                            // the oldest request to subscribe that has no confirmation yet was refused whole, for Err
+)
+
+// An Event is what a [Link] received. Data must never be written to again.
+type Event struct {
+	Kind  EventKind
+	Topic string
+	Data  []byte
+	Err   error
+}
