@@ -50,7 +50,7 @@ type Loss struct {
 	Err error
 }
 
-// A LossError is what [Node.Flush] returns when some of what was emitted did not, or may not have, gone out.
+// A LossError is what Node.Flush returns when some of what was emitted did not, or may not have, gone out.
 type LossError struct {
 	Losses []Loss // the latest; bounded
 	More   int    // how many earlier ones are not listed

@@ -1,0 +1,34 @@
+package crosscast
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+)
+
+// SocketID names one socket of the cluster: its node's ID and 12 random base64url characters.
+type SocketID string
+
+const (
+	nodeIDLen   = 8
+	socketIDLen = nodeIDLen + 12
+)
+
+// Node returns the ID of the node that holds the socket; empty when id is not well formed.
+func (id SocketID) Node() NodeID {
+	if len(id) != socketIDLen {
+		return ""
+	}
+	return NodeID(id[:nodeIDLen])
+}
+
+// NewNodeID mints the ID of a node.
+func NewNodeID() NodeID { return NodeID(randomText(6)) }
+
+func newSocketID(n NodeID) SocketID { return SocketID(string(n) + randomText(9)) }
+
+// randomText returns n random bytes in base64url.
+func randomText(n int) string {
+	var b [9]byte
+	rand.Read(b[:n]) // never fails: crypto/rand crashes the program rather than return an error
+	return base64.RawURLEncoding.EncodeToString(b[:n])
+}
