@@ -1,0 +1,370 @@
+package crosscast
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// FrameVersion is the version of the frame format, which this file is the specification of.
+//
+// A frame is a sequence of msgpack values, one behind the other: a header, then instructions until the bytes end.
+// There is no count and no padding, so that a frame grows by appending. Names and events are any bytes, written as
+// msgpack strings.
+//
+// The header is an array of 7. A writer writes these bytes exactly; a reader takes any width of the same values.
+//
+//	offset  bytes            meaning
+//	0       97               array of 7
+//	1       a2 63 63         0 the string "cc": what begins otherwise is foreign
+//	4       01               1 the version
+//	5       a8 + 8 bytes     2 the origin, a [NodeID]
+//	14      cf + 8 bytes     3 the number: one counter a run of the origin, drawn when the frame is sealed
+//	23      cf + 8 bytes     4 the number of the origin's previous frame on this topic; 0: not remembered
+//	32      00 or 01         5 flags: bit 0 is set when the frame carries nothing for clients
+//	33      c0, or an array  6 losses: nil, or [count, ranges]
+//
+// Losses are those of the origin's run so far: their count, and the latest of them as an array of at most 16 ranges
+// [from, to, names], where names is nil (any name) or an array of at most 8 addresses [space, namespace, name].
+//
+// An instruction is an array. Nil stands for the zero value of any element, and elements left out at the end are nil.
+//
+//	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye; never nil or 0
+//	1 flags      unsigned: bit 0 volatile
+//	2 namespace  string; nil: "/"
+//	3 target     nil: exactly the room or user that the topic stands for, in this namespace; where it stands for
+//	             none, everyone. Else an array [everyone, rooms, users, sockets, rooms excepted, users excepted,
+//	             sockets excepted] of a boolean and six arrays of strings. Nobody is the empty array
+//	4 event      string
+//	5 payload    nil: none; string: JSON; bytes: binary
+//	6 copy       unsigned: of an emission that goes to several topics, its number among these; 0: there is no other
+//	7 meta       array of at most 16 strings: key, value, key, value, …
+//	8 node       [name, heartbeat in milliseconds] of the node that says hello
+//
+// Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
+//
+// Names, events and namespaces take 1 to 255 bytes; keys, values and the names of nodes at most 255. An instruction
+// has at most 1,024 names in its target's lists together. What goes beyond is malformed.
+//
+// What may change without a new version: elements may be added at the end of any array, bits to flags, and kinds;
+// readers skip what they do not know, and a kind above 255 with its whole instruction. The elements above keep their
+// places and types for every kind, so that a reader passes on kinds that it does not know. Anything else is a new
+// version, which readers of this one refuse with [ErrVersion].
+const FrameVersion = 1
+
+const (
+	// FrameHeaderLen is the length of the header up to its losses. A header without losses is one byte longer.
+	FrameHeaderLen = 33
+
+	// MaxNames is the largest number of names in one instruction's target, over all its lists.
+	MaxNames = 1024
+	// MaxMeta is the largest number of an instruction's pairs of meta data.
+	MaxMeta = 8
+	// MaxLosses is the largest number of loss ranges in a frame's header.
+	MaxLosses = 16
+	// MaxLossNames is the largest number of names in a loss range.
+	MaxLossNames = 8
+
+	numberAt   = 14 // where the header's number begins, behind the originAt
+	previousAt = 23
+	frameMagic = "cc"
+
+	headerControl = 1 // of the header's flags
+)
+
+var (
+	// ErrForeign: the bytes are not a frame; somebody else publishes there.
+	ErrForeign = errors.New("crosscast: foreign frame")
+	// ErrVersion: the frame is of another version of the format.
+	ErrVersion = errors.New("crosscast: frame of another version")
+	// ErrMalformed: the frame breaks the format. The text says where.
+	ErrMalformed = errors.New("crosscast: malformed frame")
+)
+
+// A FrameHeader is what a frame says about itself.
+type FrameHeader struct {
+	Origin   NodeID // 8 bytes
+	Number   uint64
+	Previous uint64 // the origin's previous frame on this topic; 0: not remembered
+	Control  bool   // the frame carries no instruction for clients
+
+	LossCount uint64 // how many losses the origin has had in this run
+	Losses    []LossRange
+}
+
+// A LossRange is a stretch of frames that an origin could not publish, or may not have published.
+type LossRange struct {
+	From, To uint64
+	Names    []Address // nil: any
+}
+
+// AppendFrameHeader appends the header of a frame. Of more than [MaxLosses] losses it writes the last ones (the
+// count gives the others away), and of more than [MaxLossNames] names of one loss it writes nil, which is any. It
+// panics unless h.Origin has 8 bytes.
+func AppendFrameHeader(dst []byte, h *FrameHeader) []byte {
+	if len(h.Origin) != nodeIDLen {
+		panic(fmt.Sprintf("crosscast: node ID %q does not have %d bytes", string(h.Origin), nodeIDLen))
+	}
+	dst = append(dst, mpFixArray|7, mpFixStr|2, frameMagic[0], frameMagic[1], FrameVersion)
+	dst = appendStr(dst, h.Origin)
+	dst = appendUint64(dst, h.Number)
+	dst = appendUint64(dst, h.Previous)
+	if h.Control {
+		dst = append(dst, headerControl)
+	} else {
+		dst = append(dst, 0)
+	}
+	if h.LossCount == 0 && len(h.Losses) == 0 {
+		return append(dst, mpNil)
+	}
+	losses := h.Losses[max(0, len(h.Losses)-MaxLosses):]
+	dst = appendUint(append(dst, mpFixArray|2), h.LossCount)
+	dst = appendArrayLen(dst, len(losses))
+	for i := range losses {
+		l := &losses[i]
+		dst = appendUint(append(dst, mpFixArray|3), l.From)
+		dst = appendUint(dst, l.To)
+		if l.Names == nil || len(l.Names) > MaxLossNames {
+			dst = append(dst, mpNil)
+			continue
+		}
+		dst = appendArrayLen(dst, len(l.Names))
+		for _, a := range l.Names {
+			dst = appendUint(append(dst, mpFixArray|3), uint64(a.Space))
+			dst = appendNamespace(dst, a.Namespace)
+			dst = appendStr(dst, a.Name)
+		}
+	}
+	return dst
+}
+
+// PatchFrameNumbers sets the numbers of a frame that begins with what [AppendFrameHeader] wrote.
+func PatchFrameNumbers(frame []byte, number, previous uint64) {
+	binary.BigEndian.PutUint64(frame[numberAt+1:previousAt], number)
+	binary.BigEndian.PutUint64(frame[previousAt+1:FrameHeaderLen-1], previous)
+}
+
+func appendNamespace(dst []byte, ns string) []byte {
+	if ns == "" || ns == "/" {
+		return append(dst, mpNil)
+	}
+	return appendStr(dst, ns)
+}
+
+// CheckInstruction returns a [LimitError] if the frame format cannot carry in: peers would drop the frame.
+func CheckInstruction(in *Instruction) error {
+	if in.Kind == 0 {
+		return &LimitError{What: "kind", Max: math.MaxUint8}
+	}
+	if len(in.Namespace) > MaxName {
+		return checkName("namespace", in.Namespace)
+	}
+	if len(in.Event) > MaxName {
+		return checkName("event", in.Event)
+	}
+	if in.Payload.Encoding > Binary {
+		return &LimitError{What: "payload encoding", Len: int(in.Payload.Encoding), Max: int(Binary)}
+	}
+	if uint64(len(in.Payload.Data)) > math.MaxUint32 {
+		return &LimitError{What: "payload", Len: len(in.Payload.Data), Max: math.MaxUint32}
+	}
+	t := &in.Target
+	n := len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
+	if n > MaxNames {
+		return &LimitError{What: "target", Len: n, Max: MaxNames}
+	}
+	if n > 0 {
+		if err := checkTarget(t); err != nil {
+			return err
+		}
+	}
+	if len(in.Meta) > MaxMeta {
+		return &LimitError{What: "meta", Len: len(in.Meta), Max: MaxMeta}
+	}
+	for i := range in.Meta {
+		if n := max(len(in.Meta[i].Key), len(in.Meta[i].Value)); n > MaxName {
+			return &LimitError{What: "meta string", Len: n, Max: MaxName}
+		}
+	}
+	if len(in.Node.Name) > MaxName {
+		return checkName("node", in.Node.Name)
+	}
+	return nil
+}
+
+func checkTarget(t *Target) error {
+	for _, names := range [...][]string{t.Rooms, t.ExceptRooms} {
+		if err := checkNames("room", names); err != nil {
+			return err
+		}
+	}
+	for _, names := range [...][]string{t.Users, t.ExceptUsers} {
+		if err := checkNames("user", names); err != nil {
+			return err
+		}
+	}
+	for _, ids := range [...][]SocketID{t.Sockets, t.ExceptSockets} {
+		for _, id := range ids {
+			if err := checkName("socket", string(id)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// AppendInstruction appends an instruction to a frame. It allocates nothing but a larger dst.
+//
+// topic is what the frame's topic stands for: a room or a user, whose instructions then need not repeat their
+// target; the zero Address for every other topic, where everyone is the target that costs nothing. A reader must be
+// given the same. copyNumber marks an emission that goes to several topics; 0 when it goes to one.
+//
+// The frame carries neither in.From, which is its origin, nor in.To, which is its topic. An empty namespace is "/".
+// A heartbeat is rounded up to milliseconds. in must pass [CheckInstruction].
+func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber uint64) []byte {
+	ns := in.Namespace != "" && in.Namespace != "/"
+	implied := impliedTarget(in, &topic)
+	n := 1
+	switch {
+	case in.Node != (NodeInfo{}):
+		n = 9
+	case len(in.Meta) > 0:
+		n = 8
+	case copyNumber != 0:
+		n = 7
+	case in.Payload.Encoding != None:
+		n = 6
+	case in.Event != "":
+		n = 5
+	case !implied:
+		n = 4
+	case ns:
+		n = 3
+	case in.Flags != 0:
+		n = 2
+	}
+	dst = appendUint(append(dst, mpFixArray|byte(n)), uint64(in.Kind))
+	if n > 1 {
+		dst = appendUint(dst, uint64(in.Flags))
+	}
+	if n > 2 {
+		dst = appendNamespace(dst, in.Namespace)
+	}
+	if n > 3 {
+		if implied {
+			dst = append(dst, mpNil)
+		} else {
+			dst = appendTarget(dst, &in.Target)
+		}
+	}
+	if n > 4 {
+		if in.Event == "" {
+			dst = append(dst, mpNil)
+		} else {
+			dst = appendStr(dst, in.Event)
+		}
+	}
+	if n > 5 {
+		switch in.Payload.Encoding {
+		case JSON:
+			dst = appendStr(dst, in.Payload.Data)
+		case Binary:
+			dst = appendBin(dst, in.Payload.Data)
+		default:
+			dst = append(dst, mpNil)
+		}
+	}
+	if n > 6 {
+		dst = appendUint(dst, copyNumber)
+	}
+	if n > 7 {
+		dst = appendArrayLen(dst, 2*len(in.Meta))
+		for i := range in.Meta {
+			dst = appendStr(dst, in.Meta[i].Key)
+			dst = appendStr(dst, in.Meta[i].Value)
+		}
+	}
+	if n > 8 {
+		dst = appendStr(append(dst, mpFixArray|2), in.Node.Name)
+		ms := (max(0, in.Node.Heartbeat) + time.Millisecond - 1) / time.Millisecond
+		dst = appendUint(dst, uint64(ms))
+	}
+	return dst
+}
+
+// impliedTarget reports whether the instruction's target is the one that its topic stands for.
+func impliedTarget(in *Instruction, topic *Address) bool {
+	t := &in.Target
+	if len(t.Sockets) != 0 || t.HasExceptions() {
+		return false
+	}
+	switch topic.Space {
+	case 0:
+		return t.Everyone && len(t.Rooms) == 0 && len(t.Users) == 0
+	case RoomSpace:
+		if t.Everyone || len(t.Users) != 0 || len(t.Rooms) != 1 || t.Rooms[0] != topic.Name {
+			return false
+		}
+	default:
+		if t.Everyone || len(t.Rooms) != 0 || len(t.Users) != 1 || t.Users[0] != topic.Name {
+			return false
+		}
+	}
+	return in.Namespace == topic.Namespace || in.Namespace == "" && topic.Namespace == "/"
+}
+
+func appendTarget(dst []byte, t *Target) []byte {
+	n := 0
+	switch {
+	case len(t.ExceptSockets) > 0:
+		n = 7
+	case len(t.ExceptUsers) > 0:
+		n = 6
+	case len(t.ExceptRooms) > 0:
+		n = 5
+	case len(t.Sockets) > 0:
+		n = 4
+	case len(t.Users) > 0:
+		n = 3
+	case len(t.Rooms) > 0:
+		n = 2
+	case t.Everyone:
+		n = 1
+	}
+	dst = append(dst, mpFixArray|byte(n))
+	if n > 0 {
+		dst = appendBool(dst, t.Everyone)
+	}
+	if n > 1 {
+		dst = appendNames(dst, t.Rooms)
+	}
+	if n > 2 {
+		dst = appendNames(dst, t.Users)
+	}
+	if n > 3 {
+		dst = appendNames(dst, t.Sockets)
+	}
+	if n > 4 {
+		dst = appendNames(dst, t.ExceptRooms)
+	}
+	if n > 5 {
+		dst = appendNames(dst, t.ExceptUsers)
+	}
+	if n > 6 {
+		dst = appendNames(dst, t.ExceptSockets)
+	}
+	return dst
+}
+
+func appendNames[S ~string](dst []byte, names []S) []byte {
+	if len(names) == 0 {
+		return append(dst, mpNil)
+	}
+	dst = appendArrayLen(dst, len(names))
+	for _, name := range names {
+		dst = appendStr(dst, name)
+	}
+	return dst
+}

@@ -1,0 +1,374 @@
+package crosscast
+
+import (
+	"fmt"
+	"hash/maphash"
+	"io"
+	"math"
+	"time"
+)
+
+// A FrameReader reads frames in place; codec.go describes the format. The zero value is ready: Reset takes a frame
+// and parses its header, Next yields its instructions. Not calling Next skips the rest of a frame for free. It is not
+// for concurrent use.
+//
+// What it yields is reused: a header is valid until the next Reset, an instruction until the next Next or Reset, and
+// Payload.Data is a part of the frame. Strings may be kept; slices, of names too, must be copied to be kept.
+//
+// Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse, and allocates nothing but
+// the strings that it yields, beside tables of its own, bounded and made once: it remembers the latest few hundred
+// names, so that those that come again and again cost nothing.
+type FrameReader struct {
+	c      cursor
+	err    error // of Reset
+	index  int   // of the instruction, for errors
+	topic  Address
+	header FrameHeader
+	in     Instruction
+
+	names, ids internTable // socket IDs apart: they are many, and would drive out events and rooms
+
+	// What yielded slices point into.
+	implied  [1]string   // the name that the topic stands for
+	texts    []string    // at most MaxNames
+	sockets  []SocketID  // at most MaxNames
+	meta     []KeyValue  // at most MaxMeta
+	losses   []LossRange // at most MaxLosses
+	lossName []Address   // at most MaxLosses * MaxLossNames
+}
+
+// Reset parses the header of a frame. topic is what [AppendInstruction] was given. The error matches [ErrForeign],
+// [ErrVersion] or [ErrMalformed], and Next then returns it, too.
+func (r *FrameReader) Reset(frame []byte, topic Address) (*FrameHeader, error) {
+	r.c = cursor{buf: frame}
+	r.topic = topic
+	r.implied[0] = topic.Name
+	r.index = -1
+	r.header = FrameHeader{}
+	if r.err = r.readHeader(); r.err != nil {
+		r.c = cursor{}
+		return nil, r.err
+	}
+	return &r.header, nil
+}
+
+func (r *FrameReader) readHeader() error {
+	c, h := &r.c, &r.header
+	n := c.array()
+	if magic := c.str(); n == 0 || string(magic) != frameMagic {
+		return ErrForeign
+	}
+	if n < 2 {
+		c.fail()
+	}
+	if v := c.uint(); v != FrameVersion && !c.bad {
+		return fmt.Errorf("%w: %d", ErrVersion, v)
+	}
+	if n < 6 {
+		c.fail()
+	}
+	origin := c.str()
+	if len(origin) != nodeIDLen {
+		c.fail()
+	}
+	h.Number = c.uint()
+	h.Previous = c.uint()
+	h.Control = c.uint()&headerControl != 0
+	if n > 6 && !c.isNil() {
+		r.readLosses()
+	}
+	if n > 7 {
+		c.skip(n - 7)
+	}
+	if c.bad {
+		return fmt.Errorf("%w: header, at byte %d", ErrMalformed, c.at)
+	}
+	h.Origin = NodeID(r.names.get(origin))
+	return nil
+}
+
+func (r *FrameReader) readLosses() {
+	if r.losses == nil {
+		r.losses = make([]LossRange, 0, MaxLosses)
+		r.lossName = make([]Address, 0, MaxLosses*MaxLossNames)
+	}
+	r.losses, r.lossName = r.losses[:0], r.lossName[:0]
+	c := &r.c
+	n := c.array()
+	if n < 2 {
+		c.fail()
+	}
+	r.header.LossCount = c.uint()
+	ranges := c.array()
+	if ranges > MaxLosses {
+		c.fail()
+	}
+	for ; ranges > 0 && !c.bad; ranges-- {
+		r.readLoss()
+	}
+	r.header.Losses = r.losses
+	c.skip(n - 2)
+}
+
+func (r *FrameReader) readLoss() {
+	c := &r.c
+	n := c.array()
+	if n < 2 {
+		c.fail()
+	}
+	l := LossRange{From: c.uint(), To: c.uint()}
+	if n > 2 {
+		if !c.isNil() {
+			names := c.array()
+			if names > MaxLossNames {
+				c.fail()
+			}
+			from := len(r.lossName)
+			for ; names > 0 && !c.bad; names-- {
+				r.lossName = append(r.lossName, r.readAddress())
+			}
+			l.Names = r.lossName[from:len(r.lossName):len(r.lossName)]
+		}
+		c.skip(n - 3)
+	}
+	r.losses = append(r.losses, l)
+}
+
+func (r *FrameReader) readAddress() (a Address) {
+	c := &r.c
+	n := c.array()
+	if n < 3 {
+		c.fail()
+	}
+	space := c.uint()
+	if space == 0 || space > math.MaxUint8 {
+		c.fail()
+	}
+	a.Space = Space(space)
+	a.Namespace = "/"
+	if !c.isNil() {
+		a.Namespace = r.names.get(c.name())
+	}
+	a.Name = r.names.get(c.name())
+	c.skip(n - 3)
+	return a
+}
+
+// Next yields the next instruction and its copy number, or io.EOF at the end of the frame. An error that matches
+// [ErrMalformed] ends the frame: what came before it stands, and what else the frame carried is lost.
+//
+// The instruction's From is the frame's origin, as is the ID of its Node where there is one. To is left empty.
+func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
+	c := &r.c
+	for c.pos < len(c.buf) {
+		r.index++
+		n := c.array()
+		kind := c.uint()
+		if n == 0 || kind == 0 {
+			c.fail()
+		}
+		if kind > math.MaxUint8 { // of a later version
+			c.skip(n - 1)
+			continue
+		}
+		in = &r.in
+		*in = Instruction{Kind: Kind(kind), From: r.header.Origin, Namespace: "/"}
+		implied := true
+		for i := 1; i < n; i++ {
+			if c.isNil() {
+				continue
+			}
+			switch i {
+			case 1:
+				in.Flags = Flags(c.uint())
+			case 2:
+				in.Namespace = r.names.get(c.name())
+			case 3:
+				implied = false
+				r.readTarget(&in.Target)
+			case 4:
+				in.Event = r.names.get(c.name())
+			case 5:
+				in.Payload = c.payload()
+			case 6:
+				copyNumber = c.uint()
+			case 7:
+				r.readMeta()
+			case 8:
+				r.readNode()
+			default:
+				c.skip(n - i)
+				i = n
+			}
+		}
+		if implied {
+			r.implyTarget()
+		}
+		if c.bad {
+			break
+		}
+		return in, copyNumber, nil
+	}
+	if c.bad && r.err == nil {
+		r.err = fmt.Errorf("%w: instruction %d, at byte %d", ErrMalformed, r.index, c.at)
+	}
+	if r.err != nil {
+		return nil, 0, r.err
+	}
+	return nil, 0, io.EOF
+}
+
+func (r *FrameReader) implyTarget() {
+	t := &r.in.Target
+	switch r.topic.Space {
+	case 0:
+		t.Everyone = true
+		return
+	case RoomSpace:
+		t.Rooms = r.implied[:]
+	default:
+		t.Users = r.implied[:]
+	}
+	if r.in.Namespace != r.topic.Namespace { // the topic does not stand for this name
+		r.c.fail()
+	}
+}
+
+func (r *FrameReader) readTarget(t *Target) {
+	r.texts, r.sockets = r.texts[:0], r.sockets[:0]
+	c := &r.c
+	n := c.array()
+	for i := 0; i < n; i++ {
+		if c.isNil() {
+			continue
+		}
+		switch i {
+		case 0:
+			t.Everyone = c.bool()
+		case 1:
+			r.texts, t.Rooms = readNames(r, &r.names, r.texts)
+		case 2:
+			r.texts, t.Users = readNames(r, &r.names, r.texts)
+		case 3:
+			r.sockets, t.Sockets = readNames(r, &r.ids, r.sockets)
+		case 4:
+			r.texts, t.ExceptRooms = readNames(r, &r.names, r.texts)
+		case 5:
+			r.texts, t.ExceptUsers = readNames(r, &r.names, r.texts)
+		case 6:
+			r.sockets, t.ExceptSockets = readNames(r, &r.ids, r.sockets)
+		default:
+			c.skip(n - i)
+			i = n
+		}
+	}
+}
+
+// readNames appends an array of names to all, and returns also the part of it that it appended: nil when empty.
+func readNames[S ~string](r *FrameReader, table *internTable, all []S) (longer, names []S) {
+	c := &r.c
+	n := c.array()
+	if n > MaxNames-len(r.texts)-len(r.sockets) {
+		c.fail()
+	}
+	from := len(all)
+	for ; n > 0 && !c.bad; n-- {
+		all = append(all, S(table.get(c.name())))
+	}
+	if len(all) == from {
+		return all, nil
+	}
+	return all, all[from:len(all):len(all)]
+}
+
+func (r *FrameReader) readMeta() {
+	c := &r.c
+	n := c.array()
+	if n%2 != 0 || n > 2*MaxMeta {
+		c.fail()
+	}
+	r.meta = r.meta[:0]
+	for ; n > 0 && !c.bad; n -= 2 {
+		// Values are as many as messages: traces. Remembering them would only drive out names.
+		r.meta = append(r.meta, KeyValue{r.names.get(c.text()), string(c.text())})
+	}
+	if len(r.meta) > 0 {
+		r.in.Meta = r.meta
+	}
+}
+
+func (r *FrameReader) readNode() {
+	c := &r.c
+	n := c.array()
+	if n < 2 {
+		c.fail()
+	}
+	name := c.text()
+	ms := c.uint()
+	if ms > math.MaxInt64/uint64(time.Millisecond) {
+		c.fail()
+	}
+	c.skip(n - 2)
+	r.in.Node = NodeInfo{ID: r.in.From, Name: r.names.get(name), Heartbeat: time.Duration(ms) * time.Millisecond}
+}
+
+// name returns the bytes of a string of 1 to MaxName bytes.
+func (c *cursor) name() []byte {
+	s := c.str()
+	if len(s) == 0 || len(s) > MaxName {
+		c.fail()
+		return nil
+	}
+	return s
+}
+
+// text returns the bytes of a string of at most MaxName bytes.
+func (c *cursor) text() []byte {
+	s := c.str()
+	if len(s) > MaxName {
+		c.fail()
+		return nil
+	}
+	return s
+}
+
+// An internTable remembers strings of at most MaxName bytes, so that a name that comes again needs no allocation. It
+// is bounded by construction: a string has a window of slots in which it may be, and a new one takes the place of
+// another when all are taken. The seed keeps whoever sends the names from choosing windows. A memory that is a map
+// and is emptied when full would allocate everything again at once, and again.
+type internTable struct {
+	slots *[internSlots]string
+	seed  maphash.Seed
+	next  uint // the slot of a full window to take next
+}
+
+const (
+	internSlots  = 1024 // a power of 2; with strings of MaxName bytes, 272 KiB in all
+	internWindow = 8
+)
+
+// get returns b as a string.
+func (t *internTable) get(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if t.slots == nil {
+		t.slots = new([internSlots]string)
+		t.seed = maphash.MakeSeed()
+	}
+	at := uint(maphash.Bytes(t.seed, b))
+	for i := range uint(internWindow) {
+		s := &t.slots[(at+i)%internSlots]
+		if *s == string(b) {
+			return *s
+		}
+		if *s == "" {
+			*s = string(b)
+			return *s
+		}
+	}
+	t.next++
+	s := &t.slots[(at+t.next%internWindow)%internSlots]
+	*s = string(b)
+	return *s
+}
