@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A Conn is how messages reach one client. Users implement it or take it from a binding; whoever has only a
@@ -47,8 +48,12 @@ type Message struct {
 	Volatile  bool
 	Meta      []KeyValue
 
-	mu     sync.Mutex
-	frames []framed // guarded by mu
+	// The frame that was made first is read without the lock: nearly always there is one framer, and a lock for each
+	// socket would cost as much as its queue.
+	ready atomic.Bool // first is set and does not change any more
+	first framed
+	mu    sync.Mutex
+	more  []framed // of further framers; guarded by mu, as is setting first
 }
 
 // A Framer turns a message into the bytes that a binding writes to its connections, for example a JSON envelope. It
@@ -67,16 +72,39 @@ type framed struct {
 // node: the cost of framing is paid once per broadcast. The bytes may be kept and must not be changed. It may be
 // called concurrently.
 func (m *Message) Frame(f Framer) ([]byte, error) {
+	if m.ready.Load() && m.first.by == f {
+		return m.first.data, m.first.err
+	}
+	return m.frame(f)
+}
+
+func (m *Message) frame(f Framer) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range m.frames {
-		if m.frames[i].by == f {
-			return m.frames[i].data, m.frames[i].err
+	if m.first.by == f {
+		return m.first.data, m.first.err
+	}
+	for i := range m.more {
+		if m.more[i].by == f {
+			return m.more[i].data, m.more[i].err
 		}
 	}
 	data, err := f.Frame(m)
-	m.frames = append(m.frames, framed{f, data, err})
+	if made := (framed{f, data, err}); m.ready.Load() {
+		m.more = append(m.more, made)
+	} else {
+		m.first = made
+		m.ready.Store(true)
+	}
 	return data, err
+}
+
+// resetFrames forgets the frames, so that the message can be used again. Nobody may use it meanwhile.
+func (m *Message) resetFrames() {
+	m.ready.Store(false)
+	m.first = framed{}
+	clear(m.more)
+	m.more = m.more[:0]
 }
 
 // Clone returns a copy that may be kept.
