@@ -1,0 +1,252 @@
+// Package faultproxy is a TCP proxy for tests that does to connections what networks do to them: it delays, slows,
+// splits, cuts, resets and silently swallows, each direction by itself.
+package faultproxy
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Direction is one of the two ways through a connection.
+type Direction int
+
+const (
+	Up   Direction = iota // from the client to the server
+	Down                  // from the server to the client
+)
+
+// Faults is what happens to the bytes of one direction. The zero value passes them on.
+type Faults struct {
+	Delay   time.Duration // bytes arrive so much later; how many a second is not affected
+	Rate    int           // bytes a second; 0: as fast as they come
+	Split   int           // written in pieces of at most so many bytes; 0: as they come
+	Swallow bool          // bytes, and the end of the stream, are taken and never passed on: the connection stands, dead
+	// CutAfter n > 0 closes the connection that carries the n-th byte from now, right after that byte. It happens
+	// once: other connections, and later ones, go on.
+	CutAfter int
+	Reset    bool // the cut is a RST instead of a FIN
+}
+
+// Proxy passes connections on to a target. Its goroutines (one accepts, four serve each connection) end with the test.
+type Proxy struct {
+	target string
+	ln     net.Listener
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	faults [2]Faults
+	pairs  map[*pair]struct{} // nil: closed
+}
+
+// pair is the two halves of one connection.
+type pair struct {
+	client, server *net.TCPConn
+	once           sync.Once
+	done           chan struct{}
+}
+
+// Start listens on a free port of 127.0.0.1 until the test ends.
+func Start(tb testing.TB, target string) *Proxy {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatalf("faultproxy: %v", err)
+	}
+	p := &Proxy{target: target, ln: ln, pairs: map[*pair]struct{}{}}
+	p.wg.Go(p.accept)
+	tb.Cleanup(p.close)
+	return p
+}
+
+// Addr is where clients connect to.
+func (p *Proxy) Addr() string { return p.ln.Addr().String() }
+
+// Set replaces the faults of a direction, for the connections that stand and for those to come.
+func (p *Proxy) Set(d Direction, f Faults) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults[d] = f
+}
+
+// Reset ends all connections that stand with a RST to both sides.
+func (p *Proxy) Reset() {
+	for _, c := range p.standing() {
+		c.close(true)
+	}
+}
+
+// Conns is how many connections stand.
+func (p *Proxy) Conns() int { return len(p.standing()) }
+
+func (p *Proxy) standing() []*pair {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]*pair, 0, len(p.pairs))
+	for c := range p.pairs {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (p *Proxy) close() {
+	all := p.standing()
+	p.mu.Lock()
+	p.pairs = nil
+	p.mu.Unlock()
+	_ = p.ln.Close()
+	for _, c := range all {
+		c.close(true)
+	}
+	p.wg.Wait()
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(client.(*net.TCPConn)) })
+	}
+}
+
+func (p *Proxy) serve(client *net.TCPConn) {
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		_ = client.SetLinger(0)
+		_ = client.Close()
+		return
+	}
+	c := &pair{client: client, server: server.(*net.TCPConn), done: make(chan struct{})}
+	defer c.close(false)
+
+	p.mu.Lock()
+	if p.pairs == nil {
+		p.mu.Unlock()
+		return
+	}
+	p.pairs[c] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.pairs, c)
+		p.mu.Unlock()
+	}()
+
+	var ways sync.WaitGroup
+	ways.Go(func() { p.pump(c, Up, c.client, c.server) })
+	ways.Go(func() { p.pump(c, Down, c.server, c.client) })
+	ways.Wait()
+}
+
+func (c *pair) close(reset bool) {
+	c.once.Do(func() {
+		close(c.done)
+		for _, conn := range []*net.TCPConn{c.client, c.server} {
+			if reset {
+				_ = conn.SetLinger(0)
+			}
+			_ = conn.Close()
+		}
+	})
+}
+
+// wait pauses until d has passed, and reports false when the connection ended before.
+func (c *pair) wait(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+// pump carries one direction of c. Reading and writing are two goroutines, so that a delay holds bytes back without
+// limiting how many are under way.
+func (p *Proxy) pump(c *pair, d Direction, src, dst *net.TCPConn) {
+	type chunk struct {
+		data []byte
+		due  time.Time
+	}
+	chunks := make(chan chunk, 1024)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer close(chunks)
+		for {
+			data := make([]byte, 32<<10)
+			n, err := src.Read(data)
+			if n > 0 {
+				f, _, _ := p.take(d, 0)
+				select {
+				case chunks <- chunk{data[:n], time.Now().Add(f.Delay)}:
+				case <-c.done:
+					return
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	defer reader.Wait()
+
+	for ch := range chunks {
+		if !c.wait(time.Until(ch.due)) || !p.forward(c, d, dst, ch.data) {
+			c.close(true)
+			return
+		}
+	}
+	if f, _, _ := p.take(d, 0); f.Swallow {
+		<-c.done // the end of the stream is swallowed too
+		return
+	}
+	_ = dst.CloseWrite()
+}
+
+// forward writes data to dst as the faults have it. It reports false when the connection is of no use any more.
+func (p *Proxy) forward(c *pair, d Direction, dst *net.TCPConn, data []byte) bool {
+	for len(data) > 0 {
+		f, n, cut := p.take(d, len(data))
+		if f.Swallow {
+			return true
+		}
+		if _, err := dst.Write(data[:n]); err != nil {
+			return false
+		}
+		data = data[n:]
+		if cut {
+			c.close(f.Reset)
+			return false
+		}
+		if f.Rate > 0 && !c.wait(time.Duration(n)*time.Second/time.Duration(f.Rate)) {
+			return false
+		}
+	}
+	return true
+}
+
+// take says how many of n bytes may be written now, and whether the connection is to be cut after them.
+func (p *Proxy) take(d Direction, n int) (f Faults, allowed int, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f = p.faults[d]
+	if f.Split > 0 {
+		n = min(n, f.Split)
+	}
+	if f.Rate > 0 {
+		n = min(n, max(1, f.Rate/50))
+	}
+	if f.CutAfter > 0 && !f.Swallow && n > 0 {
+		n = min(n, f.CutAfter)
+		p.faults[d].CutAfter -= n
+		cut = p.faults[d].CutAfter == 0
+	}
+	return f, n, cut
+}
