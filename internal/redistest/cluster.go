@@ -1,0 +1,68 @@
+package redistest
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Cluster is a Redis Cluster of masters that share the slots evenly.
+type Cluster struct {
+	Servers []*Server
+}
+
+// StartCluster runs a cluster of n masters until the test ends. It returns when every one of them sees it as whole.
+func StartCluster(tb testing.TB, n int) *Cluster {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	c := &Cluster{}
+	clients := make([]*redis.Client, n)
+	for i := range n {
+		s := Start(tb, Config{Cluster: true})
+		c.Servers = append(c.Servers, s)
+		clients[i] = s.Client()
+		from, to := i*16384/n, (i+1)*16384/n-1
+		if err := clients[i].ClusterAddSlotsRange(ctx, from, to).Err(); err != nil {
+			tb.Fatalf("redistest: cluster: %v", err)
+		}
+		meet := []any{"cluster", "meet", "127.0.0.1", c.Servers[0].port, c.Servers[0].bus}
+		if err := clients[i].Do(ctx, meet...).Err(); i > 0 && err != nil {
+			tb.Fatalf("redistest: cluster: %v", err)
+		}
+	}
+	for _, rdb := range clients {
+		for {
+			info, err := rdb.ClusterInfo(ctx).Result()
+			if err != nil {
+				tb.Fatalf("redistest: cluster: %v", err)
+			}
+			if strings.Contains(info, "cluster_state:ok") &&
+				strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(n)+"\r\n") {
+				break
+			}
+			time.Sleep(20 * time.Millisecond) // there is nothing to wait for but the state itself
+		}
+	}
+	return c
+}
+
+// Client is a client of the cluster with the settings that package redisadapter recommends, closed when the test ends.
+func (c *Cluster) Client() *redis.ClusterClient {
+	o := c.Servers[0].Options()
+	addrs := make([]string, len(c.Servers))
+	for i, s := range c.Servers {
+		addrs[i] = s.Addr()
+	}
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: addrs, Protocol: o.Protocol, DialTimeout: o.DialTimeout, DialerRetries: o.DialerRetries,
+		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, ContextTimeoutEnabled: true,
+		ClusterStateReloadInterval: 2 * time.Second, MaintNotificationsConfig: o.MaintNotificationsConfig,
+	})
+	c.Servers[0].tb.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
