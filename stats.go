@@ -1,5 +1,10 @@
 package crosscast
 
+import (
+	"sync/atomic"
+	"time"
+)
+
 // AdapterStats is a snapshot of an adapter's counters; they only rise, except where noted.
 type AdapterStats struct {
 	InstructionsIn, InstructionsOut uint64
@@ -8,4 +13,111 @@ type AdapterStats struct {
 	Dropped                         map[string]uint64 // what was not passed on, by reason
 	QueueBytes                      int               // waiting to be published now
 	Connected                       bool              // whether the link to the bus stands now
+}
+
+// Stats is a snapshot of a node. Its parts are read one after the other, so they may differ by what happens meanwhile.
+type Stats struct {
+	// What there is now. Rooms and Users are those with a socket, Memberships of sockets in rooms.
+	Sockets, Namespaces, Rooms, Users, Memberships, Subscriptions int
+	Peers                                                         int // other nodes heard of lately
+
+	// What happened since Start.
+	Delivered                       uint64 // messages that conns took and subscriptions were offered
+	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
+	Gaps, Losses                    uint64
+	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's
+	// queue was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction
+	// of unknown kind; and the adapter's own reasons.
+	Dropped map[string]uint64
+	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for.
+	Joins JoinStats
+
+	QueueBytes int          // waiting in the adapter now
+	Connected  bool         // whether the adapter's link stands now; true when it cannot tell, or there is none
+	Adapter    AdapterStats // its own counters, if it has any
+}
+
+// JoinStats says how long joins waited for the adapter.
+type JoinStats struct {
+	Count      uint64
+	Total, Max time.Duration
+}
+
+// counters are the node's. Those of the hot path are added to once for each broadcast.
+type counters struct {
+	delivered, in, out atomic.Uint64
+
+	conn, subscription, hook, unwanted, unknown atomic.Uint64
+
+	gaps, losses atomic.Uint64
+
+	joins              atomic.Uint64
+	joinTotal, joinMax atomic.Int64
+}
+
+func (c *counters) joined(d time.Duration) {
+	c.joins.Add(1)
+	c.joinTotal.Add(int64(d))
+	for {
+		old := c.joinMax.Load()
+		if int64(d) <= old || c.joinMax.CompareAndSwap(old, int64(d)) {
+			return
+		}
+	}
+}
+
+// Stats returns a snapshot.
+func (n *Node) Stats() Stats {
+	c := &n.stats
+	s := Stats{
+		Peers:          n.peers.len(),
+		Delivered:      c.delivered.Load(),
+		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),
+		Gaps: c.gaps.Load(), Losses: c.losses.Load(),
+		Dropped: make(map[string]uint64),
+		Joins: JoinStats{
+			c.joins.Load(), time.Duration(c.joinTotal.Load()), time.Duration(c.joinMax.Load()),
+		},
+		Connected: true,
+	}
+	for _, d := range [...]struct {
+		reason string
+		n      *atomic.Uint64
+	}{
+		{"conn", &c.conn}, {"subscription", &c.subscription}, {"hook", &c.hook},
+		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
+	} {
+		if v := d.n.Load(); v > 0 {
+			s.Dropped[d.reason] = v
+		}
+	}
+	n.mu.Lock()
+	s.Subscriptions = len(n.subs)
+	n.mu.Unlock()
+	for _, ns := range *n.spaces.Load() {
+		s.Namespaces++
+		ns.count(&s)
+	}
+	if m, ok := n.adapter.(Meter); ok {
+		s.Adapter = m.AdapterStats()
+		s.QueueBytes, s.Connected = s.Adapter.QueueBytes, s.Adapter.Connected
+		for reason, v := range s.Adapter.Dropped {
+			s.Dropped[reason] += v
+		}
+	}
+	return s
+}
+
+func (ns *Namespace) count(s *Stats) {
+	ns.allShard.mu.Lock()
+	s.Sockets += len(ns.all.sockets)
+	ns.allShard.mu.Unlock()
+	for i := range ns.shards {
+		sh := &ns.shards[i]
+		sh.mu.Lock()
+		s.Rooms += sh.used[RoomSpace-1]
+		s.Users += sh.used[UserSpace-1]
+		s.Memberships += sh.members[RoomSpace-1]
+		sh.mu.Unlock()
+	}
 }

@@ -1,0 +1,185 @@
+package crosscast
+
+import (
+	"slices"
+	"sync"
+)
+
+// An emission is what one delivery needs, reused so that a delivery allocates nothing.
+type emission struct {
+	in      Instruction // of an emission of this node
+	one     [1]SocketID // the target of Socket.Emit
+	msg     Message
+	sockets []*Socket
+	subs    []*Subscription
+	seen    []uint64 // a bit for each socket's slot, all zero between uses
+}
+
+var emissions = sync.Pool{New: func() any { return new(emission) }}
+
+func newEmission() *emission { return emissions.Get().(*emission) }
+
+func (e *emission) release() {
+	e.in = Instruction{}
+	m := &e.msg
+	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta = "", "", nil, "", Payload{}, nil
+	m.resetFrames()
+	clear(e.sockets) // so that the pool keeps no socket alive
+	e.sockets = e.sockets[:0]
+	clear(e.subs)
+	e.subs = e.subs[:0]
+	emissions.Put(e)
+}
+
+// fill makes the message of in.
+func (e *emission) fill(in *Instruction) {
+	m := &e.msg
+	m.Namespace, m.From, m.Target, m.Event = in.Namespace, in.From, &in.Target, in.Event
+	m.Payload, m.Volatile, m.Meta = in.Payload, in.Flags&Volatile != 0, in.Meta
+}
+
+// deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under
+// the locks, one group at a time, and hands over after that. It returns how many sockets took the message, and
+// whether there was anybody.
+func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
+	ns.collect(e)
+	m := &e.msg
+	for _, s := range e.sockets {
+		if err := s.conn.Send(m); err == nil {
+			took++
+		} else {
+			s.refused(err)
+		}
+	}
+	st := &ns.node.stats
+	if len(e.subs) > 0 {
+		c := m.Clone()
+		for _, sub := range e.subs {
+			sub.message(c)
+		}
+	}
+	st.delivered.Add(uint64(took + len(e.subs)))
+	return took, len(e.sockets) > 0 || len(e.subs) > 0
+}
+
+// fewExceptions is how many excepted sockets are faster looked for one by one.
+const fewExceptions = 8
+
+// collect fills e.sockets and e.subs, each recipient once. One group without exceptions, or with a few sockets
+// excepted as in a broadcast to all others, is copied; anything else goes through a set of the sockets seen, which
+// starts out with the exceptions.
+func (ns *Namespace) collect(e *emission) {
+	t := e.msg.Target
+	groups := len(t.Rooms) + len(t.Users)
+	if t.Everyone {
+		groups++
+	}
+	simple := groups <= 1 && (groups == 0) == (len(t.Sockets) > 0) && len(t.Sockets) <= 1 &&
+		len(t.ExceptRooms) == 0 && len(t.ExceptUsers) == 0 && len(t.ExceptSockets) <= fewExceptions
+	if !simple {
+		for _, name := range t.ExceptRooms {
+			ns.except(e, RoomSpace, name)
+		}
+		for _, name := range t.ExceptUsers {
+			ns.except(e, UserSpace, name)
+		}
+		for _, id := range t.ExceptSockets {
+			if s := ns.Socket(id); s != nil {
+				e.see(s)
+			}
+		}
+	}
+	if t.Everyone {
+		ns.allShard.mu.Lock()
+		e.take(&ns.all, simple)
+		ns.allShard.mu.Unlock()
+	}
+	for _, name := range t.Rooms {
+		ns.take(e, RoomSpace, name, simple)
+	}
+	for _, name := range t.Users {
+		ns.take(e, UserSpace, name, simple)
+	}
+	for _, id := range t.Sockets {
+		if s := ns.Socket(id); s != nil && (simple || e.see(s)) {
+			e.sockets = append(e.sockets, s)
+		}
+	}
+	if !simple {
+		clear(e.seen)
+		e.seen = e.seen[:0]
+		return
+	}
+	for _, id := range t.ExceptSockets {
+		s := ns.Socket(id)
+		if s == nil {
+			continue
+		}
+		if i := slices.Index(e.sockets, s); i >= 0 {
+			last := len(e.sockets) - 1
+			e.sockets[i], e.sockets[last] = e.sockets[last], nil
+			e.sockets = e.sockets[:last]
+		}
+	}
+}
+
+// take collects the named group.
+func (ns *Namespace) take(e *emission, space Space, name string, simple bool) {
+	sh := ns.shardOf(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if g := sh.groups[space-1][name]; g != nil {
+		e.take(g, simple)
+	}
+}
+
+// take collects g, whose lock is held.
+func (e *emission) take(g *group, simple bool) {
+	if simple {
+		e.sockets = append(e.sockets, g.sockets...)
+		e.subs = append(e.subs, g.subs...)
+		return
+	}
+	e.sockets = slices.Grow(e.sockets, len(g.sockets))
+	for _, s := range g.sockets {
+		if e.see(s) {
+			e.sockets = append(e.sockets, s)
+		}
+	}
+	for _, sub := range g.subs {
+		if !slices.Contains(e.subs, sub) {
+			e.subs = append(e.subs, sub)
+		}
+	}
+}
+
+// except marks the named group's sockets as seen, so that they are not collected.
+func (ns *Namespace) except(e *emission, space Space, name string) {
+	sh := ns.shardOf(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if g := sh.groups[space-1][name]; g != nil {
+		for _, s := range g.sockets {
+			e.see(s)
+		}
+	}
+}
+
+// see marks s as seen, and reports whether it was not before. A slot that changes hands meanwhile can hide only a
+// socket that connected after the delivery had begun.
+func (e *emission) see(s *Socket) bool {
+	word, bit := int(s.slot>>6), uint64(1)<<(s.slot&63)
+	if word >= len(e.seen) {
+		e.growSeen(word + 1)
+	}
+	if e.seen[word]&bit != 0 {
+		return false
+	}
+	e.seen[word] |= bit
+	return true
+}
+
+// growSeen makes room for n words; what lies beyond the length is always zero.
+func (e *emission) growSeen(n int) {
+	e.seen = slices.Grow(e.seen, n-len(e.seen))[:n]
+}

@@ -1,0 +1,173 @@
+package crosscast
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// handler is the node as its adapter sees it: a type of its own, so that its methods are not the application's.
+type handler Node
+
+func (h *handler) Handle(in *Instruction) {
+	n := (*Node)(h)
+	n.stats.in.Add(1)
+	switch in.Kind {
+	case KindEmit:
+		ns := (*n.spaces.Load())[in.Namespace]
+		if ns == nil {
+			n.stats.unwanted.Add(1)
+			return
+		}
+		e := newEmission()
+		e.fill(in)
+		if _, anybody := ns.deliver(e); !anybody {
+			n.stats.unwanted.Add(1)
+		}
+		e.release()
+	case KindHello, KindHeartbeat:
+		info := in.Node
+		info.ID = in.From
+		n.peers.hear(info, time.Now())
+		if in.Kind == KindHello {
+			n.tell(n.control(KindHeartbeat, in.From))
+		}
+	case KindGoodbye:
+		n.peers.forget(in.From)
+	default:
+		n.stats.unknown.Add(1)
+	}
+}
+
+func (h *handler) Gap(g Gap) {
+	n := (*Node)(h)
+	n.stats.gaps.Add(1)
+	if g.Origin == "" { // all peers may have been missed: ask them to speak up
+		n.tell(n.control(KindHello, ""))
+	}
+	if n.onGap != nil {
+		n.onGap(g)
+	}
+	for _, s := range n.subscriptions() {
+		s.gap(g)
+	}
+}
+
+func (h *handler) Loss(l Loss) {
+	n := (*Node)(h)
+	n.stats.losses.Add(1)
+	n.losses.add(l)
+	if n.onLoss != nil {
+		n.call(hook{loss: &l})
+	}
+}
+
+// info is what the node tells its peers about itself.
+func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat} }
+
+// control makes an instruction between nodes: to one, or to everyone.
+func (n *Node) control(kind Kind, to NodeID) *Instruction {
+	return &Instruction{
+		Kind: kind, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""}, Node: n.info(),
+	}
+}
+
+func (n *Node) publish(ctx context.Context, in *Instruction) error {
+	err := n.adapter.Publish(ctx, in)
+	if err == nil {
+		n.stats.out.Add(1)
+	}
+	return err
+}
+
+// tell publishes a hello or heartbeat, which never wait. When it fails the link is down, and the next one is due soon.
+func (n *Node) tell(in *Instruction) {
+	if err := n.publish(context.Background(), in); err != nil {
+		n.log.Debug("crosscast: could not publish", "kind", in.Kind, "error", err)
+	}
+}
+
+// deliverRemote publishes in and waits for what becomes of it, as far as the adapter can tell.
+func (n *Node) deliverRemote(ctx context.Context, in *Instruction) (Reach, error) {
+	if d, ok := n.adapter.(Deliverer); ok {
+		return d.Deliver(ctx, in)
+	}
+	err := n.adapter.Publish(ctx, in)
+	if f, ok := n.adapter.(Flusher); ok && err == nil {
+		err = f.Flush(ctx)
+	}
+	return Reach{}, err
+}
+
+// A heart is the goroutine that publishes a node's heartbeats, and forgets peers that have none.
+type heart struct {
+	quit, ended chan struct{}
+}
+
+func startHeart(n *Node) *heart {
+	h := &heart{make(chan struct{}), make(chan struct{})}
+	go func() {
+		defer close(h.ended)
+		t := time.NewTicker(n.heartbeat)
+		defer t.Stop()
+		for {
+			select {
+			case now := <-t.C:
+				n.tell(n.control(KindHeartbeat, ""))
+				n.peers.expire(now)
+			case <-h.quit:
+				return
+			}
+		}
+	}()
+	return h
+}
+
+func (h *heart) stop() {
+	close(h.quit)
+	<-h.ended
+}
+
+// maxLosses is how many losses wait for a Flush to return them.
+const maxLosses = 64
+
+// lossLog keeps the latest losses for Flush.
+type lossLog struct {
+	mu      sync.Mutex // guards what follows
+	recent  []Loss
+	total   int // losses so far; recent are the last ones of them
+	flushed int // total when the last Flush returned
+}
+
+func (l *lossLog) add(v Loss) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.recent) == maxLosses {
+		l.recent = append(l.recent[:0], l.recent[1:]...)
+	}
+	l.recent = append(l.recent, v)
+	l.total++
+}
+
+// mark returns where a Flush that begins now starts to count.
+func (l *lossLog) mark() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flushed
+}
+
+// take returns the losses after a mark as an error; nil: there are none.
+func (l *lossLog) take(mark int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flushed = l.total
+	n := l.total - mark
+	if n == 0 {
+		return nil
+	}
+	listed := min(n, len(l.recent))
+	return &LossError{
+		Losses: append([]Loss(nil), l.recent[len(l.recent)-listed:]...),
+		More:   n - listed,
+	}
+}

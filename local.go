@@ -1,0 +1,383 @@
+package crosscast
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Cluster connects nodes of one process, for tests and examples. Each node starts with an adapter of its own:
+//
+//	c := crosscast.NewCluster()
+//	a, err := crosscast.Start(ctx, crosscast.Options{Adapter: c.Adapter()})
+//	b, err := crosscast.Start(ctx, crosscast.Options{Adapter: c.Adapter()})
+//
+// What a node publishes is queued at each peer that has interest, and handled on the peer's own goroutine. Nothing is
+// lost but by a full queue, which makes the publisher wait, and when its context ends meanwhile, is a gap at the peer.
+type Cluster struct {
+	// QueueBytes limits each node's queue; default 4 MiB. Set it before the first Adapter.
+	QueueBytes int
+
+	mu    sync.Mutex      // guards nodes
+	nodes []*localAdapter // never changed in place
+}
+
+const defaultLocalQueue = 4 << 20
+
+// NewCluster makes a cluster without nodes.
+func NewCluster() *Cluster { return new(Cluster) }
+
+// Adapter makes the adapter of one more node.
+func (c *Cluster) Adapter() Adapter {
+	limit := c.QueueBytes
+	if limit <= 0 {
+		limit = defaultLocalQueue
+	}
+	return &localAdapter{
+		cluster: c, limit: limit, names: make(map[Address]struct{}),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+func (c *Cluster) snapshot() []*localAdapter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes
+}
+
+// localAdapter owns one goroutine, from Start to Close, which handles what its queue holds.
+type localAdapter struct {
+	cluster *Cluster
+	limit   int
+	id      NodeID
+	h       Handler
+	wake    chan struct{}
+	quit    chan struct{} // closed by Close
+	ended   chan struct{} // closed when the goroutine has ended
+
+	in, out, bytesIn, bytesOut, volatile, full atomic.Uint64
+
+	mu    sync.Mutex // guards what follows
+	state localState
+	names map[Address]struct{} // interest
+	queue []localItem
+	bytes int           // of the queue
+	room  chan struct{} // made by who waits for room; closed when there may be some
+}
+
+type localState uint8
+
+const (
+	localNew localState = iota
+	localStarted
+	localClosed
+)
+
+// A localItem is an instruction, which all receivers share, or a gap.
+type localItem struct {
+	in   *Instruction
+	size int
+	gap  Gap
+}
+
+func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != localNew {
+		return ErrClosed
+	}
+	a.state, a.id, a.h = localStarted, self.ID, h
+	go a.work()
+	c := a.cluster
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = append(slices.Clip(c.nodes), a)
+	return nil
+}
+
+func (a *localAdapter) work() {
+	defer close(a.ended)
+	for {
+		select {
+		case <-a.wake:
+		case <-a.quit:
+			return
+		}
+		for item, ok := a.next(); ok; item, ok = a.next() {
+			if item.in == nil {
+				a.h.Gap(item.gap)
+				continue
+			}
+			a.in.Add(1)
+			a.bytesIn.Add(uint64(item.size))
+			a.h.Handle(item.in)
+		}
+	}
+}
+
+// next takes the oldest item.
+func (a *localAdapter) next() (localItem, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) == 0 || a.state == localClosed {
+		return localItem{}, false
+	}
+	item := a.queue[0]
+	a.queue[0] = localItem{}
+	if a.queue = a.queue[1:]; len(a.queue) == 0 {
+		a.queue = nil
+	}
+	a.bytes -= item.size
+	if a.room != nil {
+		close(a.room)
+		a.room = nil
+	}
+	return item, true
+}
+
+func (a *localAdapter) running() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state == localStarted
+}
+
+func (a *localAdapter) Publish(ctx context.Context, in *Instruction) error {
+	_, err := a.Deliver(ctx, in)
+	return err
+}
+
+// Deliver hands in to the queues of the peers concerned: their number is exact.
+func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, error) {
+	if !a.running() {
+		return Reach{}, ErrClosed
+	}
+	item := localItem{size: localSize(in)}
+	reach := Reach{Known: true}
+	var err error
+	for _, p := range a.cluster.snapshot() {
+		if p == a || in.To != "" && in.To != p.id || in.To == "" && !p.wants(in) {
+			continue
+		}
+		if item.in == nil {
+			item.in = in.clone()
+		}
+		took, perr := p.put(ctx, item)
+		if took {
+			reach.Nodes++
+		}
+		if perr != nil {
+			err = perr
+		}
+	}
+	a.out.Add(1)
+	a.bytesOut.Add(uint64(item.size))
+	return reach, err
+}
+
+// wants reports whether the node has interest in in.
+func (a *localAdapter) wants(in *Instruction) bool {
+	t := &in.Target
+	if in.Kind != KindEmit || t.Everyone {
+		return true
+	}
+	for _, id := range t.Sockets {
+		if id.Node() == a.id {
+			return true
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hears(in.Namespace, RoomSpace, t.Rooms) || a.hears(in.Namespace, UserSpace, t.Users)
+}
+
+func (a *localAdapter) hears(namespace string, space Space, names []string) bool {
+	for _, name := range names {
+		if _, ok := a.names[Address{namespace, space, name}]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// put queues item, and reports whether it did. While the queue is full it waits, bounded by ctx; what never waits is
+// dropped.
+func (a *localAdapter) put(ctx context.Context, item localItem) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// An item that alone exceeds the limit gets in once the queue is empty.
+	for a.state == localStarted && a.bytes > 0 && a.bytes+item.size > a.limit {
+		switch {
+		case item.in.Kind.Control():
+			return false, nil
+		case item.in.Flags&Volatile != 0:
+			a.volatile.Add(1)
+			return false, nil
+		}
+		if a.room == nil {
+			a.room = make(chan struct{})
+		}
+		room := a.room
+		a.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+		a.mu.Lock()
+		if ctx.Err() != nil && a.state == localStarted {
+			a.full.Add(1)
+			a.overflow(item.in)
+			return false, ctx.Err()
+		}
+	}
+	if a.state != localStarted {
+		return false, nil
+	}
+	a.push(item)
+	return true, nil
+}
+
+// push queues item; a.mu is held.
+func (a *localAdapter) push(item localItem) {
+	a.queue = append(a.queue, item)
+	a.bytes += item.size
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// overflow queues a gap in the place of in, or widens the last one; a.mu is held.
+func (a *localAdapter) overflow(in *Instruction) {
+	now := time.Now()
+	names := in.names()
+	if n := len(a.queue); n > 0 && a.queue[n-1].in == nil && a.queue[n-1].gap.Origin == in.From {
+		g := &a.queue[n-1].gap
+		g.Until = now
+		if names == nil || len(g.Names) > maxTargetNames {
+			g.Names = nil
+		}
+		for _, name := range names {
+			if !g.Covers(name) {
+				g.Names = append(g.Names, name)
+			}
+		}
+		return
+	}
+	a.push(localItem{gap: Gap{Origin: in.From, Names: names, Since: now, Until: now, Reason: GapOverflow}})
+}
+
+// names returns the rooms and users that in is for; nil: others, too.
+func (in *Instruction) names() []Address {
+	t := &in.Target
+	if in.Kind != KindEmit || t.Everyone || len(t.Sockets) > 0 {
+		return nil
+	}
+	var names []Address
+	for _, r := range t.Rooms {
+		names = append(names, Address{in.Namespace, RoomSpace, r})
+	}
+	for _, u := range t.Users {
+		names = append(names, Address{in.Namespace, UserSpace, u})
+	}
+	return names
+}
+
+func (a *localAdapter) Subscribe(_ context.Context, names ...Address) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != localStarted {
+		return ErrClosed
+	}
+	for _, name := range names {
+		a.names[name] = struct{}{}
+	}
+	return nil
+}
+
+func (a *localAdapter) Unsubscribe(_ context.Context, names ...Address) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != localStarted {
+		return ErrClosed
+	}
+	for _, name := range names {
+		delete(a.names, name)
+	}
+	return nil
+}
+
+// Flush has nothing to wait for: Publish hands over.
+func (a *localAdapter) Flush(context.Context) error {
+	if !a.running() {
+		return ErrClosed
+	}
+	return nil
+}
+
+func (a *localAdapter) Close(ctx context.Context) error {
+	a.mu.Lock()
+	if a.state == localNew {
+		close(a.ended)
+	}
+	if a.state != localClosed {
+		a.state = localClosed
+		a.queue, a.bytes, a.names = nil, 0, nil
+		if a.room != nil {
+			close(a.room)
+			a.room = nil
+		}
+		close(a.quit)
+	}
+	a.mu.Unlock()
+	c := a.cluster
+	c.mu.Lock()
+	c.nodes = slices.DeleteFunc(slices.Clone(c.nodes), func(p *localAdapter) bool { return p == a })
+	c.mu.Unlock()
+	select {
+	case <-a.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// AdapterStats implements [Meter]. Frames are not counted, and bytes are estimated: nothing is encoded.
+func (a *localAdapter) AdapterStats() AdapterStats {
+	s := AdapterStats{
+		InstructionsIn: a.in.Load(), InstructionsOut: a.out.Load(),
+		BytesIn: a.bytesIn.Load(), BytesOut: a.bytesOut.Load(),
+		Dropped: map[string]uint64{"volatile": a.volatile.Load(), "overflow": a.full.Load()},
+	}
+	maps.DeleteFunc(s.Dropped, func(_ string, v uint64) bool { return v == 0 })
+	a.mu.Lock()
+	s.QueueBytes, s.Connected = a.bytes, a.state == localStarted
+	a.mu.Unlock()
+	return s
+}
+
+// localSize estimates what a queued instruction takes.
+func localSize(in *Instruction) int {
+	size := 256 + len(in.Event) + len(in.Payload.Data)
+	t := &in.Target
+	for _, names := range [...][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
+		for _, name := range names {
+			size += 16 + len(name)
+		}
+	}
+	size += (16 + socketIDLen) * (len(t.Sockets) + len(t.ExceptSockets))
+	for _, kv := range in.Meta {
+		size += 32 + len(kv.Key) + len(kv.Value)
+	}
+	return size
+}
+
+func (in *Instruction) clone() *Instruction {
+	c := *in
+	c.Target = *in.Target.clone()
+	c.Payload.Data = slices.Clone(in.Payload.Data)
+	c.Meta = slices.Clone(in.Meta)
+	return &c
+}

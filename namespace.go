@@ -1,0 +1,185 @@
+package crosscast
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+)
+
+// A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
+// concurrently.
+type Namespace struct {
+	node *Node
+	name string
+	seed maphash.Seed
+
+	shards [shardCount]shard
+
+	// all is the group of everyone, under a lock of its own, which also guards the slots.
+	allShard  shard
+	all       group
+	freeSlots []int32
+	slots     int32
+}
+
+func newNamespace(n *Node, name string) *Namespace {
+	ns := &Namespace{node: n, name: name, seed: maphash.MakeSeed()}
+	ns.all = group{ns: ns, shard: &ns.allShard}
+	return ns
+}
+
+// Name returns the namespace's name.
+func (ns *Namespace) Name() string { return ns.name }
+
+// ConnectOptions say more about a new socket. The zero value is an anonymous socket in no room.
+type ConnectOptions struct {
+	// User is whom the socket belongs to; empty: nobody. One user may have many sockets on many nodes.
+	User string
+	// Rooms are joined before Connect returns.
+	Rooms []string
+	// Data belongs to the application. It must marshal to JSON and not be changed afterwards.
+	Data any
+	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket. It
+	// may still emit, for example "left" to the socket's former Rooms. Node.Close waits for it.
+	OnClose func(s *Socket, reason Reason)
+}
+
+// Connect makes a socket of conn, in its rooms and known by its user, and returns when every later emission to them,
+// on any node, reaches it. Messages may reach conn before Connect returns.
+//
+// When the socket is nil, nothing happened: the error is about an argument, or [ErrClosed]. An error beside a socket
+// means what it means for [Socket.Join]: the socket is connected and serves what this node emits, but what peers emit
+// to its rooms and user may not reach it yet. Use it, or close it.
+func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Socket, error) {
+	if conn == nil {
+		return nil, errors.New("crosscast: Connect without a conn")
+	}
+	if o.User != "" {
+		if err := checkName("user", o.User); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkNames("room", o.Rooms); err != nil {
+		return nil, err
+	}
+	if o.Data != nil {
+		if _, err := json.Marshal(o.Data); err != nil {
+			return nil, fmt.Errorf("crosscast: socket data: %w", err)
+		}
+	}
+	n := ns.node
+	if !n.sockets.enter() {
+		return nil, ErrClosed
+	}
+	s := &Socket{ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, conn: conn, onClose: o.OnClose}
+	waits := ns.open(s, o.Rooms)
+	if n.state.Load() != nodeOpen { // Node.Close may have looked for sockets before this one was there
+		s.Close(ReasonShutdown)
+		return nil, ErrClosed
+	}
+	return s, n.interests.wait(ctx, waits)
+}
+
+// Emit sends to everyone in the namespace; see [BoundTarget.Emit].
+func (ns *Namespace) Emit(ctx context.Context, event string, payload any) error {
+	return ns.Everyone().Emit(ctx, event, payload)
+}
+
+// Everyone targets every socket of the namespace, on all nodes. It does not reach subscriptions, which are to rooms.
+func (ns *Namespace) Everyone() BoundTarget {
+	return BoundTarget{ns: ns, target: Target{Everyone: true}}
+}
+
+// To targets the sockets in at least one of rooms. Without names it targets nobody.
+func (ns *Namespace) To(rooms ...string) BoundTarget { return BoundTarget{ns: ns}.To(rooms...) }
+
+// ToUser targets all sockets of users.
+func (ns *Namespace) ToUser(users ...string) BoundTarget { return BoundTarget{ns: ns}.ToUser(users...) }
+
+// ToSocket targets single sockets.
+func (ns *Namespace) ToSocket(ids ...SocketID) BoundTarget {
+	return BoundTarget{ns: ns}.ToSocket(ids...)
+}
+
+// Socket returns the socket of this node with the given ID, nil if there is none.
+func (ns *Namespace) Socket(id SocketID) *Socket {
+	sh := ns.shardOf(string(id))
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.sockets[id]
+}
+
+// Members returns the sockets of this node that are in room.
+func (ns *Namespace) Members(room string) []*Socket {
+	sh := ns.shardOf(room)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if g := sh.groups[RoomSpace-1][room]; g != nil {
+		return append([]*Socket(nil), g.sockets...)
+	}
+	return nil
+}
+
+// Rooms returns the rooms that have a socket on this node, in no order.
+func (ns *Namespace) Rooms() []string {
+	var rooms []string
+	for i := range ns.shards {
+		sh := &ns.shards[i]
+		sh.mu.Lock()
+		for name, g := range sh.groups[RoomSpace-1] {
+			if len(g.sockets) > 0 {
+				rooms = append(rooms, name)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return rooms
+}
+
+// everySocket returns the sockets of this node.
+func (ns *Namespace) everySocket() []*Socket {
+	ns.allShard.mu.Lock()
+	defer ns.allShard.mu.Unlock()
+	return append([]*Socket(nil), ns.all.sockets...)
+}
+
+// tally counts what has been entered and not left, until it is closed for entry.
+type tally struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	zero   chan struct{} // made by close; closed once n is 0
+}
+
+// enter reports whether the caller may go on; it then calls leave once.
+func (t *tally) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.n++
+	return true
+}
+
+func (t *tally) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n--; t.n == 0 && t.closed {
+		close(t.zero)
+	}
+}
+
+// close refuses later enters, and returns a channel that is closed once everyone has left. It is called once.
+func (t *tally) close() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed, t.zero = true, make(chan struct{})
+	if t.n == 0 {
+		close(t.zero)
+	}
+	return t.zero
+}

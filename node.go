@@ -1,0 +1,348 @@
+package crosscast
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options of a node. The zero value is a complete single server.
+type Options struct {
+	// Name is a label for people; it need not be unique. Default: the host's name.
+	Name string
+	// Adapter connects the node to its peers; it serves this node alone. nil: there are none.
+	Adapter Adapter
+	// Heartbeat is how often the node tells its peers that it is alive; default 1 s.
+	Heartbeat time.Duration
+	// Linger is how long the node goes on hearing a room or user after the last member left, so that coming and
+	// going costs no subscriptions; default 5 s. Names that were in use again meanwhile linger for up to twice as
+	// long.
+	Linger time.Duration
+	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB.
+	MaxPayload int
+
+	// OnGap is told what this node's clients may have missed, before anything later of that origin is delivered. It
+	// is called on the delivering goroutine and must not block: no Join, Flush or Deliver inside.
+	OnGap func(Gap)
+	// OnLoss is told what was emitted here and did not, or may not have, gone out.
+	OnLoss func(Loss)
+	// OnRoom is told who joins and leaves which room on this node. OnRoom and OnLoss are called one at a time, in
+	// the order of what they report, on a goroutine of their own; what they may call is not limited, but for
+	// Node.Close, which waits for them. At most 65,536 calls wait; more are dropped and counted.
+	OnRoom func(RoomEvent)
+
+	// Logger gets what is of use to whoever looks for a fault; nothing is only logged. Default: discards.
+	Logger *slog.Logger
+}
+
+const (
+	defaultHeartbeat  = time.Second
+	defaultLinger     = 5 * time.Second
+	defaultMaxPayload = 1 << 20
+)
+
+// The states of a node.
+const (
+	nodeOpen    = iota
+	nodeClosing // no new sockets and subscriptions; OnClose handlers and hooks may still emit
+	nodeClosed  // nothing
+)
+
+// A Node is one running instance of the library, usually one in a server process. It holds its own sockets in memory
+// and reaches those of its peers through its adapter. The embedded namespace is "/", the default.
+//
+// Its methods may be called concurrently. Call Close when done. A node owns these goroutines: one for its heartbeats
+// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks and one for
+// each subscription.
+type Node struct {
+	*Namespace
+
+	id         NodeID
+	name       string
+	heartbeat  time.Duration
+	maxPayload int
+	log        *slog.Logger
+	onGap      func(Gap)
+	onLoss     func(Loss)
+	onRoom     func(RoomEvent)
+
+	adapter   Adapter    // nil: a single server
+	interests *interests // nil: the adapter is no Subscriber
+	heart     *heart     // nil without an adapter
+	peers     peers
+	hooks     hooks
+	losses    lossLog
+	stats     counters
+
+	state   atomic.Int32
+	sockets tally // until OnClose has returned and the conn's handlers have ended
+	spaces  atomic.Pointer[map[string]*Namespace]
+
+	mu      sync.Mutex // guards what follows, and changes of spaces
+	subs    map[*Subscription]struct{}
+	closing chan struct{} // made by the first Close; closed when it is done
+	closed  error         // what Close returned; valid once closing is closed
+}
+
+// Start starts a node and returns when its peers hear it and it hears them. ctx bounds Start only. After an error
+// nothing is left running.
+func Start(ctx context.Context, o Options) (*Node, error) {
+	n, err := newNode(o)
+	if err != nil {
+		return nil, err
+	}
+	if n.adapter == nil {
+		return n, nil
+	}
+	if sub, ok := n.adapter.(Subscriber); ok {
+		n.interests = startInterests(n, sub, cmp.Or(o.Linger, defaultLinger))
+	}
+	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
+		n.interests.stop()
+		return nil, fmt.Errorf("crosscast: start: %w", err)
+	}
+	if err := n.introduce(ctx); err != nil {
+		n.interests.stop()
+		n.adapter.Close(ctx)
+		return nil, fmt.Errorf("crosscast: start: hello: %w", err)
+	}
+	n.heart = startHeart(n)
+	return n, nil
+}
+
+func newNode(o Options) (*Node, error) {
+	for what, v := range map[string]int64{
+		"Heartbeat": int64(o.Heartbeat), "Linger": int64(o.Linger), "MaxPayload": int64(o.MaxPayload),
+	} {
+		if v < 0 {
+			return nil, fmt.Errorf("crosscast: negative Options.%s", what)
+		}
+	}
+	if o.Name == "" {
+		host, _ := os.Hostname() // a label: a node without one is a node all the same
+		o.Name = host[:min(len(host), MaxName)]
+	}
+	if len(o.Name) > MaxName {
+		return nil, &LimitError{What: "node", Len: len(o.Name), Max: MaxName, Name: true}
+	}
+	n := &Node{
+		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger,
+		heartbeat:  cmp.Or(o.Heartbeat, defaultHeartbeat),
+		maxPayload: cmp.Or(o.MaxPayload, defaultMaxPayload),
+		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom,
+		subs: make(map[*Subscription]struct{}),
+	}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	n.hooks.run = n.runHook
+	n.Namespace = newNamespace(n, "/")
+	n.spaces.Store(&map[string]*Namespace{"/": n.Namespace})
+	return n, nil
+}
+
+// introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat.
+func (n *Node) introduce(ctx context.Context) error {
+	hello := n.control(KindHello, "")
+	d, ok := n.adapter.(Deliverer)
+	if !ok {
+		return n.publish(ctx, hello)
+	}
+	reach, err := d.Deliver(ctx, hello)
+	if err != nil {
+		return err
+	}
+	n.stats.out.Add(1)
+	wait, cancel := context.WithTimeout(ctx, n.heartbeat)
+	defer cancel()
+	n.peers.await(wait, reach.Nodes)
+	return ctx.Err()
+}
+
+// ID returns the node's ID, which is minted at each start.
+func (n *Node) ID() NodeID { return n.id }
+
+// Name returns the node's label. (The embedded namespace's is "/".)
+func (n *Node) Name() string { return n.name }
+
+// Of returns the namespace with the given name: the same pointer every time. A namespace begins with its first use
+// and ends with the node.
+func (n *Node) Of(namespace string) (*Namespace, error) {
+	if ns := (*n.spaces.Load())[namespace]; ns != nil {
+		return ns, nil
+	}
+	if err := checkName("namespace", namespace); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	spaces := *n.spaces.Load()
+	if ns := spaces[namespace]; ns != nil {
+		return ns, nil
+	}
+	spaces = maps.Clone(spaces)
+	namespace = strings.Clone(namespace)
+	ns := newNamespace(n, namespace)
+	spaces[namespace] = ns
+	n.spaces.Store(&spaces)
+	return ns, nil
+}
+
+// Flush waits, bounded by ctx, until everything emitted before was handed to the bus or given up. What did not, or may
+// not have, gone out since the previous Flush returned is a [*LossError]; overlapping calls both return it.
+func (n *Node) Flush(ctx context.Context) error {
+	if n.state.Load() == nodeClosed {
+		return ErrClosed
+	}
+	return n.flush(ctx)
+}
+
+func (n *Node) flush(ctx context.Context) error {
+	since := n.losses.mark()
+	if f, ok := n.adapter.(Flusher); ok {
+		if err := f.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	return n.losses.take(since)
+}
+
+// Close ends the node. In this order: no new sockets and subscriptions; all sockets are closed, and their OnClose
+// handlers run, which may still emit; the handlers of conns end; waiting hooks are called; the peers are told goodbye;
+// everything is handed to the bus; the adapter is closed; what waits for subscriptions is delivered.
+//
+// It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error is ctx's, and what is still
+// running ends by itself. Losses not returned by a Flush yet are an error of Close. Only the first Close does anything;
+// others wait for it, and return the same. Afterwards everything returns [ErrClosed].
+//
+// Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
+func (n *Node) Close(ctx context.Context) error {
+	n.mu.Lock()
+	first := n.closing == nil
+	if first {
+		n.closing = make(chan struct{})
+	}
+	n.mu.Unlock()
+	if first {
+		n.closed = n.close(ctx)
+		close(n.closing)
+		return n.closed
+	}
+	select {
+	case <-n.closing:
+		return n.closed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *Node) close(ctx context.Context) error {
+	n.state.Store(nodeClosing)
+	gone := n.sockets.close()
+	n.closeSockets(ctx)
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+	n.hooks.wait(ctx)
+	var err error
+	n.interests.stop()
+	if n.adapter != nil {
+		n.heart.stop()
+		if err = n.publish(ctx, n.control(KindGoodbye, "")); err == nil {
+			err = n.flush(ctx)
+		}
+		n.state.Store(nodeClosed)
+		err = errors.Join(err, n.adapter.Close(ctx))
+	}
+	n.state.Store(nodeClosed)
+	for _, s := range n.subscriptions() {
+		s.lane.wait(ctx)
+		s.Close()
+	}
+	n.hooks.wait(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// closers is how many OnClose handlers Node.Close runs at a time.
+const closers = 64
+
+// closeSockets closes all sockets and waits, bounded by ctx, for the handlers of their conns.
+func (n *Node) closeSockets(ctx context.Context) {
+	var all []*Socket
+	for _, ns := range *n.spaces.Load() {
+		all = append(all, ns.everySocket()...)
+	}
+	done := make([]<-chan struct{}, len(all)) // nil: somebody else closed the socket
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(closers, len(all)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				done[i], _ = all[i].close(ReasonShutdown)
+			}
+		})
+	}
+	// Whatever ctx says, each socket that was closed here must leave the tally in the end, and OnClose handlers may
+	// outlive ctx.
+	go func() {
+		wg.Wait()
+		for _, d := range done {
+			if d != nil {
+				<-d
+				n.sockets.leave()
+			}
+		}
+	}()
+}
+
+// addSubscription registers s unless the node is being closed.
+func (n *Node) addSubscription(s *Subscription) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing != nil {
+		return false
+	}
+	n.subs[s] = struct{}{}
+	return true
+}
+
+// removeSubscription reports whether s was registered.
+func (n *Node) removeSubscription(s *Subscription) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.subs[s]
+	delete(n.subs, s)
+	return ok
+}
+
+func (n *Node) subscriptions() []*Subscription {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.subs))
+}
+
+// holdsAll reports whether t has no other recipients than sockets of this node.
+func (n *Node) holdsAll(t *Target) bool {
+	if t.Everyone || len(t.Rooms) > 0 || len(t.Users) > 0 {
+		return false
+	}
+	for _, id := range t.Sockets {
+		if id.Node() != n.id {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,251 @@
+package crosscast
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Membership. A group is the sockets of this node under one name: a room, a user, or everyone. Invariants:
+//
+//   - For each membership m of socket s in group g: g.members[m.inGroup] == m, g.sockets[m.inGroup] == s and
+//     s.members[m.inSocket] == m. There is at most one for each pair.
+//   - inSocket and s.members are guarded by s.mu, everything in a group by its shard's mutex. Locks are taken in the
+//     order socket, shard, interests or hooks; never two sockets or two shards at once. No user code runs under one.
+//   - A group is in its shard's map while it has a socket, a subscription or an interest, and an interest lives until
+//     it has lingered. So whoever holds a membership may compare groups by pointer.
+const shardCount = 64
+
+// A shard holds the groups and sockets whose names hash to it. It fills a cache line.
+type shard struct {
+	mu      sync.Mutex
+	groups  [2]map[string]*group // by Space, less one
+	sockets map[SocketID]*Socket
+	used    [2]int // groups with a socket
+	members [2]int // memberships
+}
+
+type group struct {
+	ns       *Namespace
+	shard    *shard
+	name     string
+	space    Space // 0: everyone
+	sockets  []*Socket
+	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
+	subs     []*Subscription
+	interest *interest // nil when the adapter is no Subscriber
+}
+
+type membership struct {
+	group    *group
+	inGroup  int32
+	inSocket int32
+}
+
+// manyMembers is how many memberships a socket finds faster by a map than by looking at each.
+const manyMembers = 32
+
+func (ns *Namespace) shardOf(name string) *shard {
+	return &ns.shards[maphash.String(ns.seed, name)%shardCount]
+}
+
+// group returns the named group, which it makes when there is none; sh.mu is held.
+func (sh *shard) group(ns *Namespace, space Space, name string) *group {
+	g := sh.groups[space-1][name]
+	if g == nil {
+		name = strings.Clone(name) // what the caller gave may be a piece of something large
+		g = &group{ns: ns, shard: sh, name: name, space: space}
+		g.interest = ns.node.interests.of(g)
+		if sh.groups[space-1] == nil {
+			sh.groups[space-1] = make(map[string]*group)
+		}
+		sh.groups[space-1][name] = g
+	}
+	return g
+}
+
+// unused is called when a socket or subscription has left g; g.shard.mu is held.
+func (g *group) unused() {
+	if len(g.sockets) > 0 || len(g.subs) > 0 {
+		return
+	}
+	if g.interest != nil {
+		g.ns.node.interests.idle(g.interest)
+		return
+	}
+	delete(g.shard.groups[g.space-1], g.name)
+}
+
+// open registers a new socket and adds it to everyone, its user and rooms. It returns what to wait for.
+func (ns *Namespace) open(s *Socket, rooms []string) []*interest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh := ns.shardOf(string(s.id))
+	sh.mu.Lock()
+	if sh.sockets == nil {
+		sh.sockets = make(map[SocketID]*Socket)
+	}
+	sh.sockets[s.id] = s
+	sh.mu.Unlock()
+
+	s.members = make([]*membership, 0, 2+len(rooms))
+	ns.allShard.mu.Lock()
+	if n := len(ns.freeSlots); n > 0 {
+		s.slot, ns.freeSlots = ns.freeSlots[n-1], ns.freeSlots[:n-1]
+	} else {
+		s.slot = ns.slots
+		ns.slots++
+	}
+	ns.all.add(s)
+	ns.allShard.mu.Unlock()
+
+	var waits []*interest
+	if s.user != "" {
+		waits = ns.join(s, UserSpace, s.user, waits)
+	}
+	for _, r := range rooms {
+		waits = ns.join(s, RoomSpace, r, waits)
+	}
+	return waits
+}
+
+// join adds s, whose mu is held, to the named group. It appends the group's interest to waits unless it is confirmed.
+func (ns *Namespace) join(s *Socket, space Space, name string, waits []*interest) []*interest {
+	sh := ns.shardOf(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	g := sh.group(ns, space, name)
+	if s.membership(g) == nil {
+		g.add(s)
+		sh.members[space-1]++
+		if len(g.sockets) == 1 {
+			sh.used[space-1]++
+			ns.node.roomEvent(RoomCreated, g, nil)
+		}
+		ns.node.roomEvent(RoomJoined, g, s)
+	}
+	if it := g.interest; it != nil && !it.confirmed.Load() {
+		waits = append(waits, it)
+	}
+	return waits
+}
+
+// leave takes s, whose mu is held, out of a room.
+func (ns *Namespace) leave(s *Socket, room string) {
+	sh := ns.shardOf(room)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	g := sh.groups[RoomSpace-1][room]
+	if g == nil {
+		return
+	}
+	if m := s.membership(g); m != nil {
+		s.forget(m)
+		g.remove(m)
+	}
+}
+
+// leaveAll ends all memberships of s, whose mu is held, everyone's last.
+func (ns *Namespace) leaveAll(s *Socket) {
+	for i := len(s.members) - 1; i > 0; i-- {
+		m := s.members[i]
+		m.group.shard.mu.Lock()
+		m.group.remove(m)
+		m.group.shard.mu.Unlock()
+	}
+	ns.allShard.mu.Lock()
+	ns.all.drop(s.members[0])
+	ns.freeSlots = append(ns.freeSlots, s.slot)
+	ns.allShard.mu.Unlock()
+	s.members, s.index = nil, nil
+
+	sh := ns.shardOf(string(s.id))
+	sh.mu.Lock()
+	delete(sh.sockets, s.id)
+	sh.mu.Unlock()
+}
+
+// add appends s to g and g to s; both are locked, and there is no membership yet.
+func (g *group) add(s *Socket) {
+	m := &membership{g, int32(len(g.members)), int32(len(s.members))}
+	g.sockets = append(g.sockets, s)
+	g.members = append(g.members, m)
+	s.members = append(s.members, m)
+	if s.index != nil {
+		s.index[g] = m
+	} else if len(s.members) > manyMembers {
+		s.index = make(map[*group]*membership, 2*manyMembers)
+		for _, m := range s.members {
+			s.index[m.group] = m
+		}
+	}
+}
+
+// remove takes m out of its room or user and reports that; g.shard.mu is held.
+func (g *group) remove(m *membership) {
+	sh, n := g.shard, g.ns.node
+	s := g.sockets[m.inGroup]
+	g.drop(m)
+	sh.members[g.space-1]--
+	n.roomEvent(RoomLeft, g, s)
+	if len(g.sockets) == 0 {
+		sh.used[g.space-1]--
+		n.roomEvent(RoomDeleted, g, nil)
+		g.unused()
+	}
+}
+
+// drop takes m out of its group's lists; the last one takes its place. g.shard.mu is held.
+func (g *group) drop(m *membership) {
+	i, last := m.inGroup, len(g.members)-1
+	g.members[i], g.sockets[i] = g.members[last], g.sockets[last]
+	g.members[i].inGroup = i
+	g.members[last], g.sockets[last] = nil, nil
+	g.members, g.sockets = shrunk(g.members[:last]), shrunk(g.sockets[:last])
+}
+
+// shrunk returns s with less spare capacity when it has far too much.
+func shrunk[T any](s []T) []T {
+	if c := cap(s); c >= 64 && len(s) <= c/4 {
+		return append(make([]T, 0, c/2), s...)
+	}
+	return s
+}
+
+// membership returns s's membership in g, nil if there is none; both are locked.
+func (s *Socket) membership(g *group) *membership {
+	if s.index != nil {
+		return s.index[g]
+	}
+	for _, m := range s.members {
+		if m.group == g {
+			return m
+		}
+	}
+	return nil
+}
+
+// forget takes m out of s's list; the last one takes its place, so everyone's stays the first. s.mu is held.
+func (s *Socket) forget(m *membership) {
+	last := len(s.members) - 1
+	s.members[m.inSocket] = s.members[last]
+	s.members[m.inSocket].inSocket = m.inSocket
+	s.members[last] = nil
+	s.members = shrunk(s.members[:last])
+	delete(s.index, m.group)
+}
+
+// rooms returns the names of s's rooms; s.mu is held.
+func (s *Socket) rooms() []string {
+	rooms := make([]string, 0, len(s.members))
+	for _, m := range s.members {
+		if m.group.space == RoomSpace {
+			rooms = append(rooms, m.group.name)
+		}
+	}
+	return slices.Clip(rooms)
+}
+
+// address returns the name that the node is interested in for g's sake.
+func (g *group) address() Address { return Address{g.ns.name, g.space, g.name} }

@@ -1,0 +1,194 @@
+package crosscast
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// A Socket is one client connection, held by this node. Its methods may be called concurrently, and from within any
+// hook. It lives until Close, the node's Close, or until its conn fails.
+type Socket struct {
+	ns      *Namespace
+	id      SocketID
+	user    string
+	data    any
+	conn    Conn
+	onClose func(*Socket, Reason)
+
+	slot    int32 // its bit in the sets of a delivery; unique in the namespace while the socket is open
+	failing atomic.Bool
+	closing atomic.Bool
+
+	mu      sync.Mutex // guards what follows; locked before a shard's
+	closed  bool
+	members []*membership          // of everyone, then of the user, then of rooms
+	index   map[*group]*membership // the same, once they are many
+	last    []string               // the rooms at the time of closing
+}
+
+// ID returns the socket's ID, which is unique in the cluster and names this node.
+func (s *Socket) ID() SocketID { return s.id }
+
+// User returns whom the socket belongs to; empty: nobody.
+func (s *Socket) User() string { return s.user }
+
+// Data returns what was given to Connect.
+func (s *Socket) Data() any { return s.data }
+
+// Namespace returns the namespace that the socket is in.
+func (s *Socket) Namespace() *Namespace { return s.ns }
+
+// Closed reports whether the socket was closed.
+func (s *Socket) Closed() bool { return s.closing.Load() }
+
+// Rooms returns the rooms that the socket is in; after Close, those it was in when it closed.
+func (s *Socket) Rooms() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return append([]string(nil), s.last...)
+	}
+	return s.rooms()
+}
+
+// Join adds the socket to rooms; those it is in already are no error. It adds the socket at once, and then waits until
+// every emission to the rooms that begins later, on any node, reaches the socket unless a gap is reported.
+//
+// An argument error or [ErrClosed] means that nothing happened. Any other error means that the socket is in the rooms
+// all the same, but does not surely hear its peers yet: [ErrNotConnected], the link is down, the subscription is made
+// up for on recovery and the gap of that outage includes the rooms; [ErrDenied], the bus refuses to let this node
+// hear them (or others that were asked for at the same moment); ctx's error, the confirmation is still under way.
+// Joining again waits again.
+func (s *Socket) Join(ctx context.Context, rooms ...string) error {
+	if err := checkNames("room", rooms); err != nil {
+		return err
+	}
+	var few [8]*interest
+	waits := few[:0]
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	for _, r := range rooms {
+		waits = s.ns.join(s, RoomSpace, r, waits)
+	}
+	s.mu.Unlock()
+	return s.ns.node.interests.wait(ctx, waits)
+}
+
+// Leave takes the socket out of rooms; those it is not in are no error. A message already under way may still arrive.
+func (s *Socket) Leave(rooms ...string) error {
+	if err := checkNames("room", rooms); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	for _, r := range rooms {
+		s.ns.leave(s, r)
+	}
+	return nil
+}
+
+// Emit sends to this client. The error is one of an argument, as in [BoundTarget.Emit], or the conn's: [ErrDropped],
+// [ErrClosed], or why the socket is being closed.
+func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
+	if s.closing.Load() {
+		return ErrClosed
+	}
+	if err := checkName("event", event); err != nil {
+		return err
+	}
+	n := s.ns.node
+	p, err := n.payload(payload)
+	if err != nil {
+		return err
+	}
+	e := newEmission()
+	defer e.release()
+	e.in = Instruction{Kind: KindEmit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
+	e.one[0] = s.id
+	e.in.Target.Sockets = e.one[:]
+	e.fill(&e.in)
+	if err := s.conn.Send(&e.msg); err != nil {
+		s.refused(err)
+		return err
+	}
+	n.stats.delivered.Add(1)
+	return nil
+}
+
+// To targets the sockets in at least one of rooms, except this one.
+func (s *Socket) To(rooms ...string) BoundTarget { return s.ns.To(rooms...).ExceptSocket(s.id) }
+
+// Broadcast targets every socket of the namespace except this one.
+func (s *Socket) Broadcast() BoundTarget { return s.ns.Everyone().ExceptSocket(s.id) }
+
+// Close ends the socket: its memberships end, its conn is closed, and OnClose is called. Only the first Close does
+// anything; others return at once.
+func (s *Socket) Close(reason Reason) {
+	done, first := s.close(reason)
+	if !first {
+		return
+	}
+	select {
+	case <-done:
+		s.ns.node.sockets.leave()
+	default:
+		go func() {
+			<-done
+			s.ns.node.sockets.leave()
+		}()
+	}
+}
+
+var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// close does what Close does. The first caller gets a channel that is closed once the conn's handlers have ended, and
+// must call node.sockets.leave then.
+func (s *Socket) close(reason Reason) (done <-chan struct{}, first bool) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.closed = true
+	s.closing.Store(true)
+	s.last = s.rooms()
+	s.ns.leaveAll(s)
+	s.mu.Unlock()
+	s.conn.Close(reason)
+	if s.onClose != nil {
+		s.onClose(s, reason)
+	}
+	if d, ok := s.conn.(interface{ Done() <-chan struct{} }); ok {
+		return d.Done(), true
+	}
+	return closedChan, true
+}
+
+// refused acts on an error of the conn.
+func (s *Socket) refused(err error) {
+	st := &s.ns.node.stats
+	reason := ReasonLeft
+	switch {
+	case errors.Is(err, ErrDropped):
+		st.conn.Add(1)
+		return
+	case errors.Is(err, ErrClosed):
+		return
+	case errors.Is(err, ErrSlow):
+		reason = ReasonSlow
+	}
+	st.conn.Add(1)
+	// On its own goroutine: this one is delivering, and OnClose is the user's. Node.Close waits for it as for every
+	// open socket.
+	if s.failing.CompareAndSwap(false, true) {
+		go s.Close(reason)
+	}
+}

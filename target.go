@@ -1,0 +1,226 @@
+package crosscast
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Limits of one emission, beside MaxName and Options.MaxPayload.
+const (
+	maxTargetNames = 1024 // names in a target, over all its lists
+	maxMeta        = 8    // pairs
+)
+
+// BoundTarget is a [Target] bound to a namespace: whom an emission is for. It is a small value; every method returns
+// a changed copy, so a target may be kept, extended differently, and used from many goroutines.
+//
+// Names are checked when something is emitted, not before. A target without any recipient (To() without names) is
+// nobody: emitting to it does nothing and returns nil.
+type BoundTarget struct {
+	ns     *Namespace
+	target Target
+	meta   []KeyValue
+	flags  Flags
+	local  bool
+}
+
+// with returns a new slice of old's and more's elements; the result never shares spare capacity with old or more.
+func with[T any](old, more []T) []T { return append(old[:len(old):len(old)], more...) }
+
+// To adds rooms.
+func (t BoundTarget) To(rooms ...string) BoundTarget {
+	t.target.Rooms = with(t.target.Rooms, rooms)
+	return t
+}
+
+// ToUser adds all sockets of users, wherever they are.
+func (t BoundTarget) ToUser(users ...string) BoundTarget {
+	t.target.Users = with(t.target.Users, users)
+	return t
+}
+
+// ToSocket adds single sockets, wherever they are.
+func (t BoundTarget) ToSocket(ids ...SocketID) BoundTarget {
+	t.target.Sockets = with(t.target.Sockets, ids)
+	return t
+}
+
+// Except takes out the sockets that are in one of rooms. Exceptions concern sockets only: a [Subscription] to a
+// target room gets the message all the same.
+func (t BoundTarget) Except(rooms ...string) BoundTarget {
+	t.target.ExceptRooms = with(t.target.ExceptRooms, rooms)
+	return t
+}
+
+// ExceptUser takes out the sockets of users.
+func (t BoundTarget) ExceptUser(users ...string) BoundTarget {
+	t.target.ExceptUsers = with(t.target.ExceptUsers, users)
+	return t
+}
+
+// ExceptSocket takes out single sockets.
+func (t BoundTarget) ExceptSocket(ids ...SocketID) BoundTarget {
+	t.target.ExceptSockets = with(t.target.ExceptSockets, ids)
+	return t
+}
+
+// Local keeps the emission on this node.
+func (t BoundTarget) Local() BoundTarget {
+	t.local = true
+	return t
+}
+
+// Volatile lets the emission be dropped wherever it would have to wait.
+func (t BoundTarget) Volatile() BoundTarget {
+	t.flags |= Volatile
+	return t
+}
+
+// Meta adds pairs that travel along with the message, such as a trace context: at most 8, of at most 255 bytes each.
+func (t BoundTarget) Meta(pairs ...KeyValue) BoundTarget {
+	t.meta = with(t.meta, pairs)
+	return t
+}
+
+// Receipt is what became of one emission.
+type Receipt struct {
+	Sockets int   // how many sockets of this node took it
+	Reach   Reach // how many peers it was handed to
+}
+
+// Emit sends event with payload to the target. It serves the sockets of this node, queues an instruction for the
+// peers and returns: it waits, bounded by ctx, only while the adapter's queue is full. Where a node is the only one,
+// or all the target's sockets are its own, there is nothing to queue.
+//
+// payload is nil (no payload), a [Payload] or a [json.RawMessage] (both passed on as they are, JSON being
+// validated), a []byte (binary), or any other value, which is marshalled as JSON, once. Nothing of it is kept after
+// Emit returned.
+//
+// An error that matches [ErrTooLarge] or [ErrInvalidName], or one of marshalling, means that nobody got the message;
+// any other is the adapter's and means that this node's sockets did and peers may not have. What fails after Emit
+// returned nil reaches Options.OnLoss. Emissions of one goroutine keep their order; those of several have none.
+func (t BoundTarget) Emit(ctx context.Context, event string, payload any) error {
+	_, err := t.emit(ctx, event, payload, false)
+	return err
+}
+
+// Deliver is Emit, and waits, bounded by ctx, until the bus has accepted the message. The error says what became of
+// it on the bus; the receipt is valid beside an error, too.
+func (t BoundTarget) Deliver(ctx context.Context, event string, payload any) (Receipt, error) {
+	return t.emit(ctx, event, payload, true)
+}
+
+func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait bool) (Receipt, error) {
+	n := t.ns.node
+	if n.state.Load() == nodeClosed {
+		return Receipt{}, ErrClosed
+	}
+	if err := t.check(event); err != nil {
+		return Receipt{}, err
+	}
+	p, err := n.payload(payload)
+	if err != nil {
+		return Receipt{}, err
+	}
+	receipt := Receipt{Reach: Reach{Known: true}}
+	if t.target.IsNobody() {
+		return receipt, nil
+	}
+	e := newEmission()
+	defer e.release()
+	e.in = Instruction{
+		Kind: KindEmit, Flags: t.flags, Namespace: t.ns.name, From: n.id,
+		Target: t.target, Event: event, Payload: p, Meta: t.meta,
+	}
+	e.fill(&e.in)
+	receipt.Sockets, _ = t.ns.deliver(e)
+	if n.adapter == nil || t.local || n.holdsAll(&t.target) {
+		return receipt, nil
+	}
+	if wait {
+		receipt.Reach, err = n.deliverRemote(ctx, &e.in)
+	} else {
+		err = n.adapter.Publish(ctx, &e.in)
+	}
+	if err == nil {
+		n.stats.out.Add(1)
+	}
+	return receipt, err
+}
+
+// check returns a LimitError for the first limit that the target or the event breaks.
+func (t *BoundTarget) check(event string) error {
+	if err := checkName("event", event); err != nil {
+		return err
+	}
+	g := &t.target
+	names := len(g.Rooms) + len(g.Users) + len(g.Sockets) +
+		len(g.ExceptRooms) + len(g.ExceptUsers) + len(g.ExceptSockets)
+	if names > maxTargetNames {
+		return &LimitError{What: "target", Len: names, Max: maxTargetNames}
+	}
+	for _, l := range [...]struct {
+		what  string
+		names []string
+	}{{"room", g.Rooms}, {"user", g.Users}, {"room", g.ExceptRooms}, {"user", g.ExceptUsers}} {
+		if err := checkNames(l.what, l.names); err != nil {
+			return err
+		}
+	}
+	for _, ids := range [...][]SocketID{g.Sockets, g.ExceptSockets} {
+		for _, id := range ids {
+			if len(id) != socketIDLen {
+				return &LimitError{What: "socket", Len: len(id), Max: socketIDLen, Name: true}
+			}
+		}
+	}
+	if len(t.meta) > maxMeta {
+		return &LimitError{What: "meta", Len: len(t.meta), Max: maxMeta}
+	}
+	for _, kv := range t.meta {
+		if l := max(len(kv.Key), len(kv.Value)); l > MaxName {
+			return &LimitError{What: "meta", Len: l, Max: MaxName}
+		}
+	}
+	return nil
+}
+
+var errBadJSON = errors.New("crosscast: payload is not valid JSON")
+
+// payload makes the payload of what a user emits.
+func (n *Node) payload(v any) (Payload, error) {
+	var p Payload
+	switch v := v.(type) {
+	case nil:
+		return p, nil
+	case Payload:
+		p = v
+	case json.RawMessage:
+		p = Payload{JSON, v}
+	case []byte:
+		p = Payload{Binary, v}
+	default:
+		data, err := json.Marshal(v)
+		if err != nil {
+			return p, fmt.Errorf("crosscast: payload: %w", err)
+		}
+		p = Payload{JSON, data}
+	}
+	if len(p.Data) > n.maxPayload {
+		return p, &LimitError{What: "payload", Len: len(p.Data), Max: n.maxPayload}
+	}
+	switch v.(type) {
+	case Payload, json.RawMessage:
+		switch {
+		case p.Encoding > Binary:
+			return p, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
+		case p.Encoding == None && len(p.Data) > 0:
+			return p, errors.New("crosscast: payload of encoding None with data")
+		case p.Encoding == JSON && !json.Valid(p.Data):
+			return p, errBadJSON
+		}
+	}
+	return p, nil
+}
