@@ -1,0 +1,296 @@
+// Package membus is a bus of bytes in memory, for testing what is above a bus: by script it drops, repeats, reorders, delays
+// and refuses frames, and cuts and deafens links. It works under testing/synctest.
+package membus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// Hub is one bus that many nodes share. All methods may be called concurrently.
+type Hub struct {
+	mu     sync.Mutex
+	links  []*link // guarded by mu
+	onExec func(f wire.Frame)
+}
+
+// New returns a bus on which nothing goes wrong yet.
+func New() *Hub { return &Hub{} }
+
+// OnExecute sets a function that sees each frame at the moment when the bus hands it to the subscribed links, once for each time.
+func (h *Hub) OnExecute(f func(wire.Frame)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.onExec = f
+}
+
+// Fate is what becomes of one published frame. The zero Fate: delivered at once, accepted.
+type Fate struct {
+	Err    error         // what the publisher is told
+	Down   bool          // and that it is the connection's fault
+	Lost   bool          // the bus never hands it over
+	Delay  time.Duration // the bus hands it over later, behind what is published meanwhile
+	Repeat int           // and this many times more
+	Skip   string        // the port whose links silently miss it
+}
+
+// Port is a node's access to the hub. It implements wire.Bus.
+type Port struct {
+	h    *Hub
+	name string
+
+	mu      sync.Mutex
+	fate    func(wire.Frame) Fate // guarded by mu, like everything below
+	refuse  error                 // of Dial, Subscribe and Publish
+	deny    map[string]bool
+	latency time.Duration
+}
+
+// Port returns a new access, named for Fate.Skip.
+func (h *Hub) Port(name string) *Port { return &Port{h: h, name: name} }
+
+// SetFate has f decide over each frame that the port publishes.
+func (p *Port) SetFate(f func(wire.Frame) Fate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fate = f
+}
+
+// SetLatency makes publishing and confirmations take d.
+func (p *Port) SetLatency(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.latency = d
+}
+
+// Deny has the hub refuse subscriptions of the port to a topic, or allow them again.
+func (p *Port) Deny(topic string, denied bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.deny == nil {
+		p.deny = map[string]bool{}
+	}
+	p.deny[topic] = denied
+}
+
+// Down cuts the port's links and refuses everything until Up.
+func (p *Port) Down() {
+	p.mu.Lock()
+	p.refuse = errors.New("membus: down")
+	p.mu.Unlock()
+	p.Cut()
+}
+
+// Up ends Down.
+func (p *Port) Up() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = nil
+}
+
+// Cut breaks the port's links; what they had not received is lost.
+func (p *Port) Cut() { p.each(func(l *link) { l.cut(errors.New("membus: cut")) }) }
+
+// Deafen makes the port's links of today receive nothing more, without an error.
+func (p *Port) Deafen() { p.each(func(l *link) { l.deaf = true; l.queue = nil }) }
+
+// Links returns how many links the port has open.
+func (p *Port) Links() int {
+	n := 0
+	p.each(func(*link) { n++ })
+	return n
+}
+
+func (p *Port) each(f func(*link)) {
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	for _, l := range slices.Clone(p.h.links) {
+		if l.port == p {
+			f(l)
+		}
+	}
+}
+
+// Publish implements wire.Bus.
+func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
+	p.mu.Lock()
+	fate, refuse, latency := p.fate, p.refuse, p.latency
+	p.mu.Unlock()
+	if latency > 0 {
+		select {
+		case <-time.After(latency):
+		case <-ctx.Done():
+			for i := range frames {
+				frames[i].Err, frames[i].Down = ctx.Err(), true
+			}
+			return
+		}
+	}
+	for i := range frames {
+		f := &frames[i]
+		f.Receivers, f.Err, f.Down = 0, nil, false
+		if refuse != nil {
+			f.Err, f.Down = fmt.Errorf("%w: %w", crosscast.ErrRefused, refuse), true
+			continue
+		}
+		var fa Fate
+		if fate != nil {
+			fa = fate(*f)
+		}
+		f.Err, f.Down = fa.Err, fa.Down
+		if fa.Lost {
+			continue
+		}
+		// The contract lets the publisher write to the bytes again.
+		c := wire.Frame{Topic: f.Topic, Data: slices.Clone(f.Data)}
+		if fa.Delay > 0 {
+			time.AfterFunc(fa.Delay, func() { p.h.execute(c, fa.Skip) })
+			continue
+		}
+		for range 1 + fa.Repeat {
+			f.Receivers = p.h.execute(c, fa.Skip)
+		}
+	}
+}
+
+// execute hands a frame to every link that is subscribed.
+func (h *Hub) execute(f wire.Frame, skip string) (receivers int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.onExec != nil {
+		h.onExec(f)
+	}
+	for _, l := range h.links {
+		if l.topics[f.Topic] {
+			receivers++
+			if l.port.name != skip {
+				l.push(wire.Event{Kind: wire.Message, Topic: f.Topic, Data: f.Data})
+			}
+		}
+	}
+	return receivers
+}
+
+// Dial implements wire.Bus.
+func (p *Port) Dial(context.Context) (wire.Link, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse != nil {
+		return nil, p.refuse
+	}
+	l := &link{port: p, topics: map[string]bool{}, wake: make(chan struct{}, 1)}
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	p.h.links = append(p.h.links, l)
+	return l, nil
+}
+
+// link implements wire.Link. Its fields are guarded by the hub's mu.
+type link struct {
+	port   *Port
+	topics map[string]bool
+	queue  []wire.Event
+	deaf   bool
+	err    error
+	wake   chan struct{}
+}
+
+func (l *link) push(ev wire.Event) {
+	if l.deaf || l.err != nil {
+		return
+	}
+	l.queue = append(l.queue, ev)
+	l.signal()
+}
+
+func (l *link) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) cut(err error) {
+	l.err, l.queue = err, nil
+	l.port.h.links = slices.DeleteFunc(l.port.h.links, func(x *link) bool { return x == l })
+	l.signal()
+}
+
+func (l *link) Subscribe(topics []string) error {
+	return l.ask(topics, func(denied map[string]bool) {
+		for _, t := range topics {
+			if denied[t] {
+				l.push(wire.Event{Kind: wire.Denied, Err: errors.New("membus: denied")})
+				return
+			}
+		}
+		for _, t := range topics {
+			l.topics[t] = true
+			l.push(wire.Event{Kind: wire.Subscribed, Topic: t})
+		}
+	})
+}
+
+func (l *link) Unsubscribe(topics []string) error {
+	return l.ask(topics, func(map[string]bool) {
+		for _, t := range topics {
+			delete(l.topics, t)
+			l.push(wire.Event{Kind: wire.Unsubscribed, Topic: t})
+		}
+	})
+}
+
+func (l *link) ask(topics []string, act func(denied map[string]bool)) error {
+	if len(topics) == 0 {
+		panic("membus: a request without topics")
+	}
+	l.port.mu.Lock()
+	latency := l.port.latency
+	denied := map[string]bool{}
+	for t, d := range l.port.deny {
+		denied[t] = d
+	}
+	l.port.mu.Unlock()
+	if latency > 0 {
+		time.Sleep(latency)
+	}
+	l.port.h.mu.Lock()
+	defer l.port.h.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	act(denied)
+	return nil
+}
+
+func (l *link) Receive() (wire.Event, error) {
+	for {
+		l.port.h.mu.Lock()
+		switch {
+		case len(l.queue) > 0:
+			ev := l.queue[0]
+			l.queue = l.queue[1:]
+			l.port.h.mu.Unlock()
+			return ev, nil
+		case l.err != nil:
+			l.port.h.mu.Unlock()
+			return wire.Event{}, l.err
+		}
+		l.port.h.mu.Unlock()
+		<-l.wake
+	}
+}
+
+func (l *link) Close() error {
+	l.port.h.mu.Lock()
+	defer l.port.h.mu.Unlock()
+	l.cut(errors.New("membus: closed"))
+	return nil
+}

@@ -1,0 +1,194 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber, Deliverer,
+// Flusher and Meter.
+//
+// Its goroutines, which Close ends and waits for: the writer (writer.go), the supervisor of the link, and for each link one that
+// reads and delivers and one that writes subscriptions (link.go).
+type Adapter struct {
+	bus     Bus
+	o       Options
+	optErr  error
+	self    crosscast.NodeInfo
+	handler crosscast.Handler
+
+	writer   *writer
+	echo     echo
+	subs     subscriptions
+	incoming incoming
+	stats    stats
+
+	ctx    context.Context // ends when the adapter stops
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	closed chan struct{} // Close was called
+	once   sync.Once     // closes closed
+	gone   chan struct{} // everything has stopped
+	ready  atomic.Bool   // Start returned nil
+}
+
+// New returns an adapter over bus. Options are checked by Start.
+func New(bus Bus, o Options) *Adapter {
+	a := &Adapter{bus: bus, closed: make(chan struct{}), gone: make(chan struct{})}
+	a.o, a.optErr = o.withDefaults()
+	a.writer = newWriter(a)
+	a.echo.init(a)
+	a.subs.init(a)
+	a.incoming.init(a)
+	return a
+}
+
+// Start implements crosscast.Adapter. One attempt is made; when it fails, so does Start.
+func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+	if a.optErr != nil {
+		return a.optErr
+	}
+	if a.isClosed() {
+		return crosscast.ErrClosed
+	}
+	if self.Heartbeat <= 0 {
+		self.Heartbeat = time.Second
+	}
+	a.self, a.handler = self, h
+	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.subs.add(destination{}, destination{node: self.ID})
+
+	l, err := a.connect(ctx)
+	if err == nil {
+		select {
+		case <-l.resumed:
+		case <-l.broken:
+			err = l.err
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		if l != nil {
+			l.fail(err)
+			a.linkDown(l)
+		}
+		a.stop()
+		a.once.Do(func() { close(a.closed) })
+		a.wg.Wait()
+		close(a.gone)
+		return fmt.Errorf("crosscast: start: %w", err)
+	}
+	a.ready.Store(true)
+	a.wg.Go(func() { a.supervise(l) })
+	a.wg.Go(func() { a.writer.run(a.ctx) })
+	go func() {
+		a.wg.Wait()
+		close(a.gone)
+	}()
+	return nil
+}
+
+// Publish implements crosscast.Adapter.
+func (a *Adapter) Publish(ctx context.Context, in *crosscast.Instruction) error {
+	return a.writer.publish(ctx, in, nil)
+}
+
+// Deliver implements crosscast.Deliverer.
+func (a *Adapter) Deliver(ctx context.Context, in *crosscast.Instruction) (crosscast.Reach, error) {
+	d := &delivery{done: make(chan struct{})}
+	if err := a.writer.publish(ctx, in, d); err != nil {
+		return crosscast.Reach{}, err
+	}
+	select {
+	case <-d.done:
+		return d.reach, d.err
+	case <-ctx.Done():
+		return crosscast.Reach{}, fmt.Errorf("%w: %w", crosscast.ErrUncertain, ctx.Err())
+	}
+}
+
+// Flush implements crosscast.Flusher.
+func (a *Adapter) Flush(ctx context.Context) error {
+	w := a.writer
+	w.mu.Lock()
+	if w.settled == w.opened {
+		w.mu.Unlock()
+		return nil
+	}
+	f := flusher{target: w.opened, done: make(chan struct{})}
+	w.flushers = append(w.flushers, f)
+	w.mu.Unlock()
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Subscribe implements crosscast.Subscriber.
+func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) error {
+	if a.isClosed() {
+		return crosscast.ErrClosed
+	}
+	return a.subs.subscribe(ctx, names)
+}
+
+// Unsubscribe implements crosscast.Subscriber.
+func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) error {
+	if a.isClosed() {
+		return crosscast.ErrClosed
+	}
+	a.subs.remove(names)
+	return nil
+}
+
+// Close implements crosscast.Adapter. While the link is up it publishes what is queued; what is left then is a Loss.
+func (a *Adapter) Close(ctx context.Context) error {
+	a.once.Do(func() { close(a.closed) })
+	if !a.ready.Load() {
+		return nil
+	}
+	w := a.writer
+	w.mu.Lock()
+	w.closing = true
+	up := w.up()
+	w.freeBytes(0) // wakes those who wait for room
+	w.mu.Unlock()
+	var err error
+	if up {
+		err = a.Flush(ctx)
+	}
+	w.mu.Lock()
+	w.stopping = true
+	done := w.dropControl()
+	w.mu.Unlock()
+	w.finish(nil, done)
+	w.signal()
+	a.stop()
+	select {
+	case <-a.gone:
+	case <-ctx.Done():
+		err = errors.Join(err, ctx.Err())
+	}
+	return err
+}
+
+func (a *Adapter) isClosed() bool {
+	select {
+	case <-a.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// hears reports whether this node itself is among the receivers of a topic.
+func (a *Adapter) hears(topic string) bool { return a.subs.confirmed(topic) }

@@ -1,0 +1,152 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// The receiver's books: per node, and per node and topic, the last frame number. They are pure data; the rules are those of
+// the package documentation of crosscast ("Never silent"), and the tests run them over random schedules.
+
+// origin is what is known of one peer's frames.
+type origin struct {
+	id        crosscast.NodeID
+	highest   uint64    // number of any frame seen
+	lastCopy  uint64    // number of the last emission that came in several copies and was acted on
+	lossCount uint64    // of the losses that it has reported
+	lossKnown bool      // whether lossCount was ever read
+	heard     time.Time // when anything came
+	left      bool      // it said goodbye
+	forgotten bool      // no longer in origins: its books may be reused
+}
+
+// book is what is known of the frames of one origin on one topic.
+type book struct {
+	origin *origin
+	last   uint64 // number of the last frame
+	epoch  uint32 // the topic's subscription during which it came
+	before uint64 // what last was when this epoch began
+	first  uint64 // number of the first frame of this epoch
+}
+
+// books are those of one topic: a handful, searched in order.
+type books []book
+
+// of returns the book of o, made when missing. Books of forgotten origins are dropped then.
+func (b *books) of(o *origin) *book {
+	for i := range *b {
+		if (*b)[i].origin == o {
+			return &(*b)[i]
+		}
+	}
+	kept := (*b)[:0]
+	for _, e := range *b {
+		if !e.origin.forgotten {
+			kept = append(kept, e)
+		}
+	}
+	clear((*b)[len(kept):])
+	*b = append(kept, book{origin: o})
+	return &(*b)[len(*b)-1]
+}
+
+type verdict uint8
+
+const (
+	fresh   verdict = iota
+	copied          // a frame that came before: dropped
+	overdue         // a frame that its successor overtook: dropped, and a gap
+)
+
+// judge enters a frame in the books, and says what to make of it. When frames before it are missing on this topic, hole is the
+// first number that may be missing; they end with the frame's predecessor.
+//
+// epoch counts the subscriptions of this topic: the first frame after one is not checked for a hole, because its predecessors
+// came before, or are part of an outage that is reported as a whole. What comes later with a number below that first frame,
+// and did not come before either, is overdue. A control frame is nobody's predecessor.
+func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole uint64) {
+	o := b.origin
+	if h.Control && h.Number <= o.highest {
+		return copied, 0
+	}
+	if b.epoch != epoch {
+		b.epoch, b.before, b.first = epoch, b.last, 0
+	}
+	known := b.first != 0
+	switch {
+	case h.Number <= b.before, known && b.first <= h.Number && h.Number <= b.last:
+		return copied, 0
+	case known && h.Number < b.first:
+		return overdue, 0
+	case known && h.Previous > b.last:
+		hole = b.last + 1
+	}
+	number := h.Number
+	if h.Control {
+		number = max(b.last, h.Previous)
+	}
+	if !known {
+		b.first = max(number, 1)
+	}
+	b.last = number
+	if h.Number <= o.highest {
+		return overdue, hole
+	}
+	o.highest = h.Number
+	return fresh, hole
+}
+
+// newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it lists. With
+// baseline, what it lost before this node knew it is not reported.
+func (o *origin) newLosses(h *crosscast.FrameHeader, baseline bool) (ranges []crosscast.LossRange, all bool) {
+	if !o.lossKnown {
+		o.lossKnown = true
+		if baseline {
+			o.lossCount = h.LossCount
+		}
+	}
+	if h.LossCount <= o.lossCount {
+		return nil, false
+	}
+	n := h.LossCount - o.lossCount
+	o.lossCount = h.LossCount
+	if n > uint64(len(h.Losses)) {
+		return nil, true
+	}
+	return h.Losses[uint64(len(h.Losses))-n:], false
+}
+
+// origins are the peers whose numbers are remembered. Forgetting one costs detection, never a false alarm about its past.
+type origins map[crosscast.NodeID]*origin
+
+func (os origins) of(id crosscast.NodeID, now time.Time) *origin {
+	o := os[id]
+	if o == nil {
+		if len(os) >= maxOrigins {
+			os.forget(now, 0)
+		}
+		// A string of its own, so that the frame it came in is not kept.
+		o = &origin{id: crosscast.NodeID([]byte(id))}
+		os[o.id] = o
+	}
+	o.heard = now
+	return o
+}
+
+// forget drops the origins that have been silent for longer than silence, and at least the most silent one when full.
+func (os origins) forget(now time.Time, silence time.Duration) {
+	var oldest *origin
+	for _, o := range os {
+		if silence > 0 && now.Sub(o.heard) > silence {
+			o.forgotten = true
+			delete(os, o.id)
+		} else if oldest == nil || o.heard.Before(oldest.heard) {
+			oldest = o
+		}
+	}
+	if oldest != nil && len(os) >= maxOrigins {
+		oldest.forgotten = true
+		delete(os, oldest.id)
+	}
+}

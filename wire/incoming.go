@@ -1,0 +1,250 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// incoming turns what a link receives into calls of the Handler.
+type incoming struct {
+	a    *Adapter
+	link atomic.Pointer[link] // whose events count
+
+	// mu makes deliveries one sequence, also when a link is replaced while the old one's reader is inside a call of the Handler.
+	// It is held during those calls, and nothing else ever waits for it.
+	mu      sync.Mutex
+	reader  crosscast.FrameReader // guarded by mu, like everything below
+	origins origins
+	started time.Time // when the first link resumed
+	sweepAt time.Time
+
+	outageMu sync.Mutex
+	outage   *outage // since the last link that had resumed; guarded by outageMu
+}
+
+func (in *incoming) init(a *Adapter) {
+	in.a = a
+	in.origins = origins{}
+}
+
+// noteOutage remembers since when nothing was heard; failed attempts in between do not move it.
+func (in *incoming) noteOutage(l *link) {
+	in.outageMu.Lock()
+	defer in.outageMu.Unlock()
+	switch {
+	case l.hasResumed():
+		in.outage = &outage{since: l.lastHeard(), reason: crosscast.GapLinkLost}
+		if errors.Is(l.err, errDeaf) {
+			in.outage.reason = crosscast.GapDeaf
+		}
+	case l.outage != nil:
+		in.outage = l.outage
+	}
+}
+
+func (in *incoming) takeOutage() *outage {
+	in.outageMu.Lock()
+	defer in.outageMu.Unlock()
+	o := in.outage
+	in.outage = nil
+	return o
+}
+
+// event acts on one event of l. An error ends the link.
+func (in *incoming) event(l *link, ev Event) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.link.Load() != l {
+		return errReplaced
+	}
+	switch ev.Kind {
+	case Message:
+		in.frame(l, ev)
+		return nil
+	case Subscribed:
+		if err := in.a.subs.confirmedBy(l, ev.Topic); err != nil {
+			return err
+		}
+	case Unsubscribed:
+		if in.a.subs.confirmed(ev.Topic) {
+			return errReplaced // not asked for
+		}
+	case Denied:
+		if err := in.a.subs.deniedBy(l, ev.Err); err != nil {
+			return err
+		}
+	}
+	if in.a.subs.tryResume(l) {
+		in.resume(l)
+	}
+	in.owed(true)
+	return nil
+}
+
+func (in *incoming) owed(wait bool) {
+	for _, g := range in.a.subs.takeOwed(wait) {
+		in.a.handler.Gap(g)
+	}
+}
+
+// resume ends an outage. The writer is told first: upon the gap the node asks who is there, and its question may be sent.
+func (in *incoming) resume(l *link) {
+	now := time.Now()
+	l.resumedAt = now
+	close(l.resumed)
+	in.a.echo.begin(l)
+	if l.outage == nil {
+		in.started = now
+		in.a.writer.linkIsUp(nil, now)
+		return
+	}
+	h := in.a.self.Heartbeat
+	var peers []crosscast.NodeID
+	for _, o := range in.origins {
+		if !o.left && l.outage.since.Sub(o.heard) < 6*h {
+			peers = append(peers, o.id)
+		}
+	}
+	in.a.writer.linkIsUp(peers, now.Add(2*h))
+	in.a.handler.Gap(crosscast.Gap{Since: l.outage.since, Until: now, Reason: l.outage.reason})
+}
+
+func (in *incoming) frame(l *link, ev Event) {
+	a := in.a
+	t, resumed, owed := a.subs.lookup(ev.Topic)
+	switch {
+	case t == nil:
+		a.count(dropUnwanted)
+		return
+	case !resumed:
+		a.count(dropResuming)
+		return
+	case len(ev.Data) > a.o.MaxFrame+maxHeader:
+		a.count(dropTooLarge)
+		return
+	}
+	if owed {
+		in.owed(false)
+	}
+	h, err := in.reader.Reset(ev.Data, t.to.name)
+	if err != nil {
+		a.count(dropFor(err))
+		return
+	}
+	if h.Origin == a.self.ID {
+		if t.to.isEveryone() {
+			a.echo.hear(h.Number)
+		}
+		return
+	}
+	a.stats.framesIn.Add(1)
+	a.stats.bytesIn.Add(uint64(len(ev.Data)))
+	now := time.Now()
+	before := now
+	if o := in.origins[h.Origin]; o != nil {
+		before = o.heard
+	}
+	o := in.originOf(h.Origin, now)
+	gap := crosscast.Gap{Origin: o.id, Since: before, Until: now}
+	if t.to.name != (crosscast.Address{}) {
+		gap.Names = []crosscast.Address{t.to.name}
+	}
+	if t.to.carriesLosses() {
+		a.writer.heardFrom(o.id)
+	}
+
+	v, hole := t.books.of(o).judge(h, t.epoch)
+	switch v {
+	case copied:
+		a.count(dropCopy)
+		return
+	case overdue:
+		a.count(dropLate)
+		gap.From, gap.To, gap.Reason = h.Number, h.Number, crosscast.GapLate
+		if hole > 0 {
+			gap.From = hole
+		}
+		a.handler.Gap(gap)
+		return
+	}
+	if t.to.carriesLosses() {
+		in.losses(o, h, before, now)
+	}
+	if hole > 0 {
+		gap.From, gap.To, gap.Reason = hole, h.Previous, crosscast.GapHole
+		a.handler.Gap(gap)
+	}
+	in.instructions(o, t)
+}
+
+// originOf finds a peer's books, and once a minute forgets peers that are long silent.
+func (in *incoming) originOf(id crosscast.NodeID, now time.Time) *origin {
+	o := in.origins.of(id, now)
+	if now.After(in.sweepAt) {
+		in.sweepAt = now.Add(time.Minute)
+		in.origins.forget(now, originMemory)
+	}
+	return o
+}
+
+// losses reports what o says that it could not publish. What a peer lost before it answered this node's introduction does not
+// concern this node.
+func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, before, now time.Time) {
+	baseline := now.Sub(in.started) < in.a.self.Heartbeat
+	ranges, all := o.newLosses(h, baseline)
+	g := crosscast.Gap{Origin: o.id, Since: before, Until: now, Reason: crosscast.GapLoss}
+	if all {
+		in.a.handler.Gap(g)
+		return
+	}
+	for _, r := range ranges {
+		// The reader uses the memory of its header again.
+		g.From, g.To, g.Names = r.From, r.To, slices.Clone(r.Names)
+		in.a.handler.Gap(g)
+	}
+}
+
+// instructions hands over what a frame carries.
+func (in *incoming) instructions(o *origin, t *topic) {
+	n := uint64(0)
+	defer func() { in.a.stats.instructionsIn.Add(n) }()
+	for {
+		i, copyNumber, err := in.reader.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				in.a.count(dropFor(err))
+			}
+			return
+		}
+		if copyNumber != 0 {
+			if copyNumber <= o.lastCopy {
+				in.a.count(dropCopy)
+				continue
+			}
+			o.lastCopy = copyNumber
+		}
+		i.From, i.To = o.id, t.to.node
+		if i.Kind == crosscast.KindGoodbye {
+			o.left = true
+		}
+		n++
+		in.a.handler.Handle(i)
+	}
+}
+
+func dropFor(err error) dropReason {
+	switch {
+	case errors.Is(err, crosscast.ErrForeign):
+		return dropForeign
+	case errors.Is(err, crosscast.ErrVersion):
+		return dropVersion
+	default:
+		return dropMalformed
+	}
+}

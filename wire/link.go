@@ -1,0 +1,245 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// link is one subscribing connection of an adapter, with three goroutines: one reads and delivers, one writes subscriptions, one
+// closes the connection when it is broken (closing may block for seconds; the next link does not wait for it).
+//
+// A link is never repaired. It ends at the first error, and the supervisor dials another.
+type link struct {
+	a           *Adapter
+	conn        Link
+	outage      *outage // that this link ends; nil for the first link
+	unconfirmed int     // topics that it must confirm before it resumes; guarded by subscriptions.mu
+	began       time.Time
+	resumedAt   time.Time     // set before resumed is closed
+	resumed     chan struct{} // closed once everything wanted is confirmed
+	lastRead    atomic.Int64  // when something arrived, after began
+	work        chan struct{} // capacity 1: there are requests to write
+	broken      chan struct{} // closed by fail
+	once        sync.Once
+	err         error // set before broken is closed
+}
+
+// outage is the time without a link.
+type outage struct {
+	since  time.Time // nothing before is missing
+	reason crosscast.GapReason
+}
+
+var errDeaf = errors.New("the link is deaf: what this node publishes does not come back")
+
+// connect dials, and begins to bring the new link to the wanted subscriptions.
+func (a *Adapter) connect(ctx context.Context) (*link, error) {
+	conn, err := a.bus.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{
+		a: a, conn: conn, outage: a.incoming.takeOutage(), began: time.Now(),
+		resumed: make(chan struct{}), work: make(chan struct{}, 1), broken: make(chan struct{}),
+	}
+	a.incoming.link.Store(l)
+	a.subs.begin(l)
+	a.wg.Go(l.read)
+	a.wg.Go(l.write)
+	a.wg.Go(func() {
+		<-l.broken
+		l.conn.Close()
+	})
+	return l, nil
+}
+
+func (l *link) fail(err error) {
+	l.once.Do(func() {
+		l.err = err
+		close(l.broken)
+	})
+}
+
+func (l *link) signal() {
+	select {
+	case l.work <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) read() {
+	for {
+		ev, err := l.conn.Receive()
+		if err == nil {
+			l.lastRead.Store(int64(time.Since(l.began)))
+			err = l.a.incoming.event(l, ev)
+		}
+		if err != nil {
+			l.fail(err)
+			return
+		}
+	}
+}
+
+func (l *link) write() {
+	var names []string
+	for {
+		select {
+		case <-l.work:
+		case <-l.broken:
+			return
+		}
+		for {
+			r, ok := l.a.subs.nextRequest(l)
+			if !ok {
+				break
+			}
+			names = names[:0]
+			for _, t := range r.topics {
+				names = append(names, t.name)
+			}
+			ask := l.conn.Subscribe
+			if !r.subscribe {
+				ask = l.conn.Unsubscribe
+			}
+			if err := ask(names); err != nil {
+				l.fail(err)
+				return
+			}
+		}
+		clear(names)
+	}
+}
+
+// quiet is how long nothing has arrived.
+func (l *link) quiet() time.Duration { return time.Since(l.lastHeard()) }
+
+func (l *link) lastHeard() time.Time { return l.began.Add(time.Duration(l.lastRead.Load())) }
+
+func (l *link) hasResumed() bool {
+	select {
+	case <-l.resumed:
+		return true
+	default:
+		return false
+	}
+}
+
+// supervise replaces the link whenever it breaks, until the adapter stops.
+func (a *Adapter) supervise(l *link) {
+	var pause backoff
+	downLogged := false
+	for {
+		select {
+		case <-l.resumed:
+			if downLogged {
+				a.o.Logger.Info("crosscast: the link to the bus is back")
+				downLogged = false
+			}
+			pause.reset()
+			select {
+			case <-l.broken:
+			case <-a.ctx.Done():
+				l.fail(crosscast.ErrClosed)
+			}
+		case <-l.broken:
+		case <-a.ctx.Done():
+			l.fail(crosscast.ErrClosed)
+		}
+		err := l.err
+		a.linkDown(l)
+		for {
+			if a.ctx.Err() != nil {
+				return
+			}
+			if !downLogged {
+				downLogged = true
+				a.o.Logger.Warn("crosscast: the link to the bus is down", "error", err)
+			}
+			wait := pause.next()
+			if errors.Is(err, crosscast.ErrDenied) {
+				wait += deniedRetry
+			}
+			select {
+			case <-time.After(wait):
+			case <-a.ctx.Done():
+				return
+			}
+			ctx, cancel := context.WithTimeout(a.ctx, a.o.PublishTimeout)
+			l, err = a.connect(ctx)
+			cancel()
+			if err == nil {
+				break
+			}
+		}
+	}
+}
+
+// linkDown undoes what depends on the link l.
+func (a *Adapter) linkDown(l *link) {
+	a.incoming.link.CompareAndSwap(l, nil)
+	a.incoming.noteOutage(l)
+	a.echo.end()
+	a.writer.linkDown()
+	a.subs.end()
+}
+
+// linkDown keeps frames in the queue until the next link stands.
+func (w *writer) linkDown() {
+	w.mu.Lock()
+	w.linkUp = false
+	done := w.dropControl()
+	w.freeBytes(0) // those who wait for room must not wait for the link
+	w.mu.Unlock()
+	w.signal()
+	w.finish(nil, done)
+}
+
+// dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them. The caller holds mu.
+func (w *writer) dropControl() (done []*delivery) {
+	for _, f := range w.control {
+		for _, d := range f.deliveries {
+			d.frameDone(w.a, f, 0, fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected))
+			done = append(done, d)
+		}
+	}
+	w.control = nil
+	return done
+}
+
+// linkIsUp lets the writer go on. After an outage it first waits for peers: they lost their links too, and what is sent
+// before they are back reaches nobody.
+func (w *writer) linkIsUp(peers []crosscast.NodeID, until time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.linkUp = true
+	w.probeAt = time.Time{}
+	w.waitFor = nil
+	if len(peers) > 0 {
+		w.waitFor = make(map[crosscast.NodeID]struct{}, len(peers))
+		for _, p := range peers {
+			w.waitFor[p] = struct{}{}
+		}
+		w.waitUntil = until
+	}
+	w.signal()
+}
+
+// heardFrom notes that a peer is there.
+func (w *writer) heardFrom(id crosscast.NodeID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waitFor) == 0 {
+		return
+	}
+	delete(w.waitFor, id)
+	if len(w.waitFor) == 0 {
+		w.signal()
+	}
+}

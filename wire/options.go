@@ -1,0 +1,82 @@
+package wire
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Options of [New]. The zero value works.
+type Options struct {
+	// Prefix begins the name of every topic, followed by a colon: nodes with different prefixes do not hear each
+	// other. Default "cc".
+	Prefix string
+	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
+	QueueBytes int
+	// MaxFrame is the size in bytes of the largest frame sent or accepted. Default 2 MiB.
+	MaxFrame int
+	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
+	MaxAge time.Duration
+	// PublishTimeout bounds one batch, as far as the bus's client obeys. Default 5 s.
+	PublishTimeout time.Duration
+	// Logger hears when the link goes down and comes back, once each. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+const (
+	packBytes      = 64 << 10               // a frame of this size takes no more instructions
+	packAge        = 250 * time.Millisecond // nor does one that has waited this long for an outage to end
+	subscribeBatch = 512                    // topics in one request
+	confirmTimeout = 3 * time.Second        // for the oldest request to subscribe
+	deniedRetry    = 5 * time.Second        // until a refused subscription is tried again
+	minBackoff     = 20 * time.Millisecond  // between attempts to connect
+	maxBackoff     = time.Second
+	minEcho        = 250 * time.Millisecond // the least time that an echo is given
+	echoPatience   = 5                      // times that is extended while other frames arrive
+	maxCopies      = 8                      // topics that one emission is copied to; past it, everyone's
+	maxOrigins     = 4096                   // nodes whose numbers are remembered
+	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing
+	originMemory   = 10 * time.Minute       // how long a silent node's numbers are remembered
+	maxControl     = 1024                   // hellos and heartbeats waiting
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Prefix == "" {
+		o.Prefix = "cc"
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 4 << 20
+	}
+	if o.MaxFrame == 0 {
+		o.MaxFrame = 2 << 20
+	}
+	if o.MaxAge == 0 {
+		o.MaxAge = 5 * time.Second
+	}
+	if o.PublishTimeout == 0 {
+		o.PublishTimeout = 5 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case len(o.Prefix) > 100 || strings.ContainsAny(o.Prefix, " \r\n\t*?[]{}"):
+		return o, fmt.Errorf("crosscast/wire: prefix %q: at most 100 bytes, without white space or any of *?[]{}", o.Prefix)
+	case o.QueueBytes < 4<<10:
+		return o, fmt.Errorf("crosscast/wire: QueueBytes %d: at least 4096", o.QueueBytes)
+	case o.MaxFrame < 1<<10:
+		return o, fmt.Errorf("crosscast/wire: MaxFrame %d: at least 1024", o.MaxFrame)
+	case o.MaxAge < 0 || o.PublishTimeout < 0:
+		return o, fmt.Errorf("crosscast/wire: negative duration")
+	}
+	return o, nil
+}
+
+// maxHeader is what the losses in a frame's header may add to its size.
+const maxHeader = 128 << 10
+
+// plainHeader is the length of a frame's header without losses.
+const plainHeader = crosscast.FrameHeaderLen + 1

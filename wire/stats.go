@@ -1,0 +1,57 @@
+package wire
+
+import (
+	"sync/atomic"
+
+	"github.com/crosscast/crosscast"
+)
+
+// dropReason says why something that arrived, or should have left, was not passed on.
+type dropReason uint8
+
+const (
+	dropForeign   dropReason = iota // not one of our frames
+	dropVersion                     // a frame of another version
+	dropMalformed                   // one of our frames, damaged
+	dropTooLarge                    // larger than MaxFrame
+	dropCopy                        // came before
+	dropLate                        // was overtaken by its successor
+	dropUnwanted                    // on a topic that is not subscribed any more
+	dropResuming                    // came while the link was being rebuilt: part of its gap
+	dropVolatile                    // volatile, while the link is down
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{
+	"foreign", "version", "malformed", "too large", "copy", "late", "unwanted", "resuming", "volatile",
+}
+
+type stats struct {
+	instructionsIn, instructionsOut atomic.Uint64
+	bytesIn, bytesOut               atomic.Uint64
+	framesIn, framesOut             atomic.Uint64
+	dropped                         [dropReasons]atomic.Uint64
+}
+
+func (a *Adapter) count(r dropReason) { a.stats.dropped[r].Add(1) }
+
+// AdapterStats implements crosscast.Meter.
+func (a *Adapter) AdapterStats() crosscast.AdapterStats {
+	s := crosscast.AdapterStats{
+		InstructionsIn: a.stats.instructionsIn.Load(), InstructionsOut: a.stats.instructionsOut.Load(),
+		BytesIn: a.stats.bytesIn.Load(), BytesOut: a.stats.bytesOut.Load(),
+		FramesIn: a.stats.framesIn.Load(), FramesOut: a.stats.framesOut.Load(),
+		Dropped: map[string]uint64{},
+	}
+	for r, name := range dropNames {
+		if n := a.stats.dropped[r].Load(); n > 0 {
+			s.Dropped[name] = n
+		}
+	}
+	w := a.writer
+	w.mu.Lock()
+	s.QueueBytes = w.bytes
+	s.Connected = w.up()
+	w.mu.Unlock()
+	return s
+}

@@ -1,0 +1,105 @@
+package wire
+
+import (
+	"strings"
+
+	"github.com/crosscast/crosscast"
+)
+
+// The names of topics, after the prefix and a colon:
+//
+//	all                       everyone
+//	n:<node ID>               the inbox of one node
+//	r:<namespace>:<room>      a room
+//	u:<namespace>:<user>      a user
+//
+// Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no name can
+// imitate another topic, or steer the slot of a Redis Cluster.
+var (
+	escapeNamespace = strings.NewReplacer("%", "%25", ":", "%3A", "{", "%7B", "}", "%7D")
+	escapeName      = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+)
+
+func everyoneTopic(prefix string) string { return prefix + ":all" }
+
+func inboxTopic(prefix string, id crosscast.NodeID) string { return prefix + ":n:" + string(id) }
+
+func addressTopic(prefix string, a crosscast.Address) string {
+	space := ":r:"
+	if a.Space == crosscast.UserSpace {
+		space = ":u:"
+	}
+	ns, name := a.Namespace, a.Name
+	if strings.ContainsAny(ns, "%:{}") {
+		ns = escapeNamespace.Replace(ns)
+	}
+	if strings.ContainsAny(name, "%{}") {
+		name = escapeName.Replace(name)
+	}
+	return prefix + space + ns + ":" + name
+}
+
+// destination is one topic that an instruction goes to: a node's inbox, a name, or (zero) everyone.
+type destination struct {
+	node crosscast.NodeID
+	name crosscast.Address
+}
+
+func (d destination) isEveryone() bool { return d == destination{} }
+
+// carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic, and on
+// inboxes, where a node that introduces itself gets its first answers.
+func (d destination) carriesLosses() bool { return d.name == crosscast.Address{} }
+
+func (d destination) topic(prefix string) string {
+	switch {
+	case d.isEveryone():
+		return everyoneTopic(prefix)
+	case d.node != "":
+		return inboxTopic(prefix, d.node)
+	default:
+		return addressTopic(prefix, d.name)
+	}
+}
+
+// route appends to dst where in goes. More than maxCopies topics become everyone's. An empty result means that nobody but
+// the node self is concerned.
+func route(dst []destination, in *crosscast.Instruction, self crosscast.NodeID) []destination {
+	if in.To != "" {
+		return append(dst, destination{node: in.To})
+	}
+	t := &in.Target
+	if t.Everyone || in.Kind != crosscast.KindEmit {
+		return append(dst, destination{})
+	}
+	if len(t.Rooms)+len(t.Users) > maxCopies {
+		return append(dst, destination{})
+	}
+	start := len(dst)
+	add := func(d destination) {
+		for _, have := range dst[start:] {
+			if have == d {
+				return
+			}
+		}
+		dst = append(dst, d)
+	}
+	for _, r := range t.Rooms {
+		add(destination{name: crosscast.Address{Namespace: in.Namespace, Space: crosscast.RoomSpace, Name: r}})
+	}
+	for _, u := range t.Users {
+		add(destination{name: crosscast.Address{Namespace: in.Namespace, Space: crosscast.UserSpace, Name: u}})
+	}
+	for _, s := range t.Sockets {
+		if n := s.Node(); n != self && n != "" {
+			add(destination{node: n})
+			if len(dst)-start > maxCopies {
+				break
+			}
+		}
+	}
+	if len(dst)-start > maxCopies {
+		return append(dst[:start], destination{})
+	}
+	return dst
+}
