@@ -1,0 +1,66 @@
+package crosscast
+
+import "sync"
+
+// A ring holds frames in order. Its memory follows what waits: one place inside the ring itself, which is all that a
+// client who keeps up needs; then 8 places, which are lent from a pool; then twice as many, given up when it is empty.
+type ring struct {
+	slots      [][]byte // a power of two of them; the frame at position p is in slots[p % len(slots)]
+	head, tail uint32   // positions of the first frame and of the next to come; they only rise, and wrap around
+	first      [1][]byte
+}
+
+// smallRing is the number of places that the pool lends.
+const smallRing = 8
+
+var smallRings = sync.Pool{New: func() any { return new([smallRing][]byte) }}
+
+func (r *ring) len() int { return int(r.tail - r.head) }
+
+func (r *ring) full() bool { return r.len() == len(r.slots) }
+
+// put adds a frame to a ring that is not full.
+func (r *ring) put(frame []byte) {
+	r.slots[r.tail&uint32(len(r.slots)-1)] = frame
+	r.tail++
+}
+
+// pop returns the first frame of a ring that is not empty.
+func (r *ring) pop() []byte {
+	slot := &r.slots[r.head&uint32(len(r.slots)-1)]
+	frame := *slot
+	*slot = nil
+	r.head++
+	if r.head == r.tail && len(r.slots) > smallRing {
+		r.slots = r.first[:]
+	}
+	return frame
+}
+
+func (r *ring) grow() {
+	old := r.slots
+	switch len(old) {
+	case 0:
+		r.slots = r.first[:]
+		return
+	case 1:
+		r.slots = smallRings.Get().(*[smallRing][]byte)[:]
+	default:
+		r.slots = make([][]byte, 2*len(old))
+	}
+	for p := r.head; p != r.tail; p++ {
+		r.slots[p&uint32(len(r.slots)-1)] = old[p&uint32(len(old)-1)]
+	}
+	clear(old)
+	if len(old) == smallRing {
+		smallRings.Put((*[smallRing][]byte)(old))
+	}
+}
+
+// release takes all places from an empty ring.
+func (r *ring) release() {
+	if len(r.slots) == smallRing {
+		smallRings.Put((*[smallRing][]byte)(r.slots))
+	}
+	r.slots = nil
+}
