@@ -14,7 +14,8 @@ import (
 // There is no count and no padding, so that a frame grows by appending. Names and events are any bytes, written as
 // msgpack strings.
 //
-// The header is an array of 7. A writer writes these bytes exactly; a reader takes any width of the same values.
+// The header is an array of 7. A writer writes these bytes exactly; a reader takes any width of the same values, here
+// and below, and does without the losses.
 //
 //	offset  bytes            meaning
 //	0       97               array of 7
@@ -27,9 +28,11 @@ import (
 //	33      c0, or an array  6 losses: nil, or [count, ranges]
 //
 // Losses are those of the origin's run so far: their count, and the latest of them as an array of at most 16 ranges
-// [from, to, names], where names is nil (any name) or an array of at most 8 addresses [space, namespace, name].
+// [from, to, names], where names is nil (any name) or an array of at most 8 addresses [space, namespace, name]:
+// space is 1 for a room and 2 for a user, and a nil namespace is "/".
 //
-// An instruction is an array. Nil stands for the zero value of any element, and elements left out at the end are nil.
+// An instruction is an array. In it, and in its target, nil stands for the zero value of any element, and elements
+// left out at the end are nil.
 //
 //	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye; never nil or 0
 //	1 flags      unsigned: bit 0 volatile
@@ -39,7 +42,8 @@ import (
 //	             sockets excepted] of a boolean and six arrays of strings. Nobody is the empty array
 //	4 event      string
 //	5 payload    nil: none; string: JSON; bytes: binary
-//	6 copy       unsigned: of an emission that goes to several topics, its number among these; 0: there is no other
+//	6 copy       unsigned: one number for all copies of an instruction that goes to several topics, counted by the
+//	             origin; 0: it goes to one
 //	7 meta       array of at most 16 strings: key, value, key, value, …
 //	8 node       [name, heartbeat in milliseconds] of the node that says hello
 //
@@ -48,10 +52,10 @@ import (
 // Names, events and namespaces take 1 to 255 bytes; keys, values and the names of nodes at most 255. An instruction
 // has at most 1,024 names in its target's lists together. What goes beyond is malformed.
 //
-// What may change without a new version: elements may be added at the end of any array, bits to flags, and kinds;
-// readers skip what they do not know, and a kind above 255 with its whole instruction. The elements above keep their
-// places and types for every kind, so that a reader passes on kinds that it does not know. Anything else is a new
-// version, which readers of this one refuse with [ErrVersion].
+// What may change without a new version: elements may be added at the end of any array but a list, bits to flags, and
+// kinds; readers skip what they do not know, and a kind above 255 with its whole instruction. The elements above keep
+// their places and types for every kind, so that a reader passes on kinds that it does not know. Anything else is a
+// new version, which readers of this one refuse with [ErrVersion].
 const FrameVersion = 1
 
 const (
@@ -67,7 +71,7 @@ const (
 	// MaxLossNames is the largest number of names in a loss range.
 	MaxLossNames = 8
 
-	numberAt   = 14 // where the header's number begins, behind the originAt
+	numberAt   = 14 // where the header's numbers begin
 	previousAt = 23
 	frameMagic = "cc"
 
@@ -75,7 +79,8 @@ const (
 )
 
 var (
-	// ErrForeign: the bytes are not a frame; somebody else publishes there.
+	// ErrForeign: the bytes are not a frame; somebody else publishes there. So is a frame that was cut in its first
+	// bytes.
 	ErrForeign = errors.New("crosscast: foreign frame")
 	// ErrVersion: the frame is of another version of the format.
 	ErrVersion = errors.New("crosscast: frame of another version")
@@ -288,8 +293,8 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 	}
 	if n > 8 {
 		dst = appendStr(append(dst, mpFixArray|2), in.Node.Name)
-		ms := (max(0, in.Node.Heartbeat) + time.Millisecond - 1) / time.Millisecond
-		dst = appendUint(dst, uint64(ms))
+		d := min(max(0, in.Node.Heartbeat), math.MaxInt64-time.Millisecond)
+		dst = appendUint(dst, uint64((d+time.Millisecond-1)/time.Millisecond))
 	}
 	return dst
 }

@@ -25,6 +25,7 @@ type FrameReader struct {
 	topic  Address
 	header FrameHeader
 	in     Instruction
+	event  string // of the latest instruction that had one
 
 	names, ids internTable // socket IDs apart: they are many, and would drive out events and rooms
 
@@ -155,7 +156,9 @@ func (r *FrameReader) readAddress() (a Address) {
 }
 
 // Next yields the next instruction and its copy number, or io.EOF at the end of the frame. An error that matches
-// [ErrMalformed] ends the frame: what came before it stands, and what else the frame carried is lost.
+// [ErrMalformed] ends the frame: what came before it stands, and what else the frame carried is missed, which is a gap
+// for the caller to report. (Looking at the frame as a whole first nearly doubles the cost of reading, and a frame of
+// a writer of this version never needs it: a look at the structure alone took 27 ns an instruction beside 31.)
 //
 // The instruction's From is the frame's origin, as is the ID of its Node where there is one. To is left empty.
 func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
@@ -172,7 +175,8 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 			continue
 		}
 		in = &r.in
-		*in = Instruction{Kind: Kind(kind), From: r.header.Origin, Namespace: "/"}
+		*in = Instruction{} // in place; a literal with values would be made on the stack and copied
+		in.Kind, in.From, in.Namespace = Kind(kind), r.header.Origin, "/"
 		implied := true
 		for i := 1; i < n; i++ {
 			if c.isNil() {
@@ -187,7 +191,10 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 				implied = false
 				r.readTarget(&in.Target)
 			case 4:
-				in.Event = r.names.get(c.name())
+				if name := c.name(); string(name) != r.event { // most often the one before
+					r.event = r.names.get(name)
+				}
+				in.Event = r.event
 			case 5:
 				in.Payload = c.payload()
 			case 6:

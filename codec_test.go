@@ -1,33 +1,622 @@
 package crosscast_test
 
 import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
 	"io"
+	"os"
 	"reflect"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
 )
 
+var updateFrames = flag.Bool("update-frames", false, "rewrite testdata/frames.txt, the golden frames")
+
+const frameOrigin crosscast.NodeID = "AAAAAAAA"
+
+var (
+	everyone = crosscast.Address{} // what everyone's topic stands for
+	frameTo1 = crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "room1"}
+)
+
+func frameAddress(ns string, space crosscast.Space, name string) crosscast.Address {
+	return crosscast.Address{Namespace: ns, Space: space, Name: name}
+}
+
+// A codecFrame is a frame before it is bytes. What a frame does not carry is as a reader sets it.
+type codecFrame struct {
+	Topic  crosscast.Address
+	Header crosscast.FrameHeader
+	In     []crosscast.Instruction
+	Copies []uint64
+}
+
+func (f *codecFrame) bytes() []byte {
+	b := crosscast.AppendFrameHeader(nil, &f.Header)
+	for i := range f.In {
+		b = crosscast.AppendInstruction(b, &f.In[i], f.Topic, f.Copies[i])
+	}
+	return b
+}
+
+// readFrame reads a frame whole, and copies what it yields as far as later calls would change it. The error is that
+// of Reset or Next, nil at the end of the frame.
+func readFrame(r *crosscast.FrameReader, b []byte, topic crosscast.Address) (codecFrame, error) {
+	f := codecFrame{Topic: topic}
+	h, err := r.Reset(b, topic)
+	if err != nil {
+		if _, _, again := r.Next(); again != err {
+			return f, fmt.Errorf("Reset failed (%w), and Next returned %v", err, again)
+		}
+		return f, err
+	}
+	f.Header = *h
+	f.Header.Losses = slices.Clone(h.Losses)
+	for i := range f.Header.Losses {
+		f.Header.Losses[i].Names = slices.Clone(f.Header.Losses[i].Names)
+	}
+	for {
+		in, number, err := r.Next()
+		if err != nil {
+			if _, _, again := r.Next(); again != err {
+				return f, fmt.Errorf("Next returned %w, and then %v", err, again)
+			}
+			if err == io.EOF {
+				err = nil
+			}
+			return f, err
+		}
+		f.In = append(f.In, cloneInstruction(in))
+		f.Copies = append(f.Copies, number)
+	}
+}
+
+func cloneInstruction(in *crosscast.Instruction) crosscast.Instruction {
+	c := *in
+	t := &c.Target
+	t.Rooms, t.Users, t.Sockets = slices.Clone(t.Rooms), slices.Clone(t.Users), slices.Clone(t.Sockets)
+	t.ExceptRooms, t.ExceptUsers = slices.Clone(t.ExceptRooms), slices.Clone(t.ExceptUsers)
+	t.ExceptSockets = slices.Clone(t.ExceptSockets)
+	c.Payload.Data = slices.Clone(c.Payload.Data)
+	c.Meta = slices.Clone(c.Meta)
+	return c
+}
+
+// Generators. Names come from a small set, so that they repeat and equal the topic's, or are any bytes.
+
+func genName(max int) *rapid.Generator[string] {
+	return rapid.OneOf(
+		rapid.SampledFrom([]string{"room1", "room2", "u9", "/", "AAAAAAAABBBBBBBBBBBB"}),
+		rapid.Map(rapid.SliceOfN(rapid.Byte(), 1, max), func(b []byte) string { return string(b) }),
+	)
+}
+
+// genNames never yields an empty list that is not nil: a reader does not tell the two apart.
+func genNames[S ~string]() *rapid.Generator[[]S] {
+	return rapid.Custom(func(t *rapid.T) []S {
+		if rapid.IntRange(0, 3).Draw(t, "absent") > 0 {
+			return nil
+		}
+		name := rapid.Map(genName(40), func(s string) S { return S(s) })
+		return rapid.SliceOfN(name, 1, rapid.SampledFrom([]int{1, 2, 3, 20}).Draw(t, "most")).Draw(t, "names")
+	})
+}
+
+func genNamespace() *rapid.Generator[string] {
+	return rapid.OneOf(rapid.Just("/"), rapid.Just("/chat"), genName(crosscast.MaxName))
+}
+
+var genTopic = rapid.Custom(func(t *rapid.T) crosscast.Address {
+	space := crosscast.Space(rapid.IntRange(0, 2).Draw(t, "space"))
+	if space == 0 {
+		return everyone
+	}
+	return frameAddress(genNamespace().Draw(t, "namespace"), space, genName(crosscast.MaxName).Draw(t, "name"))
+})
+
+var genHeader = rapid.Custom(func(t *rapid.T) crosscast.FrameHeader {
+	h := crosscast.FrameHeader{
+		Origin: frameOrigin, Number: rapid.Uint64().Draw(t, "number"), Previous: rapid.Uint64().Draw(t, "previous"),
+		Control: rapid.Bool().Draw(t, "control"),
+	}
+	if rapid.Bool().Draw(t, "no losses") {
+		return h
+	}
+	h.LossCount = rapid.Uint64().Draw(t, "count")
+	h.Losses = []crosscast.LossRange{}
+	for range rapid.IntRange(0, crosscast.MaxLosses).Draw(t, "losses") {
+		l := crosscast.LossRange{From: rapid.Uint64().Draw(t, "from"), To: rapid.Uint64().Draw(t, "to")}
+		if rapid.Bool().Draw(t, "named") {
+			l.Names = []crosscast.Address{}
+			for range rapid.IntRange(0, crosscast.MaxLossNames).Draw(t, "names") {
+				l.Names = append(l.Names, frameAddress(genNamespace().Draw(t, "namespace"),
+					crosscast.Space(rapid.IntRange(1, 255).Draw(t, "space")), genName(20).Draw(t, "name")))
+			}
+		}
+		h.Losses = append(h.Losses, l)
+	}
+	if h.LossCount == 0 && len(h.Losses) == 0 {
+		h.Losses = nil
+	}
+	return h
+})
+
+func genInstruction(topic crosscast.Address) *rapid.Generator[crosscast.Instruction] {
+	return rapid.Custom(func(t *rapid.T) crosscast.Instruction {
+		in := crosscast.Instruction{
+			Kind: crosscast.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Flags: crosscast.Flags(rapid.Byte().Draw(t,
+				"flags")),
+			Namespace: genNamespace().Draw(t, "namespace"), From: frameOrigin,
+		}
+		if rapid.Bool().Draw(t, "event") {
+			in.Event = genName(crosscast.MaxName).Draw(t, "name")
+		}
+		switch rapid.IntRange(0, 2).Draw(t, "target") {
+		case 0: // what the topic stands for
+			in.Namespace = topic.Namespace
+			switch topic.Space {
+			case 0:
+				in.Namespace = "/"
+				in.Target.Everyone = true
+			case crosscast.RoomSpace:
+				in.Target.Rooms = []string{topic.Name}
+			case crosscast.UserSpace:
+				in.Target.Users = []string{topic.Name}
+			}
+		case 1: // the same names, in another way
+			in.Target = crosscast.Target{
+				Everyone: rapid.Bool().Draw(t, "everyone"),
+				Rooms:    rapid.SampledFrom([][]string{nil, {"room1"}, {"room1", "room1"}}).Draw(t, "rooms"),
+				Users:    rapid.SampledFrom([][]string{nil, {"room1"}}).Draw(t, "users"),
+				Sockets:  rapid.SampledFrom([][]crosscast.SocketID{nil, {"room1"}}).Draw(t, "sockets"),
+			}
+			if topic.Space != 0 {
+				in.Target.ExceptRooms = rapid.SampledFrom([][]string{nil, {topic.Name}}).Draw(t, "except")
+			}
+		default:
+			in.Target = crosscast.Target{
+				Everyone:      rapid.Bool().Draw(t, "everyone"),
+				Rooms:         genNames[string]().Draw(t, "rooms"),
+				Users:         genNames[string]().Draw(t, "users"),
+				Sockets:       genNames[crosscast.SocketID]().Draw(t, "sockets"),
+				ExceptRooms:   genNames[string]().Draw(t, "except rooms"),
+				ExceptUsers:   genNames[string]().Draw(t, "except users"),
+				ExceptSockets: genNames[crosscast.SocketID]().Draw(t, "except sockets"),
+			}
+		}
+		if in.Payload.Encoding = crosscast.Encoding(rapid.IntRange(0, 2).Draw(t, "encoding")); in.Payload.Encoding != 0 {
+			n := rapid.SampledFrom([]int{0, 1, 31, 32, 255, 256, 65535, 65536}).Draw(t, "size")
+			in.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
+		}
+		for range rapid.SampledFrom([]int{0, 0, 0, 1, crosscast.MaxMeta}).Draw(t, "meta") {
+			text := rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName))
+			in.Meta = append(in.Meta, crosscast.KeyValue{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")})
+		}
+		if rapid.Bool().Draw(t, "node") {
+			in.Node = crosscast.NodeInfo{
+				ID: frameOrigin, Name: rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName)).Draw(t, "name"),
+				Heartbeat: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond,
+			}
+		}
+		return in
+	})
+}
+
+// frameRoundTrips is the property that what is written is read back.
+func frameRoundTrips(r *crosscast.FrameReader) func(*rapid.T) {
+	return func(t *rapid.T) {
+		f := codecFrame{Topic: genTopic.Draw(t, "topic"), Header: genHeader.Draw(t, "header")}
+		for range rapid.IntRange(0, 4).Draw(t, "instructions") {
+			in := genInstruction(f.Topic).Draw(t, "instruction")
+			if err := crosscast.CheckInstruction(&in); err != nil {
+				t.Fatal(err)
+			}
+			f.In = append(f.In, in)
+			f.Copies = append(f.Copies, rapid.Uint64().Draw(t, "copy"))
+		}
+		b := f.bytes()
+		f.Header.Number, f.Header.Previous = rapid.Uint64().Draw(t, "number"), rapid.Uint64().Draw(t, "previous")
+		crosscast.PatchFrameNumbers(b, f.Header.Number, f.Header.Previous)
+		got, err := readFrame(r, b, f.Topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, f) {
+			t.Fatalf("read\n%+v\nwritten\n%+v", got, f)
+		}
+	}
+}
+
 func TestFrameRoundTrip(t *testing.T) {
-	room := crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "room1"}
-	h := crosscast.FrameHeader{Origin: "AAAAAAAA", Number: 7, Previous: 6, LossCount: 2,
-		Losses: []crosscast.LossRange{{From: 1, To: 2}, {From: 3, To: 3, Names: []crosscast.Address{room}}}}
-	in := crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: "AAAAAAAA", Event: "x",
-		Target:  crosscast.Target{Rooms: []string{"room1"}},
-		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{}`)}}
-	b := crosscast.AppendInstruction(crosscast.AppendFrameHeader(nil, &h), &in, room, 0)
-	crosscast.PatchFrameNumbers(b, 9, 8)
-	h.Number, h.Previous = 9, 8
-	var r crosscast.FrameReader
-	got, err := r.Reset(b, room)
-	if err != nil || !reflect.DeepEqual(*got, h) {
-		t.Fatalf("%v %+v", err, got)
+	rapid.Check(t, frameRoundTrips(new(crosscast.FrameReader)))
+}
+
+// goldenFrames are frames whose bytes are written down in testdata/frames.txt: a change of the format shows there.
+func goldenFrames() []namedFrame {
+	ada := "ada"
+	emit := func(ns string, to crosscast.Target) crosscast.Instruction {
+		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, From: frameOrigin, Target: to, Event: "x",
+			Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("{}")}}
 	}
-	out, n, err := r.Next()
-	if err != nil || n != 0 || !reflect.DeepEqual(*out, in) {
-		t.Fatalf("%v %d %+v", err, n, out)
+	one := func(topic crosscast.Address, in crosscast.Instruction) codecFrame {
+		return codecFrame{topic, crosscast.FrameHeader{Origin: frameOrigin, Number: 2, Previous: 1},
+			[]crosscast.Instruction{in}, []uint64{0}}
 	}
-	if _, _, err := r.Next(); err != io.EOF {
+	node := crosscast.NodeInfo{ID: frameOrigin, Name: "server-1", Heartbeat: time.Second}
+	toRoom := crosscast.Target{Rooms: []string{"room1"}}
+
+	full := emit("/chat", crosscast.Target{Everyone: true, Rooms: []string{"room1", "room2"}, Users: []string{ada},
+		Sockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}, ExceptRooms: []string{"muted"}, ExceptUsers: []string{"eve"},
+		ExceptSockets: []crosscast.SocketID{"AAAAAAAACCCCCCCCCCCC"}})
+	full.Kind, full.Flags = 200, crosscast.Volatile|0x80
+	full.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 2}}
+	full.Meta = []crosscast.KeyValue{{Key: "traceparent", Value: "00-01"}, {}}
+	full.Node = node
+	allElements := one(everyone, full)
+	allElements.Copies[0] = 300
+
+	hello := one(everyone, crosscast.Instruction{Kind: crosscast.KindHello, Namespace: "/", From: frameOrigin,
+		Target: crosscast.Target{Everyone: true}, Node: node})
+	hello.Header = crosscast.FrameHeader{Origin: frameOrigin, Number: 1, Control: true}
+
+	losses := one(everyone, crosscast.Instruction{Kind: crosscast.KindGoodbye, Namespace: "/", From: frameOrigin,
+		Target: crosscast.Target{Everyone: true}})
+	losses.Header.LossCount = 200
+	losses.Header.Losses = []crosscast.LossRange{
+		{From: 1, To: 1 << 20}, {From: 1 << 40, To: 1 << 40, Names: []crosscast.Address{
+			frameTo1, frameAddress("/chat", crosscast.UserSpace, ada)}}, {From: 3, To: 4, Names: []crosscast.Address{}}}
+
+	two := one(frameTo1, emit("/", toRoom))
+	two.In, two.Copies = append(two.In, emit("/", toRoom)), append(two.Copies, 0)
+	two.In[1].Event = strings.Repeat("e", 200)
+	two.In[1].Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: bytes.Repeat([]byte{'b'}, 300)}
+
+	return []namedFrame{
+		{"empty", codecFrame{Topic: everyone, Header: crosscast.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
+		{"emission-to-the-topics-room", one(frameTo1, emit("/", toRoom))},
+		{"emission-to-the-topics-user", one(frameAddress("/chat", crosscast.UserSpace, ada), emit("/chat",
+			crosscast.Target{Users: []string{ada}}))},
+		{"emission-to-everyone", one(everyone, emit("/", crosscast.Target{Everyone: true}))},
+		{"emission-to-nobody", one(frameTo1, emit("/", crosscast.Target{}))},
+		{"emission-to-all-but-the-sender", one(frameTo1, emit("/", crosscast.Target{Rooms: []string{"room1"},
+			ExceptSockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}}))},
+		{"two-emissions", two},
+		{"all-elements", allElements},
+		{"hello", hello},
+		{"losses", losses},
+	}
+}
+
+type namedFrame struct {
+	name  string
+	frame codecFrame
+}
+
+const goldenPath = "testdata/frames.txt"
+
+func TestGoldenFrames(t *testing.T) {
+	if *updateFrames {
+		var out bytes.Buffer
+		out.WriteString("# Frames of version 1 in hexadecimal: go test -run TestGoldenFrames -update-frames rewrites them.\n")
+		for _, g := range goldenFrames() {
+			fmt.Fprintf(&out, "%s %x\n", g.name, g.frame.bytes())
+		}
+		if err := os.WriteFile(goldenPath, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.Open(goldenPath)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer file.Close()
+	golden := map[string][]byte{}
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		name, digits, _ := strings.Cut(lines.Text(), " ")
+		if name == "#" {
+			continue
+		}
+		if golden[name], err = hex.DecodeString(digits); err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	var r crosscast.FrameReader
+	for _, g := range goldenFrames() {
+		if b := g.frame.bytes(); !bytes.Equal(b, golden[g.name]) {
+			t.Errorf("%s: written\n%x\ngolden\n%x", g.name, b, golden[g.name])
+		}
+		if got, err := readFrame(&r, golden[g.name], g.frame.Topic); err != nil || !reflect.DeepEqual(got, g.frame) {
+			t.Errorf("%s: read %v\n%+v\nwanted\n%+v", g.name, err, got, g.frame)
+		}
+		delete(golden, g.name)
+	}
+	for name := range golden {
+		t.Errorf("%s: golden, but not tested", name)
+	}
+}
+
+// TestDocumentedBytes holds the bytes that the documentation of the format shows.
+func TestDocumentedBytes(t *testing.T) {
+	in := benchEmission()
+	in.Event, in.Payload.Data = "x", []byte("{}")
+	if b := crosscast.AppendInstruction(nil, in, frameTo1, 0); fmt.Sprintf("% x", b) != "96 01 00 c0 c0 a1 78 a2 7b 7d" {
+		t.Errorf("instruction % x", b)
+	}
+	h := crosscast.FrameHeader{Origin: frameOrigin, Number: 0x0102030405060708, Previous: 1, Control: true}
+	b := crosscast.AppendFrameHeader(nil, &h)
+	want := "97 a2 63 63 01 a8 41 41 41 41 41 41 41 41 cf 01 02 03 04 05 06 07 08 cf 00 00 00 00 00 00 00 01 01 c0"
+	if fmt.Sprintf("% x", b) != want || len(b) != crosscast.FrameHeaderLen+1 {
+		t.Errorf("header % x", b)
+	}
+}
+
+func TestTargetOfTopicCostsOneByte(t *testing.T) {
+	user := frameAddress("/chat", crosscast.UserSpace, "u9")
+	for _, test := range []struct {
+		name    string
+		topic   crosscast.Address
+		ns      string
+		target  crosscast.Target
+		implied bool
+	}{
+		{"everyone", everyone, "/", crosscast.Target{Everyone: true}, true},
+		{"everyone, another namespace", everyone, "/chat", crosscast.Target{Everyone: true}, true},
+		{"room", frameTo1, "/", crosscast.Target{Rooms: []string{"room1"}}, true},
+		{"room, default namespace left out", frameTo1, "", crosscast.Target{Rooms: []string{"room1"}}, true},
+		{"user", user, "/chat", crosscast.Target{Users: []string{"u9"}}, true},
+		{"nobody", everyone, "/", crosscast.Target{}, false},
+		{"room on everyone's topic", everyone, "/", crosscast.Target{Rooms: []string{"room1"}}, false},
+		{"everyone on a room's topic", frameTo1, "/", crosscast.Target{Everyone: true}, false},
+		{"everyone and the room", frameTo1, "/", crosscast.Target{Everyone: true, Rooms: []string{"room1"}}, false},
+		{"everyone and a room", everyone, "/", crosscast.Target{Everyone: true, Rooms: []string{"room1"}}, false},
+		{"another room", frameTo1, "/", crosscast.Target{Rooms: []string{"room2"}}, false},
+		{"two rooms", frameTo1, "/", crosscast.Target{Rooms: []string{"room1", "room2"}}, false},
+		{"a user with the room's name", frameTo1, "/", crosscast.Target{Users: []string{"room1"}}, false},
+		{"a room with the user's name", user, "/chat", crosscast.Target{Rooms: []string{"u9"}}, false},
+		{"the room and a user", frameTo1, "/", crosscast.Target{Rooms: []string{"room1"}, Users: []string{"u9"}}, false},
+		{"the room and a socket", frameTo1, "/", crosscast.Target{Rooms: []string{"room1"},
+			Sockets: []crosscast.SocketID{"s"}}, false},
+		{"another namespace", frameTo1, "/chat", crosscast.Target{Rooms: []string{"room1"}}, false},
+		{"an exception", frameTo1, "/", crosscast.Target{Rooms: []string{"room1"}, ExceptUsers: []string{"u9"}}, false},
+	} {
+		in := crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: test.ns, From: frameOrigin, Target: test.target,
+			Event: "x"}
+		f := codecFrame{test.topic, crosscast.FrameHeader{Origin: frameOrigin}, []crosscast.Instruction{in}, []uint64{0}}
+		b := f.bytes()
+		if in.Namespace == "" {
+			f.In[0].Namespace = "/"
+		}
+		got, err := readFrame(new(crosscast.FrameReader), b, test.topic)
+		if err != nil || !reflect.DeepEqual(got, f) {
+			t.Errorf("%s: %v\n%+v\nwanted\n%+v", test.name, err, got, f)
+		}
+		f.In[0].Target = crosscast.Target{} // one byte, too
+		f.Topic = frameAddress("", crosscast.RoomSpace, "")
+		if shortest := len(b) == len(f.bytes()); shortest != (test.implied || test.target.IsNobody()) {
+			t.Errorf("%s: target of one byte: %v", test.name, shortest)
+		}
+	}
+}
+
+func TestHeartbeatIsRoundedUp(t *testing.T) {
+	for d, want := range map[time.Duration]time.Duration{
+		-time.Second: 0, 0: 0, 1: time.Millisecond, 1500 * time.Microsecond: 2 * time.Millisecond,
+		1<<63 - 1: (1<<63 - 1) / 1_000_000 * 1_000_000,
+	} {
+		in := crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true},
+			Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}}
+		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin}, []crosscast.Instruction{in}, []uint64{0}}
+		got, err := readFrame(new(crosscast.FrameReader), f.bytes(), everyone)
+		if err != nil || got.In[0].Node.Heartbeat != want {
+			t.Errorf("%v: read %v %v", d, got.In, err)
+		}
+	}
+}
+
+func TestHeaderShortensLosses(t *testing.T) {
+	h := crosscast.FrameHeader{Origin: frameOrigin, LossCount: 99}
+	for i := range uint64(crosscast.MaxLosses + 3) {
+		h.Losses = append(h.Losses, crosscast.LossRange{From: i, To: i, Names: make([]crosscast.Address, 0)})
+	}
+	last := &h.Losses[len(h.Losses)-1]
+	last.Names = slices.Repeat([]crosscast.Address{frameTo1}, crosscast.MaxLossNames+1)
+	got, err := new(crosscast.FrameReader).Reset(crosscast.AppendFrameHeader(nil, &h), everyone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last.Names = nil
+	h.Losses = h.Losses[3:]
+	if !reflect.DeepEqual(*got, h) {
+		t.Errorf("read\n%+v\nwanted\n%+v", *got, h)
+	}
+}
+
+func TestHeaderRefusesOrigin(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic for an origin of 7 bytes")
+		}
+	}()
+	crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "AAAAAAA"})
+}
+
+// TestLimits: CheckInstruction refuses exactly what a reader would.
+func TestLimits(t *testing.T) {
+	name := func(n int) string { return strings.Repeat("n", n) }
+	names := func(n int) []string { return slices.Repeat([]string{"n"}, n) }
+	ids := func(n int) []crosscast.SocketID { return slices.Repeat([]crosscast.SocketID{"n"}, n) }
+	for _, test := range []struct {
+		what string
+		ok   bool
+		is   error
+		set  func(*crosscast.Instruction)
+	}{
+		{"nothing set", true, nil, func(in *crosscast.Instruction) {}},
+		{"kind 0", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Kind = 0 }},
+		{"namespace 255", true, nil, func(in *crosscast.Instruction) { in.Namespace = name(255) }},
+		{"namespace 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Namespace = name(256) }},
+		{"event 255", true, nil, func(in *crosscast.Instruction) { in.Event = name(255) }},
+		{"event 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Event = name(256) }},
+		{"room 255", true, nil, func(in *crosscast.Instruction) { in.Target.Rooms = []string{name(255)} }},
+		{"room 256", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.Rooms = []string{name(256)} }},
+		{"room 0", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) {
+			in.Target.Rooms = []string{"a",
+				""}
+		}},
+		{"user 0", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Target.Users = []string{""} }},
+		{"socket 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.Sockets = []crosscast.SocketID{""} }},
+		{"except room 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.ExceptRooms = []string{""} }},
+		{"except user 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.ExceptUsers = []string{""} }},
+		{"except socket 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) {
+			in.Target.ExceptSockets = []crosscast.SocketID{crosscast.SocketID(name(256))}
+		}},
+		{"1024 rooms", true, nil, func(in *crosscast.Instruction) { in.Target.Rooms = names(1024) }},
+		{"1025 rooms", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Target.Rooms = names(1025) }},
+		{"1024 names", true, nil, func(in *crosscast.Instruction) {
+			in.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
+				ExceptUsers: names(100), ExceptSockets: ids(24)}
+		}},
+		{"1025 names", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) {
+			in.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
+				ExceptUsers: names(100), ExceptSockets: ids(25)}
+		}},
+		{"8 pairs", true, nil, func(in *crosscast.Instruction) { in.Meta = make([]crosscast.KeyValue, 8) }},
+		{"9 pairs", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) {
+			in.Meta = make([]crosscast.KeyValue,
+				9)
+		}},
+		{"key 256", false, crosscast.ErrTooLarge,
+			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Key: name(256)}} }},
+		{"value 256", false, crosscast.ErrTooLarge,
+			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Value: name(256)}} }},
+		{"node 255", true, nil, func(in *crosscast.Instruction) { in.Node.Name = name(255) }},
+		{"node 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Node.Name = name(256) }},
+	} {
+		in := crosscast.Instruction{Kind: crosscast.KindEmit}
+		test.set(&in)
+		if err := crosscast.CheckInstruction(&in); (err == nil) != test.ok || !test.ok && !errors.Is(err, test.is) {
+			t.Errorf("%s: CheckInstruction: %v", test.what, err)
+		}
+		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin}, []crosscast.Instruction{in}, []uint64{0}}
+		_, err := readFrame(new(crosscast.FrameReader), f.bytes(), everyone)
+		if (err == nil) != test.ok || !test.ok && !errors.Is(err, crosscast.ErrMalformed) {
+			t.Errorf("%s: read: %v", test.what, err)
+		}
+	}
+	in := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Encoding: 3}}
+	if crosscast.CheckInstruction(&in) == nil {
+		t.Error("an encoding that the format does not have was not refused")
+	}
+}
+
+// TestYieldedStringsAreOwn: strings outlive the frame; the payload is a part of it.
+func TestYieldedStringsAreOwn(t *testing.T) {
+	for _, g := range goldenFrames() {
+		b := g.frame.bytes()
+		got, err := readFrame(new(crosscast.FrameReader), b, g.frame.Topic) // clones slices, not strings
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(b)
+		if !reflect.DeepEqual(got, g.frame) {
+			t.Errorf("%s: changed with its bytes:\n%+v", g.name, got)
+		}
+	}
+	in := benchEmission()
+	b := crosscast.AppendInstruction(crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin}), in,
+		frameTo1, 0)
+	var r crosscast.FrameReader
+	if _, err := r.Reset(b, frameTo1); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] = '!'
+	if d := got.Payload.Data; d[len(d)-1] != '!' || cap(d) != len(d) {
+		t.Error("the payload is not a part of the frame, closed behind")
+	}
+}
+
+// manyNames returns a frame of n emissions, each with another event, and to a user and a socket of its own.
+func manyNames(from, n int) []byte {
+	b := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin})
+	for i := from; i < from+n; i++ {
+		in := crosscast.Instruction{Kind: crosscast.KindEmit, Event: fmt.Sprint("event", i), Target: crosscast.Target{
+			Users:   []string{fmt.Sprint("user", i)},
+			Sockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i))}}}
+		b = crosscast.AppendInstruction(b, &in, everyone, 0)
+	}
+	return b
+}
+
+func drain(t testing.TB, r *crosscast.FrameReader, b []byte, topic crosscast.Address) {
+	_, err := r.Reset(b, topic)
+	for err == nil {
+		_, _, err = r.Next()
+	}
+	if err != io.EOF {
+		t.Fatal(err)
+	}
+}
+
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	var r crosscast.FrameReader
+	for name, b := range map[string][]byte{"names": manyNames(0, 150), "losses": goldenFrames()[9].frame.bytes()} {
+		drain(t, &r, b, everyone)
+		if n := testing.AllocsPerRun(100, func() { drain(t, &r, b, everyone) }); n != 0 {
+			t.Errorf("%s: %v allocations to read a frame whose names are known", name, n)
+		}
+	}
+	buf := make([]byte, 0, 1<<16)
+	for _, g := range goldenFrames() {
+		n := testing.AllocsPerRun(100, func() {
+			buf = crosscast.AppendFrameHeader(buf[:0], &g.frame.Header)
+			for i := range g.frame.In {
+				if err := crosscast.CheckInstruction(&g.frame.In[i]); err != nil {
+					t.Fatal(err)
+				}
+				buf = crosscast.AppendInstruction(buf, &g.frame.In[i], g.frame.Topic, g.frame.Copies[i])
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations to write it", g.name, n)
+		}
+	}
+}
+
+// TestReaderForgets: however many names come, what a reader keeps is bounded.
+func TestReaderForgets(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var r crosscast.FrameReader
+	before := heap()
+	for i := range 200 {
+		drain(t, &r, manyNames(1000*i, 1000), everyone)
+	}
+	after := heap()
+	if after > before+1<<20 {
+		t.Errorf("a reader keeps %d bytes after 600,000 names", after-before)
+	}
+	drain(t, &r, manyNames(0, 1), everyone)
 }

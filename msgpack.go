@@ -142,9 +142,11 @@ func (c *cursor) bool() bool {
 
 // uint takes any integer that is not negative, in any of its forms.
 func (c *cursor) uint() uint64 {
-	if c.pos < len(c.buf) && c.buf[c.pos] < 0x80 {
-		c.pos++
-		return uint64(c.buf[c.pos-1])
+	if c.pos < len(c.buf) {
+		if b := c.buf[c.pos]; b < 0x80 {
+			c.pos++
+			return uint64(b)
+		}
 	}
 	return c.wideUint()
 }

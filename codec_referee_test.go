@@ -1,0 +1,335 @@
+package crosscast_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+	"pgregory.net/rapid"
+
+	"github.com/crosscast/crosscast"
+)
+
+// The referee is another implementation of msgpack, and of the format on top of it: codecFrame to and from trees of
+// any, written from the documentation and not from the code.
+
+// treeOf returns the values that f is, whole: no target is implied, no element left out.
+func treeOf(f *codecFrame) []any {
+	h := &f.Header
+	flags := uint64(0)
+	if h.Control {
+		flags = 1
+	}
+	var losses any
+	if h.LossCount > 0 || h.Losses != nil {
+		ranges := []any{}
+		for _, l := range h.Losses {
+			var names any
+			if l.Names != nil {
+				list := []any{}
+				for _, a := range l.Names {
+					list = append(list, []any{uint64(a.Space), a.Namespace, a.Name})
+				}
+				names = list
+			}
+			ranges = append(ranges, []any{l.From, l.To, names})
+		}
+		losses = []any{h.LossCount, ranges}
+	}
+	tree := []any{[]any{"cc", uint64(1), string(h.Origin), h.Number, h.Previous, flags, losses}}
+	for i := range f.In {
+		in := &f.In[i]
+		t := &in.Target
+		target := []any{t.Everyone, listOf(t.Rooms), listOf(t.Users), listOf(t.Sockets), listOf(t.ExceptRooms),
+			listOf(t.ExceptUsers), listOf(t.ExceptSockets)}
+		var event, payload, node any
+		if in.Event != "" {
+			event = in.Event
+		}
+		switch in.Payload.Encoding {
+		case crosscast.JSON:
+			payload = string(in.Payload.Data)
+		case crosscast.Binary:
+			payload = in.Payload.Data
+		}
+		meta := []any{}
+		for _, kv := range in.Meta {
+			meta = append(meta, kv.Key, kv.Value)
+		}
+		if in.Node != (crosscast.NodeInfo{}) {
+			node = []any{in.Node.Name, uint64(in.Node.Heartbeat / time.Millisecond)}
+		}
+		tree = append(tree, []any{uint64(in.Kind), uint64(in.Flags), in.Namespace, target, event, payload, f.Copies[i],
+			meta, node})
+	}
+	return tree
+}
+
+func listOf[S ~string](names []S) any {
+	list := []any{}
+	for _, n := range names {
+		list = append(list, string(n))
+	}
+	return list
+}
+
+// refereeReads is readFrame by the referee. It panics when a value is not of the type that the format has there.
+func refereeReads(b []byte, topic crosscast.Address) (codecFrame, error) {
+	dec := msgpack.NewDecoder(bytes.NewReader(b))
+	next := func() ([]any, error) {
+		v, err := dec.DecodeInterface()
+		if err != nil {
+			return nil, err
+		}
+		return v.([]any), nil
+	}
+	f := codecFrame{Topic: topic}
+	e, err := next()
+	if err != nil {
+		return f, err
+	}
+	if len(e) != 7 || e[0].(string) != "cc" || number(e[1]) != 1 {
+		panic("no header")
+	}
+	f.Header = crosscast.FrameHeader{Origin: crosscast.NodeID(e[2].(string)), Number: e[3].(uint64),
+		Previous: e[4].(uint64),
+		Control:  number(e[5]) == 1}
+	if e[6] != nil {
+		losses := e[6].([]any)
+		f.Header.LossCount = number(losses[0])
+		f.Header.Losses = []crosscast.LossRange{}
+		for _, v := range losses[1].([]any) {
+			l := v.([]any)
+			loss := crosscast.LossRange{From: number(l[0]), To: number(l[1])}
+			if l[2] != nil {
+				loss.Names = []crosscast.Address{}
+				for _, v := range l[2].([]any) {
+					a := v.([]any)
+					loss.Names = append(loss.Names, frameAddress(namespace(a[1]), crosscast.Space(number(a[0])), a[2].(string)))
+				}
+			}
+			f.Header.Losses = append(f.Header.Losses, loss)
+		}
+	}
+	for {
+		e, err := next()
+		if err == io.EOF {
+			return f, nil
+		}
+		if err != nil {
+			return f, err
+		}
+		full := make([]any, 9)
+		copy(full, e)
+		f.Copies = append(f.Copies, number(full[6]))
+		f.In = append(f.In, instructionOf(full, f.Header.Origin, topic))
+	}
+}
+
+func instructionOf(e []any, origin crosscast.NodeID, topic crosscast.Address) crosscast.Instruction {
+	in := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Flags: crosscast.Flags(number(e[1])),
+		Namespace: namespace(e[2]), From: origin}
+	switch {
+	case e[3] != nil:
+		t := make([]any, 7)
+		copy(t, e[3].([]any))
+		in.Target.Everyone, _ = t[0].(bool)
+		in.Target.Rooms, in.Target.Users, in.Target.Sockets = texts[string](t[1]), texts[string](t[2]),
+			texts[crosscast.SocketID](t[3])
+		in.Target.ExceptRooms, in.Target.ExceptUsers = texts[string](t[4]), texts[string](t[5])
+		in.Target.ExceptSockets = texts[crosscast.SocketID](t[6])
+	case topic.Space == crosscast.RoomSpace:
+		in.Target.Rooms = []string{topic.Name}
+	case topic.Space == crosscast.UserSpace:
+		in.Target.Users = []string{topic.Name}
+	default:
+		in.Target.Everyone = true
+	}
+	if e[4] != nil {
+		in.Event = e[4].(string)
+	}
+	switch p := e[5].(type) {
+	case string:
+		in.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(p)}
+	case []byte:
+		in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: p}
+	}
+	for meta := texts[string](e[7]); len(meta) > 0; meta = meta[2:] {
+		in.Meta = append(in.Meta, crosscast.KeyValue{Key: meta[0], Value: meta[1]})
+	}
+	if e[8] != nil {
+		node := e[8].([]any)
+		in.Node = crosscast.NodeInfo{ID: origin, Name: node[0].(string),
+			Heartbeat: time.Duration(number(node[1])) * time.Millisecond}
+	}
+	return in
+}
+
+func number(v any) uint64 {
+	if v == nil {
+		return 0
+	}
+	if r := reflect.ValueOf(v); r.CanUint() {
+		return r.Uint()
+	} else if r.Int() >= 0 {
+		return uint64(r.Int())
+	}
+	panic("negative")
+}
+
+func namespace(v any) string {
+	if v == nil {
+		return "/"
+	}
+	return v.(string)
+}
+
+func texts[S ~string](v any) (list []S) {
+	if v == nil {
+		return nil
+	}
+	for _, s := range v.([]any) {
+		list = append(list, S(s.(string)))
+	}
+	return list
+}
+
+// A refereeEncoder writes trees as the referee does; how it writes what the format leaves open is drawn.
+type refereeEncoder struct {
+	*msgpack.Encoder
+	buf  *bytes.Buffer
+	wide bool // lengths of 32 bits, which the library never writes for short values
+	ints int  // 0: shortest; 1: int64; 2: uint64; 3: the narrowest signed type
+}
+
+func (e *refereeEncoder) encode(v any) error {
+	switch v := v.(type) {
+	case uint64:
+		switch {
+		case e.ints == 1 && int64(v) >= 0:
+			return e.EncodeInt64(int64(v))
+		case e.ints == 2:
+			return e.EncodeUint64(v)
+		case e.ints == 3 && v < 1<<7:
+			return e.EncodeInt8(int8(v))
+		case e.ints == 3 && v < 1<<15:
+			return e.EncodeInt16(int16(v))
+		case e.ints == 3 && v < 1<<31:
+			return e.EncodeInt32(int32(v))
+		}
+		return e.EncodeUint(v)
+	case string:
+		if e.wide {
+			return e.raw(0xdb, len(v), v)
+		}
+		return e.EncodeString(v)
+	case []byte:
+		if e.wide {
+			return e.raw(0xc6, len(v), string(v))
+		}
+		return e.EncodeBytes(v)
+	case []any:
+		err := e.EncodeArrayLen(len(v))
+		if e.wide {
+			e.buf.Truncate(e.buf.Len() - 1 - map[bool]int{true: 2}[len(v) > 15])
+			err = e.raw(0xdd, len(v), "")
+		}
+		for i := range v {
+			if err == nil {
+				err = e.encode(v[i])
+			}
+		}
+		return err
+	}
+	return e.Encode(v)
+}
+
+func (e *refereeEncoder) raw(tag byte, n int, s string) error {
+	e.buf.WriteByte(tag)
+	e.buf.Write(binary.BigEndian.AppendUint32(nil, uint32(n)))
+	e.buf.WriteString(s)
+	return nil
+}
+
+func genFrame(t *rapid.T) codecFrame {
+	f := codecFrame{Topic: genTopic.Draw(t, "topic"), Header: genHeader.Draw(t, "header")}
+	for range rapid.IntRange(0, 4).Draw(t, "instructions") {
+		f.In = append(f.In, genInstruction(f.Topic).Draw(t, "instruction"))
+		f.Copies = append(f.Copies, rapid.Uint64().Draw(t, "copy"))
+	}
+	return f
+}
+
+func TestRefereeReadsWhatWeWrite(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := genFrame(t)
+		got, err := refereeReads(f.bytes(), f.Topic)
+		if err != nil || !reflect.DeepEqual(got, f) {
+			t.Fatalf("the referee read %v\n%+v\nwritten\n%+v", err, got, f)
+		}
+	})
+}
+
+// TestWeReadWhatTheRefereeWrites also adds what a later version may add: elements of any type at the end of arrays,
+// and instructions of kinds that do not fit.
+func TestWeReadWhatTheRefereeWrites(t *testing.T) {
+	later := []any{nil, true, false, -1, int64(-1 << 40), 1.5, float32(2.5), "text", []byte("bytes"), time.Unix(1, 0),
+		time.Unix(1, 1),
+		[]any{}, []any{1, []any{"x", map[string]any{"k": []any{nil}}}}, map[string]any{"a": 1, "b": nil},
+		msgpack.RawMessage{0xd4, 1, 2}, msgpack.RawMessage{0xd5, 1, 2, 3}, msgpack.RawMessage("\xd8\x010123456789abcdef"),
+		msgpack.RawMessage("\xc7\x03\x01abc"), msgpack.RawMessage("\xc8\x00\x02\x01ab"),
+		msgpack.RawMessage("\xc9\x00\x00\x00\x00\x01"),
+		msgpack.RawMessage("\xdd\x00\x00\x00\x01\xc0"), msgpack.RawMessage("\xde\x00\x01\xc0\xc0"),
+		msgpack.RawMessage("\xdf\x00\x00\x00\x01\xc0\xc0"),
+		msgpack.RawMessage("\xc5\x00\x01a"), msgpack.RawMessage("\xda\x00\x01a"), msgpack.RawMessage("\xd0\x80"),
+		msgpack.RawMessage("\xd1\x80\x00")}
+	var r crosscast.FrameReader
+	rapid.Check(t, func(t *rapid.T) {
+		f := genFrame(t)
+		more := func(to any) any {
+			return append(to.([]any), rapid.SliceOfN(rapid.SampledFrom(later), 0, 3).Draw(t, "more")...)
+		}
+		tree := treeOf(&f)
+		header := tree[0].([]any)
+		if losses, _ := header[6].([]any); losses != nil {
+			for i, l := range losses[1].([]any) {
+				names, _ := l.([]any)[2].([]any)
+				for j := range names {
+					names[j] = more(names[j])
+				}
+				losses[1].([]any)[i] = more(l)
+			}
+			header[6] = more(losses)
+		}
+		values := []any{more(header)}
+		for _, v := range tree[1:] {
+			e := v.([]any)
+			e[3] = more(e[3])
+			if e[8] != nil {
+				e[8] = more(e[8])
+			}
+			if rapid.IntRange(0, 3).Draw(t, "later kind") == 0 {
+				values = append(values, rapid.SampledFrom([]any{[]any{uint64(256)}, []any{uint64(1 << 40), "?",
+					[]any{-1}}}).Draw(t, "kind"))
+			}
+			values = append(values, more(e))
+		}
+
+		buf := new(bytes.Buffer)
+		enc := refereeEncoder{msgpack.NewEncoder(buf), buf, rapid.Bool().Draw(t, "wide"), rapid.IntRange(0, 3).Draw(t,
+			"ints")}
+		for _, v := range values {
+			if err := enc.encode(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := readFrame(&r, buf.Bytes(), f.Topic)
+		if err != nil || !reflect.DeepEqual(got, f) {
+			t.Fatalf("read %v\n%+v\nthe referee wrote\n%+v", err, got, f)
+		}
+	})
+}
