@@ -16,6 +16,7 @@ type origin struct {
 	lastCopy  uint64    // number of the last emission that came in several copies and was acted on
 	lossCount uint64    // of the losses that it has reported
 	lossKnown bool      // whether lossCount was ever read
+	lossRead  time.Time // when it was read last
 	heard     time.Time // when anything came
 	left      bool      // it said goodbye
 	forgotten bool      // no longer in origins: its books may be reused
@@ -24,10 +25,11 @@ type origin struct {
 // book is what is known of the frames of one origin on one topic.
 type book struct {
 	origin *origin
-	last   uint64 // number of the last frame
-	epoch  uint32 // the topic's subscription during which it came
-	before uint64 // what last was when this epoch began
-	first  uint64 // number of the first frame of this epoch
+	heard  time.Duration // when the last frame came that was passed on, after the adapter had started
+	last   uint64        // number of the last frame
+	epoch  uint32        // the topic's subscription during which it came
+	before uint64        // what last was when this epoch began
+	first  uint64        // the least number that came, or would have been missed, in this epoch; 0: nothing yet
 }
 
 // books are those of one topic: a handful, searched in order.
@@ -82,14 +84,16 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 	case known && h.Previous > b.last:
 		hole = b.last + 1
 	}
-	number := h.Number
+	first := h.Number
 	if h.Control {
-		number = max(b.last, h.Previous)
+		first = h.Previous + 1 // its predecessor was not seen
+		b.last = max(b.last, h.Previous)
+	} else {
+		b.last = h.Number
 	}
 	if !known {
-		b.first = max(number, 1)
+		b.first = first
 	}
-	b.last = number
 	if h.Number <= o.highest {
 		return overdue, hole
 	}

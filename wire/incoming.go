@@ -146,12 +146,8 @@ func (in *incoming) frame(l *link, ev Event) {
 	a.stats.framesIn.Add(1)
 	a.stats.bytesIn.Add(uint64(len(ev.Data)))
 	now := time.Now()
-	before := now
-	if o := in.origins[h.Origin]; o != nil {
-		before = o.heard
-	}
 	o := in.originOf(h.Origin, now)
-	gap := crosscast.Gap{Origin: o.id, Since: before, Until: now}
+	gap := crosscast.Gap{Origin: o.id, Until: now}
 	if t.to.name != (crosscast.Address{}) {
 		gap.Names = []crosscast.Address{t.to.name}
 	}
@@ -159,25 +155,28 @@ func (in *incoming) frame(l *link, ev Event) {
 		a.writer.heardFrom(o.id)
 	}
 
-	v, hole := t.books.of(o).judge(h, t.epoch)
+	b := t.books.of(o)
+	v, hole := b.judge(h, t.epoch)
 	switch v {
 	case copied:
 		a.count(dropCopy)
 		return
 	case overdue:
 		a.count(dropLate)
-		gap.From, gap.To, gap.Reason = h.Number, h.Number, crosscast.GapLate
+		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapLate, in.maybeQueued(o)
 		if hole > 0 {
 			gap.From = hole
 		}
 		a.handler.Gap(gap)
 		return
 	}
+	previous := b.heard
+	b.heard = now.Sub(in.started)
 	if t.to.carriesLosses() {
-		in.losses(o, h, before, now)
+		in.losses(o, h, now)
 	}
 	if hole > 0 {
-		gap.From, gap.To, gap.Reason = hole, h.Previous, crosscast.GapHole
+		gap.From, gap.To, gap.Reason, gap.Since = hole, h.Previous, crosscast.GapHole, in.started.Add(previous)
 		a.handler.Gap(gap)
 	}
 	in.instructions(o, t)
@@ -195,10 +194,11 @@ func (in *incoming) originOf(id crosscast.NodeID, now time.Time) *origin {
 
 // losses reports what o says that it could not publish. What a peer lost before it answered this node's introduction does not
 // concern this node.
-func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, before, now time.Time) {
+func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
 	baseline := now.Sub(in.started) < in.a.self.Heartbeat
 	ranges, all := o.newLosses(h, baseline)
-	g := crosscast.Gap{Origin: o.id, Since: before, Until: now, Reason: crosscast.GapLoss}
+	g := crosscast.Gap{Origin: o.id, Since: in.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
+	o.lossRead = now
 	if all {
 		in.a.handler.Gap(g)
 		return
@@ -208,6 +208,15 @@ func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, before, now time
 		g.From, g.To, g.Names = r.From, r.To, slices.Clone(r.Names)
 		in.a.handler.Gap(g)
 	}
+}
+
+// maybeQueued is the earliest time at which o can have emitted what it had not sent when its losses were read last, taking its options
+// to be like ours.
+func (in *incoming) maybeQueued(o *origin) time.Time {
+	if o.lossRead.IsZero() {
+		return in.started
+	}
+	return o.lossRead.Add(-in.a.o.MaxAge - in.a.o.PublishTimeout)
 }
 
 // instructions hands over what a frame carries.
