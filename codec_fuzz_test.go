@@ -46,13 +46,13 @@ func hostileFrames() (all []hostileFrame) {
 		strings.Repeat("\xdc\xff\xff", 500),
 	)
 	bad(crosscast.ErrVersion,
-		"\x92\xa2cc\x02", "\x92\xa2cc\x00", "\x92\xa2cc\xcd\x01\x01", "\xdc\x00\x02\xa2cc\x7f\xc1",
+		"\x92\xa2cc\x02", "\x92\xa2cc\x02\x91\x01", "\x92\xa2cc\x00", "\x92\xa2cc\xcd\x01\x01", "\xdc\x00\x02\xa2cc\x7f\xc1",
 		strings.Replace(hostileHeader, "\xa2cc\x01", "\xa2cc\x02", 1),
 	)
 	bad(crosscast.ErrMalformed,
 		// the header
 		"\x91\xa2cc", "\x91\xa2cc\x01", "\x92\xa2cc\x01", "\x92\xa2cc\xa11", "\x92\xa2cc\xff",
-		"\x95\xa2cc\x01\xa8AAAAAAAA\x01\x01",
+		"\x95\xa2cc\x01\xa8AAAAAAAA\x01\x01", "\x95\xa2cc\x01\xa8AAAAAAAA\x01\x01\x00",
 		"\x96\xa2cc\x01\xa7AAAAAAA\x01\x01\x00", "\x96\xa2cc\x01\xa9AAAAAAAAA\x01\x01\x00",
 		"\x96\xa2cc\x01\xc0\x01\x01\x00",
 		"\x96\xa2cc\x01\xa8AAAAAAAA\xd3\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00",
@@ -60,7 +60,8 @@ func hostileFrames() (all []hostileFrame) {
 		"\x96\xa2cc\x01\xa8AAAAAAAA\xcb\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00", "\x96\xa2cc\x01\xa8AAAAAAAA\x01\xc0\x00",
 		"\x96\xa2cc\x01\xdb\x7f\xff\xff\xffAAAAAAAA\x01\x01\x00", lossesHeader,
 		// its losses
-		lossesHeader+"\x01", lossesHeader+"\x90", lossesHeader+"\x91\x01", lossesHeader+"\x92\xc0\x90",
+		lossesHeader+"\x01", lossesHeader+"\x90", lossesHeader+"\x91\x01", lossesHeader+"\x91\x01\x90",
+		lossesHeader+"\x92\xc0\x90",
 		lossesHeader+"\x92\x01\xc0",
 		lossesHeader+"\x92\x01\x91\x92\x01", lossesHeader+"\x92\x01\x91\x91\x01\x01", lossesHeader+"\x92\x01\x91\x90",
 		lossesHeader+"\x92\x01\xdc\x00\x11"+strings.Repeat("\x92\x01\x01", 17), lossesHeader+"\x92\x01\xdd\xff\xff\xff\xff",
@@ -92,10 +93,10 @@ func hostileFrames() (all []hostileFrame) {
 		toPayload+"\xc6\xff\xff\xff\xff", toPayload+"\xc6\xff\xff\xff", toPayload+"\xc4",
 		toPayload+"\xdb\xff\xff\xff\xffx", toPayload+"\x01",
 		toPayload+"\x90", toPayload+"\xc7\x01\x01x",
-		toMeta+"\x91\xa1x", toMeta+"\xdc\x00\x12"+strings.Repeat("\xa1x", 18), toMeta+"\x92\xa1x\x01",
+		toMeta+"\x91\xa1x", toMeta+"\x91\xa1x\xa1y", toMeta+"\xdc\x00\x12"+strings.Repeat("\xa1x", 18), toMeta+"\x92\xa1x\x01",
 		toMeta+"\x92\xa1x\xc0", toMeta+"\x80",
 		toMeta+"\xdd\xff\xff\xff\xfe",
-		toNode+"\x90", toNode+"\x91\xa1x", toNode+"\x92\xa1x\xff", toNode+"\x92\xc0\x01",
+		toNode+"\x90", toNode+"\x91\xa1x", toNode+"\x91\xa1x\x01", toNode+"\x92\xa1x\xff", toNode+"\x92\xc0\x01",
 		toNode+"\x92\xa1x\xcf\x00\x00\x08\x63\x7b\xd0\x5a\xf7",
 		toNode+"\x92\xa1x\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
 		toExtra, toExtra+"\xc1", toExtra+strings.Repeat("\x91", 1<<20), toExtra+strings.Repeat("\xdc\xff\xff", 500),
@@ -127,6 +128,18 @@ func TestHostileFrames(t *testing.T) {
 	for _, h := range hostileFrames() {
 		if _, err := readFrame(&r, []byte(h.bytes), everyone); !errors.Is(err, h.err) || h.err == nil && err != nil {
 			t.Errorf("% .60x: %v, and not %v", h.bytes, err, h.err)
+		}
+	}
+}
+
+// TestImpliedTargetOfAnotherNamespace: a topic stands for a name in one namespace.
+func TestImpliedTargetOfAnotherNamespace(t *testing.T) {
+	chat := frameAddress("/chat", crosscast.UserSpace, "u9")
+	for frame, topic := range map[string]crosscast.Address{
+		hostileHeader + "\x93\x01\x00\xa5/chat": frameTo1, hostileHeader + "\x91\x01": chat,
+	} {
+		if got, err := readFrame(new(crosscast.FrameReader), []byte(frame), topic); !errors.Is(err, crosscast.ErrMalformed) {
+			t.Errorf("topic %v: %+v, %v", topic, got.In, err)
 		}
 	}
 }

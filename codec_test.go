@@ -57,20 +57,24 @@ func readFrame(r *crosscast.FrameReader, b []byte, topic crosscast.Address) (cod
 	h, err := r.Reset(b, topic)
 	if err != nil {
 		if _, _, again := r.Next(); again != err {
-			return f, fmt.Errorf("Reset failed (%w), and Next returned %v", err, again)
+			return f, fmt.Errorf("Reset failed (%v), and Next returned %v", err, again)
 		}
 		return f, err
 	}
 	f.Header = *h
 	f.Header.Losses = slices.Clone(h.Losses)
 	for i := range f.Header.Losses {
-		f.Header.Losses[i].Names = slices.Clone(f.Header.Losses[i].Names)
+		names := &f.Header.Losses[i].Names
+		if cap(*names) != len(*names) {
+			return f, errors.New("appending to the names of a loss would change another's")
+		}
+		*names = slices.Clone(*names)
 	}
 	for {
 		in, number, err := r.Next()
 		if err != nil {
 			if _, _, again := r.Next(); again != err {
-				return f, fmt.Errorf("Next returned %w, and then %v", err, again)
+				return f, fmt.Errorf("Next returned %v, and then %v", err, again)
 			}
 			if err == io.EOF {
 				err = nil
@@ -578,7 +582,12 @@ func drain(t testing.TB, r *crosscast.FrameReader, b []byte, topic crosscast.Add
 
 func TestSteadyStateAllocatesNothing(t *testing.T) {
 	var r crosscast.FrameReader
-	for name, b := range map[string][]byte{"names": manyNames(0, 150), "losses": goldenFrames()[9].frame.bytes()} {
+	meta := benchEmission()
+	meta.Meta = []crosscast.KeyValue{{Key: "key"}}
+	for name, b := range map[string][]byte{
+		"names": manyNames(0, 150), "losses": goldenFrames()[9].frame.bytes(),
+		"meta": crosscast.AppendInstruction(bytes.Clone([]byte(hostileHeader)), meta, everyone, 0),
+	} {
 		drain(t, &r, b, everyone)
 		if n := testing.AllocsPerRun(100, func() { drain(t, &r, b, everyone) }); n != 0 {
 			t.Errorf("%s: %v allocations to read a frame whose names are known", name, n)
