@@ -97,11 +97,11 @@ func (in *incoming) owed(wait bool) {
 func (in *incoming) resume(l *link) {
 	now := time.Now()
 	l.resumedAt = now
-	close(l.resumed)
 	in.a.echo.begin(l)
 	if l.outage == nil {
 		in.started = now
 		in.a.writer.linkIsUp(nil, now)
+		close(l.resumed) // last: Start returns, and the node says hello
 		return
 	}
 	h := in.a.self.Heartbeat
@@ -112,6 +112,7 @@ func (in *incoming) resume(l *link) {
 		}
 	}
 	in.a.writer.linkIsUp(peers, now.Add(2*h))
+	close(l.resumed)
 	in.a.handler.Gap(crosscast.Gap{Since: l.outage.since, Until: now, Reason: l.outage.reason})
 }
 
