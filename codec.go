@@ -172,8 +172,8 @@ func CheckInstruction(in *Instruction) error {
 	if in.Payload.Encoding > Binary {
 		return &LimitError{What: "payload encoding", Len: int(in.Payload.Encoding), Max: int(Binary)}
 	}
-	if uint64(len(in.Payload.Data)) > math.MaxUint32 {
-		return &LimitError{What: "payload", Len: len(in.Payload.Data), Max: math.MaxUint32}
+	if len(in.Payload.Data) > math.MaxInt32 {
+		return &LimitError{What: "payload", Len: len(in.Payload.Data), Max: math.MaxInt32}
 	}
 	t := &in.Target
 	n := len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
