@@ -48,9 +48,31 @@ func (h *handler) Gap(g Gap) {
 	if n.onGap != nil {
 		n.onGap(g)
 	}
-	for _, s := range n.subscriptions() {
+	for _, s := range n.concerned(&g) {
 		s.gap(g)
 	}
+}
+
+// concerned returns the subscriptions that may have missed something in g.
+func (n *Node) concerned(g *Gap) []*Subscription {
+	if g.Names == nil {
+		return n.subscriptions()
+	}
+	var subs []*Subscription
+	seen := make(map[*Subscription]bool)
+	for _, a := range g.Names {
+		ns := (*n.spaces.Load())[a.Namespace]
+		if ns == nil || a.Space != RoomSpace {
+			continue
+		}
+		for _, s := range ns.subscribers(a.Name) {
+			if !seen[s] {
+				seen[s] = true
+				subs = append(subs, s)
+			}
+		}
+	}
+	return subs
 }
 
 func (h *handler) Loss(l Loss) {
@@ -123,9 +145,13 @@ func startHeart(n *Node) *heart {
 	return h
 }
 
-func (h *heart) stop() {
+// stop ends the heart and waits for it, bounded by ctx.
+func (h *heart) stop(ctx context.Context) {
 	close(h.quit)
-	<-h.ended
+	select {
+	case <-h.ended:
+	case <-ctx.Done():
+	}
 }
 
 // maxLosses is how many losses wait for a Flush to return them.

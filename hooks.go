@@ -73,7 +73,8 @@ func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
 // A lane calls run with what is pushed, one at a time and in order, on a goroutine that exists only while there is
 // something to do.
 type lane[T any] struct {
-	run func(T) // set before the first push
+	run   func(T) // set before the first push
+	taken func(T) // optional: called with mu held when an item has left the queue
 
 	mu      sync.Mutex // guards what follows
 	queue   []T
@@ -97,6 +98,9 @@ func (l *lane[T]) work() {
 		v := l.queue[0]
 		clear(l.queue[:1])
 		l.queue = l.queue[1:]
+		if l.taken != nil {
+			l.taken(v)
+		}
 		l.mu.Unlock()
 		l.run(v)
 		l.mu.Lock()

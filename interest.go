@@ -285,10 +285,14 @@ func (g *group) expire(now time.Time) bool {
 	return true
 }
 
-// stop ends the worker; whoever waits gets ErrClosed.
-func (x *interests) stop() {
-	if x != nil {
-		x.cancel()
-		<-x.ended
+// stop ends the worker and waits for it, bounded by ctx; whoever waits gets ErrClosed.
+func (x *interests) stop(ctx context.Context) {
+	if x == nil {
+		return
+	}
+	x.cancel()
+	select {
+	case <-x.ended:
+	case <-ctx.Done():
 	}
 }

@@ -164,7 +164,7 @@ func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, err
 		if item.in == nil {
 			item.in = in.clone()
 		}
-		took, perr := p.put(ctx, item)
+		took, perr := p.put(ctx, a, item)
 		if took {
 			reach.Nodes++
 		}
@@ -204,7 +204,7 @@ func (a *localAdapter) hears(namespace string, space Space, names []string) bool
 
 // put queues item, and reports whether it did. While the queue is full it waits, bounded by ctx; what never waits is
 // dropped.
-func (a *localAdapter) put(ctx context.Context, item localItem) (bool, error) {
+func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localItem) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// An item that alone exceeds the limit gets in once the queue is empty.
@@ -223,6 +223,9 @@ func (a *localAdapter) put(ctx context.Context, item localItem) (bool, error) {
 		a.mu.Unlock()
 		select {
 		case <-room:
+		case <-from.quit:
+			a.mu.Lock() // for the deferred Unlock
+			return false, ErrClosed
 		case <-ctx.Done():
 		}
 		a.mu.Lock()
@@ -252,21 +255,12 @@ func (a *localAdapter) push(item localItem) {
 // overflow queues a gap in the place of in, or widens the last one; a.mu is held.
 func (a *localAdapter) overflow(in *Instruction) {
 	now := time.Now()
-	names := in.names()
+	gap := Gap{Origin: in.From, Names: in.names(), Since: now, Until: now, Reason: GapOverflow}
 	if n := len(a.queue); n > 0 && a.queue[n-1].in == nil && a.queue[n-1].gap.Origin == in.From {
-		g := &a.queue[n-1].gap
-		g.Until = now
-		if names == nil || len(g.Names) > maxTargetNames {
-			g.Names = nil
-		}
-		for _, name := range names {
-			if !g.Covers(name) {
-				g.Names = append(g.Names, name)
-			}
-		}
+		a.queue[n-1].gap.widen(&gap)
 		return
 	}
-	a.push(localItem{gap: Gap{Origin: in.From, Names: names, Since: now, Until: now, Reason: GapOverflow}})
+	a.push(localItem{gap: gap})
 }
 
 // names returns the rooms and users that in is for; nil: others, too.

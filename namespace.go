@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"sync"
 )
 
 // A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
@@ -71,13 +70,9 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 		}
 	}
 	n := ns.node
-	if !n.sockets.enter() {
-		return nil, ErrClosed
-	}
 	s := &Socket{ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, conn: conn, onClose: o.OnClose}
-	waits := ns.open(s, o.Rooms)
-	if n.state.Load() != nodeOpen { // Node.Close may have looked for sockets before this one was there
-		s.Close(ReasonShutdown)
+	waits, ok := n.openSocket(s, o.Rooms)
+	if !ok {
 		return nil, ErrClosed
 	}
 	return s, n.interests.wait(ctx, waits)
@@ -144,42 +139,4 @@ func (ns *Namespace) everySocket() []*Socket {
 	ns.allShard.mu.Lock()
 	defer ns.allShard.mu.Unlock()
 	return append([]*Socket(nil), ns.all.sockets...)
-}
-
-// tally counts what has been entered and not left, until it is closed for entry.
-type tally struct {
-	mu     sync.Mutex
-	n      int
-	closed bool
-	zero   chan struct{} // made by close; closed once n is 0
-}
-
-// enter reports whether the caller may go on; it then calls leave once.
-func (t *tally) enter() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return false
-	}
-	t.n++
-	return true
-}
-
-func (t *tally) leave() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.n--; t.n == 0 && t.closed {
-		close(t.zero)
-	}
-}
-
-// close refuses later enters, and returns a channel that is closed once everyone has left. It is called once.
-func (t *tally) close() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed, t.zero = true, make(chan struct{})
-	if t.n == 0 {
-		close(t.zero)
-	}
-	return t.zero
 }

@@ -84,7 +84,8 @@ type Node struct {
 	stats     counters
 
 	state   atomic.Int32
-	sockets tally // until OnClose has returned and the conn's handlers have ended
+	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription
+	sockets sync.WaitGroup // until OnClose has returned and the conn's handlers have ended
 	spaces  atomic.Pointer[map[string]*Namespace]
 
 	mu      sync.Mutex // guards what follows, and changes of spaces
@@ -107,11 +108,11 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 		n.interests = startInterests(n, sub, cmp.Or(o.Linger, defaultLinger))
 	}
 	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
-		n.interests.stop()
+		n.interests.stop(ctx)
 		return nil, fmt.Errorf("crosscast: start: %w", err)
 	}
 	if err := n.introduce(ctx); err != nil {
-		n.interests.stop()
+		n.interests.stop(ctx)
 		n.adapter.Close(ctx)
 		return nil, fmt.Errorf("crosscast: start: hello: %w", err)
 	}
@@ -120,12 +121,8 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 }
 
 func newNode(o Options) (*Node, error) {
-	for what, v := range map[string]int64{
-		"Heartbeat": int64(o.Heartbeat), "Linger": int64(o.Linger), "MaxPayload": int64(o.MaxPayload),
-	} {
-		if v < 0 {
-			return nil, fmt.Errorf("crosscast: negative Options.%s", what)
-		}
+	if o.Heartbeat < 0 || o.Linger < 0 || o.MaxPayload < 0 {
+		return nil, errors.New("crosscast: Options with a negative Heartbeat, Linger or MaxPayload")
 	}
 	if o.Name == "" {
 		host, _ := os.Hostname() // a label: a node without one is a node all the same
@@ -203,10 +200,6 @@ func (n *Node) Flush(ctx context.Context) error {
 	if n.state.Load() == nodeClosed {
 		return ErrClosed
 	}
-	return n.flush(ctx)
-}
-
-func (n *Node) flush(ctx context.Context) error {
 	since := n.losses.mark()
 	if f, ok := n.adapter.(Flusher); ok {
 		if err := f.Flush(ctx); err != nil {
@@ -246,25 +239,15 @@ func (n *Node) Close(ctx context.Context) error {
 }
 
 func (n *Node) close(ctx context.Context) error {
+	n.gate.Lock()
 	n.state.Store(nodeClosing)
-	gone := n.sockets.close()
-	n.closeSockets(ctx)
-	select {
-	case <-gone:
-	case <-ctx.Done():
-	}
+	n.gate.Unlock()
+	n.closeSockets()
+	n.await(ctx, n.sockets.Wait)
 	n.hooks.wait(ctx)
-	var err error
-	n.interests.stop()
-	if n.adapter != nil {
-		n.heart.stop()
-		if err = n.publish(ctx, n.control(KindGoodbye, "")); err == nil {
-			err = n.flush(ctx)
-		}
-		n.state.Store(nodeClosed)
-		err = errors.Join(err, n.adapter.Close(ctx))
-	}
 	n.state.Store(nodeClosed)
+	n.interests.stop(ctx)
+	err := n.leave(ctx)
 	for _, s := range n.subscriptions() {
 		s.lane.wait(ctx)
 		s.Close()
@@ -276,11 +259,38 @@ func (n *Node) close(ctx context.Context) error {
 	return err
 }
 
+// leave takes the node out of the cluster.
+func (n *Node) leave(ctx context.Context) error {
+	if n.adapter == nil {
+		return nil
+	}
+	n.heart.stop(ctx)
+	since := n.losses.mark()
+	err := n.publish(ctx, n.control(KindGoodbye, ""))
+	if f, ok := n.adapter.(Flusher); ok && err == nil {
+		err = f.Flush(ctx)
+	}
+	return errors.Join(err, n.adapter.Close(ctx), n.losses.take(since))
+}
+
+// await calls wait, and returns when it has returned or ctx has ended.
+func (n *Node) await(ctx context.Context, wait func()) {
+	done := make(chan struct{})
+	go func() {
+		wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
 // closers is how many OnClose handlers Node.Close runs at a time.
 const closers = 64
 
-// closeSockets closes all sockets and waits, bounded by ctx, for the handlers of their conns.
-func (n *Node) closeSockets(ctx context.Context) {
+// closeSockets begins to close all sockets.
+func (n *Node) closeSockets() {
 	var all []*Socket
 	for _, ns := range *n.spaces.Load() {
 		all = append(all, ns.everySocket()...)
@@ -295,28 +305,42 @@ func (n *Node) closeSockets(ctx context.Context) {
 			}
 		})
 	}
-	// Whatever ctx says, each socket that was closed here must leave the tally in the end, and OnClose handlers may
-	// outlive ctx.
 	go func() {
 		wg.Wait()
 		for _, d := range done {
 			if d != nil {
 				<-d
-				n.sockets.leave()
+				n.sockets.Done()
 			}
 		}
 	}()
 }
 
-// addSubscription registers s unless the node is being closed.
-func (n *Node) addSubscription(s *Subscription) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing != nil {
-		return false
+// openSocket adds s unless the node is being closed: Close finds each socket that was added, and no other.
+func (n *Node) openSocket(s *Socket, rooms []string) (waits []*interest, ok bool) {
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.state.Load() != nodeOpen {
+		return nil, false
 	}
+	n.sockets.Add(1)
+	return s.ns.open(s, rooms), true
+}
+
+// openSubscription is the same for subscriptions.
+func (n *Node) openSubscription(s *Subscription) (waits []*interest, ok bool) {
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.state.Load() != nodeOpen {
+		return nil, false
+	}
+	n.mu.Lock()
 	n.subs[s] = struct{}{}
-	return true
+	n.mu.Unlock()
+	for _, room := range s.rooms {
+		waits = s.ns.subscribe(s, room, waits)
+	}
+	return waits, true
 }
 
 // removeSubscription reports whether s was registered.

@@ -3,6 +3,7 @@ package crosscast
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -17,12 +18,11 @@ type Socket struct {
 	conn    Conn
 	onClose func(*Socket, Reason)
 
-	slot    int32 // its bit in the sets of a delivery; unique in the namespace while the socket is open
-	failing atomic.Bool
-	closing atomic.Bool
+	slot    int32       // its bit in the sets of a delivery; unique in the namespace while the socket is open
+	failing atomic.Bool // its conn has failed, and it is about to be closed
+	closed  atomic.Bool // set under mu
 
-	mu      sync.Mutex // guards what follows; locked before a shard's
-	closed  bool
+	mu      sync.Mutex             // guards what follows; locked before a shard's
 	members []*membership          // of everyone, then of the user, then of rooms
 	index   map[*group]*membership // the same, once they are many
 	last    []string               // the rooms at the time of closing
@@ -41,14 +41,14 @@ func (s *Socket) Data() any { return s.data }
 func (s *Socket) Namespace() *Namespace { return s.ns }
 
 // Closed reports whether the socket was closed.
-func (s *Socket) Closed() bool { return s.closing.Load() }
+func (s *Socket) Closed() bool { return s.closed.Load() }
 
 // Rooms returns the rooms that the socket is in; after Close, those it was in when it closed.
 func (s *Socket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return append([]string(nil), s.last...)
+	if s.closed.Load() {
+		return slices.Clone(s.last)
 	}
 	return s.rooms()
 }
@@ -68,7 +68,7 @@ func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 	var few [8]*interest
 	waits := few[:0]
 	s.mu.Lock()
-	if s.closed {
+	if s.closed.Load() {
 		s.mu.Unlock()
 		return ErrClosed
 	}
@@ -86,7 +86,7 @@ func (s *Socket) Leave(rooms ...string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return ErrClosed
 	}
 	for _, r := range rooms {
@@ -98,7 +98,7 @@ func (s *Socket) Leave(rooms ...string) error {
 // Emit sends to this client. The error is one of an argument, as in [BoundTarget.Emit], or the conn's: [ErrDropped],
 // [ErrClosed], or why the socket is being closed.
 func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
-	if s.closing.Load() {
+	if s.closed.Load() {
 		return ErrClosed
 	}
 	if err := checkName("event", event); err != nil {
@@ -138,11 +138,11 @@ func (s *Socket) Close(reason Reason) {
 	}
 	select {
 	case <-done:
-		s.ns.node.sockets.leave()
+		s.ns.node.sockets.Done()
 	default:
 		go func() {
 			<-done
-			s.ns.node.sockets.leave()
+			s.ns.node.sockets.Done()
 		}()
 	}
 }
@@ -150,15 +150,14 @@ func (s *Socket) Close(reason Reason) {
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // close does what Close does. The first caller gets a channel that is closed once the conn's handlers have ended, and
-// must call node.sockets.leave then.
+// must call node.sockets.Done then.
 func (s *Socket) close(reason Reason) (done <-chan struct{}, first bool) {
 	s.mu.Lock()
-	if s.closed {
+	if s.closed.Load() {
 		s.mu.Unlock()
 		return nil, false
 	}
-	s.closed = true
-	s.closing.Store(true)
+	s.closed.Store(true)
 	s.last = s.rooms()
 	s.ns.leaveAll(s)
 	s.mu.Unlock()

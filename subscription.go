@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -29,9 +28,9 @@ type Subscription struct {
 	rooms []string
 	r     Receiver
 
-	closing atomic.Bool
-	bytes   atomic.Int64 // of the queued messages; added to under lane.mu
-	lane    lane[received]
+	lane   lane[received]
+	closed bool // guarded by lane.mu, and so is bytes
+	bytes  int  // queued
 }
 
 // received is a message or, when m is nil, a gap.
@@ -65,13 +64,10 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)
 	s := &Subscription{ns: ns, rooms: slices.Compact(rooms), r: r}
-	s.lane.run = s.handle
-	if !n.addSubscription(s) {
+	s.lane.run, s.lane.taken = s.handle, func(r received) { s.bytes -= r.size }
+	waits, ok := n.openSubscription(s)
+	if !ok {
 		return nil, ErrClosed
-	}
-	var waits []*interest
-	for _, room := range s.rooms {
-		waits = ns.subscribe(s, room, waits)
 	}
 	return s, n.interests.wait(ctx, waits)
 }
@@ -93,7 +89,7 @@ func (s *Subscription) Close() error {
 func (s *Subscription) discard() {
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
-	s.closing.Store(true)
+	s.closed = true
 	s.lane.queue = nil
 }
 
@@ -123,78 +119,112 @@ func (ns *Namespace) unsubscribe(s *Subscription, room string) {
 	}
 }
 
+// subscribers returns the subscriptions to room.
+func (ns *Namespace) subscribers(room string) []*Subscription {
+	sh := ns.shardOf(room)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if g := sh.groups[RoomSpace-1][room]; g != nil {
+		return slices.Clone(g.subs)
+	}
+	return nil
+}
+
+// What a queued message or gap takes, about, beside its event and payload, or names.
+const itemSize, nameSize = 256, 64
+
 // message queues m, which is the receivers' to keep.
 func (s *Subscription) message(m *Message) {
-	size := messageSize + len(m.Event) + len(m.Payload.Data)
+	size := itemSize + len(m.Event) + len(m.Payload.Data)
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
-	if s.closing.Load() {
+	if s.closed {
 		return
 	}
-	if s.bytes.Load()+int64(size) > int64(s.r.QueueBytes) {
-		s.ns.node.stats.subscription.Add(1)
-		if s.r.OnGap != nil {
-			s.overflow(m)
+	if s.fits(size) {
+		s.push(received{m: m, size: size})
+		return
+	}
+	s.ns.node.stats.subscription.Add(1)
+	if s.r.OnGap == nil {
+		return
+	}
+	now := time.Now()
+	g := Gap{Origin: m.From, Since: now, Until: now, Reason: GapOverflow}
+	for _, room := range m.Target.Rooms {
+		if slices.Contains(s.rooms, room) {
+			g.Names = append(g.Names, Address{s.ns.name, RoomSpace, room})
 		}
-		return
 	}
-	s.bytes.Add(int64(size))
-	s.lane.push(received{m: m, size: size})
+	s.miss(g)
 }
 
-// messageSize is about what a queued message takes beside its event and payload.
-const messageSize = 256
-
-// overflow queues a gap for m, or widens the last one; s.lane.mu is held.
-func (s *Subscription) overflow(m *Message) {
-	now := time.Now()
-	q := s.lane.queue
-	if n := len(q); n == 0 || q[n-1].m != nil || q[n-1].gap.Reason != GapOverflow {
-		s.lane.push(received{gap: Gap{Origin: m.From, Since: now, Reason: GapOverflow}})
-		q = s.lane.queue
+// gap queues g.
+func (s *Subscription) gap(g Gap) {
+	if s.r.OnGap == nil {
+		return
 	}
-	g := &q[len(q)-1].gap
-	g.Until = now
-	if g.Origin != m.From {
+	s.lane.mu.Lock()
+	defer s.lane.mu.Unlock()
+	if !s.closed {
+		s.miss(g)
+	}
+}
+
+// miss queues g. When the queue ends with a gap and both are overflows, or it is full, it widens that one instead: so
+// there is one gap for each run of dropped messages, and a full queue holds at most one for each message. s.lane.mu is
+// held.
+func (s *Subscription) miss(g Gap) {
+	size := itemSize + nameSize*len(g.Names)
+	if q := s.lane.queue; len(q) > 0 && q[len(q)-1].m == nil {
+		last := &q[len(q)-1].gap
+		if !s.fits(size) || last.Reason == GapOverflow && g.Reason == GapOverflow {
+			last.widen(&g)
+			return
+		}
+	}
+	s.push(received{gap: g, size: size})
+}
+
+// widen makes g cover what o covers; many names become all.
+func (g *Gap) widen(o *Gap) {
+	if g.Origin != o.Origin {
 		g.Origin = ""
 	}
-	for _, room := range m.Target.Rooms {
-		a := Address{s.ns.name, RoomSpace, room}
-		if slices.Contains(s.rooms, room) && !slices.Contains(g.Names, a) {
-			g.Names = append(g.Names, a)
-		}
+	g.From, g.To = 0, 0
+	if o.Since.Before(g.Since) {
+		g.Since = o.Since
 	}
-}
-
-// gap queues g if it concerns one of the rooms.
-func (s *Subscription) gap(g Gap) {
-	if s.r.OnGap == nil || !s.concerned(&g) {
+	if o.Until.After(g.Until) {
+		g.Until = o.Until
+	}
+	if g.Names == nil || o.Names == nil || len(g.Names) > maxTargetNames {
+		g.Names = nil
 		return
 	}
-	s.lane.mu.Lock()
-	defer s.lane.mu.Unlock()
-	if !s.closing.Load() {
-		s.lane.push(received{gap: g})
+	names := slices.Clone(g.Names) // it may be the adapter's, or shared with other subscriptions
+	for _, a := range o.Names {
+		if !g.Covers(a) {
+			names = append(names, a)
+		}
 	}
+	g.Names = names
 }
 
-func (s *Subscription) concerned(g *Gap) bool {
-	if g.Names == nil {
-		return true
-	}
-	return slices.ContainsFunc(s.rooms, func(room string) bool {
-		return g.Covers(Address{s.ns.name, RoomSpace, room})
-	})
+// fits reports whether the queue has room for size; s.lane.mu is held.
+func (s *Subscription) fits(size int) bool { return s.bytes+size <= s.r.QueueBytes }
+
+// push queues r; s.lane.mu is held.
+func (s *Subscription) push(r received) {
+	s.bytes += r.size
+	s.lane.push(r)
 }
 
 // handle is the lane's function.
 func (s *Subscription) handle(r received) {
-	switch {
-	case s.closing.Load():
-	case r.m == nil:
-		s.r.OnGap(r.gap)
-	default:
+	if r.m != nil {
 		s.r.OnMessage(r.m)
+	} else {
+		s.r.OnGap(r.gap)
 	}
-	s.bytes.Add(-int64(r.size))
 }

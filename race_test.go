@@ -1,0 +1,5 @@
+//go:build race
+
+package crosscast_test
+
+const raceEnabled = true
