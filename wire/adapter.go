@@ -57,6 +57,9 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	if a.isClosed() {
 		return crosscast.ErrClosed
 	}
+	if len(self.ID) != 8 {
+		return fmt.Errorf("crosscast: node ID %q does not have 8 bytes", string(self.ID))
+	}
 	if self.Heartbeat <= 0 {
 		self.Heartbeat = time.Second
 	}

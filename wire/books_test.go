@@ -338,7 +338,7 @@ func randomFate(r *rand.Rand, p *peer, peers []*peer, holes bool) func(wire.Fram
 		case 3: // uncertain, executed after its successors
 			return membus.Fate{Err: errors.New("scripted timeout"), Down: down, Delay: time.Duration(rr.IntN(int(2 * time.Second)))}
 		case 4: // repeated
-			return membus.Fate{Repeat: rr.IntN(3)}
+			return membus.Fate{Repeat: rr.IntN(3), Again: time.Duration(rr.IntN(int(2 * time.Second)))}
 		case 5: // accepted, but reordered
 			return membus.Fate{Delay: time.Duration(rr.IntN(int(100 * time.Millisecond)))}
 		default: // a receiver silently misses it

@@ -93,27 +93,28 @@ func (in *incoming) owed(wait bool) {
 	}
 }
 
-// resume ends an outage. The writer is told first: upon the gap the node asks who is there, and its question may be sent.
+// resume makes l the link that counts, and reports the outage that it ends. The writer is told before: Start returns, or the gap is
+// reported, and then the node asks who is there.
 func (in *incoming) resume(l *link) {
 	now := time.Now()
 	l.resumedAt = now
 	in.a.echo.begin(l)
+	var peers []crosscast.NodeID
+	h := in.a.self.Heartbeat
 	if l.outage == nil {
 		in.started = now
-		in.a.writer.linkIsUp(nil, now)
-		close(l.resumed) // last: Start returns, and the node says hello
-		return
-	}
-	h := in.a.self.Heartbeat
-	var peers []crosscast.NodeID
-	for _, o := range in.origins {
-		if !o.left && l.outage.since.Sub(o.heard) < 6*h {
-			peers = append(peers, o.id)
+	} else {
+		for _, o := range in.origins {
+			if !o.left && l.outage.since.Sub(o.heard) < 6*h {
+				peers = append(peers, o.id)
+			}
 		}
 	}
 	in.a.writer.linkIsUp(peers, now.Add(2*h))
 	close(l.resumed)
-	in.a.handler.Gap(crosscast.Gap{Since: l.outage.since, Until: now, Reason: l.outage.reason})
+	if l.outage != nil {
+		in.a.handler.Gap(crosscast.Gap{Since: l.outage.since, Until: now, Reason: l.outage.reason})
+	}
 }
 
 func (in *incoming) frame(l *link, ev Event) {
@@ -180,7 +181,11 @@ func (in *incoming) frame(l *link, ev Event) {
 		gap.From, gap.To, gap.Reason, gap.Since = hole, h.Previous, crosscast.GapHole, in.started.Add(previous)
 		a.handler.Gap(gap)
 	}
-	in.instructions(o, t)
+	if !in.instructions(o, t) {
+		// What came before the damage was handed over.
+		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, now
+		a.handler.Gap(gap)
+	}
 }
 
 // originOf finds a peer's books, and once a minute forgets peers that are long silent.
@@ -220,17 +225,18 @@ func (in *incoming) maybeQueued(o *origin) time.Time {
 	return o.lossRead.Add(-in.a.o.MaxAge - in.a.o.PublishTimeout)
 }
 
-// instructions hands over what a frame carries.
-func (in *incoming) instructions(o *origin, t *topic) {
+// instructions hands over what a frame carries, and reports whether that was all of it.
+func (in *incoming) instructions(o *origin, t *topic) bool {
 	n := uint64(0)
 	defer func() { in.a.stats.instructionsIn.Add(n) }()
 	for {
 		i, copyNumber, err := in.reader.Next()
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				in.a.count(dropFor(err))
+			if errors.Is(err, io.EOF) {
+				return true
 			}
-			return
+			in.a.count(dropFor(err))
+			return false
 		}
 		if copyNumber != 0 {
 			if copyNumber <= o.lastCopy {

@@ -34,6 +34,7 @@ type topic struct {
 	name  string
 	state topicState
 	epoch uint32 // counts confirmations
+	alone bool   // asked for alone, because the bus refuses a request as a whole when it denies one of its topics
 	first *link  // the link that must confirm it before it resumes
 	waits []*wait
 
@@ -227,7 +228,7 @@ func (s *subscriptions) nextRequest(l *link) (r request, ok bool) {
 	s.requests = s.requests[1:]
 	// Joins that came one by one while the link was busy become one command.
 	for len(s.requests) > 0 && s.requests[0].subscribe == r.subscribe && len(r.topics)+len(s.requests[0].topics) <= subscribeBatch &&
-		!r.topics[0].probing() && !s.requests[0].topics[0].probing() {
+		!r.topics[0].alone && !s.requests[0].topics[0].alone {
 		r.topics = append(r.topics[:len(r.topics):len(r.topics)], s.requests[0].topics...)
 		s.requests[0] = request{}
 		s.requests = s.requests[1:]
@@ -241,9 +242,6 @@ func (s *subscriptions) nextRequest(l *link) (r request, ok bool) {
 	}
 	return r, true
 }
-
-// probing: a topic that was denied is asked for alone, because the bus refuses a request as a whole.
-func (t *topic) probing() bool { return t.owedReason == crosscast.GapDenied }
 
 // watch looks after d whether the oldest request was confirmed. The caller holds mu.
 func (s *subscriptions) watch(d time.Duration) {
@@ -302,7 +300,7 @@ func (s *subscriptions) confirmedBy(l *link, name string) error {
 	r := &s.written[0]
 	t := r.topics[r.next]
 	r.next++
-	t.state = confirmed
+	t.state, t.alone = confirmed, false
 	t.epoch++
 	t.resolve(nil)
 	if t.owedReason != "" {
@@ -331,13 +329,13 @@ func (s *subscriptions) deniedBy(l *link, cause error) error {
 		if t.to.carriesLosses() {
 			return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
 		}
-		t.owe(now, crosscast.GapDenied)
 		if len(topics) > 1 {
-			t.owedReason = crosscast.GapDenied // asked for alone from now on
+			t.alone = true
 			s.request(true, []*topic{t})
 			continue
 		}
-		t.state = denied
+		t.state, t.alone = denied, true
+		t.owe(now, crosscast.GapDenied)
 		t.resolve(fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause))
 		if t.first == l {
 			l.unconfirmed--

@@ -38,6 +38,7 @@ type Fate struct {
 	Lost   bool          // the bus never hands it over
 	Delay  time.Duration // the bus hands it over later, behind what is published meanwhile
 	Repeat int           // and this many times more
+	Again  time.Duration // and once more, later
 	Skip   string        // the port whose links silently miss it
 }
 
@@ -156,6 +157,9 @@ func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
 		}
 		for range 1 + fa.Repeat {
 			f.Receivers = p.h.execute(c, fa.Skip)
+		}
+		if fa.Again > 0 {
+			time.AfterFunc(fa.Again, func() { p.h.execute(c, fa.Skip) })
 		}
 	}
 }
@@ -280,8 +284,9 @@ func (l *link) Receive() (wire.Event, error) {
 			l.port.h.mu.Unlock()
 			return ev, nil
 		case l.err != nil:
+			err := l.err
 			l.port.h.mu.Unlock()
-			return wire.Event{}, l.err
+			return wire.Event{}, err
 		}
 		l.port.h.mu.Unlock()
 		<-l.wake
