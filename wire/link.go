@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,58 +187,4 @@ func (a *Adapter) linkDown(l *link) {
 	a.echo.end()
 	a.writer.linkDown()
 	a.subs.end()
-}
-
-// linkDown keeps frames in the queue until the next link stands.
-func (w *writer) linkDown() {
-	w.mu.Lock()
-	w.linkUp = false
-	done := w.dropControl()
-	w.freeBytes(0) // those who wait for room must not wait for the link
-	w.mu.Unlock()
-	w.signal()
-	w.finish(nil, done)
-}
-
-// dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them. The caller holds mu.
-func (w *writer) dropControl() (done []*delivery) {
-	for _, f := range w.control {
-		for _, d := range f.deliveries {
-			d.frameDone(w.a, f, 0, fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected))
-			done = append(done, d)
-		}
-	}
-	w.control = nil
-	return done
-}
-
-// linkIsUp lets the writer go on. After an outage it first waits for peers: they lost their links too, and what is sent
-// before they are back reaches nobody.
-func (w *writer) linkIsUp(peers []crosscast.NodeID, until time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.linkUp = true
-	w.probeAt = time.Time{}
-	w.waitFor = nil
-	if len(peers) > 0 {
-		w.waitFor = make(map[crosscast.NodeID]struct{}, len(peers))
-		for _, p := range peers {
-			w.waitFor[p] = struct{}{}
-		}
-		w.waitUntil = until
-	}
-	w.signal()
-}
-
-// heardFrom notes that a peer is there.
-func (w *writer) heardFrom(id crosscast.NodeID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.waitFor) == 0 {
-		return
-	}
-	delete(w.waitFor, id)
-	if len(w.waitFor) == 0 {
-		w.signal()
-	}
 }

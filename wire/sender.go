@@ -1,0 +1,360 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// The sending half of the writer: what goes out when, and what becomes of it.
+
+// run publishes until the adapter stops.
+func (w *writer) run(ctx context.Context) {
+	var out []Frame
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		w.mu.Lock()
+		now := time.Now()
+		w.expire(now)
+		batch := w.take(now)
+		next := w.nextDeadline()
+		done := w.stopping && len(batch) == 0
+		w.mu.Unlock()
+		if done {
+			return
+		}
+		if len(batch) == 0 {
+			w.sleep(timer, next)
+			continue
+		}
+		out = out[:0]
+		for _, f := range batch {
+			out = append(out, Frame{Topic: f.topic.name, Data: f.buf})
+		}
+		pubCtx, cancel := context.WithTimeout(ctx, w.a.o.PublishTimeout)
+		sent := time.Now()
+		w.a.bus.Publish(pubCtx, out)
+		cancel()
+		w.settle(batch, out, sent)
+		clear(out)
+	}
+}
+
+// sleep waits for a signal, or until next when it is set.
+func (w *writer) sleep(timer *time.Timer, next time.Time) {
+	if next.IsZero() {
+		<-w.wake
+		return
+	}
+	timer.Reset(time.Until(next))
+	select {
+	case <-w.wake:
+		timer.Stop()
+	case <-timer.C:
+	}
+}
+
+// nextDeadline is when the writer has something to do without being signalled; zero: never. The caller holds mu.
+func (w *writer) nextDeadline() (next time.Time) {
+	earlier := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	if w.linkUp && !w.publishing {
+		earlier(w.probeAt)
+	}
+	if len(w.waitFor) > 0 {
+		earlier(w.waitUntil)
+	}
+	if len(w.queue) > 0 {
+		earlier(w.queue[0].opened.Add(w.a.o.MaxAge))
+	}
+	return next
+}
+
+// take removes what may be sent now from the queues, and numbers it. The caller holds mu.
+func (w *writer) take(now time.Time) []*frame {
+	batch := w.control
+	w.control = nil
+	if !w.publishing && w.linkUp && len(batch) == 0 && !now.Before(w.probeAt) {
+		batch = append(batch, w.notice())
+	}
+	if len(w.waitFor) > 0 && !now.Before(w.waitUntil) {
+		w.waitFor = nil
+	}
+	if w.up() && len(w.waitFor) == 0 && len(w.queue) > 0 {
+		if w.announced != w.losses.count && !slices.ContainsFunc(batch, (*frame).toEveryone) {
+			batch = append(batch, w.notice())
+		}
+		batch = append(batch, w.queue...)
+		clear(w.queue)
+		w.queue = w.queue[:0]
+		w.freeBytes(w.bytes)
+	}
+	for _, f := range batch {
+		w.seal(f)
+	}
+	return batch
+}
+
+// notice is a frame without instructions that tells peers of losses, and comes back as an echo. The caller holds mu.
+func (w *writer) notice() *frame { return w.newFrame(w.topic(destination{}), true) }
+
+// seal numbers a frame. The caller holds mu.
+func (w *writer) seal(f *frame) {
+	w.number++
+	f.number, f.prev = w.number, f.topic.last
+	if !f.control {
+		f.topic.last = f.number
+		if f.topic.open == f {
+			f.topic.open = nil
+		}
+	}
+	if f.to.carriesLosses() && w.losses.count > 0 {
+		h := crosscast.FrameHeader{
+			Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control,
+			LossCount: w.losses.count, Losses: w.losses.ranges,
+		}
+		body := f.buf[plainHeader:]
+		f.buf = append(crosscast.AppendFrameHeader(nil, &h), body...)
+		return
+	}
+	crosscast.PatchFrameNumbers(f.buf, f.number, f.prev)
+}
+
+func (w *writer) freeBytes(n int) {
+	w.bytes -= n
+	close(w.room)
+	w.room = make(chan struct{})
+}
+
+// settle enters the outcomes of a batch.
+func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
+	var lost []crosscast.Loss
+	var done []*delivery
+	var current lostFrames
+	w.mu.Lock()
+	failed := func() {
+		if current.from != 0 {
+			w.losses.add(current.forPeers())
+			lost = append(lost, current.forSelf())
+		}
+		current = lostFrames{}
+	}
+	down, accepted := false, false
+	var echo uint64
+	for i, f := range batch {
+		err := out[i].Err
+		if err == nil {
+			accepted = true
+			w.a.stats.framesOut.Add(1)
+			w.a.stats.bytesOut.Add(uint64(len(f.buf)))
+			if f.toEveryone() {
+				echo = f.number
+			}
+			failed()
+		} else {
+			down = down || out[i].Down
+			err = outcome(err)
+			if !f.control {
+				current.add(f, err)
+			}
+		}
+		if !f.control {
+			w.settled++
+		}
+		for _, d := range f.deliveries {
+			d.frameDone(w.a, f, out[i].Receivers, err)
+			if d.left == 0 {
+				done = append(done, d)
+			}
+		}
+	}
+	failed()
+	for i := len(batch) - 1; i >= 0; i-- {
+		// Newest first, so that a topic ends at the last frame before the lost ones.
+		if f := batch[i]; out[i].Err != nil && !f.control && f.topic.last == f.number {
+			f.topic.last = f.prev
+		}
+	}
+	for i, f := range batch {
+		if out[i].Err == nil && f.toEveryone() {
+			w.announced = max(w.announced, w.losses.count-uint64(len(lost)))
+		}
+		w.recycle(f)
+	}
+	switch {
+	case down:
+		if w.publishing {
+			w.backoff.reset()
+		}
+		w.publishing = false
+		w.probeAt = time.Now().Add(w.backoff.next())
+	case accepted && !w.publishing:
+		w.publishing = true
+	}
+	w.mu.Unlock()
+
+	if echo != 0 {
+		w.a.echo.expect(echo, sent)
+	}
+	w.finish(lost, done)
+}
+
+// finish reports losses, and only then lets those go who waited for an outcome.
+func (w *writer) finish(lost []crosscast.Loss, done []*delivery) {
+	for _, l := range lost {
+		w.a.handler.Loss(l)
+	}
+	for _, d := range done {
+		close(d.done)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := w.flushers[:0]
+	for _, f := range w.flushers {
+		if f.target <= w.settled {
+			close(f.done)
+		} else {
+			kept = append(kept, f)
+		}
+	}
+	clear(w.flushers[len(kept):])
+	w.flushers = kept
+}
+
+func (d *delivery) frameDone(a *Adapter, f *frame, receivers int, err error) {
+	d.left--
+	switch {
+	case err != nil:
+		d.err = errors.Join(d.err, err)
+	case receivers < 0:
+		d.reach.Known = false
+	default:
+		if a.hears(f.topic.name) && receivers > 0 {
+			receivers--
+		}
+		d.reach.Nodes += receivers
+	}
+	if !d.reach.Known {
+		d.reach.Nodes = 0
+	}
+}
+
+// outcome makes sure that an error of a bus is one of the two kinds.
+func outcome(err error) error {
+	if errors.Is(err, crosscast.ErrRefused) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", crosscast.ErrUncertain, err)
+}
+
+// expire loses what has waited too long for the link, or everything when the adapter stops. The caller holds mu; the
+// reports are made without it.
+func (w *writer) expire(now time.Time) {
+	n := 0
+	for _, f := range w.queue {
+		if !w.stopping && now.Sub(f.opened) < w.a.o.MaxAge {
+			break
+		}
+		n++
+	}
+	if n == 0 || (w.up() && len(w.waitFor) == 0 && !w.stopping) {
+		return
+	}
+	why := errExpired
+	if w.stopping {
+		why = errStopped
+	}
+	var lost lostFrames
+	var done []*delivery
+	bytes := 0
+	for _, f := range w.queue[:n] {
+		w.number++
+		f.number = w.number
+		if f.topic.open == f {
+			f.topic.open = nil
+		}
+		lost.add(f, why)
+		bytes += len(f.buf) - plainHeader
+		w.settled++
+		for _, d := range f.deliveries {
+			d.frameDone(w.a, f, 0, why)
+			if d.left == 0 {
+				done = append(done, d)
+			}
+		}
+		w.recycle(f)
+	}
+	w.queue = append(w.queue[:0], w.queue[n:]...)
+	w.freeBytes(bytes)
+	w.losses.add(lost.forPeers())
+	w.mu.Unlock()
+	w.finish([]crosscast.Loss{lost.forSelf()}, done)
+	w.mu.Lock()
+}
+
+var (
+	errExpired = fmt.Errorf("%w: waited too long for the link to come back: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
+	errStopped = fmt.Errorf("%w: %w before it could be published", crosscast.ErrRefused, crosscast.ErrClosed)
+)
+
+// linkDown keeps frames in the queue until the next link stands.
+func (w *writer) linkDown() {
+	w.mu.Lock()
+	w.linkUp = false
+	done := w.dropControl()
+	w.freeBytes(0) // those who wait for room must not wait for the link
+	w.mu.Unlock()
+	w.signal()
+	w.finish(nil, done)
+}
+
+// dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them. The caller holds mu.
+func (w *writer) dropControl() (done []*delivery) {
+	for _, f := range w.control {
+		for _, d := range f.deliveries {
+			d.frameDone(w.a, f, 0, fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected))
+			done = append(done, d)
+		}
+	}
+	w.control = nil
+	return done
+}
+
+// linkIsUp lets the writer go on. After an outage it first waits for peers: they lost their links too, and what is sent
+// before they are back reaches nobody.
+func (w *writer) linkIsUp(peers []crosscast.NodeID, until time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.linkUp = true
+	w.probeAt = time.Time{}
+	w.waitFor = nil
+	if len(peers) > 0 {
+		w.waitFor = make(map[crosscast.NodeID]struct{}, len(peers))
+		for _, p := range peers {
+			w.waitFor[p] = struct{}{}
+		}
+		w.waitUntil = until
+	}
+	w.signal()
+}
+
+// heardFrom notes that a peer is there.
+func (w *writer) heardFrom(id crosscast.NodeID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waitFor) == 0 {
+		return
+	}
+	delete(w.waitFor, id)
+	if len(w.waitFor) == 0 {
+		w.signal()
+	}
+}
