@@ -53,7 +53,7 @@ func (h *hub) say(ctx context.Context, text string) error {
 }
 
 // A server that keeps its own hub uses crosscast for the part between processes alone.
-func ExampleNamespace_Subscribe() {
+func ExampleNamespace_Subscribe_ownHub() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cluster := crosscast.NewCluster()

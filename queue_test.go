@@ -439,7 +439,7 @@ func TestQueueClose(t *testing.T) {
 		time.Sleep(3*time.Second - 1)
 		synctest.Wait()
 		c.wantClosed()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		c.wantClosed(crosscast.ReasonServer)
 		c.wantDone(false)              // the write still uses the connection,

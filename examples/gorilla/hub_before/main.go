@@ -112,7 +112,7 @@ func (c *Client) write() {
 		case text, open := <-c.send:
 			warn(c.conn.SetWriteDeadline(time.Now().Add(writeTimeout)))
 			if !open {
-				warn(c.conn.WriteMessage(websocket.CloseMessage, nil))
+				_ = c.conn.WriteMessage(websocket.CloseMessage, nil) // unless the client has gone
 				return
 			}
 			err = c.conn.WriteMessage(websocket.TextMessage, text)
