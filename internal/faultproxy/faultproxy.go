@@ -77,6 +77,9 @@ func (p *Proxy) Reset() {
 	}
 }
 
+// Refuse makes new connections be refused from now on. Those that stand go on.
+func (p *Proxy) Refuse() { _ = p.ln.Close() }
+
 // Conns is how many connections stand.
 func (p *Proxy) Conns() int { return len(p.standing()) }
 

@@ -157,3 +157,13 @@ func TestReset(t *testing.T) {
 	}
 	roundTrip(t, dial(t, p), 10)
 }
+
+func TestRefuse(t *testing.T) {
+	p, c := echo(t)
+	roundTrip(t, c, 10)
+	p.Refuse()
+	if c, err := net.Dial("tcp", p.Addr()); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v, %v; want a refusal", c, err)
+	}
+	roundTrip(t, c, 10)
+}
