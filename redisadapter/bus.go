@@ -1,0 +1,253 @@
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
+type bus struct {
+	rdb    redis.UniversalClient
+	prefix string // of all topics, without the colon
+	name   string // what errors call the server
+	tls    bool   // the client speaks TLS
+	err    error  // why the client cannot be used
+}
+
+func newBus(rdb redis.UniversalClient, prefix string) *bus {
+	b := &bus{rdb: rdb, prefix: prefix, name: "redis"}
+	switch c := rdb.(type) {
+	case nil:
+		b.err = errors.New("redisadapter: no Redis client")
+	case *redis.Client:
+		o := c.Options()
+		b.name, b.tls = "redis at "+o.Addr, o.TLSConfig != nil
+		if o.Addr == "FailoverClient" { // what go-redis puts in the place of an address
+			b.name = "the redis that Sentinel names"
+		}
+	case *redis.ClusterClient:
+		o := c.Options()
+		b.name, b.tls = "redis cluster at "+strings.Join(o.Addrs, ","), o.TLSConfig != nil
+	case *redis.Ring:
+		b.err = errors.New("redisadapter: a redis.Ring spreads channels over servers that do not know each other; " +
+			"give the adapter a redis.Client of one of them")
+	case *redis.AutoPipeliner:
+		b.err = errors.New("redisadapter: a redis.AutoPipeliner would pack again what is packed already; " +
+			"give the adapter the client that it was made from")
+	}
+	return b
+}
+
+// attempts is how often a batch is sent when the connection breaks under it. A pooled connection may have been closed
+// by the server while it was idle, and its first use is when that shows.
+const attempts = 3
+
+// Publish implements wire.Bus: one pipeline for a batch.
+//
+// go-redis's own retries are off for these commands. It would repeat the whole batch, also after a time-out, so that
+// one call lasts four and every frame goes out four times. Here only what has no reply is sent again, and only when the
+// connection was closed; and what has been written to a connection once stays uncertain, whatever comes later.
+func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
+	pending := publishings(ctx, frames)
+	for attempt := 1; ; attempt++ {
+		err := b.send(ctx, pending)
+		var anyWritten bool
+		pending, anyWritten = b.settle(pending)
+		if len(pending) == 0 {
+			return
+		}
+		if attempt == attempts || !anyWritten || !isBroken(err) || ctx.Err() != nil {
+			b.fail(ctx, pending, err)
+			return
+		}
+		for _, p := range pending {
+			p.sentBefore = p.payload.written
+		}
+	}
+}
+
+// send makes one attempt. All frames go through one connection of one server, or their order would be lost.
+func (b *bus) send(ctx context.Context, batch []*publishing) error {
+	if b.err != nil {
+		return b.err
+	}
+	var pipe redis.Pipeliner
+	if c, ok := b.rdb.(*redis.ClusterClient); ok {
+		// PUBLISH has no key, so a ClusterClient sends each to any master. The cluster passes it on to all its nodes.
+		master, err := c.MasterForKey(ctx, b.prefix)
+		if err != nil {
+			return err
+		}
+		pipe = master.Pipeline()
+	} else {
+		pipe = b.rdb.Pipeline()
+	}
+	for _, p := range batch {
+		_ = pipe.Process(ctx, p)
+	}
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
+// settle enters the outcomes of the frames that were replied to. It returns the others, and whether any of them may
+// have reached the server.
+func (b *bus) settle(batch []*publishing) (pending []*publishing, anyWritten bool) {
+	_, cluster := b.rdb.(*redis.ClusterClient)
+	pending = batch[:0]
+	for _, p := range batch {
+		switch {
+		case !p.replied:
+			pending = append(pending, p)
+			anyWritten = anyWritten || p.payload.written
+		case p.Err() != nil:
+			p.frame.Err, p.frame.Down = b.refusal(p.Err())
+			if p.sentBefore { // then this says nothing of the first time
+				p.frame.Err = b.explain(p.Err())
+			}
+		case cluster:
+			p.frame.Receivers = -1 // a master counts its own subscribers only
+		default:
+			p.frame.Receivers = int(p.Val())
+		}
+	}
+	return pending, anyWritten
+}
+
+// fail enters the outcome of frames without a reply.
+func (b *bus) fail(ctx context.Context, pending []*publishing, err error) {
+	if err == nil {
+		err = errors.New("no reply")
+	}
+	uncertain := b.explain(err)
+	refused, _ := b.refusal(err)
+	for _, p := range pending {
+		p.frame.Err, p.frame.Down = refused, true
+		if p.payload.written {
+			p.frame.Err = uncertain
+		}
+	}
+	b.reload(ctx)
+}
+
+// reload makes a ClusterClient look for the cluster's present shape. By itself it does so once a minute, and not when
+// a master cannot be reached.
+func (b *bus) reload(ctx context.Context) {
+	if c, ok := b.rdb.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
+	}
+}
+
+// publishing is the PUBLISH of one frame.
+type publishing struct {
+	*redis.IntCmd
+	frame   *wire.Frame
+	payload payload
+
+	replied    bool // the server accepted or refused it
+	sentBefore bool // in an earlier attempt, whose reply never came
+}
+
+// NoRetry makes go-redis send the command once.
+func (*publishing) NoRetry() bool { return true }
+
+// SetErr is what go-redis calls after it has read a reply, with nil or the server's refusal. When the batch fails later
+// it enters the failure for all commands, those included that were replied to; a reply stays.
+func (p *publishing) SetErr(err error) {
+	if p.replied {
+		return
+	}
+	p.replied = err == nil || isReply(err) && p.payload.written
+	p.IntCmd.SetErr(err)
+}
+
+// publishings makes the commands of a batch.
+func publishings(ctx context.Context, frames []wire.Frame) []*publishing {
+	all := make([]publishing, len(frames))
+	args := make([]any, 0, 3*len(frames))
+	batch := make([]*publishing, len(frames))
+	for i := range frames {
+		p := &all[i]
+		p.frame, p.payload.data = &frames[i], frames[i].Data
+		args = append(args, "publish", frames[i].Topic, &p.payload)
+		p.IntCmd = redis.NewIntCmd(ctx, args[3*i:3*i+3:3*i+3]...)
+		batch[i] = p
+	}
+	return batch
+}
+
+// payload is the bytes of a frame on their way into a connection. It knows whether they ever were: what failed before
+// that was received by nobody, whatever the error says.
+type payload struct {
+	data    []byte
+	written bool
+}
+
+// MarshalBinary is what go-redis calls when it writes the command. It writes the bytes as they are, without a copy.
+func (p *payload) MarshalBinary() ([]byte, error) {
+	p.written = true
+	return p.data, nil
+}
+
+// String is what tracing hooks show.
+func (p *payload) String() string { return fmt.Sprintf("<%d bytes>", len(p.data)) }
+
+// isReply reports whether err is an answer of the server.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// isBroken reports whether err says that an established connection was closed. A time-out does not.
+func isBroken(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// isDenied reports whether the server refuses the credentials, or what their user may do.
+func isDenied(err error) bool {
+	return redis.IsPermissionError(err) || isDeniedLogin(err)
+}
+
+func isDeniedLogin(err error) bool {
+	return redis.IsAuthError(err) ||
+		redis.HasErrorPrefix(err, "DENIED ") || // protected mode
+		redis.HasErrorPrefix(err, "AUTH ") // a password where the server has none
+}
+
+// isDown reports whether the server, rather than one command, is the reason of its refusal.
+func isDown(err error) bool {
+	return redis.IsLoadingError(err) || redis.IsClusterDownError(err) || redis.IsMasterDownError(err) ||
+		redis.IsReadOnlyError(err) || redis.IsTryAgainError(err) || redis.IsMaxClientsError(err) || isDeniedLogin(err)
+}
+
+// refusal is the error of a frame that nobody received, and whether other frames would fare the same.
+func (b *bus) refusal(err error) (wrapped error, down bool) {
+	return fmt.Errorf("%w: %w", crosscast.ErrRefused, b.explain(err)), isDown(err)
+}
+
+// explain names the server in an error, and says in words what is likely to be wrong. It matches
+// crosscast.ErrDenied where that is why.
+func (b *bus) explain(err error) error {
+	switch {
+	case redis.IsPermissionError(err):
+		return fmt.Errorf("%s: %w: %w (the user needs +publish +subscribe +unsubscribe +ping and the channels &%s:*)",
+			b.name, crosscast.ErrDenied, err, b.prefix)
+	case isDenied(err):
+		return fmt.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
+	}
+	return fmt.Errorf("%s: %w", b.name, err)
+}

@@ -1,0 +1,47 @@
+// Package redisadapter connects crosscast nodes through Redis Pub/Sub.
+//
+//	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
+//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
+//
+// A node needs two connections: it publishes through the client's pool, one pipeline at a time, and has one
+// subscribing connection. The client may be a *redis.Client, also one that finds its master through Sentinel, or a
+// *redis.ClusterClient. Tested with Redis 7.0, over RESP2 and RESP3.
+//
+// # Settings of the client
+//
+// The client stays the user's: the adapter neither changes nor closes it. With go-redis's defaults everything is
+// correct, but some faults take longer to be noticed than they need. These settings are recommended:
+//
+//	&redis.Options{
+//		ContextTimeoutEnabled: true,            // else Options.PublishTimeout is ignored, and ReadTimeout counts
+//		DialTimeout:           2 * time.Second, // default 5 s
+//		ReadTimeout:           2 * time.Second, // default 5 s; how long a batch waits for its replies
+//		WriteTimeout:          2 * time.Second,
+//		DialerRetries:         1,               // the adapter has a back-off of its own
+//		Protocol:              2,               // nothing here gains from RESP3
+//		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+//	}
+//
+// For a ClusterClient also ClusterStateReloadInterval: 2 * time.Second. MaxRetries does not matter: the adapter's
+// commands are not repeated by go-redis. go-redis logs through a global logger of its own (redis.SetLogger), which
+// this package leaves alone.
+//
+// # Settings of the server
+//
+// With access control lists the user needs the commands publish, subscribe, unsubscribe and ping, and the channels of
+// the prefix:
+//
+//	ACL SETUSER crosscast on >… resetchannels &cc:* +publish +subscribe +unsubscribe +ping
+//
+// Redis disconnects a subscriber that is too far behind (client-output-buffer-limit pubsub, 32 MiB by default), so one
+// message of that size from anyone disconnects all nodes at once; each then reports a gap. This package publishes
+// nothing larger than Options.MaxFrame, and only the server can hold others to it: proto-max-bulk-len 4mb.
+//
+// # What Redis Pub/Sub does not do
+//
+// It keeps nothing and confirms nothing to the publisher but a number of connections. What a node may have missed
+// becomes a gap, and what may not have gone out a loss; see packages crosscast and wire. On Redis Cluster all nodes
+// publish through the master that holds the prefix's slot, because order would be lost otherwise, and the number of
+// receivers is unknown. PUBLISH on a replica reaches only those who are subscribed at that replica: give the adapter
+// the master.
+package redisadapter

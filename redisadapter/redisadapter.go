@@ -1,0 +1,41 @@
+package redisadapter
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast/wire"
+)
+
+// Options of [New]. The zero value works.
+type Options struct {
+	// Prefix begins the name of every channel, followed by a colon: nodes with different prefixes do not hear each
+	// other. Default "cc".
+	Prefix string
+	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
+	QueueBytes int
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB. Redis disconnects a
+	// subscriber that is more than 8 MiB behind for a minute, or 32 MiB at all (client-output-buffer-limit pubsub).
+	MaxFrame int
+	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
+	MaxAge time.Duration
+	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s.
+	PublishTimeout time.Duration
+	// Logger hears when the link goes down and comes back. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// New returns an adapter over Redis Pub/Sub for one node. It uses rdb, which it neither changes nor closes: a
+// *redis.Client (also one of Sentinel's) or a *redis.ClusterClient, which other parts of the program, and other nodes,
+// may share. Mistakes in rdb and o are errors of the node's start.
+func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
+	if o.Prefix == "" {
+		o.Prefix = "cc"
+	}
+	return wire.New(newBus(rdb, o.Prefix), wire.Options{
+		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
+		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Logger: o.Logger,
+	})
+}
