@@ -622,3 +622,55 @@ func TestQueueConcurrently(t *testing.T) {
 		}
 	}
 }
+
+// What a queue returns must make its node do the right thing with the socket.
+func TestQueueEndsItsSocket(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		write  error // of the first frame; nil: it blocks
+		limit  int
+		policy crosscast.QueuePolicy
+		want   crosscast.Reason
+	}{
+		{"slow", nil, 1, crosscast.Disconnect, crosscast.ReasonSlow},
+		{"broken", errors.New("broken pipe"), 0, crosscast.Disconnect, crosscast.ReasonLeft},
+		{"dropping", nil, 1, crosscast.DropNewest, crosscast.ReasonServer},
+	} {
+		queueTest(c.name, t, func(t *testing.T) {
+			node, err := crosscast.Start(t.Context(), crosscast.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := newClient(t, true, crosscast.QueueOptions{Limit: c.limit, Policy: c.policy})
+			var got []crosscast.Reason
+			socket, err := node.Connect(t.Context(), client.q, crosscast.ConnectOptions{
+				Rooms:   []string{"room"},
+				OnClose: func(_ *crosscast.Socket, reason crosscast.Reason) { got = append(got, reason) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 4 {
+				if err := node.To("room").Emit(t.Context(), "event", nil); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				if i == 0 && c.write != nil {
+					client.gate <- c.write
+					synctest.Wait()
+				}
+			}
+			close(client.gate)
+			synctest.Wait()
+			socket.Close(crosscast.ReasonServer)
+			if err := node.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			client.wantClosed(c.want)
+			client.wantDone(true)
+			if !slices.Equal(got, []crosscast.Reason{c.want}) {
+				t.Errorf("the socket was closed with %q, want %q", got, c.want)
+			}
+		})
+	}
+}
