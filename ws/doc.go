@@ -1,0 +1,49 @@
+// Package ws connects websocket clients to a node, over github.com/coder/websocket.
+//
+// A [Server] is made once; its Accept turns a request that the application has authenticated into a socket:
+//
+//	chat, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
+//		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
+//			return s.Join(ctx, room)
+//		}),
+//	}})
+//	http.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
+//		chat.Accept(w, r, ws.Client{User: r.Header.Get("X-User")})
+//	})
+//
+// # What is sent
+//
+// Both ways a websocket message is a JSON text, {"event":"…","data":…}; see [Envelope] for others. What is emitted is
+// framed once for all clients of a node, and waits in a [crosscast.Queue]: bounded in bytes, with a policy for clients
+// that are too slow.
+//
+// # Events of a client
+//
+// The events of one client are handled one at a time, in the order in which they were sent, on a goroutine that exists
+// only while there are any. Reading goes on meanwhile, up to [Options.EventBytes] of waiting events; then it pauses
+// until there is room, which slows the client down through TCP, and loses nothing. During a pause pings are still sent,
+// but the client's control frames wait behind its events, its pongs among them: so a client is never taken for dead
+// because of a pause, and its own pings are answered late.
+//
+// A message that cannot be parsed, an event without a handler and an error from a handler are answered with an event
+// "error" and {"message":"…"}, in the place of the event, and the connection goes on.
+//
+// When the client leaves, or its connection breaks, what it has sent is handled first; then the socket is closed. When the
+// server closes it, for whatever reason, the context of the handler that runs is cancelled, and what waits is dropped.
+// OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it.
+//
+// # Close codes
+//
+// A client is told why by the code and reason of its closing handshake:
+//
+//	1000  closed by the application, with the reason as text
+//	1001  "server shutting down"
+//	1002  a violation of the websocket protocol
+//	1003  a binary message where text is expected, or the other way round
+//	1007  a text message that is not UTF-8
+//	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping
+//	1009  a message larger than ReadLimit
+//	1011  "internal error": a handler panicked
+//
+// The handshake is given up, and the connection closed, when the client takes no part in it for 5 seconds each way.
+package ws

@@ -1,0 +1,292 @@
+package ws_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/ws"
+)
+
+// disconnects makes an OnDisconnect, and tells when it ran and why.
+func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), <-chan ending) {
+	start, ch := time.Now(), make(chan ending, 10)
+	return func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) {
+		ch <- ending{r, time.Since(start)}
+	}, ch
+}
+
+type ending struct {
+	reason crosscast.Reason
+	after  time.Duration
+}
+
+// masked is a frame of a client that masks with zero, with text as a message.
+func masked(text string) string {
+	if len(text) < 126 {
+		return "\x81" + string([]byte{0x80 | byte(len(text))}) + "\x00\x00\x00\x00" + text
+	}
+	return "\x81\xfe" + string([]byte{byte(len(text) >> 8), byte(len(text))}) + "\x00\x00\x00\x00" + text
+}
+
+// TestSilentClient: a client whose end of the connection reads, and sends nothing at all, is closed after a ping's time.
+func TestSilentClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		_, conn := dialInMemory(t, newServer(t, n, ws.Options{
+			PingInterval: 25 * time.Second, PingTimeout: 7 * time.Second, OnDisconnect: gone,
+		}))
+		received := make(chan string, 1)
+		go func() {
+			b, _ := io.ReadAll(conn)
+			received <- string(b)
+		}()
+		if e := <-ended; e != (ending{crosscast.ReasonTimeout, 32 * time.Second}) {
+			t.Errorf("%+v", e)
+		}
+		if got, want := <-received, "\x89\x011"+"\x88\x0b\x03\xf0timed out"; got != want {
+			t.Errorf("received %q, want a ping and a close frame %q", got, want)
+		}
+	})
+}
+
+// TestDeadClient: the same for one that reads nothing either, so that not even the ping gets out.
+func TestDeadClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone}))
+		if e := <-ended; e.after > 45*time.Second {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// TestLiveClients: one that answers pings, and one that does not and talks instead, are kept.
+func TestLiveClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		var pongs atomic.Int32
+		s := newServer(t, n, ws.Options{OnDisconnect: gone, Events: echo, Handshake: websocket.AcceptOptions{
+			OnPongReceived: func(context.Context, []byte) { pongs.Add(1) },
+		}})
+		answers, _ := dialInMemory(t, s)
+		ctx := answers.conn.CloseRead(context.Background())
+
+		_, talks := dialInMemory(t, s)
+		go io.Copy(io.Discard, talks)
+		go func() {
+			for {
+				time.Sleep(10 * time.Second)
+				if _, err := io.WriteString(talks, masked("{}")); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(time.Hour + time.Second)
+		if len(ended) > 0 || ctx.Err() != nil {
+			t.Errorf("closed: %v, %v", <-ended, ctx.Err())
+		}
+		if pongs.Load() != 3600/25 {
+			t.Errorf("%d pongs", pongs.Load())
+		}
+		talks.Close()
+		time.Sleep(time.Minute) // its goroutine ends
+	})
+}
+
+// TestSlowUpload: a message that takes longer than the patience for a pong is no silence.
+func TestSlowUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		got := make(chan int, 1)
+		_, conn := dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone, Events: ws.Events{
+			"long": func(_ context.Context, _ *crosscast.Socket, data json.RawMessage) error {
+				got <- len(data)
+				return nil
+			},
+		}}))
+		go io.Copy(io.Discard, conn) // reads pings, and does not answer
+		const size = 60_000
+		message := masked(`{"event":"long","data":"` + strings.Repeat("x", size-2) + `"}`)
+		for part := range slices.Chunk([]byte(message), 512) {
+			time.Sleep(time.Second)
+			if _, err := conn.Write(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if len(ended) > 0 {
+			t.Errorf("closed: %v", <-ended)
+		}
+		if n := <-got; n != size {
+			t.Errorf("%d bytes arrived, want %d", n, size)
+		}
+	})
+}
+
+// TestBackPressure: while a handler takes its time only so much is read, the client is not taken for dead, and nothing
+// is lost.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		release := make(chan struct{})
+		var handled atomic.Int32
+		_, conn := dialInMemory(t, newServer(t, n, ws.Options{
+			OnDisconnect: gone, EventBytes: 10 * (256 + len("n") + len("0000")),
+			Events: ws.Events{"n": func(ctx context.Context, _ *crosscast.Socket, data json.RawMessage) error {
+				<-release
+				handled.Add(1)
+				return ctx.Err()
+			}},
+		}))
+		var sent atomic.Int32
+		const count = 1000
+		go func() {
+			for range count {
+				if _, err := io.WriteString(conn, masked(`{"event":"n","data":1000}`)); err != nil {
+					t.Error(err)
+				}
+				sent.Add(1)
+			}
+		}()
+		go io.Copy(io.Discard, conn) // reads pings, and does not answer
+		time.Sleep(time.Hour)
+		// One is handled, ten wait, one is in the reader's hands, and the next may be in the buffers of the connection.
+		if got := sent.Load(); got < 12 || got > 12+4096/30 {
+			t.Errorf("%d events were read while the first is handled", got)
+		}
+		if len(ended) > 0 {
+			t.Errorf("closed: %v", <-ended)
+		}
+		close(release)
+		synctest.Wait()
+		if handled.Load() != count || len(ended) > 0 {
+			t.Errorf("handled %d of %d", handled.Load(), count)
+		}
+	})
+}
+
+// TestServerClosesDuringPause: the reader that waits for room is not forgotten.
+func TestServerClosesDuringPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		began := make(chan *crosscast.Socket, 100)
+		c, _ := dialInMemory(t, newServer(t, n, ws.Options{
+			EventBytes: 1,
+			Events: ws.Events{"n": func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
+				began <- s
+				<-ctx.Done()
+				return nil
+			}},
+		}))
+		for range 3 {
+			c.send("n", nil)
+		}
+		s := <-began
+		synctest.Wait()
+		s.Close("enough")
+		c.expectClose(websocket.StatusNormalClosure, "enough")
+		if len(began) > 0 {
+			t.Error("an event was handled after the server had closed the socket")
+		}
+	})
+}
+
+// TestSlowClient: a client that does not read fills its queue and is closed. When it reads again in time, it learns why.
+func TestSlowClient(t *testing.T) {
+	for _, wakes := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			n := startNode(t, crosscast.Options{})
+			gone, ended := disconnects()
+			c, _ := dialInMemory(t, newServer(t, n, ws.Options{
+				Queue: crosscast.QueueOptions{Limit: 10_000}, OnDisconnect: gone,
+			}))
+			fill := func() {
+				for range 12 {
+					if err := n.Emit(t.Context(), "x", strings.Repeat("x", 1000)); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			fill()
+			synctest.Wait()
+			if wakes {
+				time.Sleep(time.Second)
+				c.expectClose(websocket.StatusPolicyViolation, "too slow")
+			}
+			if e := <-ended; e.reason != crosscast.ReasonSlow {
+				t.Errorf("%+v", e)
+			}
+			start := time.Now()
+			if err := n.Close(t.Context()); err != nil || time.Since(start) > 10*time.Second {
+				t.Errorf("Close took %v: %v", time.Since(start), err)
+			}
+		})
+	}
+}
+
+// TestQueuePolicy: the queue's options reach it.
+func TestQueuePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		c, _ := dialInMemory(t, newServer(t, n, ws.Options{Queue: crosscast.QueueOptions{
+			Limit: 1, Policy: crosscast.DropNewest, DropNotice: func(int) []byte { return []byte("some are missing") },
+		}}))
+		for i := range 5 {
+			_ = n.Emit(t.Context(), "x", i)
+			synctest.Wait() // the first is being written, the second waits
+		}
+		c.expect(`{"event":"x","data":0}`)
+		c.expect(`{"event":"x","data":1}`)
+		c.expect(`some are missing`)
+	})
+}
+
+// TestWriteTimeout: one write that does not end closes the connection.
+func TestWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		_, conn := dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone, WriteTimeout: 3 * time.Second}))
+		if err := n.Emit(t.Context(), "x", nil); err != nil {
+			t.Error(err)
+		}
+		if e := <-ended; e != (ending{crosscast.ReasonSlow, 3 * time.Second}) {
+			t.Errorf("%+v", e)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the connection stands: %v", err)
+		}
+	})
+}
+
+// TestNoHandshake: a client that takes no part in closing holds Node.Close up for a bounded time.
+func TestNoHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		_, conn := dialInMemory(t, newServer(t, n, ws.Options{}))
+		start := time.Now()
+		if err := n.Close(t.Context()); err != nil || time.Since(start) > 10*time.Second {
+			t.Errorf("Close took %v: %v", time.Since(start), err)
+		}
+		if _, err := conn.Write([]byte{0}); !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the connection stands: %v", err)
+		}
+	})
+}

@@ -1,0 +1,195 @@
+package ws
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A Handler handles one event of a client. data is a JSON text, nil when there was none (with another [Envelope]: what
+// that says); it may be kept.
+//
+// ctx has the values of the request's context. It ends when the server closes the socket, not when the client leaves.
+//
+// An error is answered to the client with the event "error". The client sees the text of an [Errorf], and of an error
+// of crosscast about a name or a size, which mostly comes from what it sent; of any other it is only told that there was
+// one, and Options.OnError gets it.
+type Handler func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error
+
+// Events are the handlers by the name of the event.
+type Events map[string]Handler
+
+// Typed makes a [Handler] of a function that takes its data unmarshalled: the zero T when there was none.
+func Typed[T any](f func(ctx context.Context, s *crosscast.Socket, data T) error) Handler {
+	return func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
+		var v T
+		if len(data) > 0 {
+			if err := json.Unmarshal(data, &v); err != nil {
+				return Errorf("data: %v", err)
+			}
+		}
+		return f(ctx, s, v)
+	}
+}
+
+// Errorf makes an error whose text the client may see.
+func Errorf(format string, args ...any) error { return clientError{fmt.Errorf(format, args...)} }
+
+type clientError struct{ error }
+
+func (e clientError) Unwrap() error { return e.error }
+
+// Options of a [Server]. The zero value works.
+type Options struct {
+	// Events are the handlers. An event that has none is answered with an error.
+	Events Events
+	// OnConnect is called before the first event of a socket is handled. Optional.
+	OnConnect func(ctx context.Context, s *crosscast.Socket)
+	// OnDisconnect is called after the last one, when the socket's memberships have ended. It may still emit, for
+	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
+	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
+	// OnError is told what a handler returned, or panicked with (a [*PanicError], which also closes the socket), unless it
+	// was for the client. For OnConnect and OnDisconnect, event is empty. Default: logs with slog.Default.
+	OnError func(s *crosscast.Socket, event string, err error)
+
+	// Envelope is the format of messages. Default: [JSON].
+	Envelope Envelope
+	// Handshake is passed on to coder/websocket. Its zero value accepts browsers only from pages of the same host (see
+	// OriginPatterns), and compresses nothing: compression takes memory for each connection, and time for each client
+	// of each broadcast.
+	Handshake websocket.AcceptOptions
+	// ReadLimit is the size of the largest message taken from a client, in bytes. Default 1 MiB.
+	ReadLimit int
+	// EventBytes is how many bytes of a client's events may wait to be handled before reading pauses, each counting 256
+	// more than its data. An event is always taken when none waits. Default 256 KiB.
+	EventBytes int
+	// Queue is how messages wait for the client. Its Framer and OnClose are not used.
+	Queue crosscast.QueueOptions
+	// PingInterval is the time between the answer to a ping and the next one. Default 25 s; negative: no pings.
+	PingInterval time.Duration
+	// PingTimeout is how long after a ping something must have come from the client. Default 20 s.
+	PingTimeout time.Duration
+	// WriteTimeout bounds the writing of one message. Default 10 s.
+	WriteTimeout time.Duration
+}
+
+// A Server accepts websocket clients for one namespace. Its methods may be called concurrently. It needs no closing:
+// the node closes its sockets.
+type Server struct {
+	ns     *crosscast.Namespace
+	o      Options
+	framer crosscast.Framer
+	typ    websocket.MessageType
+}
+
+// New returns a server for ns, which is node.Namespace or one of [crosscast.Node.Of].
+func New(ns *crosscast.Namespace, o Options) (*Server, error) {
+	if ns == nil {
+		return nil, errors.New("crosscast/ws: New without a namespace")
+	}
+	if o.ReadLimit < 0 || o.EventBytes < 0 || o.PingTimeout < 0 || o.WriteTimeout < 0 {
+		return nil, errors.New("crosscast/ws: Options with a negative limit or timeout")
+	}
+	for event, h := range o.Events {
+		if h == nil || event == "" || len(event) > crosscast.MaxName {
+			return nil, fmt.Errorf("crosscast/ws: event %.64q: no handler, or not a name of 1 to 255 bytes", event)
+		}
+	}
+	o.Events = maps.Clone(o.Events)
+	o.ReadLimit = cmp.Or(o.ReadLimit, 1<<20)
+	o.EventBytes = cmp.Or(o.EventBytes, 256<<10)
+	o.PingInterval = cmp.Or(o.PingInterval, 25*time.Second)
+	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	if o.Envelope == nil {
+		o.Envelope = JSON{}
+	}
+	if !reflect.TypeOf(o.Envelope).Comparable() {
+		return nil, fmt.Errorf("crosscast/ws: Envelope of type %T is not comparable", o.Envelope)
+	}
+	if o.OnError == nil {
+		o.OnError = logError
+	}
+	s := &Server{ns: ns, o: o, framer: o.Envelope, typ: websocket.MessageText}
+	if o.Envelope == (JSON{}) {
+		s.framer = crosscast.JSONEnvelope{} // one frame for these clients and those of other bindings
+	}
+	if o.Envelope.Binary() {
+		s.typ = websocket.MessageBinary
+	}
+	return s, nil
+}
+
+func logError(s *crosscast.Socket, event string, err error) {
+	args := []any{"socket", s.ID(), "event", event, "error", err}
+	var p *PanicError
+	if errors.As(err, &p) {
+		args = append(args, "stack", string(p.Stack))
+	}
+	slog.Error("crosscast/ws: handler failed", args...)
+}
+
+// A Client says who a request is from. The zero value is an anonymous client in no room.
+type Client struct {
+	User  string   // whom the socket belongs to; empty: nobody
+	Rooms []string // joined before Accept returns
+	Data  any      // see crosscast.ConnectOptions
+}
+
+// Accept upgrades a request, which the application has authenticated, and returns its socket. The request's handler may
+// return then; the socket goes on.
+//
+// When the socket is nil, the request was answered, or the connection closed, with an error that is also returned. An
+// error beside a socket means what it means for [crosscast.Namespace.Connect]: the socket is served, but does not surely
+// hear this node's peers yet.
+func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (*crosscast.Socket, error) {
+	if err := client.check(); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, err
+	}
+	c := newConn(s, context.WithoutCancel(r.Context()))
+	handshake := s.o.Handshake
+	handshake.OnPongReceived = c.onPong(handshake.OnPongReceived)
+	conn, err := websocket.Accept(w, r, &handshake)
+	if err != nil {
+		return nil, fmt.Errorf("crosscast/ws: %w", err)
+	}
+	conn.SetReadLimit(int64(s.o.ReadLimit))
+	c.ws = conn
+	socket, err := s.ns.Connect(r.Context(), c, crosscast.ConnectOptions{
+		User: client.User, Rooms: client.Rooms, Data: client.Data,
+	})
+	if socket == nil {
+		c.refuse(err)
+		return nil, err
+	}
+	c.start(socket)
+	return socket, err
+}
+
+// ServeHTTP accepts anonymous clients.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { _, _ = s.Accept(w, r, Client{}) }
+
+// check finds before the upgrade, while the answer can be an HTTP status, what Connect would find after it.
+func (c *Client) check() error {
+	if len(c.User) > crosscast.MaxName {
+		return &crosscast.LimitError{What: "user", Len: len(c.User), Max: crosscast.MaxName, Name: true}
+	}
+	for _, room := range c.Rooms {
+		if room == "" || len(room) > crosscast.MaxName {
+			return &crosscast.LimitError{What: "room", Len: len(room), Max: crosscast.MaxName, Name: true}
+		}
+	}
+	return nil
+}
