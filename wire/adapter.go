@@ -119,6 +119,13 @@ func (a *Adapter) Deliver(ctx context.Context, in *crosscast.Instruction) (cross
 
 // Flush implements crosscast.Flusher.
 func (a *Adapter) Flush(ctx context.Context) error {
+	if a.isClosed() {
+		return crosscast.ErrClosed
+	}
+	return a.flush(ctx)
+}
+
+func (a *Adapter) flush(ctx context.Context) error {
 	w := a.writer
 	w.mu.Lock()
 	if w.settled == w.opened {
@@ -167,7 +174,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	w.mu.Unlock()
 	var err error
 	if up {
-		err = a.Flush(ctx)
+		err = a.flush(ctx)
 	}
 	w.mu.Lock()
 	w.stopping = true
@@ -191,6 +198,14 @@ func (a *Adapter) isClosed() bool {
 	default:
 		return false
 	}
+}
+
+// downError is what a caller is told who needs a link while there is none.
+func (a *Adapter) downError() error {
+	if a.isClosed() {
+		return crosscast.ErrClosed
+	}
+	return crosscast.ErrNotConnected
 }
 
 // hears reports whether this node itself is among the receivers of a topic.

@@ -126,7 +126,7 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	wait := w.left > 0
 	s.mu.Unlock()
 	if down {
-		return crosscast.ErrNotConnected
+		return s.a.downError()
 	}
 	if !wait {
 		return nil
@@ -203,9 +203,10 @@ func (s *subscriptions) end() {
 			timer.Stop()
 		}
 	}
+	err := s.a.downError()
 	for _, t := range s.topics {
 		t.state = pending
-		t.resolve(crosscast.ErrNotConnected)
+		t.resolve(err)
 	}
 }
 
