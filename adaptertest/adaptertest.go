@@ -1,0 +1,144 @@
+package adaptertest
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A Harness is what the suite needs to know of a driver.
+type Harness struct {
+	// New makes a cluster that no other one can hear. It is called once for each rule. What it starts it also ends,
+	// with tb.Cleanup; that runs after the nodes were closed.
+	New func(tb testing.TB) Cluster
+
+	// Exceptions are the rules that the driver does not keep, by name, each with the reason. They are not checked.
+	Exceptions map[string]string
+
+	// Patience is how long the suite waits for what must happen; default 10 s. Only a failure takes so long.
+	Patience time.Duration
+}
+
+// A Cluster is where nodes meet. Only Adapter is required.
+type Cluster struct {
+	// Adapter makes the adapter of one more node, which is not started yet.
+	Adapter func() crosscast.Adapter
+
+	// Cut breaks the link of the node with the i-th adapter, counted from 0, as far as the driver can notice by
+	// itself: connections end with an error, and new ones are refused. Restore lets it connect again. Both return at
+	// once; Restore may be called without a Cut. They come as a pair.
+	Cut, Restore func(i int)
+
+	// Deafen makes the i-th adapter's present connections receive nothing more, without an error. New connections are
+	// not affected. For drivers whose links can be deaf.
+	Deafen func(i int)
+
+	// Peek returns the packets that the bus has carried so far, to whomever. Inject has the bus carry one that no node
+	// sent. They come as a pair, and are for drivers whose bus has strangers.
+	Peek   func() []Packet
+	Inject func(Packet)
+}
+
+// A Packet is bytes on a bus.
+type Packet struct {
+	Topic string
+	Data  []byte
+}
+
+const defaultPatience = 10 * time.Second
+
+// needs is what a rule needs beside an Adapter.
+type needs string
+
+const (
+	needsLink  needs = "Cluster.Cut and Restore"
+	needsDeaf  needs = "Cluster.Deafen"
+	needsBytes needs = "Cluster.Peek and Inject"
+	needsSub   needs = "crosscast.Subscriber"
+	needsReach needs = "crosscast.Deliverer"
+	needsFlush needs = "crosscast.Flusher"
+)
+
+// A rule is what the suite checks, in plain words and in code.
+type rule struct {
+	name  string
+	text  string
+	needs needs
+	run   func(b *bed)
+}
+
+func allRules() []rule {
+	return slices.Concat(targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules)
+}
+
+// Rules returns what Run checks: each rule's text by its name.
+func Rules() map[string]string {
+	all := make(map[string]string)
+	for _, r := range allRules() {
+		all[r.name] = r.text
+	}
+	return all
+}
+
+// Run checks every rule, each as a subtest of t.
+func Run(t *testing.T, h Harness) {
+	t.Helper()
+	known := Rules()
+	for _, name := range slices.Sorted(maps.Keys(h.Exceptions)) {
+		if known[name] == "" {
+			t.Errorf("adaptertest: Exceptions names %q, which is no rule", name)
+		}
+	}
+	var unchecked []string
+	for _, r := range allRules() {
+		t.Run(r.name, func(t *testing.T) {
+			if why, ok := h.Exceptions[r.name]; ok {
+				unchecked = append(unchecked, fmt.Sprintf("%s: declared exception: %s", r.name, why))
+				t.Skipf("declared exception: %s\nThe rule: %s", why, r.text)
+			}
+			if missing := check(t, h, r); missing != "" {
+				unchecked = append(unchecked, fmt.Sprintf("%s: needs %s", r.name, missing))
+				t.Skipf("NOT CHECKED: not offered: %s\nThe rule: %s", missing, r.text)
+			}
+		})
+	}
+	if len(unchecked) > 0 {
+		fmt.Fprintf(os.Stderr, "\n*** adaptertest: %s: %d rules NOT CHECKED:\n\t%s\n\n",
+			t.Name(), len(unchecked), strings.Join(unchecked, "\n\t"))
+	}
+}
+
+// check runs one rule. It returns what the rule needs and the cluster does not offer.
+func check(tb testing.TB, h Harness, r rule) (missing needs) {
+	tb.Helper()
+	before := goleak.IgnoreCurrent()
+	tb.Cleanup(func() { // the first to be registered, so the last to run
+		if tb.Failed() {
+			return // what is left of a failure says nothing more
+		}
+		if err := goleak.Find(before); err != nil {
+			tb.Errorf("THE RULE: Close leaves nothing running: every goroutine has an owner that stops it and waits.\n"+
+				"SEEN, after all nodes and the cluster were closed: %v", err)
+		}
+	})
+	b := newBed(tb, h)
+	if !b.offers(r.needs) {
+		return r.needs
+	}
+	tb.Cleanup(func() { // after the nodes were closed
+		b.report()
+		if tb.Failed() {
+			tb.Errorf("THE RULE (%s): %s", r.name, r.text)
+		}
+	})
+	r.run(b)
+	return ""
+}

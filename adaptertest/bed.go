@@ -1,0 +1,300 @@
+package adaptertest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A bed is what one rule is checked in: a cluster, and what was made in it. What it makes it also ends. Its methods are
+// called by the goroutine of the test, unless it says otherwise.
+type bed struct {
+	testing.TB
+	ctx      context.Context // of calls that should not take long
+	cluster  Cluster
+	patience time.Duration
+
+	// Of nodes that are started from now on; zero: the node's default.
+	heartbeat, linger time.Duration
+
+	adapters int // made
+	nodes    []*node
+	clients  []*client
+	peers    []*peer
+	fences   int
+
+	mu     sync.Mutex // guards what follows
+	broken []string   // rules that hold always, as they were seen broken
+}
+
+func newBed(tb testing.TB, h Harness) *bed {
+	b := &bed{TB: tb, patience: cmp.Or(h.Patience, defaultPatience)}
+	ctx, cancel := context.WithTimeout(context.Background(), 6*b.patience)
+	tb.Cleanup(cancel)
+	b.ctx = ctx
+	b.cluster = h.New(tb)
+	return b
+}
+
+func (b *bed) offers(n needs) bool {
+	c := &b.cluster
+	switch n {
+	case "":
+		return true
+	case needsLink:
+		return c.Cut != nil && c.Restore != nil
+	case needsDeaf:
+		return c.Deafen != nil
+	case needsBytes:
+		return c.Peek != nil && c.Inject != nil
+	}
+	a := c.Adapter()
+	b.adapters++
+	switch ok := false; n {
+	case needsSub:
+		_, ok = a.(crosscast.Subscriber)
+		return ok
+	case needsReach:
+		_, ok = a.(crosscast.Deliverer)
+		return ok
+	case needsFlush:
+		_, ok = a.(crosscast.Flusher)
+		return ok
+	}
+	panic("adaptertest: unknown need: " + string(n))
+}
+
+// breaks notes that a rule which holds always was broken. Any goroutine may call it.
+func (b *bed) breaks(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.broken) < 10 {
+		b.broken = append(b.broken, fmt.Sprintf(format, args...))
+	}
+}
+
+func (b *bed) report() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.broken {
+		b.Error(s)
+	}
+}
+
+// must fails the test at once for an error.
+func (b *bed) must(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatalf("unexpected error: %v", err)
+	}
+}
+
+// within fails the test at once unless f returns in time. f runs on another goroutine.
+func (b *bed) within(what string, f func()) {
+	b.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(b.patience):
+		b.Fatalf("%s did not return within %v", what, b.patience)
+	}
+}
+
+// eventually waits for a state that nothing reports.
+func (b *bed) eventually(what string, ok func() bool) {
+	b.Helper()
+	deadline := time.Now().Add(b.patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			b.Fatalf("%s: not within %v", what, b.patience)
+		}
+		time.Sleep(time.Millisecond) // between looks at it
+	}
+}
+
+// A node is a crosscast.Node with what it reported.
+type node struct {
+	*crosscast.Node
+	b       *bed
+	index   int // of its adapter
+	adapter crosscast.Adapter
+	closed  bool
+	gaps    atomic.Int64
+	lost    atomic.Int64 // losses
+
+	mu      sync.Mutex // guards what follows
+	clients []*client
+}
+
+// three returns three nodes, each with one client already, so that every fence has somebody to hear it everywhere.
+func (b *bed) three() (n0, n1, n2 *node) {
+	for len(b.nodes) < 3 {
+		b.start()
+	}
+	return b.nodes[0], b.nodes[1], b.nodes[2]
+}
+
+func (b *bed) start() *node {
+	b.Helper()
+	n := &node{b: b, index: b.adapters, adapter: b.cluster.Adapter()}
+	b.adapters++
+	var err error
+	n.Node, err = crosscast.Start(b.ctx, crosscast.Options{
+		Name: fmt.Sprintf("node-%d", n.index), Adapter: n.adapter, Heartbeat: b.heartbeat, Linger: b.linger,
+		OnGap: n.gap, OnLoss: func(crosscast.Loss) { n.lost.Add(1) },
+	})
+	if err != nil {
+		b.Fatalf("starting a node: %v", err)
+	}
+	b.nodes = append(b.nodes, n)
+	b.Cleanup(n.end)
+	b.connect(n, crosscast.ConnectOptions{})
+	return n
+}
+
+// end closes the node, whatever became of its link.
+func (n *node) end() {
+	if n.closed {
+		return
+	}
+	n.closed = true
+	ctx, cancel := context.WithTimeout(context.Background(), n.b.patience)
+	defer cancel()
+	if err := n.Close(ctx); ctx.Err() != nil {
+		n.b.Errorf("closing a node at the end took longer than %v: %v", n.b.patience, err)
+	}
+}
+
+// gap is the node's OnGap: it enters the gap in the log of each client, among the messages.
+func (n *node) gap(g crosscast.Gap) {
+	n.mu.Lock()
+	clients := n.clients
+	n.mu.Unlock()
+	for _, c := range clients {
+		c.log.add(entry{gap: &g})
+	}
+	n.gaps.Add(1)
+}
+
+// connect connects a client, which must succeed.
+func (b *bed) connect(n *node, o crosscast.ConnectOptions) *client {
+	b.Helper()
+	return b.connectIn(n, "/", o)
+}
+
+func (b *bed) connectIn(n *node, namespace string, o crosscast.ConnectOptions) *client {
+	b.Helper()
+	c, err := b.tryConnect(n, namespace, o)
+	if err != nil {
+		b.Fatalf("connecting a client: %v", err)
+	}
+	return c
+}
+
+func (b *bed) tryConnect(n *node, namespace string, o crosscast.ConnectOptions) (*client, error) {
+	b.Helper()
+	ns, err := n.Of(namespace)
+	b.must(err)
+	c := &client{b: b, node: n, log: newLog()}
+	n.mu.Lock()
+	n.clients = append(n.clients[:len(n.clients):len(n.clients)], c)
+	n.mu.Unlock()
+	c.Socket, err = ns.Connect(b.ctx, conn{c}, o)
+	if c.Socket == nil {
+		b.Fatalf("connecting a client: %v", err)
+	}
+	b.clients = append(b.clients, c)
+	return c, err
+}
+
+// emit emits, which must succeed.
+func (b *bed) emit(t crosscast.BoundTarget, event string) {
+	b.Helper()
+	if err := t.Emit(b.ctx, event, nil); err != nil {
+		b.Fatalf("emitting %q: %v", event, err)
+	}
+}
+
+// settle returns when each client has everything that the nodes have emitted before, or will never have it: every
+// node emits a fence to everyone, and every client waits for all of them.
+func (b *bed) settle() {
+	b.Helper()
+	b.fences++
+	fence := fmt.Sprintf("%s%d", fencePrefix, b.fences)
+	spaces := map[string]bool{}
+	for _, c := range b.clients {
+		spaces[c.Namespace().Name()] = true
+	}
+	from := 0
+	for _, n := range b.nodes {
+		if n.closed {
+			continue
+		}
+		from++
+		for name := range spaces {
+			ns, err := n.Of(name)
+			b.must(err)
+			if err := ns.Emit(b.ctx, fence, nil); err != nil {
+				b.Fatalf("emitting a fence to everyone: %v", err)
+			}
+		}
+	}
+	for _, c := range b.clients {
+		if !c.node.closed && !c.Closed() {
+			c.wait(fence, from)
+		}
+	}
+}
+
+// cut breaks a node's link and returns when the node has noticed.
+func (b *bed) cut(nodes ...*node) {
+	b.Helper()
+	for _, n := range nodes {
+		b.cluster.Cut(n.index)
+	}
+	for _, n := range nodes {
+		b.eventually("noticing that the link is cut", func() bool { return !n.connected() })
+	}
+}
+
+// restore mends nodes' links and returns when each has reported the gap of its outage.
+func (b *bed) restore(nodes ...*node) {
+	b.Helper()
+	before := make([]int64, len(nodes))
+	for i, n := range nodes {
+		before[i] = n.gaps.Load()
+	}
+	for _, n := range nodes {
+		b.cluster.Restore(n.index)
+	}
+	for i, n := range nodes {
+		b.eventually("the link's recovery", n.connected)
+		b.eventually("the gap of the outage, once the link is back", func() bool { return n.gaps.Load() > before[i] })
+	}
+}
+
+// connected asks the driver or, where it cannot tell, joins a room.
+func (n *node) connected() bool {
+	if _, ok := n.adapter.(crosscast.Meter); ok {
+		return n.Stats().Connected
+	}
+	if _, ok := n.adapter.(crosscast.Subscriber); !ok {
+		n.b.Skip("NOT CHECKED: the driver is neither a Meter nor a Subscriber, so nobody can see whether its link stands")
+	}
+	n.b.fences++
+	ctx, cancel := context.WithTimeout(n.b.ctx, n.b.patience)
+	defer cancel()
+	err := n.clients[0].Join(ctx, fmt.Sprintf("%s-%d", fencePrefix, n.b.fences))
+	return !errors.Is(err, crosscast.ErrNotConnected)
+}

@@ -1,0 +1,194 @@
+package adaptertest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// fencePrefix begins the events that only the suite itself looks at.
+const fencePrefix = "\x00fence-"
+
+// A client is a socket that records what reaches it, and its node's gaps in between.
+type client struct {
+	*crosscast.Socket
+	b    *bed
+	node *node
+	log  *log
+}
+
+// conn is the client as a crosscast.Conn.
+type conn struct{ c *client }
+
+func (v conn) Send(m *crosscast.Message) error {
+	c := v.c
+	if m.From != c.node.ID() { // the application may emit from many goroutines, but a peer is one origin
+		if !c.log.enter(m.From) {
+			c.b.breaks("THE RULE: Handle is never called concurrently for one origin.\n" +
+				"SEEN: two messages of one peer were being delivered at once.")
+		}
+		defer c.log.exit(m.From)
+	}
+	c.log.add(entry{msg: m.Clone()})
+	return nil
+}
+
+func (v conn) Close(crosscast.Reason) {}
+
+// An entry is a message or a gap.
+type entry struct {
+	msg *crosscast.Message
+	gap *crosscast.Gap
+}
+
+func (e entry) String() string {
+	if e.gap != nil {
+		return fmt.Sprintf("[gap: %s]", e.gap.Reason)
+	}
+	return e.msg.Event
+}
+
+// A log is what was seen, in order.
+type log struct {
+	mu      sync.Mutex // guards what follows
+	entries []entry
+	taken   int            // entries that were looked at
+	count   map[string]int // messages, by event
+	changed chan struct{}  // made by who waits, closed by the next entry
+	inside  map[crosscast.NodeID]int
+}
+
+func newLog() *log {
+	return &log{count: make(map[string]int), inside: make(map[crosscast.NodeID]int)}
+}
+
+// enter notes that something of an origin is being delivered, and reports whether nothing else of it is.
+func (l *log) enter(from crosscast.NodeID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inside[from]++
+	return l.inside[from] == 1
+}
+
+func (l *log) exit(from crosscast.NodeID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inside[from]--
+}
+
+func (l *log) add(e entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, e)
+	if e.msg != nil {
+		l.count[e.msg.Event]++
+	}
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// await waits until ok holds, which is called with the log locked.
+func (l *log) await(d time.Duration, ok func() bool) bool {
+	timeout := time.After(d)
+	for {
+		l.mu.Lock()
+		if ok() {
+			l.mu.Unlock()
+			return true
+		}
+		if l.changed == nil {
+			l.changed = make(chan struct{})
+		}
+		changed := l.changed
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+// take returns what came since the last call, without fences.
+func (l *log) take() []entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news := slices.Clone(l.entries[l.taken:])
+	l.taken = len(l.entries)
+	return slices.DeleteFunc(news, func(e entry) bool {
+		return e.msg != nil && strings.HasPrefix(e.msg.Event, fencePrefix)
+	})
+}
+
+// wait waits until an event has come n times in all.
+func (c *client) wait(event string, n int) {
+	c.b.Helper()
+	if !c.log.await(c.b.patience, func() bool { return c.log.count[event] >= n }) {
+		c.b.Fatalf("a client on %s waited %v for %q, which came %d times instead of %d; since it was looked at last it got %s",
+			c.node.Name(), c.b.patience, event, c.log.count[event], n, list(c.got()))
+	}
+}
+
+// got returns the events that came since the last look, without fences and gaps.
+func (c *client) got() []string {
+	var events []string
+	for _, e := range c.log.take() {
+		if e.msg != nil {
+			events = append(events, e.msg.Event)
+		}
+	}
+	return events
+}
+
+// want checks what came since the last look.
+func (c *client) want(events ...string) {
+	c.b.Helper()
+	if got := c.got(); !slices.Equal(got, events) {
+		c.b.Errorf("a client on %s got %s instead of %s", c.node.Name(), list(got), list(events))
+	}
+}
+
+// wantAnyOrder is want for the emissions of several nodes.
+func (c *client) wantAnyOrder(events ...string) {
+	c.b.Helper()
+	got := slices.Sorted(slices.Values(c.got()))
+	if want := slices.Sorted(slices.Values(events)); !slices.Equal(got, want) {
+		c.b.Errorf("a client on %s got %s instead of %s, in any order", c.node.Name(), list(got), list(want))
+	}
+}
+
+// list names events; of many, the first and last.
+func list(events []string) string {
+	if len(events) == 0 {
+		return "nothing"
+	}
+	var quoted []string
+	for i, e := range events {
+		if i >= 12 && i < len(events)-4 {
+			if i == 12 {
+				quoted = append(quoted, fmt.Sprintf("… (%d in all)", len(events)))
+			}
+			continue
+		}
+		if len(e) > 60 {
+			e = e[:60] + "…"
+		}
+		quoted = append(quoted, fmt.Sprintf("%q", e))
+	}
+	return strings.Join(quoted, " ")
+}
+
+// numbered returns prefix0 … prefix(n-1).
+func numbered(prefix string, n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%s%d", prefix, i)
+	}
+	return all
+}

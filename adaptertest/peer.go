@@ -1,0 +1,220 @@
+package adaptertest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A peer is a bare adapter with a Handler that records: a node that does not think.
+type peer struct {
+	crosscast.Adapter
+	b      *bed
+	index  int
+	info   crosscast.NodeInfo
+	closed bool
+
+	log  *log                            // of what was handled, as messages whose event is the instruction's
+	hold func(in *crosscast.Instruction) // set before the peer starts: what Handle waits for
+
+	mu     sync.Mutex               // guards what follows
+	got    []*crosscast.Instruction // clones, and nil in the place of a gap
+	gaps   []crosscast.Gap
+	losses []crosscast.Loss
+	silent bool // Close has returned
+}
+
+func (b *bed) newPeer() *peer {
+	p := &peer{b: b, index: b.adapters, Adapter: b.cluster.Adapter(), log: newLog()}
+	p.info = crosscast.NodeInfo{ID: crosscast.NewNodeID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: 250 * time.Millisecond}
+	b.adapters++
+	return p
+}
+
+// startPeer starts p and closes it at the end.
+func (b *bed) startPeer(p *peer) *peer {
+	b.Helper()
+	if err := p.Start(b.ctx, p.info, p); err != nil {
+		b.Fatalf("Start: %v", err)
+	}
+	b.peers = append(b.peers, p)
+	b.Cleanup(func() {
+		if p.closed {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), b.patience)
+		defer cancel()
+		if p.Close(ctx); ctx.Err() != nil {
+			b.Errorf("Close took longer than %v", b.patience)
+		}
+		p.end()
+	})
+	return p
+}
+
+func (b *bed) threePeers() (p0, p1, p2 *peer) {
+	for len(b.peers) < 3 {
+		b.startPeer(b.newPeer())
+	}
+	return b.peers[0], b.peers[1], b.peers[2]
+}
+
+// end notes that Close has returned, so that the Handler must not be called any more.
+func (p *peer) end() {
+	p.closed = true
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent = true
+}
+
+func (p *peer) check(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.silent {
+		p.b.breaks("THE RULE: once Close has returned nil, the Handler is not called again.\nSEEN: %s was called.", what)
+	}
+}
+
+// Handle implements crosscast.Handler.
+func (p *peer) Handle(in *crosscast.Instruction) {
+	p.check("Handle")
+	if in.From == p.info.ID {
+		p.b.breaks("THE RULE: a node never handles what it published.\nSEEN: it handled its own %q.", in.Event)
+	}
+	if !p.log.enter(in.From) {
+		p.b.breaks("THE RULE: Handle is never called concurrently for one origin.\nSEEN: two calls at once.")
+	}
+	defer p.log.exit(in.From)
+	if p.hold != nil {
+		p.hold(in)
+	}
+	c := cloneInstruction(in)
+	p.mu.Lock()
+	p.got = append(p.got, c)
+	p.mu.Unlock()
+	p.log.add(entry{msg: &crosscast.Message{Event: c.Event, From: c.From}})
+}
+
+// Gap implements crosscast.Handler.
+func (p *peer) Gap(g crosscast.Gap) {
+	p.check("Gap")
+	p.mu.Lock()
+	p.gaps = append(p.gaps, g)
+	p.mu.Unlock()
+	p.log.add(entry{gap: &g})
+}
+
+// Loss implements crosscast.Handler.
+func (p *peer) Loss(l crosscast.Loss) {
+	p.check("Loss")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.losses = append(p.losses, l)
+}
+
+// emission makes an instruction of p's.
+func (p *peer) emission(event string, t crosscast.Target) *crosscast.Instruction {
+	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: p.info.ID, Event: event, Target: t}
+}
+
+func (p *peer) publish(in *crosscast.Instruction) {
+	p.b.Helper()
+	if err := p.Publish(p.b.ctx, in); err != nil {
+		p.b.Fatalf("Publish: %v", err)
+	}
+}
+
+// hear subscribes to rooms, where the driver can.
+func (p *peer) hear(names ...crosscast.Address) {
+	p.b.Helper()
+	if s, ok := p.Adapter.(crosscast.Subscriber); ok {
+		if err := s.Subscribe(p.b.ctx, names...); err != nil {
+			p.b.Fatalf("Subscribe: %v", err)
+		}
+	}
+}
+
+// settlePeers is settle for bare adapters.
+func (b *bed) settlePeers() {
+	b.Helper()
+	b.fences++
+	fence := fmt.Sprintf("%s%d", fencePrefix, b.fences)
+	open := slices.DeleteFunc(slices.Clone(b.peers), func(p *peer) bool { return p.closed })
+	for _, p := range open {
+		p.publish(p.emission(fence, crosscast.Target{Everyone: true}))
+	}
+	for _, p := range open {
+		p.wait(fence, len(open)-1)
+	}
+}
+
+func (p *peer) wait(event string, n int) {
+	p.b.Helper()
+	if !p.log.await(p.b.patience, func() bool { return p.log.count[event] >= n }) {
+		p.b.Fatalf("%s waited %v for the instruction %q, which came %d times instead of %d",
+			p.info.Name, p.b.patience, event, p.log.count[event], n)
+	}
+}
+
+// handled returns the instructions that came since the last call, without fences and what nodes tell one another.
+func (p *peer) handled() []*crosscast.Instruction {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	got := p.got
+	p.got = nil
+	return slices.DeleteFunc(got, func(in *crosscast.Instruction) bool { return strings.HasPrefix(in.Event, fencePrefix) })
+}
+
+// events returns the events that came since the last call.
+func (p *peer) events() []string {
+	var events []string
+	for _, in := range p.handled() {
+		events = append(events, in.Event)
+	}
+	return events
+}
+
+func (p *peer) want(events ...string) {
+	p.b.Helper()
+	if got := p.events(); !slices.Equal(got, events) {
+		p.b.Errorf("%s got %s instead of %s", p.info.Name, list(got), list(events))
+	}
+}
+
+func room(name string) crosscast.Address {
+	return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name}
+}
+
+func toRoom(names ...string) crosscast.Target { return crosscast.Target{Rooms: names} }
+
+func cloneInstruction(in *crosscast.Instruction) *crosscast.Instruction {
+	c := *in
+	t := &c.Target
+	for _, names := range []*[]string{&t.Rooms, &t.Users, &t.ExceptRooms, &t.ExceptUsers} {
+		*names = cloneNames(*names)
+	}
+	t.Sockets, t.ExceptSockets = cloneNames(t.Sockets), cloneNames(t.ExceptSockets)
+	c.Namespace, c.Event, c.Node.Name = strings.Clone(c.Namespace), strings.Clone(c.Event), strings.Clone(c.Node.Name)
+	c.From, c.To, c.Node.ID = clone(c.From), clone(c.To), clone(c.Node.ID)
+	c.Payload.Data = slices.Clone(c.Payload.Data)
+	c.Meta = slices.Clone(c.Meta)
+	for i := range c.Meta {
+		c.Meta[i] = crosscast.KeyValue{Key: strings.Clone(c.Meta[i].Key), Value: strings.Clone(c.Meta[i].Value)}
+	}
+	return &c
+}
+
+func clone[S ~string](s S) S { return S(strings.Clone(string(s))) }
+
+func cloneNames[S ~string](names []S) []S {
+	c := slices.Clone(names)
+	for i := range c {
+		c[i] = clone(c[i])
+	}
+	return c
+}

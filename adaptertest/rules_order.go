@@ -1,0 +1,108 @@
+package adaptertest
+
+import (
+	"fmt"
+	"sync"
+)
+
+var orderRules = []rule{
+	{
+		name: "order-one-name",
+		text: "What one node emits to one room, user or socket, one after the other, reaches each socket in that order.",
+		run: func(b *bed) {
+			n0, n1, n2 := b.three()
+			c1, c2 := b.connect(n1, connect{User: "u", Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			for i := range 1000 {
+				b.emit(n0.To("r"), fmt.Sprint("m", i))
+			}
+			b.settle()
+			c1.want(numbered("m", 1000)...)
+			c2.want(numbered("m", 1000)...)
+			for i := range 200 {
+				b.emit(n0.ToUser("u"), fmt.Sprint("u", i))
+			}
+			b.settle()
+			c1.want(numbered("u", 200)...)
+			for i := range 200 {
+				b.emit(n0.ToSocket(c1.ID()), fmt.Sprint("s", i))
+			}
+			b.settle()
+			c1.want(numbered("s", 200)...)
+		},
+	},
+	{
+		name: "order-of-each",
+		text: "The order of each node's emissions to a room holds while all nodes emit at once.",
+		run: func(b *bed) {
+			n0, n1, n2 := b.three()
+			nodes := []*node{n0, n1, n2}
+			var in []*client
+			for _, n := range nodes {
+				in = append(in, b.connect(n, connect{Rooms: []string{"r"}}))
+			}
+			var emitting sync.WaitGroup
+			for _, n := range nodes {
+				emitting.Go(func() {
+					for i := range 300 {
+						if err := n.To("r").Emit(b.ctx, fmt.Sprint("m", i), nil); err != nil {
+							b.breaks("emitting: %v", err)
+						}
+					}
+				})
+			}
+			emitting.Wait()
+			b.settle()
+			for _, c := range in {
+				from := make(map[string][]string)
+				for _, e := range c.log.take() {
+					if e.msg != nil {
+						from[string(e.msg.From)] = append(from[string(e.msg.From)], e.msg.Event)
+					}
+				}
+				for _, n := range nodes {
+					got, want := from[string(n.ID())], numbered("m", 300)
+					if fmt.Sprint(got) != fmt.Sprint(want) {
+						b.Errorf("a client on %s got of %s, which emitted m0 to m299 to one room: %s", c.node.Name(), n.Name(), list(got))
+					}
+				}
+			}
+		},
+	},
+	{
+		name: "order-across-names",
+		text: "An emission to everyone, or to several names, keeps its place among all that its node sends.",
+		run: func(b *bed) {
+			n0, n1, n2 := b.three()
+			c1 := b.connect(n1, connect{User: "u", Rooms: []string{"r0", "r1", "r2"}})
+			c2 := b.connect(n2, connect{User: "v", Rooms: []string{"r0", "r1", "r2"}})
+			n := 0
+			next := func() string { n++; return fmt.Sprint("m", n-1) }
+			for i := range 100 {
+				// Between two with a single target there is always one of the others.
+				b.emit(n0.To(fmt.Sprint("r", i%3)), next())
+				b.emit(n0.Everyone(), next())
+				b.emit(n0.ToUser("u", "v"), next())
+				b.emit(n0.To(fmt.Sprint("r", (i+1)%3)), next())
+				b.emit(n0.To("r0", "r1", "x"), next())
+				b.emit(n0.ToSocket(c1.ID(), c2.ID()), next())
+				b.emit(n0.To(numbered("r", 20)...), next())
+			}
+			b.settle()
+			c1.want(numbered("m", n)...)
+			c2.want(numbered("m", n)...)
+		},
+	},
+	{
+		name: "order-subscription",
+		text: "A subscription gets one node's emissions to a room in order.",
+		run: func(b *bed) {
+			n0, n1, _ := b.three()
+			s := b.subscribe(n1, "r")
+			for i := range 300 {
+				b.emit(n0.To("r"), fmt.Sprint("m", i))
+			}
+			s.wait("m299", 1)
+			s.want(numbered("m", 300)...)
+		},
+	},
+}

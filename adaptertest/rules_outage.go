@@ -1,0 +1,443 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Rules of links that break. The suite waits until a node has noticed a cut before it goes on: what happens in between
+// is what the rules about books are for.
+var outageRules = []rule{
+	{
+		name:  "outage-local-first",
+		text:  "While the link is down, an emission serves the node's own sockets at once.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			_, n1, _ := b.three()
+			c := b.connect(n1, connect{User: "u", Rooms: []string{"r"}})
+			b.cut(n1)
+			b.within("emitting while the link is down", func() {
+				for i, t := range []crosscast.BoundTarget{n1.To("r"), n1.ToUser("u"), n1.Everyone(), n1.To("r", "r2")} {
+					if err := t.Emit(b.ctx, fmt.Sprint("m", i), nil); err != nil && !errors.Is(err, crosscast.ErrNotConnected) {
+						b.breaks("Emit while the link is down: %v", err)
+					}
+				}
+			})
+			c.want(numbered("m", 4)...)
+			b.restore(n1)
+		},
+	},
+	{
+		name: "outage-join",
+		text: "While the link is down, Join, Connect and Subscribe return ErrNotConnected at once and take effect all the same: " +
+			"on recovery the names are subscribed, and the gap of the outage, which covers them, comes before anything later.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, _ := b.three()
+			if _, ok := n1.adapter.(crosscast.Subscriber); !ok {
+				b.Skip("NOT CHECKED: not offered: crosscast.Subscriber")
+			}
+			c := b.connect(n1, connect{Rooms: []string{"before"}})
+			s := &client{b: b, node: n1, log: newLog()}
+			var c2 *client
+			b.cut(n1)
+			b.within("joining while the link is down", func() {
+				refused := func(what string, err error) {
+					if !errors.Is(err, crosscast.ErrNotConnected) {
+						b.breaks("%s returned %v instead of ErrNotConnected while the link is down", what, err)
+					}
+				}
+				refused("Join", c.Join(b.ctx, "r"))
+				refused("Join, for the second time,", c.Join(b.ctx, "r"))
+				var err error
+				c2, err = b.tryConnect(n1, "/", connect{User: "u", Rooms: []string{"r2"}})
+				refused("Connect", err)
+				_, err = n1.Subscribe(b.ctx, crosscast.Receiver{
+					OnMessage: func(m *crosscast.Message) { s.log.add(entry{msg: m}) },
+					OnGap:     func(g crosscast.Gap) { s.log.add(entry{gap: &g}) },
+				}, "r3")
+				refused("Subscribe", err)
+			})
+			c.log.take()
+			b.restore(n1)
+			b.must(c.Join(b.ctx, "r"))
+			b.emit(n0.To("r"), "room")
+			b.emit(n0.ToUser("u"), "user")
+			b.emit(n0.To("r2"), "room2")
+			b.emit(n0.To("r3"), "room3")
+			b.settle()
+			s.wait("room3", 1)
+			user := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "u"}
+			c.wantAfterGap(room("r"), "room")
+			c2.wantAfterGap(user, "user", "room2")
+			s.wantAfterGap(room("r3"), "room3")
+		},
+	},
+	{
+		name:  "outage-gap",
+		text:  "What a node missed because of its own link becomes a gap before anything later is delivered; then messages flow again.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			var books books
+			books.emit(b, n0, "r", 10)
+			b.cut(n1)
+			books.emit(b, n0, "r", 10)
+			b.restore(n1)
+			books.emit(b, n0, "r", 10)
+			b.settle()
+			books.check(c1, "r")
+			books.check(c2, "r")
+			b.emit(n0.To("r"), "after")
+			b.emit(n1.To("r"), "back")
+			b.settle()
+			c1.wantAnyOrder("after", "back")
+			c2.wantAnyOrder("after", "back")
+		},
+	},
+	{
+		name:  "outage-publisher",
+		text:  "What is emitted while the emitting node's link is down is delivered, or is an error, or a gap at those who missed it.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			var books books
+			books.emit(b, n0, "r", 10)
+			b.cluster.Cut(n0.index)
+			books.emit(b, n0, "r", 100) // some of it before the node has noticed
+			b.cut(n0)
+			books.emit(b, n0, "r", 100)
+			b.restore(n0)
+			books.emit(b, n0, "r", 10)
+			b.settle()
+			books.check(c1, "r")
+			books.check(c2, "r")
+		},
+	},
+	{
+		name: "outage-flapping",
+		text: "However often links break while messages flow, every message is delivered once and in order, or is an error, " +
+			"or there is a gap in its place.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			var books books
+			quit, flow := make(chan struct{}), sync.WaitGroup{}
+			stop := sync.OnceFunc(func() {
+				close(quit)
+				flow.Wait()
+			})
+			defer stop()
+			flow.Go(func() {
+				tick := time.NewTicker(500 * time.Microsecond)
+				defer tick.Stop()
+				for {
+					select {
+					case <-tick.C:
+						books.emit(b, n0, "r", 3)
+					case <-quit:
+						return
+					}
+				}
+			})
+			for _, n := range []*node{n1, n0, n1, n0} {
+				b.cut(n)
+				b.restore(n)
+			}
+			stop()
+			b.settle()
+			books.check(c1, "r")
+			books.check(c2, "r")
+		},
+	},
+	{
+		name:  "outage-all",
+		text:  "When the links of all nodes break at once, each reports a gap, and once they are back every node hears every other.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			nodes := []*node{n0, n1, n2}
+			var in []*client
+			for _, n := range nodes {
+				in = append(in, b.connect(n, connect{Rooms: []string{"r"}}))
+			}
+			var books books
+			books.emit(b, n0, "r", 10)
+			b.cut(nodes...)
+			books.emit(b, n0, "r", 10)
+			b.restore(nodes...)
+			books.emit(b, n0, "r", 10)
+			b.settle()
+			for _, c := range in {
+				books.check(c, "r")
+			}
+			for _, n := range nodes {
+				b.emit(n.To("r"), n.Name())
+			}
+			b.settle()
+			for _, c := range in {
+				c.wantAnyOrder(n0.Name(), n1.Name(), n2.Name())
+			}
+		},
+	},
+	{
+		name:  "outage-of-another",
+		text:  "One node's outage is nobody else's: the others hear each other without a gap, also in the rooms that they share with it.",
+		needs: needsLink,
+		run: func(b *bed) {
+			n0, n1, n2 := b.three()
+			c := b.connect(n1, connect{Rooms: []string{"r"}})
+			b.connect(n2, connect{Rooms: []string{"r"}})
+			b.cut(n2)
+			for i := range 50 {
+				b.emit(n0.To("r"), fmt.Sprint("m", i))
+				c.wait(fmt.Sprint("m", i), 1)
+			}
+			c.want(numbered("m", 50)...)
+			b.restore(n2)
+			if gaps := n0.gaps.Load() + n1.gaps.Load(); gaps > 0 {
+				b.Errorf("two nodes whose links stood all the time report %d gaps", gaps)
+			}
+		},
+	},
+	{
+		name:  "outage-volatile",
+		text:  "While the link is down, a volatile emission fails at once with ErrNotConnected; the node's own sockets get it.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, _ := b.three()
+			near, far := b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}})
+			b.cut(n0)
+			b.within("a volatile emission while the link is down", func() {
+				if err := n0.To("r").Volatile().Emit(b.ctx, "m", nil); !errors.Is(err, crosscast.ErrNotConnected) {
+					b.breaks("a volatile emission while the link is down returned %v instead of ErrNotConnected", err)
+				}
+			})
+			near.want("m")
+			b.restore(n0)
+			b.settle()
+			far.want()
+		},
+	},
+	{
+		name: "outage-nothing-waits",
+		text: "While the link is down nothing waits for it: emissions are queued until the queue, which is bounded, is full, and then " +
+			"fail with ErrNotConnected; joining and leaving return; and Deliver and Flush by the end of their context.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, _, _ := b.three()
+			c := b.connect(n0, connect{Rooms: []string{"r"}})
+			b.cut(n0)
+			b.within("a call of Leave, Emit or Stats while the link is down", func() {
+				c.Leave("r")
+				c.Emit(b.ctx, "m", nil)
+				n0.Stats()
+			})
+			b.within("Deliver, with a context of 50 ms, while the link is down", func() {
+				ctx, cancel := context.WithTimeout(b.ctx, 50*time.Millisecond)
+				defer cancel()
+				if _, err := n0.To("r").Deliver(ctx, "m", nil); err == nil {
+					b.breaks("Deliver while the link is down returned nil")
+				}
+			})
+			b.within("emitting 64 MiB while the link is down", func() {
+				payload := make([]byte, 128<<10)
+				for range 512 {
+					switch err := n0.To("r2").Emit(b.ctx, "m", payload); {
+					case errors.Is(err, crosscast.ErrNotConnected):
+						return
+					case err != nil:
+						b.breaks("Emit while the link is down and the queue is full returned %v instead of ErrNotConnected", err)
+						return
+					}
+				}
+				b.breaks("64 MiB were queued while the link is down: the queue has no limit")
+			})
+			b.within("Flush, with a context of 50 ms, while the link is down", func() {
+				ctx, cancel := context.WithTimeout(b.ctx, 50*time.Millisecond)
+				defer cancel()
+				if err := n0.Flush(ctx); err == nil {
+					b.breaks("Flush returned nil while the link is down and the queue is full")
+				}
+			})
+			b.restore(n0)
+			b.settle()
+		},
+	},
+	{
+		name:  "outage-flushed",
+		text:  "What Flush has returned nil for was handed to the bus: it arrives though the emitting node's link breaks right after.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			if _, ok := n0.adapter.(crosscast.Flusher); !ok {
+				b.Skip("NOT CHECKED: not offered: crosscast.Flusher")
+			}
+			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			for i := range 300 {
+				b.emit(n0.To("r"), fmt.Sprint("m", i))
+			}
+			b.must(n0.Flush(b.ctx))
+			b.cut(n0)
+			for _, c := range []*client{c1, c2} {
+				c.wait("m299", 1)
+				c.want(numbered("m", 300)...)
+			}
+			b.restore(n0)
+		},
+	},
+	{
+		name:  "outage-close",
+		text:  "Close ends within its context while the link is down, and what it could not hand over is an error or a loss.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, _ := b.three()
+			b.connect(n1, connect{Rooms: []string{"r"}})
+			b.cut(n0)
+			failed := 0
+			for range 10 {
+				if n0.To("r").Emit(b.ctx, "m", nil) != nil {
+					failed++
+				}
+			}
+			n0.closed = true
+			b.within("Close, with a context of 300 ms, while the link is down", func() {
+				ctx, cancel := context.WithTimeout(b.ctx, 300*time.Millisecond)
+				defer cancel()
+				if err := n0.Close(ctx); err == nil && n0.lost.Load() == 0 && failed < 10 {
+					b.breaks("%d emissions were accepted while the link was down, and Close returned nil without a loss", 10-failed)
+				}
+			})
+			b.settle()
+		},
+	},
+	{
+		name:  "outage-start",
+		text:  "A node that cannot connect fails to start, within its context, and leaves nothing running.",
+		needs: needsLink,
+		run: func(b *bed) {
+			p := b.newPeer()
+			b.cluster.Cut(p.index)
+			b.within("Start without a link, with a context of 200 ms,", func() {
+				ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
+				defer cancel()
+				if err := p.Start(ctx, p.info, p); err == nil {
+					b.breaks("Start without a link returned nil")
+					p.Close(b.ctx)
+				}
+			})
+			p.end()
+		},
+	},
+	{
+		name:  "outage-deaf",
+		text:  "A link that stands but delivers nothing is noticed and replaced, and becomes a gap before anything later is delivered.",
+		needs: needsDeaf,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			var books books
+			books.emit(b, n0, "r", 10)
+			gaps := n1.gaps.Load()
+			b.cluster.Deafen(n1.index)
+			books.emit(b, n0, "r", 10)
+			b.eventually("the gap of a deaf link", func() bool { return n1.gaps.Load() > gaps })
+			books.emit(b, n0, "r", 10)
+			b.settle()
+			books.check(c1, "r")
+			books.check(c2, "r")
+		},
+	},
+}
+
+// outageHeartbeat makes recovery quick.
+const outageHeartbeat = 250 * time.Millisecond
+
+// books are one node's emissions m0, m1, … to one room, with what Emit returned.
+type books struct {
+	from *node
+	errs []error
+}
+
+// emit emits n more. Any goroutine may call it, one at a time.
+func (k *books) emit(b *bed, from *node, room string, n int) {
+	k.from = from
+	for range n {
+		err := from.To(room).Emit(b.ctx, fmt.Sprint("m", len(k.errs)), nil)
+		if err != nil && !errors.Is(err, crosscast.ErrNotConnected) {
+			b.breaks("Emit returned %v", err)
+		}
+		k.errs = append(k.errs, err)
+	}
+}
+
+// check reads what a client got since it was looked at last: everything once and in order, and where something is missing
+// that Emit returned nil for, a gap in its place.
+func (k *books) check(c *client, name string) {
+	c.b.Helper()
+	next, gap := 0, false
+	for _, e := range append(c.log.take(), entry{}) {
+		n := len(k.errs) // the end
+		switch {
+		case e.gap != nil:
+			gap = gap || e.gap.Covers(room(name)) && (e.gap.Origin == "" || e.gap.Origin == k.from.ID())
+			continue
+		case e.msg != nil:
+			if _, err := fmt.Sscanf(e.msg.Event, "m%d", &n); err != nil || e.msg.From != k.from.ID() {
+				continue
+			}
+		}
+		if n < next {
+			c.b.Errorf("a client on %s got m%d after m%d, of one node's emissions to one room", c.node.Name(), n, next-1)
+			continue
+		}
+		first := next
+		for ; next < n; next++ {
+			if !gap && k.errs[next] == nil {
+				c.b.Errorf("SILENT LOSS: a client on %s got the emissions before m%d and after m%d, and in between there is no gap; Emit of m%d had returned nil",
+					c.node.Name(), first, n-1, next)
+				break
+			}
+		}
+		next, gap = n+1, false
+	}
+}
+
+// wantAfterGap checks that since the last look there was a gap that covers a, and these events after it.
+func (c *client) wantAfterGap(a crosscast.Address, events ...string) {
+	c.b.Helper()
+	covered := false
+	var got []string
+	for _, e := range c.log.take() {
+		switch {
+		case e.gap != nil:
+			covered = covered || e.gap.Covers(a)
+		case !covered:
+			c.b.Errorf("a client on %s, whose link was down, got %s before a gap that covers %q", c.node.Name(), e, a.Name)
+		default:
+			got = append(got, e.msg.Event)
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(events) {
+		c.b.Errorf("a client on %s got, after the gap, %s instead of %s", c.node.Name(), list(got), list(events))
+	}
+}
