@@ -1,9 +1,8 @@
 // Package redistest runs real Redis servers for tests: one process each, on a free port of 127.0.0.1, without
 // persistence, ended with the test.
 //
-// Without a redis-server on the PATH a test is skipped, loudly (as loudly as go test lets it: with -v, or where a single
-// package is tested); where the environment variable CI is set it fails, because a green run must mean that the tests
-// ran.
+// Without a redis-server on the PATH a test is skipped, as loudly as go test lets it (with -v, or where a single package
+// is tested); where the environment variable CI is set it fails, because a green run must mean that the tests ran.
 package redistest
 
 import (
@@ -113,12 +112,6 @@ func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
 // Stop ends the server with SIGTERM, as an administrator would, and waits.
 func (s *Server) Stop() { s.end(syscall.SIGTERM) }
-
-// Pause stops the process with SIGSTOP: connections stand, and nothing answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
-
-// Resume lets a paused server go on.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 // Restart starts the server, ended before, again on the same port. It has forgotten everything.
 func (s *Server) Restart() {
