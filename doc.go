@@ -1,2 +1,148 @@
 // Package crosscast makes many websocket servers behave like one.
+//
+// A server imports it and hands it its connections. Then node.To("room1").Emit reaches every client in the room,
+// whichever server holds the connection. A single server needs nothing else; several share an adapter, which is
+// Redis Pub/Sub (package redisadapter) in production and [Cluster] in tests.
+//
+//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
+//	...
+//	socket, err := node.Connect(ctx, conn, crosscast.ConnectOptions{User: "u9"}) // conn is a Conn: see below
+//	err = socket.Join(ctx, "room1")                          // when it returns nil, nothing emitted later is missed
+//	err = node.To("room1").Emit(ctx, "roomMessage", message) // to the room, on all nodes
+//	err = node.ToUser("u9").Emit(ctx, "done", job)           // to all connections of a user, on all nodes
+//	err = socket.To("room1").Emit(ctx, "typing", nil)        // to everyone in the room but the sender
+//	err = node.Close(ctx)
+//
+// The Example below is a whole program.
+//
+// # Words
+//
+//   - A node is one running instance of the library, usually one in a server process. It has an ID, minted at each
+//     start. The other nodes of its cluster are its peers.
+//   - A [Conn] is how bytes reach one client. A [Socket] wraps one; exactly one node holds it.
+//   - A room is a name that sockets join. A user is whom a socket belongs to, if the application says so. Rooms, users
+//     and sockets are separate spaces: who joins a room named like somebody's ID hears nothing of theirs.
+//   - A target is whom an emission is for: rooms, users, sockets or everyone, minus exceptions ([BoundTarget]).
+//   - A [Namespace] is an independent set of all of these over the same connections; the default is "/".
+//   - A node has interest in the rooms and users that it has a socket or a [Subscription] of.
+//   - An [Adapter] carries instructions between nodes. A [Gap] is a stretch in which a node may have missed some; a
+//     [Loss] is some of a node's own that did not go out, or may not have.
+//
+// # Layers
+//
+// Imports point down only:
+//
+//	examples/  bench/           programs
+//	ws/                         websocket connections, over coder/websocket
+//	redisadapter/               Redis Pub/Sub as a wire.Bus
+//	wire/                       makes an Adapter of anything that carries bytes by topic
+//	adaptertest/                checks a driver
+//	crosscast                   this package: sockets, rooms, targets, codec; never a Redis client
+//
+// # Connections
+//
+// A [Conn] has a Send that never blocks, and a Close. Package ws has one. Whoever has only a write that blocks, such as
+// gorilla/websocket's or an HTTP response's, wraps it in a [Queue], which is bounded in bytes and has a policy for slow
+// clients. A server with a hub of its own, or a worker without clients, uses [Namespace.Subscribe] instead: a room's
+// messages, and gaps, for a function.
+//
+// # Guarantees
+//
+// The names are those of rules of package adaptertest, which check them on the in-process adapter, on an embedded Redis
+// and on a real one, or of tests of this package.
+//
+// 1. Once. A socket gets an emission at most once: when it is in several of the target's rooms, while it joins and
+// leaves them, and when a driver sends a batch again after a broken connection. (once-…, echo)
+//
+// 2. Joined means subscribed. After [Socket.Join], Connect or Subscribe returned nil, every emission that begins later,
+// on any node, reaches the socket, unless a gap is reported. The socket is added at once, and that is never undone: when
+// the link is down, Join returns [ErrNotConnected] at once, the subscription is made up for on recovery, and the gap of
+// that outage includes the room. After Leave, one message already under way may still arrive. (joined-…, leave…,
+// outage-join)
+//
+// 3. Order. What one node emits to one room, user or socket, one after the other, reaches each socket in that order. An
+// emission to several names or to everyone keeps its place among all that its node emits. (order-…)
+//
+// 4. Never silent. What a node missed, or may have missed, becomes a [Gap] before anything later of that origin is
+// delivered. What was emitted and not handed to the bus, or perhaps not, becomes an error or a [Loss] at the emitting
+// node, and a gap at its peers. (outage-…)
+//
+// 5. Interest. A node without a member or subscriber of a room receives nothing for it. Interest outlives the last
+// member by Options.Linger, so that coming and going costs no subscriptions. An emission to more than eight rooms and
+// users together goes to every node. (interest…)
+//
+// 6. Bounded. Every queue has a limit: of the adapter, of a subscription and of a [Queue] in bytes, of hooks in calls.
+// Every wait ends with a context, and Close ends every goroutine within its own. While the link is down only Flush and
+// Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
+//
+// 7. Alive or not. Nodes know each other by heartbeats; one that was silent for three of its own intervals is forgotten.
+// (TestPeersComeAndGo)
+//
+// 8. Suspicious. Bytes from the bus are hostile until decoded: a foreign publisher, another version, truncation, giant
+// lengths and deep nesting are counted and dropped, without a panic, or an allocation that the input did not pay for.
+// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout. (driver-hostile-bytes,
+// FuzzFrameReader)
+//
+// # What may not be assumed
+//
+//   - That a message arrives because Emit returned nil: a client's connection may break, nobody may be in the room, and
+//     what fails later is told to Options.OnLoss. There is no acknowledgement, retry or storage of messages.
+//   - That a process that dies has sent what it had queued. Its peers cannot know of that.
+//   - An order between two nodes. Local sockets are served first, so two nodes that emit at once may be seen in
+//     different order on different nodes. The same holds for two goroutines of one node.
+//   - That [Reach] counts clients: it is a number of nodes, an upper bound, and unknown on Redis Cluster.
+//   - That the bus is private. Whoever may publish on its channels can emit to anybody: see the access control list in
+//     package redisadapter.
+//
+// # When the link is down
+//
+// Sockets of the node are served as before. What else happens:
+//
+//	Start                  fails, with an error that names the address and the cause
+//	Emit                   queues, and returns nil; ErrNotConnected when the queue is full or the emission volatile
+//	Deliver, Flush         wait until the message went out or was given up, or for the end of their context
+//	Join, Connect,         take effect here, return ErrNotConnected at once, and are made up for on recovery
+//	Subscribe
+//	the queue              is sent once the link is back and the peers are heard again, or after two heartbeats; what is
+//	                       older than redisadapter.Options.MaxAge (5 s) is given up, and becomes a Loss
+//	OnLoss, Flush          report what was given up; errors.Is says whether ErrRefused (no peer got it) or
+//	                       ErrUncertain (some may have)
+//	OnGap,                 report, once the link is back and before anything later is delivered, that anything may have
+//	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
+//
+// A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself; when it does not, the
+// connection is replaced, and the gap's reason is [GapDeaf]. Stats tells whether the link stands.
+//
+// # Callbacks
+//
+// None is called with a lock of the node held. What each may do:
+//
+//	Conn.Send              concurrently, but one at a time for one emitting peer; must not block, and not keep the
+//	                       message (Message.Clone does)
+//	Conn.Close             once; must not block
+//	Framer.Frame           once for each message, on whichever goroutine comes first; others wait for it
+//	Receiver.OnMessage,    one at a time for one subscription, in order, on its own goroutine; may block, and may keep
+//	Receiver.OnGap         the message; what waits meanwhile is bounded by QueueBytes
+//	Options.OnGap          on the goroutine that delivers, before anything later of that origin; must not block: no Join,
+//	                       Flush or Deliver inside
+//	Options.OnRoom,        one at a time, in the order of what they report, on a goroutine of their own; may call
+//	Options.OnLoss         anything but Node.Close
+//	ConnectOptions.OnClose once, on the goroutine that closes the socket; may still emit; Node.Close waits for it
+//
+// # Invariants
+//
+// For whoever changes the code: what must hold, and the tests that notice when it does not.
+//
+//   - Memberships are what a naive model says, and both sides of each agree: TestMembershipModel,
+//     TestMembershipUnderConcurrency.
+//   - The adapter hears exactly the names in use once everything has settled, and for one name Subscribe and Unsubscribe
+//     never overlap: TestInterestEndsUpRight.
+//   - A delivery allocates nothing: TestBroadcastAllocatesNothing, TestSteadyStateAllocatesNothing.
+//   - No hook runs under a lock: TestHooksAreOrderedAndReentrant.
+//   - What is written is what the specification in codec.go says, and another msgpack reads it: TestGoldenFrames,
+//     TestDocumentedBytes, TestRefereeReadsWhatWeWrite.
+//   - For any schedule of faults, what was delivered, reported as a gap and reported as a loss adds up to what was
+//     emitted, nothing comes twice, and order holds: TestBooksBalance in package wire.
+//   - A queue's writer exists only while there is something to write: TestQueueIdleHasNoGoroutine.
+//   - Nothing is left running: every package's tests end with a look for goroutines.
 package crosscast
