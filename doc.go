@@ -1,8 +1,8 @@
 // Package crosscast makes many websocket servers behave like one.
 //
 // A server imports it and hands it its connections. Then node.To("room1").Emit reaches every client in the room,
-// whichever server holds the connection. A single server needs nothing else; several share an adapter, which is
-// Redis Pub/Sub (package redisadapter) in production and [Cluster] in tests.
+// whichever server holds the connection. A single server needs nothing else; several share an adapter, which is Redis
+// Pub/Sub (package redisadapter) in production and [Cluster] in tests.
 //
 //	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
 //	...
@@ -55,9 +55,9 @@
 // leaves them, and when a driver sends a batch again after a broken connection. (once-…, echo)
 //
 // 2. Joined means subscribed. After [Socket.Join], Connect or Subscribe returned nil, every emission that begins later,
-// on any node, reaches the socket, unless a gap is reported. The socket is added at once, and that is never undone: when
-// the link is down, Join returns [ErrNotConnected] at once, the subscription is made up for on recovery, and the gap of
-// that outage includes the room. After Leave, one message already under way may still arrive. (joined-…, leave…,
+// on any node, reaches the socket, unless a gap is reported. The socket is added at once, and that is never undone:
+// when the link is down, Join returns [ErrNotConnected] at once, the subscription is made up for on recovery, and the
+// gap of that outage includes the room. After Leave, one message already under way may still arrive. (joined-…, leave…,
 // outage-join)
 //
 // 3. Order. What one node emits to one room, user or socket, one after the other, reaches each socket in that order. An
@@ -75,13 +75,13 @@
 // Every wait ends with a context, and Close ends every goroutine within its own. While the link is down only Flush and
 // Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
 //
-// 7. Alive or not. Nodes know each other by heartbeats; one that was silent for three of its own intervals is forgotten.
-// (TestPeersComeAndGo)
+// 7. Alive or not. Nodes know each other by heartbeats; one that was silent for three of its own intervals is
+// forgotten. (TestPeersComeAndGo)
 //
 // 8. Suspicious. Bytes from the bus are hostile until decoded: a foreign publisher, another version, truncation, giant
 // lengths and deep nesting are counted and dropped, without a panic, or an allocation that the input did not pay for.
-// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout. (driver-hostile-bytes,
-// FuzzFrameReader)
+// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout.
+// (driver-hostile-bytes, FuzzFrameReader)
 //
 // # What may not be assumed
 //
@@ -110,8 +110,8 @@
 //	OnGap,                 report, once the link is back and before anything later is delivered, that anything may have
 //	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
 //
-// A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself; when it does not, the
-// connection is replaced, and the gap's reason is [GapDeaf]. Stats tells whether the link stands.
+// A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself; when it does not,
+// the connection is replaced, and the gap's reason is [GapDeaf]. Stats tells whether the link stands.
 //
 // # Callbacks
 //
@@ -135,8 +135,8 @@
 //
 //   - Memberships are what a naive model says, and both sides of each agree: TestMembershipModel,
 //     TestMembershipUnderConcurrency.
-//   - The adapter hears exactly the names in use once everything has settled, and for one name Subscribe and Unsubscribe
-//     never overlap: TestInterestEndsUpRight.
+//   - The adapter hears exactly the names in use once everything has settled, and for one name Subscribe and
+//     Unsubscribe never overlap: TestInterestEndsUpRight.
 //   - A delivery allocates nothing: TestBroadcastAllocatesNothing, TestSteadyStateAllocatesNothing.
 //   - No hook runs under a lock: TestHooksAreOrderedAndReentrant.
 //   - What is written is what the specification in codec.go says, and another msgpack reads it: TestGoldenFrames,
