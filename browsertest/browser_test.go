@@ -1,0 +1,224 @@
+// Package browsertest drives the page of examples/chat in headless Chromium. It is a module of its own because of the
+// browser driver.
+package browsertest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+const patience = 30 * time.Second
+
+// findBrowser skips the test when there is no Chromium, loudly; where CI is set it fails, because a green run must mean
+// that the test ran.
+func findBrowser(t *testing.T) string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless-shell"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("browsertest: CI is set, and there is no Chromium on the PATH to test with")
+	}
+	fmt.Fprintf(os.Stderr, "\n*** browsertest: SKIPPING %s: no Chromium on the PATH ***\n", t.Name())
+	t.Skip("SKIPPED: no Chromium on the PATH")
+	return ""
+}
+
+// startServer runs the chat server, and returns its URL.
+func startServer(t *testing.T, path, name, redis string) string {
+	t.Helper()
+	out := &output{}
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), "PORT=0", "NODE_ID="+name, "REDIS_URL=redis://"+redis)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", name, out)
+		}
+	})
+	listening := regexp.MustCompile(`listening on (http://localhost:\d+)`)
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
+		if m := listening.FindStringSubmatch(out.String()); m != nil {
+			return m[1]
+		}
+	}
+	t.Fatalf("%s does not listen:\n%s", name, out)
+	return ""
+}
+
+type output struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// page is a tab.
+type page struct {
+	t    *testing.T
+	ctx  context.Context
+	name string
+}
+
+// run runs an action in p, which must succeed.
+func run[T any](p *page, what string, action chromedp.Action[T]) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	v, err := chromedp.Run(ctx, action)
+	if err != nil {
+		p.t.Fatalf("%s: %s: %v", p.name, what, err)
+	}
+	return v
+}
+
+// sees waits until an element that selector names has a text that contains want.
+func (p *page) sees(selector, want string) {
+	p.t.Helper()
+	has := fmt.Sprintf(`[...document.querySelectorAll(%q)].some(e => e.textContent.includes(%q))`, selector, want)
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) {
+		if run(p, "evaluating "+has, chromedp.Evaluate[bool](has)) {
+			return
+		}
+	}
+	p.t.Fatalf("%s: %s does not say %q. The page:\n%s", p.name, selector, want,
+		run(p, "reading the page", chromedp.Evaluate[string](`document.body.innerText`)))
+}
+
+func (p *page) lacks(selector string) {
+	p.t.Helper()
+	n := run(p, "counting", chromedp.Evaluate[int](fmt.Sprintf(`document.querySelectorAll(%q).length`, selector)))
+	if n > 0 {
+		p.t.Errorf("%s: there are %d of %s", p.name, n, selector)
+	}
+}
+
+func (p *page) click(selector string) {
+	p.t.Helper()
+	run(p, "clicking "+selector, chromedp.Click(selector))
+}
+
+func (p *page) say(text string) {
+	p.t.Helper()
+	run(p, "sending", chromedp.SendKeys("#text", text+"\r"))
+}
+
+// screenshot writes a picture of the page into the directory that SCREENSHOTS names, if it does.
+func (p *page) screenshot(scheme string) {
+	dir := os.Getenv("SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	run(p, "choosing colours", chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		return err
+	}))
+	png := run(p, "taking a picture", chromedp.FullScreenshot(100))
+	if err := os.WriteFile(filepath.Join(dir, p.name+"-"+scheme+".png"), png, 0o644); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func TestChatPage(t *testing.T) {
+	browser := findBrowser(t)
+	server := filepath.Join(t.TempDir(), "server")
+	build := exec.Command("go", "build", "-o", server, "./examples/chat/server")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	redis := miniredis.RunT(t)
+	addr := redis.Addr()
+	url1, url2 := startServer(t, server, "server-1", addr), startServer(t, server, "server-2", addr)
+
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1000, 760),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	defer stop()
+	first, closeBrowser := chromedp.NewContext(allocator)
+	defer closeBrowser()
+	open := func(ctx context.Context, name, url string) *page {
+		p := &page{t, ctx, name}
+		if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil { // without a time limit: it starts the browser
+			t.Fatal(err)
+		}
+		return p
+	}
+	a := open(first, "A", url1)
+	second, closeTab := chromedp.NewContext(first, chromedp.WithNewWindow(true))
+	defer closeTab()
+	b := open(second, "B", url2)
+
+	for p, node := range map[*page]string{a: "server-1", b: "server-2"} {
+		p.sees("#status.up", "connected to "+node)
+		p.click("#join button")
+		p.sees("#log .note", "Joined room1, handled by "+node)
+		p.sees("#stats dd", node)
+	}
+	// What is said on one server is seen on the other, with its node; markup is text.
+	const text = `<b id="x">hello</b> from A`
+	a.say(text)
+	for _, p := range []*page{a, b} {
+		p.sees("#log .message", text)
+		p.sees("#log .message .node", "server-1")
+		p.lacks("#x")
+		p.lacks("#log .gap")
+	}
+	a.sees("#log .mine", text)
+	b.lacks("#log .mine")
+	b.sees("#stats", "Link to the busup")
+
+	// An outage is seen in the panel, and then marked between the messages.
+	redis.Close()
+	b.sees("#stats dd.bad", "down")
+	a.say("during the outage")
+	a.sees("#log .message", "during the outage")
+	if err := redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*page{a, b} {
+		p.sees("#log .gap", "Messages may be missing here")
+		p.sees("#log .gap", "link lost")
+	}
+	a.say("after the outage")
+	b.sees("#log .message", "after the outage")
+	b.sees("#stats", "Link to the busup")
+	for _, p := range []*page{a, b} {
+		p.screenshot("light")
+		p.screenshot("dark")
+	}
+}
