@@ -131,10 +131,16 @@ type Address struct {
 type Kind uint8
 
 const (
-	KindEmit      Kind = 1 + iota // emit Event and Payload to Target
-	KindHello                     // a node introduces itself, or asks who is there: every peer answers with a heartbeat
-	KindHeartbeat                 // a node is alive
-	KindGoodbye                   // a node leaves
+	KindEmit       Kind = 1 + iota // emit Event and Payload to Target
+	KindHello                      // a node introduces itself, or asks who is there: every peer answers with a heartbeat
+	KindHeartbeat                  // a node is alive
+	KindGoodbye                    // a node leaves
+	KindJoin                       // the sockets in Target join Rooms
+	KindLeave                      // the sockets in Target leave Rooms
+	KindDisconnect                 // the sockets in Target are closed, for Reason
+	KindAsk                        // Question, about the sockets in Target
+	KindAnswer                     // Answer, to the instruction with the same Ref; To is who asked
+	KindRequest                    // the handler named Event is called with Payload, on nodes with a socket in Target, or on To
 )
 
 // Control reports whether instructions of this kind are between nodes only and carry nothing for clients: a missed
@@ -161,6 +167,15 @@ type Instruction struct {
 	Payload   Payload
 	Meta      []KeyValue // a few bounded pairs that travel along, such as a trace context
 	Node      NodeInfo   // of a hello or heartbeat: who it is (the ID is From)
+
+	Rooms  []string // of a join or leave
+	Reason Reason   // of a disconnect
+	// Ref is set when every peer is to answer, with instructions of [KindAnswer] to From that carry the same Ref. It is
+	// unique among those of From, and at most MaxName bytes.
+	Ref      string
+	TTL      time.Duration // with Ref: how long From waits
+	Question *Question     // of an ask
+	Answer   *Answer       // of an answer
 }
 
 // KeyValue is one pair of an instruction's Meta.

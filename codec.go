@@ -34,7 +34,8 @@ import (
 // An instruction is an array. In it, and in its target, nil stands for the zero value of any element, and elements
 // left out at the end are nil.
 //
-//	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye; never nil or 0
+//	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye, 5 join, 6 leave, 7 disconnect, 8 ask, 9 answer,
+//	             10 request; never nil or 0
 //	1 flags      unsigned: bit 0 volatile
 //	2 namespace  string; nil: "/"
 //	3 target     nil: exactly the room or user that the topic stands for, in this namespace; where it stands for
@@ -46,11 +47,17 @@ import (
 //	             origin; 0: it goes to one
 //	7 meta       array of at most 16 strings: key, value, key, value, …
 //	8 node       [name, heartbeat in milliseconds] of the node that says hello
+//	9 rooms      array of strings: what to join or leave
+//	10 reason    string: of a disconnect
+//	11 ref       string: the question, or what else is to be answered; in an answer, what it answers
+//	12 ttl       unsigned: how long the origin waits for answers, in milliseconds
+//	13 question  [kind, fields, salt], all unsigned; codec_body.go has the values
+//	14 answer    an array, in codec_body.go
 //
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //
-// Names, events and namespaces take 1 to 255 bytes; keys, values and the names of nodes at most 255. An instruction
-// has at most 1,024 names in its target's lists together. What goes beyond is malformed.
+// Names, events, namespaces and refs take 1 to 255 bytes; keys, values, reasons and the names of nodes at most 255. An
+// instruction has at most 1,024 names in its target's lists together, and 1,024 rooms. What goes beyond is malformed.
 //
 // What may change without a new version: elements may be added at the end of any array but a list, bits to flags, and
 // kinds; readers skip what they do not know, and a kind above 255 with its whole instruction. The elements above keep
@@ -196,6 +203,21 @@ func CheckInstruction(in *Instruction) error {
 	if len(in.Node.Name) > MaxName {
 		return checkName("node", in.Node.Name)
 	}
+	if len(in.Rooms) > MaxNames {
+		return &LimitError{What: "rooms", Len: len(in.Rooms), Max: MaxNames}
+	}
+	if err := checkNames("room", in.Rooms); err != nil {
+		return err
+	}
+	if len(in.Ref) > MaxName {
+		return checkName("ref", in.Ref)
+	}
+	if len(in.Reason) > MaxName {
+		return &LimitError{What: "reason", Len: len(in.Reason), Max: MaxName}
+	}
+	if in.Answer != nil {
+		return checkAnswer(in.Answer)
+	}
 	return nil
 }
 
@@ -233,6 +255,18 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 	implied := impliedTarget(in, &topic)
 	n := 1
 	switch {
+	case in.Answer != nil:
+		n = 15
+	case in.Question != nil:
+		n = 14
+	case in.TTL > 0:
+		n = 13
+	case in.Ref != "":
+		n = 12
+	case in.Reason != "":
+		n = 11
+	case len(in.Rooms) > 0:
+		n = 10
 	case in.Node != (NodeInfo{}):
 		n = 9
 	case len(in.Meta) > 0:
@@ -292,11 +326,27 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 		}
 	}
 	if n > 8 {
-		dst = appendStr(append(dst, mpFixArray|2), in.Node.Name)
-		d := min(max(0, in.Node.Heartbeat), math.MaxInt64-time.Millisecond)
-		dst = appendUint(dst, uint64((d+time.Millisecond-1)/time.Millisecond))
+		if in.Node == (NodeInfo{}) {
+			dst = append(dst, mpNil)
+		} else {
+			dst = appendStr(append(dst, mpFixArray|2), in.Node.Name)
+			dst = appendMilliseconds(dst, in.Node.Heartbeat)
+		}
+	}
+	if n > 9 {
+		dst = appendBody(appendNames(dst, in.Rooms), in, n)
 	}
 	return dst
+}
+
+// appendMilliseconds appends a duration, rounded up.
+func appendMilliseconds(dst []byte, d time.Duration) []byte {
+	d = max(0, d)
+	ms := d / time.Millisecond
+	if d > ms*time.Millisecond {
+		ms++
+	}
+	return appendUint(dst, uint64(ms))
 }
 
 // impliedTarget reports whether the instruction's target is the one that its topic stands for.

@@ -30,10 +30,12 @@ type FrameReader struct {
 	names, ids internTable // socket IDs apart: they are many, and would drive out events and rooms
 
 	// What yielded slices point into.
-	implied  [1]string   // the name that the topic stands for
-	texts    []string    // at most MaxNames
-	sockets  []SocketID  // at most MaxNames
-	meta     []KeyValue  // at most MaxMeta
+	implied  [1]string  // the name that the topic stands for
+	texts    []string   // at most MaxNames
+	sockets  []SocketID // at most MaxNames
+	meta     []KeyValue // at most MaxMeta
+	rooms    []string   // at most MaxNames
+	question Question
 	losses   []LossRange // at most MaxLosses
 	lossName []Address   // at most MaxLosses * MaxLossNames
 }
@@ -203,6 +205,8 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 				r.readMeta()
 			case 8:
 				r.readNode()
+			case 9, 10, 11, 12, 13, 14:
+				r.readBody(i)
 			default:
 				c.skip(n - i)
 				i = n
@@ -311,12 +315,18 @@ func (r *FrameReader) readNode() {
 		c.fail()
 	}
 	name := c.text()
+	heartbeat := c.milliseconds()
+	c.skip(n - 2)
+	r.in.Node = NodeInfo{ID: r.in.From, Name: r.names.get(name), Heartbeat: heartbeat}
+}
+
+func (c *cursor) milliseconds() time.Duration {
 	ms := c.uint()
 	if ms > math.MaxInt64/uint64(time.Millisecond) {
 		c.fail()
+		return 0
 	}
-	c.skip(n - 2)
-	r.in.Node = NodeInfo{ID: r.in.From, Name: r.names.get(name), Heartbeat: time.Duration(ms) * time.Millisecond}
+	return time.Duration(ms) * time.Millisecond
 }
 
 // name returns the bytes of a string of 1 to MaxName bytes.

@@ -1,0 +1,69 @@
+package crosscast
+
+import "encoding/json"
+
+// QuestionKind says what is asked about the sockets in a target.
+type QuestionKind uint8
+
+const (
+	AskSockets QuestionKind = 1 + iota // which there are: Answer.Sockets
+	AskCount                           // how many there are: Answer.Count, and with FieldUser Answer.Users
+	AskRooms                           // which rooms they are in: Answer.Rooms
+)
+
+// Fields says what to tell about a socket beside its ID.
+type Fields uint8
+
+const (
+	FieldUser Fields = 1 << iota
+	FieldRooms
+	FieldData
+
+	AllFields = FieldUser | FieldRooms | FieldData
+)
+
+// Question is what an instruction of [KindAsk] asks.
+type Question struct {
+	Kind   QuestionKind
+	Fields Fields
+	// Salt keys the hashes in Answer.Users.
+	Salt uint64
+}
+
+// Answer is one part of what one node answers.
+type Answer struct {
+	Part int  // counts from 0: a missing part shows
+	Last bool // nothing follows
+	// Err says why the node has no answer, or no complete one.
+	Err string
+
+	Count   int          // sockets counted, changed by a command, or expected to reply to an emission
+	Users   []uint64     // of AskCount with FieldUser: salted hashes of the users, each once
+	Sockets []SocketInfo // of AskSockets
+	Rooms   []RoomCount  // of AskRooms
+	Replies []Reply      // of an acknowledged emission
+	Payload Payload      // of a request
+	Handled bool         // of a request: the node has the handler, and it returned
+}
+
+// SocketInfo is what is known of a socket anywhere in the cluster. Its ID names its node.
+type SocketInfo struct {
+	ID    SocketID
+	User  string          // with FieldUser
+	Rooms []string        // with FieldRooms
+	Data  json.RawMessage // with FieldData: what was given to Connect, as JSON
+}
+
+// RoomCount is a room and how many of the sockets asked about are in it.
+type RoomCount struct {
+	Room    string
+	Sockets int
+}
+
+// Reply is a client's reply to an acknowledged emission. A reply of encoding None with Silent set stands for a client that
+// did not reply in time, or left.
+type Reply struct {
+	Socket  SocketID
+	Payload Payload
+	Silent  bool
+}
