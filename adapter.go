@@ -38,13 +38,14 @@ type NodeInfo struct {
 //
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
-// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher] or [Meter].
+// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover] or [Meter].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
 	// the address and the cause. After an error nothing is left running, and Close need not be called.
 	Start(ctx context.Context, self NodeInfo, h Handler) error
 
-	// Publish queues in for every peer with interest in its target, or for the node in.To. It copies what it
+	// Publish queues in for every peer with interest in its target, or for the node in.To; with in.Ref, whose sender counts on
+	// an answer of each peer, and for kinds other than [KindEmit], for every peer. It copies what it
 	// needs and returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the
 	// link is down, and the queue is full or the instruction volatile, it fails at once with [ErrNotConnected]. Hello and heartbeat
 	// instructions never wait. An instruction too large for the driver is refused with an error that matches
@@ -104,6 +105,12 @@ type Flusher interface {
 	// Flush waits, bounded by ctx, until everything published before has an outcome. Losses are not its errors:
 	// they were reported to the Handler before it returns.
 	Flush(ctx context.Context) error
+}
+
+// A Prover is an [Adapter] that can tell whether its link surely works at this moment, both ways. While it does not, the
+// node takes no peer's silence for its end.
+type Prover interface {
+	Proven() bool
 }
 
 // A Meter is an [Adapter] with counters of its own.
@@ -175,7 +182,7 @@ type Instruction struct {
 	Ref      string
 	TTL      time.Duration // with Ref: how long From waits
 	Question *Question     // of an ask
-	Answer   *Answer       // of an answer
+	Answer   *Answer       // of an answer; unlike the rest it may be kept, and is not changed any more
 }
 
 // KeyValue is one pair of an instruction's Meta.
@@ -212,6 +219,11 @@ type Target struct {
 // IsNobody reports whether the target can have no recipient.
 func (t *Target) IsNobody() bool {
 	return !t.Everyone && len(t.Rooms) == 0 && len(t.Users) == 0 && len(t.Sockets) == 0
+}
+
+// onlySockets reports whether the target is made of single sockets.
+func (t *Target) onlySockets() bool {
+	return len(t.Sockets) > 0 && !t.Everyone && len(t.Rooms) == 0 && len(t.Users) == 0
 }
 
 // HasExceptions reports whether anyone is excluded from the target.

@@ -22,7 +22,7 @@ func newEmission() *emission { return emissions.Get().(*emission) }
 func (e *emission) release() {
 	e.in = Instruction{}
 	m := &e.msg
-	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta = "", "", nil, "", Payload{}, nil
+	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta, m.Ack = "", "", nil, "", Payload{}, nil, 0
 	m.resetFrames()
 	clear(e.sockets) // so that the pool keeps no socket alive
 	e.sockets = e.sockets[:0]
@@ -43,12 +43,22 @@ func (e *emission) fill(in *Instruction) {
 // whether there was anybody.
 func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
 	ns.collect(e)
+	return ns.handOver(e, nil), len(e.sockets) > 0 || len(e.subs) > 0
+}
+
+// handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it is given, with
+// those that did not.
+func (ns *Namespace) handOver(e *emission, refused func(*Socket)) (took int) {
 	m := &e.msg
 	for _, s := range e.sockets {
-		if err := s.conn.Send(m); err == nil {
+		err := s.conn.Send(m)
+		if err == nil {
 			took++
-		} else {
-			s.refused(err)
+			continue
+		}
+		s.refused(err)
+		if refused != nil {
+			refused(s)
 		}
 	}
 	st := &ns.node.stats
@@ -59,7 +69,7 @@ func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
 		}
 	}
 	st.delivered.Add(uint64(took + len(e.subs)))
-	return took, len(e.sockets) > 0 || len(e.subs) > 0
+	return took
 }
 
 // fewExceptions is how many excepted sockets are faster looked for one by one.

@@ -16,6 +16,8 @@ var (
 	ErrRefused = errors.New("crosscast: refused")
 	// ErrUncertain: peers may or may not have got it.
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
+	// ErrBusy: too many questions, or requests, are under way.
+	ErrBusy = errors.New("crosscast: too many questions under way")
 	// ErrTooLarge is matched by a [LimitError] about a size.
 	ErrTooLarge = errors.New("crosscast: too large")
 	// ErrInvalidName is matched by a [LimitError] about a name.

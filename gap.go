@@ -30,6 +30,7 @@ const (
 	GapLate     GapReason = "late"      // a frame came after its successor and was dropped
 	GapLoss     GapReason = "loss"      // the origin reported that it could not publish
 	GapOverflow GapReason = "overflow"  // a queue of this node was full
+	GapPaused   GapReason = "paused"    // this process stood still, so its peers took it for dead
 	GapDenied   GapReason = "denied"    // the bus refused a subscription for a while
 )
 

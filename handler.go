@@ -19,6 +19,10 @@ func (h *handler) Handle(in *Instruction) {
 			n.stats.unwanted.Add(1)
 			return
 		}
+		if in.Ref != "" {
+			n.emittedAck(ns, in)
+			return
+		}
 		e := newEmission()
 		e.fill(in)
 		if _, anybody := ns.deliver(e); !anybody {
@@ -28,12 +32,22 @@ func (h *handler) Handle(in *Instruction) {
 	case KindHello, KindHeartbeat:
 		info := in.Node
 		info.ID = in.From
-		n.peers.hear(info, time.Now())
+		n.peers.hear(info, in.Meta, time.Now())
 		if in.Kind == KindHello {
 			n.tell(n.control(KindHeartbeat, in.From))
 		}
 	case KindGoodbye:
 		n.peers.forget(in.From)
+	case KindJoin, KindLeave, KindDisconnect:
+		n.commanded(in)
+	case KindAsk:
+		n.asked(in)
+	case KindRequest:
+		n.requested(in)
+	case KindAnswer:
+		if !n.asks.answer(in) {
+			n.stats.answer.Add(1)
+		}
 	default:
 		n.stats.unknown.Add(1)
 	}
@@ -90,7 +104,7 @@ func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat} }
 // control makes an instruction between nodes: to one, or to everyone.
 func (n *Node) control(kind Kind, to NodeID) *Instruction {
 	return &Instruction{
-		Kind: kind, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""}, Node: n.info(),
+		Kind: kind, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""}, Node: n.info(), Meta: n.meta,
 	}
 }
 
@@ -136,13 +150,26 @@ func startHeart(n *Node) *heart {
 			select {
 			case now := <-t.C:
 				n.tell(n.control(KindHeartbeat, ""))
-				n.peers.expire(now)
+				n.beat(now)
 			case <-h.quit:
 				return
 			}
 		}
 	}()
 	return h
+}
+
+// beat looks after the peers.
+func (n *Node) beat(now time.Time) {
+	proven := true
+	if p, ok := n.adapter.(Prover); ok {
+		proven = p.Proven()
+	}
+	since := n.peers.lastTick()
+	if n.peers.tick(now, n.heartbeat, proven) {
+		// The peers may have taken this node for dead, and have stopped to count on it.
+		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
+	}
 }
 
 // stop ends the heart and waits for it, bounded by ctx.

@@ -26,10 +26,11 @@ type RoomEvent struct {
 // maxHooks is how many calls of hooks may wait.
 const maxHooks = 65536
 
-// A hook is one call of Options.OnRoom or, when loss is set, of Options.OnLoss.
+// A hook is one call of Options.OnRoom, or of OnLoss or OnNode when loss or node is set.
 type hook struct {
 	room RoomEvent
 	loss *Loss
+	node *NodeEvent
 }
 
 // hooks calls the application's hooks one at a time, in the order of what they report, outside of all locks.
@@ -56,10 +57,23 @@ func (n *Node) call(h hook) {
 }
 
 func (n *Node) runHook(h hook) {
-	if h.loss != nil {
+	switch {
+	case h.loss != nil:
 		n.onLoss(*h.loss)
-	} else {
+	case h.node != nil:
+		n.onNode(*h.node)
+	default:
 		n.onRoom(h.room)
+	}
+}
+
+// nodeEvent acts on what happened to a peer.
+func (n *Node) nodeEvent(e NodeEvent) {
+	if e.Kind == NodeLeft || e.Kind == NodeExpired {
+		n.asks.gone(e.Peer.ID)
+	}
+	if n.onNode != nil {
+		n.call(hook{node: &e})
 	}
 }
 

@@ -109,11 +109,40 @@ func (x *interests) wait(ctx context.Context, its []*interest) error {
 	}
 	start := time.Now()
 	var few [4]*batch
-	wait := few[:0]
+	wait, err := x.request(its, few[:0])
+	if err != nil {
+		return err
+	}
+	for _, b := range wait {
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err == nil {
+			err = b.err
+		}
+	}
+	if err == nil {
+		x.node.stats.joined(time.Since(start))
+	}
+	return err
+}
+
+// want asks for what is not confirmed yet, and waits for nothing.
+func (x *interests) want(its []*interest) {
+	if len(its) > 0 {
+		var few [4]*batch
+		x.request(its, few[:0])
+	}
+}
+
+// request asks for what is not confirmed yet, and appends the batches that do to wait.
+func (x *interests) request(its []*interest, wait []*batch) ([]*batch, error) {
 	x.mu.Lock()
 	if x.stopped {
 		x.mu.Unlock()
-		return ErrClosed
+		return wait, ErrClosed
 	}
 	for _, it := range its {
 		if it.confirmed.Load() || it.ended {
@@ -129,21 +158,7 @@ func (x *interests) wait(ctx context.Context, its []*interest) error {
 	}
 	x.mu.Unlock()
 	x.poke()
-	var err error
-	for _, b := range wait {
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err == nil {
-			err = b.err
-		}
-	}
-	if err == nil {
-		x.node.stats.joined(time.Since(start))
-	}
-	return err
+	return wait, nil
 }
 
 // open returns the batch that takes new interests; x.mu is held.

@@ -180,7 +180,7 @@ func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, err
 // wants reports whether the node has interest in in.
 func (a *localAdapter) wants(in *Instruction) bool {
 	t := &in.Target
-	if in.Kind != KindEmit || t.Everyone {
+	if in.Kind != KindEmit || in.Ref != "" || t.Everyone {
 		return true
 	}
 	for _, id := range t.Sockets {
@@ -365,12 +365,23 @@ func localSize(in *Instruction) int {
 	for _, kv := range in.Meta {
 		size += 32 + len(kv.Key) + len(kv.Value)
 	}
+	for _, r := range in.Rooms {
+		size += 16 + len(r)
+	}
+	if in.Answer != nil {
+		size += answerSize(in.Answer)
+	}
 	return size
 }
 
 func (in *Instruction) clone() *Instruction {
 	c := *in
 	c.Target = *in.Target.clone()
+	c.Rooms = slices.Clone(in.Rooms)
+	if in.Question != nil {
+		q := *in.Question
+		c.Question = &q
+	}
 	c.Payload.Data = slices.Clone(in.Payload.Data)
 	c.Meta = slices.Clone(in.Meta)
 	return &c

@@ -19,6 +19,8 @@ import (
 type Options struct {
 	// Name is a label for people; it need not be unique. Default: the host's name.
 	Name string
+	// Meta is what else peers are told about this node, such as a version or a zone: at most 8 pairs, of at most 255 bytes each.
+	Meta []KeyValue
 	// Adapter connects the node to its peers; it serves this node alone. nil: there are none.
 	Adapter Adapter
 	// Heartbeat is how often the node tells its peers that it is alive; default 1 s.
@@ -35,7 +37,9 @@ type Options struct {
 	OnGap func(Gap)
 	// OnLoss is told what was emitted here and did not, or may not have, gone out.
 	OnLoss func(Loss)
-	// OnRoom is told who joins and leaves which room on this node. OnRoom and OnLoss are called one at a time, in
+	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead.
+	OnNode func(NodeEvent)
+	// OnRoom is told who joins and leaves which room on this node. OnRoom, OnNode and OnLoss are called one at a time, in
 	// the order of what they report, on a goroutine of their own; what they may call is not limited, but for
 	// Node.Close, which waits for them. At most 65,536 calls wait; more are dropped and counted.
 	OnRoom func(RoomEvent)
@@ -68,12 +72,14 @@ type Node struct {
 
 	id         NodeID
 	name       string
+	meta       []KeyValue
 	heartbeat  time.Duration
 	maxPayload int
 	log        *slog.Logger
 	onGap      func(Gap)
 	onLoss     func(Loss)
 	onRoom     func(RoomEvent)
+	onNode     func(NodeEvent)
 
 	adapter   Adapter    // nil: a single server
 	interests *interests // nil: the adapter is no Subscriber
@@ -81,7 +87,15 @@ type Node struct {
 	peers     peers
 	hooks     hooks
 	losses    lossLog
+	asks      asks
+	acks      acks
+	handlers  handlers
 	stats     counters
+
+	ctx     context.Context // of what is done for peers; ends with the node
+	cancel  context.CancelFunc
+	working chan struct{}  // a place for each goroutine that works for a peer
+	workers sync.WaitGroup // those goroutines
 
 	state   atomic.Int32
 	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription
@@ -131,17 +145,23 @@ func newNode(o Options) (*Node, error) {
 	if len(o.Name) > MaxName {
 		return nil, &LimitError{What: "node", Len: len(o.Name), Max: MaxName, Name: true}
 	}
+	if err := checkMeta(o.Meta); err != nil {
+		return nil, err
+	}
 	n := &Node{
 		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger,
 		heartbeat:  cmp.Or(o.Heartbeat, defaultHeartbeat),
 		maxPayload: cmp.Or(o.MaxPayload, defaultMaxPayload),
-		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom,
+		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode,
+		meta: slices.Clone(o.Meta), working: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.hooks.run = n.runHook
+	n.peers.told = n.nodeEvent
 	n.Namespace = newNamespace(n, "/")
 	n.spaces.Store(&map[string]*Namespace{"/": n.Namespace})
 	return n, nil
@@ -167,6 +187,9 @@ func (n *Node) introduce(ctx context.Context) error {
 
 // ID returns the node's ID, which is minted at each start.
 func (n *Node) ID() NodeID { return n.id }
+
+// Nodes returns the peers that this node knows, those suspected included; not this node itself.
+func (n *Node) Nodes() []Peer { return n.peers.list() }
 
 // Name returns the node's label. (The embedded namespace's is "/".)
 func (n *Node) Name() string { return n.name }
@@ -248,6 +271,8 @@ func (n *Node) close(ctx context.Context) error {
 	n.state.Store(nodeClosed)
 	n.interests.stop(ctx)
 	err := n.leave(ctx)
+	n.cancel()
+	n.await(ctx, n.workers.Wait)
 	for _, s := range n.subscriptions() {
 		s.lane.wait(ctx)
 		s.Close()

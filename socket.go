@@ -66,17 +66,24 @@ func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 		return err
 	}
 	var few [8]*interest
-	waits := few[:0]
+	waits, err := s.join(rooms, few[:0])
+	if err != nil {
+		return err
+	}
+	return s.ns.node.interests.wait(ctx, waits)
+}
+
+// join adds the socket to rooms, and appends what has to be waited for to waits.
+func (s *Socket) join(rooms []string, waits []*interest) ([]*interest, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed.Load() {
-		s.mu.Unlock()
-		return ErrClosed
+		return waits, ErrClosed
 	}
 	for _, r := range rooms {
 		waits = s.ns.join(s, RoomSpace, r, waits)
 	}
-	s.mu.Unlock()
-	return s.ns.node.interests.wait(ctx, waits)
+	return waits, nil
 }
 
 // Leave takes the socket out of rooms; those it is not in are no error. A message already under way may still arrive.
@@ -152,23 +159,51 @@ var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); retu
 // close does what Close does. The first caller gets a channel that is closed once the conn's handlers have ended, and
 // must call node.sockets.Done then.
 func (s *Socket) close(reason Reason) (done <-chan struct{}, first bool) {
+	if !s.endMembership() {
+		return nil, false
+	}
+	s.conn.Close(reason)
+	return s.closedConn(reason), true
+}
+
+// end closes the socket as a command does, on the goroutine that delivers: OnClose, which is the application's, follows on another. It
+// reports whether the socket was open.
+func (s *Socket) end(reason Reason) bool {
+	if !s.endMembership() {
+		return false
+	}
+	s.conn.Close(reason)
+	go func() {
+		<-s.closedConn(reason)
+		s.ns.node.sockets.Done()
+	}()
+	return true
+}
+
+// endMembership marks the socket as closed, and reports whether it was open.
+func (s *Socket) endMembership() bool {
 	s.mu.Lock()
 	if s.closed.Load() {
 		s.mu.Unlock()
-		return nil, false
+		return false
 	}
 	s.closed.Store(true)
 	s.last = s.rooms()
 	s.ns.leaveAll(s)
 	s.mu.Unlock()
-	s.conn.Close(reason)
+	s.ns.node.acks.left(s.id)
+	return true
+}
+
+// closedConn calls OnClose, and returns a channel that is closed once the conn's handlers have ended.
+func (s *Socket) closedConn(reason Reason) <-chan struct{} {
 	if s.onClose != nil {
 		s.onClose(s, reason)
 	}
 	if d, ok := s.conn.(interface{ Done() <-chan struct{} }); ok {
-		return d.Done(), true
+		return d.Done()
 	}
-	return closedChan, true
+	return closedChan
 }
 
 // refused acts on an error of the conn.

@@ -27,7 +27,8 @@ type Stats struct {
 	Gaps, Losses                    uint64
 	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's
 	// queue was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction
-	// of unknown kind; and the adapter's own reasons.
+	// of unknown kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question
+	// or request that came while too many were under way; and the adapter's own reasons.
 	Dropped map[string]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for.
 	Joins JoinStats
@@ -47,7 +48,7 @@ type JoinStats struct {
 type counters struct {
 	delivered, in, out atomic.Uint64
 
-	conn, subscription, hook, unwanted, unknown atomic.Uint64
+	conn, subscription, hook, unwanted, unknown, answer, reply, busy atomic.Uint64
 
 	gaps, losses atomic.Uint64
 
@@ -86,6 +87,7 @@ func (n *Node) Stats() Stats {
 	}{
 		{"conn", &c.conn}, {"subscription", &c.subscription}, {"hook", &c.hook},
 		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
+		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy},
 	} {
 		if v := d.n.Load(); v > 0 {
 			s.Dropped[d.reason] = v

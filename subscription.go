@@ -198,7 +198,7 @@ func (g *Gap) widen(o *Gap) {
 	if o.Until.After(g.Until) {
 		g.Until = o.Until
 	}
-	if g.Names == nil || o.Names == nil || len(g.Names) > maxTargetNames {
+	if g.Names == nil || o.Names == nil || len(g.Names) > MaxNames {
 		g.Names = nil
 		return
 	}

@@ -7,12 +7,6 @@ import (
 	"fmt"
 )
 
-// Limits of one emission, beside MaxName and Options.MaxPayload.
-const (
-	maxTargetNames = 1024 // names in a target, over all its lists
-	maxMeta        = 8    // pairs
-)
-
 // BoundTarget is a [Target] bound to a namespace: whom an emission is for. It is a small value; every method returns
 // a changed copy, so a target may be kept, extended differently, and used from many goroutines.
 //
@@ -158,8 +152,8 @@ func (t *BoundTarget) check(event string) error {
 	g := &t.target
 	names := len(g.Rooms) + len(g.Users) + len(g.Sockets) +
 		len(g.ExceptRooms) + len(g.ExceptUsers) + len(g.ExceptSockets)
-	if names > maxTargetNames {
-		return &LimitError{What: "target", Len: names, Max: maxTargetNames}
+	if names > MaxNames {
+		return &LimitError{What: "target", Len: names, Max: MaxNames}
 	}
 	for _, l := range [...]struct {
 		what  string
@@ -176,10 +170,14 @@ func (t *BoundTarget) check(event string) error {
 			}
 		}
 	}
-	if len(t.meta) > maxMeta {
-		return &LimitError{What: "meta", Len: len(t.meta), Max: maxMeta}
+	return checkMeta(t.meta)
+}
+
+func checkMeta(pairs []KeyValue) error {
+	if len(pairs) > MaxMeta {
+		return &LimitError{What: "meta", Len: len(pairs), Max: MaxMeta}
 	}
-	for _, kv := range t.meta {
+	for _, kv := range pairs {
 		if l := max(len(kv.Key), len(kv.Value)); l > MaxName {
 			return &LimitError{What: "meta", Len: l, Max: MaxName}
 		}
@@ -198,6 +196,9 @@ func (n *Node) payload(v any) (Payload, error) {
 	case Payload:
 		p = v
 	case json.RawMessage:
+		if v == nil {
+			return p, nil
+		}
 		p = Payload{JSON, v}
 	case []byte:
 		p = Payload{Binary, v}

@@ -12,7 +12,7 @@ import (
 )
 
 // Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber, Deliverer,
-// Flusher and Meter.
+// Flusher, Prover and Meter.
 //
 // Its goroutines, which Close ends and waits for: the writer (writer.go), the supervisor of the link, and for each link one that
 // reads and delivers and one that writes subscriptions (link.go).
@@ -158,6 +158,15 @@ func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) err
 	}
 	a.subs.remove(names)
 	return nil
+}
+
+// Proven implements crosscast.Prover: the link is up, what was published last was accepted, and no echo is overdue.
+func (a *Adapter) Proven() bool {
+	w := a.writer
+	w.mu.Lock()
+	up := w.up()
+	w.mu.Unlock()
+	return up && !a.echo.overdue()
 }
 
 // Close implements crosscast.Adapter. While the link is up it publishes what is queued; what is left then is a Loss.

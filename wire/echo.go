@@ -17,6 +17,7 @@ type echo struct {
 	want     uint64 // must come back; 0: nothing is awaited
 	latest   uint64 // highest number that the bus accepted
 	lastRead time.Time
+	since    time.Time // of waiting for want
 	patience int
 	timer    *time.Timer
 }
@@ -56,7 +57,7 @@ func (e *echo) expect(n uint64, sent time.Time) {
 
 // await starts the clock for frame n. The caller holds mu.
 func (e *echo) await(n uint64) {
-	e.want, e.patience, e.lastRead = n, echoPatience, e.link.lastHeard()
+	e.want, e.since, e.patience, e.lastRead = n, time.Now(), echoPatience, e.link.lastHeard()
 	if e.timer == nil {
 		e.timer = time.AfterFunc(e.timeout(), e.check)
 		return
@@ -80,6 +81,13 @@ func (e *echo) hear(n uint64) {
 	}
 	e.want = 0
 	e.timer.Stop()
+}
+
+// overdue reports whether an echo has been awaited for a while already.
+func (e *echo) overdue() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.want != 0 && time.Since(e.since) > e.timeout()/2
 }
 
 // check runs when an echo is overdue. While other frames arrive, it may only be waiting behind them.

@@ -69,7 +69,7 @@ func route(dst []destination, in *crosscast.Instruction, self crosscast.NodeID) 
 		return append(dst, destination{node: in.To})
 	}
 	t := &in.Target
-	if t.Everyone || in.Kind != crosscast.KindEmit {
+	if t.Everyone || in.Kind != crosscast.KindEmit || in.Ref != "" {
 		return append(dst, destination{})
 	}
 	if len(t.Rooms)+len(t.Users) > maxCopies {
