@@ -1,16 +1,16 @@
 package crosscast
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
-	"slices"
 )
 
 // The bodies of instructions: what is asked, and what is answered. codec.go describes the rest of the frame format.
 //
 // A question is an array of three unsigned numbers:
 //
-//	0 kind    1 sockets, 2 count, 3 rooms
+//	0 kind    1 sockets, 2 count, 3 rooms; 0, and what is above 255, is none that this version knows
 //	1 fields  bit 0 user, bit 1 rooms, bit 2 data
 //	2 salt    of the hashes in an answer's users
 //
@@ -21,22 +21,51 @@ import (
 //	2 err      string
 //	3 count    unsigned
 //	4 users    bytes: hashes of 8 bytes, big endian
-//	5 sockets  array of [ID, user, rooms, data]: a string of 1 to 255 bytes, a string of at most 255, an array of strings, a JSON string
-//	6 rooms    array of [room, number of sockets]
-//	7 replies  array of [socket ID, payload, silent], the payload as in an instruction
-//	8 payload  string: JSON; bytes: binary
+//	5 sockets  array of [ID, user, rooms, data]: a string, a string or nil, an array of strings or nil, and a string,
+//	           which is JSON, or nil
+//	6 rooms    array of [room, number of sockets]: a string, and unsigned
+//	7 replies  array of [socket ID, payload, silent]: a string, a payload as in an instruction, and a boolean
+//	8 payload  as in an instruction
 //	9 handled  boolean
 //
-// Whoever answers splits what is long into parts of at most [MaxAnswer] bytes. A reader allocates in proportion to the bytes that
-// it reads.
+// What these arrays hold is there, and nil only where it says so. Parts, counts and numbers of sockets are at most
+// 2,147,483,647. IDs and names take 1 to 255 bytes; a user at most 255, where none is no user. The lists have no limit
+// but the bytes that they take, of which a reader allocates a bounded multiple: whoever answers splits what is long
+// into parts of about [MaxAnswer] bytes.
 
 // MaxAnswer is about the largest size of one part of an answer, in bytes.
 const MaxAnswer = 192 << 10
 
+// What the shortest elements of lists take in a frame. A list of so many has so many times as many bytes before it is
+// allocated; that it is as long as it says shows only at its end.
+const (
+	leastName       = 2 // a string of 1 byte
+	leastSocketInfo = 1 + leastName + 3
+	leastRoomCount  = 1 + leastName + 1
+	leastReply      = 1 + leastName + 2
+)
+
+// bodyLen returns the number of elements of an instruction that has one from 9 on.
+func bodyLen(in *Instruction) int {
+	switch {
+	case in.Answer != nil:
+		return 15
+	case in.Question != nil:
+		return 14
+	case in.TTL > 0:
+		return 13
+	case in.Ref != "":
+		return 12
+	case in.Reason != "":
+		return 11
+	}
+	return 10
+}
+
 // appendBody appends elements 10 to n-1 of an instruction.
 func appendBody(dst []byte, in *Instruction, n int) []byte {
 	if n > 10 {
-		dst = appendText(dst, string(in.Reason))
+		dst = appendText(dst, in.Reason)
 	}
 	if n > 11 {
 		dst = appendText(dst, in.Ref)
@@ -60,8 +89,8 @@ func appendBody(dst []byte, in *Instruction, n int) []byte {
 }
 
 // appendText appends a string, or nil when it is empty.
-func appendText(dst []byte, s string) []byte {
-	if s == "" {
+func appendText[S ~string | ~[]byte](dst []byte, s S) []byte {
+	if len(s) == 0 {
 		return append(dst, mpNil)
 	}
 	return appendStr(dst, s)
@@ -80,56 +109,53 @@ func appendAnswer(dst []byte, a *Answer) []byte {
 			dst = binary.BigEndian.AppendUint64(dst, u)
 		}
 	}
-	if len(a.Sockets) == 0 {
-		dst = append(dst, mpNil)
-	} else {
-		dst = appendArrayLen(dst, len(a.Sockets))
-		for i := range a.Sockets {
-			s := &a.Sockets[i]
-			dst = appendStr(append(dst, mpFixArray|4), s.ID)
-			dst = appendText(dst, s.User)
-			dst = appendNames(dst, s.Rooms)
-			dst = appendPayload(dst, Payload{JSON, s.Data})
-		}
+	dst = appendArrayLen(dst, len(a.Sockets))
+	for i := range a.Sockets {
+		s := &a.Sockets[i]
+		dst = appendStr(append(dst, mpFixArray|4), s.ID)
+		dst = appendText(dst, s.User)
+		dst = appendNames(dst, s.Rooms)
+		dst = appendText(dst, s.Data)
 	}
-	if len(a.Rooms) == 0 {
-		dst = append(dst, mpNil)
-	} else {
-		dst = appendArrayLen(dst, len(a.Rooms))
-		for _, r := range a.Rooms {
-			dst = appendStr(append(dst, mpFixArray|2), r.Room)
-			dst = appendUint(dst, uint64(r.Sockets))
-		}
+	dst = appendArrayLen(dst, len(a.Rooms))
+	for i := range a.Rooms {
+		dst = appendStr(append(dst, mpFixArray|2), a.Rooms[i].Room)
+		dst = appendUint(dst, uint64(a.Rooms[i].Sockets))
 	}
-	if len(a.Replies) == 0 {
-		dst = append(dst, mpNil)
-	} else {
-		dst = appendArrayLen(dst, len(a.Replies))
-		for i := range a.Replies {
-			r := &a.Replies[i]
-			dst = appendStr(append(dst, mpFixArray|3), r.Socket)
-			dst = appendPayload(dst, r.Payload)
-			dst = appendBool(dst, r.Silent)
-		}
+	dst = appendArrayLen(dst, len(a.Replies))
+	for i := range a.Replies {
+		r := &a.Replies[i]
+		dst = appendStr(append(dst, mpFixArray|3), r.Socket)
+		dst = appendPayload(dst, &r.Payload)
+		dst = appendBool(dst, r.Silent)
 	}
-	dst = appendPayload(dst, a.Payload)
+	dst = appendPayload(dst, &a.Payload)
 	return appendBool(dst, a.Handled)
 }
 
-// appendPayload appends what cursor.payload reads; JSON without data is nil.
-func appendPayload(dst []byte, p Payload) []byte {
-	switch {
-	case p.Encoding == Binary:
-		return appendBin(dst, p.Data)
-	case p.Encoding == JSON && len(p.Data) > 0:
+// appendPayload appends a string, bytes or nil.
+func appendPayload(dst []byte, p *Payload) []byte {
+	switch p.Encoding {
+	case JSON:
 		return appendStr(dst, p.Data)
+	case Binary:
+		return appendBin(dst, p.Data)
 	}
 	return append(dst, mpNil)
 }
 
 func checkAnswer(a *Answer) error {
-	if a.Part < 0 || a.Count < 0 {
-		return &LimitError{What: "answer", Len: min(a.Part, a.Count), Max: math.MaxInt32}
+	if err := checkCount("part", a.Part); err != nil {
+		return err
+	}
+	if err := checkCount("count", a.Count); err != nil {
+		return err
+	}
+	if err := checkCount("error", len(a.Err)); err != nil {
+		return err
+	}
+	if len(a.Users) > math.MaxInt32/8 {
+		return &LimitError{What: "users", Len: len(a.Users), Max: math.MaxInt32 / 8}
 	}
 	for i := range a.Sockets {
 		s := &a.Sockets[i]
@@ -142,82 +168,86 @@ func checkAnswer(a *Answer) error {
 		if err := checkNames("room", s.Rooms); err != nil {
 			return err
 		}
+		if err := checkCount("data", len(s.Data)); err != nil {
+			return err
+		}
 	}
 	for i := range a.Rooms {
 		if err := checkName("room", a.Rooms[i].Room); err != nil {
 			return err
 		}
-		if a.Rooms[i].Sockets < 0 {
-			return &LimitError{What: "room count", Len: a.Rooms[i].Sockets, Max: math.MaxInt32}
+		if err := checkCount("sockets", a.Rooms[i].Sockets); err != nil {
+			return err
 		}
 	}
 	for i := range a.Replies {
 		if err := checkName("socket", string(a.Replies[i].Socket)); err != nil {
 			return err
 		}
+		if err := checkPayload(&a.Replies[i].Payload); err != nil {
+			return err
+		}
+	}
+	return checkPayload(&a.Payload)
+}
+
+func checkCount(what string, n int) error {
+	if n < 0 || n > math.MaxInt32 {
+		return &LimitError{What: what, Len: n, Max: math.MaxInt32}
 	}
 	return nil
 }
 
-// readBody reads element i, which is not nil, of the instruction.
+// readBody reads element i of the instruction, from 9 on, which is not nil.
 func (r *FrameReader) readBody(i int) {
 	c, in := &r.c, &r.in
 	switch i {
 	case 9:
-		r.rooms = r.rooms[:0]
 		n := c.array()
 		if n > MaxNames {
 			c.fail()
 		}
+		r.rooms = r.rooms[:0]
 		for ; n > 0 && !c.bad; n-- {
 			r.rooms = append(r.rooms, r.names.get(c.name()))
 		}
-		in.Rooms = r.rooms
+		if n := len(r.rooms); n > 0 {
+			in.Rooms = r.rooms[:n:n]
+		}
 	case 10:
 		in.Reason = Reason(r.names.get(c.text()))
 	case 11:
-		in.Ref = string(c.name())
+		in.Ref = string(c.name()) // as many as questions: remembering them would only drive out names
 	case 12:
 		in.TTL = c.milliseconds()
 	case 13:
-		n := c.array()
-		if n < 3 {
-			c.fail()
-		}
-		q := Question{Kind: QuestionKind(c.smallUint()), Fields: Fields(c.smallUint()), Salt: c.uint()}
-		c.skip(n - 3)
-		r.question = q
-		in.Question = &r.question
+		r.readQuestion()
 	case 14:
-		in.Answer = c.answer()
+		in.Answer = r.readAnswer()
 	}
 }
 
-// smallUint reads a number that fits a byte.
-func (c *cursor) smallUint() uint8 {
-	v := c.uint()
-	if v > math.MaxUint8 {
-		c.fail()
-		return 0
-	}
-	return uint8(v)
-}
-
-// count reads a number of things.
-func (c *cursor) count() int {
-	v := c.uint()
-	if v > math.MaxInt32 {
-		c.fail()
-		return 0
-	}
-	return int(v)
-}
-
-// answer reads an answer, which may be kept, with all that it holds.
-func (c *cursor) answer() *Answer {
-	a := new(Answer)
+func (r *FrameReader) readQuestion() {
+	c := &r.c
 	n := c.array()
-	for i := 0; i < n && !c.bad; i++ {
+	if n < 3 {
+		c.fail()
+	}
+	kind := c.uint()
+	if kind > math.MaxUint8 { // of a later version: who asks is to be told, so that the question stays one
+		kind = 0
+	}
+	r.question = Question{Kind: QuestionKind(kind), Fields: Fields(c.uint()), Salt: c.uint()}
+	c.skip(n - 3)
+	r.in.Question = &r.question
+}
+
+// readAnswer reads an answer that may be kept. Nothing of it is a part of the frame, and no string of it a part of a
+// longer one: whoever keeps a name keeps no more.
+func (r *FrameReader) readAnswer() *Answer {
+	c, a := &r.c, new(Answer)
+	n := c.array()
+	for i := 0; i < n; i++ {
 		if c.isNil() {
 			continue
 		}
@@ -233,11 +263,11 @@ func (c *cursor) answer() *Answer {
 		case 4:
 			a.Users = c.hashes()
 		case 5:
-			list(c, &a.Sockets, (*cursor).socketInfo)
+			a.Sockets = readList(r, leastSocketInfo, (*FrameReader).readSocketInfo)
 		case 6:
-			list(c, &a.Rooms, (*cursor).roomCount)
+			a.Rooms = readList(r, leastRoomCount, (*FrameReader).readRoomCount)
 		case 7:
-			list(c, &a.Replies, (*cursor).reply)
+			a.Replies = readList(r, leastReply, (*FrameReader).readReply)
 		case 8:
 			a.Payload = c.ownPayload()
 		case 9:
@@ -250,86 +280,99 @@ func (c *cursor) answer() *Answer {
 	return a
 }
 
-// list reads an array of things. It grows as they are read: what a hostile length promises is not allocated.
-func list[T any](c *cursor, to *[]T, read func(*cursor) T) {
+// readList reads an array of things that take at least so many bytes each: nil when it is empty.
+func readList[T any](r *FrameReader, least int, read func(*FrameReader, *T)) []T {
+	n := r.c.array()
+	if n > r.c.left()/least {
+		r.c.fail()
+	}
+	if n == 0 || r.c.bad {
+		return nil
+	}
+	list := make([]T, n)
+	for i := 0; i < n && !r.c.bad; i++ {
+		read(r, &list[i])
+	}
+	return list
+}
+
+func (r *FrameReader) readSocketInfo(s *SocketInfo) {
+	c := &r.c
 	n := c.array()
-	if n > 0 && !c.bad {
-		*to = make([]T, 0, min(n, 64))
+	if n < 4 {
+		c.fail()
 	}
-	for ; n > 0 && !c.bad; n-- {
-		*to = append(*to, read(c))
+	s.ID = SocketID(c.name())
+	if !c.isNil() {
+		s.User = string(c.text())
 	}
+	if !c.isNil() {
+		s.Rooms = readList(r, leastName, (*FrameReader).readRoom)
+	}
+	if !c.isNil() {
+		if data := c.str(); len(data) > 0 {
+			s.Data = bytes.Clone(data)
+		}
+	}
+	c.skip(n - 4)
+}
+
+// readRoom reads a room that a socket is in: others are in it, too.
+func (r *FrameReader) readRoom(room *string) { *room = r.names.get(r.c.name()) }
+
+func (r *FrameReader) readRoomCount(count *RoomCount) {
+	c := &r.c
+	n := c.array()
+	if n < 2 {
+		c.fail()
+	}
+	count.Room = string(c.name())
+	count.Sockets = c.count()
+	c.skip(n - 2)
+}
+
+func (r *FrameReader) readReply(reply *Reply) {
+	c := &r.c
+	n := c.array()
+	if n < 3 {
+		c.fail()
+	}
+	reply.Socket = SocketID(c.name())
+	if !c.isNil() {
+		reply.Payload = c.ownPayload()
+	}
+	reply.Silent = c.bool()
+	c.skip(n - 3)
+}
+
+// count reads a number of things.
+func (c *cursor) count() int {
+	n := c.uint()
+	if n > math.MaxInt32 {
+		c.fail()
+		return 0
+	}
+	return int(n)
 }
 
 func (c *cursor) hashes() []uint64 {
 	p := c.payload()
 	if p.Encoding != Binary || len(p.Data)%8 != 0 {
 		c.fail()
+	}
+	if len(p.Data) == 0 || c.bad {
 		return nil
 	}
-	h := make([]uint64, 0, len(p.Data)/8)
-	for b := p.Data; len(b) > 0; b = b[8:] {
-		h = append(h, bigEndian(b[:8]))
+	hashes := make([]uint64, len(p.Data)/8)
+	for i := range hashes {
+		hashes[i] = binary.BigEndian.Uint64(p.Data[8*i:])
 	}
-	return h
-}
-
-func (c *cursor) socketInfo() (s SocketInfo) {
-	n := c.array()
-	if n < 1 {
-		c.fail()
-	}
-	for i := 0; i < n && !c.bad; i++ {
-		if c.isNil() {
-			continue
-		}
-		switch i {
-		case 0:
-			s.ID = SocketID(c.name())
-		case 1:
-			s.User = string(c.text())
-		case 2:
-			list(c, &s.Rooms, func(c *cursor) string { return string(c.name()) })
-		case 3:
-			s.Data = c.ownPayload().Data
-		default:
-			c.skip(n - i)
-			i = n
-		}
-	}
-	if s.ID == "" {
-		c.fail()
-	}
-	return s
-}
-
-func (c *cursor) roomCount() RoomCount {
-	n := c.array()
-	if n < 2 {
-		c.fail()
-	}
-	r := RoomCount{Room: string(c.name()), Sockets: c.count()}
-	c.skip(max(n-2, 0))
-	return r
-}
-
-func (c *cursor) reply() (r Reply) {
-	n := c.array()
-	if n < 3 {
-		c.fail()
-	}
-	r.Socket = SocketID(c.name())
-	if !c.isNil() {
-		r.Payload = c.ownPayload()
-	}
-	r.Silent = c.bool()
-	c.skip(max(n-3, 0))
-	return r
+	return hashes
 }
 
 // ownPayload reads a payload with bytes of its own.
 func (c *cursor) ownPayload() Payload {
 	p := c.payload()
-	p.Data = slices.Clone(p.Data)
+	p.Data = append([]byte{}, p.Data...) // a clone of no bytes would still point into the frame
 	return p
 }
