@@ -89,3 +89,13 @@ func BenchmarkFrameReaderNext(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReadAnswer is the cost of a part of an answer that tells of a thousand sockets.
+func BenchmarkReadAnswer(b *testing.B) {
+	frame := manySockets(1000)
+	var r crosscast.FrameReader
+	b.ReportAllocs()
+	for b.Loop() {
+		drain(b, &r, frame, everyone)
+	}
+}

@@ -46,16 +46,11 @@ func treeOf(f *codecFrame) []any {
 		t := &in.Target
 		target := []any{t.Everyone, listOf(t.Rooms), listOf(t.Users), listOf(t.Sockets), listOf(t.ExceptRooms),
 			listOf(t.ExceptUsers), listOf(t.ExceptSockets)}
-		var event, payload, node any
+		var event, node any
 		if in.Event != "" {
 			event = in.Event
 		}
-		switch in.Payload.Encoding {
-		case crosscast.JSON:
-			payload = string(in.Payload.Data)
-		case crosscast.Binary:
-			payload = in.Payload.Data
-		}
+		payload := payloadTree(in.Payload)
 		meta := []any{}
 		for _, kv := range in.Meta {
 			meta = append(meta, kv.Key, kv.Value)
@@ -63,10 +58,50 @@ func treeOf(f *codecFrame) []any {
 		if in.Node != (crosscast.NodeInfo{}) {
 			node = []any{in.Node.Name, uint64(in.Node.Heartbeat / time.Millisecond)}
 		}
+		var ref, question any
+		if in.Ref != "" {
+			ref = in.Ref
+		}
+		if q := in.Question; q != nil {
+			question = []any{uint64(q.Kind), uint64(q.Fields), q.Salt}
+		}
 		tree = append(tree, []any{uint64(in.Kind), uint64(in.Flags), in.Namespace, target, event, payload, f.Copies[i],
-			meta, node})
+			meta, node, listOf(in.Rooms), string(in.Reason), ref, uint64(in.TTL / time.Millisecond), question,
+			answerTree(in.Answer)})
 	}
 	return tree
+}
+
+func payloadTree(p crosscast.Payload) any {
+	switch p.Encoding {
+	case crosscast.JSON:
+		return string(p.Data)
+	case crosscast.Binary:
+		return p.Data
+	}
+	return nil
+}
+
+func answerTree(a *crosscast.Answer) any {
+	if a == nil {
+		return nil
+	}
+	users := []byte{}
+	for _, u := range a.Users {
+		users = binary.BigEndian.AppendUint64(users, u)
+	}
+	sockets, rooms, replies := []any{}, []any{}, []any{}
+	for _, s := range a.Sockets {
+		sockets = append(sockets, []any{string(s.ID), s.User, listOf(s.Rooms), string(s.Data)})
+	}
+	for _, r := range a.Rooms {
+		rooms = append(rooms, []any{r.Room, uint64(r.Sockets)})
+	}
+	for _, r := range a.Replies {
+		replies = append(replies, []any{string(r.Socket), payloadTree(r.Payload), r.Silent})
+	}
+	return []any{uint64(a.Part), a.Last, a.Err, uint64(a.Count), users, sockets, rooms, replies, payloadTree(a.Payload),
+		a.Handled}
 }
 
 func listOf[S ~string](names []S) any {
@@ -123,8 +158,10 @@ func refereeReads(b []byte, topic crosscast.Address) (codecFrame, error) {
 		if err != nil {
 			return f, err
 		}
-		full := make([]any, 9)
-		copy(full, e)
+		full := make([]any, 15)
+		if copy(full, e) < len(e) {
+			panic("an element that is not documented")
+		}
 		f.Copies = append(f.Copies, number(full[6]))
 		f.In = append(f.In, instructionOf(full, f.Header.Origin, topic))
 	}
@@ -152,12 +189,7 @@ func instructionOf(e []any, origin crosscast.NodeID, topic crosscast.Address) cr
 	if e[4] != nil {
 		in.Event = e[4].(string)
 	}
-	switch p := e[5].(type) {
-	case string:
-		in.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(p)}
-	case []byte:
-		in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: p}
-	}
+	in.Payload = payloadOf(e[5])
 	for meta := texts[string](e[7]); len(meta) > 0; meta = meta[2:] {
 		in.Meta = append(in.Meta, crosscast.KeyValue{Key: meta[0], Value: meta[1]})
 	}
@@ -166,7 +198,80 @@ func instructionOf(e []any, origin crosscast.NodeID, topic crosscast.Address) cr
 		in.Node = crosscast.NodeInfo{ID: origin, Name: node[0].(string),
 			Heartbeat: time.Duration(number(node[1])) * time.Millisecond}
 	}
+	in.Rooms, in.Reason, in.Ref = texts[string](e[9]), crosscast.Reason(text(e[10])), text(e[11])
+	in.TTL = time.Duration(number(e[12])) * time.Millisecond
+	if e[13] != nil {
+		q := e[13].([]any)
+		in.Question = &crosscast.Question{Kind: crosscast.QuestionKind(number(q[0])),
+			Fields: crosscast.Fields(number(q[1])), Salt: number(q[2])}
+	}
+	if e[14] != nil {
+		in.Answer = answerOf(e[14].([]any))
+	}
 	return in
+}
+
+func payloadOf(v any) crosscast.Payload {
+	switch p := v.(type) {
+	case nil:
+		return crosscast.Payload{}
+	case string:
+		return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(p)}
+	default:
+		return crosscast.Payload{Encoding: crosscast.Binary, Data: p.([]byte)}
+	}
+}
+
+func answerOf(e []any) *crosscast.Answer {
+	full := make([]any, 10)
+	if copy(full, e) < len(e) {
+		panic("an element that is not documented")
+	}
+	a := &crosscast.Answer{Part: int(number(full[0])), Err: text(full[2]), Count: int(number(full[3])),
+		Payload: payloadOf(full[8])}
+	a.Last, _ = full[1].(bool)
+	a.Handled, _ = full[9].(bool)
+	if full[4] != nil {
+		for b := full[4].([]byte); len(b) > 0; b = b[8:] {
+			a.Users = append(a.Users, binary.BigEndian.Uint64(b))
+		}
+	}
+	for _, s := range arrays(full[5], 4) {
+		info := crosscast.SocketInfo{ID: crosscast.SocketID(s[0].(string)), User: text(s[1]), Rooms: texts[string](s[2])}
+		if s[3] != nil {
+			info.Data = []byte(s[3].(string))
+		}
+		a.Sockets = append(a.Sockets, info)
+	}
+	for _, r := range arrays(full[6], 2) {
+		a.Rooms = append(a.Rooms, crosscast.RoomCount{Room: r[0].(string), Sockets: int(number(r[1]))})
+	}
+	for _, r := range arrays(full[7], 3) {
+		a.Replies = append(a.Replies, crosscast.Reply{Socket: crosscast.SocketID(r[0].(string)), Payload: payloadOf(r[1]),
+			Silent: r[2].(bool)})
+	}
+	return a
+}
+
+// arrays returns the arrays of n elements that v is a list of.
+func arrays(v any, n int) (all [][]any) {
+	if v == nil {
+		return nil
+	}
+	for _, e := range v.([]any) {
+		if len(e.([]any)) != n {
+			panic("an array of another length than documented")
+		}
+		all = append(all, e.([]any))
+	}
+	return all
+}
+
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	return v.(string)
 }
 
 func number(v any) uint64 {
@@ -309,8 +414,18 @@ func TestWeReadWhatTheRefereeWrites(t *testing.T) {
 		for _, v := range tree[1:] {
 			e := v.([]any)
 			e[3] = more(e[3])
-			if e[8] != nil {
-				e[8] = more(e[8])
+			for _, i := range []int{8, 13, 14} {
+				if e[i] == nil {
+					continue
+				}
+				if i == 14 {
+					for _, list := range e[i].([]any)[5:8] {
+						for j, thing := range list.([]any) {
+							list.([]any)[j] = more(thing)
+						}
+					}
+				}
+				e[i] = more(e[i])
 			}
 			if rapid.IntRange(0, 3).Draw(t, "later kind") == 0 {
 				values = append(values, rapid.SampledFrom([]any{[]any{uint64(256)}, []any{uint64(1 << 40), "?",

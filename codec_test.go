@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -86,6 +87,7 @@ func readFrame(r *crosscast.FrameReader, b []byte, topic crosscast.Address) (cod
 	}
 }
 
+// cloneInstruction copies what must be copied to be kept: not the answer.
 func cloneInstruction(in *crosscast.Instruction) crosscast.Instruction {
 	c := *in
 	t := &c.Target
@@ -94,6 +96,11 @@ func cloneInstruction(in *crosscast.Instruction) crosscast.Instruction {
 	t.ExceptSockets = slices.Clone(t.ExceptSockets)
 	c.Payload.Data = slices.Clone(c.Payload.Data)
 	c.Meta = slices.Clone(c.Meta)
+	c.Rooms = slices.Clone(c.Rooms)
+	if c.Question != nil {
+		q := *c.Question
+		c.Question = &q
+	}
 	return c
 }
 
@@ -213,9 +220,78 @@ func genInstruction(topic crosscast.Address) *rapid.Generator[crosscast.Instruct
 				Heartbeat: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond,
 			}
 		}
+		if rapid.Bool().Draw(t, "body") {
+			genBody(t, &in)
+		}
 		return in
 	})
 }
+
+// genBody sets elements 9 to 14, each or not.
+func genBody(t *rapid.T, in *crosscast.Instruction) {
+	in.Rooms = genNames[string]().Draw(t, "rooms")
+	in.Reason = crosscast.Reason(genText().Draw(t, "reason"))
+	in.Ref = genText().Draw(t, "ref")
+	if rapid.Bool().Draw(t, "ttl") {
+		in.TTL = time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond
+	}
+	if rapid.Bool().Draw(t, "question") {
+		in.Question = &crosscast.Question{
+			Kind:   crosscast.QuestionKind(rapid.Byte().Draw(t, "kind")),
+			Fields: crosscast.Fields(rapid.Byte().Draw(t, "fields")), Salt: rapid.Uint64().Draw(t, "salt"),
+		}
+	}
+	if rapid.Bool().Draw(t, "answer") {
+		in.Answer = genAnswer.Draw(t, "answer")
+	}
+}
+
+func genText() *rapid.Generator[string] {
+	return rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName))
+}
+
+var genCount = rapid.SampledFrom([]int{0, 1, 127, 128, 1 << 16, 1<<31 - 1})
+
+var genPayload = rapid.Custom(func(t *rapid.T) (p crosscast.Payload) {
+	if p.Encoding = crosscast.Encoding(rapid.IntRange(0, 2).Draw(t, "encoding")); p.Encoding != 0 {
+		p.Data = rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data")
+	}
+	return p
+})
+
+// genList never yields an empty list that is not nil, as genNames.
+func genList[T any](t *rapid.T, what string, element func(t *rapid.T) T) []T {
+	n := rapid.SampledFrom([]int{0, 0, 1, 2, 20}).Draw(t, what)
+	if n == 0 {
+		return nil
+	}
+	return rapid.SliceOfN(rapid.Custom(element), 1, n).Draw(t, what)
+}
+
+var genAnswer = rapid.Custom(func(t *rapid.T) *crosscast.Answer {
+	id := rapid.Map(genName(40), func(s string) crosscast.SocketID { return crosscast.SocketID(s) })
+	return &crosscast.Answer{
+		Part: genCount.Draw(t, "part"), Last: rapid.Bool().Draw(t, "last"),
+		Err: rapid.OneOf(genText(), rapid.Just(strings.Repeat("e", 1000))).Draw(t, "err"), Count: genCount.Draw(t, "count"),
+		Users: genList(t, "users", func(t *rapid.T) uint64 { return rapid.Uint64().Draw(t, "hash") }),
+		Sockets: genList(t, "sockets", func(t *rapid.T) crosscast.SocketInfo {
+			s := crosscast.SocketInfo{ID: id.Draw(t, "id"), User: genText().Draw(t, "user"),
+				Rooms: genNames[string]().Draw(t, "rooms")}
+			if rapid.Bool().Draw(t, "has data") {
+				s.Data = rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "data")
+			}
+			return s
+		}),
+		Rooms: genList(t, "rooms", func(t *rapid.T) crosscast.RoomCount {
+			return crosscast.RoomCount{Room: genName(crosscast.MaxName).Draw(t, "room"), Sockets: genCount.Draw(t, "sockets")}
+		}),
+		Replies: genList(t, "replies", func(t *rapid.T) crosscast.Reply {
+			return crosscast.Reply{Socket: id.Draw(t, "id"), Payload: genPayload.Draw(t, "payload"),
+				Silent: rapid.Bool().Draw(t, "silent")}
+		}),
+		Payload: genPayload.Draw(t, "payload"), Handled: rapid.Bool().Draw(t, "handled"),
+	}
+})
 
 // frameRoundTrips is the property that what is written is read back.
 func frameRoundTrips(r *crosscast.FrameReader) func(*rapid.T) {
@@ -286,6 +362,31 @@ func goldenFrames() []namedFrame {
 	two.In[1].Event = strings.Repeat("e", 200)
 	two.In[1].Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: bytes.Repeat([]byte{'b'}, 300)}
 
+	everybody := crosscast.Target{Everyone: true}
+	tell := func(in crosscast.Instruction, to crosscast.Target) codecFrame {
+		in.Namespace, in.From, in.Target = "/", frameOrigin, to
+		return one(everyone, in)
+	}
+	acknowledged := emit("/", toRoom)
+	acknowledged.Ref, acknowledged.TTL = "a1", 5*time.Second
+	json := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(s)} }
+	info := crosscast.SocketInfo{ID: "AAAAAAAABBBBBBBBBBBB", User: ada, Rooms: []string{"room1", "room2"},
+		Data: []byte(`{"a":1}`)}
+	wholeAnswer := &crosscast.Answer{
+		Part: 300, Last: true, Err: "half of it", Count: 70000, Users: []uint64{1, 1<<64 - 1},
+		Sockets: []crosscast.SocketInfo{info, {ID: "AAAAAAAACCCCCCCCCCCC"}},
+		Rooms:   []crosscast.RoomCount{{Room: "room1", Sockets: 128}, {Room: "room2"}},
+		Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: json("true")},
+			{Socket: "AAAAAAAACCCCCCCCCCCC", Silent: true},
+			{Socket: "AAAAAAAADDDDDDDDDDDD", Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{}}}},
+		Payload: json(""), Handled: true,
+	}
+	bodies := tell(full, full.Target)
+	bodies.In[0].Rooms, bodies.In[0].Reason, bodies.In[0].Ref = []string{"lobby"}, "r", "a9"
+	bodies.In[0].TTL, bodies.In[0].Question = time.Hour, &crosscast.Question{Kind: 255, Fields: 255, Salt: 1<<64 - 1}
+	bodies.In[0].Answer = wholeAnswer
+	bodies.In, bodies.Copies = append(bodies.In, emit("/", everybody)), append(bodies.Copies, 0) // with none of it
+
 	return []namedFrame{
 		{"empty", codecFrame{Topic: everyone, Header: crosscast.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
 		{"emission-to-the-topics-room", one(frameTo1, emit("/", toRoom))},
@@ -299,6 +400,20 @@ func goldenFrames() []namedFrame {
 		{"all-elements", allElements},
 		{"hello", hello},
 		{"losses", losses},
+		{"join", tell(crosscast.Instruction{Kind: crosscast.KindJoin, Rooms: []string{"room1", "lobby"}},
+			crosscast.Target{Users: []string{ada}})},
+		{"leave", tell(crosscast.Instruction{Kind: crosscast.KindLeave, Rooms: []string{"lobby"}}, everybody)},
+		{"disconnect", tell(crosscast.Instruction{Kind: crosscast.KindDisconnect, Reason: crosscast.ReasonServer},
+			crosscast.Target{Sockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}})},
+		{"acknowledged-emission", one(frameTo1, acknowledged)},
+		{"ask", tell(crosscast.Instruction{Kind: crosscast.KindAsk, Ref: "a2", TTL: time.Second,
+			Question: &crosscast.Question{Kind: crosscast.AskCount, Fields: crosscast.FieldUser, Salt: 1 << 40}}, everybody)},
+		{"request", tell(crosscast.Instruction{Kind: crosscast.KindRequest, Event: "x", Payload: json("[]"), Ref: "a3"},
+			everybody)},
+		{"answer", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2", Answer: wholeAnswer}, everybody)},
+		{"answer-of-nothing", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &crosscast.Answer{}},
+			everybody)},
+		{"all-bodies", bodies},
 	}
 }
 
@@ -413,16 +528,16 @@ func TestTargetOfTopicCostsOneByte(t *testing.T) {
 	}
 }
 
-func TestHeartbeatIsRoundedUp(t *testing.T) {
+func TestDurationsAreRoundedUp(t *testing.T) {
 	for d, want := range map[time.Duration]time.Duration{
 		-time.Second: 0, 0: 0, 1: time.Millisecond, 1500 * time.Microsecond: 2 * time.Millisecond,
 		1<<63 - 1: (1<<63 - 1) / 1_000_000 * 1_000_000,
 	} {
 		in := crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true},
-			Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}}
+			Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}, TTL: d}
 		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin}, []crosscast.Instruction{in}, []uint64{0}}
 		got, err := readFrame(new(crosscast.FrameReader), f.bytes(), everyone)
-		if err != nil || got.In[0].Node.Heartbeat != want {
+		if err != nil || got.In[0].Node.Heartbeat != want || got.In[0].TTL != want {
 			t.Errorf("%v: read %v %v", d, got.In, err)
 		}
 	}
@@ -460,6 +575,13 @@ func TestLimits(t *testing.T) {
 	name := func(n int) string { return strings.Repeat("n", n) }
 	names := func(n int) []string { return slices.Repeat([]string{"n"}, n) }
 	ids := func(n int) []crosscast.SocketID { return slices.Repeat([]crosscast.SocketID{"n"}, n) }
+	answer := func(a crosscast.Answer) func(*crosscast.Instruction) {
+		return func(in *crosscast.Instruction) { in.Answer = &a }
+	}
+	info := crosscast.SocketInfo{ID: "n", Rooms: []string{"n"}}
+	socket := func(s crosscast.SocketInfo) func(*crosscast.Instruction) {
+		return answer(crosscast.Answer{Sockets: []crosscast.SocketInfo{info, s}})
+	}
 	for _, test := range []struct {
 		what string
 		ok   bool
@@ -510,6 +632,55 @@ func TestLimits(t *testing.T) {
 			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Value: name(256)}} }},
 		{"node 255", true, nil, func(in *crosscast.Instruction) { in.Node.Name = name(255) }},
 		{"node 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Node.Name = name(256) }},
+		{"1024 rooms to join, beside 1024 names", true, nil, func(in *crosscast.Instruction) {
+			in.Target.Rooms, in.Rooms = names(1024), names(1024)
+		}},
+		{"1025 rooms to join", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Rooms = names(1025) }},
+		{"room to join 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Rooms = []string{"a", ""} }},
+		{"room to join 255", true, nil, func(in *crosscast.Instruction) { in.Rooms = []string{name(255)} }},
+		{"room to join 256", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Rooms = []string{name(256)} }},
+		{"reason 255", true, nil, func(in *crosscast.Instruction) { in.Reason = crosscast.Reason(name(255)) }},
+		{"reason 256", false, crosscast.ErrTooLarge,
+			func(in *crosscast.Instruction) { in.Reason = crosscast.Reason(name(256)) }},
+		{"ref 255", true, nil, func(in *crosscast.Instruction) { in.Ref = name(255) }},
+		{"ref 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Ref = name(256) }},
+		{"part most", true, nil, answer(crosscast.Answer{Part: 1<<31 - 1})},
+		{"part more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: 1 << 31})},
+		{"part -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: -1})},
+		{"count most", true, nil, answer(crosscast.Answer{Count: 1<<31 - 1})},
+		{"count more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: 1 << 31})},
+		{"count -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: -1})},
+		{"many of everything", true, nil, answer(crosscast.Answer{
+			Err: name(1 << 17), Users: make([]uint64, 1<<17), Sockets: slices.Repeat([]crosscast.SocketInfo{info}, 1<<17),
+			Rooms:   slices.Repeat([]crosscast.RoomCount{{Room: "n"}}, 1<<17),
+			Replies: slices.Repeat([]crosscast.Reply{{Socket: "n"}}, 1<<17),
+		})},
+		{"socket's ID 0", false, crosscast.ErrInvalidName, socket(crosscast.SocketInfo{})},
+		{"socket's ID 255", true, nil, socket(crosscast.SocketInfo{ID: crosscast.SocketID(name(255))})},
+		{"socket's ID 256", false, crosscast.ErrInvalidName,
+			socket(crosscast.SocketInfo{ID: crosscast.SocketID(name(256))})},
+		{"socket's user 255", true, nil, socket(crosscast.SocketInfo{ID: "n", User: name(255)})},
+		{"socket's user 256", false, crosscast.ErrInvalidName, socket(crosscast.SocketInfo{ID: "n", User: name(256)})},
+		{"socket's 3000 rooms", true, nil, socket(crosscast.SocketInfo{ID: "n", Rooms: names(3000)})},
+		{"socket's room 0", false, crosscast.ErrInvalidName, socket(crosscast.SocketInfo{ID: "n", Rooms: []string{""}})},
+		{"socket's room 256", false, crosscast.ErrInvalidName,
+			socket(crosscast.SocketInfo{ID: "n", Rooms: []string{name(256)}})},
+		{"socket's data", true, nil, socket(crosscast.SocketInfo{ID: "n", Data: make([]byte, 1<<17)})},
+		{"counted room 0", false, crosscast.ErrInvalidName,
+			answer(crosscast.Answer{Rooms: make([]crosscast.RoomCount, 1)})},
+		{"counted room 256", false, crosscast.ErrInvalidName,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: name(256)}}})},
+		{"room's sockets most", true, nil,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: 1<<31 - 1}}})},
+		{"room's sockets more", false, crosscast.ErrTooLarge,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: 1 << 31}}})},
+		{"room's sockets -1", false, crosscast.ErrTooLarge,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: -1}}})},
+		{"reply of nobody", false, crosscast.ErrInvalidName, answer(crosscast.Answer{Replies: make([]crosscast.Reply, 1)})},
+		{"reply of 256", false, crosscast.ErrInvalidName,
+			answer(crosscast.Answer{Replies: []crosscast.Reply{{Socket: crosscast.SocketID(name(256))}}})},
 	} {
 		in := crosscast.Instruction{Kind: crosscast.KindEmit}
 		test.set(&in)
@@ -522,9 +693,111 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: read: %v", test.what, err)
 		}
 	}
-	in := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Encoding: 3}}
-	if crosscast.CheckInstruction(&in) == nil {
-		t.Error("an encoding that the format does not have was not refused")
+	encoding := crosscast.Payload{Encoding: 3}
+	for what, in := range map[string]crosscast.Instruction{
+		"payload": {Kind: 1, Payload: encoding}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: encoding}},
+		"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: encoding}}}},
+	} {
+		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+			t.Errorf("%s: an encoding that the format does not have was not refused", what)
+		}
+	}
+}
+
+// TestLimitOfTwoGigabytes: what may be longer than its length can say is refused. The memory is never touched.
+func TestLimitOfTwoGigabytes(t *testing.T) {
+	if raceEnabled || testing.Short() || unsafe.Sizeof(0) < 8 {
+		t.Skip("the race detector touches all memory")
+	}
+	data := make([]byte, 1<<31)
+	for what, a := range map[string]crosscast.Answer{
+		"payload": {Payload: crosscast.Payload{Data: data}}, "err": {Err: unsafe.String(&data[0], len(data))},
+		"reply": {Replies: []crosscast.Reply{{Socket: "n", Payload: crosscast.Payload{Data: data}}}},
+		"data":  {Sockets: []crosscast.SocketInfo{{ID: "n", Data: data}}},
+		"users": {Users: unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(data)/8)},
+	} {
+		in := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
+		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+			t.Errorf("%s of 2 GiB was not refused", what)
+		}
+	}
+	in := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Data: data}}
+	if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+		t.Error("an emission of 2 GiB was not refused")
+	}
+}
+
+// TestQuestionOfLaterVersion: the bits of its fields that are known stay, and its kind is none that is known.
+func TestQuestionOfLaterVersion(t *testing.T) {
+	got, err := readFrame(new(crosscast.FrameReader), []byte(toQuestion+"\x94\xcd\x01\x02\xcd\x01\x05\x07\x90"), everyone)
+	if want := (crosscast.Question{Fields: 5, Salt: 7}); err != nil || *got.In[0].Question != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestEmptyListsAreNil, and what is empty and may be kept is no part of the frame.
+func TestEmptyListsAreNil(t *testing.T) {
+	b := []byte(toRooms + "\x90" +
+		toAnswer[len(hostileHeader):] + "\x9a\xc0\xc0\xa0\xc0\xc4\x00\x90\x90\x90\xa0\xc0" + // all that can be empty
+		toAnswer[len(hostileHeader):] + "\x96\xc0\xc0\xc0\xc0\xc0\x91\x94\xa1x\xa0\x90\xa0")
+	f, err := readFrame(new(crosscast.FrameReader), b, everyone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := *f.In[1].Answer
+	frame, data := uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(unsafe.SliceData(a.Payload.Data)))
+	if data >= frame && data <= frame+uintptr(len(b)) {
+		t.Error("an empty payload keeps the frame")
+	}
+	want := crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte{}}}
+	if f.In[0].Rooms != nil || !reflect.DeepEqual(a, want) ||
+		!reflect.DeepEqual(f.In[2].Answer.Sockets, []crosscast.SocketInfo{{ID: "x"}}) {
+		t.Errorf("%+v %+v %+v", f.In[0], a, f.In[2].Answer)
+	}
+}
+
+// TestAnswersMayBeKept, while everything else is reused.
+func TestAnswersMayBeKept(t *testing.T) {
+	var r crosscast.FrameReader
+	next := func(n int) *crosscast.Answer {
+		id := crosscast.SocketID(fmt.Sprint("socket", n))
+		payload := crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{byte(n)}}
+		want := crosscast.Answer{
+			Part: n, Users: []uint64{uint64(n)}, Payload: payload,
+			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data}},
+			Rooms:   []crosscast.RoomCount{{Room: string(id)}}, Replies: []crosscast.Reply{{Socket: id, Payload: payload}},
+		}
+		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin},
+			[]crosscast.Instruction{{Kind: crosscast.KindAnswer, Answer: &want}}, []uint64{0}}
+		b := f.bytes()
+		if _, err := r.Reset(b, everyone); err != nil {
+			t.Fatal(err)
+		}
+		in, _, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(b)
+		if !reflect.DeepEqual(in.Answer, &want) {
+			t.Errorf("read %+v, wanted %+v", in.Answer, want)
+		}
+		return in.Answer
+	}
+	first := next(1)
+	if next(2); first.Part != 1 || first.Users[0] != 1 || first.Sockets[0].Rooms[0] != "socket1" ||
+		first.Sockets[0].Data[0] != 1 || first.Rooms[0].Room != "socket1" || first.Replies[0].Payload.Data[0] != 1 {
+		t.Errorf("the next answer changed it: %+v", first)
+	}
+}
+
+// TestYieldedRoomsAreClosed: appending to rooms does not change what the reader has.
+func TestYieldedRoomsAreClosed(t *testing.T) {
+	var r crosscast.FrameReader
+	if _, err := r.Reset([]byte(toRooms+"\x93\xa1x\xa1y\xa1z"), everyone); err != nil {
+		t.Fatal(err)
+	}
+	if in, _, err := r.Next(); err != nil || len(in.Rooms) != 3 || cap(in.Rooms) != 3 {
+		t.Errorf("%+v, %v", in, err)
 	}
 }
 
@@ -593,6 +866,16 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 			t.Errorf("%s: %v allocations to read a frame whose names are known", name, n)
 		}
 	}
+	for name, text := range map[string]string{
+		"rooms": toRooms + "\x92\xa5room1\xa5room2", "reason": toReason + "\xa1x", "ttl": toTTL + "\xcd\x01\x00",
+		"question": toQuestion + "\x93\x01\x02\x03",
+	} {
+		b := []byte(text)
+		drain(t, &r, b, everyone)
+		if n := testing.AllocsPerRun(100, func() { drain(t, &r, b, everyone) }); n != 0 {
+			t.Errorf("%s: %v allocations to read it", name, n)
+		}
+	}
 	buf := make([]byte, 0, 1<<16)
 	for _, g := range goldenFrames() {
 		n := testing.AllocsPerRun(100, func() {
@@ -608,6 +891,27 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 			t.Errorf("%s: %v allocations to write it", g.name, n)
 		}
 	}
+}
+
+// TestAllocationsOfAnswer: the answer, its list, and of each socket the ID and its list of rooms.
+func TestAllocationsOfAnswer(t *testing.T) {
+	var r crosscast.FrameReader
+	b := manySockets(100)
+	drain(t, &r, b, everyone)
+	if n := testing.AllocsPerRun(100, func() { drain(t, &r, b, everyone) }); n != 2+2*100 {
+		t.Errorf("%v allocations to read an answer of 100 sockets", n)
+	}
+}
+
+// manySockets returns a frame with an answer of n sockets, each in 3 of 9 rooms.
+func manySockets(n int) []byte {
+	a := crosscast.Answer{Last: true}
+	for i := range n {
+		a.Sockets = append(a.Sockets, crosscast.SocketInfo{ID: crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i)),
+			Rooms: []string{fmt.Sprint("lobby", i%3), fmt.Sprint("game", i%3), fmt.Sprint("language", i%3)}})
+	}
+	return crosscast.AppendInstruction(crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin}),
+		&crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}, everyone, 0)
 }
 
 // TestReaderForgets: however many names come, what a reader keeps is bounded.
