@@ -40,7 +40,7 @@ func masked(text string) string {
 	return "\x81\xfe" + string([]byte{byte(len(text) >> 8), byte(len(text))}) + "\x00\x00\x00\x00" + text
 }
 
-// TestSilentClient: a client whose end of the connection reads, and sends nothing at all, is closed after a ping's time.
+// TestSilentClient: a client whose end of the connection reads, and sends nothing, is closed after a ping's time.
 func TestSilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -74,7 +74,7 @@ func TestDeadClient(t *testing.T) {
 	})
 }
 
-// TestLiveClients: one that answers pings, and those that do not, and talk or send pongs of their own instead, are kept.
+// TestLiveClients: one that answers pings, and those that talk or send pongs of their own instead, are kept.
 func TestLiveClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -205,6 +205,7 @@ func TestBrokenConnection(t *testing.T) {
 		for range 10 {
 			c.send("n", nil)
 		}
+		synctest.Wait() // all are read
 		conn.Close()
 		for range 2 { // the first finds out, the second makes the node close the socket
 			if err := n.Emit(t.Context(), "x", nil); err != nil {
@@ -248,7 +249,7 @@ func TestServerClosesDuringPause(t *testing.T) {
 	})
 }
 
-// TestSlowClient: a client that does not read fills its queue and is closed. When it reads again in time, it learns why.
+// TestSlowClient: a client that does not read fills its queue and is closed. When it reads in time, it learns why.
 func TestSlowClient(t *testing.T) {
 	for _, wakes := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
