@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"sync"
 	"time"
 
@@ -169,8 +168,17 @@ var driverRules = []rule{
 				b.Errorf("%d of 200 instructions arrived", len(got))
 			}
 			for i, in := range got {
-				if s := fmt.Sprintf("%+v %s", *in, in.Payload.Data); strings.Contains(s, "BAD") || in.Event != fmt.Sprint("m", i) {
-					b.Fatalf("instruction %d arrived with what was written to it after Publish: %s", i, s)
+				want := crosscast.Instruction{
+					Kind: crosscast.KindEmit, Namespace: "/", From: p0.info.ID, Event: fmt.Sprint("m", i),
+					Meta: []crosscast.KeyValue{{Key: "k", Value: fmt.Sprint(i)}},
+					Target: crosscast.Target{
+						Rooms: []string{"r", fmt.Sprint("r", i%2)}, ExceptRooms: []string{fmt.Sprint("x", i)},
+						ExceptSockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("%ssocket-%05d", p0.info.ID, i))},
+					},
+					Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: fmt.Appendf(nil, "%064d", i)},
+				}
+				if a, w := normal(*in), normal(want); !reflect.DeepEqual(a, w) {
+					b.Fatalf("an instruction that was overwritten after Publish arrived so:\n%+v\ninstead of:\n%+v", a, w)
 				}
 			}
 		},
