@@ -381,7 +381,7 @@ var faults = []fault{
 		},
 		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
 			for f.down() && !in.Kind.Control() && ctx.Err() == nil {
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // poll
 			}
 			return next(in)
 		},
@@ -392,7 +392,7 @@ var faults = []fault{
 		red:  map[string]string{"outage-join": "did not return"},
 		subscribe: func(f *faulty, ctx context.Context, names []address, next func(...address) error) error {
 			for f.down() && ctx.Err() == nil {
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // poll
 			}
 			return next(names...)
 		},

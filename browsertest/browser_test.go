@@ -58,7 +58,7 @@ func startServer(t *testing.T, path, name, redis string) string {
 		}
 	})
 	listening := regexp.MustCompile(`listening on (http://localhost:\d+)`)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) { // poll
 		if m := listening.FindStringSubmatch(out.String()); m != nil {
 			return m[1]
 		}
@@ -107,7 +107,7 @@ func run[T any](p *page, what string, action chromedp.Action[T]) T {
 func (p *page) sees(selector, want string) {
 	p.t.Helper()
 	has := fmt.Sprintf(`[...document.querySelectorAll(%q)].some(e => e.textContent.includes(%q))`, selector, want)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) { // poll
 		if run(p, "evaluating "+has, chromedp.Evaluate[bool](has)) {
 			return
 		}

@@ -50,7 +50,7 @@ func start(t *testing.T, path string, env ...string) *program {
 func (p *program) printed(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) { // poll
 		if m := re.FindStringSubmatch(p.out.String()); m != nil {
 			return m[len(m)-1]
 		}
@@ -142,7 +142,7 @@ func TestOutage(t *testing.T) {
 	}
 	if runtime.GOOS == "linux" {
 		begin, used := time.Now(), s1.cpu()+s2.cpu()
-		time.Sleep(3 * time.Second) // an outage of some length
+		time.Sleep(3 * time.Second) // lasts: an outage of some length
 		used = s1.cpu() + s2.cpu() - used
 		t.Logf("two servers used %v of CPU in %v without Redis", used, time.Since(begin))
 		if used > time.Since(begin)/10 {
