@@ -252,8 +252,8 @@ func (a *localAdapter) push(item localItem) {
 	}
 }
 
-// overflow queues a gap in the place of in, or widens the last one when nothing of that origin came after it; a.mu is
-// held.
+// overflow queues a gap in the place of in, or widens the last one when nothing for clients came after it from that
+// origin; a.mu is held.
 func (a *localAdapter) overflow(in *Instruction) {
 	now := time.Now()
 	gap := Gap{Origin: in.From, Names: in.names(), Since: now, Until: now, Reason: GapOverflow}
@@ -263,7 +263,7 @@ func (a *localAdapter) overflow(in *Instruction) {
 			item.gap.widen(&gap)
 			return
 		}
-		if item.in != nil && item.in.From == in.From {
+		if item.in != nil && item.in.From == in.From && !item.in.Kind.Control() {
 			break
 		}
 	}
