@@ -2,14 +2,10 @@ package adaptertest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"testing"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -573,39 +569,4 @@ var forgotten = make(chan struct{})
 // noFault are the rules that no driver can break, because what they are about does not reach it.
 var noFault = map[string]string{
 	"local": "a local emission is the node's own affair",
-}
-
-// TestFaults breaks a driver in every way of the list, and wants the right rules to be red, for the right reason. And
-// it wants a fault for every rule: a check that has not been seen red proves nothing.
-func TestFaults(t *testing.T) {
-	t.Cleanup(sync.OnceFunc(func() { close(forgotten) }))
-	rules := allRulesByName()
-	seen := maps.Clone(noFault)
-	for i := range faults {
-		x := &faults[i]
-		t.Run(x.name, func(t *testing.T) {
-			for _, name := range slices.Sorted(maps.Keys(x.red)) {
-				seen[name] = x.name
-				r, ok := rules[name]
-				if !ok {
-					t.Errorf("there is no rule %q", name)
-					continue
-				}
-				red, said := record(t, Harness{New: x.cluster, Patience: cmp.Or(x.patience, 300*time.Millisecond)}, r)
-				switch {
-				case !red:
-					t.Errorf("rule %s is green", name)
-				case !strings.Contains(said, x.red[name]):
-					t.Errorf("rule %s is red, but did not say %q:\n%s", name, x.red[name], said)
-				default:
-					t.Logf("%s:\n%.600s", name, said)
-				}
-			}
-		})
-	}
-	for name := range rules {
-		if seen[name] == "" {
-			t.Errorf("no fault turns the rule %s red", name)
-		}
-	}
 }
