@@ -291,7 +291,8 @@ func (n *node) connected() bool {
 		return n.Stats().Connected
 	}
 	if _, ok := n.adapter.(crosscast.Subscriber); !ok {
-		n.b.Skip("NOT CHECKED: the driver is neither a Meter nor a Subscriber, so nobody can see whether its link stands")
+		n.b.Skip("NOT CHECKED: the driver is neither a Meter nor a Subscriber, so nobody can see whether its link " +
+			"stands")
 	}
 	n.b.fences++
 	ctx, cancel := context.WithTimeout(n.b.ctx, n.b.patience)

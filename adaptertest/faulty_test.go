@@ -18,21 +18,18 @@ type fault struct {
 	name string
 	on   func(testing.TB) Cluster // nil: inProcess
 	red  map[string]string
-	// patience is longer than a moment where the suite must not give up early.
-	patience time.Duration
 
 	// What is done instead of a method of the adapter, or of its handler. nil: nothing special.
 	start       func(f *faulty, ctx context.Context, next func() error) error
-	publish     func(f *faulty, ctx context.Context, in *crosscast.Instruction, next func(*crosscast.Instruction) error) error
+	publish     func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error
 	deliver     func(f *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error)
 	flush       func(f *faulty, next func() error) error
-	subscribe   func(f *faulty, ctx context.Context, names []crosscast.Address, next func(...crosscast.Address) error) error
+	subscribe   func(f *faulty, ctx context.Context, names []address, next func(...address) error) error
 	unsubscribe func(f *faulty, names []crosscast.Address, next func(...crosscast.Address) error) error
 	close       func(f *faulty, ctx context.Context, next func() error) error
 	stats       func(s *crosscast.AdapterStats)
 	handle      func(f *faulty, in *crosscast.Instruction, next func(*crosscast.Instruction))
 	gap         func(f *faulty, g crosscast.Gap, next func(crosscast.Gap))
-	loss        func(f *faulty, l crosscast.Loss, next func(crosscast.Loss))
 	inject      func(all []*faulty)
 }
 
@@ -184,13 +181,7 @@ func (h faultyHandler) Gap(g crosscast.Gap) {
 	}
 }
 
-func (h faultyHandler) Loss(l crosscast.Loss) {
-	if h.f.fault.loss != nil {
-		h.f.fault.loss(h.f, l, h.f.h.Loss)
-	} else {
-		h.f.h.Loss(l)
-	}
-}
+func (h faultyHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
 
 func isFence(in *crosscast.Instruction) bool { return strings.HasPrefix(in.Event, fencePrefix) }
 

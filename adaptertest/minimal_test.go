@@ -201,8 +201,8 @@ func (a *minimal) Close(ctx context.Context) error {
 	}
 }
 
-// scribble overwrites an instruction after Handle, which may keep nothing of it: this is what tests the node. Every driver
-// that uses its memory again does as much.
+// scribble overwrites an instruction after Handle, which may keep nothing of it: this is what tests the node. Every
+// driver that uses its memory again does as much.
 func scribble(in *crosscast.Instruction) {
 	t := &in.Target
 	for _, names := range [][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {

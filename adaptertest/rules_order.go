@@ -8,7 +8,8 @@ import (
 var orderRules = []rule{
 	{
 		name: "order-one-name",
-		text: "What one node emits to one room, user or socket, one after the other, reaches each socket in that order.",
+		text: "What one node emits to one room, user or socket, one after the other, reaches each socket in that " +
+			"order.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1, c2 := b.connect(n1, connect{User: "u", Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -54,15 +55,14 @@ var orderRules = []rule{
 			b.settle()
 			for _, c := range in {
 				from := make(map[string][]string)
-				for _, e := range c.log.take() {
-					if e.msg != nil {
-						from[string(e.msg.From)] = append(from[string(e.msg.From)], e.msg.Event)
-					}
+				for _, m := range c.log.messages() {
+					from[string(m.From)] = append(from[string(m.From)], m.Event)
 				}
 				for _, n := range nodes {
 					got, want := from[string(n.ID())], numbered("m", 300)
 					if fmt.Sprint(got) != fmt.Sprint(want) {
-						b.Errorf("a client on %s got of %s, which emitted m0 to m299 to one room: %s", c.node.Name(), n.Name(), list(got))
+						b.Errorf("a client on %s got of %s, which emitted m0 to m299 to one room: "+
+							"%s", c.node.Name(), n.Name(), list(got))
 					}
 				}
 			}
