@@ -565,14 +565,15 @@ var faults = []fault{
 		red: map[string]string{"targets": "Close leaves nothing running", "close-unused": "Close leaves nothing " +
 			"running"},
 		close: func(_ *faulty, _ context.Context, next func() error) error {
+			forgotten := forgotten
 			go func() { <-forgotten }()
 			return next()
 		},
 	},
 }
 
-// forgotten is closed at the end of TestFaults.
-var forgotten = make(chan struct{})
+// forgotten is made at the beginning of TestFaults and closed at its end.
+var forgotten chan struct{}
 
 // noFault are the rules that no driver can break, because what they are about does not reach it.
 var noFault = map[string]string{
