@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
@@ -15,7 +16,12 @@ import (
 func inProcess(testing.TB) Cluster { return Cluster{Adapter: crosscast.NewCluster().Adapter} }
 
 // overWire is a harness of package wire over a bus in memory, which offers everything.
-func overWire(testing.TB) Cluster {
+func overWire(testing.TB) Cluster { return wireCluster(0) }
+
+// slowWire is the same, with a bus that takes its time.
+func slowWire(testing.TB) Cluster { return wireCluster(20 * time.Millisecond) }
+
+func wireCluster(latency time.Duration) Cluster {
 	hub := membus.New()
 	var mu sync.Mutex // guards what follows
 	var ports []*membus.Port
@@ -35,8 +41,10 @@ func overWire(testing.TB) Cluster {
 		Adapter: func() crosscast.Adapter {
 			mu.Lock()
 			defer mu.Unlock()
-			ports = append(ports, hub.Port(fmt.Sprint("port", len(ports))))
-			return wire.New(ports[len(ports)-1], wire.Options{})
+			p := hub.Port(fmt.Sprint("port", len(ports)))
+			p.SetLatency(latency)
+			ports = append(ports, p)
+			return wire.New(p, wire.Options{})
 		},
 		Cut:     func(i int) { port(i).Down() },
 		Restore: func(i int) { port(i).Up() },
@@ -49,7 +57,5 @@ func overWire(testing.TB) Cluster {
 		Inject: func(p Packet) { stranger.Publish(context.Background(), []wire.Frame{{Topic: p.Topic, Data: p.Data}}) },
 	}
 }
-
-func TestInProcess(t *testing.T) { Run(t, Harness{New: inProcess}) }
 
 func TestWire(t *testing.T) { Run(t, Harness{New: overWire}) }

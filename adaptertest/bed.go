@@ -18,6 +18,7 @@ import (
 type bed struct {
 	testing.TB
 	ctx      context.Context // of calls that should not take long
+	cancel   context.CancelFunc
 	cluster  Cluster
 	patience time.Duration
 
@@ -36,9 +37,8 @@ type bed struct {
 
 func newBed(tb testing.TB, h Harness) *bed {
 	b := &bed{TB: tb, patience: cmp.Or(h.Patience, defaultPatience)}
-	ctx, cancel := context.WithTimeout(context.Background(), 6*b.patience)
-	tb.Cleanup(cancel)
-	b.ctx = ctx
+	b.ctx, b.cancel = context.WithTimeout(context.Background(), 6*b.patience)
+	tb.Cleanup(b.cancel)
 	b.cluster = h.New(tb)
 	return b
 }
@@ -107,6 +107,7 @@ func (b *bed) within(what string, f func()) {
 	select {
 	case <-done:
 	case <-time.After(b.patience):
+		b.cancel() // perhaps it listens to that
 		b.Fatalf("%s did not return within %v", what, b.patience)
 	}
 }
@@ -290,7 +291,8 @@ func (n *node) connected() bool {
 		return n.Stats().Connected
 	}
 	if _, ok := n.adapter.(crosscast.Subscriber); !ok {
-		n.b.Skip("NOT CHECKED: the driver is neither a Meter nor a Subscriber, so nobody can see whether its link stands")
+		n.b.Skip("NOT CHECKED: the driver is neither a Meter nor a Subscriber, so nobody can see whether its link " +
+			"stands")
 	}
 	n.b.fences++
 	ctx, cancel := context.WithTimeout(n.b.ctx, n.b.patience)

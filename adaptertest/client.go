@@ -126,11 +126,22 @@ func (l *log) take() []entry {
 	})
 }
 
+// messages is take without the gaps.
+func (l *log) messages() (all []*crosscast.Message) {
+	for _, e := range l.take() {
+		if e.msg != nil {
+			all = append(all, e.msg)
+		}
+	}
+	return all
+}
+
 // wait waits until an event has come n times in all.
 func (c *client) wait(event string, n int) {
 	c.b.Helper()
 	if !c.log.await(c.b.patience, func() bool { return c.log.count[event] >= n }) {
-		c.b.Fatalf("a client on %s waited %v for %q, which came %d times instead of %d; since it was looked at last it got %s",
+		c.b.Fatalf("a client on %s waited %v for %q, which came %d times instead of %d; since it was looked at last "+
+			"it got %s",
 			c.node.Name(), c.b.patience, event, c.log.count[event], n, list(c.got()))
 	}
 }
@@ -138,10 +149,8 @@ func (c *client) wait(event string, n int) {
 // got returns the events that came since the last look, without fences and gaps.
 func (c *client) got() []string {
 	var events []string
-	for _, e := range c.log.take() {
-		if e.msg != nil {
-			events = append(events, e.msg.Event)
-		}
+	for _, m := range c.log.messages() {
+		events = append(events, m.Event)
 	}
 	return events
 }

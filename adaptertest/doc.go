@@ -25,8 +25,8 @@
 // be green before a failure of another is believed. Nothing is proved by sleeping.
 //
 // After each rule every node is closed, then the cluster's own cleanups run, and then no goroutine may be left that was
-// not there before. So tests that call Run must not run in parallel with others, and what clusters share (a server, say)
-// is to be started before Run.
+// not there before. So tests that call Run must not run in parallel with others, and what clusters share, such as a
+// server, is to be started before Run.
 //
 // # What is optional
 //

@@ -31,7 +31,9 @@ type peer struct {
 
 func (b *bed) newPeer() *peer {
 	p := &peer{b: b, index: b.adapters, Adapter: b.cluster.Adapter(), log: newLog()}
-	p.info = crosscast.NodeInfo{ID: crosscast.NewNodeID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: 250 * time.Millisecond}
+	p.info = crosscast.NodeInfo{
+		ID: crosscast.NewNodeID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: 250 * time.Millisecond,
+	}
 	b.adapters++
 	return p
 }
@@ -76,7 +78,8 @@ func (p *peer) check(what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.silent {
-		p.b.breaks("THE RULE: once Close has returned nil, the Handler is not called again.\nSEEN: %s was called.", what)
+		p.b.breaks("THE RULE: once Close has returned nil, the Handler is not called again.\nSEEN: %s was "+
+			"called.", what)
 	}
 }
 

@@ -70,7 +70,8 @@ var closeRules = []rule{
 	},
 	{
 		name: "close-hands-over",
-		text: "Close hands over what is queued: everything emitted before arrives, the last words of closing sockets included.",
+		text: "Close hands over what is queued: everything emitted before arrives, the last words of closing sockets " +
+			"included.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -110,7 +111,8 @@ var closeRules = []rule{
 	},
 	{
 		name: "close-while-busy",
-		text: "Close ends within its context while other goroutines publish and subscribe; they get nil or ErrClosed, and none hangs.",
+		text: "Close ends within its context while other goroutines publish and subscribe; they get nil or " +
+			"ErrClosed, and none hangs.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			var busy sync.WaitGroup

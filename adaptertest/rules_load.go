@@ -12,7 +12,8 @@ import (
 var loadRules = []rule{
 	{
 		name: "load",
-		text: "While 16 goroutines on three nodes emit, join and leave at once, a socket that stays gets every emission once, " +
+		text: "While 16 goroutines on three nodes emit, join and leave at once, a socket that stays gets every " +
+			"emission once, " +
 			"each goroutine's to one room in order; one that comes and goes gets none twice.",
 		run: func(b *bed) {
 			const goroutines, rounds, rooms = 16, 60, 8
@@ -56,7 +57,8 @@ var loadRules = []rule{
 			for _, c := range stay {
 				got := b.onceEach(c)
 				if got != goroutines*rounds {
-					b.Errorf("a client on %s that was in all rooms got %d of %d emissions", c.node.Name(), got, goroutines*rounds)
+					b.Errorf("a client on %s that was in all rooms got %d of %d "+
+						"emissions", c.node.Name(), got, goroutines*rounds)
 				}
 			}
 			for _, c := range churn {

@@ -35,8 +35,10 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-join",
-		text: "While the link is down, Join, Connect and Subscribe return ErrNotConnected at once and take effect all the same: " +
-			"on recovery the names are subscribed, and the gap of the outage, which covers them, comes before anything later.",
+		text: "While the link is down, Join, Connect and Subscribe return ErrNotConnected at once and take effect " +
+			"all the same: " +
+			"on recovery the names are subscribed, and the gap of the outage, which covers them, comes before " +
+			"anything later.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -81,8 +83,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-gap",
-		text:  "What a node missed because of its own link becomes a gap before anything later is delivered; then messages flow again.",
+		name: "outage-gap",
+		text: "What a node missed because of its own link becomes a gap before anything later is delivered; then " +
+			"messages flow again.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -105,8 +108,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-publisher",
-		text:  "What is emitted while the emitting node's link is down is delivered, or is an error, or a gap at those who missed it.",
+		name: "outage-publisher",
+		text: "What is emitted while the emitting node's link is down is delivered, or is an error, or a gap at " +
+			"those who missed it.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -123,11 +127,19 @@ var outageRules = []rule{
 			b.settle()
 			books.check(c1, "r")
 			books.check(c2, "r")
+			// Now with nothing under way, so that the first cut's losses excuse nothing.
+			b.cut(n0)
+			books.emit(b, n0, "r", 100)
+			b.restore(n0)
+			b.settle()
+			books.check(c1, "r")
+			books.check(c2, "r")
 		},
 	},
 	{
 		name: "outage-flapping",
-		text: "However often links break while messages flow, every message is delivered once and in order, or is an error, " +
+		text: "However often links break while messages flow, every message is delivered once and in order, or is an " +
+			"error, " +
 			"or there is a gap in its place.",
 		needs: needsLink,
 		run: func(b *bed) {
@@ -153,6 +165,7 @@ var outageRules = []rule{
 					}
 				}
 			})
+			c1.wait("m0", 1)
 			for _, n := range []*node{n1, n0, n1, n0} {
 				b.cut(n)
 				b.restore(n)
@@ -164,8 +177,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-all",
-		text:  "When the links of all nodes break at once, each reports a gap, and once they are back every node hears every other.",
+		name: "outage-all",
+		text: "When the links of all nodes break at once, each reports a gap, and once they are back every node " +
+			"hears every other.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -195,8 +209,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-of-another",
-		text:  "One node's outage is nobody else's: the others hear each other without a gap, also in the rooms that they share with it.",
+		name: "outage-of-another",
+		text: "One node's outage is nobody else's: the others hear each other without a gap, also in the rooms that " +
+			"they share with it.",
 		needs: needsLink,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -215,8 +230,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-volatile",
-		text:  "While the link is down, a volatile emission fails at once with ErrNotConnected; the node's own sockets get it.",
+		name: "outage-volatile",
+		text: "While the link is down, a volatile emission fails at once with ErrNotConnected; the node's own " +
+			"sockets get it.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -236,7 +252,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-nothing-waits",
-		text: "While the link is down nothing waits for it: emissions are queued until the queue, which is bounded, is full, and then " +
+		text: "While the link is down nothing waits for it: emissions are queued until the queue, which is bounded, " +
+			"is full, and then " +
 			"fail with ErrNotConnected; joining and leaving return; and Deliver and Flush by the end of their context.",
 		needs: needsLink,
 		run: func(b *bed) {
@@ -263,7 +280,8 @@ var outageRules = []rule{
 					case errors.Is(err, crosscast.ErrNotConnected):
 						return
 					case err != nil:
-						b.breaks("Emit while the link is down and the queue is full returned %v instead of ErrNotConnected", err)
+						b.breaks("Emit while the link is down and the queue is full returned %v instead of "+
+							"ErrNotConnected", err)
 						return
 					}
 				}
@@ -281,8 +299,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-flushed",
-		text:  "What Flush has returned nil for was handed to the bus: it arrives though the emitting node's link breaks right after.",
+		name: "outage-flushed",
+		text: "What Flush has returned nil for was handed to the bus: it arrives though the emitting node's link " +
+			"breaks right after.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -304,8 +323,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-close",
-		text:  "Close ends within its context while the link is down, and what it could not hand over is an error or a loss.",
+		name: "outage-close",
+		text: "Close ends within its context while the link is down, and what it could not hand over is an error or " +
+			"a loss.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -323,7 +343,8 @@ var outageRules = []rule{
 				ctx, cancel := context.WithTimeout(b.ctx, 300*time.Millisecond)
 				defer cancel()
 				if err := n0.Close(ctx); err == nil && n0.lost.Load() == 0 && failed < 10 {
-					b.breaks("%d emissions were accepted while the link was down, and Close returned nil without a loss", 10-failed)
+					b.breaks("%d emissions were accepted while the link was down, and Close returned nil without a "+
+						"loss", 10-failed)
 				}
 			})
 			b.settle()
@@ -348,8 +369,9 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-deaf",
-		text:  "A link that stands but delivers nothing is noticed and replaced, and becomes a gap before anything later is delivered.",
+		name: "outage-deaf",
+		text: "A link that stands but delivers nothing is noticed and replaced, and becomes a gap before anything " +
+			"later is delivered.",
 		needs: needsDeaf,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -376,6 +398,7 @@ const outageHeartbeat = 250 * time.Millisecond
 type books struct {
 	from *node
 	errs []error
+	read map[*client]int // how many each has accounted for
 }
 
 // emit emits n more. Any goroutine may call it, one at a time.
@@ -390,11 +413,11 @@ func (k *books) emit(b *bed, from *node, room string, n int) {
 	}
 }
 
-// check reads what a client got since it was looked at last: everything once and in order, and where something is missing
-// that Emit returned nil for, a gap in its place.
+// check reads what a client got since it was looked at last: everything once and in order, and where something is
+// missing that Emit returned nil for, a gap in its place.
 func (k *books) check(c *client, name string) {
 	c.b.Helper()
-	next, gap := 0, false
+	next, gap := k.read[c], false
 	for _, e := range append(c.log.take(), entry{}) {
 		n := len(k.errs) // the end
 		switch {
@@ -407,19 +430,25 @@ func (k *books) check(c *client, name string) {
 			}
 		}
 		if n < next {
-			c.b.Errorf("a client on %s got m%d after m%d, of one node's emissions to one room", c.node.Name(), n, next-1)
+			c.b.Errorf("a client on %s got m%d after m%d, of one node's emissions to one "+
+				"room", c.node.Name(), n, next-1)
 			continue
 		}
 		first := next
 		for ; next < n; next++ {
 			if !gap && k.errs[next] == nil {
-				c.b.Errorf("SILENT LOSS: a client on %s got the emissions before m%d and after m%d, and in between there is no gap; Emit of m%d had returned nil",
+				c.b.Errorf("SILENT LOSS: a client on %s did not get m%d to m%d, and has no gap in their place; Emit "+
+					"of m%d had returned nil",
 					c.node.Name(), first, n-1, next)
 				break
 			}
 		}
 		next, gap = n+1, false
 	}
+	if k.read == nil {
+		k.read = make(map[*client]int)
+	}
+	k.read[c] = len(k.errs)
 }
 
 // wantAfterGap checks that since the last look there was a gap that covers a, and these events after it.
@@ -432,7 +461,8 @@ func (c *client) wantAfterGap(a crosscast.Address, events ...string) {
 		case e.gap != nil:
 			covered = covered || e.gap.Covers(a)
 		case !covered:
-			c.b.Errorf("a client on %s, whose link was down, got %s before a gap that covers %q", c.node.Name(), e, a.Name)
+			c.b.Errorf("a client on %s, whose link was down, got %s before a gap that covers "+
+				"%q", c.node.Name(), e, a.Name)
 		default:
 			got = append(got, e.msg.Event)
 		}

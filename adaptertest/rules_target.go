@@ -44,7 +44,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "once-churn",
-		text: "A socket that joins and leaves one of the target rooms, and is in another all the time, gets each emission once.",
+		text: "A socket that joins and leaves one of the target rooms, and is in another all the time, gets each " +
+			"emission once.",
 		run: func(b *bed) {
 			b.linger = 1 // nanosecond: so leaving ends the interest
 			n0, n1, _ := b.three()
@@ -74,7 +75,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "once-subscriptions",
-		text: "A subscription to several of the target rooms gets the emission once; so does each of two overlapping ones.",
+		text: "A subscription to several of the target rooms gets the emission once; so does each of two overlapping " +
+			"ones.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			s1, s2 := b.subscribe(n1, "r1", "r2", "r3"), b.subscribe(n1, "r2")
@@ -92,12 +94,14 @@ var targetRules = []rule{
 		},
 	},
 	{
-		name:  "once-repeated",
-		text:  "What the bus carries a second time (a client library repeats a batch after a broken connection) is handled once.",
+		name: "once-repeated",
+		text: "What the bus carries a second time (a client library repeats a batch after a broken connection) is " +
+			"handled once.",
 		needs: needsBytes,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
-			c1, c2 := b.connect(n1, connect{User: "u", Rooms: []string{"r1", "r2"}}), b.connect(n2, connect{Rooms: []string{"r2"}})
+			c1 := b.connect(n1, connect{User: "u", Rooms: []string{"r1", "r2"}})
+			c2 := b.connect(n2, connect{Rooms: []string{"r2"}})
 			b.emit(n0.To("r1"), "m0")
 			b.emit(n0.To("r1", "r2").ToUser("u"), "m1")
 			b.emit(n0.Everyone(), "m2")
@@ -117,7 +121,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "targets",
-		text: "An emission reaches the members of its rooms, the sockets of its users, the sockets that it names, or everyone, " +
+		text: "An emission reaches the members of its rooms, the sockets of its users, the sockets that it names, or " +
+			"everyone, " +
 			"on every node, and nobody else.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -145,7 +150,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "spaces",
-		text: "Rooms, users and sockets are separate spaces: a room named like a user or a socket hears nothing of theirs.",
+		text: "Rooms, users and sockets are separate spaces: a room named like a user or a socket hears nothing of " +
+			"theirs.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			alice := b.connect(n1, connect{User: "alice"})
@@ -164,7 +170,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "echo",
-		text: "A node never handles what it published: its own sockets get an emission once, and a sender that is excepted never.",
+		text: "A node never handles what it published: its own sockets get an emission once, and a sender that is " +
+			"excepted never.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			sender := b.connect(n0, connect{User: "s", Rooms: []string{"r"}})
@@ -224,7 +231,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "volatile",
-		text: "A volatile emission on an idle link arrives: volatile means that it may be dropped where it would have to wait.",
+		text: "A volatile emission on an idle link arrives: volatile means that it may be dropped where it would " +
+			"have to wait.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1, c2 := b.connect(n1, connect{User: "u", Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -244,11 +252,13 @@ var targetRules = []rule{
 		text: "Namespaces are independent: the same room, user and everyone of another namespace hear nothing.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
-			spaces := []string{"/", "/chat", "chat", "/chat/", "r", "a:b", "a", "{a}", "%2F", " ", "é\x00\xff", strings.Repeat("n", 255)}
-			in := make(map[string][]*client)
+			spaces := []string{"/", "/chat", "chat", "/chat/", "r", "a:b", "a", "{a}", "%2F", " ",
+				"é\x00\xff", strings.Repeat("n", 255)}
+			in, other := make(map[string][]*client), make(map[string][]*client)
 			for _, name := range spaces {
 				for _, n := range []*node{n0, n1, n2} {
-					in[name] = append(in[name], b.connectIn(n, name, connect{User: "u", Rooms: []string{"r", "b:r"}}))
+					in[name] = append(in[name], b.connectIn(n, name, connect{User: "u", Rooms: []string{"r"}}))
+					other[name] = append(other[name], b.connectIn(n, name, connect{Rooms: []string{"b:r"}}))
 				}
 			}
 			for i, name := range spaces {
@@ -257,19 +267,24 @@ var targetRules = []rule{
 				b.emit(ns.To("r"), fmt.Sprint("room of ", i))
 				b.emit(ns.Everyone(), fmt.Sprint("everyone of ", i))
 				b.emit(ns.ToUser("u"), fmt.Sprint("user of ", i))
-				b.emit(ns.To("b:r", "x"), fmt.Sprint("rooms of ", i))
+				b.emit(ns.To("r", "x"), fmt.Sprint("rooms of ", i))
+				b.emit(ns.To("b:r"), fmt.Sprint("other of ", i)) // of "a" it looks like "r" of "a:b"
 			}
 			b.settle()
 			for i, name := range spaces {
 				for _, c := range in[name] {
 					c.want(numberOf(i, "room of ", "everyone of ", "user of ", "rooms of ")...)
 				}
+				for _, c := range other[name] {
+					c.want(numberOf(i, "everyone of ", "other of ")...)
+				}
 			}
 		},
 	},
 	{
 		name: "names",
-		text: "A name is 1 to 255 bytes, any bytes, and different names are different: for rooms, for users, and for events.",
+		text: "A name is 1 to 255 bytes, any bytes, and different names are different: for rooms, for users, and for " +
+			"events.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			names := oddNames()
@@ -302,7 +317,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "deliver",
-		text: "Deliver tells to how many peers an emission was handed: never fewer than heard it, none when nobody listens, " +
+		text: "Deliver tells to how many peers an emission was handed: never fewer than heard it, none when nobody " +
+			"listens, " +
 			"and 0 and unknown where the bus cannot tell.",
 		needs: needsReach,
 		run: func(b *bed) {
@@ -351,9 +367,12 @@ func oddNames() []string {
 	}
 	names = append(names,
 		"%3A", "%3a", "%25", "%2525", "%", "%%", "a:b", "a:b:", ":a", "::", "{a}", "{a", "a}", "{}", "}{", "{a}:b",
-		"room", "Room", " room", "room ", "room\n", "r*", "r?", "[ab]", `a\b`, "a/b", "/a", "a.b", "a.*", "a.>", ">", "$a", "$SYS",
-		"all", "n:", "r:/:room", "u:/:room", "r:", "null", "0", "-1", "é", "e\u0301", "日本語", "😀", "\xc3", "\xff\xfe", "\x00\x00",
-		strings.Repeat("n", 254), strings.Repeat("n", 255), strings.Repeat("\xff", 255), strings.Repeat("%", 255), strings.Repeat(":", 255),
+		"room", "Room", " room", "room ", "room\n", "r*", "r?", "[ab]", `a\b`, "a/b", "/a", "a.b", "a.*", "a.>", ">",
+		"$a", "$SYS",
+		"all", "n:", "r:/:room", "u:/:room", "r:", "null", "0", "-1", "é", "e\u0301", "日本語",
+		"😀", "\xc3", "\xff\xfe", "\x00\x00",
+		strings.Repeat("n", 254), strings.Repeat("n", 255), strings.Repeat("\xff", 255),
+		strings.Repeat("%", 255), strings.Repeat(":", 255),
 	)
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -25,7 +25,7 @@ const patience = 30 * time.Second
 // findBrowser skips the test when there is no Chromium, loudly; where CI is set it fails, because a green run must mean
 // that the test ran.
 func findBrowser(t *testing.T) string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless-shell"} {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "headless-shell"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
@@ -58,7 +58,7 @@ func startServer(t *testing.T, path, name, redis string) string {
 		}
 	})
 	listening := regexp.MustCompile(`listening on (http://localhost:\d+)`)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) { // poll
 		if m := listening.FindStringSubmatch(out.String()); m != nil {
 			return m[1]
 		}
@@ -107,7 +107,7 @@ func run[T any](p *page, what string, action chromedp.Action[T]) T {
 func (p *page) sees(selector, want string) {
 	p.t.Helper()
 	has := fmt.Sprintf(`[...document.querySelectorAll(%q)].some(e => e.textContent.includes(%q))`, selector, want)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) { // poll
 		if run(p, "evaluating "+has, chromedp.Evaluate[bool](has)) {
 			return
 		}
@@ -165,7 +165,8 @@ func TestChatPage(t *testing.T) {
 	url1, url2 := startServer(t, server, "server-1", addr), startServer(t, server, "server-2", addr)
 
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1000, 760),
+		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+		chromedp.WindowSize(1000, 760),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	defer stop()

@@ -182,7 +182,7 @@ func TestNodesOutliveTheServer(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("the outage is not noticed")
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // poll
 	}
 	start := time.Now()
 	if err := a.To("room").Emit(t.Context(), "kept", nil); err != nil {
@@ -283,7 +283,7 @@ func TestNodesOutliveAStandstill(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("the standstill is not noticed")
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // poll
 	}
 	s.Resume()
 	if err := a.To("room").Emit(t.Context(), "end", nil); err != nil {

@@ -50,7 +50,7 @@ func start(t *testing.T, path string, env ...string) *program {
 func (p *program) printed(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) { // poll
 		if m := re.FindStringSubmatch(p.out.String()); m != nil {
 			return m[len(m)-1]
 		}
@@ -118,7 +118,10 @@ func TestOutage(t *testing.T) {
 	hears("before", a, a2, b)
 
 	redis.Kill()
-	const down, back = `(?m)^\[server-\d\] crosscast: the link to the bus is down.*$`, `(?m)^\[server-\d\] crosscast: the link to the bus is back$`
+	const (
+		down = `(?m)^\[server-\d\] crosscast: the link to the bus is down.*$`
+		back = `(?m)^\[server-\d\] crosscast: the link to the bus is back$`
+	)
 	for _, s := range []*program{s1, s2} {
 		s.printed(down)
 	}
@@ -139,7 +142,7 @@ func TestOutage(t *testing.T) {
 	}
 	if runtime.GOOS == "linux" {
 		begin, used := time.Now(), s1.cpu()+s2.cpu()
-		time.Sleep(3 * time.Second) // an outage of some length
+		time.Sleep(3 * time.Second) // lasts: an outage of some length
 		used = s1.cpu() + s2.cpu() - used
 		t.Logf("two servers used %v of CPU in %v without Redis", used, time.Since(begin))
 		if used > time.Since(begin)/10 {
@@ -207,7 +210,8 @@ func TestServerWithoutRedis(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{})
 	redis.Kill()
 	s := start(t, build(t, "server"), "PORT=0", "REDIS_URL=redis://:secret@"+redis.Addr())
-	if err := s.cmd.Wait(); err == nil || !strings.Contains(s.out.String(), redis.Addr()) || strings.Contains(s.out.String(), "secret") {
+	err := s.cmd.Wait()
+	if err == nil || !strings.Contains(s.out.String(), redis.Addr()) || strings.Contains(s.out.String(), "secret") {
 		t.Errorf("%v: %s", err, s.out)
 	}
 }

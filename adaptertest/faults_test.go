@@ -1,0 +1,581 @@
+package adaptertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+type (
+	instruction = crosscast.Instruction
+	address     = crosscast.Address
+)
+
+// Each fault is one that a driver's author could make, or nearly.
+var faults = []fault{
+	{
+		name: "handles every instruction twice",
+		red: map[string]string{
+			"once-several-targets": "instead of", "once-many-names": "instead of", "once-churn": "instead of",
+			"once-subscriptions": "instead of", "load": "twice",
+		},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) { next(in); next(in) },
+	},
+	{
+		name: "handles what the bus repeats",
+		on:   overWire,
+		red:  map[string]string{"once-repeated": "instead of nothing"},
+		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+			f.mu.Lock()
+			f.held = []*instruction{in}
+			f.mu.Unlock()
+			next(in)
+		},
+		inject: func(all []*faulty) {
+			for _, f := range all {
+				f.mu.Lock()
+				held := f.held
+				f.mu.Unlock()
+				for _, in := range held {
+					f.h.Handle(in)
+				}
+			}
+		},
+	},
+	{
+		name: "forgets the target",
+		red:  map[string]string{"targets": "instead of", "spaces": "instead of nothing", "leave": "instead of"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			in.Target = crosscast.Target{Everyone: true}
+			next(in)
+		},
+	},
+	{
+		name: "takes users for rooms",
+		red:  map[string]string{"spaces": "instead of nothing", "message": "arrived as"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			in.Target.Rooms = append(in.Target.Rooms, in.Target.Users...)
+			next(in)
+		},
+	},
+	{
+		name: "handles its own instructions",
+		red: map[string]string{
+			"echo": "instead of", "once-several-targets": "instead of", "driver-order": "a node never handles what " +
+				"it published",
+		},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind == crosscast.KindEmit && in.To == "" && !isFence(in) {
+				f.h.Handle(in)
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "ignores exceptions",
+		red:  map[string]string{"exceptions": "instead of", "driver-fields": "arrived:"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			in.Target.ExceptRooms, in.Target.ExceptUsers, in.Target.ExceptSockets = nil, nil, nil
+			next(in)
+		},
+	},
+	{
+		name: "drops volatile instructions",
+		red:  map[string]string{"volatile": "got nothing instead of", "driver-fields": "0 arrived"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Flags&crosscast.Volatile != 0 {
+				return nil
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "ignores the namespace",
+		red:  map[string]string{"namespaces": "instead of", "message": "messages arrived instead of"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			in.Namespace = "/"
+			next(in)
+		},
+	},
+	{
+		name: "folds the case of names",
+		red:  map[string]string{"names": "instead of"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			for i, room := range in.Target.Rooms {
+				in.Target.Rooms[i] = strings.ToLower(room)
+			}
+			next(in)
+		},
+	},
+	{
+		name: "claims that nobody was reached",
+		red:  map[string]string{"deliver": "when 1 sockets of its own node and 1 peers hear it"},
+		deliver: func(_ *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error) {
+			_, err := next()
+			return crosscast.Reach{Known: true}, err
+		},
+	},
+	{
+		name: "forgets the last of the names to subscribe to",
+		red: map[string]string{
+			"joined-room": "waited", "joined-connect": "waited", "joined-subscribe": "waited",
+			"joined-many-rooms": "instead of", "joined-at-once": "did not reach it", "leave-and-join-again": "waited",
+			"interest-lingers": "waited", "driver-subscribe": "waited",
+		},
+		subscribe: func(_ *faulty, _ context.Context, names []address, next func(...address) error) error {
+			return next(names[:len(names)-1]...)
+		},
+	},
+	{
+		name: "returns from Subscribe before it is confirmed",
+		red:  map[string]string{"joined-room": "waited", "joined-subscribe": "waited", "joined-connect": "waited"},
+		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
+			names = slices.Clone(names)
+			time.AfterFunc(20*time.Millisecond, func() { next(names...) })
+			return nil
+		},
+	},
+	{
+		name: "unsubscribes late",
+		red:  map[string]string{"driver-subscribe": "waited", "leave-and-join-again": "waited"},
+		subscribe: func(f *faulty, ctx context.Context, names []address, next func(...address) error) error {
+			err := next(names...)
+			f.mu.Lock()
+			late := f.late
+			f.late = nil
+			f.mu.Unlock()
+			f.whole.Unsubscribe(ctx, late...)
+			return err
+		},
+		unsubscribe: func(f *faulty, names []address, _ func(...address) error) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.late = append(f.late, names...)
+			return nil
+		},
+	},
+	{
+		name:        "never unsubscribes",
+		red:         map[string]string{"interest-ends": "receiving nothing for a room and a user without members"},
+		unsubscribe: func(*faulty, []address, func(...address) error) error { return nil },
+	},
+	{
+		name: "sends everything to everyone",
+		red:  map[string]string{"interest": "another node received 200 of them", "interest-ends": "receiving nothing"},
+		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind != crosscast.KindEmit || in.To != "" || in.Target.Everyone {
+				return next(in)
+			}
+			for _, p := range f.all() {
+				if p == f {
+					continue
+				}
+				p.mu.Lock()
+				h := p.h
+				p.mu.Unlock()
+				if h != nil {
+					h.Handle(in)
+				}
+			}
+			return nil
+		},
+	},
+	{
+		name: "swaps two instructions",
+		red: map[string]string{
+			"order-one-name": "instead of", "order-of-each": "to one room", "order-across-names": "instead of",
+			"order-subscription": "instead of", "driver-order": "published in turns",
+		},
+		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+			if f.every(19) {
+				f.mu.Lock()
+				f.held = append(f.held, in)
+				f.mu.Unlock()
+				return
+			}
+			next(in)
+			f.mu.Lock()
+			held := f.held
+			f.held = nil
+			f.mu.Unlock()
+			for _, in := range held {
+				next(in)
+			}
+		},
+	},
+	{
+		name: "sends what goes to one room ahead of the rest",
+		red:  map[string]string{"order-across-names": "instead of"},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			f.mu.Lock()
+			held := f.held
+			f.held = nil
+			if in.Target.Everyone && !isFence(in) && in.Kind == crosscast.KindEmit {
+				f.held = []*instruction{cloneInstruction(in)}
+			}
+			wait := f.held != nil
+			f.mu.Unlock()
+			var err error
+			if !wait && len(in.Target.Rooms)+len(in.Target.Users) == 1 {
+				err = next(in)
+				wait = true
+			}
+			for _, in := range held {
+				err = errors.Join(err, next(in))
+			}
+			if !wait {
+				err = errors.Join(err, next(in))
+			}
+			return err
+		},
+	},
+	{
+		name: "takes binary for JSON",
+		red:  map[string]string{"payloads": "arrived on", "driver-fields": "arrived:"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			in.Payload.Encoding = crosscast.JSON
+			next(in)
+		},
+	},
+	{
+		name: "ends payloads at a line's end",
+		red:  map[string]string{"payloads": "arrived on"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			in.Payload.Data, _, _ = bytes.Cut(in.Payload.Data, []byte("\r\n"))
+			next(in)
+		},
+	},
+	{
+		name: "keeps the instruction after Publish",
+		red:  map[string]string{"payload-kept": "after Emit", "driver-memory": "overwritten after Publish"},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind != crosscast.KindEmit {
+				return next(in)
+			}
+			f.mu.Lock()
+			held := f.held
+			f.held = nil
+			if !isFence(in) {
+				shallow := *in
+				f.held = []*instruction{&shallow}
+			}
+			f.mu.Unlock()
+			for _, in := range held {
+				if err := next(in); err != nil {
+					return err
+				}
+			}
+			if isFence(in) {
+				return next(in)
+			}
+			return nil
+		},
+	},
+	{
+		name:   "drops the meta pairs",
+		red:    map[string]string{"message": "meta pairs are []", "driver-fields": "arrived:"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) { in.Meta = nil; next(in) },
+	},
+	{
+		name: "is not ready when Start returns",
+		red:  map[string]string{"driver-ready": "waited"},
+		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+			f.mu.Lock()
+			early := time.Since(f.since) < 50*time.Millisecond
+			f.mu.Unlock()
+			if !early {
+				next(in)
+			}
+		},
+	},
+	{
+		name: "ignores To",
+		red:  map[string]string{"driver-to": "instead of"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			c := *in
+			c.To = ""
+			return next(&c)
+		},
+	},
+	{
+		name:  "claims to have an empty queue too early",
+		red:   map[string]string{"driver-flush": "bytes are queued"},
+		stats: func(s *crosscast.AdapterStats) { s.QueueBytes = 17 },
+	},
+	{
+		name: "refuses large instructions with an error of its own",
+		red:  map[string]string{"driver-too-large": "does not match ErrTooLarge"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if len(in.Payload.Data) > 2<<20 {
+				return errors.New("too much")
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "loses large instructions",
+		red:  map[string]string{"driver-too-large": "instead of"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if len(in.Payload.Data) > 2<<20 {
+				return nil
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "loses silently what a full queue does not take",
+		red:  map[string]string{"driver-slow-peer": "there was no gap"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			next(in)
+			return nil
+		},
+		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
+	},
+	{
+		name: "handles one origin's instructions concurrently",
+		red:  map[string]string{"driver-slow-peer": "Handle is never called concurrently for one origin"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			go next(in)
+		},
+	},
+	{
+		name: "reports gaps without a cause",
+		on:   overWire,
+		red: map[string]string{"driver-no-false-gap": "nothing went wrong", "outage-of-another": "whose links stood " +
+			"all the time", "load": "a gap where nothing went wrong"},
+		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+			if f.every(20) {
+				f.h.Gap(crosscast.Gap{Reason: crosscast.GapHole})
+			}
+			next(in)
+		},
+	},
+	{
+		name:  "does not count what it drops",
+		on:    overWire,
+		red:   map[string]string{"driver-hostile-bytes": "a node counts 0"},
+		stats: func(s *crosscast.AdapterStats) { s.Dropped = nil },
+	},
+	{
+		name: "believes strangers",
+		on:   overWire,
+		red:  map[string]string{"driver-hostile-bytes": "made of a stranger's bytes"},
+		inject: func(all []*faulty) {
+			for _, f := range all {
+				f.h.Handle(&instruction{
+					Kind: crosscast.KindEmit, Namespace: "/", From: "stranger", Event: "hello", Target: everyone,
+				})
+			}
+		},
+	},
+	{
+		name: "waits for the link in Publish",
+		on:   overWire,
+		red: map[string]string{
+			"outage-local-first": "did not return", "outage-nothing-waits": "did not return",
+			"outage-volatile": "did not return",
+		},
+		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
+			for f.down() && !in.Kind.Control() && ctx.Err() == nil {
+				time.Sleep(time.Millisecond) // poll
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "waits for the link in Subscribe",
+		on:   overWire,
+		red:  map[string]string{"outage-join": "did not return"},
+		subscribe: func(f *faulty, ctx context.Context, names []address, next func(...address) error) error {
+			for f.down() && ctx.Err() == nil {
+				time.Sleep(time.Millisecond) // poll
+			}
+			return next(names...)
+		},
+	},
+	{
+		name: "says that it subscribed while the link is down",
+		on:   overWire,
+		red:  map[string]string{"outage-join": "instead of ErrNotConnected"},
+		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
+			next(names...)
+			return nil
+		},
+	},
+	{
+		name: "reports no gap",
+		on:   overWire,
+		red: map[string]string{
+			"outage-gap": "the gap of the outage", "outage-flapping": "the gap of the outage",
+			"outage-all": "the gap of the outage",
+			"outage-deaf": "the gap of a deaf " +
+				"link", "outage-join": "the gap of the outage", "outage-local-first": "the gap of the outage",
+		},
+		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
+	},
+	{
+		name: "reports gaps of the wrong rooms",
+		on:   overWire,
+		red: map[string]string{
+			"outage-gap": "SILENT LOSS", "outage-flapping": "SILENT LOSS", "outage-deaf": "SILENT LOSS",
+			"outage-join": "before a gap that covers",
+		},
+		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
+			g.Names = []address{room("another")}
+			next(g)
+		},
+	},
+	{
+		name: "reports gaps too late",
+		on:   overWire,
+		red:  map[string]string{"outage-gap": "SILENT LOSS", "outage-join": "before a gap that covers"},
+		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+			next(in)
+			f.mu.Lock()
+			owed := f.n > 0
+			f.n = 0
+			f.mu.Unlock()
+			if owed {
+				f.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+			}
+		},
+		gap: func(f *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
+			f.mu.Lock()
+			f.n++
+			f.mu.Unlock()
+			g.Names = []address{} // for the suite to go on
+			next(g)
+		},
+	},
+	{
+		name: "drops what is published while the link is down",
+		on:   overWire,
+		red: map[string]string{
+			"outage-publisher": "SILENT LOSS", "outage-close": "Close returned nil without a " +
+				"loss", "outage-volatile": "returned <nil>",
+			"outage-nothing-waits": "no limit",
+		},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if f.down() && !in.Kind.Control() {
+				return nil
+			}
+			return next(in)
+		},
+	},
+	{
+		name:  "does not flush",
+		on:    slowWire,
+		red:   map[string]string{"outage-flushed": "waited"},
+		flush: func(*faulty, func() error) error { return nil },
+	},
+	{
+		name: "starts without a link",
+		on:   overWire,
+		red:  map[string]string{"outage-start": "Start without a link returned nil"},
+		start: func(_ *faulty, _ context.Context, next func() error) error {
+			next()
+			return nil
+		},
+	},
+	{
+		name: "fails to close twice, and calls the handler when it does",
+		red:  map[string]string{"close-twice": "Close: closed before"},
+		close: func(f *faulty, _ context.Context, next func() error) error {
+			if err := next(); err != nil || !f.every(2) {
+				return err
+			}
+			f.h.Gap(crosscast.Gap{})
+			return errors.New("closed before")
+		},
+	},
+	{
+		name: "calls the handler after Close",
+		red:  map[string]string{"close-twice": "once Close has returned nil, the Handler is not called again"},
+		flush: func(f *faulty, next func() error) error {
+			err := next()
+			f.h.Gap(crosscast.Gap{})
+			return err
+		},
+	},
+	{
+		name: "takes what is published after Close",
+		red:  map[string]string{"close-twice": "Publish after Close returned <nil>"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if err := next(in); !errors.Is(err, crosscast.ErrClosed) {
+				return err
+			}
+			return nil
+		},
+	},
+	{
+		name: "cannot be closed before it is started",
+		red:  map[string]string{"close-unused": "not started"},
+		close: func(f *faulty, _ context.Context, next func() error) error {
+			if f.h == nil {
+				return errors.New("not started")
+			}
+			return next()
+		},
+	},
+	{
+		name: "forgets its queue when it is closed",
+		red:  map[string]string{"close-hands-over": "waited"},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind.Control() {
+				return next(in)
+			}
+			f.mu.Lock()
+			f.held = append(f.held, cloneInstruction(in))
+			var out *instruction
+			if len(f.held) > 5 {
+				out, f.held = f.held[0], f.held[1:]
+			}
+			f.mu.Unlock()
+			if out == nil {
+				return nil
+			}
+			return next(out)
+		},
+	},
+	{
+		name: "closes everything with it",
+		red:  map[string]string{"close-others": "closed"},
+		close: func(f *faulty, ctx context.Context, next func() error) error {
+			for _, p := range f.all() {
+				p.whole.Close(ctx)
+			}
+			return next()
+		},
+	},
+	{
+		name: "waits for ever in Close",
+		red:  map[string]string{"close-while-busy": "Close did not return"},
+		close: func(_ *faulty, ctx context.Context, next func() error) error {
+			<-ctx.Done()
+			return next()
+		},
+	},
+	{
+		name: "leaves a goroutine behind",
+		red: map[string]string{"targets": "Close leaves nothing running", "close-unused": "Close leaves nothing " +
+			"running"},
+		close: func(_ *faulty, _ context.Context, next func() error) error {
+			forgotten := forgotten
+			go func() { <-forgotten }()
+			return next()
+		},
+	},
+}
+
+// forgotten is made at the beginning of TestFaults and closed at its end.
+var forgotten chan struct{}
+
+// noFault are the rules that no driver can break, because what they are about does not reach it.
+var noFault = map[string]string{
+	"local": "a local emission is the node's own affair",
+}

@@ -1,0 +1,223 @@
+package adaptertest_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/adaptertest"
+)
+
+// TestMinimal runs the suite on a driver that implements what it must and nothing more.
+func TestMinimal(t *testing.T) {
+	adaptertest.Run(t, adaptertest.Harness{New: func(testing.TB) adaptertest.Cluster {
+		m := new(medium)
+		return adaptertest.Cluster{Adapter: func() crosscast.Adapter { return newMinimal(m) }}
+	}})
+}
+
+// A medium carries bytes between the nodes of one process: each to all others.
+type medium struct {
+	mu    sync.Mutex // guards nodes
+	nodes []*minimal // never changed in place
+}
+
+// minimal is one node's access to a medium. It owns one goroutine, from Start to Close.
+type minimal struct {
+	medium *medium
+	self   crosscast.NodeInfo
+	h      crosscast.Handler
+	wake   chan struct{} // capacity 1
+	ended  chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	started bool
+	closed  bool
+	queue   []parcel
+	bytes   int
+	room    chan struct{} // closed when there may be room in the queue again, and replaced
+}
+
+// A parcel is a frame with one instruction, in the library's own format, or, without data, the place of what was lost.
+type parcel struct {
+	data []byte
+	to   crosscast.NodeID
+	gap  crosscast.Gap
+}
+
+const queueLimit = 4 << 20
+
+func newMinimal(m *medium) *minimal {
+	return &minimal{medium: m, wake: make(chan struct{}, 1), ended: make(chan struct{}), room: make(chan struct{})}
+}
+
+func (a *minimal) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return crosscast.ErrClosed
+	}
+	a.self, a.h, a.started = self, h, true
+	go a.work()
+	a.medium.mu.Lock()
+	defer a.medium.mu.Unlock()
+	a.medium.nodes = append(slices.Clip(a.medium.nodes), a)
+	return nil
+}
+
+func (a *minimal) Publish(ctx context.Context, in *crosscast.Instruction) error {
+	a.mu.Lock()
+	closed := a.closed
+	a.mu.Unlock()
+	if closed {
+		return crosscast.ErrClosed
+	}
+	if err := crosscast.CheckInstruction(in); err != nil {
+		return err
+	}
+	data := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: in.From})
+	data = crosscast.AppendInstruction(data, in, crosscast.Address{}, 0) // a copy: nothing of in is kept
+	a.medium.mu.Lock()
+	nodes := a.medium.nodes
+	a.medium.mu.Unlock()
+	var err error
+	for _, p := range nodes {
+		if p == a || in.To != "" && in.To != p.self.ID {
+			continue
+		}
+		if perr := p.put(ctx, slices.Clone(data), in); perr != nil {
+			err = perr
+		}
+	}
+	return err
+}
+
+// put queues an instruction at a peer. While the queue is full it waits; hellos and heartbeats never do.
+func (a *minimal) put(ctx context.Context, data []byte, in *crosscast.Instruction) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for !a.closed && a.bytes > 0 && a.bytes+len(data) > queueLimit {
+		if in.Kind.Control() {
+			return nil
+		}
+		room := a.room
+		a.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+		a.mu.Lock()
+		if ctx.Err() == nil || a.closed {
+			continue
+		}
+		// One gap stands for all that is lost in a row.
+		if last := len(a.queue) - 1; a.queue[last].data != nil || a.queue[last].gap.Origin != in.From {
+			now := time.Now()
+			a.queue = append(a.queue, parcel{
+				gap: crosscast.Gap{Origin: in.From, Since: now, Until: now, Reason: crosscast.GapOverflow},
+			})
+		}
+		return ctx.Err()
+	}
+	if a.closed {
+		return nil
+	}
+	a.queue = append(a.queue, parcel{data: data, to: in.To})
+	a.bytes += len(data)
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// work hands over what is queued until Close.
+func (a *minimal) work() {
+	defer close(a.ended)
+	var reader crosscast.FrameReader
+	for range a.wake {
+		for p, ok := a.next(); ok; p, ok = a.next() {
+			if p.data == nil {
+				a.h.Gap(p.gap)
+				continue
+			}
+			header, err := reader.Reset(p.data, crosscast.Address{})
+			if err != nil {
+				continue // not ours; a driver would count it
+			}
+			in, _, err := reader.Next()
+			if err != nil {
+				continue
+			}
+			in.From, in.To = header.Origin, p.to
+			a.h.Handle(in)
+			scribble(in)
+		}
+	}
+}
+
+func (a *minimal) next() (p parcel, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || len(a.queue) == 0 {
+		return p, false
+	}
+	p, a.queue = a.queue[0], a.queue[1:]
+	a.bytes -= len(p.data)
+	a.free()
+	return p, true
+}
+
+// free wakes who waits for room; a.mu is held.
+func (a *minimal) free() {
+	close(a.room)
+	a.room = make(chan struct{})
+}
+
+func (a *minimal) Close(ctx context.Context) error {
+	m := a.medium
+	m.mu.Lock()
+	m.nodes = slices.DeleteFunc(slices.Clone(m.nodes), func(p *minimal) bool { return p == a })
+	m.mu.Unlock()
+	a.mu.Lock()
+	if !a.closed {
+		a.closed = true
+		a.free()
+		if a.started {
+			close(a.wake) // put does not write to it any more
+		} else {
+			close(a.ended)
+		}
+	}
+	a.mu.Unlock()
+	select {
+	case <-a.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// scribble overwrites an instruction after Handle, which may keep nothing of it: this is what tests the node. Every
+// driver that uses its memory again does as much.
+func scribble(in *crosscast.Instruction) {
+	t := &in.Target
+	for _, names := range [][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
+		for i := range names {
+			names[i] = "BAD"
+		}
+	}
+	for _, ids := range [][]crosscast.SocketID{t.Sockets, t.ExceptSockets} {
+		for i := range ids {
+			ids[i] = "BAD"
+		}
+	}
+	clear(in.Payload.Data)
+	for i := range in.Meta {
+		in.Meta[i] = crosscast.KeyValue{Key: "BAD", Value: "BAD"}
+	}
+	*in = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD"}
+}
