@@ -54,7 +54,14 @@ func appendBody(dst []byte, in *Instruction, n int) []byte {
 		}
 	}
 	if n > 14 {
-		dst = appendAnswer(dst, in.Answer)
+		if in.Answer == nil {
+			dst = append(dst, mpNil)
+		} else {
+			dst = appendAnswer(dst, in.Answer)
+		}
+	}
+	if n > 15 {
+		dst = appendPresence(dst, in.Presence)
 	}
 	return dst
 }
@@ -190,6 +197,8 @@ func (r *FrameReader) readBody(i int) {
 		in.Question = &r.question
 	case 14:
 		in.Answer = c.answer()
+	case 15:
+		in.Presence = c.presence()
 	}
 }
 

@@ -286,7 +286,7 @@ func goldenFrames() []namedFrame {
 	two.In[1].Event = strings.Repeat("e", 200)
 	two.In[1].Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: bytes.Repeat([]byte{'b'}, 300)}
 
-	return []namedFrame{
+	return append([]namedFrame{
 		{"empty", codecFrame{Topic: everyone, Header: crosscast.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
 		{"emission-to-the-topics-room", one(frameTo1, emit("/", toRoom))},
 		{"emission-to-the-topics-user", one(frameAddress("/chat", crosscast.UserSpace, ada), emit("/chat",
@@ -299,7 +299,7 @@ func goldenFrames() []namedFrame {
 		{"all-elements", allElements},
 		{"hello", hello},
 		{"losses", losses},
-	}
+	}, presenceFrames()...)
 }
 
 type namedFrame struct {
