@@ -44,6 +44,10 @@ func (h *handler) Handle(in *Instruction) {
 		n.asked(in)
 	case KindRequest:
 		n.requested(in)
+	case KindWatch:
+		n.presence.asked(in)
+	case KindPresence:
+		n.presence.told(in)
 	case KindAnswer:
 		if !n.asks.answer(in) {
 			n.stats.answer.Add(1)
@@ -59,6 +63,7 @@ func (h *handler) Gap(g Gap) {
 	if g.Origin == "" { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
+	n.presence.gap(&g)
 	if n.onGap != nil {
 		n.onGap(g)
 	}
@@ -170,6 +175,7 @@ func (n *Node) beat(now time.Time) {
 		// The peers may have taken this node for dead, and have stopped to count on it.
 		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
 	}
+	n.presence.beat(now)
 }
 
 // stop ends the heart and waits for it, bounded by ctx.

@@ -65,8 +65,8 @@ const (
 // and reaches those of its peers through its adapter. The embedded namespace is "/", the default.
 //
 // Its methods may be called concurrently. Call Close when done. A node owns these goroutines: one for its heartbeats
-// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks and one for
-// each subscription.
+// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks, two for presence,
+// and one for each subscription and watch.
 type Node struct {
 	*Namespace
 
@@ -90,6 +90,7 @@ type Node struct {
 	asks      asks
 	acks      acks
 	handlers  handlers
+	presence  presence
 	stats     counters
 
 	ctx     context.Context // of what is done for peers; ends with the node
@@ -162,6 +163,7 @@ func newNode(o Options) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.hooks.run = n.runHook
 	n.peers.told = n.nodeEvent
+	n.presence.init(n)
 	n.Namespace = newNamespace(n, "/")
 	n.spaces.Store(&map[string]*Namespace{"/": n.Namespace})
 	return n, nil
@@ -213,7 +215,7 @@ func (n *Node) Of(namespace string) (*Namespace, error) {
 	namespace = strings.Clone(namespace)
 	ns := newNamespace(n, namespace)
 	spaces[namespace] = ns
-	n.spaces.Store(&spaces)
+	n.presence.begin(ns, func() { n.spaces.Store(&spaces) })
 	return ns, nil
 }
 
@@ -268,11 +270,13 @@ func (n *Node) close(ctx context.Context) error {
 	n.closeSockets()
 	n.await(ctx, n.sockets.Wait)
 	n.hooks.wait(ctx)
+	n.presence.end(ctx)
 	n.state.Store(nodeClosed)
 	n.interests.stop(ctx)
 	err := n.leave(ctx)
 	n.cancel()
 	n.await(ctx, n.workers.Wait)
+	n.presence.out.wait(ctx)
 	for _, s := range n.subscriptions() {
 		s.lane.wait(ctx)
 		s.Close()
