@@ -56,6 +56,7 @@ func TestPresenceConverges(t *testing.T) {
 			r.add(a.id)
 		}
 		told := map[Member]bool{}
+		reached := map[*nodeList]uint64{}
 		check := func() {
 			for m, here := range r.take() {
 				if told[m] == here {
@@ -67,6 +68,10 @@ func TestPresenceConverges(t *testing.T) {
 			}
 			want := map[Member]bool{}
 			for id, l := range r.nodes {
+				if l.version < reached[l] {
+					t.Fatalf("%s went back to version %d", id, l.version)
+				}
+				reached[l] = l.version
 				if l.version > 0 && !maps.Equal(l.members, history[id][l.version]) {
 					t.Fatalf("%s at version %d has %v, not %v", id, l.version, l.members, history[id][l.version])
 				}

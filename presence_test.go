@@ -218,6 +218,48 @@ func TestWatchLeaseEnds(t *testing.T) {
 	})
 }
 
+// TestWatchVersions: a room's versions rise also from one watch to the next, and after a report that could not be sent
+// the next one
+// is of all members.
+func TestWatchVersions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		l := new(log)
+		d.onPublish = func(in *crosscast.Instruction) {
+			if p := in.Presence; p != nil {
+				l.add("%d-%d of %d", p.Since, p.Version, len(p.Changes))
+			}
+		}
+		n := start(t, crosscast.Options{Adapter: d})
+		watch := func(ttl time.Duration) {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindWatch, Namespace: "/", From: "peer0000", Rooms: []string{"r"}, TTL: ttl,
+			})
+		}
+		watch(time.Minute)
+		seen(t, l, "0-1 of 0")
+		connect(t, n.Namespace, &recorder{}, "r")
+		seen(t, l, "1-2 of 1")
+		watch(0)
+		connect(t, n.Namespace, &recorder{}, "r")
+		watch(time.Minute)
+		seen(t, l, "0-3 of 2")
+		fail := func(err error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.publishErr = err
+		}
+		fail(crosscast.ErrNotConnected)
+		connect(t, n.Namespace, &recorder{}, "r")
+		seen(t, l, "3-4 of 1")
+		fail(nil)
+		watch(time.Minute)
+		seen(t, l, "0-4 of 3")
+		watch(time.Minute)
+		seen(t, l, "4-4 of 0")
+	})
+}
+
 // TestSlowOnChange: what comes and goes during a call is not told of, and what stays is told of once.
 func TestSlowOnChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
