@@ -148,6 +148,8 @@ const (
 	KindAsk                        // Question, about the sockets in Target
 	KindAnswer                     // Answer, to the instruction with the same Ref; To is who asked
 	KindRequest                    // the handler named Event is called with Payload, where Target has a socket, or on To
+	KindWatch                      // From wants to be told for TTL who is in Rooms; without a TTL: no more
+	KindPresence                   // Presence: who is in Rooms on From, to a watcher in To
 )
 
 // Control reports whether instructions of this kind are between nodes only and carry nothing for clients: a missed
@@ -180,9 +182,12 @@ type Instruction struct {
 	// Ref is set when every peer is to answer, with instructions of [KindAnswer] to From that carry the same Ref. It is
 	// unique among those of From, and at most MaxName bytes.
 	Ref      string
-	TTL      time.Duration // with Ref: how long From waits
+	TTL      time.Duration // with Ref: how long From waits; of a watch: how long it lasts unless it is renewed
 	Question *Question     // of an ask
 	Answer   *Answer       // of an answer; unlike the rest it may be kept, and is not changed any more
+	// Presence is a part of a room's members on From. In a watch it is empty, and asks for all of them; a watch
+	// without it is a renewal. It may be kept, and is not changed any more.
+	Presence *Presence
 }
 
 // KeyValue is one pair of an instruction's Meta.

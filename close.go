@@ -42,12 +42,14 @@ func (n *Node) close(ctx context.Context) error {
 	n.closeSockets()
 	n.await(ctx, n.sockets.Wait)
 	n.hooks.wait(ctx)
+	n.presence.end(ctx)
 	n.closeGate(nodeClosed)
 	n.asks.close()
 	n.interests.stop(ctx)
 	err := n.leave(ctx)
 	n.cancel()
 	n.await(ctx, n.workers.Wait)
+	n.presence.out.wait(ctx)
 	for _, s := range n.subscriptions() {
 		s.lane.wait(ctx)
 		s.Close()
@@ -84,10 +86,7 @@ func (n *Node) leave(ctx context.Context) error {
 	}
 	n.heart.stop(ctx)
 	since := n.losses.mark()
-	err := n.publish(ctx, n.control(KindGoodbye, ""))
-	if f, ok := n.adapter.(Flusher); ok && err == nil {
-		err = f.Flush(ctx)
-	}
+	err := n.publish(ctx, n.control(KindGoodbye, "")) // the adapter hands it over when it closes
 	return errors.Join(err, n.adapter.Close(ctx), n.losses.take(since))
 }
 

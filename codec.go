@@ -35,7 +35,7 @@ import (
 // left out at the end are nil.
 //
 //	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye, 5 join, 6 leave, 7 disconnect, 8 ask, 9 answer,
-//	             10 request; never nil or 0
+//	             10 request, 11 watch, 12 presence; never nil or 0
 //	1 flags      unsigned: bit 0 volatile
 //	2 namespace  string; nil: "/"
 //	3 target     nil: exactly the room or user that the topic stands for, in this namespace; where it stands for
@@ -47,12 +47,13 @@ import (
 //	             origin; 0: it goes to one
 //	7 meta       array of at most 16 strings: key, value, key, value, …
 //	8 node       [name, heartbeat in milliseconds] of the node that says hello
-//	9 rooms      array of strings: what to join or leave
+//	9 rooms      array of strings: what to join, leave or watch, or whose members presence tells of
 //	10 reason    string: of a disconnect
 //	11 ref       string: the question, or what else is to be answered; in an answer, what it answers
-//	12 ttl       unsigned: how long the origin waits for answers, in milliseconds
+//	12 ttl       unsigned: how long the origin waits for answers, or watches, in milliseconds
 //	13 question  [kind, fields, salt], all unsigned; codec_body.go has the values
 //	14 answer    an array; codec_body.go has its elements
+//	15 presence  an array; codec_presence.go has its elements
 //
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //
@@ -213,9 +214,11 @@ func CheckInstruction(in *Instruction) error {
 		return checkName("ref", in.Ref)
 	}
 	if in.Answer != nil {
-		return checkAnswer(in.Answer)
+		if err := checkAnswer(in.Answer); err != nil {
+			return err
+		}
 	}
-	return nil
+	return checkPresence(in.Presence)
 }
 
 func checkPayload(p *Payload) error {
@@ -262,7 +265,7 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 	implied := impliedTarget(in, &topic)
 	n := 1
 	switch {
-	case in.Answer != nil || in.Question != nil || in.TTL > 0 || len(in.Ref)|len(in.Reason)|len(in.Rooms) != 0:
+	case in.Presence != nil || in.Answer != nil || in.Question != nil || in.TTL > 0 || len(in.Ref)|len(in.Reason)|len(in.Rooms) != 0:
 		n = bodyLen(in)
 	case in.Node != (NodeInfo{}):
 		n = 9
@@ -281,7 +284,7 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 	case in.Flags != 0:
 		n = 2
 	}
-	dst = appendUint(append(dst, mpFixArray|byte(n)), uint64(in.Kind))
+	dst = appendUint(appendArrayLen(dst, n), uint64(in.Kind))
 	if n > 1 {
 		dst = appendUint(dst, uint64(in.Flags))
 	}

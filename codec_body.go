@@ -48,6 +48,8 @@ const (
 // bodyLen returns the number of elements of an instruction that has one from 9 on.
 func bodyLen(in *Instruction) int {
 	switch {
+	case in.Presence != nil:
+		return 16
 	case in.Answer != nil:
 		return 15
 	case in.Question != nil:
@@ -83,7 +85,14 @@ func appendBody(dst []byte, in *Instruction, n int) []byte {
 		}
 	}
 	if n > 14 {
-		dst = appendAnswer(dst, in.Answer)
+		if in.Answer == nil {
+			dst = append(dst, mpNil)
+		} else {
+			dst = appendAnswer(dst, in.Answer)
+		}
+	}
+	if n > 15 {
+		dst = appendPresence(dst, in.Presence)
 	}
 	return dst
 }
@@ -224,6 +233,8 @@ func (r *FrameReader) readBody(i int) {
 		r.readQuestion()
 	case 14:
 		in.Answer = r.readAnswer()
+	case 15:
+		in.Presence = c.presence()
 	}
 }
 

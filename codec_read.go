@@ -207,7 +207,7 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 				r.readMeta()
 			case 8:
 				r.readNode()
-			case 9, 10, 11, 12, 13, 14:
+			case 9, 10, 11, 12, 13, 14, 15:
 				r.readBody(i)
 			default:
 				c.skip(n - i)

@@ -386,7 +386,7 @@ func goldenFrames() []namedFrame {
 	bodies.In[0].Answer = wholeAnswer
 	bodies.In, bodies.Copies = append(bodies.In, emit("/", everybody)), append(bodies.Copies, 0) // with none of it
 
-	return []namedFrame{
+	return append([]namedFrame{
 		{"empty", codecFrame{Topic: everyone, Header: crosscast.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
 		{"emission-to-the-topics-room", one(frameTo1, emit("/", toRoom))},
 		{"emission-to-the-topics-user", one(frameAddress("/chat", crosscast.UserSpace, ada), emit("/chat",
@@ -413,7 +413,7 @@ func goldenFrames() []namedFrame {
 		{"answer-of-nothing", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &crosscast.Answer{}},
 			everybody)},
 		{"all-bodies", bodies},
-	}
+	}, presenceFrames()...)
 }
 
 type namedFrame struct {

@@ -123,6 +123,8 @@
 //	Framer.Frame           once for each message, on whichever goroutine comes first; others wait for it
 //	Receiver.OnMessage,    one at a time for one subscription, in order, on its own goroutine; may block, and may keep
 //	Receiver.OnGap         the message; what waits meanwhile is bounded by QueueBytes
+//	WatchOptions.OnChange  one at a time for one watch, on its own goroutine; may block: what changes meanwhile is summed
+//	                       up; may call anything but Node.Close
 //	Options.OnGap          on the goroutine that delivers, before anything later of that origin; must not block: no Join,
 //	                       Flush or Deliver inside
 //	Options.OnRoom,        one at a time, in the order of what they report, on a goroutine of their own; may call
@@ -143,6 +145,9 @@
 //     TestDocumentedBytes, TestRefereeReadsWhatWeWrite.
 //   - For any schedule of faults, what was delivered, reported as a gap and reported as a loss adds up to what was
 //     emitted, nothing comes twice, and order holds: TestBooksBalance in package wire.
+//   - A watcher has each node's members as they were at some version, whatever arrives in whatever order, and its
+//     events balance: TestPresenceConverges, and TestPresenceBalances in package wire.
+//   - Who watches nothing pays nothing: TestUnwatchedRoomsCostNothing.
 //   - A queue's writer exists only while there is something to write: TestQueueIdleHasNoGoroutine.
 //   - Nothing is left running: every package's tests end with a look for goroutines.
 package crosscast

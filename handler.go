@@ -45,6 +45,10 @@ func (h *handler) Handle(in *Instruction) {
 		n.asked(in)
 	case KindRequest:
 		n.requested(in)
+	case KindWatch:
+		n.presence.asked(in)
+	case KindPresence:
+		n.presence.told(in)
 	case KindAnswer:
 		if !n.asks.answer(in) {
 			n.stats.answer.Add(1)
@@ -60,6 +64,7 @@ func (h *handler) Gap(g Gap) {
 	if g.Origin == "" { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
+	n.presence.gap(&g)
 	if n.onGap != nil {
 		n.onGap(g)
 	}
@@ -171,6 +176,7 @@ func (n *Node) beat() {
 	if since, paused := n.peers.tick(now, n.heartbeat, proven); paused {
 		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
 	}
+	n.presence.beat(now)
 }
 
 // stop ends the heart and waits for it, bounded by ctx.

@@ -72,6 +72,7 @@ func (n *Node) nodeEvent(e NodeEvent) {
 	if e.Kind == NodeLeft || e.Kind == NodeExpired {
 		n.asks.gone(e.Peer.ID)
 	}
+	n.presence.peer(&e)
 	if n.onNode != nil {
 		n.call(hook{node: &e})
 	}

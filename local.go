@@ -382,6 +382,9 @@ func localSize(in *Instruction) int {
 	if in.Answer != nil {
 		size += answerSize(in.Answer)
 	}
+	if in.Presence != nil {
+		size += presenceSize(in.Presence)
+	}
 	return size
 }
 

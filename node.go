@@ -67,9 +67,10 @@ const (
 // and reaches those of its peers through its adapter. The embedded namespace is "/", the default.
 //
 // Its methods may be called concurrently. Call Close when done. A node owns these goroutines: one for its heartbeats
-// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks, one for each
-// subscription, one for each question, command and request that it answers a peer (at most 256 of requests and as many
-// of the others), and one for each acknowledged emission whose replies it collects (at most 4,096).
+// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks, two for
+// presence, one for each subscription and watch, one for each question, command and request that it answers a peer (at
+// most 256 of requests and as many of the others), and one for each acknowledged emission whose replies it collects (at
+// most 4,096).
 type Node struct {
 	*Namespace
 
@@ -93,6 +94,7 @@ type Node struct {
 	asks      asks
 	acks      acks
 	handlers  handlers
+	presence  presence
 	stats     counters
 
 	ctx       context.Context // of what is done for peers; ends with the node
@@ -172,6 +174,7 @@ func newNode(o Options) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.hooks.run = n.runHook
 	n.peers.told = n.nodeEvent
+	n.presence.init(n)
 	n.Namespace = newNamespace(n, "/")
 	n.spaces.Store(&map[string]*Namespace{"/": n.Namespace})
 	return n, nil
@@ -223,7 +226,7 @@ func (n *Node) Of(namespace string) (*Namespace, error) {
 	namespace = strings.Clone(namespace)
 	ns := newNamespace(n, namespace)
 	spaces[namespace] = ns
-	n.spaces.Store(&spaces)
+	n.presence.begin(ns, func() { n.spaces.Store(&spaces) })
 	return ns, nil
 }
 

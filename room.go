@@ -22,8 +22,9 @@ type shard struct {
 	mu      sync.Mutex
 	groups  [2]map[string]*group // by Space, less one
 	sockets map[SocketID]*Socket
-	used    [2]int // groups with a socket
-	members [2]int // memberships
+	watched map[string]*watched // rooms; nil while nobody watches one
+	used    [2]int32            // groups with a socket
+	members [2]int              // memberships
 }
 
 type group struct {
@@ -35,6 +36,7 @@ type group struct {
 	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
 	subs     []*Subscription
 	interest *interest // nil when the adapter is no Subscriber
+	watched  *watched  // nil: nobody watches the room
 }
 
 type membership struct {
@@ -57,6 +59,9 @@ func (sh *shard) group(ns *Namespace, space Space, name string) *group {
 		name = strings.Clone(name) // what the caller gave may be a piece of something large
 		g = &group{ns: ns, shard: sh, name: name, space: space}
 		g.interest = ns.node.interests.of(g)
+		if space == RoomSpace {
+			g.watched = sh.watched[name]
+		}
 		if sh.groups[space-1] == nil {
 			sh.groups[space-1] = make(map[string]*group)
 		}
@@ -124,6 +129,9 @@ func (ns *Namespace) join(s *Socket, space Space, name string, waits []*interest
 			ns.node.roomEvent(RoomCreated, g, nil)
 		}
 		ns.node.roomEvent(RoomJoined, g, s)
+		if g.watched != nil {
+			g.watched.changed(s, false)
+		}
 	}
 	if it := g.interest; it != nil && !it.confirmed.Load() {
 		waits = append(waits, it)
@@ -189,6 +197,9 @@ func (g *group) remove(m *membership) {
 	g.drop(m)
 	sh.members[g.space-1]--
 	n.roomEvent(RoomLeft, g, s)
+	if g.watched != nil {
+		g.watched.changed(s, true)
+	}
 	if len(g.sockets) == 0 {
 		sh.used[g.space-1]--
 		n.roomEvent(RoomDeleted, g, nil)

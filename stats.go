@@ -28,7 +28,8 @@ type Stats struct {
 	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's queue
 	// was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
 	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
-	// request that came while too many were under way; and the adapter's own reasons.
+	// request that came while too many were under way, or a watch while there were too many; "presence", what a peer told
+	// of a room that nobody watches here, or before the peer was known; and the adapter's own reasons.
 	Dropped map[string]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for.
 	Joins JoinStats
@@ -48,7 +49,7 @@ type JoinStats struct {
 type counters struct {
 	delivered, in, out atomic.Uint64
 
-	conn, subscription, hook, unwanted, unknown, answer, reply, busy atomic.Uint64
+	conn, subscription, hook, unwanted, unknown, answer, reply, busy, presence atomic.Uint64
 
 	gaps, losses atomic.Uint64
 
@@ -87,7 +88,7 @@ func (n *Node) Stats() Stats {
 	}{
 		{"conn", &c.conn}, {"subscription", &c.subscription}, {"hook", &c.hook},
 		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
-		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy},
+		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy}, {"presence", &c.presence},
 	} {
 		if v := d.n.Load(); v > 0 {
 			s.Dropped[d.reason] = v
@@ -117,8 +118,8 @@ func (ns *Namespace) count(s *Stats) {
 	for i := range ns.shards {
 		sh := &ns.shards[i]
 		sh.mu.Lock()
-		s.Rooms += sh.used[RoomSpace-1]
-		s.Users += sh.used[UserSpace-1]
+		s.Rooms += int(sh.used[RoomSpace-1])
+		s.Users += int(sh.used[UserSpace-1])
 		s.Memberships += sh.members[RoomSpace-1]
 		sh.mu.Unlock()
 	}

@@ -324,6 +324,13 @@ func instructionBound(in *crosscast.Instruction) int {
 		n += len(r) + overhead
 	}
 	n += len(in.Reason) + len(in.Ref) + answerBound(in.Answer)
+	if in.Presence != nil {
+		n += 8 * overhead
+		for i := range in.Presence.Changes {
+			c := &in.Presence.Changes[i]
+			n += 3*overhead + len(c.Socket) + len(c.User)
+		}
+	}
 	for _, kv := range in.Meta {
 		n += len(kv.Key) + len(kv.Value) + 2*overhead
 	}

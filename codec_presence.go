@@ -1,0 +1,135 @@
+package crosscast
+
+import "math"
+
+// The body of an instruction that tells of the members of a room: an array; nil stands for the zero value of any
+// element, and elements left out at the end are nil.
+//
+//	0 since    unsigned: the version that the changes start from; 0: from nothing, so they are all the members
+//	1 version  unsigned: the version that they lead to; with since the same, there are no changes
+//	2 part     unsigned, counted from 0: of all the members
+//	3 last     boolean: nothing follows of them
+//	4 changes  array of [socket ID, user, left]: a string of 20 bytes, a string of at most 255, a boolean
+//
+// In an instruction to watch it is the empty array, which asks for all the members: ... 90.
+
+// presenceChangeMin is how many bytes a change takes at least.
+const presenceChangeMin = 2 + socketIDLen
+
+func appendPresence(dst []byte, p *Presence) []byte {
+	if p.Version == 0 && p.Since == 0 && p.Part == 0 && !p.Last && len(p.Changes) == 0 {
+		return append(dst, mpFixArray)
+	}
+	dst = appendUint(append(dst, mpFixArray|5), p.Since)
+	dst = appendUint(dst, p.Version)
+	dst = appendUint(dst, uint64(p.Part))
+	dst = appendBool(dst, p.Last)
+	if len(p.Changes) == 0 {
+		return append(dst, mpNil)
+	}
+	dst = appendArrayLen(dst, len(p.Changes))
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		n := byte(1)
+		if c.Left {
+			n = 3
+		} else if c.User != "" {
+			n = 2
+		}
+		dst = appendStr(append(dst, mpFixArray|n), c.Socket)
+		if n > 1 {
+			dst = appendText(dst, c.User)
+		}
+		if n > 2 {
+			dst = appendBool(dst, true)
+		}
+	}
+	return dst
+}
+
+// presenceSize is about the memory that p takes, and more than its bytes in a frame.
+func presenceSize(p *Presence) int {
+	n := 64
+	for i := range p.Changes {
+		n += presenceChangeSize(&p.Changes[i].Member)
+	}
+	return n
+}
+
+func presenceChangeSize(m *Member) int { return 48 + len(m.Socket) + len(m.User) }
+
+func checkPresence(p *Presence) error {
+	if p == nil {
+		return nil
+	}
+	if p.Part < 0 {
+		return &LimitError{What: "presence", Len: p.Part, Max: math.MaxInt32}
+	}
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		if len(c.Socket) != socketIDLen {
+			return &LimitError{What: "socket", Len: len(c.Socket), Max: socketIDLen, Name: true}
+		}
+		if len(c.User) > MaxName {
+			return checkName("user", c.User)
+		}
+	}
+	return nil
+}
+
+// presence reads a body, which may be kept, with all that it holds.
+func (c *cursor) presence() *Presence {
+	p := new(Presence)
+	n := c.array()
+	for i := 0; i < n && !c.bad; i++ {
+		if c.isNil() {
+			continue
+		}
+		switch i {
+		case 0:
+			p.Since = c.uint()
+		case 1:
+			p.Version = c.uint()
+		case 2:
+			p.Part = c.count()
+		case 3:
+			p.Last = c.bool()
+		case 4:
+			m := c.array()
+			if m > 0 && !c.bad { // what a hostile length promises is not allocated
+				p.Changes = make([]PresenceChange, 0, min(m, c.left()/presenceChangeMin))
+			}
+			for ; m > 0 && !c.bad; m-- {
+				p.Changes = append(p.Changes, c.presenceChange())
+			}
+		default:
+			c.skip(n - i)
+			i = n
+		}
+	}
+	return p
+}
+
+func (c *cursor) presenceChange() (v PresenceChange) {
+	n := c.array()
+	for i := 0; i < n && !c.bad; i++ {
+		if c.isNil() {
+			continue
+		}
+		switch i {
+		case 0:
+			v.Socket = SocketID(c.name())
+		case 1:
+			v.User = string(c.text())
+		case 2:
+			v.Left = c.bool()
+		default:
+			c.skip(n - i)
+			i = n
+		}
+	}
+	if len(v.Socket) != socketIDLen {
+		c.fail()
+	}
+	return v
+}

@@ -1,0 +1,187 @@
+package crosscast
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// WatchOptions say how to watch a room. The zero value is for [Watch.Members] alone.
+type WatchOptions struct {
+	// OnChange is told who is in the room: first, once, of all members, even when there are none, and then of those who
+	// joined and left. Calls come one at a time, on a goroutine of their own, and may do anything but Node.Close. While
+	// one is being made changes are gathered for the next, and whoever came and went meanwhile is not told of: so a
+	// slow OnChange costs no more than there are members, and nothing is ever dropped.
+	OnChange func(PresenceEvent)
+	// Users counts the sockets of a user as one member, wherever they are. Sockets without a user are left out.
+	Users bool
+}
+
+// A PresenceEvent is what WatchOptions.OnChange is told, ordered by user and socket. For each member, joined and left
+// alternate, and joined comes first.
+type PresenceEvent struct {
+	Current bool // the first event: Joined are the members at the beginning
+	Joined  []Member
+	Left    []Member
+}
+
+// A Watch tells who is in a room, on all nodes. Its methods may be called concurrently. Close it when done.
+//
+// What it tells is, for each node, who was in the room there at some moment, and soon at this one: it does not depend
+// on the order in which the nodes' reports arrive, and when some are lost the nodes are asked again, at once after a
+// [Gap], and otherwise within five heartbeats. The members of a node that says goodbye leave at once, and those of one
+// that dies when it is taken for dead ([NodeExpired]).
+type Watch struct {
+	view     *view
+	users    bool
+	onChange func(PresenceEvent)
+	lane     lane[struct{}]
+
+	mu      sync.Mutex // guards what follows; locked after view.mu
+	pending diff       // not told yet
+	begun   bool       // OnChange may be called
+	told    bool       // the first event was told
+	queued  bool       // there is a call to come
+	closed  bool
+}
+
+// Watch watches a room, on all nodes, and returns when every peer has told of its members. The deadline is ctx's, or 5
+// s; ctx bounds the wait only. Several watches of a room on one node share what they cost. A room that nobody watches
+// costs nothing.
+//
+// When the watch is nil, nothing happened: the error is about an argument, or [ErrClosed], or ctx had ended. An
+// [*IncompleteError] beside a watch names the peers that are still to be heard (those that run a version without
+// watches never are): it stands all the same, and makes up for them. Close it if it is of no use.
+func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*Watch, error) {
+	if err := checkName("room", room); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := deadline(ctx)
+	defer cancel()
+	w := &Watch{users: o.Users, onChange: o.OnChange}
+	w.lane.run = w.call
+	sent, err := ns.node.presence.watch(ns, strings.Clone(room), w)
+	if err != nil {
+		return nil, err
+	}
+	err = w.view.await(ctx, sent)
+	if w.isClosed() {
+		return nil, ErrClosed
+	}
+	// The first event is to have what has arrived by now, which the watches may not have been handed yet.
+	w.view.p.handOver(spread{w.view, w})
+	return w, err
+}
+
+// Members returns who is in the room now, ordered by user and socket; after Close, nobody. It may be ahead of OnChange.
+func (w *Watch) Members() []Member {
+	v := w.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !slices.Contains(v.watches, w) {
+		return nil
+	}
+	var all []Member
+	v.roster.members(w.users, func(m Member) { all = append(all, m) })
+	slices.SortFunc(all, compareMembers)
+	return all
+}
+
+func compareMembers(a, b Member) int {
+	return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Socket, b.Socket))
+}
+
+// Close ends the watch. It does not wait for a call of OnChange that is being made, so it may be called from within
+// one; no call begins after it returned. Further Closes do nothing.
+func (w *Watch) Close() {
+	w.close()
+	w.view.p.unwatch(w)
+}
+
+func (w *Watch) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.pending = nil
+}
+
+func (w *Watch) isClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}
+
+// begin lets OnChange be called.
+func (w *Watch) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = true
+	w.poke()
+}
+
+// start sets what there was when the watch joined its view.
+func (w *Watch) start(current diff) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for m := range current {
+		if w.users == (m.Socket == "") {
+			w.pending.note(m, true)
+		}
+	}
+}
+
+// add notes what has changed.
+func (w *Watch) add(d diff) {
+	if w.onChange == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
+	for m, here := range d {
+		if w.users == (m.Socket == "") {
+			w.pending.note(m, here)
+		}
+	}
+	w.poke()
+}
+
+// poke has OnChange called soon, if there is something to tell; w.mu is held.
+func (w *Watch) poke() {
+	if w.onChange == nil || !w.begun || w.queued || w.closed || w.told && len(w.pending) == 0 {
+		return
+	}
+	w.queued = true
+	w.lane.mu.Lock()
+	w.lane.push(struct{}{})
+	w.lane.mu.Unlock()
+}
+
+// call makes one call of OnChange.
+func (w *Watch) call(struct{}) {
+	w.mu.Lock()
+	e := PresenceEvent{Current: !w.told}
+	for m, here := range w.pending {
+		if here {
+			e.Joined = append(e.Joined, m)
+		} else {
+			e.Left = append(e.Left, m)
+		}
+	}
+	none := w.closed || w.told && len(w.pending) == 0
+	w.pending, w.queued, w.told = nil, false, true
+	w.mu.Unlock()
+	if none {
+		return
+	}
+	slices.SortFunc(e.Joined, compareMembers)
+	slices.SortFunc(e.Left, compareMembers)
+	w.onChange(e)
+}

@@ -1,0 +1,227 @@
+package crosscast
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// authority is a node whose room is watched, as far as versions and messages go.
+type authority struct {
+	id      NodeID
+	members map[SocketID]string
+	log     changelog
+}
+
+func (a *authority) whole() []*Presence {
+	a.log.take() // they are in it
+	var all []PresenceChange
+	for _, id := range slices.Sorted(maps.Keys(a.members)) { // at one version always the same, as a room's sockets are
+		all = append(all, PresenceChange{Member: Member{id, a.members[id]}})
+	}
+	parts := whole(a.log.version, all)
+	if len(all) < 2 || len(parts) > 1 {
+		return parts
+	}
+	// Cut smaller than needed, so that parts can go astray.
+	cut := len(all) / 2
+	return []*Presence{
+		{Version: a.log.version, Changes: all[:cut]},
+		{Version: a.log.version, Part: 1, Last: true, Changes: all[cut:]},
+	}
+}
+
+type letter struct {
+	from NodeID
+	p    *Presence
+}
+
+// TestPresenceConverges: whatever is lost, repeated and reordered, at any moment a watcher has each node's list as it
+// was at some version, its events balance, and once messages arrive again a round of versions brings it to the truth.
+func TestPresenceConverges(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		self := NodeID("watching")
+		r := &roster{self: self}
+		r.add(self)
+		var nodes []*authority
+		history := map[NodeID]map[uint64]map[SocketID]string{}
+		for i := range rapid.IntRange(1, 3).Draw(t, "nodes") {
+			a := &authority{id: NodeID(fmt.Sprintf("node%04d", i)), members: map[SocketID]string{}}
+			a.log.version = 1
+			history[a.id] = map[uint64]map[SocketID]string{1: {}}
+			nodes = append(nodes, a)
+			r.add(a.id)
+		}
+		told := map[Member]bool{}
+		reached := map[*nodeList]uint64{}
+		check := func() {
+			for m, here := range r.take() {
+				if told[m] == here {
+					t.Fatalf("%+v is told twice as %v", m, here)
+				}
+				if told[m] = here; !here {
+					delete(told, m)
+				}
+			}
+			want := map[Member]bool{}
+			for id, l := range r.nodes {
+				if l.version < reached[l] {
+					t.Fatalf("%s went back to version %d", id, l.version)
+				}
+				reached[l] = l.version
+				if l.version > 0 && !maps.Equal(l.members, history[id][l.version]) {
+					t.Fatalf("%s at version %d has %v, not %v", id, l.version, l.members, history[id][l.version])
+				}
+				for s, u := range l.members {
+					want[Member{s, u}] = true
+					if u != "" {
+						want[Member{User: u}] = true
+					}
+				}
+			}
+			if !maps.Equal(told, want) {
+				t.Fatalf("told of %v, there are %v", told, want)
+			}
+		}
+		var mail []letter
+		post := func(a *authority, parts ...*Presence) {
+			for _, p := range parts {
+				mail = append(mail, letter{a.id, p})
+			}
+		}
+		pick := rapid.IntRange(0, len(nodes)-1)
+		t.Repeat(map[string]func(*rapid.T){
+			"change": func(t *rapid.T) {
+				a := nodes[pick.Draw(t, "node")]
+				id := SocketID(fmt.Sprintf("%s%012d", a.id, rapid.IntRange(0, 5).Draw(t, "socket")))
+				user := fmt.Sprint("u", id[19]%2)
+				_, here := a.members[id]
+				if here {
+					delete(a.members, id)
+				} else {
+					a.members[id] = user
+				}
+				a.log.add(PresenceChange{Member{id, user}, here})
+				history[a.id][a.log.version] = maps.Clone(a.members)
+			},
+			"send": func(t *rapid.T) {
+				a := nodes[pick.Draw(t, "node")]
+				parts, _ := a.log.take()
+				post(a, parts...)
+			},
+			"whole": func(t *rapid.T) { a := nodes[pick.Draw(t, "node")]; post(a, a.whole()...) },
+			"arrive": func(t *rapid.T) {
+				if len(mail) == 0 {
+					t.Skip()
+				}
+				i := rapid.IntRange(0, len(mail)-1).Draw(t, "which")
+				l := mail[i]
+				if rapid.IntRange(0, 3).Draw(t, "again") > 0 {
+					mail = slices.Delete(mail, i, i+1)
+				}
+				if ask, _ := r.apply(l.from, l.p); ask && rapid.Bool().Draw(t, "asked") {
+					for _, a := range nodes {
+						if a.id == l.from {
+							post(a, a.whole()...)
+						}
+					}
+				}
+				check()
+			},
+			"lose": func(t *rapid.T) {
+				if len(mail) > 0 {
+					i := rapid.IntRange(0, len(mail)-1).Draw(t, "which")
+					mail = slices.Delete(mail, i, i+1)
+				}
+			},
+			"die": func(t *rapid.T) { // and come back, without the watcher's knowledge of it
+				a := nodes[pick.Draw(t, "node")]
+				r.gone(a.id)
+				check()
+				r.add(a.id)
+			},
+			"": func(*rapid.T) {},
+		})
+		for _, a := range nodes {
+			a.log.take()
+			if ask, _ := r.apply(a.id, a.log.digest()); ask {
+				for _, p := range a.whole() {
+					if again, _ := r.apply(a.id, p); again {
+						t.Fatal("asks again for what came in order")
+					}
+				}
+			}
+			check()
+			if l := r.nodes[a.id]; l.version != a.log.version || !maps.Equal(l.members, a.members) {
+				t.Fatalf("%s: has %v, not %v", a.id, l.members, a.members)
+			}
+		}
+		if r.unknown != 0 || len(r.missing()) != 0 {
+			t.Fatal("unknown:", r.unknown, r.missing())
+		}
+		for _, a := range nodes {
+			r.gone(a.id)
+			clear(history[a.id])
+		}
+		check()
+		if len(told) != 0 || len(r.users) != 0 {
+			t.Fatal("left over:", told, r.users)
+		}
+	})
+}
+
+// TestChangelogIsBounded: more changes than are kept become one whole list, and parts stay below their size.
+func TestChangelogIsBounded(t *testing.T) {
+	var l changelog
+	for range maxChanges {
+		l.add(PresenceChange{Member: Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: string(make([]byte, MaxName))}})
+	}
+	parts, ok := l.take()
+	if !ok || len(parts) < 2 {
+		t.Fatal(len(parts), ok)
+	}
+	since := uint64(0)
+	for _, p := range parts {
+		if p.Since != since || p.Version != since+uint64(len(p.Changes)) || presenceSize(p) > maxPresenceBytes+64 {
+			t.Fatal(p.Since, p.Version, len(p.Changes), presenceSize(p))
+		}
+		since = p.Version
+	}
+	if since != l.version {
+		t.Error(since, l.version)
+	}
+	for range maxChanges + 1 {
+		l.add(PresenceChange{})
+	}
+	if parts, ok := l.take(); ok || parts != nil || l.version != 2*maxChanges+1 {
+		t.Error(ok, len(parts), l.version)
+	}
+	l.add(PresenceChange{})
+	if parts, ok := l.take(); !ok || len(parts) != 1 {
+		t.Error(ok, parts)
+	}
+}
+
+// TestRosterIsSuspicious: a node tells of its own sockets only, and only nodes that are known are believed.
+func TestRosterIsSuspicious(t *testing.T) {
+	r := &roster{self: "self0000"}
+	r.add("self0000")
+	r.add("node0000")
+	foreign := []PresenceChange{
+		{Member: Member{Socket: "node9999BBBBBBBBBBBB"}}, {Member: Member{Socket: "node0000BBBBBBBBBBBB"}},
+	}
+	for _, from := range []NodeID{"node9999", "self0000"} {
+		if _, known := r.apply(from, &Presence{Version: 1, Last: true, Changes: foreign}); known {
+			t.Error(from, "is believed")
+		}
+	}
+	r.apply("node0000", &Presence{Version: 2, Last: true, Changes: foreign})
+	r.apply("node0000", &Presence{Since: 9, Version: 3, Changes: foreign})
+	r.apply("node0000", &Presence{})
+	if d := r.take(); len(d) != 1 || !d[Member{Socket: "node0000BBBBBBBBBBBB"}] {
+		t.Error(d)
+	}
+}
