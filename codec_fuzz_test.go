@@ -34,7 +34,7 @@ const (
 	toTTL        = hostileHeader + "\x9d\x01\x00" + nils + "\xc0\xc0\xc0"
 	toQuestion   = hostileHeader + "\x9e\x01\x00" + nils + "\xc0\xc0\xc0\xc0"
 	toAnswer     = hostileHeader + "\x9f\x01\x00" + nils + "\xc0\xc0\xc0\xc0\xc0"
-	toExtra      = hostileHeader + "\xdc\x00\x10\x01\x00" + nils + "\xc0\xc0\xc0\xc0\xc0\xc0"
+	toExtra      = hostileHeader + "\xdc\x00\x11\x01\x00" + nils + "\xc0\xc0\xc0\xc0\xc0\xc0\xc0"
 
 	// Answers that lack only their end, in their elements.
 	toErr         = toAnswer + "\x93\xc0\xc0"

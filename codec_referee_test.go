@@ -67,7 +67,7 @@ func treeOf(f *codecFrame) []any {
 		}
 		tree = append(tree, []any{uint64(in.Kind), uint64(in.Flags), in.Namespace, target, event, payload, f.Copies[i],
 			meta, node, listOf(in.Rooms), string(in.Reason), ref, uint64(in.TTL / time.Millisecond), question,
-			answerTree(in.Answer)})
+			answerTree(in.Answer), presenceTree(in.Presence)})
 	}
 	return tree
 }
@@ -80,6 +80,17 @@ func payloadTree(p crosscast.Payload) any {
 		return p.Data
 	}
 	return nil
+}
+
+func presenceTree(p *crosscast.Presence) any {
+	if p == nil {
+		return nil
+	}
+	changes := []any{}
+	for _, c := range p.Changes {
+		changes = append(changes, []any{string(c.Socket), c.User, c.Left})
+	}
+	return []any{p.Since, p.Version, uint64(p.Part), p.Last, changes}
 }
 
 func answerTree(a *crosscast.Answer) any {
@@ -158,7 +169,7 @@ func refereeReads(b []byte, topic crosscast.Address) (codecFrame, error) {
 		if err != nil {
 			return f, err
 		}
-		full := make([]any, 15)
+		full := make([]any, 16)
 		if copy(full, e) < len(e) {
 			panic("an element that is not documented")
 		}
@@ -207,6 +218,10 @@ func instructionOf(e []any, origin crosscast.NodeID, topic crosscast.Address) cr
 	}
 	if e[14] != nil {
 		in.Answer = answerOf(e[14].([]any))
+	}
+	if e[15] != nil {
+		p := refereePresence(e[15].([]any))
+		in.Presence = &p
 	}
 	return in
 }
@@ -414,7 +429,7 @@ func TestWeReadWhatTheRefereeWrites(t *testing.T) {
 		for _, v := range tree[1:] {
 			e := v.([]any)
 			e[3] = more(e[3])
-			for _, i := range []int{8, 13, 14} {
+			for _, i := range []int{8, 13, 14, 15} {
 				if e[i] == nil {
 					continue
 				}

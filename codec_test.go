@@ -243,6 +243,9 @@ func genBody(t *rapid.T, in *crosscast.Instruction) {
 	if rapid.Bool().Draw(t, "answer") {
 		in.Answer = genAnswer.Draw(t, "answer")
 	}
+	if rapid.Bool().Draw(t, "presence") {
+		in.Presence = genPresence(t)
+	}
 }
 
 func genText() *rapid.Generator[string] {
