@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 type discard struct {
 	net.Conn
 	all    *writes
+	once   sync.Once // closes closed
 	closed chan struct{}
 }
 
@@ -34,7 +36,7 @@ func (d *discard) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 func (d *discard) Read([]byte) (int, error) { <-d.closed; return 0, net.ErrClosed }
-func (d *discard) Close() error             { close(d.closed); return nil }
+func (d *discard) Close() error             { d.once.Do(func() { close(d.closed) }); return nil }
 func (d *discard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return d, bufio.NewReadWriter(bufio.NewReader(d), bufio.NewWriter(d)), nil
 }
@@ -48,11 +50,13 @@ func BenchmarkBroadcast(b *testing.B) {
 	}
 	s := newServer(b, n, ws.Options{})
 	all := &writes{done: make(chan struct{})}
-	for range sockets {
+	clients := make([]*discard, sockets)
+	for i := range clients {
+		clients[i] = &discard{all: all, closed: make(chan struct{})}
 		w := struct {
 			http.ResponseWriter
 			http.Hijacker
-		}{httptest.NewRecorder(), &discard{all: all, closed: make(chan struct{})}}
+		}{httptest.NewRecorder(), clients[i]}
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header = http.Header{
 			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
@@ -73,7 +77,12 @@ func BenchmarkBroadcast(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/sockets, "ns/member")
 	b.StopTimer()
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	for _, c := range clients {
+		_ = c.Close() // the client leaves: it would not answer a closing handshake
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_ = n.Close(ctx) // nobody answers its closing handshakes
+	if err := n.Close(ctx); err != nil {
+		b.Error(err)
+	}
 }
