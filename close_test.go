@@ -43,8 +43,9 @@ func TestCloseInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		var n *crosscast.Node
-		n = start(t, crosscast.Options{Adapter: d, OnRoom: func(e crosscast.RoomEvent) {
+		n = start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnRoom: func(e crosscast.RoomEvent) {
 			if e.Kind == crosscast.RoomDeleted {
+				time.Sleep(time.Second) // a slow hook is waited for
 				if err := n.To("r").Local().Emit(ctx, "from hook", nil); err != nil {
 					t.Error(err)
 				}
@@ -63,7 +64,12 @@ func TestCloseInOrder(t *testing.T) {
 			},
 		})
 		ok(t, err)
-		_, l := listen(t, n, "r")
+		var l log
+		_, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+			time.Sleep(time.Second) // and so is a slow subscription
+			l.add("%s", m.Event)
+		}}, "r")
+		ok(t, err)
 		time.Sleep(100 * time.Millisecond)
 		d.log.take()
 

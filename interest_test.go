@@ -212,8 +212,14 @@ func TestSubscriptionHoldsInterest(t *testing.T) {
 		time.Sleep(time.Minute)
 		equal(t, "calls", d.log.take(), "+ r; + s")
 		ok(t, sub.Close())
+		time.Sleep(time.Second)
+		sub, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r") // in time
+		ok(t, err)
 		time.Sleep(time.Minute)
-		equal(t, "calls", d.log.take(), "- r s")
+		equal(t, "calls", d.log.take(), "- s")
+		ok(t, sub.Close())
+		time.Sleep(time.Minute)
+		equal(t, "calls", d.log.take(), "- r")
 	})
 }
 

@@ -252,13 +252,20 @@ func (a *localAdapter) push(item localItem) {
 	}
 }
 
-// overflow queues a gap in the place of in, or widens the last one; a.mu is held.
+// overflow queues a gap in the place of in, or widens the last one when nothing of that origin came after it; a.mu is
+// held.
 func (a *localAdapter) overflow(in *Instruction) {
 	now := time.Now()
 	gap := Gap{Origin: in.From, Names: in.names(), Since: now, Until: now, Reason: GapOverflow}
-	if n := len(a.queue); n > 0 && a.queue[n-1].in == nil && a.queue[n-1].gap.Origin == in.From {
-		a.queue[n-1].gap.widen(&gap)
-		return
+	for i := len(a.queue) - 1; i >= 0; i-- {
+		item := &a.queue[i]
+		if item.in == nil && item.gap.Origin == in.From {
+			item.gap.widen(&gap)
+			return
+		}
+		if item.in != nil && item.in.From == in.From {
+			break
+		}
 	}
 	a.push(localItem{gap: gap})
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// stuckPeer starts two nodes; the second is stuck in the delivery of "stuck" until step is used, and its queue is full
+// stuckPeer starts three nodes; the second is stuck in the delivery of "stuck" until step is used, and its queue is full
 // but for less than 1,000 bytes.
-func stuckPeer(t *testing.T) (a, b *crosscast.Node, got *log, step chan struct{}) {
+func stuckPeer(t *testing.T) (a, b, c *crosscast.Node, got *log, step chan struct{}) {
 	t.Helper()
 	cluster := crosscast.NewCluster()
 	cluster.QueueBytes = 4000
@@ -26,12 +26,13 @@ func stuckPeer(t *testing.T) (a, b *crosscast.Node, got *log, step chan struct{}
 		}
 		got.add("%s of %s", g.Reason, sorted(addressTexts(g.Names)))
 	}})
+	c = start(t, crosscast.Options{Adapter: cluster.Adapter()})
 	connect(t, b.Namespace, &stuckConn{got, step}, "r", "s")
 	for _, event := range []string{"stuck", "1", "2", "3"} {
 		ok(t, a.To("r").Emit(ctx, event, make([]byte, 900)))
 		synctest.Wait()
 	}
-	return a, b, got, step
+	return a, b, c, got, step
 }
 
 // stuckConn breaks the rule that Send does not block.
@@ -45,13 +46,17 @@ func (c *stuckConn) Close(crosscast.Reason)          {}
 
 func TestLocalPublishWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _, got, step := stuckPeer(t)
+		a, _, c, got, step := stuckPeer(t)
 		sent := make(chan error, 1)
 		go func() { sent <- a.To("s").Emit(ctx, "4", make([]byte, 900)) }()
 		synctest.Wait()
 		equal(t, "sent while the queue is full", len(sent), 0)
 		ok(t, a.To("s").Volatile().Emit(ctx, "volatile", make([]byte, 900))) // does not wait
-		time.Sleep(2 * time.Second)                                          // nor do heartbeats
+		before := c.Stats().InstructionsIn
+		time.Sleep(10 * time.Second)
+		if got := c.Stats().InstructionsIn - before; got < 18 { // nor do heartbeats
+			t.Errorf("%d heartbeats of two peers in 10 s", got)
+		}
 		step <- struct{}{}
 		ok(t, <-sent)
 		close(step)
@@ -62,7 +67,7 @@ func TestLocalPublishWaitsForRoom(t *testing.T) {
 
 func TestLocalOverflowIsAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b, got, step := stuckPeer(t)
+		a, b, _, got, step := stuckPeer(t)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		for _, room := range []string{"s", "r"} { // one gap for both
@@ -84,7 +89,7 @@ func TestLocalOverflowIsAGap(t *testing.T) {
 
 func TestLocalOverflowOfEveryone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _, got, step := stuckPeer(t)
+		a, _, _, got, step := stuckPeer(t)
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		a.To("r").Emit(ended, "lost", make([]byte, 900))
@@ -101,7 +106,7 @@ func TestLocalCloseEndsWaiting(t *testing.T) {
 		want error
 	}{{"publisher", crosscast.ErrClosed}, {"peer", nil}} {
 		synctest.Test(t, func(t *testing.T) {
-			a, b, _, step := stuckPeer(t)
+			a, b, _, _, step := stuckPeer(t)
 			sent := make(chan error, 1)
 			go func() { sent <- a.To("s").Emit(ctx, "4", make([]byte, 900)) }()
 			synctest.Wait()

@@ -14,7 +14,9 @@ import (
 func listen(t *testing.T, n *crosscast.Node, rooms ...string) (*crosscast.Subscription, *log) {
 	t.Helper()
 	l := new(log)
-	sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) { l.add("%s", m.Event) }}, rooms...)
+	sub, err := n.Subscribe(ctx, crosscast.Receiver{
+		OnMessage: func(m *crosscast.Message) { l.add("%s", m.Event) },
+	}, rooms...)
 	ok(t, err)
 	return sub, l
 }
@@ -63,7 +65,7 @@ func TestSubscriptionOverflow(t *testing.T) {
 					t.Errorf("gap %+v", g)
 				}
 			},
-			QueueBytes: 3000, // two of 1,000 bytes, and what a gap takes
+			QueueBytes: 3500, // two of 1,000 bytes, and a few gaps
 		}, "r", "s")
 		ok(t, err)
 		send := func(event string, rooms ...string) {
@@ -122,6 +124,25 @@ func TestSubscriptionClose(t *testing.T) {
 		close(step)
 		synctest.Wait()
 		equal(t, "got", l.take(), "running")
+	})
+}
+
+// closerConn closes a subscription when it is sent something, in the middle of a delivery.
+type closerConn struct {
+	countConn
+	sub *crosscast.Subscription
+}
+
+func (c *closerConn) Send(*crosscast.Message) error { return c.sub.Close() }
+
+func TestSubscriptionClosedWhileAMessageIsDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, crosscast.Options{})
+		sub, l := listen(t, n, "r")
+		connect(t, n.Namespace, &closerConn{sub: sub}, "r")
+		ok(t, n.To("r").Emit(ctx, "e", nil))
+		synctest.Wait()
+		equal(t, "got", l.take(), "")
 	})
 }
 

@@ -41,8 +41,9 @@ type Cluster struct {
 	// not affected. For drivers whose links can be deaf.
 	Deafen func(i int)
 
-	// Peek returns the packets that the bus has carried so far, to whomever. Inject has the bus carry one that no node
-	// sent. They come as a pair, and are for drivers whose bus has strangers.
+	// Peek returns the packets that the bus has carried so far, to whomever; whoever looks must not count as one of
+	// their receivers. Inject has the bus carry one that no node sent. They come as a pair, and are for drivers whose
+	// bus has strangers.
 	Peek   func() []Packet
 	Inject func(Packet)
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,13 +17,24 @@ import (
 // discard is a connection whose writes go nowhere and whose reads wait for its end.
 type discard struct {
 	net.Conn
-	writes *atomic.Int64
+	all    *writes
 	closed chan struct{}
 }
 
-func (d *discard) Write(p []byte) (int, error) { d.writes.Add(1); return len(p), nil }
-func (d *discard) Read([]byte) (int, error)    { <-d.closed; return 0, net.ErrClosed }
-func (d *discard) Close() error                { close(d.closed); return nil }
+// writes counts writes, and tells when there were enough.
+type writes struct {
+	left atomic.Int64
+	done chan struct{}
+}
+
+func (d *discard) Write(p []byte) (int, error) {
+	if d.all.left.Add(-1) == 0 {
+		d.all.done <- struct{}{}
+	}
+	return len(p), nil
+}
+func (d *discard) Read([]byte) (int, error) { <-d.closed; return 0, net.ErrClosed }
+func (d *discard) Close() error             { close(d.closed); return nil }
 func (d *discard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return d, bufio.NewReadWriter(bufio.NewReader(d), bufio.NewWriter(d)), nil
 }
@@ -37,12 +47,12 @@ func BenchmarkBroadcast(b *testing.B) {
 		b.Fatal(err)
 	}
 	s := newServer(b, n, ws.Options{})
-	var writes atomic.Int64
+	all := &writes{done: make(chan struct{})}
 	for range sockets {
 		w := struct {
 			http.ResponseWriter
 			http.Hijacker
-		}{httptest.NewRecorder(), &discard{writes: &writes, closed: make(chan struct{})}}
+		}{httptest.NewRecorder(), &discard{all: all, closed: make(chan struct{})}}
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header = http.Header{
 			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
@@ -53,17 +63,13 @@ func BenchmarkBroadcast(b *testing.B) {
 		}
 	}
 	payload := crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"text":"hello"}`)}
-	writes.Store(0)
 	b.ReportAllocs()
-	var emitted int64
 	for b.Loop() {
+		all.left.Store(sockets)
 		if err := n.Emit(context.Background(), "message", payload); err != nil {
 			b.Fatal(err)
 		}
-		emitted += sockets
-		for writes.Load() < emitted {
-			runtime.Gosched()
-		}
+		<-all.done
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/sockets, "ns/member")
 	b.StopTimer()

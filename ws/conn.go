@@ -86,16 +86,17 @@ func (c *conn) refuse(err error) {
 // Close implements crosscast.Conn.
 func (c *conn) Close(reason crosscast.Reason) {
 	c.setCause(causeOf(reason))
-	if reason != crosscast.ReasonLeft {
-		c.cancel()
-	}
+	left := reason == crosscast.ReasonLeft
 	c.mu.Lock()
 	if c.pinger != nil {
 		c.pinger.Stop()
 	}
-	c.events.close(reason != crosscast.ReasonLeft, reason)
+	c.events.close(!left, reason)
 	c.wake()
 	c.mu.Unlock()
+	if !left {
+		c.cancel() // now that the handler which it ends has no successor
+	}
 	c.Queue.Close(reason)
 }
 

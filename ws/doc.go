@@ -28,9 +28,10 @@
 // A message that cannot be parsed, an event without a handler and an error from a handler are answered with an event
 // "error" and {"message":"…"}, in the place of the event, and the connection goes on.
 //
-// When the client leaves, or its connection breaks, what it has sent is handled first; then the socket is closed. When the
-// server closes it, for whatever reason, the context of the handler that runs is cancelled, and what waits is dropped.
-// OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it.
+// When the client leaves, what it has sent is handled first; then the socket is closed. When its connection breaks,
+// what was read of it is handled all the same. When the server closes the socket, for whatever reason, the context of
+// the handler that runs is cancelled, and what waits is dropped. OnDisconnect is called after that, last;
+// [crosscast.Node.Close] waits for it.
 //
 // # Close codes
 //

@@ -46,7 +46,10 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer client.Close(websocket.StatusNormalClosure, "")
-	for _, m := range []string{`{"event":"join","data":"room1"}`, `{"event":"say","data":{"Room":"room1","Text":"hello"}}`} {
+	for _, m := range []string{
+		`{"event":"join","data":"room1"}`,
+		`{"event":"say","data":{"Room":"room1","Text":"hello"}}`,
+	} {
 		if err := client.Write(ctx, websocket.MessageText, []byte(m)); err != nil {
 			log.Fatal(err)
 		}

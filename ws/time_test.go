@@ -40,7 +40,7 @@ func masked(text string) string {
 	return "\x81\xfe" + string([]byte{byte(len(text) >> 8), byte(len(text))}) + "\x00\x00\x00\x00" + text
 }
 
-// TestSilentClient: a client whose end of the connection reads, and sends nothing at all, is closed after a ping's time.
+// TestSilentClient: a client whose end of the connection reads, and sends nothing, is closed after a ping's time.
 func TestSilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -74,7 +74,7 @@ func TestDeadClient(t *testing.T) {
 	})
 }
 
-// TestLiveClients: one that answers pings, and one that does not and talks instead, are kept.
+// TestLiveClients: one that answers pings, and those that talk or send pongs of their own instead, are kept.
 func TestLiveClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -86,25 +86,29 @@ func TestLiveClients(t *testing.T) {
 		answers, _ := dialInMemory(t, s)
 		ctx := answers.conn.CloseRead(context.Background())
 
-		_, talks := dialInMemory(t, s)
-		go io.Copy(io.Discard, talks)
-		go func() {
-			for {
-				time.Sleep(10 * time.Second)
-				if _, err := io.WriteString(talks, masked("{}")); err != nil {
-					return
+		for _, frame := range []string{masked("{}"), "\x8a\x80\x00\x00\x00\x00"} {
+			_, conn := dialInMemory(t, s)
+			defer func() {
+				conn.Close()
+				time.Sleep(time.Minute) // its goroutine ends
+			}()
+			go io.Copy(io.Discard, conn)
+			go func() {
+				for {
+					time.Sleep(10 * time.Second)
+					if _, err := io.WriteString(conn, frame); err != nil {
+						return
+					}
 				}
-			}
-		}()
+			}()
+		}
 		time.Sleep(time.Hour + time.Second)
 		if len(ended) > 0 || ctx.Err() != nil {
 			t.Errorf("closed: %v, %v", <-ended, ctx.Err())
 		}
-		if pongs.Load() != 3600/25 {
-			t.Errorf("%d pongs", pongs.Load())
+		if want := int32(3600/25 + 3600/10); pongs.Load() != want {
+			t.Errorf("%d pongs, want %d", pongs.Load(), want)
 		}
-		talks.Close()
-		time.Sleep(time.Minute) // its goroutine ends
 	})
 }
 
@@ -182,6 +186,43 @@ func TestBackPressure(t *testing.T) {
 	})
 }
 
+// TestBrokenConnection: when a write is what finds out that the client has gone, what it sent is handled all the same.
+func TestBrokenConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		release := make(chan struct{})
+		handled := 0
+		c, conn := dialInMemory(t, newServer(t, n, ws.Options{
+			OnDisconnect: gone,
+			Events: ws.Events{"n": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
+				<-release
+				handled++
+				return ctx.Err()
+			}},
+			OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
+		}))
+		for range 10 {
+			c.send("n", nil)
+		}
+		synctest.Wait() // all are read
+		conn.Close()
+		for range 2 { // the first finds out, the second makes the node close the socket
+			if err := n.Emit(t.Context(), "x", nil); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		if s := n.Stats().Sockets; s != 0 {
+			t.Errorf("%d sockets", s)
+		}
+		close(release)
+		if e := <-ended; e.reason != crosscast.ReasonLeft || handled != 10 {
+			t.Errorf("%q after %d events", e.reason, handled)
+		}
+	})
+}
+
 // TestServerClosesDuringPause: the reader that waits for room is not forgotten.
 func TestServerClosesDuringPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -208,7 +249,7 @@ func TestServerClosesDuringPause(t *testing.T) {
 	})
 }
 
-// TestSlowClient: a client that does not read fills its queue and is closed. When it reads again in time, it learns why.
+// TestSlowClient: a client that does not read fills its queue and is closed. When it reads in time, it learns why.
 func TestSlowClient(t *testing.T) {
 	for _, wakes := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -23,8 +23,8 @@ import (
 // ctx has the values of the request's context. It ends when the server closes the socket, not when the client leaves.
 //
 // An error is answered to the client with the event "error". The client sees the text of an [Errorf], and of an error
-// of crosscast about a name or a size, which mostly comes from what it sent; of any other it is only told that there was
-// one, and Options.OnError gets it.
+// of crosscast about a name or a size, which mostly comes from what it sent; of any other it is only told that there
+// was one, and Options.OnError gets it.
 type Handler func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error
 
 // Events are the handlers by the name of the event.
@@ -59,8 +59,8 @@ type Options struct {
 	// OnDisconnect is called after the last one, when the socket's memberships have ended. It may still emit, for
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
-	// OnError is told what a handler returned, or panicked with (a [*PanicError], which also closes the socket), unless it
-	// was for the client. For OnConnect and OnDisconnect, event is empty. Default: logs with slog.Default.
+	// OnError is told what a handler returned, or panicked with (a [*PanicError], which also closes the socket), unless
+	// it was for the client. For OnConnect and OnDisconnect, event is empty. Default: logs with slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Envelope is the format of messages. Default: [JSON].
@@ -151,8 +151,8 @@ type Client struct {
 // return then; the socket goes on.
 //
 // When the socket is nil, the request was answered, or the connection closed, with an error that is also returned. An
-// error beside a socket means what it means for [crosscast.Namespace.Connect]: the socket is served, but does not surely
-// hear this node's peers yet.
+// error beside a socket means what it means for [crosscast.Namespace.Connect]: the socket is served, but does not
+// surely hear this node's peers yet.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (*crosscast.Socket, error) {
 	if err := client.check(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

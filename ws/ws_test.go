@@ -54,8 +54,10 @@ func TestBadMessages(t *testing.T) {
 		"typed": ws.Typed(func(context.Context, *crosscast.Socket, struct{ N int }) error {
 			return nil
 		}),
-		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error { return s.Join(ctx, room) }),
-		"no":   func(context.Context, *crosscast.Socket, json.RawMessage) error { return ws.Errorf("not %s", "today") },
+		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
+			return s.Join(ctx, room)
+		}),
+		"no": func(context.Context, *crosscast.Socket, json.RawMessage) error { return ws.Errorf("not %s", "today") },
 		"large": func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
 			return s.Emit(ctx, "x", make([]byte, 2<<20))
 		},
@@ -74,7 +76,8 @@ func TestBadMessages(t *testing.T) {
 		{`{"event":"typed","data":{"N":"one"}}`, "typed: data: json: cannot unmarshal string into Go "},
 		{`{"event":"join","data":""}`, "join: crosscast: empty room name"},
 		{`{"event":"join"}`, "join: crosscast: empty room name"},
-		{`{"event":"join","data":"` + strings.Repeat("r", 256) + `"}`, "join: crosscast: room name of 256 bytes (at most 255)"},
+		{`{"event":"join","data":"` + strings.Repeat("r", 256) + `"}`,
+			"join: crosscast: room name of 256 bytes (at most 255)"},
 		{`{"event":"large"}`, "large: crosscast: payload of 2097152 (at most 1048576)"},
 		{`{"event":"no"}`, "no: not today"},
 		{strings.Repeat("[", 100_000), "malformed message: "},
@@ -128,7 +131,10 @@ func TestPanic(t *testing.T) {
 			n := startNode(t, crosscast.Options{})
 			url := serve(t, newServer(t, n, ws.Options{
 				Events: ws.Events{
-					"boom": func(context.Context, *crosscast.Socket, json.RawMessage) error { check("event"); return nil },
+					"boom": func(context.Context, *crosscast.Socket, json.RawMessage) error {
+						check("event")
+						return nil
+					},
 					"echo": echo["echo"],
 				},
 				OnConnect: func(context.Context, *crosscast.Socket) { check("connect") },
@@ -152,7 +158,8 @@ func TestPanic(t *testing.T) {
 			}
 			wait(t, ended, "OnDisconnect")
 			var p *ws.PanicError
-			if err := wait(t, reports, "OnError"); !errors.As(err, &p) || p.Value != "oops" || !bytes.Contains(p.Stack, []byte("ws_test")) {
+			if err := wait(t, reports, "OnError"); !errors.As(err, &p) || p.Value != "oops" ||
+				!bytes.Contains(p.Stack, []byte("ws_test")) {
 				t.Errorf("OnError got %v", err)
 			}
 			other.send("echo", 2)
@@ -389,7 +396,7 @@ func TestNodeClose(t *testing.T) {
 	late.expectClose(websocket.StatusGoingAway, "server shutting down")
 }
 
-// TestCloseDuringAccept: a node that closes while clients connect forgets none, and OnDisconnect follows each OnConnect.
+// TestCloseDuringAccept: a node that closes while clients connect forgets none; OnDisconnect follows each OnConnect.
 func TestCloseDuringAccept(t *testing.T) {
 	for range 20 {
 		n, err := crosscast.Start(t.Context(), crosscast.Options{})
@@ -432,7 +439,9 @@ func TestOriginsAndCompression(t *testing.T) {
 	if _, resp, err := websocket.Dial(t.Context(), strict, ask); err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("a page of another host: %v", err)
 	}
-	for _, tt := range []struct{ url, compression, protocol string }{{strict, "", ""}, {open, "permessage-deflate", "chat"}} {
+	for _, tt := range []struct{ url, compression, protocol string }{
+		{strict, "", ""}, {open, "permessage-deflate", "chat"},
+	} {
 		if tt.url == strict {
 			ask.HTTPHeader = http.Header{"Origin": {strict}}
 		} else {
@@ -443,7 +452,8 @@ func TestOriginsAndCompression(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := resp.Header.Get("Sec-WebSocket-Extensions")
-		if !strings.HasPrefix(got, tt.compression) || (tt.compression == "") != (got == "") || conn.Subprotocol() != tt.protocol {
+		if !strings.HasPrefix(got, tt.compression) || (tt.compression == "") != (got == "") ||
+			conn.Subprotocol() != tt.protocol {
 			t.Errorf("extensions %q, protocol %q", got, conn.Subprotocol())
 		}
 		conn.CloseNow()
@@ -510,7 +520,8 @@ func TestWhoIsWho(t *testing.T) {
 	type key struct{}
 	s, err := ws.New(space, ws.Options{
 		OnConnect: func(ctx context.Context, s *crosscast.Socket) {
-			if err := s.Emit(ctx, "hello", []any{s.User(), s.Rooms(), s.Data(), s.Namespace().Name(), ctx.Value(key{})}); err != nil {
+			all := []any{s.User(), s.Rooms(), s.Data(), s.Namespace().Name(), ctx.Value(key{})}
+			if err := s.Emit(ctx, "hello", all); err != nil {
 				t.Error(err)
 			}
 		},

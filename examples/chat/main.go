@@ -1,5 +1,5 @@
-// Program chat shows two chat servers that are one, with nothing to install: an embedded Redis, two servers, client A on
-// the first and client B on the second. It prints what happens, and then serves a page on both servers.
+// Program chat shows two chat servers that are one, with nothing to install: an embedded Redis, two servers, client
+// A on the first and client B on the second. It prints what happens, and then serves a page on both servers.
 //
 //	go run ./examples/chat               shows the flow, then serves until it is interrupted
 //	go run ./examples/chat -once         shows the flow and ends; fails when a message did not arrive

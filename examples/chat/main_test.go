@@ -23,10 +23,12 @@ func TestOnce(t *testing.T) {
 		want []string
 	}{
 		{[]string{"-once"}, []string{
-			`(?m)^\[A\] joined room=room1 \(handled by server-1\)$`, `(?m)^\[B\] joined room=room1 \(handled by server-2\)$`,
+			`(?m)^\[A\] joined room=room1 \(handled by server-1\)$`,
+			`(?m)^\[B\] joined room=room1 \(handled by server-2\)$`,
 			`(?m)^\[B\] got message: hi from A \(from .{20} on server-1\)$`, `(?m)^\[A\] got message: hi from B `,
 			`(?m)^\[adapter\] server-1 .* server-2, which delivered it to 1 of its clients$`,
-			`answer: \{"ok":true,"node":"server-2","roomId":"room1","text":"hello from HTTP"\}`, `every message reached both`,
+			`answer: \{"ok":true,"node":"server-2","roomId":"room1","text":"hello from HTTP"\}`,
+			`every message reached both`,
 		}},
 		{[]string{"-no-adapter", "-once"}, []string{`B got nothing from A`}},
 	} {

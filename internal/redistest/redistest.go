@@ -1,8 +1,8 @@
 // Package redistest runs real Redis servers for tests: one process each, on a free port of 127.0.0.1, without
 // persistence, ended with the test.
 //
-// Without a redis-server on the PATH a test is skipped, as loudly as go test lets it (with -v, or where a single package
-// is tested); where the environment variable CI is set it fails, because a green run must mean that the tests ran.
+// Without a redis-server on the PATH a test is skipped, as loudly as go test lets it (with -v, or where one package is
+// tested); where the environment variable CI is set it fails, because a green run must mean that the tests ran.
 package redistest
 
 import (

@@ -1,5 +1,5 @@
-// Program client is a chat client: it joins a room, says hi, and prints what it gets until it is stopped. When its server
-// goes away it connects again, backing off.
+// Program client is a chat client: it joins a room, says hi, and prints what it gets until it is stopped. When its
+// server goes away it connects again, backing off.
 //
 // Environment: SERVER_URL (default http://localhost:5001), NAME (default client), ROOM (default room1).
 package main

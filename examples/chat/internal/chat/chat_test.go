@@ -91,7 +91,8 @@ type member struct {
 func startClient(t *testing.T, name, url string) *member {
 	t.Helper()
 	m := &member{
-		out: &output{}, joined: make(chan chat.Joined, 100), messages: make(chan chat.Message, 100), gaps: make(chan chat.Gap, 100),
+		out: &output{}, joined: make(chan chat.Joined, 100),
+		messages: make(chan chat.Message, 100), gaps: make(chan chat.Gap, 100),
 	}
 	m.Client = &chat.Client{
 		Name: name, Room: "room1", ServerURL: url, Printer: chat.NewPrinter(m.out),
@@ -153,8 +154,8 @@ func TestTwoServers(t *testing.T) {
 	a.say(t, "hi\x1b[2J")
 	for _, m := range []*member{a, b} {
 		got := m.expect(t, "hi\x1b[2J", "server-1")
-		if !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`).MatchString(got.At) || got.RoomID != "room1" ||
-			len(got.FromSocketID) != 20 {
+		if !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`).MatchString(got.At) ||
+			got.RoomID != "room1" || len(got.FromSocketID) != 20 {
 			t.Errorf("%+v", got)
 		}
 		if strings.Contains(m.out.String(), "\x1b") {
@@ -178,7 +179,8 @@ func TestTwoServers(t *testing.T) {
 			t.Errorf("the log has no %s:\n%s", want, log)
 		}
 	}
-	if !regexp.MustCompile(`(?s)^\[A\] connected to http://localhost:\d+ as .{20}\n\[A\] joined room=room1 \(handled by server-1\)\n` +
+	if !regexp.MustCompile(`(?s)^\[A\] connected to http://localhost:\d+ as .{20}\n` +
+		`\[A\] joined room=room1 \(handled by server-1\)\n` +
 		`\[A\] got message: hi`).MatchString(a.out.String()) {
 		t.Errorf("the client printed\n%s", a.out)
 	}
@@ -238,7 +240,8 @@ func TestEmitOverHTTP(t *testing.T) {
 		}
 	}
 	// A room ID may have any characters.
-	if status, answer := post(t, s.URL()+"/emit/a%2Fb%20c", "", ""); status != 200 || !strings.Contains(answer, `"roomId":"a/b c"`) {
+	status, answer := post(t, s.URL()+"/emit/a%2Fb%20c", "", "")
+	if status != 200 || !strings.Contains(answer, `"roomId":"a/b c"`) {
 		t.Errorf("%d %s", status, answer)
 	}
 }
@@ -263,7 +266,8 @@ func TestPageAndStats(t *testing.T) {
 		var v struct {
 			Stats struct{ Sockets, Rooms, Memberships int }
 		}
-		if err := json.Unmarshal(b, &v); err != nil || v.Stats.Sockets != 1 || v.Stats.Rooms != 1 || v.Stats.Memberships != 1 {
+		err = json.Unmarshal(b, &v)
+		if err != nil || v.Stats.Sockets != 1 || v.Stats.Rooms != 1 || v.Stats.Memberships != 1 {
 			t.Errorf("stats: %v, %s", err, b)
 		}
 	}
@@ -273,7 +277,9 @@ func TestPageAndStats(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	out := &output{}
 	start := func(address string) *chat.Server {
-		s, err := chat.StartServer(t.Context(), chat.ServerOptions{Name: "server-1", Address: address, Printer: chat.NewPrinter(out)})
+		s, err := chat.StartServer(t.Context(), chat.ServerOptions{
+			Name: "server-1", Address: address, Printer: chat.NewPrinter(out),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,7 +316,8 @@ func TestBadEvents(t *testing.T) {
 	}
 	a.say(t, "still here")
 	a.expect(t, "still here", "server-1")
-	if want := `[A] error: {"message":"joinRoom: crosscast: room name of 256 bytes (at most 255)"}`; !strings.Contains(a.out.String(), want) {
+	const want = `[A] error: {"message":"joinRoom: crosscast: room name of 256 bytes (at most 255)"}`
+	if !strings.Contains(a.out.String(), want) {
 		t.Errorf("no %s in\n%s", want, a.out)
 	}
 }

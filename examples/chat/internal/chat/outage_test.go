@@ -118,7 +118,10 @@ func TestOutage(t *testing.T) {
 	hears("before", a, a2, b)
 
 	redis.Kill()
-	const down, back = `(?m)^\[server-\d\] crosscast: the link to the bus is down.*$`, `(?m)^\[server-\d\] crosscast: the link to the bus is back$`
+	const (
+		down = `(?m)^\[server-\d\] crosscast: the link to the bus is down.*$`
+		back = `(?m)^\[server-\d\] crosscast: the link to the bus is back$`
+	)
 	for _, s := range []*program{s1, s2} {
 		s.printed(down)
 	}
@@ -207,7 +210,8 @@ func TestServerWithoutRedis(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{})
 	redis.Kill()
 	s := start(t, build(t, "server"), "PORT=0", "REDIS_URL=redis://:secret@"+redis.Addr())
-	if err := s.cmd.Wait(); err == nil || !strings.Contains(s.out.String(), redis.Addr()) || strings.Contains(s.out.String(), "secret") {
+	err := s.cmd.Wait()
+	if err == nil || !strings.Contains(s.out.String(), redis.Addr()) || strings.Contains(s.out.String(), "secret") {
 		t.Errorf("%v: %s", err, s.out)
 	}
 }

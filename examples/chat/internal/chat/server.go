@@ -1,8 +1,8 @@
 // Package chat is a chat server, its web page and its client, on crosscast: what the programs of examples/chat share.
 //
-// Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined {roomId,
-// node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {rooms, reason, since, until}, messages to these rooms
-// (null: to any) may be missing; error {message}.
+// Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined
+// {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {rooms, reason, since, until}: messages
+// to these rooms (null: to any) may be missing; error {message}.
 package chat
 
 import (
@@ -242,7 +242,8 @@ func servePage(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; "+
-		"script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		"script-src 'unsafe-inline'; style-src 'unsafe-inline'; "+
+		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(page)
 }
