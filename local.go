@@ -253,8 +253,12 @@ func (a *localAdapter) push(item localItem) {
 }
 
 // overflow queues a gap in the place of in, or widens the last one when nothing of that origin came after it; a.mu is
-// held.
+// held. What carries nothing for clients and changes nothing is missed by who sent it only.
 func (a *localAdapter) overflow(in *Instruction) {
+	switch in.Kind {
+	case KindAsk, KindAnswer, KindRequest:
+		return
+	}
 	now := time.Now()
 	gap := Gap{Origin: in.From, Names: in.names(), Since: now, Until: now, Reason: GapOverflow}
 	for i := len(a.queue) - 1; i >= 0; i-- {
