@@ -301,10 +301,7 @@ func (s *session) push(m incoming) {
 		<-s.room
 		s.mu.Lock()
 	}
-	if s.paused {
-		s.paused = false
-		s.heard = time.Now() // the server's pongs begin to be read only now
-	}
+	s.paused = false
 	s.queue = append(s.queue, m)
 	s.bytes += size
 	signal(s.wake)
@@ -334,8 +331,8 @@ func (s *session) heardLast() time.Time {
 
 var errTimeout = errors.New("crosscast/client: the server does not answer")
 
-// pinger ends a connection on which nothing comes in time after a ping. While reading pauses nothing can come, and that
-// is not the server's fault.
+// pinger ends a connection on which nothing comes in time after a ping. While reading pauses nothing can come, which is
+// not the server's fault; and when a pause begins after a ping, something has come.
 func (s *session) pinger() {
 	ticker := time.NewTicker(s.c.o.PingInterval)
 	defer ticker.Stop()
@@ -345,7 +342,12 @@ func (s *session) pinger() {
 		case <-s.ctx.Done():
 			return
 		}
-		before := s.heardLast()
+		s.mu.Lock()
+		before, paused := s.heard, s.paused
+		s.mu.Unlock()
+		if paused {
+			continue
+		}
 		ctx, cancel := context.WithTimeout(s.ctx, s.c.o.PingTimeout)
 		err := s.conn.Ping(ctx)
 		cancel()
@@ -357,7 +359,7 @@ func (s *session) pinger() {
 			return
 		}
 		s.mu.Lock()
-		dead := !s.paused && s.heard.Equal(before)
+		dead := s.heard.Equal(before)
 		if dead && s.ended == nil {
 			s.ended = errTimeout
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,6 +151,71 @@ func TestDeadServer(t *testing.T) {
 				if dead || !c.Connected() {
 					t.Error("not ended")
 				}
+			}
+			if err := c.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPauseIsNoDeath: while a handler takes long and reading pauses, the server is not taken for dead, whether the pause
+// began before a ping or between it and its pong.
+func TestPauseIsNoDeath(t *testing.T) {
+	for _, begin := range []time.Duration{time.Second, 20 * time.Second} { // the first ping is sent after 20 s
+		synctest.Test(t, func(t *testing.T) {
+			const count = 5
+			handled := 0
+			var pings atomic.Int32
+			server, end := context.WithCancel(context.Background())
+			defer end()
+			c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
+				EventBytes:   1,
+				OnDisconnect: func(err error) { t.Errorf("OnDisconnect(%v)", err) },
+				Events: client.Events{"x": client.Typed(func(context.Context, any) error {
+					handled++
+					time.Sleep(time.Minute)
+					return nil
+				})},
+				Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+					var conn *websocket.Conn
+					flood := func() {
+						for range count {
+							if err := conn.Write(server, websocket.MessageText, []byte(`{"event":"x"}`)); err != nil {
+								t.Error(err)
+							}
+						}
+					}
+					conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+						OnPingReceived: func(context.Context, []byte) bool {
+							if pings.Add(1) == 1 && begin == 20*time.Second {
+								go flood()
+								return false // as if the pong waited behind the events
+							}
+							return true
+						},
+					})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					go func() {
+						_, _, _ = conn.Read(server)
+						_ = conn.CloseNow()
+					}()
+					if begin < 20*time.Second {
+						time.AfterFunc(begin, flood)
+					}
+				}),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			// The pause is four minutes; in the other six there is a ping every 20 s.
+			if n := pings.Load(); handled != count || !c.Connected() || n < 15 || n > 20 {
+				t.Errorf("%d events handled, %d pings, connected: %v", handled, n, c.Connected())
 			}
 			if err := c.Close(t.Context()); err != nil {
 				t.Error(err)
