@@ -82,6 +82,7 @@ const tests = {
       now += 5000; // nothing is heard
       Math.random = () => 0.5; // 187.5 ms
       await last().lose("going away");
+      await last().message({event: "n", data: 4}); // it has ended
       take("disconnected going away");
       assert(!client.connected);
       if (round === 1) {
