@@ -252,3 +252,13 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 	}
 	return nil
 }
+
+// Refuse notes that the client will not reply to the acknowledged emission whose message had the number ack: it counts
+// as silent at once, and nobody waits for it until the deadline. Bindings call it, as Reply.
+func (s *Socket) Refuse(ack uint64) error {
+	if !s.ns.node.acks.reply(ack, Reply{Socket: s.id, Silent: true}) {
+		s.ns.node.stats.reply.Add(1)
+		return ErrDropped
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -12,6 +13,10 @@ import (
 //
 //	{"event":"roomMessage","data":{"text":"hello"}}
 //
+// and, when the client is to reply ([Message.Ack]), its number:
+//
+//	{"event":"roomMessage","data":{"text":"hello"},"id":7}
+//
 // A [JSON] payload is put in as it is (Emit has validated it), a [Binary] one as a JSON string in standard base64, and
 // without a payload there is no "data". An event that is not UTF-8 has the bytes in question replaced by U+FFFD.
 type JSONEnvelope struct{}
@@ -19,6 +24,7 @@ type JSONEnvelope struct{}
 const (
 	envelopeOpen  = `{"event":`
 	envelopeData  = `,"data":`
+	envelopeID    = `,"id":`
 	envelopeClose = `}`
 )
 
@@ -38,6 +44,9 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 		size += base64.StdEncoding.EncodedLen(len(data)) + 2
 	default:
 		return nil, fmt.Errorf("crosscast: payload of unknown encoding %d", m.Payload.Encoding)
+	}
+	if m.Ack != 0 {
+		size += len(envelopeID) + 20
 	}
 
 	b := make([]byte, 0, size)
@@ -60,6 +69,10 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 		b = append(b, '"')
 		b = base64.StdEncoding.AppendEncode(b, data)
 		b = append(b, '"')
+	}
+	if m.Ack != 0 {
+		b = append(b, envelopeID...)
+		b = strconv.AppendUint(b, m.Ack, 10)
 	}
 	return append(b, envelopeClose...), nil
 }

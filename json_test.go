@@ -3,6 +3,7 @@ package crosscast_test
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 
@@ -32,6 +33,15 @@ func TestJSONEnvelope(t *testing.T) {
 			t.Errorf("%q: got %s, %v; want %s", c.event, got, err, c.want)
 		}
 	}
+	for ack, want := range map[uint64]string{
+		7:              `{"event":"e","data":[],"id":7}`,
+		math.MaxUint64: `{"event":"e","data":[],"id":18446744073709551615}`,
+	} {
+		got, err := crosscast.JSONEnvelope{}.Frame(&crosscast.Message{Event: "e", Payload: text(`[]`), Ack: ack})
+		if err != nil || string(got) != want {
+			t.Errorf("got %s, %v; want %s", got, err, want)
+		}
+	}
 	m := &crosscast.Message{Event: "e", Payload: crosscast.Payload{Encoding: 77}}
 	if got, err := (crosscast.JSONEnvelope{}).Frame(m); err == nil {
 		t.Errorf("unknown encoding: got %s, want an error", got)
@@ -40,7 +50,7 @@ func TestJSONEnvelope(t *testing.T) {
 
 func TestJSONEnvelopeAllocatesTheFrameOnly(t *testing.T) {
 	for _, e := range []crosscast.Encoding{crosscast.None, crosscast.JSON, crosscast.Binary} {
-		m := &crosscast.Message{Event: "größe", Payload: crosscast.Payload{Encoding: e, Data: []byte(`"0123456789"`)}}
+		m := &crosscast.Message{Event: "größe", Ack: math.MaxUint64, Payload: crosscast.Payload{Encoding: e, Data: []byte(`"0123456789"`)}}
 		if n := testing.AllocsPerRun(100, func() { _, _ = crosscast.JSONEnvelope{}.Frame(m) }); n != 1 {
 			t.Errorf("encoding %d: %v allocations, want 1", e, n)
 		}

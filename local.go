@@ -256,7 +256,7 @@ func (a *localAdapter) push(item localItem) {
 // origin; a.mu is held. What carries nothing for clients and changes nothing is missed by who sent it only.
 func (a *localAdapter) overflow(in *Instruction) {
 	switch in.Kind {
-	case KindAsk, KindAnswer, KindRequest:
+	case KindAsk, KindAnswer, KindRequest, KindWatch, KindPresence:
 		return
 	}
 	now := time.Now()

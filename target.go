@@ -225,3 +225,6 @@ func (n *Node) payload(v any) (Payload, error) {
 	}
 	return p, nil
 }
+
+// Encode makes a payload of v as [BoundTarget.Emit] does, with the same limit, for what bindings send beside messages.
+func (ns *Namespace) Encode(v any) (Payload, error) { return ns.node.payload(v) }

@@ -152,6 +152,20 @@ func (p *page) screenshot(scheme string) {
 	}
 }
 
+// startBrowser returns the context of a first tab. The browser starts with what is first done there.
+func startBrowser(t *testing.T, browser string) (context.Context, func()) {
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+		chromedp.WindowSize(1000, 760),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	tab, closeBrowser := chromedp.NewContext(allocator)
+	return tab, func() {
+		closeBrowser()
+		stop()
+	}
+}
+
 func TestChatPage(t *testing.T) {
 	browser := findBrowser(t)
 	server := filepath.Join(t.TempDir(), "server")
@@ -164,13 +178,7 @@ func TestChatPage(t *testing.T) {
 	addr := redis.Addr()
 	url1, url2 := startServer(t, server, "server-1", addr), startServer(t, server, "server-2", addr)
 
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
-		chromedp.WindowSize(1000, 760),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	defer stop()
-	first, closeBrowser := chromedp.NewContext(allocator)
+	first, closeBrowser := startBrowser(t, browser)
 	defer closeBrowser()
 	open := func(ctx context.Context, name, url string) *page {
 		p := &page{t, ctx, name}

@@ -230,8 +230,12 @@ func (c *conn) readMessage(typ websocket.MessageType, r io.Reader) error {
 	case typ == websocket.MessageText && !utf8.Valid(b.Bytes()):
 		return errMessage{crosscast.ReasonProtocol, websocket.StatusInvalidFramePayloadData, "not UTF-8"}
 	}
-	name, data, err := c.server.o.Envelope.Parse(b.Bytes())
-	c.push(event{name: name, data: data, err: err})
+	in, err := c.server.o.Envelope.Parse(b.Bytes())
+	if err == nil && in.Event == "" && in.ID != 0 {
+		c.replied(&in)
+		return nil
+	}
+	c.push(event{name: in.Event, data: in.Data, id: in.ID, err: err})
 	return nil
 }
 

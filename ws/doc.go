@@ -13,9 +13,26 @@
 //
 // # What is sent
 //
-// Both ways a websocket message is a JSON text, {"event":"…","data":…}; see [Envelope] for others. What is emitted is
-// framed once for all clients of a node, and waits in a [crosscast.Queue]: bounded in bytes, with a policy for clients
-// that are too slow.
+// Both ways a websocket message is a JSON text; see [Envelope] for others:
+//
+//	{"event":"…","data":…}           an event
+//	{"event":"…","data":…,"id":7}    an event whose sender waits for a reply
+//	{"id":7,"data":…}                the reply
+//	{"id":7,"error":"…"}             the reply when there is none, and why
+//
+// "data" may be left out. An id is an integer from 1 to 2⁵³-1; each side draws its own, and a client uses one again only
+// when it has a reply, or does not wait any more. An event gets at most one reply.
+//
+// To a client, an event with an id comes of [crosscast.BoundTarget.EmitAck]. Its reply is passed on as soon as it is
+// read, before events that the client has sent earlier and that still wait. With "error" the client counts as silent at
+// once. A reply that nobody waits for (any more) is counted in the node's Stats, and otherwise ignored. From a client, an
+// event with an id is answered when its handler has returned: with what an [Answered] handler returned, without data by
+// any other, or with its error. The reply comes after what the handler emitted to the client.
+//
+// What is emitted is framed once for all clients of a node, and waits in a [crosscast.Queue]: bounded in bytes, with a
+// policy for clients that are too slow.
+//
+// Package client has a client for this in Go, and [ClientJS] is one for browsers.
 //
 // # Events of a client
 //
@@ -25,8 +42,9 @@
 // but the client's control frames wait behind its events, its pongs among them: so a client is never taken for dead
 // because of a pause, and its own pings are answered late.
 //
-// A message that cannot be parsed, an event without a handler and an error from a handler are answered with an event
-// "error" and {"message":"…"}, in the place of the event, and the connection goes on.
+// A message that cannot be parsed is answered with an event "error" and {"message":"…"}, in the place of the event, and
+// the connection goes on. So are an event without a handler and an error from a handler, unless the event has an id: then
+// the reply says it.
 //
 // When the client leaves, what it has sent is handled first; then the socket is closed. When its connection breaks,
 // what was read of it is handled all the same. When the server closes the socket, for whatever reason, the context of

@@ -12,10 +12,12 @@ import (
 
 // event is an event of the client, or why its message is none, or that it has left.
 type event struct {
-	name string
-	data json.RawMessage
-	err  error
-	left bool
+	name  string
+	data  json.RawMessage
+	id    uint64 // of the reply that the client waits for; 0: of none
+	err   error
+	left  bool
+	known bool // it has a handler
 }
 
 // eventSize is what a waiting event takes beside its data.
@@ -134,24 +136,34 @@ func (c *conn) handle(e *event) {
 		c.end(causeOf(crosscast.ReasonLeft))
 		return
 	case e.err != nil:
-		c.answer(e.err.Error())
+		c.tell(e.err.Error())
 		return
 	}
 	h := c.server.o.Events[e.name]
 	if h == nil {
-		c.answer(fmt.Sprintf("unknown event %.64q", e.name))
+		c.fail(e, Errorf("unknown event %.64q", e.name))
 		return
 	}
-	err := c.call(e.name, func() error { return h(c.ctx, c.socket, e.data) })
+	e.known = true
+	ctx := c.ctx
+	var result *answer
+	if e.id != 0 {
+		result = new(answer)
+		ctx = context.WithValue(ctx, answerKey{}, result)
+	}
+	err := c.call(e.name, func() error { return h(ctx, c.socket, e.data) })
 	var panicked *PanicError
 	switch {
-	case err == nil:
 	case errors.As(err, &panicked):
 		c.end(causeOf(reasonInternal))
-	case forClient(err):
-		c.answer(e.name + ": " + err.Error())
-	default:
-		c.answer(e.name + ": internal error")
+	case err != nil:
+		c.fail(e, err)
+	case result != nil:
+		var v any
+		if p := result.Load(); p != nil {
+			v = *p
+		}
+		c.reply(e, v)
 	}
 }
 
@@ -159,13 +171,6 @@ func (c *conn) handle(e *event) {
 func forClient(err error) bool {
 	var own clientError
 	return errors.As(err, &own) || errors.Is(err, crosscast.ErrInvalidName) || errors.Is(err, crosscast.ErrTooLarge)
-}
-
-// answer tells the client what was wrong with what it sent. A client that does not take it is dealt with by the queue.
-func (c *conn) answer(message string) {
-	_ = c.socket.Emit(c.ctx, "error", struct {
-		Message string `json:"message"`
-	}{message})
 }
 
 // A PanicError is what Options.OnError gets when a handler panicked.

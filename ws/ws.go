@@ -22,7 +22,8 @@ import (
 //
 // ctx has the values of the request's context. It ends when the server closes the socket, not when the client leaves.
 //
-// An error is answered to the client with the event "error". The client sees the text of an [Errorf], and of an error
+// When the client asked for a reply, it gets one when the handler has returned: see [Answered]. An error is told to the
+// client in that reply, or else with the event "error". The client sees the text of an [Errorf], and of an error
 // of crosscast about a name or a size, which mostly comes from what it sent; of any other it is only told that there
 // was one, and Options.OnError gets it.
 type Handler func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error
@@ -33,14 +34,21 @@ type Events map[string]Handler
 // Typed makes a [Handler] of a function that takes its data unmarshalled: the zero T when there was none.
 func Typed[T any](f func(ctx context.Context, s *crosscast.Socket, data T) error) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
-		var v T
-		if len(data) > 0 {
-			if err := json.Unmarshal(data, &v); err != nil {
-				return Errorf("data: %v", err)
-			}
+		v, err := unmarshal[T](data)
+		if err != nil {
+			return err
 		}
 		return f(ctx, s, v)
 	}
+}
+
+func unmarshal[T any](data json.RawMessage) (v T, err error) {
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &v); err != nil {
+			return v, Errorf("data: %v", err)
+		}
+	}
+	return v, nil
 }
 
 // Errorf makes an error whose text the client may see.

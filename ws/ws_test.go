@@ -571,21 +571,3 @@ func TestWithoutLink(t *testing.T) {
 	}
 	c.expect(`{"event":"local"}`)
 }
-
-// binary is an envelope of another kind: event, colon, data, in binary messages. It counts its frames.
-type binary struct{ frames atomic.Int32 }
-
-func (b *binary) Frame(m *crosscast.Message) ([]byte, error) {
-	b.frames.Add(1)
-	return slices.Concat([]byte(m.Event), []byte{':'}, m.Payload.Data), nil
-}
-
-func (b *binary) Parse(message []byte) (string, json.RawMessage, error) {
-	event, data, ok := bytes.Cut(message, []byte{':'})
-	if !ok {
-		return "", nil, errors.New("no colon")
-	}
-	return string(event), slices.Clone(data), nil
-}
-
-func (b *binary) Binary() bool { return true }

@@ -176,6 +176,7 @@ func (s *Server) handler() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", servePage)
+	mux.HandleFunc("GET /client.js", ws.ClientJS)
 	mux.Handle("GET /ws", sockets)
 	mux.HandleFunc("POST /emit/{roomId}", s.emitOverHTTP)
 	mux.HandleFunc("GET /stats", s.stats)
@@ -242,7 +243,7 @@ func servePage(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; "+
-		"script-src 'unsafe-inline'; style-src 'unsafe-inline'; "+
+		"script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "+
 		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(page)

@@ -1,0 +1,107 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync/atomic"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Answered makes a [Handler] of a function whose result is the reply to a client that asked for one, encoded as
+// [crosscast.Socket.Emit] does. Otherwise the result is dropped.
+//
+// A Handler that is not made by Answered or TypedAnswer replies without data.
+func Answered(f func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) (any, error)) Handler {
+	return func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
+		v, err := f(ctx, s, data)
+		if a, ok := ctx.Value(answerKey{}).(*answer); ok && err == nil {
+			a.Store(&v)
+		}
+		return err
+	}
+}
+
+// TypedAnswer is [Answered] for a function that takes its data unmarshalled, as [Typed] does.
+func TypedAnswer[T, R any](f func(ctx context.Context, s *crosscast.Socket, data T) (R, error)) Handler {
+	return Answered(func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) (any, error) {
+		v, err := unmarshal[T](data)
+		if err != nil {
+			return nil, err
+		}
+		return f(ctx, s, v)
+	})
+}
+
+// answerKey finds, in a handler's context, where its result goes: a Handler returns only an error, and what wraps one
+// (a log, a time-out) passes the context on anyway. The pointer is atomic because a wrapper may return before f does.
+type answerKey struct{}
+
+type answer = atomic.Pointer[any]
+
+// reply sends the result of an event that asked for one.
+func (c *conn) reply(e *event, v any) {
+	p, err := c.server.ns.Encode(v)
+	if err != nil {
+		if !forClient(err) {
+			c.server.o.OnError(c.socket, e.name, err)
+		}
+		c.fail(e, err)
+		return
+	}
+	c.sendReply(e, p, "")
+}
+
+// fail tells the client that its event was not handled, and as much of why as it may see: in a reply, if it asked for
+// one.
+func (c *conn) fail(e *event, err error) {
+	text := "internal error"
+	if forClient(err) {
+		text = err.Error()
+	}
+	switch {
+	case e.id != 0:
+		c.sendReply(e, crosscast.Payload{}, text)
+	case e.known:
+		c.tell(e.name + ": " + text)
+	default:
+		c.tell(text)
+	}
+}
+
+// sendReply queues a reply. A client that does not take it is dealt with by the queue.
+func (c *conn) sendReply(e *event, p crosscast.Payload, failure string) {
+	frame, err := c.server.o.Envelope.Reply(e.id, p, failure)
+	if err != nil {
+		c.server.o.OnError(c.socket, e.name, err)
+		return
+	}
+	_ = c.Queue.SendFrame(frame)
+}
+
+// tell sends an event "error". A client that does not take it is dealt with by the queue.
+func (c *conn) tell(message string) {
+	_ = c.socket.Emit(c.ctx, "error", struct {
+		Message string `json:"message"`
+	}{message})
+}
+
+// replied passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait for
+// it, and what it has sent before waits for the handler. That nobody waits for the reply (any more) is not the client's
+// fault, and is counted by the node.
+func (c *conn) replied(in *Incoming) {
+	var err error
+	switch {
+	case in.Failure != "":
+		err = c.socket.Refuse(in.ID)
+	case c.server.o.Envelope.Binary():
+		err = c.socket.Reply(in.ID, []byte(in.Data))
+	default:
+		err = c.socket.Reply(in.ID, in.Data)
+	}
+	if err != nil && !errors.Is(err, crosscast.ErrDropped) {
+		_ = c.socket.Refuse(in.ID)
+		c.push(event{err: Errorf("reply: %w", err)})
+	}
+}

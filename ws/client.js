@@ -1,0 +1,181 @@
+// A websocket client of crosscast's Go package ws that stays connected. No dependencies. It is a plain script that is a
+// module as well; as client.mjs, ws.ClientJS serves it with a line that exports its names.
+//
+//   <script src="/client.js"></script>  or  import "/client.js";     and then  const { Client } = crosscast;
+//   import { Client } from "/client.mjs";
+//
+//   const client = new Client("/ws", {
+//     onconnect: client => client.request("join", "room1"),  // each time: a new connection is in no room
+//     ongap: (since, until) => {},                           // Dates: what was emitted between them may be missing
+//   });
+//   client.on("said", text => {});              // what it returns, or its promise, replies to an acknowledged emission
+//   client.emit("say", "hello");                // throws when there is no connection: nothing is kept for later
+//   const answer = await client.request("say", "hello", {timeout: 5000});
+//   client.close();
+//
+// Events are handled in the order in which they were sent, those of a new connection after onconnect and ongap; a handler
+// that waits does not hold up the next. Further options: events ({name: handler}), ondisconnect(reason),
+// onretry(reason, wait), onerror(event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the
+// class. Errors are of ClientError; their code is "not connected", "timeout", "closed", "remote" (the server's answer), or
+// "uncertain" (the connection was lost before the answer: the server may have handled the event). Nothing is sent twice.
+(() => {
+  "use strict";
+
+  class ClientError extends Error {
+    constructor(code, message = code) {
+      super(message);
+      this.name = "ClientError";
+      this.code = code;
+    }
+  }
+
+  class Client {
+    #url;
+    #options;
+    #handlers = new Map();
+    #waiting = new Map(); // requests of the connection that stands, by ID
+    #last = 0;            // ID of a request
+    #socket = null;       // the connection that stands
+    #end = () => {};      // ends the present connection, or attempt
+    #timer;               // of the next attempt
+    #backoff;
+    #heard = 0;           // when the previous connection last gave a sign of life; 0: there was none
+    #closed = false;
+
+    constructor(url, options = {}) {
+      this.#url = new URL(url, globalThis.location?.href);
+      this.#url.protocol = this.#url.protocol.replace("http", "ws");
+      this.#options = {
+        minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000,
+        onerror: (event, error) => console.error(`crosscast: ${event}:`, error), ...options,
+      };
+      for (const [event, handler] of Object.entries(options.events ?? {})) this.on(event, handler);
+      this.#backoff = this.#options.minBackoff;
+      this.#connect();
+    }
+
+    on(event, handler) {
+      this.#handlers.set(event, handler);
+      return this;
+    }
+
+    get connected() { return this.#socket?.readyState === 1; }
+
+    emit(event, data) { this.#send({event, data}); }
+
+    request(event, data, {timeout = this.#options.requestTimeout} = {}) {
+      return new Promise((resolve, reject) => {
+        const id = ++this.#last;
+        this.#send({event, data, id}); // what it throws rejects
+        const timer = setTimeout(() => this.#settle(id, w => w.reject(new ClientError("timeout"))), timeout);
+        this.#waiting.set(id, {resolve, reject, timer});
+      });
+    }
+
+    close() {
+      if (this.#closed) return;
+      this.#closed = true;
+      clearTimeout(this.#timer);
+      this.#end("closed");
+    }
+
+    #send(message) {
+      if (this.#closed) throw new ClientError("closed");
+      if (!this.connected) throw new ClientError("not connected");
+      this.#socket.send(JSON.stringify(message));
+    }
+
+    // settle ends a request. That nobody waits for a reply (any more) is no mistake of the server's.
+    #settle(id, how) {
+      const waiting = this.#waiting.get(id);
+      if (!waiting) return;
+      this.#waiting.delete(id);
+      clearTimeout(waiting.timer);
+      how(waiting);
+    }
+
+    // call calls a hook, whose mistakes are not to stop the client.
+    #call(hook, ...args) {
+      try {
+        this.#options[hook]?.(...args);
+      } catch (error) {
+        console.error(`crosscast: ${hook}:`, error);
+      }
+    }
+
+    #connect() {
+      const options = this.#options, began = Date.now();
+      const socket = new (options.WebSocket ?? WebSocket)(this.#url.href);
+      let heard = 0, held = []; // events wait until onconnect is done
+      const end = reason => {
+        if (this.#end !== end) return; // it has ended
+        this.#end = () => {};
+        clearTimeout(dial);
+        socket.onopen = socket.onmessage = socket.onclose = null;
+        socket.close(1000);
+        this.#socket = null;
+        const joined = !held;
+        if (joined) this.#heard = heard;
+        const code = this.#closed ? "closed" : "uncertain";
+        for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(new ClientError(code)));
+        if (this.#closed) return;
+        if (joined && Date.now() - began > options.maxBackoff) this.#backoff = options.minBackoff;
+        // Jitter, so that the clients of a server that restarts do not come back all at once.
+        const wait = this.#backoff / 2 * (1 + Math.random());
+        this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
+        this.#timer = setTimeout(() => this.#connect(), wait);
+        if (joined) this.#call("ondisconnect", reason);
+        else this.#call("onretry", reason, wait);
+      };
+      this.#end = end;
+      const dial = setTimeout(() => end("no answer"), options.dialTimeout);
+      socket.onclose = e => end(e.reason || (heard ? "" : "cannot connect"));
+      socket.onopen = async () => {
+        clearTimeout(dial);
+        heard = Date.now();
+        this.#socket = socket;
+        try {
+          await options.onconnect?.(this);
+        } catch (error) {
+          return end(error?.message ?? String(error));
+        }
+        if (this.#end !== end) return; // lost meanwhile
+        const waited = held;
+        held = null;
+        if (this.#heard) this.#call("ongap", new Date(this.#heard), new Date(Date.now()));
+        for (const m of waited) this.#handle(socket, m);
+      };
+      socket.onmessage = e => {
+        heard = Date.now();
+        let m;
+        try {
+          m = JSON.parse(e.data);
+        } catch (error) {
+          return this.#call("onerror", "", error);
+        }
+        if (m?.event && held) held.push(m);
+        else if (m?.event) this.#handle(socket, m);
+        else if (m?.error !== undefined) this.#settle(m.id, w => w.reject(new ClientError("remote", m.error)));
+        else this.#settle(m?.id, w => w.resolve(m.data));
+      };
+    }
+
+    // handle handles an event, and answers when the server wants a reply.
+    async #handle(socket, {event, data, id}) {
+      const handler = this.#handlers.get(event);
+      if (!handler && !id) return;
+      let answer;
+      try {
+        if (!handler) throw new ClientError("no handler");
+        answer = await handler(data);
+        answer = JSON.stringify({id, data: answer});
+      } catch (error) {
+        if (handler) this.#call("onerror", event, error);
+        answer = JSON.stringify({id, error: String(error?.message || error || "failed")});
+      }
+      if (id && socket.readyState === 1) socket.send(answer);
+    }
+  }
+
+  globalThis.crosscast = {Client, ClientError};
+})();

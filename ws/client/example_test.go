@@ -1,0 +1,59 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http/httptest"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/ws"
+	"github.com/crosscast/crosscast/ws/client"
+)
+
+// A client that joins a room each time it connects, says something, and hears it.
+func Example() {
+	ctx := context.Background()
+	node, err := crosscast.Start(ctx, crosscast.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close(ctx)
+	chat, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
+		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
+			return s.Join(ctx, room)
+		}),
+		"say": ws.TypedAnswer(func(ctx context.Context, s *crosscast.Socket, text string) (string, error) {
+			return "said to all", node.To("room1").Emit(ctx, "said", text)
+		}),
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(chat)
+	defer server.Close()
+
+	said := make(chan string)
+	c, err := client.Dial(ctx, server.URL, client.Options{
+		Events: client.Events{"said": client.Typed(func(ctx context.Context, text string) error {
+			said <- text
+			return nil
+		})},
+		OnConnect: func(ctx context.Context, c *client.Client) error { return c.Request(ctx, "join", "room1", nil) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close(ctx)
+	var answer string
+	if err := c.Request(ctx, "say", "hello", &answer); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer)
+	fmt.Println(<-said)
+	fmt.Println(c.Request(ctx, "join", "", nil))
+	// Output:
+	// said to all
+	// hello
+	// crosscast: empty room name
+}

@@ -1,0 +1,139 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/ws"
+	"github.com/crosscast/crosscast/ws/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what should come at once.
+const patience = 20 * time.Second
+
+func wait[T any](t testing.TB, ch <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("timed out waiting for %s", what)
+		panic("unreachable")
+	}
+}
+
+// server is a node with a server of package ws.
+type server struct {
+	*crosscast.Node
+	url     string
+	sockets chan *crosscast.Socket // those that connected
+}
+
+func serve(t testing.TB, o ws.Options) *server {
+	t.Helper()
+	n, err := crosscast.Start(t.Context(), crosscast.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{Node: n, sockets: make(chan *crosscast.Socket, 100)}
+	o.OnConnect = func(_ context.Context, socket *crosscast.Socket) { s.sockets <- socket }
+	handler, err := ws.New(n.Namespace, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = listen(t, handler)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := n.Close(ctx); err != nil {
+			t.Errorf("Node.Close: %v", err)
+		}
+	})
+	return s
+}
+
+func listen(t testing.TB, h http.Handler) string {
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// serveRaw is a server whose connections f has, one after the other; it ends them.
+func serveRaw(t testing.TB, f func(conn *websocket.Conn)) string {
+	t.Helper()
+	return listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.CloseNow()
+		f(conn)
+	}))
+}
+
+// dial connects with short pauses; the client is closed with the test.
+func dial(t testing.TB, url string, o client.Options) *client.Client {
+	t.Helper()
+	if o.MinBackoff == 0 {
+		o.MinBackoff, o.MaxBackoff = time.Millisecond, 10*time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := client.Dial(ctx, url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeClient(t, c) })
+	return c
+}
+
+func closeClient(t testing.TB, c *client.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := c.Close(ctx); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// A record is what happened, in order.
+type record struct {
+	mu    sync.Mutex
+	lines []string
+	grown chan struct{}
+}
+
+func newRecord() *record { return &record{grown: make(chan struct{}, 1000)} }
+
+func (l *record) add(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+	l.grown <- struct{}{}
+}
+
+// expect waits until the lines are those.
+func (l *record) expect(t testing.TB, want ...string) {
+	t.Helper()
+	for range want {
+		wait(t, l.grown, fmt.Sprintf("%q", want))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fmt.Sprintf("%q", l.lines) != fmt.Sprintf("%q", want) {
+		t.Fatalf("happened:\n%q, want\n%q", l.lines, want)
+	}
+	l.lines = nil
+}

@@ -1,0 +1,125 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A Handler handles one event. data is a JSON text, nil when there was none; it may be kept. ctx ends with Close.
+//
+// The result is the reply when the server asked for one ([crosscast.BoundTarget.EmitAck]), and dropped when not. An error
+// refuses the reply, and goes to Options.OnError.
+//
+// [crosscast.BoundTarget.EmitAck]: https://pkg.go.dev/github.com/crosscast/crosscast#BoundTarget.EmitAck
+type Handler func(ctx context.Context, data json.RawMessage) (any, error)
+
+// Events are the handlers by the name of the event.
+type Events map[string]Handler
+
+// Typed makes a [Handler] of a function that takes its data unmarshalled (the zero T when there was none) and replies
+// without data.
+func Typed[T any](f func(ctx context.Context, data T) error) Handler {
+	return TypedAnswer(func(ctx context.Context, data T) (any, error) { return nil, f(ctx, data) })
+}
+
+// TypedAnswer makes a [Handler] of a function that takes its data unmarshalled, and returns the reply.
+func TypedAnswer[T, R any](f func(ctx context.Context, data T) (R, error)) Handler {
+	return func(ctx context.Context, data json.RawMessage) (any, error) {
+		var v T
+		if len(data) > 0 {
+			if err := json.Unmarshal(data, &v); err != nil {
+				return nil, fmt.Errorf("data: %w", err)
+			}
+		}
+		return f(ctx, v)
+	}
+}
+
+// Options of a [Client]. The zero value works.
+type Options struct {
+	// Events are the handlers. An event that has none is ignored, or refused when it wants a reply.
+	Events Events
+	// OnConnect is called at the start of each connection: to join rooms, for example. Other goroutines may use c
+	// meanwhile. An error closes the connection. ctx ends when the connection does. Optional, as all of these.
+	OnConnect func(ctx context.Context, c *Client) error
+	// OnDisconnect is told why a connection was lost for which OnConnect had returned nil. Not called for Close.
+	OnDisconnect func(err error)
+	// OnRetry is told why an attempt to connect has failed, and how long the client waits before the next one.
+	OnRetry func(err error, wait time.Duration)
+	// OnGap is told that what was emitted between since and until may have been missed. What a server itself may have
+	// missed (crosscast.Options.OnGap) it can only tell in an event of the application's.
+	OnGap func(since, until time.Time)
+	// OnError is told what a handler returned and, with an empty event, of messages that are none. Default: logs with
+	// slog.Default.
+	OnError func(event string, err error)
+
+	// Authorize adds to the header of each attempt's request, for example a token that expires. An error is a failed
+	// attempt. Optional.
+	Authorize func(ctx context.Context, h http.Header) error
+	// Handshake is passed on to coder/websocket.
+	Handshake websocket.DialOptions
+	// DialTimeout bounds an attempt to connect. Default 10 s.
+	DialTimeout time.Duration
+	// MinBackoff and MaxBackoff bound the pause between attempts. Defaults 250 ms and 10 s.
+	MinBackoff, MaxBackoff time.Duration
+
+	// RequestTimeout is the deadline of a request whose context has none. Default 10 s.
+	RequestTimeout time.Duration
+	// WriteTimeout bounds the writing of one message; then the connection is given up. Default 10 s.
+	WriteTimeout time.Duration
+	// WriteLimit is the size of the largest message that is sent, in bytes. Default 1 MiB, which is the server's
+	// default limit.
+	WriteLimit int
+	// ReadLimit is the size of the largest message taken from the server; a larger one ends the connection. Default
+	// 4 MiB.
+	ReadLimit int
+	// EventBytes is how many bytes of events may wait to be handled before reading pauses, each counting 256 more than
+	// its data. An event is always taken when none waits. Default 1 MiB.
+	EventBytes int
+	// PingInterval is the time between pings, and PingTimeout how long after one something must have come from the
+	// server. Defaults 20 s and 10 s; a negative interval: no pings.
+	PingInterval, PingTimeout time.Duration
+}
+
+// set checks the options and sets the defaults.
+func (o *Options) set() error {
+	for _, d := range []time.Duration{
+		o.DialTimeout, o.MinBackoff, o.MaxBackoff, o.RequestTimeout, o.WriteTimeout, o.PingTimeout,
+		time.Duration(o.WriteLimit), time.Duration(o.ReadLimit), time.Duration(o.EventBytes),
+	} {
+		if d < 0 {
+			return errors.New("crosscast/client: Options with a negative limit or time")
+		}
+	}
+	for event, h := range o.Events {
+		if h == nil || event == "" {
+			return fmt.Errorf("crosscast/client: event %.64q: no handler, or no name", event)
+		}
+	}
+	o.Events = maps.Clone(o.Events)
+	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
+	o.MinBackoff = cmp.Or(o.MinBackoff, 250*time.Millisecond)
+	o.MaxBackoff = max(cmp.Or(o.MaxBackoff, 10*time.Second), o.MinBackoff)
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, 10*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.WriteLimit = cmp.Or(o.WriteLimit, 1<<20)
+	o.ReadLimit = cmp.Or(o.ReadLimit, 4<<20)
+	o.EventBytes = cmp.Or(o.EventBytes, 1<<20)
+	o.PingInterval = cmp.Or(o.PingInterval, 20*time.Second)
+	o.PingTimeout = cmp.Or(o.PingTimeout, 10*time.Second)
+	if o.OnError == nil {
+		o.OnError = func(event string, err error) {
+			slog.Error("crosscast/client: handler failed", "event", event, "error", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,372 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// session is one connection. Beside the client's goroutine it has one that reads and one that pings, and at Close one
+// for the closing handshake; serve waits for them.
+type session struct {
+	c       *Client
+	conn    *websocket.Conn
+	ctx     context.Context // ends when reading has
+	cancel  context.CancelFunc
+	writing chan struct{} // holds one while somebody writes
+	joined  bool          // OnConnect has returned nil; the client's goroutine's
+
+	mu      sync.Mutex // guards what follows
+	queue   []incoming
+	bytes   int           // of queue
+	wake    chan struct{} // tells the client's goroutine of a change; holds one
+	room    chan struct{} // tells the reader that something was taken out; holds one
+	paused  bool          // the reader waits for room
+	over    bool          // it need not wait for room any more
+	ended   error         // why reading has
+	heard   time.Time     // the last sign of life
+	waiting map[uint64]chan *incoming
+	last    uint64 // ID of a request
+}
+
+// incoming is a message of the server: an event, or, without one, a reply.
+type incoming struct {
+	Event string
+	Data  json.RawMessage
+	ID    uint64
+	Error *string
+	bad   error // why the message is none
+}
+
+// eventSize is what a waiting event takes beside its data.
+const eventSize = 256
+
+func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) }
+
+func newSession(c *Client, conn *websocket.Conn) *session {
+	s := &session{
+		c: c, conn: conn, writing: make(chan struct{}, 1), waiting: make(map[uint64]chan *incoming),
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), heard: time.Now(),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// serve calls what is the application's until the connection has ended, or the client is closed, and returns why.
+// heard is when the previous connection gave its last sign of life.
+func (s *session) serve(heard time.Time) error {
+	var others sync.WaitGroup
+	others.Go(s.reader)
+	if s.c.o.PingInterval > 0 {
+		others.Go(s.pinger)
+	}
+	hungUp := make(chan struct{})
+	stop := context.AfterFunc(s.c.ctx, func() {
+		defer close(hungUp)
+		s.hangUp()
+	})
+	s.c.use(s)
+	err := s.work(heard)
+	s.c.use(nil)
+	if stop() {
+		s.hangUp() // mostly it has ended, and then this does nothing
+	} else {
+		<-hungUp
+	}
+	others.Wait()
+	return err
+}
+
+// hangUp ends the connection. An error means that the server took no part in the handshake: it is closed all the same.
+func (s *session) hangUp() {
+	s.mu.Lock()
+	s.over = true
+	signal(s.room)
+	s.mu.Unlock()
+	_ = s.conn.Close(websocket.StatusNormalClosure, "")
+}
+
+// work joins, and handles events.
+func (s *session) work(heard time.Time) error {
+	o := &s.c.o
+	if o.OnConnect != nil {
+		ctx, cancel := context.WithCancel(s.c.ctx)
+		stop := context.AfterFunc(s.ctx, cancel)
+		err := o.OnConnect(ctx, s.c)
+		stop()
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	if s.c.ctx.Err() != nil {
+		return ErrClosed
+	}
+	s.joined = true
+	if heard.IsZero() {
+		close(s.c.first)
+	} else if o.OnGap != nil {
+		o.OnGap(heard, time.Now())
+	}
+	for {
+		m, err := s.next()
+		if err != nil {
+			return err
+		}
+		s.handle(m)
+	}
+}
+
+// next returns the next event, or why there is none any more.
+func (s *session) next() (*incoming, error) {
+	for {
+		s.mu.Lock()
+		if s.c.ctx.Err() != nil {
+			s.mu.Unlock()
+			return nil, ErrClosed
+		}
+		if len(s.queue) > 0 {
+			m := s.queue[0]
+			s.queue[0] = incoming{}
+			s.queue = s.queue[1:]
+			s.bytes -= m.size()
+			signal(s.room)
+			s.mu.Unlock()
+			return &m, nil
+		}
+		err := s.ended
+		s.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-s.wake:
+		case <-s.c.ctx.Done():
+		}
+	}
+}
+
+var errNoHandler = errors.New("no handler")
+
+func (s *session) handle(m *incoming) {
+	if m.bad != nil {
+		s.c.o.OnError("", m.bad)
+		return
+	}
+	h := s.c.o.Events[m.Event]
+	if h == nil {
+		if m.ID != 0 {
+			s.reply(m, nil, errNoHandler)
+		}
+		return
+	}
+	v, err := h(s.c.ctx, m.Data)
+	if err != nil {
+		s.c.o.OnError(m.Event, err)
+	}
+	if m.ID != 0 {
+		s.reply(m, v, err)
+	}
+}
+
+// reply answers an acknowledged emission. When that fails the connection has ended, and the server knows.
+func (s *session) reply(m *incoming, v any, failure error) {
+	out := &outgoing{ID: m.ID, Data: v}
+	if failure != nil {
+		out = &outgoing{ID: m.ID, Error: failure.Error()}
+		if out.Error == "" {
+			out.Error = "failed"
+		}
+	}
+	frame, err := s.c.frame(out)
+	if err != nil {
+		s.c.o.OnError(m.Event, err)
+		frame = fmt.Appendf(nil, `{"id":%d,"error":"the reply cannot be sent"}`, m.ID)
+	}
+	_ = s.send(s.c.ctx, frame)
+}
+
+// send writes one message. What cannot be written in time ends the connection.
+func (s *session) send(ctx context.Context, frame []byte) error {
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return ErrNotConnected
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.ctx.Err() != nil:
+		return ErrNotConnected
+	}
+	write, cancel := context.WithTimeout(context.Background(), s.c.o.WriteTimeout)
+	defer cancel()
+	if err := s.conn.Write(write, websocket.MessageText, frame); err != nil {
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	return nil
+}
+
+// expect returns the ID of a new request, and where its reply will be.
+func (s *session) expect() (uint64, <-chan *incoming) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last++
+	ch := make(chan *incoming, 1)
+	s.waiting[s.last] = ch
+	return s.last, ch
+}
+
+func (s *session) forget(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, id)
+}
+
+// reader reads until the connection ends.
+func (s *session) reader() {
+	err := s.readAll()
+	s.mu.Lock()
+	if s.ended == nil {
+		s.ended = err
+	}
+	signal(s.wake)
+	s.mu.Unlock()
+	s.cancel()
+	_ = s.conn.CloseNow() // mostly it has ended
+}
+
+func (s *session) readAll() error {
+	for {
+		typ, r, err := s.conn.Reader(context.Background())
+		if err != nil {
+			return err
+		}
+		s.alive()
+		b, err := io.ReadAll(listener{r, s})
+		if err != nil {
+			return err
+		}
+		if typ != websocket.MessageText {
+			return errors.New("crosscast/client: the server sends binary messages")
+		}
+		var m incoming
+		switch err := json.Unmarshal(b, &m); {
+		case err != nil:
+			s.push(incoming{bad: fmt.Errorf("malformed message: %w", err)})
+		case m.Event != "":
+			s.push(m)
+		default:
+			s.replied(&m)
+		}
+	}
+}
+
+// A listener takes the parts of a long message as signs of life.
+type listener struct {
+	r io.Reader
+	s *session
+}
+
+func (l listener) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p[:min(len(p), 16<<10)])
+	l.s.alive()
+	return n, err
+}
+
+// push queues an event, and waits for room first. Only the reader calls it.
+func (s *session) push(m incoming) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := m.size()
+	for len(s.queue) > 0 && s.bytes+size > s.c.o.EventBytes && !s.over {
+		s.paused = true
+		s.mu.Unlock()
+		<-s.room
+		s.mu.Lock()
+	}
+	s.paused = false
+	s.queue = append(s.queue, m)
+	s.bytes += size
+	signal(s.wake)
+}
+
+// replied passes a reply on. One that nobody waits for (any more) is no mistake of the server's.
+func (s *session) replied(m *incoming) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ch := s.waiting[m.ID]; ch != nil {
+		delete(s.waiting, m.ID)
+		ch <- m
+	}
+}
+
+func (s *session) alive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = time.Now()
+}
+
+func (s *session) heardLast() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard
+}
+
+var errTimeout = errors.New("crosscast/client: the server does not answer")
+
+// pinger ends a connection on which nothing comes in time after a ping. While reading pauses nothing can come, which is
+// not the server's fault; and when a pause begins after a ping, something has come.
+func (s *session) pinger() {
+	ticker := time.NewTicker(s.c.o.PingInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		before, paused := s.heard, s.paused
+		s.mu.Unlock()
+		if paused {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, s.c.o.PingTimeout)
+		err := s.conn.Ping(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			s.alive()
+			continue
+		case s.ctx.Err() != nil:
+			return
+		}
+		s.mu.Lock()
+		dead := s.heard.Equal(before)
+		if dead && s.ended == nil {
+			s.ended = errTimeout
+		}
+		s.mu.Unlock()
+		if dead {
+			_ = s.conn.CloseNow()
+			return
+		}
+	}
+}

@@ -1,0 +1,221 @@
+// Tests of client.js with a WebSocket that this file plays the server of, and a clock that it moves. CLIENT is the
+// module's file.
+import assert from "node:assert/strict";
+import { pathToFileURL } from "node:url";
+
+const { Client } = await import(pathToFileURL(process.env.CLIENT));
+
+// The clock.
+let now = 1_000_000, timers = [];
+Date.now = () => now;
+globalThis.setTimeout = (f, ms) => {
+  timers.push({f, at: now + ms});
+  return timers.at(-1);
+};
+globalThis.clearTimeout = timer => { timers = timers.filter(t => t !== timer); };
+const settled = () => new Promise(setImmediate); // promises have run
+async function pass(ms) {
+  const end = now + ms;
+  for (;;) {
+    const next = timers.filter(t => t.at <= end).sort((a, b) => a.at - b.at)[0];
+    if (!next) break;
+    now = next.at;
+    clearTimeout(next);
+    next.f();
+    await settled();
+  }
+  now = end;
+}
+
+// The server.
+let sockets = [];
+class FakeSocket {
+  readyState = 0;
+  sent = [];
+  constructor(url) {
+    this.url = url;
+    sockets.push(this);
+  }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close(code) { this.readyState = 3; this.code = code; }
+  async open() { this.readyState = 1; this.onopen(); await settled(); }
+  async message(m) { this.onmessage?.({data: typeof m === "string" ? m : JSON.stringify(m)}); await settled(); }
+  async lose(reason = "") { this.readyState = 3; this.onclose?.({reason}); await settled(); }
+}
+const last = () => sockets.at(-1);
+
+let happened = [];
+const note = (...what) => { happened.push(what.join(" ")); };
+function take(...want) {
+  assert.deepEqual(happened, want);
+  happened = [];
+}
+
+function connect(options = {}) {
+  [sockets, timers, happened] = [[], [], []];
+  return new Client("http://example.com/ws", {
+    WebSocket: FakeSocket, ondisconnect: r => note("disconnected", r), onretry: (r, wait) => note("retry", r),
+    ongap: (since, until) => note("gap", until - since), onerror: (event, e) => note("error", event, e.message), ...options,
+  });
+}
+
+const tests = {
+  async "events, in order, after onconnect and the gap"() {
+    let joined;
+    const client = connect({
+      events: {n: n => note("n", n)},
+      onconnect: () => new Promise(resolve => { joined = resolve; }),
+    });
+    assert.equal(last().url, "ws://example.com/ws");
+    assert.throws(() => client.emit("x"), {code: "not connected"});
+    for (const round of [1, 2]) {
+      await last().open();
+      assert(client.connected);
+      await last().message({event: "n", data: 1});
+      await last().message({event: "n", data: 2});
+      await last().message({event: "unknown"});
+      take();
+      joined();
+      await settled();
+      await last().message({event: "n", data: 3});
+      take(...(round === 2 ? ["gap 5188"] : []), "n 1", "n 2", "n 3");
+      now += 5000; // nothing is heard
+      Math.random = () => 0.5; // 187.5 ms
+      await last().lose("going away");
+      await last().message({event: "n", data: 4}); // it has ended
+      take("disconnected going away");
+      assert(!client.connected);
+      if (round === 1) {
+        await pass(187);
+        assert.equal(sockets.length, 1);
+        await pass(1);
+        assert.equal(sockets.length, 2);
+      }
+    }
+    client.close();
+  },
+
+  async "requests"() {
+    const client = connect({requestTimeout: 100});
+    await last().open();
+    const results = [];
+    const ask = (event, options) => client.request(event, {a: 1}, options)
+      .then(v => results.push(`${event} ${v}`), e => results.push(`${event} ${e.code} ${e.message}`));
+    ["good", "bad", "slow", "slower", "lost"].forEach((e, i) => ask(e, i > 2 ? {timeout: 1000} : undefined));
+    assert.deepEqual(last().sent[0], {event: "good", data: {a: 1}, id: 1});
+    await last().message({id: 2, error: "not today"});
+    await last().message({id: 1, data: 42});
+    await last().message({id: 1, data: 43});
+    await last().message({id: 99});
+    await pass(100);
+    await last().message({id: 3, data: "too late"});
+    await last().message({id: 4});
+    await last().lose();
+    ask("offline");
+    client.close();
+    ask("afterwards");
+    await settled();
+    assert.deepEqual(results, [
+      "bad remote not today", "good 42", "slow timeout timeout", "slower undefined", "lost uncertain uncertain",
+      "offline not connected not connected", "afterwards closed closed",
+    ]);
+    assert.equal(timers.length, 0);
+  },
+
+  async "replies to acknowledged emissions"() {
+    let later;
+    const client = connect();
+    client.on("value", x => x + 1).on("nothing", () => {}).on("throws", () => { throw new Error("cannot"); })
+      .on("rejects", () => Promise.reject(new Error("later"))).on("cyclic", () => { const a = []; a.push(a); return a; })
+      .on("waits", () => new Promise(resolve => { later = resolve; }));
+    await last().open();
+    let id = 0;
+    for (const event of ["value", "nothing", "throws", "rejects", "cyclic", "unknown", "waits", "value"]) {
+      await last().message({event, data: 1, id: ++id});
+    }
+    later("at last");
+    await settled();
+    const sent = last().sent;
+    assert.match(sent[4].error, /circular/);
+    delete sent[4].error;
+    assert.deepEqual(sent, [
+      {id: 1, data: 2}, {id: 2}, {id: 3, error: "cannot"}, {id: 4, error: "later"}, {id: 5},
+      {id: 6, error: "no handler"}, {id: 8, data: 2}, {id: 7, data: "at last"},
+    ]);
+    assert.deepEqual(happened.map(h => h.split(" ")[1]), ["throws", "rejects", "cyclic"]);
+    client.close();
+  },
+
+  async "back-off: doubles up to the limit, with jitter, and begins anew after a connection that lasted"() {
+    const waits = [];
+    const client = connect({onretry: (_, wait) => waits.push(wait), ondisconnect: () => waits.push("lost")});
+    for (const r of [0, 0.999, 0, 0, 0, 0, 0, 0]) {
+      Math.random = () => r;
+      await last().lose();
+      await pass(10000);
+    }
+    assert.deepEqual(waits.map(Math.round), [125, 500, 500, 1000, 2000, 4000, 5000, 5000]);
+    const next = async lasted => {
+      await last().open();
+      await pass(lasted);
+      await last().lose();
+      const n = sockets.length, begin = now;
+      while (sockets.length === n) await pass(1);
+      return now - begin;
+    };
+    Math.random = () => 0;
+    assert.equal(await next(60000), 125);
+    assert.equal(await next(100), 250);
+    client.close();
+  },
+
+  async "lost while joining, and what comes of a connection afterwards"() {
+    let joined;
+    const client = connect({
+      events: {n: n => note("n", n)},
+      onconnect: () => new Promise(resolve => { joined = resolve; }),
+    });
+    await last().open();
+    await last().message({event: "n", data: 1});
+    const old = last();
+    await old.lose();
+    joined();
+    await settled();
+    await old.message({event: "n", data: 2});
+    await old.lose("again");
+    take("retry ");
+    assert(!client.connected);
+    client.close();
+  },
+
+  async "failures to join, to answer, and to make sense"() {
+    let fail = true;
+    const client = connect({onconnect: () => { if (fail) throw new Error("refused"); }});
+    await last().open();
+    take("retry refused");
+    assert.equal(last().code, 1000);
+    await pass(1000);
+    await pass(10000); // the second attempt is not answered
+    take("retry no answer");
+    fail = false;
+    await pass(1000);
+    await last().open();
+    for (const m of ["{", "null", "7", "{}", `{"id":-1}`, `{"error":"x"}`]) await last().message(m);
+    assert.equal(happened.length, 1);
+    assert(client.connected);
+    client.close();
+    await pass(100000);
+    assert.equal(last().code, 1000);
+    assert.equal(happened.length, 1);
+    assert.equal(sockets.length, 3);
+  },
+};
+
+for (const [name, test] of Object.entries(tests)) {
+  try {
+    await test();
+  } catch (error) {
+    console.log(`FAILED: ${name}\n`, error);
+    process.exitCode = 1;
+  }
+}
