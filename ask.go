@@ -428,8 +428,10 @@ func (n *Node) work(in *Instruction, f func(ctx context.Context, r *answerer)) {
 		return
 	}
 	n.workers.Add(1)
+	n.busy.begin()
 	go func() {
 		defer n.workers.Done()
+		defer n.busy.end(1)
 		defer func() { <-n.working }()
 		ctx, cancel := context.WithTimeout(n.ctx, ttl)
 		defer cancel()

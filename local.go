@@ -21,6 +21,8 @@ type Cluster struct {
 	// QueueBytes limits each node's queue; default 4 MiB. Set it before the first Adapter.
 	QueueBytes int
 
+	busy activity // what Settle waits for
+
 	mu    sync.Mutex      // guards nodes
 	nodes []*localAdapter // never changed in place
 }
@@ -109,11 +111,12 @@ func (a *localAdapter) work() {
 		for item, ok := a.next(); ok; item, ok = a.next() {
 			if item.in == nil {
 				a.h.Gap(item.gap)
-				continue
+			} else {
+				a.in.Add(1)
+				a.bytesIn.Add(uint64(item.size))
+				a.h.Handle(item.in)
 			}
-			a.in.Add(1)
-			a.bytesIn.Add(uint64(item.size))
-			a.h.Handle(item.in)
+			a.cluster.busy.end(1)
 		}
 	}
 }
@@ -244,6 +247,7 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 
 // push queues item; a.mu is held.
 func (a *localAdapter) push(item localItem) {
+	a.cluster.busy.begin()
 	a.queue = append(a.queue, item)
 	a.bytes += item.size
 	select {
@@ -318,6 +322,7 @@ func (a *localAdapter) Close(ctx context.Context) error {
 	}
 	if a.state != localClosed {
 		a.state = localClosed
+		a.cluster.busy.end(len(a.queue))
 		a.queue, a.bytes, a.names = nil, 0, nil
 		if a.room != nil {
 			close(a.room)

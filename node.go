@@ -91,6 +91,7 @@ type Node struct {
 	acks      acks
 	handlers  handlers
 	stats     counters
+	busy      *activity // of the in-process cluster; nil: of none
 
 	ctx     context.Context // of what is done for peers; ends with the node
 	cancel  context.CancelFunc
@@ -160,7 +161,10 @@ func newNode(o Options) (*Node, error) {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.hooks.run = n.runHook
+	if local, ok := o.Adapter.(*localAdapter); ok {
+		n.busy = &local.cluster.busy
+	}
+	n.hooks.run, n.hooks.busy = n.runHook, n.busy
 	n.peers.told = n.nodeEvent
 	n.Namespace = newNamespace(n, "/")
 	n.spaces.Store(&map[string]*Namespace{"/": n.Namespace})
