@@ -50,7 +50,8 @@ func (g gate) unsettled(t *testing.T, what string, c *crosscast.Cluster) {
 
 func TestSettleWaitsForEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hook, message, gap, closing, failing, request, sending := newGate(), newGate(), newGate(), newGate(), newGate(), newGate(), newGate()
+		hook, message, gap, request := newGate(), newGate(), newGate(), newGate()
+		sending, failing, closing := newGate(), newGate(), newGate()
 		var hooked atomic.Bool
 		c, a, b, last := settled(t, crosscast.Options{OnRoom: func(crosscast.RoomEvent) {
 			if hooked.CompareAndSwap(false, true) {
@@ -83,7 +84,8 @@ func TestSettleWaitsForEverything(t *testing.T) {
 		ok(t, a.To("blocks").Emit(ctx, "e", nil))
 		sending.unsettled(t, "an instruction that is being handled", c)
 
-		_, err = b.Connect(ctx, connFunc(func(*crosscast.Message) error { return crosscast.ErrSlow }), crosscast.ConnectOptions{
+		slow := connFunc(func(*crosscast.Message) error { return crosscast.ErrSlow })
+		_, err = b.Connect(ctx, slow, crosscast.ConnectOptions{
 			Rooms: []string{"slow"}, OnClose: func(*crosscast.Socket, crosscast.Reason) { failing.pass() },
 		})
 		ok(t, err)
@@ -106,7 +108,8 @@ type connFunc func(*crosscast.Message) error
 func (f connFunc) Send(m *crosscast.Message) error { return f(m) }
 func (connFunc) Close(crosscast.Reason)            {}
 
-// What comes of something is under way, too: here a commanded join, whose interest is asked for, and an echo across the nodes.
+// What comes of something is under way, too: here a commanded join, whose interest is asked for, and an echo across the
+// nodes.
 func TestSettleWaitsForWhatComesOfIt(t *testing.T) {
 	for range 200 { // outside of a bubble, where goroutines race
 		c, a, b, last := settled(t, crosscast.Options{})
