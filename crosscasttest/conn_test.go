@@ -237,16 +237,26 @@ func TestWantNoneOverWire(t *testing.T) {
 			ok(t, nodes[0].To("c").Emit(ctx, "x", nil))
 			conn.WantNone(ctx, nodes[0])
 		})
+		// What goes to the rooms takes its time, so that a fence that overtook it would be seen first.
+		_, err := nodes[1].Connect(ctx, slowly{}, crosscast.ConnectOptions{Rooms: []string{"a", "b"}})
+		ok(t, err)
 		for _, room := range []string{"a", "b"} {
 			fails(t, func(tb testing.TB) {
 				conn := crosscasttest.Connect(ctx, tb, nodes[1].Namespace, crosscast.ConnectOptions{Rooms: []string{"a", "b"}})
-				ok(t, nodes[0].To("c").Emit(ctx, "x", nil))
+				// The first opens a frame for this client's node, which the fence must not ride on.
+				ok(t, nodes[0].ToSocket(conn.Socket().ID()).Emit(ctx, "first", nil))
 				ok(t, nodes[0].To(room).Emit(ctx, "x", nil))
-				conn.WantNone(ctx, nodes[0])
+				conn.WantNone(ctx, nodes[0], "x")
 			}, "\n\tx")
 		}
 	})
 }
+
+// slowly is a conn that takes a while for each message, which a conn must not.
+type slowly struct{}
+
+func (slowly) Send(*crosscast.Message) error { time.Sleep(time.Second); return nil }
+func (slowly) Close(crosscast.Reason)        {}
 
 func TestBadClients(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *crosscasttest.Cluster, conn *crosscasttest.Conn) {
