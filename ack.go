@@ -3,20 +3,22 @@ package crosscast
 import (
 	"context"
 	"sync"
+	"time"
 )
 
-// Acknowledged emissions. Each node that delivers one numbers it; the number travels to the clients in the message, and comes back
-// with their replies through [Socket.Reply]. The node passes replies on as they come, and at the end names the clients that were
-// silent.
+// Acknowledged emissions. Each node that delivers one numbers it; the number travels to the clients in the message,
+// and comes back with their replies through [Socket.Reply]. A goroutine of the emission passes replies on as they
+// come, as many at once as there are, and at the end names the clients that were silent.
 
-// EmitAck emits as [BoundTarget.Emit] does and collects the clients' replies. The result is complete when every client that took the
-// message has replied. The deadline is ctx's, or 5 s. Clients that did not reply in time, or left before, are
-// IncompleteError.Silent.
-//
-// Conns that cannot carry a reply are silent.
+// maxAcks is how many acknowledged emissions a node collects replies of at a time.
+const maxAcks = 4096
+
+// EmitAck emits as [BoundTarget.Emit] does and collects the clients' replies. The result is complete when every client
+// that was to get the message has replied. The deadline is ctx's, or 5 s. Clients that did not reply in time, closed
+// before, did not take the message, or whose conn cannot carry a reply, are IncompleteError.Silent. So that their
+// nodes can tell in time, they wait a little less than the deadline, and at most an hour.
 func (t BoundTarget) EmitAck(ctx context.Context, event string, payload any) *Answers[Reply] {
-	q := t.emitAck(ctx, event, payload)
-	return &Answers[Reply]{q, func(_ NodeID, a *Answer) []Reply {
+	return &Answers[Reply]{t.emitAck(ctx, event, payload), func(_ NodeID, a *Answer) []Reply {
 		var replies []Reply
 		for _, r := range a.Replies {
 			if !r.Silent {
@@ -30,41 +32,44 @@ func (t BoundTarget) EmitAck(ctx context.Context, event string, payload any) *An
 func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *ask {
 	n := t.ns.node
 	if err := t.check(event); err != nil {
-		return n.failedAsk(err)
+		return &ask{failure: err}
 	}
 	p, err := n.payload(payload)
 	if err != nil {
-		return n.failedAsk(err)
-	}
-	if t.target.IsNobody() {
-		return n.ask(ctx, nil, nil, nil)
+		return &ask{failure: err}
 	}
 	in := &Instruction{
 		Kind: KindEmit, Flags: t.flags, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
-	own := func(q *ask) {
+	to := []NodeID{}
+	if t.remote() {
+		to = n.holders(&t.target)
+	}
+	return n.ask(ctx, in, to, func(q *ask) {
 		q.mu.Lock()
 		q.waiting[n.id] = 0
 		q.mu.Unlock()
-		wait, cancel := context.WithTimeout(q.ctx, patience(q.ctx))
-		t.ns.deliverAck(wait, in, func(a *Answer) error {
-			if a.Last {
-				defer cancel()
-			}
-			n.asks.answer(&Instruction{From: n.id, Ref: q.ref, Answer: a})
+		part := 0
+		if !t.ns.deliverAck(in, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
+			a.Part = part
+			part++
+			q.answer(n.id, a)
 			return nil
-		})
+		}) {
+			q.mu.Lock()
+			q.fail(n.id, ErrBusy)
+			q.mu.Unlock()
+		}
+	})
+}
+
+// emittedAck delivers a peer's acknowledged emission.
+func (n *Node) emittedAck(ns *Namespace, in *Instruction) {
+	if !ns.deliverAck(in, n.ctx, patienceOf(in), n.answerer(in).send) {
+		n.stats.busy.Add(1)
+		n.reply(in, &Answer{Last: true, Err: "too busy"})
 	}
-	var to []NodeID
-	send := in
-	switch {
-	case t.local || n.holdsAll(&t.target):
-		send = nil
-	case t.target.onlySockets():
-		to = n.holders(t.target.Sockets)
-	}
-	return n.ask(ctx, send, own, to)
 }
 
 // acks are the acknowledged emissions that this node's clients have not all replied to.
@@ -76,18 +81,22 @@ type acks struct {
 
 // ackWait is one of them.
 type ackWait struct {
-	mu      sync.Mutex // guards what follows
-	missing map[SocketID]struct{}
-	silent  []SocketID
-	part    int
-	send    func(*Answer) error
-	done    chan struct{} // closed when nothing is missing
+	wake chan struct{} // capacity 1
+
+	mu      sync.Mutex            // guards what follows
+	missing map[SocketID]struct{} // who has not replied
+	ready   []Reply               // to be passed on
+	bytes   int                   // of ready
 }
 
-// deliverAck delivers in to this node's sockets, and returns. Replies go to send as they come, then who was silent when ctx ended.
-func (ns *Namespace) deliverAck(ctx context.Context, in *Instruction, send func(*Answer) error) {
+// deliverAck delivers in to this node's sockets, and returns. Their replies go to send, from one goroutine, and after
+// patience, or when ctx ends, who was silent. When too many replies are awaited already, it delivers all the same,
+// without asking for any, and returns false.
+func (ns *Namespace) deliverAck(
+	in *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
+) bool {
 	n := ns.node
-	w := &ackWait{missing: make(map[SocketID]struct{}), send: send, done: make(chan struct{})}
+	w := &ackWait{wake: make(chan struct{}, 1), missing: make(map[SocketID]struct{})}
 	e := newEmission()
 	defer e.release()
 	e.in = *in
@@ -96,54 +105,99 @@ func (ns *Namespace) deliverAck(ctx context.Context, in *Instruction, send func(
 	for _, s := range e.sockets {
 		w.missing[s.id] = struct{}{}
 	}
-	e.msg.Ack = n.acks.add(w)
+	number, ok := n.acks.add(w)
+	e.msg.Ack = number
 	for _, s := range e.sockets {
 		if s.Closed() { // it may have been before it was missed
 			w.give(s.id)
 		}
 	}
 	ns.handOver(e, func(s *Socket) { w.give(s.id) })
-	w.mu.Lock()
-	w.check()
-	w.mu.Unlock()
-	number := e.msg.Ack
-	n.workers.Add(1)
-	go func() {
-		defer n.workers.Done()
-		select {
-		case <-w.done:
-		case <-ctx.Done():
+	if !ok {
+		return false
+	}
+	if !n.spawn(func() {
+		defer n.acks.forget(number)
+		w.collect(ctx, patience, send)
+	}) {
+		n.acks.forget(number)
+		return false
+	}
+	return true
+}
+
+// collect passes on replies until nobody is missing, or patience has passed.
+func (w *ackWait) collect(ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	sending, cancel := context.WithTimeout(ctx, patience+time.Second)
+	defer cancel()
+	p := &parts{send: func(a *Answer) bool { return send(sending, a) == nil }}
+	for late := false; ; {
+		replies, complete := w.take(late)
+		for _, r := range replies {
+			if !p.grow(50 + len(r.Payload.Data)) {
+				return
+			}
+			p.next.Replies = append(p.next.Replies, r)
 		}
-		n.acks.end(number, w)
-	}()
+		switch {
+		case complete:
+			p.end()
+			return
+		case !p.flush():
+			return
+		}
+		select {
+		case <-w.wake:
+		case <-timer.C:
+			late = true
+		case <-ctx.Done():
+			late = true
+		}
+	}
+}
+
+// take returns the replies that are ready, and whether they are the last: once nobody is missing, which being late
+// makes so.
+func (w *ackWait) take(late bool) (replies []Reply, complete bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if late {
+		for id := range w.missing {
+			w.ready = append(w.ready, Reply{Socket: id, Silent: true})
+		}
+		clear(w.missing)
+	}
+	replies, w.ready, w.bytes = w.ready, nil, 0
+	return replies, len(w.missing) == 0
 }
 
 // give gives up a socket: it did not take the message, or closed.
-func (w *ackWait) give(id SocketID) {
+func (w *ackWait) give(id SocketID) { w.settle(Reply{Socket: id, Silent: true}) }
+
+// settle notes what became of a socket, and reports whether it was missing.
+func (w *ackWait) settle(r Reply) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.missing[id]; ok {
-		delete(w.missing, id)
-		w.silent = append(w.silent, id)
-		w.check()
+	if _, ok := w.missing[r.Socket]; !ok || w.bytes+len(r.Payload.Data) > maxAnswerBytes {
+		return false
 	}
-}
-
-// check closes done when nothing is missing; w.mu is held.
-func (w *ackWait) check() {
-	if len(w.missing) == 0 {
-		select {
-		case <-w.done:
-		default:
-			close(w.done)
-		}
+	delete(w.missing, r.Socket)
+	w.ready = append(w.ready, r)
+	w.bytes += len(r.Payload.Data)
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
+	return true
 }
 
 // left gives up a socket that has closed.
 func (s *acks) left(id SocketID) {
 	s.mu.Lock()
-	open := make([]*ackWait, 0, len(s.open))
+	var few [8]*ackWait
+	open := few[:0]
 	for _, w := range s.open {
 		open = append(open, w)
 	}
@@ -153,58 +207,38 @@ func (s *acks) left(id SocketID) {
 	}
 }
 
-func (s *acks) add(w *ackWait) uint64 {
+// add numbers an emission; 0: there are too many.
+func (s *acks) add(w *ackWait) (number uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.open) >= maxAcks {
+		return 0, false
+	}
 	if s.open == nil {
 		s.open = make(map[uint64]*ackWait)
 	}
 	s.last++
 	s.open[s.last] = w
-	return s.last
+	return s.last, true
 }
 
-// end takes an emission off the list, and sends the last part: who was silent.
-func (s *acks) end(number uint64, w *ackWait) {
+func (s *acks) forget(number uint64) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.open, number)
-	s.mu.Unlock()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	a := &Answer{Last: true, Part: w.part}
-	for id := range w.missing {
-		w.silent = append(w.silent, id)
-	}
-	clear(w.missing)
-	for _, id := range w.silent {
-		a.Replies = append(a.Replies, Reply{Socket: id, Silent: true})
-	}
-	w.send(a)
 }
 
 // reply passes on a reply, and reports whether anybody waited for it.
-func (s *acks) reply(number uint64, id SocketID, p Payload) bool {
+func (s *acks) reply(number uint64, r Reply) bool {
 	s.mu.Lock()
 	w := s.open[number]
 	s.mu.Unlock()
-	if w == nil {
-		return false
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, ok := w.missing[id]; !ok {
-		return false
-	}
-	delete(w.missing, id)
-	a := &Answer{Part: w.part, Replies: []Reply{{Socket: id, Payload: p}}}
-	w.part++
-	w.send(a)
-	w.check()
-	return true
+	return w != nil && w.settle(r)
 }
 
-// Reply passes on the client's reply to the acknowledged emission whose message had the number ack; bindings call it. payload is as in
-// [BoundTarget.Emit]. It returns [ErrDropped] when nobody waits for the reply (any more).
+// Reply passes on the client's reply to the acknowledged emission whose message had the number ack; bindings call it,
+// also from within Send. payload is as in [BoundTarget.Emit]. It returns [ErrDropped] when nobody waits for the reply
+// (any more), or too much waits to be passed on.
 func (s *Socket) Reply(ack uint64, payload any) error {
 	n := s.ns.node
 	p, err := n.payload(payload)
@@ -212,27 +246,9 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 		return err
 	}
 	p.Data = append([]byte(nil), p.Data...)
-	if !n.acks.reply(ack, s.id, p) {
+	if !n.acks.reply(ack, Reply{Socket: s.id, Payload: p}) {
 		n.stats.reply.Add(1)
 		return ErrDropped
 	}
 	return nil
-}
-
-// emittedAck delivers a peer's acknowledged emission.
-func (n *Node) emittedAck(ns *Namespace, in *Instruction) {
-	ttl := in.TTL
-	if ttl <= 0 {
-		ttl = defaultAsk
-	}
-	ctx, cancel := context.WithTimeout(n.ctx, ttl)
-	r := &answerer{n: n, to: in.From, ref: in.Ref}
-	ns.deliverAck(ctx, in, func(a *Answer) error {
-		if a.Last {
-			defer cancel()
-		}
-		r.part = a.Part
-		n.tryAnswer(r, a)
-		return nil
-	})
 }

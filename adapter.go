@@ -44,10 +44,10 @@ type Adapter interface {
 	// the address and the cause. After an error nothing is left running, and Close need not be called.
 	Start(ctx context.Context, self NodeInfo, h Handler) error
 
-	// Publish queues in for every peer with interest in its target, or for the node in.To; with in.Ref, whose sender counts on
-	// an answer of each peer, and for kinds other than [KindEmit], for every peer. It copies what it
-	// needs and returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the
-	// link is down, and the queue is full or the instruction volatile, it fails at once with [ErrNotConnected]. Hello and heartbeat
+	// Publish queues in for every peer with interest in its target, or for the node in.To; with in.Ref, whose sender
+	// counts on an answer of each peer, and for kinds other than [KindEmit], for every peer. It copies what it needs and
+	// returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the link is down, and
+	// the queue is full or the instruction volatile, it fails at once with [ErrNotConnected]. Hello and heartbeat
 	// instructions never wait. An instruction too large for the driver is refused with an error that matches
 	// [ErrTooLarge].
 	Publish(ctx context.Context, in *Instruction) error
@@ -107,8 +107,8 @@ type Flusher interface {
 	Flush(ctx context.Context) error
 }
 
-// A Prover is an [Adapter] that can tell whether its link surely works at this moment, both ways. While it does not, the
-// node takes no peer's silence for its end.
+// A Prover is an [Adapter] that can tell whether its link surely works at this moment, both ways. While it does not,
+// the node takes no peer's silence for its end.
 type Prover interface {
 	Proven() bool
 }
@@ -147,7 +147,7 @@ const (
 	KindDisconnect                 // the sockets in Target are closed, for Reason
 	KindAsk                        // Question, about the sockets in Target
 	KindAnswer                     // Answer, to the instruction with the same Ref; To is who asked
-	KindRequest                    // the handler named Event is called with Payload, on nodes with a socket in Target, or on To
+	KindRequest                    // the handler named Event is called with Payload, where Target has a socket, or on To
 )
 
 // Control reports whether instructions of this kind are between nodes only and carry nothing for clients: a missed

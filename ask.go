@@ -7,71 +7,40 @@ import (
 	"iter"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
 
-// Questions to the cluster. What is asked goes to every peer, and each answers to this node alone. A question is complete when
-// every peer that was known when it was asked has answered, or left, or expired: they are tracked by ID, never by a number.
+// Questions to the cluster, on the side of who asks. What is asked goes to every peer, and each answers to this node
+// alone. A question is complete when every peer that was known when it was asked has answered, or left, or expired:
+// they are tracked by ID, never by a number. Locks are taken in the order peers, asks, ask.
 
 const (
 	maxAsks        = 4096     // questions under way
 	maxAnswerBytes = 16 << 20 // of one question, waiting to be read
 	defaultAsk     = 5 * time.Second
+	maxPatience    = time.Hour // the longest that peers work on one question
 )
 
-// An IncompleteError says whose answers are missing from a result, which is right as far as it goes.
-type IncompleteError struct {
-	// Nodes did not answer, or not to the end.
-	Nodes []NodeID
-	// Silent are the sockets that did not reply to an acknowledged emission, where their nodes told.
-	Silent []SocketID
-	// Err says why: the context's error, the adapter's, or what the first node had to say.
-	Err error
-}
-
-func (e *IncompleteError) Error() string {
-	var missing []string
-	if len(e.Nodes) > 0 {
-		ids := make([]string, len(e.Nodes))
-		for i, id := range e.Nodes {
-			ids[i] = string(id)
-		}
-		missing = append(missing, fmt.Sprintf("%d nodes (%s)", len(ids), strings.Join(ids, ", ")))
-	}
-	if len(e.Silent) > 0 {
-		missing = append(missing, fmt.Sprintf("%d sockets", len(e.Silent)))
-	}
-	return fmt.Sprintf("crosscast: no answer of %s: %v", strings.Join(missing, " and "), e.Err)
-}
-
-// Unwrap makes errors.Is see why.
-func (e *IncompleteError) Unwrap() error { return e.Err }
-
-// Answers is a result that arrives from many nodes. It is read once, by one goroutine: first All, then Err. A result that nobody
-// reads costs memory until its deadline.
+// Answers is a result that arrives from many nodes. It is read once, by one goroutine: first All, then Err. A result
+// that nobody reads costs memory until its deadline.
 type Answers[T any] struct {
 	q    *ask
 	each func(from NodeID, a *Answer) []T
 }
 
-// All yields what is answered, as it arrives: this node's own part first. It ends when the result is complete or the deadline has
-// passed; Err tells which. Breaking off ends the question.
+// All yields what is answered, as it arrives: this node's own part first. It ends when the result is complete or the
+// deadline has passed; Err tells which. Breaking off ends the question.
 func (a *Answers[T]) All() iter.Seq[T] {
 	return func(yield func(T) bool) {
-		defer a.q.end()
-		for {
-			from, part, ok := a.q.next()
-			if !ok {
-				return
-			}
+		a.q.read(func(from NodeID, part *Answer) bool {
 			for _, v := range a.each(from, part) {
 				if !yield(v) {
-					return
+					return false
 				}
 			}
-		}
+			return true
+		})
 	}
 }
 
@@ -80,28 +49,29 @@ func (a *Answers[T]) Err() error { return a.q.err() }
 
 // asks are a node's questions under way.
 type asks struct {
-	mu   sync.Mutex // guards what follows; locked after peers.mu
-	open map[string]*ask
-	last uint64
+	mu     sync.Mutex // guards what follows
+	open   map[string]*ask
+	last   uint64
+	closed bool
 }
 
-// ask is one question. It ends when it is complete, read to its end, or its context is done.
+// ask is one question. It is open until it is read to its end, or its context is done.
 type ask struct {
-	n      *Node
-	ref    string
-	ctx    context.Context
-	cancel context.CancelFunc
-	wake   chan struct{} // capacity 1
+	n       *Node
+	ref     string // set once, with asks.mu held
+	ctx     context.Context
+	cancel  context.CancelFunc
+	stop    func() bool                   // ends the wait for ctx
+	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
+	failure error                         // nothing was asked; the rest is zero
+	wake    chan struct{}                 // capacity 1
 
-	mu      sync.Mutex     // guards what follows; locked after asks.mu
-	failure error          // nothing was asked
+	mu      sync.Mutex     // guards what follows
 	waiting map[NodeID]int // whose answers are missing: the next part
-	failed  []NodeID       // who failed to answer
+	failed  map[NodeID]error
 	silent  []SocketID
-	cause   error // of the first of failed
 	queue   []answered
-	bytes   int
-	late    error // the context's error, when the reader met it
+	bytes   int // of queue
 }
 
 type answered struct {
@@ -118,78 +88,104 @@ func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, defaultAsk)
 }
 
-// failedAsk is a question that could not be asked.
-func (n *Node) failedAsk(err error) *ask {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &ask{n: n, ctx: ctx, cancel: cancel, failure: err}
+// patience is how long those who are asked may wait for others: so much less than ctx allows that what they know by
+// then still arrives.
+func patience(ctx context.Context) time.Duration {
+	at, _ := ctx.Deadline()
+	left := time.Until(at)
+	return min(max(left-min(left/8, 250*time.Millisecond), time.Millisecond), maxPatience)
 }
 
-// ask sends in, which gets a Ref and a TTL, to the peers in to (nil: all), and collects their answers. own adds this node's part of the
-// result before; it may be nil, and so may in, when only this node is asked.
-func (n *Node) ask(ctx context.Context, in *Instruction, own func(q *ask), to []NodeID) *ask {
-	if n.state.Load() == nodeClosed {
-		return n.failedAsk(ErrClosed)
-	}
+// ask begins a question. in, which gets a Ref and a TTL, is published to the peers in to (nil: all), whose answers are
+// collected; it is nil when only this node is asked. before is called before that, once peers count as asked; it may
+// be nil.
+func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before func(q *ask)) *ask {
 	if err := ctx.Err(); err != nil {
-		return n.failedAsk(err)
+		return &ask{failure: err}
 	}
 	ctx, cancel := deadline(ctx)
-	q := &ask{n: n, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), waiting: map[NodeID]int{}}
+	q := &ask{
+		n: n, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
+		waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
+	}
+	q.stop = context.AfterFunc(ctx, q.forget)
 	if err := n.asks.add(q); err != nil {
-		cancel()
-		return n.failedAsk(err)
+		q.end()
+		return &ask{failure: err}
 	}
-	context.AfterFunc(ctx, q.end)
-	remote := n.adapter != nil && in != nil
+	if ctx.Err() != nil { // forget may have come before add
+		q.forget()
+	}
+	remote := in != nil && n.adapter != nil
 	if remote {
-		n.peers.with(func(ids []NodeID) {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			for _, id := range ids {
-				if to == nil || slices.Contains(to, id) {
-					q.waiting[id] = 0
-				}
-			}
-		})
+		to = q.expect(in.Kind, to)
 	}
-	if own != nil {
-		own(q)
+	if before != nil {
+		before(q)
 	}
-	if !remote {
-		return q
-	}
-	in.From, in.Ref, in.TTL = n.id, q.ref, patience(ctx)
-	if to == nil {
-		if err := n.publish(ctx, in); err != nil {
-			q.unsent(err)
-		}
-		return q
-	}
-	for _, id := range to {
-		one := *in
-		one.To = id
-		if err := n.publish(ctx, &one); err != nil {
-			q.unsent(err)
-			break
-		}
+	if remote {
+		in.From, in.Ref, in.TTL = n.id, q.ref, patience(ctx)
+		q.publish(in, to)
 	}
 	return q
 }
 
-// patience is how long those who are asked may wait for others: so much less than ctx allows that what they know by then still arrives.
-func patience(ctx context.Context) time.Duration {
-	at, _ := ctx.Deadline()
-	left := time.Until(at)
-	return max(left-min(left/8, 250*time.Millisecond), time.Millisecond)
+// expect notes that the peers in to (nil: all) are to answer, and returns those of them that there are.
+func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
+	q.n.peers.with(func(known map[NodeID]*peer) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if to == nil {
+			for id := range known {
+				q.waiting[id] = 0
+			}
+			return
+		}
+		there := make([]NodeID, 0, len(to))
+		for _, id := range to {
+			switch {
+			case known[id] != nil:
+				q.waiting[id] = 0
+				there = append(there, id)
+			case kind == KindRequest: // a socket of a node that there is not is just not there
+				q.failed[id] = errUnknownNode
+			}
+		}
+		to = there
+	})
+	return to
+}
+
+// publish asks the peers in to (nil: all).
+func (q *ask) publish(in *Instruction, to []NodeID) {
+	if to == nil {
+		if err := q.n.publish(q.ctx, in); err != nil {
+			q.giveUp(err)
+		}
+		return
+	}
+	for _, id := range to {
+		one := *in
+		one.To = id
+		if err := q.n.publish(q.ctx, &one); err != nil {
+			q.mu.Lock()
+			if _, waiting := q.waiting[id]; waiting {
+				q.fail(id, err)
+			}
+			q.mu.Unlock()
+		}
+	}
 }
 
 func (s *asks) add(q *ask) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= maxAsks {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case len(s.open) >= maxAsks:
 		return ErrBusy
-	}
-	if s.open == nil {
+	case s.open == nil:
 		s.open = make(map[string]*ask)
 	}
 	s.last++
@@ -198,28 +194,50 @@ func (s *asks) add(q *ask) error {
 	return nil
 }
 
-// end forgets the question; later answers are ignored.
-func (q *ask) end() {
+func (s *asks) all() []*ask {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*ask, 0, len(s.open))
+	for _, q := range s.open {
+		all = append(all, q)
+	}
+	return all
+}
+
+// close ends all questions with ErrClosed; there are no more after it.
+func (s *asks) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	for _, q := range s.all() {
+		q.giveUp(ErrClosed)
+		q.end()
+	}
+}
+
+// forget takes the question off the list; later answers are ignored.
+func (q *ask) forget() {
 	s := &q.n.asks
 	s.mu.Lock()
 	delete(s.open, q.ref)
 	s.mu.Unlock()
+}
+
+func (q *ask) end() {
+	q.stop()
+	q.forget()
 	q.cancel()
-	q.signal()
 }
 
 func (q *ask) signal() {
-	if q.wake == nil {
-		return
-	}
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
-// unsent notes that no peer was asked.
-func (q *ask) unsent(err error) {
+// giveUp fails all nodes that have not answered.
+func (q *ask) giveUp(err error) {
 	q.mu.Lock()
 	for id := range q.waiting {
 		q.fail(id, err)
@@ -231,21 +249,10 @@ func (q *ask) unsent(err error) {
 // fail gives up a node; q.mu is held.
 func (q *ask) fail(id NodeID, err error) {
 	delete(q.waiting, id)
-	q.failed = append(q.failed, id)
-	if q.cause == nil {
-		q.cause = err
-	}
+	q.failed[id] = err
 }
 
-// push adds a part of the result.
-func (q *ask) push(from NodeID, a *Answer) {
-	q.mu.Lock()
-	q.add(from, a)
-	q.mu.Unlock()
-	q.signal()
-}
-
-// add queues a part, and reports whether there was room; q.mu is held.
+// add queues a part of the result, and reports whether there was room; q.mu is held.
 func (q *ask) add(from NodeID, a *Answer) bool {
 	size := answerSize(a)
 	if q.bytes+size > maxAnswerBytes && len(q.queue) > 0 {
@@ -261,31 +268,13 @@ func (q *ask) add(from NodeID, a *Answer) bool {
 	return true
 }
 
-// answerSize is about the memory that an answer takes.
-func answerSize(a *Answer) int {
-	n := 256 + 8*len(a.Users) + len(a.Payload.Data)
-	for i := range a.Sockets {
-		s := &a.Sockets[i]
-		n += 100 + len(s.User) + len(s.Data)
-		for _, r := range s.Rooms {
-			n += 16 + len(r)
-		}
-	}
-	for i := range a.Rooms {
-		n += 24 + len(a.Rooms[i].Room)
-	}
-	for i := range a.Replies {
-		n += 80 + len(a.Replies[i].Payload.Data)
-	}
-	return n
-}
-
 var (
-	errMissedPart = errors.New("a part of the answer was missed")
-	errTooMuch    = fmt.Errorf("more than %d bytes of answers waited to be read", maxAnswerBytes)
+	errUnknownNode = errors.New("not known")
+	errMissedPart  = errors.New("a part of the answer was missed")
+	errTooMuch     = fmt.Errorf("more than %d bytes of answers waited to be read", maxAnswerBytes)
 )
 
-// answer acts on an answer of a peer, and reports whether anybody waited for it.
+// answer acts on an answer, and reports whether anybody waited for it.
 func (s *asks) answer(in *Instruction) bool {
 	s.mu.Lock()
 	q := s.open[in.Ref]
@@ -293,160 +282,109 @@ func (s *asks) answer(in *Instruction) bool {
 	if q == nil || in.Answer == nil {
 		return false
 	}
+	return q.answer(in.From, in.Answer)
+}
+
+func (q *ask) answer(from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()
-	next, ok := q.waiting[in.From]
-	a := in.Answer
+	next, ok := q.waiting[from]
 	switch {
 	case !ok || a.Part < next: // unknown, or repeated
 		return false
 	case a.Part > next:
-		q.fail(in.From, errMissedPart)
-	case !q.add(in.From, a):
-		q.fail(in.From, errTooMuch)
+		q.fail(from, errMissedPart)
+	case !q.add(from, a):
+		q.fail(from, errTooMuch)
 	case a.Err != "":
-		q.fail(in.From, errors.New(a.Err))
+		q.fail(from, RemoteError(a.Err))
 	case a.Last:
-		delete(q.waiting, in.From)
+		delete(q.waiting, from)
 	default:
-		q.waiting[in.From]++
+		q.waiting[from]++
 	}
 	return true
 }
 
 // gone takes a peer that left or expired out of every question.
 func (s *asks) gone(id NodeID) {
-	s.mu.Lock()
-	all := make([]*ask, 0, len(s.open))
-	for _, q := range s.open {
-		all = append(all, q)
-	}
-	s.mu.Unlock()
-	for _, q := range all {
+	for _, q := range s.all() {
 		q.mu.Lock()
-		_, ok := q.waiting[id]
 		delete(q.waiting, id)
 		q.mu.Unlock()
-		if ok {
-			q.signal()
-		}
+		q.signal()
 	}
 }
 
-// next returns the next part of the result. It is called by the reader only.
-func (q *ask) next() (from NodeID, a *Answer, ok bool) {
+// read calls part with each part of the result, until that returns false, and ends the question.
+func (q *ask) read(part func(from NodeID, a *Answer) bool) {
+	if q.failure != nil {
+		return
+	}
+	defer q.end()
+	if q.own != nil {
+		goOn := true
+		q.own(func(a *Answer) bool {
+			goOn = part(q.n.id, a)
+			return goOn
+		})
+		if q.own = nil; !goOn {
+			return
+		}
+	}
 	for {
-		q.mu.Lock()
-		if q.failure != nil {
-			q.mu.Unlock()
-			return "", nil, false
-		}
-		if len(q.queue) > 0 {
-			v := q.queue[0]
-			q.queue[0] = answered{}
-			q.queue = q.queue[1:]
-			q.bytes -= v.size
-			q.mu.Unlock()
-			return v.from, v.a, true
-		}
-		if len(q.waiting) == 0 {
-			q.mu.Unlock()
-			return "", nil, false
-		}
-		q.mu.Unlock()
-		select {
-		case <-q.wake:
-		case <-q.ctx.Done():
-			q.mu.Lock()
-			if len(q.queue) == 0 {
-				q.late = q.ctx.Err()
-				q.mu.Unlock()
-				return "", nil, false
+		v, complete := q.next()
+		switch {
+		case v.a != nil:
+			if !part(v.from, v.a) {
+				return
 			}
-			q.mu.Unlock()
+		case complete:
+			return
+		default:
+			select {
+			case <-q.wake:
+			case <-q.ctx.Done():
+				q.late()
+			}
 		}
 	}
 }
 
-func (q *ask) err() error {
+// next takes a part off the queue; when there is none, it reports whether the result is complete.
+func (q *ask) next() (v answered, complete bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.queue) == 0 {
+		return v, len(q.waiting) == 0
+	}
+	v = q.queue[0]
+	q.queue[0] = answered{}
+	q.queue = q.queue[1:]
+	q.bytes -= v.size
+	return v, false
+}
+
+// late gives up who has not answered before the context was done.
+func (q *ask) late() { q.giveUp(q.ctx.Err()) }
+
+func (q *ask) err() error {
 	if q.failure != nil {
 		return q.failure
 	}
-	e := &IncompleteError{Nodes: slices.Clone(q.failed), Silent: slices.Clone(q.silent), Err: q.cause}
-	if q.late != nil {
-		for id := range q.waiting {
-			e.Nodes = append(e.Nodes, id)
-		}
-		if e.Err == nil {
-			e.Err = q.late
-		}
-	}
-	if len(e.Silent) > 0 && e.Err == nil {
-		e.Err = context.DeadlineExceeded
-	}
-	if len(e.Nodes) == 0 && len(e.Silent) == 0 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.failed) == 0 && len(q.silent) == 0 {
 		return nil
 	}
+	e := &IncompleteError{Silent: slices.Clone(q.silent)}
+	for id := range q.failed {
+		e.Nodes = append(e.Nodes, id)
+	}
 	slices.Sort(e.Nodes)
+	for _, id := range e.Nodes {
+		e.Errs = append(e.Errs, q.failed[id])
+	}
 	return e
-}
-
-// An answerer sends the parts of this node's answer to one question.
-type answerer struct {
-	n    *Node
-	to   NodeID
-	ref  string
-	part int
-}
-
-// send publishes one part.
-func (r *answerer) send(ctx context.Context, a *Answer) error {
-	a.Part = r.part
-	r.part++
-	return r.n.publish(ctx, &Instruction{Kind: KindAnswer, Namespace: "/", From: r.n.id, To: r.to, Ref: r.ref, Answer: a})
-}
-
-// maxAnswering is how many instructions of peers a node works on at a time, beside delivering.
-const maxAnswering = 256
-
-// work runs f, on a goroutine of its own, for an instruction that asks for an answer. f gets a context that ends with the asker's
-// patience or this node. When too much is under way, the asker is told.
-func (n *Node) work(in *Instruction, f func(ctx context.Context, r *answerer)) {
-	r := &answerer{n: n, to: in.From, ref: in.Ref}
-	ttl := in.TTL
-	if ttl <= 0 {
-		ttl = defaultAsk
-	}
-	select {
-	case n.working <- struct{}{}:
-	default:
-		n.stats.busy.Add(1)
-		n.tryAnswer(r, &Answer{Last: true, Err: "too busy"})
-		return
-	}
-	n.workers.Add(1)
-	n.busy.begin()
-	go func() {
-		defer n.workers.Done()
-		defer n.busy.end(1)
-		defer func() { <-n.working }()
-		ctx, cancel := context.WithTimeout(n.ctx, ttl)
-		defer cancel()
-		f(ctx, r)
-	}()
-}
-
-// tryAnswer sends an answer without ever waiting, as a handler of instructions must.
-func (n *Node) tryAnswer(r *answerer, a *Answer) {
-	if r.ref == "" {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := r.send(ctx, a); err != nil {
-		n.log.Debug("crosscast: could not answer", "to", r.to, "error", err)
-	}
 }

@@ -46,8 +46,8 @@ func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
 	return ns.handOver(e, nil), len(e.sockets) > 0 || len(e.subs) > 0
 }
 
-// handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it is given, with
-// those that did not.
+// handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it
+// is given, with those that did not.
 func (ns *Namespace) handOver(e *emission, refused func(*Socket)) (took int) {
 	m := &e.msg
 	for _, s := range e.sockets {

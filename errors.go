@@ -3,6 +3,7 @@ package crosscast
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 var (
@@ -73,3 +74,38 @@ func checkNames(what string, names []string) error {
 	}
 	return nil
 }
+
+// An IncompleteError says whose answers are missing from a result, which is right as far as it goes. It matches what
+// its Errs match: a context's error where the deadline had passed, the adapter's where a peer could not be asked.
+type IncompleteError struct {
+	// Nodes did not answer, or not to the end.
+	Nodes []NodeID
+	// Errs say why, one for each of Nodes. What the node itself said is a [RemoteError].
+	Errs []error
+	// Silent are the sockets that did not reply to an acknowledged emission, or closed before, where their nodes told.
+	Silent []SocketID
+}
+
+// A RemoteError is the text of an error that happened on another node.
+type RemoteError string
+
+func (e RemoteError) Error() string { return string(e) }
+
+func (e *IncompleteError) Error() string {
+	const listed = 4
+	var missing []string
+	for i, id := range e.Nodes {
+		if i == listed {
+			missing = append(missing, fmt.Sprintf("%d more nodes", len(e.Nodes)-listed))
+			break
+		}
+		missing = append(missing, fmt.Sprintf("node %s: %v", id, e.Errs[i]))
+	}
+	if len(e.Silent) > 0 {
+		missing = append(missing, fmt.Sprintf("%d sockets did not reply", len(e.Silent)))
+	}
+	return "crosscast: incomplete: " + strings.Join(missing, "; ")
+}
+
+// Unwrap makes errors.Is see why.
+func (e *IncompleteError) Unwrap() []error { return e.Errs }

@@ -17,6 +17,7 @@ func (h *handler) Handle(in *Instruction) {
 		ns := (*n.spaces.Load())[in.Namespace]
 		if ns == nil {
 			n.stats.unwanted.Add(1)
+			n.reply(in, &Answer{Last: true})
 			return
 		}
 		if in.Ref != "" {
@@ -37,7 +38,7 @@ func (h *handler) Handle(in *Instruction) {
 			n.tell(n.control(KindHeartbeat, in.From))
 		}
 	case KindGoodbye:
-		n.peers.forget(in.From)
+		n.peers.forget(in.From, time.Now())
 	case KindJoin, KindLeave, KindDisconnect:
 		n.commanded(in)
 	case KindAsk:
@@ -142,15 +143,16 @@ type heart struct {
 
 func startHeart(n *Node) *heart {
 	h := &heart{make(chan struct{}), make(chan struct{})}
+	n.beat()
 	go func() {
 		defer close(h.ended)
 		t := time.NewTicker(n.heartbeat)
 		defer t.Stop()
 		for {
 			select {
-			case now := <-t.C:
+			case <-t.C:
 				n.tell(n.control(KindHeartbeat, ""))
-				n.beat(now)
+				n.beat()
 			case <-h.quit:
 				return
 			}
@@ -159,15 +161,14 @@ func startHeart(n *Node) *heart {
 	return h
 }
 
-// beat looks after the peers.
-func (n *Node) beat(now time.Time) {
+// beat looks after the peers. The time is taken here: a tick may have waited for as long as this process stood still.
+func (n *Node) beat() {
 	proven := true
 	if p, ok := n.adapter.(Prover); ok {
 		proven = p.Proven()
 	}
-	since := n.peers.lastTick()
-	if n.peers.tick(now, n.heartbeat, proven) {
-		// The peers may have taken this node for dead, and have stopped to count on it.
+	now := time.Now()
+	if since, paused := n.peers.tick(now, n.heartbeat, proven); paused {
 		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
 	}
 }

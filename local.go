@@ -256,8 +256,13 @@ func (a *localAdapter) push(item localItem) {
 	}
 }
 
-// overflow queues a gap in the place of in, or widens the last one; a.mu is held.
+// overflow queues a gap in the place of in, or widens the last one; a.mu is held. What carries nothing for clients and
+// changes nothing is missed by who sent it only.
 func (a *localAdapter) overflow(in *Instruction) {
+	switch in.Kind {
+	case KindAsk, KindAnswer, KindRequest:
+		return
+	}
 	now := time.Now()
 	gap := Gap{Origin: in.From, Names: in.names(), Since: now, Until: now, Reason: GapOverflow}
 	if n := len(a.queue); n > 0 && a.queue[n-1].in == nil && a.queue[n-1].gap.Origin == in.From {

@@ -39,10 +39,12 @@ type ConnectOptions struct {
 	User string
 	// Rooms are joined before Connect returns.
 	Rooms []string
-	// Data belongs to the application. It must marshal to JSON and not be changed afterwards.
+	// Data belongs to the application. It is marshalled as JSON here and now, for peers that ask for it, to at most as
+	// many bytes as a payload may have.
 	Data any
-	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket. It
-	// may still emit, for example "left" to the socket's former Rooms. Node.Close waits for it.
+	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket, or
+	// after a command to disconnect it on one of its own. It may still emit, for example "left" to the socket's former
+	// Rooms. Node.Close waits for it.
 	OnClose func(s *Socket, reason Reason)
 }
 
@@ -64,13 +66,17 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if err := checkNames("room", o.Rooms); err != nil {
 		return nil, err
 	}
-	if o.Data != nil {
-		if _, err := json.Marshal(o.Data); err != nil {
-			return nil, fmt.Errorf("crosscast: socket data: %w", err)
-		}
-	}
 	n := ns.node
 	s := &Socket{ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, conn: conn, onClose: o.OnClose}
+	if o.Data != nil {
+		var err error
+		if s.json, err = json.Marshal(o.Data); err != nil {
+			return nil, fmt.Errorf("crosscast: socket data: %w", err)
+		}
+		if len(s.json) > n.maxPayload {
+			return nil, &LimitError{What: "socket data", Len: len(s.json), Max: n.maxPayload}
+		}
+	}
 	waits, ok := n.openSocket(s, o.Rooms)
 	if !ok {
 		return nil, ErrClosed

@@ -19,11 +19,12 @@ import (
 type Options struct {
 	// Name is a label for people; it need not be unique. Default: the host's name.
 	Name string
-	// Meta is what else peers are told about this node, such as a version or a zone: at most 8 pairs, of at most 255 bytes each.
+	// Meta is what else peers are told about this node, such as a version or a zone: at most 8 pairs, of at most 255
+	// bytes each.
 	Meta []KeyValue
 	// Adapter connects the node to its peers; it serves this node alone. nil: there are none.
 	Adapter Adapter
-	// Heartbeat is how often the node tells its peers that it is alive; default 1 s.
+	// Heartbeat is how often the node tells its peers that it is alive; default 1 s, at most 1 h.
 	Heartbeat time.Duration
 	// Linger is how long the node goes on hearing a room or user after the last member left, so that coming and
 	// going costs no subscriptions; default 5 s. Names that were in use again meanwhile linger for up to twice as
@@ -32,8 +33,9 @@ type Options struct {
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB.
 	MaxPayload int
 
-	// OnGap is told what this node's clients may have missed, before anything later of that origin is delivered. It
-	// is called on the delivering goroutine and must not block: no Join, Flush or Deliver inside.
+	// OnGap is told what this node's clients may have missed, before anything later of that origin is delivered. It is
+	// called on the delivering goroutine and must not block: no Join, Flush or Deliver inside. (That this process stood
+	// still, GapPaused, is found out by another goroutine, so it may be told meanwhile.)
 	OnGap func(Gap)
 	// OnLoss is told what was emitted here and did not, or may not have, gone out.
 	OnLoss func(Loss)
@@ -65,8 +67,9 @@ const (
 // and reaches those of its peers through its adapter. The embedded namespace is "/", the default.
 //
 // Its methods may be called concurrently. Call Close when done. A node owns these goroutines: one for its heartbeats
-// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks and one for
-// each subscription.
+// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks, one for each
+// subscription, one for each question, command and request that it answers a peer (at most 256 of requests and as many
+// of the others), and one for each acknowledged emission whose replies it collects (at most 4,096).
 type Node struct {
 	*Namespace
 
@@ -93,13 +96,14 @@ type Node struct {
 	stats     counters
 	busy      *activity // of the in-process cluster; nil: of none
 
-	ctx     context.Context // of what is done for peers; ends with the node
-	cancel  context.CancelFunc
-	working chan struct{}  // a place for each goroutine that works for a peer
-	workers sync.WaitGroup // those goroutines
+	ctx       context.Context // of what is done for peers; ends with the node
+	cancel    context.CancelFunc
+	answering chan struct{}  // a place for each goroutine that answers a question or command of a peer
+	serving   chan struct{}  // the same for requests, which the application's handlers may keep
+	workers   sync.WaitGroup // those goroutines, and those that collect replies of clients
 
 	state   atomic.Int32
-	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription
+	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription, or to begin work for a peer
 	sockets sync.WaitGroup // until OnClose has returned and the conn's handlers have ended
 	spaces  atomic.Pointer[map[string]*Namespace]
 
@@ -127,8 +131,11 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 		return nil, fmt.Errorf("crosscast: start: %w", err)
 	}
 	if err := n.introduce(ctx); err != nil {
+		n.closeGate(nodeClosed)
 		n.interests.stop(ctx)
 		n.adapter.Close(ctx)
+		n.cancel()
+		n.await(ctx, n.workers.Wait)
 		return nil, fmt.Errorf("crosscast: start: hello: %w", err)
 	}
 	n.heart = startHeart(n)
@@ -138,6 +145,9 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 func newNode(o Options) (*Node, error) {
 	if o.Heartbeat < 0 || o.Linger < 0 || o.MaxPayload < 0 {
 		return nil, errors.New("crosscast: Options with a negative Heartbeat, Linger or MaxPayload")
+	}
+	if o.Heartbeat > maxPeerHeartbeat {
+		return nil, fmt.Errorf("crosscast: Options.Heartbeat of %v: at most %v", o.Heartbeat, maxPeerHeartbeat)
 	}
 	if o.Name == "" {
 		host, _ := os.Hostname() // a label: a node without one is a node all the same
@@ -154,7 +164,7 @@ func newNode(o Options) (*Node, error) {
 		heartbeat:  cmp.Or(o.Heartbeat, defaultHeartbeat),
 		maxPayload: cmp.Or(o.MaxPayload, defaultMaxPayload),
 		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode,
-		meta: slices.Clone(o.Meta), working: make(chan struct{}, maxAnswering),
+		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),
 	}
 	if n.log == nil {
@@ -234,115 +244,6 @@ func (n *Node) Flush(ctx context.Context) error {
 		}
 	}
 	return n.losses.take(since)
-}
-
-// Close ends the node. In this order: no new sockets and subscriptions; all sockets are closed, and their OnClose
-// handlers run, which may still emit; the handlers of conns end; waiting hooks are called; the peers are told goodbye;
-// everything is handed to the bus; the adapter is closed; what waits for subscriptions is delivered.
-//
-// It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error is ctx's, and what is still
-// running ends by itself. Losses not returned by a Flush yet are an error of Close. Only the first Close does anything;
-// others wait for it, and return the same. Afterwards everything returns [ErrClosed].
-//
-// Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
-func (n *Node) Close(ctx context.Context) error {
-	n.mu.Lock()
-	first := n.closing == nil
-	if first {
-		n.closing = make(chan struct{})
-	}
-	n.mu.Unlock()
-	if first {
-		n.closed = n.close(ctx)
-		close(n.closing)
-		return n.closed
-	}
-	select {
-	case <-n.closing:
-		return n.closed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (n *Node) close(ctx context.Context) error {
-	n.gate.Lock()
-	n.state.Store(nodeClosing)
-	n.gate.Unlock()
-	n.closeSockets()
-	n.await(ctx, n.sockets.Wait)
-	n.hooks.wait(ctx)
-	n.state.Store(nodeClosed)
-	n.interests.stop(ctx)
-	err := n.leave(ctx)
-	n.cancel()
-	n.await(ctx, n.workers.Wait)
-	for _, s := range n.subscriptions() {
-		s.lane.wait(ctx)
-		s.Close()
-	}
-	n.hooks.wait(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-// leave takes the node out of the cluster.
-func (n *Node) leave(ctx context.Context) error {
-	if n.adapter == nil {
-		return nil
-	}
-	n.heart.stop(ctx)
-	since := n.losses.mark()
-	err := n.publish(ctx, n.control(KindGoodbye, ""))
-	if f, ok := n.adapter.(Flusher); ok && err == nil {
-		err = f.Flush(ctx)
-	}
-	return errors.Join(err, n.adapter.Close(ctx), n.losses.take(since))
-}
-
-// await calls wait, and returns when it has returned or ctx has ended.
-func (n *Node) await(ctx context.Context, wait func()) {
-	done := make(chan struct{})
-	go func() {
-		wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-}
-
-// closers is how many OnClose handlers Node.Close runs at a time.
-const closers = 64
-
-// closeSockets begins to close all sockets.
-func (n *Node) closeSockets() {
-	var all []*Socket
-	for _, ns := range *n.spaces.Load() {
-		all = append(all, ns.everySocket()...)
-	}
-	done := make([]<-chan struct{}, len(all)) // nil: somebody else closed the socket
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(closers, len(all)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
-				done[i], _ = all[i].close(ReasonShutdown)
-			}
-		})
-	}
-	go func() {
-		wg.Wait()
-		for _, d := range done {
-			if d != nil {
-				<-d
-				n.sockets.Done()
-			}
-		}
-	}()
 }
 
 // openSocket adds s unless the node is being closed: Close finds each socket that was added, and no other.

@@ -11,7 +11,8 @@ import (
 // What bounds the table of peers against a hostile bus.
 const (
 	maxPeers         = 4096
-	maxPeerHeartbeat = time.Minute
+	maxPeerHeartbeat = time.Hour
+	leftMemory       = time.Minute // how long a goodbye is remembered
 )
 
 // A peer is suspected, and then expired, after so many of its heartbeats did not come.
@@ -50,23 +51,25 @@ type peer struct {
 	heard time.Time
 }
 
-// peers are the other nodes of the cluster, by their heartbeats. Time is passed in, and is this node's monotonic clock: what
-// the peers take for the time does not matter.
+// peers are the other nodes of the cluster, by their heartbeats. Time is passed in, and is this node's monotonic
+// clock: what the peers take for the time does not matter.
 //
-// A node whose own link is not proven takes nobody's silence for an end, and neither does one that stood still itself: every
-// peer then gets its full time again.
+// A node whose own link is not proven takes nobody's silence for an end, and the time in which it stood still itself
+// does not count. A goodbye is final, since a node's ID is that of one run: a heartbeat that was overtaken by it
+// brings nobody back.
 type peers struct {
 	// told is called for each event, with mu held, so that events come in the order in which they happened.
 	told func(NodeEvent)
 
 	mu       sync.Mutex // guards what follows
 	m        map[NodeID]*peer
-	unproven bool          // at the last tick
-	ticked   time.Time     // when that was
-	grown    chan struct{} // made by await; closed when a peer is added
+	left     map[NodeID]time.Time // who said goodbye lately
+	unproven bool                 // at the last tick
+	ticked   time.Time            // when that was
+	grown    chan struct{}        // made by await; closed when a peer is added
 }
 
-// hear notes that a peer is alive.
+// hear notes that a peer is alive. meta is valid during the call only.
 func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,11 +84,11 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 		}
 		if v.Suspect {
 			v.Suspect = false
-			p.told(NodeEvent{NodeAlive, v.Peer})
+			p.tell(NodeAlive, v)
 		}
 		return
 	}
-	if len(p.m) >= maxPeers {
+	if _, left := p.left[info.ID]; left || len(p.m) >= maxPeers {
 		return
 	}
 	if p.m == nil {
@@ -93,7 +96,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 	v = &peer{Peer{info, slices.Clone(meta), now, false}, now}
 	p.m[info.ID] = v
-	p.told(NodeEvent{NodeJoined, v.Peer})
+	p.tell(NodeJoined, v)
 	if p.grown != nil {
 		close(p.grown)
 		p.grown = nil
@@ -101,47 +104,64 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 }
 
 // forget notes that a peer has left.
-func (p *peers) forget(id NodeID) {
+func (p *peers) forget(id NodeID, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.left == nil {
+		p.left = make(map[NodeID]time.Time)
+	}
+	if len(p.left) < maxPeers {
+		p.left[id] = now
+	}
 	if v := p.m[id]; v != nil {
 		delete(p.m, id)
-		p.told(NodeEvent{NodeLeft, v.Peer})
+		p.tell(NodeLeft, v)
 	}
 }
 
-// tick is called once each heartbeat of this node, which takes interval. It reports whether this node has stood still.
-func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (paused bool) {
+// tick is called once each heartbeat of this node, which takes interval. When this node stood still for so long that
+// its peers may have taken it for dead, it returns since when.
+func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since time.Time, paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	paused = !p.ticked.IsZero() && now.Sub(p.ticked) > suspectAfter*interval
-	p.ticked = now
-	if paused || proven && p.unproven {
+	since, p.ticked = p.ticked, now
+	if still := now.Sub(since) - interval; !since.IsZero() && still > interval {
+		paused = still > (expireAfter-2)*interval
+		for _, v := range p.m {
+			if v.heard = v.heard.Add(still); v.heard.After(now) {
+				v.heard = now
+			}
+		}
+	}
+	if proven && p.unproven {
 		for _, v := range p.m {
 			v.heard = now
 		}
 	}
 	p.unproven = !proven
-	if !proven {
-		return paused
+	if proven {
+		p.expire(now)
 	}
+	return since, paused
+}
+
+// expire looks for peers that are silent; p.mu is held.
+func (p *peers) expire(now time.Time) {
 	for id, v := range p.m {
 		switch silent := now.Sub(v.heard); {
 		case silent > expireAfter*v.Heartbeat:
 			delete(p.m, id)
-			p.told(NodeEvent{NodeExpired, v.Peer})
+			p.tell(NodeExpired, v)
 		case silent > suspectAfter*v.Heartbeat && !v.Suspect:
 			v.Suspect = true
-			p.told(NodeEvent{NodeSuspect, v.Peer})
+			p.tell(NodeSuspect, v)
 		}
 	}
-	return paused
-}
-
-func (p *peers) lastTick() time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ticked
+	for id, at := range p.left {
+		if now.Sub(at) > leftMemory {
+			delete(p.left, id)
+		}
+	}
 }
 
 // list returns the peers, those suspected included, by ID.
@@ -150,23 +170,27 @@ func (p *peers) list() []Peer {
 	defer p.mu.Unlock()
 	all := make([]Peer, 0, len(p.m))
 	for _, v := range p.m {
-		c := v.Peer
-		c.Meta = slices.Clone(c.Meta)
-		all = append(all, c)
+		all = append(all, v.copy())
 	}
 	slices.SortFunc(all, func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 
-// with calls f with the peers' IDs, while none of them can come or go.
-func (p *peers) with(f func(ids []NodeID)) {
+// copy returns what the application may keep, and change.
+func (v *peer) copy() Peer {
+	c := v.Peer
+	c.Meta = slices.Clone(c.Meta)
+	return c
+}
+
+// tell reports what happened to v; p.mu is held.
+func (p *peers) tell(kind NodeEventKind, v *peer) { p.told(NodeEvent{kind, v.copy()}) }
+
+// with calls f with the peers, while none of them can come or go.
+func (p *peers) with(f func(known map[NodeID]*peer)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ids := make([]NodeID, 0, len(p.m))
-	for id := range p.m {
-		ids = append(ids, id)
-	}
-	f(ids)
+	f(p.m)
 }
 
 func (p *peers) len() int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -15,12 +16,14 @@ import (
 type Request struct {
 	From    NodeID
 	Name    string
-	Payload Payload // valid during the call
+	Payload Payload // the handler's to keep
 }
 
-// A RequestHandler answers a request of a peer. It runs on a goroutine of its own; ctx ends when the asker's deadline has passed or
-// the node closes. What it returns is marshalled as by [BoundTarget.Emit]; an error travels back as text. When it panics, the asker
-// gets an error, the panic is logged, and the node lives.
+// A RequestHandler answers a request of a peer. It runs on a goroutine of its own, beside at most 255 others; requests
+// beyond that are refused. ctx ends a little before the asker's deadline, after 5 s when the request was told and not
+// asked, or when the node closes; the asker then gets an error, whether or not the handler returns. What it returns is
+// marshalled as by [BoundTarget.Emit]; an error travels back as text. When it panics, the asker gets an error, the
+// panic is logged, and the node lives.
 type RequestHandler func(ctx context.Context, r *Request) (any, error)
 
 // handlers are a node's, by name.
@@ -29,8 +32,8 @@ type handlers struct {
 	m  map[string]RequestHandler
 }
 
-// OnRequest registers the handler of requests named name; nil removes it. A node without a handler for a request answers that it has
-// none.
+// OnRequest registers the handler of requests named name; nil removes it. A node without a handler for a request
+// answers that it has none.
 func (n *Node) OnRequest(name string, h RequestHandler) error {
 	if err := checkName("request", name); err != nil {
 		return err
@@ -48,23 +51,35 @@ func (n *Node) OnRequest(name string, h RequestHandler) error {
 	return nil
 }
 
-// Servers is whom a request is for: peers, never this node itself. It is a small value that may be kept and used concurrently.
+// Servers is whom a request is for: peers, never this node itself. It is a small value that may be kept and used
+// concurrently; its methods return changed copies.
 type Servers struct {
 	ns    *Namespace
 	ids   []NodeID // nil: all
 	rooms []string // nil: whether or not they have members
 }
 
-// Servers targets the given peers; without IDs, all.
-func (ns *Namespace) Servers(ids ...NodeID) Servers {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	return Servers{ns: ns, ids: slices.Compact(ids)}
+// Servers targets all peers.
+func (ns *Namespace) Servers() Servers { return Servers{ns: ns} }
+
+// Only limits the target to the given peers; without IDs it is nobody.
+func (s Servers) Only(ids ...NodeID) Servers {
+	chosen := make([]NodeID, 0, len(ids))
+	for _, id := range ids {
+		if !slices.Contains(chosen, id) && (s.ids == nil || slices.Contains(s.ids, id)) {
+			chosen = append(chosen, id)
+		}
+	}
+	s.ids = chosen
+	return s
 }
 
-// With limits the target to the peers that have a socket in at least one of rooms.
+// With limits the target to the peers that have a socket in at least one of rooms; without rooms it is nobody.
 func (s Servers) With(rooms ...string) Servers {
 	s.rooms = with(s.rooms, rooms)
+	if len(s.rooms) == 0 {
+		s.ids = []NodeID{}
+	}
 	return s
 }
 
@@ -86,62 +101,33 @@ func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 		return ErrClosed
 	case n.adapter == nil:
 		return nil
-	case len(s.ids) == 0:
+	case s.ids == nil:
 		return n.publish(ctx, in)
 	}
 	for _, id := range s.ids {
 		one := *in
 		one.To = id
-		if err := n.publish(ctx, &one); err != nil {
-			return err
-		}
+		err = errors.Join(err, n.publish(ctx, &one))
 	}
-	return nil
+	return err
 }
 
-// Ask sends a request and collects the answers of the peers that were asked and have a handler for it. Those whose handler failed, or
-// that have none, or did not answer in time are in the [*IncompleteError]. The deadline is ctx's, or 5 s. Asking a peer that is
-// not known is an error of that kind at once.
+// Ask sends a request and collects the answers of the peers. Those whose handler failed, that have no such handler, or
+// did not answer in time are in the [*IncompleteError], and so is one that was to be asked and is not known. The
+// deadline is ctx's, or 5 s. A peer without a socket in the rooms of With answers nothing.
 func (s Servers) Ask(ctx context.Context, name string, payload any) *Answers[Response] {
-	n := s.ns.node
-	in, err := s.instruction(name, payload)
-	if err != nil {
-		return responses(n.failedAsk(err))
+	var q *ask
+	if in, err := s.instruction(name, payload); err != nil {
+		q = &ask{failure: err}
+	} else {
+		q = s.ns.node.ask(ctx, in, s.ids, nil)
 	}
-	if len(s.ids) == 0 {
-		return responses(n.ask(ctx, in, nil, nil))
-	}
-	q := n.ask(ctx, in, nil, s.ids)
-	q.strangers(s.ids)
-	return responses(q)
-}
-
-func responses(q *ask) *Answers[Response] {
 	return &Answers[Response]{q, func(from NodeID, a *Answer) []Response {
 		if !a.Handled || a.Err != "" {
 			return nil
 		}
 		return []Response{{from, a.Payload}}
 	}}
-}
-
-var errUnknownNode = errors.New("crosscast: no such node")
-
-// strangers fails the nodes among ids that were not asked because nobody knows them.
-func (q *ask) strangers(ids []NodeID) {
-	known := make(map[NodeID]bool)
-	q.n.peers.with(func(all []NodeID) {
-		for _, id := range all {
-			known[id] = true
-		}
-	})
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, id := range ids {
-		if _, waiting := q.waiting[id]; !waiting && !known[id] && q.failure == nil {
-			q.fail(id, errUnknownNode)
-		}
-	}
 }
 
 func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
@@ -167,24 +153,41 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 
 // requested answers a peer's request.
 func (n *Node) requested(in *Instruction) {
-	r := &Request{From: in.From, Name: in.Event, Payload: Payload{in.Payload.Encoding, append([]byte(nil), in.Payload.Data...)}}
+	r := &Request{From: in.From, Name: in.Event, Payload: in.Payload}
+	r.Payload.Data = slices.Clone(r.Payload.Data)
 	n.handlers.mu.RLock()
 	h := n.handlers.m[in.Event]
 	n.handlers.mu.RUnlock()
-	reply := &answerer{n: n, to: in.From, ref: in.Ref}
 	switch {
 	case !in.Target.Everyone && !n.hasMember(in.Namespace, in.Target.Rooms):
-		n.tryAnswer(reply, &Answer{Last: true})
+		n.reply(in, &Answer{Last: true})
 	case h == nil:
-		n.tryAnswer(reply, &Answer{Last: true, Err: fmt.Sprintf("no handler for %q", in.Event)})
+		n.reply(in, &Answer{Last: true, Err: fmt.Sprintf("no handler for %q", in.Event)})
 	default:
-		n.work(in, func(ctx context.Context, w *answerer) {
-			a := n.handle(ctx, h, r)
+		n.work(n.serving, in, func(ctx context.Context, w *answerer) { n.serve(ctx, h, r, w) })
+	}
+}
+
+// serve calls h and answers with what it returns, or, once ctx has ended, that it has not.
+func (n *Node) serve(ctx context.Context, h RequestHandler, r *Request, w *answerer) {
+	var once sync.Once
+	answer := func(ctx context.Context, a *Answer) {
+		once.Do(func() {
 			if w.ref != "" {
-				n.sendOrLog(ctx, w, a)
+				w.send(ctx, a)
 			}
 		})
 	}
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
+		answer(atOnce, &Answer{Last: true, Err: "the handler did not return in time"})
+	})
+	a := n.handle(ctx, h, r)
+	if !stop() {
+		<-told
+	}
+	answer(ctx, a)
 }
 
 // handle calls h, which is the application's.
@@ -199,10 +202,10 @@ func (n *Node) handle(ctx context.Context, h RequestHandler, r *Request) (a *Ans
 	v, err := h(ctx, r)
 	if err == nil {
 		a.Payload, err = n.payload(v)
+		a.Payload.Data = slices.Clone(a.Payload.Data) // an answer may be kept, and what the handler returned is its own
 	}
 	if err != nil {
-		a.Err = truncate(err.Error(), 1024)
-		if a.Err == "" {
+		if a.Err = truncate(err.Error(), 1024); a.Err == "" {
 			a.Err = "failed"
 		}
 		return a
@@ -211,7 +214,8 @@ func (n *Node) handle(ctx context.Context, h RequestHandler, r *Request) (a *Ans
 	return a
 }
 
-func truncate(s string, n int) string { return s[:min(len(s), n)] }
+// truncate returns at most the first n bytes of s, whole characters.
+func truncate(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
 
 func (n *Node) hasMember(namespace string, rooms []string) bool {
 	ns := (*n.spaces.Load())[namespace]

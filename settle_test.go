@@ -76,7 +76,7 @@ func TestSettleWaitsForEverything(t *testing.T) {
 		gap.unsettled(t, "the gap of a subscription", c)
 
 		ok(t, b.OnRequest("r", func(context.Context, *crosscast.Request) (any, error) { request.pass(); return nil, nil }))
-		ok(t, a.Servers(b.ID()).Tell(ctx, "r", nil))
+		ok(t, a.Servers().Only(b.ID()).Tell(ctx, "r", nil))
 		request.unsettled(t, "a request", c)
 
 		blocks := connFunc(func(*crosscast.Message) error { sending.pass(); return nil })

@@ -2,6 +2,7 @@ package crosscast
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ type Socket struct {
 	id      SocketID
 	user    string
 	data    any
+	json    json.RawMessage // of data
 	conn    Conn
 	onClose func(*Socket, Reason)
 
@@ -166,14 +168,18 @@ func (s *Socket) close(reason Reason) (done <-chan struct{}, first bool) {
 	return s.closedConn(reason), true
 }
 
-// end closes the socket as a command does, on the goroutine that delivers: OnClose, which is the application's, follows on another. It
-// reports whether the socket was open.
+// end closes the socket as a command does, on the goroutine that delivers: OnClose, which is the application's,
+// follows on another. It reports whether the socket was open.
 func (s *Socket) end(reason Reason) bool {
 	if !s.endMembership() {
 		return false
 	}
 	s.conn.Close(reason)
 	n := s.ns.node
+	if _, ok := s.conn.(doner); !ok && s.onClose == nil {
+		n.sockets.Done()
+		return true
+	}
 	n.busy.begin()
 	go func() {
 		done := s.closedConn(reason)
@@ -183,6 +189,9 @@ func (s *Socket) end(reason Reason) bool {
 	}()
 	return true
 }
+
+// A doner is a conn whose handlers outlive Close.
+type doner interface{ Done() <-chan struct{} }
 
 // endMembership marks the socket as closed, and reports whether it was open.
 func (s *Socket) endMembership() bool {
@@ -204,7 +213,7 @@ func (s *Socket) closedConn(reason Reason) <-chan struct{} {
 	if s.onClose != nil {
 		s.onClose(s, reason)
 	}
-	if d, ok := s.conn.(interface{ Done() <-chan struct{} }); ok {
+	if d, ok := s.conn.(doner); ok {
 		return d.Done()
 	}
 	return closedChan

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"math/rand/v2"
 	"slices"
 )
 
-// Questions about the sockets in a target. Each has a deadline: the context's, or 5 s. A target that is Local asks this node only.
+// Questions about the sockets in a target. Each has a deadline: the context's, or 5 s. A target that is Local asks
+// this node only.
 
 // Sockets asks which sockets are in the target, on all nodes. f says what to tell beside their IDs.
 func (t BoundTarget) Sockets(ctx context.Context, f Fields) *Answers[SocketInfo] {
@@ -17,15 +17,15 @@ func (t BoundTarget) Sockets(ctx context.Context, f Fields) *Answers[SocketInfo]
 	return &Answers[SocketInfo]{q, func(_ NodeID, a *Answer) []SocketInfo { return a.Sockets }}
 }
 
-// Rooms asks which rooms the sockets in the target are in, and how many of them in each. A room with sockets on several nodes comes
-// once from each.
+// Rooms asks which rooms the sockets in the target are in, and how many of them in each. A room with sockets on
+// several nodes comes once from each.
 func (t BoundTarget) Rooms(ctx context.Context) *Answers[RoomCount] {
 	q := t.ask(ctx, &Question{Kind: AskRooms})
 	return &Answers[RoomCount]{q, func(_ NodeID, a *Answer) []RoomCount { return a.Rooms }}
 }
 
-// Count asks how many sockets are in the target. Only numbers travel. Beside an [*IncompleteError] it is the count of those who
-// answered.
+// Count asks how many sockets are in the target. Only numbers travel. Beside an [*IncompleteError] it is the count of
+// those who answered.
 func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
 	q := t.ask(ctx, &Question{Kind: AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
@@ -35,9 +35,9 @@ func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
 	return sockets, a.Err()
 }
 
-// CountUsers asks how many different users have a socket in the target. Sockets without a user do not count. What travels is 8 bytes
-// for each user of each node: salted hashes, so that the result may be too small by one in a case of bad luck that will not happen
-// (for a million users once in 30 million questions).
+// CountUsers asks how many different users have a socket in the target. Sockets without a user do not count. What
+// travels is 8 bytes for each user of each node: salted hashes, so that the result may be too small by one in a case
+// of bad luck that will not happen (for a million users once in 30 million questions).
 func (t BoundTarget) CountUsers(ctx context.Context) (users int, err error) {
 	q := t.ask(ctx, &Question{Kind: AskCount, Fields: FieldUser, Salt: rand.Uint64()})
 	a := Answers[uint64]{q, func(_ NodeID, a *Answer) []uint64 { return a.Users }}
@@ -48,8 +48,15 @@ func (t BoundTarget) CountUsers(ctx context.Context) (users int, err error) {
 	return len(seen), a.Err()
 }
 
-// Has asks whether there is any socket in the target. It returns true with the first node that has one, whatever the others say.
+// Has asks whether there is any socket in the target. It returns true with the first node that has one, whatever the
+// others say; this node is asked first.
 func (t BoundTarget) Has(ctx context.Context) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.counted(&t.target) > 0 {
+		return true, nil
+	}
 	q := t.ask(ctx, &Question{Kind: AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
 	for n := range a.All() {
@@ -64,119 +71,112 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 	n := t.ns.node
 	if err := t.check("ask"); err != nil {
-		return n.failedAsk(err)
+		return &ask{failure: err}
 	}
 	in := &Instruction{Kind: KindAsk, Namespace: t.ns.name, Target: t.target, Question: question}
-	own := func(q *ask) {
-		t.ns.answer(in, func(a *Answer) error {
-			q.push(n.id, a)
-			return nil
-		})
+	to := []NodeID{}
+	if t.remote() {
+		to = n.holders(&t.target)
 	}
-	var to []NodeID
-	switch {
-	case t.target.IsNobody():
-		return n.ask(ctx, nil, nil, nil)
-	case t.local || n.holdsAll(&t.target):
-		return n.ask(ctx, nil, own, nil)
-	case t.target.onlySockets():
-		to = n.holders(t.target.Sockets)
-	}
-	return n.ask(ctx, in, own, to)
+	own := func(part func(*Answer) bool) { t.ns.answer(&in.Target, question, part) }
+	return n.ask(ctx, in, to, func(q *ask) { q.own = own })
 }
 
-// holders returns the peers that hold sockets, which name them.
-func (n *Node) holders(ids []SocketID) []NodeID {
+// remote reports whether the target may have sockets on other nodes.
+func (t *BoundTarget) remote() bool {
+	return !t.local && !t.target.IsNobody() && !t.ns.node.holdsAll(&t.target)
+}
+
+// maxHolders is how many nodes are addressed one by one.
+const maxHolders = 8
+
+// holders returns the peers that hold t's sockets, which name them, when those are all of the target and on a few
+// nodes; else nil.
+func (n *Node) holders(t *Target) []NodeID {
+	if !t.onlySockets() {
+		return nil
+	}
 	var nodes []NodeID
-	for _, id := range ids {
-		if node := id.Node(); node != n.id && !slices.Contains(nodes, node) {
-			nodes = append(nodes, node)
+	for _, id := range t.Sockets {
+		node := id.Node()
+		if node == n.id || slices.Contains(nodes, node) {
+			continue
 		}
+		if len(nodes) == maxHolders {
+			return nil
+		}
+		nodes = append(nodes, node)
 	}
 	return nodes
 }
 
 // asked answers a peer's question.
 func (n *Node) asked(in *Instruction) {
-	question := *in
-	question.Question = &Question{}
-	if in.Question != nil {
-		*question.Question = *in.Question
+	ns := (*n.spaces.Load())[in.Namespace]
+	if ns == nil || in.Question == nil {
+		n.reply(in, &Answer{Last: true})
+		return
 	}
-	question.Target = *in.Target.clone()
-	n.work(in, func(ctx context.Context, r *answerer) {
-		ns := (*n.spaces.Load())[question.Namespace]
-		if ns == nil {
-			n.sendOrLog(ctx, r, &Answer{Last: true})
-			return
-		}
-		if err := ns.answer(&question, func(a *Answer) error { return r.send(ctx, a) }); err != nil {
-			n.log.Debug("crosscast: could not answer", "to", r.to, "error", err)
-		}
+	target, question := in.Target.clone(), *in.Question
+	n.work(n.answering, in, func(ctx context.Context, r *answerer) {
+		ns.answer(target, &question, func(a *Answer) bool { return r.send(ctx, a) == nil })
 	})
 }
 
-func (n *Node) sendOrLog(ctx context.Context, r *answerer, a *Answer) {
-	if err := r.send(ctx, a); err != nil {
-		n.log.Debug("crosscast: could not answer", "to", r.to, "error", err)
-	}
-}
-
-// answer calls send with the parts of what this node has to say to a question.
-func (ns *Namespace) answer(in *Instruction, send func(*Answer) error) error {
+// matching returns the sockets of this node that are in t.
+func (ns *Namespace) matching(t *Target) []*Socket {
 	e := newEmission()
 	defer e.release()
-	e.in = *in
-	e.fill(&e.in)
+	e.msg.Target = t
 	ns.collect(e)
-	a := &Answer{Count: len(e.sockets)}
-	size := 0
-	// part sends what there is when it has grown enough.
-	part := func(more int) error {
-		if size += more; size < MaxAnswer {
-			return nil
-		}
-		full := a
-		a, size = &Answer{}, 0
-		return send(full)
-	}
-	switch in.Question.Kind {
+	return slices.Clone(e.sockets)
+}
+
+// counted returns how many sockets of this node are in t.
+func (ns *Namespace) counted(t *Target) int {
+	e := newEmission()
+	defer e.release()
+	e.msg.Target = t
+	ns.collect(e)
+	return len(e.sockets)
+}
+
+// answer calls send with the parts of what this node has to say to a question, until that returns false.
+func (ns *Namespace) answer(t *Target, question *Question, send func(*Answer) bool) {
+	p := &parts{send: send}
+	switch question.Kind {
 	case AskSockets:
-		a.Count = 0
-		for _, s := range e.sockets {
-			info := s.info(in.Question.Fields)
-			a.Sockets = append(a.Sockets, info)
-			more := 40 + len(info.User) + len(info.Data)
-			for _, r := range info.Rooms {
-				more += 3 + len(r)
+		for _, s := range ns.matching(t) {
+			info := s.info(question.Fields)
+			if !p.grow(info.size()) {
+				return
 			}
-			if err := part(more); err != nil {
-				return err
-			}
+			p.next.Sockets = append(p.next.Sockets, info)
 		}
 	case AskRooms:
-		a.Count = 0
-		for room, sockets := range roomsOf(e.sockets) {
-			a.Rooms = append(a.Rooms, RoomCount{room, sockets})
-			if err := part(8 + len(room)); err != nil {
-				return err
+		for room, n := range roomsOf(ns.matching(t)) {
+			if !p.grow(24 + len(room)) {
+				return
 			}
+			p.next.Rooms = append(p.next.Rooms, RoomCount{room, n})
 		}
 	case AskCount:
-		if in.Question.Fields&FieldUser == 0 {
+		if question.Fields&FieldUser == 0 {
+			p.next.Count = ns.counted(t)
 			break
 		}
-		for user := range usersOf(e.sockets) {
-			a.Users = append(a.Users, userHash(in.Question.Salt, user))
-			if err := part(8); err != nil {
-				return err
+		sockets := ns.matching(t)
+		p.next.Count = len(sockets)
+		for user := range usersOf(sockets) {
+			if !p.grow(8) {
+				return
 			}
+			p.next.Users = append(p.next.Users, userHash(question.Salt, user))
 		}
 	default:
-		a.Err = "unknown question"
+		p.next.Err = "unknown question"
 	}
-	a.Last = true
-	return send(a)
+	p.end()
 }
 
 // info tells what is asked about s.
@@ -188,9 +188,8 @@ func (s *Socket) info(f Fields) SocketInfo {
 	if f&FieldRooms != 0 {
 		info.Rooms = s.Rooms()
 	}
-	if f&FieldData != 0 && s.data != nil {
-		// It did marshal when the socket connected. An application that has spoiled it since harms itself only.
-		info.Data, _ = json.Marshal(s.data)
+	if f&FieldData != 0 {
+		info.Data = slices.Clone(s.json)
 	}
 	return info
 }

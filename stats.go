@@ -25,10 +25,10 @@ type Stats struct {
 	Delivered                       uint64 // messages that conns took and subscriptions were offered
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
-	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's
-	// queue was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction
-	// of unknown kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question
-	// or request that came while too many were under way; and the adapter's own reasons.
+	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's queue
+	// was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
+	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
+	// request that came while too many were under way; and the adapter's own reasons.
 	Dropped map[string]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for.
 	Joins JoinStats

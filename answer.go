@@ -1,0 +1,149 @@
+package crosscast
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Questions to the cluster, on the side of who answers. Nothing here makes Handle wait: what takes time runs on
+// goroutines, whose number is limited.
+
+// An answerer sends the parts of this node's answer to one instruction of a peer.
+type answerer struct {
+	n    *Node
+	to   NodeID
+	ref  string
+	part int
+}
+
+func (n *Node) answerer(in *Instruction) *answerer { return &answerer{n: n, to: in.From, ref: in.Ref} }
+
+// send publishes one part. After an error no other may follow; when the part was too large, the peer was told.
+func (r *answerer) send(ctx context.Context, a *Answer) error {
+	err := r.publish(ctx, a)
+	if errors.Is(err, ErrTooLarge) {
+		r.publish(ctx, &Answer{Last: true, Err: err.Error()})
+	}
+	if err != nil {
+		r.n.log.Debug("crosscast: could not answer", "to", r.to, "error", err)
+	}
+	r.part++
+	return err
+}
+
+func (r *answerer) publish(ctx context.Context, a *Answer) error {
+	a.Part = r.part
+	return r.n.publish(ctx, &Instruction{Kind: KindAnswer, Namespace: "/", From: r.n.id, To: r.to, Ref: r.ref, Answer: a})
+}
+
+// atOnce is the context of what must not wait.
+var atOnce = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// reply answers in at once, if it asks for an answer. When that would have to wait, a goroutine does.
+func (n *Node) reply(in *Instruction, a *Answer) {
+	if in.Ref == "" {
+		return
+	}
+	if err := n.answerer(in).publish(atOnce, a); err != nil && errors.Is(err, context.Canceled) {
+		n.work(n.answering, in, func(ctx context.Context, r *answerer) { r.send(ctx, a) })
+	}
+}
+
+// maxAnswering is how many questions and commands of peers a node works on at a time, and how many requests.
+const maxAnswering = 256
+
+// patienceOf is how long who sent in waits for its answer.
+func patienceOf(in *Instruction) time.Duration {
+	if in.TTL <= 0 {
+		return defaultAsk
+	}
+	return min(in.TTL, maxPatience)
+}
+
+// work runs f for an instruction of a peer, on a goroutine that takes one of places. f gets a context that ends with
+// the asker's patience or this node. When all places are taken, the asker is told.
+func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Context, r *answerer)) {
+	r, ttl := n.answerer(in), patienceOf(in)
+	select {
+	case places <- struct{}{}:
+	default:
+		n.stats.busy.Add(1)
+		if r.ref != "" {
+			r.publish(atOnce, &Answer{Last: true, Err: "too busy"})
+		}
+		return
+	}
+	n.busy.begin()
+	if !n.spawn(func() {
+		defer n.busy.end(1)
+		defer func() { <-places }()
+		ctx, cancel := context.WithTimeout(n.ctx, ttl)
+		defer cancel()
+		f(ctx, r)
+	}) {
+		<-places
+		n.busy.end(1)
+	}
+}
+
+// answerSize is about the memory that an answer takes.
+func answerSize(a *Answer) int {
+	n := 256 + 8*len(a.Users) + len(a.Payload.Data)
+	for i := range a.Sockets {
+		n += 100 + a.Sockets[i].size()
+	}
+	for i := range a.Rooms {
+		n += 24 + len(a.Rooms[i].Room)
+	}
+	for i := range a.Replies {
+		n += 80 + len(a.Replies[i].Payload.Data)
+	}
+	return n
+}
+
+// size is about the encoded size of s.
+func (s *SocketInfo) size() int {
+	n := 40 + len(s.User) + len(s.Data)
+	for _, r := range s.Rooms {
+		n += 16 + len(r)
+	}
+	return n
+}
+
+// parts collects what is answered and passes it on in parts of about MaxAnswer bytes, or of one item.
+type parts struct {
+	send func(*Answer) bool
+	next Answer
+	size int
+}
+
+// grow makes room for an item of size bytes, and reports whether to go on.
+func (p *parts) grow(size int) bool {
+	if p.size+size > MaxAnswer && !p.flush() {
+		return false
+	}
+	p.size += size
+	return true
+}
+
+// flush passes on what there is, and reports whether to go on.
+func (p *parts) flush() bool {
+	if p.size == 0 {
+		return true
+	}
+	full := p.next
+	p.next, p.size = Answer{}, 0
+	return p.send(&full)
+}
+
+// end passes on the last part.
+func (p *parts) end() {
+	last := p.next
+	last.Last = true
+	p.send(&last)
+}

@@ -1,0 +1,135 @@
+package crosscast
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// Close ends the node. In this order: no new sockets and subscriptions; all sockets are closed, and their OnClose
+// handlers run, which may still emit; the handlers of conns end; waiting hooks are called; the peers are told goodbye;
+// everything is handed to the bus; the adapter is closed; what waits for subscriptions is delivered. Questions under
+// way end with [ErrClosed] before the goodbye, and the contexts of request handlers end after it.
+//
+// It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error is ctx's, and what is still
+// running ends by itself. Losses not returned by a Flush yet are an error of Close. Only the first Close does anything;
+// others wait for it, and return the same. Afterwards everything returns [ErrClosed].
+//
+// Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
+func (n *Node) Close(ctx context.Context) error {
+	n.mu.Lock()
+	first := n.closing == nil
+	if first {
+		n.closing = make(chan struct{})
+	}
+	n.mu.Unlock()
+	if first {
+		n.closed = n.close(ctx)
+		close(n.closing)
+		return n.closed
+	}
+	select {
+	case <-n.closing:
+		return n.closed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *Node) close(ctx context.Context) error {
+	n.closeGate(nodeClosing)
+	n.closeSockets()
+	n.await(ctx, n.sockets.Wait)
+	n.hooks.wait(ctx)
+	n.closeGate(nodeClosed)
+	n.asks.close()
+	n.interests.stop(ctx)
+	err := n.leave(ctx)
+	n.cancel()
+	n.await(ctx, n.workers.Wait)
+	for _, s := range n.subscriptions() {
+		s.lane.wait(ctx)
+		s.Close()
+	}
+	n.hooks.wait(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// closeGate enters a state after which nothing of what it forbids begins.
+func (n *Node) closeGate(state int32) {
+	n.gate.Lock()
+	defer n.gate.Unlock()
+	n.state.Store(state)
+}
+
+// spawn runs f on a goroutine that Close waits for, and reports whether it does: not when the node is closed.
+func (n *Node) spawn(f func()) bool {
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.state.Load() == nodeClosed {
+		return false
+	}
+	n.workers.Go(f)
+	return true
+}
+
+// leave takes the node out of the cluster.
+func (n *Node) leave(ctx context.Context) error {
+	if n.adapter == nil {
+		return nil
+	}
+	n.heart.stop(ctx)
+	since := n.losses.mark()
+	err := n.publish(ctx, n.control(KindGoodbye, ""))
+	if f, ok := n.adapter.(Flusher); ok && err == nil {
+		err = f.Flush(ctx)
+	}
+	return errors.Join(err, n.adapter.Close(ctx), n.losses.take(since))
+}
+
+// await calls wait, and returns when it has returned or ctx has ended.
+func (n *Node) await(ctx context.Context, wait func()) {
+	done := make(chan struct{})
+	go func() {
+		wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// closers is how many OnClose handlers Node.Close runs at a time.
+const closers = 64
+
+// closeSockets begins to close all sockets.
+func (n *Node) closeSockets() {
+	var all []*Socket
+	for _, ns := range *n.spaces.Load() {
+		all = append(all, ns.everySocket()...)
+	}
+	done := make([]<-chan struct{}, len(all)) // nil: somebody else closed the socket
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(closers, len(all)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				done[i], _ = all[i].close(ReasonShutdown)
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		for _, d := range done {
+			if d != nil {
+				<-d
+				n.sockets.Done()
+			}
+		}
+	}()
+}
