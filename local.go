@@ -64,6 +64,7 @@ type localAdapter struct {
 
 	mu    sync.Mutex // guards what follows
 	state localState
+	deaf  bool                 // an emitter's, who hears its inbox only
 	names map[Address]struct{} // interest
 	queue []localItem
 	bytes int           // of the queue
@@ -91,7 +92,7 @@ func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error 
 	if a.state != localNew {
 		return ErrClosed
 	}
-	a.state, a.id, a.h = localStarted, self.ID, h
+	a.state, a.id, a.h, a.deaf = localStarted, self.ID, h, self.EmitOnly
 	go a.work()
 	c := a.cluster
 	c.mu.Lock()
@@ -182,6 +183,9 @@ func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, err
 
 // wants reports whether the node has interest in in.
 func (a *localAdapter) wants(in *Instruction) bool {
+	if a.deaf {
+		return false
+	}
 	t := &in.Target
 	if in.Kind != KindEmit || in.Ref != "" || t.Everyone {
 		return true

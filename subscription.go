@@ -61,6 +61,9 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 		r.QueueBytes = defaultQueueBytes
 	}
 	n := ns.node
+	if n.lookout != nil {
+		return nil, ErrEmitOnly
+	}
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)
 	s := &Subscription{ns: ns, rooms: slices.Compact(rooms), r: r}
