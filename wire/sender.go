@@ -118,6 +118,13 @@ func (w *writer) probes() bool {
 	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.announced != w.losses.count)
 }
 
+// oldLosses reports whether losses need not be told any more. Nodes tell them as long as they live, and whoever hears
+// of a node by its first heartbeat knows which ones do not concern it. Who has not heard of an emitter, or not for so
+// long that it was forgotten, would take old losses for new ones. The caller holds mu.
+func (w *writer) oldLosses() bool {
+	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
+}
+
 // notice is a frame without instructions that tells peers of losses, and comes back as an echo. The caller holds mu.
 func (w *writer) notice() *frame { return w.newFrame(w.topic(destination{}), true) }
 
@@ -131,7 +138,7 @@ func (w *writer) seal(f *frame) {
 			f.topic.open = nil
 		}
 	}
-	if f.to.carriesLosses() && w.losses.count > 0 {
+	if f.to.carriesLosses() && w.losses.count > 0 && !w.oldLosses() {
 		h := crosscast.FrameHeader{
 			Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control,
 			LossCount: w.losses.count, Losses: w.losses.ranges,
