@@ -15,6 +15,10 @@ type NodeInfo struct {
 	Name string // a label for people; need not be unique
 	// Heartbeat is the interval at which the node publishes a heartbeat to everyone.
 	Heartbeat time.Duration
+	// EmitOnly is for the node's own adapter, and is not published: the node is an emitter (Options.EmitOnly). Nobody
+	// but those whom it asks something sends it anything, so it need hear nothing but its inbox, which it need not
+	// hear either before Listen, if the adapter is a [Listener].
+	EmitOnly bool
 }
 
 // An Adapter carries instructions between the nodes of a cluster. It is the driver contract: everything that
@@ -38,7 +42,8 @@ type NodeInfo struct {
 //
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
-// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover] or [Meter].
+// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover], [Listener] or
+// [Meter].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
 	// the address and the cause. After an error nothing is left running, and Close need not be called.
@@ -113,6 +118,13 @@ type Prover interface {
 	Proven() bool
 }
 
+// A Listener is an [Adapter] that, started for a node with NodeInfo.EmitOnly, hears nothing until Listen is called.
+type Listener interface {
+	// Listen returns, bounded by ctx, when the node surely hears its inbox. The node calls it before it asks something,
+	// again and again. When the link cannot be made or is down, it returns an error that matches [ErrNotConnected].
+	Listen(ctx context.Context) error
+}
+
 // A Meter is an [Adapter] with counters of its own.
 type Meter interface {
 	AdapterStats() AdapterStats
@@ -162,6 +174,8 @@ type Flags uint8
 const (
 	// Volatile instructions may be dropped wherever they would have to wait.
 	Volatile Flags = 1 << iota
+	// Unlisted hellos come from who is no peer: they only ask who is there.
+	Unlisted
 )
 
 // Instruction is what one node tells the others. It is immutable from the moment it is passed on.

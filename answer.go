@@ -78,13 +78,16 @@ func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Co
 		}
 		return
 	}
+	n.busy.begin()
 	if !n.spawn(func() {
+		defer n.busy.end(1)
 		defer func() { <-places }()
 		ctx, cancel := context.WithTimeout(n.ctx, ttl)
 		defer cancel()
 		f(ctx, r)
 	}) {
 		<-places
+		n.busy.end(1)
 	}
 }
 

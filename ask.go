@@ -117,6 +117,12 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		q.forget()
 	}
 	remote := in != nil && n.adapter != nil
+	if remote && n.lookout != nil && (to == nil || len(to) > 0) {
+		if err := q.lookAround(); err != nil {
+			q.end()
+			return &ask{failure: err}
+		}
+	}
 	if remote {
 		to = q.expect(in.Kind, to)
 	}

@@ -86,7 +86,11 @@ func (n *Node) leave(ctx context.Context) error {
 	}
 	n.heart.stop(ctx)
 	since := n.losses.mark()
-	err := n.publish(ctx, n.control(KindGoodbye, "")) // the adapter hands it over when it closes
+	var err error
+	// Nobody misses an emitter, but a goodbye also tells everyone of losses that they have not heard of yet.
+	if n.lookout == nil || n.losses.count() > 0 {
+		err = n.publish(ctx, n.control(KindGoodbye, "")) // the adapter hands it over when it closes
+	}
 	return errors.Join(err, n.adapter.Close(ctx), n.losses.take(since))
 }
 

@@ -37,6 +37,7 @@
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
 //	wire/                       makes an Adapter of anything that carries bytes by topic
 //	adaptertest/                checks a driver
+//	crosscasttest/              for applications' tests: clients that record, and clusters in process
 //	crosscast                   this package: sockets, rooms, targets, codec; never a Redis client
 //
 // # Connections

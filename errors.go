@@ -19,6 +19,8 @@ var (
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
 	// ErrBusy: too many questions, or requests, are under way.
 	ErrBusy = errors.New("crosscast: too many questions under way")
+	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions and request handlers.
+	ErrEmitOnly = errors.New("crosscast: not for an emitter")
 	// ErrTooLarge is matched by a [LimitError] about a size.
 	ErrTooLarge = errors.New("crosscast: too large")
 	// ErrInvalidName is matched by a [LimitError] about a name.
@@ -78,7 +80,7 @@ func checkNames(what string, names []string) error {
 // An IncompleteError says whose answers are missing from a result, which is right as far as it goes. It matches what
 // its Errs match: a context's error where the deadline had passed, the adapter's where a peer could not be asked.
 type IncompleteError struct {
-	// Nodes did not answer, or not to the end.
+	// Nodes did not answer, or not to the end. An empty ID stands for nodes that an emitter does not know by name.
 	Nodes []NodeID
 	// Errs say why, one for each of Nodes. What the node itself said is a [RemoteError].
 	Errs []error
@@ -98,6 +100,10 @@ func (e *IncompleteError) Error() string {
 		if i == listed {
 			missing = append(missing, fmt.Sprintf("%d more nodes", len(e.Nodes)-listed))
 			break
+		}
+		if id == "" {
+			missing = append(missing, e.Errs[i].Error())
+			continue
 		}
 		missing = append(missing, fmt.Sprintf("node %s: %v", id, e.Errs[i]))
 	}

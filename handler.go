@@ -31,9 +31,11 @@ func (h *handler) Handle(in *Instruction) {
 		}
 		e.release()
 	case KindHello, KindHeartbeat:
-		info := in.Node
-		info.ID = in.From
-		n.peers.hear(info, in.Meta, time.Now())
+		if in.Flags&Unlisted == 0 {
+			info := in.Node
+			info.ID = in.From
+			n.peers.hear(info, in.Meta, time.Now())
+		}
 		if in.Kind == KindHello {
 			n.tell(n.control(KindHeartbeat, in.From))
 		}
@@ -61,7 +63,7 @@ func (h *handler) Handle(in *Instruction) {
 func (h *handler) Gap(g Gap) {
 	n := (*Node)(h)
 	n.stats.gaps.Add(1)
-	if g.Origin == "" { // all peers may have been missed: ask them to speak up
+	if g.Origin == "" && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
 	n.presence.gap(&g)
@@ -105,7 +107,7 @@ func (h *handler) Loss(l Loss) {
 }
 
 // info is what the node tells its peers about itself.
-func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat} }
+func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat, n.lookout != nil} }
 
 // control makes an instruction between nodes: to one, or to everyone.
 func (n *Node) control(kind Kind, to NodeID) *Instruction {
@@ -181,6 +183,9 @@ func (n *Node) beat() {
 
 // stop ends the heart and waits for it, bounded by ctx.
 func (h *heart) stop(ctx context.Context) {
+	if h == nil {
+		return
+	}
 	close(h.quit)
 	select {
 	case <-h.ended:
@@ -207,6 +212,12 @@ func (l *lossLog) add(v Loss) {
 	}
 	l.recent = append(l.recent, v)
 	l.total++
+}
+
+func (l *lossLog) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
 }
 
 // mark returns where a Flush that begins now starts to count.

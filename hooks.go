@@ -90,6 +90,7 @@ func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
 type lane[T any] struct {
 	run   func(T) // set before the first push
 	taken func(T) // optional: called with mu held when an item has left the queue
+	busy  *activity
 
 	mu      sync.Mutex // guards what follows
 	queue   []T
@@ -102,6 +103,7 @@ func (l *lane[T]) push(v T) {
 	l.queue = append(l.queue, v)
 	if !l.running {
 		l.running = true
+		l.busy.begin()
 		go l.work()
 	}
 }
@@ -121,6 +123,7 @@ func (l *lane[T]) work() {
 		l.mu.Lock()
 	}
 	l.queue, l.running = nil, false
+	l.busy.end(1)
 	if l.idle != nil {
 		close(l.idle)
 		l.idle = nil

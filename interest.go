@@ -166,6 +166,7 @@ func (x *interests) open() *batch {
 	if n := len(x.batches); n > 0 && len(x.batches[n-1].interests) < maxBatch {
 		return x.batches[n-1]
 	}
+	x.node.busy.begin()
 	b := &batch{done: make(chan struct{})}
 	x.batches = append(x.batches, b)
 	return b
@@ -246,6 +247,7 @@ func (x *interests) finish(b *batch, err error) {
 	x.mu.Unlock()
 	b.err = err
 	close(b.done)
+	x.node.busy.end(1)
 }
 
 // expire ends the interests that have lingered long enough, and returns when to look again; zero: nothing lingers. One

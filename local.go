@@ -21,6 +21,8 @@ type Cluster struct {
 	// QueueBytes limits each node's queue; default 4 MiB. Set it before the first Adapter.
 	QueueBytes int
 
+	busy activity // what Settle waits for
+
 	mu    sync.Mutex      // guards nodes
 	nodes []*localAdapter // never changed in place
 }
@@ -62,6 +64,7 @@ type localAdapter struct {
 
 	mu    sync.Mutex // guards what follows
 	state localState
+	deaf  bool                 // an emitter's, who hears its inbox only
 	names map[Address]struct{} // interest
 	queue []localItem
 	bytes int           // of the queue
@@ -89,7 +92,7 @@ func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error 
 	if a.state != localNew {
 		return ErrClosed
 	}
-	a.state, a.id, a.h = localStarted, self.ID, h
+	a.state, a.id, a.h, a.deaf = localStarted, self.ID, h, self.EmitOnly
 	go a.work()
 	c := a.cluster
 	c.mu.Lock()
@@ -109,11 +112,12 @@ func (a *localAdapter) work() {
 		for item, ok := a.next(); ok; item, ok = a.next() {
 			if item.in == nil {
 				a.h.Gap(item.gap)
-				continue
+			} else {
+				a.in.Add(1)
+				a.bytesIn.Add(uint64(item.size))
+				a.h.Handle(item.in)
 			}
-			a.in.Add(1)
-			a.bytesIn.Add(uint64(item.size))
-			a.h.Handle(item.in)
+			a.cluster.busy.end(1)
 		}
 	}
 }
@@ -179,6 +183,9 @@ func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, err
 
 // wants reports whether the node has interest in in.
 func (a *localAdapter) wants(in *Instruction) bool {
+	if a.deaf {
+		return false
+	}
 	t := &in.Target
 	if in.Kind != KindEmit || in.Ref != "" || t.Everyone {
 		return true
@@ -244,6 +251,7 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 
 // push queues item; a.mu is held.
 func (a *localAdapter) push(item localItem) {
+	a.cluster.busy.begin()
 	a.queue = append(a.queue, item)
 	a.bytes += item.size
 	select {
@@ -329,6 +337,7 @@ func (a *localAdapter) Close(ctx context.Context) error {
 	}
 	if a.state != localClosed {
 		a.state = localClosed
+		a.cluster.busy.end(len(a.queue))
 		a.queue, a.bytes, a.names = nil, 0, nil
 		if a.room != nil {
 			close(a.room)

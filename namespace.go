@@ -67,6 +67,9 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 		return nil, err
 	}
 	n := ns.node
+	if n.lookout != nil {
+		return nil, ErrEmitOnly
+	}
 	s := &Socket{ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, conn: conn, onClose: o.OnClose}
 	if o.Data != nil {
 		var err error

@@ -30,6 +30,16 @@ type Options struct {
 	// going costs no subscriptions; default 5 s. Names that were in use again meanwhile linger for up to twice as
 	// long.
 	Linger time.Duration
+	// EmitOnly makes an emitter, for a process that holds no sockets, such as a cron job or a worker: it emits,
+	// commands, asks and sends requests, and hears nothing but answers. It costs its peers nothing, who do not know of
+	// it: it is in nobody's Nodes. Connect, Subscribe and OnRequest return [ErrEmitOnly]. It needs an Adapter, and has
+	// no OnGap, OnNode and OnRoom, for which nothing would ever happen.
+	//
+	// Without a question it subscribes to nothing, and needs no permission to. A question is preceded by a round trip
+	// that finds out who is there (on Redis Cluster by a whole Heartbeat), and what an emitter knows of that is up to a
+	// Heartbeat old. It does not hear that a node leaves, and waits for its answer until the deadline. A node that
+	// does not even say who it is has no name in an [IncompleteError]: its ID there is empty.
+	EmitOnly bool
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB.
 	MaxPayload int
 
@@ -87,7 +97,8 @@ type Node struct {
 
 	adapter   Adapter    // nil: a single server
 	interests *interests // nil: the adapter is no Subscriber
-	heart     *heart     // nil without an adapter
+	heart     *heart     // nil without an adapter, and of an emitter
+	lookout   *lookout   // of an emitter; nil: this node is none
 	peers     peers
 	hooks     hooks
 	losses    lossLog
@@ -96,6 +107,7 @@ type Node struct {
 	handlers  handlers
 	presence  presence
 	stats     counters
+	busy      *activity // of the in-process cluster; nil: of none
 
 	ctx       context.Context // of what is done for peers; ends with the node
 	cancel    context.CancelFunc
@@ -124,12 +136,15 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if n.adapter == nil {
 		return n, nil
 	}
-	if sub, ok := n.adapter.(Subscriber); ok {
+	if sub, ok := n.adapter.(Subscriber); ok && !o.EmitOnly {
 		n.interests = startInterests(n, sub, cmp.Or(o.Linger, defaultLinger))
 	}
 	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
 		n.interests.stop(ctx)
 		return nil, fmt.Errorf("crosscast: start: %w", err)
+	}
+	if n.lookout != nil {
+		return n, nil
 	}
 	if err := n.introduce(ctx); err != nil {
 		n.closeGate(nodeClosed)
@@ -150,6 +165,9 @@ func newNode(o Options) (*Node, error) {
 	if o.Heartbeat > maxPeerHeartbeat {
 		return nil, fmt.Errorf("crosscast: Options.Heartbeat of %v: at most %v", o.Heartbeat, maxPeerHeartbeat)
 	}
+	if o.EmitOnly && (o.Adapter == nil || o.OnGap != nil || o.OnNode != nil || o.OnRoom != nil) {
+		return nil, errors.New("crosscast: Options with EmitOnly have an Adapter, and no OnGap, OnNode and OnRoom")
+	}
 	if o.Name == "" {
 		host, _ := os.Hostname() // a label: a node without one is a node all the same
 		o.Name = host[:min(len(host), MaxName)]
@@ -168,11 +186,17 @@ func newNode(o Options) (*Node, error) {
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),
 	}
+	if o.EmitOnly {
+		n.lookout = newLookout()
+	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.hooks.run = n.runHook
+	if local, ok := o.Adapter.(*localAdapter); ok {
+		n.busy = &local.cluster.busy
+	}
+	n.hooks.run, n.hooks.busy = n.runHook, n.busy
 	n.peers.told = n.nodeEvent
 	n.presence.init(n)
 	n.Namespace = newNamespace(n, "/")
@@ -194,7 +218,7 @@ func (n *Node) introduce(ctx context.Context) error {
 	n.stats.out.Add(1)
 	wait, cancel := context.WithTimeout(ctx, n.heartbeat)
 	defer cancel()
-	n.peers.await(wait, reach.Nodes)
+	n.peers.await(wait, reach.Nodes, time.Time{})
 	return ctx.Err()
 }
 

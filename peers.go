@@ -66,7 +66,7 @@ type peers struct {
 	left     map[NodeID]time.Time // who said goodbye lately
 	unproven bool                 // at the last tick
 	ticked   time.Time            // when that was
-	grown    chan struct{}        // made by await; closed when a peer is added
+	heard    chan struct{}        // made by await; closed when a peer is heard
 }
 
 // hear notes that a peer is alive. meta is valid during the call only.
@@ -86,6 +86,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 			v.Suspect = false
 			p.tell(NodeAlive, v)
 		}
+		p.wake()
 		return
 	}
 	if _, left := p.left[info.ID]; left || len(p.m) >= maxPeers {
@@ -97,9 +98,14 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	v = &peer{Peer{info, slices.Clone(meta), now, false}, now}
 	p.m[info.ID] = v
 	p.tell(NodeJoined, v)
-	if p.grown != nil {
-		close(p.grown)
-		p.grown = nil
+	p.wake()
+}
+
+// wake wakes who waits; p.mu is held.
+func (p *peers) wake() {
+	if p.heard != nil {
+		close(p.heard)
+		p.heard = nil
 	}
 }
 
@@ -199,23 +205,40 @@ func (p *peers) len() int {
 	return len(p.m)
 }
 
-// await returns when at least n peers are known, or with ctx.
-func (p *peers) await(ctx context.Context, n int) {
+// await returns when at least n peers were heard since a time, or with ctx, and how many were.
+func (p *peers) await(ctx context.Context, n int, since time.Time) int {
 	for {
 		p.mu.Lock()
-		if len(p.m) >= n {
+		there := 0
+		for _, v := range p.m {
+			if !v.heard.Before(since) {
+				there++
+			}
+		}
+		if there >= n || ctx.Err() != nil {
 			p.mu.Unlock()
-			return
+			return there
 		}
-		if p.grown == nil {
-			p.grown = make(chan struct{})
+		if p.heard == nil {
+			p.heard = make(chan struct{})
 		}
-		grown := p.grown
+		heard := p.heard
 		p.mu.Unlock()
 		select {
-		case <-grown:
+		case <-heard:
 		case <-ctx.Done():
-			return
+		}
+	}
+}
+
+// keep forgets the peers that were not heard since a time.
+func (p *peers) keep(since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, v := range p.m {
+		if v.heard.Before(since) {
+			delete(p.m, id)
+			p.tell(NodeExpired, v)
 		}
 	}
 }

@@ -38,6 +38,9 @@ func (n *Node) OnRequest(name string, h RequestHandler) error {
 	if err := checkName("request", name); err != nil {
 		return err
 	}
+	if n.lookout != nil {
+		return ErrEmitOnly
+	}
 	n.handlers.mu.Lock()
 	defer n.handlers.mu.Unlock()
 	if n.handlers.m == nil {

@@ -175,13 +175,17 @@ func (s *Socket) end(reason Reason) bool {
 		return false
 	}
 	s.conn.Close(reason)
+	n := s.ns.node
 	if _, ok := s.conn.(doner); !ok && s.onClose == nil {
-		s.ns.node.sockets.Done()
+		n.sockets.Done()
 		return true
 	}
+	n.busy.begin()
 	go func() {
-		<-s.closedConn(reason)
-		s.ns.node.sockets.Done()
+		done := s.closedConn(reason)
+		n.busy.end(1)
+		<-done
+		n.sockets.Done()
 	}()
 	return true
 }
@@ -232,6 +236,11 @@ func (s *Socket) refused(err error) {
 	// On its own goroutine: this one is delivering, and OnClose is the user's. Node.Close waits for it as for every
 	// open socket.
 	if s.failing.CompareAndSwap(false, true) {
-		go s.Close(reason)
+		n := s.ns.node
+		n.busy.begin()
+		go func() {
+			s.Close(reason)
+			n.busy.end(1)
+		}()
 	}
 }

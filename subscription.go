@@ -61,10 +61,14 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 		r.QueueBytes = defaultQueueBytes
 	}
 	n := ns.node
+	if n.lookout != nil {
+		return nil, ErrEmitOnly
+	}
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)
 	s := &Subscription{ns: ns, rooms: slices.Compact(rooms), r: r}
 	s.lane.run, s.lane.taken = s.handle, func(r received) { s.bytes -= r.size }
+	s.lane.busy = n.busy
 	waits, ok := n.openSubscription(s)
 	if !ok {
 		return nil, ErrClosed

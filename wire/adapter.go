@@ -12,7 +12,7 @@ import (
 )
 
 // Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber, Deliverer,
-// Flusher, Prover and Meter.
+// Flusher, Prover, Listener and Meter.
 //
 // Its goroutines, which Close ends and waits for: the writer (writer.go), the supervisor of the link, and for each link one that
 // reads and delivers and one that writes subscriptions (link.go).
@@ -27,6 +27,7 @@ type Adapter struct {
 	echo     echo
 	subs     subscriptions
 	incoming incoming
+	inbox    inbox // of an emitter
 	stats    stats
 
 	ctx    context.Context // ends when the adapter stops
@@ -65,23 +66,11 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	}
 	a.self, a.handler = self, h
 	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
-	a.subs.add(destination{}, destination{node: self.ID})
-
-	l, err := a.connect(ctx)
-	if err == nil {
-		select {
-		case <-l.resumed:
-		case <-l.broken:
-			err = l.err
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
+	start := a.startNode
+	if self.EmitOnly {
+		start = a.startEmitter
 	}
-	if err != nil {
-		if l != nil {
-			l.fail(err)
-			a.linkDown(l)
-		}
+	if err := start(ctx); err != nil {
 		a.stop()
 		a.once.Do(func() { close(a.closed) })
 		a.wg.Wait()
@@ -89,13 +78,33 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 		return fmt.Errorf("crosscast: start: %w", err)
 	}
 	a.ready.Store(true)
-	a.wg.Go(func() { a.supervise(l) })
-	a.wg.Go(func() { a.writer.run(a.ctx) })
 	go func() {
 		a.wg.Wait()
 		close(a.gone)
 	}()
 	return nil
+}
+
+// startNode returns when the first link hears everyone's topic and the inbox.
+func (a *Adapter) startNode(ctx context.Context) error {
+	a.subs.add(destination{}, destination{node: a.self.ID})
+	l, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-l.resumed:
+		a.wg.Go(func() { a.supervise(l) })
+		a.wg.Go(func() { a.writer.run(a.ctx) })
+		return nil
+	case <-l.broken:
+		err = l.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	l.fail(err)
+	a.linkDown(l)
+	return err
 }
 
 // Publish implements crosscast.Adapter.
@@ -145,6 +154,9 @@ func (a *Adapter) flush(ctx context.Context) error {
 
 // Subscribe implements crosscast.Subscriber.
 func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) error {
+	if a.self.EmitOnly {
+		return crosscast.ErrEmitOnly
+	}
 	if a.isClosed() {
 		return crosscast.ErrClosed
 	}

@@ -18,6 +18,7 @@ type origin struct {
 	lossKnown bool      // whether lossCount was ever read
 	lossRead  time.Time // when it was read last
 	heard     time.Time // when anything came
+	peer      bool      // it said hello, or has heartbeats; emitters do not
 	left      bool      // it said goodbye
 	forgotten bool      // no longer in origins: its books may be reused
 }

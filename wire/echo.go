@@ -20,6 +20,7 @@ type echo struct {
 	since    time.Time // of waiting for want
 	patience int
 	timer    *time.Timer
+	waiting  chan struct{} // made by quiet; closed when nothing is awaited
 }
 
 func (e *echo) init(a *Adapter) { e.a = a }
@@ -35,10 +36,34 @@ func (e *echo) begin(l *link) {
 func (e *echo) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.link, e.want = nil, 0
+	e.link = nil
+	e.rest()
 	if e.timer != nil {
 		e.timer.Stop()
 	}
+}
+
+// rest ends the wait. The caller holds mu.
+func (e *echo) rest() {
+	e.want = 0
+	if e.waiting != nil {
+		close(e.waiting)
+		e.waiting = nil
+	}
+}
+
+// quiet returns a channel that is closed when no echo is awaited.
+func (e *echo) quiet() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waiting == nil {
+		e.waiting = make(chan struct{})
+	}
+	waiting := e.waiting
+	if e.want == 0 {
+		e.rest()
+	}
+	return waiting
 }
 
 // expect says that the bus has accepted frame n, sent to everyone at the given time. What was sent before the link had resumed
@@ -79,7 +104,7 @@ func (e *echo) hear(n uint64) {
 		e.await(e.latest)
 		return
 	}
-	e.want = 0
+	e.rest()
 	e.timer.Stop()
 }
 

@@ -105,12 +105,14 @@ func (in *incoming) resume(l *link) {
 		in.started = now
 	} else {
 		for _, o := range in.origins {
-			if !o.left && l.outage.since.Sub(o.heard) < 6*h {
+			if o.peer && !o.left && l.outage.since.Sub(o.heard) < 6*h {
 				peers = append(peers, o.id)
 			}
 		}
 	}
-	in.a.writer.linkIsUp(peers, now.Add(2*h))
+	if !in.a.self.EmitOnly {
+		in.a.writer.linkIsUp(peers, now.Add(2*h))
+	}
 	close(l.resumed)
 	if l.outage != nil {
 		in.a.handler.Gap(crosscast.Gap{Since: l.outage.since, Until: now, Reason: l.outage.reason})
@@ -140,7 +142,7 @@ func (in *incoming) frame(l *link, ev Event) {
 		return
 	}
 	if h.Origin == a.self.ID {
-		if t.to.isEveryone() {
+		if a.echoes(t.to) {
 			a.echo.hear(h.Number)
 		}
 		return
@@ -246,7 +248,10 @@ func (in *incoming) instructions(o *origin, t *topic) bool {
 			o.lastCopy = copyNumber
 		}
 		i.From, i.To = o.id, t.to.node
-		if i.Kind == crosscast.KindGoodbye {
+		switch i.Kind {
+		case crosscast.KindHello, crosscast.KindHeartbeat:
+			o.peer = o.peer || i.Flags&crosscast.Unlisted == 0
+		case crosscast.KindGoodbye:
 			o.left = true
 		}
 		n++

@@ -130,53 +130,66 @@ func (l *link) hasResumed() bool {
 	}
 }
 
-// supervise replaces the link whenever it breaks, until the adapter stops.
+// supervise replaces the link whenever it breaks, and makes it when it is nil, until the adapter stops.
 func (a *Adapter) supervise(l *link) {
 	var pause backoff
 	downLogged := false
 	for {
-		select {
-		case <-l.resumed:
-			if downLogged {
-				a.o.Logger.Info("crosscast: the link to the bus is back")
-				downLogged = false
-			}
-			pause.reset()
+		var err error // nil: nothing was tried yet
+		if l != nil {
 			select {
+			case <-l.resumed:
+				if downLogged {
+					a.o.Logger.Info("crosscast: the link to the bus is back")
+					downLogged = false
+				}
+				pause.reset()
+				select {
+				case <-l.broken:
+				case <-a.ctx.Done():
+					l.fail(crosscast.ErrClosed)
+				}
 			case <-l.broken:
 			case <-a.ctx.Done():
 				l.fail(crosscast.ErrClosed)
 			}
-		case <-l.broken:
-		case <-a.ctx.Done():
-			l.fail(crosscast.ErrClosed)
+			err = l.err
+			a.linkDown(l)
+			a.inbox.note(nil, err)
 		}
-		err := l.err
-		a.linkDown(l)
 		for {
 			if a.ctx.Err() != nil {
 				return
 			}
-			if !downLogged {
-				downLogged = true
-				a.o.Logger.Warn("crosscast: the link to the bus is down", "error", err)
-			}
-			wait := pause.next()
-			if errors.Is(err, crosscast.ErrDenied) {
-				wait += deniedRetry
-			}
-			select {
-			case <-time.After(wait):
-			case <-a.ctx.Done():
+			if err != nil && !a.backOff(&pause, err, &downLogged) {
 				return
 			}
 			ctx, cancel := context.WithTimeout(a.ctx, a.o.PublishTimeout)
 			l, err = a.connect(ctx)
 			cancel()
+			a.inbox.note(l, err)
 			if err == nil {
 				break
 			}
 		}
+	}
+}
+
+// backOff waits before another attempt to connect, and reports whether there is to be one.
+func (a *Adapter) backOff(pause *backoff, why error, logged *bool) bool {
+	if !*logged {
+		*logged = true
+		a.o.Logger.Warn("crosscast: the link to the bus is down", "error", why)
+	}
+	wait := pause.next()
+	if errors.Is(why, crosscast.ErrDenied) {
+		wait += deniedRetry
+	}
+	select {
+	case <-time.After(wait):
+		return true
+	case <-a.ctx.Done():
+		return false
 	}
 }
 
@@ -185,6 +198,8 @@ func (a *Adapter) linkDown(l *link) {
 	a.incoming.link.CompareAndSwap(l, nil)
 	a.incoming.noteOutage(l)
 	a.echo.end()
-	a.writer.linkDown()
+	if !a.self.EmitOnly { // an emitter publishes without a link
+		a.writer.linkDown()
+	}
 	a.subs.end()
 }

@@ -1,16 +1,22 @@
 package wire
 
-import "github.com/crosscast/crosscast"
+import (
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
 
 // lossState is what this node lost: a count of the run and the latest ranges. It is state, not events: every frame that
 // carries it carries all of it, so a peer that was away when something was lost learns of it too.
 type lossState struct {
 	count  uint64
+	last   time.Time             // when something was lost
 	ranges []crosscast.LossRange // the latest, at most crosscast.MaxLosses
 }
 
 func (s *lossState) add(r crosscast.LossRange) {
 	s.count++
+	s.last = time.Now()
 	if len(s.ranges) == crosscast.MaxLosses {
 		copy(s.ranges, s.ranges[1:])
 		s.ranges = s.ranges[:crosscast.MaxLosses-1]

@@ -40,6 +40,7 @@ const (
 	maxOrigins     = 4096                   // nodes whose numbers are remembered
 	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing
 	originMemory   = 10 * time.Minute       // how long a silent node's numbers are remembered
+	emitterMemory  = time.Minute            // how long an emitter tells everyone of a loss
 	maxControl     = 1024                   // hellos and heartbeats waiting
 )
 

@@ -66,11 +66,14 @@ func (w *writer) nextDeadline() (next time.Time) {
 			next = t
 		}
 	}
-	if w.linkUp && !w.publishing {
+	if w.linkUp && (!w.publishing || w.probes()) {
 		earlier(w.probeAt)
 	}
 	if len(w.waitFor) > 0 {
 		earlier(w.waitUntil)
+	}
+	if !w.gathering.until.IsZero() {
+		earlier(w.gathering.until)
 	}
 	if len(w.queue) > 0 {
 		earlier(w.queue[0].opened.Add(w.a.o.MaxAge))
@@ -82,13 +85,16 @@ func (w *writer) nextDeadline() (next time.Time) {
 func (w *writer) take(now time.Time) []*frame {
 	batch := w.control
 	w.control = nil
-	if !w.publishing && w.linkUp && len(batch) == 0 && !now.Before(w.probeAt) {
+	if !w.gathering.is(now) {
+		w.gathering.until = time.Time{}
+	}
+	if w.linkUp && (!w.publishing || w.probes()) && len(batch) == 0 && !now.Before(w.probeAt) {
 		batch = append(batch, w.notice())
 	}
 	if len(w.waitFor) > 0 && !now.Before(w.waitUntil) {
 		w.waitFor = nil
 	}
-	if w.up() && len(w.waitFor) == 0 && len(w.queue) > 0 {
+	if w.up() && !w.holds(now) && len(w.queue) > 0 {
 		if w.announced != w.losses.count && !slices.ContainsFunc(batch, (*frame).toEveryone) {
 			batch = append(batch, w.notice())
 		}
@@ -101,6 +107,22 @@ func (w *writer) take(now time.Time) []*frame {
 		w.seal(f)
 	}
 	return batch
+}
+
+// holds reports whether the queue waits for peers to be back. The caller holds mu.
+func (w *writer) holds(now time.Time) bool { return len(w.waitFor) > 0 || w.gathering.is(now) }
+
+// probes reports whether an emitter has a reason for a notice: to see whether its peers are back, or to tell them of
+// losses. The caller holds mu.
+func (w *writer) probes() bool {
+	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.announced != w.losses.count)
+}
+
+// oldLosses reports whether losses need not be told any more. Nodes tell them as long as they live, and whoever hears
+// of a node by its first heartbeat knows which ones do not concern it. Who has not heard of an emitter, or not for so
+// long that it was forgotten, would take old losses for new ones. The caller holds mu.
+func (w *writer) oldLosses() bool {
+	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
 }
 
 // notice is a frame without instructions that tells peers of losses, and comes back as an echo. The caller holds mu.
@@ -116,7 +138,7 @@ func (w *writer) seal(f *frame) {
 			f.topic.open = nil
 		}
 	}
-	if f.to.carriesLosses() && w.losses.count > 0 {
+	if f.to.carriesLosses() && w.losses.count > 0 && !w.oldLosses() {
 		h := crosscast.FrameHeader{
 			Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control,
 			LossCount: w.losses.count, Losses: w.losses.ranges,
@@ -149,14 +171,18 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	}
 	down, accepted := false, false
 	var echo uint64
+	links := -1 // that got the last frame to everyone
 	for i, f := range batch {
 		err := out[i].Err
 		if err == nil {
 			accepted = true
 			w.a.stats.framesOut.Add(1)
 			w.a.stats.bytesOut.Add(uint64(len(f.buf)))
-			if f.toEveryone() {
+			if w.a.echoes(f.to) {
 				echo = f.number
+			}
+			if f.toEveryone() {
+				links = out[i].Receivers
 			}
 			failed()
 		} else {
@@ -196,8 +222,10 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		}
 		w.publishing = false
 		w.probeAt = time.Now().Add(w.backoff.next())
-	case accepted && !w.publishing:
-		w.publishing = true
+	default:
+		back := accepted && !w.publishing
+		w.publishing = w.publishing || accepted
+		w.settleEmitter(links, back)
 	}
 	w.mu.Unlock()
 
@@ -205,6 +233,20 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		w.a.echo.expect(echo, sent)
 	}
 	w.finish(lost, done)
+}
+
+// settleEmitter enters how many links got what went to everyone last. When there is a reason for another notice, that
+// waits a little. The caller holds mu.
+func (w *writer) settleEmitter(links int, back bool) {
+	if !w.a.self.EmitOnly {
+		return
+	}
+	now := time.Now()
+	if links >= 0 && w.gathering.heard(links, back, now, w.a.self.Heartbeat) || w.announced != w.losses.count {
+		w.probeAt = now.Add(w.backoff.next())
+	} else {
+		w.backoff.reset()
+	}
 }
 
 // finish reports losses, and only then lets those go who waited for an outcome.
@@ -265,7 +307,7 @@ func (w *writer) expire(now time.Time) {
 		}
 		n++
 	}
-	if n == 0 || (w.up() && len(w.waitFor) == 0 && !w.stopping) {
+	if n == 0 || (w.up() && !w.holds(now) && !w.stopping) {
 		return
 	}
 	why := errExpired

@@ -1,0 +1,229 @@
+package crosscast_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// withEmitter starts two nodes and an emitter.
+func withEmitter(t *testing.T) (c *crosscast.Cluster, a, b, e *crosscast.Node) {
+	t.Helper()
+	c = crosscast.NewCluster()
+	a = start(t, crosscast.Options{Name: "a", Adapter: c.Adapter()})
+	b = start(t, crosscast.Options{Name: "b", Adapter: c.Adapter()})
+	e = start(t, crosscast.Options{Name: "cron", Adapter: c.Adapter(), EmitOnly: true})
+	ok(t, c.Settle(ctx))
+	return c, a, b, e
+}
+
+func TestEmitterEmitsAndCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b, e := withEmitter(t)
+		var inA, inB recorder
+		sa := connectUser(t, a.Namespace, &inA, "ann", "r")
+		connectUser(t, b.Namespace, &inB, "bob", "r")
+		other, err := b.Of("other")
+		ok(t, err)
+		var elsewhere recorder
+		connect(t, other, &elsewhere, "r")
+
+		ok(t, e.To("r").Emit(ctx, "room", nil))
+		ok(t, e.ToUser("ann").Except("x").Emit(ctx, "user", nil))
+		ok(t, e.ToSocket(sa.ID()).Emit(ctx, "socket", nil))
+		ok(t, e.Emit(ctx, "everyone", nil))
+		receipt, err := e.To("r").Deliver(ctx, "delivered", nil)
+		ok(t, err)
+		equal(t, "receipt", receipt, crosscast.Receipt{Reach: crosscast.Reach{Nodes: 2, Known: true}})
+		ok(t, e.ToUser("bob").Join(ctx, "new"))
+		synctest.Wait() // it takes a Do to know when they did
+		ok(t, e.To("new").Emit(ctx, "commanded", nil))
+		ok(t, e.ToUser("ann").Disconnect(ctx, "bye"))
+		ok(t, e.Flush(ctx))
+		want(t, "room everyone delivered commanded", &inB)
+		want(t, "room user socket everyone delivered", &inA)
+		equal(t, "closed", inA.reasons(), "bye")
+		ns, err := e.Of("other")
+		ok(t, err)
+		ok(t, ns.To("r").Emit(ctx, "elsewhere", nil))
+		want(t, "elsewhere", &elsewhere)
+	})
+}
+
+// Nobody hears of an emitter: not when it starts, nor when it asks or ends.
+func TestEmitterIsNobodysPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := crosscast.NewCluster()
+		var events log
+		a := start(t, crosscast.Options{Adapter: cluster.Adapter(), OnNode: func(e crosscast.NodeEvent) {
+			events.add("%d %s", e.Kind, e.Peer.Name)
+		}})
+		e := start(t, crosscast.Options{Name: "cron", Adapter: cluster.Adapter(), EmitOnly: true})
+		connect(t, a.Namespace, &recorder{}, "r")
+		in := a.Stats().InstructionsIn
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		equal(t, "what it sent for a minute", a.Stats().InstructionsIn-in, 0)
+		n, err := e.To("r").Count(ctx)
+		ok(t, err)
+		equal(t, "count", n, 1)
+		equal(t, "peers of the emitter", len(e.Nodes()), 1)
+		ok(t, a.Emit(ctx, "x", nil))
+		synctest.Wait()
+		equal(t, "what it was told, beside a heartbeat and an answer", e.Stats().InstructionsIn, 2)
+		time.Sleep(time.Minute)
+		ok(t, e.Close(ctx))
+		synctest.Wait()
+		equal(t, "peers", len(a.Nodes()), 0)
+		equal(t, "what the node was told of it", events.take(), "")
+		equal(t, "instructions: hello and question", a.Stats().InstructionsIn-in, 2)
+	})
+}
+
+func TestEmitterAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, a, b, e := withEmitter(t)
+		for i, n := range []*crosscast.Node{a, b, b} {
+			connectReplier(t, n, crosscast.ConnectOptions{User: "u" + string(rune('0'+i%2)), Rooms: []string{"r"}}, false)
+		}
+		n, err := e.To("r").Count(ctx)
+		ok(t, err)
+		equal(t, "count", n, 3)
+		n, err = e.Everyone().CountUsers(ctx)
+		ok(t, err)
+		equal(t, "users", n, 2)
+		changed, err := e.ToUser("u0").Do(ctx, crosscast.Command{Join: []string{"new"}, Leave: []string{"r"}})
+		ok(t, err)
+		equal(t, "commanded", changed.Sockets, 2)
+		replies := e.To("new").EmitAck(ctx, "hi", nil)
+		got := 0
+		for range replies.All() {
+			got++
+		}
+		ok(t, replies.Err())
+		equal(t, "replies", got, 2)
+		ok(t, a.OnRequest("name", func(context.Context, *crosscast.Request) (any, error) { return "a", nil }))
+		answers := e.Servers().Only(a.ID()).Ask(ctx, "name", nil)
+		for r := range answers.All() {
+			equal(t, "answer", string(r.Payload.Data), `"a"`)
+		}
+		ok(t, answers.Err())
+		sockets := e.ToSocket(a.Members("new")[0].ID()).Sockets(ctx, crosscast.AllFields)
+		for s := range sockets.All() {
+			equal(t, "user", s.User, "u0")
+		}
+		ok(t, sockets.Err())
+
+		// A node that comes is asked once what is known is a heartbeat old.
+		late := start(t, crosscast.Options{Adapter: c.Adapter()})
+		connect(t, late.Namespace, &recorder{}, "new")
+		time.Sleep(time.Second)
+		n, err = e.To("new").Count(ctx)
+		ok(t, err)
+		equal(t, "with the node that came", n, 3)
+		// One that went is not waited for.
+		ok(t, late.Close(ctx))
+		time.Sleep(time.Second)
+		began := time.Now()
+		n, err = e.To("new").Count(ctx)
+		ok(t, err)
+		equal(t, "without the node that went", n, 2)
+		equal(t, "took", time.Since(began), 0)
+		equal(t, "asked nobody", e.ToUser().Local().To("r").Emit(ctx, "x", nil), nil)
+	})
+}
+
+// A node that does not answer is missing, though nobody knows its name.
+func TestEmitterMissesNobodySilently(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		d.reach = crosscast.Reach{Nodes: 3, Known: true}
+		d.onPublish = func(in *crosscast.Instruction) {
+			switch in.Kind {
+			case crosscast.KindHello:
+				equal(t, "flags of the hello", in.Flags, crosscast.Unlisted)
+				for _, id := range []crosscast.NodeID{"aaaaaaaa", "bbbbbbbb"} {
+					d.h.Handle(&crosscast.Instruction{
+						Kind: crosscast.KindHeartbeat, From: id, To: d.self.ID, Node: crosscast.NodeInfo{Heartbeat: time.Second},
+					})
+				}
+			case crosscast.KindAsk:
+				d.h.Handle(&crosscast.Instruction{
+					Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
+				})
+			}
+		}
+		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})
+		equal(t, "what the adapter is told", d.self.EmitOnly, true)
+		equal(t, "calls", d.log.take(), "")
+		began := time.Now()
+		n, err := e.To("r").Count(ctx)
+		equal(t, "count", n, 2)
+		var incomplete *crosscast.IncompleteError
+		if !errors.As(err, &incomplete) || len(incomplete.Nodes) != 2 {
+			t.Fatalf("error: %v", err)
+		}
+		equal(t, "the nameless", incomplete.Nodes[0], crosscast.NodeID(""))
+		equal(t, "the silent", incomplete.Nodes[1], crosscast.NodeID("bbbbbbbb"))
+		const text = "crosscast: incomplete: 1 nodes did not say who they are; node bbbbbbbb: context deadline exceeded"
+		equal(t, "text", err.Error(), text)
+		equal(t, "took", time.Since(began), 5*time.Second) // the deadline, within which is a heartbeat for the nameless
+
+		d.reach = crosscast.Reach{} // the bus cannot tell how many there are
+		short, cancel := context.WithTimeout(ctx, time.Second/2)
+		defer cancel()
+		if _, err := e.To("r").Count(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error("with less time than it takes to look:", err)
+		}
+		began = time.Now()
+		if _, err = e.To("r").Count(ctx); !errors.As(err, &incomplete) || len(incomplete.Nodes) != 1 {
+			t.Errorf("error: %v", err)
+		}
+		d.publishErr = crosscast.ErrNotConnected
+		time.Sleep(time.Second)
+		if _, err := e.To("r").Count(ctx); !errors.Is(err, crosscast.ErrNotConnected) || errors.As(err, &incomplete) {
+			t.Error("while the link is down:", err)
+		}
+		d.publishErr = nil
+		d.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+		d.log.take()
+		d.h.Loss(crosscast.Loss{Instructions: 1, Err: crosscast.ErrRefused})
+		e.Close(ctx)
+		equal(t, "after a loss", d.log.take(), "goodbye; flush; close")
+	})
+}
+
+func TestEmitterRefuses(t *testing.T) {
+	_, _, _, e := withEmitter(t)
+	_, err := e.Connect(ctx, &recorder{}, crosscast.ConnectOptions{})
+	_, err2 := e.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+	err3 := e.OnRequest("x", func(context.Context, *crosscast.Request) (any, error) { return nil, nil })
+	for _, err := range []error{err, err2, err3} {
+		if !errors.Is(err, crosscast.ErrEmitOnly) {
+			t.Error(err)
+		}
+	}
+	adapter := crosscast.NewCluster().Adapter
+	for _, o := range []crosscast.Options{
+		{},
+		{Adapter: adapter(), OnGap: func(crosscast.Gap) {}},
+		{Adapter: adapter(), OnNode: func(crosscast.NodeEvent) {}},
+		{Adapter: adapter(), OnRoom: func(crosscast.RoomEvent) {}},
+	} {
+		o.EmitOnly = true
+		if _, err := crosscast.Start(ctx, o); err == nil {
+			t.Errorf("started: %+v", o)
+		}
+	}
+	ok(t, e.Close(ctx))
+	if err := e.To("r").Emit(ctx, "x", nil); !errors.Is(err, crosscast.ErrClosed) {
+		t.Error("after Close:", err)
+	}
+	if _, err := e.To("r").Count(ctx); !errors.Is(err, crosscast.ErrClosed) {
+		t.Error("after Close:", err)
+	}
+}

@@ -1,0 +1,189 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Emitters: adapters of nodes with NodeInfo.EmitOnly. Publishing is as ever, but there is no link before the node asks
+// something, and then it hears the node's inbox only. What nodes learn from what they hear an emitter does otherwise:
+//
+//   - that it is connected, and may publish: a notice at the start, which is accepted or not;
+//   - that its link hears: a notice to its own inbox, before each question, which must come back;
+//   - that peers are back after an outage: how many links get a notice to everyone, where the bus can tell.
+//
+// No heartbeat tells its losses, so it tells everyone of each at once.
+
+// startEmitter is Start for an emitter. It returns when the bus has accepted a notice.
+func (a *Adapter) startEmitter(ctx context.Context) error {
+	a.subs.add(destination{node: a.self.ID})
+	a.inbox.init()
+	w := a.writer
+	w.mu.Lock()
+	w.linkUp = true
+	d := w.probe(destination{})
+	w.mu.Unlock()
+	a.wg.Go(func() { w.run(a.ctx) })
+	a.wg.Go(func() {
+		select {
+		case <-a.inbox.wanted:
+			a.supervise(nil)
+		case <-a.ctx.Done():
+		}
+	})
+	err := d.wait(ctx)
+	if err == nil {
+		return nil
+	}
+	w.mu.Lock()
+	w.closing, w.stopping = true, true
+	w.mu.Unlock()
+	w.signal()
+	return err
+}
+
+// probe queues a notice, and returns what waits for its outcome. The caller holds mu, and calls signal after it.
+func (w *writer) probe(to destination) *delivery {
+	d := &delivery{left: 1, done: make(chan struct{})}
+	d.reach.Known = true
+	f := w.newFrame(w.topic(to), true)
+	f.deliveries = append(f.deliveries, d)
+	w.control = append(w.control, f)
+	return d
+}
+
+func (d *delivery) wait(ctx context.Context) error {
+	select {
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// inbox is the state of an emitter's link.
+type inbox struct {
+	once   sync.Once
+	wanted chan struct{} // closed by the first Listen
+
+	mu      sync.Mutex // guards what follows
+	link    *link      // nil: there is none
+	err     error      // why not; nil: nobody tried yet
+	changed chan struct{}
+}
+
+func (x *inbox) init() { x.wanted, x.changed = make(chan struct{}), make(chan struct{}) }
+
+// note enters what became of the link. It is called by the supervisor, of nodes too, where nobody looks.
+func (x *inbox) note(l *link, err error) {
+	if x.changed == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.link, x.err = l, err
+	close(x.changed)
+	x.changed = make(chan struct{})
+}
+
+func (x *inbox) state() (*link, error, <-chan struct{}) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.link, x.err, x.changed
+}
+
+// Listen implements crosscast.Listener. The first call makes the link, which stays until Close.
+func (a *Adapter) Listen(ctx context.Context) error {
+	if !a.self.EmitOnly {
+		return nil
+	}
+	if a.isClosed() {
+		return crosscast.ErrClosed
+	}
+	a.inbox.once.Do(func() { close(a.inbox.wanted) })
+	for {
+		l, err, changed := a.inbox.state()
+		if l != nil {
+			return a.prove(ctx, l)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, err)
+		}
+		select {
+		case <-changed:
+		case <-a.closed:
+			return crosscast.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// prove returns when l surely hears.
+func (a *Adapter) prove(ctx context.Context, l *link) error {
+	down := func() error { return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, l.err) }
+	select {
+	case <-l.resumed:
+	case <-l.broken:
+		return down()
+	case <-a.closed:
+		return crosscast.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w := a.writer
+	w.mu.Lock()
+	d := w.probe(destination{node: a.self.ID})
+	w.mu.Unlock()
+	w.signal()
+	if err := d.wait(ctx); err != nil {
+		return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, err)
+	}
+	select { // the outcome of the notice began the wait for its echo, unless that was there before
+	case <-a.echo.quiet():
+	case <-l.broken:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-l.broken:
+		return down()
+	default:
+		return nil
+	}
+}
+
+// echoes reports whether this node hears what it publishes to d.
+func (a *Adapter) echoes(d destination) bool {
+	if a.self.EmitOnly {
+		return d.node == a.self.ID
+	}
+	return d.isEveryone()
+}
+
+// gathering is an emitter's wait for its peers after an outage: the bus works, but what is published now may reach
+// nobody, because they have yet to connect again. It is over when as many links as before hear everyone's topic, or
+// after two heartbeats. All fields are guarded by writer.mu.
+type gathering struct {
+	audience int       // links that got the last frame to everyone
+	until    time.Time // zero: not gathering
+}
+
+func (g *gathering) is(now time.Time) bool { return now.Before(g.until) }
+
+// heard notes how many links got a frame to everyone, and reports whether more are awaited. back says that the bus has
+// accepted it after an outage.
+func (g *gathering) heard(links int, back bool, now time.Time, heartbeat time.Duration) (more bool) {
+	if back && links >= 0 && links < g.audience {
+		g.until = now.Add(2 * heartbeat)
+	}
+	if g.is(now) && links < g.audience {
+		return true
+	}
+	g.audience, g.until = max(links, 0), time.Time{}
+	return false
+}
