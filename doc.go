@@ -34,6 +34,7 @@
 //
 //	examples/  bench/           programs
 //	ws/                         websocket connections, over coder/websocket
+//	ws/client/                  their client, which depends on nothing above or below
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
 //	wire/                       makes an Adapter of anything that carries bytes by topic
 //	adaptertest/                checks a driver
