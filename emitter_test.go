@@ -88,7 +88,8 @@ func TestEmitterAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, a, b, e := withEmitter(t)
 		for i, n := range []*crosscast.Node{a, b, b} {
-			connectReplier(t, n, crosscast.ConnectOptions{User: "u" + string(rune('0'+i%2)), Rooms: []string{"r"}}, false)
+			c := &ackClient{reply: says("here")}
+			c.socket.Store(connectUser(t, n.Namespace, c, "u"+string(rune('0'+i%2)), "r"))
 		}
 		n, err := e.To("r").Count(ctx)
 		ok(t, err)
