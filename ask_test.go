@@ -16,16 +16,23 @@ import (
 )
 
 // crowd connects nine sockets, three to each node: number i is of user u<i%4>, in the rooms all and r<i%2>.
-func crowd(t *testing.T, nodes []*crosscast.Node) (sockets []*crosscast.Socket) {
+func crowd(t *testing.T, nodes []*crosscast.Node) []*crosscast.Socket {
+	t.Helper()
+	sockets, _ := crowdOf(t, nodes)
+	return sockets
+}
+
+func crowdOf(t *testing.T, nodes []*crosscast.Node) (sockets []*crosscast.Socket, conns []*recorder) {
 	t.Helper()
 	for i := range 9 {
-		s, err := nodes[i%3].Connect(ctx, new(recorder), crosscast.ConnectOptions{
+		conns = append(conns, new(recorder))
+		s, err := nodes[i%3].Connect(ctx, conns[i], crosscast.ConnectOptions{
 			User: fmt.Sprint("u", i%4), Rooms: []string{"all", fmt.Sprint("r", i%2)}, Data: map[string]int{"i": i},
 		})
 		ok(t, err)
 		sockets = append(sockets, s)
 	}
-	return sockets
+	return sockets, conns
 }
 
 // incomplete fails unless err names exactly nodes, and matches cause.
@@ -347,10 +354,13 @@ func TestTooManyQuestions(t *testing.T) {
 		_, err := n.Everyone().Count(ctx)
 		ok(t, err)
 		time.Sleep(6 * time.Second) // nobody reads the others: their places are freed by the deadline
-		for range 4096 {
-			_, err := n.Everyone().Count(ctx)
-			ok(t, err)
+		taps[0].lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAsk })
+		for range 4095 {
+			n.Everyone().Sockets(ctx, 0)
 		}
+		taps[0].lose(nil)
+		_, err = n.Everyone().Count(ctx)
+		ok(t, err)
 		for range open[1].All() {
 		}
 		incomplete(t, open[1].Err(), context.DeadlineExceeded, nodes[1], nodes[2])
@@ -373,8 +383,8 @@ func TestTooManyQuestionsOfPeers(t *testing.T) {
 			open = append(open, nodes[0].Everyone().Sockets(ctx, 0))
 		}
 		synctest.Wait()
-		count, err := nodes[0].Everyone().Count(ctx)
-		equal(t, "count", count, 6)
+		count, err := nodes[0].Everyone().CountUsers(ctx)
+		equal(t, "count", count, 4)
 		var remote crosscast.RemoteError
 		if incomplete(t, err, nil, nodes[1]); !errors.As(err, &remote) || remote != "too busy" {
 			t.Error(err)
@@ -509,6 +519,30 @@ func TestCloseDuringAQuestion(t *testing.T) {
 		for range unread.All() {
 		}
 		incomplete(t, unread.Err(), crosscast.ErrClosed, nodes[1], nodes[2])
+	})
+}
+
+// A question that finds no room in a peer's queue is the asker's to miss: the peer's clients have missed nothing.
+func TestQuestionInAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := crosscast.NewCluster()
+		cluster.QueueBytes = 10_000
+		a := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+		var l log
+		p := newTap(cluster)
+		b := start(t, crosscast.Options{Adapter: p, OnGap: func(g crosscast.Gap) { l.add("gap %s", g.Reason) }})
+		synctest.Wait()
+		stuck := make(chan struct{})
+		p.miss(func(*crosscast.Instruction) bool { <-stuck; return false })
+		for range 2 { // one is being handled, one fills the queue
+			ok(t, a.Emit(ctx, "e", strings.Repeat("x", 9_900)))
+			synctest.Wait()
+		}
+		_, err := a.Everyone().Count(timeout(t, time.Second))
+		incomplete(t, err, context.DeadlineExceeded, b)
+		close(stuck)
+		synctest.Wait()
+		equal(t, "gaps", l.take(), "")
 	})
 }
 

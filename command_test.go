@@ -20,7 +20,7 @@ import (
 func TestCommandsOnAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _ := threeTaps(t)
-		sockets := crowd(t, nodes)
+		sockets, conns := crowdOf(t, nodes)
 		inRoom := func(room string) int {
 			synctest.Wait()
 			sum := 0
@@ -39,6 +39,11 @@ func TestCommandsOnAllNodes(t *testing.T) {
 		equal(t, "z", inRoom("z"), 2)
 		ok(t, n.Everyone().Local().Join(ctx, "mine"))
 		equal(t, "mine", inRoom("mine"), 3)
+		ok(t, nodes[1].To("x").Emit(ctx, "e", nil)) // a node that was told to join hears the room, without a waiting Join
+		synctest.Wait()
+		for i, s := range sockets {
+			equal(t, "heard", conns[i].take() == "e", slices.Contains(s.Rooms(), "x"))
+		}
 		ok(t, n.Everyone().Except("r1").Leave(ctx, "all"))
 		equal(t, "all", inRoom("all"), 4)
 		ok(t, n.To().Join(ctx, "nothing"))
