@@ -143,15 +143,17 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		d.reach = crosscast.Reach{Nodes: 3, Known: true}
+		beat := func(id crosscast.NodeID) {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindHeartbeat, From: id, To: d.self.ID, Node: crosscast.NodeInfo{Heartbeat: time.Second},
+			})
+		}
 		d.onPublish = func(in *crosscast.Instruction) {
 			switch in.Kind {
 			case crosscast.KindHello:
 				equal(t, "flags of the hello", in.Flags, crosscast.Unlisted)
-				for _, id := range []crosscast.NodeID{"aaaaaaaa", "bbbbbbbb"} {
-					d.h.Handle(&crosscast.Instruction{
-						Kind: crosscast.KindHeartbeat, From: id, To: d.self.ID, Node: crosscast.NodeInfo{Heartbeat: time.Second},
-					})
-				}
+				beat("aaaaaaaa")
+				time.AfterFunc(time.Second/2, func() { beat("bbbbbbbb") })
 			case crosscast.KindAsk:
 				d.h.Handle(&crosscast.Instruction{
 					Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
@@ -175,6 +177,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		equal(t, "took", time.Since(began), 5*time.Second) // the deadline, within which is a heartbeat for the nameless
 
 		d.reach = crosscast.Reach{} // the bus cannot tell how many there are
+		time.Sleep(time.Second)
 		short, cancel := context.WithTimeout(ctx, time.Second/2)
 		defer cancel()
 		if _, err := e.To("r").Count(short); !errors.Is(err, context.DeadlineExceeded) {

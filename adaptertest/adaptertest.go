@@ -77,7 +77,7 @@ type rule struct {
 }
 
 func allRules() []rule {
-	return slices.Concat(targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules)
+	return slices.Concat(targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules, emitterRules)
 }
 
 // Rules returns what Run checks: each rule's text by its name.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ type site struct {
 	t    *testing.T
 	hub  *membus.Hub
 	port *membus.Port // the emitter's
+	bus  *countingBus // over it
 	e    *crosscast.Node
 
 	ports []*membus.Port
@@ -38,14 +40,32 @@ func withEmitter(t *testing.T, n int, f func(t *testing.T, s *site)) {
 			s.add()
 		}
 		s.port = s.hub.Port("emitter")
-		s.e = s.start(s.port, crosscast.Options{EmitOnly: true})
+		s.bus = &countingBus{Port: s.port}
+		s.e = s.start(s.bus, s.port, crosscast.Options{EmitOnly: true})
 		f(t, s)
 		synctest.Wait()
 	})
 }
 
-func (s *site) start(p *membus.Port, o crosscast.Options) *crosscast.Node {
-	o.Adapter = wire.New(p, wire.Options{})
+// countingBus counts its links, and may be slow to say that it has published.
+type countingBus struct {
+	*membus.Port
+	dials  atomic.Int64
+	saying atomic.Int64 // how long that takes
+}
+
+func (b *countingBus) Dial(ctx context.Context) (wire.Link, error) {
+	b.dials.Add(1)
+	return b.Port.Dial(ctx)
+}
+
+func (b *countingBus) Publish(ctx context.Context, frames []wire.Frame) {
+	b.Port.Publish(ctx, frames)
+	time.Sleep(time.Duration(b.saying.Load()))
+}
+
+func (s *site) start(bus wire.Bus, p *membus.Port, o crosscast.Options) *crosscast.Node {
+	o.Adapter = wire.New(bus, wire.Options{})
 	n, err := crosscast.Start(s.t.Context(), o)
 	if err != nil {
 		s.t.Fatal(err)
@@ -63,7 +83,7 @@ func (s *site) add() {
 	i := len(s.nodes)
 	s.got, s.gaps = append(s.got, nil), append(s.gaps, nil)
 	p := s.hub.Port("node")
-	n := s.start(p, crosscast.Options{OnGap: func(g crosscast.Gap) {
+	n := s.start(p, p, crosscast.Options{OnGap: func(g crosscast.Gap) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.gaps[i] = append(s.gaps[i], g)
@@ -156,9 +176,14 @@ func TestEmitterHasNoLinkUntilItAsks(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("a question takes %v", took)
 		}
-		if n := s.port.Links(); n != 1 {
-			t.Errorf("%d links after a question", n)
+		time.Sleep(time.Minute)
+		if n, dials := s.port.Links(), s.bus.dials.Load(); n != 1 || dials != 1 {
+			t.Errorf("%d links a minute after a question, and %d dials", n, dials)
 		}
+		// The link is proven also when the echo is back before the bus has said that it took the frame.
+		s.bus.saying.Store(int64(50 * time.Millisecond))
+		s.wantCount(2)
+		s.bus.saying.Store(0)
 		// It is in nobody's way: not subscribed to everyone, nor a peer.
 		if r, err := s.nodes[0].Everyone().Deliver(t.Context(), "x", nil); err != nil || r.Reach.Nodes != 1 {
 			t.Errorf("receipt of a node: %+v, %v", r, err)
@@ -289,6 +314,7 @@ func TestEmitterTellsItsLosses(t *testing.T) {
 			t.Errorf("%d frames after everyone was told", quiet)
 		}
 		s.add()
+		time.Sleep(time.Minute)
 		s.emit("later")
 		for i := range s.nodes {
 			if gaps := s.seen(i); len(gaps) > 0 {
@@ -306,6 +332,18 @@ func TestEmitterTellsItsLosses(t *testing.T) {
 		if gaps := s.seen(2); len(gaps) == 0 {
 			t.Error("the node that came later is not told of a loss after it")
 		}
+
+		// An outage may be longer than that.
+		s.port.SetFate(nil)
+		s.port.Down()
+		s.emit("lost", "r")
+		time.Sleep(3 * time.Minute)
+		for i := range s.nodes {
+			s.seen(i)
+		}
+		s.port.Up()
+		time.Sleep(2 * time.Second)
+		wantGap([]crosscast.Address{room("r")})
 	})
 }
 
@@ -388,6 +426,8 @@ func TestEmitterLinkFails(t *testing.T) {
 		s.emit("while cut", "r")
 		s.want("while cut")
 		time.Sleep(time.Second)
+		s.emit("nobody is waited for", "r")
+		s.want("nobody is waited for")
 		s.wantCount(2)
 
 		s.port.Deafen()

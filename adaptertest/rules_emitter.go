@@ -1,0 +1,92 @@
+package adaptertest
+
+import (
+	"fmt"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Rules of nodes with Options.EmitOnly.
+var emitterRules = []rule{
+	{
+		name: "emitter-emits",
+		text: "What an emitter (a node with NodeInfo.EmitOnly) publishes arrives as what other nodes publish does, in order " +
+			"and once, and no node takes it for a peer.",
+		run: func(b *bed) {
+			n0, n1, n2 := b.three()
+			e := b.startEmitter()
+			in := b.connect(n1, crosscast.ConnectOptions{User: "u", Rooms: []string{"r", "s"}})
+			out := b.connect(n2, crosscast.ConnectOptions{})
+			var want []string
+			for i := range 20 {
+				room, user, both := fmt.Sprint("room", i), fmt.Sprint("user", i), fmt.Sprint("both", i)
+				b.emit(e.To("r"), room)
+				b.emit(e.ToUser("u"), user)
+				b.emit(e.To("r", "s").ToSocket(in.ID()), both)
+				want = append(want, room, user, both)
+			}
+			b.emit(e.ToSocket(in.ID()), "socket")
+			b.emit(e.Everyone().ExceptUser("u"), "others")
+			b.must(e.To("r").Leave(b.ctx, "r"))
+			b.emit(e.To("r"), "left")
+			b.must(e.Flush(b.ctx))
+			b.emit(e.Everyone(), "last")
+			in.wait("last", 1)
+			out.wait("last", 1)
+			// What goes to different single targets has no order.
+			in.wantAnyOrder(append(want, "socket", "last")...)
+			out.want("others", "last")
+			for _, n := range []*node{n0, n1, n2} {
+				if peers := len(n.Nodes()); peers != 2 {
+					b.Errorf("%s knows %d peers instead of 2: it takes an emitter for one", n.Name(), peers)
+				}
+				if gaps := n.gaps.Load(); gaps > 0 {
+					b.Errorf("%s reported %d gaps", n.Name(), gaps)
+				}
+			}
+		},
+	},
+	{
+		name: "emitter-asks",
+		text: "An emitter gets the answers of all nodes to its questions, and nothing else.",
+		run: func(b *bed) {
+			b.three()
+			e := b.startEmitter()
+			for _, n := range b.nodes {
+				b.connect(n, crosscast.ConnectOptions{Rooms: []string{"r"}})
+			}
+			b.settle()
+			for range 3 {
+				sockets, err := e.To("r").Count(b.ctx)
+				b.must(err)
+				if sockets != 3 {
+					b.Errorf("a question about 3 sockets on 3 nodes was answered with %d", sockets)
+				}
+			}
+			changed, err := e.To("r").Do(b.ctx, crosscast.Command{Join: []string{"s"}})
+			b.must(err)
+			if len(changed.Nodes) != 3 {
+				b.Errorf("a command to 3 nodes was answered by %d", len(changed.Nodes))
+			}
+			sockets, err := b.nodes[0].To("s").Count(b.ctx)
+			b.must(err)
+			if sockets != 3 {
+				b.Errorf("after a command to 3 sockets to join a room %d are in it", sockets)
+			}
+		},
+	},
+}
+
+// startEmitter starts a node that only emits.
+func (b *bed) startEmitter() *crosscast.Node {
+	b.Helper()
+	a := b.cluster.Adapter()
+	b.adapters++
+	e, err := crosscast.Start(b.ctx, crosscast.Options{Name: "emitter", Adapter: a, EmitOnly: true})
+	if err != nil {
+		b.Fatalf("starting an emitter: %v", err)
+	}
+	n := &node{Node: e, b: b, adapter: a}
+	b.Cleanup(n.end)
+	return e
+}
