@@ -197,7 +197,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		d.log.take()
 		d.h.Loss(crosscast.Loss{Instructions: 1, Err: crosscast.ErrRefused})
 		e.Close(ctx)
-		equal(t, "after a loss", d.log.take(), "goodbye; flush; close")
+		equal(t, "after a loss", d.log.take(), "goodbye; close")
 	})
 }
 

@@ -1,0 +1,297 @@
+package crosscast_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/crosscast/crosscast"
+)
+
+// TestLimits: CheckInstruction refuses exactly what a reader would.
+func TestLimits(t *testing.T) {
+	name := func(n int) string { return strings.Repeat("n", n) }
+	names := func(n int) []string { return slices.Repeat([]string{"n"}, n) }
+	ids := func(n int) []crosscast.SocketID { return slices.Repeat([]crosscast.SocketID{"n"}, n) }
+	answer := func(a crosscast.Answer) func(*crosscast.Instruction) {
+		return func(in *crosscast.Instruction) { in.Answer = &a }
+	}
+	info := crosscast.SocketInfo{ID: "n", Rooms: []string{"n"}}
+	socket := func(s crosscast.SocketInfo) func(*crosscast.Instruction) {
+		return answer(crosscast.Answer{Sockets: []crosscast.SocketInfo{info, s}})
+	}
+	for _, test := range []struct {
+		what string
+		ok   bool
+		is   error
+		set  func(*crosscast.Instruction)
+	}{
+		{"nothing set", true, nil, func(in *crosscast.Instruction) {}},
+		{"kind 0", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Kind = 0 }},
+		{"namespace 255", true, nil, func(in *crosscast.Instruction) { in.Namespace = name(255) }},
+		{"namespace 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Namespace = name(256) }},
+		{"event 255", true, nil, func(in *crosscast.Instruction) { in.Event = name(255) }},
+		{"event 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Event = name(256) }},
+		{"room 255", true, nil, func(in *crosscast.Instruction) { in.Target.Rooms = []string{name(255)} }},
+		{"room 256", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.Rooms = []string{name(256)} }},
+		{"room 0", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) {
+			in.Target.Rooms = []string{"a",
+				""}
+		}},
+		{"user 0", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Target.Users = []string{""} }},
+		{"socket 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.Sockets = []crosscast.SocketID{""} }},
+		{"except room 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.ExceptRooms = []string{""} }},
+		{"except user 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Target.ExceptUsers = []string{""} }},
+		{"except socket 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) {
+			in.Target.ExceptSockets = []crosscast.SocketID{crosscast.SocketID(name(256))}
+		}},
+		{"1024 rooms", true, nil, func(in *crosscast.Instruction) { in.Target.Rooms = names(1024) }},
+		{"1025 rooms", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Target.Rooms = names(1025) }},
+		{"1024 names", true, nil, func(in *crosscast.Instruction) {
+			in.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
+				ExceptUsers: names(100), ExceptSockets: ids(24)}
+		}},
+		{"1025 names", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) {
+			in.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
+				ExceptUsers: names(100), ExceptSockets: ids(25)}
+		}},
+		{"8 pairs", true, nil, func(in *crosscast.Instruction) { in.Meta = make([]crosscast.KeyValue, 8) }},
+		{"9 pairs", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) {
+			in.Meta = make([]crosscast.KeyValue,
+				9)
+		}},
+		{"key 256", false, crosscast.ErrTooLarge,
+			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Key: name(256)}} }},
+		{"value 256", false, crosscast.ErrTooLarge,
+			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Value: name(256)}} }},
+		{"node 255", true, nil, func(in *crosscast.Instruction) { in.Node.Name = name(255) }},
+		{"node 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Node.Name = name(256) }},
+		{"1024 rooms to join, beside 1024 names", true, nil, func(in *crosscast.Instruction) {
+			in.Target.Rooms, in.Rooms = names(1024), names(1024)
+		}},
+		{"1025 rooms to join", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Rooms = names(1025) }},
+		{"room to join 0", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Rooms = []string{"a", ""} }},
+		{"room to join 255", true, nil, func(in *crosscast.Instruction) { in.Rooms = []string{name(255)} }},
+		{"room to join 256", false, crosscast.ErrInvalidName,
+			func(in *crosscast.Instruction) { in.Rooms = []string{name(256)} }},
+		{"reason 255", true, nil, func(in *crosscast.Instruction) { in.Reason = crosscast.Reason(name(255)) }},
+		{"reason 256", false, crosscast.ErrTooLarge,
+			func(in *crosscast.Instruction) { in.Reason = crosscast.Reason(name(256)) }},
+		{"ref 255", true, nil, func(in *crosscast.Instruction) { in.Ref = name(255) }},
+		{"ref 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Ref = name(256) }},
+		{"part most", true, nil, answer(crosscast.Answer{Part: 1<<31 - 1})},
+		{"part more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: 1 << 31})},
+		{"part -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: -1})},
+		{"count most", true, nil, answer(crosscast.Answer{Count: 1<<31 - 1})},
+		{"count more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: 1 << 31})},
+		{"count -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: -1})},
+		{"many of everything", true, nil, answer(crosscast.Answer{
+			Err: name(1 << 17), Users: make([]uint64, 1<<17), Sockets: slices.Repeat([]crosscast.SocketInfo{info}, 1<<17),
+			Rooms:   slices.Repeat([]crosscast.RoomCount{{Room: "n"}}, 1<<17),
+			Replies: slices.Repeat([]crosscast.Reply{{Socket: "n"}}, 1<<17),
+		})},
+		{"socket's ID 0", false, crosscast.ErrInvalidName, socket(crosscast.SocketInfo{})},
+		{"socket's ID 255", true, nil, socket(crosscast.SocketInfo{ID: crosscast.SocketID(name(255))})},
+		{"socket's ID 256", false, crosscast.ErrInvalidName,
+			socket(crosscast.SocketInfo{ID: crosscast.SocketID(name(256))})},
+		{"socket's user 255", true, nil, socket(crosscast.SocketInfo{ID: "n", User: name(255)})},
+		{"socket's user 256", false, crosscast.ErrInvalidName, socket(crosscast.SocketInfo{ID: "n", User: name(256)})},
+		{"socket's 3000 rooms", true, nil, socket(crosscast.SocketInfo{ID: "n", Rooms: names(3000)})},
+		{"socket's room 0", false, crosscast.ErrInvalidName, socket(crosscast.SocketInfo{ID: "n", Rooms: []string{""}})},
+		{"socket's room 256", false, crosscast.ErrInvalidName,
+			socket(crosscast.SocketInfo{ID: "n", Rooms: []string{name(256)}})},
+		{"socket's data", true, nil, socket(crosscast.SocketInfo{ID: "n", Data: make([]byte, 1<<17)})},
+		{"counted room 0", false, crosscast.ErrInvalidName,
+			answer(crosscast.Answer{Rooms: make([]crosscast.RoomCount, 1)})},
+		{"counted room 256", false, crosscast.ErrInvalidName,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: name(256)}}})},
+		{"room's sockets most", true, nil,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: 1<<31 - 1}}})},
+		{"room's sockets more", false, crosscast.ErrTooLarge,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: 1 << 31}}})},
+		{"room's sockets -1", false, crosscast.ErrTooLarge,
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: -1}}})},
+		{"reply of nobody", false, crosscast.ErrInvalidName, answer(crosscast.Answer{Replies: make([]crosscast.Reply, 1)})},
+		{"reply of 256", false, crosscast.ErrInvalidName,
+			answer(crosscast.Answer{Replies: []crosscast.Reply{{Socket: crosscast.SocketID(name(256))}}})},
+	} {
+		in := crosscast.Instruction{Kind: crosscast.KindEmit}
+		test.set(&in)
+		if err := crosscast.CheckInstruction(&in); (err == nil) != test.ok || !test.ok && !errors.Is(err, test.is) {
+			t.Errorf("%s: CheckInstruction: %v", test.what, err)
+		}
+		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin}, []crosscast.Instruction{in}, []uint64{0}}
+		_, err := readFrame(new(crosscast.FrameReader), f.bytes(), everyone)
+		if (err == nil) != test.ok || !test.ok && !errors.Is(err, crosscast.ErrMalformed) {
+			t.Errorf("%s: read: %v", test.what, err)
+		}
+	}
+	encoding := crosscast.Payload{Encoding: 3}
+	for what, in := range map[string]crosscast.Instruction{
+		"payload": {Kind: 1, Payload: encoding}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: encoding}},
+		"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: encoding}}}},
+	} {
+		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+			t.Errorf("%s: an encoding that the format does not have was not refused", what)
+		}
+	}
+}
+
+// TestLimitOfTwoGigabytes: what may be longer than its length can say is refused. The memory is never touched.
+func TestLimitOfTwoGigabytes(t *testing.T) {
+	if raceEnabled || testing.Short() || unsafe.Sizeof(0) < 8 {
+		t.Skip("the race detector touches all memory")
+	}
+	data := make([]byte, 1<<31)
+	for what, a := range map[string]crosscast.Answer{
+		"payload": {Payload: crosscast.Payload{Data: data}}, "err": {Err: unsafe.String(&data[0], len(data))},
+		"reply": {Replies: []crosscast.Reply{{Socket: "n", Payload: crosscast.Payload{Data: data}}}},
+		"data":  {Sockets: []crosscast.SocketInfo{{ID: "n", Data: data}}},
+		"users": {Users: unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(data)/8)},
+	} {
+		in := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
+		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+			t.Errorf("%s of 2 GiB was not refused", what)
+		}
+	}
+	in := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Data: data}}
+	if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+		t.Error("an emission of 2 GiB was not refused")
+	}
+}
+
+// TestQuestionOfLaterVersion: the bits of its fields that are known stay, and its kind is none that is known.
+func TestQuestionOfLaterVersion(t *testing.T) {
+	got, err := readFrame(new(crosscast.FrameReader), []byte(toQuestion+"\x94\xcd\x01\x02\xcd\x01\x05\x07\x90"), everyone)
+	if want := (crosscast.Question{Fields: 5, Salt: 7}); err != nil || *got.In[0].Question != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestEmptyListsAreNil, and what is empty and may be kept is no part of the frame.
+func TestEmptyListsAreNil(t *testing.T) {
+	b := []byte(toRooms + "\x90" +
+		toAnswer[len(hostileHeader):] + "\x9a\xc0\xc0\xa0\xc0\xc4\x00\x90\x90\x90\xa0\xc0" + // all that can be empty
+		toAnswer[len(hostileHeader):] + "\x96\xc0\xc0\xc0\xc0\xc0\x91\x94\xa1x\xa0\x90\xa0")
+	f, err := readFrame(new(crosscast.FrameReader), b, everyone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := *f.In[1].Answer
+	frame, data := uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(unsafe.SliceData(a.Payload.Data)))
+	if data >= frame && data <= frame+uintptr(len(b)) {
+		t.Error("an empty payload keeps the frame")
+	}
+	want := crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte{}}}
+	if f.In[0].Rooms != nil || !reflect.DeepEqual(a, want) ||
+		!reflect.DeepEqual(f.In[2].Answer.Sockets, []crosscast.SocketInfo{{ID: "x"}}) {
+		t.Errorf("%+v %+v %+v", f.In[0], a, f.In[2].Answer)
+	}
+}
+
+// TestAnswersMayBeKept, while everything else is reused.
+func TestAnswersMayBeKept(t *testing.T) {
+	var r crosscast.FrameReader
+	next := func(n int) *crosscast.Answer {
+		id := crosscast.SocketID(fmt.Sprint("socket", n))
+		payload := crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{byte(n)}}
+		want := crosscast.Answer{
+			Part: n, Users: []uint64{uint64(n)}, Payload: payload,
+			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data}},
+			Rooms:   []crosscast.RoomCount{{Room: string(id)}}, Replies: []crosscast.Reply{{Socket: id, Payload: payload}},
+		}
+		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin},
+			[]crosscast.Instruction{{Kind: crosscast.KindAnswer, Answer: &want}}, []uint64{0}}
+		b := f.bytes()
+		if _, err := r.Reset(b, everyone); err != nil {
+			t.Fatal(err)
+		}
+		in, _, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(b)
+		if !reflect.DeepEqual(in.Answer, &want) {
+			t.Errorf("read %+v, wanted %+v", in.Answer, want)
+		}
+		return in.Answer
+	}
+	first := next(1)
+	if next(2); first.Part != 1 || first.Users[0] != 1 || first.Sockets[0].Rooms[0] != "socket1" ||
+		first.Sockets[0].Data[0] != 1 || first.Rooms[0].Room != "socket1" || first.Replies[0].Payload.Data[0] != 1 {
+		t.Errorf("the next answer changed it: %+v", first)
+	}
+}
+
+// TestYieldedRoomsAreClosed: appending to rooms does not change what the reader has.
+func TestYieldedRoomsAreClosed(t *testing.T) {
+	var r crosscast.FrameReader
+	if _, err := r.Reset([]byte(toRooms+"\x93\xa1x\xa1y\xa1z"), everyone); err != nil {
+		t.Fatal(err)
+	}
+	if in, _, err := r.Next(); err != nil || len(in.Rooms) != 3 || cap(in.Rooms) != 3 {
+		t.Errorf("%+v, %v", in, err)
+	}
+}
+
+// TestYieldedStringsAreOwn: strings outlive the frame; the payload is a part of it.
+func TestYieldedStringsAreOwn(t *testing.T) {
+	for _, g := range goldenFrames() {
+		b := g.frame.bytes()
+		got, err := readFrame(new(crosscast.FrameReader), b, g.frame.Topic) // clones slices, not strings
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(b)
+		if !reflect.DeepEqual(got, g.frame) {
+			t.Errorf("%s: changed with its bytes:\n%+v", g.name, got)
+		}
+	}
+	in := benchEmission()
+	b := crosscast.AppendInstruction(crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin}), in,
+		frameTo1, 0)
+	var r crosscast.FrameReader
+	if _, err := r.Reset(b, frameTo1); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] = '!'
+	if d := got.Payload.Data; d[len(d)-1] != '!' || cap(d) != len(d) {
+		t.Error("the payload is not a part of the frame, closed behind")
+	}
+}
+
+// manyNames returns a frame of n emissions, each with another event, and to a user and a socket of its own.
+func manyNames(from, n int) []byte {
+	b := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin})
+	for i := from; i < from+n; i++ {
+		in := crosscast.Instruction{Kind: crosscast.KindEmit, Event: fmt.Sprint("event", i), Target: crosscast.Target{
+			Users:   []string{fmt.Sprint("user", i)},
+			Sockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i))}}}
+		b = crosscast.AppendInstruction(b, &in, everyone, 0)
+	}
+	return b
+}
+
+func drain(t testing.TB, r *crosscast.FrameReader, b []byte, topic crosscast.Address) {
+	_, err := r.Reset(b, topic)
+	for err == nil {
+		_, _, err = r.Next()
+	}
+	if err != io.EOF {
+		t.Fatal(err)
+	}
+}
