@@ -89,7 +89,7 @@ func TestDisconnectCallsOnClose(t *testing.T) {
 		nodes, _ := threeTaps(t)
 		var l log
 		watch := new(recorder)
-		connect(t, nodes[2].Namespace, watch, "r")
+		connect(t, nodes[2].Namespace, watch, "r", "w")
 		for _, n := range nodes {
 			_, err := n.Connect(ctx, new(recorder), crosscast.ConnectOptions{
 				User: "u", Rooms: []string{"r"},
@@ -97,9 +97,9 @@ func TestDisconnectCallsOnClose(t *testing.T) {
 					l.add("%s %v", reason, s.Rooms())
 					// What it may call is not limited: also what waits for peers.
 					ok(t, s.To("r").Emit(ctx, "left", nil))
-					_, err := s.Namespace().To("r").Do(ctx, crosscast.Command{Join: []string{"saw"}})
+					_, err := s.Namespace().To("w").Do(ctx, crosscast.Command{Join: []string{"saw"}})
 					ok(t, err)
-					ok(t, s.Namespace().ToUser("u").Disconnect(ctx, "again"))
+					ok(t, s.Namespace().ToSocket(s.ID()).Disconnect(ctx, "again"))
 				},
 			})
 			ok(t, err)
