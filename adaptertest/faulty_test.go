@@ -54,6 +54,8 @@ type faulty struct {
 	since time.Time
 	held  []*crosscast.Instruction
 	late  []crosscast.Address
+
+	emitOnly bool
 }
 
 // cluster makes a cluster whose adapters all have the fault.
@@ -86,7 +88,7 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 
 func (f *faulty) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
 	f.mu.Lock()
-	f.h, f.since = h, time.Now()
+	f.h, f.since, f.emitOnly = h, time.Now(), self.EmitOnly
 	f.mu.Unlock()
 	next := func() error { return f.whole.Start(ctx, self, faultyHandler{f}) }
 	if f.fault.start != nil {
