@@ -22,8 +22,8 @@ func (c *replying) Send(m *crosscast.Message) error {
 
 func (c *replying) Close(crosscast.Reason) {}
 
-// acquainted starts three nodes that know each other: where a bus cannot tell how many there are, Start does not wait for that, and a
-// node asks and waits for those that it knows.
+// acquainted starts three nodes that know each other: where a bus cannot tell how many there are, Start does not wait
+// for that, and a node asks and waits for those that it knows.
 func (b *bed) acquainted() (n0, n1, n2 *node) {
 	n0, n1, n2 = b.three()
 	b.eventually("nodes know each other", func() bool {
@@ -32,7 +32,8 @@ func (b *bed) acquainted() (n0, n1, n2 *node) {
 	return n0, n1, n2
 }
 
-// clusterRules are about what nodes ask and command each other: a driver carries it to every node, and the answers back to one.
+// clusterRules are about what nodes ask and command each other: a driver carries it to every node, and the answers
+// back to one.
 var clusterRules = []rule{
 	{
 		name: "questions",

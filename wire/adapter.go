@@ -11,11 +11,11 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber, Deliverer,
-// Flusher, Prover, Listener and Meter.
+// Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber,
+// Deliverer, Flusher, Prover, Listener and Meter.
 //
-// Its goroutines, which Close ends and waits for: the writer (writer.go), the supervisor of the link, and for each link one that
-// reads and delivers and one that writes subscriptions (link.go).
+// Its goroutines, which Close ends and waits for: the writer (writer.go), the supervisor of the link, and for each
+// link one that reads and delivers and one that writes subscriptions (link.go).
 type Adapter struct {
 	bus     Bus
 	o       Options

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// backoff doubles from minBackoff to maxBackoff, with jitter: all nodes lose Redis at the same moment, and must not come back at
-// the same moment.
+// backoff doubles from minBackoff to maxBackoff, with jitter: all nodes lose Redis at the same moment, and must not
+// come back at the same moment.
 type backoff struct{ last time.Duration }
 
 func (b *backoff) reset() { b.last = 0 }

@@ -6,8 +6,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// The receiver's books: per node, and per node and topic, the last frame number. They are pure data; the rules are those of
-// the package documentation of crosscast ("Never silent"), and the tests run them over random schedules.
+// The receiver's books: per node, and per node and topic, the last frame number. They are pure data; the rules are
+// those of the package documentation of crosscast ("Never silent"), and the tests run them over random schedules.
 
 // origin is what is known of one peer's frames.
 type origin struct {
@@ -62,12 +62,12 @@ const (
 	overdue         // a frame that its successor overtook: dropped, and a gap
 )
 
-// judge enters a frame in the books, and says what to make of it. When frames before it are missing on this topic, hole is the
-// first number that may be missing; they end with the frame's predecessor.
+// judge enters a frame in the books, and says what to make of it. When frames before it are missing on this topic,
+// hole is the first number that may be missing; they end with the frame's predecessor.
 //
-// epoch counts the subscriptions of this topic: the first frame after one is not checked for a hole, because its predecessors
-// came before, or are part of an outage that is reported as a whole. What comes later with a number below that first frame,
-// and did not come before either, is overdue. A control frame is nobody's predecessor.
+// epoch counts the subscriptions of this topic: the first frame after one is not checked for a hole, because its
+// predecessors came before, or are part of an outage that is reported as a whole. What comes later with a number
+// below that first frame, and did not come before either, is overdue. A control frame is nobody's predecessor.
 func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole uint64) {
 	o := b.origin
 	if h.Control && h.Number <= o.highest {
@@ -102,8 +102,8 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 	return fresh, hole
 }
 
-// newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it lists. With
-// baseline, what it lost before this node knew it is not reported.
+// newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it
+// lists. With baseline, what it lost before this node knew it is not reported.
 func (o *origin) newLosses(h *crosscast.FrameHeader, baseline bool) (ranges []crosscast.LossRange, all bool) {
 	if !o.lossKnown {
 		o.lossKnown = true
@@ -122,7 +122,8 @@ func (o *origin) newLosses(h *crosscast.FrameHeader, baseline bool) (ranges []cr
 	return h.Losses[uint64(len(h.Losses))-n:], false
 }
 
-// origins are the peers whose numbers are remembered. Forgetting one costs detection, never a false alarm about its past.
+// origins are the peers whose numbers are remembered. Forgetting one costs detection, never a false alarm about its
+// past.
 type origins map[crosscast.NodeID]*origin
 
 func (os origins) of(id crosscast.NodeID, now time.Time) *origin {

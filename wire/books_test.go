@@ -24,8 +24,8 @@ var (
 	seed      = flag.Uint64("schedule", 0, "run only this schedule")
 )
 
-// TestBooksBalance is the rule "never silent": for any schedule of failures, what a node delivered, reported as a gap, and the
-// origin reported as a loss adds up to what was emitted; nothing twice; in order per origin and room.
+// TestBooksBalance is the rule "never silent": for any schedule of failures, what a node delivered, reported as a
+// gap, and the origin reported as a loss adds up to what was emitted; nothing twice; in order per origin and room.
 func TestBooksBalance(t *testing.T) {
 	from, to := uint64(1), uint64(*schedules)
 	if *seed != 0 {
@@ -45,7 +45,8 @@ func TestBooksBalance(t *testing.T) {
 
 type tally struct{ emitted, delivered, gaps, losses, missedByGap int }
 
-// peer is a node reduced to what the adapter needs of one: it answers hellos, asks who is there after an outage, and beats.
+// peer is a node reduced to what the adapter needs of one: it answers hellos, asks who is there after an outage, and
+// beats.
 type peer struct {
 	id   crosscast.NodeID
 	a    *wire.Adapter
@@ -225,8 +226,9 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 	}
 	time.Sleep(2 * time.Second) // of the bubble's clock: introductions are over
 
-	// A hole shows between two frames of the same subscription; so subscriptions and links hold, and something has come before, in
-	// the schedules where a bus leaves out or overtakes single frames that it had accepted, which Redis does not do.
+	// A hole shows between two frames of the same subscription; so subscriptions and links hold, and something has come
+	// before, in the schedules where a bus leaves out or overtakes single frames that it had accepted, which Redis does
+	// not do.
 	links := seed%4 != 0
 	w.inOrder = links
 	everywhere := func() {

@@ -1,7 +1,7 @@
 // Package wire makes a [crosscast.Adapter] of a bus: anything that carries bytes by topic, such as Redis Pub/Sub or
 // NATS. What is hard about a lossy bus is written once, here: packing many instructions into a frame, numbering frames,
-// noticing what is missing, doubled or late, proving that a connection still hears, reconnecting, and telling peers what
-// was lost. A driver implements [Bus] and [Link] and is done.
+// noticing what is missing, doubled or late, proving that a connection still hears, reconnecting, and telling peers
+// what was lost. A driver implements [Bus] and [Link] and is done.
 package wire
 
 import "context"

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// echo proves that a link hears. What this node publishes to everyone comes back on its own subscription, in order: an echo
-// proves that nothing sent before it through that server is still missing. A frame that the bus accepted and that does not
-// come back means that the connection is deaf, though it shows no error.
+// echo proves that a link hears. What this node publishes to everyone comes back on its own subscription, in order:
+// an echo proves that nothing sent before it through that server is still missing. A frame that the bus accepted and
+// that does not come back means that the connection is deaf, though it shows no error.
 type echo struct {
 	a *Adapter
 
@@ -66,8 +66,8 @@ func (e *echo) quiet() <-chan struct{} {
 	return waiting
 }
 
-// expect says that the bus has accepted frame n, sent to everyone at the given time. What was sent before the link had resumed
-// proves nothing.
+// expect says that the bus has accepted frame n, sent to everyone at the given time. What was sent before the link
+// had resumed proves nothing.
 func (e *echo) expect(n uint64, sent time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

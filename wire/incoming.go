@@ -16,8 +16,8 @@ type incoming struct {
 	a    *Adapter
 	link atomic.Pointer[link] // whose events count
 
-	// mu makes deliveries one sequence, also when a link is replaced while the old one's reader is inside a call of the Handler.
-	// It is held during those calls, and nothing else ever waits for it.
+	// mu makes deliveries one sequence, also when a link is replaced while the old one's reader is inside a call of the
+	// Handler. It is held during those calls, and nothing else ever waits for it.
 	mu      sync.Mutex
 	reader  crosscast.FrameReader // guarded by mu, like everything below
 	origins origins
@@ -93,8 +93,8 @@ func (in *incoming) owed(wait bool) {
 	}
 }
 
-// resume makes l the link that counts, and reports the outage that it ends. The writer is told before: Start returns, or the gap is
-// reported, and then the node asks who is there.
+// resume makes l the link that counts, and reports the outage that it ends. The writer is told before: Start returns,
+// or the gap is reported, and then the node asks who is there.
 func (in *incoming) resume(l *link) {
 	now := time.Now()
 	l.resumedAt = now
@@ -200,8 +200,8 @@ func (in *incoming) originOf(id crosscast.NodeID, now time.Time) *origin {
 	return o
 }
 
-// losses reports what o says that it could not publish. What a peer lost before it answered this node's introduction does not
-// concern this node.
+// losses reports what o says that it could not publish. What a peer lost before it answered this node's introduction
+// does not concern this node.
 func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
 	baseline := now.Sub(in.started) < in.a.self.Heartbeat
 	ranges, all := o.newLosses(h, baseline)
@@ -218,8 +218,8 @@ func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
 	}
 }
 
-// maybeQueued is the earliest time at which o can have emitted what it had not sent when its losses were read last, taking its options
-// to be like ours.
+// maybeQueued is the earliest time at which o can have emitted what it had not sent when its losses were read last,
+// taking its options to be like ours.
 func (in *incoming) maybeQueued(o *origin) time.Time {
 	if o.lossRead.IsZero() {
 		return in.started

@@ -10,8 +10,9 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// link is one subscribing connection of an adapter, with three goroutines: one reads and delivers, one writes subscriptions, one
-// closes the connection when it is broken (closing may block for seconds; the next link does not wait for it).
+// link is one subscribing connection of an adapter, with three goroutines: one reads and delivers, one writes
+// subscriptions, one closes the connection when it is broken (closing may block for seconds; the next link does not
+// wait for it).
 //
 // A link is never repaired. It ends at the first error, and the supervisor dials another.
 type link struct {

@@ -10,8 +10,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// subscriptions holds the set of topics that this node wants to hear, and brings each link to that set: requests are written in
-// order, by the link's own goroutine, and confirmed by events in the same order.
+// subscriptions holds the set of topics that this node wants to hear, and brings each link to that set: requests are
+// written in order, by the link's own goroutine, and confirmed by events in the same order.
 //
 // A caller of Subscribe touches no connection: it waits for events, and is let go at once when the link breaks.
 type subscriptions struct {
@@ -287,8 +287,8 @@ func (s *subscriptions) finishOldest() {
 	}
 }
 
-// confirmedBy enters a confirmation. A confirmation that was not asked for means that the client library has replaced the
-// connection on its own.
+// confirmedBy enters a confirmation. A confirmation that was not asked for means that the client library has replaced
+// the connection on its own.
 func (s *subscriptions) confirmedBy(l *link, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -369,8 +369,8 @@ func (s *subscriptions) retryDenied() {
 	}
 }
 
-// tryResume reports whether l has just confirmed everything that was wanted when it began. What is owed is then part of the
-// outage that l ends.
+// tryResume reports whether l has just confirmed everything that was wanted when it began. What is owed is then part
+// of the outage that l ends.
 func (s *subscriptions) tryResume(l *link) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -387,8 +387,8 @@ func (s *subscriptions) tryResume(l *link) bool {
 	return true
 }
 
-// takeOwed returns the gaps of topics that were joined without a subscription and have one now; with wait, once the request
-// that they belong to is confirmed as a whole, so that there is one gap and not one a topic.
+// takeOwed returns the gaps of topics that were joined without a subscription and have one now; with wait, once the
+// request that they belong to is confirmed as a whole, so that there is one gap and not one a topic.
 func (s *subscriptions) takeOwed(wait bool) []crosscast.Gap {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -416,8 +416,8 @@ func (s *subscriptions) takeOwed(wait bool) []crosscast.Gap {
 	return gaps
 }
 
-// lookup returns the topic that a frame arrived on, when it is subscribed; whether the link has resumed; and whether a gap must
-// be reported first.
+// lookup returns the topic that a frame arrived on, when it is subscribed; whether the link has resumed; and whether
+// a gap must be reported first.
 func (s *subscriptions) lookup(name string) (t *topic, resumed, owed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 //	r:<namespace>:<room>      a room
 //	u:<namespace>:<user>      a user
 //
-// Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no name can
-// imitate another topic, or steer the slot of a Redis Cluster.
+// Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no
+// name can imitate another topic, or steer the slot of a Redis Cluster.
 var (
 	escapeNamespace = strings.NewReplacer("%", "%25", ":", "%3A", "{", "%7B", "}", "%7D")
 	escapeName      = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
@@ -47,8 +47,8 @@ type destination struct {
 
 func (d destination) isEveryone() bool { return d == destination{} }
 
-// carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic, and on
-// inboxes, where a node that introduces itself gets its first answers.
+// carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic,
+// and on inboxes, where a node that introduces itself gets its first answers.
 func (d destination) carriesLosses() bool { return d.name == crosscast.Address{} }
 
 func (d destination) topic(prefix string) string {
@@ -62,8 +62,8 @@ func (d destination) topic(prefix string) string {
 	}
 }
 
-// route appends to dst where in goes. More than maxCopies topics become everyone's. An empty result means that nobody but
-// the node self is concerned.
+// route appends to dst where in goes. More than maxCopies topics become everyone's. An empty result means that nobody
+// but the node self is concerned.
 func route(dst []destination, in *crosscast.Instruction, self crosscast.NodeID) []destination {
 	if in.To != "" {
 		return append(dst, destination{node: in.To})

@@ -11,9 +11,9 @@ import (
 
 // The writer packs instructions into frames and publishes them.
 //
-// Publish appends to the open frame of a topic. One goroutine takes all frames, numbers them and sends them as one batch;
-// while the bus works, the next frames fill. So an idle node sends at once and a busy one packs, without a timer. One batch is
-// in flight at a time: numbers rise in the bus's own order.
+// Publish appends to the open frame of a topic. One goroutine takes all frames, numbers them and sends them as one
+// batch; while the bus works, the next frames fill. So an idle node sends at once and a busy one packs, without a
+// timer. One batch is in flight at a time: numbers rise in the bus's own order.
 //
 // Invariants:
 //   - a number is drawn once, for one frame's bytes, under mu, in the order in which frames are sent;
@@ -100,7 +100,8 @@ func newWriter(a *Adapter) *writer {
 	}
 }
 
-// up reports whether frames may be sent now, and held whether they may be sent soon without a reconnect. The caller holds mu.
+// up reports whether frames may be sent now, and held whether they may be sent soon without a reconnect. The caller
+// holds mu.
 func (w *writer) up() bool { return w.linkUp && w.publishing }
 
 func (w *writer) signal() {
@@ -212,8 +213,8 @@ func (w *writer) publishControl(in *crosscast.Instruction, to destination, d *de
 	return nil
 }
 
-// heartbeatWaits reports whether one to the same destination has not been sent yet: a stalled bus leaves one, not one an
-// interval. The caller holds mu.
+// heartbeatWaits reports whether one to the same destination has not been sent yet: a stalled bus leaves one, not one
+// an interval. The caller holds mu.
 func (w *writer) heartbeatWaits(to destination) bool {
 	for _, f := range w.control {
 		if f.heartbeat && f.to == to {
@@ -264,8 +265,8 @@ func (w *writer) recycle(f *frame) {
 	w.free = append(w.free, f)
 }
 
-// topic returns what is remembered of a topic. Past maxTopics something is forgotten: peers then miss a hole less. The caller
-// holds mu.
+// topic returns what is remembered of a topic. Past maxTopics something is forgotten: peers then miss a hole less.
+// The caller holds mu.
 func (w *writer) topic(to destination) *outTopic {
 	if w.recent != nil && w.recent.to == to {
 		return w.recent

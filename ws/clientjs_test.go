@@ -49,8 +49,8 @@ func TestClientJS(t *testing.T) {
 	}
 }
 
-// TestClientJSLogic runs the script's own tests, which need no browser. Those with a browser, in the module browsertest,
-// always run in CI.
+// TestClientJSLogic runs the script's own tests, which need no browser. Those with a browser, in the module
+// browsertest, always run in CI.
 func TestClientJSLogic(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {

@@ -6,9 +6,9 @@
 //	go run ./bench/hotroom
 //
 // It starts a redis-server of its own, or uses REDIS_URL. The contestants take turns, round by round, because machines
-// drift: compare within one run. The publisher keeps at most a window of messages under way and learns from the receiver,
-// over a pipe, how many have arrived, so nobody is measured by what was lost; a message that is missing, doubled or out
-// of order fails the run.
+// drift: compare within one run. The publisher keeps at most a window of messages under way and learns from the
+// receiver, over a pipe, how many have arrived, so nobody is measured by what was lost; a message that is missing,
+// doubled or out of order fails the run.
 package main
 
 import (

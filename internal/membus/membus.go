@@ -1,5 +1,5 @@
-// Package membus is a bus of bytes in memory, for testing what is above a bus: by script it drops, repeats, reorders, delays
-// and refuses frames, and cuts and deafens links. It works under testing/synctest.
+// Package membus is a bus of bytes in memory, for testing what is above a bus: by script it drops, repeats, reorders,
+// delays and refuses frames, and cuts and deafens links. It works under testing/synctest.
 package membus
 
 import (
@@ -24,7 +24,8 @@ type Hub struct {
 // New returns a bus on which nothing goes wrong yet.
 func New() *Hub { return &Hub{} }
 
-// OnExecute sets a function that sees each frame at the moment when the bus hands it to the subscribed links, once for each time.
+// OnExecute sets a function that sees each frame at the moment when the bus hands it to the subscribed links, once
+// for each time.
 func (h *Hub) OnExecute(f func(wire.Frame)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -122,8 +122,8 @@ func (c *Client) Emit(ctx context.Context, event string, data any) error {
 	return s.send(ctx, frame)
 }
 
-// Request sends an event and waits for the reply, whose data is unmarshalled into reply unless that is nil. The deadline
-// is ctx's, or Options.RequestTimeout. What the server answers instead of a reply is a [RemoteError].
+// Request sends an event and waits for the reply, whose data is unmarshalled into reply unless that is nil. The
+// deadline is ctx's, or Options.RequestTimeout. What the server answers instead of a reply is a [RemoteError].
 func (c *Client) Request(ctx context.Context, event string, data, reply any) error {
 	s, err := c.connected(ctx)
 	if err != nil {

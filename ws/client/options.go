@@ -16,8 +16,8 @@ import (
 
 // A Handler handles one event. data is a JSON text, nil when there was none; it may be kept. ctx ends with Close.
 //
-// The result is the reply when the server asked for one ([crosscast.BoundTarget.EmitAck]), and dropped when not. An error
-// refuses the reply, and goes to Options.OnError.
+// The result is the reply when the server asked for one ([crosscast.BoundTarget.EmitAck]), and dropped when not. An
+// error refuses the reply, and goes to Options.OnError.
 //
 // [crosscast.BoundTarget.EmitAck]: https://pkg.go.dev/github.com/crosscast/crosscast#BoundTarget.EmitAck
 type Handler func(ctx context.Context, data json.RawMessage) (any, error)

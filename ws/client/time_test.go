@@ -159,8 +159,8 @@ func TestDeadServer(t *testing.T) {
 	}
 }
 
-// TestPauseIsNoDeath: while a handler takes long and reading pauses, the server is not taken for dead, whether the pause
-// began before a ping or between it and its pong.
+// TestPauseIsNoDeath: while a handler takes long and reading pauses, the server is not taken for dead, whether the
+// pause began before a ping or between it and its pong.
 func TestPauseIsNoDeath(t *testing.T) {
 	for _, begin := range []time.Duration{time.Second, 20 * time.Second} { // the first ping is sent after 20 s
 		synctest.Test(t, func(t *testing.T) {
