@@ -48,6 +48,22 @@
 // clients. A server with a hub of its own, or a worker without clients, uses [Namespace.Subscribe] instead: a room's
 // messages, and gaps, for a function.
 //
+// # Beyond emissions
+//
+// What can be emitted to can also be asked about, commanded and watched, on all nodes:
+//
+//	n, err := node.To("room1").Count(ctx)                  // also CountUsers, Has, Rooms, Sockets
+//	changed, err := node.ToUser("u9").Do(ctx, Command{…})  // join, leave, disconnect, and know that it was done
+//	err = node.ToUser("u9").Disconnect(ctx, "signed out")  // the same without waiting for anybody
+//	replies := node.To("room1").EmitAck(ctx, "ready?", v)  // and each client's reply; ws carries them
+//	answers := node.Servers().Ask(ctx, "reload", v)        // the other nodes' handlers, see OnRequest
+//	watch, err := node.Watch(ctx, "room1", WatchOptions{}) // who is in a room, and who comes and goes
+//	peers := node.Nodes()                                  // who else there is, see Options.OnNode
+//
+// Each question has a deadline: the context's, or five seconds. Answers stream as nodes reply ([Answers]). A process
+// without sockets of its own, such as a cron job, starts with Options.EmitOnly: it emits, commands and asks, subscribes
+// to nothing for that, and is nobody's peer.
+//
 // # Guarantees
 //
 // The names are those of rules of package adaptertest, which check them on the in-process adapter, on an embedded Redis
@@ -77,8 +93,10 @@
 // Every wait ends with a context, and Close ends every goroutine within its own. While the link is down only Flush and
 // Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
 //
-// 7. Alive or not. Nodes know each other by heartbeats; one that was silent for three of its own intervals is
-// forgotten. (TestPeersComeAndGo)
+// 7. Partial, not nothing. Nodes know their peers by heartbeats: one whose heartbeats are missing is suspected after
+// three, and taken for dead after six, unless this node's own link is not proven. A question to the cluster returns what
+// was answered, and an [*IncompleteError] that names the nodes that did not answer; who left or died is not waited for.
+// (questions, commands, acknowledgements, requests, presence, emitter-…)
 //
 // 8. Suspicious. Bytes from the bus are hostile until decoded: a foreign publisher, another version, truncation, giant
 // lengths and deep nesting are counted and dropped, without a panic, or an allocation that the input did not pay for.
@@ -113,7 +131,8 @@
 //	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
 //
 // A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself; when it does not,
-// the connection is replaced, and the gap's reason is [GapDeaf]. Stats tells whether the link stands.
+// the connection is replaced, and the gap's reason is [GapDeaf]. Questions meanwhile answer for this node, with an
+// [*IncompleteError] that names the others. Stats tells whether the link stands.
 //
 // # Callbacks
 //
@@ -130,7 +149,8 @@
 //	Options.OnGap          on the goroutine that delivers, before anything later of that origin; must not block: no Join,
 //	                       Flush or Deliver inside
 //	Options.OnRoom,        one at a time, in the order of what they report, on a goroutine of their own; may call
-//	Options.OnLoss         anything but Node.Close
+//	OnNode, OnLoss         anything but Node.Close
+//	RequestHandler         concurrently, each on its own goroutine; may block until its context ends
 //	ConnectOptions.OnClose once, on the goroutine that closes the socket; may still emit; Node.Close waits for it
 //
 // # Invariants
