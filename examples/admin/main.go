@@ -1,5 +1,5 @@
 // Program admin shows what somebody who looks after a cluster can see and do from any of its nodes: who is in which
-// room on all of them, moving a user, asking clients, and what a node's death looks like.
+// room on all of them, by asking and by watching; moving a user, asking clients, and what a node's death looks like.
 //
 //	go run ./examples/admin          shows the flow, then the rooms when they change, until it is interrupted
 //	go run ./examples/admin -once    shows the flow and ends
@@ -57,6 +57,9 @@ type demo struct {
 	*cluster
 	out   io.Writer
 	admin *crosscast.Node
+
+	watching *crosscast.Watch // of the lobby
+	changed  chan struct{}    // capacity 1: who is in the lobby has changed
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
@@ -75,7 +78,7 @@ func run(ctx context.Context, args []string, url string, out io.Writer) (err err
 		defer m.Close()
 		url = "redis://" + m.Addr()
 	}
-	d := &demo{cluster: newCluster(url), out: out}
+	d := &demo{cluster: newCluster(url), out: out, changed: make(chan struct{}, 1)}
 	defer func() { err = errors.Join(err, d.close()) }()
 	flow, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -108,7 +111,38 @@ func (d *demo) start(ctx context.Context) error {
 		}
 	}
 	d.say("%d servers, %d clients; each client has joined the lobby", len(d.servers), len(clients))
-	return nil
+	var err error
+	d.watching, err = d.admin.Watch(ctx, "lobby", crosscast.WatchOptions{Users: true, OnChange: d.change})
+	return err
+}
+
+// change is told who comes to the lobby, and leaves it.
+func (d *demo) change(crosscast.PresenceEvent) {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// present waits until these are the users in the lobby.
+func (d *demo) present(ctx context.Context, want string) error {
+	for {
+		var users []string
+		for _, m := range d.watching.Members() {
+			users = append(users, m.User)
+		}
+		slices.Sort(users)
+		got := strings.Join(users, ", ")
+		if got == want {
+			d.say("  who is in the lobby, without asking: %s", got)
+			return nil
+		}
+		select {
+		case <-d.changed:
+		case <-ctx.Done():
+			return fmt.Errorf("in the lobby are %s, want %s: %w", got, want, ctx.Err())
+		}
+	}
 }
 
 // A view is what the admin sees of the cluster.
@@ -128,8 +162,7 @@ func (v *view) String() string {
 	return fmt.Sprintf("%d nodes, %d sockets of %d users; rooms: %s", v.nodes, v.sockets, v.users, strings.Join(rooms, ", "))
 }
 
-// view takes a view: three questions to all nodes. Each has what was answered also beside an error. Whoever wants to be
-// told of changes, and not to ask, watches the rooms instead; only this function and watch would change.
+// view takes a view: three questions to all nodes. Each has what was answered also beside an error.
 func (d *demo) view(ctx context.Context) (*view, error) {
 	v := &view{nodes: 1 + len(d.admin.Nodes()), rooms: make(map[string]int)}
 	everyone := d.admin.Everyone()
@@ -159,6 +192,9 @@ func (d *demo) expect(ctx context.Context, want string) error {
 
 func (d *demo) look(ctx context.Context) error {
 	d.say("\nThe admin looks:")
+	if err := d.present(ctx, "ann, bob, cid, mute"); err != nil {
+		return err
+	}
 	return d.expect(ctx, "3 nodes, 5 sockets of 4 users; rooms: lobby 5")
 }
 
@@ -186,6 +222,9 @@ func (d *demo) move(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("ann did not get what was emitted to support: %w", ctx.Err())
 		}
+	}
+	if err := d.present(ctx, "bob, cid, mute"); err != nil {
+		return err
 	}
 	return d.expect(ctx, "3 nodes, 5 sockets of 4 users; rooms: lobby 3, support 2")
 }
@@ -240,6 +279,9 @@ func (d *demo) heal(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("node-3 did not expire: %w", ctx.Err())
 	}
+	if err := d.present(ctx, "bob"); err != nil {
+		return err
+	}
 	return d.expect(ctx, "2 nodes, 3 sockets of 2 users; rooms: lobby 1, support 2")
 }
 
@@ -257,6 +299,9 @@ func (d *demo) comeBack(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%d clients came back: %w", back, ctx.Err())
 		}
+	}
+	if err := d.present(ctx, "bob, cid, mute"); err != nil {
+		return err
 	}
 	return d.expect(ctx, "3 nodes, 5 sockets of 4 users; rooms: lobby 3, support 2")
 }

@@ -39,7 +39,7 @@ func runAndCheck(t *testing.T, url string) {
 		`3 nodes, 5 sockets of 4 users; rooms: lobby 5\n`, `2 sockets on 2 nodes\n`,
 		`(  ann got: how can we help\?\n){2}`, `replies: "bob is", "cid is"\n`, `silent: \S{20}, on node-3\n`,
 		`3 sockets, and no answer from node-3\n`, `2 nodes, 3 sockets of 2 users; rooms: lobby 1, support 2\n`,
-		`(  (cid|mute) is in the lobby again\n){2}  3 nodes, 5 sockets of 4 users; rooms: lobby 3, support 2\n`,
+		`(  (cid|mute) is in the lobby again\n){2}  who is in the lobby, without asking: bob, cid, mute\n  3 nodes, 5 sockets of 4 users; rooms: lobby 3, support 2\n`,
 	} {
 		if !regexp.MustCompile(want).Match(out.Bytes()) {
 			t.Errorf("no %s in:\n%s", want, &out)
