@@ -174,8 +174,6 @@ type Flags uint8
 const (
 	// Volatile instructions may be dropped wherever they would have to wait.
 	Volatile Flags = 1 << iota
-	// Unlisted hellos come from who is no peer: they only ask who is there.
-	Unlisted
 )
 
 // Instruction is what one node tells the others. It is immutable from the moment it is passed on.

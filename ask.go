@@ -63,6 +63,7 @@ type ask struct {
 	cancel  context.CancelFunc
 	stop    func() bool                   // ends the wait for ctx
 	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
+	anyone  func(NodeID, *Answer) bool    // takes the answers of whoever answers; nil: those of peers are collected
 	failure error                         // nothing was asked; the rest is zero
 	wake    chan struct{}                 // capacity 1
 
@@ -118,7 +119,7 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 	}
 	remote := in != nil && n.adapter != nil
 	if remote && n.lookout != nil && (to == nil || len(to) > 0) {
-		if err := q.lookAround(); err != nil {
+		if err := n.lookout.look(q); err != nil {
 			q.end()
 			return &ask{failure: err}
 		}
@@ -292,6 +293,9 @@ func (s *asks) answer(in *Instruction) bool {
 }
 
 func (q *ask) answer(from NodeID, a *Answer) bool {
+	if q.anyone != nil {
+		return q.anyone(from, a)
+	}
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()

@@ -3,6 +3,7 @@ package crosscast_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,13 +75,13 @@ func TestEmitterIsNobodysPeer(t *testing.T) {
 		equal(t, "peers of the emitter", len(e.Nodes()), 1)
 		ok(t, a.Emit(ctx, "x", nil))
 		synctest.Wait()
-		equal(t, "what it was told, beside a heartbeat and an answer", e.Stats().InstructionsIn, 2)
+		equal(t, "what it was told: three answers", e.Stats().InstructionsIn, 3)
 		time.Sleep(time.Minute)
 		ok(t, e.Close(ctx))
 		synctest.Wait()
 		equal(t, "peers", len(a.Nodes()), 0)
 		equal(t, "what the node was told of it", events.take(), "")
-		equal(t, "instructions: hello and question", a.Stats().InstructionsIn-in, 2)
+		equal(t, "instructions: who is there, whom do you know, and the question", a.Stats().InstructionsIn-in, 3)
 	})
 }
 
@@ -138,27 +139,24 @@ func TestEmitterAsks(t *testing.T) {
 	})
 }
 
-// A node that does not answer is missing, though nobody knows its name.
+// What an emitter knows of who is there is what one of them knows. So those who do not answer are missed by name.
 func TestEmitterMissesNobodySilently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		d.reach = crosscast.Reach{Nodes: 3, Known: true}
-		beat := func(id crosscast.NodeID) {
-			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindHeartbeat, From: id, To: d.self.ID, Node: crosscast.NodeInfo{Heartbeat: time.Second},
-			})
-		}
+		d.reach = crosscast.Reach{Nodes: 1, Known: true}
+		answers := true
 		d.onPublish = func(in *crosscast.Instruction) {
-			switch in.Kind {
-			case crosscast.KindHello:
-				equal(t, "flags of the hello", in.Flags, crosscast.Unlisted)
-				beat("aaaaaaaa")
-				time.AfterFunc(time.Second/2, func() { beat("bbbbbbbb") })
-			case crosscast.KindAsk:
-				d.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
-				})
+			if in.Kind != crosscast.KindAsk || !answers {
+				return
 			}
+			a := &crosscast.Answer{Count: 2, Last: true}
+			if in.Question.Kind == crosscast.AskNodes && in.To != "" {
+				equal(t, "asked", in.To, crosscast.NodeID("aaaaaaaa"))
+				a.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte("bbbbbbbbcccccccchalf")}
+				in := &crosscast.Instruction{Kind: crosscast.KindAnswer, From: "dddddddd", Ref: in.Ref, Answer: &crosscast.Answer{}}
+				d.h.Handle(in) // who was not asked
+			}
+			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: a})
 		}
 		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})
 		equal(t, "what the adapter is told", d.self.EmitOnly, true)
@@ -167,37 +165,60 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		n, err := e.To("r").Count(ctx)
 		equal(t, "count", n, 2)
 		var incomplete *crosscast.IncompleteError
-		if !errors.As(err, &incomplete) || len(incomplete.Nodes) != 2 {
+		if !errors.As(err, &incomplete) || !slices.Equal(incomplete.Nodes, []crosscast.NodeID{"bbbbbbbb", "cccccccc"}) {
 			t.Fatalf("error: %v", err)
 		}
-		equal(t, "the nameless", incomplete.Nodes[0], crosscast.NodeID(""))
-		equal(t, "the silent", incomplete.Nodes[1], crosscast.NodeID("bbbbbbbb"))
-		const text = "crosscast: incomplete: 1 nodes did not say who they are; node bbbbbbbb: context deadline exceeded"
-		equal(t, "text", err.Error(), text)
-		equal(t, "took", time.Since(began), 5*time.Second) // the deadline, within which is a heartbeat for the nameless
+		equal(t, "took", time.Since(began), 5*time.Second) // the deadline
+		equal(t, "nodes", len(e.Nodes()), 3)
 
-		d.reach = crosscast.Reach{} // the bus cannot tell how many there are
-		time.Sleep(time.Second)
+		answers = false
+		for _, d.reach = range []crosscast.Reach{{Nodes: 1, Known: true}, {}} {
+			began = time.Now()
+			_, err := e.To("r").Count(ctx)
+			if !errors.As(err, &incomplete) || !slices.Equal(incomplete.Nodes, []crosscast.NodeID{""}) {
+				t.Errorf("error: %v", err)
+			}
+			equal(t, "text", err.Error(), "crosscast: incomplete: no node said that it is there")
+			equal(t, "took", time.Since(began), time.Second) // a heartbeat
+		}
 		short, cancel := context.WithTimeout(ctx, time.Second/2)
 		defer cancel()
-		if _, err := e.To("r").Count(short); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := e.To("r").Count(short); err != context.DeadlineExceeded {
 			t.Error("with less time than it takes to look:", err)
 		}
-		began = time.Now()
-		if _, err = e.To("r").Count(ctx); !errors.As(err, &incomplete) || len(incomplete.Nodes) != 1 {
-			t.Errorf("error: %v", err)
-		}
+		d.reach = crosscast.Reach{Known: true}
+		n, err = e.To("r").Count(ctx)
+		ok(t, err) // surely nobody
+		equal(t, "count of nobody's sockets", n, 0)
+		equal(t, "nodes", len(e.Nodes()), 0)
+
 		d.publishErr = crosscast.ErrNotConnected
 		time.Sleep(time.Second)
 		if _, err := e.To("r").Count(ctx); !errors.Is(err, crosscast.ErrNotConnected) || errors.As(err, &incomplete) {
 			t.Error("while the link is down:", err)
 		}
 		d.publishErr = nil
-		d.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+		d.reach.Known = false
+		asked := make(chan error)
+		go func() {
+			_, err := e.To("r").Count(ctx)
+			asked <- err
+		}()
+		go func() {
+			_, err := e.To("r").Count(ctx)
+			asked <- err
+		}()
+		synctest.Wait()
 		d.log.take()
+		d.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
 		d.h.Loss(crosscast.Loss{Instructions: 1, Err: crosscast.ErrRefused})
 		e.Close(ctx)
 		equal(t, "after a loss", d.log.take(), "goodbye; close")
+		for range 2 {
+			if err := <-asked; !errors.Is(err, crosscast.ErrClosed) {
+				t.Error("a question that Close ended:", err)
+			}
+		}
 	})
 }
 

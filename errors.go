@@ -80,7 +80,7 @@ func checkNames(what string, names []string) error {
 // An IncompleteError says whose answers are missing from a result, which is right as far as it goes. It matches what
 // its Errs match: a context's error where the deadline had passed, the adapter's where a peer could not be asked.
 type IncompleteError struct {
-	// Nodes did not answer, or not to the end. An empty ID stands for nodes that an emitter does not know by name.
+	// Nodes did not answer, or not to the end. An empty ID stands for the nodes that an emitter could not find.
 	Nodes []NodeID
 	// Errs say why, one for each of Nodes. What the node itself said is a [RemoteError].
 	Errs []error

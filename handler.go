@@ -31,11 +31,9 @@ func (h *handler) Handle(in *Instruction) {
 		}
 		e.release()
 	case KindHello, KindHeartbeat:
-		if in.Flags&Unlisted == 0 {
-			info := in.Node
-			info.ID = in.From
-			n.peers.hear(info, in.Meta, time.Now())
-		}
+		info := in.Node
+		info.ID = in.From
+		n.peers.hear(info, in.Meta, time.Now())
 		if in.Kind == KindHello {
 			n.tell(n.control(KindHeartbeat, in.From))
 		}

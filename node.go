@@ -35,10 +35,10 @@ type Options struct {
 	// it: it is in nobody's Nodes. Connect, Subscribe and OnRequest return [ErrEmitOnly]. It needs an Adapter, and has
 	// no OnGap, OnNode and OnRoom, for which nothing would ever happen.
 	//
-	// Without a question it subscribes to nothing, and needs no permission to. A question is preceded by a round trip
-	// that finds out who is there (on Redis Cluster by a whole Heartbeat), and what an emitter knows of that is up to a
-	// Heartbeat old. It does not hear that a node leaves, and waits for its answer until the deadline. A node that
-	// does not even say who it is has no name in an [IncompleteError]: its ID there is empty.
+	// Without a question it subscribes to nothing, and needs no permission to. Before a question it asks a node for the
+	// nodes that there are, which it then takes for granted for a Heartbeat. It does not hear that one of them leaves,
+	// and waits for its answer until the deadline. When no node answers that at all, an [IncompleteError] says so,
+	// beside an empty ID.
 	EmitOnly bool
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB.
 	MaxPayload int
@@ -218,14 +218,15 @@ func (n *Node) introduce(ctx context.Context) error {
 	n.stats.out.Add(1)
 	wait, cancel := context.WithTimeout(ctx, n.heartbeat)
 	defer cancel()
-	n.peers.await(wait, reach.Nodes, time.Time{})
+	n.peers.await(wait, reach.Nodes)
 	return ctx.Err()
 }
 
 // ID returns the node's ID, which is minted at each start.
 func (n *Node) ID() NodeID { return n.id }
 
-// Nodes returns the peers that this node knows, those suspected included; not this node itself.
+// Nodes returns the peers that this node knows, those suspected included; not this node itself. An emitter knows those
+// that there were at its last question, by ID only.
 func (n *Node) Nodes() []Peer { return n.peers.list() }
 
 // Name returns the node's label. (The embedded namespace's is "/".)

@@ -66,7 +66,7 @@ type peers struct {
 	left     map[NodeID]time.Time // who said goodbye lately
 	unproven bool                 // at the last tick
 	ticked   time.Time            // when that was
-	heard    chan struct{}        // made by await; closed when a peer is heard
+	grown    chan struct{}        // made by await; closed when a peer is added
 }
 
 // hear notes that a peer is alive. meta is valid during the call only.
@@ -86,7 +86,6 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 			v.Suspect = false
 			p.tell(NodeAlive, v)
 		}
-		p.wake()
 		return
 	}
 	if _, left := p.left[info.ID]; left || len(p.m) >= maxPeers {
@@ -98,14 +97,9 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	v = &peer{Peer{info, slices.Clone(meta), now, false}, now}
 	p.m[info.ID] = v
 	p.tell(NodeJoined, v)
-	p.wake()
-}
-
-// wake wakes who waits; p.mu is held.
-func (p *peers) wake() {
-	if p.heard != nil {
-		close(p.heard)
-		p.heard = nil
+	if p.grown != nil {
+		close(p.grown)
+		p.grown = nil
 	}
 }
 
@@ -205,40 +199,23 @@ func (p *peers) len() int {
 	return len(p.m)
 }
 
-// await returns when at least n peers were heard since a time, or with ctx, and how many were.
-func (p *peers) await(ctx context.Context, n int, since time.Time) int {
+// await returns when at least n peers are known, or with ctx.
+func (p *peers) await(ctx context.Context, n int) {
 	for {
 		p.mu.Lock()
-		there := 0
-		for _, v := range p.m {
-			if !v.heard.Before(since) {
-				there++
-			}
-		}
-		if there >= n || ctx.Err() != nil {
+		if len(p.m) >= n {
 			p.mu.Unlock()
-			return there
+			return
 		}
-		if p.heard == nil {
-			p.heard = make(chan struct{})
+		if p.grown == nil {
+			p.grown = make(chan struct{})
 		}
-		heard := p.heard
+		grown := p.grown
 		p.mu.Unlock()
 		select {
-		case <-heard:
+		case <-grown:
 		case <-ctx.Done():
-		}
-	}
-}
-
-// keep forgets the peers that were not heard since a time.
-func (p *peers) keep(since time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, v := range p.m {
-		if v.heard.Before(since) {
-			delete(p.m, id)
-			p.tell(NodeExpired, v)
+			return
 		}
 	}
 }

@@ -9,6 +9,9 @@ const (
 	AskSockets QuestionKind = 1 + iota // which there are: Answer.Sockets
 	AskCount                           // how many there are: Answer.Count, and with FieldUser Answer.Users
 	AskRooms                           // which rooms they are in: Answer.Rooms
+	// AskNodes is a question of an emitter, and not about sockets: to everyone, who is there, answered with nothing;
+	// to one node, which peers it knows, answered with a binary Answer.Payload of their IDs, one behind the other.
+	AskNodes
 )
 
 // Fields says what to tell about a socket beside its ID.

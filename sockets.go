@@ -113,7 +113,11 @@ func (n *Node) holders(t *Target) []NodeID {
 // asked answers a peer's question.
 func (n *Node) asked(in *Instruction) {
 	ns := (*n.spaces.Load())[in.Namespace]
-	if ns == nil || in.Question == nil {
+	switch {
+	case in.Question != nil && in.Question.Kind == AskNodes:
+		n.reply(in, n.known(in))
+		return
+	case ns == nil || in.Question == nil:
 		n.reply(in, &Answer{Last: true})
 		return
 	}

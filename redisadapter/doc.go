@@ -33,6 +33,10 @@
 //
 //	ACL SETUSER crosscast on >… resetchannels &cc:* +publish +subscribe +unsubscribe +ping
 //
+// An emitter (crosscast.Options.EmitOnly) that asks nothing needs less:
+//
+//	ACL SETUSER cron on >… resetchannels &cc:* +publish
+//
 // Redis disconnects a subscriber that is too far behind (client-output-buffer-limit pubsub, 32 MiB by default), so one
 // message of that size from anyone disconnects all nodes at once; each then reports a gap. This package publishes
 // nothing larger than Options.MaxFrame, and only the server can hold others to it: proto-max-bulk-len 4mb.

@@ -250,7 +250,7 @@ func (in *incoming) instructions(o *origin, t *topic) bool {
 		i.From, i.To = o.id, t.to.node
 		switch i.Kind {
 		case crosscast.KindHello, crosscast.KindHeartbeat:
-			o.peer = o.peer || i.Flags&crosscast.Unlisted == 0
+			o.peer = true
 		case crosscast.KindGoodbye:
 			o.left = true
 		}
