@@ -15,7 +15,7 @@ func TestFaults(t *testing.T) {
 	t.Cleanup(func() { close(forgotten) })
 	rules := allRulesByName()
 	seen := maps.Clone(noFault)
-	for i := range faults {
+	for i := range slices.Concat(faults, clusterFaults) {
 		x := &faults[i]
 		for name := range x.red {
 			seen[name] = x.name
