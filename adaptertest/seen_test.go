@@ -15,8 +15,9 @@ func TestFaults(t *testing.T) {
 	t.Cleanup(func() { close(forgotten) })
 	rules := allRulesByName()
 	seen := maps.Clone(noFault)
-	for i := range slices.Concat(faults, clusterFaults) {
-		x := &faults[i]
+	all := slices.Concat(faults, clusterFaults)
+	for i := range all {
+		x := &all[i]
 		for name := range x.red {
 			seen[name] = x.name
 		}
