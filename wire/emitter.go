@@ -90,10 +90,10 @@ func (x *inbox) note(l *link, err error) {
 	x.changed = make(chan struct{})
 }
 
-func (x *inbox) state() (*link, error, <-chan struct{}) {
+func (x *inbox) state() (*link, <-chan struct{}, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.link, x.err, x.changed
+	return x.link, x.changed, x.err
 }
 
 // Listen implements crosscast.Listener. The first call makes the link, which stays until Close.
@@ -106,7 +106,7 @@ func (a *Adapter) Listen(ctx context.Context) error {
 	}
 	a.inbox.once.Do(func() { close(a.inbox.wanted) })
 	for {
-		l, err, changed := a.inbox.state()
+		l, changed, err := a.inbox.state()
 		if l != nil {
 			return a.prove(ctx, l)
 		}
