@@ -65,7 +65,7 @@ type Adapter interface {
 
 // A Handler receives from an [Adapter]. The node is the one that implements it.
 type Handler interface {
-	// Handle acts on an instruction of a peer. It is never called concurrently for one origin; in is valid during
+	// Handle acts on an instruction of a peer, or of somebody outside, with an empty From. It is never called concurrently for one origin; in is valid during
 	// the call only. Handle never waits for the adapter, so an adapter may call it from the goroutine that reads
 	// its connection.
 	Handle(in *Instruction)

@@ -41,7 +41,7 @@ const (
 // over, and Clone makes a copy to keep. Its fields must not be changed.
 type Message struct {
 	Namespace string
-	From      NodeID // the emitting node
+	From      NodeID // the emitting node; empty: it came from outside, through an ingress (see package wire)
 	Target    *Target
 	Event     string
 	Payload   Payload

@@ -23,7 +23,12 @@ type Options struct {
 	MaxAge time.Duration
 	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s.
 	PublishTimeout time.Duration
-	// Logger hears when the link goes down and comes back. Default: nothing is logged.
+	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the channel "in" behind
+	// the prefix and its colon; see "From other languages" in the documentation of this package. Each node serves its
+	// own sockets, so all should have it, or none.
+	Ingress bool
+	// Logger hears when the link goes down and comes back, and of the first message for each reason that the ingress
+	// refuses. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -36,6 +41,6 @@ func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
 	}
 	return wire.New(newBus(rdb, o.Prefix), wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
-		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Logger: o.Logger,
+		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Logger: o.Logger,
 	})
 }

@@ -28,6 +28,7 @@ type Adapter struct {
 	subs     subscriptions
 	incoming incoming
 	inbox    inbox // of an emitter
+	refusals refusals
 	stats    stats
 
 	ctx    context.Context // ends when the adapter stops
@@ -88,6 +89,9 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 // startNode returns when the first link hears everyone's topic and the inbox.
 func (a *Adapter) startNode(ctx context.Context) error {
 	a.subs.add(destination{}, destination{node: a.self.ID})
+	if a.o.Ingress {
+		a.subs.add(destination{ingress: true})
+	}
 	l, err := a.connect(ctx)
 	if err != nil {
 		return err

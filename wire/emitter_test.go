@@ -30,6 +30,9 @@ type site struct {
 	mu   sync.Mutex // guards what follows
 	got  [][]string // by node: events of its client, which is in room "r"
 	gaps [][]crosscast.Gap
+	last *crosscast.Message // that any of them got
+
+	options wire.Options // of nodes that are started from now on
 }
 
 // withEmitter runs f with n nodes and an emitter.
@@ -65,7 +68,7 @@ func (b *countingBus) Publish(ctx context.Context, frames []wire.Frame) {
 }
 
 func (s *site) start(bus wire.Bus, p *membus.Port, o crosscast.Options) *crosscast.Node {
-	o.Adapter = wire.New(bus, wire.Options{})
+	o.Adapter = wire.New(bus, s.options)
 	n, err := crosscast.Start(s.t.Context(), o)
 	if err != nil {
 		s.t.Fatal(err)
@@ -93,6 +96,7 @@ func (s *site) add() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.got[i] = append(s.got[i], m.Event)
+		s.last = m.Clone()
 	})
 	if _, err := n.Connect(s.t.Context(), conn, crosscast.ConnectOptions{User: "u", Rooms: []string{"r"}}); err != nil {
 		s.t.Fatal(err)

@@ -136,6 +136,10 @@ func (in *incoming) frame(l *link, ev Event) {
 	if owed {
 		in.owed(false)
 	}
+	if t.to.ingress {
+		in.ingress(ev.Data)
+		return
+	}
 	h, err := in.reader.Reset(ev.Data, t.to.name)
 	if err != nil {
 		a.count(dropFor(err))

@@ -22,7 +22,13 @@ type Options struct {
 	MaxAge time.Duration
 	// PublishTimeout bounds one batch, as far as the bus's client obeys. Default 5 s.
 	PublishTimeout time.Duration
-	// Logger hears when the link goes down and comes back, once each. Default: nothing is logged.
+	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the topic "in" behind
+	// the prefix and its colon: {"rooms":["a"],"event":"said","data":"hi"}. Each node serves its own sockets, so all
+	// should have it, or none. Who may publish there reaches every client. Nothing tells of a message that was missed.
+	// Emitters hear nothing, so for them it means nothing.
+	Ingress bool
+	// Logger hears when the link goes down and comes back, once each, and of the first message for each reason that the
+	// ingress refuses. Default: nothing is logged.
 	Logger *slog.Logger
 }
 

@@ -10,20 +10,26 @@ import (
 type dropReason uint8
 
 const (
-	dropForeign   dropReason = iota // not one of our frames
-	dropVersion                     // a frame of another version
-	dropMalformed                   // one of our frames, damaged
-	dropTooLarge                    // larger than MaxFrame
-	dropCopy                        // came before
-	dropLate                        // was overtaken by its successor
-	dropUnwanted                    // on a topic that is not subscribed any more
-	dropResuming                    // came while the link was being rebuilt: part of its gap
-	dropVolatile                    // volatile, while the link is down
+	dropForeign       dropReason = iota // not one of our frames
+	dropVersion                         // a frame of another version
+	dropMalformed                       // one of our frames, damaged
+	dropTooLarge                        // larger than MaxFrame
+	dropCopy                            // came before
+	dropLate                            // was overtaken by its successor
+	dropUnwanted                        // on a topic that is not subscribed any more
+	dropResuming                        // came while the link was being rebuilt: part of its gap
+	dropVolatile                        // volatile, while the link is down
+	dropIngressSyntax                   // to the ingress: no JSON object
+	dropIngressMember                   // to the ingress: a member that is unknown, doubled, missing or of the wrong type
+	dropIngressName                     // to the ingress: a name that is empty or too long
+	dropIngressTarget                   // to the ingress: nobody, or everyone and somebody
+	dropIngressSize                     // to the ingress: too large, or too many names
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"foreign", "version", "malformed", "too large", "copy", "late", "unwanted", "resuming", "volatile",
+	"ingress syntax", "ingress member", "ingress name", "ingress target", "ingress size",
 }
 
 type stats struct {

@@ -179,8 +179,14 @@ func (s *subscriptions) begin(l *link) {
 	defer s.mu.Unlock()
 	s.link, s.resumed = l, false
 	all := make([]*topic, 0, len(s.topics))
+	var alone []*topic
 	for _, t := range s.topics {
 		t.state, t.first = pending, l
+		if t.to.ingress {
+			t.alone = true // so that an error names it
+			alone = append(alone, t)
+			continue
+		}
 		if t.to.carriesLosses() {
 			// Everyone's topic and the inbox come first.
 			all = append([]*topic{t}, all...)
@@ -188,8 +194,9 @@ func (s *subscriptions) begin(l *link) {
 			all = append(all, t)
 		}
 	}
-	l.unconfirmed = len(all)
+	l.unconfirmed = len(all) + len(alone)
 	s.request(true, all)
+	s.request(true, alone)
 }
 
 // end forgets the current link. Whoever waits is told.
@@ -327,7 +334,7 @@ func (s *subscriptions) deniedBy(l *link, cause error) error {
 	s.finishOldest()
 	now := time.Now()
 	for _, t := range topics {
-		if t.to.carriesLosses() {
+		if t.to.carriesLosses() || t.to.ingress {
 			return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
 		}
 		if len(topics) > 1 {

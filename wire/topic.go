@@ -12,6 +12,7 @@ import (
 //	n:<node ID>               the inbox of one node
 //	r:<namespace>:<room>      a room
 //	u:<namespace>:<user>      a user
+//	in                        the ingress, for JSON of programs that are no nodes
 //
 // Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no
 // name can imitate another topic, or steer the slot of a Redis Cluster.
@@ -39,22 +40,26 @@ func addressTopic(prefix string, a crosscast.Address) string {
 	return prefix + space + ns + ":" + name
 }
 
-// destination is one topic that an instruction goes to: a node's inbox, a name, or (zero) everyone.
+// destination is one topic that an instruction goes to: a node's inbox, a name, or (zero) everyone. The ingress is one
+// that no node publishes to.
 type destination struct {
-	node crosscast.NodeID
-	name crosscast.Address
+	node    crosscast.NodeID
+	name    crosscast.Address
+	ingress bool
 }
 
 func (d destination) isEveryone() bool { return d == destination{} }
 
 // carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic,
 // and on inboxes, where a node that introduces itself gets its first answers.
-func (d destination) carriesLosses() bool { return d.name == crosscast.Address{} }
+func (d destination) carriesLosses() bool { return d.name == crosscast.Address{} && !d.ingress }
 
 func (d destination) topic(prefix string) string {
 	switch {
 	case d.isEveryone():
 		return everyoneTopic(prefix)
+	case d.ingress:
+		return prefix + ":in"
 	case d.node != "":
 		return inboxTopic(prefix, d.node)
 	default:
