@@ -107,7 +107,7 @@ func TestPausedNode(t *testing.T) {
 }
 
 func TestQuietNodes(t *testing.T) {
-	nodes, span := 100, time.Hour
+	nodes, span := 100, 15*time.Minute
 	if testing.Short() || raceEnabled {
 		nodes, span = 30, 10*time.Minute
 	}
