@@ -42,8 +42,8 @@ type NodeInfo struct {
 //
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
-// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover], [Listener] or
-// [Meter].
+// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover],
+// [Listener] or [Meter].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
 	// the address and the cause. After an error nothing is left running, and Close need not be called.
@@ -65,9 +65,9 @@ type Adapter interface {
 
 // A Handler receives from an [Adapter]. The node is the one that implements it.
 type Handler interface {
-	// Handle acts on an instruction of a peer, or of somebody outside, with an empty From. It is never called concurrently for one origin; in is valid during
-	// the call only. Handle never waits for the adapter, so an adapter may call it from the goroutine that reads
-	// its connection.
+	// Handle acts on an instruction of a peer or, with an empty From, of somebody outside. It is never called
+	// concurrently for one origin; in is valid during the call only. Handle never waits for the adapter, so an adapter
+	// may call it from the goroutine that reads its connection.
 	Handle(in *Instruction)
 
 	// Gap reports that instructions may have been missed. It is never called concurrently with Handle for the

@@ -47,6 +47,9 @@
 // clients. A server with a hub of its own, or a worker without clients, uses [Namespace.Subscribe] instead: a room's
 // messages, and gaps, for a function.
 //
+// A process that only emits, such as a cron job, starts an emitter: Options.EmitOnly. Programs in other languages
+// publish JSON on a topic, if the nodes take it: wire.Options.Ingress.
+//
 // # Guarantees
 //
 // The names are those of rules of package adaptertest, which check them on the in-process adapter, on an embedded Redis

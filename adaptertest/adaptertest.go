@@ -76,7 +76,9 @@ type rule struct {
 }
 
 func allRules() []rule {
-	return slices.Concat(targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules, emitterRules)
+	return slices.Concat(
+		targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules, emitterRules,
+	)
 }
 
 // Rules returns what Run checks: each rule's text by its name.
