@@ -65,9 +65,9 @@ type Adapter interface {
 
 // A Handler receives from an [Adapter]. The node is the one that implements it.
 type Handler interface {
-	// Handle acts on an instruction of a peer, or of somebody outside, with an empty From. It is never called concurrently for one origin; in is valid during
-	// the call only. Handle never waits for the adapter, so an adapter may call it from the goroutine that reads
-	// its connection.
+	// Handle acts on an instruction of a peer or, with an empty From, of somebody outside. It is never called
+	// concurrently for one origin; in is valid during the call only. Handle never waits for the adapter, so an adapter
+	// may call it from the goroutine that reads its connection.
 	Handle(in *Instruction)
 
 	// Gap reports that instructions may have been missed. It is never called concurrently with Handle for the

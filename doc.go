@@ -62,7 +62,8 @@
 //
 // Each question has a deadline: the context's, or five seconds. Answers stream as nodes reply ([Answers]). A process
 // without sockets of its own, such as a cron job, starts with Options.EmitOnly: it emits, commands and asks, subscribes
-// to nothing for that, and is nobody's peer.
+// to nothing for that, and is nobody's peer. Programs in other languages publish JSON on a topic, if the nodes take it:
+// wire.Options.Ingress.
 //
 // # Guarantees
 //

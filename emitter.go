@@ -85,12 +85,13 @@ func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 	return ids, nil
 }
 
-// askNodes asks the question AskNodes of everyone (to is empty) or of one node, and returns the first answer: when there
-// is surely nobody, none, and when nobody answered before ctx ended, errNobody.
+// askNodes asks the question AskNodes of everyone (to is empty) or of one node, and returns the first answer: when
+// there is surely nobody, none, and when nobody answered before ctx ended, errNobody.
 func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	first := make(chan answered, 1)
-	q := &ask{n: n, ctx: ctx, cancel: cancel, stop: func() bool { return true }, anyone: func(from NodeID, a *Answer) bool {
+	q := &ask{n: n, ctx: ctx, cancel: cancel, stop: func() bool { return true }}
+	q.anyone = func(from NodeID, a *Answer) bool {
 		if to != "" && from != to {
 			return false
 		}
@@ -99,7 +100,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 		default: // the others say the same
 		}
 		return true
-	}}
+	}
 	defer q.end()
 	if err := n.asks.add(q); err != nil {
 		return "", nil, err

@@ -222,6 +222,25 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 	})
 }
 
+// What it takes to find the nodes is over when they are found: questions under way are limited.
+func TestEmitterLeavesNoQuestionsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		d.reach = crosscast.Reach{Nodes: 1, Known: true}
+		d.onPublish = func(in *crosscast.Instruction) {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: &crosscast.Answer{Last: true},
+			})
+		}
+		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})
+		for range 5000 {
+			_, err := e.To("r").Count(ctx)
+			ok(t, err)
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 func TestEmitterRefuses(t *testing.T) {
 	_, _, _, e := withEmitter(t)
 	_, err := e.Connect(ctx, &recorder{}, crosscast.ConnectOptions{})

@@ -47,7 +47,8 @@ type Message struct {
 	Payload   Payload
 	Volatile  bool
 	Meta      []KeyValue
-	// Ack is not 0 when the client is to reply: the binding sends it along, and passes the client's reply to Socket.Reply.
+	// Ack is not 0 when the client is to reply: the binding sends it along, and passes the client's reply to
+	// Socket.Reply.
 	Ack uint64
 
 	// The frame that was made first is read without the lock: nearly always there is one framer, and a lock for each

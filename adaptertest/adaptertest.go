@@ -78,7 +78,8 @@ type rule struct {
 
 func allRules() []rule {
 	return slices.Concat(
-		targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules, clusterRules, emitterRules,
+		targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules, clusterRules,
+		emitterRules,
 	)
 }
 

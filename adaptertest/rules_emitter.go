@@ -10,8 +10,8 @@ import (
 var emitterRules = []rule{
 	{
 		name: "emitter-emits",
-		text: "What an emitter (a node with NodeInfo.EmitOnly) publishes arrives as what other nodes publish does, in order " +
-			"and once, and no node takes it for a peer.",
+		text: "What an emitter (a node with NodeInfo.EmitOnly) publishes arrives as what other nodes publish does, " +
+			"in order and once, and no node takes it for a peer.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			e := b.startEmitter()

@@ -41,6 +41,33 @@
 // message of that size from anyone disconnects all nodes at once; each then reports a gap. This package publishes
 // nothing larger than Options.MaxFrame, and only the server can hold others to it: proto-max-bulk-len 4mb.
 //
+// # From other languages
+//
+// Nodes with Options.Ingress also hear the channel "in" of their prefix, which takes JSON from programs that are no
+// nodes:
+//
+//	redis-cli PUBLISH cc:in '{"rooms":["room1"],"event":"roomMessage","data":{"text":"hi"}}'
+//
+//	namespace  a name; without it "/"
+//	rooms      a list of names
+//	users      a list of names
+//	everyone   true, in the place of rooms and users
+//	except     a list of rooms, whose members are left out
+//	event      a name; required
+//	data       any JSON; without it the event has no payload
+//
+// Every node that hears it serves its own sockets, so all should have the option, or none. Names have 1 to 255 bytes of
+// UTF-8, and are 1,024 at most; the whole has at most 1 MiB, or MaxFrame if that is less. Anything else, be it a
+// misspelt member, is refused: it is counted in Stats by the reason (those that begin with "ingress"), and the first
+// for each reason is logged. PUBLISH replies how many nodes heard it. Nobody is told when one missed it, there is no
+// queue, and the order is that of the publisher's connection, and has nothing to do with what nodes emit. For all of
+// that, use an emitter.
+//
+// Who may publish there reaches every client, but cannot speak for a node: no commands, no questions, nothing that
+// nodes tell each other. It needs one permission:
+//
+//	ACL SETUSER web on >… resetchannels &cc:in +publish
+//
 // # What Redis Pub/Sub does not do
 //
 // It keeps nothing and confirms nothing to the publisher but a number of connections. What a node may have missed

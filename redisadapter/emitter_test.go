@@ -75,7 +75,8 @@ func TestEmitterSubscribesToNothing(t *testing.T) {
 	if err := e.Everyone().Emit(ctx, "three", nil); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := e.To("room").Deliver(ctx, "four", nil); err != nil || r.Reach != (crosscast.Reach{Nodes: 2, Known: true}) {
+	r, err := e.To("room").Deliver(ctx, "four", nil)
+	if err != nil || r.Reach != (crosscast.Reach{Nodes: 2, Known: true}) {
 		t.Errorf("receipt: %+v, %v", r, err)
 	}
 	for _, m := range []*member{a, b} {

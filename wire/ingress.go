@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -16,8 +15,8 @@ import (
 //
 //	{"namespace":"/chat","rooms":["a"],"users":["u"],"except":["b"],"event":"said","data":{"text":"hi"}}
 //
-// and every node that opted in hears it, and serves its own sockets and subscriptions. So nothing crosses the bus twice,
-// nothing comes double, and no node speaks for a stranger: what came in has no origin.
+// and every node that opted in hears it, and serves its own sockets and subscriptions. So nothing crosses the bus
+// twice, nothing comes double, and no node speaks for a stranger: what came in has no origin.
 //
 //   - namespace: a name; without it "/"
 //   - rooms, users: lists of names; or
@@ -27,9 +26,9 @@ import (
 //   - data: any JSON; without it the event has no payload
 //
 // Names are of 1 to 255 bytes, 1,024 of them at most. Members of other names, or that come twice, are refused, as are
-// null for a list, a name or a boolean, names that are spelled with other capitals, and bytes that are not UTF-8: whoever
-// misspells "except" must not reach those whom he wanted to except. The whole has at most maxIngress bytes, or MaxFrame
-// if that is less. A frame, which only nodes write, is no JSON; and JSON on any other topic is no frame.
+// null for a list, a name or a boolean, names that are spelled with other capitals, and bytes that are not UTF-8:
+// whoever misspells "except" must not reach those whom he wanted to except. The whole has at most maxIngress bytes, or
+// MaxFrame if that is less. A frame, which only nodes write, is no JSON; and JSON on any other topic is no frame.
 //
 // There are no numbers, so nothing tells of a message that was missed, except that a node's own outages are gaps as
 // ever. Two messages of one connection arrive in their order, as long as the bus keeps it.
@@ -88,7 +87,9 @@ func parseIngress(text []byte) (in *crosscast.Instruction, why dropReason, err e
 	if err != nil {
 		return nil, why, err
 	}
-	in = &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: m.namespace, Event: m.event, Payload: m.data, Target: m.target}
+	in = &crosscast.Instruction{
+		Kind: crosscast.KindEmit, Namespace: m.namespace, Event: m.event, Payload: m.data, Target: m.target,
+	}
 	t := &in.Target
 	switch named := len(t.Rooms)+len(t.Users) > 0; {
 	case !m.seen["event"]:
@@ -120,8 +121,8 @@ type members struct {
 	seen             map[string]bool
 }
 
-// readMembers reads valid JSON. It goes member by member, because encoding/json alone takes "EVENT" for "event", null for
-// nothing, and the last of two.
+// readMembers reads valid JSON. It goes member by member, because encoding/json alone takes "EVENT" for "event", null
+// for nothing, and the last of two.
 func readMembers(text []byte) (m members, why dropReason, err error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
@@ -145,12 +146,6 @@ func readMembers(text []byte) (m members, why dropReason, err error) {
 			return m, dropIngressMember, err
 		}
 		m.seen[name] = true
-	}
-	if _, err := dec.Token(); err != nil {
-		return m, dropIngressSyntax, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return m, dropIngressSyntax, errNoObject
 	}
 	return m, 0, nil
 }

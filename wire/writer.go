@@ -49,7 +49,7 @@ type writer struct {
 	publishing bool                          // the last batch did not fail for the connection's sake
 	waitFor    map[crosscast.NodeID]struct{} // peers to be heard before queued frames are sent
 	waitUntil  time.Time                     // at the latest
-	probeAt    time.Time                     // while !publishing, and while an emitter has something to find out or to tell
+	probeAt    time.Time                     // while !publishing, and while an emitter has reasons for notices
 	gathering  gathering                     // of an emitter
 	backoff    backoff
 
