@@ -2,141 +2,586 @@ package crosscast_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
-// replier replies to acknowledged messages, unless it is silent.
-type replier struct {
-	silent bool
-	socket chan *crosscast.Socket
-}
-
-func (r *replier) Send(m *crosscast.Message) error {
-	if m.Ack != 0 && !r.silent {
-		s := <-r.socket
-		r.socket <- s
-		ack := m.Ack
-		go s.Reply(ack, "ok from "+string(s.ID()))
-	}
-	return nil
-}
-
-func (r *replier) Close(crosscast.Reason) {}
-
-func threeNodes(t *testing.T) []*crosscast.Node {
+// crowd connects nine sockets, three to each node: number i is of user u<i%4>, in the rooms all and r<i%2>.
+func crowd(t *testing.T, nodes []*crosscast.Node) []*crosscast.Socket {
 	t.Helper()
-	cl := crosscast.NewCluster()
-	var nodes []*crosscast.Node
-	for i := range 3 {
-		n, err := crosscast.Start(t.Context(), crosscast.Options{Name: fmt.Sprint("n", i), Adapter: cl.Adapter()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { n.Close(context.Background()) })
-		nodes = append(nodes, n)
-	}
-	for _, n := range nodes {
-		for len(n.Nodes()) < 2 {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	return nodes
+	sockets, _ := crowdOf(t, nodes)
+	return sockets
 }
 
-func connectReplier(t *testing.T, n *crosscast.Node, o crosscast.ConnectOptions, silent bool) *crosscast.Socket {
-	r := &replier{silent: silent, socket: make(chan *crosscast.Socket, 1)}
-	s, err := n.Connect(t.Context(), r, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.socket <- s
-	return s
-}
-
-func TestQuestions(t *testing.T) {
-	nodes := threeNodes(t)
-	var sockets []*crosscast.Socket
+func crowdOf(t *testing.T, nodes []*crosscast.Node) (sockets []*crosscast.Socket, conns []*recorder) {
+	t.Helper()
 	for i := range 9 {
-		sockets = append(sockets, connectReplier(t, nodes[i%3], crosscast.ConnectOptions{
-			User: fmt.Sprint("u", i%4), Rooms: []string{"all", fmt.Sprint("r", i%2)}, Data: i,
-		}, i == 8))
+		conns = append(conns, new(recorder))
+		s, err := nodes[i%3].Connect(ctx, conns[i], crosscast.ConnectOptions{
+			User: fmt.Sprint("u", i%4), Rooms: []string{"all", fmt.Sprint("r", i%2)}, Data: map[string]int{"i": i},
+		})
+		ok(t, err)
+		sockets = append(sockets, s)
 	}
-	ctx := t.Context()
-	if n, err := nodes[0].To("all").Count(ctx); n != 9 || err != nil {
-		t.Error(n, err)
+	return sockets, conns
+}
+
+// incomplete fails unless err names exactly nodes, and matches cause.
+func incomplete(tb testing.TB, err, cause error, nodes ...*crosscast.Node) *crosscast.IncompleteError {
+	tb.Helper()
+	var ids []crosscast.NodeID
+	for _, n := range nodes {
+		ids = append(ids, n.ID())
 	}
-	if n, err := nodes[0].To("r0").Count(ctx); n != 5 || err != nil {
-		t.Error(n, err)
+	slices.Sort(ids)
+	var e *crosscast.IncompleteError
+	if !errors.As(err, &e) || !slices.Equal(e.Nodes, ids) || len(e.Errs) != len(ids) {
+		tb.Fatalf("got %v, want an IncompleteError about %v", err, ids)
 	}
-	if n, err := nodes[0].Everyone().CountUsers(ctx); n != 4 || err != nil {
-		t.Error(n, err)
+	if cause != nil && !errors.Is(err, cause) {
+		tb.Errorf("%v does not match %v", err, cause)
 	}
-	if ok, err := nodes[0].ToUser("u3").Has(ctx); !ok || err != nil {
-		t.Error(ok, err)
+	return e
+}
+
+func TestQuestionsOverTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _ := threeTaps(t)
+		sockets := crowd(t, nodes)
+		other, err := nodes[0].Of("other")
+		ok(t, err)
+		connectUser(t, other, new(recorder), "u0", "all")
+		n := nodes[0]
+		for _, c := range []struct {
+			name           string
+			target         crosscast.BoundTarget
+			sockets, users int
+			rooms          string
+		}{
+			{"room", n.To("r0"), 5, 2, "all:5 r0:5"},
+			{"rooms", n.To("r0", "r1", "all"), 9, 4, "all:9 r0:5 r1:4"},
+			{"user", n.ToUser("u0"), 3, 1, "all:3 r0:3"},
+			{"sockets", n.ToSocket(sockets[1].ID(), sockets[2].ID(), sockets[0].ID()), 3, 3, "all:3 r0:2 r1:1"},
+			{"a socket of a peer", n.ToSocket(sockets[1].ID()), 1, 1, "all:1 r1:1"},
+			{"mixed", n.ToUser("u1").To("r0"), 7, 3, "all:7 r0:5 r1:2"},
+			{"everyone", n.Everyone(), 9, 4, "all:9 r0:5 r1:4"},
+			{"except", n.Everyone().Except("r1").ExceptUser("u2").ExceptSocket(sockets[4].ID()), 2, 1, "all:2 r0:2"},
+			{"local", n.Everyone().Local(), 3, 3, "all:3 r0:2 r1:1"},
+			{"nobody", n.To(), 0, 0, ""},
+			{"unknown room", n.To("nothing"), 0, 0, ""},
+			{"unknown socket", n.ToSocket("aaaaaaaabbbbbbbbbbbb"), 0, 0, ""},
+			{"namespace", other.Everyone(), 1, 1, "all:1"},
+		} {
+			count, err := c.target.Count(ctx)
+			ok(t, err)
+			equal(t, c.name+": count", count, c.sockets)
+			users, err := c.target.CountUsers(ctx)
+			ok(t, err)
+			equal(t, c.name+": users", users, c.users)
+			has, err := c.target.Has(ctx)
+			ok(t, err)
+			equal(t, c.name+": has", has, c.sockets > 0)
+			seen := map[crosscast.SocketID]bool{}
+			answers := c.target.Sockets(ctx, crosscast.AllFields)
+			for s := range answers.All() {
+				seen[s.ID] = true
+				if s.User == "" || len(s.Rooms) == 0 {
+					t.Errorf("%s: %+v", c.name, s)
+				}
+			}
+			ok(t, answers.Err())
+			equal(t, c.name+": sockets", len(seen), c.sockets)
+			rooms := map[string]int{}
+			counts := c.target.Rooms(ctx)
+			for r := range counts.All() {
+				rooms[r.Room] += r.Sockets
+			}
+			ok(t, counts.Err())
+			var texts []string
+			for r, n := range rooms {
+				texts = append(texts, fmt.Sprint(r, ":", n))
+			}
+			equal(t, c.name+": rooms", sorted(texts), c.rooms)
+		}
+		// A peer's namespace that this node does not have, and the other way round.
+		for _, n := range nodes {
+			ns, err := n.Of("other")
+			ok(t, err)
+			count, err := ns.Everyone().Count(ctx)
+			ok(t, err)
+			equal(t, "count in the namespace", count, 1)
+		}
+	})
+}
+
+func TestFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _ := threeTaps(t)
+		sockets := crowd(t, nodes)
+		for i, s := range sockets[:3] {
+			for f, want := range map[crosscast.Fields]string{
+				0: "  ", crosscast.FieldUser: s.User() + "  ", crosscast.FieldRooms: fmt.Sprintf(" all r%d ", i%2),
+				crosscast.FieldData: fmt.Sprintf(`  {"i":%d}`, i),
+			} {
+				for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, f).All() {
+					equal(t, "socket", info.ID, s.ID())
+					equal(t, "info", fmt.Sprint(info.User, " ", sorted(info.Rooms), " ", string(info.Data)), want)
+				}
+			}
+		}
+		// What an application does with its value afterwards is its own affair, and what is too large is its own error.
+		data := map[string]string{"a": "b"}
+		s, err := nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: data})
+		ok(t, err)
+		data["a"] = "c"
+		for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, crosscast.FieldData).All() {
+			equal(t, "data", string(info.Data), `{"a":"b"}`)
+		}
+		_, err = nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: strings.Repeat("x", 1<<20)})
+		if !errors.Is(err, crosscast.ErrTooLarge) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAnswersOfASilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		crowd(t, nodes)
+		taps[2].loseAnswers()
+		for _, c := range []struct {
+			ctx  context.Context
+			wait time.Duration
+		}{{timeout(t, 2*time.Second), 2 * time.Second}, {ctx, 5 * time.Second}} {
+			began := time.Now()
+			count, err := nodes[0].To("all").Count(c.ctx)
+			equal(t, "count", count, 6)
+			equal(t, "took", time.Since(began), c.wait)
+			e := incomplete(t, err, context.DeadlineExceeded, nodes[2])
+			equal(t, "text", e.Error(),
+				"crosscast: incomplete: node "+string(nodes[2].ID())+": context deadline exceeded")
+		}
+		// Who has what is asked about ends the question, whatever the others say.
+		has, err := nodes[0].ToUser("u0").Has(ctx)
+		equal(t, "has", has, true)
+		ok(t, err)
+		has, err = nodes[0].To("nothing").Has(timeout(t, time.Second))
+		equal(t, "has", has, false)
+		incomplete(t, err, context.DeadlineExceeded, nodes[2])
+		cancelled, cancel := context.WithCancel(ctx)
+		time.AfterFunc(time.Second, cancel)
+		_, err = nodes[0].To("all").Count(cancelled)
+		incomplete(t, err, context.Canceled, nodes[2])
+	})
+}
+
+func timeout(t *testing.T, d time.Duration) context.Context {
+	c, cancel := context.WithTimeout(ctx, d)
+	t.Cleanup(cancel)
+	return c
+}
+
+func TestAPeerThatGoesIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		crowd(t, nodes)
+		everything := func(*crosscast.Instruction) bool { return true }
+		taps[2].lose(everything) // like a process that was stopped
+		began := time.Now()
+		count, err := nodes[0].To("all").Count(timeout(t, time.Minute))
+		ok(t, err)
+		equal(t, "count", count, 6)
+		if d := time.Since(began); d < 6*time.Second || d > 8*time.Second {
+			t.Errorf("expired after %v", d)
+		}
+		began = time.Now()
+		_, err = nodes[0].To("all").Count(ctx) // it is not even asked any more
+		ok(t, err)
+		equal(t, "took", time.Since(began), 0)
+
+		taps[1].loseAnswers()
+		time.AfterFunc(time.Second, func() { nodes[1].Close(ctx) })
+		began = time.Now()
+		count, err = nodes[0].To("all").Count(timeout(t, time.Minute))
+		ok(t, err)
+		equal(t, "count", count, 3)
+		equal(t, "took", time.Since(began), time.Second)
+	})
+}
+
+func TestQuestionsThatAreNotAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		n := nodes[0]
+		late, cancel := context.WithDeadline(ctx, time.Now().Add(-time.Second))
+		defer cancel()
+		ask := func(c context.Context, target crosscast.BoundTarget) map[string]error {
+			errs := map[string]error{}
+			_, errs["count"] = target.Count(c)
+			_, errs["users"] = target.CountUsers(c)
+			_, errs["has"] = target.Has(c)
+			_, errs["do"] = target.Do(c, crosscast.Command{Join: []string{"r"}})
+			sockets, rooms := target.Sockets(c, 0), target.Rooms(c)
+			for s := range sockets.All() {
+				t.Error(s)
+			}
+			for r := range rooms.All() {
+				t.Error(r)
+			}
+			acks := target.EmitAck(c, "e", nil)
+			for a := range acks.All() {
+				t.Error(a)
+			}
+			errs["sockets"], errs["rooms"], errs["acks"] = sockets.Err(), rooms.Err(), acks.Err()
+			return errs
+		}
+		for what, err := range ask(late, n.Everyone()) {
+			if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*crosscast.IncompleteError)) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		for what, err := range ask(ctx, n.To("")) {
+			if !errors.Is(err, crosscast.ErrInvalidName) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		for what, err := range ask(ctx, n.To()) {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		for _, k := range []crosscast.Kind{crosscast.KindAsk, crosscast.KindEmit, crosscast.KindJoin} {
+			equal(t, "published", taps[0].count(k), 0)
+		}
+		ok(t, n.Close(ctx))
+		for what, err := range ask(ctx, n.Everyone()) {
+			if !errors.Is(err, crosscast.ErrClosed) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	})
+}
+
+func TestStrangeAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		crowd(t, nodes)
+		n, h := nodes[0], taps[0].handler
+		var ref string
+		taps[0].lose(func(in *crosscast.Instruction) bool {
+			if in.Kind == crosscast.KindAsk {
+				ref = in.Ref
+			}
+			return in.Kind == crosscast.KindAsk
+		})
+		answer := func(from crosscast.NodeID, part int, last bool) {
+			h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindAnswer, From: from, Ref: ref,
+				Answer: &crosscast.Answer{Part: part, Last: last, Count: 10},
+			})
+		}
+		b, c := nodes[1].ID(), nodes[2].ID()
+		type result struct {
+			count int
+			err   error
+		}
+		count := func() chan result {
+			done := make(chan result, 1)
+			go func() {
+				count, err := n.To("all").Count(ctx)
+				done <- result{count, err}
+			}()
+			synctest.Wait()
+			return done
+		}
+		dropped := func(want uint64) {
+			t.Helper()
+			equal(t, "dropped", n.Stats().Dropped["answer"], want)
+		}
+		done := count()
+		answer(b, 0, false)
+		answer(b, 0, false)         // repeated
+		answer("strange1", 0, true) // unknown
+		answer(b, 1, true)
+		answer(b, 1, true) // repeated
+		dropped(3)
+		answer(c, 0, true)
+		r := <-done
+		ok(t, r.err)
+		equal(t, "count", r.count, 3+30)
+		answer(c, 0, true) // to a forgotten question
+		h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: c, Ref: "zz"})
+		dropped(5)
+
+		done = count()
+		answer(b, 0, true)
+		answer(c, 0, false)
+		answer(c, 2, true) // part 1 was missed
+		r = <-done
+		equal(t, "count", r.count, 3+20)
+		incomplete(t, r.err, nil, nodes[2])
+		dropped(5)
+	})
+}
+
+func TestTooManyQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		crowd(t, nodes)
+		n := nodes[0]
+		taps[0].lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAsk })
+		var open []*crosscast.Answers[crosscast.SocketInfo]
+		for range 4096 {
+			open = append(open, n.Everyone().Sockets(ctx, 0))
+		}
+		if _, err := n.Everyone().Count(ctx); !errors.Is(err, crosscast.ErrBusy) {
+			t.Error(err)
+		}
+		for range open[0].All() {
+			break // frees its place
+		}
+		ok(t, open[0].Err())
+		taps[0].lose(nil)
+		_, err := n.Everyone().Count(ctx)
+		ok(t, err)
+		time.Sleep(6 * time.Second) // nobody reads the others: their places are freed by the deadline
+		taps[0].lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAsk })
+		for range 4095 {
+			n.Everyone().Sockets(ctx, 0)
+		}
+		taps[0].lose(nil)
+		_, err = n.Everyone().Count(ctx)
+		ok(t, err)
+		for range open[1].All() {
+		}
+		incomplete(t, open[1].Err(), context.DeadlineExceeded, nodes[1], nodes[2])
+	})
+}
+
+func TestTooManyQuestionsOfPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		crowd(t, nodes)
+		free := make(chan struct{})
+		taps[1].lose(func(in *crosscast.Instruction) bool {
+			if in.Kind == crosscast.KindAnswer && in.Answer.Err == "" {
+				<-free // the bus is slow
+			}
+			return false
+		})
+		var open []*crosscast.Answers[crosscast.SocketInfo]
+		for range 256 {
+			open = append(open, nodes[0].Everyone().Sockets(ctx, 0))
+		}
+		synctest.Wait()
+		count, err := nodes[0].Everyone().CountUsers(ctx)
+		equal(t, "count", count, 4)
+		var remote crosscast.RemoteError
+		if incomplete(t, err, nil, nodes[1]); !errors.As(err, &remote) || remote != "too busy" {
+			t.Error(err)
+		}
+		equal(t, "busy", nodes[1].Stats().Dropped["busy"], 1)
+		close(free)
+		for _, a := range open {
+			for range a.All() {
+			}
+			ok(t, a.Err())
+		}
+	})
+}
+
+// Ten thousand sockets come in parts, and each once.
+func TestManySockets(t *testing.T) {
+	nodes, taps := threeTaps(t)
+	const many = 10_000
+	for i := range many {
+		_, err := nodes[i%3].Connect(ctx, new(recorder), crosscast.ConnectOptions{
+			User: fmt.Sprint("user ", i), Rooms: []string{"all", fmt.Sprint("room ", i)}, Data: strings.Repeat("x", 50),
+		})
+		ok(t, err)
 	}
-	if ok, err := nodes[0].To("nothing").Has(ctx); ok || err != nil {
-		t.Error(ok, err)
+	largest := make(chan int, 1000)
+	for _, p := range taps[1:] {
+		p.lose(func(in *crosscast.Instruction) bool {
+			if in.Kind == crosscast.KindAnswer {
+				largest <- len(crosscast.AppendInstruction(nil, in, crosscast.Address{}, 0))
+			}
+			return false
+		})
 	}
-	a := nodes[1].To("all").Except("r1").Sockets(ctx, crosscast.AllFields)
-	seen := 0
-	for s := range a.All() {
-		seen++
-		if !slices.Contains(s.Rooms, "r0") || s.User == "" || len(s.Data) == 0 {
-			t.Errorf("%+v", s)
+	seen := map[crosscast.SocketID]bool{}
+	answers := nodes[0].To("all").Sockets(ctx, crosscast.AllFields)
+	for s := range answers.All() {
+		if seen[s.ID] || len(s.Rooms) != 2 || len(s.Data) != 52 {
+			t.Fatalf("%+v", s)
+		}
+		seen[s.ID] = true
+	}
+	ok(t, answers.Err())
+	equal(t, "sockets", len(seen), many)
+	rooms := nodes[0].Everyone().Rooms(ctx)
+	sum := map[string]int{}
+	for r := range rooms.All() {
+		sum[r.Room] += r.Sockets
+	}
+	ok(t, rooms.Err())
+	equal(t, "rooms", len(sum), many+1)
+	equal(t, "in all", sum["all"], many)
+	users, err := nodes[0].Everyone().CountUsers(ctx)
+	ok(t, err)
+	equal(t, "users", users, many)
+	if len(largest) < 10 {
+		t.Errorf("%d parts", len(largest))
+	}
+	close(largest)
+	for size := range largest {
+		if size > 256<<10 {
+			t.Errorf("a part of %d bytes", size)
 		}
 	}
-	if seen != 5 || a.Err() != nil {
-		t.Error(seen, a.Err())
-	}
-	rooms := map[string]int{}
-	for r := range nodes[2].Everyone().Rooms(ctx).All() {
-		rooms[r.Room] += r.Sockets
-	}
-	if rooms["all"] != 9 || rooms["r0"] != 5 || rooms["r1"] != 4 {
-		t.Error(rooms)
-	}
-	changed, err := nodes[0].ToUser("u0").Do(ctx, crosscast.Command{Join: []string{"new"}})
-	if err != nil || changed.Sockets != 3 {
-		t.Error(changed, err)
-	}
-	if n, err := nodes[2].To("new").Count(ctx); n != 3 || err != nil {
-		t.Error(n, err)
-	}
-	ackCtx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-	defer cancel()
-	replies := nodes[0].To("all").EmitAck(ackCtx, "hi", nil)
-	got := 0
-	for r := range replies.All() {
-		got++
-		if string(r.Payload.Data) != `"ok from `+string(r.Socket)+`"` {
-			t.Errorf("%+v", r)
+}
+
+// Who does not read is not given unbounded memory.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _ := threeTaps(t)
+		for range 40 {
+			_, err := nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: strings.Repeat("x", 1<<19)})
+			ok(t, err)
 		}
-	}
-	var inc *crosscast.IncompleteError
-	if got != 8 || !errors.As(replies.Err(), &inc) || len(inc.Silent) != 1 || inc.Silent[0] != sockets[8].ID() {
-		t.Error(got, replies.Err())
-	}
-	nodes[1].OnRequest("echo", func(_ context.Context, r *crosscast.Request) (any, error) { return r.Payload, nil })
-	nodes[2].OnRequest("echo", func(context.Context, *crosscast.Request) (any, error) { panic("no") })
-	resp := nodes[0].Servers().Ask(ctx, "echo", "hello")
-	for r := range resp.All() {
-		if r.Node != nodes[1].ID() || string(r.Payload.Data) != `"hello"` {
-			t.Errorf("%+v", r)
+		for range 2 {
+			_, err := nodes[2].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: "x"})
+			ok(t, err)
 		}
+		answers := nodes[0].Everyone().Sockets(ctx, crosscast.FieldData)
+		synctest.Wait()
+		size := 0
+		for s := range answers.All() {
+			size += len(s.Data)
+		}
+		if size < 15<<20 || size > 16<<20 {
+			t.Errorf("%d bytes were kept", size)
+		}
+		incomplete(t, answers.Err(), nil, nodes[1])
+	})
+}
+
+// A part that the driver cannot carry is an error at the asker, not silence.
+func TestPartTooLargeForTheDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := crosscast.NewCluster()
+		a := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+		b := start(t, crosscast.Options{Adapter: &narrow{newTap(cluster)}})
+		_, err := b.Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: strings.Repeat("x", 100_000)})
+		ok(t, err)
+		answers := a.Everyone().Sockets(ctx, crosscast.FieldData)
+		for s := range answers.All() {
+			t.Error(s.ID)
+		}
+		if !errors.As(incomplete(t, answers.Err(), nil, b), new(crosscast.RemoteError)) {
+			t.Error(answers.Err())
+		}
+	})
+}
+
+type narrow struct{ *tap }
+
+func (n *narrow) Publish(ctx context.Context, in *crosscast.Instruction) error {
+	if size := len(crosscast.AppendInstruction(nil, in, crosscast.Address{}, 0)); size > 50_000 {
+		return &crosscast.LimitError{What: "instruction", Len: size, Max: 50_000}
 	}
-	if !errors.As(resp.Err(), &inc) || len(inc.Nodes) != 1 || inc.Nodes[0] != nodes[2].ID() {
-		t.Error(resp.Err())
+	return n.tap.Publish(ctx, in)
+}
+
+func TestCloseDuringAQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, taps := threeTaps(t)
+		crowd(t, nodes)
+		taps[1].loseAnswers()
+		taps[2].loseAnswers()
+		began := time.Now()
+		time.AfterFunc(time.Second, func() { nodes[0].Close(ctx) })
+		unread := nodes[0].To("all").Sockets(ctx, 0)
+		count, err := nodes[0].To("all").Count(timeout(t, time.Minute))
+		equal(t, "count", count, 3)
+		incomplete(t, err, crosscast.ErrClosed, nodes[1], nodes[2])
+		equal(t, "took", time.Since(began), time.Second)
+		time.Sleep(time.Second)
+		for range unread.All() {
+		}
+		incomplete(t, unread.Err(), crosscast.ErrClosed, nodes[1], nodes[2])
+	})
+}
+
+// A question that finds no room in a peer's queue is the asker's to miss: the peer's clients have missed nothing.
+func TestQuestionInAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := crosscast.NewCluster()
+		cluster.QueueBytes = 10_000
+		a := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+		var l log
+		p := newTap(cluster)
+		b := start(t, crosscast.Options{Adapter: p, OnGap: func(g crosscast.Gap) { l.add("gap %s", g.Reason) }})
+		synctest.Wait()
+		stuck := make(chan struct{})
+		p.miss(func(*crosscast.Instruction) bool { <-stuck; return false })
+		for range 2 { // one is being handled, one fills the queue
+			ok(t, a.Emit(ctx, "e", strings.Repeat("x", 9_900)))
+			synctest.Wait()
+		}
+		_, err := a.Everyone().Count(timeout(t, time.Second))
+		incomplete(t, err, context.DeadlineExceeded, b)
+		close(stuck)
+		synctest.Wait()
+		equal(t, "gaps", l.take(), "")
+	})
+}
+
+func TestAPeerThatCannotBeAsked(t *testing.T) {
+	d := newDriver(t)
+	n := start(t, crosscast.Options{Adapter: d})
+	d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa"})
+	connect(t, n.Namespace, new(recorder), "r")
+	d.mu.Lock()
+	d.publishErr = crosscast.ErrNotConnected
+	d.mu.Unlock()
+	count, err := n.To("r").Count(ctx)
+	equal(t, "count", count, 1)
+	var e *crosscast.IncompleteError
+	if !errors.As(err, &e) || !errors.Is(err, crosscast.ErrNotConnected) || e.Nodes[0] != "aaaaaaaa" {
+		t.Error(err)
 	}
-	if changed, err := nodes[0].To("all").Do(ctx, crosscast.Command{Disconnect: "bye"}); err != nil || changed.Sockets != 9 || len(changed.Nodes) != 3 {
-		t.Error(changed, err)
+}
+
+func TestAnswersAloneOnANode(t *testing.T) {
+	n := start(t, crosscast.Options{})
+	connectUser(t, n.Namespace, new(recorder), "u", "r")
+	count, err := n.To("r").Count(ctx)
+	ok(t, err)
+	equal(t, "count", count, 1)
+	changed, err := n.ToUser("u").Do(ctx, crosscast.Command{Join: []string{"s"}, Leave: []string{"r"}})
+	ok(t, err)
+	equal(t, "changed", fmt.Sprint(changed), fmt.Sprint(crosscast.Changed{1, map[crosscast.NodeID]int{n.ID(): 1}}))
+	rooms := maps.Collect(func(yield func(string, int) bool) {
+		for r := range n.Everyone().Rooms(ctx).All() {
+			if !yield(r.Room, r.Sockets) {
+				return
+			}
+		}
+	})
+	text, _ := json.Marshal(rooms)
+	equal(t, "rooms", string(text), `{"s":1}`)
+	for range n.Servers().Ask(ctx, "x", nil).All() {
+		t.Error("there is nobody to answer")
 	}
-	if n, err := nodes[1].Everyone().Count(ctx); n != 0 || err != nil {
-		t.Error(n, err)
-	}
+	ok(t, n.Servers().Tell(ctx, "x", nil))
 }

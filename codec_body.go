@@ -373,6 +373,6 @@ func (c *cursor) hashes() []uint64 {
 // ownPayload reads a payload with bytes of its own.
 func (c *cursor) ownPayload() Payload {
 	p := c.payload()
-	p.Data = append([]byte{}, p.Data...) // a clone of no bytes would still point into the frame
+	p.Data = bytes.Clone(p.Data) // slices.Clone of no bytes would still point into the frame
 	return p
 }

@@ -387,12 +387,14 @@ func costlyAnswers() map[string]string {
 			strings.Repeat("\xa1x", 1000) + strings.Repeat("\xc0", 6*n),
 		"the same, with strings": toSockets + size + "\x94\xa1x\xc0\xdd\x00\x02\xa0\x00" +
 			nineByteNames(40000),
-		"rooms of sockets": toSockets + "\x91\x94\xa1x\xc0" + size + strings.Repeat("\xa1x", n) + "\xc0",
-		"rooms":            toRoomCounts + size + strings.Repeat("\x92\xa1x\x00", n),
-		"replies":          toReplies + size + strings.Repeat("\x93\xa1x\xc0\xc2", n),
-		"replies of bytes": toReplies + size + strings.Repeat("\x93\xa1x\xc4\x01x\xc2", n),
-		"users":            toUsers + "\xc6\x00\x07\x53\x00" + strings.Repeat("x", 8*n),
-		"empty answers":    hostileHeader + strings.Repeat(toAnswer[len(hostileHeader):]+"\x90", n),
+		"more sockets than fit": toSockets + size + strings.Repeat("\xc0", n),
+		"more replies than fit": toReplies + size + strings.Repeat("\xc0", n),
+		"rooms of sockets":      toSockets + "\x91\x94\xa1x\xc0" + size + strings.Repeat("\xa1x", n) + "\xc0",
+		"rooms":                 toRoomCounts + size + strings.Repeat("\x92\xa1x\x00", n),
+		"replies":               toReplies + size + strings.Repeat("\x93\xa1x\xc0\xc2", n),
+		"replies of bytes":      toReplies + size + strings.Repeat("\x93\xa1x\xc4\x01x\xc2", n),
+		"users":                 toUsers + "\xc6\x00\x07\x53\x00" + strings.Repeat("x", 8*n),
+		"empty answers":         hostileHeader + strings.Repeat(toAnswer[len(hostileHeader):]+"\x90", n),
 		"answers of one socket": hostileHeader +
 			strings.Repeat(toAnswer[len(hostileHeader):]+"\x96\xc0\xc0\xc0\xc0\xc0\x91"+socket, n),
 	}

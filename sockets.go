@@ -121,6 +121,10 @@ func (n *Node) asked(in *Instruction) {
 		n.reply(in, &Answer{Last: true})
 		return
 	}
+	if in.Question.Kind == AskCount && in.Question.Fields&FieldUser == 0 { // no more work than an emission is
+		n.reply(in, &Answer{Count: ns.counted(&in.Target), Last: true})
+		return
+	}
 	target, question := in.Target.clone(), *in.Question
 	n.work(n.answering, in, func(ctx context.Context, r *answerer) {
 		ns.answer(target, &question, func(a *Answer) bool { return r.send(ctx, a) == nil })

@@ -1,0 +1,139 @@
+package crosscast
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// table is peers with a clock that a test moves.
+type table struct {
+	peers
+	now    time.Time
+	events []string
+}
+
+func newTable() *table {
+	tb := &table{now: time.Unix(1e9, 0)}
+	tb.told = func(e NodeEvent) {
+		kind := [...]string{1: "joined", "suspect", "alive", "left", "expired"}[e.Kind]
+		tb.events = append(tb.events, fmt.Sprint(kind, " ", e.Peer.ID))
+	}
+	tb.tick(tb.now, time.Second, true)
+	return tb
+}
+
+func (tb *table) hears(ids ...NodeID) {
+	for _, id := range ids {
+		tb.hear(NodeInfo{ID: id, Heartbeat: time.Second}, nil, tb.now)
+	}
+}
+
+// beat lets seconds pass, one tick each, in which those in alive are heard.
+func (tb *table) beat(seconds int, proven bool, alive ...NodeID) {
+	for range seconds {
+		tb.now = tb.now.Add(time.Second)
+		tb.hears(alive...)
+		tb.tick(tb.now, time.Second, proven)
+	}
+}
+
+// stand lets seconds pass without a tick, and reports whether the node takes that for a pause.
+func (tb *table) stand(seconds int) bool {
+	tb.now = tb.now.Add(time.Duration(seconds) * time.Second)
+	_, paused := tb.tick(tb.now, time.Second, true)
+	return paused
+}
+
+func (tb *table) want(t *testing.T, events string) {
+	t.Helper()
+	if got := strings.Join(tb.events, ", "); got != events {
+		t.Errorf("got %q, want %q", got, events)
+	}
+	tb.events = nil
+}
+
+func TestPeerLife(t *testing.T) {
+	tb := newTable()
+	tb.hears("a", "b")
+	tb.hears("a")
+	tb.want(t, "joined a, joined b")
+	tb.beat(3, true, "b")
+	tb.want(t, "")
+	tb.beat(1, true, "b")
+	tb.want(t, "suspect a")
+	if l := tb.list(); len(l) != 2 || !l[0].Suspect || l[1].Suspect {
+		t.Errorf("%+v", l)
+	}
+	tb.beat(2, true, "b")
+	tb.want(t, "")
+	tb.hears("a")
+	tb.want(t, "alive a")
+	tb.beat(6, true, "b")
+	tb.want(t, "suspect a")
+	tb.beat(1, true, "b")
+	tb.want(t, "expired a")
+	tb.hears("a")
+	tb.want(t, "joined a")
+	tb.forget("b", tb.now)
+	tb.want(t, "left b")
+	tb.hears("b") // sent before the goodbye that overtook it
+	tb.want(t, "")
+	tb.beat(70, true, "a")
+	if tb.want(t, ""); len(tb.left) != 0 {
+		t.Error("a goodbye is remembered for ever")
+	}
+}
+
+func TestPeersOfAnUnprovenNode(t *testing.T) {
+	tb := newTable()
+	tb.hears("a")
+	tb.beat(100, false)
+	tb.want(t, "joined a")
+	tb.beat(4, true) // from here on it has its full time
+	tb.want(t, "")
+	tb.beat(1, true)
+	tb.want(t, "suspect a")
+	tb.beat(2, true)
+	tb.want(t, "")
+	tb.beat(1, true)
+	tb.want(t, "expired a")
+}
+
+func TestPeersOfANodeThatStoodStill(t *testing.T) {
+	tb := newTable()
+	tb.hears("a")
+	for seconds, paused := range map[int]bool{2: false, 5: false, 6: true, 1000: true} {
+		if tb.beat(2, true, "a"); tb.stand(seconds) != paused {
+			t.Errorf("%d s: paused is not %v", seconds, paused)
+		}
+	}
+	tb.want(t, "joined a")
+	// A node that is always late still finds out who is dead, each tick counting for one heartbeat.
+	for range 4 {
+		tb.stand(3)
+	}
+	tb.want(t, "suspect a")
+	for range 3 {
+		tb.stand(3)
+	}
+	tb.want(t, "expired a")
+}
+
+func TestPeersAreBounded(t *testing.T) {
+	tb := newTable()
+	for i := range 2 * maxPeers {
+		tb.hear(NodeInfo{ID: NodeID(fmt.Sprintf("%08d", i)), Heartbeat: 1 << 60}, nil, tb.now)
+		tb.forget(NodeID(fmt.Sprintf("x%07d", i)), tb.now)
+	}
+	if len(tb.m) != maxPeers || len(tb.left) != maxPeers {
+		t.Error(len(tb.m), len(tb.left))
+	}
+	if hb := tb.list()[0].Heartbeat; hb != maxPeerHeartbeat {
+		t.Error(hb)
+	}
+	if len(tb.events) != maxPeers {
+		t.Error(len(tb.events))
+	}
+}

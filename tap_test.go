@@ -1,0 +1,104 @@
+package crosscast_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/crosscast/crosscast"
+)
+
+// tap is an adapter of a cluster in which a test can lose what goes out or comes in, and see it.
+type tap struct {
+	full
+	mu        sync.Mutex
+	handler   crosscast.Handler
+	out, in   func(*crosscast.Instruction) bool // to be lost
+	published map[crosscast.Kind]int
+}
+
+type full interface {
+	crosscast.Adapter
+	crosscast.Subscriber
+	crosscast.Deliverer
+	crosscast.Flusher
+}
+
+func newTap(c *crosscast.Cluster) *tap {
+	return &tap{full: c.Adapter().(full), published: map[crosscast.Kind]int{}}
+}
+
+// threeTaps starts three nodes.
+func threeTaps(tb testing.TB) (nodes []*crosscast.Node, taps []*tap) {
+	tb.Helper()
+	cluster := crosscast.NewCluster()
+	for range 3 {
+		p := newTap(cluster)
+		taps = append(taps, p)
+		nodes = append(nodes, start(tb, crosscast.Options{Adapter: p}))
+	}
+	return nodes, taps
+}
+
+func (p *tap) lose(f func(*crosscast.Instruction) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out = f
+}
+
+func (p *tap) loseAnswers() {
+	p.lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAnswer })
+}
+
+func (p *tap) miss(f func(*crosscast.Instruction) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.in = f
+}
+
+func (p *tap) count(k crosscast.Kind) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.published[k]
+}
+
+func (p *tap) lost(in *crosscast.Instruction) bool {
+	p.mu.Lock()
+	p.published[in.Kind]++
+	f := p.out
+	p.mu.Unlock()
+	return f != nil && f(in)
+}
+
+func (p *tap) Publish(ctx context.Context, in *crosscast.Instruction) error {
+	if p.lost(in) {
+		return nil
+	}
+	return p.full.Publish(ctx, in)
+}
+
+func (p *tap) Deliver(ctx context.Context, in *crosscast.Instruction) (crosscast.Reach, error) {
+	if p.lost(in) {
+		return crosscast.Reach{Known: true}, nil
+	}
+	return p.full.Deliver(ctx, in)
+}
+
+func (p *tap) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+	p.handler = h
+	return p.full.Start(ctx, self, tappedHandler{h, p})
+}
+
+type tappedHandler struct {
+	crosscast.Handler
+	p *tap
+}
+
+func (h tappedHandler) Handle(in *crosscast.Instruction) {
+	h.p.mu.Lock()
+	f := h.p.in
+	h.p.mu.Unlock()
+	if f == nil || !f(in) {
+		h.Handler.Handle(in)
+	}
+}
