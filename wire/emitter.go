@@ -165,6 +165,33 @@ func (a *Adapter) echoes(d destination) bool {
 	return d.isEveryone()
 }
 
+// probes reports whether an emitter has a reason for a notice: to see whether its peers are back, or to tell them of
+// losses. The caller holds mu.
+func (w *writer) probes() bool {
+	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.announced != w.losses.count)
+}
+
+// oldLosses reports whether losses need not be told any more. Nodes tell them as long as they live, and whoever hears
+// of a node by its first heartbeat knows which ones do not concern it. Who has not heard of an emitter, or not for so
+// long that it was forgotten, would take old losses for new ones. The caller holds mu.
+func (w *writer) oldLosses() bool {
+	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
+}
+
+// settleEmitter enters how many links got what went to everyone last. When there is a reason for another notice, that
+// waits a little. The caller holds mu.
+func (w *writer) settleEmitter(links int, back bool) {
+	if !w.a.self.EmitOnly {
+		return
+	}
+	now := time.Now()
+	if links >= 0 && w.gathering.heard(links, back, now, w.a.self.Heartbeat) || w.announced != w.losses.count {
+		w.probeAt = now.Add(w.backoff.next())
+	} else {
+		w.backoff.reset()
+	}
+}
+
 // gathering is an emitter's wait for its peers after an outage: the bus works, but what is published now may reach
 // nobody, because they have yet to connect again. It is over when as many links as before hear everyone's topic, or
 // after two heartbeats. All fields are guarded by writer.mu.

@@ -112,19 +112,6 @@ func (w *writer) take(now time.Time) []*frame {
 // holds reports whether the queue waits for peers to be back. The caller holds mu.
 func (w *writer) holds(now time.Time) bool { return len(w.waitFor) > 0 || w.gathering.is(now) }
 
-// probes reports whether an emitter has a reason for a notice: to see whether its peers are back, or to tell them of
-// losses. The caller holds mu.
-func (w *writer) probes() bool {
-	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.announced != w.losses.count)
-}
-
-// oldLosses reports whether losses need not be told any more. Nodes tell them as long as they live, and whoever hears
-// of a node by its first heartbeat knows which ones do not concern it. Who has not heard of an emitter, or not for so
-// long that it was forgotten, would take old losses for new ones. The caller holds mu.
-func (w *writer) oldLosses() bool {
-	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
-}
-
 // notice is a frame without instructions that tells peers of losses, and comes back as an echo. The caller holds mu.
 func (w *writer) notice() *frame { return w.newFrame(w.topic(destination{}), true) }
 
@@ -233,20 +220,6 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		w.a.echo.expect(echo, sent)
 	}
 	w.finish(lost, done)
-}
-
-// settleEmitter enters how many links got what went to everyone last. When there is a reason for another notice, that
-// waits a little. The caller holds mu.
-func (w *writer) settleEmitter(links int, back bool) {
-	if !w.a.self.EmitOnly {
-		return
-	}
-	now := time.Now()
-	if links >= 0 && w.gathering.heard(links, back, now, w.a.self.Heartbeat) || w.announced != w.losses.count {
-		w.probeAt = now.Add(w.backoff.next())
-	} else {
-		w.backoff.reset()
-	}
 }
 
 // finish reports losses, and only then lets those go who waited for an outcome.
