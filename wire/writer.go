@@ -100,8 +100,7 @@ func newWriter(a *Adapter) *writer {
 	}
 }
 
-// up reports whether frames may be sent now, and held whether they may be sent soon without a reconnect. The caller
-// holds mu.
+// up reports whether the link stands and the last batch did not fail for its sake. The caller holds mu.
 func (w *writer) up() bool { return w.linkUp && w.publishing }
 
 func (w *writer) signal() {
