@@ -13,7 +13,7 @@ var emitterRules = []rule{
 		text: "What an emitter (a node with NodeInfo.EmitOnly) publishes arrives as what other nodes publish does, " +
 			"in order and once, and no node takes it for a peer.",
 		run: func(b *bed) {
-			n0, n1, n2 := b.three()
+			n0, n1, n2 := b.acquainted()
 			e := b.startEmitter()
 			in := b.connect(n1, crosscast.ConnectOptions{User: "u", Rooms: []string{"r", "s"}})
 			out := b.connect(n2, crosscast.ConnectOptions{})
@@ -50,7 +50,7 @@ var emitterRules = []rule{
 		name: "emitter-asks",
 		text: "An emitter gets the answers of all nodes to its questions, and nothing else.",
 		run: func(b *bed) {
-			b.three()
+			b.acquainted()
 			e := b.startEmitter()
 			for _, n := range b.nodes {
 				b.connect(n, crosscast.ConnectOptions{Rooms: []string{"r"}})
