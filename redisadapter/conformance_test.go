@@ -15,24 +15,25 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/adaptertest"
+	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
 
 // TestConformance runs the rules of a driver, with a client for each node.
 func TestConformance(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
 		var clusters atomic.Int64
 		adaptertest.Run(t, adaptertest.Harness{New: func(tb testing.TB) adaptertest.Cluster {
 			prefix := fmt.Sprintf("cluster%d", clusters.Add(1))
 			var all []*lines
 			published := new(publications)
-			stranger := client(tb, options())
+			stranger := redistest.Client(tb, options())
 			return adaptertest.Cluster{
 				Adapter: func() crosscast.Adapter {
 					o, l := options(), &lines{open: make(map[*line]struct{})}
 					o.Dialer = l.dial
 					all = append(all, l)
-					rdb := client(tb, o)
+					rdb := redistest.Client(tb, o)
 					rdb.AddHook(published)
 					return redisadapter.New(rdb, redisadapter.Options{Prefix: prefix})
 				},
@@ -41,7 +42,7 @@ func TestConformance(t *testing.T) {
 				Deafen:  func(i int) { all[i].deafen() },
 				Peek:    published.seen,
 				Inject: func(p adaptertest.Packet) {
-					if err := stranger.Publish(within(tb, patience), p.Topic, p.Data).Err(); err != nil {
+					if err := stranger.Publish(redistest.Within(tb, redistest.Patience), p.Topic, p.Data).Err(); err != nil {
 						tb.Errorf("publishing as a stranger: %v", err)
 					}
 				},

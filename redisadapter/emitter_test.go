@@ -16,15 +16,15 @@ import (
 // startEmitter starts an emitter.
 func startEmitter(t *testing.T, o *redis.Options) *crosscast.Node {
 	t.Helper()
-	e, err := crosscast.Start(within(t, patience), crosscast.Options{
+	e, err := crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
 		Name: "cron", Heartbeat: 250 * time.Millisecond, EmitOnly: true,
-		Adapter: redisadapter.New(client(t, o), redisadapter.Options{}),
+		Adapter: redisadapter.New(redistest.Client(t, o), redisadapter.Options{}),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := e.Close(within(t, patience)); err != nil {
+		if err := e.Close(redistest.Within(t, redistest.Patience)); err != nil {
 			t.Errorf("close the emitter: %v", err)
 		}
 	})
@@ -34,7 +34,7 @@ func startEmitter(t *testing.T, o *redis.Options) *crosscast.Node {
 // cronSubscribed returns the server's lines about connections called "cron" that are subscribed to something.
 func cronSubscribed(t *testing.T, rdb *redis.Client) []string {
 	t.Helper()
-	list, err := rdb.ClientList(within(t, patience)).Result()
+	list, err := rdb.ClientList(redistest.Within(t, redistest.Patience)).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func cronSubscribed(t *testing.T, rdb *redis.Client) []string {
 func TestEmitterSubscribesToNothing(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	admin := s.Client()
-	ctx := within(t, patience)
+	ctx := redistest.Within(t, redistest.Patience)
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	o := s.Options()
 	o.ClientName = "cron"
@@ -103,9 +103,9 @@ func TestEmitterSubscribesToNothing(t *testing.T) {
 }
 
 func TestEmitterOnEachServer(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		ctx := within(t, patience)
-		a := join(t, "a", client(t, options()))
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		ctx := redistest.Within(t, redistest.Patience)
+		a := join(t, "a", redistest.Client(t, options()))
 		e := startEmitter(t, options())
 		if err := e.ToSocket(a.socket.ID()).Emit(ctx, "hello", nil); err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestEmitterOnEachServer(t *testing.T) {
 // The permissions in this package's documentation are enough.
 func TestEmitterPermissions(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"cron on >secret resetchannels &cc:* +publish"}})
-	ctx := within(t, patience)
+	ctx := redistest.Within(t, redistest.Patience)
 	a := join(t, "a", s.Client())
 	o := s.Options()
 	o.Username, o.Password = "cron", "secret"
@@ -143,7 +143,7 @@ func TestEmitterPermissions(t *testing.T) {
 	o = s.Options()
 	o.Username, o.Password = "cron", "wrong"
 	_, err := crosscast.Start(ctx, crosscast.Options{
-		EmitOnly: true, Adapter: redisadapter.New(client(t, o), redisadapter.Options{}),
+		EmitOnly: true, Adapter: redisadapter.New(redistest.Client(t, o), redisadapter.Options{}),
 	})
 	if !errors.Is(err, crosscast.ErrDenied) || !strings.Contains(err.Error(), s.Addr()) {
 		t.Errorf("start with a wrong password: %v", err)
@@ -161,7 +161,7 @@ func TestEmitterPermissions(t *testing.T) {
 // On a Redis Cluster nobody knows how many nodes heard the question who is there.
 func TestEmitterOnACluster(t *testing.T) {
 	c := redistest.StartCluster(t, 3)
-	ctx := within(t, patience)
+	ctx := redistest.Within(t, redistest.Patience)
 	a, b := join(t, "a", c.Client()), join(t, "b", c.Client())
 	e, err := crosscast.Start(ctx, crosscast.Options{
 		EmitOnly: true, Adapter: redisadapter.New(c.Client(), redisadapter.Options{}),
@@ -185,7 +185,7 @@ func TestEmitterOnACluster(t *testing.T) {
 // Through a restart of the server: what is emitted meanwhile arrives once everyone is back.
 func TestEmitterThroughARestart(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
-	ctx := within(t, patience)
+	ctx := redistest.Within(t, redistest.Patience)
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	e := startEmitter(t, s.Options())
 	s.Kill()

@@ -18,14 +18,15 @@ func joinIngress(t *testing.T, o *redis.Options) *member {
 	t.Helper()
 	m := &member{conn: make(conn, 100)}
 	var err error
-	m.Node, err = crosscast.Start(within(t, patience), crosscast.Options{
-		Adapter: redisadapter.New(client(t, o), redisadapter.Options{Ingress: true}),
+	m.Node, err = crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
+		Adapter: redisadapter.New(redistest.Client(t, o), redisadapter.Options{Ingress: true}),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Close(within(t, patience)) })
-	m.socket, err = m.Connect(within(t, patience), m.conn, crosscast.ConnectOptions{User: "u9", Rooms: []string{"room1"}})
+	t.Cleanup(func() { m.Close(redistest.Within(t, redistest.Patience)) })
+	m.socket, err = m.Connect(redistest.Within(t, redistest.Patience), m.conn,
+		crosscast.ConnectOptions{User: "u9", Rooms: []string{"room1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +34,11 @@ func joinIngress(t *testing.T, o *redis.Options) *member {
 }
 
 func TestIngressOnEachServer(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		ctx := within(t, patience)
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		ctx := redistest.Within(t, redistest.Patience)
 		a, b := joinIngress(t, options()), joinIngress(t, options())
-		without := join(t, "without", client(t, options()))
-		rdb := client(t, options())
+		without := join(t, "without", redistest.Client(t, options()))
+		rdb := redistest.Client(t, options())
 		for _, text := range []string{
 			`{"rooms":["room1"],"event":"one","data":{"text":"hello"}}`, `{"rooms":["room1"],"Event":"misspelt"}`,
 			`{"users":["u9"],"event":"two"}`, `{"everyone":true,"event":"three","data":[1, 2]}`,
@@ -65,11 +66,11 @@ func TestIngressOnEachServer(t *testing.T) {
 // README says, with the program that comes with every Redis.
 func TestIngressPermissions(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"web on >secret resetchannels &cc:in +publish"}})
-	ctx := within(t, patience)
+	ctx := redistest.Within(t, redistest.Patience)
 	a := joinIngress(t, s.Options())
 	o := s.Options()
 	o.Username, o.Password = "web", "secret"
-	web := client(t, o)
+	web := redistest.Client(t, o)
 	publish := func(channel, text string) error { return web.Publish(ctx, channel, text).Err() }
 	if err := publish("cc:in", `{"rooms":["room1"],"event":"hello"}`); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func join(t *testing.T, name string, rdb redis.UniversalClient) *member {
 	t.Helper()
 	m := &member{conn: make(conn, 1<<16), gaps: make(chan crosscast.Gap, 1<<10)}
 	var err error
-	m.Node, err = crosscast.Start(within(t, patience), crosscast.Options{
+	m.Node, err = crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
 		Name: name, Heartbeat: 250 * time.Millisecond, OnGap: func(g crosscast.Gap) { m.gaps <- g },
 		Adapter: redisadapter.New(rdb, redisadapter.Options{}),
 	})
@@ -49,11 +49,11 @@ func join(t *testing.T, name string, rdb redis.UniversalClient) *member {
 	}
 	t.Cleanup(func() {
 		// What a fault lost is Close's to report; that it ends is what counts here.
-		if err := m.Close(within(t, patience)); err != nil && !errors.As(err, new(*crosscast.LossError)) {
+		if err := m.Close(redistest.Within(t, redistest.Patience)); err != nil && !errors.As(err, new(*crosscast.LossError)) {
 			t.Errorf("close %s: %v", name, err)
 		}
 	})
-	m.socket, err = m.Connect(within(t, patience), m.conn, crosscast.ConnectOptions{
+	m.socket, err = m.Connect(redistest.Within(t, redistest.Patience), m.conn, crosscast.ConnectOptions{
 		User: "u-" + name, Rooms: []string{"room"},
 	})
 	if err != nil {
@@ -69,7 +69,7 @@ func (m *member) expect(t *testing.T, want string) {
 		if got != want {
 			t.Fatalf("%s got %q, want %q", m.Name(), got, want)
 		}
-	case <-time.After(patience):
+	case <-time.After(redistest.Patience):
 		t.Fatalf("%s gets nothing, want %q", m.Name(), want)
 	}
 }
@@ -81,7 +81,7 @@ func (m *member) expectGap(t *testing.T, reason crosscast.GapReason) {
 		if g.Reason != reason {
 			t.Fatalf("%s: gap %+v, want %q", m.Name(), g, reason)
 		}
-	case <-time.After(patience):
+	case <-time.After(redistest.Patience):
 		t.Fatalf("%s: no gap, want %q", m.Name(), reason)
 	}
 }
@@ -89,7 +89,7 @@ func (m *member) expectGap(t *testing.T, reason crosscast.GapReason) {
 // hear returns once emissions of a reach b: those before are lost, or came too.
 func hear(t *testing.T, a, b *member) {
 	t.Helper()
-	for ctx := within(t, patience); ; {
+	for ctx := redistest.Within(t, redistest.Patience); ; {
 		text := fmt.Sprint("try", time.Now().UnixNano())
 		_ = a.To("room").Emit(ctx, text, nil)
 		for deadline := time.After(200 * time.Millisecond); ; {
@@ -110,11 +110,11 @@ func hear(t *testing.T, a, b *member) {
 }
 
 func TestNodes(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		talk(t, func() redis.UniversalClient { return client(t, options()) })
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		talk(t, func() redis.UniversalClient { return redistest.Client(t, options()) })
 	})
 	t.Run("default settings", func(t *testing.T) {
-		rdb := client(t, &redis.Options{Addr: redistest.Start(t, redistest.Config{}).Addr()})
+		rdb := redistest.Client(t, &redis.Options{Addr: redistest.Start(t, redistest.Config{}).Addr()})
 		talk(t, func() redis.UniversalClient { return rdb })
 	})
 	t.Run("TLS and ACL", func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestNodes(t *testing.T) {
 		}})
 		o := s.Options()
 		o.Username, o.Password = "alice", "pw"
-		talk(t, func() redis.UniversalClient { return client(t, o) })
+		talk(t, func() redis.UniversalClient { return redistest.Client(t, o) })
 	})
 	t.Run("cluster", func(t *testing.T) {
 		c := redistest.StartCluster(t, 3)
@@ -133,7 +133,7 @@ func TestNodes(t *testing.T) {
 
 // talk has three nodes talk to each other in every way.
 func talk(t *testing.T, rdb func() redis.UniversalClient) {
-	ctx := within(t, patience)
+	ctx := redistest.Within(t, redistest.Patience)
 	a, b, c := join(t, "a", rdb()), join(t, "b", rdb()), join(t, "c", rdb())
 	emit := func(err error) {
 		t.Helper()
@@ -141,12 +141,12 @@ func talk(t *testing.T, rdb func() redis.UniversalClient) {
 			t.Fatal(err)
 		}
 	}
-	for _, text := range numbered(1000) {
-		emit(a.To("room").Emit(ctx, text, nil))
+	for i := range 1000 {
+		emit(a.To("room").Emit(ctx, fmt.Sprint(i), nil))
 	}
-	for _, text := range numbered(1000) {
+	for i := range 1000 {
 		for _, m := range []*member{a, b, c} {
-			m.expect(t, text+" ")
+			m.expect(t, fmt.Sprint(i, " "))
 		}
 	}
 	emit(a.To("room").ExceptSocket(b.socket.ID()).Emit(ctx, "but not b", nil))
@@ -178,7 +178,7 @@ func TestNodesOutliveTheServer(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	s.Kill()
-	for ctx := within(t, patience); a.Stats().Connected; {
+	for ctx := redistest.Within(t, redistest.Patience); a.Stats().Connected; {
 		if ctx.Err() != nil {
 			t.Fatal("the outage is not noticed")
 		}
@@ -221,10 +221,10 @@ func TestNodesOutliveTheirConnections(t *testing.T) {
 	admin := s.Client()
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	for range 5 {
-		killConnections(t, admin, "pubsub")
+		redistest.KillConnections(t, admin, "pubsub")
 		a.expectGap(t, crosscast.GapLinkLost)
 		b.expectGap(t, crosscast.GapLinkLost)
-		killConnections(t, admin, "normal")
+		redistest.KillConnections(t, admin, "normal")
 		hear(t, a, b)
 		hear(t, b, a)
 	}
@@ -245,7 +245,7 @@ func TestNodesNoticeADeafLink(t *testing.T) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	b := join(t, "b", client(t, o))
+	b := join(t, "b", redistest.Client(t, o))
 	hear(t, a, b)
 	if n := p.Conns(); n != 1 {
 		t.Fatalf("%d connections through the proxy", n)
@@ -271,15 +271,15 @@ func TestNodesOutliveAStandstill(t *testing.T) {
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	s.Pause()
 	start := time.Now()
-	for _, text := range numbered(100) {
-		if err := a.To("room").Emit(t.Context(), text, nil); err != nil {
+	for i := range 100 {
+		if err := a.To("room").Emit(t.Context(), fmt.Sprint(i), nil); err != nil {
 			t.Error(err)
 		}
 	}
 	if d := time.Since(start); d > time.Second {
 		t.Errorf("a server that stands still held callers up for %v", d)
 	}
-	for ctx := within(t, patience); a.Stats().Connected || b.Stats().Connected; {
+	for ctx := redistest.Within(t, redistest.Patience); a.Stats().Connected || b.Stats().Connected; {
 		if ctx.Err() != nil {
 			t.Fatal("the standstill is not noticed")
 		}
@@ -290,7 +290,7 @@ func TestNodesOutliveAStandstill(t *testing.T) {
 		t.Error(err)
 	}
 	seen := map[string]bool{}
-	for timeout := time.After(patience); !seen["end "]; {
+	for timeout := time.After(redistest.Patience); !seen["end "]; {
 		select {
 		case text := <-b.conn:
 			if seen[text] {
@@ -311,7 +311,7 @@ func TestStartErrors(t *testing.T) {
 	wrong := s.Options()
 	wrong.Password = "wrong-secret"
 	nobody := s.Options()
-	nobody.Addr = closedPort()
+	nobody.Addr = redistest.ClosedPort()
 	for name, tt := range map[string]struct {
 		rdb    redis.UniversalClient
 		o      redisadapter.Options
@@ -319,12 +319,13 @@ func TestStartErrors(t *testing.T) {
 		denied bool
 	}{
 		"no client":      {rdb: nil, says: "no Redis client"},
-		"wrong password": {rdb: client(t, wrong), says: wrong.Addr, denied: true},
-		"nobody listens": {rdb: client(t, nobody), says: nobody.Addr},
+		"wrong password": {rdb: redistest.Client(t, wrong), says: wrong.Addr, denied: true},
+		"nobody listens": {rdb: redistest.Client(t, nobody), says: nobody.Addr},
 		"bad prefix":     {rdb: s.Client(), o: redisadapter.Options{Prefix: "a b"}, says: "prefix"},
 		"bad size":       {rdb: s.Client(), o: redisadapter.Options{MaxFrame: 1}, says: "MaxFrame"},
 	} {
-		node, err := crosscast.Start(within(t, patience), crosscast.Options{Adapter: redisadapter.New(tt.rdb, tt.o)})
+		ctx := redistest.Within(t, redistest.Patience)
+		node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(tt.rdb, tt.o)})
 		if err == nil {
 			_ = node.Close(context.Background())
 			t.Errorf("%s: it starts", name)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -39,7 +40,10 @@ func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
 	if o.Prefix == "" {
 		o.Prefix = "cc"
 	}
-	return wire.New(newBus(rdb, o.Prefix), wire.Options{
+	bus := redisbus.New(rdb, redisbus.Config{
+		Anchor: o.Prefix, Needs: "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*",
+	})
+	return wire.New(bus, wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
 		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Logger: o.Logger,
 	})

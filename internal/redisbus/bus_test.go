@@ -1,11 +1,10 @@
-package redisadapter_test
+package redisbus_test
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,13 +14,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/wire"
 )
 
 func TestOrderAndReceivers(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		bus := newBus(client(t, options()))
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		bus := newBus(redistest.Client(t, options()))
 		both, one := listen(t, bus, "cc:a", "cc:b"), listen(t, bus, "cc:a")
 
 		var batch []wire.Frame
@@ -50,9 +50,45 @@ func TestOrderAndReceivers(t *testing.T) {
 	})
 }
 
+// TestSharded: sharded channels are others than plain ones of the same name, and work alike.
+func TestSharded(t *testing.T) {
+	s := redistest.Start(t, redistest.Config{})
+	for _, protocol := range []int{2, 3} {
+		t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
+			o := s.Options()
+			o.Protocol = protocol
+			rdb := redistest.Client(t, o)
+			plain, sharded := newBus(rdb), redisbus.New(rdb, redisbus.Config{Sharded: true})
+			p, q := listen(t, plain, "cc:a"), listen(t, sharded, "cc:a", "cc:b")
+			mustPublish(t, plain, frames("cc:a", "plain"))
+			batch := frames("cc:a", "1", "2", "3")
+			mustPublish(t, sharded, batch)
+			mustPublish(t, plain, frames("cc:a", "fence"))
+			for i, f := range batch {
+				if f.Receivers != 1 {
+					t.Errorf("frame %d: %d receivers, want 1", i, f.Receivers)
+				}
+				q.expectData(t, "cc:a", string(f.Data))
+			}
+			p.expectData(t, "cc:a", "plain")
+			p.expectData(t, "cc:a", "fence")
+			if err := q.link.Unsubscribe([]string{"cc:b"}); err != nil {
+				t.Fatal(err)
+			}
+			q.expect(t, wire.Unsubscribed, "cc:b")
+		})
+	}
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr()}})
+	t.Cleanup(func() { _ = c.Close() })
+	_, err := redisbus.New(c, redisbus.Config{Sharded: true}).Dial(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "sharded") {
+		t.Errorf("sharded over a ClusterClient: %v", err)
+	}
+}
+
 func TestAnyBytes(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		bus := newBus(client(t, options()))
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		bus := newBus(redistest.Client(t, options()))
 		topic := "cc:\x00\r\n\xff"
 		l := listen(t, bus, topic)
 		texts := []string{"", "\r\n$5\r\n", "\x00\xff", strings.Repeat("+\r\n", 500_000), "end"}
@@ -65,8 +101,8 @@ func TestAnyBytes(t *testing.T) {
 }
 
 func TestConfirmationsInTheOrderOfRequests(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		bus := newBus(client(t, options()))
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		bus := newBus(redistest.Client(t, options()))
 		l := listen(t, bus)
 		topics := numbered(2000)
 		l.subscribe(t, topics...)
@@ -93,8 +129,8 @@ func TestConfirmationsInTheOrderOfRequests(t *testing.T) {
 }
 
 func TestCloseWakesReceive(t *testing.T) {
-	onEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		l := listen(t, newBus(client(t, options())), "cc:a")
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		l := listen(t, newBus(redistest.Client(t, options())), "cc:a")
 		if err := l.link.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +189,7 @@ func TestConnectErrors(t *testing.T) {
 		},
 		{
 			name: "nobody listens", server: server(redistest.Config{}),
-			change: func(o *redis.Options) { o.Addr = closedPort() },
+			change: func(o *redis.Options) { o.Addr = redistest.ClosedPort() },
 			says:   []string{"connection refused"},
 			check:  func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) },
 		},
@@ -180,8 +216,8 @@ func TestConnectErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := tt.server(t)
 			tt.change(o)
-			bus := newBus(client(t, o))
-			link, err := bus.Dial(within(t, patience))
+			bus := newBus(redistest.Client(t, o))
+			link, err := bus.Dial(redistest.Within(t, redistest.Patience))
 			if err == nil {
 				_ = link.Close()
 				t.Fatal("it connects")
@@ -198,7 +234,7 @@ func TestConnectErrors(t *testing.T) {
 			}
 
 			all := frames("cc:a", "x", "y")
-			bus.Publish(within(t, patience), all)
+			bus.Publish(redistest.Within(t, redistest.Patience), all)
 			for _, f := range all {
 				if !errors.Is(f.Err, crosscast.ErrRefused) {
 					t.Fatalf("published: %v, want refused", f.Err)
@@ -215,23 +251,13 @@ func TestConnectErrors(t *testing.T) {
 	}
 }
 
-// closedPort is an address at which nobody listens.
-func closedPort() string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func TestRefusalsOfTheServer(t *testing.T) {
 	m := miniredis.NewMiniRedis()
 	if err := m.StartAddr("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	bus := newBus(client(t, &redis.Options{Addr: m.Addr(), Protocol: 2}))
+	bus := newBus(redistest.Client(t, &redis.Options{Addr: m.Addr(), Protocol: 2}))
 	for _, tt := range []struct {
 		reply        string
 		denied, down bool
@@ -253,7 +279,7 @@ func TestRefusalsOfTheServer(t *testing.T) {
 		m.SetError(tt.reply)
 		all := frames("cc:a", "x", "y")
 		start := time.Now()
-		bus.Publish(within(t, patience), all)
+		bus.Publish(redistest.Within(t, redistest.Patience), all)
 		if d := time.Since(start); d > time.Second {
 			t.Errorf("%s: took %v", tt.reply, d)
 		}
@@ -285,7 +311,7 @@ func TestDenied(t *testing.T) {
 			}})
 			o := s.Options()
 			o.Username, o.Password, o.Protocol = "alice", "pw", protocol
-			bus := newBus(client(t, o))
+			bus := newBus(redistest.Client(t, o))
 			l := listen(t, bus)
 			for _, topics := range [][]string{{"cc:a1"}, {"cc:a2", "cc:b1", "cc:b2"}, {"cc:b3"}, {"cc:a3"}} {
 				if err := l.link.Subscribe(topics); err != nil {
@@ -303,7 +329,7 @@ func TestDenied(t *testing.T) {
 			l.expect(t, wire.Subscribed, "cc:a3")
 
 			all := append(frames("cc:a1", "1"), append(frames("cc:b1", "2"), frames("cc:a1", "3")...)...)
-			bus.Publish(within(t, patience), all)
+			bus.Publish(redistest.Within(t, redistest.Patience), all)
 			if all[0].Err != nil || all[2].Err != nil || all[0].Receivers != 1 {
 				t.Errorf("allowed frames: %+v", all)
 			}
@@ -335,7 +361,7 @@ func TestMissingUnsubscribeEndsTheLink(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw &cc:* +publish +subscribe +ping"}})
 	o := s.Options()
 	o.Username, o.Password = "alice", "pw"
-	l := listen(t, newBus(client(t, o)), "cc:a")
+	l := listen(t, newBus(redistest.Client(t, o)), "cc:a")
 	if err := l.link.Unsubscribe([]string{"cc:a"}); err != nil {
 		t.Fatal(err)
 	}
@@ -347,12 +373,12 @@ func TestMissingUnsubscribeEndsTheLink(t *testing.T) {
 }
 
 func TestClientsThatCannotBeUsed(t *testing.T) {
-	rdb := client(t, &redis.Options{Addr: closedPort()})
+	rdb := redistest.Client(t, &redis.Options{Addr: redistest.ClosedPort()})
 	auto, err := rdb.AutoPipeline()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": closedPort()}})
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": redistest.ClosedPort()}})
 	t.Cleanup(func() { _ = ring.Close() })
 	for text, c := range map[string]redis.UniversalClient{
 		"no Redis client": nil, "Ring": ring, "AutoPipeliner": auto,
@@ -444,11 +470,11 @@ func TestCluster(t *testing.T) {
 		s.Kill()
 	}
 	all := frames("cc:a", "x")
-	bus.Publish(within(t, patience), all)
+	bus.Publish(redistest.Within(t, redistest.Patience), all)
 	if f := all[0]; f.Err == nil || !f.Down {
 		t.Errorf("published to a dead cluster: %+v", f)
 	}
-	if _, err := bus.Dial(within(t, patience)); err == nil {
+	if _, err := bus.Dial(redistest.Within(t, redistest.Patience)); err == nil {
 		t.Error("dialled a dead cluster")
 	} else {
 		mustContain(t, err, "cluster", c.Servers[0].Addr())

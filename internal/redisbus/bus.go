@@ -1,4 +1,5 @@
-package redisadapter
+// Package redisbus is Redis Pub/Sub, plain or sharded, as a wire.Bus.
+package redisbus
 
 import (
 	"context"
@@ -15,20 +16,31 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
-type bus struct {
-	rdb    redis.UniversalClient
-	prefix string // of all topics, without the colon
-	name   string // what errors call the server
-	tls    bool   // the client speaks TLS
-	err    error  // why the client cannot be used
+// Config says how a bus uses Redis.
+type Config struct {
+	// Anchor is a name whose slot decides through which master of a Redis Cluster everything is published.
+	Anchor string
+	// Needs is what the user must be allowed to, for the text of errors.
+	Needs string
+	// Sharded makes it use SPUBLISH and SSUBSCRIBE. Not for a Redis Cluster.
+	Sharded bool
 }
 
-func newBus(rdb redis.UniversalClient, prefix string) *bus {
-	b := &bus{rdb: rdb, prefix: prefix, name: "redis"}
+// bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
+type bus struct {
+	Config
+	rdb  redis.UniversalClient
+	name string // what errors call the server
+	tls  bool   // the client speaks TLS
+	err  error  // why the client cannot be used
+}
+
+// New returns a bus over rdb. Mistakes in rdb are errors of its methods.
+func New(rdb redis.UniversalClient, c Config) wire.Bus {
+	b := &bus{Config: c, rdb: rdb, name: "redis"}
 	switch c := rdb.(type) {
 	case nil:
-		b.err = errors.New("redisadapter: no Redis client")
+		b.err = errors.New("crosscast: no Redis client")
 	case *redis.Client:
 		o := c.Options()
 		b.name, b.tls = "redis at "+o.Addr, o.TLSConfig != nil
@@ -38,11 +50,14 @@ func newBus(rdb redis.UniversalClient, prefix string) *bus {
 	case *redis.ClusterClient:
 		o := c.Options()
 		b.name, b.tls = "redis cluster at "+strings.Join(o.Addrs, ","), o.TLSConfig != nil
+		if b.Sharded {
+			b.err = errors.New("crosscast: sharded Pub/Sub over a redis.ClusterClient is not supported")
+		}
 	case *redis.Ring:
-		b.err = errors.New("redisadapter: a redis.Ring spreads channels over servers that do not know each other; " +
+		b.err = errors.New("crosscast: a redis.Ring spreads channels over servers that do not know each other; " +
 			"give the adapter a redis.Client of one of them")
 	case *redis.AutoPipeliner:
-		b.err = errors.New("redisadapter: a redis.AutoPipeliner would pack again what is packed already; " +
+		b.err = errors.New("crosscast: a redis.AutoPipeliner would pack again what is packed already; " +
 			"give the adapter the client that it was made from")
 	}
 	return b
@@ -58,7 +73,7 @@ const attempts = 3
 // one call lasts four and every frame goes out four times. Here only what has no reply is sent again, and only when the
 // connection was closed; and what has been written to a connection once stays uncertain, whatever comes later.
 func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
-	pending := publishings(ctx, frames)
+	pending := publishings(ctx, b.command("publish"), frames)
 	for attempt := 1; ; attempt++ {
 		err := b.send(ctx, pending)
 		var anyWritten bool
@@ -76,6 +91,14 @@ func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
 	}
 }
 
+// command is what Redis calls a command of plain Pub/Sub, for this bus.
+func (b *bus) command(plain string) string {
+	if b.Sharded {
+		return "s" + plain
+	}
+	return plain
+}
+
 // send makes one attempt. All frames go through one connection of one server, or their order would be lost.
 func (b *bus) send(ctx context.Context, batch []*publishing) error {
 	if b.err != nil {
@@ -84,7 +107,7 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 	var pipe redis.Pipeliner
 	if c, ok := b.rdb.(*redis.ClusterClient); ok {
 		// PUBLISH has no key, so a ClusterClient sends each to any master. The cluster passes it on to all its nodes.
-		master, err := c.MasterForKey(ctx, b.prefix)
+		master, err := c.MasterForKey(ctx, b.Anchor)
 		if err != nil {
 			return err
 		}
@@ -171,14 +194,14 @@ func (p *publishing) SetErr(err error) {
 }
 
 // publishings makes the commands of a batch.
-func publishings(ctx context.Context, frames []wire.Frame) []*publishing {
+func publishings(ctx context.Context, command string, frames []wire.Frame) []*publishing {
 	all := make([]publishing, len(frames))
 	args := make([]any, 0, 3*len(frames))
 	batch := make([]*publishing, len(frames))
 	for i := range frames {
 		p := &all[i]
 		p.frame, p.payload.data = &frames[i], frames[i].Data
-		args = append(args, "publish", frames[i].Topic, &p.payload)
+		args = append(args, command, frames[i].Topic, &p.payload)
 		p.IntCmd = redis.NewIntCmd(ctx, args[3*i:3*i+3:3*i+3]...)
 		batch[i] = p
 	}
@@ -244,8 +267,7 @@ func (b *bus) refusal(err error) (wrapped error, down bool) {
 func (b *bus) explain(err error) error {
 	switch {
 	case redis.IsPermissionError(err):
-		return fmt.Errorf("%s: %w: %w (the user needs +publish +subscribe +unsubscribe +ping and the channels &%s:*)",
-			b.name, crosscast.ErrDenied, err, b.prefix)
+		return fmt.Errorf("%s: %w: %w (the user needs %s)", b.name, crosscast.ErrDenied, err, b.Needs)
 	case isDenied(err):
 		return fmt.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
 	}

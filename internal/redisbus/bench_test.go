@@ -1,4 +1,4 @@
-package redisadapter_test
+package redisbus_test
 
 import (
 	"bytes"

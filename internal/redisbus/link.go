@@ -1,4 +1,4 @@
-package redisadapter
+package redisbus
 
 import (
 	"context"
@@ -81,11 +81,17 @@ var ended = func() context.Context {
 
 // Subscribe implements wire.Link.
 func (l *link) Subscribe(topics []string) error {
+	if l.bus.Sharded {
+		return l.wrap(l.ps.SSubscribe(ended, topics...))
+	}
 	return l.wrap(l.ps.Subscribe(ended, topics...))
 }
 
 // Unsubscribe implements wire.Link.
 func (l *link) Unsubscribe(topics []string) error {
+	if l.bus.Sharded {
+		return l.wrap(l.ps.SUnsubscribe(ended, topics...))
+	}
 	return l.wrap(l.ps.Unsubscribe(ended, topics...))
 }
 
@@ -96,7 +102,7 @@ func (l *link) Receive() (wire.Event, error) {
 		got, err := l.ps.Receive(ended)
 		if err != nil {
 			// Redis refuses a SUBSCRIBE whole, and does not say for which channel.
-			if redis.IsPermissionError(err) && !strings.Contains(err.Error(), "'unsubscribe'") {
+			if redis.IsPermissionError(err) && !strings.Contains(err.Error(), "'"+l.bus.command("unsubscribe")+"'") {
 				return wire.Event{Kind: wire.Denied, Err: l.bus.explain(err)}, nil
 			}
 			return wire.Event{}, l.wrap(err)
@@ -106,9 +112,9 @@ func (l *link) Receive() (wire.Event, error) {
 			return wire.Event{Kind: wire.Message, Topic: m.Channel, Data: bytesOf(m.Payload)}, nil
 		case *redis.Subscription:
 			switch m.Kind {
-			case "subscribe":
+			case l.bus.command("subscribe"):
 				return wire.Event{Kind: wire.Subscribed, Topic: m.Channel}, nil
-			case "unsubscribe":
+			case l.bus.command("unsubscribe"):
 				return wire.Event{Kind: wire.Unsubscribed, Topic: m.Channel}, nil
 			}
 		}

@@ -1,4 +1,4 @@
-package redisadapter_test
+package redisbus_test
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ func through(t *testing.T, s *redistest.Server, change ...func(o *redis.Options)
 	for _, c := range change {
 		c(o)
 	}
-	return client(t, o), p
+	return redistest.Client(t, o), p
 }
 
 // subscribers is how many connections are subscribed to a topic.
@@ -39,14 +39,6 @@ func subscribers(t *testing.T, admin *redis.Client, topic string) int {
 		t.Fatal(err)
 	}
 	return int(n[topic])
-}
-
-func killConnections(t *testing.T, admin *redis.Client, kind string) {
-	t.Helper()
-	n, err := admin.Do(t.Context(), "client", "kill", "type", kind, "skipme", "yes").Int()
-	if err != nil || n == 0 {
-		t.Fatalf("killed %d connections, %v", n, err)
-	}
 }
 
 // TestKilledServer: a link ends with the server and does not come back by itself; what is published meanwhile is
@@ -62,7 +54,7 @@ func TestKilledServer(t *testing.T) {
 	mustContain(t, l.expectEnd(t), s.Addr())
 	start := time.Now()
 	all := frames("cc:a", "x", "y")
-	bus.Publish(within(t, patience), all)
+	bus.Publish(redistest.Within(t, redistest.Patience), all)
 	for _, f := range all {
 		if !errors.Is(f.Err, crosscast.ErrRefused) || !f.Down {
 			t.Errorf("published without a server: %+v", f)
@@ -71,7 +63,7 @@ func TestKilledServer(t *testing.T) {
 	if d := time.Since(start); d > 2*time.Second {
 		t.Errorf("which took %v", d)
 	}
-	if _, err := bus.Dial(within(t, patience)); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := bus.Dial(redistest.Within(t, redistest.Patience)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dialled without a server: %v", err)
 	}
 
@@ -94,8 +86,8 @@ func TestKilledSubscriber(t *testing.T) {
 			s := redistest.Start(t, redistest.Config{})
 			admin, o := s.Client(), s.Options()
 			o.Protocol = protocol
-			l := listen(t, newBus(client(t, o)), "cc:a")
-			killConnections(t, admin, "pubsub")
+			l := listen(t, newBus(redistest.Client(t, o)), "cc:a")
+			redistest.KillConnections(t, admin, "pubsub")
 			_ = l.expectEnd(t)
 			if n := subscribers(t, admin, "cc:a"); n != 0 {
 				t.Errorf("%d links came back by themselves", n)
@@ -108,12 +100,12 @@ func TestKilledSubscriber(t *testing.T) {
 		s := redistest.Start(t, redistest.Config{TLS: true})
 		admin := s.Client()
 		l := listen(t, newBus(s.Client()), "cc:a")
-		killConnections(t, admin, "pubsub")
+		redistest.KillConnections(t, admin, "pubsub")
 		_ = l.expectEnd(t)
 		if err := l.link.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for ctx := within(t, patience); subscribers(t, admin, "cc:a") != 0; {
+		for ctx := redistest.Within(t, redistest.Patience); subscribers(t, admin, "cc:a") != 0; {
 			if ctx.Err() != nil {
 				t.Fatal("it is still subscribed")
 			}
@@ -128,7 +120,7 @@ func TestKilledPublisher(t *testing.T) {
 	l := listen(t, bus, "cc:a")
 	for _, text := range numbered(50) {
 		mustPublish(t, bus, frames("cc:a", text))
-		killConnections(t, admin, "normal")
+		redistest.KillConnections(t, admin, "normal")
 		l.expectData(t, "cc:a", text)
 	}
 }
@@ -150,7 +142,7 @@ func TestHalfOpenLink(t *testing.T) {
 	if err := l.link.Subscribe([]string{"cc:b"}); err != nil {
 		t.Errorf("Subscribe: %v", err)
 	}
-	for ctx := within(t, patience); subscribers(t, s.Client(), "cc:b") != 1; {
+	for ctx := redistest.Within(t, redistest.Patience); subscribers(t, s.Client(), "cc:b") != 1; {
 		if ctx.Err() != nil {
 			t.Fatal("the request does not arrive")
 		}
@@ -173,8 +165,8 @@ func TestNoReply(t *testing.T) {
 		obeys                bool
 		readTimeout, ctx, at time.Duration
 	}{
-		"by the context":      {true, patience, 300 * time.Millisecond, 300 * time.Millisecond},
-		"by the read timeout": {false, 300 * time.Millisecond, patience, 300 * time.Millisecond},
+		"by the context":      {true, redistest.Patience, 300 * time.Millisecond, 300 * time.Millisecond},
+		"by the read timeout": {false, 300 * time.Millisecond, redistest.Patience, 300 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := redistest.Start(t, redistest.Config{})
@@ -189,7 +181,7 @@ func TestNoReply(t *testing.T) {
 			p.Set(faultproxy.Down, faultproxy.Faults{Swallow: true})
 			all := frames("cc:a", "1", "2", "3")
 			start := time.Now()
-			bus.Publish(within(t, tt.ctx), all)
+			bus.Publish(redistest.Within(t, tt.ctx), all)
 			if d := time.Since(start); d < tt.at/2 || d > tt.at*3 {
 				t.Errorf("took %v", d)
 			}
@@ -229,7 +221,7 @@ func TestPartialOutcome(t *testing.T) {
 				p.Set(faultproxy.Down, faultproxy.Faults{CutAfter: replied*len(":1\r\n") + 2, Reset: reset})
 				texts := numbered(10)
 				all := frames("cc:a", texts...)
-				bus.Publish(within(t, patience), all)
+				bus.Publish(redistest.Within(t, redistest.Patience), all)
 				for i, f := range all {
 					switch {
 					case i < replied || !refuse:
@@ -269,7 +261,7 @@ func TestRefusedTheSecondTime(t *testing.T) {
 	}))
 	p.Set(faultproxy.Down, faultproxy.Faults{CutAfter: len(":0\r\n")})
 	all := frames("cc:a", "1", "2")
-	bus.Publish(within(t, patience), all)
+	bus.Publish(redistest.Within(t, redistest.Patience), all)
 	if all[0].Err != nil {
 		t.Errorf("the first: %+v", all[0])
 	}
@@ -329,7 +321,7 @@ func TestOutcomesAreTrue(t *testing.T) {
 				p.Refuse()
 			}
 			all := frames(topic, texts...)
-			bus.Publish(within(t, patience), all)
+			bus.Publish(redistest.Within(t, redistest.Patience), all)
 			mustPublish(t, direct, frames(topic, "fence"))
 			got := l.until(t, "fence")
 
@@ -456,12 +448,12 @@ func TestDialIsBounded(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	o := s.Options()
 	o.ContextTimeoutEnabled = false
-	bus := newBus(client(t, o))
+	bus := newBus(redistest.Client(t, o))
 	s.Pause()
 	defer s.Resume()
 
 	start := time.Now()
-	_, err := bus.Dial(within(t, 100*time.Millisecond))
+	_, err := bus.Dial(redistest.Within(t, 100*time.Millisecond))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	} else {
@@ -538,11 +530,11 @@ func TestGoRedisReconnectsInReceive(t *testing.T) {
 	if _, err := ps.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	killConnections(t, admin, "pubsub")
+	redistest.KillConnections(t, admin, "pubsub")
 	if _, err := ps.Receive(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
-	for ctx := within(t, patience); subscribers(t, admin, "cc:a") == 0; {
+	for ctx := redistest.Within(t, redistest.Patience); subscribers(t, admin, "cc:a") == 0; {
 		if ctx.Err() != nil {
 			t.Fatal("it does not come back by itself")
 		}

@@ -1,0 +1,80 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Patience is for what must happen. It is never waited for in a test that passes.
+const Patience = 20 * time.Second
+
+// Within returns a context that ends after d, or with the test.
+func Within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// OnEachServer runs a test on miniredis and on a real server, with both protocols. options makes client options that
+// the test may change.
+func OnEachServer(t *testing.T, run func(t *testing.T, options func() *redis.Options)) {
+	for _, protocol := range []int{2, 3} {
+		t.Run(fmt.Sprintf("miniredis/RESP%d", protocol), func(t *testing.T) {
+			m := miniredis.NewMiniRedis()
+			if err := m.StartAddr("127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(m.Close)
+			addr := m.Addr()
+			run(t, func() *redis.Options {
+				return &redis.Options{
+					Addr: addr, Protocol: protocol, ContextTimeoutEnabled: true,
+					MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+				}
+			})
+		})
+		t.Run(fmt.Sprintf("redis/RESP%d", protocol), func(t *testing.T) {
+			s := Start(t, Config{})
+			run(t, func() *redis.Options {
+				o := s.Options()
+				o.Protocol = protocol
+				return o
+			})
+		})
+	}
+}
+
+// Client makes a client that is closed when the test ends.
+func Client(t testing.TB, o *redis.Options) *redis.Client {
+	t.Helper()
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// KillConnections has the server close the connections of a kind, such as "pubsub" or "normal", but admin's.
+func KillConnections(t testing.TB, admin *redis.Client, kind string) {
+	t.Helper()
+	n, err := admin.Do(t.Context(), "client", "kill", "type", kind, "skipme", "yes").Int()
+	if err != nil || n == 0 {
+		t.Fatalf("killed %d connections, %v", n, err)
+	}
+}
+
+// ClosedPort is an address at which nobody listens.
+func ClosedPort() string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
