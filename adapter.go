@@ -43,7 +43,8 @@ type NodeInfo struct {
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
 // An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover], [Listener]
-// or [Meter].
+// or [Meter]; one that speaks a wire of others, on which nodes do not introduce themselves or names have to be asked for
+// one by one, also [Counter] or [Selective].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
 	// the address and the cause. After an error nothing is left running, and Close need not be called.
@@ -93,6 +94,39 @@ type Subscriber interface {
 	Unsubscribe(ctx context.Context, names ...Address) error
 }
 
+// A Selective is a [Subscriber] that hears nothing by itself but what Start promises for the namespace "/": everyone, and
+// what is for this node alone. So the node also subscribes to the address of each other namespace, from its first use
+// on, and to that of each socket, from Connect on; see [NamespaceSpace] and [SocketSpace]. Connect, and Subscribe of a
+// namespace, wait for them, and so do questions, commands that are waited for, and requests. A namespace's address is
+// never unsubscribed; a socket's is, as a room's, when it has lingered.
+type Selective interface {
+	Subscriber
+	// Selective reports whether the adapter, as it is configured, is one. The node asks once, before Start.
+	Selective() bool
+}
+
+// A Counter is an [Adapter] whose peers never say hello and have no heartbeats, so that the node knows their number
+// only. With one the node has no Nodes and no OnNode, asks always everyone, and takes these answers, which are for the
+// adapter to make from what its peers say:
+//
+//   - Each peer's answer is one [Answer] with Last. Its From may be empty; with a From, a second one is ignored.
+//   - An answer to [AskCount] or [AskRooms], or to a command, may have Sockets, with the fields that the question is
+//     about, instead of Count, Users or Rooms. Each socket counts once over the whole question, and an answer without
+//     From that has sockets, but no new ones, is ignored.
+//   - An answer to an acknowledged emission has as its Count how many clients got it. Each reply is another Answer,
+//     without Last, before or after that; in it Socket may be empty.
+//
+// What it cannot carry, such as an instruction to one node, Publish refuses with an error that matches
+// errors.ErrUnsupported.
+type Counter interface {
+	// CountPeers returns how many peers will answer in. The node calls it, bounded by ctx, before it publishes an
+	// instruction that every peer is to answer, and then, with again, each heartbeat while answers are missing: the
+	// smallest number counts, so that neither a peer that has left nor a stranger is waited for until the deadline. in
+	// is as it is published, but without Payload. For an emitter CountPeers also sees to it that answers in
+	// in.Namespace are heard.
+	CountPeers(ctx context.Context, in *Instruction, again bool) (int, error)
+}
+
 // A Deliverer is an [Adapter] that can tell what became of one instruction.
 type Deliverer interface {
 	// Deliver publishes in and waits, bounded by ctx, until the bus has accepted it.
@@ -130,12 +164,14 @@ type Meter interface {
 	AdapterStats() AdapterStats
 }
 
-// Space says which of the three separate spaces of names an [Address] is in.
+// Space says which of the separate spaces of names an [Address] is in.
 type Space uint8
 
 const (
 	RoomSpace Space = 1 + iota
 	UserSpace
+	SocketSpace    // the name is a SocketID; only a [Selective] is asked for it
+	NamespaceSpace // no name: everyone in the namespace, and what is for all nodes that have it; the same
 )
 
 // Address is a name that a node can have interest in.
