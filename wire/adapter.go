@@ -18,10 +18,14 @@ import (
 // link one that reads and delivers and one that writes subscriptions (link.go).
 type Adapter struct {
 	bus     Bus
+	dialect Dialect // nil: nodes' own frames
 	o       Options
 	optErr  error
 	self    crosscast.NodeInfo
 	handler crosscast.Handler
+
+	noticeTo destination // of frames without instructions
+	echoTo   destination // what this node publishes there, it hears
 
 	writer   *writer
 	echo     echo
@@ -70,6 +74,12 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	start := a.startNode
 	if self.EmitOnly {
 		start = a.startEmitter
+		a.echoTo = destination{node: self.ID}
+	}
+	if a.dialect != nil {
+		a.startDialect()
+	} else {
+		a.startFrames()
 	}
 	if err := start(ctx); err != nil {
 		a.stop()
@@ -86,12 +96,21 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	return nil
 }
 
-// startNode returns when the first link hears everyone's topic and the inbox.
-func (a *Adapter) startNode(ctx context.Context) error {
-	a.subs.add(destination{}, destination{node: a.self.ID})
+// startFrames wants the topics on which a node, or an emitter, gets frames that it needs whatever it has interest in.
+func (a *Adapter) startFrames() {
+	a.writer.header = plainHeader
+	a.subs.add(destination{node: a.self.ID})
+	if a.self.EmitOnly {
+		return
+	}
+	a.subs.add(destination{})
 	if a.o.Ingress {
 		a.subs.add(destination{ingress: true})
 	}
+}
+
+// startNode returns when the first link hears what it must.
+func (a *Adapter) startNode(ctx context.Context) error {
 	l, err := a.connect(ctx)
 	if err != nil {
 		return err

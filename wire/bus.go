@@ -2,6 +2,8 @@
 // NATS. What is hard about a lossy bus is written once, here: packing many instructions into a frame, numbering frames,
 // noticing what is missing, doubled or late, proving that a connection still hears, reconnecting, and telling peers
 // what was lost. A driver implements [Bus] and [Link] and is done.
+//
+// Where other programs speak already on a bus, in a format of their own, a driver also implements [Dialect].
 package wire
 
 import "context"

@@ -20,12 +20,11 @@ import (
 
 // startEmitter is Start for an emitter. It returns when the bus has accepted a notice.
 func (a *Adapter) startEmitter(ctx context.Context) error {
-	a.subs.add(destination{node: a.self.ID})
 	a.inbox.init()
 	w := a.writer
 	w.mu.Lock()
 	w.linkUp = true
-	d := w.probe(destination{})
+	d := w.probe(a.noticeTo)
 	w.mu.Unlock()
 	a.wg.Go(func() { w.run(a.ctx) })
 	a.wg.Go(func() {
@@ -137,7 +136,7 @@ func (a *Adapter) prove(ctx context.Context, l *link) error {
 	}
 	w := a.writer
 	w.mu.Lock()
-	d := w.probe(destination{node: a.self.ID})
+	d := w.probe(a.echoTo)
 	w.mu.Unlock()
 	w.signal()
 	if err := d.wait(ctx); err != nil {
@@ -155,14 +154,6 @@ func (a *Adapter) prove(ctx context.Context, l *link) error {
 	default:
 		return nil
 	}
-}
-
-// echoes reports whether this node hears what it publishes to d.
-func (a *Adapter) echoes(d destination) bool {
-	if a.self.EmitOnly {
-		return d.node == a.self.ID
-	}
-	return d.isEveryone()
 }
 
 // probes reports whether an emitter has a reason for a notice: to see whether its peers are back, or to tell them of

@@ -136,6 +136,10 @@ func (in *incoming) frame(l *link, ev Event) {
 	if owed {
 		in.owed(false)
 	}
+	if a.dialect != nil {
+		in.foreign(ev.Topic, ev.Data)
+		return
+	}
 	if t.to.ingress {
 		in.ingress(ev.Data)
 		return
@@ -146,7 +150,7 @@ func (in *incoming) frame(l *link, ev Event) {
 		return
 	}
 	if h.Origin == a.self.ID {
-		if a.echoes(t.to) {
+		if t.to == a.echoTo {
 			a.echo.hear(h.Number)
 		}
 		return

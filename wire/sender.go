@@ -112,8 +112,9 @@ func (w *writer) take(now time.Time) []*frame {
 // holds reports whether the queue waits for peers to be back. The caller holds mu.
 func (w *writer) holds(now time.Time) bool { return len(w.waitFor) > 0 || w.gathering.is(now) }
 
-// notice is a frame without instructions that tells peers of losses, and comes back as an echo. The caller holds mu.
-func (w *writer) notice() *frame { return w.newFrame(w.topic(destination{}), true) }
+// notice is a frame without instructions that tells peers of losses, where frames do, and comes back as an echo. The
+// caller holds mu.
+func (w *writer) notice() *frame { return w.newFrame(w.topic(w.a.noticeTo), true) }
 
 // seal numbers a frame. The caller holds mu.
 func (w *writer) seal(f *frame) {
@@ -125,6 +126,12 @@ func (w *writer) seal(f *frame) {
 			f.topic.open = nil
 		}
 	}
+	if w.a.dialect != nil {
+		if f.control {
+			_, f.buf = w.a.dialect.Echo(f.number)
+		}
+		return
+	}
 	if f.to.carriesLosses() && w.losses.count > 0 && !w.oldLosses() {
 		h := crosscast.FrameHeader{
 			Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control,
@@ -135,6 +142,13 @@ func (w *writer) seal(f *frame) {
 		return
 	}
 	crosscast.PatchFrameNumbers(f.buf, f.number, f.prev)
+}
+
+// lose enters a loss for peers to hear of. The caller holds mu.
+func (w *writer) lose(l *lostFrames) {
+	if w.a.dialect == nil { // which could not tell
+		w.losses.add(l.forPeers())
+	}
 }
 
 func (w *writer) freeBytes(n int) {
@@ -151,7 +165,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	w.mu.Lock()
 	failed := func() {
 		if current.from != 0 {
-			w.losses.add(current.forPeers())
+			w.lose(&current)
 			lost = append(lost, current.forSelf())
 		}
 		current = lostFrames{}
@@ -165,7 +179,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			accepted = true
 			w.a.stats.framesOut.Add(1)
 			w.a.stats.bytesOut.Add(uint64(len(f.buf)))
-			if w.a.echoes(f.to) {
+			if f.to == w.a.echoTo {
 				echo = f.number
 			}
 			if f.toEveryone() {
@@ -297,7 +311,7 @@ func (w *writer) expire(now time.Time) {
 			f.topic.open = nil
 		}
 		lost.add(f, why)
-		bytes += len(f.buf) - plainHeader
+		bytes += len(f.buf) - w.header
 		w.settled++
 		for _, d := range f.deliveries {
 			d.frameDone(w.a, f, 0, why)
@@ -309,7 +323,7 @@ func (w *writer) expire(now time.Time) {
 	}
 	w.queue = append(w.queue[:0], w.queue[n:]...)
 	w.freeBytes(bytes)
-	w.losses.add(lost.forPeers())
+	w.lose(&lost)
 	w.mu.Unlock()
 	w.finish([]crosscast.Loss{lost.forSelf()}, done)
 	w.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type subscriptions struct {
 type topic struct {
 	to    destination
 	name  string
+	more  []crosscast.Address // that it stands for beside to.name: a dialect may have one topic for several names
+	home  bool                // the adapter cannot do without it
 	state topicState
 	epoch uint32 // counts confirmations
 	alone bool   // asked for alone, because the bus refuses a request as a whole when it denies one of its topics
@@ -48,7 +51,8 @@ type topic struct {
 type topicState uint8
 
 const (
-	pending topicState = iota
+	unasked topicState = iota
+	pending
 	confirmed
 	denied
 )
@@ -86,7 +90,7 @@ func (s *subscriptions) add(to ...destination) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range to {
-		t := &topic{to: d, name: d.topic(s.a.o.Prefix)}
+		t := &topic{to: d, name: d.topic(s.a.o.Prefix), home: true}
 		s.topics[t.name] = t
 	}
 }
@@ -96,29 +100,29 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	now := time.Now()
 	s.mu.Lock()
 	var ask []*topic
+	var to []destination
 	down := false
 	for _, name := range names {
-		d := destination{name: name}
-		key := d.topic(s.a.o.Prefix)
-		t := s.topics[key]
-		switch {
-		case t == nil:
-			t = &topic{to: d, name: key}
-			s.topics[key] = t
-			ask = append(ask, t)
-		case t.state == confirmed:
-			continue
-		case t.state == denied:
-			t.state = pending
-			ask = append(ask, t)
-		}
 		if !s.resumed {
 			down = true
-			t.owe(now, crosscast.GapLinkLost)
-			continue
 		}
-		t.waits = append(t.waits, w)
-		w.left++
+		to = s.a.destinations(to[:0], name)
+		for _, d := range to {
+			t := s.want(d)
+			switch t.state {
+			case confirmed:
+				continue
+			case unasked, denied:
+				t.state = pending
+				ask = append(ask, t)
+			}
+			if !s.resumed {
+				t.owe(now, crosscast.GapLinkLost)
+				continue
+			}
+			t.waits = append(t.waits, w)
+			w.left++
+		}
 	}
 	if s.link != nil {
 		s.request(true, ask)
@@ -139,6 +143,36 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	}
 }
 
+// want returns the topic that d is, for d's name. The caller holds mu.
+func (s *subscriptions) want(d destination) *topic {
+	key := d.topic(s.a.o.Prefix)
+	t := s.topics[key]
+	switch {
+	case t == nil:
+		t = &topic{to: d, name: key, state: unasked}
+		s.topics[key] = t
+	case t.to.name != d.name && !t.home && !slices.Contains(t.more, d.name):
+		t.more = append(t.more, d.name)
+	}
+	return t
+}
+
+// unwant takes a name off a topic, and reports whether nothing is left that wants it. The caller holds mu.
+func (s *subscriptions) unwant(t *topic, name crosscast.Address) bool {
+	switch i := slices.Index(t.more, name); {
+	case i >= 0:
+		t.more = slices.Delete(t.more, i, i+1)
+		return false
+	case t.to.name != name:
+		return false
+	case len(t.more) > 0:
+		t.to.name = t.more[0]
+		t.more = slices.Delete(t.more, 0, 1)
+		return false
+	}
+	return true
+}
+
 func (t *topic) owe(since time.Time, reason crosscast.GapReason) {
 	if t.owedReason == "" {
 		t.owedSince, t.owedReason = since, reason
@@ -149,10 +183,15 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var drop []*topic
+	var to []destination
 	for _, name := range names {
-		key := destination{name: name}.topic(s.a.o.Prefix)
-		if t := s.topics[key]; t != nil {
-			delete(s.topics, key)
+		to = s.a.destinations(to[:0], name)
+		for _, d := range to {
+			t := s.topics[d.topic(s.a.o.Prefix)]
+			if t == nil || !s.unwant(t, name) {
+				continue
+			}
+			delete(s.topics, t.name)
 			if t.state != denied {
 				drop = append(drop, t)
 			}
@@ -173,30 +212,29 @@ func (s *subscriptions) request(subscribe bool, topics []*topic) {
 	s.link.signal()
 }
 
-// begin makes l the current link and asks it for everything wanted.
+// begin makes l the current link and asks it for everything wanted: first, one by one, for what it cannot do without.
 func (s *subscriptions) begin(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link, s.resumed = l, false
-	all := make([]*topic, 0, len(s.topics))
-	var alone []*topic
+	l.unconfirmed = len(s.topics)
+	var home, alone, others []*topic
 	for _, t := range s.topics {
 		t.state, t.first = pending, l
-		if t.to.ingress {
+		switch {
+		case t.home:
 			t.alone = true // so that an error names it
+			home = append(home, t)
+		case t.alone:
 			alone = append(alone, t)
-			continue
-		}
-		if t.to.carriesLosses() {
-			// Everyone's topic and the inbox come first.
-			all = append([]*topic{t}, all...)
-		} else {
-			all = append(all, t)
+		default:
+			others = append(others, t)
 		}
 	}
-	l.unconfirmed = len(all) + len(alone)
-	s.request(true, all)
-	s.request(true, alone)
+	for _, t := range append(home, alone...) {
+		s.request(true, []*topic{t})
+	}
+	s.request(true, others)
 }
 
 // end forgets the current link. Whoever waits is told.
@@ -334,7 +372,7 @@ func (s *subscriptions) deniedBy(l *link, cause error) error {
 	s.finishOldest()
 	now := time.Now()
 	for _, t := range topics {
-		if t.to.carriesLosses() || t.to.ingress {
+		if t.home {
 			return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
 		}
 		if len(topics) > 1 {
@@ -413,7 +451,7 @@ func (s *subscriptions) takeOwed(wait bool) []crosscast.Gap {
 			gaps = append(gaps, crosscast.Gap{Since: t.owedSince, Until: now, Reason: t.owedReason})
 		}
 		g := &gaps[i]
-		g.Names = append(g.Names, t.to.name)
+		g.Names = append(append(g.Names, t.to.name), t.more...)
 		if t.owedSince.Before(g.Since) {
 			g.Since = t.owedSince
 		}

@@ -41,21 +41,26 @@ func addressTopic(prefix string, a crosscast.Address) string {
 }
 
 // destination is one topic that an instruction goes to: a node's inbox, a name, or (zero) everyone. The ingress is one
-// that no node publishes to.
+// that no node publishes to. One of a dialect is a topic of that, which may stand for a name.
 type destination struct {
 	node    crosscast.NodeID
 	name    crosscast.Address
 	ingress bool
+	foreign string
 }
 
 func (d destination) isEveryone() bool { return d == destination{} }
 
 // carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic,
 // and on inboxes, where a node that introduces itself gets its first answers.
-func (d destination) carriesLosses() bool { return d.name == crosscast.Address{} && !d.ingress }
+func (d destination) carriesLosses() bool {
+	return d.name == crosscast.Address{} && !d.ingress && d.foreign == ""
+}
 
 func (d destination) topic(prefix string) string {
 	switch {
+	case d.foreign != "":
+		return d.foreign
 	case d.isEveryone():
 		return everyoneTopic(prefix)
 	case d.ingress:

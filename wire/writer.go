@@ -24,7 +24,8 @@ import (
 //   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are nobody's
 //     predecessor, and are no loss.
 type writer struct {
-	a *Adapter
+	a      *Adapter
+	header int // bytes of a frame that count against no limit
 
 	mu         sync.Mutex
 	topics     map[destination]*outTopic // guarded by mu, like everything below
@@ -112,6 +113,12 @@ func (w *writer) signal() {
 
 // publish queues in; d, when not nil, hears of the outcome.
 func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *delivery) error {
+	if w.a.dialect != nil && !in.Kind.Control() {
+		if err := crosscast.CheckInstruction(in); err != nil {
+			return err
+		}
+		return w.speak(ctx, in, d)
+	}
 	var space [maxCopies + 1]destination
 	to := route(space[:0], in, w.a.self.ID)
 	if len(to) == 0 {
@@ -134,28 +141,8 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 	if in.Kind.Control() {
 		return w.publishControl(in, to[0], d)
 	}
-	need := size * len(to)
-	for !w.closing && w.bytes > 0 && w.bytes+need > w.a.o.QueueBytes {
-		if !w.up() {
-			return fmt.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, w.a.o.QueueBytes)
-		}
-		room := w.room
-		w.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-		}
-		w.mu.Lock()
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("crosscast: no room in the queue of %d bytes: %w", w.a.o.QueueBytes, err)
-		}
-	}
-	if w.closing {
-		return crosscast.ErrClosed
-	}
-	if in.Flags&crosscast.Volatile != 0 && !w.up() {
-		w.a.count(dropVolatile)
-		return crosscast.ErrNotConnected
+	if err := w.admit(ctx, size*len(to), in.Flags&crosscast.Volatile != 0); err != nil {
+		return err
 	}
 
 	var copyNumber uint64
@@ -185,8 +172,38 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 	return nil
 }
 
+// admit waits until the queue has room for size bytes, while the link is up. The caller holds mu.
+func (w *writer) admit(ctx context.Context, size int, volatile bool) error {
+	for !w.closing && w.bytes > 0 && w.bytes+size > w.a.o.QueueBytes {
+		if !w.up() {
+			return fmt.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, w.a.o.QueueBytes)
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+		w.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("crosscast: no room in the queue of %d bytes: %w", w.a.o.QueueBytes, err)
+		}
+	}
+	if w.closing {
+		return crosscast.ErrClosed
+	}
+	if volatile && !w.up() {
+		w.a.count(dropVolatile)
+		return crosscast.ErrNotConnected
+	}
+	return nil
+}
+
 // publishControl queues a hello or heartbeat. The caller holds mu.
 func (w *writer) publishControl(in *crosscast.Instruction, to destination, d *delivery) error {
+	if w.a.dialect != nil {
+		return w.speakControl(in, d)
+	}
 	if w.closing {
 		return crosscast.ErrClosed
 	}
@@ -231,10 +248,16 @@ func (w *writer) frameFor(to destination, size int) *frame {
 			return f
 		}
 	}
+	f := w.open(t)
+	t.open = f
+	return f
+}
+
+// open queues a new frame. The caller holds mu.
+func (w *writer) open(t *outTopic) *frame {
 	f := w.newFrame(t, false)
 	f.generation = w.generation
 	f.opened = time.Now()
-	t.open = f
 	w.opened++
 	w.queue = append(w.queue, f)
 	return f
@@ -250,7 +273,10 @@ func (w *writer) newFrame(t *outTopic, control bool) *frame {
 		f = &frame{}
 	}
 	f.topic, f.to, f.control = t, t.to, control
-	f.buf = crosscast.AppendFrameHeader(f.buf[:0], &crosscast.FrameHeader{Origin: w.a.self.ID, Control: control})
+	f.buf = f.buf[:0]
+	if w.a.dialect == nil {
+		f.buf = crosscast.AppendFrameHeader(f.buf, &crosscast.FrameHeader{Origin: w.a.self.ID, Control: control})
+	}
 	return f
 }
 

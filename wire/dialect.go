@@ -1,0 +1,187 @@
+package wire
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A Dialect is what other programs speak on a bus: their topics, and their messages. An adapter that [Speak] makes of
+// one carries instructions to and from them. Queues, links, subscriptions, outages and losses are as with nodes' own
+// frames. What a Dialect cannot have, because nothing foreign is numbered: a message that was missed on a standing link
+// is not noticed.
+//
+// Write may be called concurrently with everything; the others are called one at a time.
+type Dialect interface {
+	// Begin is called once, before everything else: instructions that arrive go to h.
+	Begin(self crosscast.NodeInfo, h crosscast.Handler)
+
+	// Home returns the topics that the node hears from Start to Close, whatever it has interest in.
+	Home() []string
+
+	// Topics returns the topics that a name is on; none where it is on those of Home.
+	Topics(name crosscast.Address) []string
+
+	// Write calls send with the messages that in becomes, in the order in which they are to go out. There may be none.
+	// name is the one room or user that a message is for, zero if it is for others; data may be overwritten afterwards.
+	Write(in *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte)) error
+
+	// Read acts on a message that arrived on a topic. It ignores what this node wrote, except an Echo, whose number it
+	// returns. An error means that the message was dropped; it is counted by whether it matches crosscast.ErrForeign,
+	// and is never 0 beside an echo.
+	Read(topic string, data []byte) (echo uint64, err error)
+
+	// Echo returns a message with a number, which is not 0, that this node alone hears, on a topic of Home, always the
+	// same. That it comes back proves that the link hears.
+	Echo(number uint64) (topic string, data []byte)
+}
+
+// Speak returns an adapter over bus for a dialect; Prefix and Ingress of the options mean nothing to it. Heartbeats
+// become echoes; hellos, and heartbeats to a single node, become nothing.
+func Speak(bus Bus, d Dialect, o Options) *Adapter {
+	a := New(bus, o)
+	a.dialect = d
+	return a
+}
+
+// startDialect tells the dialect of the node, and wants its home topics.
+func (a *Adapter) startDialect() {
+	a.dialect.Begin(a.self, counting{a.handler, &a.stats.instructionsIn})
+	topic, _ := a.dialect.Echo(1)
+	a.noticeTo = destination{foreign: topic}
+	a.echoTo = a.noticeTo
+	for _, topic := range a.dialect.Home() {
+		a.subs.add(destination{foreign: topic})
+	}
+}
+
+// counting counts the instructions that a Handler gets.
+type counting struct {
+	crosscast.Handler
+	n *atomic.Uint64
+}
+
+func (c counting) Handle(in *crosscast.Instruction) {
+	c.n.Add(1)
+	c.Handler.Handle(in)
+}
+
+// destinations appends to dst what the name is on.
+func (a *Adapter) destinations(dst []destination, name crosscast.Address) []destination {
+	if a.dialect == nil {
+		return append(dst, destination{name: name})
+	}
+	for _, topic := range a.dialect.Topics(name) {
+		dst = append(dst, destination{name: name, foreign: topic})
+	}
+	return dst
+}
+
+// foreign acts on a message of a dialect; in.mu is held.
+func (in *incoming) foreign(topic string, data []byte) {
+	a := in.a
+	echo, err := a.dialect.Read(topic, data)
+	switch {
+	case echo != 0:
+		a.echo.hear(echo)
+	case err != nil:
+		a.count(dropFor(err))
+	default:
+		a.stats.framesIn.Add(1)
+		a.stats.bytesIn.Add(uint64(len(data)))
+	}
+}
+
+// spoken is what one instruction becomes in a dialect, on its way into the queue.
+type spoken struct {
+	messages []spokenMessage
+	data     []byte // of all messages, one behind the other
+}
+
+type spokenMessage struct {
+	to  destination
+	end int // in data
+}
+
+var spokens = sync.Pool{New: func() any { return new(spoken) }}
+
+// release lets s be used again, unless it keeps much memory.
+func (s *spoken) release() {
+	if cap(s.data) <= 2*packBytes {
+		clear(s.messages)
+		s.messages, s.data = s.messages[:0], s.data[:0]
+		spokens.Put(s)
+	}
+}
+
+// speak queues in for a dialect; d, when not nil, hears of the outcome.
+func (w *writer) speak(ctx context.Context, in *crosscast.Instruction, d *delivery) error {
+	s := spokens.Get().(*spoken)
+	defer s.release()
+	var tooLarge error
+	err := w.a.dialect.Write(in, func(topic string, name crosscast.Address, data []byte) {
+		if len(data) > w.a.o.MaxFrame {
+			tooLarge = &crosscast.LimitError{What: "instruction", Len: len(data), Max: w.a.o.MaxFrame}
+			return
+		}
+		s.data = append(s.data, data...)
+		s.messages = append(s.messages, spokenMessage{destination{name: name, foreign: topic}, len(s.data)})
+	})
+	if err == nil {
+		err = tooLarge
+	}
+	if err != nil {
+		return err
+	}
+	if d != nil {
+		d.left, d.reach.Known = len(s.messages), true
+		if len(s.messages) == 0 {
+			close(d.done)
+		}
+	}
+	if len(s.messages) == 0 {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.admit(ctx, len(s.data), in.Flags&crosscast.Volatile != 0); err != nil {
+		return err
+	}
+	from := 0
+	for _, m := range s.messages {
+		f := w.open(w.topic(m.to))
+		f.buf = append(f.buf, s.data[from:m.end]...)
+		f.instructions++
+		w.bytes += m.end - from
+		from = m.end
+		if d != nil {
+			f.deliveries = append(f.deliveries, d)
+		}
+	}
+	w.a.stats.instructionsOut.Add(1)
+	w.signal()
+	return nil
+}
+
+// speakControl queues an echo for a heartbeat to everyone, and nothing for what a dialect has no word for. The caller
+// holds mu.
+func (w *writer) speakControl(in *crosscast.Instruction, d *delivery) error {
+	if d != nil {
+		d.reach.Known = true
+		close(d.done)
+	}
+	switch {
+	case w.closing:
+		return crosscast.ErrClosed
+	case !w.linkUp:
+		return crosscast.ErrNotConnected
+	case in.Kind == crosscast.KindHeartbeat && in.To == "" && !w.heartbeatWaits(w.a.noticeTo):
+		f := w.notice()
+		f.heartbeat = true
+		w.control = append(w.control, f)
+		w.signal()
+	}
+	return nil
+}

@@ -1,0 +1,366 @@
+package wire_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// plain is a dialect: the text "from event" on the topic "all", or on the room's. A user is the room "u:" and the name;
+// a namespace other than "/" is not heard.
+type plain struct {
+	self crosscast.NodeInfo
+	h    crosscast.Handler
+}
+
+func (p *plain) Begin(self crosscast.NodeInfo, h crosscast.Handler) { p.self, p.h = self, h }
+
+func (p *plain) home() string { return "home:" + string(p.self.ID) }
+
+func (p *plain) Home() []string {
+	if p.self.EmitOnly {
+		return []string{p.home()}
+	}
+	return []string{"all", p.home()}
+}
+
+func (p *plain) Topics(a crosscast.Address) []string {
+	switch {
+	case a.Namespace != "/":
+		return nil
+	case a.Space == crosscast.UserSpace:
+		return []string{"u:" + a.Name}
+	}
+	return []string{a.Name}
+}
+
+func (p *plain) Write(in *crosscast.Instruction, send func(string, crosscast.Address, []byte)) error {
+	if in.Event == "reserved" {
+		return errReserved
+	}
+	if in.Kind != crosscast.KindEmit {
+		return nil
+	}
+	text := fmt.Appendf(nil, "%s %s", p.self.ID, in.Event)
+	if in.Event == "large" {
+		text = append(text, make([]byte, 2000)...)
+	}
+	if in.Target.Everyone {
+		send("all", crosscast.Address{}, text)
+	}
+	for _, r := range in.Target.Rooms {
+		send(r, room(r), text)
+	}
+	for i := range text {
+		text[i] = '?' // it was copied
+	}
+	return nil
+}
+
+func (p *plain) Read(_ string, data []byte) (uint64, error) {
+	var n uint64
+	if k, _ := fmt.Sscanf(string(data), "echo %d", &n); k == 1 {
+		return n, nil
+	}
+	from, event, ok := strings.Cut(string(data), " ")
+	switch {
+	case !ok:
+		return 0, crosscast.ErrForeign
+	case event == "":
+		return 0, crosscast.ErrMalformed
+	case from != string(p.self.ID):
+		p.h.Handle(&crosscast.Instruction{Kind: crosscast.KindEmit, From: crosscast.NodeID(from), Event: event})
+	}
+	return 0, nil
+}
+
+func (p *plain) Echo(n uint64) (string, []byte) { return p.home(), fmt.Appendf(nil, "echo %d", n) }
+
+var errReserved = errors.New("reserved")
+
+// speaking runs f with n peers that speak plain.
+func speaking(t *testing.T, n int, o wire.Options, f func(t *testing.T, c *cluster)) {
+	inBubble(t, 0, o, func(t *testing.T, c *cluster) {
+		for range n {
+			c.speaker(o, crosscast.NodeInfo{})
+		}
+		f(t, c)
+	})
+}
+
+func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer {
+	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), time.Second
+	p := &peer{id: self.ID, port: c.hub.Port(string(self.ID))}
+	p.a = wire.Speak(p.port, &plain{}, o)
+	if err := p.a.Start(c.t.Context(), self, p); err != nil {
+		c.t.Fatal(err)
+	}
+	c.peers = append(c.peers, p)
+	return p
+}
+
+func everyone(event string) *crosscast.Instruction {
+	return &crosscast.Instruction{
+		Kind: crosscast.KindEmit, Namespace: "/", Event: event, Target: crosscast.Target{Everyone: true},
+	}
+}
+
+func mustPublish(t *testing.T, p *peer, in *crosscast.Instruction) {
+	t.Helper()
+	if err := p.a.Publish(t.Context(), in); err != nil {
+		t.Fatal("Publish:", err)
+	}
+}
+
+func wantEvents(t *testing.T, p *peer, events ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := p.got(); !slices.Equal(got, events) {
+		t.Errorf("%s got %q, want %q", p.id, got, events)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delivered = nil
+}
+
+// TestDialect: each peer hears what it is subscribed to, once, and not itself; on the bus there is nothing but what the
+// dialect wrote.
+func TestDialect(t *testing.T) {
+	speaking(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b, d := c.peers[0], c.peers[1], c.peers[2]
+		var topics []string
+		c.hub.OnExecute(func(f wire.Frame) { topics = append(topics, f.Topic) })
+		subscribe(t, b, "A", "B")
+		mustPublish(t, a, everyone("x"))
+		mustPublish(t, a, emitTo("A", "B"))
+		mustPublish(t, a, &crosscast.Instruction{Kind: crosscast.KindGoodbye, Target: crosscast.Target{Everyone: true}})
+		wantEvents(t, a)
+		wantEvents(t, b, "x", "A+B", "A+B")
+		wantEvents(t, d, "x")
+		c.beat(3 * time.Second)
+		synctest.Wait()
+		for _, topic := range topics {
+			if topic != "all" && topic != "A" && topic != "B" && !strings.HasPrefix(topic, "home:node") {
+				t.Errorf("published on %q", topic)
+			}
+		}
+		if !slices.Contains(topics, "home:node0002") {
+			t.Error("a heartbeat made no echo")
+		}
+		n := len(topics)
+		mustPublish(t, a, &crosscast.Instruction{Kind: crosscast.KindHeartbeat, To: b.id})
+		synctest.Wait()
+		if len(topics) != n {
+			t.Errorf("a heartbeat to one node became %q", topics[n:])
+		}
+		if err := a.a.Publish(t.Context(), &crosscast.Instruction{
+			Kind: crosscast.KindEmit, Namespace: "/", Event: "reserved",
+		}); !errors.Is(err, errReserved) {
+			t.Error("what the dialect refuses:", err)
+		}
+		r, err := a.a.Deliver(t.Context(), emitTo("A"))
+		if err != nil || r != (crosscast.Reach{Nodes: 1, Known: true}) {
+			t.Errorf("reach %+v, %v", r, err)
+		}
+		hello := &crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true}}
+		if r, err := a.a.Deliver(t.Context(), hello); err != nil || r.Nodes != 0 {
+			t.Errorf("hello: reach %+v, %v", r, err)
+		}
+		synctest.Wait()
+		if s := b.a.AdapterStats(); s.InstructionsIn != 4 || !s.Connected {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// TestDialectSharesTopics: a topic is subscribed as long as any of its names is.
+func TestDialectSharesTopics(t *testing.T) {
+	speaking(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		asRoom := room("u:eve")
+		asUser := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "eve"}
+		home := room("all") // of the dialect's own
+		for _, first := range []crosscast.Address{asRoom, asUser} {
+			second := asUser
+			if first == asUser {
+				second = asRoom
+			}
+			if err := b.a.Subscribe(t.Context(), asRoom, asUser, asUser, home); err != nil {
+				t.Fatal(err)
+			}
+			b.a.Unsubscribe(t.Context(), first, home)
+			mustPublish(t, a, emitTo("u:eve"))
+			mustPublish(t, a, everyone("x"))
+			wantEvents(t, b, "u:eve", "x")
+			b.a.Unsubscribe(t.Context(), second)
+			synctest.Wait()
+			mustPublish(t, a, emitTo("u:eve"))
+			wantEvents(t, b)
+		}
+		b.port.Deny("u:eve", true)
+		if err := b.a.Subscribe(t.Context(), asRoom, asUser); !errors.Is(err, crosscast.ErrDenied) {
+			t.Fatal("denied:", err)
+		}
+		b.port.Deny("u:eve", false)
+		c.beat(6 * time.Second)
+		if g := b.seen(); len(g) != 1 || !g[0].Covers(asRoom) || !g[0].Covers(asUser) {
+			t.Errorf("gaps %+v, want one of both names", g)
+		}
+		// A name without topics is heard when the link stands.
+		if err := b.a.Subscribe(t.Context(), crosscast.Address{Namespace: "/other", Name: "x"}); err != nil {
+			t.Error(err)
+		}
+		b.port.Down()
+		synctest.Wait()
+		err := b.a.Subscribe(t.Context(), crosscast.Address{Namespace: "/other", Name: "y"})
+		if !errors.Is(err, crosscast.ErrNotConnected) {
+			t.Error("while the link is down:", err)
+		}
+	})
+}
+
+// TestDialectOutages: links that break or go deaf are found and replaced, each with its gap; what waited is published
+// then; what was refused is a loss, of which nothing is told on the bus.
+func TestDialectOutages(t *testing.T) {
+	speaking(t, 2, wire.Options{QueueBytes: 4096}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		b.port.Deafen()
+		c.beat(8 * time.Second)
+		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapDeaf {
+			t.Fatalf("deaf: gaps %+v", g)
+		}
+		a.port.Down()
+		synctest.Wait()
+		mustPublish(t, a, emitTo("A"))
+		for range 100 {
+			if err := a.a.Publish(t.Context(), emitTo(strings.Repeat("x", 100))); err != nil {
+				if !errors.Is(err, crosscast.ErrNotConnected) {
+					t.Fatal("the queue is full:", err)
+				}
+				break
+			}
+		}
+		wantEvents(t, b)
+		a.port.Up()
+		c.beat(3 * time.Second)
+		wantEvents(t, b, "A")
+		if g := a.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLinkLost {
+			t.Errorf("gaps %+v", g)
+		}
+
+		var heard int
+		c.hub.OnExecute(func(f wire.Frame) {
+			if f.Topic != a.home() && f.Topic != b.home() {
+				heard++
+			}
+		})
+		a.port.SetFate(func(f wire.Frame) membus.Fate {
+			if f.Topic != "A" {
+				return membus.Fate{}
+			}
+			return membus.Fate{Err: crosscast.ErrRefused, Lost: true}
+		})
+		mustPublish(t, a, emitTo("A"))
+		c.beat(3 * time.Second)
+		if l := a.lost(); len(l) != 1 || len(l[0].Names) != 1 || l[0].Names[0] != room("A") || l[0].Instructions != 1 {
+			t.Errorf("losses %+v", l)
+		}
+		if heard != 0 || len(b.seen()) != 1 {
+			t.Errorf("after a loss %d messages on the bus, gaps %+v", heard, b.seen())
+		}
+		a.port.SetFate(nil)
+		mustPublish(t, a, emitTo("A"))
+		wantEvents(t, b, "A")
+	})
+}
+
+func (p *peer) home() string { return "home:" + string(p.id) }
+
+// TestDialectHostile: what is not of the dialect, or broken, or too large, is counted and dropped.
+func TestDialectHostile(t *testing.T) {
+	speaking(t, 1, wire.Options{MaxFrame: 1024}, func(t *testing.T, c *cluster) {
+		a, stranger := c.peers[0], c.hub.Port("stranger")
+		for _, text := range []string{"foreign", "eve ", "eve " + strings.Repeat("x", 1<<20), "eve fine"} {
+			stranger.Publish(t.Context(), []wire.Frame{{Topic: "all", Data: []byte(text)}})
+		}
+		wantEvents(t, a, "fine")
+		got := a.a.AdapterStats().Dropped
+		if got["foreign"] != 1 || got["malformed"] != 1 || got["too large"] != 1 {
+			t.Errorf("dropped %v", got)
+		}
+		if err := a.a.Publish(t.Context(), emitTo(strings.Repeat("x", 1024))); !errors.Is(err, crosscast.ErrInvalidName) {
+			t.Error("a name that is too long:", err)
+		}
+		if err := a.a.Publish(t.Context(), everyone("large")); !errors.Is(err, crosscast.ErrTooLarge) {
+			t.Error("a message that is too large:", err)
+		}
+	})
+}
+
+// TestDialectEmitter: an emitter publishes, at its start, nothing that anybody else hears, and hears its home alone.
+func TestDialectEmitter(t *testing.T) {
+	speaking(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+		a := c.peers[0]
+		var topics []string
+		c.hub.OnExecute(func(f wire.Frame) { topics = append(topics, f.Topic) })
+		e := c.speaker(wire.Options{}, crosscast.NodeInfo{EmitOnly: true})
+		if err := e.a.Listen(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.beat(3 * time.Second)
+		synctest.Wait()
+		for _, topic := range topics {
+			if topic != a.home() && topic != e.home() {
+				t.Errorf("published on %q", topic)
+			}
+		}
+		mustPublish(t, a, everyone("x"))
+		mustPublish(t, e, everyone("y"))
+		wantEvents(t, a, "y")
+		wantEvents(t, e)
+		e.port.SetFate(func(f wire.Frame) membus.Fate { return membus.Fate{Err: crosscast.ErrRefused, Lost: true} })
+		mustPublish(t, e, everyone("z"))
+		synctest.Wait()
+		e.port.SetFate(nil)
+		n := len(topics)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(topics) != n {
+			t.Errorf("after a loss it published on %q", topics[n:])
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := e.a.Listen(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestADeniedRoomAfterAnOutage: a room that the bus still denies does not keep the next link from standing.
+func TestADeniedRoomAfterAnOutage(t *testing.T) {
+	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		b.port.Deny("cc:r:/:secret", true)
+		if err := b.a.Subscribe(t.Context(), room("A"), room("secret")); !errors.Is(err, crosscast.ErrDenied) {
+			t.Fatal("Subscribe:", err)
+		}
+		b.port.Deny("cc:r:/:A", true) // from now on
+		b.port.Cut()
+		c.beat(3 * time.Second)
+		b.port.Deny("cc:r:/:A", false)
+		b.port.Cut()
+		c.beat(3 * time.Second)
+		mustPublish(t, a, emitTo("A"))
+		wantEvents(t, b, "A")
+	})
+}
