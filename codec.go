@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/mpack"
 )
 
 // FrameVersion is the version of the frame format, which this file is the specification of.
@@ -120,34 +122,34 @@ func AppendFrameHeader(dst []byte, h *FrameHeader) []byte {
 	if len(h.Origin) != nodeIDLen {
 		panic(fmt.Sprintf("crosscast: node ID %q does not have %d bytes", string(h.Origin), nodeIDLen))
 	}
-	dst = append(dst, mpFixArray|7, mpFixStr|2, frameMagic[0], frameMagic[1], FrameVersion)
-	dst = appendStr(dst, h.Origin)
-	dst = appendUint64(dst, h.Number)
-	dst = appendUint64(dst, h.Previous)
+	dst = append(dst, mpack.FixArray|7, mpack.FixStr|2, frameMagic[0], frameMagic[1], FrameVersion)
+	dst = mpack.AppendStr(dst, h.Origin)
+	dst = mpack.AppendUint64(dst, h.Number)
+	dst = mpack.AppendUint64(dst, h.Previous)
 	if h.Control {
 		dst = append(dst, headerControl)
 	} else {
 		dst = append(dst, 0)
 	}
 	if h.LossCount == 0 && len(h.Losses) == 0 {
-		return append(dst, mpNil)
+		return append(dst, mpack.Nil)
 	}
 	losses := h.Losses[max(0, len(h.Losses)-MaxLosses):]
-	dst = appendUint(append(dst, mpFixArray|2), h.LossCount)
-	dst = appendArrayLen(dst, len(losses))
+	dst = mpack.AppendUint(append(dst, mpack.FixArray|2), h.LossCount)
+	dst = mpack.AppendArrayLen(dst, len(losses))
 	for i := range losses {
 		l := &losses[i]
-		dst = appendUint(append(dst, mpFixArray|3), l.From)
-		dst = appendUint(dst, l.To)
+		dst = mpack.AppendUint(append(dst, mpack.FixArray|3), l.From)
+		dst = mpack.AppendUint(dst, l.To)
 		if l.Names == nil || len(l.Names) > MaxLossNames {
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 			continue
 		}
-		dst = appendArrayLen(dst, len(l.Names))
+		dst = mpack.AppendArrayLen(dst, len(l.Names))
 		for _, a := range l.Names {
-			dst = appendUint(append(dst, mpFixArray|3), uint64(a.Space))
+			dst = mpack.AppendUint(append(dst, mpack.FixArray|3), uint64(a.Space))
 			dst = appendNamespace(dst, a.Namespace)
-			dst = appendStr(dst, a.Name)
+			dst = mpack.AppendStr(dst, a.Name)
 		}
 	}
 	return dst
@@ -161,9 +163,9 @@ func PatchFrameNumbers(frame []byte, number, previous uint64) {
 
 func appendNamespace(dst []byte, ns string) []byte {
 	if ns == "" || ns == "/" {
-		return append(dst, mpNil)
+		return append(dst, mpack.Nil)
 	}
-	return appendStr(dst, ns)
+	return mpack.AppendStr(dst, ns)
 }
 
 // CheckInstruction returns a [LimitError] if the frame format cannot carry in: peers would drop the frame.
@@ -284,53 +286,53 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 	case in.Flags != 0:
 		n = 2
 	}
-	dst = appendUint(appendArrayLen(dst, n), uint64(in.Kind))
+	dst = mpack.AppendUint(mpack.AppendArrayLen(dst, n), uint64(in.Kind))
 	if n > 1 {
-		dst = appendUint(dst, uint64(in.Flags))
+		dst = mpack.AppendUint(dst, uint64(in.Flags))
 	}
 	if n > 2 {
 		dst = appendNamespace(dst, in.Namespace)
 	}
 	if n > 3 {
 		if implied {
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 		} else {
 			dst = appendTarget(dst, &in.Target)
 		}
 	}
 	if n > 4 {
 		if in.Event == "" {
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 		} else {
-			dst = appendStr(dst, in.Event)
+			dst = mpack.AppendStr(dst, in.Event)
 		}
 	}
 	if n > 5 {
 		switch in.Payload.Encoding { // as appendPayload, which is not inlined: a tenth of an emission's cost
 		case JSON:
-			dst = appendStr(dst, in.Payload.Data)
+			dst = mpack.AppendStr(dst, in.Payload.Data)
 		case Binary:
-			dst = appendBin(dst, in.Payload.Data)
+			dst = mpack.AppendBin(dst, in.Payload.Data)
 		default:
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 		}
 	}
 	if n <= 6 { // nearly every emission
 		return dst
 	}
-	dst = appendUint(dst, copyNumber)
+	dst = mpack.AppendUint(dst, copyNumber)
 	if n > 7 {
-		dst = appendArrayLen(dst, 2*len(in.Meta))
+		dst = mpack.AppendArrayLen(dst, 2*len(in.Meta))
 		for i := range in.Meta {
-			dst = appendStr(dst, in.Meta[i].Key)
-			dst = appendStr(dst, in.Meta[i].Value)
+			dst = mpack.AppendStr(dst, in.Meta[i].Key)
+			dst = mpack.AppendStr(dst, in.Meta[i].Value)
 		}
 	}
 	if n > 8 {
 		if in.Node == (NodeInfo{}) {
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 		} else {
-			dst = appendStr(append(dst, mpFixArray|2), in.Node.Name)
+			dst = mpack.AppendStr(append(dst, mpack.FixArray|2), in.Node.Name)
 			dst = appendMilliseconds(dst, in.Node.Heartbeat)
 		}
 	}
@@ -343,7 +345,7 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 // appendMilliseconds appends a duration, rounded up as far as a reader takes it.
 func appendMilliseconds(dst []byte, d time.Duration) []byte {
 	d = min(max(0, d), math.MaxInt64-time.Millisecond)
-	return appendUint(dst, uint64((d+time.Millisecond-1)/time.Millisecond))
+	return mpack.AppendUint(dst, uint64((d+time.Millisecond-1)/time.Millisecond))
 }
 
 // impliedTarget reports whether the instruction's target is the one that its topic stands for.
@@ -385,9 +387,9 @@ func appendTarget(dst []byte, t *Target) []byte {
 	case t.Everyone:
 		n = 1
 	}
-	dst = append(dst, mpFixArray|byte(n))
+	dst = append(dst, mpack.FixArray|byte(n))
 	if n > 0 {
-		dst = appendBool(dst, t.Everyone)
+		dst = mpack.AppendBool(dst, t.Everyone)
 	}
 	if n > 1 {
 		dst = appendNames(dst, t.Rooms)
@@ -412,11 +414,11 @@ func appendTarget(dst []byte, t *Target) []byte {
 
 func appendNames[S ~string](dst []byte, names []S) []byte {
 	if len(names) == 0 {
-		return append(dst, mpNil)
+		return append(dst, mpack.Nil)
 	}
-	dst = appendArrayLen(dst, len(names))
+	dst = mpack.AppendArrayLen(dst, len(names))
 	for _, name := range names {
-		dst = appendStr(dst, name)
+		dst = mpack.AppendStr(dst, name)
 	}
 	return dst
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+
+	"github.com/crosscast/crosscast/internal/mpack"
 )
 
 // The bodies of instructions: what is asked, and what is answered. codec.go describes the rest of the frame format.
@@ -77,16 +79,16 @@ func appendBody(dst []byte, in *Instruction, n int) []byte {
 	}
 	if n > 13 {
 		if q := in.Question; q == nil {
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 		} else {
-			dst = appendUint(append(dst, mpFixArray|3), uint64(q.Kind))
-			dst = appendUint(dst, uint64(q.Fields))
-			dst = appendUint(dst, q.Salt)
+			dst = mpack.AppendUint(append(dst, mpack.FixArray|3), uint64(q.Kind))
+			dst = mpack.AppendUint(dst, uint64(q.Fields))
+			dst = mpack.AppendUint(dst, q.Salt)
 		}
 	}
 	if n > 14 {
 		if in.Answer == nil {
-			dst = append(dst, mpNil)
+			dst = append(dst, mpack.Nil)
 		} else {
 			dst = appendAnswer(dst, in.Answer)
 		}
@@ -100,57 +102,57 @@ func appendBody(dst []byte, in *Instruction, n int) []byte {
 // appendText appends a string, or nil when it is empty.
 func appendText[S ~string | ~[]byte](dst []byte, s S) []byte {
 	if len(s) == 0 {
-		return append(dst, mpNil)
+		return append(dst, mpack.Nil)
 	}
-	return appendStr(dst, s)
+	return mpack.AppendStr(dst, s)
 }
 
 func appendAnswer(dst []byte, a *Answer) []byte {
-	dst = appendUint(append(dst, mpFixArray|10), uint64(a.Part))
-	dst = appendBool(dst, a.Last)
+	dst = mpack.AppendUint(append(dst, mpack.FixArray|10), uint64(a.Part))
+	dst = mpack.AppendBool(dst, a.Last)
 	dst = appendText(dst, a.Err)
-	dst = appendUint(dst, uint64(a.Count))
+	dst = mpack.AppendUint(dst, uint64(a.Count))
 	if len(a.Users) == 0 {
-		dst = append(dst, mpNil)
+		dst = append(dst, mpack.Nil)
 	} else {
-		dst = appendLen(dst, mpBin8, 8*len(a.Users))
+		dst = mpack.AppendBinLen(dst, 8*len(a.Users))
 		for _, u := range a.Users {
 			dst = binary.BigEndian.AppendUint64(dst, u)
 		}
 	}
-	dst = appendArrayLen(dst, len(a.Sockets))
+	dst = mpack.AppendArrayLen(dst, len(a.Sockets))
 	for i := range a.Sockets {
 		s := &a.Sockets[i]
-		dst = appendStr(append(dst, mpFixArray|4), s.ID)
+		dst = mpack.AppendStr(append(dst, mpack.FixArray|4), s.ID)
 		dst = appendText(dst, s.User)
 		dst = appendNames(dst, s.Rooms)
 		dst = appendText(dst, s.Data)
 	}
-	dst = appendArrayLen(dst, len(a.Rooms))
+	dst = mpack.AppendArrayLen(dst, len(a.Rooms))
 	for i := range a.Rooms {
-		dst = appendStr(append(dst, mpFixArray|2), a.Rooms[i].Room)
-		dst = appendUint(dst, uint64(a.Rooms[i].Sockets))
+		dst = mpack.AppendStr(append(dst, mpack.FixArray|2), a.Rooms[i].Room)
+		dst = mpack.AppendUint(dst, uint64(a.Rooms[i].Sockets))
 	}
-	dst = appendArrayLen(dst, len(a.Replies))
+	dst = mpack.AppendArrayLen(dst, len(a.Replies))
 	for i := range a.Replies {
 		r := &a.Replies[i]
-		dst = appendStr(append(dst, mpFixArray|3), r.Socket)
+		dst = mpack.AppendStr(append(dst, mpack.FixArray|3), r.Socket)
 		dst = appendPayload(dst, &r.Payload)
-		dst = appendBool(dst, r.Silent)
+		dst = mpack.AppendBool(dst, r.Silent)
 	}
 	dst = appendPayload(dst, &a.Payload)
-	return appendBool(dst, a.Handled)
+	return mpack.AppendBool(dst, a.Handled)
 }
 
 // appendPayload appends a string, bytes or nil.
 func appendPayload(dst []byte, p *Payload) []byte {
 	switch p.Encoding {
 	case JSON:
-		return appendStr(dst, p.Data)
+		return mpack.AppendStr(dst, p.Data)
 	case Binary:
-		return appendBin(dst, p.Data)
+		return mpack.AppendBin(dst, p.Data)
 	}
-	return append(dst, mpNil)
+	return append(dst, mpack.Nil)
 }
 
 func checkAnswer(a *Answer) error {
@@ -212,12 +214,12 @@ func (r *FrameReader) readBody(i int) {
 	c, in := &r.c, &r.in
 	switch i {
 	case 9:
-		n := c.array()
+		n := c.Array()
 		if n > MaxNames {
-			c.fail()
+			c.Fail()
 		}
 		r.rooms = r.rooms[:0]
-		for ; n > 0 && !c.bad; n-- {
+		for ; n > 0 && !c.Bad(); n-- {
 			r.rooms = append(r.rooms, r.names.get(c.name()))
 		}
 		if n := len(r.rooms); n > 0 {
@@ -240,16 +242,16 @@ func (r *FrameReader) readBody(i int) {
 
 func (r *FrameReader) readQuestion() {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 3 {
-		c.fail()
+		c.Fail()
 	}
-	kind := c.uint()
+	kind := c.Uint()
 	if kind > math.MaxUint8 { // of a later version: who asks is to be told, so that the question stays one
 		kind = 0
 	}
-	r.question = Question{Kind: QuestionKind(kind), Fields: Fields(c.uint()), Salt: c.uint()}
-	c.skip(n - 3)
+	r.question = Question{Kind: QuestionKind(kind), Fields: Fields(c.Uint()), Salt: c.Uint()}
+	c.Skip(n - 3)
 	r.in.Question = &r.question
 }
 
@@ -257,18 +259,18 @@ func (r *FrameReader) readQuestion() {
 // longer one: whoever keeps a name keeps no more.
 func (r *FrameReader) readAnswer() *Answer {
 	c, a := &r.c, new(Answer)
-	n := c.array()
+	n := c.Array()
 	for i := 0; i < n; i++ {
-		if c.isNil() {
+		if c.IsNil() {
 			continue
 		}
 		switch i {
 		case 0:
 			a.Part = c.count()
 		case 1:
-			a.Last = c.bool()
+			a.Last = c.Bool()
 		case 2:
-			a.Err = string(c.str())
+			a.Err = string(c.Str())
 		case 3:
 			a.Count = c.count()
 		case 4:
@@ -282,9 +284,9 @@ func (r *FrameReader) readAnswer() *Answer {
 		case 8:
 			a.Payload = c.ownPayload()
 		case 9:
-			a.Handled = c.bool()
+			a.Handled = c.Bool()
 		default:
-			c.skip(n - i)
+			c.Skip(n - i)
 			i = n
 		}
 	}
@@ -293,15 +295,15 @@ func (r *FrameReader) readAnswer() *Answer {
 
 // readList reads an array of things that take at least so many bytes each: nil when it is empty.
 func readList[T any](r *FrameReader, least int, read func(*FrameReader, *T)) []T {
-	n := r.c.array()
-	if n > r.c.left()/least {
-		r.c.fail()
+	n := r.c.Array()
+	if n > r.c.Left()/least {
+		r.c.Fail()
 	}
-	if n == 0 || r.c.bad {
+	if n == 0 || r.c.Bad() {
 		return nil
 	}
 	list := make([]T, n)
-	for i := 0; i < n && !r.c.bad; i++ {
+	for i := 0; i < n && !r.c.Bad(); i++ {
 		read(r, &list[i])
 	}
 	return list
@@ -309,23 +311,23 @@ func readList[T any](r *FrameReader, least int, read func(*FrameReader, *T)) []T
 
 func (r *FrameReader) readSocketInfo(s *SocketInfo) {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 4 {
-		c.fail()
+		c.Fail()
 	}
 	s.ID = SocketID(c.name())
-	if !c.isNil() {
+	if !c.IsNil() {
 		s.User = string(c.text())
 	}
-	if !c.isNil() {
+	if !c.IsNil() {
 		s.Rooms = readList(r, leastName, (*FrameReader).readRoom)
 	}
-	if !c.isNil() {
-		if data := c.str(); len(data) > 0 {
+	if !c.IsNil() {
+		if data := c.Str(); len(data) > 0 {
 			s.Data = bytes.Clone(data)
 		}
 	}
-	c.skip(n - 4)
+	c.Skip(n - 4)
 }
 
 // readRoom reads a room that a socket is in: others are in it, too.
@@ -333,34 +335,34 @@ func (r *FrameReader) readRoom(room *string) { *room = r.names.get(r.c.name()) }
 
 func (r *FrameReader) readRoomCount(count *RoomCount) {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 2 {
-		c.fail()
+		c.Fail()
 	}
 	count.Room = string(c.name())
 	count.Sockets = c.count()
-	c.skip(n - 2)
+	c.Skip(n - 2)
 }
 
 func (r *FrameReader) readReply(reply *Reply) {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 3 {
-		c.fail()
+		c.Fail()
 	}
 	reply.Socket = SocketID(c.name())
-	if !c.isNil() {
+	if !c.IsNil() {
 		reply.Payload = c.ownPayload()
 	}
-	reply.Silent = c.bool()
-	c.skip(n - 3)
+	reply.Silent = c.Bool()
+	c.Skip(n - 3)
 }
 
 // count reads a number of things.
 func (c *cursor) count() int {
-	n := c.uint()
+	n := c.Uint()
 	if n > math.MaxInt32 {
-		c.fail()
+		c.Fail()
 		return 0
 	}
 	return int(n)
@@ -369,9 +371,9 @@ func (c *cursor) count() int {
 func (c *cursor) hashes() []uint64 {
 	p := c.payload()
 	if p.Encoding != Binary || len(p.Data)%8 != 0 {
-		c.fail()
+		c.Fail()
 	}
-	if len(p.Data) == 0 || c.bad {
+	if len(p.Data) == 0 || c.Bad() {
 		return nil
 	}
 	hashes := make([]uint64, len(p.Data)/8)

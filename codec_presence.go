@@ -1,6 +1,10 @@
 package crosscast
 
-import "math"
+import (
+	"math"
+
+	"github.com/crosscast/crosscast/internal/mpack"
+)
 
 // The body of an instruction that tells of the members of a room: an array; nil stands for the zero value of any
 // element, and elements left out at the end are nil.
@@ -18,16 +22,16 @@ const presenceChangeMin = 2 + socketIDLen
 
 func appendPresence(dst []byte, p *Presence) []byte {
 	if p.Version == 0 && p.Since == 0 && p.Part == 0 && !p.Last && len(p.Changes) == 0 {
-		return append(dst, mpFixArray)
+		return append(dst, mpack.FixArray)
 	}
-	dst = appendUint(append(dst, mpFixArray|5), p.Since)
-	dst = appendUint(dst, p.Version)
-	dst = appendUint(dst, uint64(p.Part))
-	dst = appendBool(dst, p.Last)
+	dst = mpack.AppendUint(append(dst, mpack.FixArray|5), p.Since)
+	dst = mpack.AppendUint(dst, p.Version)
+	dst = mpack.AppendUint(dst, uint64(p.Part))
+	dst = mpack.AppendBool(dst, p.Last)
 	if len(p.Changes) == 0 {
-		return append(dst, mpNil)
+		return append(dst, mpack.Nil)
 	}
-	dst = appendArrayLen(dst, len(p.Changes))
+	dst = mpack.AppendArrayLen(dst, len(p.Changes))
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		n := byte(1)
@@ -36,12 +40,12 @@ func appendPresence(dst []byte, p *Presence) []byte {
 		} else if c.User != "" {
 			n = 2
 		}
-		dst = appendStr(append(dst, mpFixArray|n), c.Socket)
+		dst = mpack.AppendStr(append(dst, mpack.FixArray|n), c.Socket)
 		if n > 1 {
 			dst = appendText(dst, c.User)
 		}
 		if n > 2 {
-			dst = appendBool(dst, true)
+			dst = mpack.AppendBool(dst, true)
 		}
 	}
 	return dst
@@ -80,30 +84,30 @@ func checkPresence(p *Presence) error {
 // presence reads a body, which may be kept, with all that it holds.
 func (c *cursor) presence() *Presence {
 	p := new(Presence)
-	n := c.array()
-	for i := 0; i < n && !c.bad; i++ {
-		if c.isNil() {
+	n := c.Array()
+	for i := 0; i < n && !c.Bad(); i++ {
+		if c.IsNil() {
 			continue
 		}
 		switch i {
 		case 0:
-			p.Since = c.uint()
+			p.Since = c.Uint()
 		case 1:
-			p.Version = c.uint()
+			p.Version = c.Uint()
 		case 2:
 			p.Part = c.count()
 		case 3:
-			p.Last = c.bool()
+			p.Last = c.Bool()
 		case 4:
-			m := c.array()
-			if m > 0 && !c.bad { // what a hostile length promises is not allocated
-				p.Changes = make([]PresenceChange, 0, min(m, c.left()/presenceChangeMin))
+			m := c.Array()
+			if m > 0 && !c.Bad() { // what a hostile length promises is not allocated
+				p.Changes = make([]PresenceChange, 0, min(m, c.Left()/presenceChangeMin))
 			}
-			for ; m > 0 && !c.bad; m-- {
+			for ; m > 0 && !c.Bad(); m-- {
 				p.Changes = append(p.Changes, c.presenceChange())
 			}
 		default:
-			c.skip(n - i)
+			c.Skip(n - i)
 			i = n
 		}
 	}
@@ -111,9 +115,9 @@ func (c *cursor) presence() *Presence {
 }
 
 func (c *cursor) presenceChange() (v PresenceChange) {
-	n := c.array()
-	for i := 0; i < n && !c.bad; i++ {
-		if c.isNil() {
+	n := c.Array()
+	for i := 0; i < n && !c.Bad(); i++ {
+		if c.IsNil() {
 			continue
 		}
 		switch i {
@@ -122,14 +126,14 @@ func (c *cursor) presenceChange() (v PresenceChange) {
 		case 1:
 			v.User = string(c.text())
 		case 2:
-			v.Left = c.bool()
+			v.Left = c.Bool()
 		default:
-			c.skip(n - i)
+			c.Skip(n - i)
 			i = n
 		}
 	}
 	if len(v.Socket) != socketIDLen {
-		c.fail()
+		c.Fail()
 	}
 	return v
 }

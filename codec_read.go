@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/mpack"
 )
 
 // A FrameReader reads frames in place; codec.go describes the format. The zero value is ready: Reset takes a frame
@@ -45,13 +47,13 @@ type FrameReader struct {
 // Reset parses the header of a frame. topic is what [AppendInstruction] was given. The error matches [ErrForeign],
 // [ErrVersion] or [ErrMalformed], and Next then returns it, too.
 func (r *FrameReader) Reset(frame []byte, topic Address) (*FrameHeader, error) {
-	r.c = cursor{buf: frame}
+	r.c.Reset(frame)
 	r.topic = topic
 	r.implied[0] = topic.Name
 	r.index = -1
 	r.header = FrameHeader{}
 	if r.err = r.readHeader(); r.err != nil {
-		r.c = cursor{}
+		r.c.Reset(nil)
 		return nil, r.err
 	}
 	return &r.header, nil
@@ -59,34 +61,34 @@ func (r *FrameReader) Reset(frame []byte, topic Address) (*FrameHeader, error) {
 
 func (r *FrameReader) readHeader() error {
 	c, h := &r.c, &r.header
-	n := c.array()
-	if magic := c.str(); n == 0 || string(magic) != frameMagic {
+	n := c.Array()
+	if magic := c.Str(); n == 0 || string(magic) != frameMagic {
 		return ErrForeign
 	}
 	if n < 2 {
-		c.fail()
+		c.Fail()
 	}
-	if v := c.uint(); v != FrameVersion && !c.bad {
+	if v := c.Uint(); v != FrameVersion && !c.Bad() {
 		return fmt.Errorf("%w: %d", ErrVersion, v)
 	}
 	if n < 6 {
-		c.fail()
+		c.Fail()
 	}
-	origin := c.str()
+	origin := c.Str()
 	if len(origin) != nodeIDLen {
-		c.fail()
+		c.Fail()
 	}
-	h.Number = c.uint()
-	h.Previous = c.uint()
-	h.Control = c.uint()&headerControl != 0
-	if n > 6 && !c.isNil() {
+	h.Number = c.Uint()
+	h.Previous = c.Uint()
+	h.Control = c.Uint()&headerControl != 0
+	if n > 6 && !c.IsNil() {
 		r.readLosses()
 	}
 	if n > 7 {
-		c.skip(n - 7)
+		c.Skip(n - 7)
 	}
-	if c.bad {
-		return fmt.Errorf("%w: header, at byte %d", ErrMalformed, c.at)
+	if c.Bad() {
+		return fmt.Errorf("%w: header, at byte %d", ErrMalformed, c.At())
 	}
 	h.Origin = NodeID(r.names.get(origin))
 	return nil
@@ -99,63 +101,63 @@ func (r *FrameReader) readLosses() {
 	}
 	r.losses, r.lossName = r.losses[:0], r.lossName[:0]
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 2 {
-		c.fail()
+		c.Fail()
 	}
-	r.header.LossCount = c.uint()
-	ranges := c.array()
+	r.header.LossCount = c.Uint()
+	ranges := c.Array()
 	if ranges > MaxLosses {
-		c.fail()
+		c.Fail()
 	}
-	for ; ranges > 0 && !c.bad; ranges-- {
+	for ; ranges > 0 && !c.Bad(); ranges-- {
 		r.readLoss()
 	}
 	r.header.Losses = r.losses
-	c.skip(n - 2)
+	c.Skip(n - 2)
 }
 
 func (r *FrameReader) readLoss() {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 2 {
-		c.fail()
+		c.Fail()
 	}
-	l := LossRange{From: c.uint(), To: c.uint()}
+	l := LossRange{From: c.Uint(), To: c.Uint()}
 	if n > 2 {
-		if !c.isNil() {
-			names := c.array()
+		if !c.IsNil() {
+			names := c.Array()
 			if names > MaxLossNames {
-				c.fail()
+				c.Fail()
 			}
 			from := len(r.lossName)
-			for ; names > 0 && !c.bad; names-- {
+			for ; names > 0 && !c.Bad(); names-- {
 				r.lossName = append(r.lossName, r.readAddress())
 			}
 			l.Names = r.lossName[from:len(r.lossName):len(r.lossName)]
 		}
-		c.skip(n - 3)
+		c.Skip(n - 3)
 	}
 	r.losses = append(r.losses, l)
 }
 
 func (r *FrameReader) readAddress() (a Address) {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 3 {
-		c.fail()
+		c.Fail()
 	}
-	space := c.uint()
+	space := c.Uint()
 	if space == 0 || space > math.MaxUint8 {
-		c.fail()
+		c.Fail()
 	}
 	a.Space = Space(space)
 	a.Namespace = "/"
-	if !c.isNil() {
+	if !c.IsNil() {
 		a.Namespace = r.names.get(c.name())
 	}
 	a.Name = r.names.get(c.name())
-	c.skip(n - 3)
+	c.Skip(n - 3)
 	return a
 }
 
@@ -167,15 +169,15 @@ func (r *FrameReader) readAddress() (a Address) {
 // The instruction's From is the frame's origin, as is the ID of its Node where there is one. To is left empty.
 func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 	c := &r.c
-	for c.pos < len(c.buf) {
+	for c.Left() > 0 {
 		r.index++
-		n := c.array()
-		kind := c.uint()
+		n := c.Array()
+		kind := c.Uint()
 		if n == 0 || kind == 0 {
-			c.fail()
+			c.Fail()
 		}
 		if kind > math.MaxUint8 { // of a later version
-			c.skip(n - 1)
+			c.Skip(n - 1)
 			continue
 		}
 		in = &r.in
@@ -183,12 +185,12 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 		in.Kind, in.From, in.Namespace = Kind(kind), r.header.Origin, "/"
 		implied := true
 		for i := 1; i < n; i++ {
-			if c.isNil() {
+			if c.IsNil() {
 				continue
 			}
 			switch i {
 			case 1:
-				in.Flags = Flags(c.uint())
+				in.Flags = Flags(c.Uint())
 			case 2:
 				in.Namespace = r.names.get(c.name())
 			case 3:
@@ -202,7 +204,7 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 			case 5:
 				in.Payload = c.payload()
 			case 6:
-				copyNumber = c.uint()
+				copyNumber = c.Uint()
 			case 7:
 				r.readMeta()
 			case 8:
@@ -210,20 +212,20 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 			case 9, 10, 11, 12, 13, 14, 15:
 				r.readBody(i)
 			default:
-				c.skip(n - i)
+				c.Skip(n - i)
 				i = n
 			}
 		}
 		if implied {
 			r.implyTarget()
 		}
-		if c.bad {
+		if c.Bad() {
 			break
 		}
 		return in, copyNumber, nil
 	}
-	if c.bad && r.err == nil {
-		r.err = fmt.Errorf("%w: instruction %d, at byte %d", ErrMalformed, r.index, c.at)
+	if c.Bad() && r.err == nil {
+		r.err = fmt.Errorf("%w: instruction %d, at byte %d", ErrMalformed, r.index, c.At())
 	}
 	if r.err != nil {
 		return nil, 0, r.err
@@ -243,21 +245,21 @@ func (r *FrameReader) implyTarget() {
 		t.Users = r.implied[:]
 	}
 	if r.in.Namespace != r.topic.Namespace { // the topic does not stand for this name
-		r.c.fail()
+		r.c.Fail()
 	}
 }
 
 func (r *FrameReader) readTarget(t *Target) {
 	r.texts, r.sockets = r.texts[:0], r.sockets[:0]
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	for i := 0; i < n; i++ {
-		if c.isNil() {
+		if c.IsNil() {
 			continue
 		}
 		switch i {
 		case 0:
-			t.Everyone = c.bool()
+			t.Everyone = c.Bool()
 		case 1:
 			r.texts, t.Rooms = readNames(r, &r.names, r.texts)
 		case 2:
@@ -271,7 +273,7 @@ func (r *FrameReader) readTarget(t *Target) {
 		case 6:
 			r.sockets, t.ExceptSockets = readNames(r, &r.ids, r.sockets)
 		default:
-			c.skip(n - i)
+			c.Skip(n - i)
 			i = n
 		}
 	}
@@ -280,12 +282,12 @@ func (r *FrameReader) readTarget(t *Target) {
 // readNames appends an array of names to all, and returns also the part of it that it appended: nil when empty.
 func readNames[S ~string](r *FrameReader, table *internTable, all []S) (longer, names []S) {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n > MaxNames-len(r.texts)-len(r.sockets) {
-		c.fail()
+		c.Fail()
 	}
 	from := len(all)
-	for ; n > 0 && !c.bad; n-- {
+	for ; n > 0 && !c.Bad(); n-- {
 		all = append(all, S(table.get(c.name())))
 	}
 	if len(all) == from {
@@ -296,12 +298,12 @@ func readNames[S ~string](r *FrameReader, table *internTable, all []S) (longer, 
 
 func (r *FrameReader) readMeta() {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n%2 != 0 || n > 2*MaxMeta {
-		c.fail()
+		c.Fail()
 	}
 	r.meta = r.meta[:0]
-	for ; n > 0 && !c.bad; n -= 2 {
+	for ; n > 0 && !c.Bad(); n -= 2 {
 		// Values are as many as messages: traces. Remembering them would only drive out names.
 		r.meta = append(r.meta, KeyValue{r.names.get(c.text()), string(c.text())})
 	}
@@ -312,20 +314,31 @@ func (r *FrameReader) readMeta() {
 
 func (r *FrameReader) readNode() {
 	c := &r.c
-	n := c.array()
+	n := c.Array()
 	if n < 2 {
-		c.fail()
+		c.Fail()
 	}
 	name := c.text()
 	heartbeat := c.milliseconds()
-	c.skip(n - 2)
+	c.Skip(n - 2)
 	r.in.Node = NodeInfo{ID: r.in.From, Name: r.names.get(name), Heartbeat: heartbeat}
 }
 
+// A cursor also parses what instructions are made of.
+type cursor struct{ mpack.Cursor }
+
+// payload takes a string as JSON, and bytes as Binary.
+func (c *cursor) payload() Payload {
+	if c.AtBin() {
+		return Payload{Binary, c.Bin()}
+	}
+	return Payload{JSON, c.Str()}
+}
+
 func (c *cursor) milliseconds() time.Duration {
-	ms := c.uint()
+	ms := c.Uint()
 	if ms > math.MaxInt64/uint64(time.Millisecond) {
-		c.fail()
+		c.Fail()
 		return 0
 	}
 	return time.Duration(ms) * time.Millisecond
@@ -333,9 +346,9 @@ func (c *cursor) milliseconds() time.Duration {
 
 // name returns the bytes of a string of 1 to MaxName bytes.
 func (c *cursor) name() []byte {
-	s := c.str()
+	s := c.Str()
 	if len(s) == 0 || len(s) > MaxName {
-		c.fail()
+		c.Fail()
 		return nil
 	}
 	return s
@@ -343,9 +356,9 @@ func (c *cursor) name() []byte {
 
 // text returns the bytes of a string of at most MaxName bytes.
 func (c *cursor) text() []byte {
-	s := c.str()
+	s := c.Str()
 	if len(s) > MaxName {
-		c.fail()
+		c.Fail()
 		return nil
 	}
 	return s

@@ -1,0 +1,116 @@
+// Package mpack has the part of msgpack that frames and the formats of other systems need: appending in the shortest
+// form, and parsing in place. No msgpack library touches bytes of the bus: those that exist allocate what a length
+// claims before they look for the bytes, and recurse as deep as the input says
+// (https://github.com/msgpack/msgpack/blob/master/spec.md is the format).
+package mpack
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// Tags: the first byte of a value, or a part of it. The exported ones are for writers of what they know beforehand.
+const (
+	Nil        = 0xc0
+	tagFalse   = 0xc2
+	tagTrue    = 0xc3
+	tagBin8    = 0xc4
+	tagBin16   = 0xc5
+	tagBin32   = 0xc6
+	tagUint8   = 0xcc
+	tagUint16  = 0xcd
+	tagUint32  = 0xce
+	tagUint64  = 0xcf
+	tagInt8    = 0xd0
+	tagInt16   = 0xd1
+	tagInt32   = 0xd2
+	tagInt64   = 0xd3
+	tagStr8    = 0xd9
+	tagStr16   = 0xda
+	tagStr32   = 0xdb
+	tagArray16 = 0xdc
+	tagArray32 = 0xdd
+	tagMap16   = 0xde
+	tagMap32   = 0xdf
+
+	fixMap   = 0x80 // | length, up to 15 pairs
+	FixArray = 0x90 // | length, up to 15
+	FixStr   = 0xa0 // | length, up to 31
+)
+
+// AppendUint appends v in the shortest form.
+func AppendUint(dst []byte, v uint64) []byte {
+	switch {
+	case v < 0x80:
+		return append(dst, byte(v))
+	case v <= math.MaxUint8:
+		return append(dst, tagUint8, byte(v))
+	case v <= math.MaxUint16:
+		return append(dst, tagUint16, byte(v>>8), byte(v))
+	case v <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(dst, tagUint32), uint32(v))
+	}
+	return AppendUint64(dst, v)
+}
+
+// AppendUint64 appends v, and always takes 9 bytes, so that the number can be patched in place.
+func AppendUint64(dst []byte, v uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, tagUint64), v)
+}
+
+// AppendBool appends true or false.
+func AppendBool(dst []byte, v bool) []byte {
+	if v {
+		return append(dst, tagTrue)
+	}
+	return append(dst, tagFalse)
+}
+
+// AppendArrayLen begins an array of n elements, which are to follow.
+func AppendArrayLen(dst []byte, n int) []byte {
+	if n < 16 {
+		return append(dst, FixArray|byte(n))
+	}
+	if n <= math.MaxUint16 {
+		return append(dst, tagArray16, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(dst, tagArray32), uint32(n))
+}
+
+// AppendMapLen begins a map of n pairs, which are to follow: key, value, key, value, …
+func AppendMapLen(dst []byte, n int) []byte {
+	if n < 16 {
+		return append(dst, fixMap|byte(n))
+	}
+	if n <= math.MaxUint16 {
+		return append(dst, tagMap16, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(dst, tagMap32), uint32(n))
+}
+
+// AppendStr appends a string.
+func AppendStr[S ~string | ~[]byte](dst []byte, s S) []byte {
+	if len(s) < 32 {
+		dst = append(dst, FixStr|byte(len(s)))
+	} else {
+		dst = appendLen(dst, tagStr8, len(s))
+	}
+	return append(dst, s...)
+}
+
+// AppendBin appends bytes.
+func AppendBin(dst, b []byte) []byte { return append(AppendBinLen(dst, len(b)), b...) }
+
+// AppendBinLen begins n bytes, which are to follow.
+func AppendBinLen(dst []byte, n int) []byte { return appendLen(dst, tagBin8, n) }
+
+// appendLen writes the shortest of three consecutive tags, with lengths of 8, 16 and 32 bits.
+func appendLen(dst []byte, tag8 byte, n int) []byte {
+	switch {
+	case n <= math.MaxUint8:
+		return append(dst, tag8, byte(n))
+	case n <= math.MaxUint16:
+		return append(dst, tag8+1, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(dst, tag8+2), uint32(n))
+}
