@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
 // Answered makes a [Handler] of a function whose result is the reply to a client that asked for one, encoded as
@@ -44,7 +45,7 @@ type answer = atomic.Pointer[any]
 func (c *conn) reply(e *event, v any) {
 	p, err := c.server.ns.Encode(v)
 	if err != nil {
-		if !forClient(err) {
+		if !wsconn.ForClient(err) {
 			c.server.o.OnError(c.socket, e.name, err)
 		}
 		c.fail(e, err)
@@ -57,7 +58,7 @@ func (c *conn) reply(e *event, v any) {
 // one.
 func (c *conn) fail(e *event, err error) {
 	text := "internal error"
-	if forClient(err) {
+	if wsconn.ForClient(err) {
 		text = err.Error()
 	}
 	switch {
@@ -102,6 +103,6 @@ func (c *conn) replied(in *Incoming) {
 	}
 	if err != nil && !errors.Is(err, crosscast.ErrDropped) {
 		_ = c.socket.Refuse(in.ID)
-		c.push(event{err: Errorf("reply: %w", err)})
+		c.events.Push(event{err: Errorf("reply: %w", err)})
 	}
 }

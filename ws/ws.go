@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"reflect"
@@ -15,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
 // A Handler handles one event of a client. data is a JSON text, nil when there was none (with another [Envelope]: what
@@ -52,11 +52,10 @@ func unmarshal[T any](data json.RawMessage) (v T, err error) {
 }
 
 // Errorf makes an error whose text the client may see.
-func Errorf(format string, args ...any) error { return clientError{fmt.Errorf(format, args...)} }
+func Errorf(format string, args ...any) error { return wsconn.Errorf(format, args...) }
 
-type clientError struct{ error }
-
-func (e clientError) Unwrap() error { return e.error }
+// A PanicError is what Options.OnError gets when a handler panicked: with the Value, and the Stack of its goroutine.
+type PanicError = wsconn.PanicError
 
 // Options of a [Server]. The zero value works.
 type Options struct {
@@ -97,7 +96,7 @@ type Options struct {
 type Server struct {
 	ns     *crosscast.Namespace
 	o      Options
-	framer crosscast.Framer
+	config wsconn.Config
 	typ    websocket.MessageType
 }
 
@@ -127,25 +126,26 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		return nil, fmt.Errorf("crosscast/ws: Envelope of type %T is not comparable", o.Envelope)
 	}
 	if o.OnError == nil {
-		o.OnError = logError
+		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError("ws", s, event, err) }
 	}
-	s := &Server{ns: ns, o: o, framer: o.Envelope, typ: websocket.MessageText}
-	if o.Envelope == (JSON{}) {
-		s.framer = crosscast.JSONEnvelope{} // one frame for these clients and those of other bindings
-	}
+	s := &Server{ns: ns, o: o, typ: websocket.MessageText}
 	if o.Envelope.Binary() {
 		s.typ = websocket.MessageBinary
+	}
+	s.config = wsconn.Config{
+		Handshake: o.Handshake, ReadLimit: o.ReadLimit, Queue: o.Queue,
+		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+	}
+	s.config.Queue.Framer = o.Envelope
+	if o.Envelope == (JSON{}) {
+		s.config.Queue.Framer = crosscast.JSONEnvelope{} // one frame for these clients and those of other bindings
 	}
 	return s, nil
 }
 
-func logError(s *crosscast.Socket, event string, err error) {
-	args := []any{"socket", s.ID(), "event", event, "error", err}
-	var p *PanicError
-	if errors.As(err, &p) {
-		args = append(args, "stack", string(p.Stack))
-	}
-	slog.Error("crosscast/ws: handler failed", args...)
+// write writes a frame of a client's queue.
+func (s *Server) write(c *wsconn.Conn, frame []byte) error {
+	return c.WS.Write(context.Background(), s.typ, frame)
 }
 
 // A Client says who a request is from. The zero value is an anonymous client in no room.
@@ -166,15 +166,10 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return nil, err
 	}
-	c := newConn(s, context.WithoutCancel(r.Context()))
-	handshake := s.o.Handshake
-	handshake.OnPongReceived = c.onPong(handshake.OnPongReceived)
-	conn, err := websocket.Accept(w, r, &handshake)
-	if err != nil {
+	c := newConn(s, r)
+	if err := c.Conn.Accept(w, r); err != nil {
 		return nil, fmt.Errorf("crosscast/ws: %w", err)
 	}
-	conn.SetReadLimit(int64(s.o.ReadLimit))
-	c.ws = conn
 	socket, err := s.ns.Connect(r.Context(), c, crosscast.ConnectOptions{
 		User: client.User, Rooms: client.Rooms, Data: client.Data,
 	})

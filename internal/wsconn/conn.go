@@ -1,0 +1,257 @@
+// Package wsconn is what the bindings over websocket have in common: a connection with a queue, which is pinged and
+// closed with a cause, and a lane in which what the client sends is handled.
+package wsconn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Config is what the connections of one server have in common. It must not be changed once there are any.
+type Config struct {
+	Handshake websocket.AcceptOptions
+	ReadLimit int // of one message, in bytes
+	// Queue is how messages wait for the client. Its OnClose is not used.
+	Queue crosscast.QueueOptions
+	// Write writes one frame of the queue.
+	Write        func(c *Conn, frame []byte) error
+	WriteTimeout time.Duration // of one Write
+	PingInterval time.Duration // between the answer to a ping and the next one; negative: no pings
+	PingTimeout  time.Duration // after a ping something must have come from the client
+}
+
+// A Conn is a websocket connection of a server. Its goroutines: the owner's, which calls Read; while there is something
+// to do, one that writes (the queue's); and while a ping is unanswered, one that waits for what comes of it.
+//
+// Its methods may be called concurrently, except where they say otherwise.
+type Conn struct {
+	*crosscast.Queue
+	WS *websocket.Conn // set by Accept
+
+	config *Config
+	stall  *time.Timer   // ends a write that takes too long; armed by write
+	heard  atomic.Uint32 // counts signs of life
+	paused atomic.Bool   // the reader waits for room in a lane
+	read   chan struct{} // closed when reading has ended
+
+	mu      sync.Mutex // guards what follows
+	cause   Cause      // the first one
+	pinger  *time.Timer
+	stopped bool // no ping begins any more
+}
+
+// New returns a connection to come. Until Accept, nothing of it runs that writes.
+func New(config *Config) *Conn {
+	c := &Conn{config: config, read: make(chan struct{})}
+	o := config.Queue
+	o.OnClose = c.hangUp
+	c.Queue = crosscast.NewQueue(c.write, o)
+	return c
+}
+
+// Accept upgrades a request, which is answered whatever happens.
+func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
+	handshake := c.config.Handshake
+	handshake.OnPongReceived = c.onPong(handshake.OnPongReceived)
+	ws, err := websocket.Accept(w, r, &handshake)
+	if err != nil {
+		return err
+	}
+	ws.SetReadLimit(int64(c.config.ReadLimit))
+	c.WS = ws
+	return nil
+}
+
+// SetCause sets why the connection ends, unless that is known already, and returns why.
+func (c *Conn) SetCause(why Cause) Cause {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause.Reason == "" {
+		c.cause = why
+	}
+	return c.cause
+}
+
+// hangUp is the queue's OnClose.
+func (c *Conn) hangUp(reason crosscast.Reason) {
+	why := c.SetCause(CauseOf(reason))
+	// An error means that the client took no part in the handshake: the connection is closed all the same.
+	_ = c.WS.Close(why.Code, why.Text)
+}
+
+// write is the queue's. The bound on its time is a timer that is used again, which a context would allocate.
+func (c *Conn) write(frame []byte) error {
+	if c.stall == nil {
+		c.stall = time.AfterFunc(c.config.WriteTimeout, c.stalled)
+	} else {
+		c.stall.Reset(c.config.WriteTimeout)
+	}
+	err := c.config.Write(c, frame)
+	c.stall.Stop()
+	return err
+}
+
+func (c *Conn) stalled() {
+	c.SetCause(CauseOf(crosscast.ReasonSlow))
+	_ = c.WS.CloseNow()
+}
+
+// Read calls message with what the client sends, until the connection ends or message returns an error, and returns why
+// the connection ends. b is valid during the call only; see CheckText. It is called once.
+func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) Cause {
+	why := c.SetCause(causeOfRead(c.readAll(message)))
+	close(c.read)
+	return why
+}
+
+func (c *Conn) readAll(message func(websocket.MessageType, []byte) error) error {
+	for {
+		typ, r, err := c.WS.Reader(context.Background())
+		if err != nil {
+			return err
+		}
+		if err := c.readMessage(typ, r, message); err != nil {
+			return err
+		}
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooled is the capacity of the largest buffer that is used again.
+const maxPooled = 64 << 10
+
+func (c *Conn) readMessage(
+	typ websocket.MessageType, r io.Reader, message func(websocket.MessageType, []byte) error,
+) error {
+	c.heard.Add(1)
+	b := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if b.Cap() <= maxPooled {
+			b.Reset()
+			buffers.Put(b)
+		}
+	}()
+	if _, err := b.ReadFrom(listener{r, &c.heard}); err != nil {
+		return err
+	}
+	return message(typ, b.Bytes())
+}
+
+// CheckText returns an error for a text message that is not UTF-8.
+func CheckText(b []byte) error {
+	if !utf8.Valid(b) {
+		return Unacceptable{crosscast.ReasonProtocol, websocket.StatusInvalidFramePayloadData, "not UTF-8"}
+	}
+	return nil
+}
+
+// A listener counts the parts of a long message as signs of life.
+type listener struct {
+	r     io.Reader
+	heard *atomic.Uint32
+}
+
+func (l listener) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p[:min(len(p), 4096)]) // returns only when p is full, or the frame over
+	l.heard.Add(1)
+	return n, err
+}
+
+func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, []byte) {
+	return func(ctx context.Context, payload []byte) {
+		c.heard.Add(1)
+		if next != nil {
+			next(ctx, payload)
+		}
+	}
+}
+
+// StartPings lets ping be called again and again, until StopPings. ping sends a ping and waits for its answer, or the end
+// of its context, which comes from ctx. When it returns an error, and nothing came from the client in time, silent is
+// called, and no further ping. While reading pauses nothing can come, and that is not the client's fault.
+func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error, silent func()) {
+	if c.config.PingInterval < 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	c.pinger = time.AfterFunc(c.config.PingInterval, func() {
+		if !c.answers(ctx, ping) {
+			silent()
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.stopped {
+			c.pinger.Reset(c.config.PingInterval)
+		}
+	})
+}
+
+// StopPings lets no further ping begin. One that is under way ends with its answer, its time, or the context of
+// StartPings.
+func (c *Conn) StopPings() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	if c.pinger != nil {
+		c.pinger.Stop()
+	}
+}
+
+// answers sends one ping, and reports whether the client lives, or nobody needs to know any more.
+func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bool {
+	before := c.heard.Load()
+	ctx, cancel := context.WithTimeout(ctx, c.config.PingTimeout)
+	defer cancel()
+	alive := func() bool { return c.paused.Load() || c.heard.Load() != before } // in this order, see Lane.Push
+	if err := ping(ctx); err == nil || alive() {
+		return true
+	}
+	select {
+	case <-c.read: // the connection has ended
+		return true
+	case <-ctx.Done(): // or else the ping is stuck, behind a message that the client does not read
+	}
+	return !errors.Is(ctx.Err(), context.DeadlineExceeded) || alive()
+}
+
+// ReadEnd returns a channel that is closed when reading has ended.
+func (c *Conn) ReadEnd() <-chan struct{} { return c.read }
+
+// Unacceptable is the error of a message that may not be sent, with the cause that the connection ends of.
+type Unacceptable Cause
+
+func (Unacceptable) Error() string { return "unacceptable message" }
+
+// causeOfRead says why a connection ends that cannot be read from.
+func causeOfRead(err error) Cause {
+	var unacceptable Unacceptable
+	var network net.Error
+	switch {
+	case errors.As(err, &unacceptable):
+		return Cause(unacceptable)
+	case errors.Is(err, websocket.ErrMessageTooBig): // the library has closed with 1009
+		return CauseOf(crosscast.ReasonProtocol)
+	case websocket.CloseStatus(err) != -1, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.As(err, &network):
+		return CauseOf(crosscast.ReasonLeft)
+	}
+	return CauseOf(crosscast.ReasonProtocol) // the library has closed with 1002, mostly
+}

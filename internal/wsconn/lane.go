@@ -1,0 +1,143 @@
+package wsconn
+
+import (
+	"sync"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A Lane is where what a client sends waits to be handled: one at a time, in order, on a goroutine that exists only while
+// something waits. It is bounded in bytes: the connection's reader waits for room.
+type Lane[E Event] struct {
+	conn   *Conn
+	worker Worker[E]
+	limit  int           // of what may wait, in bytes
+	room   chan struct{} // tells the reader that something was taken out; holds one
+
+	mu      sync.Mutex // guards what follows
+	queue   []E
+	bytes   int
+	running bool // a goroutine handles what waits
+	closed  bool // nothing is added any more
+	reason  crosscast.Reason
+}
+
+// An Event is something that a client sent.
+type Event interface {
+	Size() int // its bytes
+}
+
+// eventSize is what a waiting event takes beside its own bytes.
+const eventSize = 256
+
+// A Worker handles what is in a lane.
+type Worker[E Event] interface {
+	Handle(e E)
+	// Last is called after everything else, when the lane is closed.
+	Last(reason crosscast.Reason)
+}
+
+// Init makes a lane whose events are read from conn, and of which at most limit bytes wait, each event counting 256 more
+// than its own. An event is always taken when none waits. Nothing is handled before Start.
+func (l *Lane[E]) Init(conn *Conn, worker Worker[E], limit int) {
+	l.conn, l.worker, l.limit = conn, worker, limit
+	l.room = make(chan struct{}, 1)
+	l.running = true // until Start
+}
+
+// Start calls first and handles what waits. It returns when nothing does.
+func (l *Lane[E]) Start(first func()) {
+	first()
+	l.work()
+}
+
+// Push adds e, and waits for room first. Only the connection's reader calls it.
+func (l *Lane[E]) Push(e E) {
+	size := eventSize + e.Size()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) > 0 && l.bytes+size > l.limit && !l.closed {
+		l.conn.paused.Store(true)
+		for len(l.queue) > 0 && l.bytes+size > l.limit && !l.closed {
+			l.mu.Unlock()
+			<-l.room
+			l.mu.Lock()
+		}
+		l.conn.heard.Add(1) // the client's control frames begin to be read only now
+		l.conn.paused.Store(false)
+	}
+	l.add(e, size)
+}
+
+// PushLast adds e without waiting for room.
+func (l *Lane[E]) PushLast(e E) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(e, eventSize+e.Size())
+}
+
+// add adds e unless the lane is closed. Called with mu held.
+func (l *Lane[E]) add(e E, size int) {
+	if l.closed {
+		return
+	}
+	l.queue = append(l.queue, e)
+	l.bytes += size
+	l.wake()
+}
+
+// Close lets nothing be added any more. What waits is handled, or discarded, and then Last is called. Only the first call
+// counts.
+func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed, l.reason = true, reason
+	if discard {
+		l.queue, l.bytes = nil, 0
+	}
+	l.signal()
+	l.wake()
+}
+
+func (l *Lane[E]) signal() {
+	select {
+	case l.room <- struct{}{}:
+	default:
+	}
+}
+
+// wake starts the goroutine that handles events, unless there is one. Called with mu held.
+func (l *Lane[E]) wake() {
+	if !l.running {
+		l.running = true
+		go l.work()
+	}
+}
+
+// work handles what waits and, once the lane is closed, is the last to go.
+func (l *Lane[E]) work() {
+	l.mu.Lock()
+	for len(l.queue) > 0 {
+		e := l.queue[0]
+		var none E
+		l.queue[0] = none
+		l.queue = l.queue[1:]
+		l.bytes -= eventSize + e.Size()
+		l.signal()
+		l.mu.Unlock()
+		l.worker.Handle(e)
+		l.mu.Lock()
+	}
+	l.queue = nil
+	if !l.closed {
+		l.running = false
+		l.mu.Unlock()
+		return
+	}
+	reason := l.reason
+	l.mu.Unlock()
+	l.worker.Last(reason)
+}
