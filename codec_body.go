@@ -220,13 +220,13 @@ func (r *FrameReader) readBody(i int) {
 		}
 		r.rooms = r.rooms[:0]
 		for ; n > 0 && !c.Bad(); n-- {
-			r.rooms = append(r.rooms, r.names.get(c.name()))
+			r.rooms = append(r.rooms, r.names.Get(c.name()))
 		}
 		if n := len(r.rooms); n > 0 {
 			in.Rooms = r.rooms[:n:n]
 		}
 	case 10:
-		in.Reason = Reason(r.names.get(c.text()))
+		in.Reason = Reason(r.names.Get(c.text()))
 	case 11:
 		in.Ref = string(c.name()) // as many as questions: remembering them would only drive out names
 	case 12:
@@ -331,7 +331,7 @@ func (r *FrameReader) readSocketInfo(s *SocketInfo) {
 }
 
 // readRoom reads a room that a socket is in: others are in it, too.
-func (r *FrameReader) readRoom(room *string) { *room = r.names.get(r.c.name()) }
+func (r *FrameReader) readRoom(room *string) { *room = r.names.Get(r.c.name()) }
 
 func (r *FrameReader) readRoomCount(count *RoomCount) {
 	c := &r.c

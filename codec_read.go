@@ -2,11 +2,11 @@ package crosscast
 
 import (
 	"fmt"
-	"hash/maphash"
 	"io"
 	"math"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/intern"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
@@ -31,7 +31,7 @@ type FrameReader struct {
 	in     Instruction
 	event  string // of the latest instruction that had one
 
-	names, ids internTable // socket IDs apart: they are many, and would drive out events and rooms
+	names, ids intern.Table // socket IDs apart: they are many, and would drive out events and rooms
 
 	// What yielded slices point into.
 	implied  [1]string  // the name that the topic stands for
@@ -90,7 +90,7 @@ func (r *FrameReader) readHeader() error {
 	if c.Bad() {
 		return fmt.Errorf("%w: header, at byte %d", ErrMalformed, c.At())
 	}
-	h.Origin = NodeID(r.names.get(origin))
+	h.Origin = NodeID(r.names.Get(origin))
 	return nil
 }
 
@@ -154,9 +154,9 @@ func (r *FrameReader) readAddress() (a Address) {
 	a.Space = Space(space)
 	a.Namespace = "/"
 	if !c.IsNil() {
-		a.Namespace = r.names.get(c.name())
+		a.Namespace = r.names.Get(c.name())
 	}
-	a.Name = r.names.get(c.name())
+	a.Name = r.names.Get(c.name())
 	c.Skip(n - 3)
 	return a
 }
@@ -192,13 +192,13 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 			case 1:
 				in.Flags = Flags(c.Uint())
 			case 2:
-				in.Namespace = r.names.get(c.name())
+				in.Namespace = r.names.Get(c.name())
 			case 3:
 				implied = false
 				r.readTarget(&in.Target)
 			case 4:
 				if name := c.name(); string(name) != r.event { // most often the one before
-					r.event = r.names.get(name)
+					r.event = r.names.Get(name)
 				}
 				in.Event = r.event
 			case 5:
@@ -280,7 +280,7 @@ func (r *FrameReader) readTarget(t *Target) {
 }
 
 // readNames appends an array of names to all, and returns also the part of it that it appended: nil when empty.
-func readNames[S ~string](r *FrameReader, table *internTable, all []S) (longer, names []S) {
+func readNames[S ~string](r *FrameReader, table *intern.Table, all []S) (longer, names []S) {
 	c := &r.c
 	n := c.Array()
 	if n > MaxNames-len(r.texts)-len(r.sockets) {
@@ -288,7 +288,7 @@ func readNames[S ~string](r *FrameReader, table *internTable, all []S) (longer, 
 	}
 	from := len(all)
 	for ; n > 0 && !c.Bad(); n-- {
-		all = append(all, S(table.get(c.name())))
+		all = append(all, S(table.Get(c.name())))
 	}
 	if len(all) == from {
 		return all, nil
@@ -305,7 +305,7 @@ func (r *FrameReader) readMeta() {
 	r.meta = r.meta[:0]
 	for ; n > 0 && !c.Bad(); n -= 2 {
 		// Values are as many as messages: traces. Remembering them would only drive out names.
-		r.meta = append(r.meta, KeyValue{r.names.get(c.text()), string(c.text())})
+		r.meta = append(r.meta, KeyValue{r.names.Get(c.text()), string(c.text())})
 	}
 	if len(r.meta) > 0 {
 		r.in.Meta = r.meta
@@ -321,7 +321,7 @@ func (r *FrameReader) readNode() {
 	name := c.text()
 	heartbeat := c.milliseconds()
 	c.Skip(n - 2)
-	r.in.Node = NodeInfo{ID: r.in.From, Name: r.names.get(name), Heartbeat: heartbeat}
+	r.in.Node = NodeInfo{ID: r.in.From, Name: r.names.Get(name), Heartbeat: heartbeat}
 }
 
 // A cursor also parses what instructions are made of.
@@ -362,45 +362,4 @@ func (c *cursor) text() []byte {
 		return nil
 	}
 	return s
-}
-
-// An internTable remembers strings of at most MaxName bytes, so that a name that comes again needs no allocation. It
-// is bounded by construction: a string has a window of slots in which it may be, and a new one takes the place of
-// another when all are taken. The seed keeps whoever sends the names from choosing windows. A memory that is a map
-// and is emptied when full would allocate everything again at once, and again.
-type internTable struct {
-	slots *[internSlots]string
-	seed  maphash.Seed
-	next  uint // the slot of a full window to take next
-}
-
-const (
-	internSlots  = 1024 // a power of 2; with strings of MaxName bytes, 272 KiB in all
-	internWindow = 8
-)
-
-// get returns b as a string.
-func (t *internTable) get(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	if t.slots == nil {
-		t.slots = new([internSlots]string)
-		t.seed = maphash.MakeSeed()
-	}
-	at := uint(maphash.Bytes(t.seed, b))
-	for i := range uint(internWindow) {
-		s := &t.slots[(at+i)%internSlots]
-		if *s == string(b) {
-			return *s
-		}
-		if *s == "" {
-			*s = string(b)
-			return *s
-		}
-	}
-	t.next++
-	s := &t.slots[(at+t.next%internWindow)%internSlots]
-	*s = string(b)
-	return *s
 }
