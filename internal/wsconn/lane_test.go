@@ -46,14 +46,12 @@ func TestLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, r := newLane(3 * (eventSize + 4))
 		go l.Start(func() { r.got = append(r.got, "first") })
-		pushed := 0
+		l.Push("wait")
+		synctest.Wait() // it is handled
+		pushed := 1
 		go func() {
-			for i := range 100 {
-				e := text(fmt.Sprintf("%04d", i))
-				if i == 0 {
-					e = "wait"
-				}
-				l.Push(e)
+			for i := 1; i < 100; i++ {
+				l.Push(text(fmt.Sprintf("%04d", i)))
 				pushed++
 			}
 			l.PushLast("left")
