@@ -18,11 +18,12 @@ import (
 
 // Config says how a bus uses Redis.
 type Config struct {
-	// Anchor is a name whose slot decides through which master of a Redis Cluster everything is published.
+	// Anchor is a name whose slot decides through which master of a Redis Cluster everything is published, unless it is
+	// sharded.
 	Anchor string
 	// Needs is what the user must be allowed to, for the text of errors.
 	Needs string
-	// Sharded makes it use SPUBLISH and SSUBSCRIBE. Not for a Redis Cluster.
+	// Sharded makes it use SPUBLISH and SSUBSCRIBE.
 	Sharded bool
 }
 
@@ -37,6 +38,13 @@ type bus struct {
 
 // New returns a bus over rdb. Mistakes in rdb are errors of its methods.
 func New(rdb redis.UniversalClient, c Config) wire.Bus {
+	if cluster, ok := rdb.(*redis.ClusterClient); ok && c.Sharded {
+		return &shards{Config: c, rdb: cluster}
+	}
+	return newBus(rdb, c)
+}
+
+func newBus(rdb redis.UniversalClient, c Config) *bus {
 	b := &bus{Config: c, rdb: rdb, name: "redis"}
 	switch c := rdb.(type) {
 	case nil:
@@ -50,9 +58,6 @@ func New(rdb redis.UniversalClient, c Config) wire.Bus {
 	case *redis.ClusterClient:
 		o := c.Options()
 		b.name, b.tls = "redis cluster at "+strings.Join(o.Addrs, ","), o.TLSConfig != nil
-		if b.Sharded {
-			b.err = errors.New("crosscast: sharded Pub/Sub over a redis.ClusterClient is not supported")
-		}
 	case *redis.Ring:
 		b.err = errors.New("crosscast: a redis.Ring spreads channels over servers that do not know each other; " +
 			"give the adapter a redis.Client of one of them")

@@ -78,12 +78,6 @@ func TestSharded(t *testing.T) {
 			q.expect(t, wire.Unsubscribed, "cc:b")
 		})
 	}
-	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr()}})
-	t.Cleanup(func() { _ = c.Close() })
-	_, err := redisbus.New(c, redisbus.Config{Sharded: true}).Dial(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "sharded") {
-		t.Errorf("sharded over a ClusterClient: %v", err)
-	}
 }
 
 func TestAnyBytes(t *testing.T) {
