@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -38,6 +39,13 @@ type Dialect interface {
 	Echo(number uint64) (topic string, data []byte)
 }
 
+// A Gatherer is a [Dialect] that can tell whether its peers are back after an outage, which they notice and mend each
+// for itself. Without it, what waited is published as soon as the link stands, and may reach nobody.
+type Gatherer interface {
+	// Gather returns when the peers that there were before are there again, or with ctx. Emitters do without it.
+	Gather(ctx context.Context)
+}
+
 // Speak returns an adapter over bus for a dialect; Prefix and Ingress of the options mean nothing to it. Heartbeats
 // become echoes; hellos, and heartbeats to a single node, become nothing.
 func Speak(bus Bus, d Dialect, o Options) *Adapter {
@@ -56,6 +64,17 @@ func (a *Adapter) startDialect() {
 		a.subs.add(destination{foreign: topic})
 	}
 }
+
+// gather lets the writer go on when the dialect's peers are back.
+func (a *Adapter) gather(g Gatherer, until time.Time) {
+	ctx, cancel := context.WithDeadline(a.ctx, until)
+	defer cancel()
+	g.Gather(ctx)
+	a.writer.heardFrom(gathered)
+}
+
+// gathered stands for all peers of a dialect among those that the writer waits for.
+const gathered crosscast.NodeID = "gathered"
 
 // counting counts the instructions that a Handler gets.
 type counting struct {

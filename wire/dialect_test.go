@@ -97,10 +97,12 @@ func speaking(t *testing.T, n int, o wire.Options, f func(t *testing.T, c *clust
 	})
 }
 
-func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer {
+func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer { return c.speak(&plain{}, o, self) }
+
+func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo) *peer {
 	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), time.Second
 	p := &peer{id: self.ID, port: c.hub.Port(string(self.ID))}
-	p.a = wire.Speak(p.port, &plain{}, o)
+	p.a = wire.Speak(p.port, d, o)
 	if err := p.a.Start(c.t.Context(), self, p); err != nil {
 		c.t.Fatal(err)
 	}
@@ -285,6 +287,48 @@ func TestDialectOutages(t *testing.T) {
 }
 
 func (p *peer) home() string { return "home:" + string(p.id) }
+
+// gathering is plain that knows when its peers are back.
+type gathering struct {
+	plain
+	asked chan struct{} // gets one for each question
+	back  chan struct{} // answers one
+}
+
+func (g *gathering) Gather(ctx context.Context) {
+	g.asked <- struct{}{}
+	select {
+	case <-g.back:
+	case <-ctx.Done():
+	}
+}
+
+// TestDialectGathers: after an outage, what waited goes out when the peers are back, or after two heartbeats.
+func TestDialectGathers(t *testing.T) {
+	speaking(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+		b := c.peers[0]
+		g := &gathering{asked: make(chan struct{}, 9), back: make(chan struct{})}
+		a := c.speak(g, wire.Options{}, crosscast.NodeInfo{})
+		for _, heartbeats := range []time.Duration{0, 2} {
+			a.port.Down()
+			synctest.Wait()
+			mustPublish(t, a, everyone("x"))
+			a.port.Up()
+			<-g.asked
+			time.Sleep(heartbeats*time.Second - time.Millisecond)
+			wantEvents(t, b)
+			if heartbeats == 0 {
+				g.back <- struct{}{}
+			} else {
+				time.Sleep(2 * time.Millisecond)
+			}
+			wantEvents(t, b, "x")
+		}
+		if len(g.asked) != 0 {
+			t.Error("asked without an outage")
+		}
+	})
+}
 
 // TestDialectHostile: what is not of the dialect, or broken, or too large, is counted and dropped.
 func TestDialectHostile(t *testing.T) {

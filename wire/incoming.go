@@ -110,8 +110,15 @@ func (in *incoming) resume(l *link) {
 			}
 		}
 	}
+	g, gathers := in.a.dialect.(Gatherer)
+	if gathers = gathers && l.outage != nil && !in.a.self.EmitOnly; gathers {
+		peers = append(peers, gathered)
+	}
 	if !in.a.self.EmitOnly {
 		in.a.writer.linkIsUp(peers, now.Add(2*h))
+	}
+	if gathers {
+		in.a.wg.Go(func() { in.a.gather(g, now.Add(2*h)) })
 	}
 	close(l.resumed)
 	if l.outage != nil {
