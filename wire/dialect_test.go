@@ -97,7 +97,9 @@ func speaking(t *testing.T, n int, o wire.Options, f func(t *testing.T, c *clust
 	})
 }
 
-func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer { return c.speak(&plain{}, o, self) }
+func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer {
+	return c.speak(&plain{}, o, self)
+}
 
 func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo) *peer {
 	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), time.Second
