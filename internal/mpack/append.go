@@ -11,27 +11,34 @@ import (
 
 // Tags: the first byte of a value, or a part of it. The exported ones are for writers of what they know beforehand.
 const (
-	Nil        = 0xc0
-	tagFalse   = 0xc2
-	tagTrue    = 0xc3
-	tagBin8    = 0xc4
-	tagBin16   = 0xc5
-	tagBin32   = 0xc6
-	tagUint8   = 0xcc
-	tagUint16  = 0xcd
-	tagUint32  = 0xce
-	tagUint64  = 0xcf
-	tagInt8    = 0xd0
-	tagInt16   = 0xd1
-	tagInt32   = 0xd2
-	tagInt64   = 0xd3
-	tagStr8    = 0xd9
-	tagStr16   = 0xda
-	tagStr32   = 0xdb
-	tagArray16 = 0xdc
-	tagArray32 = 0xdd
-	tagMap16   = 0xde
-	tagMap32   = 0xdf
+	Nil         = 0xc0
+	tagNever    = 0xc1 // begins no value
+	tagFalse    = 0xc2
+	tagTrue     = 0xc3
+	tagBin8     = 0xc4
+	tagBin16    = 0xc5
+	tagBin32    = 0xc6
+	tagExt8     = 0xc7
+	tagExt32    = 0xc9
+	tagFloat32  = 0xca
+	tagFloat64  = 0xcb
+	tagUint8    = 0xcc
+	tagUint16   = 0xcd
+	tagUint32   = 0xce
+	tagUint64   = 0xcf
+	tagInt8     = 0xd0
+	tagInt16    = 0xd1
+	tagInt32    = 0xd2
+	tagInt64    = 0xd3
+	tagFixExt1  = 0xd4
+	tagFixExt16 = 0xd8
+	tagStr8     = 0xd9
+	tagStr16    = 0xda
+	tagStr32    = 0xdb
+	tagArray16  = 0xdc
+	tagArray32  = 0xdd
+	tagMap16    = 0xde
+	tagMap32    = 0xdf
 
 	fixMap   = 0x80 // | length, up to 15 pairs
 	FixArray = 0x90 // | length, up to 15
@@ -56,6 +63,37 @@ func AppendUint(dst []byte, v uint64) []byte {
 // AppendUint64 appends v, and always takes 9 bytes, so that the number can be patched in place.
 func AppendUint64(dst []byte, v uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, tagUint64), v)
+}
+
+// AppendInt appends v in the shortest form.
+func AppendInt(dst []byte, v int64) []byte {
+	switch {
+	case v >= 0:
+		return AppendUint(dst, uint64(v))
+	case v >= -32:
+		return append(dst, byte(v))
+	case v >= math.MinInt8:
+		return append(dst, tagInt8, byte(v))
+	case v >= math.MinInt16:
+		return append(dst, tagInt16, byte(v>>8), byte(v))
+	case v >= math.MinInt32:
+		return binary.BigEndian.AppendUint32(append(dst, tagInt32), uint32(v))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, tagInt64), uint64(v))
+}
+
+// AppendNumber appends f as JavaScript's writers of msgpack do, which know no other numbers: as an integer in the
+// shortest form if it is one and within 64 bits, else in 9 bytes.
+func AppendNumber(dst []byte, f float64) []byte {
+	if f == math.Trunc(f) {
+		if f >= 0 && f < 1<<64 {
+			return AppendUint(dst, uint64(f))
+		}
+		if f < 0 && f >= -1<<63 {
+			return AppendInt(dst, int64(f))
+		}
+	}
+	return binary.BigEndian.AppendUint64(append(dst, tagFloat64), math.Float64bits(f))
 }
 
 // AppendBool appends true or false.
@@ -90,12 +128,14 @@ func AppendMapLen(dst []byte, n int) []byte {
 
 // AppendStr appends a string.
 func AppendStr[S ~string | ~[]byte](dst []byte, s S) []byte {
-	if len(s) < 32 {
-		dst = append(dst, FixStr|byte(len(s)))
-	} else {
-		dst = appendLen(dst, tagStr8, len(s))
+	return append(appendStrLen(dst, len(s)), s...)
+}
+
+func appendStrLen(dst []byte, n int) []byte {
+	if n < 32 {
+		return append(dst, FixStr|byte(n))
 	}
-	return append(dst, s...)
+	return appendLen(dst, tagStr8, n)
 }
 
 // AppendBin appends bytes.

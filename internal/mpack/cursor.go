@@ -63,12 +63,18 @@ func (c *Cursor) AtMap() bool {
 	return tag&0xf0 == fixMap || tag == tagMap16 || tag == tagMap32
 }
 
-// tag returns the first byte of what follows, or 0xc1, which is none, at the end.
+// AtNumber reports whether an integer or a float follows.
+func (c *Cursor) AtNumber() bool {
+	tag := c.tag()
+	return tag < fixMap || tag >= 0xe0 || tag >= tagFloat32 && tag <= tagInt64
+}
+
+// tag returns the first byte of what follows, or tagNever at the end.
 func (c *Cursor) tag() byte {
 	if c.pos < len(c.buf) {
 		return c.buf[c.pos]
 	}
-	return 0xc1
+	return tagNever
 }
 
 // IsNil consumes a nil if there is one.
@@ -187,6 +193,42 @@ func (c *Cursor) Bin() []byte {
 	return nil
 }
 
+// Buffer takes bytes, or an ArrayBuffer of Socket.IO's old writers: an extension of type 0 and of any length but those
+// that have a tag of their own. It takes nothing else, and then returns false.
+func (c *Cursor) Buffer() ([]byte, bool) {
+	tag := c.tag()
+	if tag >= tagBin8 && tag <= tagBin32 {
+		return c.Bin(), true
+	}
+	if tag < tagExt8 || tag > tagExt32 {
+		return nil, false
+	}
+	from := *c
+	if kind, b := c.Ext(); kind == 0 && !c.bad {
+		return b, true
+	}
+	*c = from
+	return nil, false
+}
+
+// Ext takes an extension and returns its type and its bytes.
+func (c *Cursor) Ext() (kind int8, data []byte) {
+	var n uint64
+	switch tag := c.tag(); {
+	case tag >= tagExt8 && tag <= tagExt32:
+		n = c.length(1 << (tag - tagExt8))
+	case tag >= tagFixExt1 && tag <= tagFixExt16:
+		n = 1 << (tag - tagFixExt1)
+		c.pos++
+	default:
+		c.Fail()
+	}
+	if b := c.take(1 + n); len(b) > 0 {
+		return int8(b[0]), b[1:]
+	}
+	return 0, nil
+}
+
 // Array takes the beginning of an array and returns the number of its elements, which is never more than the bytes
 // that follow.
 func (c *Cursor) Array() int {
@@ -261,21 +303,21 @@ func (c *Cursor) Skip(n int) {
 			c.take(1 + uint64(tag&0x1f))
 		case tag >= tagBin8 && tag <= tagBin32:
 			c.take(c.length(1 << (tag - tagBin8)))
-		case tag >= 0xc7 && tag <= 0xc9: // ext: a length, a type, bytes
-			c.take(1 + c.length(1<<(tag-0xc7)))
-		case tag == 0xca || tag == 0xcb: // float
-			c.take(1 + 4<<(tag-0xca))
+		case tag >= tagExt8 && tag <= tagExt32: //: a length, a type, bytes
+			c.take(1 + c.length(1<<(tag-tagExt8)))
+		case tag == tagFloat32 || tag == tagFloat64:
+			c.take(1 + 4<<(tag-tagFloat32))
 		case tag >= tagUint8 && tag <= tagInt64:
 			c.take(1 + 1<<((tag-tagUint8)&3))
-		case tag >= 0xd4 && tag <= 0xd8: // fixext: a type and 1 to 16 bytes
-			c.take(2 + 1<<(tag-0xd4))
+		case tag >= tagFixExt1 && tag <= tagFixExt16: // a type and 1 to 16 bytes
+			c.take(2 + 1<<(tag-tagFixExt1))
 		case tag >= tagStr8 && tag <= tagStr32:
 			c.take(c.length(1 << (tag - tagStr8)))
 		case tag == tagArray16 || tag == tagArray32:
 			more += c.length(2 << (tag - tagArray16))
 		case tag == tagMap16 || tag == tagMap32:
 			more += 2 * c.length(2<<(tag-tagMap16))
-		default: // 0xc1 is no msgpack
+		default: // tagNever
 			c.Fail()
 		}
 	}
