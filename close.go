@@ -40,6 +40,9 @@ func (n *Node) Close(ctx context.Context) error {
 func (n *Node) close(ctx context.Context) error {
 	n.closeGate(nodeClosing)
 	n.closeSockets()
+	for _, f := range n.onClose { // nobody adds to it any more
+		n.sockets.Go(f)
+	}
 	n.await(ctx, n.sockets.Wait)
 	n.hooks.wait(ctx)
 	n.presence.end(ctx)
@@ -59,6 +62,21 @@ func (n *Node) close(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return err
+}
+
+// OnClose has f called by Close, once all sockets are being closed, on a goroutine of its own that Close waits for as for
+// the handlers of conns. It is for bindings whose connections have something to end beside sockets. [ErrClosed]: the node
+// is being closed, and f is not called.
+func (n *Node) OnClose(f func()) error {
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.state.Load() != nodeOpen {
+		return ErrClosed
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.onClose = append(n.onClose, f)
+	return nil
 }
 
 // closeGate enters a state after which nothing of what it forbids begins.

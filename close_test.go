@@ -111,6 +111,30 @@ func TestCloseOfASingleServer(t *testing.T) {
 	allClosed(t, n, s)
 }
 
+// TestNodeOnClose: Close waits for what bindings have registered, which may still emit.
+func TestNodeOnClose(t *testing.T) {
+	n := start(t, crosscast.Options{})
+	var r recorder
+	connect(t, n.Namespace, &r)
+	called, may := make(chan error), make(chan struct{})
+	ok(t, n.OnClose(func() {
+		called <- n.Emit(ctx, "from OnClose", nil)
+		<-may
+	}))
+	closed := make(chan error, 1)
+	go func() { closed <- n.Close(ctx) }()
+	ok(t, <-called)
+	if err := n.OnClose(func() { t.Error("called") }); !errors.Is(err, crosscast.ErrClosed) {
+		t.Errorf("OnClose while closing: %v", err)
+	}
+	if len(closed) > 0 {
+		t.Error("Close does not wait")
+	}
+	close(may)
+	ok(t, <-closed)
+	equal(t, "reason", r.reasons(), "server shutting down")
+}
+
 // What does not end within ctx is not waited for, and the rest is done all the same.
 func TestCloseWithinItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -153,6 +153,7 @@
 //	OnNode, OnLoss         anything but Node.Close
 //	RequestHandler         concurrently, each on its own goroutine; may block until its context ends
 //	ConnectOptions.OnClose once, on the goroutine that closes the socket; may still emit; Node.Close waits for it
+//	Node.OnClose           once, on a goroutine of its own; may still emit; Node.Close waits for it
 //
 // # Invariants
 //

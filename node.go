@@ -122,6 +122,7 @@ type Node struct {
 
 	mu      sync.Mutex // guards what follows, and changes of spaces
 	subs    map[*Subscription]struct{}
+	onClose []func()      // of OnClose
 	closing chan struct{} // made by the first Close; closed when it is done
 	closed  error         // what Close returned; valid once closing is closed
 }
