@@ -1,0 +1,217 @@
+package interop
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// column is a way in which the servers of a cluster are set up. All of them are set up alike.
+type column struct {
+	name     string
+	sharded  bool
+	client   string // of Node.js servers: "redis" or "ioredis"
+	mode     string // of sharded: how servers subscribe
+	specific bool   // of classic: answers go to who asked only
+	outside  bool   // who emits is no server
+}
+
+var columns = []column{
+	{name: "classic", client: "redis"},
+	{name: "classic, ioredis", client: "ioredis"},
+	{name: "classic, specific", client: "redis", specific: true},
+	{name: "classic, emitter", client: "redis", outside: true},
+	{name: "dynamic", sharded: true, client: "redis", mode: "dynamic"},
+	{name: "dynamic, ioredis", sharded: true, client: "ioredis", mode: "dynamic"},
+	{name: "static", sharded: true, client: "redis", mode: "static"},
+	{name: "dynamic-private", sharded: true, client: "redis", mode: "dynamic-private"},
+}
+
+// questionTimeout is how long a classic Node.js server waits for the others' answers, where a row does not say. Sharded
+// ones wait for five seconds.
+const questionTimeout = 500 * time.Millisecond
+
+// namespacesOf are those of a server.
+func namespacesOf(i int) []string {
+	namespaces := []string{"/", "/custom", "/a", "/a[b]", "/a*b", "/a#b"}
+	if i < 2 {
+		namespaces = append(namespaces, "/some")
+	}
+	return namespaces
+}
+
+// cell is a cluster of three servers of which the first emits, or a process outside of it. Rows use it one after the other.
+type cell struct {
+	column
+	makeup  string // the servers and who emits, as in "Node, Node, Go"
+	by      speaker
+	servers [3]server
+	clients *clients
+
+	fences int
+	opened []*client // of this row
+}
+
+// onServers runs f for all servers at once.
+func (c *cell) onServers(t *testing.T, f func(server) error) {
+	t.Helper()
+	var wg sync.WaitGroup
+	errs := make([]error, len(c.servers))
+	for i, s := range c.servers {
+		wg.Go(func() { errs[i] = f(s) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Fatalf("server %d: %v", i, err)
+		}
+	}
+}
+
+// server is the emitting server; there is one, where the column has nobody outside.
+func (c *cell) server() server { return c.servers[0] }
+
+// isNode reports whether a server is a Node.js process.
+func (c *cell) isNode(i int) bool {
+	_, node := c.servers[i].(*nodeServer)
+	return node
+}
+
+// connect returns a client of a server, which leaves with the row.
+func (c *cell) connect(t *testing.T, i int, nsp string, h hello) *client {
+	t.Helper()
+	cl, err := c.clients.connect(c.servers[i].port(), nsp, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.opened = append(c.opened, cl)
+	if len(h.rooms) > 0 {
+		c.settle(t)
+	}
+	return cl
+}
+
+// three returns a client of each server in "/".
+func (c *cell) three(t *testing.T) (a, b, d *client) {
+	t.Helper()
+	return c.connect(t, 0, "/", hello{}), c.connect(t, 1, "/", hello{}), c.connect(t, 2, "/", hello{})
+}
+
+// threeIn is three in a namespace, with the rooms of each.
+func (c *cell) threeIn(t *testing.T, nsp string, rooms ...[]string) [3]*client {
+	t.Helper()
+	var out [3]*client
+	for i := range out {
+		h := hello{}
+		if i < len(rooms) {
+			h.rooms = rooms[i]
+		}
+		cl, err := c.clients.connect(c.servers[i].port(), nsp, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.opened = append(c.opened, cl)
+		out[i] = cl
+	}
+	c.settle(t)
+	return out
+}
+
+// settle returns when every server hears what it should.
+func (c *cell) settle(t *testing.T) {
+	t.Helper()
+	c.onServers(t, server.settle)
+}
+
+// leave ends what the row left behind: nothing may have been heard that it did not ask for.
+func (c *cell) leave(t *testing.T) {
+	t.Helper()
+	for _, cl := range c.opened {
+		cl.heard(t)
+	}
+	drained := make(chan error, len(c.servers))
+	for _, s := range c.servers {
+		go func() { drained <- s.drained() }()
+	}
+	for _, cl := range c.opened {
+		cl.leave(t)
+	}
+	c.opened = nil
+	for range c.servers {
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// fence returns when everything that c.by emitted to clients so far has arrived.
+func (c *cell) fence(t *testing.T) {
+	t.Helper()
+	c.fences++
+	var nsps []string
+	for _, cl := range c.opened {
+		if !slices.Contains(nsps, cl.nsp) {
+			nsps = append(nsps, cl.nsp)
+			if err := c.by.emit(all().in(cl.nsp), "fence", c.fences); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, cl := range c.opened {
+		if err := cl.reach(c.fences); err != nil {
+			t.Fatalf("fence %d: %v", c.fences, err)
+		}
+	}
+}
+
+// serverFence returns what server side events each server heard in a namespace, when everything that c.by emitted to
+// servers so far has arrived.
+func (c *cell) serverFence(t *testing.T, nsp string) [3][]event {
+	t.Helper()
+	c.fences++
+	if err := c.by.serverSideEmit(nsp, "fence", c.fences); err != nil {
+		t.Fatal(err)
+	}
+	fence := serverEvent(nsp, "fence", c.fences)
+	var heard [3][]event
+	for i, s := range c.servers {
+		if !c.outside && i == 0 { // it does not hear its own, not even fences
+			if err := s.settle(); err != nil {
+				t.Fatal(err)
+			}
+			s.heard().add(fence)
+		}
+		events, err := s.heard().take(func(e event) bool { return e.name == fence.name && equal(e.args, fence.args) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard[i] = events[:len(events)-1]
+	}
+	return heard
+}
+
+// emit is an emission of c.by.
+func (c *cell) emit(t *testing.T, to target, event string, args ...any) {
+	t.Helper()
+	must(t, c.by.emit(to, event, args...))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until what says that nothing is missing any more.
+func eventually(t *testing.T, what func() string) {
+	t.Helper()
+	missing := ""
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(2 * time.Millisecond) { // poll
+		if missing = what(); missing == "" {
+			return
+		}
+	}
+	t.Fatal(missing)
+}
