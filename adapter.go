@@ -248,6 +248,10 @@ const (
 	None   Encoding = iota // no payload
 	JSON                   // one JSON text
 	Binary                 // bytes
+	// Args is one msgpack array: the arguments of an event, where they are not one JSON value or one run of bytes.
+	// Those that are none, one JSON value or one run of bytes are None, JSON or Binary instead. Arrays and maps in it
+	// are nested at most 512 deep, itself counted, and the keys of maps are strings or numbers.
+	Args
 )
 
 // Payload is what an emission carries: opaque bytes, marshalled once at the emitting node.

@@ -44,7 +44,8 @@ import (
 //	             none, everyone. Else an array [everyone, rooms, users, sockets, rooms excepted, users excepted,
 //	             sockets excepted] of a boolean and six arrays of strings. Nobody is the empty array
 //	4 event      string
-//	5 payload    nil: none; string: JSON; bytes: binary
+//	5 payload    nil: none; string: JSON; bytes: binary; array: arguments, in which arrays and maps are nested at most
+//	             512 deep, itself counted, and the keys of maps are strings or numbers
 //	6 copy       unsigned: one number for all copies of an instruction that goes to several topics, counted by the
 //	             origin; 0: it goes to one
 //	7 meta       array of at most 16 strings: key, value, key, value, …
@@ -168,7 +169,8 @@ func appendNamespace(dst []byte, ns string) []byte {
 	return mpack.AppendStr(dst, ns)
 }
 
-// CheckInstruction returns a [LimitError] if the frame format cannot carry in: peers would drop the frame.
+// CheckInstruction returns an error if the frame format cannot carry in: peers would drop the frame. It is a
+// [LimitError], unless it is about a payload of [Args] that is not one array.
 func CheckInstruction(in *Instruction) error {
 	if in.Kind == 0 {
 		return &LimitError{What: "kind", Max: math.MaxUint8}
@@ -224,11 +226,30 @@ func CheckInstruction(in *Instruction) error {
 }
 
 func checkPayload(p *Payload) error {
-	if p.Encoding > Binary {
-		return &LimitError{What: "payload encoding", Len: int(p.Encoding), Max: int(Binary)}
+	if p.Encoding > Args {
+		return &LimitError{What: "payload encoding", Len: int(p.Encoding), Max: int(Args)}
 	}
 	if len(p.Data) > math.MaxInt32 {
 		return &LimitError{What: "payload", Len: len(p.Data), Max: math.MaxInt32}
+	}
+	if p.Encoding == Args {
+		return checkArgs(p.Data)
+	}
+	return nil
+}
+
+// checkArgs returns an error unless data is what [Args] says.
+func checkArgs(data []byte) error {
+	c := mpack.NewCursor(data)
+	if !c.AtArray() {
+		return errBadArgs
+	}
+	n, _, err := mpack.Scan(data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errBadArgs, err)
+	}
+	if n != len(data) {
+		return errBadArgs
 	}
 	return nil
 }
@@ -313,6 +334,8 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 			dst = mpack.AppendStr(dst, in.Payload.Data)
 		case Binary:
 			dst = mpack.AppendBin(dst, in.Payload.Data)
+		case Args:
+			dst = append(dst, in.Payload.Data...)
 		default:
 			dst = append(dst, mpack.Nil)
 		}

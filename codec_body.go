@@ -144,13 +144,15 @@ func appendAnswer(dst []byte, a *Answer) []byte {
 	return mpack.AppendBool(dst, a.Handled)
 }
 
-// appendPayload appends a string, bytes or nil.
+// appendPayload appends a string, bytes, an array or nil.
 func appendPayload(dst []byte, p *Payload) []byte {
 	switch p.Encoding {
 	case JSON:
 		return mpack.AppendStr(dst, p.Data)
 	case Binary:
 		return mpack.AppendBin(dst, p.Data)
+	case Args:
+		return append(dst, p.Data...)
 	}
 	return append(dst, mpack.Nil)
 }
@@ -369,16 +371,16 @@ func (c *cursor) count() int {
 }
 
 func (c *cursor) hashes() []uint64 {
-	p := c.payload()
-	if p.Encoding != Binary || len(p.Data)%8 != 0 {
+	b := c.Bin()
+	if len(b)%8 != 0 {
 		c.Fail()
 	}
-	if len(p.Data) == 0 || c.Bad() {
+	if len(b) == 0 || c.Bad() {
 		return nil
 	}
-	hashes := make([]uint64, len(p.Data)/8)
+	hashes := make([]uint64, len(b)/8)
 	for i := range hashes {
-		hashes[i] = binary.BigEndian.Uint64(p.Data[8*i:])
+		hashes[i] = binary.BigEndian.Uint64(b[8*i:])
 	}
 	return hashes
 }

@@ -136,13 +136,32 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: read: %v", test.what, err)
 		}
 	}
-	encoding := crosscast.Payload{Encoding: 3}
+	encoding := crosscast.Payload{Encoding: 4}
 	for what, in := range map[string]crosscast.Instruction{
 		"payload": {Kind: 1, Payload: encoding}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: encoding}},
 		"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: encoding}}}},
 	} {
 		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
 			t.Errorf("%s: an encoding that the format does not have was not refused", what)
+		}
+	}
+}
+
+// TestMalformedArguments: what is not one array, or too deep, would break the frame that it is put into, and is refused
+// both by who writes and by who reads.
+func TestMalformedArguments(t *testing.T) {
+	for _, data := range []string{
+		"", "\x01", "\xa1x", "\x81\xa1a\x01", "\xc4\x01x", "\xc0", "\xc1", "\x91", "\x92\x01", "\x91\x01\x01", "\x90\x90",
+		"\x91\xc1", "\xdd\xff\xff\xff\xff\x01", "\x91\x81\xc0\x01", strings.Repeat("\x91", 513) + "\x01",
+	} {
+		args := crosscast.Payload{Encoding: crosscast.Args, Data: []byte(data)}
+		for what, in := range map[string]crosscast.Instruction{
+			"payload": {Kind: 1, Payload: args}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: args}},
+			"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: args}}}},
+		} {
+			if crosscast.CheckInstruction(&in) == nil {
+				t.Errorf("%s: %.20q was not refused", what, data)
+			}
 		}
 	}
 }

@@ -327,10 +327,14 @@ func (r *FrameReader) readNode() {
 // A cursor also parses what instructions are made of.
 type cursor struct{ mpack.Cursor }
 
-// payload takes a string as JSON, and bytes as Binary.
+// payload takes a string as JSON, bytes as Binary, and an array as Args.
 func (c *cursor) payload() Payload {
-	if c.AtBin() {
+	switch {
+	case c.AtStr(): // nearly always
+	case c.AtBin():
 		return Payload{Binary, c.Bin()}
+	case c.AtArray():
+		return Payload{Args, c.Scanned()}
 	}
 	return Payload{JSON, c.Str()}
 }

@@ -78,6 +78,8 @@ func payloadTree(p crosscast.Payload) any {
 		return string(p.Data)
 	case crosscast.Binary:
 		return p.Data
+	case crosscast.Args:
+		return msgpack.RawMessage(p.Data) // its bytes are kept
 	}
 	return nil
 }
@@ -232,6 +234,14 @@ func payloadOf(v any) crosscast.Payload {
 		return crosscast.Payload{}
 	case string:
 		return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(p)}
+	case []any:
+		buf := new(bytes.Buffer)
+		enc := msgpack.NewEncoder(buf)
+		enc.UseCompactInts(true)
+		if err := enc.Encode(p); err != nil {
+			panic(err)
+		}
+		return crosscast.Payload{Encoding: crosscast.Args, Data: buf.Bytes()}
 	default:
 		return crosscast.Payload{Encoding: crosscast.Binary, Data: p.([]byte)}
 	}

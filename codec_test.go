@@ -204,7 +204,8 @@ func genInstruction(topic crosscast.Address) *rapid.Generator[crosscast.Instruct
 				ExceptSockets: genNames[crosscast.SocketID]().Draw(t, "except sockets"),
 			}
 		}
-		if in.Payload.Encoding = crosscast.Encoding(rapid.IntRange(0, 2).Draw(t, "encoding")); in.Payload.Encoding != 0 {
+		in.Payload = genPayload.Draw(t, "payload")
+		if e := in.Payload.Encoding; e == crosscast.JSON || e == crosscast.Binary {
 			n := rapid.SampledFrom([]int{0, 1, 31, 32, 255, 256, 65535, 65536}).Draw(t, "size")
 			in.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
 		}
@@ -254,8 +255,14 @@ func genText() *rapid.Generator[string] {
 var genCount = rapid.SampledFrom([]int{0, 1, 127, 128, 1 << 16, 1<<31 - 1})
 
 var genPayload = rapid.Custom(func(t *rapid.T) (p crosscast.Payload) {
-	if p.Encoding = crosscast.Encoding(rapid.IntRange(0, 2).Draw(t, "encoding")); p.Encoding != 0 {
+	switch p.Encoding = crosscast.Encoding(rapid.IntRange(0, 3).Draw(t, "encoding")); p.Encoding {
+	case crosscast.JSON, crosscast.Binary:
 		p.Data = rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data")
+	case crosscast.Args:
+		p.Data = []byte(rapid.SampledFrom([]string{
+			"\x90", "\x92\x01\xa1x", "\x91\x81\xa1k\xc4\x02\x00\xff", "\x92\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xc0",
+			"\xdc\x00\x10" + strings.Repeat("\xc3", 16), strings.Repeat("\x91", 300) + "\xcc\x80",
+		}).Draw(t, "arguments"))
 	}
 	return p
 })
@@ -388,6 +395,9 @@ func goldenFrames() []namedFrame {
 	bodies.In[0].Answer = wholeAnswer
 	bodies.In, bodies.Copies = append(bodies.In, emit("/", everybody)), append(bodies.Copies, 0) // with none of it
 
+	emitArgs := emit("/", toRoom) // 1, {"b":<bytes 02 03>}
+	emitArgs.Payload = crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\x81\xa1b\xc4\x02\x02\x03")}
+
 	return append([]namedFrame{
 		{"empty", codecFrame{Topic: everyone, Header: crosscast.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
 		{"emission-to-the-topics-room", one(frameTo1, emit("/", toRoom))},
@@ -415,6 +425,11 @@ func goldenFrames() []namedFrame {
 		{"answer-of-nothing", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &crosscast.Answer{}},
 			everybody)},
 		{"all-bodies", bodies},
+		{"emission-of-arguments", one(frameTo1, emitArgs)},
+		{"answer-of-arguments", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2", Answer: &crosscast.Answer{
+			Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: emitArgs.Payload}},
+			Payload: crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x90}},
+		}}, everybody)},
 	}, presenceFrames()...)
 }
 

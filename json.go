@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/crosscast/crosscast/internal/mpack"
 )
 
 // JSONEnvelope is the [Framer] of plain websocket, server-sent-event and other text connections: one JSON object a
@@ -17,8 +19,8 @@ import (
 //
 //	{"event":"roomMessage","data":{"text":"hello"},"id":7}
 //
-// A [JSON] payload is put in as it is (Emit has validated it), a [Binary] one as a JSON string in standard base64, and
-// without a payload there is no "data". An event that is not UTF-8 has the bytes in question replaced by U+FFFD.
+// The data is what [Payload.AppendJSON] makes of the payload; without a payload there is none. An event that is not
+// UTF-8 has the bytes in question replaced by U+FFFD.
 type JSONEnvelope struct{}
 
 const (
@@ -28,7 +30,7 @@ const (
 	envelopeClose = `}`
 )
 
-// Frame returns the envelope of m, in one allocation.
+// Frame returns the envelope of m, in one allocation unless it has [Args].
 func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	quoted, err := quoteEvent(m.Event)
 	if err != nil {
@@ -37,13 +39,12 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	data := m.Payload.Data
 	size := len(envelopeOpen) + len(m.Event) + 2 + len(quoted) + len(envelopeData) + len(envelopeClose)
 	switch m.Payload.Encoding {
-	case None:
-	case JSON:
-		size += len(data)
 	case Binary:
 		size += base64.StdEncoding.EncodedLen(len(data)) + 2
+	case Args:
+		size += 2 * len(data) // about
 	default:
-		return nil, fmt.Errorf("crosscast: payload of unknown encoding %d", m.Payload.Encoding)
+		size += len(data)
 	}
 	if m.Ack != 0 {
 		size += len(envelopeID) + 20
@@ -58,23 +59,50 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 		b = append(b, m.Event...)
 		b = append(b, '"')
 	}
-	switch m.Payload.Encoding {
-	case JSON:
-		if len(data) > 0 { // no bytes are no JSON: leaving them out keeps the object whole
-			b = append(b, envelopeData...)
-			b = append(b, data...)
-		}
-	case Binary:
-		b = append(b, envelopeData...)
-		b = append(b, '"')
-		b = base64.StdEncoding.AppendEncode(b, data)
-		b = append(b, '"')
+	open := len(b)
+	b = append(b, envelopeData...)
+	begin := len(b)
+	if b, err = m.Payload.AppendJSON(b); err != nil {
+		return nil, err
+	}
+	if len(b) == begin { // no bytes are no JSON: leaving them out keeps the object whole
+		b = b[:open]
 	}
 	if m.Ack != 0 {
 		b = append(b, envelopeID...)
 		b = strconv.AppendUint(b, m.Ack, 10)
 	}
 	return append(b, envelopeClose...), nil
+}
+
+// AppendJSON appends the payload as one JSON value, for clients that take nothing else: a [JSON] payload as it is (Emit
+// has validated it), a [Binary] one as a string in standard base64, and of [Args] the only one, or an array of them, as
+// JSON.stringify of JavaScript would write them, with bytes in them as strings in base64. It appends nothing when there
+// is no payload, and beside an error, which is about Args that are not well formed or an encoding that is not known.
+func (p Payload) AppendJSON(dst []byte) ([]byte, error) {
+	switch p.Encoding {
+	case None:
+		return dst, nil
+	case JSON:
+		return append(dst, p.Data...), nil
+	case Binary:
+		return appendBase64(dst, p.Data), nil
+	case Args:
+		data := p.Data
+		if c := mpack.NewCursor(data); c.Array() == 1 {
+			data = data[c.Pos():]
+		}
+		dst, _, err := mpack.AppendJSON(dst, data, appendBase64)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errBadArgs, err)
+		}
+		return dst, err
+	}
+	return dst, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
+}
+
+func appendBase64(dst, b []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }
 
 // quoteEvent returns event as a JSON string, or nil when it only needs quotes around it: nearly always.

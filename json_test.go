@@ -12,6 +12,7 @@ import (
 
 func TestJSONEnvelope(t *testing.T) {
 	text := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(s)} }
+	args := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.Args, Data: []byte(s)} }
 	for _, c := range []struct {
 		event   string
 		payload crosscast.Payload
@@ -23,6 +24,9 @@ func TestJSONEnvelope(t *testing.T) {
 		{"no bytes", text(``), `{"event":"no bytes"}`},
 		{"bin", crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 255, 1}}, `{"event":"bin","data":"AP8B"}`},
 		{"empty bin", crosscast.Payload{Encoding: crosscast.Binary}, `{"event":"empty bin","data":""}`},
+		{"args", args("\x92\x01\xc4\x03\x00\xff\x01"), `{"event":"args","data":[1,"AP8B"]}`},
+		{"one", args("\x91\x81\xa1b\xc4\x03\x00\xff\x01"), `{"event":"one","data":{"b":"AP8B"}}`},
+		{"no args", args("\x90"), `{"event":"no args","data":[]}`},
 		{`say "x\y"`, text(`1`), `{"event":"say \"x\\y\"","data":1}`},
 		{"line\nfeed\x01", text(`1`), `{"event":"line\nfeed\u0001","data":1}`},
 		{"größe 🙂 <b>", text(`1`), `{"event":"größe 🙂 <b>","data":1}`},
@@ -42,9 +46,10 @@ func TestJSONEnvelope(t *testing.T) {
 			t.Errorf("got %s, %v; want %s", got, err, want)
 		}
 	}
-	m := &crosscast.Message{Event: "e", Payload: crosscast.Payload{Encoding: 77}}
-	if got, err := (crosscast.JSONEnvelope{}).Frame(m); err == nil {
-		t.Errorf("unknown encoding: got %s, want an error", got)
+	for _, p := range []crosscast.Payload{{Encoding: 77}, args(""), args("\x91"), args("\x91\xc1")} {
+		if got, err := (crosscast.JSONEnvelope{}).Frame(&crosscast.Message{Event: "e", Payload: p}); err == nil {
+			t.Errorf("encoding %d, %q: got %s, want an error", p.Encoding, p.Data, got)
+		}
 	}
 }
 

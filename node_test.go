@@ -83,6 +83,7 @@ func TestMessageCarriesWhatWasEmitted(t *testing.T) {
 		payloads := []any{
 			nil, map[string]int{"n": 1}, json.RawMessage(`[1, 2]`), []byte{0, 255},
 			crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("7")}, "text",
+			crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x91, 1}},
 		}
 		for _, p := range payloads {
 			target := a.To("room").Except("x").Volatile().Meta(crosscast.KeyValue{Key: "k", Value: "v"})
@@ -98,7 +99,7 @@ func TestMessageCarriesWhatWasEmitted(t *testing.T) {
 			}
 		}
 		equal(t, "payloads", strings.Join(data, ", "),
-			`0 "", 1 "{\"n\":1}", 1 "[1, 2]", 2 "\x00\xff", 1 "7", 1 "\"text\""`)
+			`0 "", 1 "{\"n\":1}", 1 "[1, 2]", 2 "\x00\xff", 1 "7", 1 "\"text\"", 3 "\x91\x01"`)
 	})
 }
 
@@ -247,6 +248,8 @@ func TestNodeLimits(t *testing.T) {
 		{"empty raw", n.Emit(ctx, "e", json.RawMessage{}), anyError},
 		{"payload", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("{")}), anyError},
 		{"encoding", n.Emit(ctx, "e", crosscast.Payload{Encoding: 9}), anyError},
+		{"arguments", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x92, 1}}), anyError},
+		{"arguments", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.Args, Data: []byte{1}}), anyError},
 		{"none", n.Emit(ctx, "e", crosscast.Payload{Data: []byte("{")}), anyError},
 		{"value", n.Emit(ctx, "e", func() {}), anyError},
 

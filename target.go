@@ -88,7 +88,7 @@ type Receipt struct {
 // peers and returns: it waits, bounded by ctx, only while the adapter's queue is full. Where a node is the only one,
 // or all the target's sockets are its own, there is nothing to queue.
 //
-// payload is nil (no payload), a [Payload] or a [json.RawMessage] (both passed on as they are, JSON being
+// payload is nil (no payload), a [Payload] or a [json.RawMessage] (both passed on as they are, JSON and [Args] being
 // validated), a []byte (binary), or any other value, which is marshalled as JSON, once. Nothing of it is kept after
 // Emit returned.
 //
@@ -185,7 +185,10 @@ func checkMeta(pairs []KeyValue) error {
 	return nil
 }
 
-var errBadJSON = errors.New("crosscast: payload is not valid JSON")
+var (
+	errBadJSON = errors.New("crosscast: payload is not valid JSON")
+	errBadArgs = errors.New("crosscast: payload is not one array of arguments")
+)
 
 // payload makes the payload of what a user emits.
 func (n *Node) payload(v any) (Payload, error) {
@@ -215,12 +218,14 @@ func (n *Node) payload(v any) (Payload, error) {
 	switch v.(type) {
 	case Payload, json.RawMessage:
 		switch {
-		case p.Encoding > Binary:
+		case p.Encoding > Args:
 			return p, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
 		case p.Encoding == None && len(p.Data) > 0:
 			return p, errors.New("crosscast: payload of encoding None with data")
 		case p.Encoding == JSON && !json.Valid(p.Data):
 			return p, errBadJSON
+		case p.Encoding == Args:
+			return p, checkArgs(p.Data)
 		}
 	}
 	return p, nil

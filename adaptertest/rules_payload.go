@@ -14,7 +14,8 @@ import (
 var payloadRules = []rule{
 	{
 		name: "payloads",
-		text: "A payload arrives byte for byte, and of the same encoding: none, JSON, and binary, empty or of 1 MiB.",
+		text: "A payload arrives byte for byte, and of the same encoding: none, JSON, binary, empty or of 1 MiB, and " +
+			"arguments.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			clients := []*client{b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}}),
@@ -26,6 +27,9 @@ var payloadRules = []rule{
 			large := make([]byte, 1<<20)
 			rand.NewChaCha8([32]byte{}).Read(large)
 			text := strings.Repeat("j", 1<<20-2)
+			// 1, "é", {"b": <bytes 00 ff>, "n": [null, 1.5]}
+			args := crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x93\x01\xa2\xc3\xa9\x82\xa1b\xc4\x02\x00\xff" +
+				"\xa1n\x92\xc0\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00")}
 			payloads := []struct {
 				given any
 				want  crosscast.Payload
@@ -41,6 +45,7 @@ var payloadRules = []rule{
 				{[]byte("\r\n+OK\r\n"), crosscast.Payload{Encoding: crosscast.Binary, Data: []byte("\r\n+OK\r\n")}},
 				{bytes256, crosscast.Payload{Encoding: crosscast.Binary, Data: bytes256}},
 				{large, crosscast.Payload{Encoding: crosscast.Binary, Data: large}},
+				{args, args},
 			}
 			for i, p := range payloads {
 				b.must(n0.To("r").Emit(b.ctx, fmt.Sprint("single", i), p.given))
@@ -145,7 +150,8 @@ var payloadRules = []rule{
 }
 
 func describe(p crosscast.Payload) string {
-	kinds := map[crosscast.Encoding]string{crosscast.None: "none", crosscast.JSON: "JSON", crosscast.Binary: "binary"}
+	kinds := map[crosscast.Encoding]string{crosscast.None: "none", crosscast.JSON: "JSON", crosscast.Binary: "binary",
+		crosscast.Args: "arguments"}
 	kind := kinds[p.Encoding]
 	if len(p.Data) > 40 {
 		return fmt.Sprintf("%s of %d bytes, %q…", kind, len(p.Data), p.Data[:40])

@@ -159,7 +159,7 @@ func (c *Conn) Messages() []*crosscast.Message {
 }
 
 // Lines returns what came so far, as text: the event, and behind a space the payload, if there is one. A JSON payload
-// is written as it came, bytes as a quoted Go string.
+// is written as it came, bytes as a quoted Go string, and arguments as [crosscast.Payload.AppendJSON] does.
 func (c *Conn) Lines() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,6 +180,12 @@ func line(m *crosscast.Message) string {
 		return m.Event
 	case crosscast.JSON:
 		return m.Event + " " + string(m.Payload.Data)
+	case crosscast.Args:
+		data, err := m.Payload.AppendJSON([]byte(m.Event + " "))
+		if err != nil {
+			return fmt.Sprintf("%s %q: %v", m.Event, m.Payload.Data, err)
+		}
+		return string(data)
 	default:
 		return fmt.Sprintf("%s %q", m.Event, m.Payload.Data)
 	}

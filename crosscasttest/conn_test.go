@@ -106,6 +106,22 @@ func inBubble(t *testing.T, f func(t *testing.T, c *crosscasttest.Cluster, conn 
 	})
 }
 
+// TestLines is that each encoding has a text of its own.
+func TestLines(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *crosscasttest.Cluster, conn *crosscasttest.Conn) {
+		for _, p := range []any{
+			nil, map[string]int{"n": 1}, []byte{0},
+			crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\xc4\x01\x00")},
+		} {
+			if err := c.Nodes[0].To("r").Emit(ctx, "e", p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Settle(ctx)
+		conn.Want("e", `e {"n":1}`, `e "\x00"`, `e [1,"AA=="]`)
+	})
+}
+
 // as returns a helper that has a failing test of its own: a client like conn, of tb.
 func as(tb testing.TB, c *crosscasttest.Cluster) *crosscasttest.Conn {
 	return crosscasttest.Connect(ctx, tb, c.Nodes[1].Namespace, crosscast.ConnectOptions{User: "v", Rooms: []string{"r"}})

@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,11 +88,14 @@ func (JSON) Reply(id uint64, p crosscast.Payload, failure string) ([]byte, error
 			return nil, err
 		}
 		b = append(append(b, `,"error":`...), text...)
-	case p.Encoding == crosscast.Binary:
-		b = append(b, `,"data":"`...)
-		b = append(base64.StdEncoding.AppendEncode(b, p.Data), '"')
-	case len(p.Data) > 0:
-		b = append(append(b, `,"data":`...), p.Data...)
+	default:
+		data, err := p.AppendJSON(nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(data) > 0 {
+			b = append(append(b, `,"data":`...), data...)
+		}
 	}
 	return append(b, '}'), nil
 }

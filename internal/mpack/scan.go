@@ -20,6 +20,18 @@ func Scan(value []byte) (n int, hasBytes bool, err error) {
 	return w.pos, hasBytes, nil
 }
 
+// Scanned takes a value that [Scan] takes, and returns its bytes.
+func (c *Cursor) Scanned() []byte {
+	from := c.pos
+	n, _, err := Scan(c.buf[from:])
+	if err != nil {
+		c.Fail()
+		return nil
+	}
+	c.pos += n
+	return c.buf[from:c.pos:c.pos]
+}
+
 // A walker walks through values down to MaxDepth.
 type walker struct {
 	Cursor
