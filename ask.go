@@ -163,11 +163,19 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 	return to
 }
 
-// publish asks the peers in to (nil: all).
+// publish asks the peers in to (nil: all), once the answers can be heard.
 func (q *ask) publish(in *Instruction, to []NodeID) {
+	if to != nil && len(to) == 0 {
+		return
+	}
+	ns := (*q.n.spaces.Load())[in.Namespace]
+	if err := q.n.interests.wait(q.ctx, ns.all.wait(nil)); err != nil {
+		q.unasked(err)
+		return
+	}
 	if to == nil {
 		if err := q.n.publish(q.ctx, in); err != nil {
-			q.giveUp(err)
+			q.unasked(err)
 		}
 		return
 	}
@@ -251,6 +259,17 @@ func (q *ask) giveUp(err error) {
 	}
 	q.mu.Unlock()
 	q.signal()
+}
+
+// unasked fails the peers, which could not be asked; this node's own part goes on.
+func (q *ask) unasked(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id := range q.waiting {
+		if id != q.n.id {
+			q.fail(id, err)
+		}
+	}
 }
 
 // fail gives up a node; q.mu is held.

@@ -269,8 +269,13 @@ func addressTexts(names []crosscast.Address) []string {
 	var s []string
 	for _, a := range names {
 		name := a.Name
-		if a.Space == crosscast.UserSpace {
+		switch a.Space {
+		case crosscast.UserSpace:
 			name = "@" + name
+		case crosscast.SocketSpace:
+			name = "#" + name
+		case crosscast.NamespaceSpace:
+			name = "*" + name
 		}
 		if a.Namespace != "/" {
 			name = a.Namespace + ":" + name

@@ -12,10 +12,10 @@ import (
 const maxBatch = 4096
 
 // An interest is what a node asks of its adapter for the sake of one group: to hear its name. It begins when the
-// group gets its first member and ends when the group has lingered without any. Whether a group is in use changes
-// under its shard's lock, and so does the decision to end its interest: an ended interest is in no map, and a group
-// that comes after it has a new one, which can only be asked for after the old one was given up, because one
-// goroutine does both.
+// group gets its first member and ends when the group has lingered without any; that of everyone in a namespace begins
+// with the namespace and does not end. Whether a group is in use changes under its shard's lock, and so does the
+// decision to end its interest: an ended interest is in no map, and a group that comes after it has a new one, which
+// can only be asked for after the old one was given up, because one goroutine does both.
 type interest struct {
 	group     *group
 	confirmed atomic.Bool // the adapter hears the name; written by the worker
@@ -45,6 +45,7 @@ type lingerer struct {
 type interests struct {
 	sub    Subscriber
 	node   *Node
+	every  bool          // sub is Selective
 	after  time.Duration // how long to linger
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the worker has ended
@@ -62,9 +63,15 @@ func startInterests(n *Node, sub Subscriber, linger time.Duration) *interests {
 		sub: sub, node: n, after: linger, cancel: cancel,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
+	if sel, ok := sub.(Selective); ok {
+		x.every = sel.Selective()
+	}
 	go x.work(ctx)
 	return x
 }
+
+// all reports whether namespaces and sockets have interests, too.
+func (x *interests) all() bool { return x != nil && x.every }
 
 // of makes the interest of a new group.
 func (x *interests) of(g *group) *interest {

@@ -26,7 +26,10 @@ type Namespace struct {
 
 func newNamespace(n *Node, name string) *Namespace {
 	ns := &Namespace{node: n, name: name, seed: maphash.MakeSeed()}
-	ns.all = group{ns: ns, shard: &ns.allShard}
+	ns.all = group{ns: ns, shard: &ns.allShard, space: NamespaceSpace}
+	if n.interests.all() {
+		ns.all.interest = n.interests.of(&ns.all)
+	}
 	return ns
 }
 

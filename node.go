@@ -253,6 +253,7 @@ func (n *Node) Of(namespace string) (*Namespace, error) {
 	ns := newNamespace(n, namespace)
 	spaces[namespace] = ns
 	n.presence.begin(ns, func() { n.spaces.Store(&spaces) })
+	n.interests.want(ns.all.wait(nil))
 	return ns, nil
 }
 
@@ -292,6 +293,7 @@ func (n *Node) openSubscription(s *Subscription) (waits []*interest, ok bool) {
 	n.mu.Lock()
 	n.subs[s] = struct{}{}
 	n.mu.Unlock()
+	waits = s.ns.all.wait(nil)
 	for _, room := range s.rooms {
 		waits = s.ns.subscribe(s, room, waits)
 	}

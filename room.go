@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// Membership. A group is the sockets of this node under one name: a room, a user, or everyone. Invariants:
+// Membership. A group is the sockets of this node under one name: a room, a user, everyone or, if the adapter has to
+// ask for it, a socket's own ID. Invariants:
 //
 //   - For each membership m of socket s in group g: g.members[m.inGroup] == m, g.sockets[m.inGroup] == s and
 //     s.members[m.inSocket] == m. There is at most one for each pair.
@@ -20,22 +21,22 @@ const shardCount = 64
 // A shard holds the groups and sockets whose names hash to it. It fills a cache line.
 type shard struct {
 	mu      sync.Mutex
-	groups  [2]map[string]*group // by Space, less one
+	groups  [3]map[string]*group // by Space, less one
 	sockets map[SocketID]*Socket
 	watched map[string]*watched // rooms; nil while nobody watches one
-	used    [2]int32            // groups with a socket
-	members [2]int              // memberships
+	used    [3]int32            // groups with a socket, by Space, less one
+	members int32               // memberships in rooms
 }
 
 type group struct {
 	ns       *Namespace
 	shard    *shard
 	name     string
-	space    Space // 0: everyone
+	space    Space // NamespaceSpace: everyone
 	sockets  []*Socket
 	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
 	subs     []*Subscription
-	interest *interest // nil when the adapter is no Subscriber
+	interest *interest // nil when the adapter need not be asked
 	watched  *watched  // nil: nobody watches the room
 }
 
@@ -105,7 +106,10 @@ func (ns *Namespace) open(s *Socket, rooms []string) []*interest {
 	ns.all.add(s)
 	ns.allShard.mu.Unlock()
 
-	var waits []*interest
+	waits := ns.all.wait(nil)
+	if ns.node.interests.all() {
+		waits = ns.join(s, SocketSpace, string(s.id), waits)
+	}
 	if s.user != "" {
 		waits = ns.join(s, UserSpace, s.user, waits)
 	}
@@ -123,7 +127,9 @@ func (ns *Namespace) join(s *Socket, space Space, name string, waits []*interest
 	g := sh.group(ns, space, name)
 	if s.membership(g) == nil {
 		g.add(s)
-		sh.members[space-1]++
+		if space == RoomSpace {
+			sh.members++
+		}
 		if len(g.sockets) == 1 {
 			sh.used[space-1]++
 			ns.node.roomEvent(RoomCreated, g, nil)
@@ -133,6 +139,11 @@ func (ns *Namespace) join(s *Socket, space Space, name string, waits []*interest
 			g.watched.changed(s, false)
 		}
 	}
+	return g.wait(waits)
+}
+
+// wait appends the group's interest to waits, unless there is none or it is confirmed.
+func (g *group) wait(waits []*interest) []*interest {
 	if it := g.interest; it != nil && !it.confirmed.Load() {
 		waits = append(waits, it)
 	}
@@ -195,7 +206,9 @@ func (g *group) remove(m *membership) {
 	sh, n := g.shard, g.ns.node
 	s := g.sockets[m.inGroup]
 	g.drop(m)
-	sh.members[g.space-1]--
+	if g.space == RoomSpace {
+		sh.members--
+	}
 	n.roomEvent(RoomLeft, g, s)
 	if g.watched != nil {
 		g.watched.changed(s, true)

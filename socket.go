@@ -25,7 +25,7 @@ type Socket struct {
 	closed  atomic.Bool // set under mu
 
 	mu      sync.Mutex             // guards what follows; locked before a shard's
-	members []*membership          // of everyone, then of the user, then of rooms
+	members []*membership          // of everyone, then of its ID and user, then of rooms
 	index   map[*group]*membership // the same, once they are many
 	last    []string               // the rooms at the time of closing
 }

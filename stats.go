@@ -120,7 +120,7 @@ func (ns *Namespace) count(s *Stats) {
 		sh.mu.Lock()
 		s.Rooms += int(sh.used[RoomSpace-1])
 		s.Users += int(sh.used[UserSpace-1])
-		s.Memberships += sh.members[RoomSpace-1]
+		s.Memberships += int(sh.members)
 		sh.mu.Unlock()
 	}
 }

@@ -103,10 +103,7 @@ func (ns *Namespace) subscribe(s *Subscription, room string, waits []*interest) 
 	defer sh.mu.Unlock()
 	g := sh.group(ns, RoomSpace, room)
 	g.subs = append(g.subs, s)
-	if it := g.interest; it != nil && !it.confirmed.Load() {
-		waits = append(waits, it)
-	}
-	return waits
+	return g.wait(waits)
 }
 
 func (ns *Namespace) unsubscribe(s *Subscription, room string) {
