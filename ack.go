@@ -112,13 +112,13 @@ func (ns *Namespace) deliverAck(
 			w.give(s.id)
 		}
 	}
-	ns.handOver(e, func(s *Socket) { w.give(s.id) })
+	took := ns.handOver(e, func(s *Socket) { w.give(s.id) })
 	if !ok {
 		return false
 	}
 	if !n.spawn(func() {
 		defer n.acks.forget(number)
-		w.collect(ctx, patience, send)
+		w.collect(ctx, patience, took, send)
 	}) {
 		n.acks.forget(number)
 		return false
@@ -126,13 +126,16 @@ func (ns *Namespace) deliverAck(
 	return true
 }
 
-// collect passes on replies until nobody is missing, or patience has passed.
-func (w *ackWait) collect(ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error) {
+// collect passes on replies until nobody is missing, or patience has passed. The first part tells that took sockets took
+// the message.
+func (w *ackWait) collect(
+	ctx context.Context, patience time.Duration, took int, send func(context.Context, *Answer) error,
+) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	sending, cancel := context.WithTimeout(ctx, patience+time.Second)
 	defer cancel()
-	p := &parts{send: func(a *Answer) bool { return send(sending, a) == nil }}
+	p := &parts{send: func(a *Answer) bool { return send(sending, a) == nil }, next: Answer{Count: took}}
 	for late := false; ; {
 		replies, complete := w.take(late)
 		for _, r := range replies {

@@ -242,3 +242,36 @@ func TestCloseDuringAnAck(t *testing.T) {
 		})
 	}
 }
+
+// Whoever collects the replies on a foreign wire is told first how many there may be.
+func TestAnswerToEmissionBeginsWithCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		n := start(t, crosscast.Options{Adapter: d})
+		var answers log
+		d.onPublish = func(in *crosscast.Instruction) {
+			if a := in.Answer; in.Kind == crosscast.KindAnswer {
+				answers.add("%d: count %d, %d replies, last: %v", a.Part, a.Count, len(a.Replies), a.Last)
+			}
+		}
+		later := func(s *crosscast.Socket, ack uint64) {
+			time.AfterFunc(time.Second, func() { s.Reply(ack, strings.Repeat("x", crosscast.MaxAnswer)) })
+		}
+		connectClient(t, n, says("at once"), "both", "one")
+		connectClient(t, n, later, "both")
+		deaf := connectClient(t, n, nil, "both")
+		deaf.fail(crosscast.ErrDropped)
+		for _, try := range []struct{ room, want string }{
+			{"both", "0: count 2, 2 replies, last: false; 1: count 0, 1 replies, last: true"},
+			{"one", "0: count 1, 1 replies, last: true"},
+			{"none", "0: count 0, 0 replies, last: true"},
+		} {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Ref: "1", Event: "e", TTL: 3 * time.Second,
+				Target: crosscast.Target{Rooms: []string{try.room}},
+			})
+			time.Sleep(3 * time.Second)
+			equal(t, try.room, answers.take(), try.want)
+		}
+	})
+}

@@ -43,8 +43,8 @@ type NodeInfo struct {
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
 // An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover], [Listener]
-// or [Meter]; one that speaks a wire of others, on which nodes do not introduce themselves or names have to be asked for
-// one by one, also [Counter] or [Selective].
+// or [Meter]. One for a wire on which nodes do not introduce themselves, or every name has to be asked for, is also a
+// [Counter] or [Selective].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
 	// the address and the cause. After an error nothing is left running, and Close need not be called.
@@ -94,11 +94,11 @@ type Subscriber interface {
 	Unsubscribe(ctx context.Context, names ...Address) error
 }
 
-// A Selective is a [Subscriber] that hears nothing by itself but what Start promises for the namespace "/": everyone, and
-// what is for this node alone. So the node also subscribes to the address of each other namespace, from its first use
-// on, and to that of each socket, from Connect on; see [NamespaceSpace] and [SocketSpace]. Connect, and Subscribe of a
-// namespace, wait for them, and so do questions, commands that are waited for, and requests. A namespace's address is
-// never unsubscribed; a socket's is, as a room's, when it has lingered.
+// A Selective is a [Subscriber] that hears nothing by itself but what Start promises for the namespace "/": everyone,
+// and what is for this node alone. So the node also subscribes to the address of each other namespace, from its first
+// use on, and to that of each socket, from Connect on; see [NamespaceSpace] and [SocketSpace]. Connect and
+// [Namespace.Subscribe] wait for them, and what is to be answered is not published before its namespace's is confirmed.
+// A namespace's address is never unsubscribed; a socket's is, as a room's, when it has lingered.
 type Selective interface {
 	Subscriber
 	// Selective reports whether the adapter, as it is configured, is one. The node asks once, before Start.

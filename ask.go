@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -13,7 +11,8 @@ import (
 
 // Questions to the cluster, on the side of who asks. What is asked goes to every peer, and each answers to this node
 // alone. A question is complete when every peer that was known when it was asked has answered, or left, or expired:
-// they are tracked by ID, never by a number. Locks are taken in the order peers, asks, ask.
+// they are tracked by ID, and by number only where that is all that the adapter can tell (census.go). Locks are taken
+// in the order peers, asks, ask.
 
 const (
 	maxAsks        = 4096     // questions under way
@@ -21,31 +20,6 @@ const (
 	defaultAsk     = 5 * time.Second
 	maxPatience    = time.Hour // the longest that peers work on one question
 )
-
-// Answers is a result that arrives from many nodes. It is read once, by one goroutine: first All, then Err. A result
-// that nobody reads costs memory until its deadline.
-type Answers[T any] struct {
-	q    *ask
-	each func(from NodeID, a *Answer) []T
-}
-
-// All yields what is answered, as it arrives: this node's own part first. It ends when the result is complete or the
-// deadline has passed; Err tells which. Breaking off ends the question.
-func (a *Answers[T]) All() iter.Seq[T] {
-	return func(yield func(T) bool) {
-		a.q.read(func(from NodeID, part *Answer) bool {
-			for _, v := range a.each(from, part) {
-				if !yield(v) {
-					return false
-				}
-			}
-			return true
-		})
-	}
-}
-
-// Err returns, after All, an [*IncompleteError] if something is missing, another error if nothing was asked, or nil.
-func (a *Answers[T]) Err() error { return a.q.err() }
 
 // asks are a node's questions under way.
 type asks struct {
@@ -64,6 +38,7 @@ type ask struct {
 	stop    func() bool                   // ends the wait for ctx
 	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
 	anyone  func(NodeID, *Answer) bool    // takes the answers of whoever answers; nil: those of peers are collected
+	census  *census                       // of the peers, where they are not known by ID; else nil
 	failure error                         // nothing was asked; the rest is zero
 	wake    chan struct{}                 // capacity 1
 
@@ -109,6 +84,10 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		n: n, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
 		waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
 	}
+	remote := in != nil && n.adapter != nil
+	if remote && to == nil && n.counter != nil {
+		q.census = newCensus(n.id, in)
+	}
 	q.stop = context.AfterFunc(ctx, q.forget)
 	if err := n.asks.add(q); err != nil {
 		q.end()
@@ -117,15 +96,17 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 	if ctx.Err() != nil { // forget may have come before add
 		q.forget()
 	}
-	remote := in != nil && n.adapter != nil
 	if remote && n.lookout != nil && (to == nil || len(to) > 0) {
 		if err := n.lookout.look(q); err != nil {
 			q.end()
 			return &ask{failure: err}
 		}
 	}
-	if remote {
+	switch {
+	case remote && n.counter == nil:
 		to = q.expect(in.Kind, to)
+	case remote:
+		q.await(to)
 	}
 	if before != nil {
 		before(q)
@@ -135,6 +116,15 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		q.publish(in, to)
 	}
 	return q
+}
+
+// await notes that nodes are to answer, whether or not there are such.
+func (q *ask) await(nodes []NodeID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range nodes {
+		q.waiting[id] = 0
+	}
 }
 
 // expect notes that the peers in to (nil: all) are to answer, and returns those of them that there are.
@@ -172,6 +162,12 @@ func (q *ask) publish(in *Instruction, to []NodeID) {
 	if err := q.n.interests.wait(q.ctx, ns.all.wait(nil)); err != nil {
 		q.unasked(err)
 		return
+	}
+	if q.census != nil {
+		if err := q.count(q.ctx, false); err != nil {
+			q.unasked(err)
+			return
+		}
 	}
 	if to == nil {
 		if err := q.n.publish(q.ctx, in); err != nil {
@@ -257,6 +253,9 @@ func (q *ask) giveUp(err error) {
 	for id := range q.waiting {
 		q.fail(id, err)
 	}
+	if q.census != nil {
+		q.census.giveUp(err)
+	}
 	q.mu.Unlock()
 	q.signal()
 }
@@ -269,6 +268,10 @@ func (q *ask) unasked(err error) {
 		if id != q.n.id {
 			q.fail(id, err)
 		}
+	}
+	if q.census != nil {
+		q.census.expected = 0
+		q.failed[""] = err
 	}
 }
 
@@ -308,6 +311,9 @@ func (s *asks) answer(in *Instruction) bool {
 	if q == nil || in.Answer == nil {
 		return false
 	}
+	if q.census != nil {
+		return q.counted(in.From, in.Answer)
+	}
 	return q.answer(in.From, in.Answer)
 }
 
@@ -344,76 +350,4 @@ func (s *asks) gone(id NodeID) {
 		q.mu.Unlock()
 		q.signal()
 	}
-}
-
-// read calls part with each part of the result, until that returns false, and ends the question.
-func (q *ask) read(part func(from NodeID, a *Answer) bool) {
-	if q.failure != nil {
-		return
-	}
-	defer q.end()
-	if q.own != nil {
-		goOn := true
-		q.own(func(a *Answer) bool {
-			goOn = part(q.n.id, a)
-			return goOn
-		})
-		if q.own = nil; !goOn {
-			return
-		}
-	}
-	for {
-		v, complete := q.next()
-		switch {
-		case v.a != nil:
-			if !part(v.from, v.a) {
-				return
-			}
-		case complete:
-			return
-		default:
-			select {
-			case <-q.wake:
-			case <-q.ctx.Done():
-				q.late()
-			}
-		}
-	}
-}
-
-// next takes a part off the queue; when there is none, it reports whether the result is complete.
-func (q *ask) next() (v answered, complete bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.queue) == 0 {
-		return v, len(q.waiting) == 0
-	}
-	v = q.queue[0]
-	q.queue[0] = answered{}
-	q.queue = q.queue[1:]
-	q.bytes -= v.size
-	return v, false
-}
-
-// late gives up who has not answered before the context was done.
-func (q *ask) late() { q.giveUp(q.ctx.Err()) }
-
-func (q *ask) err() error {
-	if q.failure != nil {
-		return q.failure
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.failed) == 0 && len(q.silent) == 0 {
-		return nil
-	}
-	e := &IncompleteError{Silent: slices.Clone(q.silent)}
-	for id := range q.failed {
-		e.Nodes = append(e.Nodes, id)
-	}
-	slices.Sort(e.Nodes)
-	for _, id := range e.Nodes {
-		e.Errs = append(e.Errs, q.failed[id])
-	}
-	return e
 }

@@ -19,7 +19,7 @@ type Command struct {
 // Changed is what became of a command.
 type Changed struct {
 	Sockets int            // how many sockets it reached
-	Nodes   map[NodeID]int // the same by node, where there were any
+	Nodes   map[NodeID]int // the same by node, where there were any; under an empty ID for those not known by ID
 }
 
 // Join makes the target's sockets join rooms. It returns when this node's have, without waiting for subscriptions or
@@ -108,12 +108,16 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	changed := Changed{Nodes: make(map[NodeID]int)}
 	var failure error
 	for _, q := range asked {
+		step := make(map[NodeID]int)
 		q.read(func(from NodeID, a *Answer) bool {
-			if a.Count > changed.Nodes[from] {
-				changed.Nodes[from] = a.Count
-			}
+			step[from] += a.Count // of several nodes, when they are not known by ID
 			return true
 		})
+		for from, count := range step {
+			if count > changed.Nodes[from] {
+				changed.Nodes[from] = count
+			}
+		}
 		if err := q.err(); failure == nil { // what keeps a node from one step keeps it from the others
 			failure = err
 		}

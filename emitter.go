@@ -26,6 +26,9 @@ var errNobody = errors.New("no node said that it is there")
 // is about as fresh as those of other nodes. When nobody answers, q has failed in part.
 func (l *lookout) look(q *ask) error {
 	n := q.n
+	if n.counter != nil { // who is there is not known, but how many
+		return l.listen(q)
+	}
 	select {
 	case l.turn <- struct{}{}:
 		defer func() { <-l.turn }()
@@ -36,10 +39,8 @@ func (l *lookout) look(q *ask) error {
 	if !l.looked.IsZero() && began.Sub(l.looked) < n.heartbeat {
 		return nil
 	}
-	if a, ok := n.adapter.(Listener); ok {
-		if err := a.Listen(q.ctx); err != nil {
-			return err
-		}
+	if err := l.listen(q); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(q.ctx, n.heartbeat)
 	defer cancel()
@@ -57,6 +58,14 @@ func (l *lookout) look(q *ask) error {
 		l.looked = began
 	}
 	n.peers.become(ids, began)
+	return nil
+}
+
+// listen has the adapter hear the answers to q.
+func (l *lookout) listen(q *ask) error {
+	if a, ok := q.n.adapter.(Listener); ok {
+		return a.Listen(q.ctx)
+	}
 	return nil
 }
 

@@ -80,11 +80,13 @@ func checkNames(what string, names []string) error {
 // An IncompleteError says whose answers are missing from a result, which is right as far as it goes. It matches what
 // its Errs match: a context's error where the deadline had passed, the adapter's where a peer could not be asked.
 type IncompleteError struct {
-	// Nodes did not answer, or not to the end. An empty ID stands for the nodes that an emitter could not find.
+	// Nodes did not answer, or not to the end. An empty ID stands for one that is not known by ID, or for all of these
+	// when they could not be asked, and for the nodes that an emitter could not find.
 	Nodes []NodeID
 	// Errs say why, one for each of Nodes. What the node itself said is a [RemoteError].
 	Errs []error
 	// Silent are the sockets that did not reply to an acknowledged emission, or closed before, where their nodes told.
+	// When their nodes only told how many there are, an empty ID stands for each, up to 1,024.
 	Silent []SocketID
 }
 

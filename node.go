@@ -49,7 +49,8 @@ type Options struct {
 	OnGap func(Gap)
 	// OnLoss is told what was emitted here and did not, or may not have, gone out.
 	OnLoss func(Loss)
-	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead.
+	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead. An adapter that is a [Counter] does
+	// not tell.
 	OnNode func(NodeEvent)
 	// OnRoom is told who joins and leaves which room on this node. OnRoom, OnNode and OnLoss are called one at a time, in
 	// the order of what they report, on a goroutine of their own; what they may call is not limited, but for
@@ -96,6 +97,7 @@ type Node struct {
 	onNode     func(NodeEvent)
 
 	adapter   Adapter    // nil: a single server
+	counter   Counter    // nil: the adapter is none
 	interests *interests // nil: the adapter is no Subscriber
 	heart     *heart     // nil without an adapter, and of an emitter
 	lookout   *lookout   // of an emitter; nil: this node is none
@@ -187,6 +189,7 @@ func newNode(o Options) (*Node, error) {
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),
 	}
+	n.counter, _ = o.Adapter.(Counter)
 	if o.EmitOnly {
 		n.lookout = newLookout()
 	}
@@ -207,6 +210,9 @@ func newNode(o Options) (*Node, error) {
 
 // introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat.
 func (n *Node) introduce(ctx context.Context) error {
+	if n.counter != nil {
+		return nil
+	}
 	hello := n.control(KindHello, "")
 	d, ok := n.adapter.(Deliverer)
 	if !ok {
@@ -227,7 +233,7 @@ func (n *Node) introduce(ctx context.Context) error {
 func (n *Node) ID() NodeID { return n.id }
 
 // Nodes returns the peers that this node knows, those suspected included; not this node itself. An emitter knows those
-// that there were at its last question, by ID only.
+// that there were at its last question, by ID only. With an adapter that is a [Counter] nobody is known.
 func (n *Node) Nodes() []Peer { return n.peers.list() }
 
 // Name returns the node's label. (The embedded namespace's is "/".)

@@ -53,7 +53,8 @@ type Watch struct {
 //
 // When the watch is nil, nothing happened: the error is about an argument, or [ErrClosed], or ctx had ended. An
 // [*IncompleteError] beside a watch names the peers that are still to be heard (those that run a version without
-// watches never are): it stands all the same, and makes up for them. Close it if it is of no use.
+// watches never are): it stands all the same, and makes up for them. Close it if it is of no use. Where the adapter is a
+// [Counter], it matches errors.ErrUnsupported, and the watch tells of this node only.
 func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*Watch, error) {
 	if err := checkName("room", room); err != nil {
 		return nil, err

@@ -2,6 +2,8 @@ package crosscast
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 )
@@ -89,9 +91,14 @@ func (v *view) join(w *Watch) {
 	w.start(current)
 }
 
+var errNoPresence = fmt.Errorf("peers that are not known by ID cannot be watched: %w", errors.ErrUnsupported)
+
 // await returns when the lists of all peers are known. sent tells, once, whether they were asked; nil: they were
 // before.
 func (v *view) await(ctx context.Context, sent <-chan error) error {
+	if v.p.n.counter != nil {
+		return &IncompleteError{Nodes: []NodeID{""}, Errs: []error{errNoPresence}}
+	}
 	v.p.wait(1)
 	defer v.p.wait(-1)
 	for {

@@ -40,7 +40,7 @@ type Answer struct {
 	// Err says why the node has no answer, or no complete one.
 	Err string
 
-	Count   int          // sockets counted, changed by a command, or expected to reply to an emission
+	Count   int          // sockets counted, changed by a command, or, in the first part, that took an emission to reply to
 	Users   []uint64     // of AskCount with FieldUser: salted hashes of the users, each once
 	Sockets []SocketInfo // of AskSockets
 	Rooms   []RoomCount  // of AskRooms
@@ -66,7 +66,7 @@ type RoomCount struct {
 // Reply is a client's reply to an acknowledged emission. A reply of encoding None with Silent set stands for a client
 // that did not reply in time, or left.
 type Reply struct {
-	Socket  SocketID
+	Socket  SocketID // empty where the adapter cannot tell
 	Payload Payload
 	Silent  bool
 }

@@ -88,7 +88,7 @@ func (s Servers) With(rooms ...string) Servers {
 
 // Response is one peer's answer to a request.
 type Response struct {
-	Node    NodeID
+	Node    NodeID // empty where the adapter cannot tell
 	Payload Payload
 }
 

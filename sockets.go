@@ -91,9 +91,9 @@ func (t *BoundTarget) remote() bool {
 const maxHolders = 8
 
 // holders returns the peers that hold t's sockets, which name them, when those are all of the target and on a few
-// nodes; else nil.
+// nodes; else, and when peers are not known by ID, nil.
 func (n *Node) holders(t *Target) []NodeID {
-	if !t.onlySockets() {
+	if n.counter != nil || !t.onlySockets() {
 		return nil
 	}
 	var nodes []NodeID
@@ -162,7 +162,7 @@ func (ns *Namespace) answer(t *Target, question *Question, send func(*Answer) bo
 			p.next.Sockets = append(p.next.Sockets, info)
 		}
 	case AskRooms:
-		for room, n := range roomsOf(ns.matching(t)) {
+		for room, n := range roomsOf(ns.matching(t), (*Socket).Rooms) {
 			if !p.grow(24 + len(room)) {
 				return
 			}
@@ -175,7 +175,7 @@ func (ns *Namespace) answer(t *Target, question *Question, send func(*Answer) bo
 		}
 		sockets := ns.matching(t)
 		p.next.Count = len(sockets)
-		for user := range usersOf(sockets) {
+		for user := range usersOf(sockets, (*Socket).User) {
 			if !p.grow(8) {
 				return
 			}
@@ -202,21 +202,21 @@ func (s *Socket) info(f Fields) SocketInfo {
 	return info
 }
 
-func roomsOf(sockets []*Socket) map[string]int {
-	rooms := make(map[string]int)
+func roomsOf[S any](sockets []S, rooms func(S) []string) map[string]int {
+	counts := make(map[string]int)
 	for _, s := range sockets {
-		for _, r := range s.Rooms() {
-			rooms[r]++
+		for _, r := range rooms(s) {
+			counts[r]++
 		}
 	}
-	return rooms
+	return counts
 }
 
-func usersOf(sockets []*Socket) map[string]struct{} {
+func usersOf[S any](sockets []S, user func(S) string) map[string]struct{} {
 	users := make(map[string]struct{})
 	for _, s := range sockets {
-		if s.user != "" {
-			users[s.user] = struct{}{}
+		if u := user(s); u != "" {
+			users[u] = struct{}{}
 		}
 	}
 	return users

@@ -1,0 +1,184 @@
+package crosscast
+
+import (
+	"context"
+	"fmt"
+)
+
+// Questions where the adapter is a [Counter]: the node knows only how many peers are to answer, and an answer need not
+// say whose it is. So answers are counted, and repeated ones are known by the sockets in them.
+
+const (
+	maxClients = 1 << 30  // whose replies are waited for
+	maxSilent  = 1024     // missing replies that are listed
+	maxSeen    = 64 << 20 // bytes, about, of the socket IDs that one question remembers
+	seenSize   = 48       // what one takes beside its text
+)
+
+// A census is the tally of one question's answers. It is guarded by the question's mutex.
+type census struct {
+	self     NodeID
+	in       *Instruction // what is asked
+	expected int          // answers: one of each peer
+	answered int          // of these
+	clients  int          // that got an emission and are to reply, by the answers so far
+	replied  int          // of these
+
+	failed []error // of peers without a name: what they said, or why they did not answer
+	silent int     // replies that did not come
+
+	from    map[NodeID]struct{}   // whose answers came, of those that have a name
+	sockets map[SocketID]struct{} // that were in answers
+	bytes   int                   // of sockets
+}
+
+func newCensus(self NodeID, in *Instruction) *census {
+	return &census{self: self, in: in, from: make(map[NodeID]struct{}), sockets: make(map[SocketID]struct{})}
+}
+
+// complete reports whether nothing more is to come.
+func (c *census) complete() bool { return c.answered >= c.expected && c.replied >= c.clients }
+
+// take counts an answer and returns what is new in it; nil: it is repeated, or nobody waits for it.
+func (c *census) take(from NodeID, a *Answer) *Answer {
+	reply := c.in.Kind == KindEmit && !a.Last
+	_, again := c.from[from]
+	if reply && c.complete() || !reply && (!a.Last || again || c.answered >= c.expected) {
+		return nil
+	}
+	sockets := fresh(c, a.Sockets, func(s *SocketInfo) SocketID { return s.ID })
+	replies := fresh(c, a.Replies, func(r *Reply) SocketID { return r.Socket })
+	if reply && len(replies) == 0 || from == "" && len(a.Sockets) > 0 && len(sockets) == 0 {
+		return nil
+	}
+	c.replied += len(replies)
+	if a.Last {
+		c.answered++
+		if c.in.Kind == KindEmit {
+			c.clients = min(c.clients+min(max(a.Count, 0), maxClients), maxClients)
+		}
+		if from != "" {
+			c.from[from] = struct{}{}
+		}
+	}
+	part := *a
+	part.Replies = replies
+	if len(a.Sockets) > 0 {
+		c.reduce(&part, sockets)
+	}
+	return &part
+}
+
+// fresh returns the items whose sockets are new to c and none of this node's, and those that name no socket.
+func fresh[T any](c *census, items []T, socket func(*T) SocketID) []T {
+	var kept []T
+	for i := range items {
+		id := socket(&items[i])
+		if _, seen := c.sockets[id]; seen || id.Node() == c.self {
+			continue
+		}
+		if id != "" {
+			c.sockets[id] = struct{}{}
+			c.bytes += seenSize + len(id)
+		}
+		kept = append(kept, items[i])
+	}
+	return kept
+}
+
+// reduce makes of the sockets in an answer what was asked about them.
+func (c *census) reduce(a *Answer, sockets []SocketInfo) {
+	a.Sockets = nil
+	switch q := c.in.Question; {
+	case c.in.Kind == KindEmit || c.in.Kind == KindRequest: // not about sockets
+	case q == nil: // a command
+		a.Count = len(sockets)
+	case q.Kind == AskSockets:
+		a.Sockets = sockets
+	case q.Kind == AskRooms:
+		for room, n := range roomsOf(sockets, func(s SocketInfo) []string { return s.Rooms }) {
+			a.Rooms = append(a.Rooms, RoomCount{room, n})
+		}
+	case q.Kind == AskCount:
+		a.Count = len(sockets)
+		if q.Fields&FieldUser != 0 {
+			for user := range usersOf(sockets, func(s SocketInfo) string { return s.User }) {
+				a.Users = append(a.Users, userHash(q.Salt, user))
+			}
+		}
+	}
+}
+
+// giveUp fails the peers that have not answered, and notes the replies that are missing.
+func (c *census) giveUp(err error) {
+	for ; c.answered < c.expected; c.answered++ {
+		c.failed = append(c.failed, fmt.Errorf("a peer did not answer: %w", err))
+	}
+	if missing := c.clients - c.replied; missing > 0 {
+		c.silent = min(missing, maxSilent)
+		c.clients = c.replied
+	}
+}
+
+// report adds what is missing to e, under empty IDs.
+func (c *census) report(e *IncompleteError) {
+	e.Nodes = append(e.Nodes, make([]NodeID, len(c.failed))...)
+	e.Errs = append(e.Errs, c.failed...)
+	e.Silent = append(e.Silent, make([]SocketID, c.silent)...)
+}
+
+// counted acts on an answer where there is a census, and reports whether anybody waited for it.
+func (q *ask) counted(from NodeID, a *Answer) bool {
+	q.mu.Lock()
+	defer q.signal()
+	defer q.mu.Unlock()
+	c := q.census
+	part := c.take(from, a)
+	switch {
+	case part == nil:
+		return false
+	case !q.add(from, part):
+		q.failed[""] = errTooMuch
+	case a.Err != "" && from == "":
+		c.failed = append(c.failed, RemoteError(a.Err))
+	case a.Err != "":
+		q.failed[from] = RemoteError(a.Err)
+	}
+	if c.bytes > maxSeen {
+		c.giveUp(errTooMuch)
+	}
+	return true
+}
+
+// count asks how many peers are to answer; again: after it was asked once.
+func (q *ask) count(ctx context.Context, again bool) error {
+	c := q.census
+	in := *c.in
+	in.Payload = Payload{} // it may not be kept, and is the application's again
+	n, err := q.n.counter.CountPeers(ctx, &in, again)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n = min(max(n, 0), maxPeers); !again || n < c.expected {
+		c.expected = n
+	}
+	return nil
+}
+
+// recount looks whether those who have not answered yet are still there. While that is not known, they may be.
+func (q *ask) recount() {
+	c := q.census
+	q.mu.Lock()
+	all := c.answered >= c.expected
+	q.mu.Unlock()
+	if all {
+		return
+	}
+	ctx, cancel := context.WithTimeout(q.ctx, q.n.heartbeat)
+	defer cancel()
+	if err := q.count(ctx, true); err != nil {
+		q.n.log.Debug("crosscast: could not count the peers again", "error", err)
+	}
+}

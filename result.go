@@ -1,0 +1,115 @@
+package crosscast
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Questions to the cluster, on the side of who reads what was answered.
+
+// Answers is a result that arrives from many nodes. It is read once, by one goroutine: first All, then Err. A result
+// that nobody reads costs memory until its deadline.
+type Answers[T any] struct {
+	q    *ask
+	each func(from NodeID, a *Answer) []T
+}
+
+// All yields what is answered, as it arrives: this node's own part first. It ends when the result is complete or the
+// deadline has passed; Err tells which. Breaking off ends the question.
+func (a *Answers[T]) All() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		a.q.read(func(from NodeID, part *Answer) bool {
+			for _, v := range a.each(from, part) {
+				if !yield(v) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// Err returns, after All, an [*IncompleteError] if something is missing, another error if nothing was asked, or nil.
+func (a *Answers[T]) Err() error { return a.q.err() }
+
+// read calls part with each part of the result, until that returns false, and ends the question.
+func (q *ask) read(part func(from NodeID, a *Answer) bool) {
+	if q.failure != nil {
+		return
+	}
+	defer q.end()
+	if q.own != nil {
+		goOn := true
+		q.own(func(a *Answer) bool {
+			goOn = part(q.n.id, a)
+			return goOn
+		})
+		if q.own = nil; !goOn {
+			return
+		}
+	}
+	var recount <-chan time.Time
+	if q.census != nil {
+		t := time.NewTicker(q.n.heartbeat)
+		defer t.Stop()
+		recount = t.C
+	}
+	for {
+		v, complete := q.next()
+		switch {
+		case v.a != nil:
+			if !part(v.from, v.a) {
+				return
+			}
+		case complete:
+			return
+		default:
+			select {
+			case <-q.wake:
+			case <-recount:
+				q.recount()
+			case <-q.ctx.Done():
+				q.late()
+			}
+		}
+	}
+}
+
+// next takes a part off the queue; when there is none, it reports whether the result is complete.
+func (q *ask) next() (v answered, complete bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) == 0 {
+		return v, len(q.waiting) == 0 && (q.census == nil || q.census.complete())
+	}
+	v = q.queue[0]
+	q.queue[0] = answered{}
+	q.queue = q.queue[1:]
+	q.bytes -= v.size
+	return v, false
+}
+
+// late gives up who has not answered before the context was done.
+func (q *ask) late() { q.giveUp(q.ctx.Err()) }
+
+func (q *ask) err() error {
+	if q.failure != nil {
+		return q.failure
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := &IncompleteError{Silent: slices.Clone(q.silent)}
+	if q.census != nil {
+		q.census.report(e)
+	}
+	for _, id := range slices.Sorted(maps.Keys(q.failed)) {
+		e.Nodes = append(e.Nodes, id)
+		e.Errs = append(e.Errs, q.failed[id])
+	}
+	if len(e.Nodes) == 0 && len(e.Silent) == 0 {
+		return nil
+	}
+	return e
+}
