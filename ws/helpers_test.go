@@ -1,7 +1,6 @@
 package ws_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -146,42 +146,11 @@ func wait[T any](t testing.TB, ch <-chan T, what string) T {
 	}
 }
 
-// inMemory is a transport without a network, whose connections have no buffers and work under synctest. It keeps
-// the client's end.
-type inMemory struct {
-	h    http.Handler
-	conn net.Conn
-}
-
-func (m *inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
-	var server net.Conn
-	m.conn, server = net.Pipe()
-	w := &hijackable{httptest.NewRecorder(), server}
-	m.h.ServeHTTP(w, r)
-	resp := w.Result()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body = readWriteCloser{m.conn}
-	}
-	return resp, nil
-}
-
-type readWriteCloser struct{ net.Conn }
-
-type hijackable struct {
-	*httptest.ResponseRecorder
-	conn net.Conn
-}
-
-func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
-}
-
 // dialInMemory returns a client and its end of the connection.
 func dialInMemory(t testing.TB, h http.Handler) (*client, net.Conn) {
 	t.Helper()
-	m := &inMemory{h: h}
-	c := dial(t, "ws://example.com", &websocket.DialOptions{HTTPClient: &http.Client{Transport: m}})
-	return c, m.conn
+	c, conn := wstest.Dial(t, "ws://example.com", h)
+	return &client{t, c}, conn
 }
 
 // errorEvent is how an error is answered.

@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -30,14 +31,6 @@ func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), 
 type ending struct {
 	reason crosscast.Reason
 	after  time.Duration
-}
-
-// masked is a frame of a client that masks with zero, with text as a message.
-func masked(text string) string {
-	if len(text) < 126 {
-		return "\x81" + string([]byte{0x80 | byte(len(text))}) + "\x00\x00\x00\x00" + text
-	}
-	return "\x81\xfe" + string([]byte{byte(len(text) >> 8), byte(len(text))}) + "\x00\x00\x00\x00" + text
 }
 
 // TestSilentClient: a client whose end of the connection reads, and sends nothing, is closed after a ping's time.
@@ -86,7 +79,7 @@ func TestLiveClients(t *testing.T) {
 		answers, _ := dialInMemory(t, s)
 		ctx := answers.conn.CloseRead(context.Background())
 
-		for _, frame := range []string{masked("{}"), "\x8a\x80\x00\x00\x00\x00"} {
+		for _, frame := range []string{wstest.Masked("{}"), "\x8a\x80\x00\x00\x00\x00"} {
 			_, conn := dialInMemory(t, s)
 			defer func() {
 				conn.Close()
@@ -126,7 +119,7 @@ func TestSlowUpload(t *testing.T) {
 		}}))
 		go io.Copy(io.Discard, conn) // reads pings, and does not answer
 		const size = 60_000
-		message := masked(`{"event":"long","data":"` + strings.Repeat("x", size-2) + `"}`)
+		message := wstest.Masked(`{"event":"long","data":"` + strings.Repeat("x", size-2) + `"}`)
 		for part := range slices.Chunk([]byte(message), 512) {
 			time.Sleep(time.Second)
 			if _, err := conn.Write(part); err != nil {
@@ -163,7 +156,7 @@ func TestBackPressure(t *testing.T) {
 		const count = 1000
 		go func() {
 			for range count {
-				if _, err := io.WriteString(conn, masked(`{"event":"n","data":1000}`)); err != nil {
+				if _, err := io.WriteString(conn, wstest.Masked(`{"event":"n","data":1000}`)); err != nil {
 					t.Error(err)
 				}
 				sent.Add(1)

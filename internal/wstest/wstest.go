@@ -1,0 +1,141 @@
+// Package wstest has websocket connections without a network, for tests and benchmarks of the bindings.
+package wstest
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Dial connects to a server that is h, without a network: the connection has no buffers, and works under synctest. It
+// also returns the client's end of the connection, for tests that read and write bytes.
+func Dial(t testing.TB, url string, h http.Handler) (*websocket.Conn, net.Conn) {
+	t.Helper()
+	transport := &inMemory{h: h}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadLimit(-1)
+	t.Cleanup(func() { _ = c.CloseNow() })
+	return c, transport.conn
+}
+
+// inMemory is an http.RoundTripper that keeps the client's end.
+type inMemory struct {
+	h    http.Handler
+	conn net.Conn
+}
+
+func (m *inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
+	var server net.Conn
+	m.conn, server = net.Pipe()
+	w := &hijackable{httptest.NewRecorder(), server}
+	m.h.ServeHTTP(w, r)
+	resp := w.Result()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = readWriteCloser{m.conn}
+	}
+	return resp, nil
+}
+
+type readWriteCloser struct{ net.Conn }
+
+type hijackable struct {
+	*httptest.ResponseRecorder
+	conn net.Conn
+}
+
+func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// Masked is a frame of a client that masks with zero, with text of less than 64 KiB as a message.
+func Masked(text string) string {
+	if len(text) < 126 {
+		return "\x81" + string([]byte{0x80 | byte(len(text))}) + "\x00\x00\x00\x00" + text
+	}
+	return "\x81\xfe" + string([]byte{byte(len(text) >> 8), byte(len(text))}) + "\x00\x00\x00\x00" + text
+}
+
+// A Sink is a connection whose writes go nowhere, and which reads what it is given, and then nothing until its end.
+type Sink struct {
+	net.Conn
+	writes *Writes
+	reads  chan string
+	once   sync.Once // closes closed
+	closed chan struct{}
+}
+
+// Writes counts the writes of sinks down.
+type Writes struct {
+	left atomic.Int64
+	done chan struct{}
+}
+
+// NewWrites returns a counter, and one that counts nothing for sinks.
+func NewWrites() *Writes { return &Writes{done: make(chan struct{}, 1)} }
+
+// Expect begins to count n writes.
+func (w *Writes) Expect(n int) { w.left.Store(int64(n)) }
+
+// Wait waits for the last of those that are expected.
+func (w *Writes) Wait() { <-w.done }
+
+// NewSink returns a sink whose writes are counted by w.
+func NewSink(w *Writes) *Sink {
+	return &Sink{writes: w, reads: make(chan string, 8), closed: make(chan struct{})}
+}
+
+// Request returns a request for a websocket and a response writer that has the sink for a connection.
+func (s *Sink) Request(url string) (http.ResponseWriter, *http.Request) {
+	r := httptest.NewRequest(http.MethodGet, url, nil)
+	r.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="},
+	}
+	return struct {
+		http.ResponseWriter
+		http.Hijacker
+	}{httptest.NewRecorder(), s}, r
+}
+
+// Give lets the connection read b. It takes a few times, and not more at once than a buffer of 4 KiB.
+func (s *Sink) Give(b string) { s.reads <- b }
+
+// Hijack implements http.Hijacker.
+func (s *Sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return s, bufio.NewReadWriter(bufio.NewReader(s), bufio.NewWriter(s)), nil
+}
+
+func (s *Sink) Write(p []byte) (int, error) {
+	if s.writes.left.Add(-1) == 0 {
+		s.writes.done <- struct{}{}
+	}
+	return len(p), nil
+}
+
+func (s *Sink) Read(p []byte) (int, error) {
+	select {
+	case b := <-s.reads:
+		return copy(p, b), nil
+	case <-s.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+// Close ends the connection.
+func (s *Sink) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}
