@@ -32,29 +32,32 @@ var (
 // like array indices first. What is not UTF-8, and half a surrogate pair, is U+FFFD.
 //
 // Beside an error, which says where the text is not JSON or matches [ErrDepth], it returns dst.
-func AppendFromJSON(dst, text []byte) ([]byte, error) { return appendFromJSON(dst, text, nil) }
-
-// AppendFromJSONWith is [AppendFromJSON], and puts attachments in as bytes: an object with the members
-// "_placeholder":true and "num":n stands for attachments[n], as in Socket.IO's packets. Only one may stand for each, so
-// that a text cannot make more of them than there are. The error of any other matches [ErrAttachment].
-func AppendFromJSONWith(dst, text []byte, attachments [][]byte) ([]byte, error) {
-	return appendFromJSON(dst, text, &attached{attachments, make([]bool, len(attachments))})
-}
-
-func appendFromJSON(dst, text []byte, a *attached) ([]byte, error) {
+func AppendFromJSON(dst, text []byte) ([]byte, error) {
 	p := parsers.Get().(*parser)
 	defer p.release()
-	p.text, p.attached = text, a
-	out := p.value(slices.Grow(dst, len(text)), 0)
-	p.space()
-	if p.pos < len(text) {
-		p.fail(nil)
+	out := p.whole(slices.Grow(dst, len(text)), text, 0)
+	if p.bad {
+		return dst, p.why()
+	}
+	return out, nil
+}
+
+// AppendArrayFromJSON appends an array of JSON values as [AppendFromJSON] makes them, and when there are attachments,
+// puts them in as bytes: an object with the members "_placeholder":true and "num":n stands for attachments[n], as in
+// packets of Socket.IO. Only one may stand for each, so that a text cannot make more of them than there are. The error
+// of any other matches [ErrAttachment].
+func AppendArrayFromJSON[S ~[]byte](dst []byte, values []S, attachments [][]byte) ([]byte, error) {
+	p := parsers.Get().(*parser)
+	defer p.release()
+	if p.attachments = attachments; len(attachments) > 0 {
+		p.used = make([]bool, len(attachments))
+	}
+	out := AppendArrayLen(dst, len(values))
+	for _, text := range values {
+		out = p.whole(slices.Grow(out, len(text)), text, 1)
 	}
 	if p.bad {
-		if p.err != nil {
-			return dst, p.err
-		}
-		return dst, fmt.Errorf("mpack: no JSON, at byte %d", p.at)
+		return dst, p.why()
 	}
 	return out, nil
 }
@@ -77,16 +80,32 @@ type parser struct {
 	at   int   // where the first failure was
 	err  error // why, when the text is JSON
 
-	members  []member // of the objects that are open
-	attached *attached
+	members     []member // of the objects that are open
+	attachments [][]byte
+	used        []bool // of attachments
 }
 
 // A member of an object is in dst: its key from key on, and its value from value to end.
 type member struct{ key, value, end int }
 
-type attached struct {
-	all  [][]byte
-	used []bool
+// whole parses a text that is one value, which is so many arrays deep.
+func (p *parser) whole(dst, text []byte, depth int) []byte {
+	if p.bad {
+		return dst
+	}
+	p.text, p.pos = text, 0
+	dst = p.value(dst, depth)
+	if p.space(); p.pos < len(text) {
+		p.fail(nil)
+	}
+	return dst
+}
+
+func (p *parser) why() error {
+	if p.err != nil {
+		return p.err
+	}
+	return fmt.Errorf("mpack: no JSON, at byte %d", p.at)
 }
 
 func (p *parser) fail(err error) {
@@ -215,7 +234,7 @@ func (p *parser) object(dst []byte, depth int) []byte {
 	}
 	dst, members := unique(dst, p.members[from:])
 	p.members = p.members[:from]
-	if p.attached != nil {
+	if len(p.attachments) > 0 {
 		if b, ok := p.attachment(dst, members); ok {
 			return AppendBin(dst[:head], b)
 		}
@@ -317,7 +336,7 @@ func (p *parser) attachment(dst []byte, members []member) (b []byte, ok bool) {
 			ok = value[0] == tagTrue
 		case "\xa3num":
 			if c := NewCursor(value); c.AtNumber() {
-				if v := c.Uint(); !c.Bad() && v < uint64(len(p.attached.all)) {
+				if v := c.Uint(); !c.Bad() && v < uint64(len(p.attachments)) {
 					n = int(v)
 				}
 			}
@@ -326,10 +345,10 @@ func (p *parser) attachment(dst []byte, members []member) (b []byte, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	if n < 0 || p.attached.used[n] {
+	if n < 0 || p.used[n] {
 		p.fail(ErrAttachment)
 		return nil, false
 	}
-	p.attached.used[n] = true
-	return p.attached.all[n], true
+	p.used[n] = true
+	return p.attachments[n], true
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -299,16 +300,21 @@ func TestDepth(t *testing.T) {
 
 func TestAttachments(t *testing.T) {
 	attachments := [][]byte{{1}, {}, {2, 3}}
-	for _, c := range []struct{ text, hex string }{
-		{`{"_placeholder":true,"num":0}`, "c40101"},
-		{`[{"num":2,"x":[1],"_placeholder":true},{"a":{"_placeholder":true,"num":0.0}}]`, "92c402020381a161c40101"},
-		{`[{"_placeholder":true,"num":1},{"_placeholder":false,"num":7},{"_placeholder":1},{"num":0}]`,
-			"94c40082ac5f706c616365686f6c646572c2a36e756d0781ac5f706c616365686f6c6465720181a36e756d00"},
-		{`{"_placeholder":true,"num":9,"num":0}`, "c40101"},
+	for _, c := range []struct {
+		texts []string
+		hex   string
+	}{
+		{nil, "90"},
+		{[]string{`{"_placeholder":true,"num":0}`}, "91c40101"},
+		{[]string{`[{"num":2,"x":[1],"_placeholder":true},{"a":{"_placeholder":true,"num":0.0}}]`, "1"},
+			"9292c402020381a161c4010101"},
+		{[]string{`{"_placeholder":true,"num":1}`, `{"_placeholder":false,"num":7}`, `[{"_placeholder":1}]`, `{"num":0}`},
+			"94c40082ac5f706c616365686f6c646572c2a36e756d079181ac5f706c616365686f6c6465720181a36e756d00"},
+		{[]string{`{"_placeholder":true,"num":9,"num":0}`}, "91c40101"},
 	} {
-		got, err := mpack.AppendFromJSONWith(nil, []byte(c.text), attachments)
-		if err != nil || hex.EncodeToString(got) != c.hex {
-			t.Errorf("%s: %v\n got %x\nwant %s", c.text, err, got, c.hex)
+		got, err := mpack.AppendArrayFromJSON([]byte("before"), raw(c.texts), attachments)
+		if rest, _ := bytes.CutPrefix(got, []byte("before")); err != nil || hex.EncodeToString(rest) != c.hex {
+			t.Errorf("%s: %v\n got %x\nwant %s", c.texts, err, rest, c.hex)
 		}
 	}
 	for _, text := range []string{
@@ -316,13 +322,36 @@ func TestAttachments(t *testing.T) {
 		`{"_placeholder":true,"num":0.5}`, `{"_placeholder":true,"num":"0"}`, `{"_placeholder":true,"num":1e300}`,
 		`[{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]`,
 	} {
-		got, err := mpack.AppendFromJSONWith([]byte("x"), []byte(text), attachments)
+		got, err := mpack.AppendArrayFromJSON([]byte("x"), raw([]string{text}), attachments)
 		if !errors.Is(err, mpack.ErrAttachment) || string(got) != "x" {
 			t.Errorf("%s: %x, %v", text, got, err)
 		}
 	}
-	const none = `{"_placeholder":true,"num":0}`
-	if got, err := mpack.AppendFromJSON(nil, []byte(none)); err != nil || got[0] != 0x82 {
+	twice := raw([]string{`{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":0}`})
+	if got, err := mpack.AppendArrayFromJSON(nil, twice, attachments); !errors.Is(err, mpack.ErrAttachment) {
+		t.Errorf("two for one attachment: %x, %v", got, err)
+	}
+	if got, err := mpack.AppendArrayFromJSON(nil, twice, nil); err != nil || got[1] != 0x82 {
 		t.Errorf("without attachments a placeholder is an object as any other: %x, %v", got, err)
+	}
+}
+
+func raw(texts []string) (all []json.RawMessage) {
+	for _, s := range texts {
+		all = append(all, json.RawMessage(s))
+	}
+	return all
+}
+
+// TestArrayFromJSONRefuses is that each value is a text of its own, and that the array counts for the depth.
+func TestArrayFromJSONRefuses(t *testing.T) {
+	deep := strings.Repeat("[", mpack.MaxDepth-1) + strings.Repeat("]", mpack.MaxDepth-1)
+	if _, err := mpack.AppendArrayFromJSON(nil, raw([]string{"1", deep}), nil); err != nil {
+		t.Error(err)
+	}
+	for _, texts := range [][]string{{"1", ""}, {"1,2"}, {"[1", "2]"}, {"1", "x", "2"}, {"1", "[" + deep + "]"}} {
+		if got, err := mpack.AppendArrayFromJSON([]byte("x"), raw(texts), nil); err == nil || string(got) != "x" {
+			t.Errorf("%.40q: %x, %v", texts, got, err)
+		}
 	}
 }
