@@ -1,0 +1,169 @@
+package socketioadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/redisbus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// Mode is which of Socket.IO's wires over Redis is spoken. All servers of a cluster must speak the same.
+type Mode uint8
+
+const (
+	Classic Mode = iota // createAdapter, and @socket.io/redis-emitter
+	Sharded             // createShardedAdapter: sharded Pub/Sub, of Redis 7
+)
+
+// SubscriptionMode is which rooms have a channel of their own in [Sharded]. All servers of a cluster must have the same.
+type SubscriptionMode uint8
+
+const (
+	Dynamic        SubscriptionMode = iota // all but those that look like the ID of a socket: "dynamic"
+	Static                                 // none: "static"
+	DynamicPrivate                         // all: "dynamic-private"
+)
+
+// Options of [New]. The zero value works, with servers whose options are the defaults.
+type Options struct {
+	// Key begins the name of every channel, as "key" or "channelPrefix" of the servers does. Default "socket.io".
+	Key string
+	// Mode is which wire is spoken. Default Classic.
+	Mode Mode
+	// Subscription is the "subscriptionMode" of the servers, in Sharded. Default Dynamic.
+	Subscription SubscriptionMode
+	// UserRooms begins the names of the rooms that Socket.IO has instead of users. Default "user:".
+	UserRooms string
+
+	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
+	QueueBytes int
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB.
+	MaxFrame int
+	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
+	MaxAge time.Duration
+	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s.
+	PublishTimeout time.Duration
+	// Logger hears when the link goes down and comes back. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Key == "" {
+		o.Key = "socket.io"
+	}
+	if o.UserRooms == "" {
+		o.UserRooms = "user:"
+	}
+	switch {
+	case o.Mode > Sharded:
+		return o, fmt.Errorf("crosscast/socketioadapter: unknown Mode %d", o.Mode)
+	case o.Subscription > DynamicPrivate:
+		return o, fmt.Errorf("crosscast/socketioadapter: unknown Subscription %d", o.Subscription)
+	case len(o.Key) > maxOption || len(o.UserRooms) > maxOption:
+		return o, fmt.Errorf("crosscast/socketioadapter: Key and UserRooms have at most %d bytes", maxOption)
+	}
+	return o, nil
+}
+
+const maxOption = 100 // bytes
+
+// Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.Adapter, and Subscriber,
+// Selective, Counter, Limited, Deliverer, Flusher, Prover, Listener and Meter.
+//
+// Beside the goroutines of the wire.Adapter that it is, it has one, which counts servers; Close ends it.
+type Adapter struct {
+	*wire.Adapter
+	dialect *dialect
+	census  census
+	optErr  error
+
+	stop  context.CancelFunc // ends the goroutine
+	ended chan struct{}      // closed when it has ended; nil before Start
+}
+
+// New returns an adapter for one node. It uses rdb, which it neither changes nor closes: a *redis.Client (also one of
+// Sentinel's) or a *redis.ClusterClient, which other parts of the program, and other nodes, may share. Mistakes in rdb
+// and o are errors of the node's start.
+func New(rdb redis.UniversalClient, o Options) *Adapter {
+	a := &Adapter{}
+	o, a.optErr = o.withDefaults()
+	sharded := o.Mode == Sharded
+	a.dialect = newDialect(o, &a.census)
+	needs := "+publish +subscribe +unsubscribe +ping +pubsub and the channels &" + o.Key + "*"
+	if sharded {
+		needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
+	}
+	bus := redisbus.New(rdb, redisbus.Config{Anchor: o.Key, Needs: needs, Sharded: sharded})
+	a.Adapter = wire.Speak(bus, a.dialect, wire.Options{
+		QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
+		Logger: o.Logger,
+	})
+	a.census = census{
+		rdb: rdb, channels: &a.dialect.channels, proven: a.Adapter.Proven, before: make(map[string]int),
+	}
+	return a
+}
+
+// Start implements crosscast.Adapter.
+func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+	if a.optErr != nil {
+		return a.optErr
+	}
+	if err := a.Adapter.Start(ctx, self, watcher{h, &a.census}); err != nil {
+		return err
+	}
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.ended = make(chan struct{})
+	go func() {
+		defer close(a.ended)
+		a.census.run(ctx)
+	}()
+	return nil
+}
+
+// Close implements crosscast.Adapter.
+func (a *Adapter) Close(ctx context.Context) error {
+	err := a.Adapter.Close(ctx)
+	if a.stop == nil {
+		return err
+	}
+	a.stop()
+	select {
+	case <-a.ended:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
+}
+
+// watcher tells the census of outages.
+type watcher struct {
+	crosscast.Handler
+	census *census
+}
+
+// Gap implements crosscast.Handler.
+func (w watcher) Gap(g crosscast.Gap) {
+	if g.Origin == "" && g.Names == nil {
+		w.census.recovered()
+	}
+	w.Handler.Gap(g)
+}
+
+// Selective implements crosscast.Selective.
+func (a *Adapter) Selective() bool { return true }
+
+var (
+	_ crosscast.Adapter   = (*Adapter)(nil)
+	_ crosscast.Selective = (*Adapter)(nil)
+	_ crosscast.Counter   = (*Adapter)(nil)
+	_ wire.Dialect        = (*dialect)(nil)
+	_ wire.Gatherer       = (*dialect)(nil)
+)

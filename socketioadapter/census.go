@@ -1,0 +1,215 @@
+package socketioadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Socket.IO's servers do not introduce themselves. Each asks Redis how many connections are subscribed to a channel that
+// every server of the namespace hears, and waits for as many answers. So does this package, with two differences: while
+// answers are missing, it asks how many there are who hear a channel of their own, which only servers do; and after an
+// outage it expects as many as there were before it, because all find their way back each for itself.
+
+// census counts servers. Its methods may be called concurrently.
+type census struct {
+	rdb      redis.UniversalClient
+	channels *channels
+	proven   func() bool // the link of this node works
+
+	mu     sync.Mutex     // guards what follows
+	before map[string]int // peers by namespace, as they were counted last while the link was proven
+	until  time.Time      // till when those of before are expected
+}
+
+const (
+	recount = 2 * time.Second // between counts in case of an outage
+	regroup = 5 * time.Second // how long after an outage those who were there are expected
+	repoll  = 50 * time.Millisecond
+)
+
+// count returns how many peers hear the requests of a namespace; closely, how many of them are servers.
+func (s *census) count(ctx context.Context, ns string, closely bool) (int, error) {
+	ask := s.subscribers
+	if closely {
+		ask = s.servers
+	}
+	n, err := ask(ctx, ns)
+	if err != nil {
+		return 0, fmt.Errorf("crosscast/socketioadapter: counting servers: %w", err)
+	}
+	proven := s.proven()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case time.Now().Before(s.until):
+		n = max(n, s.before[ns])
+	case proven:
+		s.before[ns] = n
+	}
+	return n, nil
+}
+
+// watch wants the peers of a namespace counted in case of an outage.
+func (s *census) watch(ns string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.before[ns]; !ok {
+		s.before[ns] = 0
+	}
+}
+
+func (s *census) watched() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.before)
+}
+
+// run counts the peers of all namespaces now and again, until ctx ends.
+func (s *census) run(ctx context.Context) {
+	t := time.NewTicker(recount)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		for ns := range s.watched() {
+			if _, err := s.count(ctx, ns, false); err != nil {
+				break // there is an outage, or will be a next time
+			}
+		}
+	}
+}
+
+// recovered notes that an outage of this node has ended.
+func (s *census) recovered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until = time.Now().Add(regroup)
+}
+
+// gather returns when the peers of all namespaces are as many as before an outage, or with ctx.
+func (s *census) gather(ctx context.Context) {
+	for ns, before := range s.watched() {
+		for {
+			n, err := s.subscribers(ctx, ns)
+			if err == nil && n >= before {
+				break
+			}
+			select {
+			case <-time.After(repoll):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// subscribers counts the connections, but this node's own, that hear the requests of a namespace.
+func (s *census) subscribers(ctx context.Context, ns string) (int, error) {
+	channel := s.channels.request(ns)
+	own := 1
+	if s.channels.emitter {
+		own = 0
+	}
+	n := 0
+	var mu sync.Mutex
+	err := s.eachServer(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
+		numbers := rdb.PubSubNumSub
+		if s.channels.sharded {
+			numbers = rdb.PubSubShardNumSub
+		}
+		all, err := numbers(ctx, channel).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		n += int(all[channel])
+		return err
+	})
+	return max(n-own, 0), err
+}
+
+// servers counts the servers of a namespace, but this node: each hears a channel whose name ends with its uid.
+func (s *census) servers(ctx context.Context, ns string) (int, error) {
+	before := strings.TrimSuffix(s.channels.response(ns, "uid"), "uid#")
+	seen := make(map[string]bool)
+	var mu sync.Mutex
+	err := s.eachServer(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
+		channels := rdb.PubSubChannels
+		if s.channels.sharded {
+			channels = rdb.PubSubShardChannels
+		}
+		all, err := channels(ctx, globEscape.Replace(before)+"*#").Result()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, channel := range all {
+			uid := strings.TrimSuffix(strings.TrimPrefix(channel, before), "#")
+			if uid != s.channels.self && s.isServer(uid) {
+				seen[uid] = true
+			}
+		}
+		return err
+	})
+	return len(seen), err
+}
+
+// isServer reports whether a uid may be that of a server, and not an emitter's, or a part of a longer name.
+func (s *census) isServer(uid string) bool {
+	if s.channels.sharded {
+		return len(uid) == shardedUIDLen && strings.Trim(uid, "0123456789abcdef") == ""
+	}
+	return uid != "" && !strings.ContainsAny(uid, "#"+emitterMark)
+}
+
+const shardedUIDLen = 16
+
+// globEscape makes a pattern of a name, which only that name matches.
+var globEscape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`, `\`, `\\`)
+
+// eachServer calls f for each server of Redis, concurrently; on one the subscribers of others do not count. Those of a
+// Redis Cluster that cannot be reached have no subscribers who could be reached, so one that answers is enough.
+func (s *census) eachServer(ctx context.Context, f func(context.Context, redis.UniversalClient) error) error {
+	cluster, ok := s.rdb.(*redis.ClusterClient)
+	if !ok {
+		return f(ctx, s.rdb)
+	}
+	var mu sync.Mutex
+	var errs []error
+	answered := false
+	err := cluster.ForEachShard(ctx, func(ctx context.Context, rdb *redis.Client) error {
+		err := f(ctx, rdb)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			answered = true
+		}
+		return nil
+	})
+	if answered {
+		return nil
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// CountPeers implements crosscast.Counter.
+func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {
+	ns := namespaceOf(in)
+	if a.dialect.channels.emitter { // which hears answers in "/" only, unless it asks for more
+		err := a.Adapter.Subscribe(ctx, crosscast.Address{Namespace: ns, Space: crosscast.NamespaceSpace})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return a.census.count(ctx, ns, again)
+}

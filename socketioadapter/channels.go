@@ -1,0 +1,140 @@
+package socketioadapter
+
+import (
+	"strings"
+
+	"github.com/crosscast/crosscast"
+)
+
+// channels names the channels of Redis, where K is the key and N a namespace:
+//
+//	classic  K#N#              broadcasts to everyone, or to several rooms
+//	         K#N#room#         broadcasts to one room
+//	         K-request#N#      everything else
+//	         K-response#N#     what is answered, whoever asked
+//	         K-response#N#uid# what is answered to one server
+//	sharded  K#N#              everything but what follows
+//	         K#N#room#         broadcasts to one room, if the subscription mode has it so
+//	         K#N#uid#          what is answered to one server
+//
+// Names are put in as they are. So a name with a # in it may make one channel of two; every message says for which
+// namespace and rooms it is, or is on a channel that ends with its namespace. Nothing here is a pattern.
+type channels struct {
+	key     string
+	sharded bool
+	rooms   SubscriptionMode // of sharded
+	self    string           // the uid of this node
+	emitter bool             // the node hears nothing but answers
+}
+
+func (c *channels) main(ns string) string { return c.key + "#" + ns + "#" }
+
+func (c *channels) room(ns, room string) string { return c.key + "#" + ns + "#" + room + "#" }
+
+func (c *channels) request(ns string) string {
+	if c.sharded {
+		return c.main(ns)
+	}
+	return c.key + "-request#" + ns + "#"
+}
+
+// response is the channel of answers to the server uid; to whoever asked, where uid is empty.
+func (c *channels) response(ns, uid string) string {
+	switch {
+	case c.sharded:
+		return c.room(ns, uid)
+	case uid == "":
+		return c.key + "-response#" + ns + "#"
+	}
+	return c.key + "-response#" + ns + "#" + uid + "#"
+}
+
+// home is what a node hears of a namespace whatever rooms it has.
+func (c *channels) home(ns string) []string {
+	var all []string
+	if !c.emitter {
+		all = append(all, c.main(ns))
+	}
+	if !c.sharded {
+		if !c.emitter {
+			all = append(all, c.request(ns))
+		}
+		all = append(all, c.response(ns, ""))
+	}
+	return append(all, c.response(ns, c.self))
+}
+
+// own reports whether broadcasts to the room alone are on a channel of their own.
+func (c *channels) own(room string) bool {
+	if !c.sharded {
+		return true
+	}
+	switch c.rooms {
+	case DynamicPrivate:
+		return true
+	case Dynamic:
+		return !looksLikeSocketID(room)
+	}
+	return false
+}
+
+// of returns the channels of an address; prefix is that of users' rooms.
+func (c *channels) of(a crosscast.Address, prefix string) []string {
+	room := a.Name
+	switch a.Space {
+	case crosscast.NamespaceSpace:
+		return c.home(a.Namespace)
+	case crosscast.UserSpace:
+		room = prefix + room
+	}
+	if !c.own(room) {
+		return nil
+	}
+	return []string{c.room(a.Namespace, room)}
+}
+
+// requestNamespace returns the namespace whose channel of requests, of classic, a channel is.
+func (c *channels) requestNamespace(channel string) (ns string, ok bool) {
+	return between(channel, c.key, "-request#")
+}
+
+// isResponse reports whether a channel of classic is one of answers.
+func (c *channels) isResponse(channel string) bool {
+	_, ok := between(channel, c.key, "-response#")
+	return ok
+}
+
+// inNamespace reports whether a channel may carry broadcasts for a namespace.
+func (c *channels) inNamespace(channel, ns string) bool {
+	rest, ok := between(channel, c.key, "#")
+	return ok && strings.HasPrefix(rest, ns) && (len(rest) == len(ns) || rest[len(ns)] == '#')
+}
+
+// between returns what is behind key and mark in s, up to the # that ends s.
+func between(s, key, mark string) (string, bool) {
+	s, ok := strings.CutPrefix(s, key)
+	if !ok {
+		return "", false
+	}
+	if s, ok = strings.CutPrefix(s, mark); !ok {
+		return "", false
+	}
+	return strings.CutSuffix(s, "#")
+}
+
+// looksLikeSocketID reports whether JavaScript counts 20 UTF-16 code units in the name, which is how sharded servers
+// tell a socket's ID from other rooms.
+func looksLikeSocketID(name string) bool {
+	if len(name) < socketIDUnits || len(name) > 3*socketIDUnits {
+		return false
+	}
+	units := 0
+	for _, r := range name {
+		if units++; r > 0xffff {
+			units++
+		}
+	}
+	return units == socketIDUnits
+}
+
+const socketIDUnits = 20

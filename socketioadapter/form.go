@@ -1,0 +1,145 @@
+package socketioadapter
+
+import (
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/args"
+	"github.com/crosscast/crosscast/internal/mpack"
+)
+
+// form is a message being written, as msgpack. Who calls object or array says how many members there will be.
+type form struct {
+	buf    []byte
+	prefix string // of users' rooms
+	err    error  // the first
+	json   []byte // memory for the message as JSON
+}
+
+func (f *form) array(n int)  { f.buf = mpack.AppendArrayLen(f.buf, n) }
+func (f *form) object(n int) { f.buf = mpack.AppendMapLen(f.buf, n) }
+func (f *form) key(k string) { f.buf = mpack.AppendStr(f.buf, k) }
+func (f *form) str(s string) { f.buf = mpack.AppendStr(f.buf, s) }
+
+func (f *form) text(k, s string) {
+	f.key(k)
+	f.str(s)
+}
+
+// optional writes a member unless it is empty.
+func (f *form) optional(k, s string) {
+	if s != "" {
+		f.text(k, s)
+	}
+}
+
+func (f *form) uint(k string, v uint64) {
+	f.key(k)
+	f.buf = mpack.AppendUint(f.buf, v)
+}
+
+func (f *form) bool(k string, v bool) {
+	f.key(k)
+	f.buf = mpack.AppendBool(f.buf, v)
+}
+
+func (f *form) list(k string, names []string) {
+	f.key(k)
+	f.array(len(names))
+	for _, s := range names {
+		f.str(s)
+	}
+}
+
+// one counts a member that is left out when it is empty.
+func one(s string) int {
+	if s == "" {
+		return 0
+	}
+	return 1
+}
+
+// opts writes whom m is for, and with flags also how it is to be carried: flags that are not set are left out.
+func (f *form) opts(m *message, flags bool) {
+	n := 2
+	if flags {
+		n = 3
+	}
+	f.object(n)
+	f.key("rooms")
+	f.names(targetNames(&m.target))
+	f.key("except")
+	f.names(exceptNames(&m.target))
+	if !flags {
+		return
+	}
+	n = 0
+	if m.volatile {
+		n++
+	}
+	if m.timeout > 0 {
+		n++
+	}
+	f.key("flags")
+	f.object(n)
+	if m.volatile {
+		f.bool("volatile", true)
+	}
+	if m.timeout > 0 {
+		f.uint("timeout", uint64((m.timeout+time.Millisecond-1)/time.Millisecond))
+	}
+}
+
+// names writes a list of rooms.
+func (f *form) names(n names) { f.buf = n.append(f.buf, f.prefix) }
+
+// emitted writes an event and its arguments as an array.
+func (f *form) emitted(k string, m *message) {
+	f.key(k)
+	buf, err := args.AppendMsgpack(f.buf, m.event, m.payload)
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	f.buf = buf
+}
+
+// hasValue counts the member that value writes.
+func hasValue(m *message) int {
+	if m.payload.Encoding == crosscast.None {
+		return 0
+	}
+	return 1
+}
+
+// value writes the first argument of m's payload, which is all that Socket.IO carries of an answer. Without any it
+// writes nothing, as undefined.
+func (f *form) value(k string, m *message) {
+	if hasValue(m) == 0 {
+		return
+	}
+	f.key(k)
+	from := len(f.buf)
+	buf, n, err := args.AppendMsgpackValues(f.buf, m.payload)
+	switch {
+	case err != nil:
+		f.fail(err)
+		return
+	case n == 0:
+		buf = append(buf, mpack.Nil)
+	case n > 1:
+		first, _, err := mpack.Scan(buf[from:])
+		if err != nil {
+			f.fail(err)
+			return
+		}
+		buf = buf[:from+first]
+	}
+	f.buf = buf
+}
+
+func (f *form) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}

@@ -1,0 +1,120 @@
+package socketioadapter
+
+import (
+	"strings"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/mpack"
+)
+
+// Socket.IO has one space of names: rooms, of which each socket's ID is one. crosscast has three, so that users' names
+// get a prefix on the way out, and on the way in a name stands for everything that it may be; see the package's
+// documentation.
+
+// socketIDLen is the length of the IDs of crosscast's sockets.
+const socketIDLen = 20
+
+// names is a list of names on its way out, in three parts.
+type names struct {
+	rooms   []string
+	users   []string
+	sockets []crosscast.SocketID
+}
+
+func targetNames(t *crosscast.Target) names {
+	if t.Everyone {
+		return names{}
+	}
+	return names{t.Rooms, t.Users, t.Sockets}
+}
+
+func exceptNames(t *crosscast.Target) names {
+	return names{t.ExceptRooms, t.ExceptUsers, t.ExceptSockets}
+}
+
+func (n *names) len() int { return len(n.rooms) + len(n.users) + len(n.sockets) }
+
+// single returns the one room that the list is, and the room or user that it was; "": it is none, or several.
+func (n *names) single(ns, prefix string) (room string, a crosscast.Address) {
+	switch {
+	case n.len() == 0:
+		return "", a
+	case len(n.rooms) > 0:
+		room = n.rooms[0]
+		a = crosscast.Address{Namespace: ns, Space: crosscast.RoomSpace, Name: room}
+	case len(n.users) > 0:
+		room = prefix + n.users[0]
+		a = crosscast.Address{Namespace: ns, Space: crosscast.UserSpace, Name: n.users[0]}
+	default:
+		room = string(n.sockets[0])
+	}
+	if n.len() == 1 {
+		return room, a
+	}
+	// Servers make a set of the list, and count that.
+	for _, r := range n.rooms {
+		if r != room {
+			return "", crosscast.Address{}
+		}
+	}
+	for _, u := range n.users {
+		if rest, ok := strings.CutPrefix(room, prefix); !ok || rest != u {
+			return "", crosscast.Address{}
+		}
+	}
+	for _, s := range n.sockets {
+		if string(s) != room {
+			return "", crosscast.Address{}
+		}
+	}
+	return room, a
+}
+
+// append appends the list as an array of strings.
+func (n *names) append(dst []byte, prefix string) []byte {
+	dst = mpack.AppendArrayLen(dst, n.len())
+	for _, r := range n.rooms {
+		dst = mpack.AppendStr(dst, r)
+	}
+	for _, u := range n.users {
+		var buf [2 * crosscast.MaxName]byte
+		dst = mpack.AppendStr(dst, append(append(buf[:0], prefix...), u...))
+	}
+	for _, s := range n.sockets {
+		dst = mpack.AppendStr(dst, s)
+	}
+	return dst
+}
+
+// place is where the meanings of a name are entered: a target, or its exceptions.
+type place struct {
+	rooms   []string
+	users   []string
+	sockets []crosscast.SocketID
+}
+
+// enter enters everything that a name of Socket.IO's may be. What is too long for crosscast is nothing that this node
+// could have.
+func (p *place) enter(name, prefix string) {
+	if len(name) == 0 {
+		return
+	}
+	if len(name) <= crosscast.MaxName {
+		p.rooms = append(p.rooms, name)
+	}
+	if user, ok := strings.CutPrefix(name, prefix); ok && len(user) > 0 && len(user) <= crosscast.MaxName {
+		p.users = append(p.users, user)
+	}
+	if len(name) == socketIDLen {
+		p.sockets = append(p.sockets, crosscast.SocketID(name))
+	}
+}
+
+// reservedForClients are the events that Socket.IO refuses to emit to clients; its clients emit them by themselves.
+var reservedForClients = map[string]bool{
+	"connect": true, "connect_error": true, "disconnect": true, "disconnecting": true,
+	"newListener": true, "removeListener": true,
+}
+
+// reservedForServers are the events that servers refuse to emit to each other.
+var reservedForServers = map[string]bool{"connect": true, "connection": true, "new_namespace": true}

@@ -1,0 +1,135 @@
+package socketioadapter
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/args"
+	"github.com/crosscast/crosscast/internal/mpack"
+)
+
+// noHandshake is the handshake of a socket of which none is known: all members are there, so that code which looks at
+// one finds it.
+const noHandshake = `{"headers":{},"time":"","address":"","xdomain":false,"secure":false,"issued":0,"url":"","query":{},` +
+	`"auth":{}}`
+
+// noData is the data of a socket that has none, as Socket.IO has it.
+const noData = "{}"
+
+// sockets writes a list of sockets: id, handshake, rooms and data of each. Its ID is a room, and so is its user.
+func (f *form) sockets(k string, m *message) {
+	f.key(k)
+	f.array(len(m.sockets))
+	for i := range m.sockets {
+		s := &m.sockets[i]
+		if m.kind == gotIDs {
+			f.str(string(s.ID))
+			continue
+		}
+		f.object(4)
+		f.text("id", string(s.ID))
+		f.parsed("handshake", nil, noHandshake)
+		f.key("rooms")
+		f.array(1 + len(s.Rooms) + one(s.User))
+		f.str(string(s.ID))
+		for _, room := range s.Rooms {
+			f.str(room)
+		}
+		if s.User != "" {
+			f.str(f.prefix + s.User)
+		}
+		f.parsed("data", s.Data, noData)
+	}
+}
+
+// parsed writes a JSON text, or the other where there is none.
+func (f *form) parsed(k string, text json.RawMessage, other string) {
+	f.key(k)
+	if len(text) == 0 {
+		text = json.RawMessage(other)
+	}
+	buf, err := mpack.AppendFromJSON(f.buf, text)
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	f.buf = buf
+}
+
+// sockets reads what a server tells of its sockets. What it yields may be kept.
+func (r *reader) sockets() {
+	c := mpack.NewCursor(r.raw.sockets)
+	for n := c.Array(); n > 0 && !c.Bad(); n-- {
+		var s crosscast.SocketInfo
+		if c.AtStr() {
+			s.ID = crosscast.SocketID(c.Str())
+		} else {
+			s = r.socket(c.Value())
+		}
+		if len(s.ID) > 0 && len(s.ID) <= crosscast.MaxName {
+			r.m.sockets = append(r.m.sockets, s)
+		}
+	}
+	if c.Bad() || c.Left() > 0 {
+		r.fail("a list of sockets")
+	}
+}
+
+func (r *reader) socket(value []byte) (s crosscast.SocketInfo) {
+	var id, handshake, rooms, data []byte
+	c := mpack.NewCursor(value)
+	for n := c.Map(); n > 0 && !c.Bad(); n-- {
+		key, v := c.Str(), c.Value()
+		switch string(key) {
+		case "id":
+			id = v
+		case "handshake":
+			handshake = v
+		case "rooms":
+			rooms = v
+		case "data":
+			data = v
+		}
+	}
+	if c.Bad() || c.Left() > 0 {
+		r.fail("a socket")
+		return s
+	}
+	c = mpack.NewCursor(id)
+	s.ID = crosscast.SocketID(c.Str())
+	_ = handshake
+	if s.Data = r.json(data); string(s.Data) == noData {
+		s.Data = nil
+	}
+	user := -1 // which of s.Rooms: the last, where a node puts it
+	r.list(rooms, func(room string) {
+		if room == string(s.ID) || len(room) == 0 {
+			return
+		}
+		if rest, ok := strings.CutPrefix(room, r.prefix); ok && rest != "" && len(rest) <= crosscast.MaxName {
+			user = len(s.Rooms)
+		} else if len(room) > crosscast.MaxName {
+			return
+		}
+		s.Rooms = append(s.Rooms, room)
+	})
+	if user >= 0 {
+		s.User = s.Rooms[user][len(r.prefix):]
+		s.Rooms = append(s.Rooms[:user], s.Rooms[user+1:]...)
+	}
+	return s
+}
+
+// json returns a value as a JSON text of its own; nil: there is none.
+func (r *reader) json(value []byte) json.RawMessage {
+	if len(value) == 0 {
+		return nil
+	}
+	text, _, err := mpack.AppendJSON(nil, value, args.BufferJSON)
+	if err != nil {
+		r.fail("a value")
+		return nil
+	}
+	return text
+}
