@@ -100,7 +100,7 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 	if sharded {
 		needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
 	}
-	bus := redisbus.New(rdb, redisbus.Config{Anchor: o.Key, Needs: needs, Sharded: sharded})
+	bus := redisbus.New(rdb, redisbus.Config{Anchor: o.Key, Needs: needs, Sharded: sharded, Once: true})
 	a.Adapter = wire.Speak(bus, a.dialect, wire.Options{
 		QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
 		Logger: o.Logger,

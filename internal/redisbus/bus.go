@@ -25,6 +25,8 @@ type Config struct {
 	Needs string
 	// Sharded makes it use SPUBLISH and SSUBSCRIBE.
 	Sharded bool
+	// Once is for frames of which receivers cannot tell copies: what may have reached the server is not sent again.
+	Once bool
 }
 
 // bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
@@ -86,7 +88,7 @@ func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
 		if len(pending) == 0 {
 			return
 		}
-		if attempt == attempts || !anyWritten || !isBroken(err) || ctx.Err() != nil {
+		if b.Once || attempt == attempts || !anyWritten || !isBroken(err) || ctx.Err() != nil {
 			b.fail(ctx, pending, err)
 			return
 		}

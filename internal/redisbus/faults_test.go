@@ -16,6 +16,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
+	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
@@ -242,6 +243,40 @@ func TestPartialOutcome(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestOnce: where receivers cannot tell copies, what has no reply is uncertain, and not sent again. A connection of the
+// pool that the server has closed is no reason to lose anything.
+func TestOnce(t *testing.T) {
+	const replied = 4
+	s := redistest.Start(t, redistest.Config{})
+	admin := s.Client()
+	rdb, p := through(t, s)
+	bus := redisbus.New(rdb, redisbus.Config{Once: true})
+	l := listen(t, newBus(s.Client()), "cc:a")
+	mustPublish(t, bus, frames("cc:a", "warm"))
+	l.expectData(t, "cc:a", "warm")
+	p.Set(faultproxy.Down, faultproxy.Faults{CutAfter: replied*len(":1\r\n") + 2})
+	texts := numbered(10)
+	all := frames("cc:a", texts...)
+	bus.Publish(redistest.Within(t, redistest.Patience), all)
+	for i, f := range all[replied:] {
+		if f.Err == nil || errors.Is(f.Err, crosscast.ErrRefused) || !f.Down {
+			t.Errorf("frame %d: %+v, want uncertain", replied+i, f)
+		}
+	}
+	mustPublish(t, bus, frames("cc:a", "fence"))
+	if got := l.until(t, "fence"); !slices.Equal(got, texts) {
+		t.Errorf("delivered %q, want %q", got, texts)
+	}
+
+	direct := s.Client()
+	bus = redisbus.New(direct, redisbus.Config{Once: true})
+	for _, text := range texts {
+		mustPublish(t, bus, frames("cc:a", text))
+		redistest.KillConnections(t, admin, "normal")
+		l.expectData(t, "cc:a", text)
 	}
 }
 
