@@ -108,7 +108,7 @@ func answerSize(a *Answer) int {
 
 // size is about the encoded size of s.
 func (s *SocketInfo) size() int {
-	n := 40 + len(s.User) + len(s.Data)
+	n := 40 + len(s.User) + len(s.Data) + len(s.Handshake)
 	for _, r := range s.Rooms {
 		n += 16 + len(r)
 	}

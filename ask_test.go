@@ -130,7 +130,7 @@ func TestFields(t *testing.T) {
 		for i, s := range sockets[:3] {
 			for f, want := range map[crosscast.Fields]string{
 				0: "  ", crosscast.FieldUser: s.User() + "  ", crosscast.FieldRooms: fmt.Sprintf(" all r%d ", i%2),
-				crosscast.FieldData: fmt.Sprintf(`  {"i":%d}`, i),
+				crosscast.FieldData: fmt.Sprintf(`  {"i":%d}`, i), crosscast.FieldHandshake: "  ",
 			} {
 				for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, f).All() {
 					equal(t, "socket", info.ID, s.ID())
@@ -140,15 +140,23 @@ func TestFields(t *testing.T) {
 		}
 		// What an application does with its value afterwards is its own affair, and what is too large is its own error.
 		data := map[string]string{"a": "b"}
-		s, err := nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: data})
+		s, err := nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: data, Handshake: data})
 		ok(t, err)
 		data["a"] = "c"
-		for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, crosscast.FieldData).All() {
-			equal(t, "data", string(info.Data), `{"a":"b"}`)
+		equal(t, "handshake", fmt.Sprint(s.Handshake()), fmt.Sprint(data))
+		for f, want := range map[crosscast.Fields]string{
+			crosscast.FieldData: `{"a":"b"} `, crosscast.FieldHandshake: ` {"a":"b"}`,
+			crosscast.AllFields: `{"a":"b"} {"a":"b"}`,
+		} {
+			for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, f).All() {
+				equal(t, "data and handshake", fmt.Sprintf("%s %s", info.Data, info.Handshake), want)
+			}
 		}
-		_, err = nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: strings.Repeat("x", 1<<20)})
-		if !errors.Is(err, crosscast.ErrTooLarge) {
-			t.Error(err)
+		long := strings.Repeat("x", 1<<20)
+		for _, o := range []crosscast.ConnectOptions{{Data: long}, {Handshake: long}} {
+			if _, err = nodes[1].Connect(ctx, new(recorder), o); !errors.Is(err, crosscast.ErrTooLarge) {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 // A question is an array of three unsigned numbers:
 //
 //	0 kind    1 sockets, 2 count, 3 rooms; 0, and what is above 255, is none that this version knows
-//	1 fields  bit 0 user, bit 1 rooms, bit 2 data
+//	1 fields  bit 0 user, bit 1 rooms, bit 2 data, bit 3 handshake
 //	2 salt    of the hashes in an answer's users
 //
 // An answer is an array; nil stands for the zero value of any element, and elements left out at the end are nil:
@@ -23,8 +23,8 @@ import (
 //	2 err      string
 //	3 count    unsigned
 //	4 users    bytes: hashes of 8 bytes, big endian
-//	5 sockets  array of [ID, user, rooms, data]: a string, a string or nil, an array of strings or nil, and a string,
-//	           which is JSON, or nil
+//	5 sockets  array of [ID, user, rooms, data, handshake]: a string, a string or nil, an array of strings or nil, and
+//	           two strings, which are JSON, or nil; the last is left out when it is nil
 //	6 rooms    array of [room, number of sockets]: a string, and unsigned
 //	7 replies  array of [socket ID, payload, silent]: a string, a payload as in an instruction, and a boolean
 //	8 payload  as in an instruction
@@ -123,10 +123,17 @@ func appendAnswer(dst []byte, a *Answer) []byte {
 	dst = mpack.AppendArrayLen(dst, len(a.Sockets))
 	for i := range a.Sockets {
 		s := &a.Sockets[i]
-		dst = mpack.AppendStr(append(dst, mpack.FixArray|4), s.ID)
+		n := byte(4)
+		if len(s.Handshake) > 0 {
+			n = 5
+		}
+		dst = mpack.AppendStr(append(dst, mpack.FixArray|n), s.ID)
 		dst = appendText(dst, s.User)
 		dst = appendNames(dst, s.Rooms)
 		dst = appendText(dst, s.Data)
+		if n > 4 {
+			dst = mpack.AppendStr(dst, s.Handshake)
+		}
 	}
 	dst = mpack.AppendArrayLen(dst, len(a.Rooms))
 	for i := range a.Rooms {
@@ -182,6 +189,9 @@ func checkAnswer(a *Answer) error {
 			return err
 		}
 		if err := checkCount("data", len(s.Data)); err != nil {
+			return err
+		}
+		if err := checkCount("handshake", len(s.Handshake)); err != nil {
 			return err
 		}
 	}
@@ -324,12 +334,11 @@ func (r *FrameReader) readSocketInfo(s *SocketInfo) {
 	if !c.IsNil() {
 		s.Rooms = readList(r, leastName, (*FrameReader).readRoom)
 	}
-	if !c.IsNil() {
-		if data := c.Str(); len(data) > 0 {
-			s.Data = bytes.Clone(data)
-		}
+	s.Data = c.ownText()
+	if n > 4 {
+		s.Handshake = c.ownText()
 	}
-	c.Skip(n - 4)
+	c.Skip(n - min(n, 5))
 }
 
 // readRoom reads a room that a socket is in: others are in it, too.
@@ -383,6 +392,17 @@ func (c *cursor) hashes() []uint64 {
 		hashes[i] = binary.BigEndian.Uint64(b[8*i:])
 	}
 	return hashes
+}
+
+// ownText reads a string, or nil, with bytes of its own; nil when it is empty.
+func (c *cursor) ownText() []byte {
+	if c.IsNil() {
+		return nil
+	}
+	if s := c.Str(); len(s) > 0 {
+		return bytes.Clone(s)
+	}
+	return nil
 }
 
 // ownPayload reads a payload with bytes of its own.

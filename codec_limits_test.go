@@ -176,6 +176,7 @@ func TestLimitOfTwoGigabytes(t *testing.T) {
 		"payload": {Payload: crosscast.Payload{Data: data}}, "err": {Err: unsafe.String(&data[0], len(data))},
 		"reply": {Replies: []crosscast.Reply{{Socket: "n", Payload: crosscast.Payload{Data: data}}}},
 		"data":  {Sockets: []crosscast.SocketInfo{{ID: "n", Data: data}}},
+		"hands": {Sockets: []crosscast.SocketInfo{{ID: "n", Handshake: data}}},
 		"users": {Users: unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(data)/8)},
 	} {
 		in := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
@@ -226,7 +227,7 @@ func TestAnswersMayBeKept(t *testing.T) {
 		payload := crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{byte(n)}}
 		want := crosscast.Answer{
 			Part: n, Users: []uint64{uint64(n)}, Payload: payload,
-			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data}},
+			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data, Handshake: payload.Data}},
 			Rooms:   []crosscast.RoomCount{{Room: string(id)}}, Replies: []crosscast.Reply{{Socket: id, Payload: payload}},
 		}
 		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin},

@@ -20,7 +20,7 @@ import (
 //
 // Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse, and allocates nothing but
 // the strings and answers that it yields, beside tables of its own, bounded and made once: it remembers the latest few
-// hundred names, so that those that come again and again cost nothing. Of an answer's bytes it allocates at most 24
+// hundred names, so that those that come again and again cost nothing. Of an answer's bytes it allocates at most 28
 // times as many, whatever they are, and about 4 times of those that tell of real sockets.
 type FrameReader struct {
 	c      cursor

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,7 +106,7 @@ func answerTree(a *crosscast.Answer) any {
 	}
 	sockets, rooms, replies := []any{}, []any{}, []any{}
 	for _, s := range a.Sockets {
-		sockets = append(sockets, []any{string(s.ID), s.User, listOf(s.Rooms), string(s.Data)})
+		sockets = append(sockets, []any{string(s.ID), s.User, listOf(s.Rooms), string(s.Data), string(s.Handshake)})
 	}
 	for _, r := range a.Rooms {
 		rooms = append(rooms, []any{r.Room, uint64(r.Sockets)})
@@ -261,10 +262,13 @@ func answerOf(e []any) *crosscast.Answer {
 			a.Users = append(a.Users, binary.BigEndian.Uint64(b))
 		}
 	}
-	for _, s := range arrays(full[5], 4) {
+	for _, s := range arrays(full[5], 4, 5) {
 		info := crosscast.SocketInfo{ID: crosscast.SocketID(s[0].(string)), User: text(s[1]), Rooms: texts[string](s[2])}
 		if s[3] != nil {
 			info.Data = []byte(s[3].(string))
+		}
+		if len(s) > 4 {
+			info.Handshake = []byte(s[4].(string))
 		}
 		a.Sockets = append(a.Sockets, info)
 	}
@@ -278,13 +282,13 @@ func answerOf(e []any) *crosscast.Answer {
 	return a
 }
 
-// arrays returns the arrays of n elements that v is a list of.
-func arrays(v any, n int) (all [][]any) {
+// arrays returns the arrays of so many elements that v is a list of.
+func arrays(v any, n ...int) (all [][]any) {
 	if v == nil {
 		return nil
 	}
 	for _, e := range v.([]any) {
-		if len(e.([]any)) != n {
+		if !slices.Contains(n, len(e.([]any))) {
 			panic("an array of another length than documented")
 		}
 		all = append(all, e.([]any))

@@ -288,6 +288,9 @@ var genAnswer = rapid.Custom(func(t *rapid.T) *crosscast.Answer {
 			if rapid.Bool().Draw(t, "has data") {
 				s.Data = rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "data")
 			}
+			if rapid.Bool().Draw(t, "has handshake") {
+				s.Handshake = rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "handshake")
+			}
 			return s
 		}),
 		Rooms: genList(t, "rooms", func(t *rapid.T) crosscast.RoomCount {
@@ -430,6 +433,10 @@ func goldenFrames() []namedFrame {
 			Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: emitArgs.Payload}},
 			Payload: crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x90}},
 		}}, everybody)},
+		{"answer-of-a-handshake", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2",
+			Answer: &crosscast.Answer{Sockets: []crosscast.SocketInfo{
+				{ID: "AAAAAAAABBBBBBBBBBBB", Handshake: []byte(`{"url":"/"}`)}, info,
+			}}}, everybody)},
 	}, presenceFrames()...)
 }
 

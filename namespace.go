@@ -45,6 +45,8 @@ type ConnectOptions struct {
 	// Data belongs to the application. It is marshalled as JSON here and now, for peers that ask for it, to at most as
 	// many bytes as a payload may have.
 	Data any
+	// Handshake is what a binding knows of the connection (address, headers, …). It is marshalled and limited as Data is.
+	Handshake any
 	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket, or
 	// after a command to disconnect it on one of its own. It may still emit, for example "left" to the socket's former
 	// Rooms. Node.Close waits for it.
@@ -73,21 +75,36 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if n.lookout != nil {
 		return nil, ErrEmitOnly
 	}
-	s := &Socket{ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, conn: conn, onClose: o.OnClose}
-	if o.Data != nil {
-		var err error
-		if s.json, err = json.Marshal(o.Data); err != nil {
-			return nil, fmt.Errorf("crosscast: socket data: %w", err)
-		}
-		if len(s.json) > n.maxPayload {
-			return nil, &LimitError{What: "socket data", Len: len(s.json), Max: n.maxPayload}
-		}
+	s := &Socket{
+		ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
+	}
+	var err error
+	if s.dataJSON, err = n.describe("socket data", o.Data); err != nil {
+		return nil, err
+	}
+	if s.handshakeJSON, err = n.describe("socket handshake", o.Handshake); err != nil {
+		return nil, err
 	}
 	waits, ok := n.openSocket(s, o.Rooms)
 	if !ok {
 		return nil, ErrClosed
 	}
 	return s, n.interests.wait(ctx, waits)
+}
+
+// describe marshals what peers may ask of a socket; nil: nothing.
+func (n *Node) describe(what string, v any) (json.RawMessage, error) {
+	if v == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("crosscast: %s: %w", what, err)
+	}
+	if len(text) > n.maxPayload {
+		return nil, &LimitError{What: what, Len: len(text), Max: n.maxPayload}
+	}
+	return text, nil
 }
 
 // Emit sends to everyone in the namespace; see [BoundTarget.Emit].

@@ -21,8 +21,9 @@ const (
 	FieldUser Fields = 1 << iota
 	FieldRooms
 	FieldData
+	FieldHandshake
 
-	AllFields = FieldUser | FieldRooms | FieldData
+	AllFields = FieldUser | FieldRooms | FieldData | FieldHandshake
 )
 
 // Question is what an instruction of [KindAsk] asks.
@@ -55,6 +56,8 @@ type SocketInfo struct {
 	User  string          // with FieldUser
 	Rooms []string        // with FieldRooms
 	Data  json.RawMessage // with FieldData: what was given to Connect, as JSON
+	// Handshake is, with FieldHandshake, what the binding knows of the connection, as JSON.
+	Handshake json.RawMessage
 }
 
 // RoomCount is a room and how many of the sockets asked about are in it.

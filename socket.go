@@ -12,13 +12,15 @@ import (
 // A Socket is one client connection, held by this node. Its methods may be called concurrently, and from within any
 // hook. It lives until Close, the node's Close, or until its conn fails.
 type Socket struct {
-	ns      *Namespace
-	id      SocketID
-	user    string
-	data    any
-	json    json.RawMessage // of data
-	conn    Conn
-	onClose func(*Socket, Reason)
+	ns        *Namespace
+	id        SocketID
+	user      string
+	data      any
+	handshake any
+	conn      Conn
+	onClose   func(*Socket, Reason)
+
+	dataJSON, handshakeJSON json.RawMessage // for questions
 
 	slot    int32       // its bit in the sets of a delivery; unique in the namespace while the socket is open
 	failing atomic.Bool // its conn has failed, and it is about to be closed
@@ -38,6 +40,9 @@ func (s *Socket) User() string { return s.user }
 
 // Data returns what was given to Connect.
 func (s *Socket) Data() any { return s.data }
+
+// Handshake returns what the binding gave to Connect of the connection; see its documentation for the type.
+func (s *Socket) Handshake() any { return s.handshake }
 
 // Namespace returns the namespace that the socket is in.
 func (s *Socket) Namespace() *Namespace { return s.ns }

@@ -197,7 +197,10 @@ func (s *Socket) info(f Fields) SocketInfo {
 		info.Rooms = s.Rooms()
 	}
 	if f&FieldData != 0 {
-		info.Data = slices.Clone(s.json)
+		info.Data = slices.Clone(s.dataJSON)
+	}
+	if f&FieldHandshake != 0 {
+		info.Handshake = slices.Clone(s.handshakeJSON)
 	}
 	return info
 }

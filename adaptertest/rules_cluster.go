@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync/atomic"
 
@@ -44,6 +45,7 @@ var clusterRules = []rule{
 			for i := range 300 {
 				b.connect([]*node{n1, n2}[i%2], crosscast.ConnectOptions{
 					User: fmt.Sprint("u", i%7), Rooms: []string{"r"}, Data: make([]byte, 2000),
+					Handshake: map[string]int{"issued": i},
 				})
 			}
 			answers := n0.To("r").Sockets(b.ctx, crosscast.AllFields)
@@ -52,6 +54,10 @@ var clusterRules = []rule{
 				seen[s.ID]++
 				if s.User == "" || len(s.Rooms) != 1 || len(s.Data) < 2000 {
 					b.Errorf("a socket was described as %.100v", s)
+				}
+				var handshake struct{ Issued *int }
+				if err := json.Unmarshal(s.Handshake, &handshake); err != nil || handshake.Issued == nil {
+					b.Errorf("the handshake of a socket was described as %.100q", s.Handshake)
 				}
 			}
 			b.must(answers.Err())

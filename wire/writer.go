@@ -323,7 +323,7 @@ func answerBound(a *crosscast.Answer) int {
 	n := 16*overhead + len(a.Err) + 8*len(a.Users) + len(a.Payload.Data)
 	for i := range a.Sockets {
 		s := &a.Sockets[i]
-		n += 5*overhead + len(s.ID) + len(s.User) + len(s.Data)
+		n += 6*overhead + len(s.ID) + len(s.User) + len(s.Data) + len(s.Handshake)
 		for _, r := range s.Rooms {
 			n += overhead + len(r)
 		}
