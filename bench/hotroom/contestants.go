@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,11 +29,14 @@ type contestant struct {
 	what      string
 	messages  int  // a run, about a second's worth
 	unordered bool // its messages may overtake each other
+	named     bool // it runs only when it is named
 
 	// receive returns when it hears the room; it adds to t until stop is called.
 	receive func(c config, t *tally) (stop func(), err error)
 	// publish returns a function that sends messages from (included) to to (excluded).
 	publish func(c config, p *pace) (send func(from, to int) error, stop func() error, err error)
+	// command, if set, makes the process of a role, in the place of this program with the two functions above.
+	command func(ctx context.Context) *exec.Cmd
 }
 
 const (
@@ -44,12 +48,20 @@ const (
 )
 
 var contestants = []contestant{
-	{ownName, "crosscast: Emit, to a socket's conn that counts", 3_000_000, false, receiveOwn, publishOwn},
-	{"goredis-pipeline", "go-redis by hand: Pipeline(250) and Receive", 1_000_000, false, receiveGoRedis, publishPipeline},
-	{"goredis-64", "go-redis, naive: Publish from 64 goroutines", 100_000, true, receiveGoRedis, publishNaive},
-	{"limit-a", "limit A: plain connections, a PUBLISH a message", 2_000_000, false, receivePlain(1), publishPlain(1)},
-	{"limit-b", "limit B: plain connections, 32 messages a PUBLISH", 10_000_000, false,
-		receivePlain(packed), publishPlain(packed)},
+	{name: ownName, what: "crosscast: Emit, to a socket's conn that counts", messages: 3_000_000,
+		receive: receiveOwn, publish: publishOwn},
+	{name: "goredis-pipeline", what: "go-redis by hand: Pipeline(250) and Receive", messages: 1_000_000,
+		receive: receiveGoRedis, publish: publishPipeline},
+	{name: "goredis-64", what: "go-redis, naive: Publish from 64 goroutines", messages: 100_000, unordered: true,
+		receive: receiveGoRedis, publish: publishNaive},
+	{name: "limit-a", what: "limit A: plain connections, a PUBLISH a message", messages: 2_000_000,
+		receive: receivePlain(1), publish: publishPlain(1)},
+	{name: "limit-b", what: "limit B: plain connections, 32 messages a PUBLISH", messages: 10_000_000,
+		receive: receivePlain(packed), publish: publishPlain(packed)},
+	{name: "socketio", what: "crosscast, over Socket.IO's classic wire", messages: 500_000, named: true,
+		receive: receiveForeign, publish: publishForeign},
+	{name: "nodejs", what: "Socket.IO on Node.js, classic Redis adapter", messages: 300_000, named: true,
+		command: nodeJS},
 }
 
 func find(name string) *contestant {

@@ -4,6 +4,10 @@
 // the room. It compares crosscast with go-redis used by hand and with what plain connections can do.
 //
 //	go run ./bench/hotroom
+//	go run ./bench/hotroom -only socketio,nodejs
+//
+// The second is crosscast over the Redis adapter's wire of Socket.IO, and Socket.IO on Node.js itself, after
+// npm ci --prefix interop.
 //
 // It starts a redis-server of its own, or uses REDIS_URL. The contestants take turns, round by round, because machines
 // drift: compare within one run. The publisher keeps at most a window of messages under way and learns from the
@@ -77,7 +81,7 @@ func parent(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	chosen := contestants
+	chosen := slices.DeleteFunc(slices.Clone(contestants), func(c contestant) bool { return c.named })
 	if *only != "" {
 		chosen = nil
 		for _, name := range strings.Split(*only, ",") {
@@ -122,19 +126,20 @@ func parent(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// report prints the medians, and what crosscast is worth in terms of the others.
+// report prints the medians, and what the first contestant is worth in terms of the others.
 func report(out io.Writer, chosen []contestant, results map[string][]result, size int) {
 	rate := func(r result) float64 { return r.rate }
-	own := median(results[ownName], rate)
+	first := chosen[0].name
+	own := median(results[first], rate)
 	fmt.Fprintf(out, "\nOne hot room, %d-byte payloads, end to end: medians of %d rounds (lowest to highest)\n",
 		size, len(results[chosen[0].name]))
 	fmt.Fprintf(out, "| %-50s | %-32s | %8s | %10s | %12s |\n|%s|%s|%s|%s|%s|\n", "what", "messages/s", "CPU, µs", "allocs/msg",
-		"crosscast/it", strings.Repeat("-", 52), strings.Repeat("-", 34), strings.Repeat("-", 10), strings.Repeat("-", 12),
+		first+"/it", strings.Repeat("-", 52), strings.Repeat("-", 34), strings.Repeat("-", 10), strings.Repeat("-", 12),
 		strings.Repeat("-", 14))
 	for _, c := range chosen {
 		rs := results[c.name]
 		ratio := ""
-		if own > 0 && c.name != ownName {
+		if own > 0 && c.name != first {
 			ratio = fmt.Sprintf("%.2f ×", own/median(rs, rate))
 		}
 		lowest := slices.MinFunc(rs, func(a, b result) int { return cmp.Compare(a.rate, b.rate) })
@@ -207,8 +212,20 @@ type process struct {
 	stderr *bytes.Buffer
 }
 
-func startChild(ctx context.Context, role string, c config, set func(*exec.Cmd)) (*process, error) {
+// commandOf makes a process of a contestant.
+func commandOf(ctx context.Context, name string) (*exec.Cmd, error) {
+	if c := find(name); c.command != nil {
+		return c.command(ctx), nil
+	}
 	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, self), nil
+}
+
+func startChild(ctx context.Context, role string, c config, set func(*exec.Cmd)) (*process, error) {
+	command, err := commandOf(ctx, c.Contestant)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +238,7 @@ func startChild(ctx context.Context, role string, c config, set func(*exec.Cmd))
 		return nil, err
 	}
 	defer write.Close()
-	p := &process{role, exec.CommandContext(ctx, self), read, new(bytes.Buffer)}
+	p := &process{role, command, read, new(bytes.Buffer)}
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, configVariable+"="+string(told))
 	p.cmd.ExtraFiles = []*os.File{write}
 	p.cmd.Stderr = p.stderr
