@@ -175,9 +175,10 @@ func (a *Adapter) flush(ctx context.Context) error {
 	}
 }
 
-// Subscribe implements crosscast.Subscriber.
+// Subscribe implements crosscast.Subscriber. An emitter has no interest in anything; one that speaks a dialect may need
+// it for answers, and subscribes after Listen.
 func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) error {
-	if a.self.EmitOnly {
+	if a.self.EmitOnly && a.dialect == nil {
 		return crosscast.ErrEmitOnly
 	}
 	if a.isClosed() {

@@ -288,6 +288,33 @@ func TestDialectOutages(t *testing.T) {
 	})
 }
 
+// TestDialectTriesTheConnectionFirst: a link and the connection that publishes may break together, and the second shows
+// only when it is used. So an echo goes first, and not the queue, which would not be sent again.
+func TestDialectTriesTheConnectionFirst(t *testing.T) {
+	speaking(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		a.port.Down() // which nothing that is published notices
+		synctest.Wait()
+		mustPublish(t, a, everyone("x"))
+		var used time.Time
+		a.port.SetFate(func(wire.Frame) membus.Fate {
+			if used.IsZero() {
+				used = time.Now()
+			}
+			if time.Now().After(used) { // in another batch
+				return membus.Fate{}
+			}
+			return membus.Fate{Err: errors.New("broken"), Down: true, Lost: true}
+		})
+		a.port.Up()
+		c.beat(3 * time.Second)
+		wantEvents(t, b, "x")
+		if l := a.lost(); len(l) != 0 {
+			t.Errorf("losses %+v", l)
+		}
+	})
+}
+
 func (p *peer) home() string { return "home:" + string(p.id) }
 
 // gathering is plain that knows when its peers are back.

@@ -338,6 +338,9 @@ var (
 func (w *writer) linkDown() {
 	w.mu.Lock()
 	w.linkUp = false
+	if w.a.dialect != nil { // nothing is sent twice, so a connection that has broken with the link must not get the queue
+		w.publishing = false
+	}
 	done := w.dropControl()
 	w.freeBytes(0) // those who wait for room must not wait for the link
 	w.mu.Unlock()
