@@ -128,7 +128,7 @@ func (s *questions) answered(by crosscast.NodeID, ref string, a *crosscast.Answe
 
 // sizeOf is about the memory that s takes.
 func sizeOf(s *crosscast.SocketInfo) int {
-	n := 160 + len(s.ID) + len(s.User) + len(s.Data)
+	n := 160 + len(s.ID) + len(s.User) + len(s.Data) + len(s.Handshake)
 	for _, r := range s.Rooms {
 		n += 16 + len(r)
 	}

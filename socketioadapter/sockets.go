@@ -29,7 +29,7 @@ func (f *form) sockets(k string, m *message) {
 		}
 		f.object(4)
 		f.text("id", string(s.ID))
-		f.parsed("handshake", nil, noHandshake)
+		f.parsed("handshake", s.Handshake, noHandshake)
 		f.key("rooms")
 		f.array(1 + len(s.Rooms) + one(s.User))
 		f.str(string(s.ID))
@@ -98,7 +98,7 @@ func (r *reader) socket(value []byte) (s crosscast.SocketInfo) {
 	}
 	c = mpack.NewCursor(id)
 	s.ID = crosscast.SocketID(c.Str())
-	_ = handshake
+	s.Handshake = r.json(handshake)
 	if s.Data = r.json(data); string(s.Data) == noData {
 		s.Data = nil
 	}
