@@ -141,7 +141,7 @@ func (s *census) subscribers(ctx context.Context, ns string) (int, error) {
 // servers counts the servers of a namespace, but this node: each hears a channel whose name ends with its uid.
 func (s *census) servers(ctx context.Context, ns string) (int, error) {
 	before := strings.TrimSuffix(s.channels.response(ns, "uid"), "uid#")
-	seen := make(map[string]bool)
+	seen, longer := make(map[string]bool), make(map[string]bool)
 	var mu sync.Mutex
 	err := s.eachServer(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
 		channels := rdb.PubSubChannels
@@ -152,22 +152,25 @@ func (s *census) servers(ctx context.Context, ns string) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, channel := range all {
-			uid := strings.TrimSuffix(strings.TrimPrefix(channel, before), "#")
-			if uid != s.channels.self && s.isServer(uid) {
+			uid, rest, _ := strings.Cut(strings.TrimPrefix(channel, before), "#")
+			if rest != "" {
+				longer[uid] = true // it belongs to the name of another namespace
+			} else if uid != s.channels.self && s.isServer(uid) {
 				seen[uid] = true
 			}
 		}
 		return err
 	})
+	maps.DeleteFunc(seen, func(uid string, _ bool) bool { return longer[uid] })
 	return len(seen), err
 }
 
-// isServer reports whether a uid may be that of a server, and not an emitter's, or a part of a longer name.
+// isServer reports whether a uid may be that of a server, and not an emitter's, or a room.
 func (s *census) isServer(uid string) bool {
 	if s.channels.sharded {
 		return len(uid) == shardedUIDLen && strings.Trim(uid, "0123456789abcdef") == ""
 	}
-	return uid != "" && !strings.ContainsAny(uid, "#"+emitterMark)
+	return uid != "" && !strings.HasSuffix(uid, emitterMark)
 }
 
 const shardedUIDLen = 16

@@ -1,0 +1,232 @@
+package socketioadapter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/socketioadapter"
+)
+
+// bare starts an adapter without a node, which is closed when the test ends.
+func bare(t *testing.T, rdb redis.UniversalClient, o socketioadapter.Options, emitter bool) *socketioadapter.Adapter {
+	t.Helper()
+	a := socketioadapter.New(rdb, o)
+	self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second, EmitOnly: emitter}
+	if err := a.Start(redistest.Within(t, redistest.Patience), self, nothing{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(redistest.Within(t, redistest.Patience)); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func wantPeers(t *testing.T, a *socketioadapter.Adapter, ns string, again bool, want int) {
+	t.Helper()
+	in := &crosscast.Instruction{Namespace: ns, Ref: "1", Target: everyone}
+	got, err := a.CountPeers(redistest.Within(t, redistest.Patience), in, again)
+	if err != nil || got != want {
+		t.Errorf("in %q, again %v, there are %d peers, %v; want %d", ns, again, got, err, want)
+	}
+}
+
+// TestCountPeers: those who subscribe count, and at a closer look servers alone.
+func TestCountPeers(t *testing.T) {
+	for _, o := range []socketioadapter.Options{classic, sharded} {
+		t.Run(fmt.Sprint("mode ", o.Mode), func(t *testing.T) {
+			s := redistest.Start(t, redistest.Config{})
+			o.Key = `k*[a]?\`
+			a, b := bare(t, s.Client(), o, false), bare(t, s.Client(), o, false)
+			other := o
+			other.Key = `kx[a]?\`
+			bare(t, s.Client(), other, false)
+			ask := func(want int) {
+				t.Helper()
+				wantPeers(t, a, "/", true, want)
+				wantPeers(t, a, "", true, want)
+			}
+			ask(1)
+			wantPeers(t, a, "/", false, 1)
+			c := bare(t, s.Client(), o, false)
+			ask(2)
+
+			// A namespace's name is no pattern, and no beginning of another's.
+			for _, ns := range []string{"/*", "/x", "/x#y", "/[x]"} {
+				for _, n := range []*socketioadapter.Adapter{a, b} {
+					must(t, n.Subscribe(redistest.Within(t, redistest.Patience),
+						crosscast.Address{Namespace: ns, Space: crosscast.NamespaceSpace},
+						crosscast.Address{Namespace: ns, Space: crosscast.RoomSpace, Name: "abc"}))
+				}
+			}
+			must(t, c.Subscribe(redistest.Within(t, redistest.Patience),
+				crosscast.Address{Namespace: "/x#y", Space: crosscast.NamespaceSpace}))
+			for _, again := range []bool{false, true} {
+				wantPeers(t, a, "/*", again, 1)
+				wantPeers(t, a, "/x", again, 1)
+				wantPeers(t, a, "/x#y", again, 2)
+				wantPeers(t, a, "/[x]", again, 1)
+			}
+			wantPeers(t, a, "/nobody", true, 0)
+
+			// A stranger listens in.
+			channel, subscribe := o.Key+"-request#/#", s.Client().Subscribe
+			if o.Mode == socketioadapter.Sharded {
+				channel, subscribe = o.Key+"#/#", s.Client().SSubscribe
+			}
+			spy := subscribe(redistest.Within(t, redistest.Patience), channel)
+			defer spy.Close()
+			if _, err := spy.Receive(redistest.Within(t, redistest.Patience)); err != nil {
+				t.Fatal(err)
+			}
+			wantPeers(t, a, "/", false, 3)
+			ask(2)
+
+			// An emitter is no server, even when it listens; and counts all.
+			e := bare(t, s.Client(), o, true)
+			must(t, e.Listen(redistest.Within(t, redistest.Patience)))
+			ask(2)
+			wantPeers(t, a, "/", false, 3)
+			wantPeers(t, e, "/", false, 4)
+			wantPeers(t, e, "/", true, 3)
+			wantPeers(t, e, "/x#y", true, 3)
+
+			must(t, b.Close(redistest.Within(t, redistest.Patience)))
+			ask(1)
+		})
+	}
+}
+
+// TestCountPeersOfACluster: whichever server of Redis they are connected to.
+func TestCountPeersOfACluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3)
+	for _, o := range []socketioadapter.Options{classic, sharded} {
+		t.Run(fmt.Sprint("mode ", o.Mode), func(t *testing.T) {
+			var all []*socketioadapter.Adapter
+			for range 4 {
+				all = append(all, bare(t, cluster.Client(), o, false))
+			}
+			for _, a := range all {
+				wantPeers(t, a, "/", false, 3)
+				wantPeers(t, a, "/", true, 3)
+			}
+		})
+	}
+}
+
+// TestCountWithoutRedis: the error says what failed.
+func TestCountWithoutRedis(t *testing.T) {
+	rdb := redistest.Client(t, &redis.Options{Addr: redistest.ClosedPort(), MaxRetries: -1, DialerRetries: 1})
+	c := socketioadapter.NewCensus(rdb, classic, "x", false, func() bool { return true })
+	for _, again := range []bool{false, true} {
+		if _, err := c.Count(redistest.Within(t, redistest.Patience), "/", again); err == nil {
+			t.Error("servers are counted without a Redis")
+		}
+	}
+}
+
+// counters is a Redis that can be asked for numbers of subscribers.
+type counters struct {
+	redis.UniversalClient
+	mu   sync.Mutex // guards what follows
+	n    int
+	err  error
+	asks int
+}
+
+func (c *counters) set(n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n, c.err = n, err
+}
+
+func (c *counters) PubSubNumSub(ctx context.Context, channels ...string) *redis.MapStringIntCmd {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asks++
+	cmd := redis.NewMapStringIntCmd(ctx)
+	cmd.SetVal(map[string]int64{channels[0]: int64(c.n)})
+	cmd.SetErr(c.err)
+	return cmd
+}
+
+// TestCountAfterAnOutage: for five seconds as many are expected as there were before, though they were never asked for
+// anything; what is counted during the outage does not matter.
+func TestCountAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rdb := &counters{n: 1}
+		proven := true
+		c := socketioadapter.NewCensus(rdb, classic, "x", false, func() bool { return proven })
+		want := func(n int) {
+			t.Helper()
+			if got, err := c.Count(t.Context(), "/n", false); got != n || err != nil {
+				t.Errorf("%d peers, %v; want %d", got, err, n)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c.Run(ctx)
+		}()
+		c.Watch("/n")
+		time.Sleep(3 * time.Second) // one is this node
+		want(0)
+		rdb.set(4, nil)
+		time.Sleep(3 * time.Second)
+
+		proven = false
+		rdb.set(0, errors.New("down"))
+		time.Sleep(10 * time.Second)
+		rdb.set(1, nil)
+		time.Sleep(10 * time.Second)
+		c.Recovered()
+		proven = true
+
+		gathered := make(chan struct{})
+		go func() {
+			defer close(gathered)
+			c.Gather(t.Context())
+		}()
+		want(3)
+		time.Sleep(4999 * time.Millisecond)
+		want(3)
+		select {
+		case <-gathered:
+			t.Error("the peers are taken for back, and none is")
+		default:
+		}
+		rdb.set(4, nil)
+		<-gathered
+		rdb.set(2, nil)
+		time.Sleep(time.Millisecond)
+		want(1)
+
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		rdb.set(1, nil)
+		c.Gather(short)
+		if short.Err() == nil {
+			t.Error("the peers are taken for back, and one is missing")
+		}
+		stop()
+		<-done
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
