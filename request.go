@@ -14,9 +14,10 @@ import (
 
 // A Request is what a [RequestHandler] is called with.
 type Request struct {
-	From    NodeID
-	Name    string
-	Payload Payload // the handler's to keep
+	From      NodeID
+	Name      string
+	Namespace string  // of the Servers that the peer asked, or told
+	Payload   Payload // the handler's to keep
 }
 
 // A RequestHandler answers a request of a peer. It runs on a goroutine of its own, beside at most 255 others; requests
@@ -156,7 +157,7 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 
 // requested answers a peer's request.
 func (n *Node) requested(in *Instruction) {
-	r := &Request{From: in.From, Name: in.Event, Payload: in.Payload}
+	r := &Request{From: in.From, Name: in.Event, Namespace: in.Namespace, Payload: in.Payload}
 	r.Payload.Data = slices.Clone(r.Payload.Data)
 	n.handlers.mu.RLock()
 	h := n.handlers.m[in.Event]

@@ -33,7 +33,7 @@ func TestRequests(t *testing.T) {
 		for i, n := range nodes {
 			ok(t, n.OnRequest("echo", func(_ context.Context, r *crosscast.Request) (any, error) {
 				equal(t, "from", r.From, nodes[0].ID())
-				l.add("%d %s %s", i, r.Name, r.Payload.Data)
+				l.add("%d %s%s %s", i, r.Namespace, r.Name, r.Payload.Data)
 				return r.Payload, nil
 			}))
 		}
@@ -62,7 +62,12 @@ func TestRequests(t *testing.T) {
 		l.take()
 		ok(t, s.Only(c).Tell(ctx, "echo", "told"))
 		synctest.Wait()
-		equal(t, "told", l.take(), `2 echo "told"`)
+		equal(t, "told", l.take(), `2 /echo "told"`)
+		other, err := nodes[0].Of("/other/")
+		ok(t, err)
+		ok(t, other.Servers().Only(c).Tell(ctx, "echo", "told"))
+		synctest.Wait()
+		equal(t, "told in a namespace", l.take(), `2 /other/echo "told"`)
 		ok(t, s.Tell(ctx, "nothing", nil))
 		ok(t, s.Only().Tell(ctx, "echo", nil))
 		synctest.Wait()

@@ -62,7 +62,7 @@
 // What servers ask of nodes works the same way, that of old servers included (allRooms, sockets, and commands for one
 // socket). Only the first value of an acknowledgement or answer travels. A request handler that fails, and a node
 // without one, answers a server nothing, as a server without a listener does: who asks waits until its deadline.
-// Handlers of a node are for all namespaces.
+// Handlers of a node are for all namespaces; Request.Namespace says for which one it is.
 //
 // Servers do not introduce themselves, so that a node does not know them, but their number: as servers do, it counts
 // who subscribes to a channel of Redis, and waits for as many answers. While some are missing it looks whether those
