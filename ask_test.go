@@ -463,18 +463,19 @@ func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _ := threeTaps(t)
 		for range 40 {
-			_, err := nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: strings.Repeat("x", 1<<19)})
+			half := strings.Repeat("x", 1<<18)
+			_, err := nodes[1].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: half, Handshake: half})
 			ok(t, err)
 		}
 		for range 2 {
 			_, err := nodes[2].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: "x"})
 			ok(t, err)
 		}
-		answers := nodes[0].Everyone().Sockets(ctx, crosscast.FieldData)
+		answers := nodes[0].Everyone().Sockets(ctx, crosscast.FieldData|crosscast.FieldHandshake)
 		synctest.Wait()
 		size := 0
 		for s := range answers.All() {
-			size += len(s.Data)
+			size += len(s.Data) + len(s.Handshake)
 		}
 		if size < 15<<20 || size > 16<<20 {
 			t.Errorf("%d bytes were kept", size)

@@ -10,3 +10,6 @@ func ParseIngress(text []byte) (in *crosscast.Instruction, reason string, err er
 	}
 	return in, reason, err
 }
+
+// InstructionBound is what an instruction may take in a frame.
+func InstructionBound(in *crosscast.Instruction) int { return instructionBound(in) }
