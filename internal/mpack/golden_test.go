@@ -156,7 +156,7 @@ var toJSON = []struct{ hex, text string }{
 	{"a161", `"a"`},
 	{"a3226c5c", `"\"l\\"`},
 	{"a3e280a8", `" "`},
-	{"a5010a1f7f08", `"\u0001\n\u001f\b"`},
+	{"a5010a1f7f08", `"\u0001\n\u001f` + "\x7f" + `\b"`},
 	{"a2c328", "\"\ufffd(\""},
 	{"a3e282ff", "\"\ufffd\ufffd\""},
 	{"a3eda080", "\"\ufffd\ufffd\ufffd\""},
