@@ -81,6 +81,7 @@ type parser struct {
 	err  error // why, when the text is JSON
 
 	members     []member // of the objects that are open
+	scratch     []byte   // a copy of an object with keys that come again
 	attachments [][]byte
 	used        []bool // of attachments
 }
@@ -232,7 +233,7 @@ func (p *parser) object(dst []byte, depth int) []byte {
 	if p.bad {
 		return dst
 	}
-	dst, members := unique(dst, p.members[from:])
+	dst, members := p.unique(dst, p.members[from:])
 	p.members = p.members[:from]
 	if len(p.attachments) > 0 {
 		if b, ok := p.attachment(dst, members); ok {
@@ -269,7 +270,7 @@ func insert(dst []byte, at, n int) []byte {
 
 // unique takes out the members of an object, the last in dst, that come again: the last value takes the place of the
 // first.
-func unique(dst []byte, members []member) ([]byte, []member) {
+func (p *parser) unique(dst []byte, members []member) ([]byte, []member) {
 	if !repeats(dst, members) {
 		return dst, members
 	}
@@ -285,13 +286,14 @@ func unique(dst []byte, members []member) ([]byte, []member) {
 		index[key] = len(kept)
 		kept = append(kept, m)
 	}
-	out := make([]byte, 0, len(dst)-begin)
+	p.scratch = append(p.scratch[:0], dst[begin:]...)
+	dst = dst[:begin]
 	for i, m := range kept {
-		at := begin + len(out)
-		out = append(out, dst[m.key:m.end]...)
+		at := len(dst)
+		dst = append(dst, p.scratch[m.key-begin:m.end-begin]...)
 		kept[i] = member{at, at + m.value - m.key, at + m.end - m.key}
 	}
-	return append(dst[:begin], out...), kept
+	return dst, kept
 }
 
 // repeats reports whether a key comes again. It takes linear time, whatever the keys are.
