@@ -43,8 +43,8 @@ type NodeInfo struct {
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
 // An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover], [Listener]
-// or [Meter]. One for a wire on which nodes do not introduce themselves, or every name has to be asked for, is also a
-// [Counter] or [Selective].
+// or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be asked for, or something
+// cannot be carried at all, is also a [Counter], [Selective] or [Limited].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
 	// the address and the cause. After an error nothing is left running, and Close need not be called.

@@ -66,20 +66,22 @@ const (
 	needsSub   needs = "crosscast.Subscriber"
 	needsReach needs = "crosscast.Deliverer"
 	needsFlush needs = "crosscast.Flusher"
+	needsCount needs = "crosscast.Counter"
 )
 
 // A rule is what the suite checks, in plain words and in code.
 type rule struct {
-	name  string
-	text  string
-	needs needs
-	run   func(b *bed)
+	name       string
+	text       string
+	needs      needs
+	capability crosscast.Capability // without it a driver cannot keep the rule; empty: every driver can
+	run        func(b *bed)
 }
 
 func allRules() []rule {
 	return slices.Concat(
-		targetRules, joinRules, orderRules, payloadRules, driverRules, outageRules, closeRules, loadRules, clusterRules,
-		emitterRules,
+		targetRules, joinRules, orderRules, payloadRules, driverRules, instructionRules, outageRules, closeRules,
+		loadRules, clusterRules, emitterRules,
 	)
 }
 
@@ -101,9 +103,15 @@ func Run(t *testing.T, h Harness) {
 			t.Errorf("adaptertest: Exceptions names %q, which is no rule", name)
 		}
 	}
+	var lacks map[crosscast.Capability]string
+	t.Run("capabilities", func(t *testing.T) { lacks = limits(t, h) })
 	var unchecked []string
 	for _, r := range allRules() {
 		t.Run(r.name, func(t *testing.T) {
+			if why, ok := lacks[r.capability]; ok {
+				unchecked = append(unchecked, fmt.Sprintf("%s: the driver lacks %s: %s", r.name, r.capability, why))
+				t.Skipf("the driver lacks %s: %s\nThe rule: %s", r.capability, why, r.text)
+			}
 			if why, ok := h.Exceptions[r.name]; ok {
 				unchecked = append(unchecked, fmt.Sprintf("%s: declared exception: %s", r.name, why))
 				t.Skipf("declared exception: %s\nThe rule: %s", why, r.text)
@@ -118,6 +126,25 @@ func Run(t *testing.T, h Harness) {
 		fmt.Fprintf(os.Stderr, "\n*** adaptertest: %s: %d rules NOT CHECKED:\n\t%s\n\n",
 			t.Name(), len(unchecked), strings.Join(unchecked, "\n\t"))
 	}
+}
+
+// limits returns what the drivers of h lack, and why. Each must be something that rules need.
+func limits(tb testing.TB, h Harness) map[crosscast.Capability]string {
+	tb.Helper()
+	limited, ok := h.New(tb).Adapter().(crosscast.Limited)
+	if !ok {
+		return nil
+	}
+	lacks := limited.Lacks()
+	for _, c := range slices.Sorted(maps.Keys(lacks)) {
+		if c == "" || !slices.ContainsFunc(allRules(), func(r rule) bool { return r.capability == c }) {
+			tb.Errorf("adaptertest: Lacks names %q, which is no capability", c)
+		}
+		if lacks[c] == "" {
+			tb.Errorf("adaptertest: Lacks gives no reason for %q", c)
+		}
+	}
+	return lacks
 }
 
 // check runs one rule. It returns what the rule needs and the cluster does not offer.

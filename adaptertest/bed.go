@@ -67,6 +67,9 @@ func (b *bed) offers(n needs) bool {
 	case needsFlush:
 		_, ok = a.(crosscast.Flusher)
 		return ok
+	case needsCount:
+		_, ok = a.(crosscast.Counter)
+		return ok
 	}
 	panic("adaptertest: unknown need: " + string(n))
 }
@@ -133,6 +136,7 @@ type node struct {
 	closed  bool
 	gaps    atomic.Int64
 	lost    atomic.Int64 // losses
+	unsent  atomic.Int64 // instructions in them
 
 	mu      sync.Mutex // guards what follows
 	clients []*client
@@ -153,7 +157,7 @@ func (b *bed) start() *node {
 	var err error
 	n.Node, err = crosscast.Start(b.ctx, crosscast.Options{
 		Name: fmt.Sprintf("node-%d", n.index), Adapter: n.adapter, Heartbeat: b.heartbeat, Linger: b.linger,
-		OnGap: n.gap, OnLoss: func(crosscast.Loss) { n.lost.Add(1) },
+		OnGap: n.gap, OnLoss: n.loss,
 	})
 	if err != nil {
 		b.Fatalf("starting a node: %v", err)
@@ -186,6 +190,11 @@ func (n *node) gap(g crosscast.Gap) {
 		c.log.add(entry{gap: &g})
 	}
 	n.gaps.Add(1)
+}
+
+func (n *node) loss(l crosscast.Loss) {
+	n.unsent.Add(int64(l.Instructions))
+	n.lost.Add(1)
 }
 
 // connect connects a client, which must succeed.

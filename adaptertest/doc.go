@@ -32,9 +32,13 @@
 //
 // A driver for which links can break should offer Cut and Restore: most of the mistakes that matter are made there.
 // Deafen, Peek and Inject let the suite do what networks and strangers do. Without them, and without the optional
-// interfaces of package crosscast (Subscriber, Deliverer, Flusher, Meter), rules are not checked, and Run says how many
-// and why on the standard error. A rule that a driver cannot keep goes to Exceptions with its reason, which Run prints
-// as well, and which belongs in the driver's documentation.
+// interfaces of package crosscast (Subscriber, Deliverer, Flusher, Counter), rules are not checked, and Run says how many
+// and why on the standard error.
+//
+// A driver that speaks a wire which others have defined may be unable to do some of what the rules are about. It says so
+// by being a [crosscast.Limited], and Run leaves out the rules that need it, and prints them with the driver's reason. A
+// rule that a driver cannot keep for another reason goes to Exceptions with that, which Run prints as well. Both belong
+// in the driver's documentation.
 //
 // # Writing a driver
 //

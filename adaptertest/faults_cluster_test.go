@@ -1,7 +1,11 @@
 package adaptertest
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"slices"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -32,10 +36,128 @@ var clusterFaults = []fault{
 		},
 	},
 	{
+		name: "loses the reason of a disconnect",
+		red:  map[string]string{"driver-fields-reason": "arrived:", "driver-fields-commands": "arrived:"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			c := *in
+			c.Reason = ""
+			return next(&c)
+		},
+	},
+	{
+		name: "loses goodbyes",
+		red:  map[string]string{"driver-fields-nodes": "0 arrived", "nodes": "a node that has closed is forgotten"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind == crosscast.KindGoodbye {
+				return nil
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "writes JSON anew",
+		red:  map[string]string{"payloads-json": "arrived on"},
+		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
+			if in.Payload.Encoding == crosscast.JSON {
+				var b bytes.Buffer
+				json.Compact(&b, in.Payload.Data)
+				in.Payload.Data = b.Bytes()
+			}
+			next(in)
+		},
+	},
+	{
+		name: "introduces its emitters",
+		red:  map[string]string{"emitter-unknown": "takes an emitter for one"},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if f.emitOnly && in.Kind == crosscast.KindEmit {
+				hello := &instruction{
+					Kind: crosscast.KindHeartbeat, Namespace: "/", From: in.From, Target: everyone,
+					Node: crosscast.NodeInfo{Name: "emitter", Heartbeat: time.Hour},
+				}
+				if err := next(hello); err != nil {
+					return err
+				}
+			}
+			return next(in)
+		},
+	},
+	{
 		name: "loses what an emitter publishes to a user",
 		red:  map[string]string{"emitter-emits": "instead of"},
 		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
 			if f.emitOnly && in.Kind == crosscast.KindEmit && len(in.Target.Users) > 0 {
+				return nil
+			}
+			return next(in)
+		},
+	},
+}
+
+// without is a Subscribe that forgets the names of one space.
+func without(space crosscast.Space) func(*faulty, context.Context, []address, func(...address) error) error {
+	return func(_ *faulty, _ context.Context, names []address, next func(...address) error) error {
+		names = slices.Clone(names)
+		return next(slices.DeleteFunc(names, func(a address) bool { return a.Space == space })...)
+	}
+}
+
+// foreignFaults are those of a driver that must be asked for every name and knows of peers only how many there are.
+var foreignFaults = []fault{
+	{
+		name: "does not say who answers",
+		on:   overForeign,
+		red:  map[string]string{"answers-name": `answered as ""`},
+	},
+	{
+		name:      "forgets to hear a namespace",
+		on:        overForeign,
+		red:       map[string]string{"joined-namespace": "waited", "driver-count": "counting 2 peers in /chat"},
+		subscribe: without(crosscast.NamespaceSpace),
+	},
+	{
+		name:      "forgets to hear a socket",
+		on:        overForeign,
+		red:       map[string]string{"joined-connect": "waited", "joined-namespace": "waited", "targets": "instead of"},
+		subscribe: without(crosscast.SocketSpace),
+	},
+	{
+		name: "counts itself",
+		on:   overForeign,
+		red: map[string]string{
+			"driver-count": "counting 2 peers in /", "questions": "nodes know each other", "emitter-asks": "nodes know",
+		},
+		count: func(n int) int { return n + 1 },
+	},
+	{
+		name: "counts peers that have left",
+		on:   overForeign,
+		red:  map[string]string{"driver-count": "counting 2 peers in /"},
+		close: func(f *faulty, ctx context.Context, next func() error) error {
+			return f.whole.(*foreign).whole.Close(ctx) // and not foreign's own
+		},
+	},
+	{
+		name: "says that nobody has got an emission to reply to",
+		on:   overForeign,
+		red:  map[string]string{"acknowledgements": "30 clients replied"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind == crosscast.KindAnswer {
+				c, a := *in, *in.Answer
+				c.Answer, a.Count = &a, 0
+				in = &c
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "loses anonymous answers",
+		on:   overForeign,
+		red: map[string]string{
+			"questions": "a peer did not answer", "acknowledgements": "a peer did not answer",
+		},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if in.Kind == crosscast.KindAnswer {
 				return nil
 			}
 			return next(in)

@@ -57,7 +57,9 @@ var faults = []fault{
 	},
 	{
 		name: "takes users for rooms",
-		red:  map[string]string{"spaces": "instead of nothing", "message": "arrived as"},
+		red: map[string]string{
+			"spaces": "instead of nothing", "message-target": "arrived as", "driver-fields-target": "arrived:",
+		},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
 			in.Target.Rooms = append(in.Target.Rooms, in.Target.Users...)
 			next(in)
@@ -78,7 +80,9 @@ var faults = []fault{
 	},
 	{
 		name: "ignores exceptions",
-		red:  map[string]string{"exceptions": "instead of", "driver-fields": "arrived:"},
+		red: map[string]string{
+			"exceptions": "instead of", "driver-fields": "arrived:", "driver-fields-target": "arrived:",
+		},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
 			in.Target.ExceptRooms, in.Target.ExceptUsers, in.Target.ExceptSockets = nil, nil, nil
 			next(in)
@@ -96,7 +100,9 @@ var faults = []fault{
 	},
 	{
 		name: "ignores the namespace",
-		red:  map[string]string{"namespaces": "instead of", "message": "messages arrived instead of"},
+		red: map[string]string{
+			"namespaces": "instead of", "message": "messages arrived instead of", "joined-namespace": "waited",
+		},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
 			in.Namespace = "/"
 			next(in)
@@ -104,7 +110,7 @@ var faults = []fault{
 	},
 	{
 		name: "folds the case of names",
-		red:  map[string]string{"names": "instead of"},
+		red:  map[string]string{"names": "instead of", "names-bytes": "instead of"},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
 			for i, room := range in.Target.Rooms {
 				in.Target.Rooms[i] = strings.ToLower(room)
@@ -133,7 +139,10 @@ var faults = []fault{
 	},
 	{
 		name: "returns from Subscribe before it is confirmed",
-		red:  map[string]string{"joined-room": "waited", "joined-subscribe": "waited", "joined-connect": "waited"},
+		red: map[string]string{
+			"joined-room": "waited", "joined-subscribe": "waited", "joined-connect": "waited",
+			"commands-awaited": "waited",
+		},
 		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
 			names = slices.Clone(names)
 			time.AfterFunc(20*time.Millisecond, func() { next(names...) })
@@ -189,7 +198,7 @@ var faults = []fault{
 		name: "swaps two instructions",
 		red: map[string]string{
 			"order-one-name": "instead of", "order-of-each": "to one room", "order-across-names": "instead of",
-			"order-subscription": "instead of", "driver-order": "published in turns",
+			"order-subscription": "instead of", "driver-order": "published in turns", "driver-order-inbox": "instead of",
 		},
 		handle: func(f *faulty, in *instruction, next func(*instruction)) {
 			if f.every(19) {
@@ -252,7 +261,10 @@ var faults = []fault{
 	},
 	{
 		name: "keeps the instruction after Publish",
-		red:  map[string]string{"payload-kept": "after Emit", "driver-memory": "overwritten after Publish"},
+		red: map[string]string{
+			"payload-kept": "after Emit", "driver-memory": "overwritten after Publish",
+			"driver-memory-sockets": "overwritten after Publish",
+		},
 		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
 			if in.Kind != crosscast.KindEmit {
 				return next(in)
@@ -278,12 +290,12 @@ var faults = []fault{
 	},
 	{
 		name:   "drops the meta pairs",
-		red:    map[string]string{"message": "meta pairs are []", "driver-fields": "arrived:"},
+		red:    map[string]string{"message-meta": "meta pairs are []", "driver-fields-meta": "arrived:"},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) { in.Meta = nil; next(in) },
 	},
 	{
 		name: "is not ready when Start returns",
-		red:  map[string]string{"driver-ready": "waited"},
+		red:  map[string]string{"driver-ready": "waited", "driver-ready-inbox": "waited"},
 		handle: func(f *faulty, in *instruction, next func(*instruction)) {
 			f.mu.Lock()
 			early := time.Since(f.since) < 50*time.Millisecond
@@ -295,7 +307,9 @@ var faults = []fault{
 	},
 	{
 		name: "ignores To",
-		red:  map[string]string{"driver-to": "instead of"},
+		red: map[string]string{
+			"driver-to": "instead of", "driver-fields-inbox": "arrived:", "requests-some": "handlers were called",
+		},
 		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
 			c := *in
 			c.To = ""
@@ -371,115 +385,6 @@ var faults = []fault{
 					Kind: crosscast.KindEmit, Namespace: "/", From: "stranger", Event: "hello", Target: everyone,
 				})
 			}
-		},
-	},
-	{
-		name: "waits for the link in Publish",
-		on:   overWire,
-		red: map[string]string{
-			"outage-local-first": "did not return", "outage-nothing-waits": "did not return",
-			"outage-volatile": "did not return",
-		},
-		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
-			for f.down() && !in.Kind.Control() && ctx.Err() == nil {
-				time.Sleep(time.Millisecond) // poll
-			}
-			return next(in)
-		},
-	},
-	{
-		name: "waits for the link in Subscribe",
-		on:   overWire,
-		red:  map[string]string{"outage-join": "did not return"},
-		subscribe: func(f *faulty, ctx context.Context, names []address, next func(...address) error) error {
-			for f.down() && ctx.Err() == nil {
-				time.Sleep(time.Millisecond) // poll
-			}
-			return next(names...)
-		},
-	},
-	{
-		name: "says that it subscribed while the link is down",
-		on:   overWire,
-		red:  map[string]string{"outage-join": "instead of ErrNotConnected"},
-		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
-			next(names...)
-			return nil
-		},
-	},
-	{
-		name: "reports no gap",
-		on:   overWire,
-		red: map[string]string{
-			"outage-gap": "the gap of the outage", "outage-flapping": "the gap of the outage",
-			"outage-all": "the gap of the outage",
-			"outage-deaf": "the gap of a deaf " +
-				"link", "outage-join": "the gap of the outage", "outage-local-first": "the gap of the outage",
-		},
-		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
-	},
-	{
-		name: "reports gaps of the wrong rooms",
-		on:   overWire,
-		red: map[string]string{
-			"outage-gap": "SILENT LOSS", "outage-flapping": "SILENT LOSS", "outage-deaf": "SILENT LOSS",
-			"outage-join": "before a gap that covers",
-		},
-		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
-			g.Names = []address{room("another")}
-			next(g)
-		},
-	},
-	{
-		name: "reports gaps too late",
-		on:   overWire,
-		red:  map[string]string{"outage-gap": "SILENT LOSS", "outage-join": "before a gap that covers"},
-		handle: func(f *faulty, in *instruction, next func(*instruction)) {
-			next(in)
-			f.mu.Lock()
-			owed := f.n > 0
-			f.n = 0
-			f.mu.Unlock()
-			if owed {
-				f.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
-			}
-		},
-		gap: func(f *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
-			f.mu.Lock()
-			f.n++
-			f.mu.Unlock()
-			g.Names = []address{} // for the suite to go on
-			next(g)
-		},
-	},
-	{
-		name: "drops what is published while the link is down",
-		on:   overWire,
-		red: map[string]string{
-			"outage-publisher": "SILENT LOSS", "outage-close": "Close returned nil without a " +
-				"loss", "outage-volatile": "returned <nil>",
-			"outage-nothing-waits": "no limit",
-		},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if f.down() && !in.Kind.Control() {
-				return nil
-			}
-			return next(in)
-		},
-	},
-	{
-		name:  "does not flush",
-		on:    slowWire,
-		red:   map[string]string{"outage-flushed": "waited"},
-		flush: func(*faulty, func() error) error { return nil },
-	},
-	{
-		name: "starts without a link",
-		on:   overWire,
-		red:  map[string]string{"outage-start": "Start without a link returned nil"},
-		start: func(_ *faulty, _ context.Context, next func() error) error {
-			next()
-			return nil
 		},
 	},
 	{

@@ -28,6 +28,7 @@ type fault struct {
 	unsubscribe func(f *faulty, names []crosscast.Address, next func(...crosscast.Address) error) error
 	close       func(f *faulty, ctx context.Context, next func() error) error
 	stats       func(s *crosscast.AdapterStats)
+	count       func(peers int) int // of a foreign
 	handle      func(f *faulty, in *crosscast.Instruction, next func(*crosscast.Instruction))
 	gap         func(f *faulty, g crosscast.Gap, next func(crosscast.Gap))
 	inject      func(all []*faulty)
@@ -78,6 +79,9 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, f)
+		if inner, ok := f.whole.(*foreign); ok {
+			return faultyForeign{f, inner}
+		}
 		return f
 	}
 	if x.inject != nil {
@@ -151,6 +155,22 @@ func (f *faulty) AdapterStats() crosscast.AdapterStats {
 		f.fault.stats(&s)
 	}
 	return s
+}
+
+// faultyForeign is a foreign with a fault.
+type faultyForeign struct {
+	*faulty
+	inner *foreign
+}
+
+func (f faultyForeign) Selective() bool { return f.inner.Selective() }
+
+func (f faultyForeign) CountPeers(ctx context.Context, in *instruction, again bool) (int, error) {
+	n, err := f.inner.CountPeers(ctx, in, again)
+	if f.fault.count != nil {
+		n = f.fault.count(n)
+	}
+	return n, err
 }
 
 // down reports whether the link is down.

@@ -142,6 +142,14 @@ func (p *peer) hear(names ...crosscast.Address) {
 	}
 }
 
+// hearIn subscribes to a namespace, where the driver has to be asked for it.
+func (p *peer) hearIn(namespace string) {
+	p.b.Helper()
+	if s, ok := p.Adapter.(crosscast.Selective); ok && s.Selective() {
+		p.hear(crosscast.Address{Namespace: namespace, Space: crosscast.NamespaceSpace})
+	}
+}
+
 // settlePeers is settle for bare adapters.
 func (b *bed) settlePeers() {
 	b.Helper()
@@ -205,6 +213,7 @@ func cloneInstruction(in *crosscast.Instruction) *crosscast.Instruction {
 	c.Namespace, c.Event, c.Node.Name = strings.Clone(c.Namespace), strings.Clone(c.Event), strings.Clone(c.Node.Name)
 	c.From, c.To, c.Node.ID = clone(c.From), clone(c.To), clone(c.Node.ID)
 	c.Payload.Data = slices.Clone(c.Payload.Data)
+	c.Rooms = cloneNames(c.Rooms)
 	c.Meta = slices.Clone(c.Meta)
 	for i := range c.Meta {
 		c.Meta[i] = crosscast.KeyValue{Key: strings.Clone(c.Meta[i].Key), Value: strings.Clone(c.Meta[i].Value)}

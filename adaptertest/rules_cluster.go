@@ -4,42 +4,116 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
 )
 
-// replying is a conn whose client replies to every acknowledged message.
+// replying is a conn whose client replies to every acknowledged message with its socket's ID.
 type replying struct {
 	socket atomic.Pointer[crosscast.Socket]
 }
 
 func (c *replying) Send(m *crosscast.Message) error {
 	if m.Ack != 0 {
-		return c.socket.Load().Reply(m.Ack, "got it")
+		s := c.socket.Load()
+		return s.Reply(m.Ack, s.ID())
 	}
 	return nil
 }
 
 func (c *replying) Close(crosscast.Reason) {}
 
-// acquainted starts three nodes that know each other: where a bus cannot tell how many there are, Start does not wait
+// connectReplying connects a client that replies.
+func (b *bed) connectReplying(n *node, rooms ...string) *crosscast.Socket {
+	b.Helper()
+	c := &replying{}
+	s, err := n.Connect(b.ctx, c, crosscast.ConnectOptions{})
+	b.must(err)
+	c.socket.Store(s)
+	b.must(s.Join(b.ctx, rooms...))
+	return s
+}
+
+// acquainted starts three nodes that know each other, or how many they are: where a bus cannot tell, Start does not wait
 // for that, and a node asks and waits for those that it knows.
 func (b *bed) acquainted() (n0, n1, n2 *node) {
 	n0, n1, n2 = b.three()
-	b.eventually("nodes know each other", func() bool {
-		return len(n0.Nodes()) == 2 && len(n1.Nodes()) == 2 && len(n2.Nodes()) == 2
-	})
+	b.eventually("nodes know each other", func() bool { return n0.peers() == 2 && n1.peers() == 2 && n2.peers() == 2 })
 	return n0, n1, n2
+}
+
+// peers is how many peers would be asked.
+func (n *node) peers() int {
+	n.b.Helper()
+	counter, ok := n.adapter.(crosscast.Counter)
+	if !ok {
+		return len(n.Nodes())
+	}
+	peers, err := counter.CountPeers(n.b.ctx, &crosscast.Instruction{
+		Kind: crosscast.KindAsk, Namespace: "/", From: n.ID(), Target: everyone, Ref: "1", TTL: n.b.patience,
+		Question: &crosscast.Question{Kind: crosscast.AskCount},
+	}, false)
+	n.b.must(err)
+	return peers
+}
+
+// answerName has nodes answer the request "name" with their names, and returns how often each was called.
+func (b *bed) answerName(nodes ...*node) []atomic.Int32 {
+	called := make([]atomic.Int32, len(nodes))
+	for i, n := range nodes {
+		b.must(n.OnRequest("name", func(context.Context, *crosscast.Request) (any, error) {
+			called[i].Add(1)
+			return n.Name(), nil
+		}))
+	}
+	return called
+}
+
+// askName returns the answers to that request.
+func (b *bed) askName(s crosscast.Servers) map[string]crosscast.NodeID {
+	b.Helper()
+	all := make(map[string]crosscast.NodeID)
+	answers := s.Ask(b.ctx, "name", nil)
+	for r := range answers.All() {
+		all[string(r.Payload.Data)] = r.Node
+	}
+	b.must(answers.Err())
+	return all
 }
 
 // clusterRules are about what nodes ask and command each other: a driver carries it to every node, and the answers
 // back to one.
 var clusterRules = []rule{
 	{
+		name:       "nodes",
+		text:       "Nodes know each other, by name, and know when one has left.",
+		capability: crosscast.CapNodes,
+		run: func(b *bed) {
+			n0, n1, n2 := b.acquainted()
+			known := func(n *node) string {
+				var names []string
+				for _, p := range n.Nodes() {
+					names = append(names, p.Name)
+				}
+				slices.Sort(names)
+				return fmt.Sprint(names)
+			}
+			if got, want := known(n0), fmt.Sprint([]string{n1.Name(), n2.Name()}); got != want {
+				b.Errorf("%s knows %s instead of %s", n0.Name(), got, want)
+			}
+			n2.closed = true
+			b.must(n2.Close(b.ctx))
+			for _, n := range []*node{n0, n1} {
+				b.eventually("a node that has closed is forgotten", func() bool { return len(n.Nodes()) == 1 })
+			}
+		},
+	},
+	{
 		name: "questions",
 		text: "A question reaches every node, also those without interest in its target, and each answer reaches the node " +
-			"that asked, whole and in order.",
+			"that asked, whole and in order; in each namespace.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			for i := range 300 {
@@ -69,32 +143,56 @@ var clusterRules = []rule{
 			if users != 7 {
 				b.Errorf("7 users were counted as %d", users)
 			}
+			rooms := make(map[string]int)
+			counts := n0.Everyone().Rooms(b.ctx)
+			for r := range counts.All() {
+				rooms[r.Room] += r.Sockets
+			}
+			b.must(counts.Err())
+			if len(rooms) != 1 || rooms["r"] != 300 {
+				b.Errorf("one room of 300 sockets was described as %v", rooms)
+			}
+			one, err := n0.ToSocket(b.clients[len(b.clients)-1].ID()).Count(b.ctx)
+			b.must(err)
+			if one != 1 {
+				b.Errorf("one socket was counted as %d", one)
+			}
 			none, err := n0.To("nobody").Count(b.ctx)
 			b.must(err)
 			if none != 0 {
 				b.Errorf("an unknown room has %d members", none)
 			}
+			for i := range 6 {
+				b.connectIn(b.nodes[i%3], "/chat", crosscast.ConnectOptions{Rooms: []string{"r"}})
+			}
+			only, err := n0.Of("/nobody else")
+			b.must(err)
+			chat, err := n0.Of("/chat")
+			b.must(err)
+			for ns, want := range map[*crosscast.Namespace]int{chat: 6, only: 0} {
+				got, err := ns.To("r").Count(b.ctx)
+				b.must(err)
+				if got != want {
+					b.Errorf("%d sockets in the namespace %q were counted as %d", want, ns.Name(), got)
+				}
+			}
 		},
 	},
 	{
 		name: "commands",
-		text: "A command takes effect on every node, in its place among the emissions of the node that gives it, and the awaited " +
-			"form returns when all have obeyed: what is emitted then to a room that was joined arrives.",
+		text: "A command takes effect on every node, in its place among the emissions of the node that gives it, and the " +
+			"awaited form tells how many sockets it reached.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
-			c1 := b.connect(n1, crosscast.ConnectOptions{User: "u"})
-			c2 := b.connect(n2, crosscast.ConnectOptions{User: "u"})
-			for i := range 10 {
-				room := fmt.Sprint("room", i)
-				changed, err := n0.ToUser("u").Do(b.ctx, crosscast.Command{Join: []string{room}})
-				b.must(err)
-				if changed.Sockets != 2 || len(changed.Nodes) != 2 {
-					b.Errorf("a command to 2 sockets on 2 nodes reached %+v", changed)
-				}
-				from := []*node{n0, n1, n2}[i%3]
-				b.emit(from.To(room), room)
-				c1.wait(room, 1)
-				c2.wait(room, 1)
+			c1 := b.connect(n1, crosscast.ConnectOptions{User: "u", Rooms: []string{"old"}})
+			c2 := b.connect(n2, crosscast.ConnectOptions{User: "u", Rooms: []string{"old"}})
+			changed, err := n0.To("old").Do(b.ctx, crosscast.Command{Join: []string{"new"}, Leave: []string{"old"}})
+			b.must(err)
+			if changed.Sockets != 2 {
+				b.Errorf("a command to 2 sockets on 2 nodes reached %+v", changed)
+			}
+			for _, c := range []*client{c1, c2} {
+				b.eventually("a room is joined and another left", func() bool { return fmt.Sprint(c.Rooms()) == "[new]" })
 			}
 			b.emit(n0.ToUser("u"), "before")
 			b.must(n0.ToUser("u").Disconnect(b.ctx, crosscast.ReasonServer))
@@ -107,64 +205,121 @@ var clusterRules = []rule{
 		},
 	},
 	{
+		name: "commands-awaited",
+		text: "When a command to join that is waited for has returned, what is emitted to the room on any node arrives.",
+		run: func(b *bed) {
+			n0, n1, n2 := b.acquainted()
+			c1 := b.connect(n1, crosscast.ConnectOptions{User: "u"})
+			c2 := b.connect(n2, crosscast.ConnectOptions{User: "u"})
+			for i := range 10 {
+				room := fmt.Sprint("room", i)
+				changed, err := n0.ToUser("u").Do(b.ctx, crosscast.Command{Join: []string{room}})
+				b.must(err)
+				if changed.Sockets != 2 {
+					b.Errorf("a command to 2 sockets on 2 nodes reached %+v", changed)
+				}
+				from := []*node{n0, n1, n2}[i%3]
+				b.emit(from.To(room), room)
+				c1.wait(room, 1)
+				c2.wait(room, 1)
+			}
+		},
+	},
+	{
 		name: "acknowledgements",
 		text: "The replies of clients on every node reach the node that emitted, each once.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			for i := range 30 {
-				n := []*node{n0, n1, n2}[i%3]
-				c := &replying{}
-				s, err := n.Connect(b.ctx, c, crosscast.ConnectOptions{})
-				b.must(err)
-				c.socket.Store(s)
-				b.must(s.Join(b.ctx, "r"))
+				b.connectReplying([]*node{n0, n1, n2}[i%3], "r")
 			}
-			replies := n1.To("r").EmitAck(b.ctx, "question", nil)
-			seen := make(map[crosscast.SocketID]int)
-			for r := range replies.All() {
-				seen[r.Socket]++
+			for range 3 {
+				replies := n1.To("r").EmitAck(b.ctx, "question", nil)
+				seen := make(map[string]int)
+				for r := range replies.All() {
+					seen[string(r.Payload.Data)]++
+				}
+				b.must(replies.Err())
+				for reply, n := range seen {
+					if n != 1 {
+						b.Errorf("the reply %s arrived %d times", reply, n)
+					}
+				}
+				if len(seen) != 30 {
+					b.Errorf("30 clients replied, and the replies of %d arrived", len(seen))
+				}
 			}
-			b.must(replies.Err())
-			if len(seen) != 30 {
-				b.Errorf("30 clients replied, and the replies of %d arrived", len(seen))
+			none := n1.To("nobody").EmitAck(b.ctx, "question", nil)
+			for r := range none.All() {
+				b.Errorf("a reply where nobody was asked: %+v", r)
 			}
+			b.must(none.Err())
 		},
 	},
 	{
 		name: "requests",
-		text: "A request reaches the nodes that it is for and no other, and answers and errors return to the node that asked.",
+		text: "A request reaches every node but the one that asks, and each answer returns to that.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
-			var called [3]atomic.Int32
-			for i, n := range []*node{n0, n1, n2} {
-				b.must(n.OnRequest("name", func(context.Context, *crosscast.Request) (any, error) {
-					called[i].Add(1)
-					return n.Name(), nil
-				}))
-			}
-			names := func(s crosscast.Servers) map[string]bool {
-				all := make(map[string]bool)
-				answers := s.Ask(b.ctx, "name", nil)
-				for r := range answers.All() {
-					all[string(r.Payload.Data)] = true
-				}
-				b.must(answers.Err())
-				return all
-			}
-			if got := names(n0.Servers()); len(got) != 2 {
+			called := b.answerName(n0, n1, n2)
+			if got := b.askName(n0.Servers()); len(got) != 2 {
 				b.Errorf("a request to 2 peers was answered by %v", got)
 			}
-			if got := names(n0.Servers().Only(n2.ID())); len(got) != 1 {
-				b.Errorf("a request to 1 peer was answered by %v", got)
-			}
-			if own, one, two := called[0].Load(), called[1].Load(), called[2].Load(); own != 0 || one != 1 || two != 2 {
-				b.Errorf("handlers were called %d, %d and %d times, instead of 0, 1 and 2", own, one, two)
+			if own, one, two := called[0].Load(), called[1].Load(), called[2].Load(); own != 0 || one != 1 || two != 1 {
+				b.Errorf("handlers were called %d, %d and %d times, instead of 0, 1 and 1", own, one, two)
 			}
 		},
 	},
 	{
-		name: "presence",
-		text: "Who watches a room is told of its members on every node, and of each that joins or leaves.",
+		name:       "requests-some",
+		text:       "A request to one node, or to those with a member of a room, reaches these and no other.",
+		capability: crosscast.CapOneNode,
+		run: func(b *bed) {
+			n0, n1, n2 := b.acquainted()
+			called := b.answerName(n0, n1, n2)
+			b.connect(n1, crosscast.ConnectOptions{Rooms: []string{"r"}})
+			if got := b.askName(n0.Servers().Only(n2.ID())); len(got) != 1 {
+				b.Errorf("a request to 1 peer was answered by %v", got)
+			}
+			if got := b.askName(n0.Servers().With("r")); len(got) != 1 {
+				b.Errorf("a request to 1 peer that has a member of a room was answered by %v", got)
+			}
+			if own, one, two := called[0].Load(), called[1].Load(), called[2].Load(); own != 0 || one != 1 || two != 1 {
+				b.Errorf("handlers were called %d, %d and %d times, instead of 0, 1 and 1", own, one, two)
+			}
+		},
+	},
+	{
+		name:       "answers-name",
+		text:       "Answers say which node, or which socket, they are of.",
+		capability: crosscast.CapNamedAnswers,
+		run: func(b *bed) {
+			n0, n1, n2 := b.acquainted()
+			b.answerName(n1, n2)
+			for _, n := range []*node{n1, n2} {
+				b.connectReplying(n, "r")
+				if got := b.askName(n0.Servers())[fmt.Sprintf("%q", n.Name())]; got != n.ID() {
+					b.Errorf("%s, %q, answered as %q", n.Name(), n.ID(), got)
+				}
+			}
+			replies := n0.To("r").EmitAck(b.ctx, "question", nil)
+			for r := range replies.All() {
+				if got := fmt.Sprintf("%q", r.Socket); got != string(r.Payload.Data) {
+					b.Errorf("the reply of socket %s arrived as that of %s", r.Payload.Data, got)
+				}
+			}
+			b.must(replies.Err())
+			changed, err := n0.To("r").Do(b.ctx, crosscast.Command{Leave: []string{"r"}})
+			b.must(err)
+			if len(changed.Nodes) != 2 || changed.Nodes[n1.ID()] != 1 || changed.Nodes[n2.ID()] != 1 {
+				b.Errorf("a command to a socket each of 2 nodes reached %+v", changed)
+			}
+		},
+	},
+	{
+		name:       "presence",
+		text:       "Who watches a room is told of its members on every node, and of each that joins or leaves.",
+		capability: crosscast.CapPresence,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			first := b.connect(n1, crosscast.ConnectOptions{Rooms: []string{"r"}})

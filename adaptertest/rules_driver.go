@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"time"
 
@@ -18,175 +17,66 @@ var everyone = crosscast.Target{Everyone: true}
 var driverRules = []rule{
 	{
 		name: "driver-ready",
-		text: "When Start has returned nil, whatever another ready node publishes to everyone, or to this node, " +
-			"arrives.",
+		text: "When Start has returned nil, whatever another ready node publishes to everyone arrives.",
 		run: func(b *bed) {
 			first := b.startPeer(b.newPeer())
 			for i := range 10 {
 				p := b.startPeer(b.newPeer())
-				all, one := fmt.Sprint("all", i), fmt.Sprint("one", i)
+				all := fmt.Sprint("all", i)
 				first.publish(first.emission(all, everyone))
-				in := first.emission(one, everyone)
-				in.To = p.info.ID
-				first.publish(in)
 				p.publish(p.emission("back", everyone))
 				p.wait(all, 1)
-				p.wait(one, 1)
 				first.wait("back", i+1)
 			}
 		},
 	},
 	{
-		name: "driver-fields",
-		text: "Every field of an instruction arrives as it was published, for every kind of instruction.",
+		name:       "driver-ready-inbox",
+		text:       "When Start has returned nil, whatever another ready node publishes to this node arrives.",
+		capability: crosscast.CapOneNode,
+		run: func(b *bed) {
+			first := b.startPeer(b.newPeer())
+			for i := range 10 {
+				p := b.startPeer(b.newPeer())
+				first.publish(first.toNode(p, fmt.Sprint("one", i)))
+				p.wait(fmt.Sprint("one", i), 1)
+			}
+		},
+	},
+	{
+		name: "driver-count",
+		text: "CountPeers returns how many peers would answer: those that have started and are not closed, in the " +
+			"namespace of the question, and never this node.",
+		needs: needsCount,
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
-			p1.hear(room("r"))
-			id := crosscast.SocketID(string(p1.info.ID) + "socket-id-12")
-			full := crosscast.Instruction{
-				Kind: crosscast.KindEmit, Flags: crosscast.Volatile, Namespace: "/chat", From: p0.info.ID, Event: "all",
-				Target: crosscast.Target{
-					Everyone: true, ExceptRooms: []string{"a", "b"}, ExceptUsers: []string{"c"},
-					ExceptSockets: []crosscast.SocketID{id},
-				},
-				Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 254, 255}},
-				Meta:    []crosscast.KeyValue{{Key: "k", Value: "v"}, {Key: "k", Value: ""}},
-			}
-			many := full
-			many.Event = "many"
-			many.Target = crosscast.Target{
-				Rooms: []string{"r", "s"}, Users: []string{"u"}, Sockets: []crosscast.SocketID{id}, ExceptRooms: []string{"x"},
-			}
-			many.Namespace, many.Flags, many.Meta = "/", 0, nil
-			single := *p0.emission("single", toRoom("r"))
-			single.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{}`)}
-			inbox := full
-			inbox.Event, inbox.To = "inbox", p1.info.ID
-			sent := []crosscast.Instruction{full, many, single, inbox}
-			node := crosscast.NodeInfo{ID: p0.info.ID, Name: "n\x00é", Heartbeat: 1500 * time.Millisecond}
-			for _, kind := range []crosscast.Kind{crosscast.KindHello, crosscast.KindHeartbeat, crosscast.KindGoodbye} {
-				sent = append(sent,
-					crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: everyone, Node: node},
-					crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, To: p1.info.ID, Node: node})
-			}
-			for _, in := range sent {
-				p0.publish(&in)
-				b.settlePeers() // hellos and heartbeats may overtake
-				got := p1.handled()
-				if len(got) != 1 {
-					b.Errorf("of one instruction (kind %d, %q) %d arrived", in.Kind, in.Event, len(got))
-					continue
+			count := func(p *peer, namespace string, again bool) int {
+				in := &crosscast.Instruction{
+					Kind: crosscast.KindAsk, Namespace: namespace, From: p.info.ID, Target: everyone, Ref: "1",
+					TTL: b.patience, Question: &crosscast.Question{Kind: crosscast.AskCount},
 				}
-				g := got[0]
-				if in.Kind != crosscast.KindEmit {
-					g.Target, in.Target = crosscast.Target{}, crosscast.Target{} // the kind and To say all
-					g.Node.ID, in.Node.ID = "", ""                               // From says it
-				}
-				if a, w := normal(*g), normal(in); !reflect.DeepEqual(a, w) {
-					b.Errorf("published: %+v\narrived:   %+v", w, a)
+				peers, err := p.Adapter.(crosscast.Counter).CountPeers(b.ctx, in, again)
+				b.must(err)
+				return peers
+			}
+			counted := func(p *peer, namespace string, want int) {
+				for _, again := range []bool{false, true} {
+					b.eventually(fmt.Sprintf("counting %d peers in %s", want, namespace), func() bool {
+						return count(p, namespace, again) == want
+					})
 				}
 			}
-			p2.handled()
-		},
-	},
-	{
-		name: "driver-to",
-		text: "An instruction with To reaches that node and no other; one to a node that does not exist reaches " +
-			"nobody.",
-		run: func(b *bed) {
-			p0, p1, p2 := b.threePeers()
-			for i := range 20 {
-				in := p0.emission(fmt.Sprint("m", i), everyone)
-				in.To = p1.info.ID
-				p0.publish(in)
-				stray := p0.emission("stray", everyone)
-				stray.To = crosscast.NewNodeID()
-				p0.publish(stray)
+			for _, p := range []*peer{p0, p1, p2} {
+				counted(p, "/", 2)
+				p.hearIn("/chat")
 			}
-			b.settlePeers()
-			p1.want(numbered("m", 20)...)
-			p2.want()
-		},
-	},
-	{
-		name: "driver-order",
-		text: "An instruction of another kind than emit (heartbeats excepted), and one to a single node, keeps its " +
-			"place too.",
-		run: func(b *bed) {
-			p0, p1, _ := b.threePeers()
-			p1.hear(room("r"))
-			for i := range 100 {
-				p0.publish(p0.emission(fmt.Sprint("m", 2*i), toRoom("r")))
-				in := p0.emission(fmt.Sprint("m", 2*i+1), everyone)
-				in.Kind = crosscast.KindGoodbye
-				p0.publish(in)
-			}
-			b.settlePeers()
-			var kinds []string
-			for i, in := range p1.handled() {
-				if want := []crosscast.Kind{crosscast.KindEmit, crosscast.KindGoodbye}[i%2]; in.Kind != want {
-					b.Fatalf("emissions and goodbyes were published in turns; instruction %d is of kind %d", i, in.Kind)
-				}
-				kinds = append(kinds, in.Event)
-			}
-			if len(kinds) != 200 {
-				b.Errorf("%d of 200 instructions arrived", len(kinds))
-			}
-			for i := range 100 {
-				in := p0.emission(fmt.Sprint("inbox", i), everyone)
-				in.To = p1.info.ID
-				p0.publish(in)
-			}
-			b.settlePeers()
-			p1.want(numbered("inbox", 100)...)
-		},
-	},
-	{
-		name: "driver-memory",
-		text: "Publish keeps nothing of the instruction: everything in it may be overwritten as soon as it has " +
-			"returned.",
-		run: func(b *bed) {
-			p0, p1, _ := b.threePeers()
-			p1.hear(room("r"), room("r0"), room("r1"))
-			rooms, except := make([]string, 2), make([]string, 1)
-			sockets, meta := make([]crosscast.SocketID, 1), make([]crosscast.KeyValue, 1)
-			data := make([]byte, 64)
-			in := new(crosscast.Instruction)
-			for i := range 200 {
-				rooms[0], rooms[1], except[0] = "r", fmt.Sprint("r", i%2), fmt.Sprint("x", i)
-				sockets[0] = crosscast.SocketID(fmt.Sprintf("%ssocket-%05d", p0.info.ID, i))
-				meta[0] = crosscast.KeyValue{Key: "k", Value: fmt.Sprint(i)}
-				copy(data, fmt.Sprintf("%064d", i))
-				*in = crosscast.Instruction{
-					Kind: crosscast.KindEmit, Namespace: "/", From: p0.info.ID, Event: fmt.Sprint("m", i), Meta: meta,
-					Target:  crosscast.Target{Rooms: rooms, ExceptRooms: except, ExceptSockets: sockets},
-					Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: data},
-				}
-				p0.publish(in)
-				*in = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD", Target: everyone}
-				rooms[0], rooms[1], except[0], sockets[0], meta[0].Value = "BAD", "BAD", "BAD", "BAD", "BAD"
-				copy(data, bytes.Repeat([]byte("BAD!"), 16))
-			}
-			b.settlePeers()
-			got := p1.handled()
-			if len(got) != 200 {
-				b.Errorf("%d of 200 instructions arrived", len(got))
-			}
-			for i, in := range got {
-				want := crosscast.Instruction{
-					Kind: crosscast.KindEmit, Namespace: "/", From: p0.info.ID, Event: fmt.Sprint("m", i),
-					Meta: []crosscast.KeyValue{{Key: "k", Value: fmt.Sprint(i)}},
-					Target: crosscast.Target{
-						Rooms: []string{"r", fmt.Sprint("r", i%2)}, ExceptRooms: []string{fmt.Sprint("x", i)},
-						ExceptSockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("%ssocket-%05d", p0.info.ID, i))},
-					},
-					Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: fmt.Appendf(nil, "%064d", i)},
-				}
-				if a, w := normal(*in), normal(want); !reflect.DeepEqual(a, w) {
-					b.Fatalf("an instruction that was overwritten after Publish arrived so:\n%+v\ninstead "+
-						"of:\n%+v", a, w)
-				}
-			}
+			counted(p0, "/chat", 2)
+			p3 := b.startPeer(b.newPeer())
+			counted(p3, "/", 3)
+			b.must(p1.Close(b.ctx))
+			p1.end()
+			counted(p0, "/", 2)
+			counted(p2, "/chat", 1)
 		},
 	},
 	{
@@ -392,27 +282,6 @@ func (n *node) dropped() (sum uint64) {
 		sum += v
 	}
 	return sum
-}
-
-// normal makes empty slices nil.
-func normal(in crosscast.Instruction) crosscast.Instruction {
-	c := *cloneInstruction(&in)
-	t := &c.Target
-	for _, names := range []*[]string{&t.Rooms, &t.Users, &t.ExceptRooms, &t.ExceptUsers} {
-		if len(*names) == 0 {
-			*names = nil
-		}
-	}
-	if len(t.Sockets) == 0 {
-		t.Sockets = nil
-	}
-	if len(t.ExceptSockets) == 0 {
-		t.ExceptSockets = nil
-	}
-	if len(c.Meta) == 0 {
-		c.Meta = nil
-	}
-	return c
 }
 
 // hostile returns bytes that no node sends, each of which must be dropped: texts, noise, and damaged frames of package

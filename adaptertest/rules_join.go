@@ -47,6 +47,27 @@ var joinRules = []rule{
 		},
 	},
 	{
+		name: "joined-namespace",
+		text: "The same holds in a namespace that the node has only just begun to use.",
+		run: func(b *bed) {
+			n0, n1, _ := b.three()
+			for i := range 10 {
+				name := fmt.Sprint("/chat", i)
+				c := b.connectIn(n1, name, connect{User: "u", Rooms: []string{"r"}})
+				from, err := n0.Of(name)
+				b.must(err)
+				b.emit(from.ToUser("u"), "user")
+				b.emit(from.To("r"), "room")
+				b.emit(from.ToSocket(c.ID()), "socket")
+				b.emit(from.To("r", "s"), "rooms")
+				b.emit(from.Everyone(), "everyone")
+				for _, event := range []string{"user", "room", "socket", "rooms", "everyone"} {
+					c.wait(event, 1)
+				}
+			}
+		},
+	},
+	{
 		name: "joined-subscribe",
 		text: "After Subscribe returned nil, every later emission to its rooms, on any node, reaches the subscription.",
 		run: func(b *bed) {

@@ -108,73 +108,31 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name: "outage-publisher",
-		text: "What is emitted while the emitting node's link is down is delivered, or is an error, or a gap at " +
-			"those who missed it.",
+		name:  "outage-publisher",
+		text:  "What is emitted while the emitting node's link is down is delivered, or is an error, or a loss at that node.",
 		needs: needsLink,
-		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
-			n0, n1, n2 := b.three()
-			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
-			var books books
-			books.emit(b, n0, "r", 10)
-			b.cluster.Cut(n0.index)
-			books.emit(b, n0, "r", 100) // some of it before the node has noticed
-			b.cut(n0)
-			books.emit(b, n0, "r", 100)
-			b.restore(n0)
-			books.emit(b, n0, "r", 10)
-			b.settle()
-			books.check(c1, "r")
-			books.check(c2, "r")
-			// Now with nothing under way, so that the first cut's losses excuse nothing.
-			b.cut(n0)
-			books.emit(b, n0, "r", 100)
-			b.restore(n0)
-			b.settle()
-			books.check(c1, "r")
-			books.check(c2, "r")
-		},
+		run:   func(b *bed) { b.publisherOutage((*books).checkSent) },
+	},
+	{
+		name:       "outage-publisher-gap",
+		text:       "What is lost because the emitting node's link is down is a gap at those who missed it.",
+		needs:      needsLink,
+		capability: crosscast.CapHoles,
+		run:        func(b *bed) { b.publisherOutage((*books).check) },
 	},
 	{
 		name: "outage-flapping",
 		text: "However often links break while messages flow, every message is delivered once and in order, or is an " +
-			"error, " +
-			"or there is a gap in its place.",
+			"error, or a loss, or there is a gap in its place.",
 		needs: needsLink,
-		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
-			n0, n1, n2 := b.three()
-			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
-			var books books
-			quit, flow := make(chan struct{}), sync.WaitGroup{}
-			stop := sync.OnceFunc(func() {
-				close(quit)
-				flow.Wait()
-			})
-			defer stop()
-			flow.Go(func() {
-				tick := time.NewTicker(500 * time.Microsecond)
-				defer tick.Stop()
-				for {
-					select {
-					case <-tick.C:
-						books.emit(b, n0, "r", 3)
-					case <-quit:
-						return
-					}
-				}
-			})
-			c1.wait("m0", 1)
-			for _, n := range []*node{n1, n0, n1, n0} {
-				b.cut(n)
-				b.restore(n)
-			}
-			stop()
-			b.settle()
-			books.check(c1, "r")
-			books.check(c2, "r")
-		},
+		run:   func(b *bed) { b.flappingOutage((*books).checkSent) },
+	},
+	{
+		name:       "outage-flapping-gap",
+		text:       "However often links break while messages flow, there is a gap in the place of what was not delivered.",
+		needs:      needsLink,
+		capability: crosscast.CapHoles,
+		run:        func(b *bed) { b.flappingOutage((*books).check) },
 	},
 	{
 		name: "outage-all",
@@ -394,80 +352,63 @@ var outageRules = []rule{
 // outageHeartbeat makes recovery quick.
 const outageHeartbeat = 250 * time.Millisecond
 
-// books are one node's emissions m0, m1, … to one room, with what Emit returned.
-type books struct {
-	from *node
-	errs []error
-	read map[*client]int // how many each has accounted for
+// publisherOutage cuts the link of a node that emits, and has check look at what others got.
+func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
+	b.heartbeat = outageHeartbeat
+	n0, n1, n2 := b.three()
+	c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+	var books books
+	books.emit(b, n0, "r", 10)
+	b.cluster.Cut(n0.index)
+	books.emit(b, n0, "r", 100) // some of it before the node has noticed
+	b.cut(n0)
+	books.emit(b, n0, "r", 100)
+	b.restore(n0)
+	books.emit(b, n0, "r", 10)
+	b.settle()
+	check(&books, c1, "r")
+	check(&books, c2, "r")
+	// Now with nothing under way, so that the first cut's losses excuse nothing.
+	n0.unsent.Store(0)
+	b.cut(n0)
+	books.emit(b, n0, "r", 100)
+	b.restore(n0)
+	b.settle()
+	check(&books, c1, "r")
+	check(&books, c2, "r")
 }
 
-// emit emits n more. Any goroutine may call it, one at a time.
-func (k *books) emit(b *bed, from *node, room string, n int) {
-	k.from = from
-	for range n {
-		err := from.To(room).Emit(b.ctx, fmt.Sprint("m", len(k.errs)), nil)
-		if err != nil && !errors.Is(err, crosscast.ErrNotConnected) {
-			b.breaks("Emit returned %v", err)
-		}
-		k.errs = append(k.errs, err)
-	}
-}
-
-// check reads what a client got since it was looked at last: everything once and in order, and where something is
-// missing that Emit returned nil for, a gap in its place.
-func (k *books) check(c *client, name string) {
-	c.b.Helper()
-	next, gap := k.read[c], false
-	for _, e := range append(c.log.take(), entry{}) {
-		n := len(k.errs) // the end
-		switch {
-		case e.gap != nil:
-			gap = gap || e.gap.Covers(room(name)) && (e.gap.Origin == "" || e.gap.Origin == k.from.ID())
-			continue
-		case e.msg != nil:
-			if _, err := fmt.Sscanf(e.msg.Event, "m%d", &n); err != nil || e.msg.From != k.from.ID() {
-				continue
+// flappingOutage cuts links while a node emits, and has check look at what others got.
+func (b *bed) flappingOutage(check func(k *books, c *client, room string)) {
+	b.heartbeat = outageHeartbeat
+	n0, n1, n2 := b.three()
+	c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+	var books books
+	quit, flow := make(chan struct{}), sync.WaitGroup{}
+	stop := sync.OnceFunc(func() {
+		close(quit)
+		flow.Wait()
+	})
+	defer stop()
+	flow.Go(func() {
+		tick := time.NewTicker(500 * time.Microsecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				books.emit(b, n0, "r", 3)
+			case <-quit:
+				return
 			}
 		}
-		if n < next {
-			c.b.Errorf("a client on %s got m%d after m%d, of one node's emissions to one "+
-				"room", c.node.Name(), n, next-1)
-			continue
-		}
-		first := next
-		for ; next < n; next++ {
-			if !gap && k.errs[next] == nil {
-				c.b.Errorf("SILENT LOSS: a client on %s did not get m%d to m%d, and has no gap in their place; Emit "+
-					"of m%d had returned nil",
-					c.node.Name(), first, n-1, next)
-				break
-			}
-		}
-		next, gap = n+1, false
+	})
+	c1.wait("m0", 1)
+	for _, n := range []*node{n1, n0, n1, n0} {
+		b.cut(n)
+		b.restore(n)
 	}
-	if k.read == nil {
-		k.read = make(map[*client]int)
-	}
-	k.read[c] = len(k.errs)
-}
-
-// wantAfterGap checks that since the last look there was a gap that covers a, and these events after it.
-func (c *client) wantAfterGap(a crosscast.Address, events ...string) {
-	c.b.Helper()
-	covered := false
-	var got []string
-	for _, e := range c.log.take() {
-		switch {
-		case e.gap != nil:
-			covered = covered || e.gap.Covers(a)
-		case !covered:
-			c.b.Errorf("a client on %s, whose link was down, got %s before a gap that covers "+
-				"%q", c.node.Name(), e, a.Name)
-		default:
-			got = append(got, e.msg.Event)
-		}
-	}
-	if fmt.Sprint(got) != fmt.Sprint(events) {
-		c.b.Errorf("a client on %s got, after the gap, %s instead of %s", c.node.Name(), list(got), list(events))
-	}
+	stop()
+	b.settle()
+	check(&books, c1, "r")
+	check(&books, c2, "r")
 }

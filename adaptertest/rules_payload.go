@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -14,59 +15,45 @@ import (
 var payloadRules = []rule{
 	{
 		name: "payloads",
-		text: "A payload arrives byte for byte, and of the same encoding: none, JSON, binary, empty or of 1 MiB, and " +
-			"arguments.",
+		text: "A payload arrives as it was emitted, and of the same encoding: none, JSON (the same value), binary (byte for " +
+			"byte), and arguments; empty or of 1 MiB.",
 		run: func(b *bed) {
-			n0, n1, n2 := b.three()
-			clients := []*client{b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}}),
-				b.connect(n2, connect{Rooms: []string{"r"}})}
 			bytes256 := make([]byte, 256)
 			for i := range bytes256 {
 				bytes256[i] = byte(i)
 			}
 			large := make([]byte, 1<<20)
 			rand.NewChaCha8([32]byte{}).Read(large)
-			text := strings.Repeat("j", 1<<20-2)
-			// 1, "é", {"b": <bytes 00 ff>, "n": [null, 1.5]}
-			args := crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x93\x01\xa2\xc3\xa9\x82\xa1b\xc4\x02\x00\xff" +
-				"\xa1n\x92\xc0\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00")}
-			payloads := []struct {
-				given any
-				want  crosscast.Payload
-			}{
-				{nil, crosscast.Payload{}},
-				{json.RawMessage(`null`), crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`null`)}},
-				{"", crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`""`)}},
-				{map[string]any{"a": []int{1, 2}}, crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"a":[1,2]}`)}},
-				{json.RawMessage(` { "a" : 1.50 , "a" : "\u0000é" } `),
-					crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(` { "a" : 1.50 , "a" : "\u0000é" } `)}},
-				{text, crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`"` + text + `"`)}},
-				{[]byte{}, crosscast.Payload{Encoding: crosscast.Binary}},
-				{[]byte("\r\n+OK\r\n"), crosscast.Payload{Encoding: crosscast.Binary, Data: []byte("\r\n+OK\r\n")}},
-				{bytes256, crosscast.Payload{Encoding: crosscast.Binary, Data: bytes256}},
-				{large, crosscast.Payload{Encoding: crosscast.Binary, Data: large}},
-				{args, args},
-			}
-			for i, p := range payloads {
-				b.must(n0.To("r").Emit(b.ctx, fmt.Sprint("single", i), p.given))
-				b.must(n0.To("r", "r2").Emit(b.ctx, fmt.Sprint("several", i), p.given))
-				b.must(n0.Emit(b.ctx, fmt.Sprint("everyone", i), p.given))
-			}
-			b.settle()
-			for _, c := range clients {
-				got := c.log.messages()
-				if len(got) != 3*len(payloads) {
-					b.Errorf("a client on %s got %d messages instead of %d", c.node.Name(), len(got), 3*len(payloads))
-					continue
-				}
-				for i, m := range got {
-					want := payloads[i/3].want
-					if m.Payload.Encoding != want.Encoding || !bytes.Equal(m.Payload.Data, want.Data) {
-						b.Errorf("%s: the payload %s arrived on %s as %s",
-							m.Event, describe(want), c.node.Name(), describe(m.Payload))
-					}
-				}
-			}
+			b.checkPayloads(sameValue,
+				crosscast.Payload{},
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`null`)},
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`""`)},
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`[[],{"a":[1,-2,true]},"\u0000é😀"]`)},
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`[9007199254740991,0.1,1e300,-1.5e-7]`)},
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`"` + strings.Repeat("j", 1<<20-2) + `"`)},
+				crosscast.Payload{Encoding: crosscast.Binary},
+				crosscast.Payload{Encoding: crosscast.Binary, Data: []byte("\r\n+OK\r\n")},
+				crosscast.Payload{Encoding: crosscast.Binary, Data: bytes256},
+				crosscast.Payload{Encoding: crosscast.Binary, Data: large},
+				// 1, "é", {"b": <bytes 00 ff>, "n": [null, 1.5]}
+				crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x93\x01\xa2\xc3\xa9\x82\xa1b\xc4\x02\x00\xff" +
+					"\xa1n\x92\xc0\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00")},
+				// 1, "a"
+				crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\xa1a")},
+				// {"a": <bytes 00 ff>}
+				crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x91\x81\xa1a\xc4\x02\x00\xff")},
+			)
+		},
+	},
+	{
+		name:       "payloads-json",
+		text:       "A JSON payload arrives byte for byte.",
+		capability: crosscast.CapExactJSON,
+		run: func(b *bed) {
+			b.checkPayloads(bytes.Equal,
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(` { "a" : 1.50 , "a" : "\u0000\u00e9" } `)},
+				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("[10000000000000000000001,\n\"/\\/<\"]")},
+			)
 		},
 	},
 	{
@@ -100,58 +87,138 @@ var payloadRules = []rule{
 	},
 	{
 		name: "message",
-		text: "A message says where it comes from, whom it is for, in which namespace, whether it is volatile, and " +
-			"its meta pairs.",
+		text: "A message says where it comes from, in which namespace it was emitted, and whether it is volatile.",
 		run: func(b *bed) {
-			n0, n1, n2 := b.three()
-			c := b.connectIn(n1, "/chat", connect{User: "u", Rooms: []string{"r"}})
-			b.connectIn(n2, "/chat", connect{})
-			ns, err := n0.Of("/chat")
-			b.must(err)
-			pairs := []crosscast.KeyValue{
-				{Key: "traceparent", Value: "00-0af7"}, {Key: "", Value: "\xff"}, {Key: strings.Repeat("k", 255)},
-			}
-			targets := []crosscast.BoundTarget{
-				ns.To("r"), ns.ToUser("u"), ns.ToSocket(c.ID()), ns.Everyone(),
-				ns.To("r", "s").ToUser("v").ToSocket(c.ID()).Except("x", "y").ExceptUser("z").ExceptSocket(n0.clients[0].ID()),
-			}
+			n0, c, targets := b.messageBed()
 			for _, t := range targets {
-				b.emit(t.Volatile().Meta(pairs...), "m")
+				b.emit(t, "m")
+				b.settle() // different targets have no order
+				b.emit(t.Volatile(), "m")
+				b.settle()
 			}
-			b.emit(ns.To("r"), "m")
-			b.settle()
+			for i, m := range c.messages(2 * len(targets)) {
+				if m.From != n0.ID() || m.Namespace != "/chat" {
+					b.Errorf("message %d says that it is from %q in %q; it is from %q in "+
+						"/chat", i, m.From, m.Namespace, n0.ID())
+				}
+				if m.Volatile != (i%2 == 1) {
+					b.Errorf("message %d: volatile is %v", i, m.Volatile)
+				}
+			}
+		},
+	},
+	{
+		name:       "message-target",
+		text:       "A message says whom it is for.",
+		capability: crosscast.CapSeparateSpaces,
+		run: func(b *bed) {
+			n0, c, targets := b.messageBed()
+			for _, t := range targets {
+				b.emit(t, "m")
+				b.settle()
+			}
 			want := []crosscast.Target{
 				{Rooms: []string{"r"}}, {Users: []string{"u"}}, {Sockets: []crosscast.SocketID{c.ID()}}, {Everyone: true},
 				{Rooms: []string{"r", "s"}, Users: []string{"v"}, Sockets: []crosscast.SocketID{c.ID()},
 					ExceptRooms: []string{"x", "y"},
 					ExceptUsers: []string{"z"}, ExceptSockets: []crosscast.SocketID{n0.clients[0].ID()}},
-				{Rooms: []string{"r"}},
 			}
-			got := c.log.messages()
-			if len(got) != len(want) {
-				b.Fatalf("%d messages arrived instead of %d", len(got), len(want))
-			}
-			for i, m := range got {
-				plain := i == len(got)-1
-				switch {
-				case m.From != n0.ID() || m.Namespace != "/chat":
-					b.Errorf("message %d says that it is from %q in %q; it is from %q in "+
-						"/chat", i, m.From, m.Namespace, n0.ID())
-				case m.Volatile == plain:
-					b.Errorf("message %d: volatile is %v", i, m.Volatile)
-				case !plain && !slices.Equal(m.Meta, pairs) || plain && len(m.Meta) > 0:
-					b.Errorf("message %d: meta pairs are %q", i, m.Meta)
-				case fmt.Sprint(*m.Target) != fmt.Sprint(want[i]):
+			for i, m := range c.messages(len(want)) {
+				if fmt.Sprint(*m.Target) != fmt.Sprint(want[i]) {
 					b.Errorf("message %d: the target %+v arrived as %+v", i, want[i], *m.Target)
+				}
+			}
+		},
+	},
+	{
+		name:       "message-meta",
+		text:       "A message has the meta pairs that it was emitted with.",
+		capability: crosscast.CapMeta,
+		run: func(b *bed) {
+			_, c, targets := b.messageBed()
+			pairs := []crosscast.KeyValue{
+				{Key: "traceparent", Value: "00-0af7"}, {Key: "", Value: "\xff"}, {Key: strings.Repeat("k", 255)},
+			}
+			for _, t := range targets {
+				b.emit(t.Meta(pairs...), "m")
+				b.settle()
+				b.emit(t, "m")
+				b.settle()
+			}
+			for i, m := range c.messages(2 * len(targets)) {
+				if i%2 == 0 && !slices.Equal(m.Meta, pairs) || i%2 == 1 && len(m.Meta) > 0 {
+					b.Errorf("message %d: meta pairs are %q", i, m.Meta)
 				}
 			}
 		},
 	},
 }
 
+// messages returns what came since the last look, which must be n messages.
+func (c *client) messages(n int) []*crosscast.Message {
+	c.b.Helper()
+	got := c.log.messages()
+	if len(got) != n {
+		c.b.Fatalf("%d messages arrived instead of %d", len(got), n)
+	}
+	return got
+}
+
+// messageBed returns a client in a namespace, and targets on another node that all reach it.
+func (b *bed) messageBed() (n0 *node, c *client, targets []crosscast.BoundTarget) {
+	n0, n1, n2 := b.three()
+	c = b.connectIn(n1, "/chat", connect{User: "u", Rooms: []string{"r"}})
+	b.connectIn(n2, "/chat", connect{})
+	ns, err := n0.Of("/chat")
+	b.must(err)
+	return n0, c, []crosscast.BoundTarget{
+		ns.To("r"), ns.ToUser("u"), ns.ToSocket(c.ID()), ns.Everyone(),
+		ns.To("r", "s").ToUser("v").ToSocket(c.ID()).Except("x", "y").ExceptUser("z").ExceptSocket(n0.clients[0].ID()),
+	}
+}
+
+// checkPayloads emits payloads to a room, to two and to everyone, and checks that they arrive everywhere. same compares
+// JSON texts.
+func (b *bed) checkPayloads(same func(a, b []byte) bool, payloads ...crosscast.Payload) {
+	n0, n1, n2 := b.three()
+	clients := []*client{b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}}),
+		b.connect(n2, connect{Rooms: []string{"r"}})}
+	for i, p := range payloads {
+		b.must(n0.To("r").Emit(b.ctx, fmt.Sprint("single", i), p))
+		b.must(n0.To("r", "r2").Emit(b.ctx, fmt.Sprint("several", i), p))
+		b.must(n0.Emit(b.ctx, fmt.Sprint("everyone", i), p))
+	}
+	b.settle()
+	for _, c := range clients {
+		got := c.log.messages()
+		if len(got) != 3*len(payloads) {
+			b.Errorf("a client on %s got %d messages instead of %d", c.node.Name(), len(got), 3*len(payloads))
+			continue
+		}
+		for i, m := range got {
+			want := payloads[i/3]
+			equal := bytes.Equal(m.Payload.Data, want.Data)
+			if want.Encoding == crosscast.JSON {
+				equal = same(m.Payload.Data, want.Data)
+			}
+			if m.Payload.Encoding != want.Encoding || !equal {
+				b.Errorf("%s: the payload %s arrived on %s as %s",
+					m.Event, describe(want), c.node.Name(), describe(m.Payload))
+			}
+		}
+	}
+}
+
+// sameValue reports whether two JSON texts stand for the same value.
+func sameValue(a, b []byte) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
 func describe(p crosscast.Payload) string {
-	kinds := map[crosscast.Encoding]string{crosscast.None: "none", crosscast.JSON: "JSON", crosscast.Binary: "binary",
-		crosscast.Args: "arguments"}
+	kinds := map[crosscast.Encoding]string{
+		crosscast.None: "none", crosscast.JSON: "JSON", crosscast.Binary: "binary", crosscast.Args: "arguments",
+	}
 	kind := kinds[p.Encoding]
 	if len(p.Data) > 40 {
 		return fmt.Sprintf("%s of %d bytes, %q…", kind, len(p.Data), p.Data[:40])

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
 )
@@ -97,7 +98,8 @@ var targetRules = []rule{
 		name: "once-repeated",
 		text: "What the bus carries a second time (a client library repeats a batch after a broken connection) is " +
 			"handled once.",
-		needs: needsBytes,
+		needs:      needsBytes,
+		capability: crosscast.CapHoles,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1 := b.connect(n1, connect{User: "u", Rooms: []string{"r1", "r2"}})
@@ -152,6 +154,7 @@ var targetRules = []rule{
 		name: "spaces",
 		text: "Rooms, users and sockets are separate spaces: a room named like a user or a socket hears nothing of " +
 			"theirs.",
+		capability: crosscast.CapSeparateSpaces,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			alice := b.connect(n1, connect{User: "alice"})
@@ -252,13 +255,13 @@ var targetRules = []rule{
 		text: "Namespaces are independent: the same room, user and everyone of another namespace hear nothing.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
-			spaces := []string{"/", "/chat", "chat", "/chat/", "r", "a:b", "a", "{a}", "%2F", " ",
-				"é\x00\xff", strings.Repeat("n", 255)}
+			spaces := []string{"/", "/chat", "chat", "/chat/", "r", "a:b", "a", "a#b", "{a}", "[a]", "*", "%2F", " ",
+				"é\x00", strings.Repeat("n", 255)}
 			in, other := make(map[string][]*client), make(map[string][]*client)
 			for _, name := range spaces {
 				for _, n := range []*node{n0, n1, n2} {
 					in[name] = append(in[name], b.connectIn(n, name, connect{User: "u", Rooms: []string{"r"}}))
-					other[name] = append(other[name], b.connectIn(n, name, connect{Rooms: []string{"b:r"}}))
+					other[name] = append(other[name], b.connectIn(n, name, connect{Rooms: []string{"b:r", "b#r"}}))
 				}
 			}
 			for i, name := range spaces {
@@ -269,6 +272,7 @@ var targetRules = []rule{
 				b.emit(ns.ToUser("u"), fmt.Sprint("user of ", i))
 				b.emit(ns.To("r", "x"), fmt.Sprint("rooms of ", i))
 				b.emit(ns.To("b:r"), fmt.Sprint("other of ", i)) // of "a" it looks like "r" of "a:b"
+				b.emit(ns.To("b#r"), fmt.Sprint("another of ", i))
 			}
 			b.settle()
 			for i, name := range spaces {
@@ -276,42 +280,39 @@ var targetRules = []rule{
 					c.want(numberOf(i, "room of ", "everyone of ", "user of ", "rooms of ")...)
 				}
 				for _, c := range other[name] {
-					c.want(numberOf(i, "everyone of ", "other of ")...)
+					c.want(numberOf(i, "everyone of ", "other of ", "another of ")...)
 				}
 			}
 		},
 	},
 	{
 		name: "names",
-		text: "A name is 1 to 255 bytes, any bytes, and different names are different: for rooms, for users, and for " +
-			"events.",
+		text: "A name is 1 to 255 bytes of text, any text, and different names are different: for rooms, for users, and " +
+			"for events.",
 		run: func(b *bed) {
-			n0, n1, n2 := b.three()
-			names := oddNames()
-			nodes, at := [2]*node{n1, n2}, [2][]string{}
-			for i, name := range names {
-				at[i%2] = append(at[i%2], name)
-			}
-			var rooms [2]*client
-			for i, n := range nodes {
-				rooms[i] = b.connect(n, connect{})
-				b.must(rooms[i].Join(b.ctx, at[i]...))
+			b.checkNames(slices.DeleteFunc(oddNames(), func(name string) bool { return !utf8.ValidString(name) }))
+		},
+	},
+	{
+		name: "names-bytes",
+		text: "Names need not be text: rooms, users, events and namespaces may have any bytes, and different ones are " +
+			"different.",
+		capability: crosscast.CapByteNames,
+		run: func(b *bed) {
+			b.checkNames(slices.DeleteFunc(oddNames(), utf8.ValidString))
+			var in []*client
+			names := []string{"\xff", "\xfe", "\ufffd", "é\x00\xff"}
+			for _, name := range names {
+				in = append(in, b.connectIn(b.nodes[1], name, connect{}))
 			}
 			for _, name := range names {
-				b.emit(n0.To(name), name)
+				ns, err := b.nodes[0].Of(name)
+				b.must(err)
+				b.emit(ns.Everyone(), "in "+name)
 			}
 			b.settle()
-			for i := range nodes {
-				rooms[i].wantAnyOrder(at[i]...)
-			}
-			for i, n := range nodes { // a room of that name is there, too
-				for _, name := range at[i][:100] {
-					user := b.connect(n, connect{User: name})
-					b.emit(n0.ToUser(name), name)
-					b.settle()
-					user.want(name)
-				}
-				rooms[i].want()
+			for i, c := range in {
+				c.want("in " + names[i])
 			}
 		},
 	},
@@ -357,6 +358,36 @@ var targetRules = []rule{
 			near.want("room", "rooms", "everyone")
 		},
 	},
+}
+
+// checkNames checks that rooms, users and events of these names are different.
+func (b *bed) checkNames(names []string) {
+	n0, n1, n2 := b.three()
+	nodes, at := [2]*node{n1, n2}, [2][]string{}
+	for i, name := range names {
+		at[i%2] = append(at[i%2], name)
+	}
+	var rooms [2]*client
+	for i, n := range nodes {
+		rooms[i] = b.connect(n, connect{})
+		b.must(rooms[i].Join(b.ctx, at[i]...))
+	}
+	for _, name := range names {
+		b.emit(n0.To(name), name)
+	}
+	b.settle()
+	for i := range nodes {
+		rooms[i].wantAnyOrder(at[i]...)
+	}
+	for i, n := range nodes { // a room of that name is there, too
+		for _, name := range at[i][:min(100, len(at[i]))] {
+			user := b.connect(n, connect{User: name})
+			b.emit(n0.ToUser(name), name)
+			b.settle()
+			user.want(name)
+		}
+		rooms[i].want()
+	}
 }
 
 // oddNames returns names that a driver may have to escape, or that look like what it makes of others.

@@ -15,7 +15,7 @@ func TestFaults(t *testing.T) {
 	t.Cleanup(func() { close(forgotten) })
 	rules := allRulesByName()
 	seen := maps.Clone(noFault)
-	all := slices.Concat(faults, clusterFaults)
+	all := slices.Concat(faults, outageFaults, clusterFaults, foreignFaults)
 	for i := range all {
 		x := &all[i]
 		for name := range x.red {

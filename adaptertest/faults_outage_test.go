@@ -1,0 +1,122 @@
+package adaptertest
+
+import (
+	"context"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// outageFaults are those that show when links break.
+var outageFaults = []fault{
+	{
+		name: "waits for the link in Publish",
+		on:   overWire,
+		red: map[string]string{
+			"outage-local-first": "did not return", "outage-nothing-waits": "did not return",
+			"outage-volatile": "did not return",
+		},
+		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
+			for f.down() && !in.Kind.Control() && ctx.Err() == nil {
+				time.Sleep(time.Millisecond) // poll
+			}
+			return next(in)
+		},
+	},
+	{
+		name: "waits for the link in Subscribe",
+		on:   overWire,
+		red:  map[string]string{"outage-join": "did not return"},
+		subscribe: func(f *faulty, ctx context.Context, names []address, next func(...address) error) error {
+			for f.down() && ctx.Err() == nil {
+				time.Sleep(time.Millisecond) // poll
+			}
+			return next(names...)
+		},
+	},
+	{
+		name: "says that it subscribed while the link is down",
+		on:   overWire,
+		red:  map[string]string{"outage-join": "instead of ErrNotConnected"},
+		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
+			next(names...)
+			return nil
+		},
+	},
+	{
+		name: "reports no gap",
+		on:   overWire,
+		red: map[string]string{
+			"outage-gap": "the gap of the outage", "outage-flapping": "the gap of the outage",
+			"outage-all": "the gap of the outage",
+			"outage-deaf": "the gap of a deaf " +
+				"link", "outage-join": "the gap of the outage", "outage-local-first": "the gap of the outage",
+		},
+		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
+	},
+	{
+		name: "reports gaps of the wrong rooms",
+		on:   overWire,
+		red: map[string]string{
+			"outage-gap": "SILENT LOSS", "outage-deaf": "SILENT LOSS",
+			"outage-flapping": "SILENT LOSS", "outage-flapping-gap": "SILENT LOSS",
+			"outage-join": "before a gap that covers",
+		},
+		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
+			g.Names = []address{room("another")}
+			next(g)
+		},
+	},
+	{
+		name: "reports gaps too late",
+		on:   overWire,
+		red:  map[string]string{"outage-gap": "SILENT LOSS", "outage-join": "before a gap that covers"},
+		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+			next(in)
+			f.mu.Lock()
+			owed := f.n > 0
+			f.n = 0
+			f.mu.Unlock()
+			if owed {
+				f.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+			}
+		},
+		gap: func(f *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
+			f.mu.Lock()
+			f.n++
+			f.mu.Unlock()
+			g.Names = []address{} // for the suite to go on
+			next(g)
+		},
+	},
+	{
+		name: "drops what is published while the link is down",
+		on:   overWire,
+		red: map[string]string{
+			"outage-publisher": "SILENT LOSS", "outage-publisher-gap": "SILENT LOSS",
+			"outage-close": "Close returned nil without a loss", "outage-volatile": "returned <nil>",
+			"outage-nothing-waits": "no limit",
+		},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			if f.down() && !in.Kind.Control() {
+				return nil
+			}
+			return next(in)
+		},
+	},
+	{
+		name:  "does not flush",
+		on:    slowWire,
+		red:   map[string]string{"outage-flushed": "waited"},
+		flush: func(*faulty, func() error) error { return nil },
+	},
+	{
+		name: "starts without a link",
+		on:   overWire,
+		red:  map[string]string{"outage-start": "Start without a link returned nil"},
+		start: func(_ *faulty, _ context.Context, next func() error) error {
+			next()
+			return nil
+		},
+	},
+}

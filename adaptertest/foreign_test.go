@@ -1,0 +1,351 @@
+package adaptertest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A foreign is an adapter over a wire that others have defined, in short: it stands for one that has no more than rooms,
+// questions that everyone answers with all its sockets, and answers that do not say whose they are. It carries
+// instructions by an in-process adapter, but only what such a wire has.
+type foreign struct {
+	whole
+	bus *foreignBus
+	h   crosscast.Handler
+
+	mu    sync.Mutex // guards what follows
+	hears map[address]bool
+	asked map[string]*foreignQuestion // by others, who wait for an answer
+}
+
+// A foreignQuestion is what a node has to answer.
+type foreignQuestion struct {
+	kind    crosscast.Kind
+	sockets []crosscast.SocketInfo // of the parts of the answer so far
+}
+
+// foreignBus is what a bus knows of who listens.
+type foreignBus struct {
+	mu    sync.Mutex // guards nodes
+	nodes []*foreign
+}
+
+// overForeign is the harness of it.
+func overForeign(testing.TB) Cluster {
+	bus, cluster := new(foreignBus), crosscast.NewCluster()
+	return Cluster{Adapter: func() crosscast.Adapter {
+		return &foreign{
+			whole: cluster.Adapter().(whole), bus: bus,
+			hears: make(map[address]bool), asked: make(map[string]*foreignQuestion),
+		}
+	}}
+}
+
+const foreignUser = "user:" // begins the rooms of users
+
+func (f *foreign) Selective() bool { return true }
+
+func (f *foreign) Lacks() map[crosscast.Capability]string {
+	return map[crosscast.Capability]string{
+		crosscast.CapExactJSON:      "values are written anew",
+		crosscast.CapByteNames:      "names are text",
+		crosscast.CapSeparateSpaces: "there are only rooms",
+		crosscast.CapMeta:           "messages have no meta pairs",
+		crosscast.CapOneNode:        "nothing is for one node",
+		crosscast.CapNamedAnswers:   "answers do not say whose they are",
+		crosscast.CapNodes:          "nodes do not introduce themselves",
+		crosscast.CapReasons:        "there is one reason",
+		crosscast.CapPresence:       "nobody is told who comes and goes",
+	}
+}
+
+func (f *foreign) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+	f.h = h
+	if !self.EmitOnly {
+		f.set([]address{{Namespace: "/", Space: crosscast.NamespaceSpace}}, true)
+	}
+	if err := f.whole.Start(ctx, self, foreignHandler{f}); err != nil {
+		return err
+	}
+	f.bus.mu.Lock()
+	defer f.bus.mu.Unlock()
+	f.bus.nodes = append(f.bus.nodes, f)
+	return nil
+}
+
+func (f *foreign) Close(ctx context.Context) error {
+	f.bus.mu.Lock()
+	f.bus.nodes = slices.DeleteFunc(f.bus.nodes, func(p *foreign) bool { return p == f })
+	f.bus.mu.Unlock()
+	return f.whole.Close(ctx)
+}
+
+// CountPeers counts who hears what everyone is asked.
+func (f *foreign) CountPeers(ctx context.Context, in *instruction, _ bool) (int, error) {
+	f.bus.mu.Lock()
+	defer f.bus.mu.Unlock()
+	n := 0
+	for _, p := range f.bus.nodes {
+		if p != f && p.hearsIn(in.Namespace) {
+			n++
+		}
+	}
+	return n, ctx.Err()
+}
+
+func (f *foreign) hearsIn(namespace string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hears[address{Namespace: namespace, Space: crosscast.NamespaceSpace}]
+}
+
+// foreignLatency is how long a confirmation takes.
+const foreignLatency = 100 * time.Microsecond
+
+func (f *foreign) Subscribe(ctx context.Context, names ...address) error {
+	<-time.After(foreignLatency)
+	f.set(names, true)
+	return f.whole.Subscribe(ctx, foreignNames(names)...)
+}
+
+func (f *foreign) Unsubscribe(ctx context.Context, names ...address) error {
+	f.set(names, false)
+	return f.whole.Unsubscribe(ctx, foreignNames(names)...)
+}
+
+func (f *foreign) set(names []address, hears bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range names {
+		f.hears[a] = hears
+	}
+}
+
+// foreignNames makes rooms of names.
+func foreignNames(names []address) (rooms []address) {
+	for _, a := range names {
+		switch a.Space {
+		case crosscast.NamespaceSpace:
+			continue
+		case crosscast.UserSpace:
+			a.Name = foreignUser + a.Name
+		}
+		a.Space = crosscast.RoomSpace
+		rooms = append(rooms, a)
+	}
+	return rooms
+}
+
+func (f *foreign) Publish(ctx context.Context, in *instruction) error {
+	if in.Kind == crosscast.KindAnswer {
+		var err error
+		for _, c := range f.answer(in) {
+			err = cmp.Or(err, f.whole.Publish(ctx, c))
+		}
+		return err
+	}
+	c, err := f.carried(in)
+	if c == nil {
+		return err
+	}
+	return f.whole.Publish(ctx, c)
+}
+
+func (f *foreign) Deliver(ctx context.Context, in *instruction) (crosscast.Reach, error) {
+	c, err := f.carried(in)
+	if c == nil {
+		return crosscast.Reach{}, err
+	}
+	return f.whole.Deliver(ctx, c)
+}
+
+func unsupported(what string) error { return fmt.Errorf("%s: %w", what, errors.ErrUnsupported) }
+
+// carried returns what the wire carries of in; nil: nothing.
+func (f *foreign) carried(in *instruction) (*instruction, error) {
+	c := cloneInstruction(in)
+	switch in.Kind {
+	case crosscast.KindHello, crosscast.KindHeartbeat, crosscast.KindGoodbye:
+		return nil, f.whole.Flush(context.Background()) // an error when it is closed
+	case crosscast.KindWatch, crosscast.KindPresence:
+		return nil, unsupported("presence")
+	case crosscast.KindAsk:
+		c.Question = &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields}
+	case crosscast.KindRequest:
+		if !in.Target.Everyone {
+			return nil, unsupported("requests to those with a member")
+		}
+	}
+	if in.To != "" {
+		return nil, unsupported("instructions to one node")
+	}
+	c.Meta, c.Reason = nil, ""
+	c.Target = crosscast.Target{
+		Everyone:    in.Target.Everyone,
+		Rooms:       foreignRooms(in.Target.Rooms, in.Target.Users, in.Target.Sockets),
+		ExceptRooms: foreignRooms(in.Target.ExceptRooms, in.Target.ExceptUsers, in.Target.ExceptSockets),
+	}
+	for _, name := range slices.Concat(c.Target.Rooms, c.Target.ExceptRooms, []string{c.Namespace, c.Event}) {
+		if !utf8.ValidString(name) {
+			return nil, unsupported("names that are not text")
+		}
+	}
+	if c.Payload.Encoding == crosscast.JSON {
+		var v any
+		if err := json.Unmarshal(c.Payload.Data, &v); err != nil {
+			return nil, err
+		}
+		c.Payload.Data, _ = json.Marshal(v)
+	}
+	return c, nil
+}
+
+func foreignRooms(rooms, users []string, sockets []crosscast.SocketID) []string {
+	all := slices.Clone(rooms)
+	for _, u := range users {
+		all = append(all, foreignUser+u)
+	}
+	for _, id := range sockets {
+		all = append(all, string(id))
+	}
+	return all
+}
+
+// answer returns what is sent of an answer: it has no sender, and the form that its question has.
+func (f *foreign) answer(in *instruction) []*instruction {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key, a := string(in.To)+" "+in.Ref, in.Answer
+	q := f.asked[key]
+	if a.Last {
+		delete(f.asked, key)
+	}
+	var out []*crosscast.Answer
+	switch {
+	case q == nil: // of a node that was closed meanwhile
+	case q.kind == crosscast.KindEmit:
+		if a.Part == 0 {
+			out = append(out, &crosscast.Answer{Count: a.Count, Last: true})
+		}
+		for _, r := range a.Replies {
+			if r.Socket = ""; !r.Silent {
+				out = append(out, &crosscast.Answer{Replies: []crosscast.Reply{r}})
+			}
+		}
+	case q.kind == crosscast.KindAsk:
+		if q.sockets = append(q.sockets, a.Sockets...); a.Last {
+			out = append(out, &crosscast.Answer{Sockets: q.sockets, Last: true})
+		}
+	case a.Err == "": // else nothing is said
+		out = append(out, &crosscast.Answer{Count: a.Count, Payload: a.Payload, Handled: a.Handled, Last: true})
+	}
+	var all []*instruction
+	for _, a := range out {
+		c := cloneInstruction(in)
+		c.From, c.Answer = "", a
+		all = append(all, c)
+	}
+	return all
+}
+
+// foreignHandler makes instructions of what the wire carried.
+type foreignHandler struct{ f *foreign }
+
+func (h foreignHandler) Handle(in *instruction) {
+	f := h.f
+	single := in.Kind == crosscast.KindEmit && in.Ref == "" && !in.Target.Everyone && len(in.Target.Rooms) == 1
+	if in.Kind != crosscast.KindAnswer && !single && !f.hearsIn(in.Namespace) {
+		return
+	}
+	c := *in
+	c.Target.Users, c.Target.Sockets = foreignSpaces(in.Target.Rooms)
+	c.Target.ExceptUsers, c.Target.ExceptSockets = foreignSpaces(in.Target.ExceptRooms)
+	if in.Kind == crosscast.KindDisconnect {
+		c.Reason = crosscast.ReasonServer
+	}
+	if in.Ref != "" && in.Kind != crosscast.KindAnswer {
+		f.mu.Lock()
+		f.asked[string(in.From)+" "+in.Ref] = &foreignQuestion{kind: in.Kind}
+		f.mu.Unlock()
+	}
+	f.h.Handle(&c)
+}
+
+// foreignSpaces returns the users and sockets that rooms may be.
+func foreignSpaces(rooms []string) (users []string, sockets []crosscast.SocketID) {
+	for _, r := range rooms {
+		if u, ok := strings.CutPrefix(r, foreignUser); ok {
+			users = append(users, u)
+		}
+		if id := crosscast.SocketID(r); id.Node() != "" {
+			sockets = append(sockets, id)
+		}
+	}
+	return users, sockets
+}
+
+func (h foreignHandler) Gap(g crosscast.Gap)   { h.f.h.Gap(g) }
+func (h foreignHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
+
+// TestForeign runs the suite on it. What it lacks must keep it from checking these rules and no other.
+func TestForeign(t *testing.T) { Run(t, Harness{New: overForeign}) }
+
+// A rule that needs what a driver lacks would be red, or it need not be left out.
+func TestLackingIsSeen(t *testing.T) {
+	forgotten = make(chan struct{})
+	t.Cleanup(func() { close(forgotten) })
+	lacks := new(foreign).Lacks()
+	for _, r := range allRules() {
+		if _, ok := lacks[r.capability]; !ok {
+			continue
+		}
+		red, said := record(t, Harness{New: overForeign, Patience: 300 * time.Millisecond}, r)
+		if !red {
+			t.Errorf("rule %s is green without %s", r.name, r.capability)
+		}
+		t.Logf("%s:\n%.300s", r.name, said)
+	}
+}
+
+// limited is an adapter that says what it lacks.
+type limited struct {
+	crosscast.Adapter
+	lacks map[crosscast.Capability]string
+}
+
+func (l limited) Lacks() map[crosscast.Capability]string { return l.lacks }
+
+func TestLacksIsChecked(t *testing.T) {
+	for _, try := range []struct {
+		lacks map[crosscast.Capability]string
+		said  string
+	}{
+		{map[crosscast.Capability]string{crosscast.CapMeta: "no room for them"}, ""},
+		{map[crosscast.Capability]string{crosscast.CapMeta: ""}, `adaptertest: Lacks gives no reason for "meta"`},
+		{map[crosscast.Capability]string{"metaphysics": "why not"},
+			`adaptertest: Lacks names "metaphysics", which is no capability`},
+		{map[crosscast.Capability]string{"": "why not"}, `adaptertest: Lacks names "", which is no capability`},
+	} {
+		r := &recorder{TB: t}
+		got := limits(r, Harness{New: func(tb testing.TB) Cluster {
+			return Cluster{Adapter: func() crosscast.Adapter { return limited{inProcess(tb).Adapter(), try.lacks} }}
+		}})
+		if said := strings.Join(r.said, "\n"); said != try.said || len(got) != len(try.lacks) {
+			t.Errorf("of %v: %q", try.lacks, said)
+		}
+	}
+	if got := limits(t, Harness{New: inProcess}); got != nil {
+		t.Errorf("of an adapter without limits: %v", got)
+	}
+}

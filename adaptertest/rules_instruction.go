@@ -1,0 +1,286 @@
+package adaptertest
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Rules of what an instruction is when it arrives, where it arrives, and in which order, without a node.
+var instructionRules = []rule{
+	{
+		name: "driver-fields",
+		text: "Every field of an emission to rooms, or to everyone, arrives as it was published.",
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			p1.hear(room("r"))
+			p1.hearIn("/chat")
+			full := *p0.emission("all", crosscast.Target{Everyone: true, ExceptRooms: []string{"a", "b"}})
+			full.Flags, full.Namespace = crosscast.Volatile, "/chat"
+			full.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 254, 255}}
+			many := *p0.emission("many", crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}})
+			single := *p0.emission("single", toRoom("r"))
+			single.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{}`)}
+			b.arrive(p0, p1, full, many, single)
+		},
+	},
+	{
+		name: "driver-fields-commands",
+		text: "Every field of a command arrives as it was published: whom it concerns, the rooms to join or leave, and " +
+			"the reason to disconnect.",
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			target := crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}}
+			var sent []crosscast.Instruction
+			for _, kind := range []crosscast.Kind{crosscast.KindJoin, crosscast.KindLeave, crosscast.KindDisconnect} {
+				for _, t := range []crosscast.Target{target, everyone} {
+					in := crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: t}
+					if kind == crosscast.KindDisconnect {
+						in.Reason = crosscast.ReasonServer
+					} else {
+						in.Rooms = []string{"a", "b"}
+					}
+					sent = append(sent, in)
+				}
+			}
+			b.arrive(p0, p1, sent...)
+		},
+	},
+	{
+		name:       "driver-fields-reason",
+		text:       "The reason to disconnect, which may be any text, arrives as it was published.",
+		capability: crosscast.CapReasons,
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			in := crosscast.Instruction{Kind: crosscast.KindDisconnect, Namespace: "/", From: p0.info.ID, Target: everyone}
+			in.Reason = "signed out"
+			b.arrive(p0, p1, in)
+		},
+	},
+	{
+		name:       "driver-fields-target",
+		text:       "Rooms, users and sockets, of a target and of its exceptions, arrive as they were published.",
+		capability: crosscast.CapSeparateSpaces,
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			p1.hear(room("r"))
+			id := crosscast.SocketID(string(p1.info.ID) + "socket-id-12")
+			b.arrive(p0, p1,
+				*p0.emission("all", crosscast.Target{
+					Everyone: true, ExceptRooms: []string{"a", "b"}, ExceptUsers: []string{"c"},
+					ExceptSockets: []crosscast.SocketID{id},
+				}),
+				*p0.emission("many", crosscast.Target{
+					Rooms: []string{"r", "s"}, Users: []string{"u"}, Sockets: []crosscast.SocketID{id},
+					ExceptRooms: []string{"x"},
+				}))
+		},
+	},
+	{
+		name:       "driver-fields-meta",
+		text:       "Meta pairs arrive as they were published.",
+		capability: crosscast.CapMeta,
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			in := *p0.emission("meta", everyone)
+			in.Meta = []crosscast.KeyValue{{Key: "k", Value: "v"}, {Key: "k", Value: ""}}
+			b.arrive(p0, p1, in)
+		},
+	},
+	{
+		name:       "driver-fields-inbox",
+		text:       "Every field of an instruction to one node arrives as it was published.",
+		capability: crosscast.CapOneNode,
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			in := *p0.toNode(p1, "inbox")
+			in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 254, 255}}
+			b.arrive(p0, p1, in)
+		},
+	},
+	{
+		name:       "driver-fields-nodes",
+		text:       "What nodes tell each other of themselves arrives as it was published.",
+		capability: crosscast.CapNodes,
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			node := crosscast.NodeInfo{ID: p0.info.ID, Name: "n\x00é", Heartbeat: 1500 * time.Millisecond}
+			for _, kind := range []crosscast.Kind{crosscast.KindHello, crosscast.KindHeartbeat, crosscast.KindGoodbye} {
+				b.arrive(p0, p1,
+					crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: everyone, Node: node},
+					crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, To: p1.info.ID, Node: node})
+			}
+		},
+	},
+	{
+		name: "driver-to",
+		text: "An instruction with To reaches that node and no other; one to a node that does not exist reaches " +
+			"nobody.",
+		capability: crosscast.CapOneNode,
+		run: func(b *bed) {
+			p0, p1, p2 := b.threePeers()
+			for i := range 20 {
+				p0.publish(p0.toNode(p1, fmt.Sprint("m", i)))
+				stray := p0.emission("stray", everyone)
+				stray.To = crosscast.NewNodeID()
+				p0.publish(stray)
+			}
+			b.settlePeers()
+			p1.want(numbered("m", 20)...)
+			p2.want()
+		},
+	},
+	{
+		name: "driver-order",
+		text: "An instruction of another kind than emit (heartbeats excepted) keeps its place too.",
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			p1.hear(room("r"))
+			for i := range 100 {
+				p0.publish(p0.emission(fmt.Sprint("m", i), toRoom("r")))
+				p0.publish(&crosscast.Instruction{
+					Kind: crosscast.KindLeave, Namespace: "/", From: p0.info.ID, Target: everyone,
+					Rooms: []string{fmt.Sprint("m", i)},
+				})
+			}
+			b.settlePeers()
+			got := p1.handled()
+			if len(got) != 200 {
+				b.Errorf("%d of 200 instructions arrived", len(got))
+			}
+			for i, in := range got {
+				var name string
+				switch want := []crosscast.Kind{crosscast.KindEmit, crosscast.KindLeave}[i%2]; {
+				case in.Kind != want:
+					b.Fatalf("emissions and commands were published in turns; instruction %d is of kind %d", i, in.Kind)
+				case in.Kind == crosscast.KindEmit:
+					name = in.Event
+				default:
+					name = fmt.Sprint(in.Rooms[0])
+				}
+				if name != fmt.Sprint("m", i/2) {
+					b.Fatalf("emissions and commands were published in turns; instruction %d is %s", i, name)
+				}
+			}
+		},
+	},
+	{
+		name:       "driver-order-inbox",
+		text:       "Instructions to a single node keep their order.",
+		capability: crosscast.CapOneNode,
+		run: func(b *bed) {
+			p0, p1, _ := b.threePeers()
+			for i := range 100 {
+				p0.publish(p0.toNode(p1, fmt.Sprint("inbox", i)))
+			}
+			b.settlePeers()
+			p1.want(numbered("inbox", 100)...)
+		},
+	},
+	{
+		name: "driver-memory",
+		text: "Publish keeps nothing of the instruction: everything in it may be overwritten as soon as it has " +
+			"returned.",
+		run: func(b *bed) { b.overwrite(false) },
+	},
+	{
+		name:       "driver-memory-sockets",
+		text:       "The same of users and sockets.",
+		capability: crosscast.CapSeparateSpaces,
+		run:        func(b *bed) { b.overwrite(true) },
+	},
+}
+
+// toNode makes an emission for one node.
+func (p *peer) toNode(to *peer, event string) *crosscast.Instruction {
+	in := p.emission(event, everyone)
+	in.To = to.info.ID
+	return in
+}
+
+// arrive publishes instructions and checks that they arrive as they were.
+func (b *bed) arrive(from, at *peer, sent ...crosscast.Instruction) {
+	b.Helper()
+	for _, in := range sent {
+		from.publish(&in)
+		b.settlePeers() // hellos and heartbeats may overtake
+		got := at.handled()
+		if len(got) != 1 {
+			b.Errorf("of one instruction (kind %d, %q) %d arrived", in.Kind, in.Event, len(got))
+			continue
+		}
+		g := got[0]
+		if in.Kind == crosscast.KindHello || in.Kind == crosscast.KindHeartbeat || in.Kind == crosscast.KindGoodbye {
+			g.Target, in.Target = crosscast.Target{}, crosscast.Target{} // the kind and To say all
+			g.Node.ID, in.Node.ID = "", ""                               // From says it
+		}
+		if a, w := normal(*g), normal(in); !reflect.DeepEqual(a, w) {
+			b.Errorf("published: %+v\narrived:   %+v", w, a)
+		}
+	}
+}
+
+// overwrite publishes instructions and writes over what they are made of; of users and sockets, too, or of rooms only.
+func (b *bed) overwrite(sockets bool) {
+	p0, p1, _ := b.threePeers()
+	p1.hear(room("r"), room("r0"), room("r1"))
+	rooms, except, data := make([]string, 2), make([]string, 1), make([]byte, 64)
+	users, ids := make([]string, 1), make([]crosscast.SocketID, 1)
+	fill := func(i int) crosscast.Instruction {
+		rooms[0], rooms[1], except[0], users[0] = "r", fmt.Sprint("r", i%2), fmt.Sprint("x", i), fmt.Sprint("u", i)
+		ids[0] = crosscast.SocketID(fmt.Sprintf("%ssocket-%05d", p0.info.ID, i))
+		copy(data, fmt.Sprintf("%064d", i))
+		in := *p0.emission(fmt.Sprint("m", i), crosscast.Target{Rooms: rooms, ExceptRooms: except})
+		in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: data}
+		if sockets {
+			in.Target.Users, in.Target.ExceptSockets = users, ids
+		}
+		return in
+	}
+	in := new(crosscast.Instruction)
+	for i := range 200 {
+		*in = fill(i)
+		p0.publish(in)
+		*in = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD", Target: everyone}
+		rooms[0], rooms[1], except[0], users[0], ids[0] = "BAD", "BAD", "BAD", "BAD", "BAD"
+		copy(data, bytes.Repeat([]byte("BAD!"), 16))
+	}
+	b.settlePeers()
+	got := p1.handled()
+	if len(got) != 200 {
+		b.Errorf("%d of 200 instructions arrived", len(got))
+	}
+	for i, in := range got {
+		if a, w := normal(*in), normal(fill(i)); !reflect.DeepEqual(a, w) {
+			b.Fatalf("an instruction that was overwritten after Publish arrived so:\n%+v\ninstead "+
+				"of:\n%+v", a, w)
+		}
+	}
+}
+
+// normal makes empty slices nil.
+func normal(in crosscast.Instruction) crosscast.Instruction {
+	c := *cloneInstruction(&in)
+	t := &c.Target
+	for _, names := range []*[]string{&t.Rooms, &t.Users, &t.ExceptRooms, &t.ExceptUsers} {
+		if len(*names) == 0 {
+			*names = nil
+		}
+	}
+	if len(t.Sockets) == 0 {
+		t.Sockets = nil
+	}
+	if len(t.ExceptSockets) == 0 {
+		t.ExceptSockets = nil
+	}
+	if len(c.Meta) == 0 {
+		c.Meta = nil
+	}
+	if len(c.Rooms) == 0 {
+		c.Rooms = nil
+	}
+	return c
+}

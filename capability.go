@@ -1,0 +1,39 @@
+package crosscast
+
+// A Limited is an [Adapter] whose wire cannot carry all that the library does: one that others have defined. What an
+// adapter lacks belongs in its documentation, too. Package adaptertest does not check the rules that need what is
+// lacking, and prints them with the reasons.
+type Limited interface {
+	// Lacks returns what the adapter, as it is configured, cannot do, and why, in a sentence for users. It may be
+	// called at any time.
+	Lacks() map[Capability]string
+}
+
+// A Capability is something that every adapter can do which is not a [Limited].
+type Capability string
+
+const (
+	// CapExactJSON: a JSON payload arrives byte for byte. Without it the value is the same, and the text need not be.
+	CapExactJSON Capability = "exact JSON"
+	// CapByteNames: rooms, users, events and namespaces may have names of any bytes. Without it, of UTF-8 text only.
+	CapByteNames Capability = "names of any bytes"
+	// CapSeparateSpaces: rooms, users and sockets are separate spaces of names, and a message's target arrives as it was
+	// emitted. Without it a room that is named like a socket or user may hear what is for these.
+	CapSeparateSpaces Capability = "separate spaces"
+	// CapMeta: a message's Meta arrives.
+	CapMeta Capability = "meta"
+	// CapOneNode: something can be for one node, or for those with a member of a room: [Servers] with Only and With.
+	CapOneNode Capability = "instructions to one node"
+	// CapNamedAnswers: it is known who answers: Changed.Nodes, Response.Node, Reply.Socket, and the nodes in an
+	// [IncompleteError]. Without it these are empty.
+	CapNamedAnswers Capability = "answers with names"
+	// CapNodes: nodes know each other: Node.Nodes and Options.OnNode.
+	CapNodes Capability = "nodes that know each other"
+	// CapReasons: the reason to disconnect sockets arrives on other nodes. Without it another one may.
+	CapReasons Capability = "reasons to disconnect"
+	// CapPresence: Namespace.Watch tells of members on other nodes.
+	CapPresence Capability = "presence"
+	// CapHoles: a node that misses something though its own link stands reports a gap, as does one that misses what
+	// another node could not publish, and what the bus repeats is dropped.
+	CapHoles Capability = "detection of holes"
+)
