@@ -37,10 +37,19 @@ var clusterFaults = []fault{
 	},
 	{
 		name: "loses the reason of a disconnect",
-		red:  map[string]string{"driver-fields-reason": "arrived:", "driver-fields-commands": "arrived:"},
+		red:  map[string]string{"driver-fields-reason": "arrived:"},
 		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
 			c := *in
 			c.Reason = ""
+			return next(&c)
+		},
+	},
+	{
+		name: "loses the last room of a command",
+		red:  map[string]string{"driver-fields-commands": "arrived:"},
+		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			c := *in
+			c.Rooms = c.Rooms[:max(0, len(c.Rooms)-1)]
 			return next(&c)
 		},
 	},

@@ -29,8 +29,7 @@ var instructionRules = []rule{
 	},
 	{
 		name: "driver-fields-commands",
-		text: "Every field of a command arrives as it was published: whom it concerns, the rooms to join or leave, and " +
-			"the reason to disconnect.",
+		text: "A command arrives as it was published: whom it concerns, and the rooms to join or leave.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			target := crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}}
@@ -261,7 +260,7 @@ func (b *bed) overwrite(sockets bool) {
 	}
 }
 
-// normal makes empty slices nil.
+// normal makes empty slices nil, and no reason of the one that stands for it.
 func normal(in crosscast.Instruction) crosscast.Instruction {
 	c := *cloneInstruction(&in)
 	t := &c.Target
@@ -281,6 +280,9 @@ func normal(in crosscast.Instruction) crosscast.Instruction {
 	}
 	if len(c.Rooms) == 0 {
 		c.Rooms = nil
+	}
+	if c.Reason == crosscast.ReasonServer {
+		c.Reason = ""
 	}
 	return c
 }
