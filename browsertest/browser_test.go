@@ -1,4 +1,4 @@
-// Package browsertest drives the page of examples/chat in headless Chromium. It is a module of its own because of the
+// Package browsertest drives the pages of the chat servers in headless Chromium. It is a module of its own because of the
 // browser driver.
 package browsertest
 
@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,9 +16,11 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/crosscast/crosscast/internal/programtest"
 )
 
-const patience = 30 * time.Second
+const patience = programtest.Patience
 
 // findBrowser skips the test when there is no Chromium, loudly; where CI is set it fails, because a green run must mean
 // that the test ran.
@@ -38,50 +38,11 @@ func findBrowser(t *testing.T) string {
 	return ""
 }
 
-// startServer runs the chat server, and returns its URL.
-func startServer(t *testing.T, path, name, redis string) string {
+// startServer runs a chat server, and returns its URL. port 0 is any that is free.
+func startServer(t *testing.T, path, name, port, redis string) (*programtest.Program, string) {
 	t.Helper()
-	out := &output{}
-	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), "PORT=0", "NODE_ID="+name, "REDIS_URL=redis://"+redis)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if t.Failed() {
-			t.Logf("%s printed:\n%s", name, out)
-		}
-	})
-	listening := regexp.MustCompile(`listening on (http://localhost:\d+)`)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) { // poll
-		if m := listening.FindStringSubmatch(out.String()); m != nil {
-			return m[1]
-		}
-	}
-	t.Fatalf("%s does not listen:\n%s", name, out)
-	return ""
-}
-
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
+	p := programtest.Start(t, exec.Command(path), "PORT="+port, "NODE_ID="+name, "REDIS_URL=redis://"+redis)
+	return p, p.Printed(`listening on (http://localhost:\d+)`)
 }
 
 // page is a tab.
@@ -147,7 +108,7 @@ func (p *page) screenshot(scheme string) {
 		return err
 	}))
 	png := run(p, "taking a picture", chromedp.FullScreenshot(100))
-	if err := os.WriteFile(filepath.Join(dir, p.name+"-"+scheme+".png"), png, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(p.t.Name())+"-"+p.name+"-"+scheme+".png"), png, 0o644); err != nil {
 		p.t.Error(err)
 	}
 }
@@ -168,15 +129,16 @@ func startBrowser(t *testing.T, browser string) (context.Context, func()) {
 
 func TestChatPage(t *testing.T) {
 	browser := findBrowser(t)
-	server := filepath.Join(t.TempDir(), "server")
-	build := exec.Command("go", "build", "-o", server, "./examples/chat/server")
-	build.Dir = ".."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	for _, program := range []string{"chat"} {
+		t.Run(program, func(t *testing.T) { testChatPage(t, browser, programtest.Build(t, "../examples/"+program+"/server")) })
 	}
+}
+
+func testChatPage(t *testing.T, browser, server string) {
 	redis := miniredis.RunT(t)
 	addr := redis.Addr()
-	url1, url2 := startServer(t, server, "server-1", addr), startServer(t, server, "server-2", addr)
+	_, url1 := startServer(t, server, "server-1", "0", addr)
+	server2, url2 := startServer(t, server, "server-2", "0", addr)
 
 	first, closeBrowser := startBrowser(t, browser)
 	defer closeBrowser()
@@ -226,6 +188,18 @@ func TestChatPage(t *testing.T) {
 	a.say("after the outage")
 	b.sees("#log .message", "after the outage")
 	b.sees("#stats", "Link to the busup")
+
+	// Who was disconnected is in the room again, and told what may be missing.
+	server2.Stop(os.Interrupt)
+	b.sees("#log .note", "Disconnected")
+	startServer(t, server, "server-3", url2[strings.LastIndex(url2, ":")+1:], addr)
+	b.sees("#status.up", "connected to server-3")
+	b.sees("#log .note", "Joined room1, handled by server-3")
+	b.sees("#log .gap", "this page was disconnected")
+	b.say("back")
+	a.sees("#log .message", "back")
+	run(b, "joining", chromedp.Evaluate[string](`request("joinRoom", ""); ""`))
+	b.sees("#log .note", "Error: crosscast: empty room name")
 	for _, p := range []*page{a, b} {
 		p.screenshot("light")
 		p.screenshot("dark")

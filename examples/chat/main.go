@@ -26,7 +26,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/crosscast/crosscast/examples/chat/internal/chat"
+	"github.com/crosscast/crosscast/examples/chat/internal/wschat"
+	"github.com/crosscast/crosscast/examples/internal/chat"
 )
 
 func main() {
@@ -53,7 +54,7 @@ type demo struct {
 
 // A member is a client and what it got.
 type member struct {
-	*chat.Client
+	*wschat.Client
 	joined   chan chat.Joined
 	messages chan chat.Message
 }
@@ -88,7 +89,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		if *once {
 			address = "localhost:0"
 		}
-		o := chat.ServerOptions{Name: name, Address: address, Redis: rdb, Printer: d.p}
+		o := chat.ServerOptions{Name: name, Address: address, Protocol: &wschat.Protocol, Redis: rdb, Printer: d.p}
 		s, err := chat.StartServer(ctx, o)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			d.say("port %d is taken: %s uses another", 5001+i, name)
@@ -135,7 +136,7 @@ func (d *demo) say(format string, args ...any) { d.p.Print("demo", format, args.
 
 func (d *demo) member(name string, server int) *member {
 	m := &member{joined: make(chan chat.Joined, 1), messages: make(chan chat.Message, 16)}
-	m.Client = &chat.Client{
+	m.Client = &wschat.Client{
 		Name: name, Room: room, ServerURL: d.servers[server].URL(), Printer: d.p,
 		// The flow takes what it waits for; later nobody does, and the client must not wait.
 		OnJoined:  func(j chat.Joined) { offer(m.joined, j) },

@@ -12,7 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/crosscast/crosscast/examples/chat/internal/chat"
+	"github.com/crosscast/crosscast/examples/chat/internal/wschat"
+	"github.com/crosscast/crosscast/examples/internal/chat"
 )
 
 func main() {
@@ -22,7 +23,7 @@ func main() {
 }
 
 func run(ctx context.Context, env func(string) string, out io.Writer) {
-	c := &chat.Client{
+	c := &wschat.Client{
 		Name:      cmp.Or(env("NAME"), "client"),
 		Room:      cmp.Or(env("ROOM"), "room1"),
 		ServerURL: cmp.Or(env("SERVER_URL"), "http://localhost:5001"),

@@ -1,7 +1,6 @@
-package chat_test
+package wschat_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/crosscast/crosscast/examples/chat/internal/chat"
+	"github.com/crosscast/crosscast/examples/chat/internal/wschat"
+	"github.com/crosscast/crosscast/examples/internal/chat"
+	"github.com/crosscast/crosscast/internal/programtest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,34 +29,16 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-const patience = 20 * time.Second
-
-// output is what a program printed so far.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
+const patience = programtest.Patience
 
 // httpClient keeps no connection, so that none is left when a test ends.
 var httpClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 
 // startServer starts a server over the Redis at addr; empty: without one.
-func startServer(t *testing.T, name, addr string) (*chat.Server, *output) {
+func startServer(t *testing.T, name, addr string) (*chat.Server, *programtest.Output) {
 	t.Helper()
-	out := &output{}
-	o := chat.ServerOptions{Name: name, Address: "localhost:0", Printer: chat.NewPrinter(out)}
+	out := &programtest.Output{}
+	o := chat.ServerOptions{Name: name, Address: "localhost:0", Protocol: &wschat.Protocol, Printer: chat.NewPrinter(out)}
 	if addr != "" {
 		rdb, err := chat.Redis("redis://" + addr)
 		if err != nil {
@@ -81,8 +63,8 @@ func startServer(t *testing.T, name, addr string) (*chat.Server, *output) {
 
 // member is a running client and what it got.
 type member struct {
-	*chat.Client
-	out      *output
+	*wschat.Client
+	out      *programtest.Output
 	joined   chan chat.Joined
 	messages chan chat.Message
 	gaps     chan chat.Gap
@@ -91,10 +73,10 @@ type member struct {
 func startClient(t *testing.T, name, url string) *member {
 	t.Helper()
 	m := &member{
-		out: &output{}, joined: make(chan chat.Joined, 100),
+		out: &programtest.Output{}, joined: make(chan chat.Joined, 100),
 		messages: make(chan chat.Message, 100), gaps: make(chan chat.Gap, 100),
 	}
-	m.Client = &chat.Client{
+	m.Client = &wschat.Client{
 		Name: name, Room: "room1", ServerURL: url, Printer: chat.NewPrinter(m.out),
 		OnJoined:  func(j chat.Joined) { m.joined <- j },
 		OnMessage: func(msg chat.Message) { m.messages <- msg },
@@ -275,10 +257,10 @@ func TestPageAndStats(t *testing.T) {
 
 // TestReconnect: a client whose server comes back, on the same port, is in its room again.
 func TestReconnect(t *testing.T) {
-	out := &output{}
+	out := &programtest.Output{}
 	start := func(address string) *chat.Server {
 		s, err := chat.StartServer(t.Context(), chat.ServerOptions{
-			Name: "server-1", Address: address, Printer: chat.NewPrinter(out),
+			Name: "server-1", Address: address, Protocol: &wschat.Protocol, Printer: chat.NewPrinter(out),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -333,7 +315,7 @@ func TestStartErrors(t *testing.T) {
 	defer rdb.Close()
 	m.Close()
 	_, err = chat.StartServer(t.Context(), chat.ServerOptions{
-		Name: "server-1", Address: "localhost:0", Redis: rdb, Printer: chat.NewPrinter(io.Discard),
+		Name: "server-1", Address: "localhost:0", Protocol: &wschat.Protocol, Redis: rdb, Printer: chat.NewPrinter(io.Discard),
 	})
 	if err == nil || !strings.Contains(err.Error(), addr) {
 		t.Errorf("without Redis: %v", err)

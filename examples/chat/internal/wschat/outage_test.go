@@ -1,11 +1,10 @@
-package chat_test
+package wschat_test
 
 import (
 	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -14,68 +13,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/programtest"
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
-// program is a running program of this example.
-type program struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	out *output
+// start starts a program of the chat.
+func start(t *testing.T, path string, env ...string) *programtest.Program {
+	return programtest.Start(t, exec.Command(path), env...)
 }
 
-// build builds the program in a directory beside internal.
-func build(t *testing.T, name string) string {
+// build builds a program of the chat.
+func build(t *testing.T, name string) string { return programtest.Build(t, "../../"+name) }
+
+// cpu is the time that programs have computed for.
+func cpu(t *testing.T, programs ...*programtest.Program) (sum time.Duration) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command("go", "build", "-o", path, "../../"+name).CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	for _, p := range programs {
+		sum += cpuOf(t, p.Pid())
 	}
-	return path
+	return sum
 }
 
-func start(t *testing.T, path string, env ...string) *program {
+func cpuOf(t *testing.T, pid int) time.Duration {
 	t.Helper()
-	p := &program{t, exec.Command(path), &output{}}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.cmd.Process.Kill() })
-	return p
-}
-
-// printed waits until the program has printed a match of pattern, and returns the first group.
-func (p *program) printed(pattern string) string {
-	p.t.Helper()
-	re := regexp.MustCompile(pattern)
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) { // poll
-		if m := re.FindStringSubmatch(p.out.String()); m != nil {
-			return m[len(m)-1]
-		}
-	}
-	p.t.Fatalf("%s did not print %s:\n%s", filepath.Base(p.cmd.Path), pattern, p.out)
-	return ""
-}
-
-// interrupt sends SIGINT, and expects the program to end well.
-func (p *program) interrupt() {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		p.t.Error(err)
-	}
-	if err := p.cmd.Wait(); err != nil {
-		p.t.Errorf("%s: %v\n%s", filepath.Base(p.cmd.Path), err, p.out)
-	}
-}
-
-// cpu is the time that the process has computed for.
-func (p *program) cpu() time.Duration {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	sc := bufio.NewScanner(strings.NewReader(string(b[strings.LastIndexByte(string(b), ')'):])))
 	sc.Split(bufio.ScanWords)
@@ -84,7 +47,7 @@ func (p *program) cpu() time.Duration {
 		if i == 12 || i == 13 { // utime and stime, of 1/100 s each
 			n, err := strconv.Atoi(sc.Text())
 			if err != nil {
-				p.t.Fatal(err)
+				t.Fatal(err)
 			}
 			ticks += n
 		}
@@ -100,9 +63,9 @@ func TestOutage(t *testing.T) {
 		return []string{"PORT=0", "NODE_ID=" + id, "REDIS_URL=redis://" + redis.Addr()}
 	}
 	s1, s2 := start(t, path, env("server-1")...), start(t, path, env("server-2")...)
-	url1 := s1.printed(`(?m)^\[server-1\] listening on (http://localhost:\d+)$`)
-	url2 := s2.printed(`(?m)^\[server-2\] listening on (http://localhost:\d+)$`)
-	s1.printed(`(?m)^\[server-1\] Redis: redis://` + redis.Addr() + `$`)
+	url1 := s1.Printed(`(?m)^\[server-1\] listening on (http://localhost:\d+)$`)
+	url2 := s2.Printed(`(?m)^\[server-2\] listening on (http://localhost:\d+)$`)
+	s1.Printed(`(?m)^\[server-1\] Redis: redis://` + redis.Addr() + `$`)
 
 	a, a2, b := startClient(t, "A", url1), startClient(t, "A2", url1), startClient(t, "B", url2)
 	for _, m := range []*member{a, a2, b} {
@@ -122,8 +85,8 @@ func TestOutage(t *testing.T) {
 		down = `(?m)^\[server-\d\] crosscast: the link to the bus is down.*$`
 		back = `(?m)^\[server-\d\] crosscast: the link to the bus is back$`
 	)
-	for _, s := range []*program{s1, s2} {
-		s.printed(down)
+	for _, s := range []*programtest.Program{s1, s2} {
+		s.Printed(down)
 	}
 	begin := time.Now()
 	a.say(t, "during")
@@ -141,9 +104,9 @@ func TestOutage(t *testing.T) {
 		t.Errorf("during the outage: local delivery took %v, a join %v", local, took)
 	}
 	if runtime.GOOS == "linux" {
-		begin, used := time.Now(), s1.cpu()+s2.cpu()
+		begin, used := time.Now(), cpu(t, s1, s2)
 		time.Sleep(3 * time.Second) // lasts: an outage of some length
-		used = s1.cpu() + s2.cpu() - used
+		used = cpu(t, s1, s2) - used
 		t.Logf("two servers used %v of CPU in %v without Redis", used, time.Since(begin))
 		if used > time.Since(begin)/10 {
 			t.Errorf("two servers used %v of CPU in %v without Redis", used, time.Since(begin))
@@ -152,8 +115,8 @@ func TestOutage(t *testing.T) {
 
 	redis.Restart()
 	begin = time.Now()
-	for _, s := range []*program{s1, s2} {
-		s.printed(back)
+	for _, s := range []*programtest.Program{s1, s2} {
+		s.Printed(back)
 	}
 	for _, m := range []*member{a, a2, b} {
 		g := wait(t, m.gaps, "the gap")
@@ -174,35 +137,30 @@ func TestOutage(t *testing.T) {
 	if m := b.expect(t, "hello from HTTP", "server-1"); m.RoomID != "room2" {
 		t.Errorf("%+v", m)
 	}
-	for _, s := range []*program{s1, s2} {
+	for _, s := range []*programtest.Program{s1, s2} {
 		for _, pattern := range []string{down, back} {
-			if lines := regexp.MustCompile(pattern).FindAllString(s.out.String(), -1); len(lines) != 1 {
-				t.Errorf("printed %d times: %s\n%s", len(lines), pattern, s.out)
+			if lines := regexp.MustCompile(pattern).FindAllString(s.Out.String(), -1); len(lines) != 1 {
+				t.Errorf("printed %d times: %s\n%s", len(lines), pattern, s.Out)
 			}
 		}
 	}
-	s1.interrupt()
-	s2.interrupt()
+	s1.Stop(os.Interrupt)
+	s2.Stop(os.Interrupt)
 }
 
 // TestPrograms: the client program on the server program.
 func TestPrograms(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{})
 	s := start(t, build(t, "server"), "PORT=0", "REDIS_URL=redis://"+redis.Addr())
-	url := s.printed(`(?m)^\[node-0\] listening on (http://localhost:\d+)$`)
+	url := s.Printed(`(?m)^\[node-0\] listening on (http://localhost:\d+)$`)
 	c := start(t, build(t, "client"), "NAME=A", "SERVER_URL="+url)
-	id := c.printed(`(?m)^\[A\] connected to ` + url + ` as (\S{20})$`)
-	c.printed(`(?m)^\[A\] joined room=room1 \(handled by node-0\)$`)
-	c.printed(`(?m)^\[A\] got message: hi from A \(from ` + id + ` on node-0\)$`)
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	c.printed(`(?m)^\[A\] disconnected$`)
-	c.printed(`(?m)^\[A\] cannot connect, trying again in \d+ms: `)
-	if err := s.cmd.Wait(); err != nil {
-		t.Errorf("server: %v\n%s", err, s.out)
-	}
-	c.interrupt()
+	id := c.Printed(`(?m)^\[A\] connected to ` + url + ` as (\S{20})$`)
+	c.Printed(`(?m)^\[A\] joined room=room1 \(handled by node-0\)$`)
+	c.Printed(`(?m)^\[A\] got message: hi from A \(from ` + id + ` on node-0\)$`)
+	s.Stop(syscall.SIGTERM)
+	c.Printed(`(?m)^\[A\] disconnected$`)
+	c.Printed(`(?m)^\[A\] cannot connect, trying again in \d+ms: `)
+	c.Stop(os.Interrupt)
 }
 
 // TestServerWithoutRedis: the program ends with an error that names the address.
@@ -210,8 +168,8 @@ func TestServerWithoutRedis(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{})
 	redis.Kill()
 	s := start(t, build(t, "server"), "PORT=0", "REDIS_URL=redis://:secret@"+redis.Addr())
-	err := s.cmd.Wait()
-	if err == nil || !strings.Contains(s.out.String(), redis.Addr()) || strings.Contains(s.out.String(), "secret") {
-		t.Errorf("%v: %s", err, s.out)
+	err := s.Wait()
+	if err == nil || !strings.Contains(s.Out.String(), redis.Addr()) || strings.Contains(s.Out.String(), "secret") {
+		t.Errorf("%v: %s", err, s.Out)
 	}
 }

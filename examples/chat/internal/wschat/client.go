@@ -1,4 +1,4 @@
-package chat
+package wschat
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crosscast/crosscast/examples/internal/chat"
 	"github.com/crosscast/crosscast/ws/client"
 )
 
@@ -16,12 +17,12 @@ type Client struct {
 	Name      string
 	Room      string
 	ServerURL string // http://… or https://…
-	Printer   *Printer
+	Printer   *chat.Printer
 	Greet     bool // says hi 500 ms after each time it connected
 
-	OnJoined  func(Joined)  // optional, as what follows
-	OnMessage func(Message) //
-	OnGap     func(Gap)     //
+	OnJoined  func(chat.Joined)  // optional, as what follows
+	OnMessage func(chat.Message) //
+	OnGap     func(chat.Gap)     //
 
 	mu   sync.Mutex // guards conn
 	conn *client.Client
@@ -70,7 +71,7 @@ func (c *Client) Run(ctx context.Context) {
 
 // Say sends text to the room.
 func (c *Client) Say(ctx context.Context, text string) error {
-	return c.send(ctx, "sendToRoom", sendToRoom{c.Room, text})
+	return c.send(ctx, "sendToRoom", chat.SendToRoom{RoomID: c.Room, Text: text})
 }
 
 // Join sends joinRoom.
@@ -94,7 +95,7 @@ func (c *Client) use(conn *client.Client) {
 
 func (c *Client) print(format string, args ...any) { c.Printer.Print(c.Name, format, args...) }
 
-func (c *Client) connected(ctx context.Context, m Connected) error {
+func (c *Client) connected(ctx context.Context, m chat.Connected) error {
 	c.print("connected to %s as %s", c.ServerURL, m.ID)
 	if c.Greet {
 		time.AfterFunc(500*time.Millisecond, func() {
@@ -106,19 +107,19 @@ func (c *Client) connected(ctx context.Context, m Connected) error {
 	return nil
 }
 
-func (c *Client) joined(_ context.Context, m Joined) error {
+func (c *Client) joined(_ context.Context, m chat.Joined) error {
 	c.print("joined room=%s (handled by %s)", m.RoomID, m.Node)
 	call(c.OnJoined, m)
 	return nil
 }
 
-func (c *Client) message(_ context.Context, m Message) error {
+func (c *Client) message(_ context.Context, m chat.Message) error {
 	c.print("got message: %s (from %s on %s)", m.Text, m.FromSocketID, m.FromNode)
 	call(c.OnMessage, m)
 	return nil
 }
 
-func (c *Client) gap(_ context.Context, m Gap) error {
+func (c *Client) gap(_ context.Context, m chat.Gap) error {
 	c.print("messages may be missing since %s (%s)", m.Since, m.Reason)
 	call(c.OnGap, m)
 	return nil

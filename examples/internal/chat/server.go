@@ -1,18 +1,15 @@
-// Package chat is a chat server, its web page and its client, on crosscast: what the programs of examples/chat share.
+// Package chat is a chat server and its web page, on crosscast: what examples/chat and examples/socketio/server share.
 //
 // Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined
 // {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {rooms, reason, since, until}: messages
-// to these rooms (null: to any) may be missing; error {message}.
+// to these rooms (null: to any) may be missing.
 package chat
 
 import (
-	"cmp"
 	"context"
-	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -20,11 +17,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/redisadapter"
-	"github.com/crosscast/crosscast/ws"
 )
 
 // Message is what everyone in a room gets.
@@ -58,41 +52,46 @@ type Gap struct {
 
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Redis returns a client with the settings that package redisadapter recommends.
-func Redis(url string) (*redis.Client, error) {
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
-	o.ContextTimeoutEnabled = true
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	o.DialerRetries = 1
-	o.Protocol = 2
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewClient(o), nil
+// SendToRoom is what a client says.
+type SendToRoom struct {
+	RoomID string `json:"roomId"`
+	Text   string `json:"text"`
+}
+
+// A Protocol is what differs between the chats.
+type Protocol struct {
+	// Adapter makes what the servers meet with.
+	Adapter func(rdb redis.UniversalClient, log *slog.Logger) crosscast.Adapter
+	// Clients adds to mux what clients connect to, with s's handlers, and the scripts of the page: client.js, a client of
+	// the protocol, and connect.js, which has the function that the page connects with.
+	Clients func(s *Server, mux *http.ServeMux) error
+	// Errorf makes an error that the client is told.
+	Errorf func(format string, args ...any) error
 }
 
 // ServerOptions say what server to start.
 type ServerOptions struct {
-	Name    string                // of the node
-	Address string                // to listen on
-	Redis   redis.UniversalClient // nil: the server knows of no other
-	Printer *Printer
+	Name     string                // of the node
+	Address  string                // to listen on
+	Protocol *Protocol             //
+	Redis    redis.UniversalClient // nil: the server knows of no other
+	Printer  *Printer
 }
 
 // A Server is one chat server.
 type Server struct {
-	name    string
-	node    *crosscast.Node
-	p       *Printer
-	url     string
-	http    *http.Server
-	stopped chan error
+	name     string
+	protocol *Protocol
+	node     *crosscast.Node
+	p        *Printer
+	url      string
+	http     *http.Server
+	stopped  chan error
 }
 
 // StartServer starts a server, which ends with Close. ctx bounds the start.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
-	s := &Server{name: o.Name, p: o.Printer, stopped: make(chan error, 1)}
+	s := &Server{name: o.Name, protocol: o.Protocol, p: o.Printer, stopped: make(chan error, 1)}
 	var started atomic.Pointer[crosscast.Node] // gaps may come before Start has returned, and clients have not
 	options := crosscast.Options{
 		Name: o.Name, Logger: s.p.logger(o.Name),
@@ -104,7 +103,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		OnLoss: func(l crosscast.Loss) { s.print("lost: %d emissions: %v", l.Instructions, l.Err) },
 	}
 	if o.Redis != nil {
-		options.Adapter = redisadapter.New(o.Redis, redisadapter.Options{Logger: options.Logger})
+		options.Adapter = o.Protocol.Adapter(o.Redis, options.Logger)
 	}
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {
@@ -159,31 +158,28 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) print(format string, args ...any) { s.p.Print(s.name, format, args...) }
 
-func (s *Server) handler() (http.Handler, error) {
-	sockets, err := ws.New(s.node.Namespace, ws.Options{
-		Events: ws.Events{"joinRoom": ws.Typed(s.joinRoom), "sendToRoom": ws.Typed(s.sendToRoom)},
-		OnConnect: func(ctx context.Context, c *crosscast.Socket) {
-			s.print("connected: %s", c.ID())
-			_ = c.Emit(ctx, "connected", Connected{c.ID(), s.name}) // fails only when the client has left
-		},
-		OnDisconnect: func(_ context.Context, c *crosscast.Socket, reason crosscast.Reason) {
-			s.print("disconnected: %s (%s)", c.ID(), reason)
-		},
-		OnError: func(c *crosscast.Socket, event string, err error) { s.print("%s of %s: %v", event, c.ID(), err) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", servePage)
-	mux.HandleFunc("GET /client.js", ws.ClientJS)
-	mux.Handle("GET /ws", sockets)
-	mux.HandleFunc("POST /emit/{roomId}", s.emitOverHTTP)
-	mux.HandleFunc("GET /stats", s.stats)
-	return http.NewCrossOriginProtection().Handler(mux), nil
+// Connected greets a client.
+func (s *Server) Connected(ctx context.Context, c *crosscast.Socket) {
+	s.print("connected: %s", c.ID())
+	_ = c.Emit(ctx, "connected", Connected{c.ID(), s.name}) // fails only when the client has left
 }
 
-func (s *Server) joinRoom(ctx context.Context, c *crosscast.Socket, room string) error {
+// Disconnected prints that a client has left.
+func (s *Server) Disconnected(_ context.Context, c *crosscast.Socket, reason crosscast.Reason) {
+	s.print("disconnected: %s (%s)", c.ID(), reason)
+}
+
+// Failed prints what went wrong with an event of a client. c may be nil.
+func (s *Server) Failed(c *crosscast.Socket, event string, err error) {
+	id := crosscast.SocketID("a new client")
+	if c != nil {
+		id = c.ID()
+	}
+	s.print("%s of %s: %v", event, id, err)
+}
+
+// JoinRoom handles joinRoom.
+func (s *Server) JoinRoom(ctx context.Context, c *crosscast.Socket, room string) error {
 	err := c.Join(ctx, room)
 	if err != nil && !errors.Is(err, crosscast.ErrNotConnected) {
 		return err
@@ -193,15 +189,11 @@ func (s *Server) joinRoom(ctx context.Context, c *crosscast.Socket, room string)
 	return c.Emit(ctx, "joined", Joined{room, s.name})
 }
 
-type sendToRoom struct {
-	RoomID string `json:"roomId"`
-	Text   string `json:"text"`
-}
-
-func (s *Server) sendToRoom(ctx context.Context, c *crosscast.Socket, m sendToRoom) error {
+// SendToRoom handles sendToRoom.
+func (s *Server) SendToRoom(ctx context.Context, c *crosscast.Socket, m SendToRoom) error {
 	err := s.broadcast(ctx, m.RoomID, m.Text, string(c.ID()))
 	if errors.Is(err, crosscast.ErrNotConnected) {
-		return ws.Errorf("sent to the clients of this server only: %v", err)
+		return s.protocol.Errorf("sent to the clients of this server only: %v", err)
 	}
 	return err
 }
@@ -234,70 +226,4 @@ func (s *Server) gap(n *crosscast.Node, g *crosscast.Gap) {
 		m.Rooms = rooms
 		_ = n.To(rooms...).Local().Emit(ctx, "gap", m)
 	}
-}
-
-//go:embed page/index.html
-var page []byte
-
-func servePage(w http.ResponseWriter, _ *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; "+
-		"script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "+
-		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(page)
-}
-
-// maxBody is the size of the largest body of POST /emit.
-const maxBody = 1 << 20
-
-func (s *Server) emitOverHTTP(w http.ResponseWriter, r *http.Request) {
-	room := r.PathValue("roomId")
-	var body struct {
-		Text string `json:"text"`
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err == nil && len(b) > 0 {
-		err = json.Unmarshal(b, &body)
-	}
-	if err == nil {
-		body.Text = cmp.Or(body.Text, "hello from HTTP")
-		err = s.broadcast(r.Context(), room, body.Text, "HTTP")
-	}
-	if err != nil {
-		writeJSON(w, statusOf(err), map[string]any{"ok": false, "error": err.Error()})
-		return
-	}
-	writeJSON(w, http.StatusOK, struct {
-		OK     bool   `json:"ok"`
-		Node   string `json:"node"`
-		RoomID string `json:"roomId"`
-		Text   string `json:"text"`
-	}{true, s.name, room, body.Text})
-}
-
-func statusOf(err error) int {
-	var syntax *json.SyntaxError
-	var typ *json.UnmarshalTypeError
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge), errors.Is(err, crosscast.ErrTooLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.As(err, &syntax), errors.As(err, &typ), errors.Is(err, crosscast.ErrInvalidName),
-		errors.Is(err, io.ErrUnexpectedEOF):
-		return http.StatusBadRequest
-	}
-	return http.StatusServiceUnavailable // the link to Redis, or this server, is down
-}
-
-func (s *Server) stats(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"node": s.name, "id": s.node.ID(), "stats": s.node.Stats()})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
 }

@@ -1,0 +1,42 @@
+// Package wschat is the chat over crosscast's own protocols, and a client of it: what the programs of examples/chat share.
+package wschat
+
+import (
+	_ "embed"
+	"log/slog"
+	"net/http"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/examples/internal/chat"
+	"github.com/crosscast/crosscast/redisadapter"
+	"github.com/crosscast/crosscast/ws"
+)
+
+// Protocol is that of package ws between servers and clients, and that of package redisadapter between servers. A client
+// is told of errors by replies, and by the event error {message}.
+var Protocol = chat.Protocol{Adapter: adapter, Clients: clients, Errorf: ws.Errorf}
+
+func adapter(rdb redis.UniversalClient, log *slog.Logger) crosscast.Adapter {
+	return redisadapter.New(rdb, redisadapter.Options{Logger: log})
+}
+
+//go:embed connect.js
+var connect []byte
+
+func clients(s *chat.Server, mux *http.ServeMux) error {
+	sockets, err := ws.New(s.Node().Namespace, ws.Options{
+		Events:       ws.Events{"joinRoom": ws.Typed(s.JoinRoom), "sendToRoom": ws.Typed(s.SendToRoom)},
+		OnConnect:    s.Connected,
+		OnDisconnect: s.Disconnected,
+		OnError:      s.Failed,
+	})
+	if err != nil {
+		return err
+	}
+	mux.Handle("GET /ws", sockets)
+	mux.HandleFunc("GET /client.js", ws.ClientJS)
+	mux.HandleFunc("GET /connect.js", chat.Script(connect))
+	return nil
+}
