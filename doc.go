@@ -35,6 +35,7 @@
 //	examples/  bench/           programs
 //	ws/                         websocket connections, over coder/websocket
 //	ws/client/                  their client, which depends on nothing above or below
+//	socketio/                   clients of Socket.IO, over coder/websocket
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
 //	wire/                       makes an Adapter of anything that carries bytes by topic
 //	adaptertest/                checks a driver

@@ -215,21 +215,29 @@ func (c *Conn) StopPings() {
 	}
 }
 
-// answers sends one ping, and reports whether the client lives, or nobody needs to know any more.
+// answers sends one ping, and reports whether the client lives, or nobody needs to know any more. When it does not, the
+// cause is set before the ping's context ends: that may be what closes the connection.
 func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bool {
 	before := c.heard.Load()
-	ctx, cancel := context.WithTimeout(ctx, c.config.PingTimeout)
-	defer cancel()
 	alive := func() bool { return c.paused.Load() || c.heard.Load() != before } // in this order, see Lane.Push
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var dead atomic.Bool
+	defer time.AfterFunc(c.config.PingTimeout, func() {
+		if !alive() {
+			dead.Store(true)
+			c.SetCause(CauseOf(crosscast.ReasonTimeout))
+		}
+		cancel()
+	}).Stop()
 	if err := ping(ctx); err == nil || alive() {
 		return true
 	}
 	select {
 	case <-c.read: // the connection has ended
-		return true
 	case <-ctx.Done(): // or else the ping is stuck, behind a message that the client does not read
 	}
-	return !errors.Is(ctx.Err(), context.DeadlineExceeded) || alive()
+	return !dead.Load()
 }
 
 // ReadEnd returns a channel that is closed when reading has ended.

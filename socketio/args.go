@@ -1,0 +1,262 @@
+package socketio
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/args"
+	"github.com/crosscast/crosscast/internal/mpack"
+)
+
+// Args are the arguments of an event or of an acknowledgement. The zero value is none. They must not be changed, and may
+// be kept and read concurrently.
+type Args struct {
+	values   []json.RawMessage  // JSON texts, bytes, or values of msgpack, as encoding says
+	encoding crosscast.Encoding // None: JSON texts that are not in one payload
+	payload  crosscast.Payload
+}
+
+// parseArgs makes the arguments of what a packet has.
+func parseArgs(values []json.RawMessage, attachments [][]byte) (Args, error) {
+	if len(attachments) == 0 {
+		return Args{values: values}, nil
+	}
+	p, err := args.FromJSON(values, attachments)
+	if err != nil {
+		return Args{}, err
+	}
+	return ArgsOf(p)
+}
+
+// ArgsOf returns the arguments in a payload: of an answer, of a request, or of what a subscription has received. It keeps
+// p.
+func ArgsOf(p crosscast.Payload) (Args, error) {
+	a := Args{encoding: p.Encoding, payload: p}
+	switch p.Encoding {
+	case crosscast.None:
+		return Args{}, nil
+	case crosscast.JSON:
+		if !json.Valid(p.Data) {
+			return Args{}, errors.New("crosscast/socketio: payload is not valid JSON")
+		}
+		a.values = []json.RawMessage{p.Data}
+		return a, nil
+	case crosscast.Binary:
+		a.values = []json.RawMessage{p.Data}
+		return a, nil
+	case crosscast.Args:
+		if n, _, err := mpack.Scan(p.Data); err != nil || n < len(p.Data) {
+			return Args{}, errNoArgs
+		}
+		c := mpack.NewCursor(p.Data)
+		a.values = make([]json.RawMessage, c.Array())
+		for i := range a.values {
+			a.values[i] = c.Value()
+		}
+		if c.Bad() {
+			return Args{}, errNoArgs
+		}
+		return a, nil
+	}
+	return Args{}, fmt.Errorf("crosscast/socketio: payload of unknown encoding %d", p.Encoding)
+}
+
+var errNoArgs = errors.New("crosscast/socketio: payload is not one array of arguments")
+
+// NewArgs returns the arguments of [Values].
+func NewArgs(values ...any) (Args, error) {
+	p, err := encode(values)
+	if err != nil {
+		return Args{}, err
+	}
+	return ArgsOf(p)
+}
+
+// Values makes a payload of several arguments, or of some with bytes in them:
+//
+//	node.To("room1").Emit(ctx, "message", socketio.Values("from", []byte{1, 2}, map[string]any{"more": []byte{3}}))
+//
+// A []byte is bytes, also within a []any or a map[string]any, however deep. A [json.RawMessage] is the value it says.
+// Anything else is as encoding/json makes it, where the bytes of a struct are a string in base64. What cannot be encoded
+// is an error of the Emit, or whatever else takes the result as a payload.
+func Values(values ...any) any {
+	p, err := encode(values)
+	if err != nil {
+		return failure{err}
+	}
+	return p
+}
+
+// A failure is a payload that there is none of: marshalling it fails.
+type failure struct{ err error }
+
+func (f failure) MarshalJSON() ([]byte, error) { return nil, f.err }
+
+// encode makes a payload of arguments, in the one form that each list of them has.
+func encode(values []any) (crosscast.Payload, error) {
+	var none crosscast.Payload
+	if len(values) == 0 {
+		return none, nil
+	}
+	if len(values) == 1 {
+		if b, ok := values[0].([]byte); ok {
+			return crosscast.Payload{Encoding: crosscast.Binary, Data: slices.Clone(b)}, nil
+		}
+		bytes, err := hasBytes(values[0], 0)
+		if err != nil {
+			return none, err
+		}
+		if !bytes {
+			text, err := json.Marshal(values[0])
+			return crosscast.Payload{Encoding: crosscast.JSON, Data: text}, err
+		}
+	}
+	dst, err := appendValue(nil, values, 0)
+	if err != nil {
+		return none, err
+	}
+	return crosscast.Payload{Encoding: crosscast.Args, Data: dst}, nil
+}
+
+// hasBytes reports whether there are bytes in v that are not encoding/json's.
+func hasBytes(v any, depth int) (bool, error) {
+	if depth > mpack.MaxDepth {
+		return false, mpack.ErrDepth // perhaps v contains itself
+	}
+	var parts []any
+	switch v := v.(type) {
+	case []byte:
+		return true, nil
+	case []any:
+		parts = v
+	case map[string]any:
+		parts = slices.Collect(maps.Values(v))
+	}
+	for _, part := range parts {
+		if bytes, err := hasBytes(part, depth+1); bytes || err != nil {
+			return bytes, err
+		}
+	}
+	return false, nil
+}
+
+// appendValue appends v as msgpack.
+func appendValue(dst []byte, v any, depth int) ([]byte, error) {
+	if depth > mpack.MaxDepth {
+		return nil, mpack.ErrDepth
+	}
+	var err error
+	switch v := v.(type) {
+	case []byte:
+		return mpack.AppendBin(dst, v), nil
+	case []any:
+		dst = mpack.AppendArrayLen(dst, len(v))
+		for _, part := range v {
+			if dst, err = appendValue(dst, part, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		return dst, nil
+	case map[string]any:
+		dst = mpack.AppendMapLen(dst, len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if dst, err = appendValue(mpack.AppendStr(dst, key), v[key], depth+1); err != nil {
+				return nil, err
+			}
+		}
+		return dst, nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return mpack.AppendFromJSON(dst, text)
+}
+
+// Len returns how many there are.
+func (a Args) Len() int { return len(a.values) }
+
+// Bytes returns argument i if it is bytes; they must not be changed.
+func (a Args) Bytes(i int) ([]byte, bool) {
+	switch a.encoding {
+	case crosscast.Binary:
+		return a.values[i], true
+	case crosscast.Args:
+		c := mpack.NewCursor(a.values[i])
+		return c.Buffer()
+	}
+	return nil, false
+}
+
+// JSON returns argument i as JSON, with bytes as strings in base64. It must not be changed.
+func (a Args) JSON(i int) (json.RawMessage, error) {
+	switch a.encoding {
+	case crosscast.Binary:
+		return base64JSON(nil, a.values[i]), nil
+	case crosscast.Args:
+		text, _, err := mpack.AppendJSON(nil, a.values[i], base64JSON)
+		return text, err
+	}
+	return a.values[i], nil
+}
+
+func base64JSON(dst, b []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
+}
+
+// Decode stores argument i in what v points to: bytes in a []byte or an any, anything else as encoding/json does with
+// [Args.JSON]. So the bytes within an object are those of a struct's field of type []byte.
+func (a Args) Decode(i int, v any) error {
+	if i < 0 || i >= len(a.values) {
+		return fmt.Errorf("crosscast/socketio: no argument %d, there are %d", i, len(a.values))
+	}
+	if b, ok := a.Bytes(i); ok {
+		switch v := v.(type) {
+		case *[]byte:
+			*v = slices.Clone(b)
+			return nil
+		case *any:
+			*v = slices.Clone(b)
+			return nil
+		}
+	}
+	text, err := a.JSON(i)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, v)
+}
+
+// Payload returns the arguments as what can be emitted, exactly as they are.
+func (a Args) Payload() crosscast.Payload {
+	if a.encoding != crosscast.None {
+		return a.payload
+	}
+	p, err := args.FromJSON(a.values, nil)
+	if err != nil { // not of what parsePacket takes; whoever emits this gets an error
+		return crosscast.Payload{Encoding: crosscast.JSON}
+	}
+	return p
+}
+
+// MarshalJSON fails: what can be emitted, or answered to a request, is the Payload.
+func (a Args) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("crosscast/socketio: Args are no payload, their Payload is")
+}
+
+// size is what the arguments take in memory.
+func (a Args) size() int {
+	size := len(a.payload.Data)
+	for _, v := range a.values {
+		size += 24
+		if a.encoding == crosscast.None {
+			size += len(v)
+		}
+	}
+	return size
+}

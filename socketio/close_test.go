@@ -1,0 +1,269 @@
+package socketio_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/socketio"
+)
+
+// TestServerCloses: for most reasons one namespace ends and the client is told; for some the whole connection does.
+func TestServerCloses(t *testing.T) {
+	for _, tt := range []struct {
+		reason   crosscast.Reason
+		told     []string // sorted
+		code     websocket.StatusCode
+		whole    bool
+		otherEnd crosscast.Reason
+	}{
+		{"enough", []string{"41"}, 0, false, ""},
+		{crosscast.ReasonServer, []string{"41"}, 0, false, ""},
+		{crosscast.ReasonLeft, []string{"41"}, 0, false, ""},
+		{socketio.ReasonForced, []string{"41", "41/chat,"}, websocket.StatusNormalClosure, true, ""},
+		{crosscast.ReasonShutdown, nil, websocket.StatusGoingAway, true, ""},
+		{crosscast.ReasonSlow, nil, websocket.StatusPolicyViolation, true, ""},
+		{crosscast.ReasonTimeout, nil, websocket.StatusPolicyViolation, true, ""},
+		{crosscast.ReasonProtocol, nil, websocket.StatusProtocolError, true, ""},
+	} {
+		t.Run(string(tt.reason), func(t *testing.T) {
+			ended := make(chan string, 2)
+			gone := func(_ context.Context, s *crosscast.Socket, r crosscast.Reason) {
+				ended <- s.Namespace().Name() + " " + string(r)
+			}
+			n := startNode(t, crosscast.Options{})
+			c := dial(t, serve(t, newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{
+				"/": {OnDisconnect: gone}, "/chat": {Events: echo, OnDisconnect: gone},
+			}})).URL)
+			s := n.Socket(c.join("/"))
+			c.join("/chat")
+			if err := s.Emit(t.Context(), "bye", nil); err != nil {
+				t.Error(err)
+			}
+			s.Close(tt.reason)
+			c.expect(`42["bye"]`)
+			if !tt.whole {
+				c.expect(tt.told...)
+				c.send(`42/chat,["echo"]`)
+				c.expect(`42/chat,["echo"]`)
+				if r := wait(t, ended, "OnDisconnect"); r != "/ "+string(tt.reason) {
+					t.Error(r)
+				}
+				return
+			}
+			told := c.expectClose(tt.code, string(tt.reason))
+			if slices.Sort(told); !slices.Equal(told, tt.told) {
+				t.Errorf("told %q", told)
+			}
+			all := []string{wait(t, ended, "OnDisconnect"), wait(t, ended, "OnDisconnect")}
+			if slices.Sort(all); !slices.Equal(all, []string{"/ " + string(tt.reason), "/chat " + string(tt.reason)}) {
+				t.Errorf("ended: %q", all)
+			}
+		})
+	}
+}
+
+// TestServerClosesHandler: the handler's context ends, and what waits is dropped.
+func TestServerClosesHandler(t *testing.T) {
+	var handled atomic.Int32
+	began, ended := make(chan *crosscast.Socket, 1), make(chan crosscast.Reason, 1)
+	c, _ := connect(t, socketio.Options{Namespaces: namespaces(socketio.Namespace{
+		Events: socketio.Events{"n": func(ctx context.Context, s *crosscast.Socket, _ socketio.Args) error {
+			handled.Add(1)
+			began <- s
+			<-ctx.Done()
+			return nil
+		}},
+		OnDisconnect: func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) { ended <- r },
+	})})
+	c.join("/chat")
+	for i := range 100 {
+		c.send(fmt.Sprintf(`42%d["n"]`, i))
+	}
+	c.send(`42/chat,["echo"]`)
+	c.expect(`42/chat,["echo"]`) // all are read
+	wait(t, began, "the handler").Close("enough")
+	c.expect("41") // and no acknowledgement
+	c.send(`42/chat,["echo"]`)
+	c.expect(`42/chat,["echo"]`)
+	if r := wait(t, ended, "OnDisconnect"); r != "enough" || handled.Load() != 1 {
+		t.Errorf("reason %q after %d events", r, handled.Load())
+	}
+}
+
+// TestClientLeaves: what it sent is handled, in all namespaces, then OnDisconnect, which still emits.
+func TestClientLeaves(t *testing.T) {
+	for _, how := range []string{"packet", "handshake", "broken"} {
+		t.Run(how, func(t *testing.T) {
+			const count = 300
+			var handled atomic.Int32
+			begin, last := make(chan struct{}), make(chan error, 3)
+			n := startNode(t, crosscast.Options{})
+			s := newServer(t, n, socketio.Options{
+				OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
+				Namespaces: namespaces(socketio.Namespace{
+					Authenticate: func(_ context.Context, h *socketio.Handshake) (socketio.Client, error) {
+						return socketio.Client{User: "u1", Rooms: []string{"lobby"}}, nil
+					},
+					Events: socketio.Events{"n": func(ctx context.Context, s *crosscast.Socket, _ socketio.Args) error {
+						<-begin
+						handled.Add(1)
+						return errors.Join(ctx.Err(), s.Join(ctx, "more"))
+					}},
+					OnDisconnect: func(ctx context.Context, s *crosscast.Socket, r crosscast.Reason) {
+						if r != crosscast.ReasonLeft || handled.Load() != count || ctx.Err() != nil || len(s.Rooms()) != 2 {
+							last <- fmt.Errorf("reason %q after %d events, ctx %v", r, handled.Load(), ctx.Err())
+						}
+						last <- n.To(s.Rooms()...).Emit(ctx, "left", s.User())
+					},
+				}),
+			})
+			url := serve(t, s).URL
+			other := dial(t, url)
+			if err := n.Socket(other.join("/")).Join(t.Context(), "lobby"); err != nil {
+				t.Fatal(err)
+			}
+			c := dial(t, url)
+			id := c.join("/")
+			for range count {
+				c.send(`42["n"]`)
+			}
+			switch how {
+			case "packet":
+				c.send("41")
+			case "handshake":
+				go c.conn.Close(websocket.StatusNormalClosure, "bye")
+			default:
+				c.conn.CloseNow()
+			}
+			close(begin)
+			if err := wait(t, last, "OnDisconnect"); err != nil {
+				t.Fatal(err)
+			}
+			other.expect(`42["left","u1"]`)
+			if n.Socket(id) != nil {
+				t.Error("still there")
+			}
+			if how == "packet" {
+				c.join("/chat") // the connection goes on
+			}
+			other.conn.Close(websocket.StatusNormalClosure, "")
+			if err := wait(t, last, "OnDisconnect"); err == nil {
+				t.Error("the other has left as the first one did")
+			}
+		})
+	}
+}
+
+// TestNodeClose: connections are closed with 1001, with sockets and without; Close waits for handlers, Authenticate and
+// OnDisconnect, which may still emit.
+func TestNodeClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := crosscast.Start(t.Context(), crosscast.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var steps []string // guarded by mu
+		add := func(step ...string) {
+			mu.Lock()
+			defer mu.Unlock()
+			steps = append(steps, step...)
+		}
+		var connected atomic.Bool
+		s := newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{
+			"/": {
+				Events: socketio.Events{"n": func(ctx context.Context, s *crosscast.Socket, _ socketio.Args) error {
+					<-ctx.Done()
+					add("handler")
+					return nil
+				}},
+				OnDisconnect: func(ctx context.Context, _ *crosscast.Socket, r crosscast.Reason) {
+					add(string(r), fmt.Sprint(n.Emit(ctx, "left", nil)))
+				},
+			},
+			"/slow": {
+				Authenticate: func(ctx context.Context, _ *socketio.Handshake) (socketio.Client, error) {
+					<-ctx.Done()
+					add("Authenticate")
+					return socketio.Client{}, nil
+				},
+				OnConnect: func(context.Context, *crosscast.Socket) { connected.Store(true) },
+			},
+		}})
+		c, _ := dialInMemory(t, s)
+		c.join("/")
+		c.send(`42["n"]`)
+		idle, _ := dialInMemory(t, s)
+		connecting, _ := dialInMemory(t, s)
+		connecting.send("40/slow,")
+		empty, _ := dialInMemory(t, s)
+		empty.join("/")
+		empty.send("41")
+		synctest.Wait()
+		if got := s.Stats().Connections; got != 4 {
+			t.Errorf("%d connections", got)
+		}
+		add("Close")
+		closed := make(chan error, 1)
+		go func() { closed <- n.Close(t.Context()) }()
+		for _, c := range []*client{c, idle, connecting, empty} {
+			c.expectClose(websocket.StatusGoingAway, "server shutting down")
+		}
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		want := []string{"client left", "<nil>", "Close", "Authenticate", "handler", "server shutting down", "<nil>"}
+		if slices.Sort(steps[3:]); !slices.Equal(steps[:3], want[:3]) ||
+			strings.Join(steps[3:], ", ") != "<nil>, Authenticate, handler, server shutting down" {
+			t.Errorf("%q", steps)
+		}
+		if got := s.Stats().Connections; got != 0 || connected.Load() {
+			t.Errorf("%d connections are left, connected: %v", got, connected.Load())
+		}
+
+		// A client that comes too late is told the same.
+		late, _ := wstest.Dial(t, "ws://example.com"+query, s)
+		(&client{t, late}).expectClose(websocket.StatusGoingAway, "server shutting down")
+	})
+}
+
+// TestCloseDuringConnect: a node that closes while clients connect forgets none; OnDisconnect follows each OnConnect.
+func TestCloseDuringConnect(t *testing.T) {
+	for range 20 {
+		n, err := crosscast.Start(t.Context(), crosscast.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open atomic.Int32
+		s := newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
+			OnConnect:    func(context.Context, *crosscast.Socket) { open.Add(1) },
+			OnDisconnect: func(context.Context, *crosscast.Socket, crosscast.Reason) { open.Add(-1) },
+		})})
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				conn, _ := wstest.Dial(t, "ws://example.com"+query, s)
+				go conn.Write(context.Background(), websocket.MessageText, []byte("40")) // may come too late
+				(&client{t, conn}).expectClose(websocket.StatusGoingAway, "server shutting down")
+			})
+		}
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if open.Load() != 0 {
+			t.Errorf("%d sockets connected and did not disconnect", open.Load())
+		}
+		wg.Wait()
+	}
+}

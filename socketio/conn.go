@@ -1,0 +1,336 @@
+package socketio
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wsconn"
+)
+
+// A conn is the connection of one client: Engine.IO's part, and which namespaces the client is in. Beside the goroutines
+// of the connection below it has one that reads, and each of its sessions has its own.
+type conn struct {
+	*wsconn.Conn
+	server    *Server
+	handshake Handshake
+	base      context.Context // of handlers: the request's, without its end
+	ctx       context.Context // of pings, and of whatever is done for sessions to come; ends with the connection
+	cancel    context.CancelFunc
+	pong      chan struct{} // holds one
+	done      chan struct{} // closed when the connection has ended
+
+	// The reader's: a packet that waits for attachments.
+	partial     *packet
+	attachments [][]byte
+
+	opening sync.WaitGroup // sessions that have no socket yet
+
+	mu       sync.Mutex // guards what follows
+	sessions map[string]*session
+	timer    *time.Timer // of the first namespace; nil: there was one
+	ended    bool
+}
+
+func newConn(s *Server, r *http.Request) *conn {
+	config := &s.config
+	if r.URL.Query().Get("b64") == "1" {
+		config = &s.base64
+	}
+	c := &conn{
+		Conn: wsconn.New(config), server: s, handshake: newHandshake(r),
+		pong: make(chan struct{}, 1), done: make(chan struct{}), sessions: make(map[string]*session, 1),
+	}
+	c.base = context.WithoutCancel(r.Context())
+	c.ctx, c.cancel = context.WithCancel(c.base)
+	return c
+}
+
+// start sends the first packet, and lets the connection's goroutines run.
+func (c *conn) start() {
+	o := &c.server.o
+	var id [15]byte
+	rand.Read(id[:])
+	open, _ := json.Marshal(struct {
+		SID          string   `json:"sid"`
+		Upgrades     []string `json:"upgrades"`
+		PingInterval int64    `json:"pingInterval"`
+		PingTimeout  int64    `json:"pingTimeout"`
+		MaxPayload   int      `json:"maxPayload"`
+	}{
+		base64.URLEncoding.EncodeToString(id[:]), []string{},
+		o.PingInterval.Milliseconds(), o.PingTimeout.Milliseconds(), o.MaxPayload,
+	})
+	_ = c.SendFrame(append([]byte{engineOpen}, open...)) // a queue that is closed already says so itself
+	c.mu.Lock()
+	if !c.ended {
+		c.timer = time.AfterFunc(o.ConnectTimeout, c.unconnected)
+	}
+	c.mu.Unlock()
+	go c.reader()
+	c.StartPings(c.ctx, c.ping, c.timeOut)
+}
+
+// unconnected ends a connection whose client has not connected to any namespace.
+func (c *conn) unconnected() {
+	c.mu.Lock()
+	waits := c.timer != nil
+	c.mu.Unlock()
+	if waits {
+		c.timeOut()
+	}
+}
+
+func (c *conn) timeOut() {
+	c.server.stats.timeouts.Add(1)
+	c.close(crosscast.ReasonTimeout)
+}
+
+// ping sends a ping and waits for its answer. It passes by the queue, which may drop it, or hold it up for so long that
+// the client is taken for dead although it reads; between the messages of a packet it does no harm.
+func (c *conn) ping(ctx context.Context) error {
+	select {
+	case <-c.pong: // of an earlier one
+	default:
+	}
+	if err := c.WS.Write(ctx, websocket.MessageText, []byte{enginePing}); err != nil {
+		return err
+	}
+	select {
+	case <-c.pong:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reader reads until the connection ends.
+func (c *conn) reader() {
+	why := c.Read(c.message)
+	c.partial, c.attachments = nil, nil
+	if why.Reason == crosscast.ReasonProtocol {
+		c.server.stats.malformed.Add(1)
+	}
+	if why.Reason == crosscast.ReasonLeft {
+		c.left()
+	} else {
+		c.close(why.Reason)
+	}
+	<-c.Queue.Done()
+	c.server.remove(c)
+	close(c.done)
+}
+
+// wait waits until the connection has ended, and everything of it that is no socket.
+func (c *conn) wait() {
+	<-c.done
+	c.opening.Wait()
+}
+
+// close ends the connection, and with it its sockets, for the server's part. It does not block. Only the first close
+// or left does anything.
+func (c *conn) close(reason crosscast.Reason) {
+	reason = c.SetCause(wsconn.CauseOf(reason)).Reason
+	c.end(reason, func(s *session) { s.end(reason) })
+}
+
+// left ends the connection when the client has ended it: what it has sent is handled first.
+func (c *conn) left() { c.end(crosscast.ReasonLeft, (*session).leave) }
+
+func (c *conn) end(reason crosscast.Reason, session func(*session)) {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.ended = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	sessions := slices.Collect(maps.Values(c.sessions)) // nobody adds to them any more
+	c.mu.Unlock()
+	c.StopPings()
+	c.cancel()
+	for _, s := range sessions {
+		session(s)
+	}
+	c.Queue.Close(reason) // behind what closing the sockets has sent
+}
+
+func (c *conn) hasEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+// malformed is the error of a message that the client may not send.
+func malformed(err error) error {
+	why := wsconn.CauseOf(crosscast.ReasonProtocol)
+	why.Text = err.Error()
+	return wsconn.Unacceptable(why)
+}
+
+// message takes a message of the client: a packet of Engine.IO.
+func (c *conn) message(typ websocket.MessageType, b []byte) error {
+	if typ == websocket.MessageBinary {
+		return c.attachment(slices.Clone(b))
+	}
+	if err := wsconn.CheckText(b); err != nil {
+		return err
+	}
+	if len(b) == 0 {
+		return malformed(errType)
+	}
+	switch b[0] {
+	case engineMessage:
+		return c.text(b[1:])
+	case enginePong:
+		select {
+		case c.pong <- struct{}{}:
+		default:
+		}
+	case engineBase64:
+		data, err := base64.StdEncoding.DecodeString(string(b[1:]))
+		if err != nil {
+			return malformed(err)
+		}
+		return c.attachment(data)
+	case engineClose:
+		return wsconn.Unacceptable(wsconn.CauseOf(crosscast.ReasonLeft))
+	case engineOpen, engineUpgrade, engineNoop: // of no meaning here, and no harm on Node.js
+	default: // a ping is the server's to send
+		return malformed(errType)
+	}
+	return nil
+}
+
+// text takes a packet of Socket.IO, without its attachments.
+func (c *conn) text(text []byte) error {
+	if c.partial != nil {
+		return malformed(errAttachments)
+	}
+	p, err := parsePacket(text, c.server.o.MaxAttachments)
+	if err != nil {
+		return malformed(err)
+	}
+	if p.attachments > 0 {
+		c.partial = &p
+		return nil
+	}
+	return c.packet(&p, nil)
+}
+
+// attachment takes an attachment, which may be kept.
+func (c *conn) attachment(b []byte) error {
+	p := c.partial
+	if p == nil {
+		return malformed(errAttachments)
+	}
+	c.attachments = append(c.attachments, b)
+	if len(c.attachments) < p.attachments {
+		return nil
+	}
+	attachments := c.attachments
+	c.partial, c.attachments = nil, nil
+	return c.packet(p, attachments)
+}
+
+// packet takes a packet of Socket.IO.
+func (c *conn) packet(p *packet, attachments [][]byte) error {
+	c.server.stats.in.Add(1)
+	c.mu.Lock()
+	s := c.sessions[p.namespace]
+	c.mu.Unlock()
+	state := uint32(gone)
+	if s != nil {
+		state = s.state()
+	}
+	switch {
+	case p.typ == connect && state < closed:
+		// A client that is told twice to connect says so twice. When it says something else of itself, it has to begin anew.
+		if !bytes.Equal(p.auth, s.auth) {
+			return malformed(errState)
+		}
+		return nil
+	case p.typ == connect:
+		c.connect(p, s)
+		return nil
+	case state == connecting || state == gone:
+		return malformed(errState)
+	case p.typ == disconnect:
+		s.disconnected()
+		return nil
+	}
+	args, err := parseArgs(p.values, attachments)
+	if err != nil {
+		return malformed(err)
+	}
+	if p.typ == ack {
+		s.acknowledged(p.id, args)
+		return nil
+	}
+	s.events.Push(event{name: p.event, args: args, id: p.id, hasID: p.hasID})
+	return nil
+}
+
+// connect begins a session, which waits for the end of the client's former one in the namespace, if there was one.
+func (c *conn) connect(p *packet, former *session) {
+	sp := c.server.spaces[p.namespace]
+	if sp == nil {
+		c.server.stats.refuse("namespace")
+		c.refuse(p.namespace, &ConnectError{Message: "Invalid namespace"})
+		return
+	}
+	s := newSession(c, sp, p.auth)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.sessions[p.namespace] = s
+	c.opening.Go(func() { s.open(former) })
+}
+
+// refuse tells the client that it is not in a namespace.
+func (c *conn) refuse(namespace string, why *ConnectError) {
+	type object struct {
+		Message string `json:"message"`
+		Data    any    `json:"data,omitempty"`
+	}
+	text, err := json.Marshal(object{why.Message, why.Data})
+	if err != nil {
+		c.server.o.OnError(nil, "", err)
+		text, _ = json.Marshal(object{Message: why.Message})
+	}
+	frame := appendHeader(make([]byte, 0, headerSize(namespace)+len(text)), connectError, namespace, 0, 0, false)
+	_ = c.SendFrame(append(frame, text...)) // a client that does not take it is dealt with by the queue
+}
+
+// connected notes that the client is in a namespace.
+func (c *conn) connected() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}
+
+// forget forgets a session that did not become a socket.
+func (c *conn) forget(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sessions[s.space.name] == s {
+		delete(c.sessions, s.space.name)
+	}
+}

@@ -1,0 +1,86 @@
+// Package socketio connects clients of Socket.IO, unmodified, to a node: socket.io-client of versions 3 and 4, and what
+// speaks the same protocol in other languages (Engine.IO 4, Socket.IO 5), over websocket.
+//
+//	io, err := socketio.New(node, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
+//		Events: socketio.Events{"join": socketio.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
+//			return s.Join(ctx, room)
+//		})},
+//	}}})
+//	http.Handle("/socket.io/", io)
+//
+// A client says which transport it wants:
+//
+//	const socket = io("https://example.com", { transports: ["websocket"] });
+//
+// Each namespace that a client connects to is a [crosscast.Socket] of its own, in the node's namespace of the same name.
+// One websocket connection carries them all, with one [crosscast.Queue]: bounded in bytes, with a policy for clients that
+// are too slow. What is emitted is framed once for all clients of a node, also with attachments.
+//
+// # Arguments
+//
+// An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args]. To emit one, emit it
+// as usual; to emit none, nil; to emit several, or bytes within other values, use [Values]. Clients of other bindings in
+// the same rooms get them too: package ws as a JSON array, with bytes in base64.
+//
+// A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload that [ArgsOf] takes apart. It is passed on as
+// soon as it is read, before events that the client has sent earlier and that still wait.
+//
+// # Events of a client
+//
+// The events of one socket are handled one at a time, in the order in which they were sent, on a goroutine that exists
+// only while there are any; those of a client's namespaces do not wait for each other. Reading goes on meanwhile, up to
+// [Options.EventBytes] of waiting events of a socket; then it pauses until there is room, which slows the client down
+// through TCP, and loses nothing. During a pause pings are still sent, but the client's pongs wait behind its events: so
+// it is never taken for dead because of a pause.
+//
+// When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first; then the socket
+// is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what waits is
+// dropped. OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it. A client that connects to a
+// namespace again, over the same connection, is asked who it is when all that is done.
+//
+// A client is told that it is connected, with the socket's ID, when its rooms are joined on the bus, too. What is emitted
+// to it meanwhile waits for that, up to 1 MiB.
+//
+// # How a connection ends
+//
+// Closing a socket tells the client (its reason is then "io server disconnect", and it does not connect again by itself),
+// and leaves the connection, for other namespaces or the same one. The whole connection ends with [ReasonForced], which
+// tells the client so for each namespace, and, so that the client connects again, without a word for these, by the code
+// and reason of the closing handshake:
+//
+//	1001  "server shutting down"
+//	1002  what the client sent is no packet, or one that it may not send, or not now
+//	1007  a text message that is not UTF-8
+//	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping, or no namespace in
+//	      time
+//	1009  a message larger than MaxPayload
+//	1011  "internal error": a handler panicked
+//
+// As on Node.js a client that breaks the protocol is not answered: the connection ends. Stats counts it. Packets that come
+// after the server has closed their socket are dropped. That a client connects again to the namespace that it is in, with
+// the same auth, is ignored, where Node.js ends the connection or makes a second socket.
+//
+// # Limits
+//
+//	MaxPayload      a websocket message, attachments being messages of their own
+//	MaxAttachments  of a packet, in both directions: emissions with more are dropped, and counted by the node
+//	512             how deep arrays and objects may be nested
+//	2⁵³-1           the largest ID of an event
+//
+// Emissions of a reserved event (connect, connect_error, disconnect, disconnecting, newListener, removeListener) are
+// dropped as well: clients would break their connection.
+//
+// # Not supported
+//
+//   - HTTP long-polling, and going over from it to websocket: it would need sticky sessions. Clients that begin with it
+//     get the protocol's error; with the option tryAllTransports they go on to websocket by themselves.
+//   - WebTransport, and Engine.IO 3 (clients of version 2).
+//   - Connection state recovery: a client that connects again is a new socket.
+//   - Namespaces by pattern, and compression that is chosen for each message.
+//   - A catch-all for events without a handler.
+//
+// # Handshakes
+//
+// A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. It has the request's headers,
+// and so its cookies: whoever may ask the cluster sees them.
+package socketio

@@ -1,0 +1,72 @@
+package socketio_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/socketio"
+)
+
+// A chat server for clients of socket.io-client. With an Adapter in the node's Options, any number of them is one.
+func Example() {
+	node, err := crosscast.Start(context.Background(), crosscast.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close(context.Background())
+
+	type message struct{ Room, Text string }
+	io, err := socketio.New(node, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
+		Authenticate: func(ctx context.Context, h *socketio.Handshake) (socketio.Client, error) {
+			user, _, _ := h.Request.BasicAuth() // stands for whatever the application does, often with h.Auth
+			return socketio.Client{User: user}, nil
+		},
+		Events: socketio.Events{
+			"join": socketio.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
+				return s.Join(ctx, room)
+			}),
+			"say": socketio.TypedAnswer(func(ctx context.Context, s *crosscast.Socket, m message) (string, error) {
+				return "said", node.To(m.Room).Emit(ctx, "said", socketio.Values(m.Text, []byte{1}))
+			}),
+		},
+	}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/socket.io/", io)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	// A client, which usually is: io("http://…", { transports: ["websocket"] }), emit, on.
+	ctx := context.Background()
+	client, _, err := websocket.Dial(ctx, server.URL+"/socket.io/?EIO=4&transport=websocket", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close(websocket.StatusNormalClosure, "")
+	send := func(packet string) {
+		if err := client.Write(ctx, websocket.MessageText, []byte(packet)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	send(`40`)
+	client.Read(ctx) // the handshake
+	client.Read(ctx) // the client is connected
+	send(`42["join","room1"]`)
+	send(`421["say",{"Room":"room1","Text":"hello"}]`)
+	for range 3 {
+		_, m, err := client.Read(ctx)
+		fmt.Printf("%q %v\n", m, err)
+	}
+	// Output:
+	// "451-[\"said\",\"hello\",{\"_placeholder\":true,\"num\":0}]" <nil>
+	// "\x01" <nil>
+	// "431[\"said\"]" <nil>
+}

@@ -1,0 +1,149 @@
+package socketio
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A Handshake is what a client says of itself when it connects to a namespace. As JSON it is what a server on Node.js
+// knows as socket.handshake; so it is also what [crosscast.SocketInfo].Handshake tells of the socket, on all nodes: with
+// the request's headers, cookies among them. Nothing of it may be changed.
+type Handshake struct {
+	// Headers of the request, by their name in lower case. Of several with one name the values are joined.
+	Headers map[string]string `json:"headers"`
+	// Time is when the client connected to the namespace, as JavaScript prints it.
+	Time string `json:"time"`
+	// Address is the IP address of the connection's other end: of the proxy, if there is one.
+	Address string `json:"address"`
+	// XDomain is whether the request came from a page: it has an Origin.
+	XDomain bool `json:"xdomain"`
+	// Secure is whether the connection is one of TLS.
+	Secure bool `json:"secure"`
+	// Issued is Time in milliseconds since 1970.
+	Issued int64 `json:"issued"`
+	// URL of the request, without the host.
+	URL string `json:"url"`
+	// Query of the URL; of several values of a name the last.
+	Query map[string]string `json:"query"`
+	// Auth is the client's option auth, a JSON object.
+	Auth json.RawMessage `json:"auth"`
+
+	// Namespace is what the client connects to.
+	Namespace string `json:"-"`
+	// Request is the websocket's.
+	Request *http.Request `json:"-"`
+}
+
+// newHandshake tells of a request what is the same for all namespaces.
+func newHandshake(r *http.Request) Handshake {
+	h := Handshake{
+		Headers: headers(r), Address: r.RemoteAddr, XDomain: r.Header.Get("Origin") != "", Secure: r.TLS != nil,
+		URL: r.RequestURI, Query: make(map[string]string), Request: r,
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h.Address = host
+	}
+	if h.URL == "" {
+		h.URL = r.URL.RequestURI()
+	}
+	for name, values := range r.URL.Query() {
+		h.Query[name] = values[len(values)-1]
+	}
+	return h
+}
+
+// of returns the handshake of a namespace.
+func (h Handshake) of(namespace string, auth json.RawMessage) *Handshake {
+	now := time.Now().UTC()
+	h.Namespace, h.Auth, h.Issued = namespace, auth, now.UnixMilli()
+	h.Time = now.Format("Mon Jan 02 2006 15:04:05 GMT-0700 (Coordinated Universal Time)")
+	if h.Auth == nil {
+		h.Auth = json.RawMessage("{}")
+	}
+	return &h
+}
+
+// once are the headers of which Node.js keeps the first only.
+var once = map[string]bool{
+	"age": true, "authorization": true, "content-length": true, "content-type": true, "etag": true, "expires": true,
+	"from": true, "host": true, "if-modified-since": true, "if-unmodified-since": true, "last-modified": true,
+	"location": true, "max-forwards": true, "proxy-authorization": true, "referer": true, "retry-after": true,
+	"server": true, "user-agent": true,
+}
+
+// headers returns a request's headers as Node.js has them.
+func headers(r *http.Request) map[string]string {
+	all := make(map[string]string, len(r.Header)+1)
+	for name, values := range r.Header {
+		name = strings.ToLower(name)
+		switch {
+		case len(values) == 0:
+		case once[name]:
+			all[name] = values[0]
+		case name == "cookie":
+			all[name] = strings.Join(values, "; ")
+		default:
+			all[name] = strings.Join(values, ", ")
+		}
+	}
+	if r.Host != "" {
+		all["host"] = r.Host
+	}
+	return all
+}
+
+// A refusal is why Engine.IO refuses a request.
+type refusal struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	cause   string // of Stats.Refused
+}
+
+var (
+	unknownTransport = &refusal{0, "Transport unknown", "transport"}
+	unknownSession   = &refusal{1, "Session ID unknown", "session"}
+	badMethod        = &refusal{2, "Bad handshake method", "method"}
+	badRequest       = &refusal{3, "Bad request", "upgrade"}
+	badVersion       = &refusal{5, "Unsupported protocol version", "version"}
+)
+
+// check returns why a request is refused; nil: it is not. The order is that of Node.js.
+func check(r *http.Request) *refusal {
+	q := r.URL.Query()
+	switch {
+	case q.Get("transport") != "websocket":
+		return unknownTransport
+	case q.Get("sid") != "": // a session of polling that goes on over websocket
+		return unknownSession
+	case r.Method != http.MethodGet:
+		return badMethod
+	case !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket"):
+		return badRequest
+	case q.Get("EIO") != "4":
+		return badVersion
+	}
+	return nil
+}
+
+// hasToken reports whether a token is in a header's lists.
+func hasToken(h http.Header, header, token string) bool {
+	for _, list := range h.Values(header) {
+		for t := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// answer tells the client of a refusal.
+func (f *refusal) answer(w http.ResponseWriter) {
+	b, _ := json.Marshal(f) // two plain fields
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadRequest)
+	_, _ = w.Write(b) // the client may have gone
+}

@@ -1,0 +1,99 @@
+package socketio_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/socketio"
+)
+
+// TestHandshake: what the application and other nodes are told of a connection is what Node.js tells.
+func TestHandshake(t *testing.T) {
+	seen := make(chan *socketio.Handshake, 1)
+	n := startNode(t, crosscast.Options{})
+	s := newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {}, "/chat": {
+		Authenticate: func(_ context.Context, h *socketio.Handshake) (socketio.Client, error) {
+			seen <- h
+			return socketio.Client{}, nil
+		},
+	}}})
+	server := serve(t, s)
+	conn, _, err := websocket.Dial(t.Context(), server.URL+query+"&room=a&room=b%20c", &websocket.DialOptions{
+		HTTPHeader: http.Header{
+			"X-Twice": {"a", "b"}, "Cookie": {"a=1", "b=2"}, "User-Agent": {"first", "second"}, "Origin": {server.URL},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	c := &client{t, conn}
+	c.opened()
+	c.join("/")
+	c.send(`40/chat,{"token":"x"}`)
+	if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40/chat,{"sid":"`) {
+		t.Fatalf("%s, %v", m, err)
+	}
+	h := wait(t, seen, "Authenticate")
+	if string(h.Auth) != `{"token":"x"}` || h.Namespace != "/chat" || h.Query["room"] != "b c" || h.Request.Host == "" {
+		t.Errorf("%+v", h)
+	}
+	chat, err := n.Of("/chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [2]map[string]any
+	for i, ns := range []*crosscast.Namespace{n.Namespace, chat} {
+		sockets := ns.Everyone().Sockets(t.Context(), crosscast.FieldHandshake)
+		for info := range sockets.All() {
+			if err := json.Unmarshal(info.Handshake, &got[i]); err != nil {
+				t.Errorf("%s: %v", info.Handshake, err)
+			}
+		}
+		if err := sockets.Err(); err != nil {
+			t.Error(err)
+		}
+	}
+	for i, auth := range []int{0, 1} {
+		m := got[i]
+		issued := time.UnixMilli(int64(m["issued"].(float64)))
+		want := map[string]any{
+			"address": "127.0.0.1", "xdomain": true, "secure": false,
+			"url":  query + "&room=a&room=b%20c",
+			"time": issued.UTC().Format("Mon Jan 02 2006 15:04:05") + " GMT+0000 (Coordinated Universal Time)",
+		}
+		for name, v := range want {
+			if m[name] != v {
+				t.Errorf("%s is %v, want %v", name, m[name], v)
+			}
+		}
+		if d := time.Since(issued); d < 0 || d > time.Minute {
+			t.Errorf("issued %v ago", d)
+		}
+		headers := m["headers"].(map[string]any)
+		for name, v := range map[string]string{
+			"x-twice": "a, b", "cookie": "a=1; b=2", "user-agent": "first", "upgrade": "websocket",
+			"host": strings.TrimPrefix(server.URL, "http://"), "sec-websocket-version": "13",
+		} {
+			if headers[name] != v {
+				t.Errorf("header %s is %v, want %v", name, headers[name], v)
+			}
+		}
+		if q := m["query"].(map[string]any); len(q) != 3 || q["EIO"] != "4" || q["transport"] != "websocket" || q["room"] != "b c" {
+			t.Errorf("query %v", q)
+		}
+		if a := m["auth"].(map[string]any); len(a) != auth {
+			t.Errorf("auth %v", a)
+		}
+		if len(m) != 9 {
+			t.Errorf("%d members: %v", len(m), m)
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package socketio
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/crosscast/crosscast/internal/mpack"
+)
+
+// The types of Engine.IO's packets, as they are written: the first character of a text message.
+const (
+	engineOpen    = '0'
+	engineClose   = '1'
+	enginePing    = '2'
+	enginePong    = '3'
+	engineMessage = '4'
+	engineUpgrade = '5'
+	engineNoop    = '6'
+	engineBase64  = 'b' // bytes, for clients that want no binary messages
+)
+
+// The types of Socket.IO's packets, as they are written behind engineMessage.
+const (
+	connect      = '0'
+	disconnect   = '1'
+	emission     = '2'
+	ack          = '3'
+	connectError = '4'
+	binaryEvent  = '5'
+	binaryAck    = '6'
+)
+
+// isReserved reports whether an event has a meaning of its own in one of the implementations. Clients break the
+// connection when they get one, and so do servers.
+func isReserved(event string) bool {
+	switch event {
+	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
+		return true
+	}
+	return false
+}
+
+// A packet is one of Socket.IO's, but for its attachments.
+type packet struct {
+	typ         byte // binaryEvent and binaryAck are emission and ack
+	attachments int
+	namespace   string
+	id          uint64 // of an event whose sender waits for an acknowledgement, or of that
+	hasID       bool
+	auth        json.RawMessage   // of connect; nil: none
+	event       string            // of emission
+	values      []json.RawMessage // the arguments of the event or the acknowledgement
+}
+
+// maxID is the largest ID of an event, the largest integer of JavaScript.
+const maxID = 1<<53 - 1
+
+var (
+	errType        = errors.New("unknown packet type")
+	errAttachments = errors.New("illegal attachments")
+	errTooMany     = errors.New("too many attachments")
+	errID          = errors.New("illegal packet id")
+	errPayload     = errors.New("invalid payload")
+	errReserved    = errors.New("reserved event")
+	errState       = errors.New("packet for a namespace in another state")
+)
+
+// parsePacket takes a packet apart: its text without the type of Engine.IO's packet. Nothing of text is kept.
+//
+// It takes what clients write, and refuses some of what Node.js takes beside that: numbers of attachments and IDs that
+// are not plain digits, white space before the JSON, events without a name, acknowledgements without an ID or a list, and
+// nesting deeper than mpack.MaxDepth.
+func parsePacket(text []byte, maxAttachments int) (packet, error) {
+	var p packet
+	if len(text) == 0 {
+		return p, errType
+	}
+	p.typ = text[0]
+	text = text[1:]
+	switch p.typ {
+	case connect, disconnect, emission, ack, connectError:
+	case binaryEvent, binaryAck:
+		n, rest := digits(text)
+		if n < 1 || len(rest) == 0 || rest[0] != '-' {
+			return p, errAttachments
+		}
+		if n > uint64(maxAttachments) {
+			return p, errTooMany
+		}
+		p.attachments, text = int(n), rest[1:]
+		p.typ -= binaryEvent - emission
+	default:
+		return p, errType
+	}
+	p.namespace = "/"
+	if len(text) > 0 && text[0] == '/' {
+		end := slices.Index(text, ',')
+		if end < 0 {
+			end = len(text)
+		}
+		p.namespace, text = string(text[:end]), text[min(end+1, len(text)):]
+	}
+	if len(text) > 0 && text[0] >= '0' && text[0] <= '9' {
+		p.hasID = true
+		if p.id, text = digits(text); p.id > maxID {
+			return p, errID
+		}
+	}
+	return p, p.parseData(text)
+}
+
+// digits takes the digits at the beginning of text as a number. Beyond maxID it may be any number beyond that.
+func digits(text []byte) (n uint64, rest []byte) {
+	for len(text) > 0 && text[0] >= '0' && text[0] <= '9' {
+		if n <= maxID {
+			n = 10*n + uint64(text[0]-'0')
+		}
+		text = text[1:]
+	}
+	return n, text
+}
+
+// parseData takes the JSON at the end of a packet apart.
+func (p *packet) parseData(text []byte) error {
+	switch p.typ {
+	case connect:
+		if len(text) == 0 {
+			return nil
+		}
+		if text[0] != '{' || !json.Valid(text) {
+			return errPayload
+		}
+		p.auth = slices.Clone(text)
+		return nil
+	case disconnect:
+		if len(text) > 0 {
+			return errPayload
+		}
+		return nil
+	case connectError: // from a client, it ends the connection whatever it says
+		return errType
+	}
+	if p.typ == ack && !p.hasID {
+		return errID
+	}
+	if len(text) == 0 || text[0] != '[' || !json.Valid(text) {
+		return errPayload
+	}
+	values, depth := splitArray(slices.Clone(text))
+	if depth > mpack.MaxDepth {
+		return errPayload
+	}
+	p.values = values
+	if p.typ == ack {
+		return nil
+	}
+	if len(p.values) == 0 {
+		return errPayload
+	}
+	var err error
+	p.event, err = eventName(p.values[0])
+	p.values = p.values[1:]
+	return err
+}
+
+// splitArray returns the elements of text, which is JSON and begins an array, and how deep arrays and objects are nested in it.
+// The elements are parts of text.
+func splitArray(text []byte) (elements []json.RawMessage, depth int) {
+	commas := 0
+	walk(text, func(at, level int) {
+		depth = max(depth, level)
+		if level == 1 && text[at] == ',' {
+			commas++
+		}
+	})
+	begin := 1
+	add := func(end int) {
+		elements = append(elements, bytes.TrimSpace(text[begin:end:end]))
+		begin = end + 1
+	}
+	elements = make([]json.RawMessage, 0, commas+1)
+	walk(text, func(at, level int) {
+		if level == 1 && text[at] == ',' || level == 0 {
+			add(at)
+		}
+	})
+	if commas == 0 && len(elements[0]) == 0 {
+		return nil, depth
+	}
+	return elements, depth
+}
+
+// walk calls f with where the brackets and commas of JSON are, outside of strings, and how deep the nesting is there:
+// behind the bracket, if it is one.
+func walk(text []byte, f func(at, level int)) {
+	level := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '[', '{':
+			level++
+			f(i, level)
+		case ']', '}':
+			level--
+			f(i, level)
+		case ',':
+			f(i, level)
+		case '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		}
+	}
+}
+
+// eventName returns the name of an event: a string, or a number as JavaScript prints it.
+func eventName(value json.RawMessage) (string, error) {
+	if value[0] == '"' {
+		var name string
+		if json.Unmarshal(value, &name) != nil {
+			return "", errPayload
+		}
+		if isReserved(name) {
+			return "", errReserved
+		}
+		return name, nil
+	}
+	if value[0] != '-' && (value[0] < '0' || value[0] > '9') {
+		return "", errPayload
+	}
+	number, err := mpack.AppendFromJSON(nil, value)
+	if err != nil {
+		return "", errPayload
+	}
+	text, _, err := mpack.AppendJSON(nil, number, nil)
+	if err != nil || string(text) == "null" { // more than JavaScript's numbers can be
+		return "", errPayload
+	}
+	return string(text), nil
+}
+
+// appendHeader appends a packet up to its JSON, with the type of Engine.IO's packet in front.
+func appendHeader(dst []byte, typ byte, namespace string, attachments int, id uint64, hasID bool) []byte {
+	if attachments > 0 && (typ == emission || typ == ack) {
+		typ += binaryEvent - emission
+	}
+	dst = append(dst, engineMessage, typ)
+	if attachments > 0 {
+		dst = append(strconv.AppendInt(dst, int64(attachments), 10), '-')
+	}
+	if namespace != "/" {
+		dst = append(append(dst, namespace...), ',')
+	}
+	if hasID {
+		dst = strconv.AppendUint(dst, id, 10)
+	}
+	return dst
+}
+
+// headerSize is at least what appendHeader appends.
+func headerSize(namespace string) int {
+	return len("45") + 20 + len("-") + len(namespace) + len(",") + 20
+}
+
+// A frame of the queue is a packet of Engine.IO as text; or, beginning with a zero, several messages in a row: each is
+// its length and its bytes, and all but the first are attachments.
+
+// joinFrame makes one frame of a packet and its attachments.
+func joinFrame(text []byte, attachments [][]byte) []byte {
+	size := 1 + binary.MaxVarintLen64 + len(text)
+	for _, a := range attachments {
+		size += binary.MaxVarintLen64 + len(a)
+	}
+	frame := append(make([]byte, 1, size), binary.AppendUvarint(nil, uint64(len(text)))...)
+	frame = append(frame, text...)
+	for _, a := range attachments {
+		frame = append(binary.AppendUvarint(frame, uint64(len(a))), a...)
+	}
+	return frame
+}
+
+// splitFrame calls write with each message of a frame of joinFrame, until it returns an error.
+func splitFrame(frame []byte, write func(message []byte, text bool) error) error {
+	text := true
+	for frame = frame[1:]; len(frame) > 0; text = false {
+		size, n := binary.Uvarint(frame)
+		end := n + int(size)
+		if err := write(frame[n:end], text); err != nil {
+			return err
+		}
+		frame = frame[end:]
+	}
+	return nil
+}
+
+// validNamespace reports whether clients can name a namespace like that.
+func validNamespace(name string) bool {
+	return strings.HasPrefix(name, "/") && !strings.Contains(name, ",")
+}

@@ -1,0 +1,276 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wsconn"
+)
+
+// The states of a session. Only connecting and open can be followed by another, a higher one.
+const (
+	connecting = iota // until the client is told that it is connected; what is emitted meanwhile waits
+	open
+	closed // by the server
+	gone   // the client has said so
+)
+
+// A session is the crosscast.Conn of one client in one namespace. Its goroutine exists while it has no socket yet, and
+// afterwards while there are events to handle.
+type session struct {
+	queue *crosscast.Queue // the connection's
+	now   atomic.Uint32    // the state; set under mu
+
+	conn   *conn
+	space  *space
+	auth   json.RawMessage
+	ctx    context.Context // of handlers
+	cancel context.CancelFunc
+	events wsconn.Lane[event]
+	done   chan struct{} // closed when everything has ended
+
+	mu     sync.Mutex // guards what follows
+	socket *crosscast.Socket
+	ending crosscast.Reason // the connection has ended, and there is no socket yet
+	held   [][]byte         // frames for when the client is connected
+	bytes  int              // of held
+}
+
+func newSession(c *conn, sp *space, auth json.RawMessage) *session {
+	s := &session{queue: c.Queue, conn: c, space: sp, auth: auth, done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(c.base)
+	s.events.Init(c.Conn, s, c.server.o.EventBytes)
+	return s
+}
+
+// state returns the session's state, once what enters it is done.
+func (s *session) state() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now.Load()
+}
+
+// open makes the session's socket, once former has ended, and becomes the goroutine that handles events.
+func (s *session) open(former *session) {
+	if former != nil {
+		<-former.done
+	}
+	socket, err := s.connect()
+	if socket == nil {
+		s.refuse(err)
+		return
+	}
+	s.mu.Lock()
+	s.socket = socket
+	ending := s.ending
+	s.mu.Unlock()
+	if ending != "" {
+		socket.Close(ending)
+	} else if err != nil && !s.conn.hasEnded() {
+		s.conn.server.o.OnError(socket, "", err)
+	}
+	s.admit()
+	s.events.Start(s.first)
+}
+
+// connect asks who the client is and makes its socket.
+func (s *session) connect() (*crosscast.Socket, error) {
+	ctx, cancel := context.WithTimeout(s.conn.ctx, s.conn.server.o.ConnectTimeout)
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h := s.conn.handshake.of(s.space.name, s.auth)
+	var client Client
+	if f := s.space.Authenticate; f != nil {
+		if err := wsconn.Call(func() (err error) { client, err = f(ctx, h); return err }); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil { // it may not have looked
+			return nil, err
+		}
+	}
+	return s.space.ns.Connect(ctx, s, crosscast.ConnectOptions{
+		User: client.User, Rooms: client.Rooms, Data: client.Data, Handshake: h,
+	})
+}
+
+// refuse ends a session that did not become a socket.
+func (s *session) refuse(err error) {
+	c := s.conn
+	c.forget(s)
+	s.cancel()
+	var told *ConnectError
+	switch {
+	case c.hasEnded():
+	case errors.Is(err, crosscast.ErrClosed):
+		c.close(crosscast.ReasonShutdown)
+	default:
+		c.server.stats.refuse("authenticate")
+		switch {
+		case errors.As(err, &told):
+		case wsconn.ForClient(err):
+			told = &ConnectError{Message: err.Error()}
+		default:
+			c.server.o.OnError(nil, "", err)
+			told = &ConnectError{Message: string(wsconn.ReasonInternal)}
+		}
+		c.refuse(s.space.name, told)
+	}
+	close(s.done)
+}
+
+// admit tells the client that it is connected, and sends what was emitted to it meanwhile.
+func (s *session) admit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now.Load() != connecting {
+		return
+	}
+	id := []byte(`{"sid":"` + s.socket.ID() + `"}`)
+	frame := appendHeader(make([]byte, 0, headerSize(s.space.name)+len(id)), connect, s.space.name, 0, 0, false)
+	_ = s.queue.SendFrame(append(frame, id...)) // a client that does not take it is dealt with by the queue
+	for _, frame := range s.held {
+		_ = s.queue.SendFrame(frame)
+	}
+	s.held = nil
+	s.now.Store(open)
+	s.conn.connected()
+}
+
+// Send implements crosscast.Conn.
+func (s *session) Send(m *crosscast.Message) error {
+	if s.now.Load() == open {
+		return s.queue.Send(m)
+	}
+	return s.hold(m)
+}
+
+// hold keeps m's frame until the client is connected: not all clients take an event before.
+func (s *session) hold(m *crosscast.Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.now.Load() {
+	case open:
+		return s.queue.Send(m)
+	case closed, gone:
+		return crosscast.ErrClosed
+	}
+	if m.Volatile {
+		return crosscast.ErrDropped
+	}
+	config := &s.conn.server.config
+	frame, err := m.Frame(config.Queue.Framer)
+	if err != nil {
+		return errors.Join(crosscast.ErrDropped, err)
+	}
+	if s.bytes += len(frame); s.bytes > maxHeld && len(s.held) > 0 {
+		return crosscast.ErrSlow
+	}
+	s.held = append(s.held, frame)
+	return nil
+}
+
+// maxHeld is how many bytes wait for a client to be connected.
+const maxHeld = 1 << 20
+
+// Close implements crosscast.Conn.
+func (s *session) Close(reason crosscast.Reason) {
+	s.mu.Lock()
+	was := s.now.Load()
+	s.now.Store(max(was, closed))
+	s.held = nil
+	s.mu.Unlock()
+	left, ends := reason == crosscast.ReasonLeft, endsConnection(reason)
+	if !ends || reason == ReasonForced {
+		switch was {
+		case connecting:
+			s.conn.refuse(s.space.name, &ConnectError{Message: string(reason)})
+		case open:
+			frame := make([]byte, 0, headerSize(s.space.name))
+			_ = s.queue.SendFrame(appendHeader(frame, disconnect, s.space.name, 0, 0, false))
+		}
+	}
+	s.events.Close(!left, reason)
+	if !left {
+		s.cancel() // now that the handler which it ends has no successor
+	}
+	if ends {
+		s.conn.close(reason)
+	}
+}
+
+// endsConnection reports whether a reason for which a socket is closed concerns the whole connection.
+func endsConnection(r crosscast.Reason) bool {
+	switch r {
+	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
+		wsconn.ReasonInternal:
+		return true
+	}
+	return false
+}
+
+// Done is closed when the session's handlers have ended, and the connection, if that is ending.
+func (s *session) Done() <-chan struct{} { return s.done }
+
+// end closes the session's socket, because the connection ends. One that the client has left closes by itself.
+func (s *session) end(reason crosscast.Reason) {
+	s.mu.Lock()
+	socket := s.socket
+	s.ending = reason
+	left := s.now.Load() == gone
+	s.mu.Unlock()
+	if socket != nil && !left {
+		socket.Close(reason)
+	}
+}
+
+// leave closes the session's socket when everything that the client has sent is handled.
+func (s *session) leave() {
+	s.mu.Lock()
+	s.ending = crosscast.ReasonLeft
+	s.mu.Unlock()
+	s.events.PushLast(event{left: true})
+}
+
+// disconnected is leave for a client that leaves the namespace only.
+func (s *session) disconnected() {
+	s.mu.Lock()
+	s.now.Store(gone)
+	s.mu.Unlock()
+	s.events.PushLast(event{left: true})
+}
+
+// first is called before the first event is handled.
+func (s *session) first() {
+	if f := s.space.OnConnect; f != nil {
+		if s.call("", func() error { f(s.ctx, s.socket); return nil }) != nil {
+			s.socket.Close(wsconn.ReasonInternal)
+		}
+	}
+}
+
+// Last implements wsconn.Worker.
+func (s *session) Last(reason crosscast.Reason) {
+	if f := s.space.OnDisconnect; f != nil {
+		_ = s.call("", func() error { f(context.WithoutCancel(s.ctx), s.socket, reason); return nil })
+	}
+	if s.conn.hasEnded() {
+		<-s.conn.done
+	}
+	s.cancel()
+	close(s.done)
+}
+
+// call calls f, and reports its error.
+func (s *session) call(event string, f func() error) error {
+	err := wsconn.Call(f)
+	if err != nil {
+		s.conn.server.o.OnError(s.socket, event, err)
+	}
+	return err
+}

@@ -1,0 +1,405 @@
+package socketio_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/socketio"
+)
+
+// disconnects makes an OnDisconnect, and tells when it ran and why.
+func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), <-chan ending) {
+	start, ch := time.Now(), make(chan ending, 10)
+	return func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) {
+		ch <- ending{r, time.Since(start)}
+	}, ch
+}
+
+type ending struct {
+	reason crosscast.Reason
+	after  time.Duration
+}
+
+// TestSilentClient: a client that does not answer a ping is closed after a ping's time.
+func TestSilentClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		s := newServer(t, n, socketio.Options{
+			PingInterval: 10 * time.Second, PingTimeout: 7 * time.Second,
+			Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
+		})
+		c, _ := dialInMemory(t, s)
+		c.join("/")
+		c.expect("2")
+		c.expectClose(websocket.StatusPolicyViolation, "timed out")
+		if e := <-ended; e != (ending{crosscast.ReasonTimeout, 17 * time.Second}) {
+			t.Errorf("%+v", e)
+		}
+		if s.Stats().Timeouts != 1 {
+			t.Errorf("%+v", s.Stats())
+		}
+	})
+}
+
+// TestDeadClient: the same for one that does not read either, so that not even the ping gets out.
+func TestDeadClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
+			Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
+		}))
+		c.join("/")
+		if e := <-ended; e.reason != crosscast.ReasonTimeout || e.after > 45*time.Second {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// TestLiveClients: one that answers pings, and one that talks instead, are kept, and pinged in the interval.
+func TestLiveClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		s := newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone, Events: echo})})
+		var pings [2]atomic.Int32
+		for i, answer := range []string{"3", `42["nothing"]`} {
+			c, _ := dialInMemory(t, s)
+			c.join("/")
+			go func() {
+				for {
+					if _, _, err := c.conn.Read(context.Background()); err != nil {
+						return
+					}
+					pings[i].Add(1)
+					time.Sleep(time.Second)
+					_ = c.conn.Write(context.Background(), websocket.MessageText, []byte(answer))
+				}
+			}()
+			defer func() {
+				c.conn.CloseNow()
+				synctest.Wait()
+			}()
+		}
+		time.Sleep(time.Hour)
+		if len(ended) > 0 {
+			t.Errorf("closed: %v", <-ended)
+		}
+		if answers, talks := pings[0].Load(), pings[1].Load(); answers != 3600/26 || talks != 3600/45 {
+			t.Errorf("%d and %d pings", answers, talks)
+		}
+	})
+}
+
+// TestConnectTimeout: a client that connects to no namespace is closed; one that has left its only one is kept.
+func TestConnectTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		s := newServer(t, n, socketio.Options{
+			ConnectTimeout: 5 * time.Second, OnError: func(*crosscast.Socket, string, error) {},
+			Namespaces: map[string]*socketio.Namespace{
+				"/": {},
+				"/slow": {Authenticate: func(ctx context.Context, _ *socketio.Handshake) (socketio.Client, error) {
+					<-ctx.Done()
+					return socketio.Client{}, ctx.Err()
+				}},
+			},
+		})
+		start := time.Now()
+		none, _ := dialInMemory(t, s)
+		refused, _ := dialInMemory(t, s)
+		refused.send("40/nowhere,")
+		slow, _ := dialInMemory(t, s)
+		slow.send("40/slow,")
+		left, _ := dialInMemory(t, s)
+		left.join("/")
+		left.send("41")
+		for _, c := range []*client{none, refused, slow} {
+			c.expectClose(websocket.StatusPolicyViolation, "timed out")
+		}
+		if took := time.Since(start); took != 5*time.Second || s.Stats().Timeouts != 3 {
+			t.Errorf("closed after %v: %+v", took, s.Stats())
+		}
+		time.Sleep(10 * time.Second)
+		left.join("/")
+	})
+}
+
+// TestAuthenticateTimeout: a client that is in a namespace waits for another only for so long, and is told.
+func TestAuthenticateTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
+			OnError: func(*crosscast.Socket, string, error) {},
+			Namespaces: map[string]*socketio.Namespace{
+				"/": {Events: echo},
+				"/slow": {Authenticate: func(ctx context.Context, _ *socketio.Handshake) (socketio.Client, error) {
+					<-ctx.Done()
+					return socketio.Client{}, socketio.Errorf("%w", ctx.Err())
+				}},
+			},
+			ConnectTimeout: 5 * time.Second,
+		}))
+		c.join("/")
+		c.send("40/slow,", `42["echo"]`)
+		c.expect(`42["echo"]`, `44/slow,{"message":"context deadline exceeded"}`)
+	})
+}
+
+// TestLeavesDuringAuthenticate: whoever leaves meanwhile is no socket, and the context ends.
+func TestLeavesDuringAuthenticate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		start, ends := time.Now(), make(chan time.Duration, 1)
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
+			OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
+			Namespaces: namespaces(socketio.Namespace{
+				Authenticate: func(ctx context.Context, _ *socketio.Handshake) (socketio.Client, error) {
+					<-ctx.Done()
+					ends <- time.Since(start)
+					return socketio.Client{}, nil
+				},
+				OnConnect: func(context.Context, *crosscast.Socket) { t.Error("connected") },
+			}),
+		}))
+		c.send("40")
+		time.Sleep(time.Second)
+		c.conn.CloseNow()
+		if after := <-ends; after != time.Second {
+			t.Errorf("the context ends after %v", after)
+		}
+		synctest.Wait()
+		if got := n.Stats().Sockets; got != 0 {
+			t.Errorf("%d sockets", got)
+		}
+	})
+}
+
+// TestBackPressure: while a handler takes its time only so much is read, the client is not taken for dead although its
+// pongs wait behind its events, and nothing is lost.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		release := make(chan struct{})
+		var handled atomic.Int32
+		c, conn := dialInMemory(t, newServer(t, n, socketio.Options{
+			EventBytes: 10 * (256 + len("n") + 24 + len("1000")),
+			Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone, Events: socketio.Events{
+				"n": func(ctx context.Context, _ *crosscast.Socket, args socketio.Args) error {
+					<-release
+					handled.Add(1)
+					return ctx.Err()
+				},
+			}}),
+		}))
+		c.join("/")
+		var sent atomic.Int32
+		const count = 1000
+		go func() {
+			for range count {
+				if _, err := io.WriteString(conn, wstest.Masked(`42["n",1000]`)); err != nil {
+					t.Error(err)
+				}
+				sent.Add(1)
+			}
+		}()
+		go io.Copy(io.Discard, conn) // reads pings, and does not answer
+		time.Sleep(time.Hour)
+		// One is handled, ten wait, one is in the reader's hands, and the next may be in the buffers of the connection.
+		if got := sent.Load(); got < 12 || got > 12+4096/18 {
+			t.Errorf("%d events were read while the first is handled", got)
+		}
+		if len(ended) > 0 {
+			t.Errorf("closed: %v", <-ended)
+		}
+		close(release)
+		synctest.Wait()
+		if handled.Load() != count || len(ended) > 0 {
+			t.Errorf("handled %d of %d", handled.Load(), count)
+		}
+	})
+}
+
+// TestSlowClient: a client that does not read fills its queue, which its namespaces share, and is closed.
+func TestSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		chat, err := n.Of("/chat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, ended := disconnects()
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
+			Queue:      crosscast.QueueOptions{Limit: 10_000},
+			Namespaces: map[string]*socketio.Namespace{"/": {OnDisconnect: gone}, "/chat": {OnDisconnect: gone}},
+		}))
+		c.join("/", "/chat")
+		for range 6 {
+			for _, ns := range []*crosscast.Namespace{n.Namespace, chat} {
+				if err := ns.Emit(t.Context(), "x", strings.Repeat("x", 1000)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		for range 2 {
+			if e := <-ended; e.reason != crosscast.ReasonSlow {
+				t.Errorf("%+v", e)
+			}
+		}
+		c.expectClose(websocket.StatusPolicyViolation, "too slow")
+	})
+}
+
+// TestSlowClientIsPinged: pings pass by what waits in the queue.
+func TestSlowClientIsPinged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
+			WriteTimeout: time.Hour, PingTimeout: time.Minute,
+			Queue: crosscast.QueueOptions{Limit: 1, Policy: crosscast.DropNewest, DropNotice: func(int) []byte {
+				return []byte(`42["missed"]`)
+			}},
+		}))
+		c.join("/")
+		for i := range 3 {
+			_ = n.Emit(t.Context(), "x", socketio.Values(i, []byte{byte(i)}))
+			synctest.Wait() // the first is being written, the second waits, the third is dropped
+		}
+		time.Sleep(26 * time.Second) // the ping waits for the first message of the first packet
+		hole := `{"_placeholder":true,"num":0}`
+		var got []string
+		for range 6 {
+			m, err := c.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, m)
+		}
+		want := `451-["x",0,` + hole + `] bytes:` + "\x00" + ` 451-["x",1,` + hole + `] bytes:` + "\x01" + ` 42["missed"]`
+		without := strings.Replace(" "+strings.Join(got, " ")+" ", " 2 ", " ", 1)
+		if strings.TrimSpace(without) != want || len(got) != 6 || got[5] == "2" {
+			t.Errorf("got %q", got)
+		}
+		c.send("3")
+		c.send(`42["echo"]`)
+		c.expect(`42["echo"]`)
+	})
+}
+
+// TestWriteTimeout: one write that does not end closes the connection.
+func TestWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		c, conn := dialInMemory(t, newServer(t, n, socketio.Options{
+			WriteTimeout: 3 * time.Second, Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
+		}))
+		c.join("/")
+		if err := n.Emit(t.Context(), "x", []byte{1}); err != nil {
+			t.Error(err)
+		}
+		if e := <-ended; e != (ending{crosscast.ReasonSlow, 3 * time.Second}) {
+			t.Errorf("%+v", e)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the connection stands: %v", err)
+		}
+	})
+}
+
+// slowLink is an adapter whose confirmations take a second.
+type slowLink struct{}
+
+func (slowLink) Start(context.Context, crosscast.NodeInfo, crosscast.Handler) error { return nil }
+func (slowLink) Publish(context.Context, *crosscast.Instruction) error              { return nil }
+func (slowLink) Close(context.Context) error                                        { return nil }
+func (slowLink) Subscribe(context.Context, ...crosscast.Address) error {
+	time.Sleep(time.Second)
+	return nil
+}
+func (slowLink) Unsubscribe(context.Context, ...crosscast.Address) error { return nil }
+
+// TestConnectComesFirst: what is emitted to a socket before its client is connected waits for that.
+func TestConnectComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{Adapter: slowLink{}})
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
+			Authenticate: func(_ context.Context, h *socketio.Handshake) (socketio.Client, error) {
+				var auth struct{ Room string }
+				err := json.Unmarshal(h.Auth, &auth)
+				return socketio.Client{Rooms: []string{auth.Room}}, err
+			},
+		})}))
+		connecting := func(room string) *crosscast.Socket {
+			c.send(`40{"room":"` + room + `"}`)
+			for len(n.Members(room)) == 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return n.Members(room)[0]
+		}
+		s := connecting("a")
+		for i := range 3 {
+			target := n.To("a")
+			if i == 1 {
+				target = target.Volatile() // is for clients that can take it now
+			}
+			if err := target.Emit(t.Context(), "early", i); err != nil {
+				t.Error(err)
+			}
+		}
+		c.expect(`40{"sid":"`+string(s.ID())+`"}`, `42["early",0]`, `42["early",2]`)
+
+		// One that is closed meanwhile is told that it is not connected.
+		c.send("41")
+		connecting("b").Close("full")
+		c.expect(`44{"message":"full"}`)
+		connecting("c")
+		c.send("41") // before it is told
+		c.expectClose(websocket.StatusProtocolError, "packet for a namespace in another state")
+	})
+}
+
+// TestNextSocketWaits: a client that connects again to a namespace waits for what it has sent before.
+func TestNextSocketWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		release := make(chan struct{})
+		var steps []string // of handlers, which are one at a time
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
+			OnConnect:    func(context.Context, *crosscast.Socket) { steps = append(steps, "connect") },
+			OnDisconnect: func(context.Context, *crosscast.Socket, crosscast.Reason) { steps = append(steps, "disconnect") },
+			Events: socketio.Events{"n": func(context.Context, *crosscast.Socket, socketio.Args) error {
+				<-release
+				steps = append(steps, "event")
+				return nil
+			}},
+		})}))
+		c.join("/")
+		c.send(`42["n"]`, "41", "40")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := strings.Join(steps, " "); got != "connect" {
+			t.Errorf("%s", got)
+		}
+		close(release)
+		if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
+			t.Errorf("%s, %v", m, err)
+		}
+		synctest.Wait()
+		if got := strings.Join(steps, " "); got != "connect event disconnect connect" {
+			t.Errorf("%s", got)
+		}
+	})
+}
