@@ -55,7 +55,9 @@ type hello struct {
 	data   any      // of the socket
 	rooms  []string // to be joined from the start
 	query  map[string]any
-	refuse string // the server refuses the client with this message
+	refuse string  // the server refuses the client with this message
+	beside *client // whose connection it shares, in another namespace
+	old    bool    // it is a client of version 2, which brings nothing along
 }
 
 // connect returns when the client is connected, or why it is not.
@@ -80,7 +82,14 @@ func (cs *clients) connect(port int, nsp string, h hello) (*client, error) {
 	if h.query != nil {
 		args["query"] = h.query
 	}
-	return c, cs.call("connect", args, &c.id)
+	if h.beside != nil {
+		args["beside"] = h.beside.name
+	}
+	op := "connect"
+	if h.old {
+		op = "connectOld"
+	}
+	return c, cs.call(op, args, &c.id)
 }
 
 // replies makes c acknowledge an event; without it, c is silent.

@@ -13,9 +13,15 @@ function attempt(decode, bytes) {
   }
 }
 
+// read returns what a server reads from a message: those that begin with a brace are JSON.
+function read(bytes, decode) {
+  return bytes[0] === 0x7b ? JSON.parse(bytes.toString()) : decode(bytes);
+}
+
 serve({
   decode: ({ messages }) =>
-    messages.map((bytes) => ({ notepack: attempt(notepack.decode, bytes), msgpack: attempt(decodeMsgpack, bytes) })),
-  // encode is for the other direction.
-  encode: ({ values }) => values.map((value) => notepack.encode(value)),
+    messages.map((bytes) => ({
+      notepack: attempt((b) => read(b, notepack.decode), bytes),
+      msgpack: attempt((b) => read(b, decodeMsgpack), bytes),
+    })),
 });

@@ -44,12 +44,36 @@ func (l *log) add(e event) {
 
 // take waits for an event for which last is true and returns what was heard up to it, which it forgets.
 func (l *log) take(last func(event) bool) ([]event, error) {
+	return l.wait(func(heard []event) int { return slices.IndexFunc(heard, last) + 1 })
+}
+
+// next waits for the next n events and returns them.
+func (l *log) next(n int) ([]event, error) {
+	return l.wait(func(heard []event) int {
+		if len(heard) < n {
+			return 0
+		}
+		return n
+	})
+}
+
+// rest returns what was heard so far.
+func (l *log) rest() []event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	events := l.events
+	l.events = nil
+	return events
+}
+
+// wait waits until enough says that the beginning of what was heard is long enough, and how long.
+func (l *log) wait(enough func(heard []event) int) ([]event, error) {
 	deadline := time.After(patience)
 	for {
 		l.mu.Lock()
-		if i := slices.IndexFunc(l.events, last); i >= 0 {
-			taken := l.events[:i+1]
-			l.events = slices.Clone(l.events[i+1:])
+		if n := enough(l.events); n > 0 {
+			taken := l.events[:n]
+			l.events = slices.Clone(l.events[n:])
 			l.mu.Unlock()
 			return taken, nil
 		}
@@ -58,7 +82,7 @@ func (l *log) take(last func(event) bool) ([]event, error) {
 		select {
 		case <-changed:
 		case <-deadline:
-			return nil, fmt.Errorf("%s: waited in vain for %v; heard %v", l.who, patience, heard)
+			return nil, fmt.Errorf("%s: waited in vain for %v; heard %s", l.who, patience, list(heard))
 		}
 	}
 }

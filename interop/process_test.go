@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -48,6 +49,7 @@ type process struct {
 	crashes []string               // guarded by mu
 	onPush  func(pushed)           // guarded by mu; called one at a time, in order
 	ended   error                  // guarded by mu: why nothing is read any more
+	killed  bool                   // guarded by mu
 }
 
 type outcome struct {
@@ -93,7 +95,7 @@ func startProcess(t testing.TB, name, script string) *process {
 	t.Cleanup(func() {
 		_ = in.Close() // which ends it
 		<-read
-		if err := p.cmd.Wait(); err != nil {
+		if err := p.cmd.Wait(); err != nil && !p.wasKilled() {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, crash := range p.takeCrashes() {
@@ -101,6 +103,17 @@ func startProcess(t testing.TB, name, script string) *process {
 		}
 	})
 	return p
+}
+
+// signal stops the process, lets it go on, or kills it.
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	p.mu.Lock()
+	p.killed = p.killed || s == syscall.SIGKILL
+	p.mu.Unlock()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (p *process) read(out io.Reader) {
@@ -178,6 +191,12 @@ func (p *process) takeCrashes() []string {
 	crashes := p.crashes
 	p.crashes = nil
 	return crashes
+}
+
+func (p *process) wasKilled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.killed
 }
 
 // call runs an operation of the script and reads its result into result, which may be nil.

@@ -130,6 +130,11 @@ var broadcastRows = []row{
 		c.emit(t, room("r1", "r2").but("r3"), "test", "x")
 		c.hears(t, ev("test", "x"), cl[0], cl[1])
 	}},
+	{name: "to: a room twice", run: func(t *testing.T, c *cell) {
+		cl := c.threeIn(t, "/", nil, []string{"r1"}, []string{"r1"})
+		c.emit(t, room("r1", "r1"), "test", "x")
+		c.hears(t, ev("test", "x"), cl[1:]...)
+	}},
 	{name: "except: rooms", run: func(t *testing.T, c *cell) {
 		cl := c.threeIn(t, "/", nil, []string{"r1"}, []string{"r2"})
 		c.emit(t, all().but("r1", "r9"), "test", "x")
@@ -199,5 +204,3 @@ var broadcastRows = []row{
 		c.hears(t, ev("test", "x"), cl[:]...)
 	}},
 }
-
-func byNode(c *cell) bool { return c.outside || c.isNode(0) }

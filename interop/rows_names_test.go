@@ -10,7 +10,7 @@ var nameRows = []row{
 	{name: "names: patterns, separators, spaces", run: func(t *testing.T, c *cell) {
 		names := []string{
 			"a#b", "#", "##", "*", "a*", "[ab]", "a?b", `a\b`, " ", "a b\r\n", "user:", "/", "room#/custom#r1", "0", "-", "'", `"`,
-			"\u0001", "constructor", "{r1}", strings.Repeat("long ", 200),
+			"\u0001", "constructor", "{r1}", strings.Repeat("long ", 51),
 		}
 		cl := c.threeIn(t, "/", []string{"a", "b", "ab", "a#b#", "axb", "r1"}, names, names)
 		c.connect(t, 1, "/custom", hello{rooms: []string{"r1"}})
@@ -22,6 +22,7 @@ var nameRows = []row{
 	{name: "names: beyond ASCII and beyond 16 bits", run: func(t *testing.T, c *cell) {
 		names := []string{
 			"ü", "日本語", "😀", strings.Repeat("😀", 10), strings.Repeat("😀", 20), strings.Repeat("ü", 20), strings.Repeat("日", 20),
+			strings.Repeat("ü", 10), strings.Repeat("😀", 5), // 20 bytes each
 		}
 		cl := c.threeIn(t, "/", nil, names, names)
 		for i, name := range names {

@@ -94,15 +94,13 @@ async function remote(target) {
 const withAck = (emit) => new Promise((resolve) => emit((err, replies) => resolve({ error: err?.message, replies })));
 
 serve({
-  async open({ name, sharded, client, url, key, subscriptionMode, specific, requestsTimeout, namespaces, idLength }) {
+  async open({ name, sharded, client, url, key, subscriptionMode, specific, requestsTimeout, namespaces }) {
     redis = await connectRedis({ client, url, sharded });
     const adapter = sharded
       ? createShardedAdapter(redis.pub, redis.sub, { channelPrefix: key, subscriptionMode })
       : createAdapter(redis.pub, redis.sub, { key, requestsTimeout, publishOnSpecificResponseChannel: specific });
     http = createServer();
-    io = new Server(http, { adapter });
-    let ids = 0;
-    if (idLength) io.engine.generateId = () => String(ids++).padStart(idLength, "x");
+    io = new Server(http, { adapter, allowEIO3: true });
     for (const nsp of namespaces) listen(io.of(nsp), name);
     await once(http.listen(0, "127.0.0.1"), "listening");
     await redis.settle();
