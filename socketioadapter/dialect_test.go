@@ -174,6 +174,12 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				[]string{`request from=aaaaaaaa everyone event="q" ref=REF`}, nil,
 			},
 			{
+				"a request that concerns nobody here",
+				crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q"},
+				[]crosscast.Answer{{Last: true}},
+				[]string{`request from=aaaaaaaa everyone event="q" ref=REF`}, nil,
+			},
+			{
 				"an acknowledged emission",
 				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e", TTL: 1500 * time.Millisecond},
 				[]crosscast.Answer{
@@ -239,7 +245,41 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				}
 			}
 		}
+		if n := socketioadapter.Dropped(b.Dialect)["question repeated"]; n != 0 {
+			t.Errorf("%d questions count as repeated", n)
+		}
 	})
+}
+
+// TestAnswersMayBeKept: nothing of them is in the memory of the message.
+func TestAnswersMayBeKept(t *testing.T) {
+	for _, c := range []struct {
+		o    socketioadapter.Options
+		on   string
+		data string
+	}{
+		{classic, "socket.io-response#/#", "\x83\xa4type\x09\xa9requestId\xaaaaaaaaaa~1\xa6packet\xc4\x03abc"},
+		{classic, "socket.io-response#/#", "\x83\xa4type\x06\xa9requestId\xaaaaaaaaaa~1\xa4data\x92\xc4\x01x\xa3abc"},
+		{classic, "socket.io-response#/#", "\x82\xa9requestId\xaaaaaaaaaa~1\xa7sockets\x91\x83\xa2id\xa3sss\xa5rooms\x91" +
+			"\xa3rrr\xa4data\xc4\x03abc"},
+		{sharded, "socket.io#/#", `{"type":12,"uid":"u","nsp":"/","data":{"requestId":"6161616161616161~1","packet":["abc"]}}`},
+	} {
+		s := newSide(t, "aaaaaaaa", c.o)
+		var kept *crosscast.Answer
+		s.node = func(in *crosscast.Instruction) { kept = in.Answer }
+		data := []byte(c.data)
+		if _, err := s.Read(c.on, data); err != nil || kept == nil {
+			t.Fatalf("%q: answer %v, %v", c.data, kept, err)
+		}
+		before := describe(&crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: kept})
+		clear(data)
+		// Another message, as JSON, which takes the place of the one before in the reader's memory.
+		s.read(sent{channel: s.Home()[len(s.Home())-1], data: `{"type":11,"uid":"u","nsp":"/","data":{"requestId":"` +
+			strings.Repeat("z", 200) + `","clientCount":1}}`})
+		if after := describe(&crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: kept}); after != before {
+			t.Errorf("%q: the answer %q became %q", c.data, before, after)
+		}
+	}
 }
 
 // TestOldQuestions: what old servers ask.
