@@ -160,7 +160,22 @@ func (w watcher) Gap(g crosscast.Gap) {
 // Selective implements crosscast.Selective.
 func (a *Adapter) Selective() bool { return true }
 
+// Lacks implements crosscast.Limited.
+func (a *Adapter) Lacks() map[crosscast.Capability]string {
+	return map[crosscast.Capability]string{
+		crosscast.CapExactJSON:      "values travel as msgpack, or are written as JavaScript does",
+		crosscast.CapSeparateSpaces: "Socket.IO has one space of names, in which a socket and a user are rooms",
+		crosscast.CapMeta:           "messages of Socket.IO have no place for it",
+		crosscast.CapOneNode:        "what is for one server goes to all",
+		crosscast.CapNodes:          "servers do not introduce themselves",
+		crosscast.CapReasons:        "servers only tell whether the connection is to be closed, too",
+		crosscast.CapPresence:       "servers do not tell who comes and goes",
+		crosscast.CapHoles:          "messages of Socket.IO have no numbers",
+	}
+}
+
 var (
+	_ crosscast.Limited   = (*Adapter)(nil)
 	_ crosscast.Adapter   = (*Adapter)(nil)
 	_ crosscast.Selective = (*Adapter)(nil)
 	_ crosscast.Counter   = (*Adapter)(nil)

@@ -31,8 +31,9 @@ import (
 //	{type: 9, requestId, packet}                           to 7, for each client: one value; msgpack
 //	{requestId}                                            to the old forms of 2, 3 and 4
 //
-// What this package adds: a requestId in 2, for nodes of crosscast, which answer with a clientCount; uid in every
-// answer; and sid, the client's ID, in 9. Servers pay no attention to these.
+// What this package adds, and servers pay no attention to: a requestId in 2, 3 and 4, which nodes of crosscast answer
+// with 8; command true in a 5 that goes with one of these for servers, who do not; uid in every answer; and sid, the
+// client's ID, in 9.
 const (
 	classicSockets = iota
 	classicAllRooms
@@ -78,19 +79,21 @@ func (f *form) classic(m *message) (asJSON bool) {
 		f.list("rooms", m.rooms)
 		f.optional("requestId", m.id)
 	case disconnect:
-		f.object(4)
+		f.object(4 + one(m.id))
 		f.text("uid", m.uid)
 		f.uint("type", classicDisconnect)
 		f.key("opts")
 		f.opts(m, false)
 		f.bool("close", m.close)
+		f.optional("requestId", m.id)
 	case fetch:
-		f.object(4)
+		f.object(4 + set(m.command))
 		f.text("uid", m.uid)
 		f.text("requestId", m.id)
 		f.uint("type", classicFetch)
 		f.key("opts")
 		f.opts(m, false)
+		f.flag("command", m.command)
 	case request:
 		f.object(3 + one(m.id))
 		f.text("uid", m.uid)

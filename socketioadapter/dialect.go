@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,7 +112,7 @@ func (f *form) release() {
 }
 
 // Write implements wire.Dialect.
-func (d *dialect) Write(in *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte)) error {
+func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 	f := forms.Get().(*form)
 	defer f.release()
 	if in.Kind == crosscast.KindAnswer {
@@ -156,39 +157,33 @@ func (d *dialect) broadcastTopic(m *message) (string, crosscast.Address) {
 	return d.channels.room(m.namespace, room), name
 }
 
-// command writes a command. One that is to be answered goes with a fetch of the same sockets, which every server
-// answers; to be of the same sockets it comes after a join, whose target may be the same for ever, and before a leave
-// or disconnect, after which they would not be found.
-func (d *dialect) command(
-	f *form, k crosscast.Kind, m *message, topic string, send func(topic string, name crosscast.Address, data []byte),
-) error {
+// command writes a command. One that is to be answered goes with a fetch of the same sockets, because servers answer
+// that only: behind a join, when it is done, and before a leave or disconnect, after which they might not be found.
+func (d *dialect) command(f *form, k crosscast.Kind, m *message, topic string, send sender) error {
+	m.kind = map[crosscast.Kind]kind{
+		crosscast.KindJoin: join, crosscast.KindLeave: leave, crosscast.KindDisconnect: disconnect,
+	}[k]
 	ask := *m
-	ask.kind = fetch
-	switch k {
-	case crosscast.KindJoin:
-		m.kind = join
-		if err := d.send(f, m, topic, crosscast.Address{}, send); err != nil || m.id == "" {
+	ask.kind, ask.command = fetch, true
+	messages := []*message{&ask, m}
+	switch {
+	case m.id == "":
+		messages = messages[1:]
+	case m.kind == join:
+		slices.Reverse(messages)
+	}
+	for _, m := range messages {
+		if err := d.send(f, m, topic, crosscast.Address{}, send); err != nil {
 			return err
 		}
-		return d.send(f, &ask, topic, crosscast.Address{}, send)
-	case crosscast.KindLeave:
-		m.kind = leave
-	case crosscast.KindDisconnect:
-		m.kind = disconnect
 	}
-	if m.id != "" {
-		if err := d.send(f, &ask, topic, crosscast.Address{}, send); err != nil {
-			return err
-		}
-		m.id = ""
-	}
-	return d.send(f, m, topic, crosscast.Address{}, send)
+	return nil
 }
 
-func (d *dialect) send(
-	f *form, m *message, topic string, name crosscast.Address,
-	send func(topic string, name crosscast.Address, data []byte),
-) error {
+// sender is what takes the messages that are written.
+type sender = func(topic string, name crosscast.Address, data []byte)
+
+func (d *dialect) send(f *form, m *message, topic string, name crosscast.Address, send sender) error {
 	data, err := d.encode(f, m)
 	if err != nil {
 		return fmt.Errorf("crosscast/socketioadapter: %w", err)
@@ -225,9 +220,7 @@ func unsupported(what string) error {
 
 // answer writes what this node answers to a server. Of an answer that is an error nothing is written: servers are
 // silent, too, where they have no listener, and who asks waits until its deadline.
-func (d *dialect) answer(
-	f *form, in *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte),
-) error {
+func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error {
 	a := in.Answer
 	q, first, say, err := d.questions.answered(in.To, in.Ref, a)
 	if err != nil {
@@ -318,7 +311,7 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 		return m.number, nil
 	case m.kind == echo:
 		return 0, fmt.Errorf("%w: another node's echo", crosscast.ErrForeign)
-	case m.kind == 0 || own:
+	case m.kind == 0 || own || m.command:
 		return 0, nil
 	case m.kind >= gotSockets:
 		return 0, d.heard(m, from)

@@ -142,15 +142,15 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			},
 			{
 				"a leave", crosscast.Instruction{Kind: crosscast.KindLeave, Target: everyone, Rooms: []string{"x"}},
-				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{socket}, Last: true}},
-				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=15`, `leave from=aaaaaaaa everyone change=["x"]`},
-				[]string{`count=0 last=true handled=false ` + told},
+				[]crosscast.Answer{{Count: 1, Last: true}},
+				[]string{`leave from=aaaaaaaa everyone change=["x"] ref=REF`},
+				[]string{`count=1 last=true handled=false`},
 			},
 			{
 				"a disconnect", crosscast.Instruction{Kind: crosscast.KindDisconnect, Target: everyone},
-				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{socket}, Last: true}},
-				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=15`, `disconnect from=aaaaaaaa everyone`},
-				[]string{`count=0 last=true handled=false ` + told},
+				[]crosscast.Answer{{Last: true}},
+				[]string{`disconnect from=aaaaaaaa everyone ref=REF`},
+				[]string{`count=0 last=true handled=false`},
 			},
 			{
 				"a request", crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q"},
@@ -249,6 +249,36 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			t.Errorf("%d questions count as repeated", n)
 		}
 	})
+}
+
+// TestAnsweredCommands: servers answer a fetch, which has to find the sockets of the command.
+func TestAnsweredCommands(t *testing.T) {
+	for kind, want := range map[crosscast.Kind][]string{
+		crosscast.KindJoin: {
+			`{"uid":"aaaaaaaa","type":2,"opts":{"rooms":[],"except":[]},"rooms":["r"],"requestId":"aaaaaaaa~1"}`,
+			`{"uid":"aaaaaaaa","requestId":"aaaaaaaa~1","type":5,"opts":{"rooms":[],"except":[]},"command":true}`,
+		},
+		crosscast.KindLeave: {
+			`{"uid":"aaaaaaaa","requestId":"aaaaaaaa~1","type":5,"opts":{"rooms":[],"except":[]},"command":true}`,
+			`{"uid":"aaaaaaaa","type":3,"opts":{"rooms":[],"except":[]},"rooms":["r"],"requestId":"aaaaaaaa~1"}`,
+		},
+		crosscast.KindDisconnect: {
+			`{"uid":"aaaaaaaa","requestId":"aaaaaaaa~1","type":5,"opts":{"rooms":[],"except":[]},"command":true}`,
+			`{"uid":"aaaaaaaa","type":4,"opts":{"rooms":[],"except":[]},"close":false,"requestId":"aaaaaaaa~1"}`,
+		},
+	} {
+		in := &crosscast.Instruction{Kind: kind, Target: everyone, Rooms: []string{"r"}, Ref: "1"}
+		var got []string
+		for _, m := range newSide(t, "aaaaaaaa", classic).write(in) {
+			if m.channel != "socket.io-request#/#" {
+				t.Errorf("it is on the channel %q", m.channel)
+			}
+			got = append(got, m.data)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s is written as\n%q instead of\n%q", describe(in), got, want)
+		}
+	}
 }
 
 // TestAnswersMayBeKept: nothing of them is in the memory of the message.

@@ -78,7 +78,7 @@
 //   - Order: yes, for what one node emits. Servers keep it, too.
 //   - Never silent: an outage of a node's own link becomes a gap, and what could not go out an error or a loss. Messages
 //     have no numbers, so nothing shows that one is missing, or that a peer could not publish.
-//   - Interest: in Classic yes; so do nodes hear less than servers, which hear everything. In Sharded as its mode says.
+//   - Interest: in Classic yes, where servers hear everything. In Sharded of the rooms that the mode gives a channel.
 //   - Bounded, Suspicious: yes. What cannot be read is counted in Stats and dropped.
 //   - Partial, not nothing: yes, by number instead of name.
 //

@@ -43,6 +43,13 @@ func (f *form) bool(k string, v bool) {
 	f.buf = mpack.AppendBool(f.buf, v)
 }
 
+// flag writes a member unless it is false.
+func (f *form) flag(k string, v bool) {
+	if v {
+		f.bool(k, true)
+	}
+}
+
 func (f *form) list(k string, names []string) {
 	f.key(k)
 	f.array(len(names))
@@ -52,20 +59,19 @@ func (f *form) list(k string, names []string) {
 }
 
 // one counts a member that is left out when it is empty.
-func one(s string) int {
-	if s == "" {
-		return 0
+func one(s string) int { return set(s != "") }
+
+// set counts a member that is left out when it is false.
+func set(v bool) int {
+	if v {
+		return 1
 	}
-	return 1
+	return 0
 }
 
 // opts writes whom m is for, and with flags also how it is to be carried: flags that are not set are left out.
 func (f *form) opts(m *message, flags bool) {
-	n := 2
-	if flags {
-		n = 3
-	}
-	f.object(n)
+	f.object(2 + set(flags))
 	f.key("rooms")
 	f.names(targetNames(&m.target))
 	f.key("except")
@@ -73,18 +79,9 @@ func (f *form) opts(m *message, flags bool) {
 	if !flags {
 		return
 	}
-	n = 0
-	if m.volatile {
-		n++
-	}
-	if m.timeout > 0 {
-		n++
-	}
 	f.key("flags")
-	f.object(n)
-	if m.volatile {
-		f.bool("volatile", true)
-	}
+	f.object(set(m.volatile) + set(m.timeout > 0))
+	f.flag("volatile", m.volatile)
 	if m.timeout > 0 {
 		f.uint("timeout", uint64((m.timeout+time.Millisecond-1)/time.Millisecond))
 	}
@@ -105,12 +102,7 @@ func (f *form) emitted(k string, m *message) {
 }
 
 // hasValue counts the member that value writes.
-func hasValue(m *message) int {
-	if m.payload.Encoding == crosscast.None {
-		return 0
-	}
-	return 1
-}
+func hasValue(m *message) int { return set(m.payload.Encoding != crosscast.None) }
 
 // value writes the first argument of m's payload, which is all that Socket.IO carries of an answer. Without any it
 // writes nothing, as undefined.

@@ -30,8 +30,9 @@ type message struct {
 
 	rooms   []string // of a join or leave; of gotRooms
 	close   bool     // of a disconnect: the connection, too, and not only the namespace
+	command bool     // of a fetch: a command with the same id goes with it, which nodes answer instead
 	sockets []crosscast.SocketInfo
-	count   int                // how many clients a broadcast or a join reached
+	count   int                // how many clients a broadcast or a command reached
 	client  crosscast.SocketID // whose reply it is, where it says
 	old     bool               // of a join, leave or disconnect: in the form of old servers, for one socket
 	number  uint64             // of an echo
@@ -52,7 +53,7 @@ const (
 	gotIDs                     // answers fetchIDs
 	gotRooms                   // answers fetchRooms
 	answer                     // answers a request
-	clients                    // answers a broadcast, and a join that has an id: how many clients it reached
+	clients                    // answers a broadcast, and a command that has an id: how many clients it reached
 	reply                      // a client's, to a broadcast
 	done                       // answers an old form
 	echo                       // a node's own, to itself

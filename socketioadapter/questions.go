@@ -49,7 +49,6 @@ var (
 	errRepeated  = errors.New("a question with the requestId of an open one")
 	errTooMany   = errors.New("too many questions are open")
 	errTooLarge  = errors.New("the answers to open questions take too much memory")
-	errJoined    = errors.New("what comes with a join that is answered by itself") // no reason to count it
 	errForgotten = errors.New("a question that nobody answers any more")
 )
 
@@ -66,8 +65,6 @@ func (s *questions) add(by crosscast.NodeID, q question, patience time.Duration,
 		s.sweep(now)
 	}
 	switch {
-	case s.open[key] != nil && s.open[key].kind == join && q.kind == fetch:
-		return errJoined
 	case s.open[key] != nil:
 		return errRepeated
 	case len(s.open) >= maxQuestions:

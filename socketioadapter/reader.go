@@ -142,6 +142,8 @@ func (r *reader) body(key, value []byte) {
 		r.raw.sockets = value
 	case "close":
 		r.raw.close = value
+	case "command":
+		r.m.command = isTrue(value)
 	case "clientCount":
 		r.raw.clientCount = value
 	case "sid":

@@ -15,8 +15,9 @@ package socketioadapter
 //	11 BROADCAST_CLIENT_COUNT     requestId, clientCount
 //	12 BROADCAST_ACK              requestId, packet: one value
 //
-// What this package adds: a requestId in 4, for nodes of crosscast, which answer with 11; sid, the client's ID, in 12;
-// and 2, a HEARTBEAT that is a node's own, to itself. Servers pay no attention to these.
+// What this package adds, and servers pay no attention to: a requestId in 4, 5 and 6, which nodes of crosscast answer
+// with 11; command true in a 7 that goes with one of these for servers, who do not; sid, the client's ID, in 12; and 2, a
+// HEARTBEAT that is a node's own, to itself.
 const (
 	shardedEcho = 2 + iota
 	shardedBroadcast
@@ -60,15 +61,17 @@ func (f *form) sharded(m *message) {
 		f.list("rooms", m.rooms)
 		f.optional("requestId", m.id)
 	case disconnect:
-		f.object(2)
+		f.object(2 + one(m.id))
 		f.key("opts")
 		f.opts(m, true)
 		f.bool("close", m.close)
+		f.optional("requestId", m.id)
 	case fetch:
-		f.object(2)
+		f.object(2 + set(m.command))
 		f.key("opts")
 		f.opts(m, true)
 		f.text("requestId", m.id)
+		f.flag("command", m.command)
 	case request:
 		f.object(1 + one(m.id))
 		f.optional("requestId", m.id)

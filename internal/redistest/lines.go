@@ -95,6 +95,8 @@ func (n *line) Close() error {
 // Publications records what clients publish in pipelines. It is a hook of theirs, because a subscriber would count in
 // PUBLISH's reply. The zero value is ready.
 type Publications struct {
+	underWay sync.RWMutex // held for reading by pipelines
+
 	mu  sync.Mutex // guards what follows
 	all []Published
 }
@@ -105,8 +107,11 @@ type Published struct {
 	Data    []byte
 }
 
-// Seen returns all that was published so far.
+// Seen returns all that was published so far. Who has heard something finds it, because it waits for pipelines that are
+// under way.
 func (p *Publications) Seen() []Published {
+	p.underWay.Lock()
+	defer p.underWay.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.all[:len(p.all):len(p.all)]
@@ -121,6 +126,8 @@ func (p *Publications) ProcessHook(next redis.ProcessHook) redis.ProcessHook { r
 // ProcessPipelineHook implements redis.Hook.
 func (p *Publications) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		p.underWay.RLock()
+		defer p.underWay.RUnlock()
 		err := next(ctx, cmds)
 		p.mu.Lock()
 		defer p.mu.Unlock()
