@@ -105,6 +105,9 @@
 // Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout.
 // (driver-hostile-bytes, FuzzFrameReader)
 //
+// These are the guarantees with an adapter that can do all of that. One that speaks a wire which others have defined may
+// be unable to: then it is a [Limited], and says what it lacks.
+//
 // # What may not be assumed
 //
 //   - That a message arrives because Emit returned nil: a client's connection may break, nobody may be in the room, and
@@ -174,5 +177,7 @@
 //     events balance: TestPresenceConverges, and TestPresenceBalances in package wire.
 //   - Who watches nothing pays nothing: TestUnwatchedRoomsCostNothing.
 //   - A queue's writer exists only while there is something to write: TestQueueIdleHasNoGoroutine.
+//   - Where peers are known by number only, nobody waits for more answers than there are peers, and no answer or socket
+//     counts twice: TestCensus, TestCensusIgnoresWhatIsRepeated, TestCensusIsTakenAgain, and adaptertest's TestForeign.
 //   - Nothing is left running: every package's tests end with a look for goroutines.
 package crosscast

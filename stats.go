@@ -31,7 +31,8 @@ type Stats struct {
 	// request that came while too many were under way, or a watch while there were too many; "presence", what a peer told
 	// of a room that nobody watches here, or before the peer was known; and the adapter's own reasons.
 	Dropped map[string]uint64
-	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for.
+	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for; with a
+	// [Selective] also questions in a namespace that was not heard yet.
 	Joins JoinStats
 
 	QueueBytes int          // waiting in the adapter now
