@@ -20,6 +20,11 @@ const (
 	// CapSeparateSpaces: rooms, users and sockets are separate spaces of names, and a message's target arrives as it was
 	// emitted. Without it a room that is named like a socket or user may hear what is for these.
 	CapSeparateSpaces Capability = "separate spaces"
+	// CapInterest: a node receives nothing for a room or user that it has no member or subscriber of, and Deliver can tell
+	// that nobody has one.
+	CapInterest Capability = "interest in rooms and users"
+	// CapSocketInterest: a node receives nothing for a socket that another node holds.
+	CapSocketInterest Capability = "interest in sockets"
 	// CapMeta: a message's Meta arrives.
 	CapMeta Capability = "meta"
 	// CapOneNode: something can be for one node, or for those with a member of a room: [Servers] with Only and With.

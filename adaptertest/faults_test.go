@@ -119,6 +119,15 @@ var faults = []fault{
 		},
 	},
 	{
+		name: "claims that somebody was reached",
+		red:  map[string]string{"deliver-nobody": "Deliver to nobody returned"},
+		deliver: func(_ *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error) {
+			reach, err := next()
+			reach.Nodes++
+			return reach, err
+		},
+	},
+	{
 		name: "claims that nobody was reached",
 		red:  map[string]string{"deliver": "when 1 sockets of its own node and 1 peers hear it"},
 		deliver: func(_ *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error) {
@@ -175,7 +184,10 @@ var faults = []fault{
 	},
 	{
 		name: "sends everything to everyone",
-		red:  map[string]string{"interest": "another node received 200 of them", "interest-ends": "receiving nothing"},
+		red: map[string]string{
+			"interest": "another node received 150 of them", "interest-sockets": "another node received 50 of them",
+			"interest-ends": "receiving nothing",
+		},
 		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
 			if in.Kind != crosscast.KindEmit || in.To != "" || in.Target.Everyone {
 				return next(in)

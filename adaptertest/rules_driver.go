@@ -245,6 +245,7 @@ var driverRules = []rule{
 				c.log.take()
 			}
 			topics := make(map[string]bool)
+			b.eventually("Peek returns what was carried", func() bool { return len(b.cluster.Peek()) > 0 })
 			for _, p := range b.cluster.Peek() {
 				topics[p.Topic] = true
 			}
