@@ -34,9 +34,9 @@ func exceptions(o socketioadapter.Options) map[string]string {
 	case o.Mode == socketioadapter.Classic || o.Subscription == socketioadapter.DynamicPrivate:
 		return nil
 	case o.Subscription == socketioadapter.Dynamic:
-		return map[string]string{"interest": why}
+		return map[string]string{"interest-sockets": why}
 	}
-	return map[string]string{"interest": why, "interest-ends": why, "deliver": why}
+	return map[string]string{"interest": why, "interest-sockets": why, "interest-ends": why, "deliver-nobody": why}
 }
 
 // newCluster makes clusters for adaptertest, which share a server.
