@@ -129,7 +129,7 @@ func startBrowser(t *testing.T, browser string) (context.Context, func()) {
 
 func TestChatPage(t *testing.T) {
 	browser := findBrowser(t)
-	for _, program := range []string{"chat"} {
+	for _, program := range []string{"chat", "socketio"} {
 		t.Run(program, func(t *testing.T) { testChatPage(t, browser, programtest.Build(t, "../examples/"+program+"/server")) })
 	}
 }

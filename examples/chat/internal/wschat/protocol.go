@@ -23,7 +23,7 @@ func adapter(rdb redis.UniversalClient, log *slog.Logger) crosscast.Adapter {
 }
 
 //go:embed connect.js
-var connect []byte
+var connectJS []byte
 
 func clients(s *chat.Server, mux *http.ServeMux) error {
 	sockets, err := ws.New(s.Node().Namespace, ws.Options{
@@ -37,6 +37,6 @@ func clients(s *chat.Server, mux *http.ServeMux) error {
 	}
 	mux.Handle("GET /ws", sockets)
 	mux.HandleFunc("GET /client.js", ws.ClientJS)
-	mux.HandleFunc("GET /connect.js", chat.Script(connect))
+	mux.HandleFunc("GET /connect.js", chat.Script(connectJS))
 	return nil
 }

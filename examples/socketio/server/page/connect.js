@@ -1,0 +1,33 @@
+// connect is how the page reaches its server: with socket.io-client.
+function connect({ events, onconnect, ongap, ondisconnect, onretry }) {
+  const socket = io({ transports: ["websocket"] });
+  const client = {
+    async request(event, data) {
+      const answer = await socket.timeout(10_000).emitWithAck(event, data);
+      if (answer?.error) throw new Error(answer.error);
+    },
+  };
+  let heard, lost; // when the server was heard last, and that time for as long as the connection is lost
+  const hear = () => heard = new Date();
+  socket.io.on("ping", hear);
+  socket.onAny(hear);
+  for (const [event, handler] of Object.entries(events)) socket.on(event, handler);
+  socket.on("connect", async () => {
+    const since = lost;
+    lost = undefined;
+    hear();
+    try {
+      await onconnect(client);
+    } catch (e) {
+      events.error(e);
+    }
+    if (since) ongap(since, new Date());
+  });
+  socket.on("disconnect", reason => {
+    lost ??= heard;
+    ondisconnect(reason);
+    if (!socket.active) socket.connect(); // the server has disconnected it; otherwise it tries by itself
+  });
+  socket.on("connect_error", onretry);
+  return client;
+}
