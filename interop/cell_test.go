@@ -45,6 +45,7 @@ func namespacesOf(i int) []string {
 // cell is a cluster of three servers of which the first emits, or a process outside of it. Rows use it one after the other.
 type cell struct {
 	column
+	key     string // of the adapters
 	by      speaker
 	servers [3]server
 	clients *clients

@@ -36,10 +36,11 @@ export function push(kind, what) {
   write({ push: kind, ...what });
 }
 
-// serve calls ops[op](args) for each line. Arguments and results may be values of any kind.
-export function serve(ops) {
+// serve calls ops[op](args) for each line. Arguments and results may be values of any kind. What nobody catches is pushed as
+// a crash, unless it is harmless.
+export function serve(ops, harmless = () => false) {
   for (const crash of ["uncaughtException", "unhandledRejection"]) {
-    process.on(crash, (err) => push("crash", { error: `${crash}: ${err?.stack ?? err}` }));
+    process.on(crash, (err) => harmless(err) || push("crash", { error: `${crash}: ${err?.stack ?? err}` }));
   }
   const lines = createInterface({ input: process.stdin });
   lines.on("line", async (line) => {

@@ -123,7 +123,7 @@ func TestNodeDecodesEmissions(t *testing.T) {
 			must(t, err)
 			_, err = servers[0].emitAck(all().within(long), "ask", randomValue(r, 3, true))
 			must(t, err)
-			_, err = servers[0].serverSideEmitAck("/", "asked", randomValue(r, 3, true), randomValue(r, 3, false))
+			_, err = servers[0].serverSideEmitAck(all(), "asked", randomValue(r, 3, true), randomValue(r, 3, false))
 			must(t, err)
 			must(t, servers[0].join(room("r1").but("r2"), randomName(r)))
 			must(t, servers[0].leave(room("r1"), randomName(r)))

@@ -18,12 +18,30 @@ import (
 // wires are the columns in which faults are tried.
 var wires = []column{columns[0], columns[4]}
 
+// TestFaults are clusters under faults, and of other kinds than those of the table. They share their processes.
+func TestFaults(t *testing.T) {
+	p := startProcesses(t)
+	for _, f := range []struct {
+		name string
+		run  func(*testing.T, *processes)
+	}{
+		{"Redis dies", redisDies},
+		{"a foreign subscriber", foreignSubscriber},
+		{"hostile bytes", hostileBytes},
+		{"old clients", oldClients},
+		{"a Redis Cluster", onRedisCluster},
+		{"a server hangs", serverHangs}, // which ends one of the processes
+	} {
+		t.Run(f.name, func(t *testing.T) { f.run(t, p) })
+	}
+}
+
 // onWires runs a test on each wire, in a cluster with a Redis of its own.
 func onWires(t *testing.T, p *processes, servers [3]string, f func(t *testing.T, c *cell, r *redistest.Server)) {
 	for _, col := range wires {
 		t.Run(col.name, func(t *testing.T) {
 			r := redistest.Start(t, redistest.Config{})
-			c := openCell(t, col, makeup{servers, ""}, p, r)
+			c := openCell(t, col, makeup{servers, ""}, p, oneServer(r))
 			f(t, c, r)
 			if !t.Failed() {
 				c.leave(t)
@@ -45,10 +63,10 @@ func (c *cell) hearEachOther(t *testing.T) {
 	c.by = c.servers[0]
 }
 
-// TestRedisDies: without Redis, clients of the own server hear at once and nothing spins; once it is back, everybody hears
+// redisDies: without Redis, clients of the own server hear at once and nothing spins; once it is back, everybody hears
 // everybody.
-func TestRedisDies(t *testing.T) {
-	onWires(t, startProcesses(t), [3]string{"Go", "Go", "Node"}, func(t *testing.T, c *cell, r *redistest.Server) {
+func redisDies(t *testing.T, p *processes) {
+	onWires(t, p, [3]string{"Go", "Go", "Node"}, func(t *testing.T, c *cell, r *redistest.Server) {
 		cl := c.threeIn(t, "/", []string{"r1"}, []string{"r1"}, []string{"r1"})
 		c.hearEachOther(t)
 
@@ -114,10 +132,10 @@ func cpuTime(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// TestServerHangs: a question has the answers of the others when a server does not answer, and is complete without it
+// serverHangs: a question has the answers of the others when a server does not answer, and is complete without it
 // when it is dead.
-func TestServerHangs(t *testing.T) {
-	p, test := startProcesses(t), t
+func serverHangs(t *testing.T, p *processes) {
+	test := t
 	onWires(t, p, [3]string{"Go", "Node", "Node"}, func(t *testing.T, c *cell, _ *redistest.Server) {
 		cl := c.threeIn(t, "/")
 		asked := func(name string) any { return map[string]any{"name": name, "args": []any{"q"}} }
@@ -127,7 +145,7 @@ func TestServerHangs(t *testing.T) {
 		if len(found) != 2 || err == nil {
 			t.Errorf("found %d and %v", len(found), err)
 		}
-		replies, err := c.server().serverSideEmitAck("/", "asked", "q")
+		replies, err := c.server().serverSideEmitAck(all().within(short), "asked", "q")
 		sameReplies(t, replies, asked("server 1"))
 		if err == nil {
 			t.Error("nobody is missed")
@@ -144,7 +162,7 @@ func TestServerHangs(t *testing.T) {
 			return ""
 		})
 		c.found(t, all(), cl[0], cl[1])
-		replies, err = c.server().serverSideEmitAck("/", "asked", "q")
+		replies, err = c.server().serverSideEmitAck(all(), "asked", "q")
 		sameReplies(t, replies, asked("server 1"))
 		if err != nil {
 			t.Error(err)
@@ -154,9 +172,9 @@ func TestServerHangs(t *testing.T) {
 	})
 }
 
-// TestForeignSubscriber: who subscribes to the servers' channel and is none is not waited for.
-func TestForeignSubscriber(t *testing.T) {
-	onWires(t, startProcesses(t), [3]string{"Go", "Node", "Go"}, func(t *testing.T, c *cell, r *redistest.Server) {
+// foreignSubscriber: who subscribes to the servers' channel and is none is not waited for.
+func foreignSubscriber(t *testing.T, p *processes) {
+	onWires(t, p, [3]string{"Go", "Node", "Go"}, func(t *testing.T, c *cell, r *redistest.Server) {
 		cl := c.threeIn(t, "/")
 		for _, one := range cl {
 			one.replies(t, "test", "reply")
@@ -176,7 +194,7 @@ func TestForeignSubscriber(t *testing.T) {
 		c.found(t, all(), cl[:]...)
 		c.emitAck(t, all().within(long), "test", nil, nil, "reply", "reply", "reply")
 		c.hears(t, ev("test"), cl[:]...)
-		replies, err := c.server().serverSideEmitAck("/", "asked", "q")
+		replies, err := c.server().serverSideEmitAck(all(), "asked", "q")
 		if len(replies) != 2 || err != nil {
 			t.Errorf("%v, %v", replies, err)
 		}
@@ -206,9 +224,9 @@ func channelsOf(t *testing.T, rdb *redis.Client, c *cell) (common []string) {
 	return common
 }
 
-// TestHostileBytes: whatever comes on whichever channel, Go servers count it and go on. Node.js servers would not.
-func TestHostileBytes(t *testing.T) {
-	onWires(t, &processes{clients: startClients(t)}, [3]string{"Go", "Go", "Go"}, func(t *testing.T, c *cell, r *redistest.Server) {
+// hostileBytes: whatever comes on whichever channel, Go servers count it and go on. Node.js servers would not.
+func hostileBytes(t *testing.T, p *processes) {
+	onWires(t, p, [3]string{"Go", "Go", "Go"}, func(t *testing.T, c *cell, r *redistest.Server) {
 		c.threeIn(t, "/", []string{"r1"}, []string{"r1"}, []string{"r1"})
 		rdb := r.Client()
 		publish := rdb.Publish
@@ -274,10 +292,10 @@ func hostile() []string {
 	return all
 }
 
-// TestOldClients: sockets of old clients, whose IDs in a namespace are longer than others'. Between servers on Node.js such
+// oldClients: sockets of old clients, whose IDs in a namespace are longer than others'. Between servers on Node.js such
 // a socket cannot be reached by its ID in the mode "dynamic", and a node cannot either.
-func TestOldClients(t *testing.T) {
-	onWires(t, startProcesses(t), [3]string{"Go", "Node", "Go"}, func(t *testing.T, c *cell, r *redistest.Server) {
+func oldClients(t *testing.T, p *processes) {
+	onWires(t, p, [3]string{"Go", "Node", "Go"}, func(t *testing.T, c *cell, r *redistest.Server) {
 		const nsp = "/custom"
 		cl := c.threeIn(t, nsp)
 		old := c.connect(t, 1, nsp, hello{old: true})

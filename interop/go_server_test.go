@@ -267,12 +267,9 @@ func decode(text json.RawMessage, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// askTimeout is longer than a heartbeat, after which a node looks who else is there at all.
-const askTimeout = 2 * time.Second
-
-func (s *goServer) serverSideEmitAck(nsp, event string, args ...any) (replies []any, err error) {
-	err = s.on(all().in(nsp).within(askTimeout), func(ctx context.Context, _ crosscast.BoundTarget) error {
-		ns, err := s.node.Of(nsp)
+func (s *goServer) serverSideEmitAck(in target, event string, args ...any) (replies []any, err error) {
+	err = s.on(in, func(ctx context.Context, _ crosscast.BoundTarget) error {
+		ns, err := s.node.Of(in.namespace())
 		if err != nil {
 			return err
 		}

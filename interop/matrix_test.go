@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
@@ -55,7 +57,7 @@ func startProcesses(t *testing.T) *processes {
 
 // TestMatrix tries every row in every cell: in clusters of one make-up after the other.
 func TestMatrix(t *testing.T) {
-	redis := redistest.Start(t, redistest.Config{})
+	r := oneServer(redistest.Start(t, redistest.Config{}))
 	p := startProcesses(t)
 	p.emitter = startProcess(t, "emitter", "emitter.mjs")
 
@@ -65,7 +67,7 @@ func TestMatrix(t *testing.T) {
 			ran := false
 			t.Run(col.name+"/"+m.String(), func(t *testing.T) {
 				ran = true
-				c := openCell(t, col, m, p, redis)
+				c := openCell(t, col, m, p, r)
 				runRows(t, c, p, &tried)
 			})
 			if !ran {
@@ -114,12 +116,12 @@ func makeups(c column) (all []makeup) {
 }
 
 // openCell starts the servers of a cell, which end with the test.
-func openCell(t *testing.T, col column, m makeup, p *processes, redis *redistest.Server) *cell {
-	c := &cell{column: col, clients: p.clients}
+func openCell(t *testing.T, col column, m makeup, p *processes, r backend) *cell {
 	key := "interop " + strings.ReplaceAll(t.Name(), "/", " ")
-	t.Cleanup(func() { nothingSubscribed(t, redis) })
+	c := &cell{column: col, key: key, clients: p.clients}
+	t.Cleanup(func() { nothingSubscribed(t, r) })
 	for i := range c.servers {
-		s, err := openServer(m.servers[i] == "Node", i, col, key, p, redis)
+		s, err := openServer(m.servers[i] == "Node", i, col, key, p, r)
 		must(t, err)
 		c.servers[i] = s
 		t.Cleanup(func() { must(t, s.close()) })
@@ -127,11 +129,11 @@ func openCell(t *testing.T, col column, m makeup, p *processes, redis *redistest
 	c.by = c.servers[0]
 	switch m.outside {
 	case "Node":
-		p.emitter.must(t, "open", map[string]any{"url": "redis://" + redis.Addr(), "key": key}, nil)
+		p.emitter.must(t, "open", map[string]any{"url": r.urls[0], "key": key}, nil)
 		t.Cleanup(func() { p.emitter.must(t, "close", nil, nil) })
 		c.by = nodeSpeaker{p.emitter}
 	case "Go":
-		c.by = openGoEmitter(t, col, key, redis.Client())
+		c.by = openGoEmitter(t, col, key, r.client())
 	}
 	for _, s := range c.servers {
 		eventually(t, func() string {
@@ -145,33 +147,58 @@ func openCell(t *testing.T, col column, m makeup, p *processes, redis *redistest
 	return c
 }
 
-// nothingSubscribed checks that servers that were closed have unsubscribed from everything.
-func nothingSubscribed(t *testing.T, redis *redistest.Server) {
-	rdb, ctx := redis.Client(), context.Background()
-	eventually(t, func() string {
-		channels, err1 := rdb.PubSubChannels(ctx, "*").Result()
-		shard, err2 := rdb.PubSubShardChannels(ctx, "*").Result()
-		patterns, err3 := rdb.PubSubNumPat(ctx).Result()
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return err.Error()
-		}
-		if len(channels)+len(shard) > 0 || patterns > 0 {
-			return fmt.Sprintf("still subscribed: %q, %q and %d patterns", channels, shard, patterns)
-		}
-		return ""
-	})
+// backend is the Redis of a cell: a server, or a cluster of several.
+type backend struct {
+	urls   []string
+	client func() redis.UniversalClient
 }
 
-func openServer(node bool, i int, col column, key string, p *processes, redis *redistest.Server) (server, error) {
+func oneServer(s *redistest.Server) backend {
+	return backend{[]string{"redis://" + s.Addr()}, func() redis.UniversalClient { return s.Client() }}
+}
+
+func redisCluster(c *redistest.Cluster) backend {
+	b := backend{client: func() redis.UniversalClient { return c.Client() }}
+	for _, s := range c.Servers {
+		b.urls = append(b.urls, "redis://"+s.Addr())
+	}
+	return b
+}
+
+// nothingSubscribed checks that servers that were closed have unsubscribed from everything.
+func nothingSubscribed(t *testing.T, r backend) {
+	for _, url := range r.urls {
+		rdb, ctx := redis.NewClient(&redis.Options{Addr: strings.TrimPrefix(url, "redis://")}), context.Background()
+		defer rdb.Close()
+		eventually(t, func() string {
+			channels, err1 := rdb.PubSubChannels(ctx, "*").Result()
+			shard, err2 := rdb.PubSubShardChannels(ctx, "*").Result()
+			patterns, err3 := rdb.PubSubNumPat(ctx).Result()
+			if err := errors.Join(err1, err2, err3); err != nil {
+				return err.Error()
+			}
+			if len(channels)+len(shard) > 0 || patterns > 0 {
+				return fmt.Sprintf("still subscribed: %q, %q and %d patterns", channels, shard, patterns)
+			}
+			return ""
+		})
+	}
+}
+
+func openServer(node bool, i int, col column, key string, p *processes, r backend) (server, error) {
 	name, namespaces := fmt.Sprintf("server %d", i), namespacesOf(i)
 	if !node {
-		return openGo(name, col, key, redis.Client(), namespaces)
+		return openGo(name, col, key, r.client(), namespaces)
 	}
-	return openNode(p.servers[i], map[string]any{
-		"name": name, "sharded": col.sharded, "client": col.client, "url": "redis://" + redis.Addr(), "key": key,
+	options := map[string]any{
+		"name": name, "sharded": col.sharded, "client": col.client, "url": r.urls[0], "key": key,
 		"subscriptionMode": col.mode, "specific": col.specific, "namespaces": namespaces,
 		"requestsTimeout": questionTimeout.Milliseconds(),
-	})
+	}
+	if len(r.urls) > 1 {
+		options["cluster"] = r.urls
+	}
+	return openNode(p.servers[i], options)
 }
 
 func runRows(t *testing.T, c *cell, p *processes, tried *results) {

@@ -103,8 +103,9 @@ func (s *nodeServer) emitAck(to target, event string, args ...any) ([]any, error
 	return s.ack("emitAck", to, event, args)
 }
 
-func (s *nodeServer) serverSideEmitAck(nsp, event string, args ...any) ([]any, error) {
-	return s.ack("serverSideEmitAck", all().in(nsp), event, args)
+// serverSideEmitAck waits as long as the adapter's options say.
+func (s *nodeServer) serverSideEmitAck(in target, event string, args ...any) ([]any, error) {
+	return s.ack("serverSideEmitAck", in, event, args)
 }
 
 func (s *nodeServer) fetch(who target) ([]remoteSocket, error) {

@@ -220,7 +220,7 @@ var queryRows = []row{
 		c.told(t, "/", serverEvent("/", "told", bytes, "x"))
 	}},
 	{name: "serverSideEmit: replies", applies: byServer, run: func(t *testing.T, c *cell) {
-		replies, err := c.server().serverSideEmitAck("/", "asked", "q", 1)
+		replies, err := c.server().serverSideEmitAck(all(), "asked", "q", 1)
 		if err != nil {
 			t.Error(err)
 		}
@@ -241,7 +241,7 @@ var queryRows = []row{
 		}
 		done := make(chan outcome, 1)
 		go func() {
-			replies, err := c.server().serverSideEmitAck("/", "silent", c.servers[2].name())
+			replies, err := c.server().serverSideEmitAck(all().within(questionTimeout), "silent", c.servers[2].name())
 			done <- outcome{replies, err}
 		}()
 		return func(t *testing.T) {

@@ -99,7 +99,7 @@ var nameRows = []row{
 		if len(found) != 2 || err != nil {
 			t.Errorf("found %v, %v", found, err)
 		}
-		replies, err := c.server().serverSideEmitAck("/some", "asked", "q")
+		replies, err := c.server().serverSideEmitAck(all().in("/some"), "asked", "q")
 		if err != nil {
 			t.Error(err)
 		}

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import { once } from "node:events";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Redis } from "ioredis";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Server } from "socket.io";
 import { encode, push, serve } from "./control.mjs";
 import { emissions, operator } from "./emission.mjs";
@@ -11,10 +11,12 @@ import { emissions, operator } from "./emission.mjs";
 let io;
 let http;
 let redis; // {pub, sub, settle, end}
+let leaving = false; // the server closes, and with it the connections to a Redis Cluster
 
 // connectRedis makes the two connections that the adapter wants. settle returns when what the adapter subscribed to before is
-// confirmed, which it does not wait for itself: commands of one connection are answered in their order.
-async function connectRedis({ client, url, sharded }) {
+// confirmed, which it does not wait for itself: commands of one connection are answered in their order. (In a Redis Cluster
+// there is a connection for each master, and no telling.)
+async function connectRedis({ client, url, cluster, sharded }) {
   let settled = 0;
   const noop = () => {};
   if (client === "ioredis") {
@@ -36,7 +38,9 @@ async function connectRedis({ client, url, sharded }) {
       },
     };
   }
-  const pub = createClient({ url, socket: { reconnectStrategy: () => 100 } });
+  const pub = cluster
+    ? createCluster({ rootNodes: cluster.map((url) => ({ url })) })
+    : createClient({ url, socket: { reconnectStrategy: () => 100 } });
   const sub = pub.duplicate();
   for (const r of [pub, sub]) r.on("error", noop);
   await Promise.all([pub.connect(), sub.connect()]);
@@ -48,10 +52,7 @@ async function connectRedis({ client, url, sharded }) {
       await sub[sharded ? "sSubscribe" : "subscribe"](channel, noop);
       await sub[sharded ? "sUnsubscribe" : "unsubscribe"](channel);
     },
-    end: async () => {
-      pub.destroy();
-      sub.destroy();
-    },
+    end: () => Promise.all([pub.close(), sub.close()]), // when what was asked is answered
   };
 }
 
@@ -94,8 +95,9 @@ async function remote(target) {
 const withAck = (emit) => new Promise((resolve) => emit((err, replies) => resolve({ error: err?.message, replies })));
 
 serve({
-  async open({ name, sharded, client, url, key, subscriptionMode, specific, requestsTimeout, namespaces }) {
-    redis = await connectRedis({ client, url, sharded });
+  async open({ name, sharded, client, url, cluster, key, subscriptionMode, specific, requestsTimeout, namespaces }) {
+    leaving = false;
+    redis = await connectRedis({ client, url, cluster, sharded });
     const adapter = sharded
       ? createShardedAdapter(redis.pub, redis.sub, { channelPrefix: key, subscriptionMode })
       : createAdapter(redis.pub, redis.sub, { key, requestsTimeout, publishOnSpecificResponseChannel: specific });
@@ -107,6 +109,7 @@ serve({
     return http.address().port;
   },
   async close() {
+    leaving = Array.isArray(redis.pub.masters);
     await new Promise((resolve) => io.close(resolve));
     await redis.settle().catch(() => {}); // what the adapters unsubscribed from
     await redis.end();
@@ -144,4 +147,4 @@ serve({
   },
   // drained returns when the clients that are connected now are gone.
   drained: () => Promise.all(Object.values(io.engine.clients).map((connection) => once(connection, "close"))).then(() => {}),
-});
+}, (err) => leaving && /client is closed/i.test(err?.message)); // the adapter does not wait for what it unsubscribes from

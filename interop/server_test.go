@@ -25,7 +25,7 @@ type server interface {
 
 	emitAck(to target, event string, args ...any) (replies []any, err error) // both, when some did not reply
 	fetch(who target) ([]remoteSocket, error)
-	serverSideEmitAck(nsp, event string, args ...any) (replies []any, err error)
+	serverSideEmitAck(in target, event string, args ...any) (replies []any, err error)
 	allRooms(nsp string) ([]string, error)
 	count(nsp string) (int, error)
 	// pending is how many questions are still open, and how many emissions whose acknowledgements are still collected:
