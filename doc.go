@@ -33,10 +33,12 @@
 // Imports point down only:
 //
 //	examples/  bench/           programs
+//	interop/                    checks socketio and socketioadapter with Socket.IO's own packages
 //	ws/                         websocket connections, over coder/websocket
 //	ws/client/                  their client, which depends on nothing above or below
 //	socketio/                   clients of Socket.IO, over coder/websocket
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
+//	socketioadapter/            the wires of Socket.IO's Redis adapters, for one cluster with servers on Node.js
 //	wire/                       makes an Adapter of anything that carries bytes by topic
 //	adaptertest/                checks a driver
 //	crosscasttest/              for applications' tests: clients that record, and clusters in process

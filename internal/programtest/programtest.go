@@ -109,3 +109,11 @@ func (p *Program) Wait() error {
 	defer kill.Stop()
 	return p.cmd.Wait()
 }
+
+// Kill ends the program, however that may be, unless it has ended.
+func (p *Program) Kill() {
+	if !p.ended {
+		_ = p.cmd.Process.Kill()
+		_ = p.Wait()
+	}
+}
