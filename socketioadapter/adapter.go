@@ -44,7 +44,8 @@ type Options struct {
 
 	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB.
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 8 MiB. A server, and this node,
+	// tells of all its sockets in one message, of which each takes about 1 KiB, most of that its handshake.
 	MaxFrame int
 	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
 	MaxAge time.Duration
@@ -60,6 +61,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.UserRooms == "" {
 		o.UserRooms = "user:"
+	}
+	if o.MaxFrame == 0 {
+		o.MaxFrame = 8 << 20
 	}
 	switch {
 	case o.Mode > Sharded:
@@ -77,11 +81,12 @@ const maxOption = 100 // bytes
 // Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.Adapter, and Subscriber,
 // Selective, Counter, Limited, Deliverer, Flusher, Prover, Listener and Meter.
 //
-// Beside the goroutines of the wire.Adapter that it is, it has one, which counts servers; Close ends it.
+// Beside the goroutines of the wire.Adapter that it is, it has one, which counts servers, but for emitters; Close ends
+// it.
 type Adapter struct {
 	*wire.Adapter
 	dialect *dialect
-	census  census
+	counter counter
 	optErr  error
 
 	stop  context.CancelFunc // ends the goroutine
@@ -95,7 +100,7 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 	a := &Adapter{}
 	o, a.optErr = o.withDefaults()
 	sharded := o.Mode == Sharded
-	a.dialect = newDialect(o, &a.census)
+	a.dialect = newDialect(o, &a.counter)
 	needs := "+publish +subscribe +unsubscribe +ping +pubsub and the channels &" + o.Key + "*"
 	if sharded {
 		needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
@@ -105,7 +110,7 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 		QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
 		Logger: o.Logger,
 	})
-	a.census = census{
+	a.counter = counter{
 		rdb: rdb, channels: &a.dialect.channels, proven: a.Adapter.Proven, before: make(map[string]int),
 	}
 	return a
@@ -116,14 +121,17 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	if a.optErr != nil {
 		return a.optErr
 	}
-	if err := a.Adapter.Start(ctx, self, watcher{h, &a.census}); err != nil {
+	if err := a.Adapter.Start(ctx, self, watcher{h, &a.counter}); err != nil {
 		return err
+	}
+	if self.EmitOnly { // which has no part in outages of others
+		return nil
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.ended = make(chan struct{})
 	go func() {
 		defer close(a.ended)
-		a.census.run(ctx)
+		a.counter.run(ctx)
 	}()
 	return nil
 }
@@ -143,16 +151,16 @@ func (a *Adapter) Close(ctx context.Context) error {
 	}
 }
 
-// watcher tells the census of outages.
+// watcher tells the counter of outages.
 type watcher struct {
 	crosscast.Handler
-	census *census
+	counter *counter
 }
 
 // Gap implements crosscast.Handler.
 func (w watcher) Gap(g crosscast.Gap) {
 	if g.Origin == "" && g.Names == nil {
-		w.census.recovered()
+		w.counter.recovered()
 	}
 	w.Handler.Gap(g)
 }

@@ -123,6 +123,9 @@ func TestHome(t *testing.T) {
 				t.Errorf("%s, emitter %v: home is %q instead of %q", mode, emitter, got, want[i])
 			}
 			other := s.Topics(crosscast.Address{Namespace: "/n", Space: crosscast.NamespaceSpace})
+			if watched := socketioadapter.Watched(s.Dialect); !slices.Equal(watched, []string{"/", "/n"}) {
+				t.Errorf("%s: servers are counted in %q", mode, watched)
+			}
 			for k := range want[i] {
 				if got, want := other[k], strings.Replace(want[i][k], "#/#", "#/n#", 1); got != want {
 					t.Errorf("%s, emitter %v: of another namespace it hears %q instead of %q", mode, emitter, got, want)

@@ -175,6 +175,9 @@ func (r *reader) classic(channel string, data []byte) {
 		return
 	}
 	r.m.kind, r.m.uid = broadcast, r.text(uid)
+	if r.m.uid == r.channels.self {
+		return // half of the cost is what follows
+	}
 	r.packet()
 	r.options()
 	if r.m.namespace == "" {

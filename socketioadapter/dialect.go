@@ -21,7 +21,7 @@ import (
 type dialect struct {
 	channels channels
 	prefix   string // of users' rooms
-	census   *census
+	counter  *counter
 
 	self      crosscast.NodeID
 	emitter   bool
@@ -33,9 +33,9 @@ type dialect struct {
 	dropped   [dropReasons]atomic.Uint64
 }
 
-func newDialect(o Options, c *census) *dialect {
+func newDialect(o Options, c *counter) *dialect {
 	return &dialect{
-		channels: channels{key: o.Key, sharded: o.Mode == Sharded, rooms: o.Subscription}, prefix: o.UserRooms, census: c,
+		channels: channels{key: o.Key, sharded: o.Mode == Sharded, rooms: o.Subscription}, prefix: o.UserRooms, counter: c,
 	}
 }
 
@@ -47,6 +47,7 @@ func (d *dialect) Begin(self crosscast.NodeInfo, h crosscast.Handler) {
 	d.self, d.emitter, d.handler = self.ID, self.EmitOnly, h
 	d.channels.self, d.channels.emitter = uidOf(self, d.channels.sharded), self.EmitOnly
 	d.refs = d.channels.self + "~"
+	d.counter.watch("/")
 	d.reader = reader{channels: &d.channels, prefix: d.prefix, uid: []byte(d.channels.self)}
 }
 
@@ -56,13 +57,13 @@ func (d *dialect) Home() []string { return d.channels.home("/") }
 // Topics implements wire.Dialect.
 func (d *dialect) Topics(name crosscast.Address) []string {
 	if name.Space == crosscast.NamespaceSpace {
-		d.census.watch(name.Namespace)
+		d.counter.watch(name.Namespace)
 	}
 	return d.channels.of(name, d.prefix)
 }
 
 // Gather implements wire.Gatherer.
-func (d *dialect) Gather(ctx context.Context) { d.census.gather(ctx) }
+func (d *dialect) Gather(ctx context.Context) { d.counter.gather(ctx) }
 
 // Echo implements wire.Dialect.
 func (d *dialect) Echo(number uint64) (topic string, data []byte) {

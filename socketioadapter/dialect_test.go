@@ -128,6 +128,15 @@ func TestQuestionsAndAnswers(t *testing.T) {
 					`handshake={"headers":{},"time":"","address":"","xd`},
 			},
 			{
+				"a socket whose data is too deep", ask,
+				[]crosscast.Answer{{Last: true, Sockets: []crosscast.SocketInfo{
+					{ID: socketB, Data: []byte(strings.Repeat("[", 600) + strings.Repeat("]", 600))},
+				}}},
+				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=15`},
+				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=[] data= ` +
+					`handshake={"headers":{},"time":"","address":"","xd`},
+			},
+			{
 				"no sockets", ask, []crosscast.Answer{{Last: true}},
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=15`},
 				[]string{`count=0 last=true handled=false`},

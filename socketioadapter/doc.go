@@ -42,7 +42,8 @@
 //
 // Values are translated as JavaScript does, and so are the same values, but not the same text: 1.0 arrives as 1, and an
 // integer above 2^64 or a decimal fraction as the nearest float64. A Date arrives as the text of its toISOString, and
-// undefined as null. Arrays and objects may be nested 512 deep. Events that Socket.IO keeps for itself (connect,
+// undefined as null. Arrays and objects may be nested 512 deep, and names have at most 255 bytes: what servers emit
+// beyond that nodes drop. Events that Socket.IO keeps for itself (connect,
 // connect_error, disconnect, disconnecting, newListener, removeListener; as requests connect, connection,
 // new_namespace) are refused with an error. Meta data does not travel.
 //
@@ -73,7 +74,7 @@
 //
 // Of the guarantees in the documentation of package crosscast:
 //
-//   - Once: yes, but a batch that is sent again after a broken connection may arrive twice.
+//   - Once: yes. What may have reached Redis when the connection broke is not sent again, and is a loss.
 //   - Joined means subscribed: yes, for emissions. Do waits until nodes have subscribed; servers do not tell.
 //   - Order: yes, for what one node emits. Servers keep it, too.
 //   - Never silent: an outage of a node's own link becomes a gap, and what could not go out an error or a loss. Messages

@@ -2,6 +2,8 @@ package socketioadapter
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,7 +16,12 @@ func NewDialect(o Options) wire.Dialect {
 	if err != nil {
 		panic(err)
 	}
-	return newDialect(o, &census{before: make(map[string]int)})
+	return newDialect(o, &counter{before: make(map[string]int)})
+}
+
+// Watched returns the namespaces whose servers a dialect wants counted in case of an outage.
+func Watched(d wire.Dialect) []string {
+	return slices.Sorted(maps.Keys(d.(*dialect).counter.watched()))
 }
 
 // Dropped returns how many questions and answers a dialect has dropped, by reason.
@@ -24,23 +31,23 @@ func Dropped(d wire.Dialect) map[string]uint64 {
 	return all
 }
 
-// Census counts servers, without an adapter.
-type Census struct{ c *census }
+// Counter counts servers, without an adapter.
+type Counter struct{ c *counter }
 
-// NewCensus returns the census of a node that calls itself uid; link reports whether its link is proven.
-func NewCensus(rdb redis.UniversalClient, o Options, uid string, emitter bool, link func() bool) Census {
+// NewCounter returns the counter of a node that calls itself uid; link reports whether its link is proven.
+func NewCounter(rdb redis.UniversalClient, o Options, uid string, emitter bool, link func() bool) Counter {
 	o, err := o.withDefaults()
 	if err != nil {
 		panic(err)
 	}
 	ch := &channels{key: o.Key, sharded: o.Mode == Sharded, self: uid, emitter: emitter}
-	return Census{&census{rdb: rdb, channels: ch, proven: link, before: make(map[string]int)}}
+	return Counter{&counter{rdb: rdb, channels: ch, proven: link, before: make(map[string]int)}}
 }
 
-func (c Census) Count(ctx context.Context, ns string, again bool) (int, error) {
+func (c Counter) Count(ctx context.Context, ns string, again bool) (int, error) {
 	return c.c.count(ctx, ns, again)
 }
-func (c Census) Run(ctx context.Context)    { c.c.run(ctx) }
-func (c Census) Watch(ns string)            { c.c.watch(ns) }
-func (c Census) Recovered()                 { c.c.recovered() }
-func (c Census) Gather(ctx context.Context) { c.c.gather(ctx) }
+func (c Counter) Run(ctx context.Context)    { c.c.run(ctx) }
+func (c Counter) Watch(ns string)            { c.c.watch(ns) }
+func (c Counter) Recovered()                 { c.c.recovered() }
+func (c Counter) Gather(ctx context.Context) { c.c.gather(ctx) }

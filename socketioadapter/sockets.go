@@ -43,13 +43,17 @@ func (f *form) sockets(k string, m *message) {
 	}
 }
 
-// parsed writes a JSON text, or the other where there is none.
+// parsed writes a JSON text, or the other where there is none, or one that is nested too deep for the wire: the rest of
+// an answer is worth having.
 func (f *form) parsed(k string, text json.RawMessage, other string) {
 	f.key(k)
-	if len(text) == 0 {
-		text = json.RawMessage(other)
+	if len(text) > 0 {
+		if buf, err := mpack.AppendFromJSON(f.buf, text); err == nil {
+			f.buf = buf
+			return
+		}
 	}
-	buf, err := mpack.AppendFromJSON(f.buf, text)
+	buf, err := mpack.AppendFromJSON(f.buf, []byte(other))
 	if err != nil {
 		f.fail(err)
 		return

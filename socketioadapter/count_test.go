@@ -127,7 +127,7 @@ func TestCountPeersOfACluster(t *testing.T) {
 // TestCountWithoutRedis: the error says what failed.
 func TestCountWithoutRedis(t *testing.T) {
 	rdb := redistest.Client(t, &redis.Options{Addr: redistest.ClosedPort(), MaxRetries: -1, DialerRetries: 1})
-	c := socketioadapter.NewCensus(rdb, classic, "x", false, func() bool { return true })
+	c := socketioadapter.NewCounter(rdb, classic, "x", false, func() bool { return true })
 	for _, again := range []bool{false, true} {
 		if _, err := c.Count(redistest.Within(t, redistest.Patience), "/", again); err == nil {
 			t.Error("servers are counted without a Redis")
@@ -155,7 +155,11 @@ func (c *counters) PubSubNumSub(ctx context.Context, channels ...string) *redis.
 	defer c.mu.Unlock()
 	c.asks++
 	cmd := redis.NewMapStringIntCmd(ctx)
-	cmd.SetVal(map[string]int64{channels[0]: int64(c.n)})
+	numbers := make(map[string]int64)
+	for _, name := range channels {
+		numbers[name] = int64(c.n)
+	}
+	cmd.SetVal(numbers)
 	cmd.SetErr(c.err)
 	return cmd
 }
@@ -166,7 +170,7 @@ func TestCountAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rdb := &counters{n: 1}
 		proven := true
-		c := socketioadapter.NewCensus(rdb, classic, "x", false, func() bool { return proven })
+		c := socketioadapter.NewCounter(rdb, classic, "x", false, func() bool { return proven })
 		want := func(n int) {
 			t.Helper()
 			if got, err := c.Count(t.Context(), "/n", false); got != n || err != nil {

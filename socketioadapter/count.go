@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,8 +20,8 @@ import (
 // answers are missing, it asks how many there are who hear a channel of their own, which only servers do; and after an
 // outage it expects as many as there were before it, because all find their way back each for itself.
 
-// census counts servers. Its methods may be called concurrently.
-type census struct {
+// counter counts servers. Its methods may be called concurrently.
+type counter struct {
 	rdb      redis.UniversalClient
 	channels *channels
 	proven   func() bool // the link of this node works
@@ -37,15 +38,24 @@ const (
 )
 
 // count returns how many peers hear the requests of a namespace; closely, how many of them are servers.
-func (s *census) count(ctx context.Context, ns string, closely bool) (int, error) {
-	ask := s.subscribers
+func (s *counter) count(ctx context.Context, ns string, closely bool) (int, error) {
+	var n int
+	var err error
 	if closely {
-		ask = s.servers
+		n, err = s.servers(ctx, ns)
+	} else {
+		var all []int
+		all, err = s.subscribers(ctx, ns)
+		n = all[0]
 	}
-	n, err := ask(ctx, ns)
 	if err != nil {
 		return 0, fmt.Errorf("crosscast/socketioadapter: counting servers: %w", err)
 	}
+	return s.note(ns, n), nil
+}
+
+// note notes how many peers were counted, and returns how many to expect.
+func (s *counter) note(ns string, n int) int {
 	proven := s.proven()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,11 +65,11 @@ func (s *census) count(ctx context.Context, ns string, closely bool) (int, error
 	case proven:
 		s.before[ns] = n
 	}
-	return n, nil
+	return n
 }
 
 // watch wants the peers of a namespace counted in case of an outage.
-func (s *census) watch(ns string) {
+func (s *counter) watch(ns string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.before[ns]; !ok {
@@ -67,14 +77,14 @@ func (s *census) watch(ns string) {
 	}
 }
 
-func (s *census) watched() map[string]int {
+func (s *counter) watched() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.before)
 }
 
 // run counts the peers of all namespaces now and again, until ctx ends.
-func (s *census) run(ctx context.Context) {
+func (s *counter) run(ctx context.Context) {
 	t := time.NewTicker(recount)
 	defer t.Stop()
 	for {
@@ -83,63 +93,74 @@ func (s *census) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for ns := range s.watched() {
-			if _, err := s.count(ctx, ns, false); err != nil {
-				break // there is an outage, or will be a next time
+		watched := slices.Collect(maps.Keys(s.watched()))
+		if all, err := s.subscribers(ctx, watched...); err == nil { // else there is an outage, or will be a next time
+			for i, ns := range watched {
+				s.note(ns, all[i])
 			}
 		}
 	}
 }
 
 // recovered notes that an outage of this node has ended.
-func (s *census) recovered() {
+func (s *counter) recovered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until = time.Now().Add(regroup)
 }
 
 // gather returns when the peers of all namespaces are as many as before an outage, or with ctx.
-func (s *census) gather(ctx context.Context) {
-	for ns, before := range s.watched() {
-		for {
-			n, err := s.subscribers(ctx, ns)
-			if err == nil && n >= before {
-				break
-			}
-			select {
-			case <-time.After(repoll):
-			case <-ctx.Done():
-				return
-			}
+func (s *counter) gather(ctx context.Context) {
+	before := s.watched()
+	names := slices.Collect(maps.Keys(before))
+	for {
+		all, err := s.subscribers(ctx, names...)
+		back := err == nil
+		for i, n := range all {
+			back = back && n >= before[names[i]]
+		}
+		if back {
+			return
+		}
+		select {
+		case <-time.After(repoll):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-// subscribers counts the connections, but this node's own, that hear the requests of a namespace.
-func (s *census) subscribers(ctx context.Context, ns string) (int, error) {
-	channel := s.channels.request(ns)
-	own := 1
-	if s.channels.emitter {
-		own = 0
+// subscribers counts the connections, but this node's own, that hear the requests of each namespace.
+func (s *counter) subscribers(ctx context.Context, namespaces ...string) ([]int, error) {
+	names := make([]string, len(namespaces))
+	for i, ns := range namespaces {
+		names[i] = s.channels.request(ns)
 	}
-	n := 0
+	all := make([]int, len(namespaces))
 	var mu sync.Mutex
 	err := s.eachServer(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
-		numbers := rdb.PubSubNumSub
+		ask := rdb.PubSubNumSub
 		if s.channels.sharded {
-			numbers = rdb.PubSubShardNumSub
+			ask = rdb.PubSubShardNumSub
 		}
-		all, err := numbers(ctx, channel).Result()
+		numbers, err := ask(ctx, names...).Result()
 		mu.Lock()
 		defer mu.Unlock()
-		n += int(all[channel])
+		for i, name := range names {
+			all[i] += int(numbers[name])
+		}
 		return err
 	})
-	return max(n-own, 0), err
+	for i := range all {
+		if !s.channels.emitter {
+			all[i] = max(all[i]-1, 0)
+		}
+	}
+	return all, err
 }
 
 // servers counts the servers of a namespace, but this node: each hears a channel whose name ends with its uid.
-func (s *census) servers(ctx context.Context, ns string) (int, error) {
+func (s *counter) servers(ctx context.Context, ns string) (int, error) {
 	before := strings.TrimSuffix(s.channels.response(ns, "uid"), "uid#")
 	seen, longer := make(map[string]bool), make(map[string]bool)
 	var mu sync.Mutex
@@ -166,7 +187,7 @@ func (s *census) servers(ctx context.Context, ns string) (int, error) {
 }
 
 // isServer reports whether a uid may be that of a server, and not an emitter's, or a room.
-func (s *census) isServer(uid string) bool {
+func (s *counter) isServer(uid string) bool {
 	if s.channels.sharded {
 		return len(uid) == shardedUIDLen && strings.Trim(uid, "0123456789abcdef") == ""
 	}
@@ -180,7 +201,7 @@ var globEscape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`,
 
 // eachServer calls f for each server of Redis, concurrently; on one the subscribers of others do not count. Those of a
 // Redis Cluster that cannot be reached have no subscribers who could be reached, so one that answers is enough.
-func (s *census) eachServer(ctx context.Context, f func(context.Context, redis.UniversalClient) error) error {
+func (s *counter) eachServer(ctx context.Context, f func(context.Context, redis.UniversalClient) error) error {
 	cluster, ok := s.rdb.(*redis.ClusterClient)
 	if !ok {
 		return f(ctx, s.rdb)
@@ -208,11 +229,14 @@ func (s *census) eachServer(ctx context.Context, f func(context.Context, redis.U
 // CountPeers implements crosscast.Counter.
 func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {
 	ns := namespaceOf(in)
+	if !a.AdapterStats().Connected { // go-redis would try for a while
+		return 0, crosscast.ErrNotConnected
+	}
 	if a.dialect.channels.emitter { // which hears answers in "/" only, unless it asks for more
 		err := a.Adapter.Subscribe(ctx, crosscast.Address{Namespace: ns, Space: crosscast.NamespaceSpace})
 		if err != nil {
 			return 0, err
 		}
 	}
-	return a.census.count(ctx, ns, again)
+	return a.counter.count(ctx, ns, again)
 }
