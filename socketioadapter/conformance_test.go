@@ -19,12 +19,9 @@ func TestConformance(t *testing.T) {
 		adaptertest.Run(t, adaptertest.Harness{New: newCluster(o, options), Exceptions: exceptions(o)})
 	}
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
-		if o.Mode == socketioadapter.Sharded {
-			run(t, o, redistest.Start(t, redistest.Config{}).Options)
-			return
-		}
-		redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) { run(t, o, options) })
+		run(t, o, redistest.Start(t, redistest.Config{}).Options)
 	})
+	t.Run("miniredis", func(t *testing.T) { run(t, classic, redistest.Mini(t)) })
 }
 
 // exceptions are the rules that a mode does not keep.

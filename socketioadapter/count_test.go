@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,8 +170,9 @@ func (c *counters) PubSubNumSub(ctx context.Context, channels ...string) *redis.
 func TestCountAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rdb := &counters{n: 1}
-		proven := true
-		c := socketioadapter.NewCounter(rdb, classic, "x", false, func() bool { return proven })
+		var proven atomic.Bool
+		proven.Store(true)
+		c := socketioadapter.NewCounter(rdb, classic, "x", false, proven.Load)
 		want := func(n int) {
 			t.Helper()
 			if got, err := c.Count(t.Context(), "/n", false); got != n || err != nil {
@@ -189,13 +191,13 @@ func TestCountAfterAnOutage(t *testing.T) {
 		rdb.set(4, nil)
 		time.Sleep(3 * time.Second)
 
-		proven = false
+		proven.Store(false)
 		rdb.set(0, errors.New("down"))
 		time.Sleep(10 * time.Second)
 		rdb.set(1, nil)
 		time.Sleep(10 * time.Second)
 		c.Recovered()
-		proven = true
+		proven.Store(true)
 
 		gathered := make(chan struct{})
 		go func() {

@@ -23,32 +23,36 @@ func Within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// Mini runs a miniredis until the test ends, and returns what makes options of its clients.
+func Mini(t testing.TB) func() *redis.Options {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	if err := m.StartAddr("127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	addr := m.Addr()
+	return func() *redis.Options {
+		return &redis.Options{
+			Addr: addr, Protocol: 2, ContextTimeoutEnabled: true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		}
+	}
+}
+
 // OnEachServer runs a test on miniredis and on a real server, with both protocols. options makes client options that
 // the test may change.
 func OnEachServer(t *testing.T, run func(t *testing.T, options func() *redis.Options)) {
 	for _, protocol := range []int{2, 3} {
-		t.Run(fmt.Sprintf("miniredis/RESP%d", protocol), func(t *testing.T) {
-			m := miniredis.NewMiniRedis()
-			if err := m.StartAddr("127.0.0.1:0"); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(m.Close)
-			addr := m.Addr()
-			run(t, func() *redis.Options {
-				return &redis.Options{
-					Addr: addr, Protocol: protocol, ContextTimeoutEnabled: true,
-					MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-				}
-			})
-		})
-		t.Run(fmt.Sprintf("redis/RESP%d", protocol), func(t *testing.T) {
-			s := Start(t, Config{})
-			run(t, func() *redis.Options {
-				o := s.Options()
+		speaking := func(options func() *redis.Options) func() *redis.Options {
+			return func() *redis.Options {
+				o := options()
 				o.Protocol = protocol
 				return o
-			})
-		})
+			}
+		}
+		t.Run(fmt.Sprintf("miniredis/RESP%d", protocol), func(t *testing.T) { run(t, speaking(Mini(t))) })
+		t.Run(fmt.Sprintf("redis/RESP%d", protocol), func(t *testing.T) { run(t, speaking(Start(t, Config{}).Options)) })
 	}
 }
 
