@@ -170,7 +170,7 @@ func (a *Adapter) Selective() bool { return true }
 
 // Lacks implements crosscast.Limited.
 func (a *Adapter) Lacks() map[crosscast.Capability]string {
-	return map[crosscast.Capability]string{
+	lacks := map[crosscast.Capability]string{
 		crosscast.CapExactJSON:      "values travel as msgpack, or are written as JavaScript does",
 		crosscast.CapSeparateSpaces: "Socket.IO has one space of names, in which a socket and a user are rooms",
 		crosscast.CapMeta:           "messages of Socket.IO have no place for it",
@@ -180,6 +180,13 @@ func (a *Adapter) Lacks() map[crosscast.Capability]string {
 		crosscast.CapPresence:       "servers do not tell who comes and goes",
 		crosscast.CapHoles:          "messages of Socket.IO have no numbers",
 	}
+	if c := &a.dialect.channels; c.sharded && c.rooms != DynamicPrivate {
+		lacks[crosscast.CapSocketInterest] = "a socket has no channel of its own, in this subscription mode"
+		if c.rooms == Static {
+			lacks[crosscast.CapInterest] = "a room has no channel of its own, in this subscription mode"
+		}
+	}
+	return lacks
 }
 
 var (

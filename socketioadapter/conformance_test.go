@@ -16,24 +16,12 @@ import (
 // TestConformance runs the rules of a driver in each mode, with a client for each node. miniredis has no sharded Pub/Sub.
 func TestConformance(t *testing.T) {
 	run := func(t *testing.T, o socketioadapter.Options, options func() *redis.Options) {
-		adaptertest.Run(t, adaptertest.Harness{New: newCluster(o, options), Exceptions: exceptions(o)})
+		adaptertest.Run(t, adaptertest.Harness{New: newCluster(o, options)})
 	}
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		run(t, o, redistest.Start(t, redistest.Config{}).Options)
 	})
 	t.Run("miniredis", func(t *testing.T) { run(t, classic, redistest.Mini(t)) })
-}
-
-// exceptions are the rules that a mode does not keep.
-func exceptions(o socketioadapter.Options) map[string]string {
-	const why = "what has no channel of its own is for every node to hear"
-	switch {
-	case o.Mode == socketioadapter.Classic || o.Subscription == socketioadapter.DynamicPrivate:
-		return nil
-	case o.Subscription == socketioadapter.Dynamic:
-		return map[string]string{"interest-sockets": why}
-	}
-	return map[string]string{"interest": why, "interest-sockets": why, "interest-ends": why, "deliver-nobody": why}
 }
 
 // newCluster makes clusters for adaptertest, which share a server.
