@@ -64,9 +64,9 @@ func (n *Node) close(ctx context.Context) error {
 	return err
 }
 
-// OnClose has f called by Close, once all sockets are being closed, on a goroutine of its own that Close waits for as for
-// the handlers of conns. It is for bindings whose connections have something to end beside sockets. [ErrClosed]: the node
-// is being closed, and f is not called.
+// OnClose has f called by Close, once all sockets are being closed, on a goroutine of its own that Close waits for as
+// for the handlers of conns. It is for bindings whose connections have something to end beside sockets. [ErrClosed]:
+// the node is being closed, and f is not called.
 func (n *Node) OnClose(f func()) error {
 	n.gate.RLock()
 	defer n.gate.RUnlock()

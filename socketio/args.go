@@ -13,8 +13,8 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// Args are the arguments of an event or of an acknowledgement. The zero value is none. They must not be changed, and may
-// be kept and read concurrently.
+// Args are the arguments of an event or of an acknowledgement. The zero value is none. They must not be changed, and
+// may be kept and read concurrently.
 type Args struct {
 	values   []json.RawMessage  // JSON texts, bytes, or values of msgpack, as encoding says
 	encoding crosscast.Encoding // None: JSON texts that are not in one payload
@@ -33,8 +33,8 @@ func parseArgs(values []json.RawMessage, attachments [][]byte) (Args, error) {
 	return ArgsOf(p)
 }
 
-// ArgsOf returns the arguments in a payload: of an answer, of a request, or of what a subscription has received. It keeps
-// p.
+// ArgsOf returns the arguments in a payload: of an answer, of a request, or of what a subscription has received. It
+// keeps p.
 func ArgsOf(p crosscast.Payload) (Args, error) {
 	a := Args{encoding: p.Encoding, payload: p}
 	switch p.Encoding {
@@ -82,8 +82,8 @@ func NewArgs(values ...any) (Args, error) {
 //	node.To("room1").Emit(ctx, "message", socketio.Values("from", []byte{1, 2}, map[string]any{"more": []byte{3}}))
 //
 // A []byte is bytes, also within a []any or a map[string]any, however deep. A [json.RawMessage] is the value it says.
-// Anything else is as encoding/json makes it, where the bytes of a struct are a string in base64. What cannot be encoded
-// is an error of the Emit, or whatever else takes the result as a payload.
+// Anything else is as encoding/json makes it, where the bytes of a struct are a string in base64. What cannot be
+// encoded is an error of the Emit, or whatever else takes the result as a payload.
 func Values(values ...any) any {
 	p, err := encode(values)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 // TestBadMessages: each ends the connection, is counted, and is nobody else's trouble. "…" stands for bytes.
 func TestBadMessages(t *testing.T) {
-	const protocol = websocket.StatusProtocolError
+	const protocol, tooBig = websocket.StatusProtocolError, websocket.StatusMessageTooBig
 	hole := `{"_placeholder":true,"num":`
 	for name, tt := range map[string]struct {
 		send   []string
@@ -52,8 +52,8 @@ func TestBadMessages(t *testing.T) {
 		"placeholders of the one": {[]string{`451-["a",` + hole + `0},` + hole + `0}]`, "…"}, protocol, ""},
 		"base64":                  {[]string{`451-["a",` + hole + `0}]`, "b!"}, protocol, ""},
 		"UTF-8":                   {[]string{"42[\"\xff\"]"}, websocket.StatusInvalidFramePayloadData, "not UTF-8"},
-		"giant":                   {[]string{`42["a","` + strings.Repeat("x", 2000) + `"]`}, websocket.StatusMessageTooBig, ""},
-		"giant attachment":        {[]string{`451-["a"]`, "…giant"}, websocket.StatusMessageTooBig, ""},
+		"giant":                   {[]string{`42["a","` + strings.Repeat("x", 2000) + `"]`}, tooBig, ""},
+		"giant attachment":        {[]string{`451-["a"]`, "…giant"}, tooBig, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := startNode(t, crosscast.Options{})
@@ -114,7 +114,8 @@ func TestBadMessages(t *testing.T) {
 // TestProtocolViolations: bytes that no websocket client sends.
 func TestProtocolViolations(t *testing.T) {
 	for name, b := range map[string]string{
-		"unmasked": "\x81\x01\x34", "reserved opcode": "\x83\x80\x00\x00\x00\x00", "long ping": "\x89\xfe\x00\x7e\x00\x00\x00\x00",
+		"unmasked": "\x81\x01\x34", "reserved opcode": "\x83\x80\x00\x00\x00\x00",
+		"long ping": "\x89\xfe\x00\x7e\x00\x00\x00\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := startNode(t, crosscast.Options{})
@@ -145,7 +146,8 @@ func TestClosePacket(t *testing.T) {
 // FuzzConnection: whatever a client sends, the server goes on, and leaves nothing behind.
 func FuzzConnection(f *testing.F) {
 	for _, seed := range []string{
-		"40|42[\"echo\",1]|421[\"echo\",2]", "40/chat,|41/chat,|40/chat,{}|41/chat,", "40|451-[\"echo\",{\"_placeholder\":true,\"num\":0}]|…a",
+		"40|42[\"echo\",1]|421[\"echo\",2]", "40/chat,|41/chat,|40/chat,{}|41/chat,",
+		"40|451-[\"echo\",{\"_placeholder\":true,\"num\":0}]|…a",
 		"40|431[1]|3|1", "40|40", "40|bAA==", "2", "40|462-1[]|…|…", "0|5|6|40/chat",
 	} {
 		f.Add(seed)

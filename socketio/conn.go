@@ -18,8 +18,8 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// A conn is the connection of one client: Engine.IO's part, and which namespaces the client is in. Beside the goroutines
-// of the connection below it has one that reads, and each of its sessions has its own.
+// A conn is the connection of one client: Engine.IO's part, and which namespaces the client is in. Beside the
+// goroutines of the connection below it has one that reads, and each of its sessions has its own.
 type conn struct {
 	*wsconn.Conn
 	server    *Server

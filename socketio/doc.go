@@ -12,41 +12,41 @@
 //
 //	const socket = io("https://example.com", { transports: ["websocket"] });
 //
-// Each namespace that a client connects to is a [crosscast.Socket] of its own, in the node's namespace of the same name.
-// One websocket connection carries them all, with one [crosscast.Queue]: bounded in bytes, with a policy for clients that
-// are too slow. What is emitted is framed once for all clients of a node, also with attachments.
+// Each namespace that a client connects to is a [crosscast.Socket] of its own, in the node's namespace of the same
+// name. One websocket connection carries them all, with one [crosscast.Queue]: bounded in bytes, with a policy for
+// clients that are too slow. What is emitted is framed once for all clients of a node, also with attachments.
 //
 // # Arguments
 //
-// An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args]. To emit one, emit it
-// as usual; to emit none, nil; to emit several, or bytes within other values, use [Values]. Clients of other bindings in
-// the same rooms get them too: package ws as a JSON array, with bytes in base64.
+// An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args]. To emit one, emit
+// it as usual; to emit none, nil; to emit several, or bytes within other values, use [Values]. Clients of other
+// bindings in the same rooms get them too: package ws as a JSON array, with bytes in base64.
 //
-// A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload that [ArgsOf] takes apart. It is passed on as
-// soon as it is read, before events that the client has sent earlier and that still wait.
+// A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload that [ArgsOf] takes apart. It is passed on
+// as soon as it is read, before events that the client has sent earlier and that still wait.
 //
 // # Events of a client
 //
 // The events of one socket are handled one at a time, in the order in which they were sent, on a goroutine that exists
 // only while there are any; those of a client's namespaces do not wait for each other. Reading goes on meanwhile, up to
 // [Options.EventBytes] of waiting events of a socket; then it pauses until there is room, which slows the client down
-// through TCP, and loses nothing. During a pause pings are still sent, but the client's pongs wait behind its events: so
-// it is never taken for dead because of a pause.
+// through TCP, and loses nothing. During a pause pings are still sent, but the client's pongs wait behind its events:
+// so it is never taken for dead because of a pause.
 //
-// When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first; then the socket
-// is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what waits is
-// dropped. OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it. A client that connects to a
-// namespace again, over the same connection, is asked who it is when all that is done.
+// When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first; then the
+// socket is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what
+// waits is dropped. OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it. A client that
+// connects to a namespace again, over the same connection, is asked who it is when all that is done.
 //
-// A client is told that it is connected, with the socket's ID, when its rooms are joined on the bus, too. What is emitted
-// to it meanwhile waits for that, up to 1 MiB.
+// A client is told that it is connected, with the socket's ID, when its rooms are joined on the bus, too. What is
+// emitted to it meanwhile waits for that, up to 1 MiB.
 //
 // # How a connection ends
 //
-// Closing a socket tells the client (its reason is then "io server disconnect", and it does not connect again by itself),
-// and leaves the connection, for other namespaces or the same one. The whole connection ends with [ReasonForced], which
-// tells the client so for each namespace, and, so that the client connects again, without a word for these, by the code
-// and reason of the closing handshake:
+// Closing a socket tells the client (its reason is then "io server disconnect", and it does not connect again by
+// itself), and leaves the connection, for other namespaces or the same one. The whole connection ends with
+// [ReasonForced], which tells the client so for each namespace, and, so that the client connects again, without a word
+// for these, by the code and reason of the closing handshake:
 //
 //	1001  "server shutting down"
 //	1002  what the client sent is no packet, or one that it may not send, or not now
@@ -56,9 +56,9 @@
 //	1009  a message larger than MaxPayload
 //	1011  "internal error": a handler panicked
 //
-// As on Node.js a client that breaks the protocol is not answered: the connection ends. Stats counts it. Packets that come
-// after the server has closed their socket are dropped. That a client connects again to the namespace that it is in, with
-// the same auth, is ignored, where Node.js ends the connection or makes a second socket.
+// As on Node.js a client that breaks the protocol is not answered: the connection ends. Stats counts it. Packets that
+// come after the server has closed their socket are dropped. That a client connects again to the namespace that it is
+// in, with the same auth, is ignored, where Node.js ends the connection or makes a second socket.
 //
 // # Limits
 //
@@ -81,6 +81,6 @@
 //
 // # Handshakes
 //
-// A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. It has the request's headers,
-// and so its cookies: whoever may ask the cluster sees them.
+// A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. It has the request's
+// headers, and so its cookies: whoever may ask the cluster sees them.
 package socketio

@@ -39,8 +39,8 @@ func TestEventsAreHandledInOrder(t *testing.T) {
 	}
 }
 
-// TestAcknowledgements: an event with an ID is answered once, when its handler has returned; nobody is told what was not
-// asked.
+// TestAcknowledgements: an event with an ID is answered once, when its handler has returned; nobody is told what was
+// not asked.
 func TestAcknowledgements(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.7: refused")
 	answered := func(v any, err error) socketio.Handler {
@@ -135,8 +135,8 @@ func TestAcknowledgements(t *testing.T) {
 	}
 }
 
-// TestAcknowledged: the replies of clients on two nodes come back to who emitted, whatever they are; one that leaves its
-// namespace and one whose reply is too large are named at once as silent.
+// TestAcknowledged: the replies of clients on two nodes come back to who emitted, whatever they are; one that leaves
+// its namespace and one whose reply is too large are named at once as silent.
 func TestAcknowledged(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	o := func() crosscast.Options { return crosscast.Options{Adapter: cluster.Adapter(), MaxPayload: 1000} }

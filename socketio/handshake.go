@@ -9,8 +9,8 @@ import (
 )
 
 // A Handshake is what a client says of itself when it connects to a namespace. As JSON it is what a server on Node.js
-// knows as socket.handshake; so it is also what [crosscast.SocketInfo].Handshake tells of the socket, on all nodes: with
-// the request's headers, cookies among them. Nothing of it may be changed.
+// knows as socket.handshake; so it is also what [crosscast.SocketInfo].Handshake tells of the socket, on all nodes:
+// with the request's headers, cookies among them. Nothing of it may be changed.
 type Handshake struct {
 	// Headers of the request, by their name in lower case. Of several with one name the values are joined.
 	Headers map[string]string `json:"headers"`

@@ -3,6 +3,7 @@ package socketio_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -86,7 +87,8 @@ func TestHandshake(t *testing.T) {
 				t.Errorf("header %s is %v, want %v", name, headers[name], v)
 			}
 		}
-		if q := m["query"].(map[string]any); len(q) != 3 || q["EIO"] != "4" || q["transport"] != "websocket" || q["room"] != "b c" {
+		query := map[string]any{"EIO": "4", "transport": "websocket", "room": "b c"}
+		if q := m["query"].(map[string]any); !maps.Equal(q, query) {
 			t.Errorf("query %v", q)
 		}
 		if a := m["auth"].(map[string]any); len(a) != auth {

@@ -18,8 +18,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// node returns a command that runs a script of testdata with the packages of Socket.IO, of which the tests of the module
-// interop have a copy.
+// node returns a command that runs a script of testdata with the packages of Socket.IO, of which the tests of the
+// module interop have a copy.
 func node(t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
 	skip := t.Skip
@@ -46,7 +46,8 @@ func node(t *testing.T, script string, args ...string) *exec.Cmd {
 func TestPacketsAsNode(t *testing.T) {
 	cmd := node(t, "parse.cjs")
 	seeds := []string{
-		`0{"a":1}`, `0`, `0/chat,`, `0/chat,{"a":{"b":[]}}`, `1`, `1/chat,`, `2["a",1,{"b":[2,"],["]}]`, `2/a,12["a"]`, `312[]`,
+		`0{"a":1}`, `0`, `0/chat,`, `0/chat,{"a":{"b":[]}}`, `1`, `1/chat,`, `2["a",1,{"b":[2,"],["]}]`,
+		`2/a,12["a"]`, `312[]`,
 		`3/a,1[{"x":"\u00e9"}]`, `51-["a",{"_placeholder":true,"num":0}]`, `62-/a,3[1]`, `2[-0.5,"\u00e9"]`, `2["\"\\",","]`,
 		"2[ \"a\" ,\t1 ]", `4{}`, `2[]`, `29007199254740992["a"]`, `2["disconnect"]`, `2[1e21]`, `510-["a"]`, `511-["a"]`,
 		`2["",""]`, `2/a["b"]`, `2["a"]1`, `25["a",null,true,1.5e300]`,
@@ -136,7 +137,8 @@ func canonical(p *packet) string {
 	return fmt.Sprintf("%c %d %s %s %s", p.typ, p.attachments, p.namespace, id, data)
 }
 
-// TestRealClient: an unmodified socket.io-client finds here what it finds on Node.js. What it looks at is in client.cjs.
+// TestRealClient: an unmodified socket.io-client finds here what it finds on Node.js. What it looks at is in
+// client.cjs.
 func TestRealClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

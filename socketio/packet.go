@@ -73,8 +73,8 @@ var (
 // parsePacket takes a packet apart: its text without the type of Engine.IO's packet. Nothing of text is kept.
 //
 // It takes what clients write, and refuses some of what Node.js takes beside that: numbers of attachments and IDs that
-// are not plain digits, white space before the JSON, events without a name, acknowledgements without an ID or a list, and
-// nesting deeper than mpack.MaxDepth.
+// are not plain digits, white space before the JSON, events without a name, acknowledgements without an ID or a list,
+// and nesting deeper than mpack.MaxDepth.
 func parsePacket(text []byte, maxAttachments int) (packet, error) {
 	var p packet
 	if len(text) == 0 {
@@ -168,8 +168,8 @@ func (p *packet) parseData(text []byte) error {
 	return err
 }
 
-// splitArray returns the elements of text, which is JSON and begins an array, and how deep arrays and objects are nested in it.
-// The elements are parts of text.
+// splitArray returns the elements of text, which is JSON and begins an array, and how deep arrays and objects are
+// nested in it. The elements are parts of text.
 func splitArray(text []byte) (elements []json.RawMessage, depth int) {
 	commas := 0
 	walk(text, func(at, level int) {

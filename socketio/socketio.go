@@ -25,9 +25,9 @@ const ReasonForced crosscast.Reason = "forced server close"
 // ctx has the values of the request's context. It ends when the server closes the socket, not when the client leaves.
 //
 // When the client asked for an acknowledgement, it gets one when the handler has returned: see [Answered]. An error is
-// acknowledged with one argument, {"error":"…"}: the text of an [Errorf], and of an error of crosscast about a name or a
-// size, which mostly comes from what the client sent; of any other the client is only told that there was one. What the
-// client is not told, or not in full, Options.OnError gets.
+// acknowledged with one argument, {"error":"…"}: the text of an [Errorf], and of an error of crosscast about a name or
+// a size, which mostly comes from what the client sent; of any other the client is only told that there was one. What
+// the client is not told, or not in full, Options.OnError gets.
 type Handler func(ctx context.Context, s *crosscast.Socket, args Args) error
 
 // Events are the handlers by the name of the event.
@@ -94,8 +94,8 @@ type Options struct {
 // Errorf makes an error whose text the client may see.
 func Errorf(format string, args ...any) error { return wsconn.Errorf(format, args...) }
 
-// A PanicError is what Options.OnError gets when a function of the application's panicked: with the Value, and the Stack
-// of its goroutine.
+// A PanicError is what Options.OnError gets when a function of the application's panicked: with the Value, and the
+// Stack of its goroutine.
 type PanicError = wsconn.PanicError
 
 // A ConnectError refuses a client that connects to a namespace. The client's event "connect_error" has both.

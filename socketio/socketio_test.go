@@ -115,7 +115,8 @@ func TestNamespaces(t *testing.T) {
 		t.Fatal("the IDs that the client is told are not the sockets'")
 	}
 	for _, err := range []error{
-		other.Join(t.Context(), "room"), chat.To("room").Emit(t.Context(), "hello", 1), n.To("room").Emit(t.Context(), "x", nil),
+		other.Join(t.Context(), "room"), chat.To("room").Emit(t.Context(), "hello", 1),
+		n.To("room").Emit(t.Context(), "x", nil),
 		n.Emit(t.Context(), "all", socketio.Values("a", 2)), other.Emit(t.Context(), "one", nil),
 	} {
 		if err != nil {

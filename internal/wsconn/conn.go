@@ -179,9 +179,9 @@ func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, 
 	}
 }
 
-// StartPings lets ping be called again and again, until StopPings. ping sends a ping and waits for its answer, or the end
-// of its context, which comes from ctx. When it returns an error, and nothing came from the client in time, silent is
-// called, and no further ping. While reading pauses nothing can come, and that is not the client's fault.
+// StartPings lets ping be called again and again, until StopPings. ping sends a ping and waits for its answer, or the
+// end of its context, which comes from ctx. When it returns an error, and nothing came from the client in time, silent
+// is called, and no further ping. While reading pauses nothing can come, and that is not the client's fault.
 func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error, silent func()) {
 	if c.config.PingInterval < 0 {
 		return

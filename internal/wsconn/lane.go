@@ -6,8 +6,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A Lane is where what a client sends waits to be handled: one at a time, in order, on a goroutine that exists only while
-// something waits. It is bounded in bytes: the connection's reader waits for room.
+// A Lane is where what a client sends waits to be handled: one at a time, in order, on a goroutine that exists only
+// while something waits. It is bounded in bytes: the connection's reader waits for room.
 type Lane[E Event] struct {
 	conn   *Conn
 	worker Worker[E]
@@ -37,8 +37,8 @@ type Worker[E Event] interface {
 	Last(reason crosscast.Reason)
 }
 
-// Init makes a lane whose events are read from conn, and of which at most limit bytes wait, each event counting 256 more
-// than its own. An event is always taken when none waits. Nothing is handled before Start.
+// Init makes a lane whose events are read from conn, and of which at most limit bytes wait, each event counting 256
+// more than its own. An event is always taken when none waits. Nothing is handled before Start.
 func (l *Lane[E]) Init(conn *Conn, worker Worker[E], limit int) {
 	l.conn, l.worker, l.limit = conn, worker, limit
 	l.room = make(chan struct{}, 1)
@@ -86,8 +86,8 @@ func (l *Lane[E]) add(e E, size int) {
 	l.wake()
 }
 
-// Close lets nothing be added any more. What waits is handled, or discarded, and then Last is called. Only the first call
-// counts.
+// Close lets nothing be added any more. What waits is handled, or discarded, and then Last is called. Only the first
+// call counts.
 func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
