@@ -21,7 +21,7 @@ import (
 // A conn is the connection of one client: Engine.IO's part, and which namespaces the client is in. Beside the
 // goroutines of the connection below it has one that reads, and each of its sessions has its own.
 type conn struct {
-	*wsconn.Conn
+	wsconn.Conn
 	server    *Server
 	handshake Handshake
 	base      context.Context // of handlers: the request's, without its end
@@ -48,9 +48,10 @@ func newConn(s *Server, r *http.Request) *conn {
 		config = &s.base64
 	}
 	c := &conn{
-		Conn: wsconn.New(config), server: s, handshake: newHandshake(r),
+		server: s, handshake: newHandshake(r),
 		pong: make(chan struct{}, 1), done: make(chan struct{}), sessions: make(map[string]*session, 1),
 	}
+	c.Conn.Init(config)
 	c.base = context.WithoutCancel(r.Context())
 	c.ctx, c.cancel = context.WithCancel(c.base)
 	return c

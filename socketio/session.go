@@ -43,7 +43,7 @@ type session struct {
 func newSession(c *conn, sp *space, auth json.RawMessage) *session {
 	s := &session{queue: c.Queue, conn: c, space: sp, auth: auth, done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(c.base)
-	s.events.Init(c.Conn, s, c.server.o.EventBytes)
+	s.events.Init(&c.Conn, s, c.server.o.EventBytes)
 	return s
 }
 

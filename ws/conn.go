@@ -15,19 +15,20 @@ import (
 // conn is the crosscast.Conn of one client. Beside the goroutines of the connection below it has one that reads, and,
 // while there is something to do, one that handles events.
 type conn struct {
-	*wsconn.Conn // Send, of its queue
-	server       *Server
-	socket       *crosscast.Socket
-	ctx          context.Context // of handlers
-	cancel       context.CancelFunc
-	events       wsconn.Lane[event]
-	done         chan struct{} // closed when everything has ended
+	wsconn.Conn // Send, of its queue
+	server      *Server
+	socket      *crosscast.Socket
+	ctx         context.Context // of handlers
+	cancel      context.CancelFunc
+	events      wsconn.Lane[event]
+	done        chan struct{} // closed when everything has ended
 }
 
 func newConn(s *Server, r *http.Request) *conn {
-	c := &conn{Conn: wsconn.New(&s.config), server: s, done: make(chan struct{})}
+	c := &conn{server: s, done: make(chan struct{})}
+	c.Conn.Init(&s.config)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
-	c.events.Init(c.Conn, c, s.o.EventBytes)
+	c.events.Init(&c.Conn, c, s.o.EventBytes)
 	return c
 }
 

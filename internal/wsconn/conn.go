@@ -35,7 +35,8 @@ type Config struct {
 // A Conn is a websocket connection of a server. Its goroutines: the owner's, which calls Read; while there is something
 // to do, one that writes (the queue's); and while a ping is unanswered, one that waits for what comes of it.
 //
-// Its methods may be called concurrently, except where they say otherwise.
+// Its methods may be called concurrently, except where they say otherwise. It is a part of its owner, so that what a
+// broadcast touches is in one place, and must not be copied.
 type Conn struct {
 	*crosscast.Queue
 	WS *websocket.Conn // set by Accept
@@ -52,13 +53,12 @@ type Conn struct {
 	stopped bool // no ping begins any more
 }
 
-// New returns a connection to come. Until Accept, nothing of it runs that writes.
-func New(config *Config) *Conn {
-	c := &Conn{config: config, read: make(chan struct{})}
+// Init makes c a connection to come. Until Accept, nothing of it runs that writes.
+func (c *Conn) Init(config *Config) {
+	c.config, c.read = config, make(chan struct{})
 	o := config.Queue
 	o.OnClose = c.hangUp
 	c.Queue = crosscast.NewQueue(c.write, o)
-	return c
 }
 
 // Accept upgrades a request, which is answered whatever happens.

@@ -81,9 +81,10 @@ type Sink struct {
 type Writes struct {
 	left atomic.Int64
 	done chan struct{}
+	hold sync.RWMutex
 }
 
-// NewWrites returns a counter, and one that counts nothing for sinks.
+// NewWrites returns a counter that expects nothing.
 func NewWrites() *Writes { return &Writes{done: make(chan struct{}, 1)} }
 
 // Expect begins to count n writes.
@@ -91,6 +92,12 @@ func (w *Writes) Expect(n int) { w.left.Store(int64(n)) }
 
 // Wait waits for the last of those that are expected.
 func (w *Writes) Wait() { <-w.done }
+
+// Hold lets no write return until Release.
+func (w *Writes) Hold() { w.hold.Lock() }
+
+// Release ends a Hold.
+func (w *Writes) Release() { w.hold.Unlock() }
 
 // NewSink returns a sink whose writes are counted by w.
 func NewSink(w *Writes) *Sink {
@@ -119,6 +126,8 @@ func (s *Sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 func (s *Sink) Write(p []byte) (int, error) {
+	s.writes.hold.RLock()
+	defer s.writes.hold.RUnlock()
 	if s.writes.left.Add(-1) == 0 {
 		s.writes.done <- struct{}{}
 	}

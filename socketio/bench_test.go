@@ -1,0 +1,109 @@
+package socketio_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/socketio"
+)
+
+// room connects clients to a room, whose writes go nowhere. It also returns how many bytes each takes.
+func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) {
+	n := startNode(b, crosscast.Options{})
+	var connected sync.WaitGroup
+	s := newServer(b, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
+		Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
+			return socketio.Client{Rooms: []string{"room"}}, nil
+		},
+		OnConnect: func(context.Context, *crosscast.Socket) { connected.Done() },
+	}}})
+	all := wstest.NewWrites()
+	sinks := make([]*wstest.Sink, clients)
+	connected.Add(clients)
+	all.Expect(2 * clients) // the handshakes
+	before := heap()
+	for i := range sinks {
+		sinks[i] = wstest.NewSink(all)
+		w, r := sinks[i].Request(query)
+		r.Header.Set("Host", "example.com")
+		s.ServeHTTP(w, r)
+		sinks[i].Give(wstest.Masked("40"))
+	}
+	connected.Wait()
+	all.Wait()
+	memory := (heap() - before) / float64(clients)
+	b.Cleanup(func() {
+		for _, s := range sinks {
+			_ = s.Close() // the client leaves: it would not answer a closing handshake
+		}
+	})
+	return n, all, memory
+}
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+var benchPayload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"text":"hello"}`)}
+
+// BenchmarkRoom is emissions to a room of 10,000 clients, up to their queues, whose writers are busy: what it takes
+// before the kernel. Each is framed once.
+func BenchmarkRoom(b *testing.B) {
+	const clients, grow, round = 10_000, 10, 7
+	n, all, memory := room(b, clients)
+	emit := func() {
+		if err := n.To("room").Emit(context.Background(), "message", benchPayload); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var queued time.Duration
+	var allocated uint64
+	var before, after runtime.MemStats
+	rounds := 0
+	for b.Loop() {
+		all.Expect((grow + round) * clients)
+		all.Hold()
+		for range grow { // the first starts the writers, the others make the queues as large as they need to be
+			emit()
+		}
+		runtime.ReadMemStats(&before)
+		start := time.Now()
+		for range round {
+			emit()
+		}
+		queued += time.Since(start)
+		runtime.ReadMemStats(&after)
+		allocated += after.Mallocs - before.Mallocs
+		all.Release()
+		all.Wait()
+		rounds++
+	}
+	b.ReportMetric(float64(queued.Nanoseconds())/float64(rounds*round*clients), "queued-ns/client")
+	b.ReportMetric(float64(allocated)/float64(rounds*round*clients), "allocs/client")
+	b.ReportMetric(memory, "B/client")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkBroadcast is one emission to 1,000 clients, until the last of their connections has written it.
+func BenchmarkBroadcast(b *testing.B) {
+	const clients = 1000
+	n, all, _ := room(b, clients)
+	b.ReportAllocs()
+	for b.Loop() {
+		all.Expect(clients)
+		if err := n.To("room").Emit(context.Background(), "message", benchPayload); err != nil {
+			b.Fatal(err)
+		}
+		all.Wait()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/clients, "ns/client")
+}
