@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -238,6 +239,25 @@ func TestNodeClose(t *testing.T) {
 	})
 }
 
+// TestNodeCloseWaits: when Close has returned nothing is left of connections whose clients take no part in it, and that
+// takes a bounded time.
+func TestNodeCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		s := newServer(t, n, socketio.Options{})
+		c, _ := dialInMemory(t, s)
+		c.join("/")
+		dialInMemory(t, s)
+		start := time.Now()
+		if err := n.Close(t.Context()); err != nil || time.Since(start) > 10*time.Second {
+			t.Errorf("Close took %v: %v", time.Since(start), err)
+		}
+		if got := s.Stats().Connections; got != 0 {
+			t.Errorf("%d connections are left", got)
+		}
+	})
+}
+
 // TestCloseDuringConnect: a node that closes while clients connect forgets none; OnDisconnect follows each OnConnect.
 func TestCloseDuringConnect(t *testing.T) {
 	for range 20 {
@@ -246,10 +266,13 @@ func TestCloseDuringConnect(t *testing.T) {
 			t.Fatal(err)
 		}
 		var open atomic.Int32
-		s := newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
-			OnConnect:    func(context.Context, *crosscast.Socket) { open.Add(1) },
-			OnDisconnect: func(context.Context, *crosscast.Socket, crosscast.Reason) { open.Add(-1) },
-		})})
+		s := newServer(t, n, socketio.Options{
+			OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
+			Namespaces: namespaces(socketio.Namespace{
+				OnConnect:    func(context.Context, *crosscast.Socket) { open.Add(1) },
+				OnDisconnect: func(context.Context, *crosscast.Socket, crosscast.Reason) { open.Add(-1) },
+			}),
+		})
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {

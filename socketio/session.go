@@ -214,7 +214,7 @@ func endsConnection(r crosscast.Reason) bool {
 	return false
 }
 
-// Done is closed when the session's handlers have ended, and the connection, if that is ending.
+// Done is closed when the session's handlers have ended. For the connection the server waits.
 func (s *session) Done() <-chan struct{} { return s.done }
 
 // end closes the session's socket, because the connection ends. One that the client has left closes by itself.
@@ -258,9 +258,6 @@ func (s *session) first() {
 func (s *session) Last(reason crosscast.Reason) {
 	if f := s.space.OnDisconnect; f != nil {
 		_ = s.call("", func() error { f(context.WithoutCancel(s.ctx), s.socket, reason); return nil })
-	}
-	if s.conn.hasEnded() {
-		<-s.conn.done
 	}
 	s.cancel()
 	close(s.done)

@@ -298,6 +298,41 @@ func TestSlowClientIsPinged(t *testing.T) {
 	})
 }
 
+// TestBrokenConnection: when a write is what finds out that the client has gone, what it sent is handled all the same.
+func TestBrokenConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		release := make(chan struct{})
+		handled := 0
+		c, conn := dialInMemory(t, newServer(t, n, socketio.Options{
+			OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
+			Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone, Events: socketio.Events{
+				"n": func(ctx context.Context, s *crosscast.Socket, _ socketio.Args) error {
+					<-release
+					handled++
+					return ctx.Err()
+				},
+			}}),
+		}))
+		s := n.Socket(c.join("/"))
+		for range 10 {
+			c.send(`42["n"]`)
+		}
+		synctest.Wait()               // all are read
+		s.Close(crosscast.ReasonLeft) // as the node does when a write has failed
+		conn.Close()
+		synctest.Wait()
+		if s := n.Stats().Sockets; s != 0 {
+			t.Errorf("%d sockets", s)
+		}
+		close(release)
+		if e := <-ended; e.reason != crosscast.ReasonLeft || handled != 10 {
+			t.Errorf("%q after %d events", e.reason, handled)
+		}
+	})
+}
+
 // TestWriteTimeout: one write that does not end closes the connection.
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
