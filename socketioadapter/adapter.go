@@ -22,7 +22,8 @@ const (
 	Sharded             // createShardedAdapter: sharded Pub/Sub, of Redis 7
 )
 
-// SubscriptionMode is which rooms have a channel of their own in [Sharded]. All servers of a cluster must have the same.
+// SubscriptionMode is which rooms have a channel of their own in [Sharded]. All servers of a cluster must have the same
+// one.
 type SubscriptionMode uint8
 
 const (

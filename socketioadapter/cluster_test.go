@@ -77,7 +77,8 @@ func TestNodesOnACluster(t *testing.T) {
 					t.Errorf("3 sockets are counted as %d, %v", count, err)
 				}
 				room := fmt.Sprint("joined", from)
-				if changed, err := n.To("all").Do(ctx, crosscast.Command{Join: []string{room}}); changed.Sockets != 3 || err != nil {
+				changed, err := n.To("all").Do(ctx, crosscast.Command{Join: []string{room}})
+				if changed.Sockets != 3 || err != nil {
 					t.Errorf("a command to 3 sockets: %+v, %v", changed, err)
 				}
 				must(t, n.To(room).Emit(ctx, room, nil))

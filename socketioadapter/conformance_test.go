@@ -13,7 +13,8 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// TestConformance runs the rules of a driver in each mode, with a client for each node. miniredis has no sharded Pub/Sub.
+// TestConformance runs the rules of a driver in each mode, with a client for each node. miniredis has no sharded
+// Pub/Sub.
 func TestConformance(t *testing.T) {
 	run := func(t *testing.T, o socketioadapter.Options, options func() *redis.Options) {
 		adaptertest.Run(t, adaptertest.Harness{New: newCluster(o, options)})

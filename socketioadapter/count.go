@@ -15,10 +15,10 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Socket.IO's servers do not introduce themselves. Each asks Redis how many connections are subscribed to a channel that
-// every server of the namespace hears, and waits for as many answers. So does this package, with two differences: while
-// answers are missing, it asks how many there are who hear a channel of their own, which only servers do; and after an
-// outage it expects as many as there were before it, because all find their way back each for itself.
+// Socket.IO's servers do not introduce themselves. Each asks Redis how many connections are subscribed to a channel
+// that every server of the namespace hears, and waits for as many answers. So does this package, with two differences:
+// while answers are missing, it asks how many there are who hear a channel of their own, which only servers do; and
+// after an outage it expects as many as there were before it, because all find their way back each for itself.
 
 // counter counts servers. Its methods may be called concurrently.
 type counter struct {

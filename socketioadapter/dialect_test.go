@@ -81,7 +81,12 @@ func TestNodesUnderstandEachOther(t *testing.T) {
 			},
 			{crosscast.Instruction{Kind: crosscast.KindGoodbye, Target: everyone}, ""},
 			{crosscast.Instruction{Kind: crosscast.KindEmit, Event: "e"}, ""},
-			{crosscast.Instruction{Kind: crosscast.KindEmit, Event: "e", Target: crosscast.Target{ExceptRooms: []string{"r"}}}, ""},
+			{
+				crosscast.Instruction{
+					Kind: crosscast.KindEmit, Event: "e", Target: crosscast.Target{ExceptRooms: []string{"r"}},
+				},
+				"",
+			},
 			{crosscast.Instruction{Kind: crosscast.KindDisconnect}, ""},
 		} {
 			messages := a.write(&c.in)
@@ -205,6 +210,19 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				},
 			},
 			{
+				"an acknowledged emission to which a client replies what cannot be carried",
+				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e"},
+				[]crosscast.Answer{{Count: 2, Last: true, Replies: []crosscast.Reply{
+					{Socket: socketA, Payload: jsonOf(strings.Repeat("[", 600) + strings.Repeat("]", 600))},
+					{Socket: socketB, Payload: jsonOf("1")},
+				}}},
+				[]string{`emit from=aaaaaaaa everyone event="e" ref=REF`},
+				[]string{
+					`count=2 last=true handled=false`,
+					`count=0 last=false handled=false reply="bbbbbbbb------------" json=1`,
+				},
+			},
+			{
 				"an acknowledged emission to nobody there",
 				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e"},
 				[]crosscast.Answer{{Last: true}},
@@ -301,7 +319,8 @@ func TestAnswersMayBeKept(t *testing.T) {
 		{classic, "socket.io-response#/#", "\x83\xa4type\x06\xa9requestId\xaaaaaaaaaa~1\xa4data\x92\xc4\x01x\xa3abc"},
 		{classic, "socket.io-response#/#", "\x82\xa9requestId\xaaaaaaaaaa~1\xa7sockets\x91\x83\xa2id\xa3sss\xa5rooms\x91" +
 			"\xa3rrr\xa4data\xc4\x03abc"},
-		{sharded, "socket.io#/#", `{"type":12,"uid":"u","nsp":"/","data":{"requestId":"6161616161616161~1","packet":["abc"]}}`},
+		{sharded, "socket.io#/#", `{"type":12,"uid":"u","nsp":"/",` +
+			`"data":{"requestId":"6161616161616161~1","packet":["abc"]}}`},
 	} {
 		s := newSide(t, "aaaaaaaa", c.o)
 		var kept *crosscast.Answer

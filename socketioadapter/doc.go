@@ -68,7 +68,8 @@
 // Servers do not introduce themselves, so that a node does not know them, but their number: as servers do, it counts
 // who subscribes to a channel of Redis, and waits for as many answers. While some are missing it looks whether those
 // that it counted are servers at all, and still there. An answer that fails to come is an IncompleteError with an empty
-// ID. After an outage it expects for five seconds as many as there were before. Redis needs to allow the command PUBSUB.
+// ID. After an outage it expects for five seconds as many as there were before. Redis needs to allow the command
+// PUBSUB.
 //
 // # What holds, and what does not
 //
@@ -77,8 +78,8 @@
 //   - Once: yes. What may have reached Redis when the connection broke is not sent again, and is a loss.
 //   - Joined means subscribed: yes, for emissions. Do waits until nodes have subscribed; servers do not tell.
 //   - Order: yes, for what one node emits. Servers keep it, too.
-//   - Never silent: an outage of a node's own link becomes a gap, and what could not go out an error or a loss. Messages
-//     have no numbers, so nothing shows that one is missing, or that a peer could not publish.
+//   - Never silent: an outage of a node's own link becomes a gap, and what could not go out an error or a loss.
+//     Messages have no numbers, so nothing shows that one is missing, or that a peer could not publish.
 //   - Interest: in Classic yes, where servers hear everything. In Sharded of the rooms that the mode gives a channel.
 //   - Bounded, Suspicious: yes. What cannot be read is counted in Stats and dropped.
 //   - Partial, not nothing: yes, by number instead of name.

@@ -84,7 +84,8 @@ func FuzzRead(f *testing.F) {
 // FuzzNames: a broadcast reaches the room, user or socket that it is for, whatever that is called.
 func FuzzNames(f *testing.F) {
 	for i, name := range []string{
-		"r", "user:u", "é", "\xff", "#", "a#b#", "12345678901234567890", "😀😀😀😀😀😀😀😀😀😀", "\x00", "*", `"\`,
+		"r", "user:u", "é", "\xff", "#", "a#b#", "12345678901234567890",
+		"😀😀😀😀😀😀😀😀😀😀", "\x00", "*", `"\`,
 	} {
 		f.Add(uint8(i), "/"+name, name)
 	}

@@ -133,7 +133,8 @@ func TestTolerance(t *testing.T) {
 		{classic, requests, `{"type":4,"opts":{},"close":1}`, `disconnect everyone`},
 		{classic, requests, `{"type":7,"requestId":"x","opts":{},"nsp":"/y","packet":{"nsp":"/x","data":["e"]}}`,
 			`emit everyone event="e" ref=x`},
-		{sharded, main, `{"nsp":"/","data":{"opts":{"flags":{"volatile":true,"timeout":null}},"packet":{"data":["e"]}},"type":3}`,
+		{sharded, main, `{"nsp":"/","data":{"opts":{"flags":{"volatile":true,"timeout":null}},` +
+			`"packet":{"data":["e"]}},"type":3}`,
 			`emit volatile everyone event="e"`},
 		{sharded, main, `{"nsp":"/","uid":"emitter","data":{"opts":{},"packet":{"data":["e"]}},"type":3}`,
 			`emit everyone event="e"`},

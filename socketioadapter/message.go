@@ -83,8 +83,8 @@ func (m *message) isText() bool {
 	return utf8.ValidString(m.event) && utf8.ValidString(m.namespace)
 }
 
-// uidOf is what a node calls itself on the wire: its ID, of which sharded servers want 16 hexadecimal digits. That of an
-// emitter, which counts for no server, shows it.
+// uidOf is what a node calls itself on the wire: its ID, in the 16 hexadecimal digits that sharded servers have. That
+// of an emitter, which counts for no server, shows it.
 func uidOf(self crosscast.NodeInfo, sharded bool) string {
 	uid := string(self.ID)
 	if sharded {

@@ -49,6 +49,7 @@ var (
 	errRepeated  = errors.New("a question with the requestId of an open one")
 	errTooMany   = errors.New("too many questions are open")
 	errTooLarge  = errors.New("the answers to open questions take too much memory")
+	errReply     = errors.New("a reply that is nested too deep")
 	errForgotten = errors.New("a question that nobody answers any more")
 )
 
@@ -94,7 +95,9 @@ func (s *questions) drop(key asked, q *question) {
 
 // answered takes a part of this node's answer. When there is something to be said, it returns the question, with the
 // sockets of all parts, and first for the first part of the answer.
-func (s *questions) answered(by crosscast.NodeID, ref string, a *crosscast.Answer) (q question, first, say bool, err error) {
+func (s *questions) answered(
+	by crosscast.NodeID, ref string, a *crosscast.Answer,
+) (q question, first, say bool, err error) {
 	key := asked{by, ref}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,7 +1,7 @@
 package socketioadapter
 
-// The sharded wire (createShardedAdapter). Each message is {type, data, uid, nsp}, as JSON unless there are bytes in it,
-// else as msgpack. The types, and what data is:
+// The sharded wire (createShardedAdapter). Each message is {type, data, uid, nsp}, as JSON, or, where there are bytes
+// in it, as msgpack. The types, and what data is:
 //
 //	3  BROADCAST                  packet {type, data [event, arguments…]}, opts {rooms, except, flags}; with a
 //	                              requestId each client is to reply
@@ -16,8 +16,8 @@ package socketioadapter
 //	12 BROADCAST_ACK              requestId, packet: one value
 //
 // What this package adds, and servers pay no attention to: a requestId in 4, 5 and 6, which nodes of crosscast answer
-// with 11; command true in a 7 that goes with one of these for servers, who do not; sid, the client's ID, in 12; and 2, a
-// HEARTBEAT that is a node's own, to itself.
+// with 11; command true in a 7 that goes with one of these for servers, who do not; sid, the client's ID, in 12; and 2,
+// a HEARTBEAT that is a node's own, to itself.
 const (
 	shardedEcho = 2 + iota
 	shardedBroadcast

@@ -11,8 +11,8 @@ import (
 
 // noHandshake is the handshake of a socket of which none is known: all members are there, so that code which looks at
 // one finds it.
-const noHandshake = `{"headers":{},"time":"","address":"","xdomain":false,"secure":false,"issued":0,"url":"","query":{},` +
-	`"auth":{}}`
+const noHandshake = `{"headers":{},"time":"","address":"","xdomain":false,"secure":false,"issued":0,"url":"",` +
+	`"query":{},"auth":{}}`
 
 // noData is the data of a socket that has none, as Socket.IO has it.
 const noData = "{}"

@@ -15,12 +15,13 @@ const (
 	dropTooMany                     // a question beyond maxQuestions
 	dropTooLarge                    // an answer beyond maxQuestionBytes
 	dropForgotten                   // a part of an answer to what is not open any more
+	dropReply                       // a client's reply that this wire cannot carry
 	dropReasons
 )
 
 var (
-	dropNames  = [dropReasons]string{"question repeated", "questions", "answers", "question gone"}
-	dropErrors = [dropReasons]error{errRepeated, errTooMany, errTooLarge, errForgotten}
+	dropNames  = [dropReasons]string{"question repeated", "questions", "answers", "question gone", "reply"}
+	dropErrors = [dropReasons]error{errRepeated, errTooMany, errTooLarge, errForgotten, errReply}
 )
 
 // drop counts what err is about.

@@ -1,0 +1,108 @@
+package socketioadapter
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// From messages to instructions.
+
+// Read implements wire.Dialect.
+func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
+	m, err := d.reader.read(topic, data)
+	if err != nil {
+		return 0, err
+	}
+	from := nodeOf(m.uid, d.channels.sharded)
+	own := m.uid == d.channels.self || from == d.self
+	switch {
+	case m.kind == echo && own:
+		return m.number, nil
+	case m.kind == echo:
+		return 0, fmt.Errorf("%w: another node's echo", crosscast.ErrForeign)
+	case m.kind == 0 || own || m.kind == fetch && m.command:
+		return 0, nil
+	case m.kind >= gotSockets:
+		return 0, d.heard(m, from)
+	}
+	d.in = crosscast.Instruction{Namespace: m.namespace, From: from, Target: m.target}
+	in := &d.in
+	switch m.kind {
+	case broadcast, request:
+		if err := d.reader.emitted(); err != nil {
+			return 0, err
+		}
+		in.Kind, in.Event, in.Payload = crosscast.KindEmit, m.event, m.payload
+		if m.kind == request {
+			in.Kind, in.Target.Everyone = crosscast.KindRequest, true
+		}
+		if m.volatile {
+			in.Flags = crosscast.Volatile
+		}
+	case join, leave, disconnect:
+		in.Kind, in.Rooms = commands[m.kind], m.rooms
+		if m.close {
+			in.Reason = forceClose
+		}
+	case fetch:
+		in.Kind, in.Question = crosscast.KindAsk, &askSockets
+	case fetchIDs:
+		in.Kind, in.Question = crosscast.KindAsk, &askIDs
+	case fetchRooms:
+		in.Kind, in.Question = crosscast.KindAsk, &askRooms
+	}
+	if m.id != "" {
+		in.Ref, in.TTL = m.id, m.timeout
+		q := question{kind: m.kind, old: m.old, namespace: m.namespace, uid: m.uid, id: m.id}
+		if err := d.questions.add(from, q, m.timeout, time.Now()); err != nil {
+			d.drop(err)
+			return 0, nil
+		}
+	}
+	d.handler.Handle(in)
+	return 0, nil
+}
+
+var commands = map[kind]crosscast.Kind{
+	join: crosscast.KindJoin, leave: crosscast.KindLeave, disconnect: crosscast.KindDisconnect,
+}
+
+var (
+	askSockets = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields}
+	askIDs     = crosscast.Question{Kind: crosscast.AskSockets}
+	askRooms   = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
+)
+
+// heard passes on an answer to a question of this node's.
+func (d *dialect) heard(m *message, from crosscast.NodeID) error {
+	ref, ok := strings.CutPrefix(m.id, d.refs)
+	if !ok {
+		return nil // of another's
+	}
+	a := new(crosscast.Answer)
+	switch m.kind {
+	case gotSockets:
+		a.Sockets, a.Last = m.sockets, true
+	case answer, reply:
+		if err := d.reader.valued(); err != nil {
+			return err
+		}
+		if m.kind == reply {
+			a.Replies = []crosscast.Reply{{Socket: m.client, Payload: m.payload}}
+			break
+		}
+		a.Payload, a.Handled, a.Last = m.payload, true, true
+	case clients:
+		a.Count, a.Last = m.count, true
+	default:
+		return fmt.Errorf("%w: an answer to what this node never asks", crosscast.ErrMalformed)
+	}
+	d.in = crosscast.Instruction{
+		Kind: crosscast.KindAnswer, Namespace: "/", From: from, To: d.self, Ref: ref, Answer: a,
+	}
+	d.handler.Handle(&d.in)
+	return nil
+}
