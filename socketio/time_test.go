@@ -406,6 +406,28 @@ func TestConnectComesFirst(t *testing.T) {
 	})
 }
 
+// TestConnectWaitsForTooMuch: what waits for a client to be connected is bounded.
+func TestConnectWaitsForTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{Adapter: slowLink{}})
+		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
+			Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
+				return socketio.Client{Rooms: []string{"lobby"}}, nil
+			},
+		})}))
+		c.send("40")
+		synctest.Wait()
+		for range 3 {
+			if err := n.To("lobby").Emit(t.Context(), "early", make([]byte, 600_000)); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := c.expectClose(websocket.StatusPolicyViolation, "too slow"); len(got) > 0 {
+			t.Errorf("got %d messages", len(got))
+		}
+	})
+}
+
 // TestNextSocketWaits: a client that connects again to a namespace waits for what it has sent before.
 func TestNextSocketWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
