@@ -86,7 +86,7 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 		a.once.Do(func() { close(a.closed) })
 		a.wg.Wait()
 		close(a.gone)
-		return fmt.Errorf("crosscast: start: %w", err)
+		return err
 	}
 	a.ready.Store(true)
 	go func() {
