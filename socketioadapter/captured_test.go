@@ -17,7 +17,6 @@ var (
 // TestReadsWhatServersPublish: each captured message becomes the instruction that it stands for, at a node that is none
 // of those servers. Answers are for others, and become nothing.
 func TestReadsWhatServersPublish(t *testing.T) {
-	const hand = `{"id":"K2uQLtpeGQHxMJ2SAAAB"`
 	for _, file := range []struct {
 		name string
 		o    socketioadapter.Options
