@@ -42,7 +42,8 @@ func namespacesOf(i int) []string {
 	return namespaces
 }
 
-// cell is a cluster of three servers of which the first emits, or a process outside of it. Rows use it one after the other.
+// cell is a cluster of three servers of which the first emits, or a process outside of it. Rows use it one after
+// the other.
 type cell struct {
 	column
 	key     string // of the adapters
@@ -92,11 +93,7 @@ func (c *cell) mixed() bool {
 // connect returns a client of a server, which leaves with the row.
 func (c *cell) connect(t *testing.T, i int, nsp string, h hello) *client {
 	t.Helper()
-	cl, err := c.clients.connect(c.servers[i].port(), nsp, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.opened = append(c.opened, cl)
+	cl := c.connectSoon(t, i, nsp, h)
 	if len(h.rooms) > 0 {
 		c.settle(t)
 	}
@@ -112,15 +109,20 @@ func (c *cell) threeIn(t *testing.T, nsp string, rooms ...[]string) [3]*client {
 		if i < len(rooms) {
 			h.rooms = rooms[i]
 		}
-		cl, err := c.clients.connect(c.servers[i].port(), nsp, h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.opened = append(c.opened, cl)
-		out[i] = cl
+		out[i] = c.connectSoon(t, i, nsp, h)
 	}
 	c.settle(t)
 	return out
+}
+
+// connectSoon is connect for who settles then.
+func (c *cell) connectSoon(t *testing.T, i int, nsp string, h hello) *client {
+	t.Helper()
+	cl, err := c.clients.connect(c.servers[i].port(), nsp, h)
+	must(t, err)
+	cl.fences = c.fences
+	c.opened = append(c.opened, cl)
+	return cl
 }
 
 // settle returns when every server hears what it should.
@@ -170,9 +172,9 @@ func (c *cell) fence(t *testing.T) {
 	}
 }
 
-// told checks which server side events of a namespace each server heard, when everything that c.by emitted to servers so
-// far has arrived. A Go server handles them concurrently, so that the fence may overtake them, but then something is
-// still missing. Handlers of the emitting server are not called.
+// told checks which server side events of a namespace each server heard, when everything that c.by emitted to
+// servers so far has arrived. A Go server handles them concurrently, so that the fence may overtake them, but then
+// something is still missing. Handlers of the emitting server are not called.
 func (c *cell) told(t *testing.T, nsp string, want ...event) {
 	t.Helper()
 	c.fences++

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -24,6 +25,7 @@ type client struct {
 	log     *log
 	got     []event // what came up to the latest fence, and no test has asked for yet
 	gone    bool    // disconnected
+	fences  int     // those up to this one were for others, and may still be on their way
 }
 
 func startClients(t testing.TB) *clients {
@@ -138,7 +140,13 @@ func (c *client) reach(fence int) error {
 	if !c.gone {
 		events = events[:last]
 	}
-	c.got = append(c.got, events...)
+	c.got = append(c.got, slices.DeleteFunc(events, func(e event) bool {
+		if e.name != "fence" || len(e.args) != 1 {
+			return false
+		}
+		number, ok := e.args[0].(float64)
+		return ok && int(number) <= c.fences
+	})...)
 	return nil
 }
 

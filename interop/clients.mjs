@@ -5,7 +5,8 @@ import { encode, push, serve } from "./control.mjs";
 
 const clients = new Map(); // name -> {socket, manager, replies: Map of event -> arguments of the acknowledgement}
 
-// connectOld is a client of version 2 (protocol EIO 3), which only listens. It returns the ID that the socket has on its server.
+// connectOld is a client of version 2 (protocol EIO 3), which only listens. It returns the ID that the socket has
+// on its server.
 const connectOld = ({ name, port, nsp }) =>
   new Promise((resolve, reject) => {
     const ws = new WebSocket(`ws://127.0.0.1:${port}/socket.io/?EIO=3&transport=websocket`);
@@ -28,7 +29,8 @@ const connectOld = ({ name, port, nsp }) =>
 
 serve({
   connectOld,
-  // connect returns the socket's ID, or fails as the client was refused. beside names a client whose connection is shared.
+  // connect returns the socket's ID, or fails as the client was refused. beside names a client whose
+  // connection is shared.
   connect: ({ name, port, nsp, auth, query, beside }) =>
     new Promise((resolve, reject) => {
       // A manager of its own takes the name of the namespace as it is, where io() takes it for a part of a URL.

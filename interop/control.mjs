@@ -1,12 +1,14 @@
-// The control protocol of the processes that the tests start: JSON lines {id, op, args} on standard input, and on standard
-// output {id, result} or {id, error} for each, and {push, ...} for what happens by itself. A process ends with its input.
+// The control protocol of the processes that the tests start: JSON lines {id, op, args} on standard input, and on
+// standard output {id, result} or {id, error} for each, and {push, ...} for what happens by itself. A process ends
+// with its input.
 import { createInterface } from "node:readline";
 
 // encode makes JSON of any value: what JSON cannot say is an object with one key that begins with "$".
 export function encode(v) {
   if (v === undefined || typeof v === "function" || typeof v === "symbol") return { $undef: 1 };
   if (typeof v === "bigint") return { $big: String(v) };
-  if (typeof v === "number" && (!Number.isFinite(v) || Object.is(v, -0))) return { $num: Object.is(v, -0) ? "-0" : String(v) };
+  if (Object.is(v, -0)) return { $num: "-0" };
+  if (typeof v === "number" && !Number.isFinite(v)) return { $num: String(v) };
   if (v === null || typeof v !== "object") return v;
   if (v instanceof ArrayBuffer) return { $bin: Buffer.from(v).toString("base64") };
   if (ArrayBuffer.isView(v)) return { $bin: Buffer.from(v.buffer, v.byteOffset, v.byteLength).toString("base64") };
@@ -36,8 +38,8 @@ export function push(kind, what) {
   write({ push: kind, ...what });
 }
 
-// serve calls ops[op](args) for each line. Arguments and results may be values of any kind. What nobody catches is pushed as
-// a crash, unless it is harmless.
+// serve calls ops[op](args) for each line. Arguments and results may be values of any kind. What nobody catches is
+// pushed as a crash, unless it is harmless.
 export function serve(ops, harmless = () => false) {
   for (const crash of ["uncaughtException", "unhandledRejection"]) {
     process.on(crash, (err) => harmless(err) || push("crash", { error: `${crash}: ${err?.stack ?? err}` }));

@@ -51,8 +51,8 @@ func TestNodeDecodesJSON(t *testing.T) {
 	p := startProcess(t, "decoder", "decode.mjs")
 	r := rand.New(rand.NewPCG(6, 7))
 	texts := []string{
-		"18446744073709551615", "9223372036854775808", "-9223372036854775808", "18446744073709551616", "1e21", "1e400", "-0.0",
-		"1e2", "1.0", "0.1", "4294967295", "4294967296", `{"a":1,"a":2}`, `{"__proto__x":1}`, `"\ud83d\ude00"`,
+		"18446744073709551615", "9223372036854775808", "-9223372036854775808", "18446744073709551616", "1e21", "1e400",
+		"-0.0", "1e2", "1.0", "0.1", "4294967295", "4294967296", `{"a":1,"a":2}`, `{"__proto__x":1}`, `"\ud83d\ude00"`,
 	}
 	for range 1000 {
 		text, err := json.Marshal(randomValue(r, 4, false))
@@ -82,8 +82,8 @@ func TestNodeDecodesJSON(t *testing.T) {
 	}
 }
 
-// TestNodeDecodesEmissions: everything that a node publishes is read by the decoders of Node.js, and what it emits is for
-// them what it was.
+// TestNodeDecodesEmissions: everything that a node publishes is read by the decoders of Node.js, and what it emits
+// is for them what it was.
 func TestNodeDecodesEmissions(t *testing.T) {
 	p := startProcess(t, "decoder", "decode.mjs")
 	cs := startClients(t)

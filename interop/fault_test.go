@@ -269,17 +269,19 @@ func dropped(c *cell) (n uint64) {
 func hostile() []string {
 	deep := strings.Repeat("\x91", 100000)
 	all := []string{
-		"", " ", "{", "{}", "[]", "null", "\xc0", "\x90", "\x93", "\x93\xa1x\x80", "\x93\xa1x\xc0\xc0", "\x93\xa1x\x80\x80\x80",
-		"\x93\xa1x\x81\xa4type\x02\x80", "\x93\x01\x82\xa4type\x02\xa4data\x80\x80", "\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff",
-		"\xc6\xff\xff\xff\xff", "\xc9\xff\xff\xff\xff\x01", "\x84\xa4type\x03\xa4data\xc0\xa3uid\xa1x\xa3nsp\xa1/", deep,
-		`{"type":5}`, `{"type":5,"requestId":"x","opts":null}`, `{"type":5,"requestId":7,"opts":[]}`, `{"type":"5"}`, `{"type":-1}`,
-		`{"type":1e99}`, `{"type":6,"uid":"x"}`, `{"type":6,"uid":"x","data":[]}`, `{"type":6,"uid":"x","data":[{}]}`, `{"type":2}`,
-		`{"type":2,"uid":"x","opts":{"rooms":[]},"rooms":"r"}`, `{"type":4,"opts":{"rooms":7}}`, `{"type":7}`, `{"type":8}`,
-		`{"type":3,"data":{},"uid":"x","nsp":"/"}`, `{"type":3,"data":{"opts":{},"packet":{"type":2,"data":[]}},"uid":"x","nsp":"/"}`,
+		"", " ", "{", "{}", "[]", "null", "\xc0", "\x90", "\x93", "\x93\xa1x\x80", "\x93\xa1x\xc0\xc0",
+		"\x93\xa1x\x80\x80\x80", "\x93\xa1x\x81\xa4type\x02\x80", "\x93\x01\x82\xa4type\x02\xa4data\x80\x80",
+		"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xc6\xff\xff\xff\xff", "\xc9\xff\xff\xff\xff\x01",
+		"\x84\xa4type\x03\xa4data\xc0\xa3uid\xa1x\xa3nsp\xa1/", deep, `{"type":5}`,
+		`{"type":5,"requestId":"x","opts":null}`, `{"type":5,"requestId":7,"opts":[]}`, `{"type":"5"}`,
+		`{"type":-1}`, `{"type":1e99}`, `{"type":6,"uid":"x"}`, `{"type":6,"uid":"x","data":[]}`,
+		`{"type":6,"uid":"x","data":[{}]}`, `{"type":2}`, `{"type":2,"uid":"x","opts":{"rooms":[]},"rooms":"r"}`,
+		`{"type":4,"opts":{"rooms":7}}`, `{"type":7}`, `{"type":8}`, `{"type":3,"data":{},"uid":"x","nsp":"/"}`,
+		`{"type":3,"data":{"opts":{},"packet":{"type":2,"data":[]}},"uid":"x","nsp":"/"}`,
 		`{"type":3,"data":{"opts":{"rooms":[{}]},"packet":{"type":2,"data":["e"]}},"uid":"x","nsp":"/"}`,
 		`{"type":9,"data":{"packet":[]},"uid":"x","nsp":"/"}`, `{"type":8,"data":null,"uid":"x","nsp":"/"}`,
-		`{"type":11,"data":{"requestId":"x","clientCount":1e12},"uid":"x","nsp":"/"}`, strings.Repeat(`{"a":`, 50000),
-		`{"requestId":"x","sockets":7}`, `{"requestId":"x","rooms":7}`,
+		`{"type":11,"data":{"requestId":"x","clientCount":1e12},"uid":"x","nsp":"/"}`,
+		strings.Repeat(`{"a":`, 50000), `{"requestId":"x","sockets":7}`, `{"requestId":"x","rooms":7}`,
 	}
 	r := rand.New(rand.NewPCG(8, 9))
 	for range 200 {

@@ -48,7 +48,8 @@ func adapterOptions(col column, key string) socketioadapter.Options {
 	if col.sharded {
 		o.Mode = socketioadapter.Sharded
 		o.Subscription = map[string]socketioadapter.SubscriptionMode{
-			"dynamic": socketioadapter.Dynamic, "static": socketioadapter.Static, "dynamic-private": socketioadapter.DynamicPrivate,
+			"dynamic": socketioadapter.Dynamic, "static": socketioadapter.Static,
+			"dynamic-private": socketioadapter.DynamicPrivate,
 		}[col.mode]
 	}
 	return o
@@ -300,7 +301,8 @@ func (s *goServer) allRooms(nsp string) (rooms []string, err error) {
 }
 
 func (s *goServer) count(nsp string) (int, error) {
-	peers, err := s.adapter.CountPeers(context.Background(), &crosscast.Instruction{Kind: crosscast.KindAsk, Namespace: nsp}, false)
+	in := &crosscast.Instruction{Kind: crosscast.KindAsk, Namespace: nsp}
+	peers, err := s.adapter.CountPeers(context.Background(), in, false)
 	return peers + 1, err
 }
 
@@ -345,8 +347,8 @@ func (s *goServer) broadcast(id string, to target, event string, args ...any) er
 	return s.emit(to.butID(id), event, args...)
 }
 
-// settle subscribes to a name that nobody used before: when that is confirmed, what was to come before it on the connection
-// that hears has come.
+// settle subscribes to a name that nobody used before: when that is confirmed, what was to come before it on the
+// connection that hears has come.
 func (s *goServer) settle() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -80,7 +80,8 @@ func onRedisCluster(t *testing.T, p *processes) {
 	}
 }
 
-// roomsSubscribed waits until as many servers as there should be are subscribed to each room's channel, if the mode has such.
+// roomsSubscribed waits until as many servers as there should be are subscribed to each room's channel, if the mode
+// has such.
 func (c *cell) roomsSubscribed(t *testing.T, r backend, rooms map[string]int) {
 	t.Helper()
 	if !c.sharded || c.mode == "static" {

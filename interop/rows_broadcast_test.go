@@ -73,7 +73,8 @@ var broadcastRows = []row{
 	{name: "emit: Date and undefined", applies: byNode, run: func(t *testing.T, c *cell) {
 		cl := c.threeIn(t, "/")
 		at := time.UnixMilli(1700000000123).UTC()
-		c.emit(t, all(), "test", at, undefined{}, map[string]any{"u": undefined{}, "at": time.UnixMilli(0).UTC()}, math.Inf(1))
+		object := map[string]any{"u": undefined{}, "at": time.UnixMilli(0).UTC()}
+		c.emit(t, all(), "test", at, undefined{}, object, math.Inf(1))
 		const text = "2023-11-14T22:13:20.123Z"
 		c.hears(t, ev("test", text, nil, map[string]any{"at": "1970-01-01T00:00:00.000Z"}, nil), cl[:]...)
 	}},

@@ -13,9 +13,9 @@ let http;
 let redis; // {pub, sub, settle, end}
 let leaving = false; // the server closes, and with it the connections to a Redis Cluster
 
-// connectRedis makes the two connections that the adapter wants. settle returns when what the adapter subscribed to before is
-// confirmed, which it does not wait for itself: commands of one connection are answered in their order. (In a Redis Cluster
-// there is a connection for each master, and no telling.)
+// connectRedis makes the two connections that the adapter wants. settle returns when what the adapter subscribed to
+// before is confirmed, which it does not wait for itself: commands of one connection are answered in their order.
+// (In a Redis Cluster there is a connection for each master, and no telling.)
 async function connectRedis({ client, url, cluster, sharded }) {
   let settled = 0;
   const noop = () => {};
@@ -94,6 +94,9 @@ async function remote(target) {
 // withAck calls emit with a callback for its last argument, and returns what the callback got.
 const withAck = (emit) => new Promise((resolve) => emit((err, replies) => resolve({ error: err?.message, replies })));
 
+// harmless: the adapter does not wait for what it unsubscribes from.
+const harmless = (err) => leaving && /client is closed/i.test(err?.message);
+
 serve({
   async open({ name, sharded, client, url, cluster, key, subscriptionMode, specific, requestsTimeout, namespaces }) {
     leaving = false;
@@ -135,7 +138,10 @@ serve({
     return withAck((cb) => socket.timeout(target.timeout).emit(event, ...args, cb));
   },
   remoteJoin: async ({ target, rooms }) => void (await remote(target)).join(rooms),
-  remoteLeave: async ({ target, rooms }) => void rooms.forEach(async (room) => (await remote(target)).leave(room)),
+  remoteLeave: async ({ target, rooms }) => {
+    const socket = await remote(target);
+    for (const room of rooms) socket.leave(room);
+  },
   remoteDisconnect: async ({ target, close }) => void (await remote(target)).disconnect(close),
   serverSideEmitAck: ({ target, event, args }) => withAck((cb) => io.of(target.nsp).serverSideEmit(event, ...args, cb)),
   allRooms: async ({ target }) => [...(await io.of(target.nsp).adapter.allRooms())],
@@ -146,5 +152,7 @@ serve({
     return { questions: requests.size, acks: ackRequests.size };
   },
   // drained returns when the clients that are connected now are gone.
-  drained: () => Promise.all(Object.values(io.engine.clients).map((connection) => once(connection, "close"))).then(() => {}),
-}, (err) => leaving && /client is closed/i.test(err?.message)); // the adapter does not wait for what it unsubscribes from
+  drained: async () => {
+    await Promise.all(Object.values(io.engine.clients).map((connection) => once(connection, "close")));
+  },
+}, harmless);

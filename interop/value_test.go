@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// undefined is JavaScript's value of that name, in the arguments that a test gives to a Node.js process. Other values are
-// nil, bool, float64, string, []byte, time.Time (a Date), []any and map[string]any.
+// undefined is JavaScript's value of that name, in the arguments that a test gives to a Node.js process. Other
+// values are nil, bool, float64, string, []byte, time.Time (a Date), []any and map[string]any.
 type undefined struct{}
 
 // encodeValue makes JSON's values of v; control.mjs has the counterpart.
