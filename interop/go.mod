@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/crosscast/crosscast v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
-	go.uber.org/goleak v1.3.0
 )
 
 require (
@@ -14,6 +13,7 @@ require (
 	github.com/coder/websocket v1.8.15 // indirect
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 )
 

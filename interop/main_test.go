@@ -4,18 +4,9 @@
 package interop
 
 import (
-	"context"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
+	"github.com/crosscast/crosscast/internal/redistest"
 )
 
-func TestMain(m *testing.M) {
-	redis.SetLogger(silent{}) // every fault that a test makes is a line or more
-	goleak.VerifyTestMain(m)
-}
-
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
+func TestMain(m *testing.M) { redistest.Main(m) }
