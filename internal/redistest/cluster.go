@@ -15,7 +15,8 @@ type Cluster struct {
 	Servers []*Server
 }
 
-// StartCluster runs a cluster of n masters until the test ends. It returns when every one of them sees it as whole.
+// StartCluster runs a cluster of n masters until the test ends. It returns when every one of them sees it as whole, and
+// hears what is published on the others: between masters there are connections of their own, which come up later.
 func StartCluster(tb testing.TB, n int) *Cluster {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -48,7 +49,34 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 			time.Sleep(20 * time.Millisecond) // there is nothing to wait for but the state itself
 		}
 	}
+	for _, rdb := range clients {
+		hearsAll(ctx, tb, rdb, clients)
+	}
 	return c
+}
+
+// hearsAll returns when what is published on any of the others arrives at rdb's server.
+func hearsAll(ctx context.Context, tb testing.TB, rdb *redis.Client, others []*redis.Client) {
+	tb.Helper()
+	const channel = "redistest"
+	ps := rdb.Subscribe(ctx, channel)
+	defer ps.Close()
+	if _, err := ps.Receive(ctx); err != nil { // the confirmation
+		tb.Fatalf("redistest: cluster: %v", err)
+	}
+	messages := ps.Channel()
+	for i, other := range others {
+		for heard := false; !heard; {
+			if err := other.Publish(ctx, channel, i).Err(); err != nil {
+				tb.Fatalf("redistest: cluster: %v", err)
+			}
+			select {
+			case m := <-messages:
+				heard = m.Payload == strconv.Itoa(i)
+			case <-time.After(20 * time.Millisecond): // it was lost: again
+			}
+		}
+	}
 }
 
 // Client is a client of the cluster with the settings that package redisadapter recommends, closed when the test ends.
