@@ -320,7 +320,7 @@ var faults = []fault{
 	{
 		name: "ignores To",
 		red: map[string]string{
-			"driver-to": "instead of", "driver-fields-inbox": "arrived:", "requests-some": "handlers were called",
+			"driver-to": "instead of", "driver-fields-inbox": "arrived:", "requests-some": "handlers of",
 		},
 		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
 			c := *in
