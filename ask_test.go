@@ -524,7 +524,7 @@ func TestCloseDuringAQuestion(t *testing.T) {
 		equal(t, "count", count, 3)
 		incomplete(t, err, crosscast.ErrClosed, nodes[1], nodes[2])
 		equal(t, "took", time.Since(began), time.Second)
-		time.Sleep(time.Second)
+		synctest.Wait()
 		for range unread.All() {
 		}
 		incomplete(t, unread.Err(), crosscast.ErrClosed, nodes[1], nodes[2])

@@ -70,7 +70,7 @@ func TestCloseInOrder(t *testing.T) {
 			l.add("%s", m.Event)
 		}}, "r")
 		ok(t, err)
-		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
 		d.log.take()
 
 		var wg sync.WaitGroup
@@ -173,6 +173,7 @@ func TestCloseWhileEverythingGoesOn(t *testing.T) {
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		opened, closed := 0, 0
+		enough := make(chan struct{}) // closed when many sockets were opened
 		for i := range 16 {
 			wg.Go(func() {
 				for {
@@ -191,7 +192,9 @@ func TestCloseWhileEverythingGoesOn(t *testing.T) {
 						return
 					}
 					mu.Lock()
-					opened++
+					if opened++; opened == 200 {
+						close(enough)
+					}
 					mu.Unlock()
 					s.To("r").Emit(ctx, "e", nil)
 					peer.To("r").Emit(ctx, "e", nil)
@@ -201,15 +204,7 @@ func TestCloseWhileEverythingGoesOn(t *testing.T) {
 				}
 			})
 		}
-		for {
-			mu.Lock()
-			enough := opened > 200
-			mu.Unlock()
-			if enough {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+		<-enough
 		ok(t, n.Close(ctx))
 		mu.Lock()
 		atClose := closed
