@@ -42,8 +42,8 @@ type NodeInfo struct {
 //
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
-// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover], [Listener]
-// or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be asked for, or something
+// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover],
+// [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be asked for, or something
 // cannot be carried at all, is also a [Counter], [Selective] or [Limited].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
@@ -77,6 +77,10 @@ type Handler interface {
 
 	// Loss reports that instructions which Publish had accepted were refused, or may not have gone out.
 	Loss(l Loss)
+
+	// Link reports that the state of the link has changed. Calls are made one at a time, in the order of the changes. An
+	// adapter that cannot tell never calls it.
+	Link(s LinkStatus)
 }
 
 // A Subscriber is an [Adapter] that can limit what a node hears to what it has interest in. Without it every
@@ -84,10 +88,17 @@ type Handler interface {
 //
 // For one name the node's calls never overlap, and come in the order in which they were decided.
 type Subscriber interface {
-	// Subscribe adds interest in names and returns nil when it is confirmed: what any node publishes to them
-	// later arrives. Names already confirmed are confirmed at once. When the link is down it returns
-	// [ErrNotConnected] at once, also when the link is lost while it waits; when the bus forbids it, [ErrDenied].
-	// The names are remembered all the same and made up for on recovery, and the gap of that outage covers them.
+	// Subscribe adds interest in names, and returns nil when all of them are confirmed: what any node publishes to them
+	// later arrives. Names already confirmed are confirmed at once. A [*NamesError] says which names have failed, and
+	// why; the others are confirmed. Any other error is that of every name.
+	//
+	// [ErrNotConnected] means that the link is down, or was lost meanwhile: it is returned at once, the name is
+	// subscribed on recovery, and the gap of that outage covers it. [ErrDenied] means that the bus refuses the name at
+	// this moment. Whatever the error, the names are remembered until Unsubscribe, and tried again.
+	//
+	// When the bus begins to refuse a name that was confirmed, or that ErrNotConnected was returned for, that is a Gap
+	// with [GapDenied], and without an Until because it goes on; when it allows the name again, there is another with
+	// the same Since.
 	Subscribe(ctx context.Context, names ...Address) error
 
 	// Unsubscribe drops interest in names. It does not wait for a confirmation.
@@ -150,6 +161,19 @@ type Flusher interface {
 // the node takes no peer's silence for its end.
 type Prover interface {
 	Proven() bool
+}
+
+// A PeerObserver is an [Adapter] that is told which peers have fallen silent. Its methods do not wait for anything. They
+// are called by one goroutine, and only while the link is Proven, where the adapter is a [Prover].
+type PeerObserver interface {
+	// Suspect tells that heartbeats of a peer, which was heard last at the given time, are missing: it may be that it has
+	// moved to another server of the bus, and this node has not. The node calls it once for each time that it suspects
+	// the peer.
+	Suspect(peer NodeID, heard time.Time)
+	// Expire tells that the peer is taken for dead. The adapter reports a Gap of that origin with [GapPeerLost], from
+	// the last that it has heard of it, and another when the peer returns, unless it can know that nothing was missed
+	// in between.
+	Expire(peer NodeID)
 }
 
 // A Listener is an [Adapter] that, started for a node with NodeInfo.EmitOnly, hears nothing until Listen is called.

@@ -31,6 +31,31 @@ var (
 	ErrSlow = errors.New("crosscast: client too slow")
 )
 
+// A NamesError says which of several names have failed, and why. It matches what its Errs match.
+type NamesError struct {
+	Names []Address
+	Errs  []error // one for each of Names
+}
+
+// Error lists at most three names.
+func (e *NamesError) Error() string {
+	const listed = 3
+	var b strings.Builder
+	for i := range min(listed, len(e.Errs)) {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(e.Errs[i].Error())
+	}
+	if more := len(e.Errs) - listed; more > 0 {
+		fmt.Fprintf(&b, "; and %d more names", more)
+	}
+	return b.String()
+}
+
+// Unwrap makes errors.Is see why.
+func (e *NamesError) Unwrap() []error { return e.Errs }
+
 // A LimitError says which limit an argument broke. It matches [ErrInvalidName] for names and [ErrTooLarge] for
 // everything else.
 type LimitError struct {

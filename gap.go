@@ -31,7 +31,8 @@ const (
 	GapLoss     GapReason = "loss"      // the origin reported that it could not publish
 	GapOverflow GapReason = "overflow"  // a queue of this node was full
 	GapPaused   GapReason = "paused"    // this process stood still, so its peers took it for dead
-	GapDenied   GapReason = "denied"    // the bus refused a subscription for a while
+	GapDenied   GapReason = "denied"    // the bus refuses a subscription (without an Until), or did for a while
+	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
 )
 
 // Covers reports whether messages to the given name may have been missed.
@@ -42,6 +43,7 @@ func (g *Gap) Covers(a Address) bool {
 // A Loss is a run of this node's own emissions that peers did not get, or may not have got. Local sockets were
 // served all the same.
 type Loss struct {
+	Reason LossReason
 	// Names are the rooms and users concerned; nil: any, those of everyone and of sockets included.
 	Names []Address
 	// From and To are the numbers of the first and last lost frame.
@@ -50,6 +52,18 @@ type Loss struct {
 	// Err matches [ErrRefused] (no peer got it) or [ErrUncertain] (some may have), and wraps the cause.
 	Err error
 }
+
+// LossReason says what made a loss.
+type LossReason string
+
+const (
+	LossRefused   LossReason = "refused"   // the bus refused it
+	LossDenied    LossReason = "denied"    // the bus refused it for want of a permission
+	LossUncertain LossReason = "uncertain" // the bus did not say whether it has it
+	LossExpired   LossReason = "expired"   // it waited for too long for the link to come back
+	LossClosed    LossReason = "closed"    // the adapter was closed before it could be published
+	LossMoved     LossReason = "moved"     // it went to a server that the peers had left
+)
 
 // A LossError is what Node.Flush returns when some of what was emitted did not, or may not have, gone out.
 type LossError struct {

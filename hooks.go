@@ -26,11 +26,12 @@ type RoomEvent struct {
 // maxHooks is how many calls of hooks may wait.
 const maxHooks = 65536
 
-// A hook is one call of Options.OnRoom, or of OnLoss or OnNode when loss or node is set.
+// A hook is one call of Options.OnRoom, or of OnLoss, OnNode or OnLink when loss, node or link is set.
 type hook struct {
 	room RoomEvent
 	loss *Loss
 	node *NodeEvent
+	link *LinkStatus
 }
 
 // hooks calls the application's hooks one at a time, in the order of what they report, outside of all locks.
@@ -62,6 +63,8 @@ func (n *Node) runHook(h hook) {
 		n.onLoss(*h.loss)
 	case h.node != nil:
 		n.onNode(*h.node)
+	case h.link != nil:
+		n.onLink(n, *h.link)
 	default:
 		n.onRoom(h.room)
 	}

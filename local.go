@@ -93,6 +93,8 @@ func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error 
 		return ErrClosed
 	}
 	a.state, a.id, a.h, a.deaf = localStarted, self.ID, h, self.EmitOnly
+	live := LinkHalf{State: LinkLive, Since: time.Now()}
+	h.Link(LinkStatus{Publishing: live, Subscribing: live})
 	go a.work()
 	c := a.cluster
 	c.mu.Lock()

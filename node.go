@@ -56,6 +56,8 @@ type Options struct {
 	// the order of what they report, on a goroutine of their own; what they may call is not limited, but for
 	// Node.Close, which waits for them. At most 65,536 calls wait; more are dropped and counted.
 	OnRoom func(RoomEvent)
+	// OnLink is told of each change of the link between the node and its bus: see [LinkStatus]. It is called as OnNode is.
+	OnLink func(*Node, LinkStatus)
 
 	// Logger gets what is of use to whoever looks for a fault; nothing is only logged. Default: discards.
 	Logger *slog.Logger
@@ -95,6 +97,7 @@ type Node struct {
 	onLoss     func(Loss)
 	onRoom     func(RoomEvent)
 	onNode     func(NodeEvent)
+	onLink     func(*Node, LinkStatus)
 
 	adapter   Adapter    // nil: a single server
 	counter   Counter    // nil: the adapter is none
@@ -108,6 +111,7 @@ type Node struct {
 	acks      acks
 	handlers  handlers
 	presence  presence
+	link      linkStatus
 	stats     counters
 	busy      *activity // of the in-process cluster; nil: of none
 
@@ -185,7 +189,7 @@ func newNode(o Options) (*Node, error) {
 		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger,
 		heartbeat:  cmp.Or(o.Heartbeat, defaultHeartbeat),
 		maxPayload: cmp.Or(o.MaxPayload, defaultMaxPayload),
-		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode,
+		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),
 	}

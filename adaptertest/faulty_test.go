@@ -205,6 +205,8 @@ func (h faultyHandler) Gap(g crosscast.Gap) {
 
 func (h faultyHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
 
+func (h faultyHandler) Link(s crosscast.LinkStatus) { h.f.h.Link(s) }
+
 func isFence(in *crosscast.Instruction) bool { return strings.HasPrefix(in.Event, fencePrefix) }
 
 // A recorder is a testing.TB whose failures are kept and fail nothing.

@@ -298,6 +298,8 @@ func foreignSpaces(rooms []string) (users []string, sockets []crosscast.SocketID
 func (h foreignHandler) Gap(g crosscast.Gap)   { h.f.h.Gap(g) }
 func (h foreignHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
 
+func (h foreignHandler) Link(s crosscast.LinkStatus) { h.f.h.Link(s) }
+
 // TestForeign runs the suite on it. What it lacks must keep it from checking these rules and no other.
 func TestForeign(t *testing.T) { Run(t, Harness{New: overForeign}) }
 

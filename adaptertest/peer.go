@@ -112,6 +112,9 @@ func (p *peer) Gap(g crosscast.Gap) {
 	p.log.add(entry{gap: &g})
 }
 
+// Link implements crosscast.Handler.
+func (p *peer) Link(crosscast.LinkStatus) {}
+
 // Loss implements crosscast.Handler.
 func (p *peer) Loss(l crosscast.Loss) {
 	p.check("Loss")

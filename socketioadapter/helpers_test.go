@@ -41,6 +41,8 @@ func (s *side) Handle(in *crosscast.Instruction) {
 }
 
 func (s *side) Gap(crosscast.Gap)   {}
+func (s *side) Link(crosscast.LinkStatus) {}
+
 func (s *side) Loss(crosscast.Loss) {}
 
 // take returns what the node was told since the last call.

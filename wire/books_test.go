@@ -125,6 +125,8 @@ func (p *peer) Gap(g crosscast.Gap) {
 	}
 }
 
+func (p *peer) Link(crosscast.LinkStatus) {}
+
 func (p *peer) Loss(l crosscast.Loss) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

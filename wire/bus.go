@@ -6,7 +6,10 @@
 // Where other programs speak already on a bus, in a format of their own, a driver also implements [Dialect].
 package wire
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Bus carries bytes by topic, at most once, to every link that is subscribed to the topic at that moment. It has no
 // memory.
@@ -23,6 +26,22 @@ type Bus interface {
 	// Dial opens a subscribing connection and returns when it stands, or an error that names the address and the
 	// cause, and matches crosscast.ErrDenied when the credentials were refused.
 	Dial(ctx context.Context) (Link, error)
+}
+
+// A Mover is a [Bus] whose server can be replaced by another one without an error at this node's connections: by a
+// failover, or a change of address.
+type Mover interface {
+	// Moved looks up which server the bus is to use now, bounded by ctx. When that is another one than l, or what was
+	// published last, has used, it reports true, and Publish and Dial use the other one from then on: no connection to
+	// the old one that was kept for later is used again.
+	Moved(ctx context.Context, l Link) (bool, error)
+}
+
+// A Patchy is a [Bus] of several servers that pass messages on to each other, and may lose some of them though every
+// link stands. On others an echo proves that nothing sent before it is missing.
+type Patchy interface {
+	// Patchy reports whether the bus, as it is configured, is one.
+	Patchy() bool
 }
 
 // A Frame is the bytes for one topic, and what became of them.
@@ -48,6 +67,14 @@ type Link interface {
 	Subscribe(topics []string) error
 	Unsubscribe(topics []string) error
 
+	// Ping writes a request that the bus answers on this link, behind what it has handed to the link before, and
+	// returns. The answer is a Pong with the same name. It is called like Subscribe.
+	Ping(name string) error
+
+	// Heard returns when the last byte arrived, of whatever, also of an event that is not complete yet. It may be called
+	// concurrently with everything.
+	Heard() time.Time
+
 	// Receive blocks until something arrives. Only one goroutine calls it. After an error it is not called again.
 	Receive() (Event, error)
 
@@ -62,6 +89,7 @@ const (
 	Message      EventKind = 1 + iota // Data arrived on Topic
 	Subscribed                        // the subscription to Topic is confirmed
 	Unsubscribed                      // the subscription to Topic has ended
+	Pong                              // the answer to the Ping named Topic; an error is an answer, too, and is Err
 	Denied                            // the oldest request to subscribe that has no confirmation yet was refused whole, for Err
 )
 

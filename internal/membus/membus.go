@@ -190,7 +190,7 @@ func (p *Port) Dial(context.Context) (wire.Link, error) {
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
-	l := &link{port: p, topics: map[string]bool{}, wake: make(chan struct{}, 1)}
+	l := &link{port: p, topics: map[string]bool{}, heard: time.Now(), wake: make(chan struct{}, 1)}
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()
 	p.h.links = append(p.h.links, l)
@@ -204,6 +204,7 @@ type link struct {
 	queue  []wire.Event
 	deaf   bool
 	err    error
+	heard  time.Time // when something was pushed
 	wake   chan struct{}
 }
 
@@ -212,6 +213,7 @@ func (l *link) push(ev wire.Event) {
 		return
 	}
 	l.queue = append(l.queue, ev)
+	l.heard = time.Now()
 	l.signal()
 }
 
@@ -250,6 +252,24 @@ func (l *link) Unsubscribe(topics []string) error {
 			l.push(wire.Event{Kind: wire.Unsubscribed, Topic: t})
 		}
 	})
+}
+
+// Ping implements wire.Link. The answer is behind what was handed over before.
+func (l *link) Ping(name string) error {
+	l.port.h.mu.Lock()
+	defer l.port.h.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	l.push(wire.Event{Kind: wire.Pong, Topic: name})
+	return nil
+}
+
+// Heard implements wire.Link.
+func (l *link) Heard() time.Time {
+	l.port.h.mu.Lock()
+	defer l.port.h.mu.Unlock()
+	return l.heard
 }
 
 func (l *link) ask(topics []string, act func(denied map[string]bool)) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/redis/go-redis/v9"
@@ -95,6 +96,12 @@ func (l *link) Unsubscribe(topics []string) error {
 	return l.wrap(l.ps.Unsubscribe(ended, topics...))
 }
 
+// Ping implements wire.Link.
+func (l *link) Ping(name string) error { return l.wrap(l.ps.Ping(ended, name)) }
+
+// Heard implements wire.Link.
+func (l *link) Heard() time.Time { return time.Now() }
+
 // Receive implements wire.Link. It has no deadline: a time-out in the middle of a message would leave go-redis to read
 // the rest of the payload as protocol.
 func (l *link) Receive() (wire.Event, error) {
@@ -110,6 +117,8 @@ func (l *link) Receive() (wire.Event, error) {
 		switch m := got.(type) {
 		case *redis.Message:
 			return wire.Event{Kind: wire.Message, Topic: m.Channel, Data: bytesOf(m.Payload)}, nil
+		case *redis.Pong:
+			return wire.Event{Kind: wire.Pong, Topic: m.Payload}, nil
 		case *redis.Subscription:
 			switch m.Kind {
 			case l.bus.command("subscribe"):

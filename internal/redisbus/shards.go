@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -144,6 +145,26 @@ func (l *shardedLink) Subscribe(topics []string) error {
 // Unsubscribe implements wire.Link.
 func (l *shardedLink) Unsubscribe(topics []string) error {
 	return l.each(topics, func(sh *shardLink, topic []string) error { return sh.Unsubscribe(topic) })
+}
+
+// Ping implements wire.Link. The oldest answer of all masters is the answer.
+func (l *shardedLink) Ping(name string) error {
+	for _, sh := range l.links {
+		if err := sh.Ping(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Heard implements wire.Link.
+func (l *shardedLink) Heard() (last time.Time) {
+	for _, sh := range l.links {
+		if at := sh.Heard(); last.IsZero() || at.Before(last) {
+			last = at
+		}
+	}
+	return last
 }
 
 // each calls f for each topic with the connection that it belongs to.

@@ -1,0 +1,82 @@
+package crosscast
+
+import (
+	"sync"
+	"time"
+)
+
+// A LinkState says what one half of the link between a node and its bus can do.
+type LinkState string
+
+const (
+	LinkConnecting LinkState = "connecting" // it is being made
+	LinkLive       LinkState = "live"       // it works, as far as can be known
+	LinkHeld       LinkState = "held"       // publishing: it works, and the queue waits for the peers to be back after an outage
+	LinkDeaf       LinkState = "deaf"       // subscribing: the connection stands, and what this node publishes does not come back
+	LinkDenied     LinkState = "denied"     // the bus refuses the credentials, or what their user needs to be allowed
+	LinkDown       LinkState = "down"       // it is broken, and cannot be made
+)
+
+// A LinkHalf is the state of one half of the link.
+type LinkHalf struct {
+	State LinkState // empty: the adapter cannot tell
+	Since time.Time // when it entered State
+	Err   error     // why it is not live; nil while it is, and before anything has failed
+}
+
+// A LinkStatus is the state of the link between a node and its bus. The halves are separate connections: what can be
+// published is not always heard, and the reverse.
+type LinkStatus struct {
+	Publishing, Subscribing LinkHalf
+	// Busy is set while a call of the application's (a Conn's Send, an OnGap) keeps the goroutine that reads the link for
+	// longer than three heartbeats. What arrives waits in the connection.
+	Busy bool
+}
+
+// Live reports whether both halves are live. A half that the adapter cannot tell of counts as live.
+func (s LinkStatus) Live() bool {
+	live := func(h LinkHalf) bool { return h.State == LinkLive || h.State == "" }
+	return live(s.Publishing) && live(s.Subscribing)
+}
+
+// linkStatus is what the adapter has told of the link.
+type linkStatus struct {
+	mu      sync.Mutex // guards what follows
+	status  LinkStatus
+	changed chan struct{} // made by now; closed by the next change
+}
+
+// now returns the status, and a channel that is closed when it changes.
+func (l *linkStatus) now() (LinkStatus, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.status, l.changed
+}
+
+func (l *linkStatus) set(s LinkStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status = s
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// Link returns the state of the link between this node and its bus. It is empty without an adapter, and with one that
+// cannot tell.
+func (n *Node) Link() LinkStatus {
+	s, _ := n.link.now()
+	return s
+}
+
+func (h *handler) Link(s LinkStatus) {
+	n := (*Node)(h)
+	n.link.set(s)
+	if n.onLink != nil {
+		n.call(hook{link: &s})
+	}
+}
