@@ -61,6 +61,7 @@ func (h *handler) Handle(in *Instruction) {
 func (h *handler) Gap(g Gap) {
 	n := (*Node)(h)
 	n.stats.gaps.Add(1)
+	n.stats.gapReasons.add(g.Reason)
 	if g.Origin == "" && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
@@ -98,6 +99,7 @@ func (n *Node) concerned(g *Gap) []*Subscription {
 func (h *handler) Loss(l Loss) {
 	n := (*Node)(h)
 	n.stats.losses.Add(1)
+	n.stats.lossReasons.add(l.Reason)
 	n.losses.add(l)
 	if n.onLoss != nil {
 		n.call(hook{loss: &l})

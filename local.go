@@ -64,6 +64,7 @@ type localAdapter struct {
 
 	mu    sync.Mutex // guards what follows
 	state localState
+	link  LinkStatus
 	deaf  bool                 // an emitter's, who hears its inbox only
 	names map[Address]struct{} // interest
 	queue []localItem
@@ -94,7 +95,8 @@ func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error 
 	}
 	a.state, a.id, a.h, a.deaf = localStarted, self.ID, h, self.EmitOnly
 	live := LinkHalf{State: LinkLive, Since: time.Now()}
-	h.Link(LinkStatus{Publishing: live, Subscribing: live})
+	a.link = LinkStatus{Publishing: live, Subscribing: live}
+	h.Link(a.link)
 	go a.work()
 	c := a.cluster
 	c.mu.Lock()
@@ -369,7 +371,7 @@ func (a *localAdapter) AdapterStats() AdapterStats {
 	}
 	maps.DeleteFunc(s.Dropped, func(_ string, v uint64) bool { return v == 0 })
 	a.mu.Lock()
-	s.QueueBytes, s.Connected = a.bytes, a.state == localStarted
+	s.QueueBytes, s.Connected, s.Link = a.bytes, a.state == localStarted, a.link
 	a.mu.Unlock()
 	return s
 }

@@ -1,6 +1,8 @@
 package crosscast
 
 import (
+	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -12,7 +14,17 @@ type AdapterStats struct {
 	FramesIn, FramesOut             uint64
 	Dropped                         map[string]uint64 // what was not passed on, by reason
 	QueueBytes                      int               // waiting to be published now
-	Connected                       bool              // whether the link to the bus stands now
+	// Connected is true while both halves of the link to the bus are live.
+	Connected bool
+	// Link is the state of the link now, its zero value when the adapter cannot tell.
+	Link LinkStatus
+	// Denied is the number of channels whose subscription the bus refuses now.
+	Denied int
+	// EchoRoundTrip is the time that the latest echo took, from the bus's acceptance of a message that this node also
+	// hears until it came back. 0: there was none yet.
+	EchoRoundTrip time.Duration
+	// Reconnects is how often a link that had worked was replaced by another one that works.
+	Reconnects uint64
 }
 
 // Stats is a snapshot of a node. Its parts are read one after the other, so they may differ by what happens meanwhile.
@@ -25,6 +37,9 @@ type Stats struct {
 	Delivered                       uint64 // messages that conns took and subscriptions were offered
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
+	// GapReasons and LossReasons are the same by reason; a reason that there was not is not in them.
+	GapReasons  map[GapReason]uint64
+	LossReasons map[LossReason]uint64
 	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's queue
 	// was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
 	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
@@ -36,7 +51,7 @@ type Stats struct {
 	Joins JoinStats
 
 	QueueBytes int          // waiting in the adapter now
-	Connected  bool         // whether the adapter's link stands now; true when it cannot tell, or there is none
+	Connected  bool         // whether both halves of the adapter's link are live; true when it cannot tell or there is none
 	Adapter    AdapterStats // its own counters, if it has any
 }
 
@@ -53,9 +68,38 @@ type counters struct {
 	conn, subscription, hook, unwanted, unknown, answer, reply, busy, presence atomic.Uint64
 
 	gaps, losses atomic.Uint64
+	gapReasons   tally[GapReason]
+	lossReasons  tally[LossReason]
 
 	joins              atomic.Uint64
 	joinTotal, joinMax atomic.Int64
+}
+
+// maxReasons is how many reasons are counted. An adapter might make up others than those that there are; what is too
+// much is counted in the total only.
+const maxReasons = 32
+
+// tally counts by reason.
+type tally[R ~string] struct {
+	mu sync.Mutex
+	m  map[R]uint64 // guarded by mu
+}
+
+func (t *tally[R]) add(reason R) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil {
+		t.m = make(map[R]uint64)
+	}
+	if _, known := t.m[reason]; known || len(t.m) < maxReasons {
+		t.m[reason]++
+	}
+}
+
+func (t *tally[R]) snapshot() map[R]uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.m)
 }
 
 func (c *counters) joined(d time.Duration) {
@@ -77,6 +121,7 @@ func (n *Node) Stats() Stats {
 		Delivered:      c.delivered.Load(),
 		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),
 		Gaps: c.gaps.Load(), Losses: c.losses.Load(),
+		GapReasons: c.gapReasons.snapshot(), LossReasons: c.lossReasons.snapshot(),
 		Dropped: make(map[string]uint64),
 		Joins: JoinStats{
 			c.joins.Load(), time.Duration(c.joinTotal.Load()), time.Duration(c.joinMax.Load()),
