@@ -13,8 +13,9 @@ import (
 // way end with [ErrClosed] before the goodbye, and the contexts of request handlers end after it.
 //
 // It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error is ctx's, and what is still
-// running ends by itself. Losses not returned by a Flush yet are an error of Close. Only the first Close does anything;
-// others wait for it, and return the same. Afterwards everything returns [ErrClosed].
+// running ends by itself. What was lost since Close began is an error of Close, a [*LossError]; and so is what was lost
+// before, if there is no Options.OnLoss, which was told of it, and no Flush has returned it. Only the first Close does
+// anything; others wait for it, and return the same. Afterwards everything returns [ErrClosed].
 //
 // Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
 func (n *Node) Close(ctx context.Context) error {
@@ -38,6 +39,10 @@ func (n *Node) Close(ctx context.Context) error {
 }
 
 func (n *Node) close(ctx context.Context) error {
+	told := 0 // losses
+	if n.onLoss != nil {
+		told = n.losses.count()
+	}
 	n.closeGate(nodeClosing)
 	n.closeSockets()
 	for _, f := range n.onClose { // nobody adds to it any more
@@ -49,7 +54,7 @@ func (n *Node) close(ctx context.Context) error {
 	n.closeGate(nodeClosed)
 	n.asks.close()
 	n.interests.stop(ctx)
-	err := n.leave(ctx)
+	err := n.leave(ctx, told)
 	n.cancel()
 	n.await(ctx, n.workers.Wait)
 	n.presence.out.wait(ctx)
@@ -57,7 +62,7 @@ func (n *Node) close(ctx context.Context) error {
 		s.lane.wait(ctx)
 		s.Close()
 	}
-	n.hooks.wait(ctx)
+	n.hooks.end(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -97,19 +102,18 @@ func (n *Node) spawn(f func()) bool {
 	return true
 }
 
-// leave takes the node out of the cluster.
-func (n *Node) leave(ctx context.Context) error {
+// leave takes the node out of the cluster. Of the first losses, told of them are known to the application.
+func (n *Node) leave(ctx context.Context, told int) error {
 	if n.adapter == nil {
 		return nil
 	}
 	n.heart.stop(ctx)
-	since := n.losses.mark()
 	var err error
 	// Nobody misses an emitter, but a goodbye also tells everyone of losses that they have not heard of yet.
 	if n.lookout == nil || n.losses.count() > 0 {
 		err = n.publish(ctx, n.control(KindGoodbye, "")) // the adapter hands it over when it closes
 	}
-	return errors.Join(err, n.adapter.Close(ctx), n.losses.take(since))
+	return errors.Join(err, n.adapter.Close(ctx), n.losses.rest(told))
 }
 
 // await calls wait, and returns when it has returned or ctx has ended.

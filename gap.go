@@ -11,7 +11,8 @@ import (
 type Gap struct {
 	// Origin is the node whose instructions may be missing; empty: any node.
 	Origin NodeID
-	// Names are the rooms and users concerned; nil: all, those of everyone and of sockets included.
+	// Names are the rooms and users concerned, or the namespaces as a whole ([NamespaceSpace]); nil: all, those of
+	// everyone and of sockets included.
 	Names []Address
 	// From and To are the first and last frame number of Origin that may be missing, where they are known, else 0.
 	From, To uint64
@@ -35,18 +36,70 @@ const (
 	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
 )
 
-// Covers reports whether messages to the given name may have been missed.
+// Covers reports whether messages to the given name may have been missed. A gap that names a namespace, by an address
+// with [NamespaceSpace], covers all names in it.
 func (g *Gap) Covers(a Address) bool {
-	return g.Names == nil || slices.Contains(g.Names, a)
+	if g.Names == nil {
+		return true
+	}
+	for _, name := range g.Names {
+		if name == a || name.Space == NamespaceSpace && name.Namespace == a.Namespace {
+			return true
+		}
+	}
+	return false
+}
+
+// controls reports whether instructions may have been missed that are for everyone, or for one node: all but emissions
+// to rooms and users.
+func (g *Gap) controls() bool {
+	return g.Names == nil || slices.ContainsFunc(g.Names, func(a Address) bool { return a.Space == NamespaceSpace })
+}
+
+// widen makes g cover what o covers; many names become all.
+func (g *Gap) widen(o *Gap) {
+	if g.Origin != o.Origin {
+		g.Origin = ""
+	}
+	g.From, g.To = 0, 0
+	if o.Since.Before(g.Since) {
+		g.Since = o.Since
+	}
+	if o.Until.After(g.Until) {
+		g.Until = o.Until
+	}
+	g.Names = coverNames(g.Names, o.Names, MaxNames)
+}
+
+// coverNames returns what covers a and b: all names of both, or nil, which is every name, when one of them is, or there
+// are more than limit. Neither is changed.
+func coverNames(a, b []Address, limit int) []Address {
+	if a == nil || b == nil {
+		return nil
+	}
+	all := Gap{Names: slices.Clip(a)}
+	for _, name := range b {
+		if !all.Covers(name) {
+			all.Names = append(all.Names, name)
+		}
+	}
+	if len(all.Names) > limit {
+		return nil
+	}
+	return all.Names
 }
 
 // A Loss is a run of this node's own emissions that peers did not get, or may not have got. Local sockets were
 // served all the same.
+//
+// Options.OnLoss may be told of several at once, as one Loss that covers them: its Instructions are their sum, its Names
+// the names of all (nil when there are too many), From and To bound their frames, of which others may have gone out, and
+// Reason and Err are those of the latest, but of the latest that is uncertain if one is.
 type Loss struct {
 	Reason LossReason
 	// Names are the rooms and users concerned; nil: any, those of everyone and of sockets included.
 	Names []Address
-	// From and To are the numbers of the first and last lost frame.
+	// From and To are the numbers of the first and last lost frame; 0: not known.
 	From, To     uint64
 	Instructions int
 	// Err matches [ErrRefused] (no peer got it) or [ErrUncertain] (some may have), and wraps the cause.

@@ -2,7 +2,6 @@ package crosscast
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -83,10 +82,10 @@ func (n *Node) concerned(g *Gap) []*Subscription {
 	seen := make(map[*Subscription]bool)
 	for _, a := range g.Names {
 		ns := (*n.spaces.Load())[a.Namespace]
-		if ns == nil || a.Space != RoomSpace {
+		if ns == nil {
 			continue
 		}
-		for _, s := range ns.subscribers(a.Name) {
+		for _, s := range ns.subscribers(a) {
 			if !seen[s] {
 				seen[s] = true
 				subs = append(subs, s)
@@ -102,7 +101,7 @@ func (h *handler) Loss(l Loss) {
 	n.stats.lossReasons.add(l.Reason)
 	n.losses.add(l)
 	if n.onLoss != nil {
-		n.call(hook{loss: &l})
+		n.hooks.pace.add(l)
 	}
 }
 
@@ -190,55 +189,5 @@ func (h *heart) stop(ctx context.Context) {
 	select {
 	case <-h.ended:
 	case <-ctx.Done():
-	}
-}
-
-// maxLosses is how many losses wait for a Flush to return them.
-const maxLosses = 64
-
-// lossLog keeps the latest losses for Flush.
-type lossLog struct {
-	mu      sync.Mutex // guards what follows
-	recent  []Loss
-	total   int // losses so far; recent are the last ones of them
-	flushed int // total when the last Flush returned
-}
-
-func (l *lossLog) add(v Loss) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.recent) == maxLosses {
-		l.recent = append(l.recent[:0], l.recent[1:]...)
-	}
-	l.recent = append(l.recent, v)
-	l.total++
-}
-
-func (l *lossLog) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.total
-}
-
-// mark returns where a Flush that begins now starts to count.
-func (l *lossLog) mark() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.flushed
-}
-
-// take returns the losses after a mark as an error; nil: there are none.
-func (l *lossLog) take(mark int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.flushed = l.total
-	n := l.total - mark
-	if n == 0 {
-		return nil
-	}
-	listed := min(n, len(l.recent))
-	return &LossError{
-		Losses: append([]Loss(nil), l.recent[len(l.recent)-listed:]...),
-		More:   n - listed,
 	}
 }

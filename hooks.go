@@ -2,6 +2,7 @@ package crosscast
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -13,61 +14,106 @@ const (
 	RoomDeleted                          // the room's last socket on this node left
 	RoomJoined                           // Socket joined
 	RoomLeft                             // Socket left, or closed
+	// RoomsChanged stands for all events that waited, because too many did: read the rooms anew ([Namespace.Rooms],
+	// [Namespace.Members]), of each namespace. Events follow as ever; some might tell of what was read already.
+	RoomsChanged
 )
 
 // A RoomEvent is what Options.OnRoom is told. Subscriptions make no events.
 type RoomEvent struct {
 	Kind      RoomEventKind
-	Namespace string
-	Room      string
+	Namespace string  // empty of RoomsChanged, and so is Room
+	Room      string  //
 	Socket    *Socket // of RoomJoined and RoomLeft
 }
 
-// maxHooks is how many calls of hooks may wait.
-const maxHooks = 65536
+// How many calls of a hook may wait for the one that is being made. What is too much is merged, so nothing is untold.
+const (
+	maxRoomsWait  = 65536
+	maxNodesWait  = 2 * maxPeers
+	maxLinksWait  = 64
+	maxLossesWait = 64
+)
 
-// A hook is one call of Options.OnRoom, or of OnLoss, OnNode or OnLink when loss, node or link is set.
-type hook struct {
-	room RoomEvent
-	loss *Loss
-	node *NodeEvent
-	link *LinkStatus
-}
-
-// hooks calls the application's hooks one at a time, in the order of what they report, outside of all locks.
+// hooks calls the application's hooks, outside of all locks. Each has a lane of its own, so that a flood of one delays
+// no other, and a rule of its own by which what waits is merged.
 type hooks struct {
-	lane[hook]
-	warned bool // guarded by lane.mu
+	rooms  lane[RoomEvent]
+	nodes  lane[nodeCall]
+	links  lane[LinkStatus]
+	losses lane[Loss]
+	pace   pace // before losses
 }
 
-// call queues a hook, or drops it when too many wait. It may be called under a shard's lock.
-func (n *Node) call(h hook) {
-	n.hooks.mu.Lock()
-	full := len(n.hooks.queue) >= maxHooks
-	warn := full && !n.hooks.warned
-	if full {
-		n.hooks.warned = true
-		n.stats.hook.Add(1)
-	} else {
-		n.hooks.push(h)
-	}
-	n.hooks.mu.Unlock()
-	if warn {
-		go n.log.Warn("crosscast: hooks are too slow, and calls of them are dropped", "waiting", maxHooks)
+func (h *hooks) init(n *Node) {
+	h.rooms.run, h.rooms.enter, h.rooms.busy = n.onRoom, enterRoom, n.busy
+	h.nodes.run, h.nodes.enter, h.nodes.busy = func(c nodeCall) { n.onNode(c.NodeEvent) }, enterNode, n.busy
+	h.links.run, h.links.enter, h.links.busy = func(s LinkStatus) { n.onLink(n, s) }, enterLink, n.busy
+	h.losses.run, h.losses.enter, h.losses.busy = n.onLoss, enterLoss, n.busy
+	h.pace.tell = h.losses.call
+}
+
+// wait returns when no call of a hook waits or is being made, or with ctx. Losses that are gathered are told now.
+func (h *hooks) wait(ctx context.Context) {
+	h.pace.flush()
+	for _, wait := range [...]func(context.Context) error{h.rooms.wait, h.nodes.wait, h.links.wait, h.losses.wait} {
+		_ = wait(ctx) // which the caller looks at
 	}
 }
 
-func (n *Node) runHook(h hook) {
-	switch {
-	case h.loss != nil:
-		n.onLoss(*h.loss)
-	case h.node != nil:
-		n.onNode(*h.node)
-	case h.link != nil:
-		n.onLink(n, *h.link)
-	default:
-		n.onRoom(h.room)
+// end is the last wait: losses are not gathered any more.
+func (h *hooks) end(ctx context.Context) {
+	h.pace.end()
+	h.wait(ctx)
+}
+
+// enterRoom queues e. When too many wait, one takes the place of all.
+func enterRoom(queue []RoomEvent, e RoomEvent) []RoomEvent {
+	if len(queue) < maxRoomsWait {
+		return append(queue, e)
 	}
+	return []RoomEvent{{Kind: RoomsChanged}}
+}
+
+// A nodeCall is a call of OnNode that waits.
+type nodeCall struct {
+	NodeEvent
+	news bool // OnNode was not told of the peer before
+}
+
+// enterNode queues c in the place of what waits of the same peer. So as many wait as there are peers, and were when
+// OnNode was told last; those that come and go meanwhile are told of while there is room.
+func enterNode(queue []nodeCall, c nodeCall) []nodeCall {
+	if i := slices.IndexFunc(queue, func(w nodeCall) bool { return w.Peer.ID == c.Peer.ID }); i >= 0 {
+		c.news = queue[i].news
+		queue = slices.Delete(queue, i, i+1)
+	}
+	queue = append(queue, c)
+	if len(queue) > maxNodesWait {
+		passed := func(w nodeCall) bool { return w.news && (w.Kind == NodeLeft || w.Kind == NodeExpired) }
+		if i := slices.IndexFunc(queue, passed); i >= 0 {
+			queue = slices.Delete(queue, i, i+1)
+		}
+	}
+	return queue
+}
+
+// enterLink queues s, or, when too many wait, puts it in the place of the newest.
+func enterLink(queue []LinkStatus, s LinkStatus) []LinkStatus {
+	if len(queue) < maxLinksWait {
+		return append(queue, s)
+	}
+	queue[len(queue)-1] = s
+	return queue
+}
+
+// enterLoss queues l, or, when too many wait, merges it into the newest.
+func enterLoss(queue []Loss, l Loss) []Loss {
+	if len(queue) < maxLossesWait {
+		return append(queue, l)
+	}
+	queue[len(queue)-1].add(&l)
+	return queue
 }
 
 // nodeEvent acts on what happened to a peer.
@@ -77,22 +123,23 @@ func (n *Node) nodeEvent(e NodeEvent) {
 	}
 	n.presence.peer(&e)
 	if n.onNode != nil {
-		n.call(hook{node: &e})
+		n.hooks.nodes.call(nodeCall{e, e.Kind == NodeJoined})
 	}
 }
 
 // roomEvent reports a change of g, whose lock is held, so that the reports of one room keep the order of its changes.
 func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
 	if n.onRoom != nil && g.space == RoomSpace {
-		n.call(hook{room: RoomEvent{kind, g.ns.name, g.name, s}})
+		n.hooks.rooms.call(RoomEvent{kind, g.ns.name, g.name, s})
 	}
 }
 
 // A lane calls run with what is pushed, one at a time and in order, on a goroutine that exists only while there is
 // something to do.
 type lane[T any] struct {
-	run   func(T) // set before the first push
-	taken func(T) // optional: called with mu held when an item has left the queue
+	run   func(T)                  // set before the first push
+	taken func(T)                  // optional: called with mu held when an item has left the queue
+	enter func(queue []T, v T) []T // optional: called with mu held instead of append, to merge what waits
 	busy  *activity
 
 	mu      sync.Mutex // guards what follows
@@ -103,12 +150,23 @@ type lane[T any] struct {
 
 // push queues v; l.mu is held.
 func (l *lane[T]) push(v T) {
-	l.queue = append(l.queue, v)
+	if l.enter != nil {
+		l.queue = l.enter(l.queue, v)
+	} else {
+		l.queue = append(l.queue, v)
+	}
 	if !l.running {
 		l.running = true
 		l.busy.begin()
 		go l.work()
 	}
+}
+
+// call is push for those who do not hold l.mu.
+func (l *lane[T]) call(v T) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.push(v)
 }
 
 func (l *lane[T]) work() {

@@ -1,12 +1,13 @@
 package crosscast_test
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -66,25 +67,146 @@ func TestHooksOfLingeringRooms(t *testing.T) {
 	})
 }
 
-func TestTooManyHooks(t *testing.T) {
+// A flood of room events becomes one, which says that the rooms are to be read anew: whoever does, and follows what
+// comes after it, knows the rooms. It delays no other hook.
+func TestFloodOfRoomEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
+		d := newDriver(t)
 		release := make(chan struct{})
-		calls := 0
-		n := start(t, crosscast.Options{
-			OnRoom: func(crosscast.RoomEvent) { <-release; calls++ },
-			Logger: slog.New(slog.NewTextHandler(&text, nil)),
+		var l log
+		var n *crosscast.Node
+		calls, changed := 0, 0
+		rooms := make(map[string]bool)
+		n = start(t, crosscast.Options{
+			Adapter: d,
+			OnRoom: func(e crosscast.RoomEvent) {
+				<-release
+				calls++
+				switch e.Kind {
+				case crosscast.RoomsChanged:
+					changed++
+					clear(rooms)
+					for _, room := range n.Rooms() {
+						rooms[room] = true
+					}
+				case crosscast.RoomCreated:
+					rooms[e.Room] = true
+				case crosscast.RoomDeleted:
+					delete(rooms, e.Room)
+				}
+			},
+			OnLoss: func(lost crosscast.Loss) { l.add("loss %d", lost.Instructions) },
+			OnNode: func(e crosscast.NodeEvent) { l.add("node %d", e.Kind) },
+			OnLink: func(_ *crosscast.Node, s crosscast.LinkStatus) { l.add("link %s", s.Publishing.State) },
 		})
 		s := connect(t, n.Namespace, &recorder{}, "r")
 		synctest.Wait() // one is being called
 		for i := range 40_000 {
 			ok(t, s.Join(ctx, fmt.Sprint(i)))
 		}
+		ok(t, s.Leave("7", "39999", "r"))
+		d.h.Loss(crosscast.Loss{Instructions: 3, Err: crosscast.ErrRefused})
+		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa"})
+		d.h.Link(crosscast.LinkStatus{Publishing: crosscast.LinkHalf{State: crosscast.LinkHeld}})
 		synctest.Wait()
-		equal(t, "dropped", n.Stats().Dropped["hook"], 2*40_000+2-1-65_536)
+		got := strings.Split(l.take(), "; ")
+		slices.Sort(got)
+		equal(t, "others meanwhile", strings.Join(got, "; "), "link held; loss 3; node 1")
 		close(release)
 		synctest.Wait()
-		equal(t, "calls", calls, 65_537)
-		equal(t, "warnings", strings.Count(text.String(), "hooks are too slow"), 1)
+		equal(t, "calls", calls, 1+1+(2*40_001-1)-65_537+2*3)
+		equal(t, "of them for all rooms", changed, 1)
+		equal(t, "rooms", len(rooms), 40_001-3)
+		equal(t, "a room that was left", rooms["7"] || rooms["39999"] || rooms["r"], false)
+	})
+}
+
+// Of one peer only the last event waits, and the order of what waits is kept.
+func TestNodeEventsThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		release := make(chan struct{})
+		var l log
+		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnNode: func(e crosscast.NodeEvent) {
+			<-release
+			l.add("%s %d", e.Peer.ID[:1], e.Kind)
+		}})
+		hear := func(kind crosscast.Kind, from crosscast.NodeID) {
+			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Hour}})
+		}
+		hear(crosscast.KindHeartbeat, "first___")
+		synctest.Wait() // the call is being made
+		hear(crosscast.KindHeartbeat, "a_______")
+		hear(crosscast.KindHeartbeat, "b_______")
+		hear(crosscast.KindHeartbeat, "c_______")
+		hear(crosscast.KindGoodbye, "a_______")
+		hear(crosscast.KindGoodbye, "first___")
+		close(release)
+		synctest.Wait()
+		equal(t, "events", l.take(), "f 1; b 1; c 1; a 4; f 4")
+	})
+}
+
+// However many peers come and go while OnNode is called, what waits is bounded, and of who was told of, nothing is
+// left out.
+func TestNodeEventsThatWaitAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		var release atomic.Pointer[chan struct{}]
+		var l log
+		calls := 0
+		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnNode: func(e crosscast.NodeEvent) {
+			if wait := release.Load(); wait != nil {
+				<-*wait
+			}
+			if calls++; e.Peer.ID < "n0000002" {
+				l.add("%s %d", e.Peer.ID, e.Kind)
+			}
+		}})
+		hear := func(kind crosscast.Kind, i int) {
+			from := crosscast.NodeID(fmt.Sprintf("n%07d", i))
+			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Hour}})
+		}
+		hear(crosscast.KindHeartbeat, 0)
+		hear(crosscast.KindHeartbeat, 1)
+		synctest.Wait()
+		equal(t, "told before", l.take(), "n0000000 1; n0000001 1")
+		wait := make(chan struct{})
+		release.Store(&wait)
+		hear(crosscast.KindHeartbeat, 2)
+		synctest.Wait() // the call is being made
+		hear(crosscast.KindGoodbye, 0)
+		for i := 3; i < 10_000; i++ {
+			hear(crosscast.KindHeartbeat, i)
+			hear(crosscast.KindGoodbye, i)
+		}
+		hear(crosscast.KindGoodbye, 1)
+		close(wait)
+		synctest.Wait()
+		equal(t, "calls", calls, 2+1+8192)
+		equal(t, "told of before", l.take(), "n0000000 4; n0000001 4")
+	})
+}
+
+func TestLinkEventsThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		release := make(chan struct{})
+		var told []string
+		n := start(t, crosscast.Options{Adapter: d, OnLink: func(n *crosscast.Node, s crosscast.LinkStatus) {
+			<-release
+			told = append(told, s.Publishing.Err.Error())
+		}})
+		for i := range 1000 {
+			d.h.Link(crosscast.LinkStatus{Publishing: crosscast.LinkHalf{Err: fmt.Errorf("%d", i)}})
+			if i == 0 {
+				synctest.Wait() // the call is being made
+			}
+		}
+		equal(t, "state", n.Link().Publishing.Err.Error(), "999")
+		close(release)
+		synctest.Wait()
+		equal(t, "calls", len(told), 1+64)
+		equal(t, "the last two", strings.Join(told[63:], " "), "63 999")
 	})
 }

@@ -77,6 +77,6 @@ func (h *handler) Link(s LinkStatus) {
 	n := (*Node)(h)
 	n.link.set(s)
 	if n.onLink != nil {
-		n.call(hook{link: &s})
+		n.hooks.links.call(s)
 	}
 }

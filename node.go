@@ -43,20 +43,29 @@ type Options struct {
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB.
 	MaxPayload int
 
-	// OnGap is told what this node's clients may have missed, before anything later of that origin is delivered. It is
-	// called on the delivering goroutine and must not block: no Join, Flush or Deliver inside. (That this process stood
-	// still, GapPaused, is found out by another goroutine, so it may be told meanwhile.)
+	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
+	// anything: no Join, Flush or Deliver inside. What it emits to sockets of this node arrives before anything later of
+	// that origin. (That this process stood still, GapPaused, is found out by another goroutine, so it may be told
+	// meanwhile.)
 	OnGap func(Gap)
-	// OnLoss is told what was emitted here and did not, or may not have, gone out.
+
+	// The other hooks may block, and may call anything but Node.Close, which waits for them. Calls of one hook are made
+	// one at a time, in the order of what they report; those of different hooks may overlap. What waits for a call that
+	// takes long is bounded by merging, so nothing is untold.
+
+	// OnLoss is told what was emitted here and did not, or may not have, gone out. Of losses with the same LossReason the
+	// first is told at once, and then the sum of those that followed, once a second and when the node is closed. When 64
+	// calls wait, the newest are merged into one, whatever their reasons. See [Loss].
 	OnLoss func(Loss)
-	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead. An adapter that is a [Counter] does
-	// not tell.
+	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead. Of one peer only the last event
+	// waits, and a peer that came and went meanwhile may be left out when more than 8,192 events wait. An adapter that
+	// is a [Counter] does not tell.
 	OnNode func(NodeEvent)
-	// OnRoom is told who joins and leaves which room on this node. OnRoom, OnNode and OnLoss are called one at a time, in
-	// the order of what they report, on a goroutine of their own; what they may call is not limited, but for
-	// Node.Close, which waits for them. At most 65,536 calls wait; more are dropped and counted.
+	// OnRoom is told who joins and leaves which room on this node. At most 65,536 events wait; then a single one takes
+	// their place, [RoomsChanged].
 	OnRoom func(RoomEvent)
-	// OnLink is told of each change of the link between the node and its bus: see [LinkStatus]. It is called as OnNode is.
+	// OnLink is told of each change of the link between the node and its bus: see [LinkStatus]. When 64 changes wait, of
+	// the newest only the last.
 	OnLink func(*Node, LinkStatus)
 
 	// Logger gets what is of use to whoever looks for a fault; nothing is only logged. Default: discards.
@@ -204,7 +213,7 @@ func newNode(o Options) (*Node, error) {
 	if local, ok := o.Adapter.(*localAdapter); ok {
 		n.busy = &local.cluster.busy
 	}
-	n.hooks.run, n.hooks.busy = n.runHook, n.busy
+	n.hooks.init(n)
 	n.peers.told = n.nodeEvent
 	n.presence.init(n)
 	n.Namespace = newNamespace(n, "/")

@@ -427,10 +427,7 @@ func TestEmitReturnsTheAdaptersError(t *testing.T) {
 func TestFlushReturnsLosses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		var told []string
-		n := start(t, crosscast.Options{Adapter: d, OnLoss: func(l crosscast.Loss) {
-			told = append(told, fmt.Sprint(l.Instructions))
-		}})
+		n := start(t, crosscast.Options{Adapter: d})
 		lose := func(instructions int) {
 			d.h.Loss(crosscast.Loss{Instructions: instructions, Err: crosscast.ErrRefused})
 		}
@@ -450,8 +447,6 @@ func TestFlushReturnsLosses(t *testing.T) {
 		if !errors.As(err, &le) || len(le.Losses) != 64 || le.More != 36 || le.Losses[63].Instructions != 99 {
 			t.Errorf("Flush after many: %v", err)
 		}
-		synctest.Wait()
-		equal(t, "OnLoss", strings.Join(told[:4], " "), "1 2 0 1")
 		equal(t, "losses", n.Stats().Losses, 102)
 		lose(5)
 		err = n.Close(ctx)
@@ -532,6 +527,39 @@ func TestGaps(t *testing.T) {
 		equal(t, "in order", strings.ReplaceAll(l.take(), "hole; rs 1", "rs 1; hole"), "rs 1; hole; rs hole; rs 2")
 		equal(t, "calls", d.log.take(), "")
 		equal(t, "gaps", n.Stats().Gaps, 2)
+	})
+}
+
+// A gap of a namespace is one of its rooms: its subscriptions are told, and no others.
+func TestGapOfANamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		var l log
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
+		second, err := n.Of("second")
+		ok(t, err)
+		for name, ns := range map[string]*crosscast.Namespace{"default": n.Namespace, "second": second} {
+			_, err := ns.Subscribe(ctx, crosscast.Receiver{
+				OnMessage: func(*crosscast.Message) {}, OnGap: func(g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
+			}, "r", "s")
+			ok(t, err)
+		}
+		_, err = second.Watch(ctx, "r", crosscast.WatchOptions{})
+		ok(t, err)
+		synctest.Wait()
+		d.log.take()
+		room := crosscast.Address{Namespace: "second", Space: crosscast.RoomSpace, Name: "r"}
+		g := crosscast.Gap{Origin: "aaaaaaaa", Reason: crosscast.GapHole, Names: []crosscast.Address{
+			{Namespace: "second", Space: crosscast.NamespaceSpace}, room, {Namespace: "unknown", Space: crosscast.NamespaceSpace},
+		}}
+		d.h.Gap(g)
+		synctest.Wait()
+		equal(t, "told", l.take(), "second hole")
+		equal(t, "asked again who is in the room that is watched", d.log.take(), " to aaaaaaaa")
+		elsewhere := room
+		elsewhere.Namespace = "/"
+		user := crosscast.Address{Namespace: "second", Space: crosscast.UserSpace, Name: "u"}
+		equal(t, "covers", fmt.Sprint(g.Covers(room), g.Covers(user), g.Covers(elsewhere)), "true true false")
 	})
 }
 

@@ -202,7 +202,7 @@ func (p *presence) beat(now time.Time) {
 
 // gap asks what was missed.
 func (p *presence) gap(g *Gap) {
-	if g.Names != nil { // emissions to rooms and users, so nothing of this
+	if !g.controls() { // emissions to rooms and users, so nothing of this
 		return
 	}
 	p.mu.Lock()

@@ -41,7 +41,7 @@ type Stats struct {
 	GapReasons  map[GapReason]uint64
 	LossReasons map[LossReason]uint64
 	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's queue
-	// was full; "hook", calls of hooks; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
+	// was full; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
 	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
 	// request that came while too many were under way, or a watch while there were too many; "presence", what a peer told
 	// of a room that nobody watches here, or before the peer was known; and the adapter's own reasons.
@@ -65,7 +65,7 @@ type JoinStats struct {
 type counters struct {
 	delivered, in, out atomic.Uint64
 
-	conn, subscription, hook, unwanted, unknown, answer, reply, busy, presence atomic.Uint64
+	conn, subscription, unwanted, unknown, answer, reply, busy, presence atomic.Uint64
 
 	gaps, losses atomic.Uint64
 	gapReasons   tally[GapReason]
@@ -132,7 +132,7 @@ func (n *Node) Stats() Stats {
 		reason string
 		n      *atomic.Uint64
 	}{
-		{"conn", &c.conn}, {"subscription", &c.subscription}, {"hook", &c.hook},
+		{"conn", &c.conn}, {"subscription", &c.subscription},
 		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
 		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy}, {"presence", &c.presence},
 	} {

@@ -120,13 +120,18 @@ func (ns *Namespace) unsubscribe(s *Subscription, room string) {
 	}
 }
 
-// subscribers returns the subscriptions to room.
-func (ns *Namespace) subscribers(room string) []*Subscription {
-	sh := ns.shardOf(room)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if g := sh.groups[RoomSpace-1][room]; g != nil {
-		return slices.Clone(g.subs)
+// subscribers returns the subscriptions that hear a, a name of the namespace.
+func (ns *Namespace) subscribers(a Address) []*Subscription {
+	switch a.Space {
+	case NamespaceSpace:
+		return slices.DeleteFunc(ns.node.subscriptions(), func(s *Subscription) bool { return s.ns != ns })
+	case RoomSpace:
+		sh := ns.shardOf(a.Name)
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		if g := sh.groups[RoomSpace-1][a.Name]; g != nil {
+			return slices.Clone(g.subs)
+		}
 	}
 	return nil
 }
@@ -185,31 +190,6 @@ func (s *Subscription) miss(g Gap) {
 		}
 	}
 	s.push(received{gap: g, size: size})
-}
-
-// widen makes g cover what o covers; many names become all.
-func (g *Gap) widen(o *Gap) {
-	if g.Origin != o.Origin {
-		g.Origin = ""
-	}
-	g.From, g.To = 0, 0
-	if o.Since.Before(g.Since) {
-		g.Since = o.Since
-	}
-	if o.Until.After(g.Until) {
-		g.Until = o.Until
-	}
-	if g.Names == nil || o.Names == nil || len(g.Names) > MaxNames {
-		g.Names = nil
-		return
-	}
-	names := slices.Clone(g.Names) // it may be the adapter's, or shared with other subscriptions
-	for _, a := range o.Names {
-		if !g.Covers(a) {
-			names = append(names, a)
-		}
-	}
-	g.Names = names
 }
 
 // fits reports whether the queue has room for size; s.lane.mu is held.
