@@ -550,12 +550,17 @@ func TestGapOfANamespace(t *testing.T) {
 		d.log.take()
 		room := crosscast.Address{Namespace: "second", Space: crosscast.RoomSpace, Name: "r"}
 		g := crosscast.Gap{Origin: "aaaaaaaa", Reason: crosscast.GapHole, Names: []crosscast.Address{
-			{Namespace: "second", Space: crosscast.NamespaceSpace}, room, {Namespace: "unknown", Space: crosscast.NamespaceSpace},
+			{Namespace: "second", Space: crosscast.NamespaceSpace}, {Namespace: "unknown", Space: crosscast.NamespaceSpace},
 		}}
 		d.h.Gap(g)
 		synctest.Wait()
 		equal(t, "told", l.take(), "second hole")
-		equal(t, "asked again who is in the room that is watched", d.log.take(), " to aaaaaaaa")
+		both := g
+		both.Names = append(both.Names, room)
+		d.h.Gap(both)
+		synctest.Wait()
+		equal(t, "told once", l.take(), "second hole")
+		equal(t, "asked again who is in the room that is watched", d.log.take(), " to aaaaaaaa;  to aaaaaaaa")
 		elsewhere := room
 		elsewhere.Namespace = "/"
 		user := crosscast.Address{Namespace: "second", Space: crosscast.UserSpace, Name: "u"}
