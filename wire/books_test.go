@@ -55,6 +55,9 @@ type peer struct {
 
 	emitOnly bool // it never hears anything
 
+	onEmit func(event string) // is called before an event counts as delivered, and may take its time
+	onGap  func()             // the same of a gap
+
 	mu        sync.Mutex
 	delivered []string // events, in order; guarded by mu, like everything below
 	gaps      []crosscast.Gap
@@ -109,6 +112,9 @@ func (p *peer) Handle(in *crosscast.Instruction) {
 	case crosscast.KindHello:
 		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, To: in.From})
 	case crosscast.KindEmit:
+		if p.onEmit != nil {
+			p.onEmit(in.Event)
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.delivered = append(p.delivered, in.Event)
@@ -116,6 +122,9 @@ func (p *peer) Handle(in *crosscast.Instruction) {
 }
 
 func (p *peer) Gap(g crosscast.Gap) {
+	if p.onGap != nil {
+		p.onGap()
+	}
 	p.mu.Lock()
 	p.gaps = append(p.gaps, g)
 	p.gapAt = append(p.gapAt, len(p.delivered))
@@ -281,8 +290,10 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		case a < 90 && !links:
 		case a < 85:
 			p.port.Cut()
-		case a < 87:
+		case a < 86:
 			p.port.Deafen()
+		case a < 87:
+			p.port.Starve()
 		case a < 90:
 			p.port.Down()
 		case a < 93:

@@ -99,12 +99,12 @@ func (a *Adapter) destinations(dst []destination, name crosscast.Address) []dest
 }
 
 // foreign acts on a message of a dialect; in.mu is held.
-func (in *incoming) foreign(topic string, data []byte) {
+func (in *incoming) foreign(topic string, data []byte, now time.Time) {
 	a := in.a
 	echo, err := a.dialect.Read(topic, data)
 	switch {
 	case echo != 0:
-		a.echo.hear(echo)
+		a.echo.hear(echo, now)
 	case err != nil:
 		a.count(dropFor(err))
 	default:

@@ -118,10 +118,12 @@ func everyone(event string) *crosscast.Instruction {
 	}
 }
 
-func mustPublish(t *testing.T, p *peer, in *crosscast.Instruction) {
+func mustPublish(t *testing.T, p *peer, instructions ...*crosscast.Instruction) {
 	t.Helper()
-	if err := p.a.Publish(t.Context(), in); err != nil {
-		t.Fatal("Publish:", err)
+	for _, in := range instructions {
+		if err := p.a.Publish(t.Context(), in); err != nil {
+			t.Fatal("Publish:", err)
+		}
 	}
 }
 
@@ -238,7 +240,7 @@ func TestDialectOutages(t *testing.T) {
 	speaking(t, 2, wire.Options{QueueBytes: 4096}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
 		subscribe(t, b, "A")
-		b.port.Deafen()
+		b.port.Starve()
 		c.beat(8 * time.Second)
 		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapDeaf {
 			t.Fatalf("deaf: gaps %+v", g)

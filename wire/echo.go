@@ -1,26 +1,58 @@
 package wire
 
 import (
+	"strconv"
 	"sync"
 	"time"
 )
 
 // echo proves that a link hears. What this node publishes to everyone comes back on its own subscription, in order:
-// an echo proves that nothing sent before it through that server is still missing. A frame that the bus accepted and
-// that does not come back means that the connection is deaf, though it shows no error.
+// an echo proves that nothing sent before it through that server is still missing.
+//
+// An echo that does not come has three reasons, and they are told apart:
+//
+//   - dead: nothing comes at all. No byte has arrived for a while, though the reader waits for one.
+//   - deaf: the bus answers a ping on the link, written a while after it had accepted the frame, and the frame has not
+//     come before that answer.
+//   - late: it waits behind other bytes, or the reader is in a call of the application's. That is no verdict. As long as
+//     bytes arrive, or the reader does not read any, nothing is concluded.
+//
+// The while is a heartbeat, at least minEcho. So an answer may overtake messages by that much, as it does where several
+// servers pass messages on to each other. A first ping after half of it makes a link that has nothing to carry speak: it
+// is not dead. An answer that does not come proves nothing.
+//
+// Invariants:
+//   - awaited are frames that the bus has accepted and that did not come back, oldest first;
+//   - a ping is written only while something is awaited, and at most maxPings are without an answer;
+//   - nothing here ever waits for the application, and no verdict depends on how long a call of its has taken.
 type echo struct {
 	a *Adapter
 
-	mu       sync.Mutex
-	link     *link  // resumed; nil while there is none; guarded by mu, like everything below
-	heard    uint64 // highest number that came back
-	want     uint64 // must come back; 0: nothing is awaited
-	latest   uint64 // highest number that the bus accepted
-	lastRead time.Time
-	since    time.Time // of waiting for want
-	patience int
-	timer    *time.Timer
-	waiting  chan struct{} // made by quiet; closed when nothing is awaited
+	mu      sync.Mutex
+	link    *link     // resumed; nil while there is none; guarded by mu, like everything below
+	heard   uint64    // highest number that came back on link
+	heardAt time.Time // when
+	proven  time.Time // when the last frame that came back was sent; before the first one, when link had resumed
+	trip    time.Duration
+	awaited []awaited
+	pings   []ping    // without an answer, oldest first
+	pinged  time.Time // when the last ping was asked for
+	named   uint64    // the last name given to a ping
+	timer   *time.Timer
+	armed   bool          // timer is running
+	waiting chan struct{} // made by quiet; closed when nothing is awaited
+}
+
+// awaited is a frame that must come back.
+type awaited struct {
+	number         uint64
+	sent, accepted time.Time
+}
+
+// ping is one without an answer. Frames up to the number covers came before its answer, or do not come.
+type ping struct {
+	name   string
+	covers uint64
 }
 
 func (e *echo) init(a *Adapter) { e.a = a }
@@ -30,7 +62,9 @@ func (e *echo) timeout() time.Duration { return max(e.a.self.Heartbeat, minEcho)
 func (e *echo) begin(l *link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.link, e.heard, e.want, e.latest = l, 0, 0, 0
+	e.link, e.heard, e.proven = l, 0, l.resumedAt
+	e.pings, e.pinged = e.pings[:0], time.Time{}
+	e.rest()
 }
 
 func (e *echo) end() {
@@ -40,12 +74,13 @@ func (e *echo) end() {
 	e.rest()
 	if e.timer != nil {
 		e.timer.Stop()
+		e.armed = false
 	}
 }
 
 // rest ends the wait. The caller holds mu.
 func (e *echo) rest() {
-	e.want = 0
+	e.awaited = e.awaited[:0]
 	if e.waiting != nil {
 		close(e.waiting)
 		e.waiting = nil
@@ -60,73 +95,168 @@ func (e *echo) quiet() <-chan struct{} {
 		e.waiting = make(chan struct{})
 	}
 	waiting := e.waiting
-	if e.want == 0 {
+	if len(e.awaited) == 0 {
 		e.rest()
 	}
 	return waiting
 }
 
 // expect says that the bus has accepted frame n, sent to everyone at the given time. What was sent before the link
-// had resumed proves nothing.
+// had resumed proves nothing. The echo may have been there before.
 func (e *echo) expect(n uint64, sent time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.link == nil || n <= e.heard || sent.Before(e.link.resumedAt) {
+	if e.link == nil || sent.Before(e.link.resumedAt) {
 		return
 	}
-	e.latest = n
-	if e.want == 0 {
-		e.await(n)
+	if n <= e.heard {
+		if n == e.heard {
+			e.came(sent, e.heardAt)
+		}
+		return
+	}
+	now := time.Now()
+	if len(e.awaited) == maxAwaited { // then the frames between two that are remembered are not told apart
+		e.awaited = e.awaited[:maxAwaited-1]
+	}
+	e.awaited = append(e.awaited, awaited{n, sent, now})
+	if !e.armed {
+		e.arm(e.timeout() / 2)
 	}
 }
 
-// await starts the clock for frame n. The caller holds mu.
-func (e *echo) await(n uint64) {
-	e.want, e.since, e.patience, e.lastRead = n, time.Now(), echoPatience, e.link.lastHeard()
-	if e.timer == nil {
-		e.timer = time.AfterFunc(e.timeout(), e.check)
-		return
-	}
-	e.timer.Reset(e.timeout())
+// came notes that a frame sent at the given time has come back. The caller holds mu.
+func (e *echo) came(sent, at time.Time) {
+	e.proven, e.trip = later(e.proven, sent), at.Sub(sent)
 }
 
-func (e *echo) hear(n uint64) {
+// hear notes that frame n has come back.
+func (e *echo) hear(n uint64, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.link == nil {
 		return
 	}
-	e.heard = max(e.heard, n)
-	if e.want == 0 || n < e.want {
+	if n > e.heard {
+		e.heard, e.heardAt = n, now
+	}
+	if len(e.awaited) == 0 {
 		return
 	}
-	if e.latest > n {
-		e.await(e.latest)
-		return
+	i := 0
+	for ; i < len(e.awaited) && e.awaited[i].number <= n; i++ {
+		e.came(e.awaited[i].sent, now)
 	}
-	e.rest()
-	e.timer.Stop()
+	e.awaited = append(e.awaited[:0], e.awaited[i:]...)
+	if len(e.awaited) == 0 {
+		e.rest()
+	}
 }
 
 // overdue reports whether an echo has been awaited for a while already.
 func (e *echo) overdue() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.want != 0 && time.Since(e.since) > e.timeout()/2
+	return len(e.awaited) > 0 && time.Since(e.awaited[0].accepted) > e.timeout()/2
 }
 
-// check runs when an echo is overdue. While other frames arrive, it may only be waiting behind them.
-func (e *echo) check() {
+// provenUntil is when the last frame that came back was sent: nothing before is missing.
+func (e *echo) provenUntil() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.want == 0 || e.link == nil {
+	return e.proven
+}
+
+// roundTrip is how long the last echo took; 0: there was none.
+func (e *echo) roundTrip() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.trip
+}
+
+// arm has look called after d. The caller holds mu.
+func (e *echo) arm(d time.Duration) {
+	e.armed = true
+	if e.timer == nil {
+		e.timer = time.AfterFunc(d, e.ring)
 		return
 	}
-	if read := e.link.lastHeard(); read.After(e.lastRead) && e.patience > 0 {
-		e.patience--
-		e.lastRead = read
-		e.timer.Reset(e.timeout())
+	e.timer.Reset(d)
+}
+
+func (e *echo) ring() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.armed = false
+	e.look(time.Now())
+}
+
+// look does what is due while an echo is awaited: it pings, or finds the link dead. The caller holds mu.
+func (e *echo) look(now time.Time) {
+	if e.link == nil || len(e.awaited) == 0 {
 		return
 	}
-	e.link.fail(errDeaf)
+	accepted := e.awaited[0].accepted
+	silent := later(e.link.silentSince(now), accepted)
+	next := silent.Add(e.timeout())
+	if !now.Before(next) {
+		e.link.fail(errDead)
+		return
+	}
+	for _, due := range [...]time.Time{accepted.Add(e.timeout() / 2), accepted.Add(e.timeout())} {
+		switch {
+		case !e.pinged.Before(due): // it was written before
+		case now.Before(due):
+			if due.Before(next) {
+				next = due
+			}
+		default:
+			e.ping(now)
+		}
+	}
+	e.arm(next.Sub(now))
+}
+
+// ping asks for a ping to be written. The frames that the bus had accepted a while before must come before its answer.
+// The caller holds mu.
+func (e *echo) ping(now time.Time) {
+	if len(e.pings) == maxPings {
+		return // the next answer makes room
+	}
+	var covers uint64
+	for _, f := range e.awaited {
+		if now.Sub(f.accepted) >= e.timeout() {
+			covers = f.number
+		}
+	}
+	e.named++
+	p := ping{strconv.FormatUint(e.named, 10), covers}
+	e.pings, e.pinged = append(e.pings, p), now
+	e.link.ping(p.name)
+}
+
+// answered acts on the answer to a ping, an error or not. Those written before it will not be answered any more.
+func (e *echo) answered(name string, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, p := range e.pings {
+		if p.name != name {
+			continue
+		}
+		e.pings = append(e.pings[:0], e.pings[i+1:]...)
+		if e.link != nil && p.covers > e.heard {
+			e.link.fail(errDeaf)
+			return
+		}
+		e.look(now)
+		return
+	}
+}
+
+// later returns the later one of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

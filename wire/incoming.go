@@ -33,13 +33,13 @@ func (in *incoming) init(a *Adapter) {
 	in.origins = origins{}
 }
 
-// noteOutage remembers since when nothing was heard; failed attempts in between do not move it.
+// noteOutage remembers since when something may be missing; failed attempts in between do not move it.
 func (in *incoming) noteOutage(l *link) {
 	in.outageMu.Lock()
 	defer in.outageMu.Unlock()
 	switch {
 	case l.hasResumed():
-		in.outage = &outage{since: l.lastHeard(), reason: crosscast.GapLinkLost}
+		in.outage = &outage{since: in.a.echo.provenUntil(), reason: crosscast.GapLinkLost}
 		if errors.Is(l.err, errDeaf) {
 			in.outage.reason = crosscast.GapDeaf
 		}
@@ -56,8 +56,8 @@ func (in *incoming) takeOutage() *outage {
 	return o
 }
 
-// event acts on one event of l. An error ends the link.
-func (in *incoming) event(l *link, ev Event) error {
+// event acts on one event of l, that arrived now. An error ends the link.
+func (in *incoming) event(l *link, ev Event, now time.Time) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.link.Load() != l {
@@ -65,8 +65,11 @@ func (in *incoming) event(l *link, ev Event) error {
 	}
 	switch ev.Kind {
 	case Message:
-		in.frame(l, ev)
+		in.frame(ev, now)
 		return nil
+	case Pong:
+		in.a.echo.answered(ev.Topic, now)
+		return in.a.subs.answered(l, ev.Topic)
 	case Subscribed:
 		if err := in.a.subs.confirmedBy(l, ev.Topic); err != nil {
 			return err
@@ -126,7 +129,7 @@ func (in *incoming) resume(l *link) {
 	}
 }
 
-func (in *incoming) frame(l *link, ev Event) {
+func (in *incoming) frame(ev Event, now time.Time) {
 	a := in.a
 	t, resumed, owed := a.subs.lookup(ev.Topic)
 	switch {
@@ -144,7 +147,7 @@ func (in *incoming) frame(l *link, ev Event) {
 		in.owed(false)
 	}
 	if a.dialect != nil {
-		in.foreign(ev.Topic, ev.Data)
+		in.foreign(ev.Topic, ev.Data, now)
 		return
 	}
 	if t.to.ingress {
@@ -158,13 +161,12 @@ func (in *incoming) frame(l *link, ev Event) {
 	}
 	if h.Origin == a.self.ID {
 		if t.to == a.echoTo {
-			a.echo.hear(h.Number)
+			a.echo.hear(h.Number, now)
 		}
 		return
 	}
 	a.stats.framesIn.Add(1)
 	a.stats.bytesIn.Add(uint64(len(ev.Data)))
-	now := time.Now()
 	o := in.originOf(h.Origin, now)
 	gap := crosscast.Gap{Origin: o.id, Until: now}
 	if t.to.name != (crosscast.Address{}) {

@@ -23,8 +23,9 @@ type link struct {
 	began       time.Time
 	resumedAt   time.Time     // set before resumed is closed
 	resumed     chan struct{} // closed once everything wanted is confirmed
-	lastRead    atomic.Int64  // when something arrived, after began
+	reader      atomic.Int64  // since when the reader waits, after began; or, as its complement, is busy
 	work        chan struct{} // capacity 1: there are requests to write
+	pings       chan string   // names of pings to write: maxPings of the echo's, and one of the subscriptions'
 	broken      chan struct{} // closed by fail
 	once        sync.Once
 	err         error // set before broken is closed
@@ -36,7 +37,10 @@ type outage struct {
 	reason crosscast.GapReason
 }
 
-var errDeaf = errors.New("the link is deaf: what this node publishes does not come back")
+var (
+	errDeaf = errors.New("the link is deaf: the bus answers on it, and what this node publishes does not come back")
+	errDead = errors.New("the link is dead: what this node publishes does not come back, and neither does anything else")
+)
 
 // connect dials, and begins to bring the new link to the wanted subscriptions.
 func (a *Adapter) connect(ctx context.Context) (*link, error) {
@@ -46,7 +50,8 @@ func (a *Adapter) connect(ctx context.Context) (*link, error) {
 	}
 	l := &link{
 		a: a, conn: conn, outage: a.incoming.takeOutage(), began: time.Now(),
-		resumed: make(chan struct{}), work: make(chan struct{}, 1), broken: make(chan struct{}),
+		resumed: make(chan struct{}), broken: make(chan struct{}),
+		work: make(chan struct{}, 1), pings: make(chan string, maxPings+1),
 	}
 	a.incoming.link.Store(l)
 	a.subs.begin(l)
@@ -73,12 +78,66 @@ func (l *link) signal() {
 	}
 }
 
+// ping has a ping written. When too many wait already, the link takes nothing, and one more would not help.
+func (l *link) ping(name string) {
+	select {
+	case l.pings <- name:
+	default:
+	}
+}
+
 func (l *link) read() {
 	for {
 		ev, err := l.conn.Receive()
 		if err == nil {
-			l.lastRead.Store(int64(time.Since(l.began)))
-			err = l.a.incoming.event(l, ev)
+			now := time.Now()
+			l.reader.Store(^int64(now.Sub(l.began)))
+			err = l.a.incoming.event(l, ev, now)
+		}
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		l.reader.Store(int64(time.Since(l.began)))
+	}
+}
+
+// silentSince is since when the reader waits for a byte and none has arrived. While it acts on what has arrived, which
+// may be in a call of the application's, it is not waiting: then that is now.
+func (l *link) silentSince(now time.Time) time.Time {
+	since := l.reader.Load()
+	if since < 0 {
+		return now
+	}
+	return later(l.began.Add(time.Duration(since)), l.conn.Heard())
+}
+
+// quiet is how long the reader has waited for a byte.
+func (l *link) quiet() time.Duration {
+	now := time.Now()
+	return now.Sub(l.silentSince(now))
+}
+
+// busy is how long the reader has been acting on one event.
+func (l *link) busy() time.Duration {
+	since := l.reader.Load()
+	if since >= 0 {
+		return 0
+	}
+	return time.Since(l.began) - time.Duration(^since)
+}
+
+// write writes requests, and pings between them.
+func (l *link) write() {
+	for {
+		var err error
+		select {
+		case <-l.work:
+			err = l.writeRequests()
+		case name := <-l.pings:
+			err = l.conn.Ping(name)
+		case <-l.broken:
+			return
 		}
 		if err != nil {
 			l.fail(err)
@@ -87,40 +146,34 @@ func (l *link) read() {
 	}
 }
 
-func (l *link) write() {
+// writeRequests writes the requests that there are.
+func (l *link) writeRequests() error {
 	var names []string
 	for {
+		r, ok := l.a.subs.nextRequest(l)
+		if !ok {
+			return nil
+		}
+		names = names[:0]
+		for _, t := range r.topics {
+			names = append(names, t.name)
+		}
+		ask := l.conn.Subscribe
+		if !r.subscribe {
+			ask = l.conn.Unsubscribe
+		}
+		if err := ask(names); err != nil {
+			return err
+		}
 		select {
-		case <-l.work:
-		case <-l.broken:
-			return
+		case name := <-l.pings:
+			if err := l.conn.Ping(name); err != nil {
+				return err
+			}
+		default:
 		}
-		for {
-			r, ok := l.a.subs.nextRequest(l)
-			if !ok {
-				break
-			}
-			names = names[:0]
-			for _, t := range r.topics {
-				names = append(names, t.name)
-			}
-			ask := l.conn.Subscribe
-			if !r.subscribe {
-				ask = l.conn.Unsubscribe
-			}
-			if err := ask(names); err != nil {
-				l.fail(err)
-				return
-			}
-		}
-		clear(names)
 	}
 }
-
-// quiet is how long nothing has arrived.
-func (l *link) quiet() time.Duration { return time.Since(l.lastHeard()) }
-
-func (l *link) lastHeard() time.Time { return l.began.Add(time.Duration(l.lastRead.Load())) }
 
 func (l *link) hasResumed() bool {
 	select {

@@ -41,7 +41,8 @@ const (
 	minBackoff     = 20 * time.Millisecond  // between attempts to connect
 	maxBackoff     = time.Second
 	minEcho        = 250 * time.Millisecond // the least time that an echo is given
-	echoPatience   = 5                      // times that is extended while other frames arrive
+	maxAwaited     = 64                     // frames whose echo is awaited and that are told apart
+	maxPings       = 2                      // without an answer
 	maxCopies      = 8                      // topics that one emission is copied to; past it, everyone's
 	maxOrigins     = 4096                   // nodes whose numbers are remembered
 	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing

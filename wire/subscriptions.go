@@ -27,6 +27,7 @@ type subscriptions struct {
 	owed     []*topic          // confirmed, but not yet reported as a gap
 	retry    *time.Timer       // for topics that the bus denies
 	confirm  *time.Timer       // for the oldest of written
+	pinged   uint64            // pings written behind late requests
 }
 
 // topic is one subscription.
@@ -63,6 +64,7 @@ type request struct {
 	topics    []*topic
 	next      int       // of topics, the next one to be confirmed
 	at        time.Time // when it was written
+	ping      string    // written behind it, because its confirmation is late
 }
 
 // wait is a caller of Subscribe.
@@ -304,16 +306,33 @@ func (s *subscriptions) checkConfirmed() {
 	if s.link == nil || len(s.written) == 0 {
 		return
 	}
-	age := time.Since(s.written[0].at)
+	oldest := &s.written[0]
+	age := time.Since(oldest.at)
 	switch {
 	case age < confirmTimeout:
 		s.watch(confirmTimeout - age)
-	case age < echoPatience*confirmTimeout && s.link.quiet() < confirmTimeout/2:
-		// The confirmation waits behind other traffic.
+	case s.link.quiet() < confirmTimeout/2:
+		// The confirmation waits behind other bytes, or for a call of the application's to return. If it is not there
+		// when what is written now is answered, it does not come.
+		if oldest.ping == "" {
+			s.pinged++
+			oldest.ping = fmt.Sprint("confirm", s.pinged)
+			s.link.ping(oldest.ping)
+		}
 		s.watch(confirmTimeout / 2)
 	default:
 		s.link.fail(errUnconfirmed)
 	}
+}
+
+// answered acts on the answer to a ping: the request that it was written behind is confirmed, or will never be.
+func (s *subscriptions) answered(l *link, ping string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == l && len(s.written) > 0 && s.written[0].ping == ping {
+		return errUnconfirmed
+	}
+	return nil
 }
 
 var (

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -53,6 +55,11 @@ type Port struct {
 	refuse  error                 // of Dial, Subscribe and Publish
 	deny    map[string]bool
 	latency time.Duration
+	starve  bool
+	badPing error
+	forget  map[string]bool
+
+	rate, pings atomic.Int64
 }
 
 // Port returns a new access, named for Fate.Skip.
@@ -100,8 +107,48 @@ func (p *Port) Up() {
 // Cut breaks the port's links; what they had not received is lost.
 func (p *Port) Cut() { p.each(func(l *link) { l.cut(errors.New("membus: cut")) }) }
 
-// Deafen makes the port's links of today receive nothing more, without an error.
-func (p *Port) Deafen() { p.each(func(l *link) { l.deaf = true; l.queue = nil }) }
+// Deafen makes the port's links of today receive nothing more, without an error: they are dead.
+func (p *Port) Deafen() { p.each(func(l *link) { l.dead = true; l.queue = nil }) }
+
+// Starve makes the port's links of today receive no messages any more. Requests are confirmed and pings answered: they
+// are deaf.
+func (p *Port) Starve() { p.each(func(l *link) { l.starved = true }) }
+
+// StarveAll does to links of tomorrow, too, what Starve does, or, with false, to none of them any more.
+func (p *Port) StarveAll(starve bool) {
+	p.mu.Lock()
+	p.starve = starve
+	p.mu.Unlock()
+	if starve {
+		p.Starve()
+	}
+}
+
+// Mute makes the port's links of today answer no pings any more.
+func (p *Port) Mute() { p.each(func(l *link) { l.mute = true }) }
+
+// FailPings has pings answered with an error, or, with nil, as they should be.
+func (p *Port) FailPings(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.badPing = err
+}
+
+// Forget makes requests of the port to subscribe to a topic never be confirmed, or again.
+func (p *Port) Forget(topic string, forget bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.forget == nil {
+		p.forget = map[string]bool{}
+	}
+	p.forget[topic] = forget
+}
+
+// Pings returns how many pings were written to the port's links.
+func (p *Port) Pings() int { return int(p.pings.Load()) }
+
+// SetRate makes messages take time to arrive: so many bytes a second, or, with 0, none.
+func (p *Port) SetRate(bytes int) { p.rate.Store(int64(bytes)) }
 
 // Links returns how many links the port has open.
 func (p *Port) Links() int {
@@ -190,7 +237,7 @@ func (p *Port) Dial(context.Context) (wire.Link, error) {
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
-	l := &link{port: p, topics: map[string]bool{}, heard: time.Now(), wake: make(chan struct{}, 1)}
+	l := &link{port: p, topics: map[string]bool{}, heard: time.Now(), wake: make(chan struct{}, 1), starved: p.starve}
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()
 	p.h.links = append(p.h.links, l)
@@ -202,14 +249,15 @@ type link struct {
 	port   *Port
 	topics map[string]bool
 	queue  []wire.Event
-	deaf   bool
 	err    error
-	heard  time.Time // when something was pushed
+	heard  time.Time // when something was pushed, or a part of it was read
 	wake   chan struct{}
+
+	dead, starved, mute bool
 }
 
 func (l *link) push(ev wire.Event) {
-	if l.deaf || l.err != nil {
+	if l.dead || l.err != nil || l.starved && ev.Kind == wire.Message {
 		return
 	}
 	l.queue = append(l.queue, ev)
@@ -231,7 +279,7 @@ func (l *link) cut(err error) {
 }
 
 func (l *link) Subscribe(topics []string) error {
-	return l.ask(topics, func(denied map[string]bool) {
+	return l.ask(topics, func(denied, forgotten map[string]bool) {
 		for _, t := range topics {
 			if denied[t] {
 				l.push(wire.Event{Kind: wire.Denied, Err: errors.New("membus: denied")})
@@ -239,6 +287,9 @@ func (l *link) Subscribe(topics []string) error {
 			}
 		}
 		for _, t := range topics {
+			if forgotten[t] {
+				continue
+			}
 			l.topics[t] = true
 			l.push(wire.Event{Kind: wire.Subscribed, Topic: t})
 		}
@@ -246,7 +297,7 @@ func (l *link) Subscribe(topics []string) error {
 }
 
 func (l *link) Unsubscribe(topics []string) error {
-	return l.ask(topics, func(map[string]bool) {
+	return l.ask(topics, func(_, _ map[string]bool) {
 		for _, t := range topics {
 			delete(l.topics, t)
 			l.push(wire.Event{Kind: wire.Unsubscribed, Topic: t})
@@ -256,12 +307,18 @@ func (l *link) Unsubscribe(topics []string) error {
 
 // Ping implements wire.Link. The answer is behind what was handed over before.
 func (l *link) Ping(name string) error {
+	l.port.mu.Lock()
+	bad := l.port.badPing
+	l.port.mu.Unlock()
+	l.port.pings.Add(1)
 	l.port.h.mu.Lock()
 	defer l.port.h.mu.Unlock()
 	if l.err != nil {
 		return l.err
 	}
-	l.push(wire.Event{Kind: wire.Pong, Topic: name})
+	if !l.mute {
+		l.push(wire.Event{Kind: wire.Pong, Topic: name, Err: bad})
+	}
 	return nil
 }
 
@@ -272,16 +329,13 @@ func (l *link) Heard() time.Time {
 	return l.heard
 }
 
-func (l *link) ask(topics []string, act func(denied map[string]bool)) error {
+func (l *link) ask(topics []string, act func(denied, forgotten map[string]bool)) error {
 	if len(topics) == 0 {
 		panic("membus: a request without topics")
 	}
 	l.port.mu.Lock()
 	latency := l.port.latency
-	denied := map[string]bool{}
-	for t, d := range l.port.deny {
-		denied[t] = d
-	}
+	denied, forgotten := maps.Clone(l.port.deny), maps.Clone(l.port.forget)
 	l.port.mu.Unlock()
 	if latency > 0 {
 		time.Sleep(latency)
@@ -291,7 +345,7 @@ func (l *link) ask(topics []string, act func(denied map[string]bool)) error {
 	if l.err != nil {
 		return l.err
 	}
-	act(denied)
+	act(denied, forgotten)
 	return nil
 }
 
@@ -303,6 +357,9 @@ func (l *link) Receive() (wire.Event, error) {
 			ev := l.queue[0]
 			l.queue = l.queue[1:]
 			l.port.h.mu.Unlock()
+			if err := l.arrive(len(ev.Data)); err != nil {
+				return wire.Event{}, err
+			}
 			return ev, nil
 		case l.err != nil:
 			err := l.err
@@ -312,6 +369,27 @@ func (l *link) Receive() (wire.Event, error) {
 		l.port.h.mu.Unlock()
 		<-l.wake
 	}
+}
+
+// arrive takes the time that n bytes need.
+func (l *link) arrive(n int) error {
+	rate := int(l.port.rate.Load())
+	if rate == 0 || n == 0 {
+		return nil
+	}
+	for n > 0 {
+		part := min(n, max(1, rate/100))
+		time.Sleep(time.Duration(part) * time.Second / time.Duration(rate))
+		n -= part
+		l.port.h.mu.Lock()
+		err := l.err
+		l.heard = time.Now()
+		l.port.h.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *link) Close() error {

@@ -109,6 +109,7 @@ type shardedLink struct {
 	passing  sync.Mutex // held while replies are passed on, so that they keep their order; locked before mu
 	mu       sync.Mutex
 	requests []*shardRequest // without all replies, in order; guarded by mu
+	pings    []shardPing     // without all answers, in order; guarded by mu
 
 	once  sync.Once
 	ended chan struct{}
@@ -147,8 +148,18 @@ func (l *shardedLink) Unsubscribe(topics []string) error {
 	return l.each(topics, func(sh *shardLink, topic []string) error { return sh.Unsubscribe(topic) })
 }
 
-// Ping implements wire.Link. The oldest answer of all masters is the answer.
+// shardPing is a ping that left masters have not answered.
+type shardPing struct {
+	name string
+	left int
+}
+
+// Ping implements wire.Link. The last answer of all masters is the answer: it is behind what each of them has handed
+// over before.
 func (l *shardedLink) Ping(name string) error {
+	l.mu.Lock()
+	l.pings = append(l.pings, shardPing{name, len(l.links)})
+	l.mu.Unlock()
 	for _, sh := range l.links {
 		if err := sh.Ping(name); err != nil {
 			return err
@@ -165,6 +176,23 @@ func (l *shardedLink) Heard() (last time.Time) {
 		}
 	}
 	return last
+}
+
+// answered enters one master's answer to a ping, and passes it on when it was the last one.
+func (l *shardedLink) answered(ev wire.Event) {
+	l.mu.Lock()
+	i := slices.IndexFunc(l.pings, func(p shardPing) bool { return p.name == ev.Topic })
+	last := false
+	if i >= 0 {
+		l.pings[i].left--
+		if last = l.pings[i].left == 0; last {
+			l.pings = l.pings[i+1:] // those before it will not be answered any more
+		}
+	}
+	l.mu.Unlock()
+	if last {
+		l.pass(ev)
+	}
 }
 
 // each calls f for each topic with the connection that it belongs to.
@@ -199,6 +227,8 @@ func (l *shardedLink) read(sh *shardLink) {
 			l.replied(sh, nil)
 		case wire.Denied:
 			l.replied(sh, ev.Err)
+		case wire.Pong:
+			l.answered(ev)
 		default:
 			l.pass(ev)
 		}
