@@ -259,7 +259,7 @@ func TestEmitterBridgesAnOutage(t *testing.T) {
 		time.Sleep(700 * time.Millisecond) // and a second for the next attempt is less than two heartbeats
 		s.want()
 		s.ports[1].Up()
-		time.Sleep(1200 * time.Millisecond)
+		time.Sleep(2200 * time.Millisecond) // a second for that, and one for the emitter's next look
 		s.want("bridged")
 		if n := s.e.Stats().QueueBytes; n != 0 {
 			t.Errorf("%d bytes wait", n)

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -23,30 +24,69 @@ func (b *bus) Dial(ctx context.Context) (wire.Link, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
-	ps := b.rdb.Subscribe(ctx) // without channels: does not connect yet
-	answered := make(chan error, 1)
-	go func() { answered <- greet(ctx, ps) }()
+	type outcome struct {
+		link *link
+		err  error
+	}
+	dialled := make(chan outcome, 1)
+	go func() {
+		l, err := b.dial(ctx)
+		dialled <- outcome{l, err}
+	}()
 	var err error
 	select {
-	case err = <-answered:
-		if err == nil {
-			return &link{bus: b, ps: ps}, nil
+	case d := <-dialled:
+		if d.err == nil {
+			return d.link, nil
 		}
-		_ = ps.Close()
+		err = d.err
 	case <-ctx.Done():
 		err = fmt.Errorf("no answer: %w", ctx.Err())
-		go ps.Close() // waits for the lock under which go-redis connects
+		go func() {
+			if d := <-dialled; d.err == nil {
+				_ = d.link.Close()
+			}
+		}()
 	}
 	b.reload(context.WithoutCancel(ctx))
 	return nil, fmt.Errorf("cannot connect to %w%s", b.explain(err), b.hintTLS(err))
 }
 
-// greet connects, and waits for the answer to a PING.
-func greet(ctx context.Context, ps *redis.PubSub) error {
-	if err := ps.Ping(ctx); err != nil {
+func (b *bus) dial(ctx context.Context) (*link, error) {
+	l := &link{bus: b, line: &line{began: time.Now()}}
+	own, err := b.subscriber(ctx, l.line)
+	switch {
+	case err != nil:
+		return nil, err
+	case own != nil:
+		l.own, l.ps = own, own.Subscribe(ctx) // without channels: does not connect yet
+	default:
+		l.ps = b.rdb.Subscribe(ctx)
+	}
+	// Closing wakes whoever waits for an answer; it waits itself for the lock under which go-redis connects.
+	keep := context.AfterFunc(ctx, func() { _ = l.Close() })
+	err = l.greet(ctx)
+	if !keep() {
+		return nil, fmt.Errorf("no answer: %w", ctx.Err())
+	}
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// greet connects, and waits for the answer to a PING. That may be an error: the user might not be allowed to ping, or
+// the server cannot save, and says so to everyone who asks. But where the answer is that it would serve nobody, or not
+// this user, the connection is of no use.
+func (l *link) greet(ctx context.Context) error {
+	if err := l.ps.Ping(ctx, "crosscast"); err != nil {
 		return err
 	}
-	_, err := ps.Receive(ctx) // nothing else can arrive
+	_, err := l.ps.Receive(ctx) // nothing else can arrive
+	if isReply(err) && !isDown(err) {
+		return nil
+	}
 	return err
 }
 
@@ -66,8 +106,21 @@ func (b *bus) hintTLS(err error) string {
 
 // link is one subscribing connection: a redis.PubSub that may not reconnect.
 type link struct {
-	bus *bus
-	ps  *redis.PubSub
+	bus  *bus
+	own  *redis.Client // of ps; nil: that is of the user's
+	ps   *redis.PubSub
+	line *line
+
+	mu    sync.Mutex
+	asked []asked // requests without all their answers, in the order in which they were written; guarded by mu
+}
+
+// asked is a request. Redis answers requests in their order, and an error does not say what it is about: it is about
+// the oldest one.
+type asked struct {
+	kind   wire.EventKind // of its answers: Subscribed, Unsubscribed or Pong
+	topics []string       // of a subscription: those without an answer
+	name   string         // of a ping
 }
 
 // ended is the context of everything that is done on a standing connection. It has no deadline, so reads and writes
@@ -82,6 +135,7 @@ var ended = func() context.Context {
 
 // Subscribe implements wire.Link.
 func (l *link) Subscribe(topics []string) error {
+	l.ask(asked{kind: wire.Subscribed, topics: slices.Clone(topics)})
 	if l.bus.Sharded {
 		return l.wrap(l.ps.SSubscribe(ended, topics...))
 	}
@@ -90,6 +144,7 @@ func (l *link) Subscribe(topics []string) error {
 
 // Unsubscribe implements wire.Link.
 func (l *link) Unsubscribe(topics []string) error {
+	l.ask(asked{kind: wire.Unsubscribed, topics: slices.Clone(topics)})
 	if l.bus.Sharded {
 		return l.wrap(l.ps.SUnsubscribe(ended, topics...))
 	}
@@ -97,41 +152,116 @@ func (l *link) Unsubscribe(topics []string) error {
 }
 
 // Ping implements wire.Link.
-func (l *link) Ping(name string) error { return l.wrap(l.ps.Ping(ended, name)) }
+func (l *link) Ping(name string) error {
+	l.ask(asked{kind: wire.Pong, name: name})
+	return l.wrap(l.ps.Ping(ended, name))
+}
+
+// ask enters a request before it is written, because its answer may be there before the call that writes it returns.
+func (l *link) ask(r asked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = append(l.asked, r)
+}
 
 // Heard implements wire.Link.
-func (l *link) Heard() time.Time { return time.Now() }
+func (l *link) Heard() time.Time { return l.line.heard() }
+
+// remote is the address of the server.
+func (l *link) remote() string {
+	if far := l.line.far.Load(); far != nil {
+		return *far
+	}
+	return ""
+}
 
 // Receive implements wire.Link. It has no deadline: a time-out in the middle of a message would leave go-redis to read
 // the rest of the payload as protocol.
 func (l *link) Receive() (wire.Event, error) {
 	for {
 		got, err := l.ps.Receive(ended)
+		if l.own == nil {
+			l.line.hear()
+		}
 		if err != nil {
-			// Redis refuses a SUBSCRIBE whole, and does not say for which channel.
-			if redis.IsPermissionError(err) && !strings.Contains(err.Error(), "'"+l.bus.command("unsubscribe")+"'") {
-				return wire.Event{Kind: wire.Denied, Err: l.bus.explain(err)}, nil
-			}
-			return wire.Event{}, l.wrap(err)
+			return l.failed(err)
 		}
 		switch m := got.(type) {
 		case *redis.Message:
 			return wire.Event{Kind: wire.Message, Topic: m.Channel, Data: bytesOf(m.Payload)}, nil
 		case *redis.Pong:
-			return wire.Event{Kind: wire.Pong, Topic: m.Payload}, nil
+			if l.answered(wire.Pong, m.Payload) {
+				return wire.Event{Kind: wire.Pong, Topic: m.Payload}, nil
+			}
 		case *redis.Subscription:
 			switch m.Kind {
 			case l.bus.command("subscribe"):
+				l.answered(wire.Subscribed, m.Channel)
 				return wire.Event{Kind: wire.Subscribed, Topic: m.Channel}, nil
 			case l.bus.command("unsubscribe"):
+				l.answered(wire.Unsubscribed, m.Channel)
 				return wire.Event{Kind: wire.Unsubscribed, Topic: m.Channel}, nil
 			}
 		}
 	}
 }
 
+// answered enters an answer, and reports whether it was asked for. Requests before the one that it belongs to will not
+// be answered any more: where replies are switched off, confirmations come all the same, and answers to pings do not.
+func (l *link) answered(kind wire.EventKind, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.asked {
+		r := &l.asked[i]
+		if r.kind != kind {
+			continue
+		}
+		if kind != wire.Pong {
+			if r.topics[0] != name {
+				return false
+			}
+			r.topics = r.topics[1:]
+		} else if r.name != name {
+			continue
+		}
+		if len(r.topics) == 0 {
+			i++
+		}
+		l.asked = append(l.asked[:0], l.asked[i:]...)
+		return true
+	}
+	return false
+}
+
+// failed is what an error means: one that is an answer belongs to the oldest request; any other ends the link.
+func (l *link) failed(err error) (wire.Event, error) {
+	if !isReply(err) {
+		return wire.Event{}, l.wrap(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.asked) > 0 {
+		oldest := l.asked[0]
+		switch {
+		case oldest.kind == wire.Pong:
+			l.asked = append(l.asked[:0], l.asked[1:]...)
+			return wire.Event{Kind: wire.Pong, Topic: oldest.name, Err: l.bus.explain(err)}, nil
+		case oldest.kind == wire.Subscribed && redis.IsPermissionError(err): // Redis refuses a SUBSCRIBE whole
+			l.asked = append(l.asked[:0], l.asked[1:]...)
+			return wire.Event{Kind: wire.Denied, Err: l.bus.explain(err)}, nil
+		}
+	}
+	return wire.Event{}, l.wrap(err)
+}
+
 // Close implements wire.Link. It blocks while go-redis tries to replace the connection.
-func (l *link) Close() error { return l.ps.Close() }
+func (l *link) Close() error {
+	err := l.ps.Close()
+	if l.own != nil {
+		err = errors.Join(err, l.own.Close())
+	}
+	return err
+}
 
 func (l *link) wrap(err error) error {
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,23 @@ func KillConnections(t testing.TB, admin *redis.Client, kind string) {
 	n, err := admin.Do(t.Context(), "client", "kill", "type", kind, "skipme", "yes").Int()
 	if err != nil || n == 0 {
 		t.Fatalf("killed %d connections, %v", n, err)
+	}
+}
+
+// FailToSave has a server try to save, which must fail, and returns when it has.
+func FailToSave(t testing.TB, admin *redis.Client) {
+	t.Helper()
+	ctx := Within(t, Patience)
+	_ = admin.BgSave(ctx)
+	for {
+		info, err := admin.Info(ctx, "persistence").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(info, "rdb_last_bgsave_status:err") {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

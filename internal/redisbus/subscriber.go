@@ -1,0 +1,97 @@
+package redisbus
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// line is what is known of the connection below go-redis, which keeps it to itself: when a byte arrived, though the
+// message that it belongs to is not complete, and where the other end is.
+type line struct {
+	began time.Time
+	last  atomic.Int64 // when a byte arrived, after began
+	far   atomic.Pointer[string]
+}
+
+func (l *line) heard() time.Time { return l.began.Add(time.Duration(l.last.Load())) }
+
+func (l *line) hear() { l.last.Store(int64(time.Since(l.began))) }
+
+// dialer is a dialer of go-redis whose connections are the line's.
+func (l *line) dialer(
+	dial func(ctx context.Context, network, addr string) (net.Conn, error),
+) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		far := c.RemoteAddr().String()
+		l.far.Store(&far)
+		return &lineConn{c, l}, nil
+	}
+}
+
+// lineConn is a connection of a line.
+type lineConn struct {
+	net.Conn
+	l *line
+}
+
+func (c *lineConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.l.hear()
+	}
+	return n, err
+}
+
+// subscriber returns a client for one link: it has the options of the user's client, for the server that this one would
+// subscribe at, and its connection is the line's. It is nil where the user's client does not tell its options: then only
+// that can subscribe, and what is known of the line is what arrives complete.
+//
+// The user's hooks do not see the link, which carries no commands but those of Pub/Sub.
+func (b *bus) subscriber(ctx context.Context, l *line) (*redis.Client, error) {
+	var options *redis.Options
+	switch c := b.rdb.(type) {
+	case *redis.ClusterClient:
+		// Any master: messages are on all of them.
+		master, err := c.MasterForKey(ctx, strconv.Itoa(rand.Int()))
+		if err != nil {
+			return nil, err
+		}
+		options = master.Options()
+	case interface{ Options() *redis.Options }:
+		options = c.Options()
+	default:
+		return nil, nil
+	}
+	o := *options
+	o.Dialer = l.dialer(o.Dialer)
+	// The options went through a client before, which wrote 0 where the user had asked for none with -1; and -1 for -2.
+	for _, d := range []*time.Duration{&o.ReadTimeout, &o.WriteTimeout} {
+		if *d <= 0 {
+			*d--
+		}
+	}
+	for _, d := range []*time.Duration{&o.MinRetryBackoff, &o.MaxRetryBackoff} {
+		if *d == 0 {
+			*d = -1
+		}
+	}
+	if o.MaxRetries == 0 {
+		o.MaxRetries = -1
+	}
+	// A link is one connection, and nothing else is to go over it.
+	o.MinIdleConns, o.PipelinePoolSize = 0, -1
+	o.ClientSideCache, o.ClientSideCacheConfig, o.PushNotificationProcessor = nil, nil, nil
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return redis.NewClient(&o), nil
+}
