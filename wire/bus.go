@@ -90,7 +90,9 @@ const (
 	Subscribed                        // the subscription to Topic is confirmed
 	Unsubscribed                      // the subscription to Topic has ended
 	Pong                              // the answer to the Ping named Topic; an error is an answer, too, and is Err
-	Denied                            // the oldest request to subscribe that has no confirmation yet was refused whole, for Err
+	// Denied: a request to subscribe was refused, for Err. With a Topic it stands in the place of its confirmation, and
+	// says nothing of the others. Without one it is the oldest request without any confirmation, which was refused whole.
+	Denied
 )
 
 // An Event is what a [Link] received. Data must never be written to again.
