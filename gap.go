@@ -7,7 +7,9 @@ import (
 )
 
 // A Gap is a stretch in which this node may have missed instructions, so that the application can have its clients
-// fetch again. There is one per cause.
+// fetch again. There is one per cause. Where the bus denies names that were heard before ([GapDenied]) there are two, with
+// the same Since: one at once, which has no Until because it goes on, and one when the bus allows them again. The second
+// leaves out the names that nobody here wants any more, and does not come when that is all of them.
 type Gap struct {
 	// Origin is the node whose instructions may be missing; empty: any node.
 	Origin NodeID

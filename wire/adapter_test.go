@@ -422,7 +422,7 @@ func TestADeniedRoom(t *testing.T) {
 		}
 		b.port.Deny("cc:r:/:secret", false)
 		c.beat(6 * time.Second)
-		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapDenied || !g[0].Covers(room("secret")) || g[0].Covers(room("A")) {
+		if g := b.seen(); len(g) != 0 { // nobody was told that it is joined
 			t.Errorf("gaps %+v", g)
 		}
 		a.a.Publish(t.Context(), emitTo("secret"))

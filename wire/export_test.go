@@ -13,3 +13,13 @@ func ParseIngress(text []byte) (in *crosscast.Instruction, reason string, err er
 
 // InstructionBound is what an instruction may take in a frame.
 func InstructionBound(in *crosscast.Instruction) int { return instructionBound(in) }
+
+// Waiters is how many entries of waiting calls the topics of a hold.
+func Waiters(a *Adapter) (n int) {
+	a.subs.mu.Lock()
+	defer a.subs.mu.Unlock()
+	for _, t := range a.subs.topics {
+		n += len(t.waiters)
+	}
+	return n
+}

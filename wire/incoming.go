@@ -75,23 +75,26 @@ func (in *incoming) event(l *link, ev Event, now time.Time) error {
 			return err
 		}
 	case Unsubscribed:
-		if in.a.subs.confirmed(ev.Topic) {
-			return errReplaced // not asked for
+		if err := in.a.subs.unsubscribedBy(l, ev.Topic); err != nil {
+			return err
 		}
 	case Denied:
-		if err := in.a.subs.deniedBy(l, ev.Err); err != nil {
+		if err := in.a.subs.deniedBy(l, ev.Topic, ev.Err); err != nil {
 			return err
 		}
 	}
-	if in.a.subs.tryResume(l) {
+	resumed := in.a.subs.tryResume(l)
+	if resumed {
 		in.resume(l)
 	}
-	in.owed(true)
+	in.news(resumed)
+	in.a.subs.log()
 	return nil
 }
 
-func (in *incoming) owed(wait bool) {
-	for _, g := range in.a.subs.takeOwed(wait) {
+// news reports the gaps of single topics.
+func (in *incoming) news(now bool) {
+	for _, g := range in.a.subs.takeNews(now) {
 		in.a.handler.Gap(g)
 	}
 }
@@ -131,7 +134,7 @@ func (in *incoming) resume(l *link) {
 
 func (in *incoming) frame(ev Event, now time.Time) {
 	a := in.a
-	t, resumed, owed := a.subs.lookup(ev.Topic)
+	t, resumed, news := a.subs.lookup(ev.Topic)
 	switch {
 	case t == nil:
 		a.count(dropUnwanted)
@@ -143,8 +146,8 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		a.count(dropTooLarge)
 		return
 	}
-	if owed {
-		in.owed(false)
+	if news {
+		in.news(true)
 	}
 	if a.dialect != nil {
 		in.foreign(ev.Topic, ev.Data, now)

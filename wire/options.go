@@ -37,7 +37,9 @@ const (
 	packAge        = 250 * time.Millisecond // nor does one that has waited this long for an outage to end
 	subscribeBatch = 512                    // topics in one request
 	confirmTimeout = 3 * time.Second        // for the oldest request to subscribe
-	deniedRetry    = 5 * time.Second        // until a refused subscription is tried again
+	deniedRetry    = 5 * time.Second        // until refused subscriptions are tried again
+	retryAlone     = 256                    // of them, how many are then asked for one by one
+	deniedLog      = 10 * time.Second       // the least time between two lines about them
 	minBackoff     = 20 * time.Millisecond  // between attempts to connect
 	maxBackoff     = time.Second
 	minEcho        = 250 * time.Millisecond // the least time that an echo is given

@@ -54,6 +54,7 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 			s.Dropped[name] = n
 		}
 	}
+	s.Denied = a.subs.countDenied()
 	w := a.writer
 	w.mu.Lock()
 	s.QueueBytes = w.bytes

@@ -21,13 +21,15 @@ type subscriptions struct {
 	mu       sync.Mutex
 	topics   map[string]*topic // wanted, by name; guarded by mu, like everything below
 	link     *link             // nil while there is none
-	resumed  bool              // link has confirmed everything wanted when it began
+	resumed  bool              // link has confirmed, or refused, everything that it must before it counts
 	requests []request         // not yet written to link
-	written  []request         // written to link, not yet confirmed; only subscribing ones
-	owed     []*topic          // confirmed, but not yet reported as a gap
-	retry    *time.Timer       // for topics that the bus denies
+	written  []request         // written to link, without all replies; only subscribing ones
+	leaving  map[string]int    // how often unsubscribing was written to link, and not confirmed
 	confirm  *time.Timer       // for the oldest of written
 	pinged   uint64            // pings written behind late requests
+	sealed   int               // of requests and written, how many are
+	news     []*topic          // may have gaps to be reported
+	denials  denials
 }
 
 // topic is one subscription.
@@ -37,14 +39,17 @@ type topic struct {
 	more  []crosscast.Address // that it stands for beside to.name: a dialect may have one topic for several names
 	home  bool                // the adapter cannot do without it
 	state topicState
-	epoch uint32 // counts confirmations
-	alone bool   // asked for alone, because the bus refuses a request as a whole when it denies one of its topics
-	first *link  // the link that must confirm it before it resumes
-	waits []*wait
+	// asking: a request is under way, or will be; on each link at most one at a time.
+	asking  bool
+	gone    bool   // not wanted any more, and in no map; a request for it may still be under way
+	epoch   uint32 // counts confirmations
+	first   *link  // the link that has to confirm or refuse it before it resumes
+	waiters []waiter
 
-	// Someone was told that the topic is joined, but not subscribed: once it is, that is a gap.
-	owedSince  time.Time
-	owedReason crosscast.GapReason
+	// promised: it was confirmed once, or ErrNotConnected was returned for it, so that what is missing must be told.
+	promised bool
+	missing  *missing // nil: nothing, or what the gap of an outage covers
+	tried    uint64   // the last round of denials in which it was asked for alone
 
 	books books // guarded by incoming.mu
 }
@@ -52,8 +57,7 @@ type topic struct {
 type topicState uint8
 
 const (
-	unasked topicState = iota
-	pending
+	unheard topicState = iota
 	confirmed
 	denied
 )
@@ -61,30 +65,18 @@ const (
 // request is one command for a link.
 type request struct {
 	subscribe bool
+	sealed    bool // joined with no other; gaps are reported when there is no such request any more
+	whole     bool // when it is refused, all of its topics count as denied that nobody waits for
 	topics    []*topic
 	next      int       // of topics, the next one to be confirmed
 	at        time.Time // when it was written
 	ping      string    // written behind it, because its confirmation is late
 }
 
-// wait is a caller of Subscribe.
-type wait struct {
-	left int
-	err  error
-	done chan struct{}
-}
-
-func (w *wait) resolve(err error) {
-	w.left--
-	w.err = errors.Join(w.err, err)
-	if w.left == 0 {
-		close(w.done)
-	}
-}
-
 func (s *subscriptions) init(a *Adapter) {
 	s.a = a
 	s.topics = map[string]*topic{}
+	s.denials.topics = map[*topic]struct{}{}
 }
 
 // add wants topics before there is a link.
@@ -98,37 +90,36 @@ func (s *subscriptions) add(to ...destination) {
 }
 
 func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address) error {
-	w := &wait{done: make(chan struct{})}
+	w := &wait{names: names, done: make(chan struct{})}
 	now := time.Now()
 	s.mu.Lock()
-	var ask []*topic
+	var ask, again []*topic
 	var to []destination
-	down := false
-	for _, name := range names {
-		if !s.resumed {
-			down = true
-		}
+	down := !s.resumed
+	for i, name := range names {
 		to = s.a.destinations(to[:0], name)
 		for _, d := range to {
 			t := s.want(d)
-			switch t.state {
-			case confirmed:
-				continue
-			case unasked, denied:
-				t.state = pending
-				ask = append(ask, t)
-			}
-			if !s.resumed {
-				t.owe(now, crosscast.GapLinkLost)
+			if t.state == confirmed {
 				continue
 			}
-			t.waits = append(t.waits, w)
-			w.left++
+			if s.link != nil && !t.asking {
+				t.asking = true
+				if t.state == denied {
+					again = append(again, t)
+				} else {
+					ask = append(ask, t)
+				}
+			}
+			if down {
+				t.promise(now)
+			} else {
+				t.await(w, i)
+			}
 		}
 	}
-	if s.link != nil {
-		s.request(true, ask)
-	}
+	s.request(request{subscribe: true}, ask)
+	s.request(request{subscribe: true, sealed: true}, again)
 	wait := w.left > 0
 	s.mu.Unlock()
 	if down {
@@ -139,10 +130,31 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	}
 	select {
 	case <-w.done:
-		return w.err
 	case <-ctx.Done():
-		return ctx.Err()
+		if !s.abandon(w) {
+			return ctx.Err()
+		}
 	}
+	return w.outcome()
+}
+
+// abandon ends the wait of w, and reports whether it was over already.
+func (s *subscriptions) abandon(w *wait) (over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.left == 0 || w.err != nil {
+		return true
+	}
+	var to []destination
+	for _, name := range w.names {
+		to = s.a.destinations(to[:0], name)
+		for _, d := range to {
+			if t := s.topics[d.topic(s.a.o.Prefix)]; t != nil {
+				t.forget(w)
+			}
+		}
+	}
+	return false
 }
 
 // want returns the topic that d is, for d's name. The caller holds mu.
@@ -151,7 +163,7 @@ func (s *subscriptions) want(d destination) *topic {
 	t := s.topics[key]
 	switch {
 	case t == nil:
-		t = &topic{to: d, name: key, state: unasked}
+		t = &topic{to: d, name: key}
 		s.topics[key] = t
 	case t.to.name != d.name && !t.home && !slices.Contains(t.more, d.name):
 		t.more = append(t.more, d.name)
@@ -175,12 +187,6 @@ func (s *subscriptions) unwant(t *topic, name crosscast.Address) bool {
 	return true
 }
 
-func (t *topic) owe(since time.Time, reason crosscast.GapReason) {
-	if t.owedReason == "" {
-		t.owedSince, t.owedReason = since, reason
-	}
-}
-
 func (s *subscriptions) remove(names []crosscast.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,49 +200,59 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 				continue
 			}
 			delete(s.topics, t.name)
-			if t.state != denied {
+			delete(s.denials.topics, t)
+			t.gone = true
+			t.resolve(errGone)
+			if t.asking || t.state == confirmed {
 				drop = append(drop, t)
 			}
 		}
 	}
-	if s.link != nil {
-		s.request(false, drop)
-	}
+	s.request(request{}, drop)
 }
 
-// request queues a command for the current link. The caller holds mu.
-func (s *subscriptions) request(subscribe bool, topics []*topic) {
-	for len(topics) > 0 {
-		n := min(len(topics), subscribeBatch)
-		s.requests = append(s.requests, request{subscribe: subscribe, topics: topics[:n:n]})
-		topics = topics[n:]
+// request queues commands like r for the current link, if there is one. The caller holds mu.
+func (s *subscriptions) request(r request, topics []*topic) {
+	if s.link == nil || len(topics) == 0 {
+		return
+	}
+	s.requestBy(subscribeBatch, r, topics)
+}
+
+// requestBy is request, with at most size topics in a command.
+func (s *subscriptions) requestBy(size int, r request, topics []*topic) {
+	for part := range slices.Chunk(topics, size) {
+		r.topics = part
+		s.requests = append(s.requests, r)
+		if r.sealed {
+			s.sealed++
+		}
 	}
 	s.link.signal()
 }
 
-// begin makes l the current link and asks it for everything wanted: first, one by one, for what it cannot do without.
+// begin makes l the current link and asks it for everything wanted: first, one by one so that an error names it, for
+// what it cannot do without; last for what the bus denied before, which l need not wait for.
 func (s *subscriptions) begin(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.link, s.resumed = l, false
-	l.unconfirmed = len(s.topics)
-	var home, alone, others []*topic
+	s.link, s.resumed, s.leaving = l, false, map[string]int{}
+	var home, others []*topic
 	for _, t := range s.topics {
-		t.state, t.first = pending, l
 		switch {
 		case t.home:
-			t.alone = true // so that an error names it
 			home = append(home, t)
-		case t.alone:
-			alone = append(alone, t)
+		case t.state == denied && !t.unreported():
+			continue
 		default:
 			others = append(others, t)
 		}
+		t.asking, t.first = true, l
 	}
-	for _, t := range append(home, alone...) {
-		s.request(true, []*topic{t})
-	}
-	s.request(true, others)
+	l.unconfirmed = len(home) + len(others)
+	s.requestBy(1, request{subscribe: true, sealed: true}, home)
+	s.request(request{subscribe: true}, others)
+	s.askDenied()
 }
 
 // end forgets the current link. Whoever waits is told.
@@ -244,49 +260,53 @@ func (s *subscriptions) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link, s.resumed = nil, false
-	s.requests, s.written, s.owed = nil, nil, nil
-	for _, timer := range []*time.Timer{s.retry, s.confirm} {
-		if timer != nil {
-			timer.Stop()
-		}
+	s.requests, s.written, s.leaving, s.news, s.sealed = nil, nil, nil, nil, 0
+	s.denials.rest()
+	if s.confirm != nil {
+		s.confirm.Stop()
 	}
 	err := s.a.downError()
 	for _, t := range s.topics {
-		t.state = pending
-		t.resolve(err)
+		t.asking, t.first = false, nil
+		if t.state == confirmed {
+			t.state = unheard
+		}
+		t.fail(err)
 	}
 }
 
-func (t *topic) resolve(err error) {
-	for _, w := range t.waits {
-		w.resolve(err)
-	}
-	t.waits = nil
-}
-
-// nextRequest returns what l has to write next, and enters it in written.
+// nextRequest returns what l has to write next, and enters it in written, or in leaving.
 func (s *subscriptions) nextRequest(l *link) (r request, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != l || len(s.requests) == 0 {
 		return r, false
 	}
-	r = s.requests[0]
-	s.requests[0] = request{}
-	s.requests = s.requests[1:]
-	// Joins that came one by one while the link was busy become one command.
-	for len(s.requests) > 0 && s.requests[0].subscribe == r.subscribe && len(r.topics)+len(s.requests[0].topics) <= subscribeBatch &&
-		!r.topics[0].alone && !s.requests[0].topics[0].alone {
-		r.topics = append(r.topics[:len(r.topics):len(r.topics)], s.requests[0].topics...)
+	take := func() request {
+		r := s.requests[0]
 		s.requests[0] = request{}
 		s.requests = s.requests[1:]
+		return r
 	}
-	if r.subscribe {
-		r.at = time.Now()
-		s.written = append(s.written, r)
-		if len(s.written) == 1 {
-			s.watch(confirmTimeout)
+	r = take()
+	// Joins that came one by one while the link was busy become one command.
+	for !r.sealed && len(s.requests) > 0 {
+		next := &s.requests[0]
+		if next.sealed || next.subscribe != r.subscribe || len(r.topics)+len(next.topics) > subscribeBatch {
+			break
 		}
+		r.topics = append(r.topics[:len(r.topics):len(r.topics)], take().topics...)
+	}
+	if !r.subscribe {
+		for _, t := range r.topics {
+			s.leaving[t.name]++
+		}
+		return r, true
+	}
+	r.at = time.Now()
+	s.written = append(s.written, r)
+	if len(s.written) == 1 {
+		s.watch(confirmTimeout)
 	}
 	return r, true
 }
@@ -338,10 +358,15 @@ func (s *subscriptions) answered(l *link, ping string) error {
 var (
 	errUnconfirmed = fmt.Errorf("no confirmation of a subscription within %v", confirmTimeout)
 	errReplaced    = errors.New("the connection was replaced")
+	errTaken       = errors.New("the bus has ended a subscription that was to stay")
+	errGone        = errors.New("crosscast: unsubscribed meanwhile")
 )
 
 // finishOldest removes the oldest request, which was confirmed or refused. The caller holds mu.
 func (s *subscriptions) finishOldest() {
+	if s.written[0].sealed {
+		s.sealed--
+	}
 	s.written[0] = request{}
 	s.written = s.written[1:]
 	if len(s.written) > 0 {
@@ -351,90 +376,73 @@ func (s *subscriptions) finishOldest() {
 	}
 }
 
-// confirmedBy enters a confirmation. A confirmation that was not asked for means that the client library has replaced
-// the connection on its own.
+// replied returns the topic that a reply is for. A reply that is not the next one means that the client library has
+// replaced the connection on its own. The caller holds mu.
+func (s *subscriptions) replied(l *link, name string) (*topic, error) {
+	if s.link != l || len(s.written) == 0 {
+		return nil, errReplaced
+	}
+	r := &s.written[0]
+	t := r.topics[r.next]
+	if t.name != name {
+		return nil, errReplaced
+	}
+	r.next++
+	if r.next == len(r.topics) {
+		s.finishOldest()
+	}
+	t.settle(l)
+	return t, nil
+}
+
+// settle notes that a request for t has an outcome. The caller holds subscriptions.mu.
+func (t *topic) settle(l *link) {
+	t.asking = false
+	if t.first == l {
+		t.first = nil
+		l.unconfirmed--
+	}
+}
+
+// confirmedBy enters a confirmation.
 func (s *subscriptions) confirmedBy(l *link, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.replied(l, name)
+	if err != nil || t.gone {
+		return err
+	}
+	t.state, t.promised = confirmed, true
+	t.epoch++
+	delete(s.denials.topics, t)
+	t.resolve(nil)
+	if t.missing != nil {
+		s.news = append(s.news, t)
+	}
+	return nil
+}
+
+// unsubscribedBy enters the end of a subscription. One that was not asked for ends the link, whatever is known of the
+// topic: its confirmation, or a request for it, may be under way.
+func (s *subscriptions) unsubscribedBy(l *link, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != l {
 		return errReplaced
 	}
-	if len(s.written) == 0 || s.written[0].topics[s.written[0].next].name != name {
-		return errReplaced
-	}
-	r := &s.written[0]
-	t := r.topics[r.next]
-	r.next++
-	t.state, t.alone = confirmed, false
-	t.epoch++
-	t.resolve(nil)
-	if t.owedReason != "" {
-		s.owed = append(s.owed, t)
-	}
-	if t.first == l {
-		l.unconfirmed--
-	}
-	if r.next == len(r.topics) {
-		s.finishOldest()
+	switch s.leaving[name] {
+	case 0:
+		return fmt.Errorf("%w: %s", errTaken, name)
+	case 1:
+		delete(s.leaving, name)
+	default:
+		s.leaving[name]--
 	}
 	return nil
 }
 
-// deniedBy enters the refusal of the oldest request.
-func (s *subscriptions) deniedBy(l *link, cause error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link != l || len(s.written) == 0 || s.written[0].next != 0 {
-		return cause
-	}
-	topics := s.written[0].topics
-	s.finishOldest()
-	now := time.Now()
-	for _, t := range topics {
-		if t.home {
-			return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
-		}
-		if len(topics) > 1 {
-			t.alone = true
-			s.request(true, []*topic{t})
-			continue
-		}
-		t.state, t.alone = denied, true
-		t.owe(now, crosscast.GapDenied)
-		t.resolve(fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause))
-		if t.first == l {
-			l.unconfirmed--
-		}
-		s.retryLater()
-	}
-	return nil
-}
-
-// retryLater asks for denied topics again after a while. The caller holds mu.
-func (s *subscriptions) retryLater() {
-	if s.retry == nil {
-		s.retry = time.AfterFunc(deniedRetry, s.retryDenied)
-		return
-	}
-	s.retry.Reset(deniedRetry)
-}
-
-func (s *subscriptions) retryDenied() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link == nil {
-		return
-	}
-	for _, t := range s.topics {
-		if t.state == denied {
-			t.state = pending
-			s.request(true, []*topic{t})
-		}
-	}
-}
-
-// tryResume reports whether l has just confirmed everything that was wanted when it began. What is owed is then part
-// of the outage that l ends.
+// tryResume reports whether l has just confirmed, or refused, everything that was wanted when it began. What is missing
+// only since the outage that l ends is part of that.
 func (s *subscriptions) tryResume(l *link) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -443,53 +451,25 @@ func (s *subscriptions) tryResume(l *link) bool {
 	}
 	s.resumed = true
 	if l.outage != nil {
-		for _, t := range s.owed {
-			t.owedReason = ""
+		for _, t := range s.news {
+			if t.state == confirmed && t.missing.within(l.outage) {
+				t.missing = nil
+			}
 		}
-		s.owed = nil
 	}
 	return true
 }
 
-// takeOwed returns the gaps of topics that were joined without a subscription and have one now; with wait, once the
-// request that they belong to is confirmed as a whole, so that there is one gap and not one a topic.
-func (s *subscriptions) takeOwed(wait bool) []crosscast.Gap {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.owed) == 0 || !s.resumed || (wait && len(s.written) > 0 && s.written[0].next > 0) {
-		return nil
-	}
-	var gaps []crosscast.Gap
-	now := time.Now()
-	for _, t := range s.owed {
-		i := 0
-		for i < len(gaps) && gaps[i].Reason != t.owedReason {
-			i++
-		}
-		if i == len(gaps) {
-			gaps = append(gaps, crosscast.Gap{Since: t.owedSince, Until: now, Reason: t.owedReason})
-		}
-		g := &gaps[i]
-		g.Names = append(append(g.Names, t.to.name), t.more...)
-		if t.owedSince.Before(g.Since) {
-			g.Since = t.owedSince
-		}
-		t.owedReason = ""
-	}
-	s.owed = nil
-	return gaps
-}
-
 // lookup returns the topic that a frame arrived on, when it is subscribed; whether the link has resumed; and whether
-// a gap must be reported first.
-func (s *subscriptions) lookup(name string) (t *topic, resumed, owed bool) {
+// there may be a gap to be reported first.
+func (s *subscriptions) lookup(name string) (t *topic, resumed, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t = s.topics[name]
 	if t != nil && t.state != confirmed {
 		t = nil
 	}
-	return t, s.resumed, len(s.owed) > 0
+	return t, s.resumed, len(s.news) > 0
 }
 
 func (s *subscriptions) confirmed(name string) bool {

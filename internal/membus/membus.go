@@ -279,12 +279,10 @@ func (l *link) cut(err error) {
 }
 
 func (l *link) Subscribe(topics []string) error {
-	return l.ask(topics, func(denied, forgotten map[string]bool) {
-		for _, t := range topics {
-			if denied[t] {
-				l.push(wire.Event{Kind: wire.Denied, Err: errors.New("membus: denied")})
-				return
-			}
+	return l.ask(topics, func(denied bool, forgotten map[string]bool) {
+		if denied {
+			l.push(wire.Event{Kind: wire.Denied, Err: errors.New("membus: denied")})
+			return
 		}
 		for _, t := range topics {
 			if forgotten[t] {
@@ -297,7 +295,7 @@ func (l *link) Subscribe(topics []string) error {
 }
 
 func (l *link) Unsubscribe(topics []string) error {
-	return l.ask(topics, func(_, _ map[string]bool) {
+	return l.ask(topics, func(bool, map[string]bool) {
 		for _, t := range topics {
 			delete(l.topics, t)
 			l.push(wire.Event{Kind: wire.Unsubscribed, Topic: t})
@@ -329,13 +327,14 @@ func (l *link) Heard() time.Time {
 	return l.heard
 }
 
-func (l *link) ask(topics []string, act func(denied, forgotten map[string]bool)) error {
+func (l *link) ask(topics []string, act func(denied bool, forgotten map[string]bool)) error {
 	if len(topics) == 0 {
 		panic("membus: a request without topics")
 	}
 	l.port.mu.Lock()
 	latency := l.port.latency
-	denied, forgotten := maps.Clone(l.port.deny), maps.Clone(l.port.forget)
+	denied := slices.ContainsFunc(topics, func(t string) bool { return l.port.deny[t] })
+	forgotten := maps.Clone(l.port.forget)
 	l.port.mu.Unlock()
 	if latency > 0 {
 		time.Sleep(latency)

@@ -1,0 +1,273 @@
+package wire
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// The bus may deny a topic. Those who ask for it are told each time; what was promised before is a gap; and it is asked
+// for again until the bus allows it.
+//
+// A bus may refuse a request as a whole when it denies one of its topics, without saying which. A request that counts
+// (of a caller, or of a new link) is then split until each topic has its own answer. Retries of topics that are denied
+// already are bounded: see askDenied.
+
+// denials is what is denied now. It is guarded by subscriptions.mu.
+type denials struct {
+	topics map[*topic]struct{}
+	retry  *time.Timer
+	armed  bool   // retry runs
+	round  uint64 // of retries
+
+	// For the log:
+	fresh  int    // topics that were denied anew since the last line
+	latest *topic // one of them
+	cause  error  // of that
+	told   bool   // the last line said that something is denied
+	toldAt time.Time
+}
+
+// missing is what is to be told of a topic that was promised and is not heard: from since on, for reason.
+type missing struct {
+	since  time.Time
+	reason crosscast.GapReason
+	told   bool // by a gap without an end; there must be another with the same since
+}
+
+// within reports whether the gap of an outage covers m.
+func (m *missing) within(o *outage) bool { return m == nil || !m.told && !m.since.Before(o.since) }
+
+// unreported reports whether what t misses, if the bus denies it, is to be told.
+func (t *topic) unreported() bool { return t.promised && (t.missing == nil || !t.missing.told) }
+
+// promise notes that ErrNotConnected is returned for t. The caller holds subscriptions.mu.
+func (t *topic) promise(now time.Time) {
+	if !t.promised {
+		t.promised, t.missing = true, &missing{since: now, reason: crosscast.GapLinkLost}
+	}
+}
+
+// deniedBy enters a refusal: of one topic, or with an empty name of the oldest request as a whole.
+func (s *subscriptions) deniedBy(l *link, name string, cause error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name != "" {
+		t, err := s.replied(l, name)
+		if err != nil {
+			return err
+		}
+		return s.refuse(l, t, cause)
+	}
+	if s.link != l || len(s.written) == 0 || s.written[0].next != 0 {
+		return cause
+	}
+	r := s.written[0]
+	s.finishOldest()
+	if len(r.topics) == 1 {
+		r.topics[0].settle(l)
+		return s.refuse(l, r.topics[0], cause)
+	}
+	var split []*topic
+	for _, t := range r.topics {
+		switch {
+		case t.gone:
+			t.settle(l)
+		case r.whole && len(t.waiters) == 0:
+			t.settle(l)
+			if err := s.refuse(l, t, cause); err != nil {
+				return err
+			}
+		default:
+			split = append(split, t)
+		}
+	}
+	// Into eight: one denied topic of 512 costs 24 more requests, and 512 denied ones 584.
+	s.requestBy((len(r.topics)+7)/8, request{subscribe: true, sealed: true}, split)
+	return nil
+}
+
+// refuse enters that l denies t. The caller holds mu.
+func (s *subscriptions) refuse(l *link, t *topic, cause error) error {
+	if t.home {
+		return deniedError(t, cause)
+	}
+	if t.gone {
+		return nil
+	}
+	if t.state != denied {
+		t.state = denied
+		s.denials.topics[t] = struct{}{}
+		s.denials.fresh++
+		s.denials.latest, s.denials.cause = t, cause
+	}
+	if t.promised && t.missing == nil {
+		t.missing = &missing{since: time.Now()}
+		if l.outage != nil {
+			t.missing.since = l.outage.since
+		}
+	}
+	if t.unreported() {
+		t.missing.reason = crosscast.GapDenied
+		s.news = append(s.news, t)
+	}
+	if len(t.waiters) > 0 {
+		t.resolve(deniedError(t, cause))
+	}
+	s.retryLater()
+	return nil
+}
+
+func deniedError(t *topic, cause error) error {
+	return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
+}
+
+// retryLater asks for denied topics again after a while. The caller holds mu.
+func (s *subscriptions) retryLater() {
+	d := &s.denials
+	switch {
+	case d.armed:
+		return
+	case d.retry == nil:
+		d.retry = time.AfterFunc(deniedRetry, s.retryDenied)
+	default:
+		d.retry.Reset(deniedRetry)
+	}
+	d.armed = true
+}
+
+// rest ends the retries until the next link. The caller holds subscriptions.mu.
+func (d *denials) rest() {
+	if d.retry != nil {
+		d.retry.Stop()
+	}
+	d.armed = false
+}
+
+func (s *subscriptions) retryDenied() {
+	s.mu.Lock()
+	s.denials.armed = false
+	s.askDenied()
+	s.mu.Unlock()
+	s.log()
+}
+
+// askDenied asks for what is denied and not under way. However much that is, the requests are few: those topics that
+// were asked for alone the longest ago are again, and the others in full batches, which are not split when they are
+// refused. So when all are allowed again, that shows at once; when a few are, within as many rounds as it takes. The
+// caller holds mu.
+func (s *subscriptions) askDenied() {
+	d := &s.denials
+	if s.link == nil || len(d.topics) == 0 && !d.told {
+		return
+	}
+	s.retryLater()
+	var again []*topic
+	for t := range d.topics {
+		if !t.asking {
+			t.asking = true
+			again = append(again, t)
+		}
+	}
+	d.round++
+	if len(again) > retryAlone {
+		slices.SortFunc(again, func(a, b *topic) int { return cmp.Compare(a.tried, b.tried) })
+	}
+	alone := again[:min(len(again), retryAlone)]
+	for _, t := range alone {
+		t.tried = d.round
+	}
+	s.requestBy(1, request{subscribe: true, sealed: true}, alone)
+	s.request(request{subscribe: true, sealed: true, whole: true}, again[len(alone):])
+}
+
+// takeNews returns the gaps of single topics: without an end for those that the bus begins to deny; for the time without
+// a subscription, of those that have one now. It collects while requests are under way, so that there is one gap and not
+// one a topic; with now, which is set before anything else is delivered, it does not.
+func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	busy := s.sealed > 0 || len(s.written) > 0 && s.written[0].next > 0
+	if len(s.news) == 0 || !s.resumed || busy && !now {
+		return nil
+	}
+	var gaps []crosscast.Gap
+	var begins crosscast.Gap
+	var begun []*missing
+	until := time.Now()
+	for _, t := range s.news {
+		m := t.missing
+		switch {
+		case t.gone || m == nil:
+		case t.state == confirmed:
+			g := m.gap(&gaps, until)
+			g.Names = append(append(g.Names, t.to.name), t.more...)
+			t.missing = nil
+		case t.state == denied && !m.told:
+			m.told = true
+			begun = append(begun, m)
+			begins.Names = append(append(begins.Names, t.to.name), t.more...)
+			if begins.Since.IsZero() || m.since.Before(begins.Since) {
+				begins.Since = m.since
+			}
+		}
+	}
+	s.news = nil
+	if len(begun) > 0 {
+		begins.Reason = crosscast.GapDenied
+		gaps = append(gaps, begins)
+	}
+	for _, m := range begun {
+		m.since = begins.Since
+	}
+	return gaps
+}
+
+// gap returns the one of gaps that m, which ends now, is part of.
+func (m *missing) gap(gaps *[]crosscast.Gap, until time.Time) *crosscast.Gap {
+	for i := range *gaps {
+		g := &(*gaps)[i]
+		if g.Reason != m.reason || m.reason == crosscast.GapDenied && !g.Since.Equal(m.since) {
+			continue
+		}
+		if m.since.Before(g.Since) {
+			g.Since = m.since
+		}
+		return g
+	}
+	*gaps = append(*gaps, crosscast.Gap{Since: m.since, Until: until, Reason: m.reason})
+	return &(*gaps)[len(*gaps)-1]
+}
+
+func (s *subscriptions) countDenied() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.denials.topics)
+}
+
+// log writes a line when something is denied anew, and when nothing is any more, unless there was one a short time ago.
+// Then the next retry does.
+func (s *subscriptions) log() {
+	s.mu.Lock()
+	d := &s.denials
+	n, latest, cause := len(d.topics), d.latest, d.cause
+	fresh, over := d.fresh > 0 && n > 0, d.told && n == 0
+	if d.fresh == 0 && !over || time.Since(d.toldAt) < deniedLog {
+		s.mu.Unlock()
+		return
+	}
+	d.fresh, d.latest, d.cause = 0, nil, nil
+	if fresh || over {
+		d.told, d.toldAt = fresh, time.Now()
+	}
+	s.mu.Unlock()
+	switch {
+	case fresh:
+		s.a.o.Logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name, "error", cause)
+	case over:
+		s.a.o.Logger.Info("crosscast: no subscription is denied any more")
+	}
+}
