@@ -40,7 +40,7 @@ func (s *side) Handle(in *crosscast.Instruction) {
 	}
 }
 
-func (s *side) Gap(crosscast.Gap)   {}
+func (s *side) Gap(crosscast.Gap)         {}
 func (s *side) Link(crosscast.LinkStatus) {}
 
 func (s *side) Loss(crosscast.Loss) {}
