@@ -37,7 +37,7 @@ import (
 // left out at the end are nil.
 //
 //	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye, 5 join, 6 leave, 7 disconnect, 8 ask, 9 answer,
-//	             10 request, 11 watch, 12 presence; never nil or 0
+//	             10 request, 11 watch, 12 presence, 13 quiet, which wire/quiet.go describes; never nil or 0
 //	1 flags      unsigned: bit 0 volatile
 //	2 namespace  string; nil: "/"
 //	3 target     nil: exactly the room or user that the topic stands for, in this namespace; where it stands for

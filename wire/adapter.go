@@ -99,6 +99,10 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 // startFrames wants the topics on which a node, or an emitter, gets frames that it needs whatever it has interest in.
 func (a *Adapter) startFrames() {
 	a.writer.header = plainHeader
+	if p, ok := a.bus.(Patchy); ok && p.Patchy() {
+		a.writer.quiet = &quiet{}
+		a.subs.hashed = hashedTopics{}
+	}
 	a.subs.add(destination{node: a.self.ID})
 	if a.self.EmitOnly {
 		return
@@ -220,6 +224,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	var err error
 	if up {
 		err = a.flush(ctx)
+		w.lastWords(ctx)
 	}
 	w.mu.Lock()
 	w.stopping = true

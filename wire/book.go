@@ -21,6 +21,7 @@ type origin struct {
 	peer      bool      // it said hello, or has heartbeats; emitters do not
 	left      bool      // it said goodbye
 	forgotten bool      // no longer in origins: its books may be reused
+	announced announced // on a Patchy bus
 }
 
 // book is what is known of the frames of one origin on one topic.
@@ -38,10 +39,8 @@ type books []book
 
 // of returns the book of o, made when missing. Books of forgotten origins are dropped then.
 func (b *books) of(o *origin) *book {
-	for i := range *b {
-		if (*b)[i].origin == o {
-			return &(*b)[i]
-		}
+	if e := b.find(o); e != nil {
+		return e
 	}
 	kept := (*b)[:0]
 	for _, e := range *b {
@@ -53,6 +52,22 @@ func (b *books) of(o *origin) *book {
 	*b = append(kept, book{origin: o})
 	return &(*b)[len(*b)-1]
 }
+
+// find returns the book of o, if there is one.
+func (b books) find(o *origin) *book {
+	for i := range b {
+		if b[i].origin == o {
+			return &b[i]
+		}
+	}
+	return nil
+}
+
+// knows reports whether something came, or was missed, in the epoch.
+func (b *book) knows(epoch uint32) bool { return b.epoch == epoch && b.first != 0 }
+
+// begin makes b one of an epoch.
+func (b *book) begin(epoch uint32) { b.epoch, b.before, b.first = epoch, b.last, 0 }
 
 type verdict uint8
 
@@ -74,7 +89,7 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 		return copied, 0
 	}
 	if b.epoch != epoch {
-		b.epoch, b.before, b.first = epoch, b.last, 0
+		b.begin(epoch)
 	}
 	known := b.first != 0
 	switch {

@@ -23,3 +23,41 @@ func Waiters(a *Adapter) (n int) {
 	}
 	return n
 }
+
+// ReadQuiet is what reads the topics that frame number names.
+func ReadQuiet(number uint64, data []byte) bool {
+	a := New(nil, Options{})
+	a.subs.hashed = hashedTopics{}
+	o := &origin{}
+	o.announced.known = true
+	a.handler = noGaps{}
+	return a.incoming.quiet(o, number, data)
+}
+
+type noGaps struct{ crosscast.Handler }
+
+func (noGaps) Gap(crosscast.Gap) {}
+
+// HashedTopics are topics by their hash.
+type HashedTopics struct {
+	topics hashedTopics
+	named  map[string]*topic
+}
+
+func NewHashedTopics() *HashedTopics {
+	return &HashedTopics{hashedTopics{}, map[string]*topic{}}
+}
+
+func (h *HashedTopics) Add(hash uint64, name string) {
+	h.named[name] = &topic{name: name}
+	h.topics.add(hash, h.named[name])
+}
+
+func (h *HashedTopics) Remove(hash uint64, name string) { h.topics.remove(hash, h.named[name]) }
+
+func (h *HashedTopics) Found(hash uint64, name string) bool {
+	t := h.topics.find(hash)
+	return t != nil && t.name == name
+}
+
+func (h *HashedTopics) Len() int { return len(h.topics) }

@@ -24,6 +24,8 @@ type incoming struct {
 	started time.Time // when the first link resumed
 	sweepAt time.Time
 
+	confirmations uint64 // of subscriptions, so far
+
 	outageMu sync.Mutex
 	outage   *outage // since the last link that had resumed; guarded by outageMu
 }
@@ -71,6 +73,7 @@ func (in *incoming) event(l *link, ev Event, now time.Time) error {
 		in.a.echo.answered(ev.Topic, now)
 		return in.a.subs.answered(l, ev.Topic)
 	case Subscribed:
+		in.confirmations++
 		if err := in.a.subs.confirmedBy(l, ev.Topic); err != nil {
 			return err
 		}
@@ -128,7 +131,11 @@ func (in *incoming) resume(l *link) {
 	}
 	close(l.resumed)
 	if l.outage != nil {
-		in.a.handler.Gap(crosscast.Gap{Since: l.outage.since, Until: now, Reason: l.outage.reason})
+		since := l.outage.since
+		if in.a.subs.hashed != nil {
+			since = in.untold(since)
+		}
+		in.a.handler.Gap(crosscast.Gap{Since: since, Until: now, Reason: l.outage.reason})
 	}
 }
 
@@ -180,6 +187,14 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	}
 
 	b := t.books.of(o)
+	if a.subs.hashed != nil {
+		if h.Number == 1 { // nothing was named before
+			o.announced.known = true
+		}
+		if !b.knows(t.epoch) && h.Previous > 0 {
+			in.missed(t, o, h.Previous, now)
+		}
+	}
 	v, hole := b.judge(h, t.epoch)
 	switch v {
 	case copied:
@@ -194,6 +209,9 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		a.handler.Gap(gap)
 		return
 	}
+	if a.subs.hashed != nil {
+		o.announced.mark(in.confirmations, h.Number)
+	}
 	previous := b.heard
 	b.heard = now.Sub(in.started)
 	if t.to.carriesLosses() {
@@ -203,7 +221,7 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		gap.From, gap.To, gap.Reason, gap.Since = hole, h.Previous, crosscast.GapHole, in.started.Add(previous)
 		a.handler.Gap(gap)
 	}
-	if !in.instructions(o, t) {
+	if !in.instructions(o, t, h.Number) {
 		// What came before the damage was handed over.
 		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, now
 		a.handler.Gap(gap)
@@ -247,8 +265,8 @@ func (in *incoming) maybeQueued(o *origin) time.Time {
 	return o.lossRead.Add(-in.a.o.MaxAge - in.a.o.PublishTimeout)
 }
 
-// instructions hands over what a frame carries, and reports whether that was all of it.
-func (in *incoming) instructions(o *origin, t *topic) bool {
+// instructions hands over what frame number carries, and reports whether that was all of it.
+func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 	n := uint64(0)
 	defer func() { in.a.stats.instructionsIn.Add(n) }()
 	for {
@@ -266,6 +284,13 @@ func (in *incoming) instructions(o *origin, t *topic) bool {
 				continue
 			}
 			o.lastCopy = copyNumber
+		}
+		if i.Kind == crosscast.KindQuiet {
+			if !in.quiet(o, number, i.Payload.Data) {
+				in.a.count(dropMalformed)
+				return false
+			}
+			continue
 		}
 		i.From, i.To = o.id, t.to.node
 		switch i.Kind {

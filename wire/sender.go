@@ -78,6 +78,9 @@ func (w *writer) nextDeadline() (next time.Time) {
 	if len(w.queue) > 0 {
 		earlier(w.queue[0].opened.Add(w.a.o.MaxAge))
 	}
+	if due := w.noticeDue(); !due.IsZero() {
+		earlier(due)
+	}
 	return next
 }
 
@@ -90,6 +93,11 @@ func (w *writer) take(now time.Time) []*frame {
 	}
 	if w.linkUp && (!w.publishing || w.probes()) && len(batch) == 0 && !now.Before(w.probeAt) {
 		batch = append(batch, w.notice())
+	}
+	if due := w.noticeDue(); !due.IsZero() && !now.Before(due) {
+		f := w.notice()
+		f.heartbeat = true
+		batch = append(batch, f)
 	}
 	if len(w.waitFor) > 0 && !now.Before(w.waitUntil) {
 		w.waitFor = nil
@@ -131,6 +139,9 @@ func (w *writer) seal(f *frame) {
 			_, f.buf = w.a.dialect.Echo(f.number)
 		}
 		return
+	}
+	if w.quiet != nil && f.heartbeat {
+		w.quiet.announce(f, time.Now(), f.final)
 	}
 	if f.to.carriesLosses() && w.losses.count > 0 && !w.oldLosses() {
 		h := crosscast.FrameHeader{
@@ -185,6 +196,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			if f.toEveryone() {
 				links = out[i].Receivers
 			}
+			w.settleQuiet(f, sent)
 			failed()
 		} else {
 			down = down || out[i].Down

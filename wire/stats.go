@@ -24,12 +24,15 @@ const (
 	dropIngressName                     // to the ingress: a name that is empty or too long
 	dropIngressTarget                   // to the ingress: nobody, or everyone and somebody
 	dropIngressSize                     // to the ingress: too large, or too many names
+	dropUnnamed                         // topics that became quiet and were not named: too many waited
+	dropUntold                          // a peer has named quiet topics unheard: a gap of all that it sent
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"foreign", "version", "malformed", "too large", "copy", "late", "unwanted", "resuming", "volatile",
 	"ingress syntax", "ingress member", "ingress name", "ingress target", "ingress size",
+	"quiet unnamed", "quiet untold",
 }
 
 type stats struct {

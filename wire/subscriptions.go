@@ -25,6 +25,7 @@ type subscriptions struct {
 	requests []request         // not yet written to link
 	written  []request         // written to link, without all replies; only subscribing ones
 	leaving  map[string]int    // how often unsubscribing was written to link, and not confirmed
+	hashed   hashedTopics      // on a Patchy bus
 	confirm  *time.Timer       // for the oldest of written
 	pinged   uint64            // pings written behind late requests
 	sealed   int               // of requests and written, how many are
@@ -51,7 +52,10 @@ type topic struct {
 	missing  *missing // nil: nothing, or what the gap of an outage covers
 	tried    uint64   // the last round of denials in which it was asked for alone
 
-	books books // guarded by incoming.mu
+	books        books     // guarded by incoming.mu, like confirmation and confirmedAt
+	confirmation uint64    // the latest one, by incoming.confirmations
+	confirmedAt  time.Time // when
+	sameHash     *topic    // in subscriptions.hashed
 }
 
 type topicState uint8
@@ -84,8 +88,7 @@ func (s *subscriptions) add(to ...destination) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range to {
-		t := &topic{to: d, name: d.topic(s.a.o.Prefix), home: true}
-		s.topics[t.name] = t
+		s.enter(&topic{to: d, name: d.topic(s.a.o.Prefix), home: true})
 	}
 }
 
@@ -164,11 +167,26 @@ func (s *subscriptions) want(d destination) *topic {
 	switch {
 	case t == nil:
 		t = &topic{to: d, name: key}
-		s.topics[key] = t
+		s.enter(t)
 	case t.to.name != d.name && !t.home && !slices.Contains(t.more, d.name):
 		t.more = append(t.more, d.name)
 	}
 	return t
+}
+
+// enter and drop keep the sets of topics. The caller holds mu.
+func (s *subscriptions) enter(t *topic) {
+	s.topics[t.name] = t
+	if s.hashed != nil {
+		s.hashed.add(hashTopic(t.name), t)
+	}
+}
+
+func (s *subscriptions) drop(t *topic) {
+	delete(s.topics, t.name)
+	if s.hashed != nil {
+		s.hashed.remove(hashTopic(t.name), t)
+	}
 }
 
 // unwant takes a name off a topic, and reports whether nothing is left that wants it. The caller holds mu.
@@ -199,7 +217,7 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 			if t == nil || !s.unwant(t, name) {
 				continue
 			}
-			delete(s.topics, t.name)
+			s.drop(t)
 			delete(s.denials.topics, t)
 			t.gone = true
 			t.resolve(errGone)
@@ -414,6 +432,7 @@ func (s *subscriptions) confirmedBy(l *link, name string) error {
 	}
 	t.state, t.promised = confirmed, true
 	t.epoch++
+	t.confirmation, t.confirmedAt = s.a.incoming.confirmations, time.Now()
 	delete(s.denials.topics, t)
 	t.resolve(nil)
 	if t.missing != nil {

@@ -39,6 +39,7 @@ type writer struct {
 	opened     uint64 // frames opened, control frames not counted
 	settled    uint64 // of those, how many have an outcome
 	losses     lossState
+	quiet      *quiet        // nil, unless the bus is Patchy
 	announced  uint64        // losses.count as peers were told last
 	room       chan struct{} // closed when there is room again, and replaced
 	flushers   []flusher
@@ -63,6 +64,11 @@ type outTopic struct {
 	name string
 	last uint64 // number of the last frame that was not lost
 	open *frame // takes instructions while its generation is the writer's
+
+	// On a Patchy bus, until it is named in a heartbeat.
+	waits         bool
+	sent          time.Time // its last frame
+	before, after *outTopic
 }
 
 // frame is one frame on its way out.
@@ -73,6 +79,8 @@ type frame struct {
 	instructions int
 	control      bool
 	heartbeat    bool
+	final        bool // the heartbeat names all topics that wait
+	names        bool // the heartbeat names topics, or their count
 	opened       time.Time
 	generation   uint64
 	number, prev uint64

@@ -50,6 +50,8 @@ type Port struct {
 	h    *Hub
 	name string
 
+	patchy bool
+
 	mu      sync.Mutex
 	fate    func(wire.Frame) Fate // guarded by mu, like everything below
 	refuse  error                 // of Dial, Subscribe and Publish
@@ -71,6 +73,12 @@ func (p *Port) SetFate(f func(wire.Frame) Fate) {
 	defer p.mu.Unlock()
 	p.fate = f
 }
+
+// SetPatchy has the port say that the bus is one that loses single messages. It is called before the port is used.
+func (p *Port) SetPatchy() { p.patchy = true }
+
+// Patchy implements wire.Patchy.
+func (p *Port) Patchy() bool { return p.patchy }
 
 // SetLatency makes publishing and confirmations take d.
 func (p *Port) SetLatency(d time.Duration) {

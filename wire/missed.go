@@ -1,0 +1,215 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// What a receiver makes of the topics that an origin names (quiet.go), and of predecessors on topics on which it has
+// heard nothing of that origin yet: a number above the book's last was missed.
+//
+// Where the book has no frame of this subscription, that number may be of a time before it. It is surely later when it is
+// above a number that was heard of the origin, on any topic, after the subscription was confirmed: frames of one origin
+// arrive in the order of their numbers. So a message is missed in silence only when it is lost, with all that follows it
+// on the topic, before anything of its origin was heard since the subscription. Nodes have heartbeats; of an emitter that
+// may take longer.
+
+// announced is what is known of the topics that an origin names.
+type announced struct {
+	known   bool          // from where to count
+	counted uint64        // the topics that it has counted, as it said last
+	told    time.Time     // what was published before then, and was missed, has been reported
+	backlog time.Duration // how long topics wait to be named
+	marks   []mark        // at most maxMarks
+}
+
+// mark is the first frame that was heard after a subscription had been confirmed: it was sent after that.
+type mark struct {
+	confirmation uint64 // incoming.confirmations when it was heard
+	number       uint64
+}
+
+// maxMarks bounds the subscriptions that an origin's frames are told apart by. Past it, every other mark is forgotten: a
+// later one takes its place, and less is known to be missed.
+const maxMarks = 128
+
+// mark enters the number of a frame that was heard.
+func (n *announced) mark(confirmation, number uint64) {
+	if k := len(n.marks); k > 0 && n.marks[k-1].confirmation == confirmation {
+		return
+	}
+	if len(n.marks) == maxMarks {
+		kept := n.marks[:0]
+		for i := 0; i < maxMarks; i += 2 {
+			kept = append(kept, n.marks[i])
+		}
+		n.marks = kept
+	}
+	n.marks = append(n.marks, mark{confirmation, number})
+}
+
+// later reports whether a frame was surely sent after a confirmation, and the least number that may have been.
+func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) {
+	from = 1
+	for _, m := range n.marks {
+		if m.confirmation >= confirmation {
+			return from, number > m.number
+		}
+		from = m.number + 1
+	}
+	return 0, false
+}
+
+// missed reports a gap if frame number of o on t, and perhaps others before it, were missed.
+func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
+	b := t.books.find(o)
+	if b != nil && number <= b.last {
+		return
+	}
+	g := crosscast.Gap{Origin: o.id, To: number, Until: now, Reason: crosscast.GapHole}
+	if b != nil && b.knows(t.epoch) {
+		g.From, g.Since = b.last+1, in.started.Add(b.heard)
+	} else {
+		from, sure := o.announced.later(t.confirmation, number)
+		if !sure {
+			return
+		}
+		b = t.books.of(o)
+		b.begin(t.epoch)
+		b.first = max(from, b.last+1)
+		g.From, g.Since = b.first, t.confirmedAt
+	}
+	b.last, b.heard = number, now.Sub(in.started)
+	if t.to.name != (crosscast.Address{}) {
+		g.Names = []crosscast.Address{t.to.name}
+	}
+	in.a.handler.Gap(g)
+}
+
+// quiet acts on the topics that o names in frame number, and reports whether they are whole.
+func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
+	if in.a.subs.hashed == nil { // a bus on which nothing is missed that way
+		return true
+	}
+	now := time.Now()
+	n := &o.announced
+	first, data := uvarint(data)
+	age, data := uvarint(data)
+	if data == nil || age > uint64(math.MaxInt64/time.Millisecond) {
+		return false
+	}
+	switch {
+	case !n.known:
+		n.known, n.counted = true, first
+	case first > n.counted:
+		in.a.count(dropUntold)
+		n.counted = first
+		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.toldBy(o), Until: now, Reason: crosscast.GapHole})
+	}
+	last := uint64(0)
+	for ; len(data) > 0; first++ {
+		if len(data) < 8 {
+			return false
+		}
+		hash, step := binary.BigEndian.Uint64(data), uint64(0)
+		if step, data = uvarint(data[8:]); data == nil {
+			return false
+		}
+		if last += step; last >= number {
+			return false
+		}
+		if first < n.counted { // named before
+			continue
+		}
+		n.counted = first + 1
+		if t := in.a.subs.named(hash); t != nil {
+			in.missed(t, o, last, now)
+		}
+	}
+	n.backlog = time.Duration(age) * time.Millisecond
+	n.told = now.Add(-n.backlog - in.a.self.Heartbeat)
+	return true
+}
+
+// toldBy is since when something of o may have been missed that it has not told of yet.
+func (in *incoming) toldBy(o *origin) time.Time {
+	if o.announced.told.Before(in.started) {
+		return in.started
+	}
+	return o.announced.told
+}
+
+// untold is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
+// may have been named during it. Origins are counted anew.
+func (in *incoming) untold(since time.Time) time.Time {
+	wait := time.Duration(0)
+	for _, o := range in.origins {
+		o.announced.known = false
+		wait = max(wait, o.announced.backlog)
+	}
+	since = since.Add(-wait - toldWithin*in.a.self.Heartbeat)
+	if since.Before(in.started) {
+		return in.started
+	}
+	return since
+}
+
+// toldWithin is how many heartbeats it takes at most until a missed message is reported, if at most one of them is
+// missed, too, and nothing else waits.
+const toldWithin = 4
+
+// uvarint reads a number, and returns what is behind it; nil: there is none.
+func uvarint(data []byte) (uint64, []byte) {
+	v, n := binary.Uvarint(data)
+	if n <= 0 {
+		return 0, nil
+	}
+	return v, data[n:len(data):len(data)]
+}
+
+// hashedTopics are topics by the hash of their names. Those that share one are in a chain, and none of them is found:
+// a number that is the one's would be a false alarm for the other.
+type hashedTopics map[uint64]*topic
+
+func (h hashedTopics) add(hash uint64, t *topic) {
+	t.sameHash = h[hash]
+	h[hash] = t
+}
+
+func (h hashedTopics) remove(hash uint64, t *topic) {
+	if h[hash] == t {
+		if t.sameHash == nil {
+			delete(h, hash)
+		} else {
+			h[hash] = t.sameHash
+		}
+	} else {
+		for other := h[hash]; other != nil; other = other.sameHash {
+			if other.sameHash == t {
+				other.sameHash = t.sameHash
+				break
+			}
+		}
+	}
+	t.sameHash = nil
+}
+
+func (h hashedTopics) find(hash uint64) *topic {
+	if t := h[hash]; t != nil && t.sameHash == nil {
+		return t
+	}
+	return nil
+}
+
+// named returns the topic whose name has a hash, if its subscription counts.
+func (s *subscriptions) named(hash uint64) *topic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.hashed.find(hash); t != nil && t.state == confirmed && s.resumed {
+		return t
+	}
+	return nil
+}
