@@ -285,14 +285,22 @@ func warmReader(t testing.TB) *crosscast.FrameReader {
 
 // readCost reads a frame whole, and returns what was allocated meanwhile.
 func readCost(r *crosscast.FrameReader, b []byte, topic crosscast.Address) (spent uint64, err error) {
+	spent = allocates(func() {
+		_, err = r.Reset(b, topic)
+		for err == nil {
+			_, _, err = r.Next()
+		}
+	})
+	return spent, err
+}
+
+// allocates returns how many bytes this process allocates while f runs.
+func allocates(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err = r.Reset(b, topic)
-	for err == nil {
-		_, _, err = r.Next()
-	}
+	f()
 	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc, err
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 // mayCost is what reading b may allocate. Only an answer may cost more than strings do, and it takes an instruction of
