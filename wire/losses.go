@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -64,5 +65,22 @@ func (l *lostFrames) forPeers() crosscast.LossRange {
 }
 
 func (l *lostFrames) forSelf() crosscast.Loss {
-	return crosscast.Loss{Names: l.names, From: l.from, To: l.to, Instructions: l.instructions, Err: l.err}
+	return crosscast.Loss{
+		Reason: lossReason(l.err), Names: l.names, From: l.from, To: l.to, Instructions: l.instructions, Err: l.err,
+	}
+}
+
+// lossReason is the reason of what was lost for err.
+func lossReason(err error) crosscast.LossReason {
+	switch {
+	case errors.Is(err, errExpired):
+		return crosscast.LossExpired
+	case errors.Is(err, errStopped):
+		return crosscast.LossClosed
+	case !errors.Is(err, crosscast.ErrRefused):
+		return crosscast.LossUncertain
+	case errors.Is(err, crosscast.ErrDenied):
+		return crosscast.LossDenied
+	}
+	return crosscast.LossRefused
 }

@@ -202,6 +202,9 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			down = down || out[i].Down
 			err = outcome(err)
 			if !f.control {
+				if current.from != 0 && lossReason(current.err) != lossReason(err) {
+					failed()
+				}
 				current.add(f, err)
 			}
 		}
