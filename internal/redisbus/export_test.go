@@ -20,3 +20,8 @@ func SubscriberOptions(ctx context.Context, b wire.Bus) (*redis.Options, error) 
 	defer c.Close()
 	return c.Options(), nil
 }
+
+// Join makes one link of a link to each master.
+func Join(rdb *redis.ClusterClient, links map[string]wire.Link) wire.Link {
+	return (&shards{Config: Config{Sharded: true}, rdb: rdb}).join(links)
+}

@@ -33,6 +33,14 @@ func listen(t testing.TB, bus wire.Bus, topics ...string) *listener {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := read(t, link)
+	if len(topics) > 0 {
+		l.subscribe(t, topics...)
+	}
+	return l
+}
+
+func read(t testing.TB, link wire.Link) *listener {
 	l := &listener{link: link, events: make(chan wire.Event, 1<<16), ended: make(chan struct{})}
 	go func() {
 		defer close(l.ended)
@@ -49,9 +57,6 @@ func listen(t testing.TB, bus wire.Bus, topics ...string) *listener {
 		_ = link.Close()
 		<-l.ended
 	})
-	if len(topics) > 0 {
-		l.subscribe(t, topics...)
-	}
 	return l
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -70,11 +69,11 @@ func (s *shards) Publish(ctx context.Context, frames []wire.Frame) {
 	}
 }
 
-// Dial implements wire.Bus: one connection to each master.
+// Dial implements wire.Bus: one connection to each master of the cluster's present shape.
 func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
-	l := &shardedLink{s: s, links: make(map[string]*shardLink), events: make(chan wire.Event), ended: make(chan struct{})}
 	var mu sync.Mutex
-	err := s.rdb.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+	links := make(map[string]wire.Link)
+	err := s.rdb.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { // which looks for the shape first
 		b := newBus(c, s.Config)
 		link, err := b.Dial(ctx)
 		if err != nil {
@@ -82,61 +81,79 @@ func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		l.links[b.name] = &shardLink{Link: link}
+		links[b.name] = link
 		return nil
 	})
-	if err == nil && len(l.links) == 0 {
+	if err == nil && len(links) == 0 {
 		err = errors.New("redis cluster: no master is known")
 	}
 	if err != nil {
 		s.rdb.ReloadState(context.WithoutCancel(ctx))
-		_ = l.Close()
+		for _, link := range links {
+			_ = link.Close()
+		}
 		return nil, err
+	}
+	return s.join(links), nil
+}
+
+// join makes one link of a link to each master, by the name of its bus.
+func (s *shards) join(links map[string]wire.Link) *shardedLink {
+	l := &shardedLink{s: s, links: make(map[string]*shardLink), events: make(chan wire.Event), ended: make(chan struct{})}
+	for name, link := range links {
+		l.links[name] = &shardLink{Link: link, leaving: make(map[string]int)}
 	}
 	for _, sh := range l.links {
 		l.wg.Go(func() { l.read(sh) })
 	}
-	return l, nil
+	return l
 }
 
-// shardedLink is a connection to each master. It ends when the first of them does, or a slot has moved.
+// shardedLink is a connection to each master. It ends when the first of them does, or a slot has moved: a master then
+// ends the subscriptions in that slot, also those whose confirmations wait here for earlier ones of other masters.
 type shardedLink struct {
 	s      *shards
 	links  map[string]*shardLink // by the name of the master's bus; constant
 	events chan wire.Event
 	wg     sync.WaitGroup
 
-	passing  sync.Mutex // held while replies are passed on, so that they keep their order; locked before mu
-	mu       sync.Mutex
-	requests []*shardRequest // without all replies, in order; guarded by mu
-	pings    []shardPing     // without all answers, in order; guarded by mu
+	passing sync.Mutex    // held while replies are passed on, so that they keep their order; locked before mu
+	mu      sync.Mutex    // guards what follows, and what shardLinks expect
+	asked   []*shardReply // the replies that are not passed on yet, in the order of the requests
 
 	once  sync.Once
 	ended chan struct{}
 	err   error // set before ended is closed
 }
 
-// shardLink is one of the connections.
+// shardLink is one of the connections, and what is expected of it, in order. It is guarded by shardedLink.mu.
 type shardLink struct {
 	wire.Link
-	asked []*shardRequest // once for each topic without a reply, in order; guarded by shardedLink.mu
+	asked   []*shardReply
+	leaving map[string]int // how often unsubscribing was asked for, and not confirmed
+	pings   []*shardPing
 }
 
-// shardRequest is one call of Subscribe. Its replies, of several masters, are passed on together and in order.
-type shardRequest struct {
-	topics []string
-	left   int
-	err    error // a topic was denied
+// shardReply is that to a request for one topic.
+type shardReply struct {
+	topic string
+	done  bool
+	err   error // it is denied
+}
+
+// shardPing is one call of Ping.
+type shardPing struct {
+	name string
+	left int   // masters that have not answered
+	err  error // what one of them has answered
 }
 
 // Subscribe implements wire.Link. Redis takes one slot in a command, so each topic is a command.
 func (l *shardedLink) Subscribe(topics []string) error {
-	r := &shardRequest{topics: slices.Clone(topics), left: len(topics)}
-	l.mu.Lock()
-	l.requests = append(l.requests, r)
-	l.mu.Unlock()
 	return l.each(topics, func(sh *shardLink, topic []string) error {
+		r := &shardReply{topic: topic[0]}
 		l.mu.Lock()
+		l.asked = append(l.asked, r)
 		sh.asked = append(sh.asked, r)
 		l.mu.Unlock()
 		return sh.Subscribe(topic)
@@ -145,22 +162,22 @@ func (l *shardedLink) Subscribe(topics []string) error {
 
 // Unsubscribe implements wire.Link.
 func (l *shardedLink) Unsubscribe(topics []string) error {
-	return l.each(topics, func(sh *shardLink, topic []string) error { return sh.Unsubscribe(topic) })
+	return l.each(topics, func(sh *shardLink, topic []string) error {
+		l.mu.Lock()
+		sh.leaving[topic[0]]++
+		l.mu.Unlock()
+		return sh.Unsubscribe(topic)
+	})
 }
 
-// shardPing is a ping that left masters have not answered.
-type shardPing struct {
-	name string
-	left int
-}
-
-// Ping implements wire.Link. The last answer of all masters is the answer: it is behind what each of them has handed
-// over before.
+// Ping implements wire.Link: all masters are asked, and the answer of the last one is the answer. When one answers with
+// an error, that is.
 func (l *shardedLink) Ping(name string) error {
-	l.mu.Lock()
-	l.pings = append(l.pings, shardPing{name, len(l.links)})
-	l.mu.Unlock()
+	p := &shardPing{name: name, left: len(l.links)}
 	for _, sh := range l.links {
+		l.mu.Lock()
+		sh.pings = append(sh.pings, p)
+		l.mu.Unlock()
 		if err := sh.Ping(name); err != nil {
 			return err
 		}
@@ -176,23 +193,6 @@ func (l *shardedLink) Heard() (last time.Time) {
 		}
 	}
 	return last
-}
-
-// answered enters one master's answer to a ping, and passes it on when it was the last one.
-func (l *shardedLink) answered(ev wire.Event) {
-	l.mu.Lock()
-	i := slices.IndexFunc(l.pings, func(p shardPing) bool { return p.name == ev.Topic })
-	last := false
-	if i >= 0 {
-		l.pings[i].left--
-		if last = l.pings[i].left == 0; last {
-			l.pings = l.pings[i+1:] // those before it will not be answered any more
-		}
-	}
-	l.mu.Unlock()
-	if last {
-		l.pass(ev)
-	}
 }
 
 // each calls f for each topic with the connection that it belongs to.
@@ -217,22 +217,37 @@ func (l *shardedLink) each(topics []string, f func(sh *shardLink, topic []string
 func (l *shardedLink) read(sh *shardLink) {
 	for {
 		ev, err := sh.Receive()
+		if err == nil {
+			err = l.received(sh, ev)
+		}
 		if err != nil {
 			l.fail(err)
 			l.s.rdb.ReloadState(context.Background()) // the slot may have moved, or the master died
 			return
 		}
-		switch ev.Kind {
-		case wire.Subscribed:
-			l.replied(sh, nil)
-		case wire.Denied:
-			l.replied(sh, ev.Err)
-		case wire.Pong:
-			l.answered(ev)
-		default:
-			l.pass(ev)
-		}
 	}
+}
+
+// received acts on one event of sh. An error ends the link.
+func (l *shardedLink) received(sh *shardLink, ev wire.Event) error {
+	switch ev.Kind {
+	case wire.Subscribed:
+		return l.replied(sh, nil)
+	case wire.Denied:
+		return l.replied(sh, ev.Err)
+	case wire.Unsubscribed:
+		if !l.left(sh, ev.Topic) {
+			return fmt.Errorf("the slot of %s has moved", ev.Topic)
+		}
+	case wire.Pong:
+		p := l.answered(sh, ev)
+		if p == nil {
+			return nil
+		}
+		ev.Err = p.err
+	}
+	l.pass(ev)
+	return nil
 }
 
 func (l *shardedLink) pass(ev wire.Event) {
@@ -242,38 +257,64 @@ func (l *shardedLink) pass(ev wire.Event) {
 	}
 }
 
-// replied enters the reply to the oldest command of sh, and passes on the replies that are complete.
-func (l *shardedLink) replied(sh *shardLink, denied error) {
+// replied enters the reply to the oldest command of sh, and passes on those that nothing earlier is missing of.
+func (l *shardedLink) replied(sh *shardLink, denied error) error {
 	l.passing.Lock()
 	defer l.passing.Unlock()
 	l.mu.Lock()
 	if len(sh.asked) == 0 {
 		l.mu.Unlock()
-		l.fail(errors.New("a subscription was confirmed that nobody asked for"))
-		return
+		return errors.New("a subscription was confirmed that nobody asked for")
 	}
-	r := sh.asked[0]
+	sh.asked[0].done, sh.asked[0].err = true, denied
 	sh.asked = sh.asked[1:]
-	r.left--
-	if denied != nil {
-		r.err = denied
+	n := 0
+	for n < len(l.asked) && l.asked[n].done {
+		n++
 	}
-	var ready []wire.Event
-	for len(l.requests) > 0 && l.requests[0].left == 0 {
-		r := l.requests[0]
-		l.requests = l.requests[1:]
-		if r.err != nil {
-			ready = append(ready, wire.Event{Kind: wire.Denied, Err: r.err})
-			continue
-		}
-		for _, topic := range r.topics {
-			ready = append(ready, wire.Event{Kind: wire.Subscribed, Topic: topic})
-		}
-	}
+	ready := l.asked[:n]
+	l.asked = l.asked[n:]
 	l.mu.Unlock()
-	for _, ev := range ready {
-		l.pass(ev)
+	for _, r := range ready {
+		if r.err != nil {
+			l.pass(wire.Event{Kind: wire.Denied, Topic: r.topic, Err: r.err})
+		} else {
+			l.pass(wire.Event{Kind: wire.Subscribed, Topic: r.topic})
+		}
 	}
+	return nil
+}
+
+// left enters the end of a subscription, and reports whether it was asked for.
+func (l *shardedLink) left(sh *shardLink, topic string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := sh.leaving[topic]
+	if n > 1 {
+		sh.leaving[topic] = n - 1
+	} else {
+		delete(sh.leaving, topic)
+	}
+	return n > 0
+}
+
+// answered enters an answer to a ping, and returns that when no other answer is missing.
+func (l *shardedLink) answered(sh *shardLink, ev wire.Event) *shardPing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(sh.pings) == 0 || sh.pings[0].name != ev.Topic {
+		return nil
+	}
+	p := sh.pings[0]
+	sh.pings = sh.pings[1:]
+	p.left--
+	if ev.Err != nil {
+		p.err = ev.Err
+	}
+	if p.left > 0 {
+		return nil
+	}
+	return p
 }
 
 func (l *shardedLink) fail(err error) {
