@@ -43,7 +43,7 @@ func TestBooksBalance(t *testing.T) {
 	}
 }
 
-type tally struct{ emitted, delivered, gaps, losses, missedByGap int }
+type tally struct{ emitted, delivered, gaps, losses, missedByGap, unheard int }
 
 // peer is a node reduced to what the adapter needs of one: it answers hellos, asks who is there after an outage, and
 // beats.
@@ -54,6 +54,7 @@ type peer struct {
 	w    *world
 
 	emitOnly bool // it never hears anything
+	patchy   bool // its bus may miss single messages
 
 	onEmit func(event string) // is called before an event counts as delivered, and may take its time
 	onGap  func()             // the same of a gap
@@ -78,8 +79,17 @@ type world struct {
 	mu     sync.Mutex
 	reader crosscast.FrameReader
 	frames map[string][]execution // by event
+	all    []execution
+	got    map[receipt]time.Time               // when first
+	heard  map[[2]crosscast.NodeID][]time.Time // when a link got anything, by receiver and origin
 	// inOrder: what the bus accepted, it executed in order, so the times of gaps can be checked too.
 	inOrder bool
+}
+
+// receipt is a frame that a receiver's link got.
+type receipt struct {
+	receiver, origin crosscast.NodeID
+	number           uint64
 }
 
 type execution struct {
@@ -96,6 +106,9 @@ func (w *world) executed(f wire.Frame) {
 	if err != nil {
 		panic(err)
 	}
+	if !h.Control {
+		w.all = append(w.all, execution{h.Origin, h.Number, f.Topic, time.Now()})
+	}
 	for {
 		in, _, err := w.reader.Next()
 		if err != nil {
@@ -103,6 +116,19 @@ func (w *world) executed(f wire.Frame) {
 		}
 		if in.Kind == crosscast.KindEmit {
 			w.frames[in.Event] = append(w.frames[in.Event], execution{h.Origin, h.Number, f.Topic, time.Now()})
+		}
+	}
+}
+
+func (w *world) read(port, _ string, data []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h, err := w.reader.Reset(data, crosscast.Address{}); err == nil {
+		pair := [2]crosscast.NodeID{crosscast.NodeID(port), h.Origin}
+		w.heard[pair] = append(w.heard[pair], time.Now())
+		key := receipt{pair[0], h.Origin, h.Number}
+		if _, again := w.got[key]; !again {
+			w.got[key] = time.Now()
 		}
 	}
 }
@@ -191,8 +217,12 @@ func (p *peer) leave(a crosscast.Address) {
 func runSchedule(t *testing.T, seed uint64, total *tally) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	hub := membus.New()
-	w := &world{frames: map[string][]execution{}}
+	w := &world{
+		frames: map[string][]execution{}, heard: map[[2]crosscast.NodeID][]time.Time{}, got: map[receipt]time.Time{},
+	}
 	hub.OnExecute(w.executed)
+	hub.OnRead(w.read)
+	patchy := seed%5 >= 3
 	room := func(i int) crosscast.Address {
 		return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: string(rune('A' + i))}
 	}
@@ -208,6 +238,9 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		id := crosscast.NodeID(fmt.Sprintf("node%04d", i))
 		p := &peer{id: id, port: hub.Port(string(id)), w: w, emitted: map[string]emission{}, joined: map[crosscast.Address]time.Time{}}
 		p.emitOnly = i == 3
+		if p.patchy = patchy; patchy {
+			p.port.SetPatchy()
+		}
 		o := wire.Options{MaxAge: 3 * time.Second}
 		if seed%3 == 0 {
 			o.QueueBytes = 4 << 10
@@ -284,7 +317,7 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		case a < 73:
 			time.Sleep(time.Duration(r.IntN(int(4 * time.Second))))
 		case a < 78:
-			p.port.SetFate(randomFate(r, p, peers, !links))
+			p.port.SetFate(randomFate(r, p, peers, !links, patchy))
 		case a < 82:
 			p.port.SetFate(nil)
 		case a < 90 && !links:
@@ -320,8 +353,25 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		}
 	}
 	time.Sleep(20 * time.Second) // every link is back, every loss announced
-	// What a bus loses without anyone noticing is betrayed by its successor only.
-	everywhere()
+	if !patchy {
+		// What a bus loses without anyone noticing is betrayed by its successor only.
+		everywhere()
+	} else {
+		for i, p := range peers {
+			victim := string(peers[(i+1)%3].id)
+			p.port.SetFate(func(f wire.Frame) membus.Fate {
+				if strings.HasPrefix(f.Topic, "cc:all") || i == 2 && victim == string(p.id) {
+					return membus.Fate{}
+				}
+				return membus.Fate{Skip: victim}
+			})
+		}
+		everywhere()
+		for _, p := range peers {
+			p.port.SetFate(nil)
+		}
+		time.Sleep(5 * time.Second)
+	}
 	for _, p := range peers {
 		if err := p.a.Flush(t.Context()); err != nil {
 			t.Fatal("Flush:", err)
@@ -339,7 +389,7 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 }
 
 // randomFate keeps to one kind of trouble for a while, with a share of frames that it hits.
-func randomFate(r *rand.Rand, p *peer, peers []*peer, holes bool) func(wire.Frame) membus.Fate {
+func randomFate(r *rand.Rand, p *peer, peers []*peer, holes, patchy bool) func(wire.Frame) membus.Fate {
 	share := r.IntN(3) + 1
 	victim := peers[r.IntN(len(peers))]
 	for victim == p {
@@ -350,10 +400,17 @@ func randomFate(r *rand.Rand, p *peer, peers []*peer, holes bool) func(wire.Fram
 	if holes && r.IntN(2) == 0 {
 		kind = 5 + r.IntN(2)
 	}
+	if patchy && r.IntN(2) == 0 {
+		kind = 6
+		share++
+	}
 	rr := rand.New(rand.NewPCG(r.Uint64(), 2))
-	return func(wire.Frame) membus.Fate {
+	return func(f wire.Frame) membus.Fate {
 		if rr.IntN(share) != 0 {
 			return membus.Fate{}
+		}
+		if patchy && kind == 6 && f.Topic == "cc:all" && rr.IntN(4) != 0 {
+			return membus.Fate{} // a node of which nothing is heard for long is another one's to report
 		}
 		down := rr.IntN(2) == 0
 		switch kind {
@@ -411,6 +468,9 @@ func check(t *testing.T, peers []*peer, w *world, total *tally) {
 		}
 	}
 	for _, p := range peers {
+		if p.patchy {
+			checkAlarms(t, peers, p, w)
+		}
 		total.delivered += len(p.delivered)
 		total.gaps += len(p.gaps)
 	}
@@ -451,6 +511,10 @@ func checkReceiver(t *testing.T, origin, p *peer, w *world, inLoss func(uint64) 
 		if len(w.frames[event]) == 0 {
 			continue // never left: checked as a loss, and as a gap for that loss
 		}
+		if p.patchy && unheard(p, origin, e, w.frames[event][0].at, w) {
+			total.unheard++
+			continue
+		}
 		total.missedByGap++
 		if !slices.ContainsFunc(p.gaps, func(g crosscast.Gap) bool {
 			return !p.over(&g, e) && covers(&g, e, w.frames[event], w.inOrder)
@@ -461,6 +525,53 @@ func checkReceiver(t *testing.T, origin, p *peer, w *world, inLoss func(uint64) 
 					t.Logf("gap %+v", g)
 				}
 			}
+		}
+	}
+}
+
+// unheard: since p had subscribed, also because of an outage, nothing of origin came before the emission was executed.
+// Then it cannot know that it was subscribed in time.
+func unheard(p, origin *peer, e emission, executed time.Time, w *world) bool {
+	from := time.Time{}
+	for _, a := range e.targets {
+		if since, ok := p.joined[a]; ok && since.Before(e.at) && since.After(from) {
+			from = since
+		}
+	}
+	for _, g := range p.gaps {
+		if g.Origin == "" && g.Until.After(from) && !g.Until.After(executed) {
+			from = g.Until
+		}
+	}
+	for _, at := range w.heard[[2]crosscast.NodeID{p.id, origin.id}] {
+		if at.After(from) && at.Before(executed) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkAlarms: of what p reports as a hole in a room, something was missed: a frame that it did not get in time, or that
+// never left.
+func checkAlarms(t *testing.T, peers []*peer, p *peer, w *world) {
+	for _, g := range p.gaps {
+		if g.Reason != crosscast.GapHole || len(g.Names) != 1 {
+			continue
+		}
+		topic := map[crosscast.Space]string{crosscast.RoomSpace: "cc:r:/:", crosscast.UserSpace: "cc:u:/:"}[g.Names[0].Space]
+		missed := false
+		for _, x := range w.all {
+			if x.origin == g.Origin && x.topic == topic+g.Names[0].Name && g.From <= x.number && x.number <= g.To {
+				got, ok := w.got[receipt{p.id, x.origin, x.number}]
+				missed = missed || !ok || got.After(g.Until)
+			}
+		}
+		i := slices.IndexFunc(peers, func(o *peer) bool { return o.id == g.Origin })
+		for _, l := range peers[i].losses {
+			missed = missed || l.From <= g.To && g.From <= l.To
+		}
+		if !missed {
+			t.Errorf("%s: nothing was missed of %+v", p.id, g)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func ReadQuiet(number uint64, data []byte) bool {
 	a := New(nil, Options{})
 	a.subs.hashed = hashedTopics{}
 	o := &origin{}
-	o.announced.known = true
+	o.announced.known = true // and nothing counted
 	a.handler = noGaps{}
 	return a.incoming.quiet(o, number, data)
 }

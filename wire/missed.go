@@ -19,7 +19,7 @@ import (
 
 // announced is what is known of the topics that an origin names.
 type announced struct {
-	known   bool          // from where to count
+	known   bool          // counted is of this link
 	counted uint64        // the topics that it has counted, as it said last
 	told    time.Time     // what was published before then, and was missed, has been reported
 	backlog time.Duration // how long topics wait to be named
@@ -102,13 +102,15 @@ func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
 		return false
 	}
 	switch {
-	case !n.known:
-		n.known, n.counted = true, first
-	case first > n.counted:
+	case first <= n.counted:
+	case in.mayBegin(o, now):
+		n.counted = first
+	default:
 		in.a.count(dropUntold)
 		n.counted = first
 		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.toldBy(o), Until: now, Reason: crosscast.GapHole})
 	}
+	n.known = true
 	last := uint64(0)
 	for ; len(data) > 0; first++ {
 		if len(data) < 8 {
@@ -132,6 +134,13 @@ func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
 	n.backlog = time.Duration(age) * time.Millisecond
 	n.told = now.Add(-n.backlog - in.a.self.Heartbeat)
 	return true
+}
+
+// mayBegin reports whether what o has counted so far does not concern this node: it was before the link, or is a part of
+// the outage that this link has ended. A node answers an introduction, and takes a heartbeat to name anything new. Of an
+// emitter the first count is the one to begin with, whenever it comes.
+func (in *incoming) mayBegin(o *origin, now time.Time) bool {
+	return !o.announced.known && (!o.peer || now.Sub(in.link.Load().resumedAt) < in.a.self.Heartbeat)
 }
 
 // toldBy is since when something of o may have been missed that it has not told of yet.

@@ -208,7 +208,7 @@ func TestQuietOverflow(t *testing.T) {
 		c.beat(2 * time.Second)
 		g := b.seen()
 		if len(g) != 1 || g[0].Names != nil || g[0].Origin != a.id || g[0].Reason != crosscast.GapHole || g[0].Since.After(emitted) {
-			t.Errorf("of 70,000 topics that wait, the gaps are %+v", g)
+			t.Fatalf("of 70,000 topics that wait, the gaps are %+v", g)
 		}
 		if s := a.a.AdapterStats().Dropped["quiet unnamed"]; s < 65_536 {
 			t.Errorf("%d topics are given up", s)

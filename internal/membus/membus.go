@@ -21,6 +21,7 @@ type Hub struct {
 	mu     sync.Mutex
 	links  []*link // guarded by mu
 	onExec func(f wire.Frame)
+	onRead func(port, topic string, data []byte)
 }
 
 // New returns a bus on which nothing goes wrong yet.
@@ -32,6 +33,13 @@ func (h *Hub) OnExecute(f func(wire.Frame)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.onExec = f
+}
+
+// OnRead sets a function that sees each message at the moment when a link of a port receives it.
+func (h *Hub) OnRead(f func(port, topic string, data []byte)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.onRead = f
 }
 
 // Fate is what becomes of one published frame. The zero Fate: delivered at once, accepted.
@@ -363,6 +371,9 @@ func (l *link) Receive() (wire.Event, error) {
 		case len(l.queue) > 0:
 			ev := l.queue[0]
 			l.queue = l.queue[1:]
+			if f := l.port.h.onRead; f != nil && ev.Kind == wire.Message {
+				f(l.port.name, ev.Topic, ev.Data)
+			}
 			l.port.h.mu.Unlock()
 			if err := l.arrive(len(ev.Data)); err != nil {
 				return wire.Event{}, err
