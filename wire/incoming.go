@@ -296,6 +296,7 @@ func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 		switch i.Kind {
 		case crosscast.KindHello, crosscast.KindHeartbeat:
 			o.peer = true
+			o.announced.beat = o.heard
 		case crosscast.KindGoodbye:
 			o.left = true
 		}

@@ -23,6 +23,7 @@ type announced struct {
 	counted uint64        // the topics that it has counted, as it said last
 	told    time.Time     // what was published before then, and was missed, has been reported
 	backlog time.Duration // how long topics wait to be named
+	beat    time.Time     // the last heartbeat
 	marks   []mark        // at most maxMarks
 }
 
@@ -154,12 +155,20 @@ func (in *incoming) toldBy(o *origin) time.Time {
 // untold is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
 // may have been named during it. Origins are counted anew.
 func (in *incoming) untold(since time.Time) time.Time {
-	wait := time.Duration(0)
+	wait := toldWithin * in.a.self.Heartbeat
+	before := since.Add(-wait)
 	for _, o := range in.origins {
-		o.announced.known = false
-		wait = max(wait, o.announced.backlog)
+		n := &o.announced
+		n.known = false
+		last := since
+		if o.peer && !o.left && n.beat.Before(last) { // it may have been cut off before it could tell
+			last = n.beat
+		}
+		if at := last.Add(-wait - n.backlog); at.Before(before) {
+			before = at
+		}
 	}
-	since = since.Add(-wait - toldWithin*in.a.self.Heartbeat)
+	since = before
 	if since.Before(in.started) {
 		return in.started
 	}
