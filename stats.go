@@ -20,8 +20,8 @@ type AdapterStats struct {
 	Link LinkStatus
 	// Denied is the number of channels whose subscription the bus refuses now.
 	Denied int
-	// EchoRoundTrip is the time that the latest echo took, from the bus's acceptance of a message that this node also
-	// hears until it came back. 0: there was none yet.
+	// EchoRoundTrip is the time that the latest echo took, from when this node handed the bus a message that it also hears
+	// until that came back. 0: there was none yet.
 	EchoRoundTrip time.Duration
 	// Reconnects is how often a link that had worked was replaced by another one that works.
 	Reconnects uint64

@@ -230,9 +230,9 @@ func TestNodesOutliveTheirConnections(t *testing.T) {
 	}
 }
 
-// TestNodesNoticeADeafLink: the subscribing connection stands and receives nothing, while publishing works. Nothing in
+// TestNodesNoticeADeadLink: the subscribing connection stands and receives nothing, while publishing works. Nothing in
 // go-redis would notice, ever.
-func TestNodesNoticeADeafLink(t *testing.T) {
+func TestNodesNoticeADeadLink(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	a := join(t, "a", s.Client())
 
@@ -253,14 +253,14 @@ func TestNodesNoticeADeafLink(t *testing.T) {
 
 	start := time.Now()
 	p.Set(faultproxy.Down, faultproxy.Faults{Swallow: true})
-	b.expectGap(t, crosscast.GapDeaf)
+	b.expectGap(t, crosscast.GapLinkLost)
 	if d := time.Since(start); d > 5*time.Second { // about two heartbeats, which are 250 ms here
 		t.Errorf("noticed after %v", d)
 	}
 	hear(t, a, b)
 	hear(t, b, a)
 	if n := len(a.gaps); n != 0 {
-		t.Errorf("a: gap %+v, but its link was never deaf", <-a.gaps)
+		t.Errorf("a: gap %+v, but its link was never dead", <-a.gaps)
 	}
 }
 

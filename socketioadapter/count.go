@@ -229,7 +229,7 @@ func (s *counter) eachServer(ctx context.Context, f func(context.Context, redis.
 // CountPeers implements crosscast.Counter.
 func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {
 	ns := namespaceOf(in)
-	if !a.AdapterStats().Connected { // go-redis would try for a while
+	if !a.canAsk() { // go-redis would try for a while
 		return 0, crosscast.ErrNotConnected
 	}
 	if a.dialect.channels.emitter { // which hears answers in "/" only, unless it asks for more
@@ -239,4 +239,14 @@ func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, aga
 		}
 	}
 	return a.counter.count(ctx, ns, again)
+}
+
+// canAsk reports whether peers can be asked now, and their answers heard. An emitter's link is made when it is needed.
+// Peers are also counted while the queue waits for them.
+func (a *Adapter) canAsk() bool {
+	l := a.AdapterStats().Link
+	if l.Subscribing.State != crosscast.LinkLive && !a.dialect.channels.emitter {
+		return false
+	}
+	return l.Publishing.State == crosscast.LinkLive || l.Publishing.State == crosscast.LinkHeld
 }

@@ -14,8 +14,9 @@ import (
 // Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber,
 // Deliverer, Flusher, Prover, Listener and Meter.
 //
-// Its goroutines, which Close ends and waits for: the writer (writer.go), the supervisor of the link, and for each
-// link one that reads and delivers and one that writes subscriptions (link.go).
+// Its goroutines, which Close ends and waits for: the writer (writer.go), the one that tells of the link's state
+// (state.go), the supervisor of the link, and for each link one that reads and delivers and one that writes
+// subscriptions (link.go).
 type Adapter struct {
 	bus     Bus
 	dialect Dialect // nil: nodes' own frames
@@ -33,6 +34,7 @@ type Adapter struct {
 	incoming incoming
 	inbox    inbox // of an emitter
 	refusals refusals
+	state    state
 	stats    stats
 
 	ctx    context.Context // ends when the adapter stops
@@ -52,6 +54,7 @@ func New(bus Bus, o Options) *Adapter {
 	a.echo.init(a)
 	a.subs.init(a)
 	a.incoming.init(a)
+	a.state.init(a)
 	return a
 }
 
@@ -81,6 +84,8 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	} else {
 		a.startFrames()
 	}
+	a.state.publishing(crosscast.LinkConnecting, nil)
+	a.wg.Go(a.state.run)
 	if err := start(ctx); err != nil {
 		a.stop()
 		a.once.Do(func() { close(a.closed) })
@@ -115,6 +120,7 @@ func (a *Adapter) startFrames() {
 
 // startNode returns when the first link hears what it must.
 func (a *Adapter) startNode(ctx context.Context) error {
+	a.state.subscribing(crosscast.LinkConnecting, nil)
 	l, err := a.connect(ctx)
 	if err != nil {
 		return err

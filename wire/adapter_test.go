@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -544,19 +543,6 @@ func TestHostileBytesAreCounted(t *testing.T) {
 			t.Error("an instruction over MaxFrame:", err)
 		}
 	})
-}
-
-func TestTheLogSaysDownAndBackOnce(t *testing.T) {
-	var log bytes.Buffer
-	inBubble(t, 1, wire.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, c *cluster) {
-		c.peers[0].port.Down()
-		c.beat(time.Minute)
-		c.peers[0].port.Up()
-		c.beat(5 * time.Second)
-	})
-	if down, back := strings.Count(log.String(), "is down"), strings.Count(log.String(), "is back"); down != 1 || back != 1 {
-		t.Errorf("down %d times, back %d times:\n%s", down, back, log.String())
-	}
 }
 
 // An hour of an idle node costs its heartbeats and nothing else.

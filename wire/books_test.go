@@ -64,6 +64,7 @@ type peer struct {
 	gaps      []crosscast.Gap
 	gapAt     []int // how many were delivered before each gap
 	losses    []crosscast.Loss
+	links     []crosscast.LinkStatus
 	emitted   map[string]emission
 	joined    map[crosscast.Address]time.Time // since when it is joined without interruption
 	next      int
@@ -160,7 +161,11 @@ func (p *peer) Gap(g crosscast.Gap) {
 	}
 }
 
-func (p *peer) Link(crosscast.LinkStatus) {}
+func (p *peer) Link(s crosscast.LinkStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.links = append(p.links, s)
+}
 
 func (p *peer) Loss(l crosscast.Loss) {
 	p.mu.Lock()

@@ -128,6 +128,7 @@ func (e *echo) expect(n uint64, sent time.Time) {
 // came notes that a frame sent at the given time has come back. The caller holds mu.
 func (e *echo) came(sent, at time.Time) {
 	e.proven, e.trip = later(e.proven, sent), at.Sub(sent)
+	e.a.state.echoHeard()
 }
 
 // hear notes that frame n has come back.

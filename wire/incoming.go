@@ -129,6 +129,10 @@ func (in *incoming) resume(l *link) {
 	if gathers {
 		in.a.wg.Go(func() { in.a.gather(g, now.Add(2*h)) })
 	}
+	in.a.state.linkResumed()
+	if l.outage != nil {
+		in.a.stats.reconnects.Add(1)
+	}
 	close(l.resumed)
 	if l.outage != nil {
 		since := l.outage.since

@@ -187,16 +187,14 @@ func (l *link) hasResumed() bool {
 // supervise replaces the link whenever it breaks, and makes it when it is nil, until the adapter stops.
 func (a *Adapter) supervise(l *link) {
 	var pause backoff
-	downLogged := false
+	if l == nil {
+		a.state.subscribing(crosscast.LinkConnecting, nil)
+	}
 	for {
 		var err error // nil: nothing was tried yet
 		if l != nil {
 			select {
 			case <-l.resumed:
-				if downLogged {
-					a.o.Logger.Info("crosscast: the link to the bus is back")
-					downLogged = false
-				}
 				pause.reset()
 				select {
 				case <-l.broken:
@@ -209,13 +207,18 @@ func (a *Adapter) supervise(l *link) {
 			}
 			err = l.err
 			a.linkDown(l)
+			if l.hasResumed() {
+				a.state.linkLost(err)
+			} else {
+				a.state.linkFailed(err)
+			}
 			a.inbox.note(nil, err)
 		}
 		for {
 			if a.ctx.Err() != nil {
 				return
 			}
-			if err != nil && !a.backOff(&pause, err, &downLogged) {
+			if err != nil && !a.backOff(&pause, err) {
 				return
 			}
 			ctx, cancel := context.WithTimeout(a.ctx, a.o.PublishTimeout)
@@ -225,16 +228,13 @@ func (a *Adapter) supervise(l *link) {
 			if err == nil {
 				break
 			}
+			a.state.linkFailed(err)
 		}
 	}
 }
 
 // backOff waits before another attempt to connect, and reports whether there is to be one.
-func (a *Adapter) backOff(pause *backoff, why error, logged *bool) bool {
-	if !*logged {
-		*logged = true
-		a.o.Logger.Warn("crosscast: the link to the bus is down", "error", why)
-	}
+func (a *Adapter) backOff(pause *backoff, why error) bool {
 	wait := pause.next()
 	if errors.Is(why, crosscast.ErrDenied) {
 		wait += deniedRetry
@@ -250,6 +250,9 @@ func (a *Adapter) backOff(pause *backoff, why error, logged *bool) bool {
 // linkDown undoes what depends on the link l.
 func (a *Adapter) linkDown(l *link) {
 	a.incoming.link.CompareAndSwap(l, nil)
+	if errors.Is(l.err, errDeaf) { // before the writer tells what it makes of it
+		a.state.linkLost(l.err)
+	}
 	a.incoming.noteOutage(l)
 	a.echo.end()
 	if !a.self.EmitOnly { // an emitter publishes without a link

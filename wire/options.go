@@ -27,8 +27,9 @@ type Options struct {
 	// should have it, or none. Who may publish there reaches every client. Nothing tells of a message that was missed.
 	// Emitters hear nothing, so for them it means nothing.
 	Ingress bool
-	// Logger hears when the link goes down and comes back, once each, and of the first message for each reason that the
-	// ingress refuses. Default: nothing is logged.
+	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
+	// worse, an Info when it gets better; of a call of the application's that keeps the link from being read; and of the
+	// first message for each reason that the ingress refuses. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -45,6 +46,8 @@ const (
 	minEcho        = 250 * time.Millisecond // the least time that an echo is given
 	maxAwaited     = 64                     // frames whose echo is awaited and that are told apart
 	maxPings       = 2                      // without an answer
+	patience       = 3                      // times the least time of an echo that a call may take before people are told
+	maxUntold      = 64                     // changes of the link's state that wait to be told
 	maxCopies      = 8                      // topics that one emission is copied to; past it, everyone's
 	maxOrigins     = 4096                   // nodes whose numbers are remembered
 	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing

@@ -24,6 +24,10 @@ func (w *writer) run(ctx context.Context) {
 		batch := w.take(now)
 		next := w.nextDeadline()
 		done := w.stopping && len(batch) == 0
+		if len(batch) > 0 {
+			w.sending = now
+		}
+		w.note(now)
 		w.mu.Unlock()
 		if done {
 			return
@@ -181,7 +185,8 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		}
 		current = lostFrames{}
 	}
-	down, accepted := false, false
+	var failure error // of the connection
+	accepted := false
 	var echo uint64
 	links := -1 // that got the last frame to everyone
 	for i, f := range batch {
@@ -193,13 +198,21 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			if f.to == w.a.echoTo {
 				echo = f.number
 			}
+			if f.to == w.a.noticeTo {
+				w.forbidden = nil
+			}
 			if f.toEveryone() {
 				links = out[i].Receivers
 			}
 			w.settleQuiet(f, sent)
 			failed()
 		} else {
-			down = down || out[i].Down
+			if out[i].Down && failure == nil {
+				failure = err
+			}
+			if f.to == w.a.noticeTo && !out[i].Down && errors.Is(err, crosscast.ErrDenied) {
+				w.forbidden = err
+			}
 			err = outcome(err)
 			if !f.control {
 				if current.from != 0 && lossReason(current.err) != lossReason(err) {
@@ -231,8 +244,10 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		}
 		w.recycle(f)
 	}
+	w.sending = time.Time{}
 	switch {
-	case down:
+	case failure != nil:
+		w.failure = failure
 		if w.publishing {
 			w.backoff.reset()
 		}
@@ -241,8 +256,12 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	default:
 		back := accepted && !w.publishing
 		w.publishing = w.publishing || accepted
+		if accepted {
+			w.failure, w.begun = nil, true
+		}
 		w.settleEmitter(links, back)
 	}
+	w.note(time.Now())
 	w.mu.Unlock()
 
 	if echo != 0 {
@@ -358,6 +377,7 @@ func (w *writer) linkDown() {
 	}
 	done := w.dropControl()
 	w.freeBytes(0) // those who wait for room must not wait for the link
+	w.note(time.Now())
 	w.mu.Unlock()
 	w.signal()
 	w.finish(nil, done)
@@ -380,7 +400,7 @@ func (w *writer) dropControl() (done []*delivery) {
 func (w *writer) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.linkUp = true
+	w.linkUp, w.begun = true, true
 	w.probeAt = time.Time{}
 	w.waitFor = nil
 	if len(peers) > 0 {
@@ -390,6 +410,7 @@ func (w *writer) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 		}
 		w.waitUntil = until
 	}
+	w.note(time.Now())
 	w.signal()
 }
 

@@ -39,6 +39,7 @@ type stats struct {
 	instructionsIn, instructionsOut atomic.Uint64
 	bytesIn, bytesOut               atomic.Uint64
 	framesIn, framesOut             atomic.Uint64
+	reconnects                      atomic.Uint64
 	dropped                         [dropReasons]atomic.Uint64
 }
 
@@ -61,7 +62,10 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	w := a.writer
 	w.mu.Lock()
 	s.QueueBytes = w.bytes
-	s.Connected = w.up()
 	w.mu.Unlock()
+	s.Link = a.state.now()
+	s.Connected = s.Link.Live()
+	s.EchoRoundTrip = a.echo.roundTrip()
+	s.Reconnects = a.stats.reconnects.Load()
 	return s
 }

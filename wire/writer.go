@@ -55,6 +55,12 @@ type writer struct {
 	gathering  gathering                     // of an emitter
 	backoff    backoff
 
+	begun     bool                // it is known that something can be published
+	sending   time.Time           // since when the bus publishes a batch; zero: it does not
+	failure   error               // why the last batch failed, if it did so for the connection's sake
+	forbidden error               // why the bus refuses what goes to everyone, if it refuses that and not the connection
+	noted     crosscast.LinkState // that was entered last
+
 	wake chan struct{} // capacity 1
 }
 

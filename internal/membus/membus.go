@@ -113,7 +113,14 @@ func (p *Port) Down() {
 	p.Cut()
 }
 
-// Up ends Down.
+// Refuse refuses everything with err until Up, and cuts nothing.
+func (p *Port) Refuse(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = err
+}
+
+// Up ends Down and Refuse.
 func (p *Port) Up() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,0 +1,250 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// state is what is known of the link, for people: the state of each half, and whether the application keeps the reader
+// busy. Whoever finds out a change enters it. One goroutine logs the changes and tells the node of them, in their order;
+// so nobody who holds a lock, or is in a hurry, ever waits for a Logger. It also looks, twice a heartbeat, for what does
+// not show by itself: a call that does not return.
+type state struct {
+	a    *Adapter
+	deaf atomic.Bool // the subscribing half is; the next echo ends that
+
+	mu     sync.Mutex
+	status crosscast.LinkStatus // guarded by mu, like everything below
+	untold []change             // oldest first; at most maxUntold
+	wake   chan struct{}        // capacity 1
+}
+
+// change is one of the status.
+type change struct {
+	half   string // "publishing" or "subscribing"; empty: of Busy
+	from   crosscast.LinkState
+	to     crosscast.LinkHalf
+	status crosscast.LinkStatus // after it
+}
+
+var (
+	errStalled = errors.New("the bus has not answered for three heartbeats")
+	errHeld    = errors.New("what is emitted waits for the link, and for the peers, to be back")
+)
+
+func (s *state) init(a *Adapter) { s.a, s.wake = a, make(chan struct{}, 1) }
+
+func (s *state) publishing(to crosscast.LinkState, cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.a.ctx.Err() == nil {
+		s.enter("publishing", &s.status.Publishing, to, cause)
+	}
+}
+
+func (s *state) subscribing(to crosscast.LinkState, cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.a.ctx.Err() == nil {
+		s.enter("subscribing", &s.status.Subscribing, to, cause)
+		s.deaf.Store(to == crosscast.LinkDeaf)
+	}
+}
+
+// enter notes a change of a half. The caller holds mu.
+func (s *state) enter(name string, half *crosscast.LinkHalf, to crosscast.LinkState, cause error) {
+	if half.State == to {
+		return
+	}
+	from := half.State
+	*half = crosscast.LinkHalf{State: to, Since: time.Now(), Err: cause}
+	s.tell(change{half: name, from: from, to: *half})
+}
+
+func (s *state) busy(busy bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.Busy != busy {
+		s.status.Busy = busy
+		s.tell(change{})
+	}
+}
+
+// tell has a change told. The caller holds mu.
+func (s *state) tell(c change) {
+	c.status = s.status
+	if len(s.untold) == maxUntold { // whoever is told is slow: the last state is what counts
+		s.untold = s.untold[:maxUntold-1]
+	}
+	s.untold = append(s.untold, c)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *state) now() crosscast.LinkStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// linkLost enters what has become of a link that had worked: another one is made now. One that was deaf is deaf until
+// it is known that the next one is not.
+func (s *state) linkLost(err error) {
+	switch {
+	case errors.Is(err, errDeaf):
+		s.subscribing(crosscast.LinkDeaf, err)
+	case errors.Is(err, crosscast.ErrDenied):
+		s.subscribing(crosscast.LinkDenied, err)
+	default:
+		s.subscribing(crosscast.LinkConnecting, err)
+	}
+}
+
+// linkFailed enters that a link could not be made.
+func (s *state) linkFailed(err error) {
+	if errors.Is(err, crosscast.ErrDenied) {
+		s.subscribing(crosscast.LinkDenied, err)
+		return
+	}
+	s.subscribing(crosscast.LinkDown, err)
+}
+
+// linkResumed enters that a link hears what it must, as far as can be known. After one that was deaf only an echo tells.
+func (s *state) linkResumed() {
+	if !s.deaf.Load() || s.a.self.EmitOnly { // for an emitter there may be no echo for long
+		s.subscribing(crosscast.LinkLive, nil)
+	}
+}
+
+// echoHeard is called with each echo.
+func (s *state) echoHeard() {
+	if s.deaf.Load() {
+		s.subscribing(crosscast.LinkLive, nil)
+	}
+}
+
+// run tells of changes until the adapter stops.
+func (s *state) run() {
+	t := time.NewTicker(s.a.echo.timeout() / 2)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.wake:
+		case <-t.C:
+			s.look()
+		case <-s.a.ctx.Done():
+			s.end()
+			s.tellAll()
+			return
+		}
+		s.tellAll()
+	}
+}
+
+// look finds calls that do not return: of the application's by the reader, and of the bus's by the writer.
+func (s *state) look() {
+	l := s.a.incoming.link.Load()
+	s.busy(l != nil && l.busy() > patience*s.a.echo.timeout())
+	w := s.a.writer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(time.Now())
+}
+
+// end enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
+func (s *state) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.a.ready.Load() {
+		return
+	}
+	s.status.Busy = false
+	s.enter("publishing", &s.status.Publishing, crosscast.LinkDown, crosscast.ErrClosed)
+	if s.status.Subscribing.State != "" {
+		s.enter("subscribing", &s.status.Subscribing, crosscast.LinkDown, crosscast.ErrClosed)
+	}
+}
+
+func (s *state) tellAll() {
+	s.mu.Lock()
+	changes := s.untold
+	s.untold = nil
+	s.mu.Unlock()
+	for _, c := range changes {
+		s.log(&c)
+		s.a.handler.Link(c.status)
+	}
+}
+
+func (s *state) log(c *change) {
+	log := s.a.o.Logger
+	switch level := c.level(); {
+	case c.half == "" && c.status.Busy:
+		log.Warn("crosscast: a call of the application's keeps the link from being read; what arrives waits",
+			"longer than", patience*s.a.echo.timeout())
+	case c.half == "" || c.to.Err == crosscast.ErrClosed:
+	case c.to.Err == nil:
+		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State))
+	default:
+		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State),
+			"error", c.to.Err)
+	}
+}
+
+// level is Warn when a half gets worse, or is as bad for another reason; Info when it gets better.
+func (c *change) level() slog.Level {
+	bad := func(s crosscast.LinkState) int {
+		switch s {
+		case crosscast.LinkLive:
+			return 0
+		case crosscast.LinkHeld, crosscast.LinkConnecting:
+			return 1
+		}
+		return 2
+	}
+	switch {
+	case c.from == "":
+		return slog.LevelDebug // the beginning is no news
+	case bad(c.to.State) < bad(c.from):
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
+
+// note enters the state of the publishing half. The caller holds mu.
+func (w *writer) note(now time.Time) {
+	to, cause := w.state(now)
+	if to != w.noted {
+		w.noted = to
+		w.a.state.publishing(to, cause)
+	}
+}
+
+// state is that of the publishing half, and why it is not live. The caller holds mu.
+func (w *writer) state(now time.Time) (crosscast.LinkState, error) {
+	switch {
+	case !w.begun:
+		return crosscast.LinkConnecting, nil
+	case w.failure != nil && errors.Is(w.failure, crosscast.ErrDenied):
+		return crosscast.LinkDenied, w.failure
+	case w.failure != nil:
+		return crosscast.LinkDown, w.failure
+	case !w.sending.IsZero() && now.Sub(w.sending) > patience*w.a.echo.timeout():
+		return crosscast.LinkDown, errStalled
+	case w.forbidden != nil:
+		return crosscast.LinkDenied, w.forbidden
+	case w.a.state.deaf.Load():
+		// The link is replaced again and again until it hears. That holds the queue for moments, and is no news.
+	case !w.up() || w.holds(now):
+		return crosscast.LinkHeld, errHeld
+	}
+	return crosscast.LinkLive, nil
+}
