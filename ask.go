@@ -159,7 +159,7 @@ func (q *ask) publish(in *Instruction, to []NodeID) {
 		return
 	}
 	ns := (*q.n.spaces.Load())[in.Namespace]
-	if err := q.n.interests.wait(q.ctx, ns.all.wait(nil)); err != nil {
+	if err := q.n.interests.confirm(q.ctx, ns.all.wait(nil), false); err != nil {
 		q.unasked(err)
 		return
 	}

@@ -384,7 +384,7 @@ func TestCensusOfWhatIsNotSupported(t *testing.T) {
 			"EmitAck":      func() error { return drained(n.ToSocket("aaaaaaaa-another-one").EmitAck(ctx, "x", nil)) },
 			"Sockets":      func() error { return drained(n.ToSocket(own.ID(), "aaaaaaaa-another-one").Sockets(ctx, 0)) },
 			"Do":           func() error { _, err := n.ToSocket("aaaaaaaa-another-one").Do(ctx, none); return err },
-			"Watch":        func() error { w, err := n.Watch(ctx, "r", crosscast.WatchOptions{}); w.Close(); return err },
+			"Watch":        func() error { _, err := n.Watch(ctx, "r", crosscast.WatchOptions{}); return err },
 			"Ask two":      func() error { return drained(servers.Only("aaaaaaaa", "bbbbbbbb").Ask(ctx, "x", nil)) },
 			"Do with room": func() error { _, err := n.To("r").Do(ctx, none); return err },
 		} {
@@ -436,9 +436,9 @@ func TestCounterHasNoPeers(t *testing.T) {
 		equal(t, "published", c.log.take(), "")
 		connect(t, n.Namespace, &recorder{}, "r")
 		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
-		missing(t, err, 1, 0, errors.ErrUnsupported)
-		equal(t, "this node's members", len(w.Members()), 1)
-		w.Close()
+		if w != nil || !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Watch: %v, %v", w, err)
+		}
 	})
 }
 

@@ -180,7 +180,7 @@ func (ns *Namespace) obey(in *Instruction) (sockets int, waits []*interest) {
 		switch in.Kind {
 		case KindJoin:
 			var err error
-			waits, err = s.join(in.Rooms, waits)
+			waits, _, err = s.join(in.Rooms, waits, false)
 			done = err == nil // else it has closed meanwhile
 		case KindLeave:
 			done = s.Leave(in.Rooms...) == nil

@@ -51,7 +51,7 @@ func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
 func (ns *Namespace) handOver(e *emission, refused func(*Socket)) (took int) {
 	m := &e.msg
 	for _, s := range e.sockets {
-		err := s.conn.Send(m)
+		err := s.send(m)
 		if err == nil {
 			took++
 			continue

@@ -19,7 +19,7 @@ var (
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
 	// ErrBusy: too many questions, or requests, are under way.
 	ErrBusy = errors.New("crosscast: too many questions under way")
-	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions and request handlers.
+	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches and request handlers.
 	ErrEmitOnly = errors.New("crosscast: not for an emitter")
 	// ErrTooLarge is matched by a [LimitError] about a size.
 	ErrTooLarge = errors.New("crosscast: too large")

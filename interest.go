@@ -2,7 +2,10 @@ package crosscast
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +25,7 @@ type interest struct {
 
 	// Guarded by interests.mu:
 	batch     *batch // that asks for it now; nil: nothing under way
+	doubted   bool   // the bus has refused it since batch began, so what comes of that proves nothing
 	lingering bool   // it is in interests.linger
 	idleSince time.Time
 	ended     bool // given up; the group is in no map any more
@@ -32,7 +36,18 @@ type interest struct {
 type batch struct {
 	interests []*interest
 	done      chan struct{}
-	err       error // valid once done is closed
+
+	// Valid once done is closed:
+	err    error               // of every name
+	failed map[*interest]error // or else, of some
+}
+
+// outcome says what became of one of b's interests, once b is done; nil: it is confirmed.
+func (b *batch) outcome(it *interest) error {
+	if b.err != nil {
+		return b.err
+	}
+	return b.failed[it]
 }
 
 // A lingerer is looked at again at a time.
@@ -109,63 +124,152 @@ func (x *interests) poke() {
 	}
 }
 
-// wait asks for what is not confirmed yet, and waits for it. Everything is asked for before the first wait.
+// wait asks for what is not confirmed yet, and waits until it is, or until the link is known to be down: then the gap of
+// that outage will cover the names.
 func (x *interests) wait(ctx context.Context, its []*interest) error {
 	if len(its) == 0 {
 		return nil
 	}
 	start := time.Now()
-	var few [4]*batch
-	wait, err := x.request(its, few[:0])
+	err := x.confirm(ctx, its, false)
+	if err == nil {
+		x.node.stats.joined(time.Since(start))
+	}
+	if errors.Is(err, ErrNotConnected) { // also when that is because the bus refuses the login
+		return nil
+	}
+	return err
+}
+
+// confirm asks for its, those that are confirmed only with again, and waits for what comes of it. A refusal is a
+// [*NamesError] with the names of its; an error that matches [ErrNotConnected] says that nothing was refused. Everything
+// is asked for before the first wait.
+func (x *interests) confirm(ctx context.Context, its []*interest, again bool) error {
+	if len(its) == 0 {
+		return nil
+	}
+	var few [8]*batch
+	asked, err := x.request(its, few[:0], again)
 	if err != nil {
 		return err
 	}
-	for _, b := range wait {
+	for _, b := range asked {
+		if b == nil {
+			continue
+		}
 		select {
 		case <-b.done:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err == nil {
-			err = b.err
+	}
+	var down error
+	var refused NamesError
+	var seen map[*interest]bool
+	for i, b := range asked {
+		if b == nil {
+			continue
+		}
+		err := b.outcome(its[i])
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrNotConnected):
+			down = err
+		case errors.Is(err, ErrClosed):
+			return ErrClosed
+		case !seen[its[i]]:
+			if seen == nil {
+				seen = make(map[*interest]bool)
+			}
+			seen[its[i]] = true
+			name := its[i].group.address()
+			refused.Names = append(refused.Names, name)
+			refused.Errs = append(refused.Errs, fmt.Errorf("%s: %w", name.text(), err))
 		}
 	}
-	if err == nil {
-		x.node.stats.joined(time.Since(start))
+	if seen != nil {
+		return &refused
 	}
-	return err
+	return down
+}
+
+// text says what a is, for errors.
+func (a Address) text() string {
+	where := ""
+	if a.Namespace != "/" {
+		where = " of namespace " + strconv.Quote(a.Namespace)
+	}
+	switch a.Space {
+	case RoomSpace:
+		return "room " + strconv.Quote(a.Name) + where
+	case UserSpace:
+		return "user " + strconv.Quote(a.Name) + where
+	case SocketSpace:
+		return "socket " + strconv.Quote(a.Name) + where
+	}
+	return "namespace " + strconv.Quote(a.Namespace)
 }
 
 // want asks for what is not confirmed yet, and waits for nothing.
 func (x *interests) want(its []*interest) {
 	if len(its) > 0 {
-		var few [4]*batch
-		x.request(its, few[:0])
+		var few [8]*batch
+		x.request(its, few[:0], false)
 	}
 }
 
-// request asks for what is not confirmed yet, and appends the batches that do to wait.
-func (x *interests) request(its []*interest, wait []*batch) ([]*batch, error) {
+// request asks for its, those that are confirmed only with again. It appends to asked, for each of its, the batch that
+// asks for it, or nil.
+func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*batch, error) {
 	x.mu.Lock()
 	if x.stopped {
 		x.mu.Unlock()
-		return wait, ErrClosed
+		return asked, ErrClosed
 	}
 	for _, it := range its {
-		if it.confirmed.Load() || it.ended {
+		if it.ended || it.confirmed.Load() && !again {
+			asked = append(asked, nil)
 			continue
 		}
 		if it.batch == nil {
 			it.batch = x.open()
 			it.batch.interests = append(it.batch.interests, it)
 		}
-		if !slices.Contains(wait, it.batch) {
-			wait = append(wait, it.batch)
-		}
+		asked = append(asked, it.batch)
 	}
 	x.mu.Unlock()
 	x.poke()
-	return wait, nil
+	return asked, nil
+}
+
+// doubt has names asked for again by whoever needs them: the bus refuses them. nil: all names.
+func (x *interests) doubt(names []Address) {
+	if x == nil {
+		return
+	}
+	spaces := *x.node.spaces.Load()
+	if names == nil {
+		for _, ns := range spaces {
+			ns.everyGroup(x.doubtOne)
+		}
+	}
+	for _, a := range names {
+		if ns := spaces[a.Namespace]; ns != nil {
+			ns.withGroup(a.Space, a.Name, x.doubtOne)
+		}
+	}
+}
+
+// doubtOne is called with g locked.
+func (x *interests) doubtOne(g *group) {
+	it := g.interest
+	if it == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	it.confirmed.Store(false)
+	it.doubted = it.batch != nil
 }
 
 // open returns the batch that takes new interests; x.mu is held.
@@ -242,19 +346,37 @@ func (x *interests) ask(ctx context.Context, b *batch) error {
 	return err
 }
 
-// finish lets everyone who waits for b go on. After an error its interests may be asked for again.
+// finish lets everyone who waits for b go on. What has failed may be asked for again.
 func (x *interests) finish(b *batch, err error) {
+	var names *NamesError
+	if errors.As(err, &names) && len(names.Names) > 0 && len(names.Errs) == len(names.Names) {
+		b.failed = b.match(names)
+	} else {
+		b.err = err
+	}
 	x.mu.Lock()
 	for _, it := range b.interests {
-		it.batch = nil
-		if err == nil && !it.ended {
-			it.confirmed.Store(true)
-		}
+		it.confirmed.Store(b.outcome(it) == nil && !it.ended && !it.doubted)
+		it.batch, it.doubted = nil, false
 	}
 	x.mu.Unlock()
-	b.err = err
 	close(b.done)
 	x.node.busy.end(1)
+}
+
+// match finds the interests that a driver's error names.
+func (b *batch) match(e *NamesError) map[*interest]error {
+	errs := make(map[Address]error, len(e.Names))
+	for i, name := range e.Names {
+		errs[name] = e.Errs[i]
+	}
+	failed := make(map[*interest]error, len(e.Names))
+	for _, it := range b.interests {
+		if err := errs[it.group.address()]; err != nil {
+			failed[it] = err
+		}
+	}
+	return failed
 }
 
 // expire ends the interests that have lingered long enough, and returns when to look again; zero: nothing lingers. One

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -90,54 +91,180 @@ func TestJoinsAreBatched(t *testing.T) {
 	})
 }
 
+// A refused name: nothing happened, each time, for as long as it lasts.
 func TestJoinThatIsRefused(t *testing.T) {
-	for _, refusal := range []error{crosscast.ErrDenied, crosscast.ErrNotConnected} {
-		t.Run(refusal.Error(), func(t *testing.T) {
-			n, d := interestNode(t, crosscast.Options{})
-			d.answer(func(context.Context, []string) error { return fmt.Errorf("wrapped: %w", refusal) })
-			var r recorder
-			s, err := n.Connect(ctx, &r, crosscast.ConnectOptions{Rooms: []string{"r"}})
-			if !errors.Is(err, refusal) || s == nil {
-				t.Fatalf("Connect: %v, %v", s, err)
-			}
-			if err := s.Join(ctx, "s"); !errors.Is(err, refusal) {
-				t.Errorf("Join: %v", err)
-			}
-			sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "t")
-			if !errors.Is(err, refusal) || sub == nil {
-				t.Errorf("Subscribe: %v, %v", sub, err)
-			}
-			equal(t, "rooms all the same", sorted(s.Rooms()), "r s")
-			ok(t, n.To("s").Local().Emit(ctx, "local", nil))
-			equal(t, "local emission", r.take(), "local")
-			equal(t, "calls", d.log.take(), "+ r; + s; + t")
-
-			d.answer(nil)
-			ok(t, s.Join(ctx, "r", "s")) // asks again
-			ok(t, s.Join(ctx, "r", "s")) // and never more
-			equal(t, "calls", d.log.take(), "+ r s")
+	synctest.Test(t, func(t *testing.T) {
+		n, d := interestNode(t, crosscast.Options{})
+		d.answer(refuse(crosscast.ErrDenied, "bad"))
+		closed := false
+		var r recorder
+		s, err := n.Connect(ctx, &r, crosscast.ConnectOptions{
+			Rooms: []string{"good", "bad"}, OnClose: func(*crosscast.Socket, crosscast.Reason) { closed = true },
 		})
+		refused(t, err, crosscast.ErrDenied, "bad")
+		if s != nil || closed || r.reasons() != "" {
+			t.Errorf("Connect: %v; OnClose: %v; the conn was closed for %q", s, closed, r.reasons())
+		}
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{
+			OnMessage: func(m *crosscast.Message) { t.Errorf("got %s", m.Event) },
+		}, "good", "bad")
+		refused(t, err, crosscast.ErrDenied, "bad")
+		if sub != nil {
+			t.Error("a subscription beside an error")
+		}
+		s = connect(t, n.Namespace, &r)
+		for range 2 {
+			refused(t, s.Join(ctx, "new", "bad", "good", "bad"), crosscast.ErrDenied, "bad")
+			equal(t, "rooms", sorted(s.Rooms()), "")
+		}
+		equal(t, "members", len(n.Members("bad"))+len(n.Members("good"))+len(n.Members("new")), 0)
+		equal(t, "memberships", n.Stats().Memberships, 0)
+		ok(t, n.To("bad", "good", "new").Emit(ctx, "e", nil))
+		want(t, "", &r)
+		equal(t, "sockets", n.Stats().Sockets, 1)
+
+		d.answer(nil)
+		d.log.take()
+		ok(t, s.Join(ctx, "bad", "good")) // asks again
+		ok(t, s.Join(ctx, "bad", "good")) // and never more
+		equal(t, "calls", d.log.take(), "+ bad")
+	})
+}
+
+// refuse answers that some rooms have failed.
+func refuse(err error, rooms ...string) func(context.Context, []string) error {
+	return func(_ context.Context, names []string) error {
+		e := new(crosscast.NamesError)
+		for _, name := range names {
+			if slices.Contains(rooms, name) {
+				e.Names = append(e.Names, crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name})
+				e.Errs = append(e.Errs, err)
+			}
+		}
+		if len(e.Names) == 0 {
+			return nil
+		}
+		return fmt.Errorf("wrapped: %w", e)
 	}
 }
 
-func TestJoinThatIsNotWaitedFor(t *testing.T) {
+// refused fails unless err is why, and names the rooms.
+func refused(tb testing.TB, err, why error, rooms ...string) {
+	tb.Helper()
+	var e *crosscast.NamesError
+	if !errors.Is(err, why) || !errors.As(err, &e) {
+		tb.Fatalf("got %v, want %v", err, why)
+	}
+	equal(tb, "the rooms of the error", sorted(addressTexts(e.Names)), sorted(rooms))
+}
+
+// A name that is refused fails those who asked for it, and nobody else whose names were in the same call.
+func TestJoinIsRefusedByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, d := interestNode(t, crosscast.Options{})
+		begin := make(chan struct{})
+		bad := []string{"bad1", "bad2", "bad3", "bad4", "bad5"}
+		d.answer(func(ctx context.Context, names []string) error {
+			<-begin
+			return refuse(crosscast.ErrDenied, bad...)(ctx, names)
+		})
+		sockets := make([]*crosscast.Socket, 4)
+		for i := range sockets {
+			sockets[i] = connect(t, n.Namespace, &recorder{})
+		}
+		errs := make([]error, len(sockets))
+		var wg sync.WaitGroup
+		for i, rooms := range [][]string{{"first"}, {"a", "b"}, {"b", "bad1"}, append([]string{"c"}, bad...)} {
+			wg.Go(func() { errs[i] = sockets[i].Join(ctx, rooms...) })
+			synctest.Wait()
+		}
+		close(begin)
+		wg.Wait()
+		ok(t, errs[0])
+		ok(t, errs[1])
+		refused(t, errs[2], crosscast.ErrDenied, "bad1")
+		refused(t, errs[3], crosscast.ErrDenied, bad...)
+		for _, text := range []string{`room "bad1"`, `room "bad3"`, "and 2 more names"} {
+			if !strings.Contains(errs[3].Error(), text) {
+				t.Errorf("%q says nothing of %s", errs[3], text)
+			}
+		}
+		for i, rooms := range []string{"first", "a b", "", ""} {
+			equal(t, "rooms", sorted(sockets[i].Rooms()), rooms)
+		}
+		equal(t, "calls", d.log.take(), "+ first; + a b bad1 bad2 bad3 bad4 bad5 c")
+		d.answer(nil)
+	})
+}
+
+// A link that is down is no error, also when that is because the bus refuses the login.
+func TestJoinWithoutALink(t *testing.T) {
+	for _, down := range []error{crosscast.ErrNotConnected, errors.Join(crosscast.ErrNotConnected, crosscast.ErrDenied)} {
+		n, d := interestNode(t, crosscast.Options{})
+		d.answer(func(context.Context, []string) error { return fmt.Errorf("wrapped: %w", down) })
+		var r recorder
+		s := connect(t, n.Namespace, &r, "r")
+		ok(t, s.Join(ctx, "s"))
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "t")
+		ok(t, err)
+		equal(t, "rooms", sorted(s.Rooms()), "r s")
+		ok(t, n.To("r").Emit(ctx, "local", nil))
+		equal(t, "local emission", r.take(), "local")
+		equal(t, "joins that were waited for", n.Stats().Joins.Count, 0)
+		d.log.take()
+		ok(t, s.Join(ctx, "r", "s"))
+		equal(t, "asks again", d.log.take(), "+ r s")
+		ok(t, sub.Close())
+
+		d.answer(refuse(crosscast.ErrNotConnected, "r")) // by name
+		ok(t, s.Join(ctx, "r", "s"))
+		ok(t, s.Join(ctx, "r", "s"))
+		equal(t, "asks again for what is not confirmed", d.log.take(), "+ r s; + r")
+	}
+}
+
+// What was confirmed, and is refused now, is asked for again by each that needs it. Who is in the room stays.
+func TestDeniedWhileConfirmed(t *testing.T) {
+	for _, names := range [][]crosscast.Address{
+		{{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}, {Namespace: "/no", Space: 9, Name: "r"}, {}}, nil,
+	} {
+		n, d := interestNode(t, crosscast.Options{})
+		s := connect(t, n.Namespace, &recorder{}, "r", "s")
+		d.log.take()
+		d.answer(refuse(crosscast.ErrDenied, "r"))
+		d.h.Gap(crosscast.Gap{Names: names, Since: time.Now(), Reason: crosscast.GapDenied})
+		for range 2 {
+			refused(t, s.Join(ctx, "r", "new"), crosscast.ErrDenied, "r")
+		}
+		equal(t, "stays", sorted(s.Rooms()), "r s")
+		other := connect(t, n.Namespace, &recorder{})
+		refused(t, other.Join(ctx, "r"), crosscast.ErrDenied, "r")
+		ok(t, other.Join(ctx, "s"))
+		d.answer(nil)
+		d.h.Gap(crosscast.Gap{Names: names, Since: time.Now(), Until: time.Now(), Reason: crosscast.GapDenied})
+		ok(t, other.Join(ctx, "r"))
+		equal(t, "rooms", sorted(other.Rooms()), "r s")
+	}
+}
+
+// What a call proves that began before the bus refused the name is nothing.
+func TestDeniedWhileAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := interestNode(t, crosscast.Options{})
 		confirm := make(chan error)
 		d.answer(func(context.Context, []string) error { return <-confirm })
 		s := connect(t, n.Namespace, &recorder{})
-		short, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		if err := s.Join(short, "r"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Join: %v", err)
-		}
-		equal(t, "rooms", sorted(s.Rooms()), "r")
 		joined := make(chan error, 1)
-		go func() { joined <- s.Join(ctx, "r") }() // waits for the call that is under way
+		go func() { joined <- s.Join(ctx, "r") }()
 		synctest.Wait()
+		d.h.Gap(crosscast.Gap{
+			Names: []crosscast.Address{{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}}, Reason: crosscast.GapDenied,
+		})
 		confirm <- nil
 		ok(t, <-joined)
-		equal(t, "calls", d.log.take(), "+ r")
+		d.answer(refuse(crosscast.ErrDenied, "r"))
+		refused(t, s.Join(ctx, "r"), crosscast.ErrDenied, "r")
+		equal(t, "stays", sorted(s.Rooms()), "r")
 		d.answer(nil)
 	})
 }

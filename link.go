@@ -35,9 +35,10 @@ type LinkStatus struct {
 
 // Live reports whether both halves are live. A half that the adapter cannot tell of counts as live.
 func (s LinkStatus) Live() bool {
-	live := func(h LinkHalf) bool { return h.State == LinkLive || h.State == "" }
-	return live(s.Publishing) && live(s.Subscribing)
+	return s.Publishing.live() && s.Subscribing.live()
 }
+
+func (h LinkHalf) live() bool { return h.State == LinkLive || h.State == "" }
 
 // linkStatus is what the adapter has told of the link.
 type linkStatus struct {

@@ -56,9 +56,12 @@ type ConnectOptions struct {
 // Connect makes a socket of conn, in its rooms and known by its user, and returns when every later emission to them,
 // on any node, reaches it. Messages may reach conn before Connect returns.
 //
-// When the socket is nil, nothing happened: the error is about an argument, or [ErrClosed]. An error beside a socket
-// means what it means for [Socket.Join]: the socket is connected and serves what this node emits, but what peers emit
-// to its rooms and user may not reach it yet. Use it, or close it.
+// Its errors are those of [Socket.Join], and mean that nothing happened: there is no socket, and conn is the caller's,
+// neither closed nor called any more, though it may have been sent something before. When the socket was closed while
+// Connect waited, by a command or because conn had failed, that is no error: conn and OnClose know of it.
+//
+// A link that is down is no error either: the socket serves what this node emits, and what peers emit to its rooms and
+// user once the link is back. The gap of that outage covers them.
 func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Socket, error) {
 	if conn == nil {
 		return nil, errors.New("crosscast: Connect without a conn")
@@ -89,7 +92,13 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if !ok {
 		return nil, ErrClosed
 	}
-	return s, n.interests.wait(ctx, waits)
+	if len(waits) > 0 {
+		if err := s.confirm(ctx, waits); err != nil {
+			return nil, err
+		}
+	}
+	s.connecting.Store(false)
+	return s, nil
 }
 
 // describe marshals what peers may ask of a socket; nil: nothing.

@@ -32,8 +32,8 @@ type Options struct {
 	Linger time.Duration
 	// EmitOnly makes an emitter, for a process that holds no sockets, such as a cron job or a worker: it emits,
 	// commands, asks and sends requests, and hears nothing but answers. It costs its peers nothing, who do not know of
-	// it: it is in nobody's Nodes. Connect, Subscribe and OnRequest return [ErrEmitOnly]. It needs an Adapter, and has
-	// no OnGap, OnNode and OnRoom, for which nothing would ever happen.
+	// it: it is in nobody's Nodes. Connect, Subscribe, Watch and OnRequest return [ErrEmitOnly]. It needs an Adapter, and
+	// has no OnGap, OnNode and OnRoom, for which nothing would ever happen.
 	//
 	// Without a question it subscribes to nothing, and needs no permission to. Before a question it asks a node for the
 	// nodes that there are, which it then takes for granted for a Heartbeat. It does not hear that one of them leaves,

@@ -3,6 +3,7 @@ package crosscast
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -47,14 +48,14 @@ type Watch struct {
 	closed  bool
 }
 
-// Watch watches a room, on all nodes, and returns when every peer has told of its members. The deadline is ctx's, or 5
-// s; ctx bounds the wait only. Several watches of a room on one node share what they cost. A room that nobody watches
-// costs nothing.
+// Watch watches a room, on all nodes. It returns when every peer has told of its members, but waits for two heartbeats at
+// most, and never for more than 5 s; while the link is down it returns at once. Who is still to be heard then is in
+// [Watch.Missing], and made up for. Several watches of a room on one node share what they cost. A room that nobody
+// watches costs nothing.
 //
-// When the watch is nil, nothing happened: the error is about an argument, or [ErrClosed], or ctx had ended. An
-// [*IncompleteError] beside a watch names the peers that are still to be heard (those that run a version without
-// watches never are): it stands all the same, and makes up for them. Close it if it is of no use. Where the adapter is a
-// [Counter], it matches errors.ErrUnsupported, and the watch tells of this node only.
+// An error means that nothing happened: it is one of an argument, [ErrClosed], or ctx's if that ends before Watch
+// returns. An emitter cannot watch ([ErrEmitOnly]), nor a node whose adapter is a [Counter]: then the error matches
+// errors.ErrUnsupported.
 func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*Watch, error) {
 	if err := checkName("room", room); err != nil {
 		return nil, err
@@ -62,21 +63,77 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := deadline(ctx)
-	defer cancel()
+	switch n := ns.node; {
+	case n.lookout != nil:
+		return nil, ErrEmitOnly
+	case n.counter != nil:
+		return nil, errNoPresence
+	}
 	w := &Watch{users: o.Users, onChange: o.OnChange}
 	w.lane.run = w.call
 	sent, err := ns.node.presence.watch(ns, strings.Clone(room), w)
 	if err != nil {
 		return nil, err
 	}
-	err = w.view.await(ctx, sent)
+	if err := w.view.await(ctx, sent); err != nil {
+		w.Close()
+		return nil, err
+	}
 	if w.isClosed() {
 		return nil, ErrClosed
 	}
 	// The first event is to have what has arrived by now, which the watches may not have been handed yet.
 	w.view.p.handOver(spread{w.view, w})
-	return w, err
+	return w, nil
+}
+
+// A MissingPeer is a peer of which a watch does not know who is in the room there.
+type MissingPeer struct {
+	Node NodeID
+	Err  error // why: ErrNotConnected while the link is down; what else kept it from being asked; or it has not answered
+}
+
+var errUnheard = errors.New("crosscast: it has not told yet")
+
+// Missing returns the peers that have never told of their members, by ID: those that have come just now, that cannot be
+// reached, or that run a version without watches. They are asked again, in a few heartbeats.
+func (w *Watch) Missing() []MissingPeer {
+	ids, _ := w.view.missing()
+	if len(ids) == 0 || w.isClosed() {
+		return nil
+	}
+	slices.Sort(ids)
+	err := w.view.p.unasked()
+	missing := make([]MissingPeer, len(ids))
+	for i, id := range ids {
+		missing[i] = MissingPeer{id, err}
+	}
+	return missing
+}
+
+// Synced waits until the link stands, and every peer has told of its members: Missing is empty then. The error is
+// [ErrClosed] or ctx's.
+func (w *Watch) Synced(ctx context.Context) error {
+	v := w.view
+	v.p.wait(1)
+	defer v.p.wait(-1)
+	for {
+		if w.isClosed() {
+			return ErrClosed
+		}
+		link, changed := v.p.n.link.now()
+		missing, progress := v.missing()
+		live := link.Live()
+		if live && len(missing) == 0 {
+			return nil
+		}
+		if live {
+			changed = progress
+		}
+		if err := v.p.n.pause(ctx, changed); err != nil {
+			return err
+		}
+	}
 }
 
 // Members returns who is in the room now, ordered by user and socket; after Close, nobody. It may be ahead of OnChange.

@@ -29,7 +29,8 @@ type presence struct {
 	leases  int             // in all rooms
 	floor   uint64          // no room that was watched before has had a higher version
 	beats   int             // since the last renewal
-	waiting int             // calls of Watch that wait for peers
+	waiting int             // calls of Watch and Watch.Synced that wait for peers
+	failed  error           // why peers could not be asked, the last time
 	due     map[NodeID]bool // who is to be told of all watches of this node; "": all peers. True: as of new ones
 	stopped bool
 }
@@ -152,7 +153,23 @@ func (p *presence) send(namespace string, rooms []string, to NodeID, all bool, t
 	if err != nil {
 		p.n.log.Debug("crosscast: could not watch", "to", to, "error", err) // until it is renewed
 	}
+	p.mu.Lock()
+	p.failed = err
+	p.mu.Unlock()
 	return err
+}
+
+// unasked says why a peer's list has not come.
+func (p *presence) unasked() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.failed != nil:
+		return p.failed
+	case !p.n.Link().Live():
+		return ErrNotConnected
+	}
+	return errUnheard
 }
 
 // renew has all watches of this node told to a peer, or all; p.mu is held. all asks for all the members.

@@ -1,6 +1,7 @@
 package crosscast_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -131,44 +132,115 @@ func TestWatchClosesWithTheNode(t *testing.T) {
 	equal(t, "members", len(w.Members()), 0)
 }
 
-// TestWatchIsIncomplete: a peer that never answers is named, at the deadline, and its room stands.
-func TestWatchIsIncomplete(t *testing.T) {
+// TestWatchOfASilentPeer: who has not told is waited for for two heartbeats, never for more than 5 s, and is named after
+// that, until it tells.
+func TestWatchOfASilentPeer(t *testing.T) {
+	for heartbeat, waits := range map[time.Duration]time.Duration{
+		time.Second: 2 * time.Second, time.Minute: 5 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDriver(t)
+			n := start(t, crosscast.Options{Adapter: d, Heartbeat: heartbeat})
+			peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
+			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+			connectUser(t, n.Namespace, &recorder{}, "ann", "r")
+			began := time.Now()
+			w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
+			ok(t, err)
+			equal(t, "waited", time.Since(began), waits)
+			equal(t, "missing", fmt.Sprint(w.Missing()), "[{peer0000 crosscast: it has not told yet}]")
+			equal(t, "members", userNames(w.Members()), "ann")
+			synced := make(chan error, 1)
+			go func() { synced <- w.Synced(ctx) }()
+			synctest.Wait()
+			equal(t, "synced with a silent peer", len(synced), 0)
+			tell := func(p crosscast.Presence) {
+				d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindPresence, Namespace: "/", From: peer.ID,
+					Rooms: []string{"r"}, Presence: &p})
+			}
+			bob := crosscast.Member{Socket: "peer0000BBBBBBBBBBBB", User: "bob"}
+			tell(crosscast.Presence{Version: 7, Last: true, Changes: []crosscast.PresenceChange{{Member: bob}}})
+			synctest.Wait()
+			ok(t, <-synced)
+			equal(t, "missing", len(w.Missing()), 0)
+			equal(t, "members", userNames(w.Members()), "ann bob")
+			w.Close()
+			tell(crosscast.Presence{Since: 7, Version: 8, Changes: []crosscast.PresenceChange{{Member: bob, Left: true}}})
+			equal(t, "dropped", n.Stats().Dropped["presence"], 1)
+			if err := w.Synced(ctx); !errors.Is(err, crosscast.ErrClosed) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestWatchWithoutALink: nobody is waited for, and the peers are missing.
+func TestWatchWithoutALink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
 		peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
 		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
-		connectUser(t, n.Namespace, &recorder{}, "ann", "r")
-		began := time.Now()
-		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
-		var incomplete *crosscast.IncompleteError
-		if !errors.As(err, &incomplete) || len(incomplete.Nodes) != 1 || incomplete.Nodes[0] != peer.ID {
-			t.Fatal(err)
+		watch := func() *crosscast.Watch {
+			began := time.Now()
+			w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
+			ok(t, err)
+			equal(t, "waited", time.Since(began), 0)
+			if m := w.Missing(); len(m) != 1 || !errors.Is(m[0].Err, crosscast.ErrNotConnected) {
+				t.Error(m)
+			}
+			return w
 		}
-		equal(t, "waited", time.Since(began), 5*time.Second)
-		equal(t, "members", userNames(w.Members()), "ann")
-		tell := func(p crosscast.Presence) {
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindPresence, Namespace: "/", From: peer.ID,
-				Rooms: []string{"r"}, Presence: &p})
-		}
-		bob := crosscast.Member{Socket: "peer0000BBBBBBBBBBBB", User: "bob"}
-		tell(crosscast.Presence{Version: 7, Last: true, Changes: []crosscast.PresenceChange{{Member: bob}}})
-		equal(t, "members", userNames(w.Members()), "ann bob")
-		w.Close()
-		tell(crosscast.Presence{Since: 7, Version: 8, Changes: []crosscast.PresenceChange{{Member: bob, Left: true}}})
-		equal(t, "dropped", n.Stats().Dropped["presence"], 1)
-
 		d.mu.Lock()
 		d.publishErr = crosscast.ErrNotConnected
 		d.mu.Unlock()
-		began = time.Now()
-		w, err = n.Watch(ctx, "r", crosscast.WatchOptions{})
-		if w == nil || !errors.As(err, &incomplete) || !errors.Is(err, crosscast.ErrNotConnected) {
-			t.Error(err)
+		watch().Close()
+		d.mu.Lock()
+		d.publishErr = nil
+		d.mu.Unlock()
+		d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: crosscast.LinkDown}})
+		w := watch()
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindPresence, Namespace: "/", From: peer.ID,
+			Rooms: []string{"r"}, Presence: &crosscast.Presence{Version: 1, Last: true}})
+		if err := w.Synced(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("synced while the link is down: %v", err)
 		}
-		equal(t, "waited", time.Since(began), 0)
+		d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: crosscast.LinkLive}})
+		ok(t, w.Synced(ctx))
+	})
+}
+
+// TestWatchThatIsNotWaitedFor: nothing happened.
+func TestWatchThatIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		n := start(t, crosscast.Options{Adapter: d})
+		peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
+		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		told := func(crosscast.PresenceEvent) { t.Error("OnChange was called") }
+		ended := 0
+		d.onPublish = func(in *crosscast.Instruction) {
+			if in.Kind == crosscast.KindWatch && in.TTL == 0 {
+				ended++
+			}
+		}
+		w, err := n.Watch(short, "r", crosscast.WatchOptions{OnChange: told})
+		if w != nil || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Watch: %v, %v", w, err)
+		}
+		connectUser(t, n.Namespace, &recorder{}, "ann", "r")
+		time.Sleep(time.Minute)
+		equal(t, "watches ended", ended, 1)
 		if _, err := n.Watch(ctx, "", crosscast.WatchOptions{}); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Error(err)
+		}
+		e := start(t, crosscast.Options{Adapter: newDriver(t), EmitOnly: true})
+		if w, err := e.Watch(ctx, "r", crosscast.WatchOptions{}); w != nil || !errors.Is(err, crosscast.ErrEmitOnly) {
+			t.Errorf("an emitter's Watch: %v, %v", w, err)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A view is what a node knows of a room that it watches. All its watches of the room share it.
@@ -17,7 +18,7 @@ type view struct {
 	roster   roster
 	watches  []*Watch
 	queued   bool          // there is a call of handOver to come
-	progress chan struct{} // made by await; closed when a list came, or will not, or the node closes
+	progress chan struct{} // made by missing; closed when a list came, or will not, or the node closes
 }
 
 // changed notes a change on this node.
@@ -93,38 +94,48 @@ func (v *view) join(w *Watch) {
 
 var errNoPresence = fmt.Errorf("peers that are not known by ID cannot be watched: %w", errors.ErrUnsupported)
 
-// await returns when the lists of all peers are known. sent tells, once, whether they were asked; nil: they were
-// before.
+// maxWatchWait bounds how long a call of Watch waits for peers.
+const maxWatchWait = 5 * time.Second
+
+// await returns when the lists of all peers are known, or need not be waited for: the link is down, two heartbeats have
+// passed, or v has ended. sent tells, once, whether the peers were asked; nil: they were before. The error is ctx's.
 func (v *view) await(ctx context.Context, sent <-chan error) error {
-	if v.p.n.counter != nil {
-		return &IncompleteError{Nodes: []NodeID{""}, Errs: []error{errNoPresence}}
-	}
+	n := v.p.n
 	v.p.wait(1)
 	defer v.p.wait(-1)
+	patience := time.NewTimer(min(2*n.heartbeat, maxWatchWait))
+	defer patience.Stop()
 	for {
-		v.mu.Lock()
-		missing := v.roster.missing()
-		if len(missing) == 0 || len(v.watches) == 0 {
-			v.mu.Unlock()
+		missing, progress := v.missing()
+		link, changed := n.link.now()
+		if len(missing) == 0 || !link.Live() {
 			return nil
 		}
-		if v.progress == nil {
-			v.progress = make(chan struct{})
-		}
-		progress := v.progress
-		v.mu.Unlock()
-		var err error
 		select {
 		case <-progress:
-			continue
-		case err = <-sent:
-			if sent = nil; err == nil {
-				continue
+		case <-changed:
+		case err := <-sent:
+			if sent = nil; err != nil {
+				return nil
 			}
+		case <-patience.C:
+			return nil
 		case <-ctx.Done():
-			err = ctx.Err()
+			return ctx.Err()
 		}
-		slices.Sort(missing)
-		return &IncompleteError{Nodes: missing, Errs: slices.Repeat([]error{err}, len(missing))}
 	}
+}
+
+// missing returns the nodes whose list never came, and a channel that is closed when that may have changed. Nobody is
+// missing for a view that has ended.
+func (v *view) missing() ([]NodeID, <-chan struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.progress == nil {
+		v.progress = make(chan struct{})
+	}
+	if len(v.watches) == 0 {
+		return nil, v.progress
+	}
+	return v.roster.missing(), v.progress
 }

@@ -71,6 +71,40 @@ func (sh *shard) group(ns *Namespace, space Space, name string) *group {
 	return g
 }
 
+// withGroup calls f with the named group, locked, if there is one.
+func (ns *Namespace) withGroup(space Space, name string, f func(*group)) {
+	if space == NamespaceSpace {
+		ns.allShard.mu.Lock()
+		defer ns.allShard.mu.Unlock()
+		f(&ns.all)
+		return
+	}
+	if space == 0 || space > NamespaceSpace {
+		return
+	}
+	sh := ns.shardOf(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if g := sh.groups[space-1][name]; g != nil {
+		f(g)
+	}
+}
+
+// everyGroup calls f with each group, locked.
+func (ns *Namespace) everyGroup(f func(*group)) {
+	ns.withGroup(NamespaceSpace, "", f)
+	for i := range ns.shards {
+		sh := &ns.shards[i]
+		sh.mu.Lock()
+		for _, groups := range sh.groups {
+			for _, g := range groups {
+				f(g)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
 // unused is called when a socket or subscription has left g; g.shard.mu is held.
 func (g *group) unused() {
 	if len(g.sockets) > 0 || len(g.subs) > 0 {
@@ -87,6 +121,7 @@ func (g *group) unused() {
 func (ns *Namespace) open(s *Socket, rooms []string) []*interest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.connecting.Store(ns.node.interests != nil)
 	sh := ns.shardOf(string(s.id))
 	sh.mu.Lock()
 	if sh.sockets == nil {
@@ -115,6 +150,9 @@ func (ns *Namespace) open(s *Socket, rooms []string) []*interest {
 	}
 	for _, r := range rooms {
 		waits = ns.join(s, RoomSpace, r, waits)
+	}
+	if len(waits) > 0 {
+		s.early = new(early)
 	}
 	return waits
 }
@@ -165,6 +203,14 @@ func (ns *Namespace) leave(s *Socket, room string) {
 	}
 }
 
+// end ends m, which is s's, whose mu is held.
+func (ns *Namespace) end(s *Socket, m *membership) {
+	m.group.shard.mu.Lock()
+	defer m.group.shard.mu.Unlock()
+	s.forget(m)
+	m.group.remove(m)
+}
+
 // leaveAll ends all memberships of s, whose mu is held, everyone's last.
 func (ns *Namespace) leaveAll(s *Socket) {
 	for i := len(s.members) - 1; i > 0; i-- {
@@ -177,7 +223,7 @@ func (ns *Namespace) leaveAll(s *Socket) {
 	ns.all.drop(s.members[0])
 	ns.freeSlots = append(ns.freeSlots, s.slot)
 	ns.allShard.mu.Unlock()
-	s.members, s.index = nil, nil
+	s.members, s.index, s.claims = nil, nil, nil
 
 	sh := ns.shardOf(string(s.id))
 	sh.mu.Lock()
@@ -258,6 +304,7 @@ func (s *Socket) forget(m *membership) {
 	s.members[last] = nil
 	s.members = shrunk(s.members[:last])
 	delete(s.index, m.group)
+	delete(s.claims, m)
 }
 
 // rooms returns the names of s's rooms; s.mu is held.

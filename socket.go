@@ -17,18 +17,22 @@ type Socket struct {
 	user      string
 	data      any
 	handshake any
-	conn      Conn
-	onClose   func(*Socket, Reason)
 
+	// What a delivery needs, in one place.
+	conn       Conn
+	slot       int32       // its bit in the sets of a delivery; unique in the namespace while the socket is open
+	connecting atomic.Bool // Connect has not returned, or has failed: see early
+	failing    atomic.Bool // its conn has failed, and it is about to be closed
+	closed     atomic.Bool // set under mu
+
+	onClose                 func(*Socket, Reason)
 	dataJSON, handshakeJSON json.RawMessage // for questions
-
-	slot    int32       // its bit in the sets of a delivery; unique in the namespace while the socket is open
-	failing atomic.Bool // its conn has failed, and it is about to be closed
-	closed  atomic.Bool // set under mu
 
 	mu      sync.Mutex             // guards what follows; locked before a shard's
 	members []*membership          // of everyone, then of its ID and user, then of rooms
 	index   map[*group]*membership // the same, once they are many
+	claims  map[*membership]int    // nil while nothing is unconfirmed
+	early   *early                 // nil unless Connect waits
 	last    []string               // the rooms at the time of closing
 }
 
@@ -63,34 +67,46 @@ func (s *Socket) Rooms() []string {
 // Join adds the socket to rooms; those it is in already are no error. It adds the socket at once, and then waits until
 // every emission to the rooms that begins later, on any node, reaches the socket unless a gap is reported.
 //
-// An argument error or [ErrClosed] means that nothing happened. Any other error means that the socket is in the rooms
-// all the same, but does not surely hear its peers yet: [ErrNotConnected], the link is down, the subscription is made
-// up for on recovery and the gap of that outage includes the rooms; [ErrDenied], the bus refuses to let this node
-// hear them (or others that were asked for at the same moment); ctx's error, the confirmation is still under way.
-// Joining again waits again.
+// An error means that nothing happened: what this call has added is taken back, all of its rooms. One already under way
+// may still have reached the client. Where another call waits for the same membership, that decides. The error is one
+// of an argument, [ErrClosed], ctx's if that ends before the confirmation, or, when the bus forbids this node to hear a
+// room, [ErrDenied], with the rooms in a [*NamesError].
+//
+// A link that is down is no error: Join returns at once, the subscription is made up for on recovery, and the gap of
+// that outage includes the rooms. Who wants to wait for that calls [Socket.Synced].
 func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 	if err := checkNames("room", rooms); err != nil {
 		return err
 	}
 	var few [8]*interest
-	waits, err := s.join(rooms, few[:0])
-	if err != nil {
+	waits, claimed, err := s.join(rooms, few[:0], true)
+	if err != nil || len(waits) == 0 {
 		return err
 	}
-	return s.ns.node.interests.wait(ctx, waits)
+	err = s.ns.node.interests.wait(ctx, waits)
+	s.settle(claimed, err == nil)
+	return err
 }
 
-// join adds the socket to rooms, and appends what has to be waited for to waits.
-func (s *Socket) join(rooms []string, waits []*interest) ([]*interest, error) {
+// join adds the socket to rooms, and appends what has to be waited for to waits. With claim, whoever calls it waits for
+// that, and then settles what is claimed; else the memberships stand, whatever comes of it.
+func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interest, []*membership, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
-		return waits, ErrClosed
+		return waits, nil, ErrClosed
 	}
+	before := len(s.members)
 	for _, r := range rooms {
 		waits = s.ns.join(s, RoomSpace, r, waits)
 	}
-	return waits, nil
+	if claim && len(waits) > 0 {
+		return waits, s.claim(rooms, s.members[before:]), nil
+	}
+	if s.claims != nil {
+		s.promise(rooms)
+	}
+	return waits, nil, nil
 }
 
 // Leave takes the socket out of rooms; those it is not in are no error. A message already under way may still arrive.
@@ -129,7 +145,7 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	e.one[0] = s.id
 	e.in.Target.Sockets = e.one[:]
 	e.fill(&e.in)
-	if err := s.conn.Send(&e.msg); err != nil {
+	if err := s.send(&e.msg); err != nil {
 		s.refused(err)
 		return err
 	}
@@ -208,6 +224,9 @@ func (s *Socket) endMembership() bool {
 	s.closed.Store(true)
 	s.last = s.rooms()
 	s.ns.leaveAll(s)
+	if s.early != nil && s.early.cancel != nil {
+		s.early.cancel()
+	}
 	s.mu.Unlock()
 	s.ns.node.acks.left(s.id)
 	return true

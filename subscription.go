@@ -43,8 +43,9 @@ type received struct {
 const defaultQueueBytes = 1 << 20
 
 // Subscribe adds a receiver to rooms, and returns when it gets everything that is emitted to them later, on any node.
-// When the subscription is nil nothing happened. An error beside one means what it means for [Socket.Join]: it stands,
-// and gets what this node emits, but what peers emit may not reach it yet. Use it, or close it.
+// Its errors are those of [Socket.Join], and mean that nothing happened: there is no subscription, and no call of
+// OnMessage or OnGap begins after Subscribe has returned. A link that is down is no error: the gap of that outage covers
+// the rooms.
 func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string) (*Subscription, error) {
 	switch {
 	case r.OnMessage == nil:
@@ -73,7 +74,11 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	if !ok {
 		return nil, ErrClosed
 	}
-	return s, n.interests.wait(ctx, waits)
+	if err := n.interests.wait(ctx, waits); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // Close ends the subscription; what is queued for it is discarded. It does not wait for a call of OnMessage that is
@@ -87,6 +92,12 @@ func (s *Subscription) Close() error {
 	}
 	s.discard()
 	return nil
+}
+
+func (s *Subscription) open() bool {
+	s.lane.mu.Lock()
+	defer s.lane.mu.Unlock()
+	return !s.closed
 }
 
 // discard ends the calls of the receiver.
