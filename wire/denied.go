@@ -12,9 +12,9 @@ import (
 // The bus may deny a topic. Those who ask for it are told each time; what was promised before is a gap; and it is asked
 // for again until the bus allows it.
 //
-// A bus may refuse a request as a whole when it denies one of its topics, without saying which. A request that counts
-// (of a caller, or of a new link) is then split until each topic has its own answer. Retries of topics that are denied
-// already are bounded: see askDenied.
+// A bus may refuse a request as a whole when it denies one of its topics, without saying which. The request is then split
+// until each topic has its own answer. Retries are in rounds of a bounded number, so that 10,000 denied topics are no more
+// load than a few; see askDenied.
 
 // denials is what is denied now. It is guarded by subscriptions.mu.
 type denials struct {
@@ -22,6 +22,8 @@ type denials struct {
 	retry  *time.Timer
 	armed  bool   // retry runs
 	round  uint64 // of retries
+	left   int    // requests of the round that have no answer
+	again  bool   // something was allowed since the round began
 
 	// For the log:
 	fresh  int    // topics that were denied anew since the last line
@@ -73,15 +75,9 @@ func (s *subscriptions) deniedBy(l *link, name string, cause error) error {
 	}
 	var split []*topic
 	for _, t := range r.topics {
-		switch {
-		case t.gone:
+		if t.gone {
 			t.settle(l)
-		case r.whole && len(t.waiters) == 0:
-			t.settle(l)
-			if err := s.refuse(l, t, cause); err != nil {
-				return err
-			}
-		default:
+		} else {
 			split = append(split, t)
 		}
 	}
@@ -118,7 +114,22 @@ func (s *subscriptions) refuse(l *link, t *topic, cause error) error {
 		t.resolve(deniedError(t, cause))
 	}
 	s.retryLater()
+	s.nextRound()
 	return nil
+}
+
+// allow enters that t is not denied any more. Then others may not be, either. The caller holds mu.
+func (s *subscriptions) allow(t *topic) {
+	delete(s.denials.topics, t)
+	s.denials.again = true
+	s.nextRound()
+}
+
+// nextRound begins another round at once if it is likely to find something. The caller holds mu.
+func (s *subscriptions) nextRound() {
+	if s.denials.again && s.denials.left == 0 {
+		s.askDenied()
+	}
 }
 
 func deniedError(t *topic, cause error) error {
@@ -144,7 +155,7 @@ func (d *denials) rest() {
 	if d.retry != nil {
 		d.retry.Stop()
 	}
-	d.armed = false
+	d.armed, d.left, d.again = false, 0, false
 }
 
 func (s *subscriptions) retryDenied() {
@@ -155,33 +166,34 @@ func (s *subscriptions) retryDenied() {
 	s.log()
 }
 
-// askDenied asks for what is denied and not under way. However much that is, the requests are few: those topics that
-// were asked for alone the longest ago are again, and the others in full batches, which are not split when they are
-// refused. So when all are allowed again, that shows at once; when a few are, within as many rounds as it takes. The
-// caller holds mu.
+// askDenied begins a round: it asks, one by one, for those denied topics that were asked for the longest ago. As long as
+// that finds some that are allowed, the next round begins when this one is over, and else after a while. The caller holds
+// mu.
 func (s *subscriptions) askDenied() {
 	d := &s.denials
 	if s.link == nil || len(d.topics) == 0 && !d.told {
 		return
 	}
 	s.retryLater()
-	var again []*topic
+	if d.left > 0 {
+		return
+	}
+	var ask []*topic
 	for t := range d.topics {
 		if !t.asking {
-			t.asking = true
-			again = append(again, t)
+			ask = append(ask, t)
 		}
 	}
+	if len(ask) > retryRound {
+		slices.SortFunc(ask, func(a, b *topic) int { return cmp.Compare(a.tried, b.tried) })
+		ask = ask[:retryRound]
+	}
 	d.round++
-	if len(again) > retryAlone {
-		slices.SortFunc(again, func(a, b *topic) int { return cmp.Compare(a.tried, b.tried) })
+	d.left, d.again = len(ask), false
+	for _, t := range ask {
+		t.asking, t.tried = true, d.round
 	}
-	alone := again[:min(len(again), retryAlone)]
-	for _, t := range alone {
-		t.tried = d.round
-	}
-	s.requestBy(1, request{subscribe: true, sealed: true}, alone)
-	s.request(request{subscribe: true, sealed: true, whole: true}, again[len(alone):])
+	s.requestBy(1, request{subscribe: true, sealed: true, retry: true}, ask)
 }
 
 // takeNews returns the gaps of single topics: without an end for those that the bus begins to deny; for the time without

@@ -39,7 +39,7 @@ const (
 	subscribeBatch = 512                    // topics in one request
 	confirmTimeout = 3 * time.Second        // for the oldest request to subscribe
 	deniedRetry    = 5 * time.Second        // until refused subscriptions are tried again
-	retryAlone     = 256                    // of them, how many are then asked for one by one
+	retryRound     = 256                    // and how many of them
 	deniedLog      = 10 * time.Second       // the least time between two lines about them
 	minBackoff     = 20 * time.Millisecond  // between attempts to connect
 	maxBackoff     = time.Second

@@ -50,7 +50,7 @@ type topic struct {
 	// promised: it was confirmed once, or ErrNotConnected was returned for it, so that what is missing must be told.
 	promised bool
 	missing  *missing // nil: nothing, or what the gap of an outage covers
-	tried    uint64   // the last round of denials in which it was asked for alone
+	tried    uint64   // the last round of denials that it was part of
 
 	books        books     // guarded by incoming.mu, like confirmation and confirmedAt
 	confirmation uint64    // the latest one, by incoming.confirmations
@@ -70,7 +70,7 @@ const (
 type request struct {
 	subscribe bool
 	sealed    bool // joined with no other; gaps are reported when there is no such request any more
-	whole     bool // when it is refused, all of its topics count as denied that nobody waits for
+	retry     bool // of a round of denials
 	topics    []*topic
 	next      int       // of topics, the next one to be confirmed
 	at        time.Time // when it was written
@@ -385,6 +385,9 @@ func (s *subscriptions) finishOldest() {
 	if s.written[0].sealed {
 		s.sealed--
 	}
+	if s.written[0].retry {
+		s.denials.left--
+	}
 	s.written[0] = request{}
 	s.written = s.written[1:]
 	if len(s.written) > 0 {
@@ -430,10 +433,12 @@ func (s *subscriptions) confirmedBy(l *link, name string) error {
 	if err != nil || t.gone {
 		return err
 	}
+	if t.state == denied {
+		s.allow(t)
+	}
 	t.state, t.promised = confirmed, true
 	t.epoch++
 	t.confirmation, t.confirmedAt = s.a.incoming.confirmations, time.Now()
-	delete(s.denials.topics, t)
 	t.resolve(nil)
 	if t.missing != nil {
 		s.news = append(s.news, t)
