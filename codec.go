@@ -61,7 +61,9 @@ import (
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //
 // Names, events, namespaces and refs take 1 to 255 bytes; keys, values, reasons and the names of nodes at most 255. An
-// instruction has at most 1,024 names in its target's lists together, and 1,024 rooms. What goes beyond is malformed.
+// instruction has at most 1,024 names in its target's lists together, and 1,024 rooms. A frame has at most 2,049
+// instructions, target's names and rooms together: no frame is more work than one instruction may be. What goes beyond is
+// malformed.
 //
 // What may change without a new version: elements may be added at the end of any array but a list, bits to flags, and
 // kinds; readers skip what they do not know, and a kind above 255 with its whole instruction. The elements above keep
@@ -75,6 +77,9 @@ const (
 
 	// MaxNames is the largest number of names in one instruction's target, over all its lists, and that of its rooms.
 	MaxNames = 1024
+	// MaxFrameItems is the largest number of a frame's instructions, names in their targets, and their rooms, all
+	// together: what one instruction may have. A node has work for each of them, and each takes as little as two bytes.
+	MaxFrameItems = 1 + 2*MaxNames
 	// MaxMeta is the largest number of an instruction's pairs of meta data.
 	MaxMeta = 8
 	// MaxLosses is the largest number of loss ranges in a frame's header.
@@ -169,6 +174,13 @@ func appendNamespace(dst []byte, ns string) []byte {
 	return mpack.AppendStr(dst, ns)
 }
 
+// FrameItems is at least what in counts towards [MaxFrameItems] in a frame.
+func FrameItems(in *Instruction) int { return 1 + targetNames(&in.Target) + len(in.Rooms) }
+
+func targetNames(t *Target) int {
+	return len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
+}
+
 // CheckInstruction returns an error if the frame format cannot carry in: peers would drop the frame. It is a
 // [LimitError], unless it is about a payload of [Args] that is not one array.
 func CheckInstruction(in *Instruction) error {
@@ -185,7 +197,7 @@ func CheckInstruction(in *Instruction) error {
 		return err
 	}
 	t := &in.Target
-	n := len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
+	n := targetNames(t)
 	if n > MaxNames {
 		return &LimitError{What: "target", Len: n, Max: MaxNames}
 	}

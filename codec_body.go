@@ -230,6 +230,7 @@ func (r *FrameReader) readBody(i int) {
 		if n > MaxNames {
 			c.Fail()
 		}
+		r.items += n
 		r.rooms = r.rooms[:0]
 		for ; n > 0 && !c.Bad(); n-- {
 			r.rooms = append(r.rooms, r.names.Get(c.name()))

@@ -294,6 +294,48 @@ func TestYieldedStringsAreOwn(t *testing.T) {
 	}
 }
 
+// TestFrameItems: a frame of many small instructions or names is no more work than one instruction may be. What goes
+// beyond is not yielded, and the rest of the frame costs nothing.
+func TestFrameItems(t *testing.T) {
+	const most = crosscast.MaxFrameItems
+	small := "\x91\x01"                                     // to everyone
+	named := toTarget[len(hostileHeader):] + "\x92\xc2\x93" // and three rooms
+	named = "\x94" + named[1:] + "\xa1x\xa1x\xa1x"
+	rooms := "\x9a\x05\x00" + nils + "\x92\xa1x\xa1x" // to join
+	skipped := "\x92\xcd\x01\x00\xc0"
+	for what, test := range map[string]struct {
+		instructions string
+		yields       int
+		err          error
+	}{
+		"as many as may be":         {strings.Repeat(small, most), most, io.EOF},
+		"one more":                  {strings.Repeat(small, most+1), most, crosscast.ErrMalformed},
+		"two megabytes":             {strings.Repeat(small, 1<<20), most, crosscast.ErrMalformed},
+		"hellos":                    {strings.Repeat("\x91\x02", 1<<20), most, crosscast.ErrMalformed},
+		"names":                     {strings.Repeat(named, 1<<17), most / 4, crosscast.ErrMalformed},
+		"rooms":                     {strings.Repeat(rooms, 1<<17), most / 3, crosscast.ErrMalformed},
+		"kinds that are not known":  {strings.Repeat(skipped, 1<<18) + small, 1, io.EOF},
+		"the largest, and one more": {largestInstruction() + small, 1, crosscast.ErrMalformed},
+	} {
+		var r crosscast.FrameReader
+		_, err := r.Reset([]byte(hostileHeader+test.instructions), everyone)
+		n := -1
+		for ; err == nil; n++ {
+			_, _, err = r.Next()
+		}
+		if n != test.yields || !errors.Is(err, test.err) {
+			t.Errorf("%s: %d instructions, and then %v; want %d, %v", what, n, err, test.yields, test.err)
+		}
+	}
+}
+
+// largestInstruction has as many names as may be in its target, and as many rooms.
+func largestInstruction() string {
+	names := slices.Repeat([]string{"n"}, crosscast.MaxNames)
+	in := crosscast.Instruction{Kind: crosscast.KindJoin, Target: crosscast.Target{Rooms: names}, Rooms: names}
+	return string(crosscast.AppendInstruction(nil, &in, everyone, 0))
+}
+
 // manyNames returns a frame of n emissions, each with another event, and to a user and a socket of its own.
 func manyNames(from, n int) []byte {
 	b := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin})

@@ -80,8 +80,8 @@ func TestReaderForgets(t *testing.T) {
 	}
 	var r crosscast.FrameReader
 	before := heap()
-	for i := range 200 {
-		drain(t, &r, manyNames(1000*i, 1000), everyone)
+	for i := range 334 {
+		drain(t, &r, manyNames(600*i, 600), everyone)
 	}
 	after := heap()
 	if after > before+1<<20 {

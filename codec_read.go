@@ -21,11 +21,13 @@ import (
 // Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse, and allocates nothing but
 // the strings and answers that it yields, beside tables of its own, bounded and made once: it remembers the latest few
 // hundred names, so that those that come again and again cost nothing. Of an answer's bytes it allocates at most 28
-// times as many, whatever they are, and about 4 times of those that tell of real sockets.
+// times as many, whatever they are, and about 4 times of those that tell of real sockets. What it yields of a frame is
+// bounded by [MaxFrameItems], however small its instructions are.
 type FrameReader struct {
 	c      cursor
 	err    error // of Reset
 	index  int   // of the instruction, for errors
+	items  int   // of the frame so far, as MaxFrameItems counts them
 	topic  Address
 	header FrameHeader
 	in     Instruction
@@ -50,7 +52,7 @@ func (r *FrameReader) Reset(frame []byte, topic Address) (*FrameHeader, error) {
 	r.c.Reset(frame)
 	r.topic = topic
 	r.implied[0] = topic.Name
-	r.index = -1
+	r.index, r.items = -1, 0
 	r.header = FrameHeader{}
 	if r.err = r.readHeader(); r.err != nil {
 		r.c.Reset(nil)
@@ -180,6 +182,7 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 			c.Skip(n - 1)
 			continue
 		}
+		r.items++
 		in = &r.in
 		*in = Instruction{} // in place; a literal with values would be made on the stack and copied
 		in.Kind, in.From, in.Namespace = Kind(kind), r.header.Origin, "/"
@@ -218,6 +221,9 @@ func (r *FrameReader) Next() (in *Instruction, copyNumber uint64, err error) {
 		}
 		if implied {
 			r.implyTarget()
+		}
+		if r.items > MaxFrameItems {
+			c.Fail()
 		}
 		if c.Bad() {
 			break
@@ -286,6 +292,7 @@ func readNames[S ~string](r *FrameReader, table *intern.Table, all []S) (longer,
 	if n > MaxNames-len(r.texts)-len(r.sockets) {
 		c.Fail()
 	}
+	r.items += n
 	from := len(all)
 	for ; n > 0 && !c.Bad(); n-- {
 		all = append(all, S(table.Get(c.name())))

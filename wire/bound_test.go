@@ -2,8 +2,10 @@ package wire_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -49,4 +51,64 @@ func TestInstructionBound(t *testing.T) {
 			t.Errorf("%s: %d bytes, and room for %d", what, n, bound)
 		}
 	}
+}
+
+// TestHostileFrameIsBounded: a frame of as many bytes as may be, and of instructions as small as may be, is no more work
+// than one instruction may be. What was not handed over is a gap, and the node hears what comes next.
+func TestHostileFrameIsBounded(t *testing.T) {
+	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		frame := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "stranger", Number: 7})
+		frame = append(frame, bytes.Repeat([]byte{0x91, byte(crosscast.KindEmit)}, (2<<20-len(frame))/2)...)
+		c.hub.Port("stranger").Publish(t.Context(), []wire.Frame{{Topic: "cc:r:/:A", Data: frame}})
+		a.a.Publish(t.Context(), emitTo("A"))
+		synctest.Wait()
+		got, gaps := b.got(), b.seen()
+		if n := len(got); n != crosscast.MaxFrameItems+1 || got[n-1] != "A" {
+			t.Errorf("%d instructions were handed over, and then %q", n, got[max(0, n-1):])
+		}
+		if len(gaps) != 1 || gaps[0].Origin != "stranger" || gaps[0].From != 7 || gaps[0].Reason != crosscast.GapHole {
+			t.Errorf("gaps %+v", gaps)
+		}
+		if d := b.a.AdapterStats().Dropped; d["malformed"] != 1 {
+			t.Errorf("dropped %v", d)
+		}
+	})
+}
+
+// TestFramesKeepToTheirItems: what a node packs is what its peers take, however small it is.
+func TestFramesKeepToTheirItems(t *testing.T) {
+	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		most := 0
+		c.hub.OnExecute(func(f wire.Frame) { most = max(most, len(f.Data)) })
+		a.port.SetLatency(time.Millisecond)
+		const n = 20_000
+		small := &crosscast.Instruction{
+			Kind: crosscast.KindEmit, Namespace: "/", Event: "x", Target: crosscast.Target{Rooms: []string{"A"}},
+		}
+		many := *small
+		many.Target.ExceptSockets = slices.Repeat([]crosscast.SocketID{"n"}, 300)
+		for i := range n {
+			in := small
+			if i%1000 == 0 {
+				in = &many
+			}
+			if err := a.a.Publish(t.Context(), in); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.a.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got, gaps := len(b.got()), b.seen(); got != n || len(gaps) != 0 {
+			t.Errorf("%d of %d delivered, gaps %+v", got, n, gaps)
+		}
+		if most < 7*crosscast.MaxFrameItems/3 {
+			t.Errorf("frames of at most %d bytes: nothing was packed", most)
+		}
+	})
 }

@@ -83,6 +83,7 @@ type frame struct {
 	topic        *outTopic
 	buf          []byte // header with room for the numbers, then instructions
 	instructions int
+	items        int // as crosscast.MaxFrameItems counts them
 	control      bool
 	heartbeat    bool
 	final        bool // the heartbeat names all topics that wait
@@ -171,8 +172,10 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 		d.left = len(to)
 		d.reach.Known = true
 	}
+	items := crosscast.FrameItems(in)
 	for _, dest := range to {
-		f := w.frameFor(dest, size)
+		f := w.frameFor(dest, size, items)
+		f.items += items
 		before := len(f.buf)
 		f.buf = crosscast.AppendInstruction(f.buf, in, dest.name, copyNumber)
 		f.instructions++
@@ -254,10 +257,11 @@ func (w *writer) heartbeatWaits(to destination) bool {
 	return false
 }
 
-// frameFor returns the frame of a topic that takes size more bytes. The caller holds mu.
-func (w *writer) frameFor(to destination, size int) *frame {
+// frameFor returns the frame of a topic that takes size more bytes, and so many items. The caller holds mu.
+func (w *writer) frameFor(to destination, size, items int) *frame {
 	t := w.topic(to)
-	if f := t.open; f != nil && f.generation == w.generation && len(f.buf)+size <= packBytes {
+	if f := t.open; f != nil && f.generation == w.generation &&
+		len(f.buf)+size <= packBytes && f.items+items <= crosscast.MaxFrameItems {
 		if w.up() || time.Since(f.opened) < packAge {
 			return f
 		}
