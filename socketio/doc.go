@@ -56,6 +56,10 @@
 //	1009  a message larger than MaxPayload
 //	1011  "internal error": a handler panicked
 //
+// A socket that cannot be made, because the bus refuses what it needs or has not confirmed it in time, is refused as by
+// Authenticate: the client gets a connect_error, "try again later". When that was its first namespace and the time is
+// over, the connection ends, so that the client connects again.
+//
 // As on Node.js a client that breaks the protocol is not answered: the connection ends. Stats counts it. Packets that
 // come after the server has closed their socket are dropped. That a client connects again to the namespace that it is
 // in, with the same auth, is ignored, where Node.js ends the connection or makes a second socket.

@@ -60,7 +60,7 @@ func (s *session) open(former *session) {
 		<-former.done
 	}
 	socket, err := s.connect()
-	if socket == nil {
+	if err != nil {
 		s.refuse(err)
 		return
 	}
@@ -70,8 +70,6 @@ func (s *session) open(former *session) {
 	s.mu.Unlock()
 	if ending != "" {
 		socket.Close(ending)
-	} else if err != nil && !s.conn.hasEnded() {
-		s.conn.server.o.OnError(socket, "", err)
 	}
 	s.admit()
 	s.events.Start(s.first)
@@ -117,7 +115,7 @@ func (s *session) refuse(err error) {
 			told = &ConnectError{Message: err.Error()}
 		default:
 			c.server.o.OnError(nil, "", err)
-			told = &ConnectError{Message: string(wsconn.ReasonInternal)}
+			told = &ConnectError{Message: string(wsconn.ReasonOf(err))}
 		}
 		c.refuse(s.space.name, told)
 	}

@@ -61,7 +61,7 @@ type Options struct {
 	// Namespaces are those that clients may connect to, by name: "/", or "/" and more without a comma.
 	Namespaces map[string]*Namespace
 	// OnError is told what a handler or Authenticate returned, or panicked with (a [*PanicError], which also closes the
-	// connection), unless it was for the client; and an error beside a socket that was connected all the same, see
+	// connection), unless it was for the client; and why a socket could not be made, see
 	// [crosscast.Namespace.Connect]. Where there is no event it is empty; where there is no socket yet, s is nil.
 	// Default: logs with slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)

@@ -3,6 +3,7 @@ package socketio_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -154,6 +155,73 @@ func TestAuthenticateTimeout(t *testing.T) {
 		c.join("/")
 		c.send("40/slow,", `42["echo"]`)
 		c.expect(`42["echo"]`, `44/slow,{"message":"context deadline exceeded"}`)
+	})
+}
+
+// refusing is an adapter that refuses the room "secret", and does not confirm the room "late".
+type refusing struct{ slowLink }
+
+func (refusing) Subscribe(ctx context.Context, names ...crosscast.Address) error {
+	for _, name := range names {
+		switch name.Name {
+		case "secret":
+			return crosscast.ErrDenied
+		case "late":
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// TestUnconfirmed: a client whose socket cannot be made is told, and goes on where it has one; one without is closed.
+func TestUnconfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{Adapter: refusing{}})
+		in := func(room string) *socketio.Namespace {
+			return &socketio.Namespace{
+				Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
+					return socketio.Client{Rooms: []string{room}}, nil
+				},
+				Events:    echo,
+				OnConnect: func(_ context.Context, s *crosscast.Socket) { s.Emit(context.Background(), "hello", nil) },
+				OnDisconnect: func(_ context.Context, s *crosscast.Socket, _ crosscast.Reason) {
+					if s.Namespace().Name() != "/" {
+						t.Errorf("disconnected from %s", s.Namespace().Name())
+					}
+				},
+			}
+		}
+		told := make(chan error, 3)
+		s := newServer(t, n, socketio.Options{
+			ConnectTimeout: 5 * time.Second,
+			OnError: func(s *crosscast.Socket, _ string, err error) {
+				if s != nil {
+					t.Error("a socket beside an error")
+				}
+				told <- err
+			},
+			Namespaces: map[string]*socketio.Namespace{"/": in("open"), "/secret": in("secret"), "/late": in("late")},
+		})
+		c, _ := dialInMemory(t, s)
+		c.join("/")
+		c.expect(`42["hello"]`)
+		c.send("40/secret,")
+		c.expect(`44/secret,{"message":"try again later"}`)
+		if err := <-told; !errors.Is(err, crosscast.ErrDenied) {
+			t.Error(err)
+		}
+		c.send("40/late,")
+		c.expect(`44/late,{"message":"try again later"}`)
+		if err := <-told; !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		c.send(`42["echo"]`)
+		c.expect(`42["echo"]`)
+
+		late, _ := dialInMemory(t, s)
+		late.send("40/late,")
+		late.expectClose(websocket.StatusPolicyViolation, "timed out")
 	})
 }
 

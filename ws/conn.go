@@ -3,7 +3,6 @@ package ws
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 
 	"github.com/coder/websocket"
@@ -42,11 +41,8 @@ func (c *conn) start(s *crosscast.Socket) {
 
 // refuse ends a connection that was upgraded and did not become a socket.
 func (c *conn) refuse(err error) {
-	reason := wsconn.ReasonInternal // an argument of the application's
-	if errors.Is(err, crosscast.ErrClosed) {
-		reason = crosscast.ReasonShutdown
-	}
-	c.Queue.Close(reason)
+	c.cancel()
+	c.Queue.Close(wsconn.ReasonOf(err))
 }
 
 // Close implements crosscast.Conn.

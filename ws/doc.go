@@ -62,7 +62,8 @@
 //	1007  a text message that is not UTF-8
 //	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping
 //	1009  a message larger than ReadLimit
-//	1011  "internal error": a handler panicked
+//	1011  "internal error": a handler panicked, or what the application gave to Accept is not acceptable
+//	1013  "try again later": the bus refuses what the socket needs, or has not confirmed it in time
 //
 // The handshake is given up, and the connection closed, when the client takes no part in it for 5 seconds each way.
 package ws

@@ -158,9 +158,9 @@ type Client struct {
 // Accept upgrades a request, which the application has authenticated, and returns its socket. The request's handler may
 // return then; the socket goes on.
 //
-// When the socket is nil, the request was answered, or the connection closed, with an error that is also returned. An
-// error beside a socket means what it means for [crosscast.Namespace.Connect]: the socket is served, but does not
-// surely hear this node's peers yet.
+// After an error there is no socket: the request was answered with an HTTP status, or the connection is being closed
+// (see "Close codes"), which the client is told. The errors after the upgrade are those of
+// [crosscast.Namespace.Connect]; the request's context bounds it.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (*crosscast.Socket, error) {
 	if err := client.check(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -173,12 +173,12 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	socket, err := s.ns.Connect(r.Context(), c, crosscast.ConnectOptions{
 		User: client.User, Rooms: client.Rooms, Data: client.Data,
 	})
-	if socket == nil {
+	if err != nil {
 		c.refuse(err)
 		return nil, err
 	}
 	c.start(socket)
-	return socket, err
+	return socket, nil
 }
 
 // ServeHTTP accepts anonymous clients.

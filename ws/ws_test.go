@@ -542,32 +542,3 @@ func TestWhoIsWho(t *testing.T) {
 	}
 	c.expect(`{"event":"once"}`)
 }
-
-// deaf is an adapter whose link is down.
-type deaf struct{}
-
-func (deaf) Start(context.Context, crosscast.NodeInfo, crosscast.Handler) error { return nil }
-func (deaf) Publish(context.Context, *crosscast.Instruction) error              { return nil }
-func (deaf) Close(context.Context) error                                        { return nil }
-func (deaf) Subscribe(context.Context, ...crosscast.Address) error {
-	return crosscast.ErrNotConnected
-}
-func (deaf) Unsubscribe(context.Context, ...crosscast.Address) error { return nil }
-
-// TestWithoutLink: while the bus is down clients connect, and are served by their node.
-func TestWithoutLink(t *testing.T) {
-	n := startNode(t, crosscast.Options{Adapter: deaf{}})
-	s := newServer(t, n, ws.Options{Events: echo})
-	errs := make(chan error, 1)
-	c := dial(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := s.Accept(w, r, ws.Client{Rooms: []string{"lobby"}})
-		errs <- err
-	})).URL, nil)
-	if err := wait(t, errs, "Accept"); !errors.Is(err, crosscast.ErrNotConnected) {
-		t.Errorf("Accept: %v", err)
-	}
-	if err := n.To("lobby").Emit(t.Context(), "local", nil); err != nil {
-		t.Fatal(err)
-	}
-	c.expect(`{"event":"local"}`)
-}

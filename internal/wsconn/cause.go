@@ -1,6 +1,8 @@
 package wsconn
 
 import (
+	"context"
+	"errors"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -10,6 +12,20 @@ import (
 
 // ReasonInternal is why a socket is closed whose handler panicked, or which could not be made.
 const ReasonInternal crosscast.Reason = "internal error"
+
+// ReasonUnavailable is why a connection ends whose socket could not be made, and might be another time.
+const ReasonUnavailable crosscast.Reason = "try again later"
+
+// ReasonOf says why a connection ends that did not become a socket, by the error of Connect.
+func ReasonOf(err error) crosscast.Reason {
+	switch {
+	case errors.Is(err, crosscast.ErrClosed):
+		return crosscast.ReasonShutdown
+	case errors.Is(err, crosscast.ErrDenied), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return ReasonUnavailable
+	}
+	return ReasonInternal // an argument of the application's
+}
 
 // A Cause is why a connection ends: what the application and what the client is told.
 type Cause struct {
@@ -28,6 +44,8 @@ func CauseOf(r crosscast.Reason) Cause {
 		code = websocket.StatusPolicyViolation
 	case crosscast.ReasonProtocol:
 		code = websocket.StatusProtocolError
+	case ReasonUnavailable:
+		code = websocket.StatusTryAgainLater
 	case ReasonInternal:
 		code = websocket.StatusInternalError
 	}

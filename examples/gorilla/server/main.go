@@ -38,13 +38,10 @@ func serve(node *crosscast.Node) http.HandlerFunc {
 		}
 		queue := newQueue(conn)
 		socket, err := node.Connect(r.Context(), queue, crosscast.ConnectOptions{Rooms: []string{r.FormValue("room")}})
-		if socket == nil {
+		if err != nil {
 			log.Print(err)
 			queue.Close(crosscast.ReasonProtocol)
 			return
-		}
-		if err != nil {
-			log.Print(err) // connected all the same, and made up for when the link to the peers is back
 		}
 		_ = socket.Emit(r.Context(), "ready", nil) // from here on the client misses nothing
 		go ping(conn, queue)

@@ -180,8 +180,7 @@ func (s *Server) Failed(c *crosscast.Socket, event string, err error) {
 
 // JoinRoom handles joinRoom.
 func (s *Server) JoinRoom(ctx context.Context, c *crosscast.Socket, room string) error {
-	err := c.Join(ctx, room)
-	if err != nil && !errors.Is(err, crosscast.ErrNotConnected) {
+	if err := c.Join(ctx, room); err != nil {
 		return err
 	}
 	// Without the link to Redis the client hears this server's clients at once, and the others' once the link is back.

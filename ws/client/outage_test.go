@@ -1,0 +1,96 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/wire"
+	"github.com/crosscast/crosscast/ws"
+	"github.com/crosscast/crosscast/ws/client"
+)
+
+// TestOutage: while a node's link is down, clients whose OnConnect joins rooms connect and join at once, as the package's
+// documentation has them do it, and hear the clients of their node; once the link is back, all of them.
+func TestOutage(t *testing.T) {
+	hub := membus.New()
+	port := hub.Port("here")
+	gap := make(chan crosscast.Gap, 10)
+	start := func(p *membus.Port, o crosscast.Options) *crosscast.Node {
+		o.Adapter, o.Heartbeat = wire.New(p, wire.Options{}), 100*time.Millisecond
+		n, err := crosscast.Start(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			_ = n.Close(ctx)
+		})
+		return n
+	}
+	n := start(port, crosscast.Options{OnGap: func(g crosscast.Gap) { gap <- g }})
+	there := start(hub.Port("there"), crosscast.Options{})
+	s, err := ws.New(n.Namespace, ws.Options{Events: ws.Events{
+		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
+			return s.Join(ctx, room)
+		}),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := listen(t, s)
+
+	port.Down()
+	for deadline := time.Now().Add(patience); n.Stats().Connected; {
+		if time.Now().After(deadline) {
+			t.Fatal("the node has not noticed that its link is down")
+		}
+		time.Sleep(time.Millisecond) // poll
+	}
+	heard := make(chan string, 10)
+	for range 7 {
+		c, err := client.Dial(t.Context(), url, client.Options{
+			Events: client.Events{"said": client.Typed(func(_ context.Context, text string) error {
+				heard <- text
+				return nil
+			})},
+			OnConnect: func(ctx context.Context, c *client.Client) error { return c.Request(ctx, "join", "room1", nil) },
+			OnRetry:   func(err error, _ time.Duration) { t.Errorf("a join that failed: %v", err) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			_ = c.Close(ctx)
+		})
+	}
+	say := func(from *crosscast.Node, text string) {
+		if err := from.To("room1").Emit(t.Context(), "said", text); err != nil {
+			t.Fatal(err)
+		}
+		for range 7 {
+			if got := wait(t, heard, text); got != text {
+				t.Errorf("got %q, want %q", got, text)
+			}
+		}
+	}
+	say(n, "here")
+	members := n.Members("room1")
+	port.Up()
+	for _, s := range members {
+		if err := s.Synced(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if g := wait(t, gap, "the gap of the outage"); !g.Covers(crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "room1"}) {
+		text, _ := json.Marshal(g)
+		t.Errorf("the gap %s does not cover the room", text)
+	}
+	say(there, "there")
+}
