@@ -27,7 +27,7 @@ var clusterFaults = []fault{
 	},
 	{
 		name: "loses presence",
-		red:  map[string]string{"presence": "incomplete"},
+		red:  map[string]string{"presence": "every peer tells of its members"},
 		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
 			if in.Kind == crosscast.KindPresence {
 				return nil

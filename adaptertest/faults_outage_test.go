@@ -37,10 +37,22 @@ var outageFaults = []fault{
 	{
 		name: "says that it subscribed while the link is down",
 		on:   overWire,
-		red:  map[string]string{"outage-join": "instead of ErrNotConnected"},
+		red:  map[string]string{"outage-synced": "returned <nil> while the link is down"},
 		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
 			next(names...)
 			return nil
+		},
+		link: func(*faulty, crosscast.LinkStatus, func(crosscast.LinkStatus)) {},
+	},
+	{
+		name: "refuses what is asked for while the link is down",
+		on:   overWire,
+		red:  map[string]string{"outage-join": "while the link is down", "outage-synced": "denied"},
+		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
+			if err := next(names...); err == nil {
+				return nil
+			}
+			return crosscast.ErrDenied
 		},
 	},
 	{

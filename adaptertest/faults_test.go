@@ -160,7 +160,9 @@ var faults = []fault{
 	},
 	{
 		name: "unsubscribes late",
-		red:  map[string]string{"driver-subscribe": "waited", "leave-and-join-again": "waited"},
+		red: map[string]string{
+			"driver-subscribe": "waited", "leave-and-join-again": "waited", "joined-error": "waited",
+		},
 		subscribe: func(f *faulty, ctx context.Context, names []address, next func(...address) error) error {
 			err := next(names...)
 			f.mu.Lock()

@@ -31,6 +31,7 @@ type fault struct {
 	count       func(peers int) int // of a foreign
 	handle      func(f *faulty, in *crosscast.Instruction, next func(*crosscast.Instruction))
 	gap         func(f *faulty, g crosscast.Gap, next func(crosscast.Gap))
+	link        func(f *faulty, s crosscast.LinkStatus, next func(crosscast.LinkStatus))
 	inject      func(all []*faulty)
 }
 
@@ -205,7 +206,13 @@ func (h faultyHandler) Gap(g crosscast.Gap) {
 
 func (h faultyHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
 
-func (h faultyHandler) Link(s crosscast.LinkStatus) { h.f.h.Link(s) }
+func (h faultyHandler) Link(s crosscast.LinkStatus) {
+	if h.f.fault.link != nil {
+		h.f.fault.link(h.f, s, h.f.h.Link)
+	} else {
+		h.f.h.Link(s)
+	}
+}
 
 func isFence(in *crosscast.Instruction) bool { return strings.HasPrefix(in.Event, fencePrefix) }
 

@@ -337,6 +337,8 @@ var clusterRules = []rule{
 			w, err := n0.Watch(b.ctx, "r", crosscast.WatchOptions{})
 			b.must(err)
 			defer w.Close()
+			b.eventually("every peer tells of its members", func() bool { return len(w.Missing()) == 0 })
+			b.must(w.Synced(b.ctx))
 			if n := len(w.Members()); n != 1 {
 				b.Errorf("a room with 1 member shows %d", n)
 			}

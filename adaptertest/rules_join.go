@@ -1,6 +1,7 @@
 package adaptertest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -134,6 +135,64 @@ var joinRules = []rule{
 						b.Errorf("a client joined a room, and the emission %q, made after that, did not reach "+
 							"it", event)
 					}
+				}
+			}
+		},
+	},
+	{
+		name: "joined-error",
+		text: "An error of Join, Connect or Subscribe means that nothing happened: what was not joined, connected or " +
+			"subscribed gets nothing, and the same names can be asked for again at once.",
+		run: func(b *bed) {
+			b.linger = 1 // nanosecond
+			n0, n1, _ := b.three()
+			ended, cancel := context.WithCancel(b.ctx)
+			cancel()
+			c := b.connect(n1, connect{})
+			var failed []*client // or closed
+			for i := range 100 {
+				room := fmt.Sprint("room", i)
+				joined := c.Join(ended, room, "with "+room) == nil // it was confirmed at once
+				if rooms := c.Rooms(); len(rooms) > 0 != joined {
+					b.Errorf("Join has succeeded: %v, and the socket is in %q", joined, rooms)
+				}
+				early := &client{b: b, node: n1, log: newLog()}
+				socket, err := n1.Connect(ended, conn{early}, connect{Rooms: []string{room}})
+				if (socket == nil) != (err != nil) {
+					b.Fatalf("Connect returned the socket %v and the error %v", socket, err)
+				}
+				sub, s, err := b.trySubscribe(ended, n1, room)
+				if (sub == nil) != (err != nil) {
+					b.Fatalf("Subscribe returned the subscription %v and the error %v", sub, err)
+				}
+				if socket != nil {
+					socket.Close(crosscast.ReasonLeft)
+				}
+				if sub != nil {
+					b.must(sub.Close())
+				}
+				failed = append(failed, early, s)
+				b.emit(n1.To(room, "with "+room), "local "+room)
+				b.emit(n0.To(room, "with "+room), "far "+room)
+				if joined {
+					c.wait("far "+room, 1)
+				}
+				if slices.Contains(c.got(), "local "+room) != joined {
+					b.Errorf("Join has succeeded: %v, and what the node emitted then reached the socket: %v", joined, !joined)
+				}
+				if i%2 == 0 {
+					b.settle() // time to give the subscription up
+				}
+				b.must(c.Join(b.ctx, room))
+				b.emit(n0.To(room), "joined "+room)
+				c.wait("joined "+room, 1)
+				b.must(c.Leave(c.Rooms()...))
+				c.log.take()
+			}
+			b.settle()
+			for _, v := range failed {
+				if got := v.got(); len(got) > 0 {
+					b.Errorf("what was not connected, or closed, got %s", list(got))
 				}
 			}
 		},

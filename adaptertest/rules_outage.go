@@ -35,41 +35,42 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-join",
-		text: "While the link is down, Join, Connect and Subscribe return ErrNotConnected at once and take effect " +
-			"all the same: " +
-			"on recovery the names are subscribed, and the gap of the outage, which covers them, comes before " +
-			"anything later.",
+		text: "While the link is down, Join, Connect and Subscribe return nil at once and take effect: the node's own " +
+			"emissions arrive; on recovery the names are subscribed, and the gap of the outage, which covers them, comes " +
+			"before anything later.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
-			if _, ok := n1.adapter.(crosscast.Subscriber); !ok {
-				b.Skip("NOT CHECKED: not offered: crosscast.Subscriber")
-			}
+			b.needSubscriber(n1)
 			c := b.connect(n1, connect{Rooms: []string{"before"}})
-			s := &client{b: b, node: n1, log: newLog()}
-			var c2 *client
+			var s, c2 *client
 			b.cut(n1)
 			b.within("joining while the link is down", func() {
-				refused := func(what string, err error) {
-					if !errors.Is(err, crosscast.ErrNotConnected) {
-						b.breaks("%s returned %v instead of ErrNotConnected while the link is down", what, err)
+				must := func(what string, err error) {
+					if err != nil {
+						b.breaks("%s returned %v while the link is down", what, err)
 					}
 				}
-				refused("Join", c.Join(b.ctx, "r"))
-				refused("Join, for the second time,", c.Join(b.ctx, "r"))
+				must("Join", c.Join(b.ctx, "r"))
+				must("Join, for the second time,", c.Join(b.ctx, "r", "before"))
 				var err error
 				c2, err = b.tryConnect(n1, "/", connect{User: "u", Rooms: []string{"r2"}})
-				refused("Connect", err)
-				_, err = n1.Subscribe(b.ctx, crosscast.Receiver{
-					OnMessage: func(m *crosscast.Message) { s.log.add(entry{msg: m}) },
-					OnGap:     func(g crosscast.Gap) { s.log.add(entry{gap: &g}) },
-				}, "r3")
-				refused("Subscribe", err)
+				must("Connect", err)
+				_, s, err = b.trySubscribe(b.ctx, n1, "r3")
+				must("Subscribe", err)
 			})
-			c.log.take()
+			if len(b.broken) > 0 {
+				return
+			}
+			b.emit(n1.To("r", "r2", "r3"), "local")
+			for _, c := range []*client{c, c2, s} {
+				c.wait("local", 1)
+				c.log.take()
+			}
 			b.restore(n1)
-			b.must(c.Join(b.ctx, "r"))
+			b.must(c.Synced(b.ctx))
+			b.must(c2.Synced(b.ctx))
 			b.emit(n0.To("r"), "room")
 			b.emit(n0.ToUser("u"), "user")
 			b.emit(n0.To("r2"), "room2")
@@ -80,6 +81,47 @@ var outageRules = []rule{
 			c.wantAfterGap(room("r"), "room")
 			c2.wantAfterGap(user, "user", "room2")
 			s.wantAfterGap(room("r3"), "room3")
+		},
+	},
+	{
+		name: "outage-synced",
+		text: "While the link is down, Synced waits, of a Socket as of a Subscription; once it has returned nil, nothing " +
+			"that is emitted later, on any node, is missed.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, n2 := b.three()
+			b.needSubscriber(n1)
+			c := b.connect(n1, connect{User: "u", Rooms: []string{"before"}})
+			sub, s, err := b.trySubscribe(b.ctx, n1, "before")
+			b.must(err)
+			b.must(c.Synced(b.ctx))
+			b.must(sub.Synced(b.ctx))
+			b.cut(n1)
+			b.must(c.Join(b.ctx, "r"))
+			b.within("Synced, with a context of 100 ms, while the link is down,", func() {
+				for _, v := range []interface{ Synced(context.Context) error }{c, sub} {
+					ctx, cancel := context.WithTimeout(b.ctx, 100*time.Millisecond)
+					if err := v.Synced(ctx); !errors.Is(err, context.DeadlineExceeded) {
+						b.breaks("Synced of a %T returned %v while the link is down", v, err)
+					}
+					cancel()
+				}
+			})
+			b.cluster.Restore(n1.index)
+			b.must(sub.Synced(b.ctx))
+			b.emit(n0.To("before"), "to the subscription")
+			s.wait("to the subscription", 1)
+			b.must(c.Synced(b.ctx))
+			for _, n := range []*node{n0, n2} {
+				b.emit(n.To("r"), "room "+n.Name())
+				b.emit(n.To("before"), "before "+n.Name())
+				b.emit(n.ToUser("u"), "user "+n.Name())
+				for _, event := range []string{"room ", "before ", "user "} {
+					c.wait(event+n.Name(), 1)
+				}
+			}
+			b.restored(n1)
 		},
 	},
 	{

@@ -435,13 +435,20 @@ func numberOf(i int, events ...string) []string {
 // subscribe makes a subscription that records what it gets.
 func (b *bed) subscribe(n *node, rooms ...string) *client {
 	b.Helper()
-	s := &client{b: b, node: n, log: newLog()}
-	_, err := n.Subscribe(context.WithoutCancel(b.ctx), crosscast.Receiver{
-		OnMessage: func(m *crosscast.Message) { s.log.add(entry{msg: m}) },
-		OnGap:     func(g crosscast.Gap) { s.log.add(entry{gap: &g}) },
-	}, rooms...)
+	_, s, err := b.trySubscribe(context.WithoutCancel(b.ctx), n, rooms...)
 	if err != nil {
 		b.Fatalf("subscribing: %v", err)
 	}
 	return s
+}
+
+func (b *bed) trySubscribe(
+	ctx context.Context, n *node, rooms ...string,
+) (*crosscast.Subscription, *client, error) {
+	s := &client{b: b, node: n, log: newLog()}
+	sub, err := n.Subscribe(ctx, crosscast.Receiver{
+		OnMessage: func(m *crosscast.Message) { s.log.add(entry{msg: m}) },
+		OnGap:     func(g crosscast.Gap) { s.log.add(entry{gap: &g}) },
+	}, rooms...)
+	return sub, s, err
 }
