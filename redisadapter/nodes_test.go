@@ -36,14 +36,18 @@ func (c conn) Send(m *crosscast.Message) error {
 
 func (c conn) Close(crosscast.Reason) {}
 
-func join(t *testing.T, name string, rdb redis.UniversalClient) *member {
+func join(t *testing.T, name string, rdb redis.UniversalClient, change ...func(o *crosscast.Options)) *member {
 	t.Helper()
 	m := &member{conn: make(conn, 1<<16), gaps: make(chan crosscast.Gap, 1<<10)}
-	var err error
-	m.Node, err = crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
+	o := crosscast.Options{
 		Name: name, Heartbeat: 250 * time.Millisecond, OnGap: func(g crosscast.Gap) { m.gaps <- g },
 		Adapter: redisadapter.New(rdb, redisadapter.Options{}),
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	var err error
+	m.Node, err = crosscast.Start(redistest.Within(t, redistest.Patience), o)
 	if err != nil {
 		t.Fatal(err)
 	}

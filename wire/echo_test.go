@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,10 +135,10 @@ func TestBusyIsNoVerdict(t *testing.T) {
 					subscribe(t, b, "A", "B")
 					c.beat(2 * heartbeat)
 					b.onEmit = func(event string) { time.Sleep(slow(event)) }
-					beats := 0
+					var beats atomic.Int64
 					c.hub.OnExecute(func(f wire.Frame) {
 						if f.Topic == "cc:all" {
-							beats++
+							beats.Add(1)
 						}
 					})
 					for i := range 40 {
@@ -146,7 +147,7 @@ func TestBusyIsNoVerdict(t *testing.T) {
 						mustPublish(t, a, in)
 						c.beat(heartbeat / 10)
 					}
-					busy := beats
+					busy := beats.Load()
 					c.beat(10 * time.Second)
 					if n := len(b.got()); n != 40 || len(b.seen()) != 0 {
 						t.Errorf("%d of 40 delivered, gaps %+v", n, b.seen())

@@ -138,11 +138,12 @@ func TestStatesOfAnOutage(t *testing.T) {
 		w.want("made again", "held/live", "live/live")
 
 		w.port.Down()
+		synctest.Wait()
 		c.beat(time.Minute)
-		w.want("down for a minute", "down/live", "down/connecting", "down/down")
+		w.want("down for a minute", "held/live", "held/connecting", "held/down")
 		w.port.Up()
 		c.beat(10 * time.Second)
-		w.want("back", "down/live", "held/live", "live/live")
+		w.want("back", "held/live", "live/live")
 		if s := w.a.AdapterStats(); s.Reconnects != 2 {
 			t.Errorf("%d reconnects", s.Reconnects)
 		}
@@ -201,11 +202,12 @@ func TestStatesOfDenial(t *testing.T) {
 
 		w.port.Refuse(fmt.Errorf("%w: WRONGPASS scripted", crosscast.ErrDenied))
 		w.port.Cut()
+		synctest.Wait()
 		c.beat(20 * time.Second)
-		w.want("so is the link's", "denied/live", "denied/connecting", "denied/denied")
+		w.want("so is the link's", "held/live", "held/connecting", "held/denied")
 		w.port.Up()
 		c.beat(10 * time.Second)
-		w.want("allowed again", "denied/live", "held/live", "live/live")
+		w.want("allowed again", "held/live", "live/live")
 	})
 }
 
