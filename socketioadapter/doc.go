@@ -42,8 +42,8 @@
 //
 // Values are translated as JavaScript does, and so are the same values, but not the same text: 1.0 arrives as 1, and an
 // integer above 2^64 or a decimal fraction as the nearest float64. A Date arrives as the text of its toISOString, and
-// undefined as null. Arrays and objects may be nested 512 deep, and names have at most 255 bytes: what servers emit
-// beyond that nodes drop. Events that Socket.IO keeps for itself (connect,
+// undefined as null. Arrays and objects may be nested 512 deep, names have at most 255 bytes, and a command has at most
+// 1,024 rooms: what servers send beyond that nodes drop. Events that Socket.IO keeps for itself (connect,
 // connect_error, disconnect, disconnecting, newListener, removeListener; as requests connect, connection,
 // new_namespace) are refused with an error. Meta data does not travel.
 //

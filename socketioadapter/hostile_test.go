@@ -101,6 +101,43 @@ func TestMalformedIsDropped(t *testing.T) {
 	}
 }
 
+// TestManyRooms: few bytes are not much work. A room that comes again is one, and a command has as many as a node's own.
+func TestManyRooms(t *testing.T) {
+	rooms := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i%1024)
+		}
+		return strings.TrimSuffix(b.String(), ",")
+	}
+	same := strings.Repeat("\xa1r", 1<<16)
+	s := newSide(t, "aaaaaaaa", classic)
+	for opts, want := range map[string]string{
+		"\x81\xa5rooms\xdd\x00\x01\x00\x00" + same:          `emit from=u rooms=["r"] users=[] sockets=[] event="e"`,
+		"\x81\xa5rooms\xdd\x00\x01\x00\x00\xa1a" + same[2:]: `emit from=u rooms=["a" "r"] users=[] sockets=[] event="e"`,
+	} {
+		got := s.read(sent{channel: "socket.io#/#", data: "\x93\xa1u\x81\xa4data\x91\xa1e" + opts})
+		if len(got) != 1 || got[0] != want {
+			t.Errorf("%.40q is told as %.200q instead of %q", opts, got, want)
+		}
+	}
+	for _, c := range []struct {
+		rooms string
+		want  error
+	}{
+		{rooms(1024, `"%d",`), nil},
+		{rooms(60_000, `"%d",`), nil},
+		{rooms(1024, `"%d",`) + `,"x"`, crosscast.ErrMalformed},
+	} {
+		for _, typ := range []int{2, 3} {
+			text := fmt.Sprintf(`{"type":%d,"opts":{},"rooms":[%s]}`, typ, c.rooms)
+			if _, err := s.Read("socket.io-request#/#", []byte(text)); !errors.Is(err, c.want) {
+				t.Errorf("%.60q: %v, want %v", text, err, c.want)
+			}
+		}
+	}
+}
+
 // TestTolerance: what JavaScript takes.
 func TestTolerance(t *testing.T) {
 	const main, requests = "socket.io#/#", "socket.io-request#/#"

@@ -43,6 +43,9 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 			in.Flags = crosscast.Volatile
 		}
 	case join, leave, disconnect:
+		if n := len(m.rooms); n > crosscast.MaxNames { // each for each socket in the target
+			return 0, fmt.Errorf("%w: a command with %d rooms", crosscast.ErrMalformed, n)
+		}
 		in.Kind, in.Rooms = commands[m.kind], m.rooms
 		if m.close {
 			in.Reason = forceClose

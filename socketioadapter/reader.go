@@ -42,6 +42,7 @@ type raw struct {
 
 const (
 	maxNames   = 1 << 16   // rooms in one list
+	fewNames   = 64        // and in one that need not be looked through for rooms that come again
 	maxScratch = 256 << 10 // kept from one message to the next
 )
 
@@ -208,8 +209,8 @@ func isTrue(value []byte) bool {
 	return c.Bool()
 }
 
-// list calls name for each room of an array, which may be missing, and returns how many there are. A room may be a
-// number. "" stands for what is no room's name.
+// list calls name for each room of an array, which may be missing, and returns how many there are. In a long array, a
+// room that comes again is left out. A room may be a number. "" stands for what is no room's name.
 func (r *reader) list(value []byte, name func(string)) int {
 	if len(value) == 0 {
 		return 0
@@ -222,8 +223,19 @@ func (r *reader) list(value []byte, name func(string)) int {
 	if n > maxNames {
 		c.Fail()
 	}
+	var seen map[string]struct{} // of a long list: a name takes two bytes, and costs as much as the room has members
+	if n > fewNames {
+		seen = make(map[string]struct{})
+	}
 	for i := n; i > 0 && !c.Bad(); i-- {
-		name(r.name(&c))
+		text := r.name(&c)
+		if seen != nil {
+			if _, again := seen[text]; again {
+				continue
+			}
+			seen[text] = struct{}{}
+		}
+		name(text)
 	}
 	if c.Bad() || c.Left() > 0 {
 		r.fail("a list of rooms")
