@@ -94,3 +94,27 @@ func (c *Cluster) Client() *redis.ClusterClient {
 	c.Servers[0].tb.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
+
+// CutBus closes the connections over which the servers pass messages on to each other; they make new ones.
+func (c *Cluster) CutBus(tb testing.TB) {
+	tb.Helper()
+	clients, ids := make([]*redis.Client, len(c.Servers)), make([]string, len(c.Servers))
+	for i, s := range c.Servers {
+		clients[i] = Client(tb, s.Options())
+		id, err := clients[i].Do(tb.Context(), "cluster", "myid").Text()
+		if err != nil {
+			tb.Fatalf("redistest: cluster: %v", err)
+		}
+		ids[i] = id
+	}
+	for i, rdb := range clients {
+		for k, id := range ids {
+			if i == k { // a server has no connection to itself, and this one's answer is to crash
+				continue
+			}
+			if err := rdb.Do(tb.Context(), "debug", "clusterlink", "kill", "to", id).Err(); err != nil {
+				tb.Fatalf("redistest: cluster: %v", err)
+			}
+		}
+	}
+}

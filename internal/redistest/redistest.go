@@ -148,7 +148,7 @@ func (s *Server) start() error {
 		args = append(append(args, "--user"), strings.Fields(u)...)
 	}
 	if s.config.Cluster {
-		args = append(args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1500",
+		args = append(args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--enable-debug-command", "local",
 			"--cluster-port", strconv.Itoa(s.bus), "--cluster-config-file", "nodes-"+port+".conf")
 	}
 	p, err := startProcess(append(args, s.config.Args...))

@@ -1,0 +1,136 @@
+package redisadapter_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/redisadapter"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// listener keeps what an adapter hands over.
+type listener struct {
+	*wire.Adapter
+	mu   sync.Mutex
+	got  map[string]bool // rooms; guarded by mu, like everything below
+	gaps []crosscast.Gap
+}
+
+func (l *listener) Handle(in *crosscast.Instruction) {
+	if in.Kind != crosscast.KindEmit {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got[in.Event] = true
+}
+
+func (l *listener) Gap(g crosscast.Gap) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gaps = append(l.gaps, g)
+}
+
+func (l *listener) Loss(crosscast.Loss)       {}
+func (l *listener) Link(crosscast.LinkStatus) {}
+
+// has returns how many of the events arrived, were missed with a gap, and were missed in silence.
+func (l *listener) has(events []string) (got, gapped, silent int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range events {
+		address := crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: e}
+		switch {
+		case l.got[e]:
+			got++
+		case slices.ContainsFunc(l.gaps, func(g crosscast.Gap) bool { return g.Covers(address) }):
+			gapped++
+		default:
+			silent++
+		}
+	}
+	return got, gapped, silent
+}
+
+// TestMastersLoseMessages: single messages to many rooms, while the masters of a Redis Cluster lose the connections over
+// which they pass messages on. Each arrives, or is told as a gap.
+func TestMastersLoseMessages(t *testing.T) {
+	const heartbeat = 250 * time.Millisecond
+	cluster := redistest.StartCluster(t, 3)
+	ctx := redistest.Within(t, time.Minute)
+	var nodes []*listener
+	for range 6 {
+		l := &listener{Adapter: redisadapter.New(cluster.Client(), redisadapter.Options{}), got: make(map[string]bool)}
+		self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: heartbeat}
+		if err := l.Start(ctx, self, l); err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close(context.WithoutCancel(ctx))
+		nodes = append(nodes, l)
+	}
+	rooms := make([]string, 160)
+	addresses := make([]crosscast.Address, len(rooms))
+	for i := range rooms {
+		rooms[i] = fmt.Sprint("room", i)
+		addresses[i] = crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: rooms[i]}
+	}
+	for _, l := range nodes[1:] {
+		if err := l.Subscribe(ctx, addresses...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	everyone := crosscast.Target{Everyone: true}
+	stop := make(chan struct{})
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		for {
+			for _, l := range nodes {
+				_ = l.Publish(ctx, &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: everyone})
+			}
+			select {
+			case <-time.After(heartbeat):
+			case <-stop:
+				return
+			}
+		}
+	})
+	defer beats.Wait()
+	defer close(stop)
+	time.Sleep(2 * heartbeat) // lasts: everyone has heard of everyone since it has subscribed
+
+	for i, room := range rooms {
+		if i%20 == 10 {
+			cluster.CutBus(t)
+		}
+		in := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: room, Target: crosscast.Target{Rooms: []string{room}}}
+		if _, err := nodes[0].Deliver(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // lasts: the masters connect again ten times a second
+	}
+	for {
+		got, gapped, silent := 0, 0, 0
+		for _, l := range nodes[1:] {
+			a, b, c := l.has(rooms)
+			got, gapped, silent = got+a, gapped+b, silent+c
+		}
+		if silent == 0 {
+			t.Logf("%d delivered, %d told as gaps", got, gapped)
+			if gapped == 0 {
+				t.Error("nothing was missed: the test proves nothing")
+			}
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("%d delivered, %d told as gaps, %d missed in silence", got, gapped, silent)
+		}
+	}
+}
