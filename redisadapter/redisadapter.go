@@ -28,8 +28,9 @@ type Options struct {
 	// the prefix and its colon; see "From other languages" in the documentation of this package. Each node serves its
 	// own sockets, so all should have it, or none.
 	Ingress bool
-	// Logger hears when the link goes down and comes back, and of the first message for each reason that the ingress
-	// refuses. Default: nothing is logged.
+	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
+	// worse, an Info when it gets better; of a call of the application's that keeps the link from being read; and of the
+	// first message for each reason that the ingress refuses. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
