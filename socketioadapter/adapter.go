@@ -52,7 +52,9 @@ type Options struct {
 	MaxAge time.Duration
 	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s.
 	PublishTimeout time.Duration
-	// Logger hears when the link goes down and comes back. Default: nothing is logged.
+	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
+	// worse, an Info when it gets better; and of a call of the application's that keeps the link from being read.
+	// Default: nothing is logged.
 	Logger *slog.Logger
 }
 

@@ -57,6 +57,7 @@ type ping struct {
 
 func (e *echo) init(a *Adapter) { e.a = a }
 
+// timeout is a heartbeat, as limits count it.
 func (e *echo) timeout() time.Duration { return max(e.a.self.Heartbeat, minEcho) }
 
 func (e *echo) begin(l *link) {

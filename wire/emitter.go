@@ -176,7 +176,7 @@ func (w *writer) settleEmitter(links int, back bool) {
 		return
 	}
 	now := time.Now()
-	if links >= 0 && w.gathering.heard(links, back, now, w.a.self.Heartbeat) || w.announced != w.losses.count {
+	if links >= 0 && w.gathering.heard(links, back, now, w.a.echo.timeout()) || w.announced != w.losses.count {
 		w.probeAt = now.Add(w.backoff.next())
 	} else {
 		w.backoff.reset()

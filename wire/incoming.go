@@ -109,7 +109,7 @@ func (in *incoming) resume(l *link) {
 	l.resumedAt = now
 	in.a.echo.begin(l)
 	var peers []crosscast.NodeID
-	h := in.a.self.Heartbeat
+	h := in.a.echo.timeout()
 	if l.outage == nil {
 		in.started = now
 	} else {
@@ -245,7 +245,7 @@ func (in *incoming) originOf(id crosscast.NodeID, now time.Time) *origin {
 // losses reports what o says that it could not publish. What a peer lost before it answered this node's introduction
 // does not concern this node.
 func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
-	baseline := now.Sub(in.started) < in.a.self.Heartbeat
+	baseline := now.Sub(in.started) < in.a.echo.timeout()
 	ranges, all := o.newLosses(h, baseline)
 	g := crosscast.Gap{Origin: o.id, Since: in.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
 	o.lossRead = now
