@@ -102,7 +102,7 @@ func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer {
 }
 
 func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo) *peer {
-	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), time.Second
+	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), c.heartbeat
 	p := &peer{id: self.ID, port: c.hub.Port(string(self.ID))}
 	p.a = wire.Speak(p.port, d, o)
 	if err := p.a.Start(c.t.Context(), self, p); err != nil {

@@ -176,7 +176,7 @@ func (w *writer) settleEmitter(links int, back bool) {
 		return
 	}
 	now := time.Now()
-	if links >= 0 && w.gathering.heard(links, back, now, w.a.echo.timeout()) || w.announced != w.losses.count {
+	if links >= 0 && w.gathering.heard(links, back, now, w.a.patience()) || w.announced != w.losses.count {
 		w.probeAt = now.Add(w.backoff.next())
 	} else {
 		w.backoff.reset()
@@ -185,7 +185,7 @@ func (w *writer) settleEmitter(links int, back bool) {
 
 // gathering is an emitter's wait for its peers after an outage: the bus works, but what is published now may reach
 // nobody, because they have yet to connect again. It is over when as many links as before hear everyone's topic, or
-// after two heartbeats. All fields are guarded by writer.mu.
+// after the adapter's patience. All fields are guarded by writer.mu.
 type gathering struct {
 	audience int       // links that got the last frame to everyone
 	until    time.Time // zero: not gathering
@@ -195,9 +195,9 @@ func (g *gathering) is(now time.Time) bool { return now.Before(g.until) }
 
 // heard notes how many links got a frame to everyone, and reports whether more are awaited. back says that the bus has
 // accepted it after an outage.
-func (g *gathering) heard(links int, back bool, now time.Time, heartbeat time.Duration) (more bool) {
+func (g *gathering) heard(links int, back bool, now time.Time, patience time.Duration) (more bool) {
 	if back && links >= 0 && links < g.audience {
-		g.until = now.Add(2 * heartbeat)
+		g.until = now.Add(patience)
 	}
 	if g.is(now) && links < g.audience {
 		return true

@@ -109,12 +109,12 @@ func (in *incoming) resume(l *link) {
 	l.resumedAt = now
 	in.a.echo.begin(l)
 	var peers []crosscast.NodeID
-	h := in.a.echo.timeout()
+	until := now.Add(in.a.patience())
 	if l.outage == nil {
 		in.started = now
 	} else {
 		for _, o := range in.origins {
-			if o.peer && !o.left && l.outage.since.Sub(o.heard) < 6*h {
+			if o.peer && !o.left && l.outage.since.Sub(o.heard) < 6*in.a.echo.timeout() {
 				peers = append(peers, o.id)
 			}
 		}
@@ -124,10 +124,10 @@ func (in *incoming) resume(l *link) {
 		peers = append(peers, gathered)
 	}
 	if !in.a.self.EmitOnly {
-		in.a.writer.linkIsUp(peers, now.Add(2*h))
+		in.a.writer.linkIsUp(peers, until)
 	}
 	if gathers {
-		in.a.wg.Go(func() { in.a.gather(g, now.Add(2*h)) })
+		in.a.wg.Go(func() { in.a.gather(g, until) })
 	}
 	in.a.state.linkResumed()
 	if l.outage != nil {

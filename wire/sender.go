@@ -79,7 +79,7 @@ func (w *writer) nextDeadline() (next time.Time) {
 	if !w.gathering.until.IsZero() {
 		earlier(w.gathering.until)
 	}
-	if len(w.queue) > 0 {
+	if len(w.queue) > 0 && !w.up() {
 		earlier(w.queue[0].opened.Add(w.a.o.MaxAge))
 	}
 	if due := w.noticeDue(); !due.IsZero() {
@@ -318,6 +318,10 @@ func outcome(err error) error {
 	return fmt.Errorf("%w: %w", crosscast.ErrUncertain, err)
 }
 
+// patience is how long the queue waits, once the link stands, for peers to be back. While it waits nothing expires; that
+// it is no more than half of what the link itself is waited for keeps what is delivered then from being much older.
+func (a *Adapter) patience() time.Duration { return min(2*a.echo.timeout(), a.o.MaxAge/2) }
+
 // expire loses what has waited too long for the link, or everything when the adapter stops. The caller holds mu; the
 // reports are made without it.
 func (w *writer) expire(now time.Time) {
@@ -328,7 +332,7 @@ func (w *writer) expire(now time.Time) {
 		}
 		n++
 	}
-	if n == 0 || (w.up() && !w.holds(now) && !w.stopping) {
+	if n == 0 || w.up() && !w.stopping {
 		return
 	}
 	why := errExpired
