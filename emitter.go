@@ -166,7 +166,7 @@ func (p *peers) become(ids []NodeID, now time.Time) {
 	}
 	for _, id := range ids {
 		if p.m[id] == nil {
-			p.m[id] = &peer{Peer{NodeInfo: NodeInfo{ID: id}, Since: now}, now}
+			p.m[id] = &peer{Peer: Peer{NodeInfo: NodeInfo{ID: id}, Since: now}, heard: now, last: now}
 		}
 	}
 }

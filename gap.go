@@ -36,6 +36,7 @@ const (
 	GapPaused   GapReason = "paused"    // this process stood still, so its peers took it for dead
 	GapDenied   GapReason = "denied"    // the bus refuses a subscription (without an Until), or did for a while
 	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
+	GapMoved    GapReason = "moved"     // this node was on a server of the bus that its peers had left, and has followed them
 )
 
 // Covers reports whether messages to the given name may have been missed. A gap that names a namespace, by an address

@@ -177,8 +177,19 @@ func (n *Node) beat() {
 		proven = p.Proven()
 	}
 	now := time.Now()
-	if since, paused := n.peers.tick(now, n.heartbeat, proven); paused {
+	since, paused, silent := n.peers.tick(now, n.heartbeat, proven)
+	if paused {
 		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
+	}
+	if o, ok := n.adapter.(PeerObserver); ok {
+		for _, s := range silent {
+			if s.suspected {
+				o.Suspect(s.id, s.last)
+			}
+			if s.expired {
+				o.Expire(s.id)
+			}
+		}
 	}
 	n.presence.beat(now)
 }

@@ -48,7 +48,15 @@ type NodeEvent struct {
 
 type peer struct {
 	Peer
-	heard time.Time
+	heard time.Time // later than last where its silence did not count
+	last  time.Time // when it was heard last
+}
+
+// A silence is what an adapter that is a [PeerObserver] is told of a peer.
+type silence struct {
+	id                 NodeID
+	last               time.Time // when it was heard last
+	suspected, expired bool      // what it has become
 }
 
 // peers are the other nodes of the cluster, by their heartbeats. Time is passed in, and is this node's monotonic
@@ -78,7 +86,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 	v := p.m[info.ID]
 	if v != nil {
-		v.NodeInfo, v.heard = info, now
+		v.NodeInfo, v.heard, v.last = info, now, now
 		if !slices.Equal(v.Meta, meta) {
 			v.Meta = slices.Clone(meta)
 		}
@@ -94,7 +102,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	if p.m == nil {
 		p.m = make(map[NodeID]*peer)
 	}
-	v = &peer{Peer{info, slices.Clone(meta), now, false}, now}
+	v = &peer{Peer: Peer{info, slices.Clone(meta), now, false}, heard: now, last: now}
 	p.m[info.ID] = v
 	p.tell(NodeJoined, v)
 	if p.grown != nil {
@@ -120,8 +128,9 @@ func (p *peers) forget(id NodeID, now time.Time) {
 }
 
 // tick is called once each heartbeat of this node, which takes interval. When this node stood still for so long that
-// its peers may have taken it for dead, it returns since when.
-func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since time.Time, paused bool) {
+// its peers may have taken it for dead, it returns since when. silent are the peers that have become suspected, or have
+// expired.
+func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since time.Time, paused bool, silent []silence) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	since, p.ticked = p.ticked, now
@@ -140,19 +149,21 @@ func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since 
 	}
 	p.unproven = !proven
 	if proven {
-		p.expire(now)
+		silent = p.expire(now)
 	}
-	return since, paused
+	return since, paused, silent
 }
 
 // expire looks for peers that are silent; p.mu is held.
-func (p *peers) expire(now time.Time) {
+func (p *peers) expire(now time.Time) (silent []silence) {
 	for id, v := range p.m {
-		switch silent := now.Sub(v.heard); {
-		case silent > expireAfter*v.Heartbeat:
+		switch d := now.Sub(v.heard); {
+		case d > expireAfter*v.Heartbeat:
+			silent = append(silent, silence{id, v.last, !v.Suspect, true})
 			delete(p.m, id)
 			p.tell(NodeExpired, v)
-		case silent > suspectAfter*v.Heartbeat && !v.Suspect:
+		case d > suspectAfter*v.Heartbeat && !v.Suspect:
+			silent = append(silent, silence{id, v.last, true, false})
 			v.Suspect = true
 			p.tell(NodeSuspect, v)
 		}
@@ -162,6 +173,7 @@ func (p *peers) expire(now time.Time) {
 			delete(p.left, id)
 		}
 	}
+	return silent
 }
 
 // list returns the peers, those suspected included, by ID.

@@ -12,6 +12,7 @@ type table struct {
 	peers
 	now    time.Time
 	events []string
+	silent []string // what an adapter would be told
 }
 
 func newTable() *table {
@@ -20,8 +21,24 @@ func newTable() *table {
 		kind := [...]string{1: "joined", "suspect", "alive", "left", "expired"}[e.Kind]
 		tb.events = append(tb.events, fmt.Sprint(kind, " ", e.Peer.ID))
 	}
-	tb.tick(tb.now, time.Second, true)
+	tb.ticks(true)
 	return tb
+}
+
+// ticks is a tick of the node's, of which it reports whether the node takes it for the end of a pause.
+func (tb *table) ticks(proven bool) bool {
+	_, paused, silent := tb.tick(tb.now, time.Second, proven)
+	for _, s := range silent {
+		told := fmt.Sprintf("%s %v ago", s.id, tb.now.Sub(s.last))
+		if s.suspected {
+			told += " suspected"
+		}
+		if s.expired {
+			told += " expired"
+		}
+		tb.silent = append(tb.silent, told)
+	}
+	return paused
 }
 
 func (tb *table) hears(ids ...NodeID) {
@@ -35,15 +52,14 @@ func (tb *table) beat(seconds int, proven bool, alive ...NodeID) {
 	for range seconds {
 		tb.now = tb.now.Add(time.Second)
 		tb.hears(alive...)
-		tb.tick(tb.now, time.Second, proven)
+		tb.ticks(proven)
 	}
 }
 
 // stand lets seconds pass without a tick, and reports whether the node takes that for a pause.
 func (tb *table) stand(seconds int) bool {
 	tb.now = tb.now.Add(time.Duration(seconds) * time.Second)
-	_, paused := tb.tick(tb.now, time.Second, true)
-	return paused
+	return tb.ticks(true)
 }
 
 func (tb *table) want(t *testing.T, events string) {
@@ -119,6 +135,42 @@ func TestPeersOfANodeThatStoodStill(t *testing.T) {
 		tb.stand(3)
 	}
 	tb.want(t, "expired a")
+}
+
+// The adapter is told of each silence once, and since when: a time in which nothing could have been heard, or that was
+// not counted, makes no difference. Of a goodbye it is told nothing.
+func TestSilences(t *testing.T) {
+	tb := newTable()
+	want := func(silent string) {
+		t.Helper()
+		if got := strings.Join(tb.silent, ", "); got != silent {
+			t.Errorf("got %q, want %q", got, silent)
+		}
+		tb.silent = nil
+	}
+	tb.hears("a", "b")
+	tb.beat(3, true, "b")
+	want("")
+	tb.beat(1, true, "b")
+	want("a 4s ago suspected")
+	tb.hears("a")
+	tb.beat(4, true, "b")
+	want("a 4s ago suspected")
+	tb.beat(3, true, "b")
+	want("a 7s ago expired")
+	tb.hears("a")
+	tb.forget("a", tb.now)
+	tb.beat(10, true, "b")
+	want("")
+	tb.beat(100, false)
+	tb.beat(5, true)
+	want("b 1m45s ago suspected")
+	tb.hears("b", "c")
+	tb.stand(2)
+	tb.now = tb.now.Add(time.Second)
+	tb.m["c"].heard = tb.now.Add(-time.Hour) // as if no tick had seen it suspected
+	tb.ticks(true)
+	want("c 3s ago suspected expired")
 }
 
 func TestPeersAreBounded(t *testing.T) {
