@@ -229,7 +229,7 @@ func (l *readyLog) read(r io.Reader) {
 			l.lines = append(l.lines, sc.Text())
 		}
 		l.mu.Unlock()
-		if strings.Contains(sc.Text(), "Ready to accept connections") {
+		if strings.Contains(sc.Text(), "Ready to accept connections") || strings.Contains(sc.Text(), "Sentinel ID is") {
 			once()
 		}
 	}
