@@ -1,5 +1,5 @@
 // Package membus is a bus of bytes in memory, for testing what is above a bus: by script it drops, repeats, reorders,
-// delays and refuses frames, and cuts and deafens links. It works under testing/synctest.
+// delays and refuses frames, cuts and deafens links, and replaces servers. It works under testing/synctest.
 package membus
 
 import (
@@ -53,16 +53,18 @@ type Fate struct {
 	Skip   string        // the port whose links silently miss it
 }
 
-// Port is a node's access to the hub. It implements wire.Bus.
+// Port is a node's access to a hub. It implements wire.Bus and wire.Mover.
 type Port struct {
-	h    *Hub
 	name string
 
 	patchy bool
 
 	mu      sync.Mutex
-	fate    func(wire.Frame) Fate // guarded by mu, like everything below
-	refuse  error                 // of Dial, Subscribe and Publish
+	h       *Hub // where Publish and Dial go; guarded by mu, like everything below
+	named   *Hub // what a look-up names
+	lookups []time.Time
+	fate    func(wire.Frame) Fate
+	refuse  error // of Dial, Subscribe and Publish
 	deny    map[string]bool
 	latency time.Duration
 	starve  bool
@@ -73,7 +75,44 @@ type Port struct {
 }
 
 // Port returns a new access, named for Fate.Skip.
-func (h *Hub) Port(name string) *Port { return &Port{h: h, name: name} }
+func (h *Hub) Port(name string) *Port { return &Port{h: h, named: h, name: name} }
+
+// Move has a look-up name another hub. The port's links stay where they are, and so does what it publishes, until the
+// adapter asks.
+func (p *Port) Move(to *Hub) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.named = to
+}
+
+// Follow makes the port use the hub that a look-up names, as of the next connection, without being asked.
+func (p *Port) Follow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.h = p.named
+}
+
+// Lookups are when the adapter has asked whether there is another hub.
+func (p *Port) Lookups() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.lookups)
+}
+
+// Moved implements wire.Mover.
+func (p *Port) Moved(_ context.Context, l wire.Link) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lookups = append(p.lookups, time.Now())
+	p.h = p.named
+	return l.(*link).h != p.named, nil
+}
+
+func (p *Port) hub() *Hub {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.h
+}
 
 // SetFate has f decide over each frame that the port publishes.
 func (p *Port) SetFate(f func(wire.Frame) Fate) {
@@ -181,9 +220,10 @@ func (p *Port) Links() int {
 }
 
 func (p *Port) each(f func(*link)) {
-	p.h.mu.Lock()
-	defer p.h.mu.Unlock()
-	for _, l := range slices.Clone(p.h.links) {
+	h := p.hub()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range slices.Clone(h.links) {
 		if l.port == p {
 			f(l)
 		}
@@ -193,7 +233,7 @@ func (p *Port) each(f func(*link)) {
 // Publish implements wire.Bus.
 func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
 	p.mu.Lock()
-	fate, refuse, latency := p.fate, p.refuse, p.latency
+	h, fate, refuse, latency := p.h, p.fate, p.refuse, p.latency
 	p.mu.Unlock()
 	if latency > 0 {
 		select {
@@ -223,14 +263,14 @@ func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
 		// The contract lets the publisher write to the bytes again.
 		c := wire.Frame{Topic: f.Topic, Data: slices.Clone(f.Data)}
 		if fa.Delay > 0 {
-			time.AfterFunc(fa.Delay, func() { p.h.execute(c, fa.Skip) })
+			time.AfterFunc(fa.Delay, func() { h.execute(c, fa.Skip) })
 			continue
 		}
 		for range 1 + fa.Repeat {
-			f.Receivers = p.h.execute(c, fa.Skip)
+			f.Receivers = h.execute(c, fa.Skip)
 		}
 		if fa.Again > 0 {
-			time.AfterFunc(fa.Again, func() { p.h.execute(c, fa.Skip) })
+			time.AfterFunc(fa.Again, func() { h.execute(c, fa.Skip) })
 		}
 	}
 }
@@ -260,7 +300,7 @@ func (p *Port) Dial(context.Context) (wire.Link, error) {
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
-	l := &link{port: p, topics: map[string]bool{}, heard: time.Now(), wake: make(chan struct{}, 1), starved: p.starve}
+	l := &link{port: p, h: p.h, topics: map[string]bool{}, heard: time.Now(), wake: make(chan struct{}, 1), starved: p.starve}
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()
 	p.h.links = append(p.h.links, l)
@@ -270,6 +310,7 @@ func (p *Port) Dial(context.Context) (wire.Link, error) {
 // link implements wire.Link. Its fields are guarded by the hub's mu.
 type link struct {
 	port   *Port
+	h      *Hub
 	topics map[string]bool
 	queue  []wire.Event
 	err    error
@@ -297,7 +338,7 @@ func (l *link) signal() {
 
 func (l *link) cut(err error) {
 	l.err, l.queue = err, nil
-	l.port.h.links = slices.DeleteFunc(l.port.h.links, func(x *link) bool { return x == l })
+	l.h.links = slices.DeleteFunc(l.h.links, func(x *link) bool { return x == l })
 	l.signal()
 }
 
@@ -332,8 +373,8 @@ func (l *link) Ping(name string) error {
 	bad := l.port.badPing
 	l.port.mu.Unlock()
 	l.port.pings.Add(1)
-	l.port.h.mu.Lock()
-	defer l.port.h.mu.Unlock()
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
 	if l.err != nil {
 		return l.err
 	}
@@ -345,8 +386,8 @@ func (l *link) Ping(name string) error {
 
 // Heard implements wire.Link.
 func (l *link) Heard() time.Time {
-	l.port.h.mu.Lock()
-	defer l.port.h.mu.Unlock()
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
 	return l.heard
 }
 
@@ -362,8 +403,8 @@ func (l *link) ask(topics []string, act func(denied bool, forgotten map[string]b
 	if latency > 0 {
 		time.Sleep(latency)
 	}
-	l.port.h.mu.Lock()
-	defer l.port.h.mu.Unlock()
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
 	if l.err != nil {
 		return l.err
 	}
@@ -373,25 +414,25 @@ func (l *link) ask(topics []string, act func(denied bool, forgotten map[string]b
 
 func (l *link) Receive() (wire.Event, error) {
 	for {
-		l.port.h.mu.Lock()
+		l.h.mu.Lock()
 		switch {
 		case len(l.queue) > 0:
 			ev := l.queue[0]
 			l.queue = l.queue[1:]
-			if f := l.port.h.onRead; f != nil && ev.Kind == wire.Message {
+			if f := l.h.onRead; f != nil && ev.Kind == wire.Message {
 				f(l.port.name, ev.Topic, ev.Data)
 			}
-			l.port.h.mu.Unlock()
+			l.h.mu.Unlock()
 			if err := l.arrive(len(ev.Data)); err != nil {
 				return wire.Event{}, err
 			}
 			return ev, nil
 		case l.err != nil:
 			err := l.err
-			l.port.h.mu.Unlock()
+			l.h.mu.Unlock()
 			return wire.Event{}, err
 		}
-		l.port.h.mu.Unlock()
+		l.h.mu.Unlock()
 		<-l.wake
 	}
 }
@@ -406,10 +447,10 @@ func (l *link) arrive(n int) error {
 		part := min(n, max(1, rate/100))
 		time.Sleep(time.Duration(part) * time.Second / time.Duration(rate))
 		n -= part
-		l.port.h.mu.Lock()
+		l.h.mu.Lock()
 		err := l.err
 		l.heard = time.Now()
-		l.port.h.mu.Unlock()
+		l.h.mu.Unlock()
 		if err != nil {
 			return err
 		}
@@ -418,8 +459,8 @@ func (l *link) arrive(n int) error {
 }
 
 func (l *link) Close() error {
-	l.port.h.mu.Lock()
-	defer l.port.h.mu.Unlock()
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
 	l.cut(errors.New("membus: closed"))
 	return nil
 }
