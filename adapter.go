@@ -168,7 +168,7 @@ type Prover interface {
 type PeerObserver interface {
 	// Suspect tells that heartbeats of a peer, which was heard last at the given time, are missing: it may be that it has
 	// moved to another server of the bus, and this node has not. The node calls it once for each time that it suspects
-	// the peer.
+	// the peer, and always before Expire.
 	Suspect(peer NodeID, heard time.Time)
 	// Expire tells that the peer is taken for dead. The adapter reports a Gap of that origin with [GapPeerLost], from
 	// the last that it has heard of it, and another when the peer returns, unless it can know that nothing was missed

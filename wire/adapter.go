@@ -12,11 +12,12 @@ import (
 )
 
 // Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber,
-// Deliverer, Flusher, Prover, Listener and Meter.
+// Deliverer, Flusher, Prover, PeerObserver, Listener and Meter.
 //
 // Its goroutines, which Close ends and waits for: the writer (writer.go), the one that tells of the link's state
-// (state.go), the supervisor of the link, and for each link one that reads and delivers and one that writes
-// subscriptions (link.go).
+// (state.go), the supervisor of the link, for each link one that reads and delivers and one that writes subscriptions
+// (link.go), one that reports lost peers (lost.go), and one that looks for another server while peers are silent
+// (move.go).
 type Adapter struct {
 	bus     Bus
 	dialect Dialect // nil: nodes' own frames
@@ -32,6 +33,7 @@ type Adapter struct {
 	echo     echo
 	subs     subscriptions
 	incoming incoming
+	mover    mover
 	inbox    inbox // of an emitter
 	refusals refusals
 	state    state
@@ -55,6 +57,7 @@ func New(bus Bus, o Options) *Adapter {
 	a.subs.init(a)
 	a.incoming.init(a)
 	a.state.init(a)
+	a.mover.init(a)
 	return a
 }
 
@@ -121,7 +124,7 @@ func (a *Adapter) startFrames() {
 // startNode returns when the first link hears what it must.
 func (a *Adapter) startNode(ctx context.Context) error {
 	a.state.subscribing(crosscast.LinkConnecting, nil)
-	l, err := a.connect(ctx)
+	l, err := a.connect(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -129,6 +132,8 @@ func (a *Adapter) startNode(ctx context.Context) error {
 	case <-l.resumed:
 		a.wg.Go(func() { a.supervise(l) })
 		a.wg.Go(func() { a.writer.run(a.ctx) })
+		a.wg.Go(a.incoming.lose)
+		a.wg.Go(a.mover.run)
 		return nil
 	case <-l.broken:
 		err = l.err

@@ -20,6 +20,10 @@ type origin struct {
 	heard     time.Time // when anything came
 	peer      bool      // it said hello, or has heartbeats; emitters do not
 	left      bool      // it said goodbye
+	lost      bool      // it was taken for dead, without a goodbye, and has not come back
+	lostAt    time.Time // when
+	told      uint64    // what it sent up to this number was reported as missing, whatever the topic
+	dormant   bool      // lost, and its books are forgotten
 	forgotten bool      // no longer in origins: its books may be reused
 	announced announced // on a Patchy bus
 }
@@ -97,8 +101,8 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 		return copied, 0
 	case known && h.Number < b.first:
 		return overdue, 0
-	case known && h.Previous > b.last:
-		hole = b.last + 1
+	case known && h.Previous > max(b.last, o.told):
+		hole = max(b.last, o.told) + 1
 	}
 	first := h.Number
 	if h.Control {
@@ -115,6 +119,17 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 	}
 	o.highest = h.Number
 	return fresh, hole
+}
+
+// returns notes that a lost origin is back, with frame n. What it sent since it was lost is missing, unless n is the next
+// number: heartbeats have numbers, too.
+func (o *origin) returns(n uint64) (missed bool) {
+	o.lost, o.dormant = false, false
+	if n == o.highest+1 {
+		return false
+	}
+	o.told = n - 1
+	return true
 }
 
 // newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it
@@ -141,33 +156,45 @@ func (o *origin) newLosses(h *crosscast.FrameHeader, baseline bool) (ranges []cr
 // past.
 type origins map[crosscast.NodeID]*origin
 
-func (os origins) of(id crosscast.NodeID, now time.Time) *origin {
-	o := os[id]
+// of returns the origin named id, made when missing. For want of room another one may be forgotten, which is returned.
+func (os origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) {
+	o = os[id]
 	if o == nil {
 		if len(os) >= maxOrigins {
-			os.forget(now, 0)
+			forgotten = os.mostSilent()
+			forgotten.forgotten = true
+			delete(os, forgotten.id)
 		}
 		// A string of its own, so that the frame it came in is not kept.
 		o = &origin{id: crosscast.NodeID([]byte(id))}
 		os[o.id] = o
 	}
 	o.heard = now
-	return o
+	return o, forgotten
 }
 
-// forget drops the origins that have been silent for longer than silence, and at least the most silent one when full.
+// forget drops the origins that have been silent for longer than silence. Of those that are lost it drops the books, and
+// keeps what tells, when they return, whether something is missing.
 func (os origins) forget(now time.Time, silence time.Duration) {
-	var oldest *origin
+	for id, o := range os {
+		if o.dormant || now.Sub(o.heard) <= silence {
+			continue
+		}
+		o.forgotten = true
+		delete(os, id)
+		if o.lost {
+			kept := *o
+			kept.dormant, kept.forgotten = true, false
+			os[id] = &kept
+		}
+	}
+}
+
+func (os origins) mostSilent() (oldest *origin) {
 	for _, o := range os {
-		if silence > 0 && now.Sub(o.heard) > silence {
-			o.forgotten = true
-			delete(os, o.id)
-		} else if oldest == nil || o.heard.Before(oldest.heard) {
+		if oldest == nil || o.heard.Before(oldest.heard) {
 			oldest = o
 		}
 	}
-	if oldest != nil && len(os) >= maxOrigins {
-		oldest.forgotten = true
-		delete(os, oldest.id)
-	}
+	return oldest
 }

@@ -68,6 +68,7 @@ type peer struct {
 	emitted   map[string]emission
 	joined    map[crosscast.Address]time.Time // since when it is joined without interruption
 	next      int
+	hold      chan struct{} // if not nil, a delivery lasts until it is closed
 }
 
 type emission struct {
@@ -143,8 +144,12 @@ func (p *peer) Handle(in *crosscast.Instruction) {
 			p.onEmit(in.Event)
 		}
 		p.mu.Lock()
-		defer p.mu.Unlock()
+		hold := p.hold
 		p.delivered = append(p.delivered, in.Event)
+		p.mu.Unlock()
+		if hold != nil {
+			<-hold
+		}
 	}
 }
 

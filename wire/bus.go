@@ -33,7 +33,10 @@ type Bus interface {
 type Mover interface {
 	// Moved looks up which server the bus is to use now, bounded by ctx. When that is another one than l, or what was
 	// published last, has used, it reports true, and Publish and Dial use the other one from then on: no connection to
-	// the old one that was kept for later is used again.
+	// the old one that was kept for later is used again. l is the link that stands; or it has broken, and the one that
+	// was dialled since tells whether the server is another one.
+	//
+	// It may run concurrently with everything, itself included.
 	Moved(ctx context.Context, l Link) (bool, error)
 }
 

@@ -28,11 +28,19 @@ type incoming struct {
 
 	outageMu sync.Mutex
 	outage   *outage // since the last link that had resumed; guarded by outageMu
+
+	expiries expiries
+
+	// How many links hear this node, for unheard; guarded by mu.
+	countedAt time.Time
+	fullAt    time.Time // enough of them, for the last time
+	short     int       // looks since then
 }
 
 func (in *incoming) init(a *Adapter) {
 	in.a = a
 	in.origins = origins{}
+	in.expiries.due = make(chan struct{}, 1)
 }
 
 // noteOutage remembers since when something may be missing; failed attempts in between do not move it.
@@ -42,8 +50,12 @@ func (in *incoming) noteOutage(l *link) {
 	switch {
 	case l.hasResumed():
 		in.outage = &outage{since: in.a.echo.provenUntil(), reason: crosscast.GapLinkLost}
-		if errors.Is(l.err, errDeaf) {
+		var moved *movedError
+		switch {
+		case errors.Is(l.err, errDeaf):
 			in.outage.reason = crosscast.GapDeaf
+		case errors.As(l.err, &moved):
+			in.outage.moves(moved.since)
 		}
 	case l.outage != nil:
 		in.outage = l.outage
@@ -65,6 +77,7 @@ func (in *incoming) event(l *link, ev Event, now time.Time) error {
 	if in.link.Load() != l {
 		return errReplaced
 	}
+	in.reportLost()
 	switch ev.Kind {
 	case Message:
 		in.frame(ev, now)
@@ -108,6 +121,10 @@ func (in *incoming) resume(l *link) {
 	now := time.Now()
 	l.resumedAt = now
 	in.a.echo.begin(l)
+	if l.outage != nil && l.outage.moved {
+		l.outage.moves(in.aloneSince(l.outage.since))
+		in.a.writer.moved(l.outage.since)
+	}
 	var peers []crosscast.NodeID
 	until := now.Add(in.a.patience())
 	if l.outage == nil {
@@ -139,6 +156,7 @@ func (in *incoming) resume(l *link) {
 		if in.a.subs.hashed != nil {
 			since = in.untold(since)
 		}
+		in.covered(since)
 		in.a.handler.Gap(crosscast.Gap{Since: since, Until: now, Reason: l.outage.reason})
 	}
 }
@@ -176,12 +194,16 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	if h.Origin == a.self.ID {
 		if t.to == a.echoTo {
 			a.echo.hear(h.Number, now)
+			in.unheard(now)
 		}
 		return
 	}
 	a.stats.framesIn.Add(1)
 	a.stats.bytesIn.Add(uint64(len(ev.Data)))
 	o := in.originOf(h.Origin, now)
+	if o.lost && h.Number > o.highest {
+		in.found(o, h.Number, now)
+	}
 	gap := crosscast.Gap{Origin: o.id, Until: now}
 	if t.to.name != (crosscast.Address{}) {
 		gap.Names = []crosscast.Address{t.to.name}
@@ -213,6 +235,7 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		a.handler.Gap(gap)
 		return
 	}
+	a.mover.heard(o.id)
 	if a.subs.hashed != nil {
 		o.announced.mark(in.confirmations, h.Number)
 	}
@@ -234,7 +257,10 @@ func (in *incoming) frame(ev Event, now time.Time) {
 
 // originOf finds a peer's books, and once a minute forgets peers that are long silent.
 func (in *incoming) originOf(id crosscast.NodeID, now time.Time) *origin {
-	o := in.origins.of(id, now)
+	o, forgotten := in.origins.of(id, now)
+	if forgotten != nil && forgotten.lost {
+		in.a.count(dropForgotten)
+	}
 	if now.After(in.sweepAt) {
 		in.sweepAt = now.Add(time.Minute)
 		in.origins.forget(now, originMemory)
@@ -254,6 +280,9 @@ func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
 		return
 	}
 	for _, r := range ranges {
+		if r.To <= o.told {
+			continue
+		}
 		// The reader uses the memory of its header again.
 		g.From, g.To, g.Names = r.From, r.To, slices.Clone(r.Names)
 		in.a.handler.Gap(g)

@@ -35,6 +35,15 @@ type link struct {
 type outage struct {
 	since  time.Time // nothing before is missing
 	reason crosscast.GapReason
+	moved  bool // the peers may have left the server of the lost link before that broke: what was emitted since is a loss
+}
+
+// moves makes o begin when the peers were there for the last time.
+func (o *outage) moves(since time.Time) {
+	o.reason = crosscast.GapMoved
+	if since.Before(o.since) {
+		o.since = since
+	}
 }
 
 var (
@@ -42,8 +51,8 @@ var (
 	errDead = errors.New("the link is dead: what this node publishes does not come back, and neither does anything else")
 )
 
-// connect dials, and begins to bring the new link to the wanted subscriptions.
-func (a *Adapter) connect(ctx context.Context) (*link, error) {
+// connect dials, and begins to bring the new link to the wanted subscriptions. old is the last one that resumed, or nil.
+func (a *Adapter) connect(ctx context.Context, old *link) (*link, error) {
 	conn, err := a.bus.Dial(ctx)
 	if err != nil {
 		return nil, err
@@ -52,6 +61,9 @@ func (a *Adapter) connect(ctx context.Context) (*link, error) {
 		a: a, conn: conn, outage: a.incoming.takeOutage(), began: time.Now(),
 		resumed: make(chan struct{}), broken: make(chan struct{}),
 		work: make(chan struct{}, 1), pings: make(chan string, maxPings+1),
+	}
+	if l.outage != nil && old != nil && l.outage.reason != crosscast.GapMoved && !l.outage.moved {
+		l.outage.moved = a.mover.moved(old)
 	}
 	a.incoming.link.Store(l)
 	a.subs.begin(l)
@@ -175,6 +187,15 @@ func (l *link) writeRequests() error {
 	}
 }
 
+func (l *link) isBroken() bool {
+	select {
+	case <-l.broken:
+		return true
+	default:
+		return false
+	}
+}
+
 func (l *link) hasResumed() bool {
 	select {
 	case <-l.resumed:
@@ -190,12 +211,14 @@ func (a *Adapter) supervise(l *link) {
 	if l == nil {
 		a.state.subscribing(crosscast.LinkConnecting, nil)
 	}
+	var old *link // the last one that resumed
 	for {
 		var err error // nil: nothing was tried yet
 		if l != nil {
 			select {
 			case <-l.resumed:
 				pause.reset()
+				old = l
 				select {
 				case <-l.broken:
 				case <-a.ctx.Done():
@@ -222,7 +245,7 @@ func (a *Adapter) supervise(l *link) {
 				return
 			}
 			ctx, cancel := context.WithTimeout(a.ctx, a.o.PublishTimeout)
-			l, err = a.connect(ctx)
+			l, err = a.connect(ctx, old)
 			cancel()
 			a.inbox.note(l, err)
 			if err == nil {

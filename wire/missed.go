@@ -24,38 +24,38 @@ type announced struct {
 	told    time.Time     // what was published before then, and was missed, has been reported
 	backlog time.Duration // how long topics wait to be named
 	beat    time.Time     // the last heartbeat
-	marks   []mark        // at most maxMarks
+	firsts  []firstHeard  // at most maxFirsts
 }
 
-// mark is the first frame that was heard after a subscription had been confirmed: it was sent after that.
-type mark struct {
+// firstHeard is the first frame that was heard after a subscription had been confirmed: it was sent after that.
+type firstHeard struct {
 	confirmation uint64 // incoming.confirmations when it was heard
 	number       uint64
 }
 
-// maxMarks bounds the subscriptions that an origin's frames are told apart by. Past it, every other mark is forgotten: a
+// maxFirsts bounds the subscriptions that an origin's frames are told apart by. Past it, every other one is forgotten: a
 // later one takes its place, and less is known to be missed.
-const maxMarks = 128
+const maxFirsts = 128
 
 // mark enters the number of a frame that was heard.
 func (n *announced) mark(confirmation, number uint64) {
-	if k := len(n.marks); k > 0 && n.marks[k-1].confirmation == confirmation {
+	if k := len(n.firsts); k > 0 && n.firsts[k-1].confirmation == confirmation {
 		return
 	}
-	if len(n.marks) == maxMarks {
-		kept := n.marks[:0]
-		for i := 0; i < maxMarks; i += 2 {
-			kept = append(kept, n.marks[i])
+	if len(n.firsts) == maxFirsts {
+		kept := n.firsts[:0]
+		for i := 0; i < maxFirsts; i += 2 {
+			kept = append(kept, n.firsts[i])
 		}
-		n.marks = kept
+		n.firsts = kept
 	}
-	n.marks = append(n.marks, mark{confirmation, number})
+	n.firsts = append(n.firsts, firstHeard{confirmation, number})
 }
 
 // later reports whether a frame was surely sent after a confirmation, and the least number that may have been.
 func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) {
 	from = 1
-	for _, m := range n.marks {
+	for _, m := range n.firsts {
 		if m.confirmation >= confirmation {
 			return from, number > m.number
 		}

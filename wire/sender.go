@@ -177,6 +177,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	var lost []crosscast.Loss
 	var done []*delivery
 	var current lostFrames
+	last := batch[len(batch)-1].number
 	w.mu.Lock()
 	failed := func() {
 		if current.from != 0 {
@@ -193,6 +194,9 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		err := out[i].Err
 		if err == nil {
 			accepted = true
+			if !f.control {
+				w.done.instructions += f.instructions
+			}
 			w.a.stats.framesOut.Add(1)
 			w.a.stats.bytesOut.Add(uint64(len(f.buf)))
 			if f.to == w.a.echoTo {
@@ -261,6 +265,12 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		}
 		w.settleEmitter(links, back)
 	}
+	if links >= 0 {
+		w.audience = links
+	}
+	w.done.at, w.done.number = time.Now(), last
+	w.marks.add(w.done, w.a.self.Heartbeat)
+	lost = w.loseMoved(lost)
 	w.note(time.Now())
 	w.mu.Unlock()
 

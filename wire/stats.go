@@ -26,6 +26,7 @@ const (
 	dropIngressSize                     // to the ingress: too large, or too many names
 	dropUnnamed                         // topics that became quiet and were not named: too many waited
 	dropUntold                          // a peer has named quiet topics unheard: a gap of all that it sent
+	dropForgotten                       // a dead peer's numbers, for want of room: if it returns, it is a new one
 	dropReasons
 )
 
@@ -33,6 +34,7 @@ var dropNames = [dropReasons]string{
 	"foreign", "version", "malformed", "too large", "copy", "late", "unwanted", "resuming", "volatile",
 	"ingress syntax", "ingress member", "ingress name", "ingress target", "ingress size",
 	"quiet unnamed", "quiet untold",
+	"forgotten",
 }
 
 type stats struct {

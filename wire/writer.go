@@ -61,6 +61,12 @@ type writer struct {
 	forbidden error               // why the bus refuses what goes to everyone, if it refuses that and not the connection
 	noted     crosscast.LinkState // that was entered last
 
+	audience   int // links that got the last frame to everyone; -1: not known
+	done       mark
+	marks      marks
+	movedTo    mark      // what was done when a loss was made of what had gone to a server that the peers had left
+	movedSince time.Time // such a loss is to be made, as soon as nothing is under way; zero: none
+
 	wake chan struct{} // capacity 1
 }
 
@@ -112,7 +118,7 @@ type flusher struct {
 func newWriter(a *Adapter) *writer {
 	return &writer{
 		a: a, topics: map[destination]*outTopic{}, room: make(chan struct{}), wake: make(chan struct{}, 1),
-		publishing: true,
+		publishing: true, audience: -1,
 	}
 }
 
