@@ -32,6 +32,7 @@ type Config struct {
 // bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
 type bus struct {
 	Config
+	topology
 	rdb  redis.UniversalClient
 	name string // what errors call the server
 	tls  bool   // the client speaks TLS
@@ -111,21 +112,19 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 	if b.err != nil {
 		return b.err
 	}
-	var pipe redis.Pipeliner
-	if c, ok := b.rdb.(*redis.ClusterClient); ok {
-		// PUBLISH has no key, so a ClusterClient sends each to any master. The cluster passes it on to all its nodes.
-		master, err := c.MasterForKey(ctx, b.Anchor)
-		if err != nil {
-			return err
-		}
-		pipe = master.Pipeline()
-	} else {
-		pipe = b.rdb.Pipeline()
+	// PUBLISH has no key, so a ClusterClient sends each to any master. The cluster passes it on to all its nodes.
+	c, err := b.publisher(ctx)
+	if err != nil {
+		return err
 	}
+	b.publishesThrough(ctx, c)
+	pipe := c.Pipeline()
 	for _, p := range batch {
 		_ = pipe.Process(ctx, p)
 	}
-	_, err := pipe.Exec(ctx)
+	sent := b.withRole(ctx, pipe)
+	_, err = pipe.Exec(ctx)
+	sent()
 	return err
 }
 

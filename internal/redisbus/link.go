@@ -37,6 +37,7 @@ func (b *bus) Dial(ctx context.Context) (wire.Link, error) {
 	select {
 	case d := <-dialled:
 		if d.err == nil {
+			b.dialled(d.link)
 			return d.link, nil
 		}
 		err = d.err

@@ -1,0 +1,346 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast/wire"
+)
+
+// Which server there is now, and what is to be done about connections to the one before. Sentinel, the slots of a Cluster
+// or a name may lead elsewhere while connections to the old server stand and work.
+
+// askTimeout is for each question about the topology.
+const askTimeout = time.Second
+
+// topology is what a bus remembers of the server that it uses.
+type topology struct {
+	newest  atomic.Pointer[link]        // dialled last
+	master  atomic.Pointer[string]      // of a Redis Cluster: the address of the one that was published through last
+	replica atomic.Bool                 // the server has called itself a replica, which was taken for another server once
+	asked   atomic.Pointer[chan string] // gets the role of the server that is published to next; nil: nobody asks
+	left    atomic.Int32                // what is pooled that must not be used again: leftNothing and so on
+}
+
+const (
+	leftNothing   int32 = iota
+	leftPipelines       // connections of the client's pool for pipelines
+	leftAll             // and those of its other pool, which pipelines use when that is exhausted
+)
+
+// dialled notes a new link. With it publishing begins anew, too: the pool may have connections to another server, and
+// nothing but the absence of what is published would tell.
+func (t *topology) dialled(l *link) {
+	if t.newest.Swap(l) != nil {
+		t.left.CompareAndSwap(leftNothing, leftPipelines)
+	}
+}
+
+// Moved implements wire.Mover. A server is another one when a new connection leads to another address; when the anchor's
+// slot has another master; or when it says that it is a replica, if the user may ask. The latter counts once: who uses a
+// replica on purpose gets it again. After that a new connection to a server that is none counts.
+func (b *bus) Moved(ctx context.Context, l wire.Link) (bool, error) {
+	moved, err := b.moved(ctx, l.(*link))
+	if moved {
+		b.left.Store(leftAll)
+	}
+	return moved, err
+}
+
+func (b *bus) moved(ctx context.Context, l *link) (bool, error) {
+	newest := b.newest.Load() == l
+	if c, ok := b.rdb.(*redis.ClusterClient); ok {
+		moved, err := b.movedMaster(ctx, c, l, newest)
+		if moved || err != nil || !newest {
+			return moved, err
+		}
+		return b.demoted(ctx)
+	}
+	if !newest {
+		return b.another(ctx, l.remote(), b.newest.Load().remote()), nil
+	}
+	far, err := within(ctx, b.whereTo)
+	if err == nil && b.another(ctx, l.remote(), far) {
+		return true, nil
+	}
+	demoted, roleErr := b.demoted(ctx)
+	if demoted {
+		return true, nil
+	}
+	return false, errors.Join(err, roleErr)
+}
+
+// within calls f, and returns with it, or after askTimeout: go-redis does not always obey a context.
+func within[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
+	type outcome struct {
+		v   T
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	done := make(chan outcome, 1)
+	go func() {
+		v, err := f(ctx)
+		done <- outcome{v, err}
+	}()
+	select {
+	case o := <-done:
+		return o.v, o.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// whereTo returns where a new connection leads.
+func (b *bus) whereTo(ctx context.Context) (string, error) {
+	c, ok := b.rdb.(interface{ Options() *redis.Options })
+	if !ok {
+		return "", nil
+	}
+	o := c.Options()
+	conn, err := o.Dialer(ctx, o.Network, o.Addr)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	return conn.RemoteAddr().String(), nil
+}
+
+// another reports whether two addresses are those of different servers. A name may have several addresses, of one server:
+// while it has the old one, too, nothing has changed.
+func (b *bus) another(ctx context.Context, old, now string) bool {
+	if old == "" || now == "" || old == now {
+		return false
+	}
+	c, ok := b.rdb.(interface{ Options() *redis.Options })
+	if !ok {
+		return true
+	}
+	host, port, err := net.SplitHostPort(c.Options().Addr)
+	oldHost, oldPort, oldErr := net.SplitHostPort(old)
+	if err != nil || oldErr != nil || port != oldPort {
+		return true
+	}
+	named, _ := within(ctx, func(ctx context.Context) ([]string, error) { return net.DefaultResolver.LookupHost(ctx, host) })
+	return !slices.Contains(named, oldHost)
+}
+
+// movedMaster reports whether the anchor's slot has another master than the one that was published through last, or the
+// server of l is not of the cluster any more. With reload it asks the cluster.
+func (b *bus) movedMaster(ctx context.Context, c *redis.ClusterClient, l *link, reload bool) (bool, error) {
+	var mu sync.Mutex
+	var nodes []string
+	if reload {
+		_, err := within(ctx, func(ctx context.Context) (any, error) {
+			return nil, c.ForEachShard(ctx, func(_ context.Context, node *redis.Client) error { // reloads before
+				mu.Lock()
+				defer mu.Unlock()
+				nodes = append(nodes, node.Options().Addr)
+				return nil
+			})
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	master, err := within(ctx, func(ctx context.Context) (*redis.Client, error) { return c.MasterForKey(ctx, b.Anchor) })
+	if err != nil {
+		return false, err
+	}
+	if last := b.master.Load(); last != nil && *last != master.Options().Addr {
+		return true, nil
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return c.Options().Dialer == nil && l.remote() != "" && areIPs(nodes) && !slices.Contains(nodes, l.remote()), nil
+}
+
+// areIPs reports whether there are addresses, and each has an IP address in it: else they cannot be compared.
+func areIPs(addrs []string) bool {
+	for _, a := range addrs {
+		host, _, err := net.SplitHostPort(a)
+		if err != nil || net.ParseIP(host) == nil {
+			return false
+		}
+	}
+	return len(addrs) > 0
+}
+
+// demoted reports whether what is published goes to a replica.
+func (b *bus) demoted(ctx context.Context) (bool, error) {
+	role, err := b.role(ctx)
+	if role == "master" {
+		b.replica.Store(false)
+	}
+	if role != "slave" {
+		return false, err
+	}
+	if !b.replica.Swap(true) {
+		return true, nil
+	}
+	// It was one before both halves were replaced. By now new connections might lead elsewhere, be it through a proxy.
+	b.left.CompareAndSwap(leftNothing, leftPipelines)
+	role, err = b.role(ctx)
+	if role == "master" {
+		b.replica.Store(false)
+		return true, nil
+	}
+	return false, err
+}
+
+// role is what the server calls itself that what is published goes to; empty if the user may not ask. The question goes
+// with what is published next, on the same connection; or, if nothing is for askTimeout, on one that the pool has.
+func (b *bus) role(ctx context.Context) (string, error) {
+	answer := make(chan string, 1)
+	b.asked.Store(&answer)
+	timeout := time.NewTimer(askTimeout)
+	defer timeout.Stop()
+	select {
+	case role := <-answer:
+		return role, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-timeout.C:
+	}
+	if !b.asked.CompareAndSwap(&answer, nil) {
+		return "", errors.New("redis: no answer to ROLE")
+	}
+	return within(ctx, func(ctx context.Context) (string, error) {
+		c, err := b.publisher(ctx)
+		if err != nil {
+			return "", err
+		}
+		b.publishesThrough(ctx, c)
+		pipe := c.Pipeline()
+		cmd := unrepeated{redis.NewSliceCmd(ctx, "role")}
+		_ = pipe.Process(ctx, cmd)
+		_, err = pipe.Exec(ctx)
+		if isReply(err) {
+			err = nil
+		}
+		return roleIn(cmd), err
+	})
+}
+
+// withRole adds the question for the server's role to what is published, if somebody asks, and returns what is to be
+// called when it was sent.
+func (b *bus) withRole(ctx context.Context, pipe redis.Pipeliner) (sent func()) {
+	if b.asked.Load() == nil {
+		return func() {}
+	}
+	asked := b.asked.Swap(nil)
+	if asked == nil {
+		return func() {}
+	}
+	cmd := unrepeated{redis.NewSliceCmd(ctx, "role")}
+	_ = pipe.Process(ctx, cmd)
+	return func() {
+		if cmd.Err() == nil || isReply(cmd.Err()) {
+			*asked <- roleIn(cmd)
+		}
+	}
+}
+
+// roleIn is the role in an answer to ROLE.
+func roleIn(cmd unrepeated) string {
+	reply, _ := cmd.Result()
+	if len(reply) == 0 {
+		return ""
+	}
+	role, _ := reply[0].(string)
+	return role
+}
+
+// publisher is the client whose pool is published through: of a ClusterClient, that of one master, or order would be lost.
+func (b *bus) publisher(ctx context.Context) (redis.UniversalClient, error) {
+	if c, ok := b.rdb.(*redis.ClusterClient); ok {
+		return c.MasterForKey(ctx, b.Anchor)
+	}
+	return b.rdb, nil
+}
+
+// publishesThrough notes that c is about to be published through, and sees to it that c uses no connection of before a
+// move.
+func (b *bus) publishesThrough(ctx context.Context, c redis.UniversalClient) {
+	if node, ok := c.(*redis.Client); ok && b.rdb != c {
+		if last := b.master.Load(); last == nil || *last != node.Options().Addr {
+			b.master.Store(&node.Options().Addr)
+		}
+	}
+	if left := b.left.Load(); left != leftNothing && b.left.CompareAndSwap(left, leftNothing) {
+		discard(ctx, c, left)
+	}
+}
+
+// discard makes a client close the idle connections of its pools. It has no method for that, and must not be closed; but
+// it closes a connection on which a command could not be written, and takes an idle one before it makes one. Nothing is
+// sent. What somebody else is using at this moment stays.
+func discard(ctx context.Context, c redis.UniversalClient, left int32) {
+	stats := c.PoolStats()
+	pipelines, others := stats.IdleConns, uint32(0)
+	if stats.PipelineStats != nil {
+		pipelines = stats.PipelineStats.IdleConns
+		if left == leftAll {
+			others = stats.IdleConns
+		}
+	}
+	command := func() redis.Cmder { return unrepeated{redis.NewSliceCmd(ctx, "ping", unwritable{})} }
+	for range pipelines {
+		pipe := c.Pipeline()
+		_ = pipe.Process(ctx, command())
+		_, _ = pipe.Exec(ctx)
+	}
+	for range others {
+		_ = c.Process(ctx, command())
+	}
+}
+
+// unrepeated is a command that go-redis sends once.
+type unrepeated struct{ *redis.SliceCmd }
+
+// NoRetry makes go-redis send the command once.
+func (unrepeated) NoRetry() bool { return true }
+
+// unwritable is an argument that cannot be written.
+type unwritable struct{}
+
+var errLeft = errors.New("crosscast: this connection is closed, because the server may be another one now")
+
+func (unwritable) MarshalBinary() ([]byte, error) { return nil, errLeft }
+
+// String is what tracing hooks show.
+func (unwritable) String() string { return "<nothing>" }
+
+// Moved implements wire.Mover: the masters are others than those that l has a connection to.
+func (s *shards) Moved(ctx context.Context, l wire.Link) (bool, error) {
+	var mu sync.Mutex
+	var masters []string
+	_, err := within(ctx, func(ctx context.Context) (any, error) {
+		return nil, s.rdb.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error { // reloads before
+			mu.Lock()
+			defer mu.Unlock()
+			masters = append(masters, newBus(c, s.Config).name)
+			return nil
+		})
+	})
+	if err != nil {
+		return false, err
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	has := l.(*shardedLink).links
+	return len(masters) != len(has) || slices.ContainsFunc(masters, func(m string) bool { return has[m] == nil }), nil
+}
+
+var (
+	_ wire.Mover = (*bus)(nil)
+	_ wire.Mover = (*shards)(nil)
+)
