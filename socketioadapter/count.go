@@ -2,7 +2,6 @@ package socketioadapter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -198,33 +197,6 @@ const shardedUIDLen = 16
 
 // globEscape makes a pattern of a name, which only that name matches.
 var globEscape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`, `\`, `\\`)
-
-// eachServer calls f for each server of Redis, concurrently; on one the subscribers of others do not count. Those of a
-// Redis Cluster that cannot be reached have no subscribers who could be reached, so one that answers is enough.
-func (s *counter) eachServer(ctx context.Context, f func(context.Context, redis.UniversalClient) error) error {
-	cluster, ok := s.rdb.(*redis.ClusterClient)
-	if !ok {
-		return f(ctx, s.rdb)
-	}
-	var mu sync.Mutex
-	var errs []error
-	answered := false
-	err := cluster.ForEachShard(ctx, func(ctx context.Context, rdb *redis.Client) error {
-		err := f(ctx, rdb)
-		mu.Lock()
-		defer mu.Unlock()
-		if err != nil {
-			errs = append(errs, err)
-		} else {
-			answered = true
-		}
-		return nil
-	})
-	if answered {
-		return nil
-	}
-	return errors.Join(append(errs, err)...)
-}
 
 // CountPeers implements crosscast.Counter.
 func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -122,6 +123,59 @@ func TestCountPeersOfACluster(t *testing.T) {
 				wantPeers(t, a, "/", true, 3)
 			}
 		})
+	}
+}
+
+// TestCountPeersAtReplicas: also those who are subscribed to servers that the cluster does not list with its slots, as one
+// that is to become a replica, and to replicas. When a server cannot be asked, nobody knows how many there are.
+func TestCountPeersAtReplicas(t *testing.T) {
+	t.Cleanup(func() {
+		time.Sleep(1100 * time.Millisecond) // lasts: go-redis looks once a second whether a pool that cannot dial is closed
+	})
+	cluster := redistest.StartCluster(t, 3)
+	masters := slices.Clone(cluster.Servers)
+	replicas := cluster.Add(t, 2)
+	start := func(o socketioadapter.Options) (all []*socketioadapter.Adapter) {
+		for i := range 4 {
+			all = append(all, bare(t, cluster.ClientOf(replicas[i%2]), o, false))
+		}
+		return all
+	}
+	want := func(all []*socketioadapter.Adapter) {
+		t.Helper()
+		for _, a := range all {
+			wantPeers(t, a, "/", false, 3)
+			wantPeers(t, a, "/", true, 3)
+		}
+	}
+	all := start(classic)
+	want(all)
+	want(start(sharded))
+	for i, r := range replicas {
+		cluster.Replicate(t, r, masters[i])
+	}
+	want(all)
+
+	// One whose end nobody has agreed on yet.
+	replicas[0].Kill()
+	ask := func() (int, error) {
+		in := &crosscast.Instruction{Namespace: "/", Ref: "1", Target: everyone}
+		return all[1].CountPeers(redistest.Within(t, redistest.Patience), in, false)
+	}
+	if n, err := ask(); err == nil {
+		t.Errorf("a server cannot be asked, and there are %d peers", n)
+	}
+	// When they have, its subscribers are elsewhere.
+	for {
+		n, err := ask()
+		if err == nil && n == 3 {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatalf("%d peers, %v", n, err)
+		}
 	}
 }
 

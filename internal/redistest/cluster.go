@@ -36,6 +36,13 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 			tb.Fatalf("redistest: cluster: %v", err)
 		}
 	}
+	whole(ctx, tb, clients)
+	return c
+}
+
+// whole returns when every one of the servers sees all of them, and hears what is published on the others.
+func whole(ctx context.Context, tb testing.TB, clients []*redis.Client) {
+	tb.Helper()
 	for _, rdb := range clients {
 		for {
 			info, err := rdb.ClusterInfo(ctx).Result()
@@ -43,7 +50,7 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 				tb.Fatalf("redistest: cluster: %v", err)
 			}
 			if strings.Contains(info, "cluster_state:ok") &&
-				strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(n)+"\r\n") {
+				strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(len(clients))+"\r\n") {
 				break
 			}
 			time.Sleep(20 * time.Millisecond) // there is nothing to wait for but the state itself
@@ -52,7 +59,56 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 	for _, rdb := range clients {
 		hearsAll(ctx, tb, rdb, clients)
 	}
-	return c
+}
+
+// Add runs n more servers, which have no slots, until the test ends. It returns when all know them.
+func (c *Cluster) Add(tb testing.TB, n int) []*Server {
+	tb.Helper()
+	ctx := Within(tb, 30*time.Second)
+	var added []*Server
+	for range n {
+		s := Start(tb, Config{Cluster: true})
+		for _, known := range c.Servers {
+			if err := s.Client().Do(ctx, "cluster", "meet", "127.0.0.1", known.port, known.bus).Err(); err != nil {
+				tb.Fatalf("redistest: cluster: %v", err)
+			}
+		}
+		c.Servers, added = append(c.Servers, s), append(added, s)
+	}
+	var clients []*redis.Client
+	for _, s := range c.Servers {
+		clients = append(clients, Client(tb, s.Options()))
+	}
+	whole(ctx, tb, clients)
+	return added
+}
+
+// Replicate makes a server without slots the replica of a master, and returns when that lists it.
+func (c *Cluster) Replicate(tb testing.TB, replica, master *Server) {
+	tb.Helper()
+	ctx := Within(tb, 30*time.Second)
+	id, err := master.Client().Do(ctx, "cluster", "myid").Text()
+	if err != nil {
+		tb.Fatalf("redistest: cluster: %v", err)
+	}
+	if err := replica.Client().ClusterReplicate(ctx, id).Err(); err != nil {
+		tb.Fatalf("redistest: cluster: %v", err)
+	}
+	rdb := master.Client()
+	for {
+		slots, err := rdb.ClusterSlots(ctx).Result()
+		if err != nil {
+			tb.Fatalf("redistest: cluster: %v", err)
+		}
+		for _, s := range slots {
+			for _, n := range s.Nodes[1:] {
+				if n.Addr == replica.Addr() {
+					return
+				}
+			}
+		}
+		time.Sleep(20 * time.Millisecond) // there is nothing to wait for but the state itself
+	}
 }
 
 // hearsAll returns when what is published on any of the others arrives at rdb's server.
@@ -80,10 +136,13 @@ func hearsAll(ctx context.Context, tb testing.TB, rdb *redis.Client, others []*r
 }
 
 // Client is a client of the cluster with the settings that package redisadapter recommends, closed when the test ends.
-func (c *Cluster) Client() *redis.ClusterClient {
+func (c *Cluster) Client() *redis.ClusterClient { return c.ClientOf(c.Servers...) }
+
+// ClientOf is a [Cluster.Client] that is told of some of the servers.
+func (c *Cluster) ClientOf(seeds ...*Server) *redis.ClusterClient {
 	o := c.Servers[0].Options()
-	addrs := make([]string, len(c.Servers))
-	for i, s := range c.Servers {
+	addrs := make([]string, len(seeds))
+	for i, s := range seeds {
 		addrs[i] = s.Addr()
 	}
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{

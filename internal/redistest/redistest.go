@@ -149,6 +149,7 @@ func (s *Server) start() error {
 	}
 	if s.config.Cluster {
 		args = append(args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--enable-debug-command", "local",
+			"--repl-diskless-sync-delay", "0",
 			"--cluster-port", strconv.Itoa(s.bus), "--cluster-config-file", "nodes-"+port+".conf")
 	}
 	p, err := startProcess(append(args, s.config.Args...))
