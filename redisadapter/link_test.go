@@ -92,8 +92,8 @@ func (o *operated) sees(t *testing.T, name string, of half, state crosscast.Link
 			t.Errorf("%s is %s because of %v, want %q", name, state, err, cause)
 		}
 	}
-	if !now.Live() && o.Stats().Connected && !o.Link().Live() {
-		t.Errorf("%s is %s, and the node says that it is connected", name, state)
+	if s := o.Stats(); s.Connected != s.Adapter.Link.Live() || s.Connected && of(s.Adapter.Link).State != crosscast.LinkLive {
+		t.Errorf("%s is %s, and the node says: connected %v, %+v", name, state, s.Connected, s.Adapter.Link)
 	}
 	o.eventually(t, "the hook is told", func() bool {
 		o.saw.mu.Lock()
