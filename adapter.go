@@ -24,8 +24,9 @@ type NodeInfo struct {
 // An Adapter carries instructions between the nodes of a cluster. It is the driver contract: everything that
 // thinks (membership, filtering, timeouts, who is alive) is the node's; an adapter only carries.
 //
-// One adapter serves one node. The node calls Start once, before anything else, and Close once, after everything
-// else. Publish and the methods of the optional interfaces may be called concurrently.
+// One adapter serves one node. The node calls Start before anything else, and Close once, after everything else; when
+// Start fails it does not call Close, and another node may start with the adapter. Publish and the methods of the
+// optional interfaces may be called concurrently.
 //
 // What an adapter must hold, and package adaptertest checks:
 //
@@ -46,8 +47,13 @@ type NodeInfo struct {
 // [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be asked for, or something
 // cannot be carried at all, is also a [Counter], [Selective] or [Limited].
 type Adapter interface {
-	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only. The error names
-	// the address and the cause. After an error nothing is left running, and Close need not be called.
+	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only, and Start returns by its
+	// end. The error names the address and the cause.
+	//
+	// After an error Start can be called again, for the same node or another one. What a client library still does then
+	// ends by its own time-outs, and must not touch what a later Start has begun: that may wait, bounded by ctx, for its
+	// end. While a node has the adapter, Start fails at once with an error that names the node by NodeInfo.Name. After
+	// Close it returns [ErrClosed].
 	Start(ctx context.Context, self NodeInfo, h Handler) error
 
 	// Publish queues in for every peer with interest in its target, or for the node in.To; with in.Ref, whose sender

@@ -2,6 +2,7 @@ package crosscast
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -55,6 +56,7 @@ type localAdapter struct {
 	cluster *Cluster
 	limit   int
 	id      NodeID
+	name    string // the node's
 	h       Handler
 	wake    chan struct{}
 	quit    chan struct{} // closed by Close
@@ -88,15 +90,26 @@ type localItem struct {
 }
 
 func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error {
+	live := LinkHalf{State: LinkLive, Since: time.Now()}
+	if err := a.take(self, h, LinkStatus{Publishing: live, Subscribing: live}); err != nil {
+		return err
+	}
+	h.Link(a.link)
+	return nil
+}
+
+// take makes the adapter a node's.
+func (a *localAdapter) take(self NodeInfo, h Handler, s LinkStatus) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state != localNew {
+	switch a.state {
+	case localStarted:
+		return fmt.Errorf("crosscast: the adapter is in use by node %q (%s)", a.name, a.id)
+	case localClosed:
 		return ErrClosed
 	}
-	a.state, a.id, a.h, a.deaf = localStarted, self.ID, h, self.EmitOnly
-	live := LinkHalf{State: LinkLive, Since: time.Now()}
-	a.link = LinkStatus{Publishing: live, Subscribing: live}
-	h.Link(a.link)
+	a.state, a.id, a.name, a.h, a.deaf = localStarted, self.ID, self.Name, h, self.EmitOnly
+	a.link = s
 	go a.work()
 	c := a.cluster
 	c.mu.Lock()

@@ -142,8 +142,11 @@ type Node struct {
 	closed  error         // what Close returned; valid once closing is closed
 }
 
-// Start starts a node and returns when its peers hear it and it hears them. ctx bounds Start only. After an error
-// nothing is left running.
+// Start starts a node and returns when its peers hear it and it hears them. ctx bounds Start only: it returns by the
+// end of ctx, with an error unless only answers of peers are missing.
+//
+// After an error nothing of the node is left. What the adapter's client library is doing ends by its own time-outs, and
+// Start can be called again with the same Options. An adapter that another node has is refused.
 func Start(ctx context.Context, o Options) (*Node, error) {
 	n, err := newNode(o)
 	if err != nil {
@@ -152,10 +155,15 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if n.adapter == nil {
 		return n, nil
 	}
+	if err := ctx.Err(); err != nil {
+		n.cancel()
+		return nil, fmt.Errorf("crosscast: start: %w", err)
+	}
 	if sub, ok := n.adapter.(Subscriber); ok && !o.EmitOnly {
 		n.interests = startInterests(n, sub, cmp.Or(o.Linger, defaultLinger))
 	}
 	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
+		n.cancel()
 		n.interests.stop(ctx)
 		return nil, fmt.Errorf("crosscast: start: %w", err)
 	}
@@ -221,25 +229,36 @@ func newNode(o Options) (*Node, error) {
 	return n, nil
 }
 
-// introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat.
+// introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat. The adapter
+// has started, so when the link or ctx ends meanwhile that is no error: heartbeats introduce the node, too, and the gap
+// of an outage makes it say hello again.
 func (n *Node) introduce(ctx context.Context) error {
 	if n.counter != nil {
 		return nil
 	}
+	var reach Reach
+	var err error
 	hello := n.control(KindHello, "")
-	d, ok := n.adapter.(Deliverer)
-	if !ok {
-		return n.publish(ctx, hello)
+	if d, ok := n.adapter.(Deliverer); ok {
+		reach, err = d.Deliver(ctx, hello)
+	} else {
+		err = n.adapter.Publish(ctx, hello)
 	}
-	reach, err := d.Deliver(ctx, hello)
-	if err != nil {
+	switch {
+	case err == nil:
+		n.stats.out.Add(1)
+	case errors.Is(err, ErrDenied):
+		return err
+	case ctx.Err() != nil || errors.Is(err, ErrNotConnected) || errors.Is(err, ErrRefused) || errors.Is(err, ErrUncertain):
+		n.log.Debug("crosscast: could not say hello", "error", err)
+		return nil
+	default:
 		return err
 	}
-	n.stats.out.Add(1)
 	wait, cancel := context.WithTimeout(ctx, n.heartbeat)
 	defer cancel()
 	n.peers.await(wait, reach.Nodes)
-	return ctx.Err()
+	return nil
 }
 
 // ID returns the node's ID, which is minted at each start.

@@ -349,11 +349,20 @@ func TestStartWaitsForAnswers(t *testing.T) {
 		equal(t, "waited", time.Since(begin), 3*time.Second)
 		ok(t, n.Close(ctx))
 
+		// Or until its context ends: a peer that does not answer keeps nobody from starting.
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if _, err = crosscast.Start(short, crosscast.Options{Adapter: d, Heartbeat: 3 * time.Second}); err == nil {
-			t.Error("Start outlived its context")
+		begin = time.Now()
+		n, err = crosscast.Start(short, crosscast.Options{Adapter: d, Heartbeat: 3 * time.Second})
+		ok(t, err)
+		equal(t, "waited", time.Since(begin), time.Second)
+		ok(t, n.Close(ctx))
+
+		d.log.take()
+		if _, err = crosscast.Start(short, crosscast.Options{Adapter: d}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Start with a context that has ended: %v", err)
 		}
+		equal(t, "calls", d.log.take(), "")
 	})
 }
 

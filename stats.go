@@ -51,7 +51,7 @@ type Stats struct {
 	Joins JoinStats
 
 	QueueBytes int          // waiting in the adapter now
-	Connected  bool         // whether both halves of the adapter's link are live; true when it cannot tell or there is none
+	Connected  bool         // whether both halves of the link are live; true when the adapter cannot tell, or without one
 	Adapter    AdapterStats // its own counters, if it has any
 }
 

@@ -80,8 +80,8 @@ type rule struct {
 
 func allRules() []rule {
 	return slices.Concat(
-		targetRules, joinRules, orderRules, payloadRules, driverRules, instructionRules, outageRules, closeRules,
-		loadRules, clusterRules, emitterRules,
+		targetRules, joinRules, orderRules, payloadRules, driverRules, instructionRules, startRules, outageRules,
+		hookRules, closeRules, loadRules, clusterRules, emitterRules,
 	)
 }
 

@@ -139,6 +139,7 @@ type node struct {
 
 	mu      sync.Mutex // guards what follows
 	clients []*client
+	onGap   func(crosscast.Gap) // optional: called in OnGap
 }
 
 // three returns three nodes, each with one client already, so that every fence has somebody to hear it everywhere.
@@ -151,20 +152,35 @@ func (b *bed) three() (n0, n1, n2 *node) {
 
 func (b *bed) start() *node {
 	b.Helper()
-	n := &node{b: b, index: b.adapters, adapter: b.cluster.Adapter()}
-	b.adapters++
-	var err error
-	n.Node, err = crosscast.Start(b.ctx, crosscast.Options{
-		Name: fmt.Sprintf("node-%d", n.index), Adapter: n.adapter, Heartbeat: b.heartbeat, Linger: b.linger,
-		OnGap: n.gap, OnLoss: n.loss,
-	})
-	if err != nil {
+	n := b.newNode()
+	if err := n.start(b.ctx, false); err != nil {
 		b.Fatalf("starting a node: %v", err)
 	}
 	b.nodes = append(b.nodes, n)
-	b.Cleanup(n.end)
 	b.connect(n, crosscast.ConnectOptions{})
 	return n
+}
+
+// newNode returns a node that is not started yet.
+func (b *bed) newNode() *node {
+	n := &node{b: b, index: b.adapters, adapter: b.cluster.Adapter()}
+	b.adapters++
+	return n
+}
+
+// start starts the node, or emitter, and closes it at the end. After an error it may be called again.
+func (n *node) start(ctx context.Context, emitOnly bool) (err error) {
+	o := crosscast.Options{
+		Name: fmt.Sprintf("node-%d", n.index), Adapter: n.adapter, Heartbeat: n.b.heartbeat, Linger: n.b.linger,
+		EmitOnly: emitOnly, OnLoss: n.loss,
+	}
+	if !emitOnly {
+		o.OnGap = n.gap
+	}
+	if n.Node, err = crosscast.Start(ctx, o); err == nil {
+		n.b.Cleanup(n.end)
+	}
+	return err
 }
 
 // end closes the node, whatever became of its link.
@@ -183,10 +199,13 @@ func (n *node) end() {
 // gap is the node's OnGap: it enters the gap in the log of each client, among the messages.
 func (n *node) gap(g crosscast.Gap) {
 	n.mu.Lock()
-	clients := n.clients
+	clients, onGap := n.clients, n.onGap
 	n.mu.Unlock()
 	for _, c := range clients {
 		c.log.add(entry{gap: &g})
+	}
+	if onGap != nil {
+		onGap(g)
 	}
 	n.gaps.Add(1)
 }

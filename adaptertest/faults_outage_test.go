@@ -82,7 +82,10 @@ var outageFaults = []fault{
 	{
 		name: "reports gaps too late",
 		on:   overWire,
-		red:  map[string]string{"outage-gap": "SILENT LOSS", "outage-join": "before a gap that covers"},
+		red: map[string]string{
+			"outage-gap": "SILENT LOSS", "outage-join": "before a gap that covers",
+			"gap-in-place": "nothing of what OnGap emits",
+		},
 		handle: func(f *faulty, in *instruction, next func(*instruction)) {
 			next(in)
 			f.mu.Lock()
@@ -126,6 +129,26 @@ var outageFaults = []fault{
 		name: "starts without a link",
 		on:   overWire,
 		red:  map[string]string{"outage-start": "Start without a link returned nil"},
+		start: func(_ *faulty, _ context.Context, next func() error) error {
+			next()
+			return nil
+		},
+	},
+	{
+		name: "is of no use after a failed start",
+		on:   overWire,
+		red:  map[string]string{"start-again": "once there is a link, returned: crosscast: start: crosscast: closed"},
+		start: func(f *faulty, ctx context.Context, next func() error) error {
+			err := next()
+			if err != nil {
+				f.whole.Close(ctx)
+			}
+			return err
+		},
+	},
+	{
+		name: "lets two nodes have it",
+		red:  map[string]string{"start-in-use": `that "peer-1" has returned: <nil>`},
 		start: func(_ *faulty, _ context.Context, next func() error) error {
 			next()
 			return nil

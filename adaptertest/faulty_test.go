@@ -58,6 +58,7 @@ type faulty struct {
 	late  []crosscast.Address
 
 	emitOnly bool
+	started  bool
 }
 
 // cluster makes a cluster whose adapters all have the fault.
@@ -93,9 +94,17 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 
 func (f *faulty) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
 	f.mu.Lock()
-	f.h, f.since, f.emitOnly = h, time.Now(), self.EmitOnly
+	if !f.started {
+		f.h, f.since, f.emitOnly = h, time.Now(), self.EmitOnly
+	}
 	f.mu.Unlock()
-	next := func() error { return f.whole.Start(ctx, self, faultyHandler{f}) }
+	next := func() error {
+		err := f.whole.Start(ctx, self, faultyHandler{f, h})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.started = f.started || err == nil
+		return err
+	}
 	if f.fault.start != nil {
 		return f.fault.start(f, ctx, next)
 	}
@@ -186,31 +195,34 @@ func (f *faulty) every(k int) bool {
 }
 
 // faultyHandler is the node as the whole adapter sees it.
-type faultyHandler struct{ f *faulty }
+type faultyHandler struct {
+	f *faulty
+	h crosscast.Handler
+}
 
 func (h faultyHandler) Handle(in *crosscast.Instruction) {
 	if h.f.fault.handle != nil && in.Kind == crosscast.KindEmit && !isFence(in) {
-		h.f.fault.handle(h.f, cloneInstruction(in), h.f.h.Handle)
+		h.f.fault.handle(h.f, cloneInstruction(in), h.h.Handle)
 	} else {
-		h.f.h.Handle(in)
+		h.h.Handle(in)
 	}
 }
 
 func (h faultyHandler) Gap(g crosscast.Gap) {
 	if h.f.fault.gap != nil {
-		h.f.fault.gap(h.f, g, h.f.h.Gap)
+		h.f.fault.gap(h.f, g, h.h.Gap)
 	} else {
-		h.f.h.Gap(g)
+		h.h.Gap(g)
 	}
 }
 
-func (h faultyHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
+func (h faultyHandler) Loss(l crosscast.Loss) { h.h.Loss(l) }
 
 func (h faultyHandler) Link(s crosscast.LinkStatus) {
 	if h.f.fault.link != nil {
-		h.f.fault.link(h.f, s, h.f.h.Link)
+		h.f.fault.link(h.f, s, h.h.Link)
 	} else {
-		h.f.h.Link(s)
+		h.h.Link(s)
 	}
 }
 

@@ -22,7 +22,6 @@ import (
 type foreign struct {
 	whole
 	bus *foreignBus
-	h   crosscast.Handler
 
 	mu    sync.Mutex // guards what follows
 	hears map[address]bool
@@ -71,11 +70,10 @@ func (f *foreign) Lacks() map[crosscast.Capability]string {
 }
 
 func (f *foreign) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
-	f.h = h
 	if !self.EmitOnly {
 		f.set([]address{{Namespace: "/", Space: crosscast.NamespaceSpace}}, true)
 	}
-	if err := f.whole.Start(ctx, self, foreignHandler{f}); err != nil {
+	if err := f.whole.Start(ctx, self, foreignHandler{f, h}); err != nil {
 		return err
 	}
 	f.bus.mu.Lock()
@@ -260,7 +258,10 @@ func (f *foreign) answer(in *instruction) []*instruction {
 }
 
 // foreignHandler makes instructions of what the wire carried.
-type foreignHandler struct{ f *foreign }
+type foreignHandler struct {
+	f *foreign
+	h crosscast.Handler
+}
 
 func (h foreignHandler) Handle(in *instruction) {
 	f := h.f
@@ -279,7 +280,7 @@ func (h foreignHandler) Handle(in *instruction) {
 		f.asked[string(in.From)+" "+in.Ref] = &foreignQuestion{kind: in.Kind}
 		f.mu.Unlock()
 	}
-	f.h.Handle(&c)
+	h.h.Handle(&c)
 }
 
 // foreignSpaces returns the users and sockets that rooms may be.
@@ -295,10 +296,10 @@ func foreignSpaces(rooms []string) (users []string, sockets []crosscast.SocketID
 	return users, sockets
 }
 
-func (h foreignHandler) Gap(g crosscast.Gap)   { h.f.h.Gap(g) }
-func (h foreignHandler) Loss(l crosscast.Loss) { h.f.h.Loss(l) }
+func (h foreignHandler) Gap(g crosscast.Gap)   { h.h.Gap(g) }
+func (h foreignHandler) Loss(l crosscast.Loss) { h.h.Loss(l) }
 
-func (h foreignHandler) Link(s crosscast.LinkStatus) { h.f.h.Link(s) }
+func (h foreignHandler) Link(s crosscast.LinkStatus) { h.h.Link(s) }
 
 // TestForeign runs the suite on it. What it lacks must keep it from checking these rules and no other.
 func TestForeign(t *testing.T) { Run(t, Harness{New: overForeign}) }

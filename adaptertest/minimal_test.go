@@ -2,6 +2,7 @@ package adaptertest_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -59,6 +60,9 @@ func (a *minimal) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.
 	defer a.mu.Unlock()
 	if a.closed {
 		return crosscast.ErrClosed
+	}
+	if a.started {
+		return fmt.Errorf("in use by node %q", a.self.Name)
 	}
 	a.self, a.h, a.started = self, h, true
 	go a.work()

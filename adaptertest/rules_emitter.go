@@ -102,13 +102,9 @@ var emitterRules = []rule{
 // startEmitter starts a node that only emits.
 func (b *bed) startEmitter() *crosscast.Node {
 	b.Helper()
-	a := b.cluster.Adapter()
-	b.adapters++
-	e, err := crosscast.Start(b.ctx, crosscast.Options{Name: "emitter", Adapter: a, EmitOnly: true})
-	if err != nil {
+	n := b.newNode()
+	if err := n.start(b.ctx, true); err != nil {
 		b.Fatalf("starting an emitter: %v", err)
 	}
-	n := &node{Node: e, b: b, adapter: a}
-	b.Cleanup(n.end)
-	return e
+	return n.Node
 }

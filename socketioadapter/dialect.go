@@ -43,6 +43,7 @@ func (d *dialect) Begin(self crosscast.NodeInfo, h crosscast.Handler) {
 	d.channels.self, d.channels.emitter = uidOf(self, d.channels.sharded), self.EmitOnly
 	d.refs = d.channels.self + "~"
 	d.counter.watch("/")
+	d.questions = questions{}
 	d.reader = reader{channels: &d.channels, prefix: d.prefix, uid: []byte(d.channels.self)}
 }
 

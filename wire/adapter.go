@@ -5,24 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
-// Adapter carries instructions over a [Bus]. It serves one node. It implements crosscast.Adapter, and Subscriber,
-// Deliverer, Flusher, Prover, PeerObserver, Listener and Meter.
+// Adapter carries instructions between nodes over a [Bus]. It serves one node. It implements crosscast.Adapter, and
+// Subscriber, Deliverer, Flusher, Prover, PeerObserver, Listener and Meter.
 //
 // Its goroutines, which Close ends and waits for: the writer (writer.go), the one that tells of the link's state
 // (state.go), the supervisor of the link, for each link one that reads and delivers and one that writes subscriptions
 // (link.go), one that reports lost peers (lost.go), and one that looks for another server while peers are silent
-// (move.go).
+// (move.go). Those of a Start that failed end by themselves, when the bus lets them; the next Start waits for that.
 type Adapter struct {
 	bus     Bus
 	dialect Dialect // nil: nodes' own frames
 	o       Options
 	optErr  error
+	stats   stats
+
+	refusals refusals
+
+	mu      sync.Mutex          // guards what follows
+	user    *crosscast.NodeInfo // the node that has the adapter; nil: none
+	running bool                // Start returned nil
+	gone    chan struct{}       // closed when everything of the latest start has stopped; nil: there was none
+	closed  chan struct{}       // never replaced; closed, with mu held, by Close
+
+	// What follows is of one start, and made anew by the next.
 	self    crosscast.NodeInfo
 	handler crosscast.Handler
 
@@ -30,38 +40,41 @@ type Adapter struct {
 	echoTo   destination // what this node publishes there, it hears
 
 	writer   *writer
-	echo     echo
-	subs     subscriptions
-	incoming incoming
-	mover    mover
-	inbox    inbox // of an emitter
-	refusals refusals
-	state    state
-	stats    stats
+	echo     *echo
+	subs     *subscriptions
+	incoming *incoming
+	mover    *mover
+	inbox    *inbox // of an emitter
+	state    *state
 
-	ctx    context.Context // ends when the adapter stops
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-	closed chan struct{} // Close was called
-	once   sync.Once     // closes closed
-	gone   chan struct{} // everything has stopped
-	ready  atomic.Bool   // Start returned nil
+	ctx  context.Context // ends when the adapter stops
+	stop context.CancelFunc
+	wg   sync.WaitGroup
 }
 
 // New returns an adapter over bus. Options are checked by Start.
 func New(bus Bus, o Options) *Adapter {
-	a := &Adapter{bus: bus, closed: make(chan struct{}), gone: make(chan struct{})}
+	a := &Adapter{bus: bus, closed: make(chan struct{})}
 	a.o, a.optErr = o.withDefaults()
-	a.writer = newWriter(a)
-	a.echo.init(a)
-	a.subs.init(a)
-	a.incoming.init(a)
-	a.state.init(a)
-	a.mover.init(a)
+	a.renew()
 	return a
 }
 
-// Start implements crosscast.Adapter. One attempt is made; when it fails, so does Start.
+// renew makes what is of one start.
+func (a *Adapter) renew() {
+	a.noticeTo, a.echoTo = destination{}, destination{}
+	a.writer = newWriter(a)
+	a.echo, a.subs, a.incoming, a.inbox = &echo{}, &subscriptions{}, &incoming{}, &inbox{}
+	a.mover, a.state = &mover{}, &state{}
+	a.echo.init(a)
+	a.subs.init(a)
+	a.incoming.init(a)
+	a.mover.init(a)
+	a.state.init(a)
+}
+
+// Start implements crosscast.Adapter. One attempt is made; when it fails, so does Start. It returns by the end of ctx,
+// whatever the bus does.
 func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
 	if a.optErr != nil {
 		return a.optErr
@@ -75,6 +88,10 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	if self.Heartbeat <= 0 {
 		self.Heartbeat = time.Second
 	}
+	if err := a.take(ctx, self); err != nil {
+		return err
+	}
+	a.renew()
 	a.self, a.handler = self, h
 	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	start := a.startNode
@@ -89,19 +106,52 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	}
 	a.state.publishing(crosscast.LinkConnecting, nil)
 	a.wg.Go(a.state.run)
-	if err := start(ctx); err != nil {
-		a.stop()
-		a.once.Do(func() { close(a.closed) })
-		a.wg.Wait()
-		close(a.gone)
-		return err
+	return a.settle(start(ctx))
+}
+
+// take makes the adapter a node's. When a start has failed before, it waits, bounded by ctx, for the end of it.
+func (a *Adapter) take(ctx context.Context, self crosscast.NodeInfo) error {
+	a.mu.Lock()
+	if a.user != nil {
+		defer a.mu.Unlock()
+		return fmt.Errorf("crosscast: the adapter is in use by node %q (%s)", a.user.Name, a.user.ID)
 	}
-	a.ready.Store(true)
+	a.user = &self
+	before := a.gone
+	a.mu.Unlock()
+	if before != nil {
+		select {
+		case <-before:
+		case <-ctx.Done():
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.user = nil
+			return fmt.Errorf("an earlier start has not ended yet: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// settle ends Start. After an error the next node may have the adapter.
+func (a *Adapter) settle(err error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.isClosed() {
+		err = crosscast.ErrClosed
+	}
+	a.running = err == nil
+	if err != nil {
+		a.user = nil
+		a.writer.halt()
+		a.stop()
+	}
+	gone := make(chan struct{})
+	a.gone = gone
 	go func() {
 		a.wg.Wait()
-		close(a.gone)
+		close(gone)
 	}()
-	return nil
+	return err
 }
 
 // startFrames wants the topics on which a node, or an emitter, gets frames that it needs whatever it has interest in.
@@ -121,7 +171,7 @@ func (a *Adapter) startFrames() {
 	}
 }
 
-// startNode returns when the first link hears what it must.
+// startNode returns when the first link hears what it must, and the bus has accepted a notice.
 func (a *Adapter) startNode(ctx context.Context) error {
 	a.state.subscribing(crosscast.LinkConnecting, nil)
 	l, err := a.connect(ctx, nil)
@@ -130,19 +180,31 @@ func (a *Adapter) startNode(ctx context.Context) error {
 	}
 	select {
 	case <-l.resumed:
-		a.wg.Go(func() { a.supervise(l) })
-		a.wg.Go(func() { a.writer.run(a.ctx) })
-		a.wg.Go(a.incoming.lose)
-		a.wg.Go(a.mover.run)
-		return nil
+		err = a.startWriter(ctx)
 	case <-l.broken:
 		err = l.err
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
+	if err == nil {
+		a.wg.Go(func() { a.supervise(l) })
+		a.wg.Go(a.incoming.lose)
+		a.wg.Go(a.mover.run)
+		return nil
+	}
 	l.fail(err)
 	a.linkDown(l)
 	return err
+}
+
+// startWriter lets the writer run, and returns when the bus has accepted a notice.
+func (a *Adapter) startWriter(ctx context.Context) error {
+	w := a.writer
+	w.mu.Lock()
+	d := w.probe(a.noticeTo)
+	w.mu.Unlock()
+	a.wg.Go(func() { w.run(a.ctx) })
+	return d.wait(ctx)
 }
 
 // Publish implements crosscast.Adapter.
@@ -222,10 +284,29 @@ func (a *Adapter) Proven() bool {
 
 // Close implements crosscast.Adapter. While the link is up it publishes what is queued; what is left then is a Loss.
 func (a *Adapter) Close(ctx context.Context) error {
-	a.once.Do(func() { close(a.closed) })
-	if !a.ready.Load() {
-		return nil
+	a.mu.Lock()
+	if !a.isClosed() {
+		close(a.closed)
 	}
+	running, gone := a.running, a.gone
+	a.mu.Unlock()
+	var err error
+	if running {
+		err = a.finish(ctx)
+	}
+	if gone == nil {
+		return err
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = errors.Join(err, ctx.Err())
+	}
+	return err
+}
+
+// finish hands over what is queued while the link is up, and has everything stop.
+func (a *Adapter) finish(ctx context.Context) error {
 	w := a.writer
 	w.mu.Lock()
 	w.closing = true
@@ -237,18 +318,8 @@ func (a *Adapter) Close(ctx context.Context) error {
 		err = a.flush(ctx)
 		w.lastWords(ctx)
 	}
-	w.mu.Lock()
-	w.stopping = true
-	done := w.dropControl()
-	w.mu.Unlock()
-	w.finish(nil, done)
-	w.signal()
+	w.halt()
 	a.stop()
-	select {
-	case <-a.gone:
-	case <-ctx.Done():
-		err = errors.Join(err, ctx.Err())
-	}
 	return err
 }
 

@@ -471,12 +471,6 @@ func TestStartFails(t *testing.T) {
 		if err := wire.New(p.port, wire.Options{Prefix: "a*"}).Start(t.Context(), crosscast.NodeInfo{ID: "node0000"}, p); err == nil {
 			t.Error("a bad prefix was accepted")
 		}
-		p.port.SetLatency(time.Hour)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := wire.New(p.port, wire.Options{}).Start(ctx, crosscast.NodeInfo{ID: "node0000"}, p); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error("slow:", err)
-		}
 	})
 }
 

@@ -16,7 +16,8 @@ import (
 //
 // Write may be called concurrently with everything; the others are called one at a time.
 type Dialect interface {
-	// Begin is called once, before everything else: instructions that arrive go to h.
+	// Begin is called by each Start, before everything else, and forgets a start that failed: instructions that arrive go
+	// to h.
 	Begin(self crosscast.NodeInfo, h crosscast.Handler)
 
 	// Home returns the topics that the node hears from Start to Close, whatever it has interest in.

@@ -24,9 +24,7 @@ func (a *Adapter) startEmitter(ctx context.Context) error {
 	w := a.writer
 	w.mu.Lock()
 	w.linkUp = true
-	d := w.probe(a.noticeTo)
 	w.mu.Unlock()
-	a.wg.Go(func() { w.run(a.ctx) })
 	a.wg.Go(func() {
 		select {
 		case <-a.inbox.wanted:
@@ -34,15 +32,7 @@ func (a *Adapter) startEmitter(ctx context.Context) error {
 		case <-a.ctx.Done():
 		}
 	})
-	err := d.wait(ctx)
-	if err == nil {
-		return nil
-	}
-	w.mu.Lock()
-	w.closing, w.stopping = true, true
-	w.mu.Unlock()
-	w.signal()
-	return err
+	return a.startWriter(ctx)
 }
 
 // probe queues a notice, and returns what waits for its outcome. The caller holds mu, and calls signal after it.

@@ -104,13 +104,6 @@ func TestEmitterStartFails(t *testing.T) {
 		if err := start(t.Context()); !errors.Is(err, crosscast.ErrDenied) {
 			t.Error("denied:", err)
 		}
-		p.SetLatency(time.Minute)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := start(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error("with a bus that does not answer:", err)
-		}
-		p.SetLatency(0)
 		p.SetFate(nil)
 		a := wire.New(p, wire.Options{})
 		if err := a.Start(t.Context(), crosscast.NodeInfo{ID: "node0000", EmitOnly: true}, &peer{}); err != nil {

@@ -397,6 +397,17 @@ func (w *writer) linkDown() {
 	w.finish(nil, done)
 }
 
+// halt takes nothing more, loses what is queued, and ends the writer.
+func (w *writer) halt() {
+	w.mu.Lock()
+	w.closing, w.stopping = true, true
+	w.freeBytes(0) // wakes those who wait for room
+	done := w.dropControl()
+	w.mu.Unlock()
+	w.finish(nil, done)
+	w.signal()
+}
+
 // dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them. The caller holds mu.
 func (w *writer) dropControl() (done []*delivery) {
 	for _, f := range w.control {

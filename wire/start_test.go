@@ -1,7 +1,13 @@
 package wire_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
@@ -26,4 +32,187 @@ func TestStartedMeansConnected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// startKinds runs f for a node and for an emitter, in a bubble.
+func startKinds(t *testing.T, f func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo)) {
+	for _, emitOnly := range []bool{false, true} {
+		t.Run(fmt.Sprint("emitter ", emitOnly), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f(t, membus.New(), crosscast.NodeInfo{
+					ID: "node0001", Name: "one", Heartbeat: time.Second, EmitOnly: emitOnly,
+				})
+			})
+		})
+	}
+}
+
+// Start returns by its context, whatever the bus does, and can be repeated. The next one waits for what the bus does
+// not let end, so nothing of the first can touch it.
+func TestStartAgain(t *testing.T) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+		p := &peer{id: self.ID, port: hub.Port("p")}
+		p.a = wire.New(p.port, wire.Options{})
+		failed := &peer{}
+		start := func(limit time.Duration) error {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			begin := time.Now()
+			err := p.a.Start(ctx, self, failed)
+			if d := time.Since(begin); d > limit {
+				t.Errorf("Start took %v instead of %v", d, limit)
+			}
+			return err
+		}
+		p.port.Down()
+		if err := start(time.Second); err == nil || !strings.Contains(err.Error(), "membus: down") {
+			t.Error("unreachable:", err)
+		}
+		p.port.Up()
+		denied := fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrDenied)
+		p.port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: denied, Lost: true} })
+		if err := start(time.Second); !errors.Is(err, crosscast.ErrDenied) {
+			t.Error("publishing is denied:", err)
+		}
+		p.port.SetFate(nil)
+		if !self.EmitOnly {
+			p.port.Deny("cc:all", true)
+			if err := start(time.Second); !errors.Is(err, crosscast.ErrDenied) {
+				t.Error("subscribing is denied:", err)
+			}
+			p.port.Deny("cc:all", false)
+		}
+		slow := 10 * time.Second
+		p.port.SetLatency(slow)
+		begin := time.Now()
+		for range 3 {
+			if err := start(500 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error("slow:", err)
+			}
+		}
+		p.port.SetLatency(0)
+
+		if err := p.a.Start(t.Context(), self, p); err != nil {
+			t.Fatal("once the bus works:", err)
+		}
+		if d := time.Since(begin); d > slow {
+			t.Errorf("the last start had to wait until %v after the first", d)
+		}
+		other := &peer{id: "node0002", port: hub.Port("other")}
+		other.a = wire.New(other.port, wire.Options{})
+		if err := other.a.Start(t.Context(), crosscast.NodeInfo{ID: other.id, Heartbeat: time.Second}, other); err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, other, "A")
+		in := emitTo("A")
+		if _, err := p.a.Deliver(t.Context(), in); err != nil {
+			t.Error("publishing:", err)
+		}
+		if !self.EmitOnly {
+			subscribe(t, p, "A")
+			if _, err := other.a.Deliver(t.Context(), in); err != nil {
+				t.Error("publishing:", err)
+			}
+		}
+		synctest.Wait()
+		if want := map[bool]int{false: 1, true: 0}[self.EmitOnly]; len(p.got()) != want || len(other.got()) != 1 {
+			t.Errorf("got %q and %q", p.got(), other.got())
+		}
+		for _, a := range []*wire.Adapter{p.a, other.a} {
+			if err := a.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(failed.got()) + len(failed.seen()) + len(failed.lost()); n > 0 {
+			t.Errorf("those whose start failed were told of %d things", n)
+		}
+		if err := p.a.Start(t.Context(), self, p); !errors.Is(err, crosscast.ErrClosed) {
+			t.Error("Start after Close:", err)
+		}
+	})
+}
+
+// An adapter that a node has is refused to others, by the name of that node, which is not disturbed.
+func TestOneAdapterForTwoNodes(t *testing.T) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+		p := &peer{id: self.ID, port: hub.Port("p")}
+		p.a = wire.New(p.port, wire.Options{})
+		second := func(when string) {
+			t.Helper()
+			begin := time.Now()
+			err := p.a.Start(t.Context(), crosscast.NodeInfo{ID: "node0002", Name: "two"}, &peer{})
+			if err == nil || !strings.Contains(err.Error(), `in use by node "one"`) || time.Since(begin) > 0 {
+				t.Errorf("%s, after %v: %v", when, time.Since(begin), err)
+			}
+		}
+		p.port.SetLatency(time.Second)
+		started := make(chan error)
+		go func() { started <- p.a.Start(t.Context(), self, p) }()
+		synctest.Wait()
+		second("while the first is starting")
+		if err := <-started; err != nil {
+			t.Fatal(err)
+		}
+		second("once it has started")
+		p.port.SetLatency(0)
+		if _, err := p.a.Deliver(t.Context(), emitTo("A")); err != nil {
+			t.Error("the first cannot publish any more:", err)
+		}
+		if err := p.a.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A Close while Start is under way makes it fail.
+func TestCloseWhileStarting(t *testing.T) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+		port := hub.Port("p")
+		port.SetLatency(time.Second)
+		a := wire.New(port, wire.Options{})
+		started := make(chan error)
+		go func() { started <- a.Start(t.Context(), self, &peer{}) }()
+		synctest.Wait()
+		if err := a.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-started; !errors.Is(err, crosscast.ErrClosed) {
+			t.Error("Start:", err)
+		}
+		synctest.Wait()
+		if n := port.Links(); n > 0 {
+			t.Errorf("%d links are open", n)
+		}
+	})
+}
+
+// What fails between the adapter's start and the node's hello is an outage, which the node makes up for, and no error.
+func TestHelloThatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		port := hub.Port("p")
+		frames := 0
+		port.SetFate(func(wire.Frame) membus.Fate {
+			if frames++; frames == 2 { // the first one is the adapter's own
+				return membus.Fate{Err: errors.New("membus: no answer"), Down: true, Lost: true}
+			}
+			return membus.Fate{}
+		})
+		start := func(name string, port *membus.Port) *crosscast.Node {
+			n, err := crosscast.Start(t.Context(), crosscast.Options{Name: name, Adapter: wire.New(port, wire.Options{})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { n.Close(context.Background()) })
+			return n
+		}
+		other := start("other", hub.Port("other"))
+		start("one", port)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if peers := other.Nodes(); len(peers) != 1 || peers[0].Name != "one" {
+			t.Errorf("after two heartbeats: %v", peers)
+		}
+	})
 }

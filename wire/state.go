@@ -161,11 +161,14 @@ func (s *state) look() {
 
 // end enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
 func (s *state) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.a.ready.Load() {
+	s.a.mu.Lock()
+	running := s.a.running
+	s.a.mu.Unlock()
+	if !running {
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.status.Busy = false
 	s.enter("publishing", &s.status.Publishing, crosscast.LinkDown, crosscast.ErrClosed)
 	if s.status.Subscribing.State != "" {

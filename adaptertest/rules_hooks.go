@@ -1,0 +1,63 @@
+package adaptertest
+
+import (
+	"fmt"
+
+	"github.com/crosscast/crosscast"
+)
+
+var hookRules = []rule{
+	{
+		name: "gap-in-place",
+		text: "What Options.OnGap emits to sockets of its node reaches them before anything that was emitted after what " +
+			"they have missed.",
+		needs: needsLink,
+		run: func(b *bed) {
+			b.heartbeat = outageHeartbeat
+			n0, n1, _ := b.three()
+			c := b.connect(n1, connect{Rooms: []string{"r"}})
+			n1.setOnGap(func(g crosscast.Gap) {
+				if !g.Covers(room("r")) {
+					return
+				}
+				if err := n1.To("r").Local().Emit(b.ctx, "fetch again", nil); err != nil {
+					b.breaks("emitting in OnGap: %v", err)
+				}
+			})
+			var books books
+			for range 3 {
+				books.emit(b, n0, "r", 10)
+				b.cut(n1)
+				books.emit(b, n0, "r", 10)
+				b.restore(n1)
+				books.emit(b, n0, "r", 10)
+				b.settle()
+			}
+			next, told := 0, 0
+			for _, e := range c.log.take() {
+				var i int
+				switch {
+				case e.msg == nil:
+				case e.msg.Event == "fetch again":
+					told++
+				default:
+					if _, err := fmt.Sscanf(e.msg.Event, "m%d", &i); err != nil || e.msg.From != n0.ID() {
+						continue
+					}
+					if i > next && told == 0 {
+						b.Errorf("a client on %s got m%d after m%d, and between them nothing of what OnGap emits",
+							n1.Name(), i, next-1)
+					}
+					next, told = i+1, 0
+				}
+			}
+		},
+	},
+}
+
+// setOnGap has f called by the node's OnGap.
+func (n *node) setOnGap(f func(crosscast.Gap)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.onGap = f
+}
