@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -221,9 +222,28 @@ func TestStateOfAServerThatStandsStill(t *testing.T) {
 	m.live(t)
 	m.forget()
 
+	// Something is always under way, so that a publication stands still, and not just the link.
+	quit, busy := make(chan struct{}), sync.WaitGroup{}
+	busy.Go(func() {
+		for tick := time.NewTicker(time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				_ = m.To("nobody").Emit(t.Context(), "x", nil)
+			case <-quit:
+				tick.Stop()
+				return
+			}
+		}
+	})
+	stop := sync.OnceFunc(func() {
+		close(quit)
+		busy.Wait()
+	})
+	defer stop()
 	start := time.Now()
 	s.Pause()
 	m.sees(t, "publishing", publishing, crosscast.LinkDown, "has not answered")
+	stop()
 	if d := time.Since(start); d > 3*time.Second { // three heartbeats, and one until it stands still
 		t.Errorf("noticed after %v", d)
 	}
@@ -312,23 +332,52 @@ func TestStatesOfDenial(t *testing.T) {
 	}
 }
 
-// TestStateOfADeafLink: it stands at a server that is not fed, and answers there.
+// rerouted is a connection to another server than it says, as behind a proxy.
+type rerouted struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (r *rerouted) RemoteAddr() net.Addr { return r.addr }
+
+// dialsALink reports whether a dialer was called for a link, and not for the pool.
+func dialsALink() bool {
+	pcs := make([]uintptr, 64)
+	for frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)]); ; {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.File, "redisbus/subscriber.go") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// TestStateOfADeafLink: it stands at a server that is not fed, and answers there, while publishing goes to the right one.
 func TestStateOfADeafLink(t *testing.T) {
 	s, other := redistest.Start(t, redistest.Config{}), redistest.Start(t, redistest.Config{})
 	o := s.Options()
 	var elsewhere atomic.Bool
 	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if elsewhere.Load() {
-			addr = other.Addr()
+		var d net.Dialer
+		c, err := d.DialContext(ctx, network, addr)
+		if err != nil || !elsewhere.Load() || !dialsALink() {
+			return c, err
 		}
-		return new(net.Dialer).DialContext(ctx, network, addr)
+		_ = c.Close()
+		second, err := d.DialContext(ctx, network, other.Addr())
+		if err != nil {
+			return nil, err
+		}
+		return &rerouted{second, c.RemoteAddr()}, nil
 	}
 	m := operate(t, "m", redistest.Client(t, o))
 	a := operate(t, "a", s.Client())
 	hear(t, a.member, m.member)
 	m.live(t)
 	m.forget()
-	elsewhere.Store(true) // the pool's connection stands
+	elsewhere.Store(true)
 	redistest.KillConnections(t, s.Client(), "pubsub")
 	m.expectGap(t, crosscast.GapLinkLost)
 	resumed := time.Now()
