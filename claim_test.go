@@ -65,6 +65,7 @@ func TestJoinsThatShareAMembership(t *testing.T) {
 		{call{[]string{"own", "r"}, true}, call{[]string{"own", "s"}, true}, nil, ""},
 		// Who leaves meanwhile has left, and what is joined after that is another membership.
 		{call{[]string{"r"}, false}, call{[]string{"r"}, false}, leave("r"), ""},
+		{call{[]string{"r"}, true}, call{[]string{"s"}, false}, leave("r"), "s"},
 		{call{[]string{"r", "s"}, true}, call{[]string{"r"}, false}, func(
 			t *testing.T, _ *crosscast.Node, s *crosscast.Socket,
 		) {

@@ -70,8 +70,9 @@ func (t *BoundTarget) order(ctx context.Context, in *Instruction) error {
 // deadline is ctx's, or 5 s.
 //
 // Beside an [*IncompleteError] the counts of those who answered are right, and the nodes that it names may have done
-// it or not. Any other error is one of an argument, ctx's or [ErrClosed], and nothing was done; or, after a Join, that
-// of [Socket.Join] for this node's sockets, beside the counts of all.
+// it or not. Any other error is one of an argument, ctx's or [ErrClosed], and nothing was done; or, after a Join, says
+// as that of [Socket.Join] why this node's sockets may not hear the rooms yet, beside the counts of all: unlike there,
+// they are in the rooms.
 func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	var steps []*Instruction
 	if len(c.Join) > 0 {

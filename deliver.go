@@ -51,7 +51,12 @@ func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
 func (ns *Namespace) handOver(e *emission, refused func(*Socket)) (took int) {
 	m := &e.msg
 	for _, s := range e.sockets {
-		err := s.send(m)
+		var err error
+		if s.connecting.Load() {
+			err = s.sendEarly(m)
+		} else {
+			err = s.conn.Send(m)
+		}
 		if err == nil {
 			took++
 			continue

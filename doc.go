@@ -76,11 +76,15 @@
 // 1. Once. A socket gets an emission at most once: when it is in several of the target's rooms, while it joins and
 // leaves them, and when a driver sends a batch again after a broken connection. (once-…, echo)
 //
-// 2. Joined means subscribed. After [Socket.Join], Connect or Subscribe returned nil, every emission that begins later,
-// on any node, reaches the socket, unless a gap is reported. The socket is added at once, and that is never undone:
-// when the link is down, Join returns [ErrNotConnected] at once, the subscription is made up for on recovery, and the
-// gap of that outage includes the room. After Leave, one message already under way may still arrive. (joined-…, leave…,
-// outage-join)
+// 2. Joined means subscribed, and an error means that nothing happened. After [Socket.Join], Connect or Subscribe
+// returned nil, every emission that begins later, on any node, reaches the socket, unless a gap is reported. The socket
+// is added at once. An error takes back what the call has added, all of its rooms; where another call waits for the same
+// membership, the last one that fails. No membership is taken back that another call was told of by nil. After an error
+// of Connect the conn is the caller's: neither closed nor called any more. A link that is down, or refuses the login, is
+// no error: the call returns nil at once, the subscription is made up for on recovery, and the gap of that outage
+// includes the room; Synced waits for that. A room that the bus refuses is [ErrDenied] for each call that names it, as
+// long as that lasts. After Leave, one message already under way may still arrive. (joined-…, leave…, outage-join,
+// outage-synced, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
 // 3. Order. What one node emits to one room, user or socket, one after the other, reaches each socket in that order. An
 // emission to several names or to everyone keeps its place among all that its node emits. (order-…)
@@ -128,8 +132,10 @@
 //	Start                  fails, with an error that names the address and the cause
 //	Emit                   queues, and returns nil; ErrNotConnected when the queue is full or the emission volatile
 //	Deliver, Flush         wait until the message went out or was given up, or for the end of their context
-//	Join, Connect,         take effect here, return ErrNotConnected at once, and are made up for on recovery
-//	Subscribe
+//	Join, Connect,         take effect here, return nil at once, and are made up for on recovery; the gap of the outage
+//	Subscribe              covers their names
+//	Synced                 waits until the link is back and everything is heard again, or for the end of its context
+//	Watch                  returns at once; the peers that it could not ask are in Missing, and asked on recovery
 //	the queue              is sent once the link is back and the peers are heard again, or after two heartbeats; what is
 //	                       older than redisadapter.Options.MaxAge (5 s) is given up, and becomes a Loss
 //	OnLoss, Flush          report what was given up; errors.Is says whether ErrRefused (no peer got it) or
@@ -167,6 +173,8 @@
 //
 //   - Memberships are what a naive model says, and both sides of each agree: TestMembershipModel,
 //     TestMembershipUnderConcurrency.
+//   - No membership is lost that was promised, and none is left that was not: TestJoinsThatFailUnderConcurrency,
+//     TestJoinsThatShareAMembership. A conn whose Connect has failed is not called: TestConnectUnderConcurrency.
 //   - The adapter hears exactly the names in use once everything has settled, and for one name Subscribe and
 //     Unsubscribe never overlap: TestInterestEndsUpRight.
 //   - A delivery allocates nothing: TestBroadcastAllocatesNothing, TestSteadyStateAllocatesNothing.

@@ -13,15 +13,7 @@ type early struct {
 	idle    chan struct{}      // made by a Connect that fails; closed when there are none
 }
 
-// send hands m to the conn.
-func (s *Socket) send(m *Message) error {
-	if s.connecting.Load() {
-		return s.sendEarly(m)
-	}
-	return s.conn.Send(m)
-}
-
-// sendEarly does so while Connect has not returned, or after it has failed.
+// sendEarly is conn.Send while Connect has not returned, or after it has failed: while s.connecting is set.
 func (s *Socket) sendEarly(m *Message) error {
 	s.mu.Lock()
 	e := s.early

@@ -145,7 +145,12 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	e.one[0] = s.id
 	e.in.Target.Sockets = e.one[:]
 	e.fill(&e.in)
-	if err := s.send(&e.msg); err != nil {
+	if s.connecting.Load() {
+		err = s.sendEarly(&e.msg)
+	} else {
+		err = s.conn.Send(&e.msg)
+	}
+	if err != nil {
 		s.refused(err)
 		return err
 	}
