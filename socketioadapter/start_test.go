@@ -62,3 +62,35 @@ func TestStartWithASilentServer(t *testing.T) {
 		})
 	}
 }
+
+// The same on a Redis Cluster whose servers do not answer, whether the client knows them already or not.
+func TestStartWithASilentCluster(t *testing.T) {
+	c := redistest.StartCluster(t, 3)
+	client := func() *redis.ClusterClient {
+		rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Client().Options().Addrs})
+		t.Cleanup(func() { rdb.Close() })
+		return rdb
+	}
+	warm, cold := client(), client()
+	must(t, warm.Ping(t.Context()).Err())
+	for _, s := range c.Servers {
+		s.Pause()
+		defer s.Resume()
+	}
+	for name, rdb := range map[string]*redis.ClusterClient{"warm": warm, "cold": cold} {
+		for _, mode := range []socketioadapter.Mode{socketioadapter.Classic, socketioadapter.Sharded} {
+			for _, emitOnly := range []bool{false, true} {
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				begin := time.Now()
+				a := socketioadapter.New(rdb, socketioadapter.Options{Mode: mode})
+				_, err := crosscast.Start(ctx, crosscast.Options{EmitOnly: emitOnly, Adapter: a})
+				took := time.Since(begin)
+				cancel()
+				if !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
+					t.Errorf("%s client, mode %d, emitter %v: Start, with a context of 500 ms, returned after %v: %v",
+						name, mode, emitOnly, took, err)
+				}
+			}
+		}
+	}
+}

@@ -69,8 +69,32 @@ func (s *shards) Publish(ctx context.Context, frames []wire.Frame) {
 	}
 }
 
-// Dial implements wire.Bus: one connection to each master of the cluster's present shape.
+// Dial implements wire.Bus. It returns by the end of ctx, as that of bus does.
 func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
+	type dialled struct {
+		link wire.Link
+		err  error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		link, err := s.dial(ctx)
+		done <- dialled{link, err}
+	}()
+	select {
+	case d := <-done:
+		return d.link, d.err
+	case <-ctx.Done():
+		go func() {
+			if d := <-done; d.err == nil {
+				_ = d.link.Close()
+			}
+		}()
+		return nil, fmt.Errorf("cannot connect to redis cluster: no answer: %w", ctx.Err())
+	}
+}
+
+// dial makes one connection to each master of the cluster's present shape.
+func (s *shards) dial(ctx context.Context) (wire.Link, error) {
 	var mu sync.Mutex
 	links := make(map[string]wire.Link)
 	err := s.rdb.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { // which looks for the shape first
