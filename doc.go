@@ -91,13 +91,18 @@
 //
 // 4. Never silent. What a node missed, or may have missed, becomes a [Gap] before anything later of that origin is
 // delivered. What was emitted and not handed to the bus, or perhaps not, becomes an error or a [Loss] at the emitting
-// node, and a gap at its peers. (outage-…)
+// node, and a gap at its peers. There is one gap for each cause, with one exception: names that the bus denies after it had
+// allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since when they
+// are allowed again. A peer that is taken for dead without a goodbye is a gap of that origin, from its last message on.
+// Its return is another one, unless its numbers show that it sent nothing. What a hook emits to sockets of its node from
+// within OnGap arrives before anything later of that origin. (outage-…, gap-in-place, TestBooksBalance in package wire)
 //
 // 5. Interest. A node without a member or subscriber of a room receives nothing for it. Interest outlives the last
 // member by Options.Linger, so that coming and going costs no subscriptions. An emission to more than eight rooms and
 // users together goes to every node. (interest…)
 //
 // 6. Bounded. Every queue has a limit: of the adapter, of a subscription and of a [Queue] in bytes, of hooks in calls.
+// Where calls of a hook would exceed theirs they are merged, so that nothing is left untold.
 // Every wait ends with a context, and Close ends every goroutine within its own. While the link is down only Flush and
 // Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
 //
@@ -108,8 +113,9 @@
 //
 // 8. Suspicious. Bytes from the bus are hostile until decoded: a foreign publisher, another version, truncation, giant
 // lengths and deep nesting are counted and dropped, without a panic, or an allocation that the input did not pay for.
-// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout.
-// (driver-hostile-bytes, FuzzFrameReader)
+// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout. A frame carries at most
+// 2,049 instructions, names of targets and rooms together, so that no frame is more work than one instruction may be;
+// the rest of one that has more is a gap. (driver-hostile-bytes, FuzzFrameReader, TestFrameItems)
 //
 // These are the guarantees with an adapter that can do all of that. One that speaks a wire which others have defined may
 // be unable to: then it is a [Limited], and says what it lacks.
@@ -136,16 +142,39 @@
 //	Subscribe              covers their names
 //	Synced                 waits until the link is back and everything is heard again, or for the end of its context
 //	Watch                  returns at once; the peers that it could not ask are in Missing, and asked on recovery
-//	the queue              is sent once the link is back and the peers are heard again, or after two heartbeats; what is
-//	                       older than redisadapter.Options.MaxAge (5 s) is given up, and becomes a Loss
+//	the queue              is sent once the link is back and the peers are heard again, or after two heartbeats, at most
+//	                       half of redisadapter.Options.MaxAge (5 s); what is older than MaxAge before the link is back
+//	                       is given up, and becomes a Loss; nothing is given up while the link stands
 //	OnLoss, Flush          report what was given up; errors.Is says whether ErrRefused (no peer got it) or
 //	                       ErrUncertain (some may have)
 //	OnGap,                 report, once the link is back and before anything later is delivered, that anything may have
 //	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
 //
-// A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself; when it does not,
-// the connection is replaced, and the gap's reason is [GapDeaf]. Questions meanwhile answer for this node, with an
-// [*IncompleteError] that names the others. Stats tells whether the link stands.
+// Questions meanwhile answer for this node, with an [*IncompleteError] that names the others. [Node.Link] is the state of
+// each half of the link, Options.OnLink is called when it changes, and Stats.Connected is true only while both are live.
+//
+// A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself. Three cases are told
+// apart when it does not:
+//
+//   - The link is dead: no byte arrives. It is replaced, and the gap's reason is [GapLinkLost].
+//   - The link is deaf: the bus answers on it, and the heartbeat does not come. It is replaced, and the reason is
+//     [GapDeaf].
+//   - The link is slow, or a call of the application's keeps it from being read. Nothing is concluded, and what arrives
+//     waits in the connection.
+//
+// Either verdict takes at most two heartbeats, which count as at least 250 ms each, and for a deaf link the time that the
+// bytes before the answer take. The gap begins when the last heartbeat that came back was sent.
+//
+// # When the servers of the bus disagree
+//
+// A failover can leave a node at a server that its peers have left, without an error. While a peer is silent, or fewer
+// links hear a node than it knows peers, the node looks up which server the bus has now. Only when that is another one are
+// both halves of the link replaced. What was emitted since the peers were there is one Loss ([LossMoved], uncertain, of
+// all names), and the gap's reason is [GapMoved].
+//
+// On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be lost
+// while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last message is
+// found within two heartbeats.
 //
 // # Callbacks
 //
@@ -161,8 +190,8 @@
 //	                       up; may call anything but Node.Close
 //	Options.OnGap          on the goroutine that delivers, before anything later of that origin; must not block: no Join,
 //	                       Flush or Deliver inside
-//	Options.OnRoom,        one at a time, in the order of what they report, on a goroutine of their own; may call
-//	OnNode, OnLoss         anything but Node.Close
+//	Options.OnRoom,        one at a time for each, in the order of what they report, each on a goroutine of its own; may
+//	OnNode, OnLoss, OnLink call anything but Node.Close
 //	RequestHandler         concurrently, each on its own goroutine; may block until its context ends
 //	ConnectOptions.OnClose once, on the goroutine that closes the socket; may still emit; Node.Close waits for it
 //	Node.OnClose           once, on a goroutine of its own; may still emit; Node.Close waits for it
@@ -181,6 +210,7 @@
 //   - No hook runs under a lock: TestHooksAreOrderedAndReentrant.
 //   - What is written is what the specification in codec.go says, and another msgpack reads it: TestGoldenFrames,
 //     TestDocumentedBytes, TestRefereeReadsWhatWeWrite.
+//   - What a node packs is what its peers take: TestFramesKeepToTheirItems in package wire.
 //   - For any schedule of faults, what was delivered, reported as a gap and reported as a loss adds up to what was
 //     emitted, nothing comes twice, and order holds: TestBooksBalance in package wire.
 //   - A watcher has each node's members as they were at some version, whatever arrives in whatever order, and its

@@ -27,8 +27,8 @@ type Gap struct {
 type GapReason string
 
 const (
-	GapLinkLost GapReason = "link lost" // the connection to the bus broke and was rebuilt
-	GapDeaf     GapReason = "link deaf" // the connection stood but delivered nothing, and was replaced
+	GapLinkLost GapReason = "link lost" // the connection to the bus broke or died, and was rebuilt
+	GapDeaf     GapReason = "link deaf" // the bus answered on the connection, but what this node published did not come back
 	GapHole     GapReason = "hole"      // a frame's predecessor on its topic never came
 	GapLate     GapReason = "late"      // a frame came after its successor and was dropped
 	GapLoss     GapReason = "loss"      // the origin reported that it could not publish

@@ -89,8 +89,8 @@ const (
 // and reaches those of its peers through its adapter. The embedded namespace is "/", the default.
 //
 // Its methods may be called concurrently. Call Close when done. A node owns these goroutines: one for its heartbeats
-// and one for its interest, if it has an adapter, and, while there is something to do, one for its hooks, two for
-// presence, one for each subscription and watch, one for each question, command and request that it answers a peer (at
+// and one for its interest, if it has an adapter, and, while there is something to do, one for each of its hooks, two
+// for presence, one for each subscription and watch, one for each question, command and request that it answers a peer (at
 // most 256 of requests and as many of the others), and one for each acknowledged emission whose replies it collects (at
 // most 4,096).
 type Node struct {

@@ -1,0 +1,96 @@
+package crosscast_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A gap of all origins makes the node ask who is there. OnGap has returned when Gap does: before anything later.
+func TestGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		var l log
+		n := start(t, crosscast.Options{Adapter: d, OnGap: func(g crosscast.Gap) { l.add("%s", g.Reason) }})
+		sub := func(name string, rooms ...string) {
+			_, err := n.Subscribe(ctx, crosscast.Receiver{
+				OnMessage: func(m *crosscast.Message) { l.add("%s %s", name, m.Event) },
+				OnGap:     func(g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
+			}, rooms...)
+			ok(t, err)
+		}
+		sub("rs", "r", "s")
+		sub("x", "x")
+		d.log.take()
+		d.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+		equal(t, "node", l.take(), "link lost")
+		synctest.Wait()
+		got := strings.Split(l.take(), "; ")
+		slices.Sort(got)
+		equal(t, "subscriptions", strings.Join(got, "; "), "rs link lost; x link lost")
+		equal(t, "asked who is there", d.log.take(), "hello")
+
+		room := func(name string) crosscast.Address {
+			return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name}
+		}
+		emit := func(event string) {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Event: event,
+				Target: crosscast.Target{Rooms: []string{"r"}},
+			})
+		}
+		emit("1")
+		d.h.Gap(crosscast.Gap{
+			Origin: "aaaaaaaa", Reason: crosscast.GapHole,
+			Names: []crosscast.Address{room("r"), room("s"), room("t"), {Namespace: "/", Space: crosscast.UserSpace, Name: "x"}},
+		})
+		emit("2")
+		synctest.Wait()
+		equal(t, "in order", strings.ReplaceAll(l.take(), "hole; rs 1", "rs 1; hole"), "rs 1; hole; rs hole; rs 2")
+		equal(t, "calls", d.log.take(), "")
+		equal(t, "gaps", n.Stats().Gaps, 2)
+	})
+}
+
+// A gap of a namespace is one of its rooms: its subscriptions are told, and no others.
+func TestGapOfANamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		var l log
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
+		second, err := n.Of("second")
+		ok(t, err)
+		for name, ns := range map[string]*crosscast.Namespace{"default": n.Namespace, "second": second} {
+			_, err := ns.Subscribe(ctx, crosscast.Receiver{
+				OnMessage: func(*crosscast.Message) {}, OnGap: func(g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
+			}, "r", "s")
+			ok(t, err)
+		}
+		_, err = second.Watch(ctx, "r", crosscast.WatchOptions{})
+		ok(t, err)
+		synctest.Wait()
+		d.log.take()
+		room := crosscast.Address{Namespace: "second", Space: crosscast.RoomSpace, Name: "r"}
+		g := crosscast.Gap{Origin: "aaaaaaaa", Reason: crosscast.GapHole, Names: []crosscast.Address{
+			{Namespace: "second", Space: crosscast.NamespaceSpace}, {Namespace: "unknown", Space: crosscast.NamespaceSpace},
+		}}
+		d.h.Gap(g)
+		synctest.Wait()
+		equal(t, "told", l.take(), "second hole")
+		both := g
+		both.Names = append(both.Names, room)
+		d.h.Gap(both)
+		synctest.Wait()
+		equal(t, "told once", l.take(), "second hole")
+		equal(t, "asked again who is in the room that is watched", d.log.take(), " to aaaaaaaa;  to aaaaaaaa")
+		elsewhere := room
+		elsewhere.Namespace = "/"
+		user := crosscast.Address{Namespace: "second", Space: crosscast.UserSpace, Name: "u"}
+		equal(t, "covers", fmt.Sprint(g.Covers(room), g.Covers(user), g.Covers(elsewhere)), "true true false")
+	})
+}
