@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	refusedErr   = fmt.Errorf("%w: why", crosscast.ErrRefused)
-	uncertainErr = fmt.Errorf("%w: why", crosscast.ErrUncertain)
+	errWasRefused   = fmt.Errorf("%w: why", crosscast.ErrRefused)
+	errIsUncertain = fmt.Errorf("%w: why", crosscast.ErrUncertain)
 )
 
 // losing is a node whose adapter loses what a test has it lose, and what its OnLoss was told, by seconds.
@@ -33,7 +33,7 @@ func newLosing(t *testing.T) *losing {
 }
 
 func (n *losing) lose(instructions int, reason crosscast.LossReason) {
-	n.d.h.Loss(crosscast.Loss{Instructions: instructions, Reason: reason, Err: refusedErr})
+	n.d.h.Loss(crosscast.Loss{Instructions: instructions, Reason: reason, Err: errWasRefused})
 }
 
 // OnLoss is told of one cause at most once a second: of the first loss at once, then of sums.
@@ -102,9 +102,9 @@ func TestLossesThatWait(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		for i := 1; i <= 66; i++ {
-			lose(i, uncertainErr)
+			lose(i, errIsUncertain)
 		}
-		lose(67, refusedErr)
+		lose(67, errWasRefused)
 		close(release)
 		synctest.Wait()
 		equal(t, "calls", len(told), 65)
@@ -118,14 +118,14 @@ func TestLossesThatWait(t *testing.T) {
 		release = make(chan struct{})
 		told = nil
 		for i := 1; i <= 400; i++ {
-			lose(i, uncertainErr)
+			lose(i, errIsUncertain)
 		}
 		close(release)
 		synctest.Wait()
 		equal(t, "any", told[64].Names == nil, true)
-		d.h.Loss(crosscast.Loss{Instructions: 1, Err: refusedErr})
-		d.h.Loss(crosscast.Loss{Instructions: 1, Err: refusedErr, From: 3, To: 4, Names: []crosscast.Address{room(1)}})
-		d.h.Loss(crosscast.Loss{Instructions: 1, Err: refusedErr, Names: []crosscast.Address{room(1)}})
+		d.h.Loss(crosscast.Loss{Instructions: 1, Err: errWasRefused})
+		d.h.Loss(crosscast.Loss{Instructions: 1, Err: errWasRefused, From: 3, To: 4, Names: []crosscast.Address{room(1)}})
+		d.h.Loss(crosscast.Loss{Instructions: 1, Err: errWasRefused, Names: []crosscast.Address{room(1)}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		last = told[len(told)-1]
@@ -157,7 +157,7 @@ func TestCloseReturnsLosses(t *testing.T) {
 			}
 			n, err := crosscast.Start(ctx, o)
 			ok(t, err)
-			lose := func() { d.h.Loss(crosscast.Loss{Instructions: 1, Err: refusedErr}) }
+			lose := func() { d.h.Loss(crosscast.Loss{Instructions: 1, Err: errWasRefused}) }
 			lose()
 			lose()
 			if test.flush {
@@ -189,7 +189,7 @@ func TestCloseAfterAFlushMeanwhile(t *testing.T) {
 	d := newDriver(t)
 	n := start(t, crosscast.Options{Adapter: d})
 	_, err := n.Connect(ctx, &recorder{}, crosscast.ConnectOptions{OnClose: func(*crosscast.Socket, crosscast.Reason) {
-		d.h.Loss(crosscast.Loss{Instructions: 1, Err: refusedErr})
+		d.h.Loss(crosscast.Loss{Instructions: 1, Err: errWasRefused})
 		if err := n.Flush(context.Background()); err == nil {
 			t.Error("Flush returns no loss")
 		}

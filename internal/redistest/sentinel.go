@@ -117,7 +117,7 @@ func (s *Server) DemoteTo(addr string) {
 	host, port, _ := strings.Cut(addr, ":")
 	c := redis.NewClient(s.Options())
 	defer c.Close()
-	if err := c.SlaveOf(context.Background(), host, port).Err(); err != nil {
+	if err := c.ReplicaOf(context.Background(), host, port).Err(); err != nil {
 		s.tb.Fatalf("redistest: demote: %v", err)
 	}
 }
@@ -127,7 +127,7 @@ func (s *Server) Promote() {
 	s.tb.Helper()
 	c := redis.NewClient(s.Options())
 	defer c.Close()
-	if err := c.SlaveOf(context.Background(), "no", "one").Err(); err != nil {
+	if err := c.ReplicaOf(context.Background(), "no", "one").Err(); err != nil {
 		s.tb.Fatalf("redistest: promote: %v", err)
 	}
 }
