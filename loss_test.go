@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	errWasRefused   = fmt.Errorf("%w: why", crosscast.ErrRefused)
+	errWasRefused  = fmt.Errorf("%w: why", crosscast.ErrRefused)
 	errIsUncertain = fmt.Errorf("%w: why", crosscast.ErrUncertain)
 )
 
