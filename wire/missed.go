@@ -72,7 +72,7 @@ func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
 	}
 	g := crosscast.Gap{Origin: o.id, To: number, Until: now, Reason: crosscast.GapHole}
 	if b != nil && b.knows(t.epoch) {
-		g.From, g.Since = b.last+1, in.started.Add(b.heard)
+		g.From = b.last + 1
 	} else {
 		from, sure := o.announced.later(t.confirmation, number)
 		if !sure {
@@ -81,9 +81,11 @@ func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
 		b = t.books.of(o)
 		b.begin(t.epoch)
 		b.first = max(from, b.last+1)
-		g.From, g.Since = b.first, t.confirmedAt
+		b.heard = t.confirmedAt.Sub(in.started)
+		g.From = b.first
 	}
-	b.last, b.heard = number, now.Sub(in.started)
+	g.Since = in.started.Add(b.heard) // which stays: what comes behind number may have been sent before it was named
+	b.last = number
 	if t.to.name != (crosscast.Address{}) {
 		g.Names = []crosscast.Address{t.to.name}
 	}
