@@ -80,7 +80,7 @@ func (in *incoming) reportLost() {
 			if o.left || o.lost {
 				continue
 			}
-			o.lost, o.lostAt, g.Since = true, e.at, o.heard
+			o.lost, o.lostAt, g.Since = true, e.at, in.toldUntil(o)
 		}
 		in.a.handler.Gap(g)
 	}

@@ -163,7 +163,7 @@ func (in *incoming) untold(since time.Time) time.Time {
 		n := &o.announced
 		n.known = false
 		last := since
-		if o.peer && !o.left && n.beat.Before(last) { // it may have been cut off before it could tell
+		if o.peer && !o.left && !o.lost && n.beat.Before(last) { // it may have been cut off before it could tell
 			last = n.beat
 		}
 		if at := last.Add(-wait - n.backlog); at.Before(before) {
@@ -175,6 +175,15 @@ func (in *incoming) untold(since time.Time) time.Time {
 		return in.started
 	}
 	return since
+}
+
+// toldUntil is since when something of o may be missed without this node having been told: what was lost on a patchy bus
+// before the last that was heard may not have been named yet.
+func (in *incoming) toldUntil(o *origin) time.Time {
+	if in.a.subs.hashed == nil {
+		return o.heard
+	}
+	return later(in.started, o.heard.Add(-toldWithin*in.a.self.Heartbeat-o.announced.backlog))
 }
 
 // toldWithin is how many heartbeats it takes at most until a missed message is reported, if at most one of them is

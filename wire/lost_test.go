@@ -1,0 +1,45 @@
+package wire_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// TestALostPeerOnAPatchyBus: what it emitted last was lost, and it died before it could name that topic. So its gap begins
+// before the last heartbeat that was heard of it.
+func TestALostPeerOnAPatchyBus(t *testing.T) {
+	onPatchy(t, 2, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		c.beat(10 * time.Second)
+		a.port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Skip: string(b.id)} })
+		missed := time.Now()
+		if err := a.a.Publish(t.Context(), emitTo("A")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		a.port.SetFate(nil)
+		time.Sleep(100 * time.Millisecond)
+		c.beat(0)
+		synctest.Wait()
+		a.port.Down()
+		time.Sleep(7 * time.Second)
+		b.a.Expire(a.id)
+		synctest.Wait()
+		g := b.seen()
+		if len(g) != 1 || g[0].Reason != crosscast.GapPeerLost || g[0].Origin != a.id {
+			t.Fatalf("gaps %+v", g)
+		}
+		if since := g[0].Since; since.After(missed) || missed.Sub(since) > 5*time.Second {
+			t.Errorf("the gap begins %v before what was missed", missed.Sub(since))
+		}
+		if got := b.got(); len(got) != 0 {
+			t.Errorf("delivered %v", got)
+		}
+	})
+}
