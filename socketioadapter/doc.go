@@ -70,6 +70,8 @@
 // that it counted are servers at all, and still there. An answer that fails to come is an IncompleteError with an empty
 // ID. After an outage it expects for five seconds as many as there were before. Redis needs to allow the command
 // PUBSUB.
+// On a Redis Cluster the user needs +cluster|nodes as well. There a count asks every server that the cluster knows at that
+// moment. A server that cannot be asked makes the count incomplete, until the cluster has given that server up.
 //
 // # What holds, and what does not
 //
