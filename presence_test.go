@@ -234,6 +234,7 @@ func TestWatchThatIsNotWaitedFor(t *testing.T) {
 		}
 		connectUser(t, n.Namespace, &recorder{}, "ann", "r")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		equal(t, "watches ended", ended, 1)
 		if _, err := n.Watch(ctx, "", crosscast.WatchOptions{}); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Error(err)
