@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/crosscast/crosscast"
+import (
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
 
 // ParseIngress is what reads a message to the ingress; reason names the counter when there is an error.
 func ParseIngress(text []byte) (in *crosscast.Instruction, reason string, err error) {
@@ -26,12 +30,24 @@ func Waiters(a *Adapter) (n int) {
 
 // ReadQuiet is what reads the topics that frame number names.
 func ReadQuiet(number uint64, data []byte) bool {
+	_, taken := readQuiet(number, data)
+	return taken
+}
+
+// QuietTold is until when an origin has told what was missed, after it has named topics.
+func QuietTold(data []byte) (told time.Time, taken bool) {
+	o, taken := readQuiet(100, data)
+	return o.announced.told, taken
+}
+
+func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	a := New(nil, Options{})
 	a.subs.hashed = hashedTopics{}
-	o := &origin{}
+	o = &origin{}
 	o.announced.known = true // and nothing counted
+	a.self.Heartbeat = time.Second
 	a.handler = noGaps{}
-	return a.incoming.quiet(o, number, data)
+	return o, a.incoming.quiet(o, number, data)
 }
 
 type noGaps struct{ crosscast.Handler }

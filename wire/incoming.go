@@ -17,12 +17,14 @@ type incoming struct {
 	link atomic.Pointer[link] // whose events count
 
 	// mu makes deliveries one sequence, also when a link is replaced while the old one's reader is inside a call of the
-	// Handler. It is held during those calls, and nothing else ever waits for it.
-	mu      sync.Mutex
-	reader  crosscast.FrameReader // guarded by mu, like everything below
-	origins origins
-	started time.Time // when the first link resumed
-	sweepAt time.Time
+	// Handler; link may be another one, or nil, before that returns. It is held during those calls, and only readers and
+	// the goroutine that reports lost peers wait for it.
+	mu        sync.Mutex
+	reader    crosscast.FrameReader // guarded by mu, like everything below
+	origins   origins
+	started   time.Time // when the first link resumed
+	resumedAt time.Time // when the latest one did
+	sweepAt   time.Time
 
 	confirmations uint64 // of subscriptions, so far
 
@@ -119,7 +121,7 @@ func (in *incoming) news(now bool) {
 // or the gap is reported, and then the node asks who is there.
 func (in *incoming) resume(l *link) {
 	now := time.Now()
-	l.resumedAt = now
+	l.resumedAt, in.resumedAt = now, now
 	in.a.echo.begin(l)
 	if l.outage != nil && l.outage.moved {
 		l.outage.moves(in.aloneSince(l.outage.since))

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"encoding/binary"
-	"math"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -101,7 +100,7 @@ func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
 	n := &o.announced
 	first, data := uvarint(data)
 	age, data := uvarint(data)
-	if data == nil || age > uint64(math.MaxInt64/time.Millisecond) {
+	if data == nil || age > maxBacklog {
 		return false
 	}
 	switch {
@@ -143,7 +142,7 @@ func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
 // the outage that this link has ended. A node answers an introduction, and takes a heartbeat to name anything new. Of an
 // emitter the first count is the one to begin with, whenever it comes.
 func (in *incoming) mayBegin(o *origin, now time.Time) bool {
-	return !o.announced.known && (!o.peer || now.Sub(in.link.Load().resumedAt) < in.a.self.Heartbeat)
+	return !o.announced.known && (!o.peer || now.Sub(in.resumedAt) < in.a.self.Heartbeat)
 }
 
 // toldBy is since when something of o may have been missed that it has not told of yet.
@@ -185,6 +184,9 @@ func (in *incoming) toldUntil(o *origin) time.Time {
 	}
 	return later(in.started, o.heard.Add(-toldWithin*in.a.self.Heartbeat-o.announced.backlog))
 }
+
+// maxBacklog is how many milliseconds a topic may wait to be named, so that times can be reckoned with: a hundred years.
+const maxBacklog = uint64(100 * 365 * 24 * time.Hour / time.Millisecond)
 
 // toldWithin is how many heartbeats it takes at most until a missed message is reported, if at most one of them is
 // missed, too, and nothing else waits.
