@@ -59,7 +59,10 @@ func (g *Gap) controls() bool {
 	return g.Names == nil || slices.ContainsFunc(g.Names, func(a Address) bool { return a.Space == NamespaceSpace })
 }
 
-// widen makes g cover what o covers; many names become all.
+// goesOn reports whether g has no end yet.
+func (g *Gap) goesOn() bool { return g.Until.IsZero() }
+
+// widen makes g cover what o covers; many names become all. What goes on in one of the two goes on.
 func (g *Gap) widen(o *Gap) {
 	if g.Origin != o.Origin {
 		g.Origin = ""
@@ -68,7 +71,10 @@ func (g *Gap) widen(o *Gap) {
 	if o.Since.Before(g.Since) {
 		g.Since = o.Since
 	}
-	if o.Until.After(g.Until) {
+	switch {
+	case g.goesOn() || o.goesOn():
+		g.Until = time.Time{}
+	case o.Until.After(g.Until):
 		g.Until = o.Until
 	}
 	g.Names = coverNames(g.Names, o.Names, MaxNames)
@@ -82,6 +88,9 @@ func coverNames(a, b []Address, limit int) []Address {
 	}
 	all := Gap{Names: slices.Clip(a)}
 	for _, name := range b {
+		if len(all.Names) > limit {
+			break // there may be very many, and each is looked for in all of them
+		}
 		if !all.Covers(name) {
 			all.Names = append(all.Names, name)
 		}

@@ -64,7 +64,7 @@ func (h *handler) Gap(g Gap) {
 	if g.Origin == "" && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
-	if g.Reason == GapDenied && g.Until.IsZero() {
+	if g.Reason == GapDenied && g.goesOn() {
 		n.interests.doubt(g.Names)
 	}
 	n.presence.gap(&g)

@@ -189,13 +189,15 @@ func (s *Subscription) gap(g Gap) {
 }
 
 // miss queues g. When the queue ends with a gap and both are overflows, or it is full, it widens that one instead: so
-// there is one gap for each run of dropped messages, and a full queue holds at most one for each message. s.lane.mu is
-// held.
+// there is one gap for each run of dropped messages, and a full queue holds at most one for each message. But a gap that
+// goes on and one that has ended say different things, so they become one only when the queue is twice as full as it may
+// be. s.lane.mu is held.
 func (s *Subscription) miss(g Gap) {
 	size := itemSize + nameSize*len(g.Names)
 	if q := s.lane.queue; len(q) > 0 && q[len(q)-1].m == nil {
 		last := &q[len(q)-1].gap
-		if !s.fits(size) || last.Reason == GapOverflow && g.Reason == GapOverflow {
+		alike := last.goesOn() == g.goesOn() || s.bytes > 2*s.r.QueueBytes
+		if !s.fits(size) && alike || last.Reason == GapOverflow && g.Reason == GapOverflow {
 			last.widen(&g)
 			return
 		}

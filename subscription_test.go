@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -89,6 +90,55 @@ func TestSubscriptionOverflow(t *testing.T) {
 		synctest.Wait()
 		equal(t, "then", l.take(), "overflow of 1 rooms")
 		equal(t, "dropped", n.Stats().Dropped["subscription"], 3)
+	})
+}
+
+// A gap that goes on stays apart from those that have ended, also in a full queue, unless that is very full: then what
+// covers both goes on.
+func TestSubscriptionOverflowsWhileAGapGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
+		var l log
+		step := make(chan struct{})
+		_, err := n.Subscribe(ctx, crosscast.Receiver{
+			OnMessage:  func(m *crosscast.Message) { l.add("%s", m.Event); <-step },
+			OnGap:      func(g crosscast.Gap) { l.add("%s %v", g.Reason, g.Until.IsZero()) },
+			QueueBytes: 800, // three messages; twice as much after two gaps
+		}, "r")
+		ok(t, err)
+		send := func(event string) {
+			ok(t, n.To("r").Emit(ctx, event, nil))
+			synctest.Wait()
+		}
+		begun := time.Now()
+		denied := func(until time.Time) {
+			d.h.Gap(crosscast.Gap{
+				Names: []crosscast.Address{{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}},
+				Since: begun, Until: until, Reason: crosscast.GapDenied,
+			})
+		}
+		for _, event := range []string{"1", "2", "3", "4", "lost"} { // 1 is being handled
+			send(event)
+		}
+		denied(time.Time{})
+		send("lost")
+		denied(time.Now())
+		close(step)
+		synctest.Wait()
+		equal(t, "got", l.take(), "1; 2; 3; 4; overflow false; denied true; overflow false")
+
+		step = make(chan struct{})
+		for _, event := range []string{"1", "2", "3", "4", "lost"} {
+			send(event)
+		}
+		for range 1000 {
+			denied(time.Time{})
+			denied(time.Now())
+		}
+		close(step)
+		synctest.Wait()
+		equal(t, "got", l.take(), "1; 2; 3; 4; overflow false; denied true; denied true")
 	})
 }
 
