@@ -81,6 +81,28 @@ func TestCloseTellsLosses(t *testing.T) {
 	})
 }
 
+// Whatever a start that fails has lost is told at once, and no timer outlives it.
+func TestFailedStartTellsLosses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		d.publishErr = crosscast.ErrDenied
+		d.onPublish = func(*crosscast.Instruction) {
+			for i := range 3 {
+				d.h.Loss(crosscast.Loss{Instructions: 1 + i, Reason: crosscast.LossDenied, Err: errWasRefused})
+			}
+		}
+		var l log
+		_, err := crosscast.Start(ctx, crosscast.Options{Adapter: d, OnLoss: func(lost crosscast.Loss) {
+			l.add("%d", lost.Instructions)
+		}})
+		if !errors.Is(err, crosscast.ErrDenied) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		equal(t, "told", l.take(), "1; 5")
+	})
+}
+
 // While OnLoss takes its time 64 calls wait, and the newest covers all that came since.
 func TestLossesThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -165,6 +165,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
 		n.cancel()
 		n.interests.stop(ctx)
+		n.hooks.pace.end()
 		return nil, fmt.Errorf("crosscast: start: %w", err)
 	}
 	if n.lookout != nil {
@@ -176,6 +177,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 		n.adapter.Close(ctx)
 		n.cancel()
 		n.await(ctx, n.workers.Wait)
+		n.hooks.pace.end()
 		return nil, fmt.Errorf("crosscast: start: hello: %w", err)
 	}
 	n.heart = startHeart(n)
