@@ -2,7 +2,7 @@
 //
 // Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined
 // {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {rooms, reason, since, until}: messages
-// to these rooms (null: to any) may be missing.
+// to these rooms (null: to any) may be missing, and will be, without until.
 package chat
 
 import (
@@ -47,7 +47,7 @@ type Gap struct {
 	Rooms  []string `json:"rooms"` // null: any
 	Reason string   `json:"reason"`
 	Since  string   `json:"since"`
-	Until  string   `json:"until"`
+	Until  string   `json:"until,omitempty"` // empty: it goes on
 }
 
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
@@ -208,7 +208,10 @@ func (s *Server) broadcast(ctx context.Context, room, text, from string) error {
 
 // gap tells the clients of this server that messages may be missing, before they get anything later.
 func (s *Server) gap(n *crosscast.Node, g *crosscast.Gap) {
-	m := Gap{Reason: string(g.Reason), Since: timestamp(g.Since), Until: timestamp(g.Until)}
+	m := Gap{Reason: string(g.Reason), Since: timestamp(g.Since)}
+	if !g.Until.IsZero() {
+		m.Until = timestamp(g.Until)
+	}
 	ctx := context.Background() // Local: does not wait
 	// This server has one namespace: a gap that names it is one of all rooms.
 	if g.Covers(crosscast.Address{Namespace: n.Namespace.Name(), Space: crosscast.NamespaceSpace}) {
