@@ -44,8 +44,8 @@ type NodeInfo struct {
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
 // An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover],
-// [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be asked for, or something
-// cannot be carried at all, is also a [Counter], [Selective] or [Limited].
+// [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be
+// asked for, or something cannot be carried at all, is also a [Counter], [Selective] or [Limited].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only, and Start returns by its
 	// end. The error names the address and the cause.

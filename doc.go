@@ -93,7 +93,7 @@
 // delivered. What was emitted and not handed to the bus, or perhaps not, becomes an error or a [Loss] at the emitting
 // node, and a gap at its peers. There is one gap for each cause, with one exception: names that the bus denies after it had
 // allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since when they
-// are allowed again. A peer that is taken for dead without a goodbye is a gap of that origin, from its last message on.
+// are allowed again (see "When the bus denies something"). A peer that is taken for dead without a goodbye is a gap of that origin, from its last message on.
 // Its return is another one, unless its numbers show that it sent nothing. What a hook emits to sockets of its node from
 // within OnGap arrives before anything later of that origin. (outage-…, gap-in-place, TestBooksBalance in package wire)
 //
@@ -150,8 +150,13 @@
 //	OnGap,                 report, once the link is back and before anything later is delivered, that anything may have
 //	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
 //
-// Questions meanwhile answer for this node, with an [*IncompleteError] that names the others. [Node.Link] is the state of
-// each half of the link, Options.OnLink is called when it changes, and Stats.Connected is true only while both are live.
+// Start can be called again with the same Options after it has failed. Node.Close during an outage gives the queue up, and
+// returns that as a [*LossError]. Questions meanwhile answer for this node, with an [*IncompleteError] that names the
+// others.
+//
+// [Node.Link] is the state of each half of the link, Options.OnLink is called when it changes, and Stats.Connected is true
+// only while both are live. After an outage Synced, of a [Socket], a [Subscription] or a [Watch], waits until everything
+// is heard again.
 //
 // A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself. Three cases are told
 // apart when it does not:
@@ -164,6 +169,21 @@
 //
 // Either verdict takes at most two heartbeats, which count as at least 250 ms each, and for a deaf link the time that the
 // bytes before the answer take. The gap begins when the last heartbeat that came back was sent.
+//
+// # When the bus denies something
+//
+// A bus with access control can refuse credentials, a channel or a command, from the start or at any later moment:
+//
+//	the login              the same as an outage, with the state [LinkDenied]; only Start fails, with ErrDenied
+//	hearing a room         ErrDenied for each Join, Connect and Subscribe that names it, as long as that lasts; sockets
+//	                       that are in the room stay there, and OnGap is told twice, see below
+//	publishing             what was refused becomes a Loss with [LossDenied]; when that is what goes to everyone,
+//	                       Node.Link().Publishing has the state [LinkDenied] and the cause
+//
+// Of a room that was heard and is denied, the first [Gap] (with [GapDenied], without an Until) says that from now on this
+// node's clients miss what peers emit to the room. Tell them, or let them connect to another node; fetching helps only for
+// what was emitted until now. The second one, with an Until, says that the room is heard again: have them fetch what was
+// emitted since Since. Nobody needs to join again. Stats.Adapter.Denied counts the channels that are denied now.
 //
 // # When the servers of the bus disagree
 //

@@ -146,7 +146,8 @@ type Node struct {
 // end of ctx, with an error unless only answers of peers are missing.
 //
 // After an error nothing of the node is left. What the adapter's client library is doing ends by its own time-outs, and
-// Start can be called again with the same Options. An adapter that another node has is refused.
+// Start can be called again with the same Options, as long as the adapter itself had not started: if only the hello was
+// refused, which the error says, the adapter is closed. An adapter that another node has is refused.
 func Start(ctx context.Context, o Options) (*Node, error) {
 	n, err := newNode(o)
 	if err != nil {

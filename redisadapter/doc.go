@@ -4,9 +4,9 @@
 //	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
 //
 // A node needs two connections: it publishes through the client's pool, one pipeline at a time, and has one
-// subscribing connection. That one belongs to a client of its own, made from the options of the given client: hooks of the
-// given client see every PUBLISH, and nothing of the subscribing connection. The client may be a *redis.Client, also one that finds its master through Sentinel, or a
-// *redis.ClusterClient. Tested with Redis 7.0, over RESP2 and RESP3.
+// subscribing connection. That one belongs to a client of its own, made from the options of the given client. So hooks
+// of the given client see every PUBLISH, and nothing of the subscribing connection. The client may be a *redis.Client,
+// also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested with Redis 7.0, over RESP2 and RESP3.
 //
 // # Settings of the client
 //
@@ -29,13 +29,12 @@
 //
 // # Settings of the server
 //
-// With access control lists the user needs the commands publish, subscribe, unsubscribe and ping, and the channels of
-// the prefix:
+// With access control lists the user needs five commands, and the channels of the prefix:
 //
 //	ACL SETUSER crosscast on >… resetchannels &cc:* +publish +subscribe +unsubscribe +ping +role
 //
-// Two of the commands might be left out. Without ping, Redis answers it with an error, which is an answer too. Without
-// role, a node does not notice that its server became a replica while the address stayed the same.
+// Two of the commands may be left out. Without ping nothing is lost: Redis answers it with an error, which is an answer
+// too. Without role a node does not notice that its server became a replica while the address stayed the same.
 //
 // A channel that the server denies is an open gap (crosscast.GapDenied), and an error of each Join of its room. Denied
 // channels are asked for again every 5 s, 256 of them at a time, and all of them in a moment once one is allowed.
@@ -84,9 +83,14 @@
 // receivers is unknown. Masters can lose messages that they pass on to each other; a node's heartbeats therefore name the
 // rooms that have become quiet, so that a lost last message is a gap, too.
 //
-// While peers are silent a node looks up whether the bus has another server: Sentinel's master, the master of the slot, the
-// address that the name leads to, or a server that calls itself a replica (once: a replica that is used on purpose is
-// kept). Only then does it reconnect. The client's hooks see one failed PING for each pooled connection that is closed
-// for that. PUBLISH on a replica reaches only those who are subscribed at that replica: give the adapter
-// the master.
+// # At a failover
+//
+// While peers are silent a node looks up whether the bus has another server. It asks Sentinel for the master, the cluster
+// for the master of the slot, or resolves the server's name anew; and a server that calls itself a replica counts as
+// another one (once: a replica that is used on purpose is kept). Only when there is another server does the node
+// reconnect, with both halves. What it had emitted to the old server since then is one loss, and what it has missed is
+// one gap, both with the reason "moved". The client's hooks see one failed PING for each pooled connection that is closed
+// for that.
+//
+// PUBLISH on a replica reaches only those who are subscribed at that replica: give the adapter the master.
 package redisadapter

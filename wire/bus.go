@@ -1,9 +1,32 @@
 // Package wire makes a [crosscast.Adapter] of a bus: anything that carries bytes by topic, such as Redis Pub/Sub or
 // NATS. What is hard about a lossy bus is written once, here: packing many instructions into a frame, numbering frames,
 // noticing what is missing, doubled or late, proving that a connection still hears, reconnecting, and telling peers
-// what was lost. A driver implements [Bus] and [Link] and is done.
+// what was lost. A driver implements [Bus] and [Link] and is done. A bus with several servers might also be a [Mover] or
+// a [Patchy].
 //
 // Where other programs speak already on a bus, in a format of their own, a driver also implements [Dialect].
+//
+// # How nothing is missed in silence
+//
+// The guarantee "Never silent" of package crosscast is kept in these ways:
+//
+//   - Numbers. Each frame has a number, from one counter of its node, and that of the node's previous frame on the topic.
+//     A receiver keeps a book for each node and topic. A frame that it has had is a copy, and dropped. One whose
+//     predecessor never came shows a hole, which is a gap. One that comes after its successor is late: it is dropped,
+//     and a gap. Books are bounded: what is forgotten is not noticed any more, but makes no false alarm. (book.go)
+//   - Losses. A batch that was refused, or whose outcome is not known, is not repeated under the same numbers. It is a
+//     Loss here. What goes to everyone carries the count of losses and the latest of them, so that peers report a gap,
+//     also those that were away. (losses.go)
+//   - Echoes. A node's heartbeat must come back on its own link. A link on which no byte arrives is dead; one that answers
+//     a ping, and not with the heartbeat, is deaf. Both are replaced, and are a gap. (echo.go)
+//   - Outages. While the link is down frames wait. When it is back, the writer first waits for the peers, who might be
+//     reconnecting, too. Frames that have become too old meanwhile are a Loss. (writer.go)
+//   - Denied topics. One that the bus refuses is a gap at once, which goes on; it is asked for again every few seconds,
+//     and when it is allowed there is another gap, which has ended. (denied.go)
+//   - Silent peers. A peer that is taken for dead is a gap; it might be alive somewhere else. While a peer is silent the
+//     bus is asked for its server, and a node follows its peers to another one. (lost.go, move.go)
+//   - Quiet topics. The last frame of a topic has no successor that would show a hole. On a [Patchy] bus, where it can be
+//     lost on a link that stands, heartbeats name the topics that have become quiet. (quiet.go, missed.go)
 package wire
 
 import (
@@ -64,18 +87,20 @@ type Frame struct {
 // A Link is one subscribing connection. It never reconnects by itself: when it breaks, Receive returns an error, the
 // link is closed, and another is dialled.
 type Link interface {
-	// Subscribe and Unsubscribe write a request and return. Requests are confirmed by events, in order. Neither is
-	// ever called with an empty list, or concurrently with the other or itself; both may run beside Receive and
-	// Close. An error means that the link is broken.
+	// Subscribe and Unsubscribe write a request and return. Each topic of a request is answered by an event, in the order
+	// of the requests. Neither is ever called with an empty list, or concurrently with the other, Ping or itself; they
+	// may run beside Receive and Close. An error means that the link is broken.
 	Subscribe(topics []string) error
 	Unsubscribe(topics []string) error
 
-	// Ping writes a request that the bus answers on this link, behind what it has handed to the link before, and
-	// returns. The answer is a Pong with the same name. It is called like Subscribe.
+	// Ping writes a request that the bus answers on this link, and returns. The answer is a Pong with the same name. It
+	// may overtake messages, but none that the bus had accepted a heartbeat (at least 250 ms) earlier: those are then
+	// taken as lost, and the link for deaf. An answer that does not come at all proves nothing. Ping is called like Subscribe.
 	Ping(name string) error
 
-	// Heard returns when the last byte arrived, of whatever, also of an event that is not complete yet. It may be called
-	// concurrently with everything.
+	// Heard returns when the last byte arrived, of whatever, also of an event that is not complete yet: a link is taken
+	// for dead when that is long ago, so a large message must not look like silence. A link of several connections
+	// returns that of the one that was silent for the longest. Heard may be called concurrently with everything.
 	Heard() time.Time
 
 	// Receive blocks until something arrives. Only one goroutine calls it. After an error it is not called again.
@@ -89,12 +114,15 @@ type Link interface {
 type EventKind uint8
 
 const (
-	Message      EventKind = 1 + iota // Data arrived on Topic
-	Subscribed                        // the subscription to Topic is confirmed
-	Unsubscribed                      // the subscription to Topic has ended
-	Pong                              // the answer to the Ping named Topic; an error is an answer, too, and is Err
+	Message    EventKind = 1 + iota // Data arrived on Topic
+	Subscribed                      // the subscription to Topic is confirmed
+	// Unsubscribed: the subscription to Topic has ended. It answers an Unsubscribe; or the bus has ended the
+	// subscription by itself, as a Redis Cluster does when a slot moves: then the link is replaced.
+	Unsubscribed
+	Pong // the answer to the Ping named Topic; an error is an answer, too, and is Err
 	// Denied: a request to subscribe was refused, for Err. With a Topic it stands in the place of its confirmation, and
-	// says nothing of the others. Without one it is the oldest request without any confirmation, which was refused whole.
+	// says nothing of the others. Without one it is the oldest request without any confirmation, which was refused whole:
+	// its topics are then asked for in smaller requests.
 	Denied
 )
 
