@@ -77,25 +77,26 @@
 // leaves them, and when a driver sends a batch again after a broken connection. (once-…, echo)
 //
 // 2. Joined means subscribed, and an error means that nothing happened. After [Socket.Join], Connect or Subscribe
-// returned nil, every emission that begins later, on any node, reaches the socket, unless a gap is reported. The socket
-// is added at once. An error takes back what the call has added, all of its rooms; where another call waits for the same
-// membership, the last one that fails. No membership is taken back that another call was told of by nil. After an error
-// of Connect the conn is the caller's: neither closed nor called any more. A link that is down, or refuses the login, is
-// no error: the call returns nil at once, the subscription is made up for on recovery, and the gap of that outage
-// includes the room; Synced waits for that. A room that the bus refuses is [ErrDenied] for each call that names it, as
-// long as that lasts. After Leave, one message already under way may still arrive. (joined-…, leave…, outage-join,
-// outage-synced, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
+// returned nil, every emission that begins later, on any node, reaches the socket, unless a gap is reported. The
+// socket is added at once. An error takes back what the call has added, all of its rooms; where another call waits for
+// the same membership, the last one that fails. No membership is taken back that another call was told of by nil.
+// After an error of Connect the conn is the caller's: neither closed nor called any more. A link that is down, or
+// refuses the login, is no error: the call returns nil at once, the subscription is made up for on recovery, and the
+// gap of that outage includes the room; Synced waits for that. A room that the bus refuses is [ErrDenied] for each
+// call that names it, as long as that lasts. After Leave, one message already under way may still arrive. (joined-…,
+// leave…, outage-join, outage-synced, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
 // 3. Order. What one node emits to one room, user or socket, one after the other, reaches each socket in that order. An
 // emission to several names or to everyone keeps its place among all that its node emits. (order-…)
 //
 // 4. Never silent. What a node missed, or may have missed, becomes a [Gap] before anything later of that origin is
 // delivered. What was emitted and not handed to the bus, or perhaps not, becomes an error or a [Loss] at the emitting
-// node, and a gap at its peers. There is one gap for each cause, with one exception: names that the bus denies after it had
-// allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since when they
-// are allowed again (see "When the bus denies something"). A peer that is taken for dead without a goodbye is a gap of that origin, from its last message on.
-// Its return is another one, unless its numbers show that it sent nothing. What a hook emits to sockets of its node from
-// within OnGap arrives before anything later of that origin. (outage-…, gap-in-place, TestBooksBalance in package wire)
+// node, and a gap at its peers. There is one gap for each cause, with one exception: names that the bus denies after
+// it had allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since
+// when they are allowed again (see "When the bus denies something"). A peer that is taken for dead without a goodbye
+// is a gap of that origin, from its last message on. Its return is another one, unless its numbers show that it sent
+// nothing. What a hook emits to sockets of its node from within OnGap arrives before anything later of that origin.
+// (outage-…, gap-in-place, TestBooksBalance in package wire)
 //
 // 5. Interest. A node without a member or subscriber of a room receives nothing for it. Interest outlives the last
 // member by Options.Linger, so that coming and going costs no subscriptions. An emission to more than eight rooms and
@@ -107,18 +108,18 @@
 // Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
 //
 // 7. Partial, not nothing. Nodes know their peers by heartbeats: one whose heartbeats are missing is suspected after
-// three, and taken for dead after six, unless this node's own link is not proven. A question to the cluster returns what
-// was answered, and an [*IncompleteError] that names the nodes that did not answer; who left or died is not waited for.
-// (questions, commands, acknowledgements, requests, presence, emitter-…)
+// three, and taken for dead after six, unless this node's own link is not proven. A question to the cluster returns
+// what was answered, and an [*IncompleteError] that names the nodes that did not answer; who left or died is not
+// waited for. (questions, commands, acknowledgements, requests, presence, emitter-…)
 //
 // 8. Suspicious. Bytes from the bus are hostile until decoded: a foreign publisher, another version, truncation, giant
 // lengths and deep nesting are counted and dropped, without a panic, or an allocation that the input did not pay for.
-// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout. A frame carries at most
-// 2,049 instructions, names of targets and rooms together, so that no frame is more work than one instruction may be;
-// the rest of one that has more is a gap. (driver-hostile-bytes, FuzzFrameReader, TestFrameItems)
+// Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout. A frame carries at
+// most 2,049 instructions, names of targets and rooms together, so that no frame is more work than one instruction may
+// be; the rest of one that has more is a gap. (driver-hostile-bytes, FuzzFrameReader, TestFrameItems)
 //
-// These are the guarantees with an adapter that can do all of that. One that speaks a wire which others have defined may
-// be unable to: then it is a [Limited], and says what it lacks.
+// These are the guarantees with an adapter that can do all of that. One that speaks a wire which others have defined
+// may be unable to: then it is a [Limited], and says what it lacks.
 //
 // # What may not be assumed
 //
@@ -150,13 +151,13 @@
 //	OnGap,                 report, once the link is back and before anything later is delivered, that anything may have
 //	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
 //
-// Start can be called again with the same Options after it has failed. Node.Close during an outage gives the queue up, and
-// returns that as a [*LossError]. Questions meanwhile answer for this node, with an [*IncompleteError] that names the
-// others.
+// Start can be called again with the same Options after it has failed. Node.Close during an outage gives the queue up,
+// and returns that as a [*LossError]. Questions meanwhile answer for this node, with an [*IncompleteError] that names
+// the others.
 //
-// [Node.Link] is the state of each half of the link, Options.OnLink is called when it changes, and Stats.Connected is true
-// only while both are live. After an outage Synced, of a [Socket], a [Subscription] or a [Watch], waits until everything
-// is heard again.
+// [Node.Link] is the state of each half of the link, Options.OnLink is called when it changes, and Stats.Connected is
+// true only while both are live. After an outage Synced, of a [Socket], a [Subscription] or a [Watch], waits until
+// everything is heard again.
 //
 // A connection can also stand and deliver nothing. Each node's heartbeat must come back to itself. Three cases are told
 // apart when it does not:
@@ -167,8 +168,8 @@
 //   - The link is slow, or a call of the application's keeps it from being read. Nothing is concluded, and what arrives
 //     waits in the connection.
 //
-// Either verdict takes at most two heartbeats, which count as at least 250 ms each, and for a deaf link the time that the
-// bytes before the answer take. The gap begins when the last heartbeat that came back was sent.
+// Either verdict takes at most two heartbeats, which count as at least 250 ms each, and for a deaf link the time that
+// the bytes before the answer take. The gap begins when the last heartbeat that came back was sent.
 //
 // # When the bus denies something
 //
@@ -180,17 +181,18 @@
 //	publishing             what was refused becomes a Loss with [LossDenied]; when that is what goes to everyone,
 //	                       Node.Link().Publishing has the state [LinkDenied] and the cause
 //
-// Of a room that was heard and is denied, the first [Gap] (with [GapDenied], without an Until) says that from now on this
-// node's clients miss what peers emit to the room. Tell them, or let them connect to another node; fetching helps only for
-// what was emitted until now. The second one, with an Until, says that the room is heard again: have them fetch what was
-// emitted since Since. Nobody needs to join again. Stats.Adapter.Denied counts the channels that are denied now.
+// Of a room that was heard and is denied, the first [Gap] (with [GapDenied], without an Until) says that from now on
+// this node's clients miss what peers emit to the room. Tell them, or let them connect to another node; fetching helps
+// only for what was emitted until now. The second one, with an Until, says that the room is heard again: have them
+// fetch what was emitted since Since. Nobody needs to join again. Stats.Adapter.Denied counts the channels that are
+// denied now.
 //
 // # When the servers of the bus disagree
 //
 // A failover can leave a node at a server that its peers have left, without an error. While a peer is silent, or fewer
-// links hear a node than it knows peers, the node looks up which server the bus has now. Only when that is another one are
-// both halves of the link replaced. What was emitted since the peers were there is one Loss ([LossMoved], uncertain, of
-// all names), and the gap's reason is [GapMoved].
+// links hear a node than it knows peers, the node looks up which server the bus has now. Only when that is another one
+// are both halves of the link replaced. What was emitted since the peers were there is one Loss ([LossMoved],
+// uncertain, of all names), and the gap's reason is [GapMoved].
 //
 // On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be lost
 // while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last message is
