@@ -61,7 +61,7 @@ func (h *handler) Gap(g Gap) {
 	n := (*Node)(h)
 	n.stats.gaps.Add(1)
 	n.stats.gapReasons.add(g.Reason)
-	if g.Origin == "" && n.lookout == nil { // all peers may have been missed: ask them to speak up
+	if g.Origin == "" && g.controls() && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
 	if g.Reason == GapDenied && g.goesOn() {
