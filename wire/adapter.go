@@ -106,7 +106,11 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	}
 	a.state.publishing(crosscast.LinkConnecting, nil)
 	a.wg.Go(a.state.run)
-	return a.settle(start(ctx))
+	err := start(ctx)
+	if err == nil {
+		a.state.told(ctx) // what the node does next might depend on it
+	}
+	return a.settle(err)
 }
 
 // take makes the adapter a node's. When a start has failed before, it waits, bounded by ctx, for the end of it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,6 +33,33 @@ func TestStartedMeansConnected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// slowLog is a Logger's handler that takes a second for each line.
+type slowLog struct{}
+
+func (slowLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (slowLog) Handle(context.Context, slog.Record) error { time.Sleep(time.Second); return nil }
+func (l slowLog) WithAttrs([]slog.Attr) slog.Handler      { return l }
+func (l slowLog) WithGroup(string) slog.Handler           { return l }
+
+// When Start has returned nil, the node knows that its link is live. A Watch would not wait for peers without that.
+func TestStartedMeansLive(t *testing.T) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+		n, err := crosscast.Start(t.Context(), crosscast.Options{
+			EmitOnly: self.EmitOnly,
+			Adapter:  wire.New(hub.Port("p"), wire.Options{Logger: slog.New(slowLog{})}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := n.Link(); !s.Live() || s.Publishing.State != crosscast.LinkLive {
+			t.Errorf("the link is %+v", s)
+		}
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // startKinds runs f for a node and for an emitter, in a bubble.

@@ -23,6 +23,7 @@ type state struct {
 	status crosscast.LinkStatus // guarded by mu, like everything below
 	untold []change             // oldest first; at most maxUntold
 	wake   chan struct{}        // capacity 1
+	flush  chan chan struct{}   // what is received is closed once everything entered before was told
 }
 
 // change is one of the status.
@@ -38,7 +39,9 @@ var (
 	errHeld    = errors.New("what is emitted waits for the link, and for the peers, to be back")
 )
 
-func (s *state) init(a *Adapter) { s.a, s.wake = a, make(chan struct{}, 1) }
+func (s *state) init(a *Adapter) {
+	s.a, s.wake, s.flush = a, make(chan struct{}, 1), make(chan chan struct{})
+}
 
 func (s *state) publishing(to crosscast.LinkState, cause error) {
 	s.mu.Lock()
@@ -138,6 +141,10 @@ func (s *state) run() {
 	for {
 		select {
 		case <-s.wake:
+		case told := <-s.flush:
+			s.tellAll()
+			close(told)
+			continue
 		case <-t.C:
 			s.look()
 		case <-s.a.ctx.Done():
@@ -157,6 +164,22 @@ func (s *state) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note(time.Now())
+}
+
+// told returns, bounded by ctx, when the node was told of everything that was entered before.
+func (s *state) told(ctx context.Context) {
+	told := make(chan struct{})
+	select {
+	case s.flush <- told:
+	case <-ctx.Done():
+		return
+	case <-s.a.ctx.Done():
+		return
+	}
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
 }
 
 // end enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
