@@ -98,6 +98,7 @@ func (r *round) askOthers(ctx context.Context) {
 				others[id] = address
 			}
 		}
+		options := r.options
 		r.mu.Unlock()
 		if len(others) == 0 {
 			return
@@ -105,7 +106,7 @@ func (r *round) askOthers(ctx context.Context) {
 		var wg sync.WaitGroup
 		for id, address := range others {
 			tried[id] = true
-			o := *r.options
+			o := *options
 			o.Addr = address
 			wg.Go(func() {
 				rdb := redis.NewClient(&o)

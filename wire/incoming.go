@@ -216,6 +216,9 @@ func (in *incoming) frame(ev Event, now time.Time) {
 
 	b := t.books.of(o)
 	if a.subs.hashed != nil {
+		if h.Number > o.highest {
+			in.first(o, now)
+		}
 		if h.Number == 1 { // nothing was named before
 			o.announced.known = true
 		}

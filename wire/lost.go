@@ -81,6 +81,7 @@ func (in *incoming) reportLost() {
 				continue
 			}
 			o.lost, o.lostAt, g.Since = true, e.at, in.toldUntil(o)
+			o.announced.awaited = false
 		}
 		in.a.handler.Gap(g)
 	}

@@ -45,3 +45,34 @@ func TestALostPeerOnAPatchyBus(t *testing.T) {
 		}
 	})
 }
+
+// TestPeersHeardLateAfterAnOutage: where the servers of a bus have lost each other, a link is back before its peers are.
+// What they send meanwhile is told when the first of them is heard, before that is delivered; and nothing is told when
+// they are heard at once.
+func TestPeersHeardLateAfterAnOutage(t *testing.T) {
+	onPatchy(t, 2, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		c.beat(5 * time.Second)
+		b.port.Cut()
+		c.beat(3 * time.Second)
+		if n := len(b.seen()); n != 1 {
+			t.Fatalf("gaps %+v, want that of the outage", b.seen())
+		}
+
+		a.port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Skip: string(b.id)} })
+		b.port.Cut()
+		c.beat(2 * time.Second)
+		missed := time.Now()
+		if err := a.a.Publish(t.Context(), emitTo("A")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		a.port.SetFate(nil)
+		c.beat(3 * time.Second)
+		g := b.seen()
+		if len(g) < 3 || g[2].Origin != a.id || g[2].Names != nil || g[2].Since.After(missed) || g[2].Until.Before(missed) {
+			t.Errorf("gaps %+v, want another of what was sent before the peer was heard again", g)
+		}
+	})
+}

@@ -23,6 +23,7 @@ type announced struct {
 	told    time.Time     // what was published before then, and was missed, has been reported
 	backlog time.Duration // how long topics wait to be named
 	beat    time.Time     // the last heartbeat
+	awaited bool          // nothing was heard since the link has resumed
 	firsts  []firstHeard  // at most maxFirsts
 }
 
@@ -160,7 +161,7 @@ func (in *incoming) untold(since time.Time) time.Time {
 	before := since.Add(-wait)
 	for _, o := range in.origins {
 		n := &o.announced
-		n.known = false
+		n.known, n.awaited = false, o.peer && !o.left && !o.lost
 		last := since
 		if o.peer && !o.left && !o.lost && n.beat.Before(last) { // it may have been cut off before it could tell
 			last = n.beat
@@ -175,6 +176,22 @@ func (in *incoming) untold(since time.Time) time.Time {
 	}
 	return since
 }
+
+// first reports what o may have sent since the link has resumed, when this is the first that is heard of it and comes so
+// late that more may have been lost than the answer to this node's introduction: servers that had lost each other may not
+// pass messages on yet. Nodes that were away themselves are back by then.
+func (in *incoming) first(o *origin, now time.Time) {
+	if !o.announced.awaited {
+		return
+	}
+	o.announced.awaited = false
+	if now.Sub(in.resumedAt) > firstWithin*in.a.echo.timeout() {
+		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.resumedAt, Until: now, Reason: crosscast.GapLinkLost})
+	}
+}
+
+// firstWithin is how many heartbeats after a link has resumed its peers are heard again, unless something is lost.
+const firstWithin = 2
 
 // toldUntil is since when something of o may be missed without this node having been told: what was lost on a patchy bus
 // before the last that was heard may not have been named yet.
