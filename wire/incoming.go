@@ -24,6 +24,7 @@ type incoming struct {
 	origins   origins
 	started   time.Time // when the first link resumed
 	resumedAt time.Time // when the latest one did
+	doubted   time.Time // until then it was reported that anything may be missed since resumedAt, or a bit of the outage
 	sweepAt   time.Time
 
 	confirmations uint64 // of subscriptions, so far
@@ -121,7 +122,7 @@ func (in *incoming) news(now bool) {
 // or the gap is reported, and then the node asks who is there.
 func (in *incoming) resume(l *link) {
 	now := time.Now()
-	l.resumedAt, in.resumedAt = now, now
+	l.resumedAt, in.resumedAt, in.doubted = now, now, now
 	in.a.echo.begin(l)
 	if l.outage != nil && l.outage.moved {
 		l.outage.moves(in.aloneSince(l.outage.since))
@@ -216,9 +217,6 @@ func (in *incoming) frame(ev Event, now time.Time) {
 
 	b := t.books.of(o)
 	if a.subs.hashed != nil {
-		if h.Number > o.highest {
-			in.first(o, now)
-		}
 		if h.Number == 1 { // nothing was named before
 			o.announced.known = true
 		}
@@ -243,6 +241,9 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	a.mover.heard(o.id)
 	if a.subs.hashed != nil {
 		o.announced.mark(in.confirmations, h.Number)
+		if o.announced.awaited {
+			o.announced.awaited, o.announced.heardAt = false, now
+		}
 	}
 	previous := b.heard
 	b.heard = now.Sub(in.started)

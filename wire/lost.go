@@ -81,7 +81,6 @@ func (in *incoming) reportLost() {
 				continue
 			}
 			o.lost, o.lostAt, g.Since = true, e.at, in.toldUntil(o)
-			o.announced.awaited = false
 		}
 		in.a.handler.Gap(g)
 	}

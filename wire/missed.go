@@ -13,8 +13,8 @@ import (
 // Where the book has no frame of this subscription, that number may be of a time before it. It is surely later when it is
 // above a number that was heard of the origin, on any topic, after the subscription was confirmed: frames of one origin
 // arrive in the order of their numbers. So a message is missed in silence only when it is lost, with all that follows it
-// on the topic, before anything of its origin was heard since the subscription. Nodes have heartbeats; of an emitter that
-// may take longer.
+// on the topic, before anything of its origin was heard since the topic was subscribed for the first time. Nodes have
+// heartbeats; of an emitter that may take longer. After an outage, what is in doubt is reported.
 
 // announced is what is known of the topics that an origin names.
 type announced struct {
@@ -24,6 +24,7 @@ type announced struct {
 	backlog time.Duration // how long topics wait to be named
 	beat    time.Time     // the last heartbeat
 	awaited bool          // nothing was heard since the link has resumed
+	heardAt time.Time     // when something was, for the first time
 	firsts  []firstHeard  // at most maxFirsts
 }
 
@@ -76,6 +77,9 @@ func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
 	} else {
 		from, sure := o.announced.later(t.confirmation, number)
 		if !sure {
+			if t.epoch > 1 {
+				in.doubt(o, now)
+			}
 			return
 		}
 		b = t.books.of(o)
@@ -161,7 +165,7 @@ func (in *incoming) untold(since time.Time) time.Time {
 	before := since.Add(-wait)
 	for _, o := range in.origins {
 		n := &o.announced
-		n.known, n.awaited = false, o.peer && !o.left && !o.lost
+		n.known, n.awaited = false, true
 		last := since
 		if o.peer && !o.left && !o.lost && n.beat.Before(last) { // it may have been cut off before it could tell
 			last = n.beat
@@ -177,21 +181,21 @@ func (in *incoming) untold(since time.Time) time.Time {
 	return since
 }
 
-// first reports what o may have sent since the link has resumed, when this is the first that is heard of it and comes so
-// late that more may have been lost than the answer to this node's introduction: servers that had lost each other may not
-// pass messages on yet. Nodes that were away themselves are back by then.
-func (in *incoming) first(o *origin, now time.Time) {
-	if !o.announced.awaited {
+// doubt reports what may be missed of o since the link has resumed, and may also be a part of the outage before: nothing
+// tells them apart, when it was sent before anything was heard of o again. The gap is one of all origins, so that there are
+// one or two after an outage, and not one for each origin.
+func (in *incoming) doubt(o *origin, now time.Time) {
+	heard := o.announced.heardAt
+	if o.announced.awaited {
+		heard = now
+	}
+	if !heard.After(in.doubted) {
 		return
 	}
-	o.announced.awaited = false
-	if now.Sub(in.resumedAt) > firstWithin*in.a.echo.timeout() {
-		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.resumedAt, Until: now, Reason: crosscast.GapLinkLost})
-	}
+	g := crosscast.Gap{Since: in.resumedAt, Until: now, Reason: crosscast.GapLinkLost}
+	in.doubted = now
+	in.a.handler.Gap(g)
 }
-
-// firstWithin is how many heartbeats after a link has resumed its peers are heard again, unless something is lost.
-const firstWithin = 2
 
 // toldUntil is since when something of o may be missed without this node having been told: what was lost on a patchy bus
 // before the last that was heard may not have been named yet.
