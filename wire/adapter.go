@@ -32,7 +32,8 @@ type Adapter struct {
 	gone    chan struct{}       // closed when everything of the latest start has stopped; nil: there was none
 	closed  chan struct{}       // never replaced; closed, with mu held, by Close
 
-	// What follows is of one start, and made anew by the next.
+	// What follows is of one start, and made anew by the next, with mu held. Until Start has returned nil nobody may use
+	// it but that start, and AdapterStats with mu held.
 	self    crosscast.NodeInfo
 	handler crosscast.Handler
 
@@ -91,7 +92,9 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	if err := a.take(ctx, self); err != nil {
 		return err
 	}
+	a.mu.Lock()
 	a.renew()
+	a.mu.Unlock()
 	a.self, a.handler = self, h
 	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	start := a.startNode

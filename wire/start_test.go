@@ -82,6 +82,21 @@ func TestStartAgain(t *testing.T) {
 		p := &peer{id: self.ID, port: hub.Port("p")}
 		p.a = wire.New(p.port, wire.Options{})
 		failed := &peer{}
+		if p.a.AdapterStats().Connected {
+			t.Error("connected before it was started")
+		}
+		watched := make(chan struct{})
+		defer close(watched)
+		go func() { // as metrics do, at any time
+			for {
+				select {
+				case <-watched:
+					return
+				case <-time.After(10 * time.Millisecond):
+					p.a.AdapterStats()
+				}
+			}
+		}()
 		start := func(limit time.Duration) error {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), limit)

@@ -47,8 +47,11 @@ type stats struct {
 
 func (a *Adapter) count(r dropReason) { a.stats.dropped[r].Add(1) }
 
-// AdapterStats implements crosscast.Meter.
+// AdapterStats implements crosscast.Meter. It may be called at any time, also before and during a Start.
 func (a *Adapter) AdapterStats() crosscast.AdapterStats {
+	a.mu.Lock()
+	w, e, subs, link := a.writer, a.echo, a.subs, a.state
+	a.mu.Unlock()
 	s := crosscast.AdapterStats{
 		InstructionsIn: a.stats.instructionsIn.Load(), InstructionsOut: a.stats.instructionsOut.Load(),
 		BytesIn: a.stats.bytesIn.Load(), BytesOut: a.stats.bytesOut.Load(),
@@ -60,14 +63,13 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 			s.Dropped[name] = n
 		}
 	}
-	s.Denied = a.subs.countDenied()
-	w := a.writer
+	s.Denied = subs.countDenied()
 	w.mu.Lock()
 	s.QueueBytes = w.bytes
 	w.mu.Unlock()
-	s.Link = a.state.now()
-	s.Connected = s.Link.Live()
-	s.EchoRoundTrip = a.echo.roundTrip()
+	s.Link = link.now()
+	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // else there was no start
+	s.EchoRoundTrip = e.roundTrip()
 	s.Reconnects = a.stats.reconnects.Load()
 	return s
 }
