@@ -160,10 +160,9 @@ func (d *denials) rest() {
 
 func (s *subscriptions) retryDenied() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.denials.armed = false
 	s.askDenied()
-	s.mu.Unlock()
-	s.log()
 }
 
 // askDenied begins a round: it asks, one by one, for those denied topics that were asked for the longest ago. As long as
@@ -171,7 +170,8 @@ func (s *subscriptions) retryDenied() {
 // mu.
 func (s *subscriptions) askDenied() {
 	d := &s.denials
-	if s.link == nil || len(d.topics) == 0 && !d.told {
+	if s.link == nil || len(d.topics) == 0 {
+		d.again = false
 		return
 	}
 	s.retryLater()
@@ -261,7 +261,7 @@ func (s *subscriptions) countDenied() int {
 }
 
 // log writes a line when something is denied anew, and when nothing is any more, unless there was one a short time ago.
-// Then the next retry does.
+// Then a later call does.
 func (s *subscriptions) log() {
 	s.mu.Lock()
 	d := &s.denials

@@ -483,3 +483,29 @@ func TestTheLogOfDenials(t *testing.T) {
 		}
 	})
 }
+
+// stuck is a writer of a log that takes an hour.
+type stuck struct{}
+
+func (stuck) Write(p []byte) (int, error) {
+	time.Sleep(time.Hour)
+	return len(p), nil
+}
+
+// TestALogOfDenialsThatWaits: nothing that is delivered waits for it.
+func TestALogOfDenialsThatWaits(t *testing.T) {
+	inBubble(t, 1, wire.Options{Logger: slog.New(slog.NewTextHandler(stuck{}, nil))}, func(t *testing.T, c *cluster) {
+		a, b := c.add(wire.Options{}), c.peers[0]
+		subscribe(t, b, "S")
+		deny(b, true, "R")
+		wantRefused(t, b.a.Subscribe(t.Context(), room("R")), "R")
+		c.beat(time.Second)
+		if err := a.a.Publish(t.Context(), emitTo("S")); err != nil {
+			t.Error(err)
+		}
+		c.beat(time.Second)
+		if got := b.got(); len(got) != 1 {
+			t.Errorf("delivered while the log waits: %q", got)
+		}
+	})
+}

@@ -107,7 +107,6 @@ func (in *incoming) event(l *link, ev Event, now time.Time) error {
 		in.resume(l)
 	}
 	in.news(resumed)
-	in.a.subs.log()
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 // state is what is known of the link, for people: the state of each half, and whether the application keeps the reader
 // busy. Whoever finds out a change enters it. One goroutine logs the changes and tells the node of them, in their order;
 // so nobody who holds a lock, or is in a hurry, ever waits for a Logger. It also looks, twice a heartbeat, for what does
-// not show by itself: a call that does not return.
+// not show by itself, a call that does not return; and logs which topics are denied.
 type state struct {
 	a    *Adapter
 	deaf atomic.Bool // the subscribing half is; the next echo ends that
@@ -147,6 +147,7 @@ func (s *state) run() {
 			continue
 		case <-t.C:
 			s.look()
+			s.a.subs.log()
 		case <-s.a.ctx.Done():
 			s.end()
 			s.tellAll()
