@@ -31,7 +31,7 @@ type mover struct {
 
 	watching atomic.Bool // silent is not empty
 	mu       sync.Mutex
-	silent   map[crosscast.NodeID]silence // guarded by mu
+	silent   map[crosscast.NodeID]silence // at most maxOrigins; guarded by mu
 	wake     chan struct{}                // capacity 1: silent has grown
 }
 
@@ -67,7 +67,7 @@ func (a *Adapter) Suspect(id crosscast.NodeID, heard time.Time) {
 func (m *mover) suspect(id crosscast.NodeID, heard time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.silent[id]; known {
+	if _, known := m.silent[id]; known || len(m.silent) >= maxOrigins {
 		return
 	}
 	m.silent[id] = silence{heard, time.Now()}
@@ -106,7 +106,7 @@ func (m *mover) since() (since time.Time, some bool) {
 }
 
 func (m *mover) run() {
-	heartbeat := max(m.a.self.Heartbeat, minEcho)
+	heartbeat := m.a.echo.timeout()
 	pause := heartbeat
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -194,7 +194,7 @@ func (ms *marks) add(m mark, every time.Duration) {
 // demoted passes on what the new one publishes, so that a node that stays there hears its peers, and they do not hear it.
 // in.mu is held.
 func (in *incoming) unheard(now time.Time) {
-	h := in.a.self.Heartbeat
+	h := in.a.echo.timeout()
 	if in.a.mover.bus == nil || now.Sub(in.countedAt) < h {
 		return
 	}
