@@ -136,17 +136,17 @@ func TestShardedDenials(t *testing.T) {
 // TestShardedPing: all masters are asked, and there is one answer, that of the last.
 func TestShardedPing(t *testing.T) {
 	l, one, two := scripted(t)
-	for _, name := range []string{"a", "a", "b"} {
+	for _, name := range []string{"a", "a", "b", "unanswered", "c"} {
 		if err := l.link.Ping(name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	misconf := errors.New("MISCONF")
-	for _, ev := range []wire.Event{{Topic: "a"}, {Topic: "a", Err: misconf}, {Topic: "x"}, {Topic: "b"}} {
+	for _, ev := range []wire.Event{{Topic: "a"}, {Topic: "a", Err: misconf}, {Topic: "x"}, {Topic: "b"}, {Topic: "c"}} {
 		ev.Kind = wire.Pong
 		one.events <- ev
 	}
-	for _, want := range []wire.Event{{Topic: "a"}, {Topic: "a", Err: misconf}, {Topic: "b"}} {
+	for _, want := range []wire.Event{{Topic: "a"}, {Topic: "a", Err: misconf}, {Topic: "b"}, {Topic: "c"}} {
 		two.events <- wire.Event{Kind: wire.Message, Topic: "two"} // answers come behind what was handed over
 		two.events <- wire.Event{Kind: wire.Pong, Topic: want.Topic}
 		l.expect(t, wire.Message, "two")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -322,15 +323,17 @@ func (l *shardedLink) left(sh *shardLink, topic string) bool {
 	return n > 0
 }
 
-// answered enters an answer to a ping, and returns that when no other answer is missing.
+// answered enters an answer to a ping, and returns that when no other answer is missing. Those before it will not be
+// answered by sh any more.
 func (l *shardedLink) answered(sh *shardLink, ev wire.Event) *shardPing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(sh.pings) == 0 || sh.pings[0].name != ev.Topic {
+	i := slices.IndexFunc(sh.pings, func(p *shardPing) bool { return p.name == ev.Topic })
+	if i < 0 {
 		return nil
 	}
-	p := sh.pings[0]
-	sh.pings = sh.pings[1:]
+	p := sh.pings[i]
+	sh.pings = sh.pings[i+1:]
 	p.left--
 	if ev.Err != nil {
 		p.err = ev.Err
