@@ -12,7 +12,7 @@ import (
 // everything is handed to the bus; the adapter is closed; what waits for subscriptions is delivered. Questions under
 // way end with [ErrClosed] before the goodbye, and the contexts of request handlers end after it.
 //
-// It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error is ctx's, and what is still
+// It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error matches ctx's, and what is still
 // running ends by itself. What was lost since Close began is an error of Close, a [*LossError]; and so is what was lost
 // before, if there is no Options.OnLoss, which was told of it, and no Flush has returned it. Only the first Close does
 // anything; others wait for it, and return the same. Afterwards everything returns [ErrClosed].
@@ -63,8 +63,8 @@ func (n *Node) close(ctx context.Context) error {
 		s.Close()
 	}
 	n.hooks.end(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		err = errors.Join(ended, err)
 	}
 	return err
 }

@@ -280,11 +280,12 @@ func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) err
 	return nil
 }
 
-// Proven implements crosscast.Prover: the link is up, what was published last was accepted, and no echo is overdue.
+// Proven implements crosscast.Prover: the link is up, what was published last was accepted, nothing has been under way for
+// long, and no echo is overdue.
 func (a *Adapter) Proven() bool {
 	w := a.writer
 	w.mu.Lock()
-	up := w.up()
+	up := w.up() && (w.sending.IsZero() || time.Since(w.sending) < a.echo.timeout())
 	w.mu.Unlock()
 	return up && !a.echo.overdue()
 }

@@ -255,7 +255,10 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	}
 	if !in.instructions(o, t, h.Number) {
 		// What came before the damage was handed over.
-		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, now
+		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, in.maybeQueued(o)
+		if previous > 0 {
+			gap.Since = in.started.Add(previous)
+		}
 		a.handler.Gap(gap)
 	}
 }
@@ -300,7 +303,7 @@ func (in *incoming) maybeQueued(o *origin) time.Time {
 	if o.lossRead.IsZero() {
 		return in.started
 	}
-	return o.lossRead.Add(-in.a.o.MaxAge - in.a.o.PublishTimeout)
+	return later(in.started, o.lossRead.Add(-in.a.o.MaxAge-in.a.o.PublishTimeout))
 }
 
 // instructions hands over what frame number carries, and reports whether that was all of it.

@@ -76,6 +76,7 @@ func TestPeersHeardLateAfterAnOutage(t *testing.T) {
 		}
 	})
 }
+
 // TestQuietAfterResume: the first that is published after a link has resumed is missed, as it is where the masters of a
 // Redis Cluster have not connected to each other again yet. It is told, at the latest before its successor is delivered.
 func TestQuietAfterResume(t *testing.T) {
@@ -121,6 +122,60 @@ func TestQuietAfterResume(t *testing.T) {
 		synctest.Wait()
 		if !told() {
 			t.Error("it is not told later, either")
+		}
+	})
+}
+
+// TestDamagedFrameSpan: the gap of a frame that is damaged covers when its instructions were emitted, which was before it
+// arrived.
+func TestDamagedFrameSpan(t *testing.T) {
+	inBubble(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+		b := c.peers[0]
+		subscribe(t, b, "A")
+		stranger := c.hub.Port("stranger")
+		for n := range uint64(3) {
+			emitted := time.Now()
+			time.Sleep(50 * time.Millisecond) // on its way
+			data := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "stranger", Number: n + 1, Previous: n})
+			data = crosscast.AppendInstruction(data, emitTo("A"), crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "A"}, 0)
+			if n == 2 {
+				data = data[:len(data)-4]
+			}
+			stranger.Publish(t.Context(), []wire.Frame{{Topic: "cc:r:/:A", Data: data}})
+			synctest.Wait()
+			if n == 2 {
+				for _, g := range b.seen() {
+					if g.Since.After(emitted) {
+						t.Errorf("gap %+v, emitted at %v", g, emitted)
+					}
+				}
+				if len(b.seen()) != 1 {
+					t.Errorf("%d gaps, got %v, %v", len(b.seen()), b.got(), b.a.AdapterStats().Dropped)
+				}
+			}
+		}
+	})
+}
+
+// TestNotProvenWhileAPublicationIsUnderWay: a server that stands still makes nobody take peers for dead.
+func TestNotProvenWhileAPublicationIsUnderWay(t *testing.T) {
+	inBubble(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+		a := c.peers[0]
+		c.beat(2 * time.Second)
+		if !a.a.Proven() {
+			t.Error("a link that works is not proven")
+		}
+		a.port.SetLatency(4 * time.Second)
+		c.beat(0)
+		time.Sleep(1100 * time.Millisecond)
+		if a.a.Proven() {
+			t.Error("it is proven, though nothing has come of a publication for more than a heartbeat")
+		}
+		a.port.SetLatency(0)
+		time.Sleep(4 * time.Second)
+		c.beat(time.Second)
+		if !a.a.Proven() {
+			t.Error("a link that works again is not proven")
 		}
 	})
 }

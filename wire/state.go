@@ -149,8 +149,9 @@ func (s *state) run() {
 			s.look()
 			s.a.subs.log()
 		case <-s.a.ctx.Done():
-			s.end()
-			s.tellAll()
+			if s.end() {
+				s.tellAll()
+			}
 			return
 		}
 		s.tellAll()
@@ -184,12 +185,12 @@ func (s *state) told(ctx context.Context) {
 }
 
 // end enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
-func (s *state) end() {
+func (s *state) end() (started bool) {
 	s.a.mu.Lock()
 	running := s.a.running
 	s.a.mu.Unlock()
 	if !running {
-		return
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,6 +199,7 @@ func (s *state) end() {
 	if s.status.Subscribing.State != "" {
 		s.enter("subscribing", &s.status.Subscribing, crosscast.LinkDown, crosscast.ErrClosed)
 	}
+	return true
 }
 
 func (s *state) tellAll() {
