@@ -196,7 +196,8 @@
 //
 // On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be lost
 // while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last message is
-// found within two heartbeats.
+// found within two heartbeats. One case is not noticed: a message that is lost before anything of its node was heard since
+// the room was subscribed for the first time.
 //
 // # Callbacks
 //
