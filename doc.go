@@ -95,7 +95,7 @@
 // it had allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since
 // when they are allowed again (see "When the bus denies something"). A peer that is taken for dead without a goodbye
 // is a gap of that origin, from its last message on. Its return is another one, unless its numbers show that it sent
-// nothing. What a hook emits to sockets of its node from within OnGap arrives before anything later of that origin.
+// nothing. What OnGap emits to sockets of its node arrives before anything later of that origin.
 // (outage-…, gap-in-place, TestBooksBalance in package wire)
 //
 // 5. Interest. A node without a member or subscriber of a room receives nothing for it. Interest outlives the last
@@ -103,9 +103,8 @@
 // users together goes to every node. (interest…)
 //
 // 6. Bounded. Every queue has a limit: of the adapter, of a subscription and of a [Queue] in bytes, of hooks in calls.
-// Where calls of a hook would exceed theirs they are merged, so that nothing is left untold.
-// Every wait ends with a context, and Close ends every goroutine within its own. While the link is down only Flush and
-// Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
+// Where calls of a hook would exceed theirs they are merged, so that nothing is left untold. Every wait ends with a
+// context, and Close ends every goroutine within its own. While the link is down only Flush and Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
 //
 // 7. Partial, not nothing. Nodes know their peers by heartbeats: one whose heartbeats are missing is suspected after
 // three, and taken for dead after six, unless this node's own link is not proven. A question to the cluster returns
@@ -196,8 +195,8 @@
 //
 // On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be lost
 // while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last message is
-// found within two heartbeats. One case is not noticed: a message that is lost before anything of its node was heard since
-// the room was subscribed for the first time.
+// found within two heartbeats. One case is not noticed: a message that is lost before anything of its node was heard
+// since the room was subscribed for the first time.
 //
 // # Callbacks
 //
