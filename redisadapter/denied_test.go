@@ -93,6 +93,12 @@ func TestRevokedChannels(t *testing.T) {
 	if n := b.Stats().Adapter.Denied; n != 2 {
 		t.Errorf("%d channels are denied, want 2", n)
 	}
+	for !strings.Contains(log.String(), "denies") { // what arrives does not wait for the log
+		if ctx.Err() != nil {
+			t.Fatalf("the log says nothing of a denial:\n%s", log.String())
+		}
+		time.Sleep(time.Millisecond) // poll
+	}
 	if s := log.String(); strings.Count(s, "denies") != 1 || !strings.Contains(s, "NOPERM") || !strings.Contains(s, "&cc:*") {
 		t.Errorf("the log does not say what the user needs:\n%s", s)
 	}
