@@ -184,7 +184,11 @@ func (d *demo) show(ctx context.Context) error {
 	d.p.Print("adapter", "both servers have a client in %s, and are subscribed to it at Redis", room)
 	for i, m := range []*member{d.a, d.b} {
 		from, to := d.servers[i], d.servers[1-i]
-		before := to.Node().Stats().Delivered
+		// It has told its client that it is connected and in the room, and the first one has also served what that client said.
+		before, err := delivered(ctx, to, uint64(2+i))
+		if err != nil {
+			return err
+		}
 		text := "hi from " + m.Name
 		if err := m.Say(ctx, text); err != nil {
 			return err
@@ -192,12 +196,12 @@ func (d *demo) show(ctx context.Context) error {
 		if err := d.both(ctx, text, from.Node().Name()); err != nil {
 			return err
 		}
-		delivered, err := deliveredSince(ctx, to, before)
+		after, err := delivered(ctx, to, before+1)
 		if err != nil {
 			return err
 		}
 		d.p.Print("adapter", "%s served its own clients and published the message once; Redis passed it on to %s, "+
-			"which delivered it to %d of its clients", from.Node().Name(), to.Node().Name(), delivered)
+			"which delivered it to %d of its clients", from.Node().Name(), to.Node().Name(), after-before)
 	}
 	if err := d.emitOverHTTP(ctx, 1, "hello from HTTP"); err != nil {
 		return err
@@ -209,11 +213,12 @@ func (d *demo) show(ctx context.Context) error {
 	return nil
 }
 
-// deliveredSince is how many messages the server has delivered. The count follows the message, which may be seen first.
-func deliveredSince(ctx context.Context, s *chat.Server, before uint64) (uint64, error) {
+// delivered is how many messages the server has delivered, once that is at least n. The count follows the message, which
+// may be seen first.
+func delivered(ctx context.Context, s *chat.Server, n uint64) (uint64, error) {
 	for ctx.Err() == nil {
-		if n := s.Node().Stats().Delivered - before; n > 0 {
-			return n, nil
+		if now := s.Node().Stats().Delivered; now >= n {
+			return now, nil
 		}
 		time.Sleep(time.Millisecond)
 	}
