@@ -184,7 +184,7 @@ func (d *demo) show(ctx context.Context) error {
 	d.p.Print("adapter", "both servers have a client in %s, and are subscribed to it at Redis", room)
 	for i, m := range []*member{d.a, d.b} {
 		from, to := d.servers[i], d.servers[1-i]
-		// It has told its client that it is connected and in the room, and the first one has also served what that client said.
+		// It has told its client that it is connected and in the room; the first has also served what that client said.
 		before, err := delivered(ctx, to, uint64(2+i))
 		if err != nil {
 			return err
