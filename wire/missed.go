@@ -12,9 +12,9 @@ import (
 //
 // Where the book has no frame of this subscription, that number may be of a time before it. It is surely later when it is
 // above a number that was heard of the origin, on any topic, after the subscription was confirmed: frames of one origin
-// arrive in the order of their numbers. So a message is missed in silence only when it is lost, with all that follows it
-// on the topic, before anything of its origin was heard since the topic was subscribed for the first time. Nodes have
-// heartbeats; of an emitter that may take longer. After an outage, what is in doubt is reported.
+// arrive in the order of their numbers. So a message is missed in silence only when it is lost before anything of its
+// origin was heard since the topic was subscribed for the first time: nothing tells then that it was not sent before. Nodes
+// have heartbeats; of an emitter that may take longer. After an outage, what is in doubt is reported.
 
 // announced is what is known of the topics that an origin names.
 type announced struct {
@@ -152,10 +152,7 @@ func (in *incoming) mayBegin(o *origin, now time.Time) bool {
 
 // toldBy is since when something of o may have been missed that it has not told of yet.
 func (in *incoming) toldBy(o *origin) time.Time {
-	if o.announced.told.Before(in.started) {
-		return in.started
-	}
-	return o.announced.told
+	return later(in.started, o.announced.told)
 }
 
 // untold is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
@@ -174,11 +171,7 @@ func (in *incoming) untold(since time.Time) time.Time {
 			before = at
 		}
 	}
-	since = before
-	if since.Before(in.started) {
-		return in.started
-	}
-	return since
+	return later(in.started, before)
 }
 
 // doubt reports what may be missed of o since the link has resumed, and may also be a part of the outage before: nothing
