@@ -79,14 +79,15 @@ type acks struct {
 	last uint64
 }
 
-// ackWait is one of them.
+// ackWait is one of them. Each socket that is missing has it in its awaiting, so that a socket that closes finds what
+// waits for it, and nothing else. Of the locks only one is held at a time.
 type ackWait struct {
 	wake chan struct{} // capacity 1
 
-	mu      sync.Mutex            // guards what follows
-	missing map[SocketID]struct{} // who has not replied
-	ready   []Reply               // to be passed on
-	bytes   int                   // of ready
+	mu      sync.Mutex           // guards what follows
+	missing map[SocketID]*Socket // who has not replied
+	ready   []Reply              // to be passed on
+	bytes   int                  // of ready
 }
 
 // deliverAck delivers in to this node's sockets, and returns. Their replies go to send, from one goroutine, and after
@@ -96,34 +97,43 @@ func (ns *Namespace) deliverAck(
 	in *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
 ) bool {
 	n := ns.node
-	w := &ackWait{wake: make(chan struct{}, 1), missing: make(map[SocketID]struct{})}
+	w := &ackWait{wake: make(chan struct{}, 1), missing: make(map[SocketID]*Socket)}
 	e := newEmission()
 	defer e.release()
 	e.in = *in
 	e.fill(&e.in)
 	ns.collect(e)
-	for _, s := range e.sockets {
-		w.missing[s.id] = struct{}{}
-	}
 	number, ok := n.acks.add(w)
-	e.msg.Ack = number
-	for _, s := range e.sockets {
-		if s.Closed() { // it may have been before it was missed
-			w.give(s.id)
-		}
+	if ok {
+		e.msg.Ack = number
+		w.await(e.sockets)
 	}
-	took := ns.handOver(e, func(s *Socket) { w.give(s.id) })
+	took := ns.handOver(e, w.give)
 	if !ok {
 		return false
 	}
 	if !n.spawn(func() {
-		defer n.acks.forget(number)
+		defer n.acks.forget(number, w)
 		w.collect(ctx, patience, took, send)
 	}) {
-		n.acks.forget(number)
+		n.acks.forget(number, w)
 		return false
 	}
 	return true
+}
+
+// await makes sockets missing, those that are open.
+func (w *ackWait) await(sockets []*Socket) {
+	w.mu.Lock()
+	for _, s := range sockets {
+		w.missing[s.id] = s
+	}
+	w.mu.Unlock()
+	for _, s := range sockets {
+		if !s.await(w) {
+			w.give(s)
+		}
+	}
 }
 
 // collect passes on replies until nobody is missing, or patience has passed. The first part tells that took sockets took
@@ -137,7 +147,10 @@ func (w *ackWait) collect(
 	defer cancel()
 	p := &parts{send: func(a *Answer) bool { return send(sending, a) == nil }, next: Answer{Count: took}}
 	for late := false; ; {
-		replies, complete := w.take(late)
+		if late {
+			w.giveUp()
+		}
+		replies, complete := w.take()
 		for _, r := range replies {
 			if !p.grow(50 + len(r.Payload.Data)) {
 				return
@@ -161,26 +174,43 @@ func (w *ackWait) collect(
 	}
 }
 
-// take returns the replies that are ready, and whether they are the last: once nobody is missing, which being late
-// makes so.
-func (w *ackWait) take(late bool) (replies []Reply, complete bool) {
+// take returns the replies that are ready, and whether they are the last: once nobody is missing.
+func (w *ackWait) take() (replies []Reply, complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if late {
-		for id := range w.missing {
-			w.ready = append(w.ready, Reply{Socket: id, Silent: true})
-		}
-		clear(w.missing)
-	}
 	replies, w.ready, w.bytes = w.ready, nil, 0
 	return replies, len(w.missing) == 0
 }
 
 // give gives up a socket: it did not take the message, or closed.
-func (w *ackWait) give(id SocketID) { w.settle(Reply{Socket: id, Silent: true}) }
+func (w *ackWait) give(s *Socket) { w.settle(s, Reply{Socket: s.id, Silent: true}) }
+
+// giveUp gives up all sockets that are missing.
+func (w *ackWait) giveUp() {
+	w.mu.Lock()
+	missing := w.missing
+	w.missing = nil
+	w.mu.Unlock()
+	silent := make([]Reply, 0, len(missing))
+	for id, s := range missing {
+		s.unawait(w)
+		silent = append(silent, Reply{Socket: id, Silent: true})
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ready = append(w.ready, silent...)
+}
 
 // settle notes what became of a socket, and reports whether it was missing.
-func (w *ackWait) settle(r Reply) bool {
+func (w *ackWait) settle(s *Socket, r Reply) bool {
+	if !w.note(r) {
+		return false
+	}
+	s.unawait(w)
+	return true
+}
+
+func (w *ackWait) note(r Reply) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := w.missing[r.Socket]; !ok || w.bytes+len(r.Payload.Data) > maxAnswerBytes {
@@ -196,17 +226,46 @@ func (w *ackWait) settle(r Reply) bool {
 	return true
 }
 
-// left gives up a socket that has closed.
-func (s *acks) left(id SocketID) {
+// await notes that w misses s, and reports whether it may: not once s is closed.
+func (s *Socket) await(w *ackWait) bool {
 	s.mu.Lock()
-	var few [8]*ackWait
-	open := few[:0]
-	for _, w := range s.open {
-		open = append(open, w)
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return false
 	}
-	s.mu.Unlock()
-	for _, w := range open {
-		w.give(id)
+	s.awaiting.add(w)
+	return true
+}
+
+// unawait notes that w does not miss s any more.
+func (s *Socket) unawait(w *ackWait) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaiting.remove(w)
+}
+
+// awaiting are the acknowledged emissions that miss one socket: none or one, almost always.
+type awaiting struct {
+	one    *ackWait // nil: none
+	others map[*ackWait]struct{}
+}
+
+func (a *awaiting) add(w *ackWait) {
+	if a.one == nil {
+		a.one = w
+		return
+	}
+	if a.others == nil {
+		a.others = make(map[*ackWait]struct{})
+	}
+	a.others[w] = struct{}{}
+}
+
+func (a *awaiting) remove(w *ackWait) {
+	if a.one == w {
+		a.one = nil
+	} else if delete(a.others, w); len(a.others) == 0 {
+		a.others = nil
 	}
 }
 
@@ -225,18 +284,21 @@ func (s *acks) add(w *ackWait) (number uint64, ok bool) {
 	return s.last, true
 }
 
-func (s *acks) forget(number uint64) {
+// forget ends the wait that has the number.
+func (s *acks) forget(number uint64, w *ackWait) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.open, number)
+	s.mu.Unlock()
+	w.giveUp()
 }
 
-// reply passes on a reply, and reports whether anybody waited for it.
-func (s *acks) reply(number uint64, r Reply) bool {
-	s.mu.Lock()
-	w := s.open[number]
-	s.mu.Unlock()
-	return w != nil && w.settle(r)
+// replied passes on a reply, and reports whether anybody waited for it.
+func (s *Socket) replied(number uint64, r Reply) bool {
+	acks := &s.ns.node.acks
+	acks.mu.Lock()
+	w := acks.open[number]
+	acks.mu.Unlock()
+	return w != nil && w.settle(s, r)
 }
 
 // Reply passes on the client's reply to the acknowledged emission whose message had the number ack; bindings call it,
@@ -249,7 +311,7 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 		return err
 	}
 	p.Data = append([]byte(nil), p.Data...)
-	if !n.acks.reply(ack, Reply{Socket: s.id, Payload: p}) {
+	if !s.replied(ack, Reply{Socket: s.id, Payload: p}) {
 		n.stats.reply.Add(1)
 		return ErrDropped
 	}
@@ -259,7 +321,7 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 // Refuse notes that the client will not reply to the acknowledged emission whose message had the number ack: it counts
 // as silent at once, and nobody waits for it until the deadline. Bindings call it, as Reply.
 func (s *Socket) Refuse(ack uint64) error {
-	if !s.ns.node.acks.reply(ack, Reply{Socket: s.id, Silent: true}) {
+	if !s.replied(ack, Reply{Socket: s.id, Silent: true}) {
 		s.ns.node.stats.reply.Add(1)
 		return ErrDropped
 	}

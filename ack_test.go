@@ -223,6 +223,71 @@ func TestTooManyAcks(t *testing.T) {
 	})
 }
 
+// A socket that closes has to do with the emissions that wait for it, and with no others.
+func TestClosingCostsItsOwnAcks(t *testing.T) {
+	n := start(t, crosscast.Options{})
+	life := func() { connect(t, n.Namespace, silentConn{}, "other").Close(crosscast.ReasonLeft) }
+	alone := testing.AllocsPerRun(100, life)
+	connect(t, n.Namespace, silentConn{}, "r")
+	waiting := connect(t, n.Namespace, silentConn{}, "r")
+	c, cancel := context.WithCancel(ctx)
+	var open []*crosscast.Answers[crosscast.Reply]
+	for range 4000 {
+		open = append(open, n.To("r").EmitAck(c, "e", nil))
+	}
+	if beside := testing.AllocsPerRun(100, life); beside > alone+3 { // a little may differ by chance
+		t.Errorf("a socket's life has %v allocations, and %v beside 4,000 acknowledged emissions", alone, beside)
+	}
+	waiting.Close(crosscast.ReasonLeft)
+	cancel()
+	for _, a := range open {
+		for range a.All() {
+		}
+	}
+	ok(t, n.Close(ctx))
+}
+
+// silentConn takes everything.
+type silentConn struct{}
+
+func (silentConn) Send(*crosscast.Message) error { return nil }
+func (silentConn) Close(crosscast.Reason)        {}
+
+// BenchmarkCloseBesideAcks is a socket's life beside acknowledged emissions to another one.
+func BenchmarkCloseBesideAcks(b *testing.B) {
+	for _, open := range []int{0, 4000} {
+		b.Run(fmt.Sprint(open), func(b *testing.B) {
+			n := start(b, crosscast.Options{})
+			connect(b, n.Namespace, silentConn{}, "r")
+			c, cancel := context.WithCancel(ctx)
+			for range open {
+				n.To("r").EmitAck(c, "e", nil)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				connect(b, n.Namespace, silentConn{}).Close(crosscast.ReasonLeft)
+			}
+			cancel()
+			n.Close(ctx)
+		})
+	}
+}
+
+// BenchmarkEmitAck is an acknowledged emission to many, who reply at once.
+func BenchmarkEmitAck(b *testing.B) {
+	n := start(b, crosscast.Options{})
+	for range 1000 {
+		c := &ackClient{reply: says("ok")}
+		c.socket.Store(connect(b, n.Namespace, c, "r"))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		a := n.To("r").EmitAck(ctx, "e", nil)
+		for range a.All() {
+		}
+	}
+}
+
 // Whether the asker or the one who was asked closes: the question ends at once.
 func TestCloseDuringAnAck(t *testing.T) {
 	for closing := range 2 {

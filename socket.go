@@ -34,6 +34,8 @@ type Socket struct {
 	claims  map[*membership]int    // nil while nothing is unconfirmed
 	early   *early                 // nil unless Connect waits
 	last    []string               // the rooms at the time of closing
+
+	awaiting awaiting // guarded by mu, too
 }
 
 // ID returns the socket's ID, which is unique in the cluster and names this node.
@@ -232,8 +234,15 @@ func (s *Socket) endMembership() bool {
 	if s.early != nil && s.early.cancel != nil {
 		s.early.cancel()
 	}
+	left := s.awaiting
+	s.awaiting = awaiting{}
 	s.mu.Unlock()
-	s.ns.node.acks.left(s.id)
+	if left.one != nil {
+		left.one.give(s)
+	}
+	for w := range left.others {
+		w.give(s)
+	}
 	return true
 }
 
