@@ -31,9 +31,8 @@ type NodeInfo struct {
 // What an adapter must hold, and package adaptertest checks:
 //
 //   - Ready: when Start returns nil, whatever another ready node publishes to everyone, or to this node, arrives.
-//   - Order: instructions of one node with the same single target arrive in the order in which they were published.
-//     An instruction to everyone, to several names, or of another kind than [KindEmit] keeps its place among all
-//     that its node publishes (heartbeats excepted).
+//   - Order: what one goroutine publishes for a node arrives there in that order, heartbeats excepted. The one exception
+//     are emissions to a single name each: those to two rooms, or to two users, may change places.
 //   - Once: an instruction is handled at most once by a node.
 //   - Not to itself: a node never handles what it published.
 //   - Memory: Publish keeps nothing of the instruction after it returned; Handle may keep nothing either.

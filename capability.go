@@ -38,6 +38,10 @@ const (
 	CapReasons Capability = "reasons to disconnect"
 	// CapPresence: Namespace.Watch tells of members on other nodes.
 	CapPresence Capability = "presence"
+	// CapOrder: what one goroutine emits to a socket, to its user, to a room it is in, to several names and to everyone
+	// keeps its order. Without it, only what goes to one name does: a bus of several masters that spreads names over them
+	// has no order between two of these.
+	CapOrder Capability = "order between names"
 	// CapHoles: a node that misses something though its own link stands reports a gap, as does one that misses what
 	// another node could not publish, and what the bus repeats is dropped.
 	CapHoles Capability = "detection of holes"

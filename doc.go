@@ -86,8 +86,9 @@
 // call that names it, as long as that lasts. After Leave, one message already under way may still arrive. (joined-…,
 // leave…, outage-join, outage-synced, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
-// 3. Order. What one node emits to one room, user or socket, one after the other, reaches each socket in that order. An
-// emission to several names or to everyone keeps its place among all that its node emits. (order-…)
+// 3. Order. What one goroutine emits to a socket, to its user and to a room it is in reaches the socket in that order.
+// There is no order between two rooms, two users or two sockets. An emission to several names or to everyone keeps its
+// place among all that its node emits. (order-…)
 //
 // 4. Never silent. What a node missed, or may have missed, becomes a [Gap] before anything later of that origin is
 // delivered. What was emitted and not handed to the bus, or perhaps not, becomes an error or a [Loss] at the emitting

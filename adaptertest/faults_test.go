@@ -258,6 +258,28 @@ var faults = []fault{
 		},
 	},
 	{
+		name: "has no order between users and rooms",
+		red:  map[string]string{"order-of-kinds": "instead of"},
+		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+			f.mu.Lock()
+			held := f.held
+			f.held = nil
+			late := len(in.Target.Users) == 1
+			if late {
+				f.held = []*instruction{cloneInstruction(in)}
+			}
+			f.mu.Unlock()
+			var err error
+			if !late {
+				err = next(in)
+			}
+			for _, in := range held {
+				err = errors.Join(err, next(in))
+			}
+			return err
+		},
+	},
+	{
 		name: "takes binary for JSON",
 		red:  map[string]string{"payloads": "arrived on", "driver-fields": "arrived:"},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {

@@ -3,6 +3,8 @@ package adaptertest
 import (
 	"fmt"
 	"sync"
+
+	"github.com/crosscast/crosscast"
 )
 
 var orderRules = []rule{
@@ -69,8 +71,30 @@ var orderRules = []rule{
 		},
 	},
 	{
+		name: "order-of-kinds",
+		text: "What one goroutine emits to a socket, to its user and to a room it is in reaches the socket in that order. " +
+			"There is none between two rooms, two users or two sockets. A bus of several masters that spreads names over " +
+			"them has none between names on different ones: its driver lacks crosscast.CapOrder.",
+		capability: crosscast.CapOrder,
+		run: func(b *bed) {
+			n0, n1, n2 := b.three()
+			for _, n := range []*node{n0, n1, n2} { // for one of them, n0 holds the socket itself
+				user, room := "u"+n.Name(), "r"+n.Name()
+				c := b.connect(n, connect{User: user, Rooms: []string{room}})
+				for i := range 300 {
+					targets := [...]crosscast.BoundTarget{n0.ToSocket(c.ID()), n0.To(room), n0.ToUser(user), n0.To(room)}
+					b.emit(targets[i%len(targets)], fmt.Sprint("m", i))
+				}
+				b.settle()
+				c.want(numbered("m", 300)...)
+			}
+		},
+	},
+	{
 		name: "order-across-names",
-		text: "An emission to everyone, or to several names, keeps its place among all that its node sends.",
+		text: "An emission to everyone, or to several names, keeps its place among all that its node sends. It does not " +
+			"on a bus of several masters that spreads names over them.",
+		capability: crosscast.CapOrder,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1 := b.connect(n1, connect{User: "u", Rooms: []string{"r0", "r1", "r2"}})

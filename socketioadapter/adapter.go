@@ -91,6 +91,7 @@ type Adapter struct {
 	dialect *dialect
 	counter counter
 	optErr  error
+	spread  bool // names over several servers
 
 	stop  context.CancelFunc // ends the goroutine
 	ended chan struct{}      // closed when it has ended; nil before Start
@@ -108,6 +109,8 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 	if sharded {
 		needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
 	}
+	_, cluster := rdb.(*redis.ClusterClient)
+	a.spread = cluster && sharded && o.Subscription != Static
 	bus := redisbus.New(rdb, redisbus.Config{Anchor: o.Key, Needs: needs, Sharded: sharded, Once: true})
 	a.Adapter = wire.Speak(bus, a.dialect, wire.Options{
 		QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
@@ -182,6 +185,9 @@ func (a *Adapter) Lacks() map[crosscast.Capability]string {
 		crosscast.CapReasons:        "servers only tell whether the connection is to be closed, too",
 		crosscast.CapPresence:       "servers do not tell who comes and goes",
 		crosscast.CapHoles:          "messages of Socket.IO have no numbers",
+	}
+	if a.spread {
+		lacks[crosscast.CapOrder] = "a Redis Cluster spreads the rooms' channels over its masters, in this subscription mode"
 	}
 	if c := &a.dialect.channels; c.sharded && c.rooms != DynamicPrivate {
 		lacks[crosscast.CapSocketInterest] = "a socket has no channel of its own, in this subscription mode"

@@ -79,7 +79,8 @@
 //
 //   - Once: yes. What may have reached Redis when the connection broke is not sent again, and is a loss.
 //   - Joined means subscribed: yes, for emissions. Do waits until nodes have subscribed; servers do not tell.
-//   - Order: yes, for what one node emits. Servers keep it, too.
+//   - Order: yes, for what one node emits, and servers keep it, too. On a Redis Cluster in Sharded, not between rooms
+//     that have a channel each.
 //   - Never silent: an outage of a node's own link becomes a gap, and what could not go out an error or a loss.
 //     Messages have no numbers, so nothing shows that one is missing, or that a peer could not publish.
 //   - Interest: in Classic yes, where servers hear everything. In Sharded of the rooms that the mode gives a channel.

@@ -3,11 +3,13 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -86,5 +88,59 @@ func BenchmarkReceive(b *testing.B) {
 	b.StopTimer()
 	if err := a.Close(context.Background()); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkPublishInTurn is what an emission costs, from Publish to the bus's outcome, when one goroutine changes between
+// a room and a user after so many of them, which no frame may span; and when two goroutines have one of them each.
+func BenchmarkPublishInTurn(b *testing.B) {
+	toRoom, toUser := emitTo("room"), &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: "e"}
+	toUser.Target.Users = []string{"user"}
+	for _, load := range []struct {
+		name    string
+		publish []func(i int) *crosscast.Instruction // one for each goroutine
+	}{
+		{"room", []func(int) *crosscast.Instruction{func(int) *crosscast.Instruction { return toRoom }}},
+		{"10to1", []func(int) *crosscast.Instruction{func(i int) *crosscast.Instruction {
+			if i%11 == 10 {
+				return toUser
+			}
+			return toRoom
+		}}},
+		{"1to1", []func(int) *crosscast.Instruction{func(i int) *crosscast.Instruction {
+			if i%2 == 1 {
+				return toUser
+			}
+			return toRoom
+		}}},
+		{"two", []func(int) *crosscast.Instruction{
+			func(int) *crosscast.Instruction { return toRoom }, func(int) *crosscast.Instruction { return toUser },
+		}},
+	} {
+		b.Run(load.name, func(b *testing.B) {
+			p := &peer{id: "node0000", port: membus.New().Port("a")}
+			p.a = wire.New(p.port, wire.Options{})
+			if err := p.a.Start(context.Background(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}, p); err != nil {
+				b.Fatal(err)
+			}
+			defer p.a.Close(context.Background())
+			b.ReportAllocs()
+			b.ResetTimer()
+			var publishing sync.WaitGroup
+			for _, next := range load.publish {
+				publishing.Go(func() {
+					for i := range b.N / len(load.publish) {
+						if err := p.a.Publish(context.Background(), next(i)); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			publishing.Wait()
+			if err := p.a.Flush(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

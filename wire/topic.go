@@ -51,6 +51,35 @@ type destination struct {
 
 func (d destination) isEveryone() bool { return d == destination{} }
 
+// kind is what order is kept between. Whoever hears two topics of one kind hears two rooms, or two users: between these
+// there is no order, and of inboxes a node hears its own only. Between topics of two kinds there is: a client hears its
+// own address, its user's, its rooms' and everyone's.
+type kind uint8
+
+const (
+	toEveryone kind = 1 + iota
+	toInbox
+	toRoom
+	toUser
+	toSeveral
+)
+
+// kindOf returns the kind of what goes to topics, of which there is at least one.
+func kindOf(to []destination) kind {
+	switch d := &to[0]; {
+	case len(to) > 1:
+		return toSeveral
+	case d.name.Space == crosscast.RoomSpace:
+		return toRoom
+	case d.name.Space == crosscast.UserSpace:
+		return toUser
+	case d.node != "":
+		return toInbox
+	default:
+		return toEveryone
+	}
+}
+
 // carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic,
 // and on inboxes, where a node that introduces itself gets its first answers.
 func (d destination) carriesLosses() bool {

@@ -17,8 +17,9 @@ import (
 //
 // Invariants:
 //   - a number is drawn once, for one frame's bytes, under mu, in the order in which frames are sent;
-//   - frames are sent in the order in which they were opened; an instruction for several topics or for everyone starts a new
-//     generation, and a frame takes instructions of its own generation only, so nothing overtakes it;
+//   - frames are sent in the order in which they were opened, and a frame takes instructions of its own generation only. A
+//     generation has topics of one kind (see kind), and one for several topics has one instruction. So nothing overtakes
+//     what went to a topic of another kind, or to several;
 //   - a frame that was refused or is uncertain is never sent again, and is entered in losses before anything later is sent; it is nobody's
 //     predecessor, because losses already tell;
 //   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are nobody's
@@ -34,6 +35,7 @@ type writer struct {
 	bytes      int                       // of queue
 	control    []*frame
 	generation uint64
+	kind       kind   // of the generation
 	number     uint64 // last one drawn
 	copies     uint64 // last one drawn, for emissions to several topics
 	opened     uint64 // frames opened, control frames not counted
@@ -171,7 +173,8 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 		w.copies++
 		copyNumber = w.copies
 	}
-	if len(to) > 1 || to[0].isEveryone() || in.Kind != crosscast.KindEmit {
+	if k := kindOf(to); k != w.kind || k == toSeveral {
+		w.kind = k
 		w.generation++
 	}
 	if d != nil {
