@@ -51,14 +51,14 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 		q.waiting[n.id] = 0
 		q.mu.Unlock()
 		part := 0
-		if !t.ns.deliverAck(in, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
+		if err := t.ns.deliverAck(in, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
 			a.Part = part
 			part++
 			q.answer(n.id, a)
 			return nil
-		}) {
+		}); err != nil {
 			q.mu.Lock()
-			q.fail(n.id, ErrBusy)
+			q.fail(n.id, err)
 			q.mu.Unlock()
 		}
 	})
@@ -66,7 +66,12 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 
 // emittedAck delivers a peer's acknowledged emission.
 func (n *Node) emittedAck(ns *Namespace, in *Instruction) {
-	if !ns.deliverAck(in, n.ctx, patienceOf(in), n.answerer(in).send) {
+	switch err := ns.deliverAck(in, n.ctx, patienceOf(in), n.answerer(in).send); err {
+	case nil:
+	case errBadJSON:
+		n.invalid(in)
+		n.reply(in, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
+	default:
 		n.stats.busy.Add(1)
 		n.reply(in, &Answer{Last: true, Err: "too busy"})
 	}
@@ -92,10 +97,11 @@ type ackWait struct {
 
 // deliverAck delivers in to this node's sockets, and returns. Their replies go to send, from one goroutine, and after
 // patience, or when ctx ends, who was silent. When too many replies are awaited already, it delivers all the same,
-// without asking for any, and returns false.
+// without asking for any, and returns [ErrBusy]. A payload that clients could not take is delivered to nobody, and is
+// errBadJSON, if there is anybody.
 func (ns *Namespace) deliverAck(
 	in *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
-) bool {
+) error {
 	n := ns.node
 	w := &ackWait{wake: make(chan struct{}, 1), missing: make(map[SocketID]*Socket)}
 	e := newEmission()
@@ -103,6 +109,9 @@ func (ns *Namespace) deliverAck(
 	e.in = *in
 	e.fill(&e.in)
 	ns.collect(e)
+	if in.From != n.id && e.anybody() && !in.Payload.valid() {
+		return errBadJSON
+	}
 	number, ok := n.acks.add(w)
 	if ok {
 		e.msg.Ack = number
@@ -110,16 +119,16 @@ func (ns *Namespace) deliverAck(
 	}
 	took := ns.handOver(e, w.give)
 	if !ok {
-		return false
+		return ErrBusy
 	}
 	if !n.spawn(func() {
 		defer n.acks.forget(number, w)
 		w.collect(ctx, patience, took, send)
 	}) {
 		n.acks.forget(number, w)
-		return false
+		return ErrBusy
 	}
-	return true
+	return nil
 }
 
 // await makes sockets missing, those that are open.

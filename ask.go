@@ -311,10 +311,15 @@ func (s *asks) answer(in *Instruction) bool {
 	if q == nil || in.Answer == nil {
 		return false
 	}
-	if q.census != nil {
-		return q.counted(in.From, in.Answer)
+	a := in.Answer
+	if !a.valid() {
+		q.n.stats.invalid.Add(1)
+		a = &Answer{Part: a.Part, Last: true, Err: "its answer is not valid JSON in UTF-8"}
 	}
-	return q.answer(in.From, in.Answer)
+	if q.census != nil {
+		return q.counted(in.From, a)
+	}
+	return q.answer(in.From, a)
 }
 
 func (q *ask) answer(from NodeID, a *Answer) bool {

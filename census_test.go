@@ -315,14 +315,14 @@ func TestCensusOfReplies(t *testing.T) {
 		answer = func(reply reply) {
 			reply("", says("", "1")) // before its node has said how many there are
 			reply("", says("x", "2"))
-			reply("", says("x", "2 again"))
+			reply("", says("x", `"2 again"`))
 			reply("", &crosscast.Answer{Count: 3, Last: true})
 			reply("named", &crosscast.Answer{Count: 1, Last: true})
 			reply("named", &crosscast.Answer{Count: 1, Last: true})
 			reply("named", says("", "3"))
 			time.AfterFunc(time.Second, func() {
 				reply("", says("", "4"))
-				reply("", says("", "too many"))
+				reply("", says("", `"too many"`))
 			})
 		}
 		began := time.Now()

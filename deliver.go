@@ -39,12 +39,14 @@ func (e *emission) fill(in *Instruction) {
 }
 
 // deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under
-// the locks, one group at a time, and hands over after that. It returns how many sockets took the message, and
-// whether there was anybody.
-func (ns *Namespace) deliver(e *emission) (took int, anybody bool) {
+// the locks, one group at a time, and hands over after that. It returns how many sockets took the message.
+func (ns *Namespace) deliver(e *emission) (took int) {
 	ns.collect(e)
-	return ns.handOver(e, nil), len(e.sockets) > 0 || len(e.subs) > 0
+	return ns.handOver(e, nil)
 }
+
+// anybody reports whether anything was collected.
+func (e *emission) anybody() bool { return len(e.sockets) > 0 || len(e.subs) > 0 }
 
 // handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it
 // is given, with those that did not.

@@ -36,6 +36,7 @@ const (
 	GapPaused   GapReason = "paused"    // this process stood still, so its peers took it for dead
 	GapDenied   GapReason = "denied"    // the bus refuses a subscription (without an Until), or did for a while
 	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
+	GapInvalid  GapReason = "invalid"   // a message of the origin, which was dropped, was no JSON in UTF-8
 	GapMoved    GapReason = "moved"     // this node was on a server of the bus that its peers had left, and has followed them
 )
 

@@ -25,8 +25,13 @@ func (h *handler) Handle(in *Instruction) {
 		}
 		e := newEmission()
 		e.fill(in)
-		if _, anybody := ns.deliver(e); !anybody {
+		switch ns.collect(e); {
+		case !e.anybody():
 			n.stats.unwanted.Add(1)
+		case !in.Payload.valid():
+			n.invalid(in)
+		default:
+			ns.handOver(e, nil)
 		}
 		e.release()
 	case KindHello, KindHeartbeat:
@@ -59,8 +64,6 @@ func (h *handler) Handle(in *Instruction) {
 
 func (h *handler) Gap(g Gap) {
 	n := (*Node)(h)
-	n.stats.gaps.Add(1)
-	n.stats.gapReasons.add(g.Reason)
 	if g.Origin == "" && g.controls() && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(KindHello, ""))
 	}
@@ -68,12 +71,34 @@ func (h *handler) Gap(g Gap) {
 		n.interests.doubt(g.Names)
 	}
 	n.presence.gap(&g)
+	n.missed(g)
+}
+
+// missed tells the application of a gap.
+func (n *Node) missed(g Gap) {
+	n.stats.gaps.Add(1)
+	n.stats.gapReasons.add(g.Reason)
 	if n.onGap != nil {
 		n.onGap(g)
 	}
 	for _, s := range n.concerned(&g) {
 		s.gap(g)
 	}
+}
+
+// invalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
+func (n *Node) invalid(in *Instruction) {
+	n.stats.invalid.Add(1)
+	if n.lines.invalid.due() {
+		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
+			"from", in.From, "namespace", in.Namespace, "event", in.Event)
+	}
+	names := in.names()
+	if names == nil {
+		names = []Address{{Namespace: in.Namespace, Space: NamespaceSpace}}
+	}
+	now := time.Now()
+	n.missed(Gap{Origin: in.From, Names: names, Since: now, Until: now, Reason: GapInvalid})
 }
 
 // concerned returns the subscriptions that may have missed something in g.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"unicode/utf8"
 )
 
 // A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
@@ -109,6 +110,9 @@ func (n *Node) describe(what string, v any) (json.RawMessage, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("crosscast: %s: %w", what, err)
+	}
+	if !utf8.Valid(text) { // as of a payload
+		return nil, fmt.Errorf("crosscast: %s: not UTF-8", what)
 	}
 	if len(text) > n.maxPayload {
 		return nil, &LimitError{What: what, Len: len(text), Max: n.maxPayload}

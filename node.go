@@ -122,6 +122,7 @@ type Node struct {
 	presence  presence
 	link      linkStatus
 	stats     counters
+	lines     lines
 	busy      *activity // of the in-process cluster; nil: of none
 
 	ctx       context.Context // of what is done for peers; ends with the node

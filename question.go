@@ -1,6 +1,10 @@
 package crosscast
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/crosscast/crosscast/internal/validjson"
+)
 
 // QuestionKind says what is asked about the sockets in a target.
 type QuestionKind uint8
@@ -48,6 +52,22 @@ type Answer struct {
 	Replies []Reply      // of an acknowledged emission
 	Payload Payload      // of a request
 	Handled bool         // of a request: the node has the handler, and it returned
+}
+
+// valid reports whether all JSON in a is such, and UTF-8.
+func (a *Answer) valid() bool {
+	for i := range a.Sockets {
+		s := &a.Sockets[i]
+		if len(s.Data) > 0 && !validjson.Valid(s.Data) || len(s.Handshake) > 0 && !validjson.Valid(s.Handshake) {
+			return false
+		}
+	}
+	for i := range a.Replies {
+		if !a.Replies[i].Payload.valid() {
+			return false
+		}
+	}
+	return a.Payload.valid()
 }
 
 // SocketInfo is what is known of a socket anywhere in the cluster. Its ID names its node.

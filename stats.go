@@ -44,7 +44,8 @@ type Stats struct {
 	// was full; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
 	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
 	// request that came while too many were under way, or a watch while there were too many; "presence", what a peer told
-	// of a room that nobody watches here, or before the peer was known; and the adapter's own reasons.
+	// of a room that nobody watches here, or before the peer was known; "invalid", a peer's emission, request or answer with
+	// JSON that is none, or not UTF-8; and the adapter's own reasons.
 	Dropped map[string]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for; with a
 	// [Selective] also questions in a namespace that was not heard yet.
@@ -65,7 +66,7 @@ type JoinStats struct {
 type counters struct {
 	delivered, in, out atomic.Uint64
 
-	conn, subscription, unwanted, unknown, answer, reply, busy, presence atomic.Uint64
+	conn, subscription, unwanted, unknown, answer, reply, busy, presence, invalid atomic.Uint64
 
 	gaps, losses atomic.Uint64
 	gapReasons   tally[GapReason]
@@ -135,6 +136,7 @@ func (n *Node) Stats() Stats {
 		{"conn", &c.conn}, {"subscription", &c.subscription},
 		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
 		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy}, {"presence", &c.presence},
+		{"invalid", &c.invalid},
 	} {
 		if v := d.n.Load(); v > 0 {
 			s.Dropped[d.reason] = v

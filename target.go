@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
+
+	"github.com/crosscast/crosscast/internal/validjson"
 )
 
 // BoundTarget is a [Target] bound to a namespace: whom an emission is for. It is a small value; every method returns
@@ -89,8 +92,8 @@ type Receipt struct {
 // or all the target's sockets are its own, there is nothing to queue.
 //
 // payload is nil (no payload), a [Payload] or a [json.RawMessage] (both passed on as they are, JSON and [Args] being
-// validated), a []byte (binary), or any other value, which is marshalled as JSON, once. Nothing of it is kept after
-// Emit returned.
+// validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
+// error, also where a MarshalJSON within a value has made it. Nothing of it is kept after Emit returned.
 //
 // An error that matches [ErrTooLarge] or [ErrInvalidName], or one of marshalling, means that nobody got the message;
 // any other is the adapter's and means that this node's sockets did and peers may not have. What fails after Emit
@@ -129,7 +132,7 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	e.fill(&e.in)
-	receipt.Sockets, _ = t.ns.deliver(e)
+	receipt.Sockets = t.ns.deliver(e)
 	if n.adapter == nil || t.local || n.holdsAll(&t.target) {
 		return receipt, nil
 	}
@@ -186,7 +189,7 @@ func checkMeta(pairs []KeyValue) error {
 }
 
 var (
-	errBadJSON = errors.New("crosscast: payload is not valid JSON")
+	errBadJSON = errors.New("crosscast: payload is not valid JSON in UTF-8")
 	errBadArgs = errors.New("crosscast: payload is not one array of arguments")
 )
 
@@ -222,14 +225,23 @@ func (n *Node) payload(v any) (Payload, error) {
 			return p, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
 		case p.Encoding == None && len(p.Data) > 0:
 			return p, errors.New("crosscast: payload of encoding None with data")
-		case p.Encoding == JSON && !json.Valid(p.Data):
-			return p, errBadJSON
 		case p.Encoding == Args:
 			return p, checkArgs(p.Data)
+		case !p.valid():
+			return p, errBadJSON
+		}
+	case []byte:
+	default: // encoding/json takes what a json.RawMessage or a MarshalJSON within v says, whether or not it is UTF-8
+		if !utf8.Valid(p.Data) {
+			return p, errBadJSON
 		}
 	}
 	return p, nil
 }
+
+// valid reports whether clients can take the payload, once the frame format can carry it: JSON that is none, or not
+// UTF-8, ends their connections. What is made of other payloads for them is always valid.
+func (p *Payload) valid() bool { return p.Encoding != JSON || validjson.Valid(p.Data) }
 
 // Encode makes a payload of v as [BoundTarget.Emit] does, with the same limit, for what bindings send beside messages.
 func (ns *Namespace) Encode(v any) (Payload, error) { return ns.node.payload(v) }

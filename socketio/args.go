@@ -11,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/args"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/internal/validjson"
 )
 
 // Args are the arguments of an event or of an acknowledgement. The zero value is none. They must not be changed, and
@@ -41,7 +42,7 @@ func ArgsOf(p crosscast.Payload) (Args, error) {
 	case crosscast.None:
 		return Args{}, nil
 	case crosscast.JSON:
-		if !json.Valid(p.Data) {
+		if !validjson.Valid(p.Data) {
 			return Args{}, errors.New("crosscast/socketio: payload is not valid JSON")
 		}
 		a.values = []json.RawMessage{p.Data}

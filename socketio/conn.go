@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -309,6 +311,9 @@ func (c *conn) refuse(namespace string, why *ConnectError) {
 		Data    any    `json:"data,omitempty"`
 	}
 	text, err := json.Marshal(object{why.Message, why.Data})
+	if err == nil && !utf8.Valid(text) { // of a json.RawMessage or a MarshalJSON within Data
+		err = errors.New("crosscast/socketio: ConnectError.Data is not UTF-8")
+	}
 	if err != nil {
 		c.server.o.OnError(nil, "", err)
 		text, _ = json.Marshal(object{Message: why.Message})

@@ -191,6 +191,8 @@ func TestAuthenticate(t *testing.T) {
 					return socketio.Client{Data: make(chan int)}, nil
 				case "unencodable":
 					return socketio.Client{}, &socketio.ConnectError{Message: "no", Data: make(chan int)}
+				case "not UTF-8":
+					return socketio.Client{}, &socketio.ConnectError{Message: "no", Data: json.RawMessage("\"\xff\"")}
 				}
 				return socketio.Client{User: auth.Token, Rooms: []string{"lobby", h.Query["room"]}, Data: h.Namespace}, nil
 			},
@@ -221,6 +223,7 @@ func TestAuthenticate(t *testing.T) {
 		{`{"token":"room"}`, `44{"message":"crosscast: empty room name"}`, 0},
 		{`{"token":"channel"}`, `44{"message":"internal error"}`, 1},
 		{`{"token":"unencodable"}`, `44{"message":"no"}`, 1},
+		{`{"token":"not UTF-8"}`, `44{"message":"no"}`, 1},
 		{`{"token":7}`, `44{"message":"internal error"}`, 1},
 	} {
 		c.send("40" + tt.auth)
@@ -234,7 +237,7 @@ func TestAuthenticate(t *testing.T) {
 	}
 	c.send(`40/nowhere,`)
 	c.expect(`44/nowhere,{"message":"Invalid namespace"}`)
-	if refused := s.Stats().Refused; refused["authenticate"] != 8 || refused["namespace"] != 1 {
+	if refused := s.Stats().Refused; refused["authenticate"] != 9 || refused["namespace"] != 1 {
 		t.Errorf("counted %v", refused)
 	}
 	c.send(`40{"token":"u1"}`)

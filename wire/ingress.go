@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/validjson"
 )
 
 // The ingress: a topic for programs that are no nodes, in whatever language. It takes one JSON object a message,
@@ -76,10 +77,10 @@ var (
 // parseIngress reads a message to the ingress. What it returns keeps nothing of text. It costs memory in proportion to
 // text.
 func parseIngress(text []byte) (in *crosscast.Instruction, why dropReason, err error) {
-	if !utf8.Valid(text) {
-		return nil, dropIngressSyntax, errNotUTF8
-	}
-	if !json.Valid(text) {
+	if !validjson.Valid(text) {
+		if !utf8.Valid(text) {
+			return nil, dropIngressSyntax, errNotUTF8
+		}
 		var v json.RawMessage
 		return nil, dropIngressSyntax, fmt.Errorf("%w: %w", errNoObject, json.Unmarshal(text, &v))
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -195,6 +196,9 @@ func (c *Client) frame(m *outgoing) ([]byte, error) {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("crosscast/client: %q: %w", m.Event, err)
+	}
+	if !utf8.Valid(b) { // of a json.RawMessage or a MarshalJSON: the server would end the connection
+		return nil, fmt.Errorf("crosscast/client: %q: not UTF-8", m.Event)
 	}
 	if len(b) > c.o.WriteLimit {
 		return nil, fmt.Errorf("%w: %d bytes (at most %d)", ErrTooLarge, len(b), c.o.WriteLimit)

@@ -63,6 +63,9 @@ func TestRequest(t *testing.T) {
 	if err := c.Emit(ctx, "add", strings.Repeat("x", 1000)); !errors.Is(err, client.ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
+	if err := c.Emit(ctx, "add", json.RawMessage("\"\xff\"")); err == nil {
+		t.Error("not UTF-8: no error")
+	}
 	var unsupported *json.UnsupportedTypeError
 	if err := c.Request(ctx, "add", make(chan int), nil); !errors.As(err, &unsupported) {
 		t.Errorf("no JSON: %v", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"time"
+	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -60,6 +61,9 @@ func (h *Hub) run() {
 		case c := <-h.unregister:
 			h.drop(c)
 		case text := <-h.broadcast:
+			if !utf8.Valid(text) {
+				continue // who gets it would end the connection
+			}
 			for c := range h.clients {
 				select {
 				case c.send <- text:

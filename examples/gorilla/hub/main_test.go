@@ -75,6 +75,7 @@ func TestClientsOfTwoProcessesChat(t *testing.T) {
 		}
 	}
 
+	a.say(t, "\xff") // which no websocket client may get
 	a.say(t, "one")
 	a.say(t, "two")
 	a.hears(t, "one", "two")

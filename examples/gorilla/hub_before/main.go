@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 )
@@ -46,6 +47,9 @@ func (h *Hub) run() {
 		case c := <-h.unregister:
 			h.drop(c)
 		case text := <-h.broadcast:
+			if !utf8.Valid(text) {
+				continue // who gets it would end the connection
+			}
 			for c := range h.clients {
 				select {
 				case c.send <- text:

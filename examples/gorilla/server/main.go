@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"time"
+	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
 	"github.com/gorilla/websocket"
@@ -94,7 +95,7 @@ func read(ctx context.Context, conn *websocket.Conn, socket *crosscast.Socket) c
 			Event string
 			Data  json.RawMessage
 		}
-		if json.Unmarshal(text, &message) != nil || message.Event == "" {
+		if !utf8.Valid(text) || json.Unmarshal(text, &message) != nil || message.Event == "" {
 			return crosscast.ReasonProtocol
 		}
 		var payload any // nil when there is no data

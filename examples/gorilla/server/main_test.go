@@ -85,6 +85,9 @@ func TestClosing(t *testing.T) {
 	node, url := start(t, crosscast.NewCluster())
 	bad, nowhere, good := dial(t, url, "lobby"), dial(t, url, ""), dial(t, url, "lobby")
 	say(t, bad, "this is no JSON")
+	notUTF8 := dial(t, url, "lobby")
+	say(t, notUTF8, "{\"event\":\"say\",\"data\":\"\xff\"}")
+	wantClosed(t, notUTF8, websocket.CloseUnsupportedData, crosscast.ReasonProtocol)
 	wantClosed(t, bad, websocket.CloseUnsupportedData, crosscast.ReasonProtocol)
 	wantClosed(t, nowhere, websocket.CloseUnsupportedData, crosscast.ReasonProtocol)
 	if err := node.Close(t.Context()); err != nil {

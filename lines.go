@@ -1,0 +1,31 @@
+package crosscast
+
+import (
+	"sync"
+	"time"
+)
+
+// lines are those of the log that whoever may publish on the bus can cause: each kind at most once in linePause, so that
+// a flood of one does not hide the first of another.
+type lines struct {
+	invalid pacer // payloads that clients could not take
+}
+
+const linePause = 10 * time.Second
+
+// A pacer says when a line is due. The zero value is ready.
+type pacer struct {
+	mu   sync.Mutex
+	next time.Time // guarded by mu
+}
+
+func (p *pacer) due() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Before(p.next) {
+		return false
+	}
+	p.next = now.Add(linePause)
+	return true
+}
