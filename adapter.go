@@ -83,6 +83,10 @@ type Handler interface {
 	// Loss reports that instructions which Publish had accepted were refused, or may not have gone out.
 	Loss(l Loss)
 
+	// Awaits reports whether an answer with this Ref is still waited for. An adapter that translates answers may ask
+	// before it makes one of many bytes. It may be called concurrently with everything.
+	Awaits(ref string) bool
+
 	// Link reports that the state of the link has changed. Calls are made one at a time, in the order of the changes. An
 	// adapter that cannot tell never calls it.
 	Link(s LinkStatus)

@@ -303,6 +303,13 @@ var (
 	errTooMuch     = fmt.Errorf("more than %d bytes of answers waited to be read", maxAnswerBytes)
 )
 
+// awaits reports whether a question is open.
+func (s *asks) awaits(ref string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[ref] != nil
+}
+
 // answer acts on an answer, and reports whether anybody waited for it.
 func (s *asks) answer(in *Instruction) bool {
 	s.mu.Lock()

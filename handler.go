@@ -123,6 +123,8 @@ func (n *Node) concerned(g *Gap) []*Subscription {
 	return subs
 }
 
+func (h *handler) Awaits(ref string) bool { return (*Node)(h).asks.awaits(ref) }
+
 func (h *handler) Loss(l Loss) {
 	n := (*Node)(h)
 	n.stats.losses.Add(1)

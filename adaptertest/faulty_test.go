@@ -218,6 +218,8 @@ func (h faultyHandler) Gap(g crosscast.Gap) {
 
 func (h faultyHandler) Loss(l crosscast.Loss) { h.h.Loss(l) }
 
+func (h faultyHandler) Awaits(ref string) bool { return h.h.Awaits(ref) }
+
 func (h faultyHandler) Link(s crosscast.LinkStatus) {
 	if h.f.fault.link != nil {
 		h.f.fault.link(h.f, s, h.h.Link)

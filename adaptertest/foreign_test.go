@@ -299,6 +299,8 @@ func foreignSpaces(rooms []string) (users []string, sockets []crosscast.SocketID
 func (h foreignHandler) Gap(g crosscast.Gap)   { h.h.Gap(g) }
 func (h foreignHandler) Loss(l crosscast.Loss) { h.h.Loss(l) }
 
+func (h foreignHandler) Awaits(ref string) bool { return h.h.Awaits(ref) }
+
 func (h foreignHandler) Link(s crosscast.LinkStatus) { h.h.Link(s) }
 
 // TestForeign runs the suite on it. What it lacks must keep it from checking these rules and no other.

@@ -112,6 +112,9 @@ func (p *peer) Gap(g crosscast.Gap) {
 	p.log.add(entry{gap: &g})
 }
 
+// Awaits implements crosscast.Handler.
+func (p *peer) Awaits(string) bool { return true }
+
 // Link implements crosscast.Handler.
 func (p *peer) Link(crosscast.LinkStatus) {}
 

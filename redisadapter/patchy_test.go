@@ -38,6 +38,7 @@ func (l *listener) Gap(g crosscast.Gap) {
 }
 
 func (l *listener) Loss(crosscast.Loss)       {}
+func (l *listener) Awaits(string) bool        { return true }
 func (l *listener) Link(crosscast.LinkStatus) {}
 
 // has returns how many of the events arrived, were missed with a gap, and were missed in silence.

@@ -17,6 +17,7 @@ type nothing struct{}
 func (nothing) Handle(*crosscast.Instruction) {}
 func (nothing) Gap(crosscast.Gap)             {}
 func (nothing) Loss(crosscast.Loss)           {}
+func (nothing) Awaits(string) bool            { return true }
 func (nothing) Link(crosscast.LinkStatus)     {}
 
 func emission(p crosscast.Payload) *crosscast.Instruction {

@@ -172,7 +172,7 @@ func TestWritesWhatServersPublish(t *testing.T) {
 		"timeout emit ack":      {Ref: "1", TTL: 500e6, Kind: crosscast.KindEmit, Target: everyone, Event: "test"},
 		"timeout emit ack room": {Ref: "1", TTL: 500e6, Kind: crosscast.KindEmit, Target: r1, Event: "test"},
 		"fetchSockets": {
-			Ref: "1", Kind: crosscast.KindAsk, Target: everyone, Question: &crosscast.Question{Kind: crosscast.AskSockets},
+			Ref: "1", Kind: crosscast.KindAsk, Target: everyone, Question: &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields},
 		},
 		"socketsJoin":  {Kind: crosscast.KindJoin, Target: r1, Rooms: []string{"j1", "j2"}},
 		"socketsLeave": {Kind: crosscast.KindLeave, Target: r1, Rooms: []string{"j1"}},

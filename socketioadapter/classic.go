@@ -32,8 +32,8 @@ import (
 //	{requestId}                                            to the old forms of 2, 3 and 4
 //
 // What this package adds, and servers pay no attention to: a requestId in 2, 3 and 4, which nodes of crosscast answer
-// with 8; command true in a 5 that goes with one of these for servers, who do not; uid in every answer; and sid, the
-// client's ID, in 9.
+// with 8; command true in a 5 that goes with one of these for servers, who do not; fields in others,
+// crosscast.Fields, when nodes need not tell everything; uid in every answer; and sid, the client's ID, in 9.
 const (
 	classicSockets = iota
 	classicAllRooms
@@ -87,13 +87,13 @@ func (f *form) classic(m *message) (asJSON bool) {
 		f.bool("close", m.close)
 		f.optional("requestId", m.id)
 	case fetch:
-		f.object(4 + set(m.command))
+		f.object(4 + hasLimit(m))
 		f.text("uid", m.uid)
 		f.text("requestId", m.id)
 		f.uint("type", classicFetch)
 		f.key("opts")
 		f.opts(m, false)
-		f.flag("command", m.command)
+		f.limit(m)
 	case request:
 		f.object(3 + one(m.id))
 		f.text("uid", m.uid)
@@ -229,6 +229,9 @@ func (r *reader) classicRequest() {
 
 func (r *reader) classicAnswer() {
 	m := &r.m
+	if m.id != "" && !r.awaits(m.id) {
+		return
+	}
 	switch {
 	case r.raw.typ == classicRequest:
 		m.kind, m.data = answer, r.raw.data

@@ -3,6 +3,7 @@ package socketioadapter
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -16,7 +17,9 @@ import (
 type dialect struct {
 	channels channels
 	prefix   string // of users' rooms
+	maxFrame int    // bytes
 	counter  *counter
+	log      *slog.Logger
 
 	self      crosscast.NodeID
 	emitter   bool
@@ -24,13 +27,17 @@ type dialect struct {
 	refs      string // what begins the requestIds of this node
 	reader    reader
 	in        crosscast.Instruction // the one that handler is told of
+	question  crosscast.Question    // of in
 	questions questions
 	dropped   [dropReasons]atomic.Uint64
+
+	warnedBare, warnedAnswer sync.Once
 }
 
 func newDialect(o Options, c *counter) *dialect {
 	return &dialect{
-		channels: channels{key: o.Key, sharded: o.Mode == Sharded, rooms: o.Subscription}, prefix: o.UserRooms, counter: c,
+		channels: channels{key: o.Key, sharded: o.Mode == Sharded, rooms: o.Subscription}, prefix: o.UserRooms,
+		maxFrame: o.MaxFrame, counter: c, log: cmp.Or(o.Logger, slog.Default()),
 	}
 }
 
@@ -44,7 +51,7 @@ func (d *dialect) Begin(self crosscast.NodeInfo, h crosscast.Handler) {
 	d.refs = d.channels.self + "~"
 	d.counter.watch("/")
 	d.questions = questions{}
-	d.reader = reader{channels: &d.channels, prefix: d.prefix, uid: []byte(d.channels.self)}
+	d.reader = reader{channels: &d.channels, prefix: d.prefix, uid: []byte(d.channels.self), awaits: d.awaits}
 }
 
 // Home implements wire.Dialect.

@@ -113,7 +113,13 @@ func TestQuestionsAndAnswers(t *testing.T) {
 		}
 		const told = `socket=bbbbbbbb------------ user="u" rooms=["r" "user:not"] data={"n":1} handshake={"url":"/"}`
 		ask := crosscast.Instruction{
-			Kind: crosscast.KindAsk, Target: everyone, Question: &crosscast.Question{Kind: crosscast.AskCount},
+			Kind: crosscast.KindAsk, Target: everyone,
+			Question: &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields},
+		}
+		asking := func(kind crosscast.QuestionKind, fields crosscast.Fields) crosscast.Instruction {
+			in := ask
+			in.Question = &crosscast.Question{Kind: kind, Fields: fields}
+			return in
 		}
 		for _, c := range []struct {
 			name   string
@@ -140,6 +146,24 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=15`},
 				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=[] data= ` +
 					`handshake={"headers":{},"time":"","address":"","xd`},
+			},
+			{
+				"how many sockets", asking(crosscast.AskCount, 0),
+				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB}}, Last: true}},
+				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=0`},
+				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=[] data= handshake=`},
+			},
+			{
+				"how many users", asking(crosscast.AskCount, crosscast.FieldUser),
+				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB, User: "u"}}, Last: true}},
+				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=1`},
+				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="u" rooms=[] data= handshake=`},
+			},
+			{
+				"which rooms", asking(crosscast.AskRooms, 0),
+				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB, Rooms: []string{"r"}}}, Last: true}},
+				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=2`},
+				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=["r"] data= handshake=`},
 			},
 			{
 				"no sockets", ask, []crosscast.Answer{{Last: true}},

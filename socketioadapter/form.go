@@ -58,6 +58,19 @@ func (f *form) list(k string, names []string) {
 	}
 }
 
+// hasLimit counts the member that limit writes.
+func hasLimit(m *message) int { return set(m.command || m.fields != crosscast.AllFields) }
+
+// limit writes what of a fetch nodes need not answer.
+func (f *form) limit(m *message) {
+	switch {
+	case m.command:
+		f.bool("command", true)
+	case m.fields != crosscast.AllFields:
+		f.uint("fields", uint64(m.fields))
+	}
+}
+
 // one counts a member that is left out when it is empty.
 func one(s string) int { return set(s != "") }
 

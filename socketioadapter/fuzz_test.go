@@ -71,7 +71,11 @@ func FuzzRead(f *testing.F) {
 				Last: true, Handled: true, Count: 1, Replies: []crosscast.Reply{{Socket: socketA}},
 			}})
 		}
-		number, err := s.Read(channelsOf(s)[int(on)%len(channelsOf(s))], data)
+		channel := channelsOf(s)[int(on)%len(channelsOf(s))]
+		if n := reads([...]socketioadapter.Options{classic, sharded}[mode%2], channel, string(data), true); n > bound(string(data)) {
+			t.Errorf("to read %d bytes, %d are allocated", len(data), n)
+		}
+		number, err := s.Read(channel, data)
 		if err != nil && !errors.Is(err, crosscast.ErrForeign) && !errors.Is(err, crosscast.ErrMalformed) {
 			t.Errorf("the error is neither ErrForeign nor ErrMalformed: %v", err)
 		}

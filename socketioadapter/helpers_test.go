@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/socketioadapter"
@@ -19,8 +20,10 @@ type side struct {
 	tb testing.TB
 	wire.Dialect
 	id   crosscast.NodeID
-	told []string                        // instructions, described
-	node func(in *crosscast.Instruction) // what the node does, beside that; may be nil
+	told []string // instructions, described
+
+	forgets bool                            // no answer is awaited
+	node    func(in *crosscast.Instruction) // what the node does, beside that; may be nil
 }
 
 func newSide(tb testing.TB, id crosscast.NodeID, o socketioadapter.Options) *side {
@@ -42,6 +45,7 @@ func (s *side) Handle(in *crosscast.Instruction) {
 
 func (s *side) Gap(crosscast.Gap)         {}
 func (s *side) Link(crosscast.LinkStatus) {}
+func (s *side) Awaits(ref string) bool    { return !s.forgets }
 
 func (s *side) Loss(crosscast.Loss) {}
 
@@ -90,7 +94,10 @@ func (s *side) read(all ...sent) []string {
 	return s.take()
 }
 
-// describe writes down an instruction, without what is zero.
+// unsaid is the TTL of what somebody asks who does not say how long it waits.
+const unsaid = 5 * time.Second
+
+// describe writes down an instruction, without what is zero, and without a TTL of unsaid.
 func describe(in *crosscast.Instruction) string {
 	var b strings.Builder
 	names := [...]string{
@@ -139,7 +146,7 @@ func describe(in *crosscast.Instruction) string {
 	if in.Ref != "" {
 		add("ref=%s", in.Ref)
 	}
-	if in.TTL > 0 {
+	if in.TTL > 0 && in.TTL != unsaid {
 		add("ttl=%v", in.TTL)
 	}
 	if q := in.Question; q != nil {

@@ -226,12 +226,29 @@ func TestQuestionsAreBounded(t *testing.T) {
 		if n := socketioadapter.Dropped(s.Dialect)["answers"]; n != 1 {
 			t.Errorf("of answers that take 21 MiB %d were given up", n)
 		}
-		part.Answer.Last = true
+		part.Answer = &crosscast.Answer{Last: true}
 		for i := range 2 {
 			part.Ref = fmt.Sprint(i)
-			if all := s.write(part); len(all) != 1 || len(all[0].data) < 8<<20 {
+			if all := s.write(part); len(all) != 1 || len(all[0].data) < 7<<20 {
 				t.Errorf("an answer within bounds is %d messages", len(all))
 			}
+		}
+		// Of answers that take too much with their handshakes, these are left out.
+		for i := range 3 {
+			ask(s, 20+i)
+			part.Ref, part.Answer = fmt.Sprint(20+i), &crosscast.Answer{Sockets: []crosscast.SocketInfo{
+				{ID: socketA, Handshake: []byte(`"` + strings.Repeat("x", 7<<20) + `"`)},
+			}}
+			s.write(part)
+			if i == 2 {
+				part.Answer = &crosscast.Answer{Last: true}
+				if all := s.write(part); len(all) != 1 || len(all[0].data) > 1000 {
+					t.Errorf("an answer without its handshakes is %d messages", len(all))
+				}
+			}
+		}
+		if n := socketioadapter.Dropped(s.Dialect)["answers"]; n != 1 {
+			t.Errorf("of answers that take 21 MiB with their handshakes, %d were given up", n-1)
 		}
 		if !ask(s, 9) {
 			t.Error("a new question is refused")

@@ -28,9 +28,10 @@ type message struct {
 	payload crosscast.Payload
 	data    []byte
 
-	rooms   []string // of a join or leave; of gotRooms
-	close   bool     // of a disconnect: the connection, too, and not only the namespace
-	command bool     // of a fetch: a command with the same id goes with it, which nodes answer instead
+	rooms   []string         // of a join or leave; of gotRooms
+	close   bool             // of a disconnect: the connection, too, and not only the namespace
+	command bool             // of a fetch: a command with the same id goes with it, which nodes answer instead
+	fields  crosscast.Fields // of a fetch, which of a socket are asked for; of gotSockets, which are told
 	sockets []crosscast.SocketInfo
 	count   int                // how many clients a broadcast or a command reached
 	client  crosscast.SocketID // whose reply it is, where it says

@@ -30,10 +30,12 @@ type question struct {
 	namespace string
 	uid       string // of who asked; empty: that is not known
 	id        string
+	fields    crosscast.Fields // that are told of sockets
 	expires   time.Time
 
 	sockets []crosscast.SocketInfo // told so far
 	bytes   int                    // about the memory that they take
+	bare    bool                   // some of them have lost their handshakes
 	counted bool                   // the number of clients was told
 }
 
@@ -41,8 +43,9 @@ const (
 	maxQuestions     = 4096
 	maxQuestionBytes = 16 << 20         // kept of all answers
 	defaultPatience  = 5 * time.Second  // of who asks and does not say
+	maxPatience      = time.Hour        // a node works no longer on one question
 	extraPatience    = 10 * time.Second // a node has given up by then
-	sweepInterval    = 5 * time.Second
+	sweepInterval    = time.Second
 )
 
 var (
@@ -50,25 +53,35 @@ var (
 	errTooMany   = errors.New("too many questions are open")
 	errTooLarge  = errors.New("the answers to open questions take too much memory")
 	errReply     = errors.New("a reply that is nested too deep")
+	errUnasked   = errors.New("an answer that nobody waits for")
 	errForgotten = errors.New("a question that nobody answers any more")
 )
 
-// add notes a question before the node hears of it. patience is how long who asks waits; 0: that is not known.
-func (s *questions) add(by crosscast.NodeID, q question, patience time.Duration, now time.Time) error {
-	if patience <= 0 {
-		patience = defaultPatience
+// room is how many questions may be open for one more to be taken from somebody who waits for so long: few who wait for
+// an hour must not shut out many who wait for seconds.
+func room(patience time.Duration) int {
+	switch {
+	case patience <= 10*time.Second:
+		return maxQuestions
+	case patience <= time.Minute:
+		return maxQuestions / 2
 	}
+	return maxQuestions / 4
+}
+
+// add notes a question before the node hears of it. patience is how long who asks waits.
+func (s *questions) add(by crosscast.NodeID, q question, patience time.Duration, now time.Time) error {
 	q.expires = now.Add(patience + extraPatience)
 	key := asked{by, q.id}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.After(s.sweepAt) || len(s.open) >= maxQuestions {
+	if now.After(s.sweepAt) {
 		s.sweep(now)
 	}
 	switch {
 	case s.open[key] != nil:
 		return errRepeated
-	case len(s.open) >= maxQuestions:
+	case len(s.open) >= room(patience):
 		return errTooMany
 	case s.open == nil:
 		s.open = make(map[asked]*question)
@@ -115,6 +128,9 @@ func (s *questions) answered(
 	}
 	open.sockets = append(open.sockets, a.Sockets...)
 	if s.bytes > maxQuestionBytes {
+		s.bare(open)
+	}
+	if s.bytes > maxQuestionBytes {
 		s.drop(key, open)
 		return q, false, false, errTooLarge
 	}
@@ -124,6 +140,17 @@ func (s *questions) answered(
 		s.drop(key, open)
 	}
 	return *open, first, a.Last || open.kind == broadcast, nil
+}
+
+// bare takes the handshakes off what is told so far, which are most of it. The caller holds mu.
+func (s *questions) bare(q *question) {
+	for i := range q.sockets {
+		n := len(q.sockets[i].Handshake)
+		q.sockets[i].Handshake = nil
+		q.bytes -= n
+		s.bytes -= n
+	}
+	q.bare = true
 }
 
 // sizeOf is about the memory that s takes.

@@ -1,6 +1,7 @@
 package socketioadapter
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -51,16 +52,17 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 			in.Reason = forceClose
 		}
 	case fetch:
-		in.Kind, in.Question = crosscast.KindAsk, &askSockets
+		d.question = crosscast.Question{Kind: crosscast.AskSockets, Fields: m.fields}
+		in.Kind, in.Question = crosscast.KindAsk, &d.question
 	case fetchIDs:
 		in.Kind, in.Question = crosscast.KindAsk, &askIDs
 	case fetchRooms:
 		in.Kind, in.Question = crosscast.KindAsk, &askRooms
 	}
 	if m.id != "" {
-		in.Ref, in.TTL = m.id, m.timeout
-		q := question{kind: m.kind, old: m.old, namespace: m.namespace, uid: m.uid, id: m.id}
-		if err := d.questions.add(from, q, m.timeout, time.Now()); err != nil {
+		in.Ref, in.TTL = m.id, min(cmp.Or(m.timeout, defaultPatience), maxPatience)
+		q := question{kind: m.kind, old: m.old, namespace: m.namespace, uid: m.uid, id: m.id, fields: m.fields}
+		if err := d.questions.add(from, q, in.TTL, time.Now()); err != nil {
 			d.drop(err)
 			return 0, nil
 		}
@@ -74,17 +76,27 @@ var commands = map[kind]crosscast.Kind{
 }
 
 var (
-	askSockets = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields}
-	askIDs     = crosscast.Question{Kind: crosscast.AskSockets}
-	askRooms   = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
+	askIDs   = crosscast.Question{Kind: crosscast.AskSockets}
+	askRooms = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
 )
+
+// awaits reports whether an answer with this requestId is waited for. One to another's question is not, and is no reason
+// to count; most are.
+func (d *dialect) awaits(id string) bool {
+	ref, own := strings.CutPrefix(id, d.refs)
+	if !own {
+		return false
+	}
+	if !d.handler.Awaits(ref) {
+		d.drop(errUnasked)
+		return false
+	}
+	return true
+}
 
 // heard passes on an answer to a question of this node's.
 func (d *dialect) heard(m *message, from crosscast.NodeID) error {
-	ref, ok := strings.CutPrefix(m.id, d.refs)
-	if !ok {
-		return nil // of another's
-	}
+	ref := strings.TrimPrefix(m.id, d.refs)
 	a := new(crosscast.Answer)
 	switch m.kind {
 	case gotSockets:

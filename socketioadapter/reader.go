@@ -3,6 +3,7 @@ package socketioadapter
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 // payload must be copied.
 type reader struct {
 	channels *channels
-	prefix   string // of users' rooms
-	uid      []byte // of this node
+	prefix   string               // of users' rooms
+	uid      []byte               // of this node
+	awaits   func(id string) bool // whether an answer with this requestId is waited for
 
 	m   message
 	raw raw
@@ -53,7 +55,7 @@ func (r *reader) read(channel string, data []byte) (*message, error) {
 	if cap(r.scratch) > maxScratch {
 		r.scratch = nil
 	}
-	r.m, r.raw, r.err = message{}, raw{typ: -1}, nil
+	r.m, r.raw, r.err = message{fields: crosscast.AllFields}, raw{typ: -1}, nil
 	if r.channels.sharded {
 		r.sharded(channel, data)
 	} else {
@@ -97,6 +99,7 @@ func (r *reader) whole(data []byte, f member) {
 	switch {
 	case len(data) > 0 && data[0] == '{':
 		var err error
+		r.scratch = slices.Grow(r.scratch[:0], len(data)) // msgpack is mostly shorter
 		if r.scratch, err = mpack.AppendFromJSON(r.scratch[:0], data); err != nil {
 			r.fail("JSON")
 			return
@@ -145,6 +148,8 @@ func (r *reader) body(key, value []byte) {
 		r.raw.close = value
 	case "command":
 		r.m.command = isTrue(value)
+	case "fields":
+		r.m.fields = crosscast.Fields(number(value)) & crosscast.AllFields
 	case "clientCount":
 		r.raw.clientCount = value
 	case "sid":

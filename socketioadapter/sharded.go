@@ -16,8 +16,9 @@ package socketioadapter
 //	12 BROADCAST_ACK              requestId, packet: one value
 //
 // What this package adds, and servers pay no attention to: a requestId in 4, 5 and 6, which nodes of crosscast answer
-// with 11; command true in a 7 that goes with one of these for servers, who do not; sid, the client's ID, in 12; and 2,
-// a HEARTBEAT that is a node's own, to itself.
+// with 11; command true in a 7 that goes with one of these for servers, who do not; fields in others,
+// crosscast.Fields, when nodes need not tell everything; sid, the client's ID, in 12; and 2, a HEARTBEAT that is a node's own, to
+// itself.
 const (
 	shardedEcho = 2 + iota
 	shardedBroadcast
@@ -67,11 +68,11 @@ func (f *form) sharded(m *message) {
 		f.bool("close", m.close)
 		f.optional("requestId", m.id)
 	case fetch:
-		f.object(2 + set(m.command))
+		f.object(2 + hasLimit(m))
 		f.key("opts")
 		f.opts(m, true)
 		f.text("requestId", m.id)
-		f.flag("command", m.command)
+		f.limit(m)
 	case request:
 		f.object(1 + one(m.id))
 		f.optional("requestId", m.id)
@@ -111,6 +112,12 @@ func (r *reader) sharded(channel string, data []byte) {
 	r.members(r.raw.data, "data", (*reader).body)
 	if !r.channels.inNamespace(channel, m.namespace) {
 		r.fail("of another namespace than its channel")
+	}
+	switch r.raw.typ {
+	case shardedSockets, shardedAnswer, shardedClients, shardedReply:
+		if m.id != "" && !r.awaits(m.id) {
+			return
+		}
 	}
 	switch r.raw.typ {
 	case shardedBroadcast:

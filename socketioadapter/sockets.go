@@ -27,9 +27,12 @@ func (f *form) sockets(k string, m *message) {
 			f.str(string(s.ID))
 			continue
 		}
-		f.object(4)
+		handshake, data := m.fields&crosscast.FieldHandshake != 0, m.fields&crosscast.FieldData != 0
+		f.object(2 + set(handshake) + set(data))
 		f.text("id", string(s.ID))
-		f.parsed("handshake", s.Handshake, noHandshake)
+		if handshake {
+			f.parsed("handshake", s.Handshake, noHandshake)
+		}
 		f.key("rooms")
 		f.array(1 + len(s.Rooms) + one(s.User))
 		f.str(string(s.ID))
@@ -39,7 +42,9 @@ func (f *form) sockets(k string, m *message) {
 		if s.User != "" {
 			f.str(f.prefix + s.User)
 		}
-		f.parsed("data", s.Data, noData)
+		if data {
+			f.parsed("data", s.Data, noData)
+		}
 	}
 }
 
@@ -61,10 +66,22 @@ func (f *form) parsed(k string, text json.RawMessage, other string) {
 	f.buf = buf
 }
 
+// A list of sockets takes about so many bytes for each, at least: what is made of one takes more than a hundred.
+const (
+	minSocket  = 8
+	fewSockets = 16 // that need not
+)
+
 // sockets reads what a server tells of its sockets. What it yields may be kept.
 func (r *reader) sockets() {
 	c := mpack.NewCursor(r.raw.sockets)
-	for n := c.Array(); n > 0 && !c.Bad(); n-- {
+	n := c.Array()
+	if n > fewSockets+len(r.raw.sockets)/minSocket {
+		c.Fail()
+	} else {
+		r.m.sockets = make([]crosscast.SocketInfo, 0, n)
+	}
+	for ; n > 0 && !c.Bad(); n-- {
 		var s crosscast.SocketInfo
 		if c.AtStr() {
 			s.ID = crosscast.SocketID(c.Str())

@@ -11,23 +11,25 @@ import (
 type dropReason uint8
 
 const (
-	dropRepeated  dropReason = iota // a question that is open already
-	dropTooMany                     // a question beyond maxQuestions
-	dropTooLarge                    // an answer beyond maxQuestionBytes
-	dropForgotten                   // a part of an answer to what is not open any more
-	dropReply                       // a client's reply that this wire cannot carry
+	dropRepeated   dropReason = iota // a question that is open already
+	dropTooMany                      // a question beyond maxQuestions
+	dropTooLarge                     // an answer beyond maxQuestionBytes, or MaxFrame
+	dropForgotten                    // a part of an answer to what is not open any more
+	dropUnasked                      // an answer to what this node does not ask, or not any more
+	dropReply                        // a client's reply that this wire cannot carry
+	dropHandshakes                   // those of one answer, which would be too large with them
 	dropReasons
 )
 
 var (
-	dropNames  = [dropReasons]string{"question repeated", "questions", "answers", "question gone", "reply"}
-	dropErrors = [dropReasons]error{errRepeated, errTooMany, errTooLarge, errForgotten, errReply}
+	dropNames  = [dropReasons]string{"question repeated", "questions", "answers", "question gone", "answer unasked", "reply", "handshakes"}
+	dropErrors = [dropReasons]error{errRepeated, errTooMany, errTooLarge, errForgotten, errUnasked, errReply}
 )
 
 // drop counts what err is about.
 func (d *dialect) drop(err error) {
 	for r, e := range dropErrors {
-		if errors.Is(err, e) {
+		if e != nil && errors.Is(err, e) {
 			d.dropped[r].Add(1)
 		}
 	}

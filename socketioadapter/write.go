@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/crosscast/crosscast"
 )
@@ -42,7 +43,7 @@ func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 	case crosscast.KindRequest:
 		m.kind = request
 	case crosscast.KindAsk:
-		m.kind = fetch
+		m.kind, m.fields = fetch, wanted(in.Question)
 	default:
 		return d.command(f, in.Kind, &m, topic, send)
 	}
@@ -82,6 +83,18 @@ func (d *dialect) command(f *form, k crosscast.Kind, m *message, topic string, s
 	return nil
 }
 
+// wanted is what is to be told of sockets for a question to be answered. Servers tell everything; nodes need not publish
+// everybody's handshake for a number.
+func wanted(q *crosscast.Question) crosscast.Fields {
+	switch q.Kind {
+	case crosscast.AskCount:
+		return q.Fields & crosscast.FieldUser
+	case crosscast.AskRooms:
+		return crosscast.FieldRooms
+	}
+	return q.Fields
+}
+
 func (d *dialect) send(f *form, m *message, topic string, name crosscast.Address, send sender) error {
 	data, err := d.encode(f, m)
 	if err != nil {
@@ -89,6 +102,42 @@ func (d *dialect) send(f *form, m *message, topic string, name crosscast.Address
 	}
 	send(topic, name, data)
 	return nil
+}
+
+// sendAnswer is send for a part of an answer, which must fit into one message: what is too large is none, and is said
+// in the log.
+func (d *dialect) sendAnswer(f *form, m *message, topic string, send sender) error {
+	data, err := d.encode(f, m)
+	if err == nil && len(data) > d.maxFrame && len(m.sockets) > 0 {
+		d.bared(m.sockets)
+		for i := range m.sockets {
+			m.sockets[i].Handshake = nil
+		}
+		data, err = d.encode(f, m)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("crosscast/socketioadapter: %w", err)
+	case len(data) > d.maxFrame:
+		d.warn(&d.warnedAnswer, "crosscast: an answer to a Socket.IO server is too large, and so is none",
+			"bytes", len(data), "MaxFrame", d.maxFrame)
+		return errTooLarge
+	}
+	send(topic, crosscast.Address{}, data)
+	return nil
+}
+
+// bared notes that sockets are told of without their handshakes, and with empty ones of the same shape: whoever asks
+// waits for the one message that a server answers with, so that a large one is better without them than none.
+func (d *dialect) bared(sockets []crosscast.SocketInfo) {
+	d.dropped[dropHandshakes].Add(1)
+	d.warn(&d.warnedBare, "crosscast: sockets are told of without their handshakes, because the answer would be too large",
+		"sockets", len(sockets), "MaxFrame", d.maxFrame)
+}
+
+// warn logs what keeps happening, once.
+func (d *dialect) warn(once *sync.Once, text string, args ...any) {
+	once.Do(func() { d.log.Warn(text, args...) })
 }
 
 // supports returns an error for what Socket.IO cannot carry.
@@ -128,6 +177,15 @@ func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error 
 	if err != nil || !say {
 		return nil
 	}
+	if err := d.answerTo(f, &q, first, a, send); !errors.Is(err, errTooLarge) {
+		return err
+	}
+	d.drop(errTooLarge)
+	return nil
+}
+
+// answerTo writes what q's asker is told: of an answer in parts, this one.
+func (d *dialect) answerTo(f *form, q *question, first bool, a *crosscast.Answer, send sender) error {
 	m := d.message(0, q.namespace)
 	m.id = q.id
 	topic := d.channels.response(q.namespace, q.uid)
@@ -135,7 +193,7 @@ func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error 
 	case broadcast:
 		if first {
 			m.kind, m.count = clients, a.Count
-			if err := d.send(f, &m, topic, crosscast.Address{}, send); err != nil {
+			if err := d.sendAnswer(f, &m, topic, send); err != nil {
 				return err
 			}
 		}
@@ -145,13 +203,16 @@ func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error 
 				continue
 			}
 			m.client, m.payload = a.Replies[i].Socket, a.Replies[i].Payload
-			if err := d.send(f, &m, topic, crosscast.Address{}, send); err != nil {
+			if err := d.sendAnswer(f, &m, topic, send); err != nil {
 				d.drop(errReply) // one client must not silence the others
 			}
 		}
 		return nil
 	case fetch:
-		m.kind, m.sockets = gotSockets, q.sockets
+		m.kind, m.sockets, m.fields = gotSockets, q.sockets, q.fields
+		if q.bare {
+			d.bared(q.sockets)
+		}
 	case fetchIDs:
 		m.kind, m.sockets = gotIDs, q.sockets
 	case fetchRooms:
@@ -171,7 +232,7 @@ func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error 
 			m.kind, m.count = clients, a.Count
 		}
 	}
-	return d.send(f, &m, topic, crosscast.Address{}, send)
+	return d.sendAnswer(f, &m, topic, send)
 }
 
 // roomsOf returns all rooms that sockets are in, their own and their users' included.

@@ -66,6 +66,7 @@ func (r *receiver) Handle(*crosscast.Instruction) {
 }
 func (*receiver) Gap(crosscast.Gap)         {}
 func (*receiver) Loss(crosscast.Loss)       {}
+func (*receiver) Awaits(string) bool        { return true }
 func (*receiver) Link(crosscast.LinkStatus) {}
 
 // BenchmarkReceive is one frame of one instruction, from the link to the handler.

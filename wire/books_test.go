@@ -169,6 +169,8 @@ func (p *peer) Link(s crosscast.LinkStatus) {
 	p.links = append(p.links, s)
 }
 
+func (p *peer) Awaits(string) bool { return true }
+
 func (p *peer) Loss(l crosscast.Loss) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
