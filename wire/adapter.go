@@ -208,6 +208,7 @@ func (a *Adapter) startNode(ctx context.Context) error {
 func (a *Adapter) startWriter(ctx context.Context) error {
 	w := a.writer
 	w.mu.Lock()
+	w.pace = newPace(max(min(a.self.Heartbeat, a.o.PublishTimeout)/4, time.Millisecond))
 	d := w.probe(a.noticeTo)
 	w.mu.Unlock()
 	a.wg.Go(func() { w.run(a.ctx) })
@@ -244,7 +245,7 @@ func (a *Adapter) Flush(ctx context.Context) error {
 func (a *Adapter) flush(ctx context.Context) error {
 	w := a.writer
 	w.mu.Lock()
-	if w.settled == w.opened {
+	if w.flushed(w.opened) {
 		w.mu.Unlock()
 		return nil
 	}

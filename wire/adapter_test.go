@@ -44,11 +44,14 @@ func inBubble(t *testing.T, n int, o wire.Options, f func(t *testing.T, c *clust
 	})
 }
 
-func (c *cluster) add(o wire.Options) *peer {
+func (c *cluster) add(o wire.Options) *peer { return c.addAs(o, false) }
+
+// addAs adds a node, or an emitter.
+func (c *cluster) addAs(o wire.Options, emitOnly bool) *peer {
 	id := crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers)))
 	p := &peer{id: id, port: c.hub.Port(string(id)), emitted: map[string]emission{}, joined: map[crosscast.Address]time.Time{}}
 	p.a = wire.New(p.port, o)
-	if err := p.a.Start(c.t.Context(), crosscast.NodeInfo{ID: id, Heartbeat: c.heartbeat}, p); err != nil {
+	if err := p.a.Start(c.t.Context(), crosscast.NodeInfo{ID: id, Heartbeat: c.heartbeat, EmitOnly: emitOnly}, p); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)

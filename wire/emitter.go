@@ -39,6 +39,11 @@ func (a *Adapter) startEmitter(ctx context.Context) error {
 func (w *writer) probe(to destination) *delivery {
 	d := &delivery{left: 1, done: make(chan struct{})}
 	d.reach.Known = true
+	if w.stopping { // nobody would send it
+		d.err = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrClosed)
+		close(d.done)
+		return d
+	}
 	f := w.newFrame(w.topic(to), true)
 	f.deliveries = append(f.deliveries, d)
 	w.control = append(w.control, f)

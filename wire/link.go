@@ -217,7 +217,6 @@ func (a *Adapter) supervise(l *link) {
 		if l != nil {
 			select {
 			case <-l.resumed:
-				pause.reset()
 				old = l
 				select {
 				case <-l.broken:
@@ -229,6 +228,9 @@ func (a *Adapter) supervise(l *link) {
 				l.fail(crosscast.ErrClosed)
 			}
 			err = l.err
+			if l.hasResumed() {
+				pause.worked(time.Since(l.resumedAt))
+			}
 			a.linkDown(l)
 			if l.hasResumed() {
 				a.state.linkLost(err)

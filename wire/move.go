@@ -117,9 +117,7 @@ func (m *mover) run() {
 			pause = heartbeat
 			timer.Stop()
 		case m.a.Proven():
-			if m.look(since) {
-				pause = heartbeat
-			}
+			m.look(since)
 			timer.Reset(pause)
 			pause = min(2*pause, maxLookup)
 		default: // what the peers say would not be heard either
@@ -136,14 +134,13 @@ func (m *mover) run() {
 }
 
 // look replaces both halves of the link when the bus names another server. since is when the silent peers were heard last.
-func (m *mover) look(since time.Time) bool {
+func (m *mover) look(since time.Time) {
 	l := m.a.incoming.link.Load()
 	if l == nil || !l.hasResumed() || l.isBroken() || !m.moved(l) {
-		return false
+		return
 	}
 	m.a.writer.moved(since)
 	l.fail(&movedError{since})
-	return true
 }
 
 // moved asks whether the bus has left the server of l.
@@ -241,15 +238,23 @@ func (ms marks) before(t time.Time) (m mark) {
 // way belongs to it, and its outcome is waited for.
 func (w *writer) moved(since time.Time) {
 	w.mu.Lock()
-	if w.movedSince.IsZero() || since.Before(w.movedSince) {
+	defer w.mu.Unlock()
+	if !w.stopping && (w.movedSince.IsZero() || since.Before(w.movedSince)) {
 		w.movedSince = since
 	}
-	var lost []crosscast.Loss
-	if w.sending.IsZero() {
-		lost = w.loseMoved(nil)
+	w.signal()
+}
+
+// tellMoved makes the loss while nothing is under way. The caller holds mu; the report is made without it.
+func (w *writer) tellMoved() {
+	if w.movedSince.IsZero() {
+		return
 	}
+	lost := w.loseMoved(nil)
+	w.telling = len(lost) > 0
 	w.mu.Unlock()
 	w.finish(lost, nil)
+	w.mu.Lock()
 }
 
 // loseMoved appends to lost what went to a server that the peers had left. The caller holds mu.

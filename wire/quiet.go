@@ -198,7 +198,7 @@ func (w *writer) lastWords(ctx context.Context) {
 	for {
 		w.mu.Lock()
 		q := w.quiet
-		if q == nil || !w.up() || q.first == nil && len(q.new) == 0 && (!w.a.self.EmitOnly || q.tail < quietTail) {
+		if q == nil || w.stopping || !w.up() || q.first == nil && len(q.new) == 0 && (!w.a.self.EmitOnly || q.tail < quietTail) {
 			w.mu.Unlock()
 			return
 		}

@@ -20,6 +20,7 @@ func (w *writer) run(ctx context.Context) {
 	for {
 		w.mu.Lock()
 		now := time.Now()
+		w.tellMoved()
 		w.expire(now)
 		batch := w.take(now)
 		next := w.nextDeadline()
@@ -37,13 +38,17 @@ func (w *writer) run(ctx context.Context) {
 			continue
 		}
 		out = out[:0]
+		bytes := 0
 		for _, f := range batch {
 			out = append(out, Frame{Topic: f.topic.name, Data: f.buf})
+			bytes += len(f.buf)
 		}
-		pubCtx, cancel := context.WithTimeout(ctx, w.a.o.PublishTimeout)
+		pubCtx, cancel := context.WithTimeout(ctx, w.timeout(bytes))
 		sent := time.Now()
 		w.a.bus.Publish(pubCtx, out)
 		cancel()
+		down := slices.ContainsFunc(out, func(f Frame) bool { return f.Down })
+		w.pace.measure(bytes, time.Since(sent), down, time.Now())
 		w.settle(batch, out, sent)
 		clear(out)
 	}
@@ -107,13 +112,12 @@ func (w *writer) take(now time.Time) []*frame {
 		w.waitFor = nil
 	}
 	if w.up() && !w.holds(now) && len(w.queue) > 0 {
-		if w.announced != w.losses.count && !slices.ContainsFunc(batch, (*frame).toEveryone) {
+		if (w.announced != w.losses.count || w.pace.again) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
 			batch = append(batch, w.notice())
 		}
-		batch = append(batch, w.queue...)
-		clear(w.queue)
-		w.queue = w.queue[:0]
-		w.freeBytes(w.bytes)
+		if !w.pace.again {
+			batch = w.takeQueued(batch)
+		}
 	}
 	for _, f := range batch {
 		w.seal(f)
@@ -249,29 +253,33 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		w.recycle(f)
 	}
 	w.sending = time.Time{}
+	now := time.Now()
 	switch {
 	case failure != nil:
 		w.failure = failure
 		if w.publishing {
-			w.backoff.reset()
+			w.backoff.worked(now.Sub(w.publishes))
+			w.publishing = false
+			w.freeBytes(0) // those who wait for room must not wait for the connection
 		}
-		w.publishing = false
-		w.probeAt = time.Now().Add(w.backoff.next())
-	default:
-		back := accepted && !w.publishing
-		w.publishing = w.publishing || accepted
-		if accepted {
-			w.failure, w.begun = nil, true
+		w.probeAt = now.Add(w.backoff.next())
+	default: // a refusal is an answer, too
+		back := !w.publishing
+		if back {
+			w.publishing, w.publishes = true, now
 		}
+		w.failure = nil
+		w.begun = w.begun || accepted
 		w.settleEmitter(links, back)
 	}
 	if links >= 0 {
 		w.audience = links
 	}
-	w.done.at, w.done.number = time.Now(), last
+	w.done.at, w.done.number = now, last
 	w.marks.add(w.done, w.a.self.Heartbeat)
 	lost = w.loseMoved(lost)
-	w.note(time.Now())
+	w.telling = len(lost) > 0
+	w.note(now)
 	w.mu.Unlock()
 
 	if echo != 0 {
@@ -280,19 +288,19 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	w.finish(lost, done)
 }
 
-// finish reports losses, and only then lets those go who waited for an outcome.
+// finish reports losses, and only then lets those go who waited for an outcome. telling was set under the lock under
+// which the outcomes were entered. Only the writer's goroutine calls it, so losses are told in their order.
 func (w *writer) finish(lost []crosscast.Loss, done []*delivery) {
 	for _, l := range lost {
 		w.a.handler.Loss(l)
 	}
-	for _, d := range done {
-		close(d.done)
-	}
+	resolve(done)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.telling = false
 	kept := w.flushers[:0]
 	for _, f := range w.flushers {
-		if f.target <= w.settled {
+		if w.flushed(f.target) {
 			close(f.done)
 		} else {
 			kept = append(kept, f)
@@ -302,11 +310,23 @@ func (w *writer) finish(lost []crosscast.Loss, done []*delivery) {
 	w.flushers = kept
 }
 
+func resolve(done []*delivery) {
+	for _, d := range done {
+		close(d.done)
+	}
+}
+
+// flushed reports whether the first target frames have an outcome, and the Handler has heard of what was lost. The caller
+// holds mu.
+func (w *writer) flushed(target uint64) bool {
+	return target <= w.settled && !w.telling && w.movedSince.IsZero()
+}
+
 func (d *delivery) frameDone(a *Adapter, f *frame, receivers int, err error) {
 	d.left--
 	switch {
 	case err != nil:
-		d.err = errors.Join(d.err, err)
+		d.fail(err)
 	case receivers < 0:
 		d.reach.Known = false
 	default:
@@ -317,6 +337,20 @@ func (d *delivery) frameDone(a *Adapter, f *frame, receivers int, err error) {
 	}
 	if !d.reach.Known {
 		d.reach.Nodes = 0
+	}
+}
+
+// fail enters why one of the frames did not go out. Of each of the two kinds the first error is kept.
+func (d *delivery) fail(err error) {
+	kind := crosscast.ErrRefused
+	if errors.Is(err, crosscast.ErrUncertain) {
+		kind = crosscast.ErrUncertain
+	}
+	switch {
+	case d.err == nil:
+		d.err = err
+	case !errors.Is(d.err, kind):
+		d.err = errors.Join(d.err, err)
 	}
 }
 
@@ -372,6 +406,7 @@ func (w *writer) expire(now time.Time) {
 	w.queue = append(w.queue[:0], w.queue[n:]...)
 	w.freeBytes(bytes)
 	w.lose(&lost)
+	w.telling = true
 	w.mu.Unlock()
 	w.finish([]crosscast.Loss{lost.forSelf()}, done)
 	w.mu.Lock()
@@ -394,7 +429,7 @@ func (w *writer) linkDown() {
 	w.note(time.Now())
 	w.mu.Unlock()
 	w.signal()
-	w.finish(nil, done)
+	resolve(done)
 }
 
 // halt takes nothing more, loses what is queued, and ends the writer.
@@ -404,7 +439,7 @@ func (w *writer) halt() {
 	w.freeBytes(0) // wakes those who wait for room
 	done := w.dropControl()
 	w.mu.Unlock()
-	w.finish(nil, done)
+	resolve(done)
 	w.signal()
 }
 

@@ -40,6 +40,7 @@ type writer struct {
 	copies     uint64 // last one drawn, for emissions to several topics
 	opened     uint64 // frames opened, control frames not counted
 	settled    uint64 // of those, how many have an outcome
+	telling    bool   // outcomes are on their way to the Handler
 	losses     lossState
 	quiet      *quiet        // nil, unless the bus is Patchy
 	announced  uint64        // losses.count as peers were told last
@@ -51,11 +52,13 @@ type writer struct {
 
 	linkUp     bool                          // the subscribing link stands
 	publishing bool                          // the last batch did not fail for the connection's sake
+	publishes  time.Time                     // since when; zero: since the start
 	waitFor    map[crosscast.NodeID]struct{} // peers to be heard before queued frames are sent
 	waitUntil  time.Time                     // at the latest
 	probeAt    time.Time                     // while !publishing, and while an emitter has reasons for notices
 	gathering  gathering                     // of an emitter
 	backoff    backoff
+	pace       pace
 
 	begun     bool                // it is known that something can be published
 	sending   time.Time           // since when the bus publishes a batch; zero: it does not

@@ -71,7 +71,7 @@ type Port struct {
 	badPing error
 	forget  map[string]bool
 
-	rate, pings atomic.Int64
+	rate, upRate, pings atomic.Int64
 }
 
 // Port returns a new access, named for Fate.Skip.
@@ -213,6 +213,9 @@ func (p *Port) Pings() int { return int(p.pings.Load()) }
 // SetRate makes messages take time to arrive: so many bytes a second, or, with 0, none.
 func (p *Port) SetRate(bytes int) { p.rate.Store(int64(bytes)) }
 
+// SetUpRate makes published bytes take time to reach the hub: so many a second, or, with 0, none.
+func (p *Port) SetUpRate(bytes int) { p.upRate.Store(int64(bytes)) }
+
 // Links returns how many links the port has open.
 func (p *Port) Links() int {
 	n := 0
@@ -253,6 +256,10 @@ func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
 			f.Err, f.Down = fmt.Errorf("%w: %w", crosscast.ErrRefused, refuse), true
 			continue
 		}
+		if !p.ascend(ctx, len(f.Data)) {
+			f.Err, f.Down = ctx.Err(), true
+			continue
+		}
 		var fa Fate
 		if fate != nil {
 			fa = fate(*f)
@@ -273,6 +280,20 @@ func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
 		if fa.Again > 0 {
 			time.AfterFunc(fa.Again, func() { h.execute(c, fa.Skip) })
 		}
+	}
+}
+
+// ascend takes the time that n published bytes need, and reports whether they have come that far.
+func (p *Port) ascend(ctx context.Context, n int) bool {
+	rate := p.upRate.Load()
+	if rate == 0 {
+		return true
+	}
+	select {
+	case <-time.After(time.Duration(n) * time.Second / time.Duration(rate)):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
