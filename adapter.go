@@ -229,7 +229,7 @@ const (
 	KindAsk                        // Question, about the sockets in Target
 	KindAnswer                     // Answer, to the instruction with the same Ref; To is who asked
 	KindRequest                    // the handler named Event is called with Payload, where Target has a socket, or on To
-	KindWatch                      // From wants to be told for TTL who is in Rooms; without a TTL: no more
+	KindWatch                      // From wants to be told for TTL who is in Rooms, or a digest; without a TTL: no more
 	KindPresence                   // Presence: who is in Rooms on From, to a watcher in To
 	KindQuiet                      // of package wire, which no Handler gets: topics to which From has published its last
 )
@@ -267,8 +267,8 @@ type Instruction struct {
 	TTL      time.Duration // with Ref: how long From waits; of a watch: how long it lasts unless it is renewed
 	Question *Question     // of an ask
 	Answer   *Answer       // of an answer; unlike the rest it may be kept, and is not changed any more
-	// Presence is a part of a room's members on From. In a watch it is empty, and asks for all of them; a watch
-	// without it is a renewal. It may be kept, and is not changed any more.
+	// Presence is about the members of Rooms on From or, in a watch, what From has of them. It may be kept, and is not
+	// changed any more.
 	Presence *Presence
 }
 

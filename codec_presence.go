@@ -9,25 +9,76 @@ import (
 // The body of an instruction that tells of the members of a room: an array; nil stands for the zero value of any
 // element, and elements left out at the end are nil.
 //
-//	0 since    unsigned: the version that the changes start from; 0: from nothing, so they are all the members
-//	1 version  unsigned: the version that they lead to; with since the same, there are no changes
-//	2 part     unsigned, counted from 0: of all the members
-//	3 last     boolean: nothing follows of them
-//	4 changes  array of [socket ID, user, left]: a string of 20 bytes, a string of at most 255, a boolean
+//	0 since     unsigned: the version that the changes start from; 0: from nothing, so they are all the members
+//	1 version   unsigned: the version that they lead to; with since the same, there are no changes
+//	2 part      unsigned, counted from 0: of all the members
+//	3 last      boolean: nothing follows of them
+//	4 changes   array of [socket ID, user, left]: a string of 20 bytes, a string of at most 255, a boolean
+//	5 round     unsigned: numbers a digest, in what asks for it and in itself
+//	6 buckets   unsigned: a set of bits
+//	7 sums      array of at most 64 unsigned: the digest; nil: none
+//	8 versions  array of at most 1,024 unsigned: one for each of the instruction's rooms; nil: none
+//	9 full      boolean: the rooms are not told of
 //
-// In an instruction to watch it is the empty array, which asks for all the members: ... 90.
+// An instruction to watch has round, buckets and versions at most: presence_node.go says what it means.
 
 // presenceChangeMin is how many bytes a change takes at least.
 const presenceChangeMin = 2 + socketIDLen
 
 func appendPresence(dst []byte, p *Presence) []byte {
-	if p.Version == 0 && p.Since == 0 && p.Part == 0 && !p.Last && len(p.Changes) == 0 {
-		return append(dst, mpack.FixArray)
+	n := 0
+	switch {
+	case p.Full:
+		n = 10
+	case len(p.Versions) > 0:
+		n = 9
+	case len(p.Sums) > 0:
+		n = 8
+	case p.Buckets != 0:
+		n = 7
+	case p.Round != 0:
+		n = 6
+	case p.Version != 0 || p.Since != 0 || p.Part != 0 || p.Last || len(p.Changes) > 0:
+		n = 5
 	}
-	dst = mpack.AppendUint(append(dst, mpack.FixArray|5), p.Since)
-	dst = mpack.AppendUint(dst, p.Version)
-	dst = mpack.AppendUint(dst, uint64(p.Part))
-	dst = mpack.AppendBool(dst, p.Last)
+	dst = append(dst, mpack.FixArray|byte(n))
+	if n > 0 {
+		dst = mpack.AppendUint(dst, p.Since)
+		dst = mpack.AppendUint(dst, p.Version)
+		dst = mpack.AppendUint(dst, uint64(p.Part))
+		dst = mpack.AppendBool(dst, p.Last)
+		dst = appendPresenceChanges(dst, p)
+	}
+	if n > 5 {
+		dst = mpack.AppendUint(dst, p.Round)
+	}
+	if n > 6 {
+		dst = mpack.AppendUint(dst, p.Buckets)
+	}
+	if n > 7 {
+		dst = appendNumbers(dst, p.Sums)
+	}
+	if n > 8 {
+		dst = appendNumbers(dst, p.Versions)
+	}
+	if n > 9 {
+		dst = mpack.AppendBool(dst, p.Full)
+	}
+	return dst
+}
+
+func appendNumbers(dst []byte, all []uint64) []byte {
+	if len(all) == 0 {
+		return append(dst, mpack.Nil)
+	}
+	dst = mpack.AppendArrayLen(dst, len(all))
+	for _, v := range all {
+		dst = mpack.AppendUint(dst, v)
+	}
+	return dst
+}
+
+func appendPresenceChanges(dst []byte, p *Presence) []byte {
 	if len(p.Changes) == 0 {
 		return append(dst, mpack.Nil)
 	}
@@ -53,7 +104,7 @@ func appendPresence(dst []byte, p *Presence) []byte {
 
 // presenceSize is about the memory that p takes, and more than its bytes in a frame.
 func presenceSize(p *Presence) int {
-	n := 64
+	n := 64 + 9*(len(p.Sums)+len(p.Versions))
 	for i := range p.Changes {
 		n += presenceChangeSize(&p.Changes[i].Member)
 	}
@@ -68,6 +119,12 @@ func checkPresence(p *Presence) error {
 	}
 	if p.Part < 0 {
 		return &LimitError{What: "presence", Len: p.Part, Max: math.MaxInt32}
+	}
+	if len(p.Sums) > buckets {
+		return &LimitError{What: "presence", Len: len(p.Sums), Max: buckets}
+	}
+	if len(p.Versions) > MaxNames {
+		return &LimitError{What: "presence", Len: len(p.Versions), Max: MaxNames}
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
@@ -106,12 +163,38 @@ func (c *cursor) presence() *Presence {
 			for ; m > 0 && !c.Bad(); m-- {
 				p.Changes = append(p.Changes, c.presenceChange())
 			}
+		case 5:
+			p.Round = c.Uint()
+		case 6:
+			p.Buckets = c.Uint()
+		case 7:
+			p.Sums = c.numbers(buckets)
+		case 8:
+			p.Versions = c.numbers(MaxNames)
+		case 9:
+			p.Full = c.Bool()
 		default:
 			c.Skip(n - i)
 			i = n
 		}
 	}
 	return p
+}
+
+// numbers reads an array of so many unsigned numbers at most.
+func (c *cursor) numbers(most int) []uint64 {
+	n := c.Array()
+	if n > most {
+		c.Fail()
+	}
+	if n == 0 || c.Bad() {
+		return nil
+	}
+	all := make([]uint64, 0, min(n, c.Left()))
+	for ; n > 0 && !c.Bad(); n-- {
+		all = append(all, c.Uint())
+	}
+	return all
 }
 
 func (c *cursor) presenceChange() (v PresenceChange) {

@@ -93,7 +93,15 @@ func presenceTree(p *crosscast.Presence) any {
 	for _, c := range p.Changes {
 		changes = append(changes, []any{string(c.Socket), c.User, c.Left})
 	}
-	return []any{p.Since, p.Version, uint64(p.Part), p.Last, changes}
+	numbers := func(all []uint64) any {
+		list := []any{}
+		for _, v := range all {
+			list = append(list, v)
+		}
+		return list
+	}
+	return []any{p.Since, p.Version, uint64(p.Part), p.Last, changes, p.Round, p.Buckets, numbers(p.Sums),
+		numbers(p.Versions), p.Full}
 }
 
 func answerTree(a *crosscast.Answer) any {

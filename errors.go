@@ -17,8 +17,8 @@ var (
 	ErrRefused = errors.New("crosscast: refused")
 	// ErrUncertain: peers may or may not have got it.
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
-	// ErrBusy: too many questions, or requests, are under way.
-	ErrBusy = errors.New("crosscast: too many questions under way")
+	// ErrBusy: too many questions, requests or watches are under way.
+	ErrBusy = errors.New("crosscast: too much under way")
 	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches and request handlers.
 	ErrEmitOnly = errors.New("crosscast: not for an emitter")
 	// ErrTooLarge is matched by a [LimitError] about a size.

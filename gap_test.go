@@ -76,6 +76,8 @@ func TestGapOfANamespace(t *testing.T) {
 		}
 		_, err = second.Watch(ctx, "r", crosscast.WatchOptions{})
 		ok(t, err)
+		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
+		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
 		synctest.Wait()
 		d.log.take()
 		room := crosscast.Address{Namespace: "second", Space: crosscast.RoomSpace, Name: "r"}
@@ -90,7 +92,7 @@ func TestGapOfANamespace(t *testing.T) {
 		d.h.Gap(both)
 		synctest.Wait()
 		equal(t, "told once", l.take(), "second hole")
-		equal(t, "asked again who is in the room that is watched", d.log.take(), " to aaaaaaaa;  to aaaaaaaa")
+		equal(t, "asked again who is in the room that is watched, once a heartbeat", d.log.take(), " to aaaaaaaa")
 		elsewhere := room
 		elsewhere.Namespace = "/"
 		user := crosscast.Address{Namespace: "second", Space: crosscast.UserSpace, Name: "u"}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -90,24 +91,33 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 // A MissingPeer is a peer of which a watch does not know who is in the room there.
 type MissingPeer struct {
 	Node NodeID
-	Err  error // why: ErrNotConnected while the link is down; what else kept it from being asked; or it has not answered
+	// Err says why: ErrNotConnected while the link is down; what else kept it from being asked; ErrBusy, it is watched too
+	// much already; or it has not answered.
+	Err error
 }
 
-var errUnheard = errors.New("crosscast: it has not told yet")
+var (
+	errUnheard = errors.New("crosscast: it has not told yet")
+	errFull    = fmt.Errorf("%w: it is watched too much already", ErrBusy)
+)
 
-// Missing returns the peers that have never told of their members, by ID: those that have come just now, that cannot be
-// reached, or that run a version without watches. They are asked again, in a few heartbeats.
+// Missing returns the peers that do not tell of their members, by ID: those that have come just now, that cannot be
+// reached, that run a version without watches, or that are watched too much already: then the error matches [ErrBusy].
+// They are asked again, in a few heartbeats, and more and more rarely those that are watched too much.
 func (w *Watch) Missing() []MissingPeer {
-	ids, _ := w.view.missing()
-	if len(ids) == 0 || w.isClosed() {
+	untold, full, _ := w.view.missing()
+	if len(untold)+len(full) == 0 || w.isClosed() {
 		return nil
 	}
-	slices.Sort(ids)
 	err := w.view.p.unasked()
-	missing := make([]MissingPeer, len(ids))
-	for i, id := range ids {
-		missing[i] = MissingPeer{id, err}
+	var missing []MissingPeer
+	for _, id := range untold {
+		missing = append(missing, MissingPeer{id, err})
 	}
+	for _, id := range full {
+		missing = append(missing, MissingPeer{id, errFull})
+	}
+	slices.SortFunc(missing, func(a, b MissingPeer) int { return cmp.Compare(a.Node, b.Node) })
 	return missing
 }
 
@@ -122,9 +132,9 @@ func (w *Watch) Synced(ctx context.Context) error {
 			return ErrClosed
 		}
 		link, changed := v.p.n.link.now()
-		missing, progress := v.missing()
+		untold, full, progress := v.missing()
 		live := link.Live()
-		if live && len(missing) == 0 {
+		if live && len(untold)+len(full) == 0 {
 			return nil
 		}
 		if live {
@@ -138,14 +148,7 @@ func (w *Watch) Synced(ctx context.Context) error {
 
 // Members returns who is in the room now, ordered by user and socket; after Close, nobody. It may be ahead of OnChange.
 func (w *Watch) Members() []Member {
-	v := w.view
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !slices.Contains(v.watches, w) {
-		return nil
-	}
-	var all []Member
-	v.roster.members(w.users, func(m Member) { all = append(all, m) })
+	all := w.view.members(w)
 	slices.SortFunc(all, compareMembers)
 	return all
 }

@@ -2,20 +2,45 @@ package crosscast
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 )
 
 // What all of a node's watches, and its peers' watches of its rooms, have in common.
+//
+// What nodes say to each other, W the one that watches and A one of its peers:
+//
+//   - W asks everyone, or A alone, who is in some rooms (KindWatch with Rooms), and says which versions of A's lists it
+//     has, if any. A notes that W watches these rooms, and tells of those of which W does not have what A told last.
+//   - A tells of a room's members (KindPresence): all of them, and from then on what changes. Rooms without a member are
+//     told of together, by name. What A has no space to note it refuses, by name too (Full); W asks again, more and
+//     more rarely.
+//   - W asks everyone, each few heartbeats, or A alone, for a digest (KindWatch with a Round): that renews all that W
+//     watches. A answers with one sum over the versions that it has told W.
+//   - Where A's sum is not W's own over the versions that it has, W asks A for the sums of the buckets that rooms are
+//     in, and then lists what it watches in the buckets that differ. A forgets what it noted there and is not listed.
+//   - W says which rooms it watches no more (KindWatch without a TTL).
+//
+// A node's inbox keeps its order. So when a digest arrives, what A had told before has arrived, or is lost; and what W
+// asked for before it asked for the digest, and has not been told of, is lost. Nothing else is ever asked for again,
+// and nothing waits for a time to pass. Rooms that nothing was told of add nothing to the sums on either side, so those
+// that are being asked for make no difference.
+//
+// All is published on one lane, which looks at what is due: whatever arrives only notes that, in tables with a bound.
 
 const (
-	// A watch of a peer's room is renewed each so many heartbeats, which also finds out what was missed, and ends after
+	// A watch of a peer's rooms is renewed each so many heartbeats, which also finds out what was missed, and ends after
 	// so many without. A node that dies is so forgotten by those whom it watched.
 	renewEvery = 5
 	leaseFor   = 3*renewEvery + 1
-	// presencePatience is for how many heartbeats at most a full adapter holds up one instruction.
+	// presencePatience is for how many heartbeats at most a full adapter holds up what is to be published.
 	presencePatience = 2
+	// presenceBytes is about how much goes into one instruction: it shares a frame, and is far below what a frame may be.
+	// Where an adapter takes less, it becomes less, down to the smallest.
+	presenceBytes      = 16 << 10
+	leastPresenceBytes = 256
 )
 
 // presence is a node's. Locks are taken in the order peers, presence, shard, watched, view, watch, lane.
@@ -24,180 +49,174 @@ type presence struct {
 	out    lane[func()] // publishes, in order
 	spread lane[spread] // hands changes to the watches
 
-	mu      sync.Mutex // guards what follows
-	rooms   map[Address]*watched
-	leases  int             // in all rooms
-	floor   uint64          // no room that was watched before has had a higher version
-	beats   int             // since the last renewal
-	waiting int             // calls of Watch and Watch.Synced that wait for peers
-	failed  error           // why peers could not be asked, the last time
-	due     map[NodeID]bool // who is to be told of all watches of this node; "": all peers. True: as of new ones
-	stopped bool
+	// Of the lane that publishes.
+	fit   int  // bytes of one instruction, about
+	stuck bool // something could not be published in this turn, so nothing else is waited for
+
+	due struct {
+		mu     sync.Mutex // guards what follows; locked after every other lock but those of lanes
+		queued bool       // there is a call of turn to come
+		rooms  []*watched // with something to tell
+	}
+
+	mu       sync.Mutex // guards what follows
+	rooms    map[Address]*watched
+	homeless map[string]map[*watched]bool // rooms of namespaces that this node does not have
+	floor    uint64                       // no room that was watched before has had a higher version
+	stopped  bool
+
+	watching
+	leasing
 }
 
 func (p *presence) init(n *Node) {
 	p.n = n
+	p.fit = presenceBytes
 	p.out.run = func(f func()) { f() }
 	p.spread.run = spread.do
 }
 
-// do has f called on the lane that publishes.
-func (p *presence) do(f func()) {
-	p.out.mu.Lock()
-	defer p.out.mu.Unlock()
-	p.out.push(f)
+// wake has turn called soon.
+func (p *presence) wake() {
+	p.due.mu.Lock()
+	defer p.due.mu.Unlock()
+	p.wakeLocked()
 }
 
-func (p *presence) wait(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiting += n
+// wakeLocked is wake for those who hold p.due.mu.
+func (p *presence) wakeLocked() {
+	if !p.due.queued {
+		p.due.queued = true
+		p.out.call(p.turn)
+	}
+}
+
+// turn publishes what is due. It runs on the lane, so never twice at a time.
+func (p *presence) turn() {
+	p.mu.Lock() // so that what one instruction asks for is answered together
+	p.due.mu.Lock()
+	rooms := p.due.rooms
+	p.due.rooms, p.due.queued = nil, false
+	p.due.mu.Unlock()
+	p.mu.Unlock()
+	p.stuck = false
+	p.answer(rooms)
+	p.ask()
+}
+
+// publish sends one instruction of this node's. When the adapter is full it waits, but not for a second one in a turn.
+func (p *presence) publish(in *Instruction) error {
+	in.From = p.n.id
+	in.Target.Everyone = in.To == ""
+	if in.Namespace == "" {
+		in.Namespace = "/"
+	}
+	patience := presencePatience * p.n.heartbeat
+	if p.stuck {
+		patience = 0
+	}
+	ctx, cancel := context.WithTimeout(p.n.ctx, patience)
+	defer cancel()
+	err := p.n.publish(ctx, in)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.stuck = true
+	}
+	if err != nil && !errors.Is(err, ErrTooLarge) {
+		p.n.log.Debug("crosscast: could not watch, or tell who is in a room", "to", in.To, "error", err) // until it heals
+	}
+	return err
+}
+
+// shrink reports whether an instruction that the adapter did not take is to be made again, smaller.
+func (p *presence) shrink(err error) bool {
+	if !errors.Is(err, ErrTooLarge) || p.fit <= leastPresenceBytes {
+		return false
+	}
+	p.fit /= 2
+	return true
+}
+
+// list publishes an instruction about rooms, in parts. It has what is given of in, and the rooms' versions if there are
+// any. sent, unless it is nil, is called with each part's, and whether it went.
+func (p *presence) list(in Instruction, rooms []string, versions []uint64, sent func(from, to int, err error)) error {
+	var failed error
+	for from := 0; from < len(rooms); {
+		to, size := from, 0
+		for to < len(rooms) && to-from < MaxNames/2 && (to == from || size+len(rooms[to])+16 <= p.fit) {
+			size += len(rooms[to]) + 16
+			to++
+		}
+		part := in
+		part.Rooms = rooms[from:to:to]
+		if versions != nil || in.Presence != nil {
+			part.Presence = &Presence{}
+			if in.Presence != nil {
+				*part.Presence = *in.Presence
+			}
+			if versions != nil {
+				part.Presence.Versions = versions[from:to:to]
+			}
+		}
+		err := p.publish(&part)
+		if p.shrink(err) {
+			continue
+		}
+		if sent != nil {
+			sent(from, to, err)
+		}
+		if err != nil {
+			failed = err
+		}
+		from = to
+	}
+	return failed
 }
 
 // watch adds a watch of a room. The channel, if there is one, tells whether the peers were asked.
 func (p *presence) watch(ns *Namespace, room string, w *Watch) (sent <-chan error, err error) {
+	v, sent := p.view(ns, room)
+	if v == nil {
+		return nil, ErrClosed
+	}
+	w.view = v
+	v.join(w)
+	p.mu.Lock()
+	stopped := p.stopped // after end looked for watches
+	p.mu.Unlock()
+	if stopped {
+		w.Close()
+		return nil, ErrClosed
+	}
+	return sent, nil
+}
+
+// view returns a room's view for one more watch; nil: the node is closed.
+func (p *presence) view(ns *Namespace, room string) (v *view, sent <-chan error) {
 	at := Address{ns.name, RoomSpace, room}
-	err = ErrClosed
 	p.n.peers.with(func(known map[NodeID]*peer) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.stopped {
 			return
 		}
-		err = nil
-		rec := p.rooms[at]
-		if rec == nil {
-			rec = p.open(at)
+		if v = p.views[at]; v == nil {
+			v, sent = p.look(at, known)
 		}
-		if rec.view == nil {
-			p.look(rec, known)
-			if p.n.adapter != nil {
-				c := make(chan error, 1)
-				sent = c
-				p.do(func() { c <- p.publish(at, "", true) })
-			}
-		}
-		rec.view.mu.Lock()
-		defer rec.view.mu.Unlock()
-		rec.view.join(w)
+		v.refs++
 	})
-	return sent, err
-}
-
-// look begins a view of rec; p.mu is held.
-func (p *presence) look(rec *watched, known map[NodeID]*peer) {
-	v := &view{p: p, at: rec.at, roster: roster{self: p.n.id}}
-	v.roster.add(p.n.id)
-	for id := range known {
-		v.roster.add(id)
-	}
-	sh := rec.ns.shardOf(rec.at.Name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if g := sh.groups[RoomSpace-1][rec.at.Name]; g != nil {
-		for _, c := range presenceOf(g.sockets) {
-			v.roster.change(c)
-		}
-	}
-	v.roster.take()
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.view = v
+	return v, sent
 }
 
 // unwatch takes a watch out of its view, and ends the view with its last one.
 func (p *presence) unwatch(w *Watch) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	v := w.view
-	v.mu.Lock()
-	i := slices.Index(v.watches, w)
-	if i >= 0 {
-		v.watches = slices.Delete(v.watches, i, i+1)
-	}
-	last := i >= 0 && len(v.watches) == 0
-	if last {
-		v.moved() // whoever waits for it
-	}
-	v.mu.Unlock()
-	if !last {
+	if !v.leave(w) {
 		return
 	}
-	rec := p.rooms[v.at]
-	rec.mu.Lock()
-	rec.view = nil
-	rec.mu.Unlock()
-	p.unused(rec)
-	if p.n.adapter != nil && !p.stopped {
-		p.do(func() { p.send(v.at.Namespace, []string{v.at.Name}, "", false, 0) })
-	}
-}
-
-// publish watches one room.
-func (p *presence) publish(at Address, to NodeID, all bool) error {
-	return p.send(at.Namespace, []string{at.Name}, to, all, leaseFor*p.n.heartbeat)
-}
-
-// send tells a peer, or all, that rooms are watched for ttl from now on. all asks for all the members.
-func (p *presence) send(namespace string, rooms []string, to NodeID, all bool, ttl time.Duration) error {
-	in := &Instruction{
-		Kind: KindWatch, Flags: Volatile, Namespace: namespace, From: p.n.id, To: to,
-		Target: Target{Everyone: to == ""}, Rooms: rooms, TTL: ttl,
-	}
-	if all {
-		in.Presence = &Presence{}
-	}
-	ctx, cancel := context.WithTimeout(p.n.ctx, presencePatience*p.n.heartbeat)
-	defer cancel()
-	err := p.n.publish(ctx, in)
-	if err != nil {
-		p.n.log.Debug("crosscast: could not watch", "to", to, "error", err) // until it is renewed
-	}
-	p.mu.Lock()
-	p.failed = err
-	p.mu.Unlock()
-	return err
-}
-
-// unasked says why a peer's list has not come.
-func (p *presence) unasked() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.failed != nil:
-		return p.failed
-	case !p.n.Link().Live():
-		return ErrNotConnected
-	}
-	return errUnheard
-}
-
-// renew has all watches of this node told to a peer, or all; p.mu is held. all asks for all the members.
-func (p *presence) renew(to NodeID, all bool) {
-	if len(p.due) == 0 {
-		p.do(p.renewDue)
-		p.due = make(map[NodeID]bool)
-	}
-	p.due[to] = p.due[to] || all
-}
-
-func (p *presence) renewDue() {
-	p.mu.Lock()
-	due := p.due
-	p.due = nil
-	rooms := make(map[string][]string) // by namespace
-	for at, rec := range p.rooms {
-		if rec.view != nil {
-			rooms[at.Namespace] = append(rooms[at.Namespace], at.Name)
-		}
-	}
-	p.mu.Unlock()
-	for to, all := range due {
-		for namespace, names := range rooms {
-			for part := range slices.Chunk(names, 256) { // far below any limit of a frame
-				p.send(namespace, part, to, all, leaseFor*p.n.heartbeat)
-			}
-		}
+	if v.refs--; v.refs == 0 {
+		p.overlook(v)
 	}
 }
 
@@ -205,112 +224,29 @@ func (p *presence) renewDue() {
 func (p *presence) beat(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.rooms) == 0 || p.stopped {
+	if p.stopped {
 		return
 	}
-	if p.beats++; p.beats >= renewEvery {
-		p.beats = 0
+	p.beats++
+	if p.beats%renewEvery == 0 {
 		p.expire(now)
-	} else if p.waiting == 0 {
-		return
 	}
-	p.renew("", false)
-}
-
-// gap asks what was missed.
-func (p *presence) gap(g *Gap) {
-	if !g.controls() { // emissions to rooms and users, so nothing of this
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.rooms) > 0 && !p.stopped {
-		p.renew(g.Origin, false)
-	}
+	p.renewDue()
 }
 
 // peer acts on what happened to a peer. The peers are locked.
 func (p *presence) peer(e *NodeEvent) {
-	gone := e.Kind == NodeLeft || e.Kind == NodeExpired
-	if !gone && e.Kind != NodeJoined {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
 		return
 	}
-	watching := false
-	for _, rec := range p.rooms {
-		if v := rec.view; v != nil {
-			watching = true
-			v.mu.Lock()
-			if gone {
-				v.roster.gone(e.Peer.ID)
-			} else {
-				v.roster.add(e.Peer.ID)
-			}
-			v.moved()
-			v.mu.Unlock()
-		}
-		if gone {
-			p.drop(rec, e.Peer.ID)
-		}
-	}
-	if watching && !gone {
-		p.renew(e.Peer.ID, true)
-	}
-}
-
-// asked acts on a peer's watch.
-func (p *presence) asked(in *Instruction) {
-	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stopped {
-		return
-	}
-	for _, room := range in.Rooms {
-		p.lease(Address{in.Namespace, RoomSpace, room}, in.From, in.TTL, in.Presence != nil, now)
-	}
-}
-
-// told acts on what a peer tells of its members.
-func (p *presence) told(in *Instruction) {
-	var v *view
-	if len(in.Rooms) == 1 && in.Presence != nil {
-		at := Address{in.Namespace, RoomSpace, in.Rooms[0]}
-		p.mu.Lock()
-		if rec := p.rooms[at]; rec != nil {
-			v = rec.view
-		}
-		p.mu.Unlock()
-	}
-	if v == nil {
-		p.n.stats.presence.Add(1)
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	ask, known := v.roster.apply(in.From, in.Presence)
-	if !known {
-		p.n.stats.presence.Add(1)
-		return
-	}
-	v.moved()
-	if ask {
-		from := in.From
-		p.do(func() { p.ask(v, from) })
-	}
-}
-
-// ask asks a peer for all its members, unless nobody watches any more.
-func (p *presence) ask(v *view, from NodeID) {
-	v.mu.Lock()
-	open := len(v.watches) > 0
-	v.mu.Unlock()
-	if open {
-		p.publish(v.at, from, true)
+	switch e.Kind {
+	case NodeJoined:
+		p.meet(e.Peer.ID)
+	case NodeLeft, NodeExpired:
+		p.part(e.Peer.ID)
+		p.forget(e.Peer.ID)
 	}
 }
 
@@ -318,12 +254,11 @@ func (p *presence) ask(v *view, from NodeID) {
 func (p *presence) begin(ns *Namespace, known func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for at, rec := range p.rooms {
-		if at.Namespace == ns.name && rec.ns == nil {
-			rec.ns = ns
-			rec.attach(rec)
-		}
+	for w := range p.homeless[ns.name] {
+		w.ns = ns
+		w.attach(w)
 	}
+	delete(p.homeless, ns.name)
 	known()
 }
 
@@ -332,12 +267,10 @@ func (p *presence) end(ctx context.Context) {
 	p.mu.Lock()
 	p.stopped = true
 	var all []*Watch
-	for _, rec := range p.rooms {
-		if v := rec.view; v != nil {
-			v.mu.Lock()
-			all = append(all, v.watches...)
-			v.mu.Unlock()
-		}
+	for _, v := range p.views {
+		v.mu.Lock()
+		all = append(all, slices.Clone(v.watches)...)
+		v.mu.Unlock()
 	}
 	p.mu.Unlock()
 	p.spread.wait(ctx)

@@ -1,39 +1,28 @@
 package crosscast
 
 import (
-	"context"
+	"slices"
 	"sync"
-	"time"
 )
 
 // What a node keeps of a room of its own that is watched, from here or by peers.
 //
 // Locks are taken in the order peers, presence, shard, watched, view. Sockets come and go under their shard's lock,
-// which makes a version and a copy of the members that belongs to it.
-
-const (
-	maxLeases = 1 << 16          // of peers' watches, against a hostile bus
-	maxLease  = 30 * time.Minute // a peer's watch lasts no longer without being renewed
-)
+// which makes a version and a copy of the members that belongs to it. Emissions wait for that lock, so nothing under it
+// takes longer than a copy of the list of sockets.
 
 // A watched is a room that somebody watches.
 type watched struct {
-	p  *presence
-	at Address
-	ns *Namespace // nil while this node does not have it; guarded by presence.mu
+	p    *presence
+	at   Address
+	hash roomHash
+	ns   *Namespace // nil while this node does not have it; guarded by presence.mu
 
 	mu     sync.Mutex // guards what follows
 	view   *view      // of this node's own watches; nil: there are none
-	leases map[NodeID]*lease
+	leases []*lease
 	log    changelog // keeps changes while there are leases
-	queued bool      // there is a call of send to come
-}
-
-// A lease is a peer's watch of one room.
-type lease struct {
-	until  time.Time
-	whole  bool // it is to be sent all the members
-	digest bool // or else, it is to be told the version
+	queued bool      // send is to be called
 }
 
 // changed notes that s has joined or left; the room's shard is locked.
@@ -54,80 +43,47 @@ func (w *watched) changed(s *Socket, left bool) {
 
 // poke has send called soon; w.mu is held.
 func (w *watched) poke() {
-	if !w.queued {
-		w.queued = true
-		w.p.do(w.send)
+	if w.queued {
+		return
 	}
+	w.queued = true
+	due := &w.p.due
+	due.mu.Lock()
+	defer due.mu.Unlock()
+	due.rooms = append(due.rooms, w)
+	w.p.wakeLocked()
 }
 
-// lease begins or renews a peer's watch; p.mu is held.
-func (p *presence) lease(at Address, from NodeID, ttl time.Duration, all bool, now time.Time) {
-	w := p.rooms[at]
-	if ttl <= 0 {
-		if w != nil {
-			p.drop(w, from)
+// see gives a view that begins its room's members; p.mu is held.
+func (w *watched) see(v *view) {
+	if w.ns != nil {
+		sh := w.ns.shardOf(w.at.Name)
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		if g := sh.groups[RoomSpace-1][w.at.Name]; g != nil {
+			v.own.members = slices.Clone(g.sockets) // nobody else has v yet
 		}
-		return
-	}
-	if p.leases >= maxLeases && (w == nil || w.leases[from] == nil) {
-		p.n.stats.busy.Add(1)
-		return
-	}
-	if w == nil {
-		w = p.open(at)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.leases[from]
-	if l == nil {
-		l = &lease{whole: true}
-		if w.leases == nil {
-			w.leases = make(map[NodeID]*lease)
-		}
-		w.leases[from] = l
-		p.leases++
-	}
-	l.until = now.Add(min(ttl, maxLease))
-	l.whole = l.whole || all
-	l.digest = true
-	w.poke()
-}
-
-// drop ends a peer's watch; p.mu is held.
-func (p *presence) drop(w *watched, from NodeID) {
-	w.mu.Lock()
-	if w.leases[from] != nil {
-		delete(w.leases, from)
-		p.leases--
-	}
-	w.mu.Unlock()
-	p.unused(w)
-}
-
-// expire ends the watches that were not renewed; p.mu is held.
-func (p *presence) expire(now time.Time) {
-	for _, w := range p.rooms {
-		w.mu.Lock()
-		for id, l := range w.leases {
-			if now.After(l.until) {
-				delete(w.leases, id)
-				p.leases--
-			}
-		}
-		w.mu.Unlock()
-		p.unused(w)
-	}
+	w.view = v
 }
 
 // open begins to note who comes and goes in a room; p.mu is held.
 func (p *presence) open(at Address) *watched {
-	w := &watched{p: p, at: at, ns: (*p.n.spaces.Load())[at.Namespace]}
+	w := &watched{p: p, at: at, hash: hashOf(at), ns: (*p.n.spaces.Load())[at.Namespace]}
 	// A version that the room had before it was watched the last time must not come again.
 	w.log.version = p.floor + 1
 	if p.rooms == nil {
-		p.rooms = make(map[Address]*watched)
+		p.rooms, p.homeless = make(map[Address]*watched), make(map[string]map[*watched]bool)
 	}
 	p.rooms[at] = w
+	if w.ns == nil {
+		if p.homeless[at.Namespace] == nil {
+			p.homeless[at.Namespace] = make(map[*watched]bool)
+		}
+		p.homeless[at.Namespace][w] = true
+	}
 	w.attach(w)
 	return w
 }
@@ -169,6 +125,11 @@ func (p *presence) unused(w *watched) {
 	}
 	w.attach(nil) // nothing changes w after this
 	delete(p.rooms, w.at)
+	if home := p.homeless[w.at.Namespace]; home != nil {
+		if delete(home, w); len(home) == 0 {
+			delete(p.homeless, w.at.Namespace)
+		}
+	}
 	p.floor = max(p.floor, w.log.version)
 }
 
@@ -196,76 +157,87 @@ func (w *watched) lock() (sockets []*Socket, unlock func()) {
 	}
 }
 
-func presenceOf(sockets []*Socket) []PresenceChange {
-	all := make([]PresenceChange, len(sockets))
-	for i, s := range sockets {
-		all[i].Member = Member{s.id, s.user}
-	}
-	return all
-}
-
-// send tells the watching peers what there is to tell. It runs on the lane, so for one room never twice at a time, and
-// peers get the versions in order.
-func (w *watched) send() {
+// send tells the watching peers what there is to tell, or adds to empty what they are to be told with other rooms. It
+// runs on the lane, so peers get the versions in order.
+func (w *watched) send(empty map[emptyKey]*emptyList) {
 	sockets, unlock := w.lock()
 	w.queued = false
-	var members []PresenceChange // of all, at the version of now
-	changes, ok := w.log.take()
-	version, digest := w.log.version, w.log.digest()
-	to := make(map[NodeID][]*Presence, len(w.leases))
-	var all []NodeID
-	for id, l := range w.leases {
-		switch {
-		case l.whole || !ok:
-			all = append(all, id)
-		case l.digest:
-			to[id] = append(changes[:len(changes):len(changes)], digest)
-		default:
-			to[id] = changes
+	changes, since, ok := w.log.take()
+	version := w.log.version
+	var all, some []*lease
+	for _, l := range w.leases {
+		if l.whole || !ok {
+			all = append(all, l)
+		} else {
+			some = append(some, l)
 		}
-		l.whole, l.digest = false, false
+		l.whole = false
 	}
 	if len(all) > 0 {
-		members = presenceOf(sockets)
+		sockets = slices.Clone(sockets)
+	} else {
+		sockets = nil
 	}
 	unlock()
 
-	if len(all) > 0 {
-		parts := whole(version, members)
-		for _, id := range all {
-			to[id] = parts
-		}
+	if len(changes) > 0 {
+		w.tell(some, version, func(fit int) []*Presence { return pieces(changes, since, fit) })
 	}
-	for id, parts := range to {
-		for _, part := range parts {
-			if !w.tell(id, part) {
-				break
-			}
+	if len(sockets) > 0 {
+		members := make([]PresenceChange, len(sockets))
+		for i, s := range sockets {
+			members[i].Member = Member{s.id, s.user}
 		}
+		w.tell(all, version, func(fit int) []*Presence { return whole(version, members, fit) })
+		return
+	}
+	for _, l := range all {
+		key := emptyKey{l.by.id, w.at.Namespace}
+		list := empty[key]
+		if list == nil {
+			list = new(emptyList)
+			empty[key] = list
+		}
+		list.rooms = append(list.rooms, w.at.Name)
+		list.versions = append(list.versions, version)
+		list.told = append(list.told, toldLease{w, l})
 	}
 }
 
-// tell publishes one part to a watching peer. When that fails the peer is sent the whole the next time: after a change,
-// or when it renews its watch.
-func (w *watched) tell(to NodeID, part *Presence) bool {
-	n := w.p.n
-	ctx, cancel := context.WithTimeout(n.ctx, presencePatience*n.heartbeat)
-	defer cancel()
-	in := &Instruction{
-		Kind: KindPresence, Namespace: w.at.Namespace, From: n.id, To: to, Rooms: []string{w.at.Name}, Presence: part,
+// tell publishes to watching peers what leads them to a version, cut so that it fits.
+func (w *watched) tell(to []*lease, version uint64, cut func(fit int) []*Presence) {
+	if len(to) == 0 {
+		return
 	}
-	if part.Since == part.Version {
-		in.Flags = Volatile
+	parts := cut(w.p.fit)
+	for _, l := range to {
+		var err error
+		for i := 0; i < len(parts) && err == nil; i++ {
+			err = w.p.publish(&Instruction{
+				Kind: KindPresence, Namespace: w.at.Namespace, To: l.by.id, Rooms: []string{w.at.Name}, Presence: parts[i],
+			})
+			if w.p.shrink(err) {
+				parts, i, err = cut(w.p.fit), -1, nil
+			}
+		}
+		w.settle(l, version, err)
 	}
-	err := n.publish(ctx, in)
-	if err == nil {
-		return true
+}
+
+// settle notes which version a peer was told. When that has failed it is told the whole the next time: after a change, or
+// when a digest has shown that it lacks it.
+func (w *watched) settle(l *lease, version uint64, err error) {
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	if l.ended {
+		return
 	}
-	n.log.Debug("crosscast: could not tell who is in a room", "to", to, "room", w.at.Name, "error", err)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if l := w.leases[to]; l != nil {
+	if err != nil {
+		version = 0
+		w.mu.Lock()
 		l.whole = true
+		w.mu.Unlock()
 	}
-	return false
+	l.by.told.move(w.hash, l.version, version)
+	l.version = version
 }

@@ -7,12 +7,10 @@ package crosscast
 // travels is a piece of that history: the changes from one version to another, or from nothing to a version, which is
 // the whole list. A watcher takes changes only where they join on to the version that it has, and the whole list only
 // when it is not older, so at any time and for any order of arrival it has exactly what the node's list was at some
-// version. The node tells its version now and then; a watcher that is behind asks for the whole.
+// version. That it is behind shows where changes do not join on, or by a digest of versions, and it asks for the whole.
 
-const (
-	maxChanges       = 4096      // of one room that wait to be sent; when there are more, the whole is sent instead
-	maxPresenceBytes = MaxAnswer // of one instruction
-)
+// maxChanges is how many changes of one room wait to be sent; when there are more, the whole is sent instead.
+const maxChanges = 4096
 
 // A Member is who is in a watched room: a socket and its user, or with WatchOptions.Users a user alone.
 type Member struct {
@@ -20,14 +18,24 @@ type Member struct {
 	User   string   // empty: nobody
 }
 
-// Presence is what an instruction of [KindPresence] tells of the members of a room on one node: the changes that lead
-// from one version of their list to another.
+// Presence is what an instruction of [KindPresence] tells of the members of rooms on one node: of one room, the changes
+// that lead from one version of their list to another; of several, that they are empty, or are not told of; or a digest.
+// In an instruction of [KindWatch] it says what the watcher has.
 type Presence struct {
 	Since   uint64 // 0: from nothing, so that Changes are all the members
 	Version uint64 // 1 and above; the same as Since: there are no changes
 	Part    int    // of all the members: counts from 0, so that a missing part shows
 	Last    bool   // of all the members: nothing follows
 	Changes []PresenceChange
+
+	// Round numbers what asks for a digest, and its answer has the same.
+	Round uint64
+	// Buckets is a set of bits: the buckets of rooms that the rest is about. 0: all of them, as one.
+	Buckets uint64
+	Sums    []uint64 // the digest: one sum for each of Buckets
+	// Versions has one for each of the instruction's Rooms: of a list that is empty, or that the watcher has.
+	Versions []uint64
+	Full     bool // the instruction's Rooms are not told of: too much is watched already
 }
 
 // A PresenceChange is a socket that joined or left.
@@ -54,29 +62,35 @@ func (l *changelog) add(c PresenceChange) {
 	}
 }
 
-// take returns what was added since the last take; ok is false when there was too much to be kept.
-func (l *changelog) take() (parts []*Presence, ok bool) {
-	changes, since := l.changes, l.version-uint64(len(l.changes))
-	ok = !l.lost
-	l.changes, l.lost = nil, false
+// base is the version before the changes that wait; ok is false when there were too many to be kept.
+func (l *changelog) base() (version uint64, ok bool) {
+	return l.version - uint64(len(l.changes)), !l.lost
+}
+
+// take returns what was added since the last take, and the version before that; ok is false when there was too much to be
+// kept.
+func (l *changelog) take() (changes []PresenceChange, since uint64, ok bool) {
+	since, ok = l.base()
+	changes, l.changes, l.lost = l.changes, nil, false
+	return changes, since, ok
+}
+
+// pieces cuts changes into instructions of about fit bytes.
+func pieces(changes []PresenceChange, since uint64, fit int) (parts []*Presence) {
 	for len(changes) > 0 {
-		n := fitting(changes)
+		n := fitting(changes, fit)
 		parts = append(parts, &Presence{Since: since, Version: since + uint64(n), Changes: changes[:n:n]})
 		since += uint64(n)
 		changes = changes[n:]
 	}
-	return parts, ok
+	return parts
 }
 
-// digest tells the version only.
-func (l *changelog) digest() *Presence { return &Presence{Since: l.version, Version: l.version} }
-
-// whole tells all the members at a version. They come in the same order each time, so that parts of what was sent twice
-// fit.
-func whole(version uint64, members []PresenceChange) []*Presence {
-	var parts []*Presence
+// whole tells all the members at a version, in instructions of about fit bytes. They come in the same order each time, so
+// that parts of what was sent twice fit.
+func whole(version uint64, members []PresenceChange, fit int) (parts []*Presence) {
 	for {
-		n := fitting(members)
+		n := fitting(members, fit)
 		last := n == len(members)
 		parts = append(parts, &Presence{Version: version, Part: len(parts), Last: last, Changes: members[:n:n]})
 		if last {
@@ -86,11 +100,11 @@ func whole(version uint64, members []PresenceChange) []*Presence {
 	}
 }
 
-// fitting is how many of changes go into one instruction.
-func fitting(changes []PresenceChange) int {
+// fitting is how many of changes go into one instruction of about fit bytes: at least one, if there are any.
+func fitting(changes []PresenceChange, fit int) int {
 	size := 0
 	for i := range changes {
-		if size += presenceChangeSize(&changes[i].Member); size > maxPresenceBytes {
+		if size += presenceChangeSize(&changes[i].Member); size > fit && i > 0 {
 			return i
 		}
 	}
@@ -116,15 +130,17 @@ type roster struct {
 	self    NodeID // whose list is always known
 	nodes   map[NodeID]*nodeList
 	users   map[string]int // their sockets, on all nodes
-	unknown int            // nodes whose list never came
+	unknown int            // nodes whose list is not known
+	full    int            // those of them that said that they do not tell
 	diff    diff           // not taken yet; users are members without a socket
 }
 
 // A nodeList is the list of one node, as of a version.
 type nodeList struct {
-	version uint64 // 0: it never came
+	version uint64 // 0: it never came, or is not kept up to date any more
 	members map[SocketID]string
-	asked   bool      // for the whole, since it or the node's version came last
+	full    bool      // the node said that it does not tell
+	asked   bool      // for the whole, since it came last
 	partial *nodeList // a whole list that is arriving
 	parts   int       // of it
 }
@@ -152,8 +168,41 @@ func (r *roster) gone(id NodeID) {
 	if l.version == 0 && id != r.self {
 		r.unknown--
 	}
+	r.heard(l)
 	r.replace(l, nil)
 	delete(r.nodes, id)
+}
+
+// refused notes that a node does not tell of its members, for now.
+func (r *roster) refused(id NodeID) {
+	l := r.nodes[id]
+	if l == nil || id == r.self {
+		return
+	}
+	if l.version != 0 {
+		r.unknown++
+	}
+	l.version, l.asked, l.partial = 0, false, nil
+	if !l.full {
+		l.full = true
+		r.full++
+	}
+}
+
+// heard notes that a node tells of its members.
+func (r *roster) heard(l *nodeList) {
+	if l.full {
+		l.full = false
+		r.full--
+	}
+}
+
+// version returns the version of a node's list; 0: it is not known.
+func (r *roster) version(id NodeID) uint64 {
+	if l := r.nodes[id]; l != nil {
+		return l.version
+	}
+	return 0
 }
 
 // set notes that m is, or is not, in l.
@@ -213,9 +262,6 @@ func (r *roster) apply(from NodeID, p *Presence) (ask, known bool) {
 		return false, true
 	case p.Since == 0:
 		ask = r.part(l, from, p)
-	case p.Since == p.Version:
-		l.asked = false // what was asked before has been answered, or is lost
-		ask = p.Version > l.version
 	case p.Since == l.version:
 		for i := range p.Changes {
 			if c := &p.Changes[i]; c.Socket.Node() == from {
@@ -256,6 +302,7 @@ func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
 	if l.version == 0 {
 		r.unknown--
 	}
+	r.heard(l)
 	l.version, l.asked, l.partial = p.Version, false, nil
 	return false
 }
@@ -282,13 +329,15 @@ func (r *roster) members(users bool, f func(Member)) {
 	}
 }
 
-// missing returns the nodes whose list never came.
-func (r *roster) missing() []NodeID {
-	var ids []NodeID
+// missing returns the nodes whose list is not known: those that have not told, and those that said that they do not.
+func (r *roster) missing() (untold, full []NodeID) {
 	for id, l := range r.nodes {
-		if l.version == 0 && id != r.self {
-			ids = append(ids, id)
+		switch {
+		case l.full:
+			full = append(full, id)
+		case l.version == 0 && id != r.self:
+			untold = append(untold, id)
 		}
 	}
-	return ids
+	return untold, full
 }

@@ -22,7 +22,7 @@ func (a *authority) whole() []*Presence {
 	for _, id := range slices.Sorted(maps.Keys(a.members)) { // at one version always the same, as a room's sockets are
 		all = append(all, PresenceChange{Member: Member{id, a.members[id]}})
 	}
-	parts := whole(a.log.version, all)
+	parts := whole(a.log.version, all, presenceBytes)
 	if len(all) < 2 || len(parts) > 1 {
 		return parts
 	}
@@ -109,8 +109,8 @@ func TestPresenceConverges(t *testing.T) {
 			},
 			"send": func(t *rapid.T) {
 				a := nodes[pick.Draw(t, "node")]
-				parts, _ := a.log.take()
-				post(a, parts...)
+				changes, since, _ := a.log.take()
+				post(a, pieces(changes, since, presenceBytes)...)
 			},
 			"whole": func(t *rapid.T) { a := nodes[pick.Draw(t, "node")]; post(a, a.whole()...) },
 			"arrive": func(t *rapid.T) {
@@ -137,6 +137,12 @@ func TestPresenceConverges(t *testing.T) {
 					mail = slices.Delete(mail, i, i+1)
 				}
 			},
+			"refuse": func(t *rapid.T) {
+				a := nodes[pick.Draw(t, "node")]
+				r.refused(a.id)
+				delete(reached, r.nodes[a.id]) // what it has is not kept up to date, and the whole will be told
+				check()
+			},
 			"die": func(t *rapid.T) { // and come back, without the watcher's knowledge of it
 				a := nodes[pick.Draw(t, "node")]
 				r.gone(a.id)
@@ -147,7 +153,7 @@ func TestPresenceConverges(t *testing.T) {
 		})
 		for _, a := range nodes {
 			a.log.take()
-			if ask, _ := r.apply(a.id, a.log.digest()); ask {
+			if r.version(a.id) != a.log.version { // which a digest shows
 				for _, p := range a.whole() {
 					if again, _ := r.apply(a.id, p); again {
 						t.Fatal("asks again for what came in order")
@@ -159,8 +165,8 @@ func TestPresenceConverges(t *testing.T) {
 				t.Fatalf("%s: has %v, not %v", a.id, l.members, a.members)
 			}
 		}
-		if r.unknown != 0 || len(r.missing()) != 0 {
-			t.Fatal("unknown:", r.unknown, r.missing())
+		if untold, full := r.missing(); r.unknown != 0 || r.full != 0 || len(untold)+len(full) != 0 {
+			t.Fatal("unknown:", r.unknown, untold, r.full, full)
 		}
 		for _, a := range nodes {
 			r.gone(a.id)
@@ -179,13 +185,14 @@ func TestChangelogIsBounded(t *testing.T) {
 	for range maxChanges {
 		l.add(PresenceChange{Member: Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: string(make([]byte, MaxName))}})
 	}
-	parts, ok := l.take()
+	changes, from, ok := l.take()
+	parts := pieces(changes, from, presenceBytes)
 	if !ok || len(parts) < 2 {
 		t.Fatal(len(parts), ok)
 	}
 	since := uint64(0)
 	for _, p := range parts {
-		if p.Since != since || p.Version != since+uint64(len(p.Changes)) || presenceSize(p) > maxPresenceBytes+64 {
+		if p.Since != since || p.Version != since+uint64(len(p.Changes)) || presenceSize(p) > presenceBytes+64 {
 			t.Fatal(p.Since, p.Version, len(p.Changes), presenceSize(p))
 		}
 		since = p.Version
@@ -196,12 +203,17 @@ func TestChangelogIsBounded(t *testing.T) {
 	for range maxChanges + 1 {
 		l.add(PresenceChange{})
 	}
-	if parts, ok := l.take(); ok || parts != nil || l.version != 2*maxChanges+1 {
-		t.Error(ok, len(parts), l.version)
+	if changes, _, ok := l.take(); ok || changes != nil || l.version != 2*maxChanges+1 {
+		t.Error(ok, len(changes), l.version)
 	}
 	l.add(PresenceChange{})
-	if parts, ok := l.take(); !ok || len(parts) != 1 {
-		t.Error(ok, parts)
+	if changes, since, ok := l.take(); !ok || len(changes) != 1 || since != 2*maxChanges+1 {
+		t.Error(ok, changes, since)
+	}
+	for _, p := range whole(1, make([]PresenceChange, 3), 1) {
+		if len(p.Changes) != 1 {
+			t.Error(len(p.Changes), "in an instruction for which there is no space")
+		}
 	}
 }
 

@@ -10,23 +10,62 @@ import (
 )
 
 // A view is what a node knows of a room that it watches. All its watches of the room share it.
+//
+// What comes and goes on the node itself is noted under own.mu alone, because the room's shard is locked then: joins and
+// emissions must not wait for whoever reads or changes the roster, which may be long. It gets into the roster when mu is
+// locked.
 type view struct {
-	p  *presence
-	at Address
+	p    *presence
+	at   Address
+	hash roomHash
+	refs int // watches that there are, or will be; guarded by presence.mu
 
-	mu       sync.Mutex // guards what follows
+	own struct {
+		mu      sync.Mutex // guards what follows; locked after every other lock but those of lanes
+		members []*Socket  // those at the beginning; nil: they are in the roster
+		changes diff       // since
+		queued  bool       // there is a call of handOver to come
+	}
+
+	mu       sync.Mutex // guards what follows; locked by lock
 	roster   roster
 	watches  []*Watch
-	queued   bool          // there is a call of handOver to come
 	progress chan struct{} // made by missing; closed when a list came, or will not, or the node closes
 }
 
-// changed notes a change on this node.
-func (v *view) changed(c PresenceChange) {
+// lock locks v.mu, and brings the roster up to date with this node's own members.
+func (v *view) lock() {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.roster.change(c)
-	v.moved()
+	v.own.mu.Lock()
+	members, changes := v.own.members, v.own.changes
+	v.own.members, v.own.changes = nil, nil
+	v.own.mu.Unlock()
+	own := v.roster.nodes[v.roster.self]
+	if members != nil { // the first call: nobody is told of these as of changes
+		for _, s := range members {
+			v.roster.set(own, Member{s.id, s.user}, true)
+		}
+		v.roster.take()
+	}
+	for m, here := range changes {
+		v.roster.set(own, m, here)
+	}
+}
+
+// changed notes a change on this node; the room's shard is locked.
+func (v *view) changed(c PresenceChange) {
+	v.own.mu.Lock()
+	defer v.own.mu.Unlock()
+	v.own.changes.note(c.Member, !c.Left)
+	v.queue()
+}
+
+// queue has handOver called soon; v.own.mu is held.
+func (v *view) queue() {
+	if !v.own.queued {
+		v.own.queued = true
+		v.p.handOver(spread{view: v})
+	}
 }
 
 // moved is called after a change of the roster; v.mu is held.
@@ -35,9 +74,10 @@ func (v *view) moved() {
 		close(v.progress)
 		v.progress = nil
 	}
-	if len(v.roster.diff) > 0 && !v.queued {
-		v.queued = true
-		v.p.handOver(spread{view: v})
+	if len(v.roster.diff) > 0 {
+		v.own.mu.Lock()
+		defer v.own.mu.Unlock()
+		v.queue()
 	}
 }
 
@@ -60,29 +100,33 @@ func (s spread) do() {
 	}
 }
 
-// handOver tells the watches what has changed: one after the other, but off v.mu, which joins in the room wait for.
+// handOver tells the watches what has changed: one after the other, but off v.mu.
 func (v *view) handOver() {
-	v.mu.Lock()
+	v.own.mu.Lock()
+	v.own.queued = false
+	v.own.mu.Unlock()
+	v.lock()
 	d, watches := v.roster.take(), slices.Clone(v.watches)
-	v.queued = false
 	v.mu.Unlock()
 	for _, w := range watches {
 		w.add(d)
 	}
 }
 
-// join adds a watch; v.mu is held. What the watches were not told yet it will be told with them.
+// join adds a watch. What the watches were not told yet it will be told with them.
 func (v *view) join(w *Watch) {
-	w.view = v
+	v.lock()
+	defer v.mu.Unlock()
 	v.watches = append(v.watches, w)
 	if w.onChange == nil {
 		return
 	}
 	current := make(diff)
-	for _, users := range [...]bool{false, true} {
-		v.roster.members(users, func(m Member) { current[m] = true })
-	}
+	v.roster.members(w.users, func(m Member) { current[m] = true })
 	for m, here := range v.roster.diff {
+		if w.users != (m.Socket == "") {
+			continue
+		}
 		if here {
 			delete(current, m)
 		} else {
@@ -92,13 +136,39 @@ func (v *view) join(w *Watch) {
 	w.start(current)
 }
 
+// leave takes a watch out, and reports whether it was there.
+func (v *view) leave(w *Watch) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := slices.Index(v.watches, w)
+	if i < 0 {
+		return false
+	}
+	v.watches = slices.Delete(v.watches, i, i+1)
+	v.moved() // whoever waits for it
+	return true
+}
+
+// members returns the members, in no order, unless w has left.
+func (v *view) members(w *Watch) []Member {
+	v.lock()
+	defer v.mu.Unlock()
+	if !slices.Contains(v.watches, w) {
+		return nil
+	}
+	var all []Member
+	v.roster.members(w.users, func(m Member) { all = append(all, m) })
+	return all
+}
+
 var errNoPresence = fmt.Errorf("peers that are not known by ID cannot be watched: %w", errors.ErrUnsupported)
 
 // maxWatchWait bounds how long a call of Watch waits for peers.
 const maxWatchWait = 5 * time.Second
 
-// await returns when the lists of all peers are known, or need not be waited for: the link is down, two heartbeats have
-// passed, or v has ended. sent tells, once, whether the peers were asked; nil: they were before. The error is ctx's.
+// await returns when all peers have told, or said that they do not, or need not be waited for: the link is down, two
+// heartbeats have passed, or v has ended. sent tells, once, whether the peers were asked; nil: they were before. The
+// error is ctx's.
 func (v *view) await(ctx context.Context, sent <-chan error) error {
 	n := v.p.n
 	v.p.wait(1)
@@ -106,9 +176,9 @@ func (v *view) await(ctx context.Context, sent <-chan error) error {
 	patience := time.NewTimer(min(2*n.heartbeat, maxWatchWait))
 	defer patience.Stop()
 	for {
-		missing, progress := v.missing()
+		untold, _, progress := v.missing()
 		link, changed := n.link.now()
-		if len(missing) == 0 || !link.Live() {
+		if len(untold) == 0 || !link.Live() {
 			return nil
 		}
 		select {
@@ -126,16 +196,17 @@ func (v *view) await(ctx context.Context, sent <-chan error) error {
 	}
 }
 
-// missing returns the nodes whose list never came, and a channel that is closed when that may have changed. Nobody is
-// missing for a view that has ended.
-func (v *view) missing() ([]NodeID, <-chan struct{}) {
+// missing returns the nodes whose list is not known: those that have not told, and those that said that they do not. The
+// channel is closed when that may have changed. Nobody is missing for a view that has ended.
+func (v *view) missing() (untold, full []NodeID, progress <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.progress == nil {
 		v.progress = make(chan struct{})
 	}
 	if len(v.watches) == 0 {
-		return nil, v.progress
+		return nil, nil, v.progress
 	}
-	return v.roster.missing(), v.progress
+	untold, full = v.roster.missing()
+	return untold, full, v.progress
 }

@@ -232,6 +232,15 @@ func TestPresenceBalances(t *testing.T) {
 				for i, w := range watchers {
 					expect(t, fmt.Sprint("watcher ", i), w.users(t), strings.Join(users, " "))
 				}
+				// What each has told is what the others have: nothing differs any more. In 50 s each has 50 heartbeats, asks
+				// for 10 digests, and answers 20.
+				for i, n := range nodes {
+					before := n.Stats().InstructionsOut
+					time.Sleep(50 * time.Second)
+					if got := n.Stats().InstructionsOut - before; got > 50+10+20+3 {
+						t.Errorf("node %d sent %d instructions in peace", i, got)
+					}
+				}
 			})
 		})
 	}

@@ -382,7 +382,7 @@ func instructionBound(in *crosscast.Instruction) int {
 	}
 	n += len(in.Reason) + len(in.Ref) + answerBound(in.Answer)
 	if in.Presence != nil {
-		n += 8 * overhead
+		n += 16*overhead + 9*(len(in.Presence.Sums)+len(in.Presence.Versions))
 		for i := range in.Presence.Changes {
 			c := &in.Presence.Changes[i]
 			n += 3*overhead + len(c.Socket) + len(c.User)

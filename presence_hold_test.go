@@ -1,0 +1,50 @@
+package crosscast
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+type nullConn struct{}
+
+func (nullConn) Send(*Message) error { return nil }
+func (nullConn) Close(Reason)        {}
+
+// TestReadingAWatchHoldsNothingUp: joins and emissions do not wait for whoever reads or changes what a watch knows, which
+// takes long for very many members.
+func TestReadingAWatchHoldsNothingUp(t *testing.T) {
+	ctx := context.Background()
+	n, err := Start(ctx, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close(ctx)
+	s, err := n.Connect(ctx, nullConn{}, ConnectOptions{User: "ann", Rooms: []string{"r"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := n.Watch(ctx, "r", WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.view.mu.Lock()
+	done := make(chan error, 1)
+	go func() {
+		s.Leave("r")
+		s.Join(ctx, "r")
+		done <- n.To("r").Emit(ctx, "x", nil)
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a join or an emission waits for a watch")
+	}
+	w.view.mu.Unlock()
+	if got := len(w.Members()); got != 1 {
+		t.Error(got, "members")
+	}
+}
