@@ -43,7 +43,7 @@ func TestCloseInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		var n *crosscast.Node
-		n = start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnRoom: func(e crosscast.RoomEvent) {
+		n = start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnRoom: func(e crosscast.RoomEvent) {
 			if e.Kind == crosscast.RoomDeleted {
 				time.Sleep(time.Second) // a slow hook is waited for
 				if err := n.To("r").Local().Emit(ctx, "from hook", nil); err != nil {
@@ -139,7 +139,7 @@ func TestNodeOnClose(t *testing.T) {
 func TestCloseWithinItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
 		release := make(chan struct{})
 		for range 100 {
 			_, err := n.Connect(ctx, &recorder{}, crosscast.ConnectOptions{

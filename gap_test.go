@@ -65,7 +65,7 @@ func TestGapOfANamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		var l log
-		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
 		second, err := n.Of("second")
 		ok(t, err)
 		for name, ns := range map[string]*crosscast.Namespace{"default": n.Namespace, "second": second} {

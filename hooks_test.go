@@ -127,12 +127,12 @@ func TestNodeEventsThatWait(t *testing.T) {
 		d := newDriver(t)
 		release := make(chan struct{})
 		var l log
-		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnNode: func(e crosscast.NodeEvent) {
+		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnNode: func(e crosscast.NodeEvent) {
 			<-release
 			l.add("%s %d", e.Peer.ID[:1], e.Kind)
 		}})
 		hear := func(kind crosscast.Kind, from crosscast.NodeID) {
-			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Hour}})
+			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
 		}
 		hear(crosscast.KindHeartbeat, "first___")
 		synctest.Wait() // the call is being made
@@ -155,7 +155,7 @@ func TestNodeEventsThatWaitAreBounded(t *testing.T) {
 		var release atomic.Pointer[chan struct{}]
 		var l log
 		calls := 0
-		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnNode: func(e crosscast.NodeEvent) {
+		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnNode: func(e crosscast.NodeEvent) {
 			if wait := release.Load(); wait != nil {
 				<-*wait
 			}
@@ -165,7 +165,7 @@ func TestNodeEventsThatWaitAreBounded(t *testing.T) {
 		}})
 		hear := func(kind crosscast.Kind, i int) {
 			from := crosscast.NodeID(fmt.Sprintf("n%07d", i))
-			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Hour}})
+			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
 		}
 		hear(crosscast.KindHeartbeat, 0)
 		hear(crosscast.KindHeartbeat, 1)

@@ -19,7 +19,7 @@ import (
 func interestNode(t *testing.T, o crosscast.Options) (*crosscast.Node, *driver) {
 	t.Helper()
 	d := newDriver(t)
-	o.Adapter, o.Heartbeat = d, time.Hour // no heartbeats among the calls
+	o.Adapter, o.Heartbeat = d, time.Minute // no heartbeats among the calls
 	n := start(t, o)
 	d.log.take()
 	return n, d
@@ -336,16 +336,16 @@ func TestSubscriptionHoldsInterest(t *testing.T) {
 		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r", "s")
 		ok(t, err)
 		s.Close(crosscast.ReasonLeft)
-		time.Sleep(time.Minute)
+		time.Sleep(15 * time.Second)
 		equal(t, "calls", d.log.take(), "+ r; + s")
 		ok(t, sub.Close())
 		time.Sleep(time.Second)
 		sub, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r") // in time
 		ok(t, err)
-		time.Sleep(time.Minute)
+		time.Sleep(15 * time.Second)
 		equal(t, "calls", d.log.take(), "- s")
 		ok(t, sub.Close())
-		time.Sleep(time.Minute)
+		time.Sleep(15 * time.Second)
 		equal(t, "calls", d.log.take(), "- r")
 	})
 }

@@ -71,7 +71,7 @@ func TestLocalPublishWaitsForRoom(t *testing.T) {
 
 func TestLocalOverflowIsAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b, _, got, step := stuckPeer(t, time.Hour)
+		a, b, _, got, step := stuckPeer(t, time.Minute)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		for _, room := range []string{"s", "r"} { // one gap for both
@@ -93,7 +93,7 @@ func TestLocalOverflowIsAGap(t *testing.T) {
 
 func TestLocalOverflowOfEveryone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _, _, got, step := stuckPeer(t, time.Hour)
+		a, _, _, got, step := stuckPeer(t, time.Minute)
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		a.To("r").Emit(ended, "lost", make([]byte, 900))
@@ -110,7 +110,7 @@ func TestLocalCloseEndsWaiting(t *testing.T) {
 		want error
 	}{{"publisher", crosscast.ErrClosed}, {"peer", nil}} {
 		synctest.Test(t, func(t *testing.T) {
-			a, b, _, _, step := stuckPeer(t, time.Hour)
+			a, b, _, _, step := stuckPeer(t, time.Minute)
 			sent := make(chan error, 1)
 			go func() { sent <- a.To("s").Emit(ctx, "4", make([]byte, 900)) }()
 			synctest.Wait()

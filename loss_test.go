@@ -26,7 +26,7 @@ type losing struct {
 
 func newLosing(t *testing.T) *losing {
 	n := &losing{d: newDriver(t), begin: time.Now()}
-	n.Node = start(t, crosscast.Options{Adapter: n.d, Heartbeat: time.Hour, OnLoss: func(l crosscast.Loss) {
+	n.Node = start(t, crosscast.Options{Adapter: n.d, Heartbeat: time.Minute, OnLoss: func(l crosscast.Loss) {
 		n.log.add("%.1fs: %d %s", time.Since(n.begin).Seconds(), l.Instructions, l.Reason)
 	}})
 	return n
@@ -109,7 +109,7 @@ func TestLossesThatWait(t *testing.T) {
 		d := newDriver(t)
 		release := make(chan struct{})
 		var told []crosscast.Loss
-		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour, OnLoss: func(l crosscast.Loss) {
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnLoss: func(l crosscast.Loss) {
 			<-release
 			told = append(told, l)
 		}})

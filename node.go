@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // Options of a node. The zero value is a complete single server.
@@ -24,10 +26,11 @@ type Options struct {
 	Meta []KeyValue
 	// Adapter connects the node to its peers; it serves this node alone. nil: there are none.
 	Adapter Adapter
-	// Heartbeat is how often the node tells its peers that it is alive; default 1 s, at most 1 h.
+	// Heartbeat is how often the node tells its peers that it is alive; default 1 s. It may
+	// be 10 ms to 1 minute.
 	Heartbeat time.Duration
 	// Linger is how long the node goes on hearing a room or user after the last member left, so that coming and
-	// going costs no subscriptions; default 5 s. Names that were in use again meanwhile linger for up to twice as
+	// going costs no subscriptions; default 5 s, at most 1 h. Names that were in use again meanwhile linger for up to twice as
 	// long.
 	Linger time.Duration
 	// EmitOnly makes an emitter, for a process that holds no sockets, such as a cron job or a worker: it emits,
@@ -40,7 +43,7 @@ type Options struct {
 	// and waits for its answer until the deadline. When no node answers that at all, an [IncompleteError] says so,
 	// beside an empty ID.
 	EmitOnly bool
-	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB.
+	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB.
 	MaxPayload int
 
 	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
@@ -187,11 +190,15 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 }
 
 func newNode(o Options) (*Node, error) {
-	if o.Heartbeat < 0 || o.Linger < 0 || o.MaxPayload < 0 {
-		return nil, errors.New("crosscast: Options with a negative Heartbeat, Linger or MaxPayload")
-	}
-	if o.Heartbeat > maxPeerHeartbeat {
-		return nil, fmt.Errorf("crosscast: Options.Heartbeat of %v: at most %v", o.Heartbeat, maxPeerHeartbeat)
+	o.Heartbeat = cmp.Or(o.Heartbeat, defaultHeartbeat)
+	o.Linger = cmp.Or(o.Linger, defaultLinger)
+	o.MaxPayload = cmp.Or(o.MaxPayload, defaultMaxPayload)
+	if err := cmp.Or(
+		bounds.Heartbeat("crosscast: Options.Heartbeat", o.Heartbeat),
+		bounds.Time("crosscast: Options.Linger", o.Linger),
+		bounds.Size("crosscast: Options.MaxPayload", o.MaxPayload, 1),
+	); err != nil {
+		return nil, err
 	}
 	if o.EmitOnly && (o.Adapter == nil || o.OnGap != nil || o.OnNode != nil || o.OnRoom != nil) {
 		return nil, errors.New("crosscast: Options with EmitOnly have an Adapter, and no OnGap, OnNode and OnRoom")
@@ -208,8 +215,8 @@ func newNode(o Options) (*Node, error) {
 	}
 	n := &Node{
 		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger,
-		heartbeat:  cmp.Or(o.Heartbeat, defaultHeartbeat),
-		maxPayload: cmp.Or(o.MaxPayload, defaultMaxPayload),
+		heartbeat:  o.Heartbeat,
+		maxPayload: o.MaxPayload,
 		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // What bounds the table of peers against a hostile bus.
 const (
 	maxPeers         = 4096
-	maxPeerHeartbeat = time.Hour
+	maxPeerHeartbeat = bounds.MaxHeartbeat
 	leftMemory       = time.Minute // how long a goodbye is remembered
 )
 

@@ -1,10 +1,13 @@
 package crosscast
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // QueuePolicy says what a [Queue] does with a frame when its limit is reached: when the client is too slow.
@@ -25,7 +28,7 @@ type QueueOptions struct {
 	// Framer makes the bytes of a message. Default: [JSONEnvelope].
 	Framer Framer
 
-	// Limit is how many bytes may wait behind the frame that is being written. Default: 1 MiB. A frame is always
+	// Limit is how many bytes may wait behind the frame that is being written. Default: 1 MiB; 1 byte to 1 GiB. A frame is always
 	// taken when none waits, so that one which is larger than the limit still gets through to a client that keeps
 	// up. Frames are shared by all sockets of a node; the queue's own memory is 24 to 48 bytes a waiting frame.
 	Limit int
@@ -39,7 +42,8 @@ type QueueOptions struct {
 	// arrival, and what is dropped when the queue ends, are not part of it.
 	DropNotice func(dropped int) []byte
 
-	// CloseGrace is how long what waits may still be written after Close. Default: 1 second; negative: not at all.
+	// CloseGrace is how long what waits may still be written after Close. Default: 1 second, at most 1 hour;
+	// negative: not at all.
 	CloseGrace time.Duration
 
 	// OnClose, if set, closes the connection below, once: see [Queue]. It may wait, but not for Done.
@@ -126,16 +130,18 @@ type dropRun struct {
 }
 
 // NewQueue returns a queue over write, which writes one frame and may block. It panics when write is nil, the framer is
-// not comparable, or the policy is none.
+// not comparable, the policy is none, or another option is out of bounds.
 func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 	if o.Framer == nil {
 		o.Framer = JSONEnvelope{}
 	}
-	if o.Limit <= 0 {
-		o.Limit = defaultQueueLimit
-	}
-	if o.CloseGrace == 0 {
-		o.CloseGrace = defaultCloseGrace
+	o.Limit = cmp.Or(o.Limit, defaultQueueLimit)
+	o.CloseGrace = cmp.Or(o.CloseGrace, defaultCloseGrace)
+	if err := cmp.Or(
+		bounds.Size("crosscast: QueueOptions.Limit", o.Limit, 1),
+		bounds.Time("crosscast: QueueOptions.CloseGrace", max(o.CloseGrace, 1)), // negative: none
+	); err != nil {
+		panic(err.Error())
 	}
 	switch {
 	case write == nil:

@@ -21,7 +21,7 @@ func (s selective) Selective() bool { return s.is }
 func selectiveNode(t *testing.T) (*crosscast.Node, *driver) {
 	t.Helper()
 	d := newDriver(t)
-	n := start(t, crosscast.Options{Adapter: selective{d, true}, Heartbeat: time.Hour, Linger: 5 * time.Second})
+	n := start(t, crosscast.Options{Adapter: selective{d, true}, Heartbeat: time.Minute, Linger: 5 * time.Second})
 	d.log.take()
 	return n, d
 }
@@ -94,7 +94,7 @@ func TestSelectiveIsAskedAgain(t *testing.T) {
 func TestQuestionsWaitForTheirNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := selectiveNode(t)
-		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Hour}
+		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
 		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
 		d.onPublish = func(in *crosscast.Instruction) {
 			if in.Ref == "" {
@@ -144,8 +144,8 @@ func TestQuestionsWaitForTheirNamespace(t *testing.T) {
 func TestOwnRepliesWithoutPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
-		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Hour}
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
+		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
 		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
 		a := connectClient(t, n, func(s *crosscast.Socket, ack uint64) {
 			time.AfterFunc(time.Second, func() { s.Reply(ack, "later") })

@@ -1,10 +1,13 @@
 package crosscast
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // A Receiver is a function instead of a socket: for servers that have a hub of their own, for workers, and for
@@ -16,7 +19,7 @@ type Receiver struct {
 	OnMessage func(*Message)
 	// OnGap is called in the place of messages that may have been missed. Optional.
 	OnGap func(Gap)
-	// QueueBytes bounds the messages that wait for OnMessage; default 1 MiB. When it is full a message is dropped
+	// QueueBytes bounds the messages that wait for OnMessage; default 1 MiB; 1 byte to 1 GiB. When it is full a message is dropped
 	// and becomes a Gap with GapOverflow in its place.
 	QueueBytes int
 }
@@ -50,16 +53,15 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	switch {
 	case r.OnMessage == nil:
 		return nil, errors.New("crosscast: Subscribe without OnMessage")
-	case r.QueueBytes < 0:
-		return nil, errors.New("crosscast: Subscribe with a negative QueueBytes")
 	case len(rooms) == 0:
 		return nil, errors.New("crosscast: Subscribe without a room")
 	}
 	if err := checkNames("room", rooms); err != nil {
 		return nil, err
 	}
-	if r.QueueBytes == 0 {
-		r.QueueBytes = defaultQueueBytes
+	r.QueueBytes = cmp.Or(r.QueueBytes, defaultQueueBytes)
+	if err := bounds.Size("crosscast: Receiver.QueueBytes", r.QueueBytes, 1); err != nil {
+		return nil, err
 	}
 	n := ns.node
 	if n.lookout != nil {

@@ -98,7 +98,7 @@ func TestSubscriptionOverflow(t *testing.T) {
 func TestSubscriptionOverflowsWhileAGapGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Hour})
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
 		var l log
 		step := make(chan struct{})
 		_, err := n.Subscribe(ctx, crosscast.Receiver{

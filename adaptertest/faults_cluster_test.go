@@ -82,7 +82,7 @@ var clusterFaults = []fault{
 			if f.emitOnly && in.Kind == crosscast.KindEmit {
 				hello := &instruction{
 					Kind: crosscast.KindHeartbeat, Namespace: "/", From: in.From, Target: everyone,
-					Node: crosscast.NodeInfo{Name: "emitter", Heartbeat: time.Hour},
+					Node: crosscast.NodeInfo{Name: "emitter", Heartbeat: time.Minute},
 				}
 				if err := next(hello); err != nil {
 					return err

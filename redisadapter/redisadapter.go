@@ -13,16 +13,19 @@ import (
 // Options of [New]. The zero value works.
 type Options struct {
 	// Prefix begins the name of every channel, followed by a colon: nodes with different prefixes do not hear each
-	// other. Default "cc".
+	// other. Default "cc". It has at most 100 bytes, and neither white space nor any of *?[]{}. It may have colons of
+	// its own, as in "app:prod"; after the first one no part between colons may be r, u or n, with which channels go on.
 	Prefix string
-	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
+	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB; 4 KiB
+	// to 1 GiB.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB. Redis disconnects a
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB; 1 KiB to 1 GiB. Redis disconnects a
 	// subscriber that is more than 8 MiB behind for a minute, or 32 MiB at all (client-output-buffer-limit pubsub).
 	MaxFrame int
-	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
+	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
+	// at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s.
+	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
 	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the channel "in" behind
 	// the prefix and its colon; see "From other languages" in the documentation of this package. Each node serves its

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -69,18 +70,21 @@ type Options struct {
 	// Handshake is passed on to coder/websocket. Its zero value accepts browsers only from pages of the same host (see
 	// OriginPatterns), and compresses nothing.
 	Handshake websocket.AcceptOptions
-	// MaxPayload is the size of the largest websocket message taken from a client, in bytes. Default 1,000,000.
+	// MaxPayload is the size of the largest websocket message taken from a client, in bytes. Default 1,000,000; 1 byte
+	// to 1 GiB.
 	MaxPayload int
 	// MaxAttachments is how many binary attachments a packet may have, both ways. Clients take 10 unless they are told
-	// otherwise. Default 10.
+	// otherwise. Default 10, at most 1,000.
 	MaxAttachments int
 	// EventBytes is how many bytes of a socket's events may wait to be handled before reading pauses, each counting 256
-	// more than its arguments. An event is always taken when none waits. Default 256 KiB.
+	// more than its arguments. An event is always taken when none waits. Default 256 KiB; 1 byte to
+	// 1 GiB.
 	EventBytes int
 	// Queue is how packets wait for the client, those of all its sockets together. Its Framer and OnClose are not used. A
 	// DropNotice makes a packet as it is written, such as 42["missed",3].
 	Queue crosscast.QueueOptions
-	// PingInterval is the time between the answer to a ping and the next one. Default 25 s.
+	// PingInterval is the time between the answer to a ping and the next one. Default 25 s; above 0, and at most
+	// 1 h, as the other times.
 	PingInterval time.Duration
 	// PingTimeout is how long after a ping something must have come from the client. Default 20 s.
 	PingTimeout time.Duration
@@ -132,10 +136,6 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	if node == nil {
 		return nil, errors.New("crosscast/socketio: New without a node")
 	}
-	if o.MaxPayload < 0 || o.MaxAttachments < 0 || o.EventBytes < 0 ||
-		o.PingInterval < 0 || o.PingTimeout < 0 || o.ConnectTimeout < 0 || o.WriteTimeout < 0 {
-		return nil, errors.New("crosscast/socketio: Options with a negative limit or timeout")
-	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 1_000_000)
 	o.MaxAttachments = cmp.Or(o.MaxAttachments, 10)
 	o.EventBytes = cmp.Or(o.EventBytes, 256<<10)
@@ -160,6 +160,15 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	s.config = wsconn.Config{
 		Handshake: o.Handshake, ReadLimit: o.MaxPayload, Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+	}
+	if err := cmp.Or(
+		s.config.Check("crosscast/socketio", "MaxPayload"),
+		bounds.Count("crosscast/socketio: Options.MaxAttachments", o.MaxAttachments, 1000),
+		bounds.Size("crosscast/socketio: Options.EventBytes", o.EventBytes, 1),
+		bounds.Time("crosscast/socketio: Options.PingInterval", o.PingInterval),
+		bounds.Time("crosscast/socketio: Options.ConnectTimeout", o.ConnectTimeout),
+	); err != nil {
+		return nil, err
 	}
 	s.config.Queue.Framer = framer{o.MaxAttachments}
 	s.base64 = s.config

@@ -346,6 +346,10 @@ func TestBadOptions(t *testing.T) {
 		"empty event":    {Namespaces: namespaces(socketio.Namespace{Events: socketio.Events{"": h}})},
 		"reserved event": {Namespaces: namespaces(socketio.Namespace{Events: socketio.Events{"disconnect": h}})},
 		"negative":       {Namespaces: one, PingInterval: -1},
+		"large":          {Namespaces: one, MaxPayload: 1<<30 + 1},
+		"long":           {Namespaces: one, ConnectTimeout: 2 * time.Hour},
+		"many":           {Namespaces: one, MaxAttachments: 1001},
+		"large queue":    {Namespaces: one, Queue: crosscast.QueueOptions{Limit: 1<<30 + 1}},
 	} {
 		if _, err := socketio.New(n, o); err == nil {
 			t.Errorf("%s: no error", name)

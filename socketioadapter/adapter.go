@@ -1,10 +1,12 @@
 package socketioadapter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,23 +36,28 @@ const (
 
 // Options of [New]. The zero value works, with servers whose options are the defaults.
 type Options struct {
-	// Key begins the name of every channel, as "key" or "channelPrefix" of the servers does. Default "socket.io".
+	// Key begins the name of every channel, as "key" or "channelPrefix" of the servers does. Default "socket.io". It has
+	// at most 100 bytes and no #, and does not end in -request or -response: with such a key a server would hear what is
+	// meant for those of a shorter one.
 	Key string
 	// Mode is which wire is spoken. Default Classic.
 	Mode Mode
 	// Subscription is the "subscriptionMode" of the servers, in Sharded. Default Dynamic.
 	Subscription SubscriptionMode
-	// UserRooms begins the names of the rooms that Socket.IO has instead of users. Default "user:".
+	// UserRooms begins the names of the rooms that Socket.IO has instead of users. Default "user:". It has at most
+	// 100 bytes.
 	UserRooms string
 
-	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
+	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB; 4 KiB
+	// to 1 GiB.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 8 MiB. A server, and this node,
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 8 MiB; 1 KiB to 1 GiB. A server, and this node,
 	// tells of all its sockets in one message, of which each takes about 1 KiB, most of that its handshake.
 	MaxFrame int
-	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
+	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
+	// at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s.
+	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
 	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
 	// worse, an Info when it gets better; and of a call of the application's that keeps the link from being read.
@@ -59,22 +66,19 @@ type Options struct {
 }
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Key == "" {
-		o.Key = "socket.io"
-	}
-	if o.UserRooms == "" {
-		o.UserRooms = "user:"
-	}
-	if o.MaxFrame == 0 {
-		o.MaxFrame = 8 << 20
-	}
+	o.Key = cmp.Or(o.Key, "socket.io")
+	o.UserRooms = cmp.Or(o.UserRooms, "user:")
+	o.MaxFrame = cmp.Or(o.MaxFrame, 8<<20)
 	switch {
 	case o.Mode > Sharded:
 		return o, fmt.Errorf("crosscast/socketioadapter: unknown Mode %d", o.Mode)
 	case o.Subscription > DynamicPrivate:
 		return o, fmt.Errorf("crosscast/socketioadapter: unknown Subscription %d", o.Subscription)
 	case len(o.Key) > maxOption || len(o.UserRooms) > maxOption:
-		return o, fmt.Errorf("crosscast/socketioadapter: Key and UserRooms have at most %d bytes", maxOption)
+		return o, fmt.Errorf("crosscast/socketioadapter: Options.Key and UserRooms must have at most %d bytes", maxOption)
+	case strings.Contains(o.Key, "#") || strings.HasSuffix(o.Key, "-request") || strings.HasSuffix(o.Key, "-response"):
+		return o, fmt.Errorf("crosscast/socketioadapter: Options.Key is %q: it must not have a #, or end in -request or "+
+			"-response, or its channels could be those of a shorter key", o.Key)
 	}
 	return o, nil
 }

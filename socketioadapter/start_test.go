@@ -94,3 +94,17 @@ func TestStartWithASilentCluster(t *testing.T) {
 		}
 	}
 }
+
+// TestBadKeys: a key is refused with which a channel could be one of a shorter key.
+func TestBadKeys(t *testing.T) {
+	for _, key := range []string{"socket.io#/", "socket.io-request", "socket.io-response"} {
+		rdb := redis.NewClient(&redis.Options{Addr: redistest.ClosedPort()})
+		_, err := crosscast.Start(t.Context(), crosscast.Options{
+			Adapter: socketioadapter.New(rdb, socketioadapter.Options{Key: key}),
+		})
+		if err == nil || !strings.Contains(err.Error(), "Options.Key is") {
+			t.Errorf("%q: error %v", key, err)
+		}
+		must(t, rdb.Close())
+	}
+}

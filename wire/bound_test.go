@@ -33,7 +33,7 @@ func TestInstructionBound(t *testing.T) {
 		"binary":    {Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: data}},
 		"arguments": {Payload: args},
 		"meta":      {Meta: []crosscast.KeyValue{{Key: text, Value: text}}},
-		"node":      {Node: crosscast.NodeInfo{Name: text, Heartbeat: time.Hour}},
+		"node":      {Node: crosscast.NodeInfo{Name: text, Heartbeat: time.Minute}},
 		"question":  {TTL: time.Hour, Question: &crosscast.Question{Kind: 255, Fields: 255, Salt: 1<<64 - 1}},
 		"presence": {Presence: &crosscast.Presence{Since: 1 << 63, Version: 1 << 63, Last: true, Round: 1 << 63,
 			Buckets: 1 << 63, Sums: []uint64{1 << 63, 1 << 63}, Versions: []uint64{1 << 63, 1 << 63}, Full: true,

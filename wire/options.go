@@ -1,26 +1,29 @@
 package wire
 
 import (
-	"fmt"
+	"cmp"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // Options of [New]. The zero value works.
 type Options struct {
 	// Prefix begins the name of every topic, followed by a colon: nodes with different prefixes do not hear each
-	// other. Default "cc".
+	// other. Default "cc". It has at most 100 bytes, and neither white space nor any of *?[]{}. It may have colons of
+	// its own, as in "app:prod"; after the first one no part between colons may be r, u or n, with which topics go on.
 	Prefix string
-	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB.
+	// QueueBytes bounds what waits to be published; as much again may be under way. Default 4 MiB; 4 KiB
+	// to 1 GiB.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest frame sent or accepted. Default 2 MiB.
+	// MaxFrame is the size in bytes of the largest frame sent or accepted. Default 2 MiB; 1 KiB to 1 GiB.
 	MaxFrame int
-	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s.
+	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
+	// at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, as far as the bus's client obeys. Default 5 s.
+	// PublishTimeout bounds one batch, as far as the bus's client obeys. Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
 	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the topic "in" behind
 	// the prefix and its colon: {"rooms":["a"],"event":"said","data":"hi"}. Each node serves its own sockets, so all
@@ -57,35 +60,21 @@ const (
 )
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Prefix == "" {
-		o.Prefix = "cc"
-	}
-	if o.QueueBytes == 0 {
-		o.QueueBytes = 4 << 20
-	}
-	if o.MaxFrame == 0 {
-		o.MaxFrame = 2 << 20
-	}
-	if o.MaxAge == 0 {
-		o.MaxAge = 5 * time.Second
-	}
-	if o.PublishTimeout == 0 {
-		o.PublishTimeout = 5 * time.Second
-	}
+	o.Prefix = cmp.Or(o.Prefix, "cc")
+	o.QueueBytes = cmp.Or(o.QueueBytes, 4<<20)
+	o.MaxFrame = cmp.Or(o.MaxFrame, 2<<20)
+	o.MaxAge = cmp.Or(o.MaxAge, 5*time.Second)
+	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	switch {
-	case len(o.Prefix) > 100 || strings.ContainsAny(o.Prefix, " \r\n\t*?[]{}"):
-		return o, fmt.Errorf("crosscast/wire: prefix %q: at most 100 bytes, without white space or any of *?[]{}", o.Prefix)
-	case o.QueueBytes < 4<<10:
-		return o, fmt.Errorf("crosscast/wire: QueueBytes %d: at least 4096", o.QueueBytes)
-	case o.MaxFrame < 1<<10:
-		return o, fmt.Errorf("crosscast/wire: MaxFrame %d: at least 1024", o.MaxFrame)
-	case o.MaxAge < 0 || o.PublishTimeout < 0:
-		return o, fmt.Errorf("crosscast/wire: negative duration")
-	}
-	return o, nil
+	return o, cmp.Or(
+		checkPrefix(o.Prefix),
+		bounds.Size("crosscast/wire: Options.QueueBytes", o.QueueBytes, 4<<10),
+		bounds.Size("crosscast/wire: Options.MaxFrame", o.MaxFrame, 1<<10),
+		bounds.Time("crosscast/wire: Options.MaxAge", o.MaxAge),
+		bounds.Time("crosscast/wire: Options.PublishTimeout", o.PublishTimeout),
+	)
 }
 
 // maxHeader is what the losses in a frame's header may add to its size.

@@ -570,7 +570,7 @@ func BenchmarkPublish(b *testing.B) {
 				p.port.SetPatchy()
 			}
 			p.a = wire.New(p.port, wire.Options{})
-			self := crosscast.NodeInfo{ID: p.id, Heartbeat: time.Hour}
+			self := crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}
 			if err := p.a.Start(context.Background(), self, p); err != nil {
 				b.Fatal(err)
 			}

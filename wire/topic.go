@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/crosscast/crosscast"
@@ -20,6 +21,23 @@ var (
 	escapeNamespace = strings.NewReplacer("%", "%25", ":", "%3A", "{", "%7B", "}", "%7D")
 	escapeName      = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
 )
+
+// checkPrefix refuses what no prefix can be. A prefix "app:r:/" would be one of those: its topic for everyone is that of
+// the room "all" of the prefix "app". So one cannot be where another's topics for names go on.
+func checkPrefix(prefix string) error {
+	if len(prefix) > 100 || strings.ContainsAny(prefix, " \r\n\t*?[]{}") {
+		return fmt.Errorf("crosscast/wire: Options.Prefix is %q: "+
+			"it must have at most 100 bytes, without white space or any of *?[]{}", prefix)
+	}
+	_, rest, _ := strings.Cut(prefix, ":")
+	for part := range strings.SplitSeq(rest, ":") {
+		if part == "r" || part == "u" || part == "n" {
+			return fmt.Errorf("crosscast/wire: Options.Prefix is %q: it must not have %q between its colons, "+
+				"or its topics could be those of rooms, users or nodes of a shorter prefix", prefix, part)
+		}
+	}
+	return nil
+}
 
 func everyoneTopic(prefix string) string { return prefix + ":all" }
 

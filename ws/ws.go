@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -76,18 +77,20 @@ type Options struct {
 	// OriginPatterns), and compresses nothing: compression takes memory for each connection, and time for each client
 	// of each broadcast.
 	Handshake websocket.AcceptOptions
-	// ReadLimit is the size of the largest message taken from a client, in bytes. Default 1 MiB.
+	// ReadLimit is the size of the largest message taken from a client, in bytes. Default 1 MiB; 1 byte to 1 GiB.
 	ReadLimit int
 	// EventBytes is how many bytes of a client's events may wait to be handled before reading pauses, each counting 256
-	// more than its data. An event is always taken when none waits. Default 256 KiB.
+	// more than its data. An event is always taken when none waits. Default 256 KiB; 1 byte to 1 GiB.
 	EventBytes int
 	// Queue is how messages wait for the client. Its Framer and OnClose are not used.
 	Queue crosscast.QueueOptions
-	// PingInterval is the time between the answer to a ping and the next one. Default 25 s; negative: no pings.
+	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h;
+	// negative: no pings.
 	PingInterval time.Duration
-	// PingTimeout is how long after a ping something must have come from the client. Default 20 s.
+	// PingTimeout is how long after a ping something must have come from the client. Default 20 s; above 0, and
+	// at most 1 h.
 	PingTimeout time.Duration
-	// WriteTimeout bounds the writing of one message. Default 10 s.
+	// WriteTimeout bounds the writing of one message. Default 10 s; above 0, and at most 1 h.
 	WriteTimeout time.Duration
 }
 
@@ -104,9 +107,6 @@ type Server struct {
 func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	if ns == nil {
 		return nil, errors.New("crosscast/ws: New without a namespace")
-	}
-	if o.ReadLimit < 0 || o.EventBytes < 0 || o.PingTimeout < 0 || o.WriteTimeout < 0 {
-		return nil, errors.New("crosscast/ws: Options with a negative limit or timeout")
 	}
 	for event, h := range o.Events {
 		if h == nil || event == "" || len(event) > crosscast.MaxName {
@@ -135,6 +135,12 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	s.config = wsconn.Config{
 		Handshake: o.Handshake, ReadLimit: o.ReadLimit, Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+	}
+	if err := cmp.Or(
+		s.config.Check("crosscast/ws", "ReadLimit"),
+		bounds.Size("crosscast/ws: Options.EventBytes", o.EventBytes, 1),
+	); err != nil {
+		return nil, err
 	}
 	s.config.Queue.Framer = o.Envelope
 	if o.Envelope == (JSON{}) {

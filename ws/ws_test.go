@@ -494,6 +494,10 @@ func TestBadOptions(t *testing.T) {
 		"empty event":   {Events: ws.Events{"": h}},
 		"long event":    {Events: ws.Events{strings.Repeat("e", 256): h}},
 		"negative":      {ReadLimit: -1},
+		"large":         {EventBytes: 1<<30 + 1},
+		"long":          {PingTimeout: 2 * time.Hour},
+		"large queue":   {Queue: crosscast.QueueOptions{Limit: 1<<30 + 1}},
+		"policy":        {Queue: crosscast.QueueOptions{Policy: 9}},
 		"no comparable": {Envelope: uncomparable{}},
 	} {
 		if _, err := ws.New(n.Namespace, o); err == nil {

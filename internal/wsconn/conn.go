@@ -4,8 +4,10 @@ package wsconn
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // Config is what the connections of one server have in common. It must not be changed once there are any.
@@ -30,6 +33,23 @@ type Config struct {
 	WriteTimeout time.Duration // of one Write
 	PingInterval time.Duration // between the answer to a ping and the next one; negative: no pings
 	PingTimeout  time.Duration // after a ping something must have come from the client
+}
+
+// Check checks what is the same in the options of all bindings, which owner names in errors; readLimit is what those call
+// ReadLimit. Zero values are defaults.
+func (c *Config) Check(owner, readLimit string) error {
+	q := &c.Queue
+	if q.Policy > crosscast.DropOldest {
+		return fmt.Errorf("%s: Options.Queue.Policy is %d: it must be one of crosscast.QueuePolicy", owner, q.Policy)
+	}
+	return cmp.Or(
+		bounds.Size(owner+": Options."+readLimit, c.ReadLimit, 1),
+		bounds.Size(owner+": Options.Queue.Limit", cmp.Or(q.Limit, 1), 1),
+		bounds.Time(owner+": Options.Queue.CloseGrace", max(q.CloseGrace, 1)), // negative: none
+		bounds.Time(owner+": Options.WriteTimeout", c.WriteTimeout),
+		bounds.Time(owner+": Options.PingInterval", max(c.PingInterval, 1)), // negative: no pings
+		bounds.Time(owner+": Options.PingTimeout", c.PingTimeout),
+	)
 }
 
 // A Conn is a websocket connection of a server. Its goroutines: the owner's, which calls Read; while there is something

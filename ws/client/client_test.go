@@ -318,6 +318,8 @@ func TestDialFails(t *testing.T) {
 	}
 	for name, o := range map[string]client.Options{
 		"negative":   {ReadLimit: -1},
+		"large":      {WriteLimit: 1<<30 + 1},
+		"long":       {MaxBackoff: 2 * time.Hour},
 		"no handler": {Events: client.Events{"x": nil}},
 		"no name":    {Events: client.Events{"": h}},
 	} {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast/internal/bounds"
 )
 
 // A Handler handles one event. data is a JSON text, nil when there was none; it may be kept. ctx ends with Close.
@@ -44,7 +45,7 @@ func TypedAnswer[T, R any](f func(ctx context.Context, data T) (R, error)) Handl
 	}
 }
 
-// Options of a [Client]. The zero value works.
+// Options of a [Client]. The zero value works. Times are above 0, and at most 1 h; sizes are 1 byte to 1 GiB.
 type Options struct {
 	// Events are the handlers. An event that has none is ignored, or refused when it wants a reply.
 	Events Events
@@ -92,14 +93,6 @@ type Options struct {
 
 // set checks the options and sets the defaults.
 func (o *Options) set() error {
-	for _, d := range []time.Duration{
-		o.DialTimeout, o.MinBackoff, o.MaxBackoff, o.RequestTimeout, o.WriteTimeout, o.PingTimeout,
-		time.Duration(o.WriteLimit), time.Duration(o.ReadLimit), time.Duration(o.EventBytes),
-	} {
-		if d < 0 {
-			return errors.New("crosscast/client: Options with a negative limit or time")
-		}
-	}
 	for event, h := range o.Events {
 		if h == nil || event == "" {
 			return fmt.Errorf("crosscast/client: event %.64q: no handler, or no name", event)
@@ -108,7 +101,7 @@ func (o *Options) set() error {
 	o.Events = maps.Clone(o.Events)
 	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
 	o.MinBackoff = cmp.Or(o.MinBackoff, 250*time.Millisecond)
-	o.MaxBackoff = max(cmp.Or(o.MaxBackoff, 10*time.Second), o.MinBackoff)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, max(10*time.Second, o.MinBackoff))
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 10*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	o.WriteLimit = cmp.Or(o.WriteLimit, 1<<20)
@@ -116,6 +109,21 @@ func (o *Options) set() error {
 	o.EventBytes = cmp.Or(o.EventBytes, 1<<20)
 	o.PingInterval = cmp.Or(o.PingInterval, 20*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 10*time.Second)
+	if err := cmp.Or(
+		bounds.Time("crosscast/client: Options.DialTimeout", o.DialTimeout),
+		bounds.Time("crosscast/client: Options.MinBackoff", o.MinBackoff),
+		bounds.Time("crosscast/client: Options.MaxBackoff", o.MaxBackoff),
+		bounds.Time("crosscast/client: Options.RequestTimeout", o.RequestTimeout),
+		bounds.Time("crosscast/client: Options.WriteTimeout", o.WriteTimeout),
+		bounds.Size("crosscast/client: Options.WriteLimit", o.WriteLimit, 1),
+		bounds.Size("crosscast/client: Options.ReadLimit", o.ReadLimit, 1),
+		bounds.Size("crosscast/client: Options.EventBytes", o.EventBytes, 1),
+		bounds.Time("crosscast/client: Options.PingInterval", max(o.PingInterval, 1)), // negative: no pings
+		bounds.Time("crosscast/client: Options.PingTimeout", o.PingTimeout),
+	); err != nil {
+		return err
+	}
+	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
 	if o.OnError == nil {
 		o.OnError = func(event string, err error) {
 			slog.Error("crosscast/client: handler failed", "event", event, "error", err)
