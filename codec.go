@@ -27,11 +27,13 @@ import (
 //	14      cf + 8 bytes     3 the number: one counter a run of the origin, drawn when the frame is sealed
 //	23      cf + 8 bytes     4 the number of the origin's previous frame on this topic; 0: not remembered
 //	32      00 or 01         5 flags: bit 0 is set when the frame carries nothing for clients
-//	33      c0, or an array  6 losses: nil, or [count, ranges]
+//	33      c0, or an array  6 losses: nil, or [count, ranges, age]
 //
-// Losses are those of the origin's run so far: their count, and the latest of them as an array of at most 16 ranges
-// [from, to, names], where names is nil (any name) or an array of at most 8 addresses [space, namespace, name]:
-// space is 1 for a room and 2 for a user, and a nil namespace is "/".
+// Losses are those of the origin's run so far: their count, the latest of them as an array of at most 16 ranges
+// [from, to, names], and for how many milliseconds there has been no other; 0 is left out. Of the ranges that were told
+// often enough the older ones are left out. names is nil (any name) or an array of at most 8 addresses
+// [space, namespace, name]: space is 1 for a room, 2 for a user and 3 for what was for one node alone, whose ID is the
+// name; a nil namespace is "/".
 //
 // An instruction is an array. In it, and in its target, nil stands for the zero value of any element, and elements
 // left out at the end are nil.
@@ -111,14 +113,17 @@ type FrameHeader struct {
 	Previous uint64 // the origin's previous frame on this topic; 0: not remembered
 	Control  bool   // the frame carries no instruction for clients
 
-	LossCount uint64 // how many losses the origin has had in this run
-	Losses    []LossRange
+	LossCount uint64        // how many losses the origin has had in this run
+	Losses    []LossRange   // the latest of them
+	LossAge   time.Duration // for how long there has been no other; whole milliseconds
 }
 
 // A LossRange is a stretch of frames that an origin could not publish, or may not have published.
 type LossRange struct {
 	From, To uint64
-	Names    []Address // nil: any
+	// Names are the rooms and users concerned; nil: any. An address with [SocketSpace] has the ID of a node for its Name: it
+	// stands for what was for that node alone.
+	Names []Address
 }
 
 // AppendFrameHeader appends the header of a frame. Of more than [MaxLosses] losses it writes the last ones (the
@@ -141,7 +146,12 @@ func AppendFrameHeader(dst []byte, h *FrameHeader) []byte {
 		return append(dst, mpack.Nil)
 	}
 	losses := h.Losses[max(0, len(h.Losses)-MaxLosses):]
-	dst = mpack.AppendUint(append(dst, mpack.FixArray|2), h.LossCount)
+	age := uint64(max(0, h.LossAge) / time.Millisecond)
+	elements := byte(2)
+	if age > 0 {
+		elements = 3
+	}
+	dst = mpack.AppendUint(append(dst, mpack.FixArray|elements), h.LossCount)
 	dst = mpack.AppendArrayLen(dst, len(losses))
 	for i := range losses {
 		l := &losses[i]
@@ -157,6 +167,9 @@ func AppendFrameHeader(dst []byte, h *FrameHeader) []byte {
 			dst = appendNamespace(dst, a.Namespace)
 			dst = mpack.AppendStr(dst, a.Name)
 		}
+	}
+	if age > 0 {
+		dst = mpack.AppendUint(dst, age)
 	}
 	return dst
 }

@@ -349,7 +349,7 @@ func checkHostile(t testing.TB, r *crosscast.FrameReader, b []byte, topic crossc
 	}
 	again, err := readFrame(r, f.bytes(), topic)
 	if f.Header.LossCount == 0 && len(f.Header.Losses) == 0 {
-		f.Header.Losses = nil
+		f.Header.Losses, f.Header.LossAge = nil, 0
 	}
 	if err != nil || !reflect.DeepEqual(again, f) {
 		t.Fatalf("read\n%+v\nwritten and read again (%v)\n%+v", f, err, again)

@@ -116,7 +116,10 @@ func (r *FrameReader) readLosses() {
 		r.readLoss()
 	}
 	r.header.Losses = r.losses
-	c.Skip(n - 2)
+	if n > 2 {
+		r.header.LossAge = c.milliseconds()
+		c.Skip(n - 3)
+	}
 }
 
 func (r *FrameReader) readLoss() {

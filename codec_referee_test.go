@@ -39,7 +39,7 @@ func treeOf(f *codecFrame) []any {
 			}
 			ranges = append(ranges, []any{l.From, l.To, names})
 		}
-		losses = []any{h.LossCount, ranges}
+		losses = []any{h.LossCount, ranges, uint64(h.LossAge / time.Millisecond)}
 	}
 	tree := []any{[]any{"cc", uint64(1), string(h.Origin), h.Number, h.Previous, flags, losses}}
 	for i := range f.In {
@@ -170,6 +170,9 @@ func refereeReads(b []byte, topic crosscast.Address) (codecFrame, error) {
 				}
 			}
 			f.Header.Losses = append(f.Header.Losses, loss)
+		}
+		if len(losses) > 2 {
+			f.Header.LossAge = time.Duration(number(losses[2])) * time.Millisecond
 		}
 	}
 	for {

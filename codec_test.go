@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -157,7 +158,9 @@ var genHeader = rapid.Custom(func(t *rapid.T) crosscast.FrameHeader {
 	}
 	if h.LossCount == 0 && len(h.Losses) == 0 {
 		h.Losses = nil
+		return h
 	}
+	h.LossAge = time.Duration(rapid.Int64Range(0, math.MaxInt64/int64(time.Millisecond)).Draw(t, "age")) * time.Millisecond
 	return h
 })
 

@@ -37,6 +37,7 @@ const (
 	GapDenied   GapReason = "denied"    // the bus refuses a subscription (without an Until), or did for a while
 	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
 	GapInvalid  GapReason = "invalid"   // a message of the origin, which was dropped, was no JSON in UTF-8
+	GapForged   GapReason = "forged"    // frames in the origin's name had numbers that were not its own, and hid what it sent
 	GapMoved    GapReason = "moved"     // this node was on a server of the bus that its peers had left, and has followed them
 )
 

@@ -12,7 +12,11 @@ import (
 // origin is what is known of one peer's frames.
 type origin struct {
 	id        crosscast.NodeID
-	highest   uint64    // number of any frame seen
+	highest   uint64 // number of any frame seen
+	before    uint64 // numbers up to it are copies, whatever the topic: its books have healed there
+	healed    uint64 // incoming.confirmations then
+	healedAt  time.Duration
+	belief    belief    // what numbers can be believed
 	lastCopy  uint64    // number of the last emission that came in several copies and was acted on
 	lossCount uint64    // of the losses that it has reported
 	lossKnown bool      // whether lossCount was ever read
@@ -23,7 +27,7 @@ type origin struct {
 	lost      bool      // it was taken for dead, without a goodbye, and has not come back
 	lostAt    time.Time // when
 	told      uint64    // what it sent up to this number was reported as missing, whatever the topic
-	dormant   bool      // lost, and its books are forgotten
+	dormant   bool      // silent for so long that its books are forgotten
 	forgotten bool      // no longer in origins: its books may be reused
 	announced announced // on a Patchy bus
 }
@@ -53,7 +57,7 @@ func (b *books) of(o *origin) *book {
 		}
 	}
 	clear((*b)[len(kept):])
-	*b = append(kept, book{origin: o})
+	*b = append(kept, book{origin: o, last: o.before})
 	return &(*b)[len(*b)-1]
 }
 
@@ -124,7 +128,7 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 // returns notes that a lost origin is back, with frame n. What it sent since it was lost is missing, unless n is the next
 // number: heartbeats have numbers, too.
 func (o *origin) returns(n uint64) (missed bool) {
-	o.lost, o.dormant = false, false
+	o.lost = false
 	if n == o.highest+1 {
 		return false
 	}
@@ -133,16 +137,20 @@ func (o *origin) returns(n uint64) (missed bool) {
 }
 
 // newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it
-// lists. With baseline, what it lost before this node knew it is not reported.
-func (o *origin) newLosses(h *crosscast.FrameHeader, baseline bool) (ranges []crosscast.LossRange, all bool) {
+// lists. When it was never heard before, and has lost nothing since this node has started, nothing of that concerns it.
+func (o *origin) newLosses(h *crosscast.FrameHeader, started, now time.Time) (ranges []crosscast.LossRange, all bool) {
 	if !o.lossKnown {
 		o.lossKnown = true
-		if baseline {
+		if now.Add(-h.LossAge).Before(started) {
 			o.lossCount = h.LossCount
 		}
 	}
 	if h.LossCount <= o.lossCount {
-		return nil, false
+		if h.LossCount == o.lossCount || h.LossCount == 0 {
+			return nil, false
+		}
+		o.lossCount = h.LossCount // the higher one was none of the origin's
+		return nil, true
 	}
 	n := h.LossCount - o.lossCount
 	o.lossCount = h.LossCount
@@ -169,12 +177,12 @@ func (os origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) 
 		o = &origin{id: crosscast.NodeID([]byte(id))}
 		os[o.id] = o
 	}
-	o.heard = now
+	o.heard, o.dormant = now, false
 	return o, forgotten
 }
 
-// forget drops the origins that have been silent for longer than silence. Of those that are lost it drops the books, and
-// keeps what tells, when they return, whether something is missing.
+// forget drops the books of the origins that have been silent for longer than silence, and keeps what tells, when they
+// return, whether something is missing. Those that have left do not return.
 func (os origins) forget(now time.Time, silence time.Duration) {
 	for id, o := range os {
 		if o.dormant || now.Sub(o.heard) <= silence {
@@ -182,9 +190,10 @@ func (os origins) forget(now time.Time, silence time.Duration) {
 		}
 		o.forgotten = true
 		delete(os, id)
-		if o.lost {
+		if !o.left {
 			kept := *o
 			kept.dormant, kept.forgotten = true, false
+			kept.belief.beats, kept.announced.firsts = nil, nil
 			os[id] = &kept
 		}
 	}

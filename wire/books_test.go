@@ -84,6 +84,7 @@ type world struct {
 	heard  map[[2]crosscast.NodeID][]time.Time // when a link got anything, by receiver and origin
 	// inOrder: what the bus accepted, it executed in order, so the times of gaps can be checked too.
 	inOrder bool
+	forged  bool // a stranger publishes in the name of nodes
 }
 
 // receipt is a frame that a receiver's link got.
@@ -301,8 +302,12 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		everywhere()
 	}
 
+	w.forged = seed%7 == 3
 	for range r.IntN(120) + 20 {
 		p := peers[r.IntN(len(peers))]
+		if w.forged && r.IntN(10) == 0 {
+			forge(r, hub.Port("stranger"), peers[r.IntN(3)], room(r.IntN(3)))
+		}
 		switch a := r.IntN(100); {
 		case a < 60:
 			for range r.IntN(6) + 1 {
@@ -395,6 +400,22 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		}
 	}
 	check(t, peers, w, total)
+}
+
+// forge publishes a frame in the name of a node, with a number that is not its own: as a stranger can.
+func forge(r *rand.Rand, stranger *membus.Port, victim *peer, room crosscast.Address) {
+	h := crosscast.FrameHeader{Origin: victim.id, Number: r.Uint64() | 1<<40, Control: r.IntN(2) == 0}
+	if r.IntN(2) == 0 {
+		h.Previous = r.Uint64N(h.Number)
+	}
+	if r.IntN(4) == 0 {
+		h.LossCount = r.Uint64()
+	}
+	f := wire.Frame{Topic: "cc:all", Data: crosscast.AppendFrameHeader(nil, &h)}
+	if r.IntN(2) == 0 {
+		f.Topic = "cc:r:/:" + room.Name
+	}
+	stranger.Publish(context.Background(), []wire.Frame{f})
 }
 
 // randomFate keeps to one kind of trouble for a while, with a share of frames that it hits.

@@ -15,8 +15,11 @@
 //     predecessor never came shows a hole, which is a gap. One that comes after its successor is late: it is dropped,
 //     and a gap. Books are bounded: what is forgotten is not noticed any more, but makes no false alarm. (book.go)
 //   - Losses. A batch that was refused, or whose outcome is not known, is not repeated under the same numbers. It is a
-//     Loss here. What goes to everyone carries the count of losses and the latest of them, so that peers report a gap,
-//     also those that were away. (losses.go)
+//     Loss here. What goes to everyone carries the count of losses and when the last one was, and ten heartbeats carry
+//     the latest of them, so that peers report a gap, also those that were away. (losses.go)
+//   - Strangers. Whoever may publish can write any number beside any node's name. What that hides is a gap of all of that
+//     node, after two of its heartbeats. A number that the node itself overtakes before them is not noticed, nor are
+//     those in the name of an emitter; only sealed frames would show them. (heal.go)
 //   - Echoes. A node's heartbeat must come back on its own link. A link on which no byte arrives is dead; one that answers
 //     a ping, and not with the heartbeat, is deaf. Both are replaced, and are a gap. (echo.go)
 //   - Outages. While the link is down frames wait. When it is back, the writer first waits for the peers, who might be

@@ -132,8 +132,12 @@ func (e *echo) came(sent, at time.Time) {
 	e.a.state.echoHeard()
 }
 
-// hear notes that frame n has come back.
+// hear notes that frame n has come back. One that was never sent is somebody else's, and proves nothing.
 func (e *echo) hear(n uint64, now time.Time) {
+	if !e.a.writer.drew(n) {
+		e.a.count(dropUndrawn)
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.link == nil {

@@ -157,9 +157,8 @@ func (w *writer) probes() bool {
 	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.announced != w.losses.count)
 }
 
-// oldLosses reports whether losses need not be told any more. Nodes tell them as long as they live, and whoever hears
-// of a node by its first heartbeat knows which ones do not concern it. Who has not heard of an emitter, or not for so
-// long that it was forgotten, would take old losses for new ones. The caller holds mu.
+// oldLosses reports whether an emitter, which has no heartbeats to count, has told of each loss for long enough. Then
+// only their count is told. The caller holds mu.
 func (w *writer) oldLosses() bool {
 	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
 }

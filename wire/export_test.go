@@ -47,7 +47,7 @@ func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	o.announced.known = true // and nothing counted
 	a.self.Heartbeat = time.Second
 	a.handler = noGaps{}
-	return o, a.incoming.quiet(o, number, data)
+	return o, a.incoming.quiet(o, &topic{}, number, data)
 }
 
 type noGaps struct{ crosscast.Handler }
@@ -77,3 +77,10 @@ func (h *HashedTopics) Found(hash uint64, name string) bool {
 }
 
 func (h *HashedTopics) Len() int { return len(h.topics) }
+
+// ResumeLate has a link resume that was given up meanwhile.
+func ResumeLate(a *Adapter) {
+	a.incoming.mu.Lock()
+	defer a.incoming.mu.Unlock()
+	a.incoming.resume(&link{a: a, outage: &outage{}, resumed: make(chan struct{}), broken: make(chan struct{})})
+}

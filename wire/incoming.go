@@ -3,7 +3,6 @@ package wire
 import (
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +27,10 @@ type incoming struct {
 	sweepAt   time.Time
 
 	confirmations uint64 // of subscriptions, so far
+
+	// turn is held while a link resumes, or is given up: it does one of the two first, and wholly. Nobody calls the Handler
+	// with it.
+	turn sync.Mutex
 
 	outageMu sync.Mutex
 	outage   *outage // since the last link that had resumed; guarded by outageMu
@@ -103,8 +106,8 @@ func (in *incoming) event(l *link, ev Event, now time.Time) error {
 		}
 	}
 	resumed := in.a.subs.tryResume(l)
-	if resumed {
-		in.resume(l)
+	if resumed && !in.resume(l) {
+		return errReplaced
 	}
 	in.news(resumed)
 	return nil
@@ -118,11 +121,9 @@ func (in *incoming) news(now bool) {
 }
 
 // resume makes l the link that counts, and reports the outage that it ends. The writer is told before: Start returns,
-// or the gap is reported, and then the node asks who is there.
-func (in *incoming) resume(l *link) {
+// or the gap is reported, and then the node asks who is there. It reports false when l was given up meanwhile.
+func (in *incoming) resume(l *link) bool {
 	now := time.Now()
-	l.resumedAt, in.resumedAt, in.doubted = now, now, now
-	in.a.echo.begin(l)
 	if l.outage != nil && l.outage.moved {
 		l.outage.moves(in.aloneSince(l.outage.since))
 		in.a.writer.moved(l.outage.since)
@@ -142,6 +143,13 @@ func (in *incoming) resume(l *link) {
 	if gathers = gathers && l.outage != nil && !in.a.self.EmitOnly; gathers {
 		peers = append(peers, gathered)
 	}
+	in.turn.Lock()
+	if in.link.Load() != l {
+		in.turn.Unlock()
+		return false
+	}
+	l.resumedAt, in.resumedAt, in.doubted = now, now, now
+	in.a.echo.begin(l)
 	if !in.a.self.EmitOnly {
 		in.a.writer.linkIsUp(peers, until)
 	}
@@ -153,6 +161,7 @@ func (in *incoming) resume(l *link) {
 		in.a.stats.reconnects.Add(1)
 	}
 	close(l.resumed)
+	in.turn.Unlock()
 	if l.outage != nil {
 		since := l.outage.since
 		if in.a.subs.hashed != nil {
@@ -161,6 +170,7 @@ func (in *incoming) resume(l *link) {
 		in.covered(since)
 		in.a.handler.Gap(crosscast.Gap{Since: since, Until: now, Reason: l.outage.reason})
 	}
+	return true
 }
 
 func (in *incoming) frame(ev Event, now time.Time) {
@@ -200,6 +210,10 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		}
 		return
 	}
+	if h.Previous >= h.Number {
+		a.count(dropMalformed)
+		return
+	}
 	a.stats.framesIn.Add(1)
 	a.stats.bytesIn.Add(uint64(len(ev.Data)))
 	o := in.originOf(h.Origin, now)
@@ -213,8 +227,19 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	if t.to.carriesLosses() {
 		a.writer.heardFrom(o.id)
 	}
+	if h.Control {
+		if h.Number > o.highest {
+			o.belief.rises(h.Number, o.highest, now, a.echo.timeout())
+		} else if t.to.isEveryone() && in.isHeartbeat() && o.belief.contradicts(h.Number, now, a.echo.timeout()) {
+			o = in.heal(o, h.Number, now)
+			h, _ = in.reader.Reset(ev.Data, t.to.name)
+		}
+	}
 
 	b := t.books.of(o)
+	if b.epoch == 0 {
+		b.resume(t)
+	}
 	if a.subs.hashed != nil {
 		if h.Number == 1 { // nothing was named before
 			o.announced.known = true
@@ -237,6 +262,7 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		a.handler.Gap(gap)
 		return
 	}
+	o.belief.low = 0
 	a.mover.heard(o.id)
 	if a.subs.hashed != nil {
 		o.announced.mark(in.confirmations, h.Number)
@@ -276,11 +302,9 @@ func (in *incoming) originOf(id crosscast.NodeID, now time.Time) *origin {
 	return o
 }
 
-// losses reports what o says that it could not publish. What a peer lost before it answered this node's introduction
-// does not concern this node.
+// losses reports what o says that it could not publish, as far as it concerns this node.
 func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
-	baseline := now.Sub(in.started) < in.a.echo.timeout()
-	ranges, all := o.newLosses(h, baseline)
+	ranges, all := o.newLosses(h, in.started, now)
 	g := crosscast.Gap{Origin: o.id, Since: in.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
 	o.lossRead = now
 	if all {
@@ -291,9 +315,10 @@ func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
 		if r.To <= o.told {
 			continue
 		}
-		// The reader uses the memory of its header again.
-		g.From, g.To, g.Names = r.From, r.To, slices.Clone(r.Names)
-		in.a.handler.Gap(g)
+		if names, any := concerned(r.Names, in.a.self.ID); any {
+			g.From, g.To, g.Names = r.From, r.To, names
+			in.a.handler.Gap(g)
+		}
 	}
 }
 
@@ -320,14 +345,14 @@ func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 			return false
 		}
 		if copyNumber != 0 {
-			if copyNumber <= o.lastCopy {
+			if copyNumber == o.lastCopy {
 				in.a.count(dropCopy)
 				continue
 			}
 			o.lastCopy = copyNumber
 		}
 		if i.Kind == crosscast.KindQuiet {
-			if !in.quiet(o, number, i.Payload.Data) {
+			if !in.quiet(o, t, number, i.Payload.Data) {
 				in.a.count(dropMalformed)
 				return false
 			}
@@ -338,9 +363,9 @@ func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 		case crosscast.KindHello, crosscast.KindHeartbeat:
 			o.peer = true
 			o.announced.beat = o.heard
-		case crosscast.KindGoodbye:
-			o.left = true
+			o.belief.says(i.Node.Heartbeat)
 		}
+		o.left = i.Kind == crosscast.KindGoodbye
 		n++
 		in.a.handler.Handle(i)
 	}

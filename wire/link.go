@@ -274,6 +274,8 @@ func (a *Adapter) backOff(pause *backoff, why error) bool {
 
 // linkDown undoes what depends on the link l.
 func (a *Adapter) linkDown(l *link) {
+	a.incoming.turn.Lock()
+	defer a.incoming.turn.Unlock()
 	a.incoming.link.CompareAndSwap(l, nil)
 	if errors.Is(l.err, errDeaf) { // before the writer tells what it makes of it
 		a.state.linkLost(l.err)

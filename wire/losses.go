@@ -2,34 +2,91 @@ package wire
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
 // lossState is what this node lost: a count of the run and the latest ranges. It is state, not events: every frame that
-// carries it carries all of it, so a peer that was away when something was lost learns of it too.
+// carries it carries all of it, so a peer that was away when something was lost learns of it too. A range that ten
+// heartbeats have told of is dropped, and the count stays: a peer that was away for longer sees that it has risen by more
+// than is listed, and takes that for a gap of everything.
 type lossState struct {
 	count  uint64
-	last   time.Time             // when something was lost
-	ranges []crosscast.LossRange // the latest, at most crosscast.MaxLosses
+	last   time.Time   // when something was lost
+	ranges []lossRange // the latest, at most crosscast.MaxLosses
+	told   bool        // the last range is in the header of a frame, and stays as it is
+	listed []crosscast.LossRange
 }
 
-func (s *lossState) add(r crosscast.LossRange) {
-	s.count++
+type lossRange struct {
+	crosscast.LossRange
+	reason crosscast.LossReason
+	beats  int // heartbeats that have told of it
+}
+
+// lossBeats is how many heartbeats to everyone, which the bus has accepted, tell of a range.
+const lossBeats = 10
+
+// add enters a range. What is lost for one reason before a frame tells of it is one range.
+func (s *lossState) add(r crosscast.LossRange, why crosscast.LossReason) {
 	s.last = time.Now()
-	if len(s.ranges) == crosscast.MaxLosses {
-		copy(s.ranges, s.ranges[1:])
-		s.ranges = s.ranges[:crosscast.MaxLosses-1]
+	if k := len(s.ranges) - 1; k >= 0 && !s.told && s.ranges[k].reason == why {
+		last := &s.ranges[k]
+		last.From, last.To = min(last.From, r.From), max(last.To, r.To)
+		last.Names = joinNames(last.Names, r.Names)
+		return
 	}
-	s.ranges = append(s.ranges, r)
+	s.count++
+	s.told = false
+	if len(s.ranges) == crosscast.MaxLosses {
+		s.ranges = append(s.ranges[:0], s.ranges[1:]...)
+	}
+	s.ranges = append(s.ranges, lossRange{r, why, 0})
+}
+
+// joinNames returns the names of both; nil, which is any, when either is, or there are too many.
+func joinNames(a, b []crosscast.Address) []crosscast.Address {
+	if a == nil || b == nil {
+		return nil
+	}
+	all := slices.Clip(a)
+	for _, name := range b {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	if len(all) > crosscast.MaxLossNames {
+		return nil
+	}
+	return all
+}
+
+// beat says that the bus has accepted a heartbeat to everyone that tells of all ranges.
+func (s *lossState) beat() {
+	for i := range s.ranges {
+		s.ranges[i].beats++
+	}
+	s.ranges = slices.DeleteFunc(s.ranges, func(r lossRange) bool { return r.beats >= lossBeats })
+}
+
+// describe enters the losses in a frame's header.
+func (s *lossState) describe(h *crosscast.FrameHeader) {
+	s.listed = s.listed[:0]
+	for i := range s.ranges {
+		s.listed = append(s.listed, s.ranges[i].LossRange)
+	}
+	h.LossCount, h.Losses, h.LossAge = s.count, s.listed, time.Since(s.last)
+	s.told = true
 }
 
 // lostFrames collects frames with rising numbers that share one fate.
 type lostFrames struct {
 	from, to     uint64
 	instructions int
-	names        []crosscast.Address
+	names        []crosscast.Address // crosscast.SocketSpace: the inbox of a node
+	inbox        bool                // there is one among names
 	all          bool
 	err          error
 }
@@ -44,20 +101,23 @@ func (l *lostFrames) add(f *frame, err error) {
 	if l.all {
 		return
 	}
-	if f.to.name == (crosscast.Address{}) {
+	name := f.to.name
+	if f.to.node != "" {
+		name = inboxName(f.to.node)
+		l.inbox = true
+	}
+	switch {
+	case slices.Contains(l.names, name):
+	case name == crosscast.Address{} || len(l.names) == crosscast.MaxLossNames:
 		l.all, l.names = true, nil
-		return
+	default:
+		l.names = append(l.names, name)
 	}
-	for _, n := range l.names {
-		if n == f.to.name {
-			return
-		}
-	}
-	if len(l.names) == crosscast.MaxLossNames {
-		l.all, l.names = true, nil
-		return
-	}
-	l.names = append(l.names, f.to.name)
+}
+
+// inboxName stands, among the names of what was lost, for what was for one node alone.
+func inboxName(id crosscast.NodeID) crosscast.Address {
+	return crosscast.Address{Namespace: "/", Space: crosscast.SocketSpace, Name: string(id)}
 }
 
 func (l *lostFrames) forPeers() crosscast.LossRange {
@@ -65,9 +125,30 @@ func (l *lostFrames) forPeers() crosscast.LossRange {
 }
 
 func (l *lostFrames) forSelf() crosscast.Loss {
-	return crosscast.Loss{
-		Reason: lossReason(l.err), Names: l.names, From: l.from, To: l.to, Instructions: l.instructions, Err: l.err,
+	names := l.names
+	if l.inbox { // sockets are no names
+		names = nil
 	}
+	return crosscast.Loss{
+		Reason: lossReason(l.err), Names: names, From: l.from, To: l.to, Instructions: l.instructions, Err: l.err,
+	}
+}
+
+// concerned returns whom of this node a range of lost frames concerns: some names, or all of them, which is nil. What was
+// for other nodes alone is none of its business.
+func concerned(names []crosscast.Address, self crosscast.NodeID) (mine []crosscast.Address, any bool) {
+	if names == nil {
+		return nil, true
+	}
+	for _, name := range names {
+		switch {
+		case name.Space != crosscast.SocketSpace:
+			mine = append(mine, name)
+		case name == inboxName(self):
+			return nil, true
+		}
+	}
+	return mine, len(mine) > 0
 }
 
 // lossReason is the reason of what was lost for err.

@@ -101,7 +101,7 @@ func (in *incoming) found(o *origin, n uint64, now time.Time) {
 func (in *incoming) covered(since time.Time) {
 	for _, o := range in.origins {
 		if o.lost && !o.lostAt.Before(since) {
-			o.lost, o.dormant = false, false
+			o.lost = false
 		}
 	}
 }
@@ -109,7 +109,7 @@ func (in *incoming) covered(since time.Time) {
 // aloneSince returns since, or when the first peer was heard last that has not left, if that is earlier. in.mu is held.
 func (in *incoming) aloneSince(since time.Time) time.Time {
 	for _, o := range in.origins {
-		if o.peer && !o.left && !o.lost && o.heard.Before(since) {
+		if o.peer && !o.left && !o.lost && !o.dormant && o.heard.Before(since) {
 			since = o.heard
 		}
 	}

@@ -96,8 +96,8 @@ func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
 	in.a.handler.Gap(g)
 }
 
-// quiet acts on the topics that o names in frame number, and reports whether they are whole.
-func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
+// quiet acts on the topics that o names in frame number, which came on t, and reports whether they are whole.
+func (in *incoming) quiet(o *origin, t *topic, number uint64, data []byte) bool {
 	if in.a.subs.hashed == nil { // a bus on which nothing is missed that way
 		return true
 	}
@@ -108,14 +108,17 @@ func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
 	if data == nil || age > maxBacklog {
 		return false
 	}
+	untold := func() {
+		in.a.count(dropUntold)
+		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.toldBy(o), Until: now, Reason: crosscast.GapHole})
+	}
 	switch {
 	case first <= n.counted:
 	case in.mayBegin(o, now):
 		n.counted = first
 	default:
-		in.a.count(dropUntold)
 		n.counted = first
-		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.toldBy(o), Until: now, Reason: crosscast.GapHole})
+		untold()
 	}
 	n.known = true
 	last := uint64(0)
@@ -137,6 +140,10 @@ func (in *incoming) quiet(o *origin, number uint64, data []byte) bool {
 		if t := in.a.subs.named(hash); t != nil {
 			in.missed(t, o, last, now)
 		}
+	}
+	if t.to.isEveryone() && first < n.counted { // what it had counted was none of the origin's
+		n.counted = first
+		untold()
 	}
 	n.backlog = time.Duration(age) * time.Millisecond
 	n.told = now.Add(-n.backlog - in.a.self.Heartbeat)
@@ -164,7 +171,7 @@ func (in *incoming) untold(since time.Time) time.Time {
 		n := &o.announced
 		n.known, n.awaited = false, true
 		last := since
-		if o.peer && !o.left && !o.lost && n.beat.Before(last) { // it may have been cut off before it could tell
+		if o.peer && !o.left && !o.lost && !o.dormant && n.beat.Before(last) { // it may have been cut off before it could tell
 			last = n.beat
 		}
 		if at := last.Add(-wait - n.backlog); at.Before(before) {

@@ -31,6 +31,7 @@ type ship struct {
 	mu     sync.Mutex
 	got    map[string]bool // events; guarded by mu, like everything below
 	gaps   []crosscast.Gap
+	past   []crosscast.Gap // those that wants has looked at
 	losses []crosscast.Loss
 	sent   map[string]time.Time // events
 }
@@ -131,6 +132,7 @@ func (s *ship) wants(t *testing.T, gaps []crosscast.GapReason, losses []crosscas
 		t.Errorf("node %s: gaps %+v, losses %+v; want %q and %q", s.Name(), s.gaps, s.losses, gaps, losses)
 	}
 	allLosses := s.losses
+	s.past = append(s.past, s.gaps...)
 	s.gaps, s.losses = nil, nil
 	return allGaps, allLosses
 }
@@ -149,10 +151,10 @@ func (fl *fleet) mustBalance() {
 					continue
 				}
 				missed++
-				if !slices.ContainsFunc(to.gaps, func(g crosscast.Gap) bool {
+				if !slices.ContainsFunc(append(slices.Clone(to.past), to.gaps...), func(g crosscast.Gap) bool {
 					return (g.Origin == "" || g.Origin == from.ID()) && g.Covers(room("r")) && !at.Before(g.Since) && !at.After(g.Until)
 				}) {
-					fl.t.Errorf("node %s misses %q of node %s, and has the gaps %+v", to.Name(), event, from.Name(), to.gaps)
+					fl.t.Errorf("node %s misses %q of node %s, and has the gaps %+v", to.Name(), event, from.Name(), append(to.past, to.gaps...))
 					to.mu.Unlock()
 					return
 				}

@@ -151,10 +151,11 @@ func (w *writer) seal(f *frame) {
 	if w.quiet != nil && f.heartbeat {
 		w.quiet.announce(f, time.Now(), f.final)
 	}
-	if f.to.carriesLosses() && w.losses.count > 0 && !w.oldLosses() {
-		h := crosscast.FrameHeader{
-			Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control,
-			LossCount: w.losses.count, Losses: w.losses.ranges,
+	if f.to.carriesLosses() && w.losses.count > 0 {
+		h := crosscast.FrameHeader{Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control}
+		w.losses.describe(&h)
+		if w.oldLosses() {
+			h.Losses = nil
 		}
 		body := f.buf[plainHeader:]
 		f.buf = append(crosscast.AppendFrameHeader(nil, &h), body...)
@@ -166,7 +167,7 @@ func (w *writer) seal(f *frame) {
 // lose enters a loss for peers to hear of. The caller holds mu.
 func (w *writer) lose(l *lostFrames) {
 	if w.a.dialect == nil { // which could not tell
-		w.losses.add(l.forPeers())
+		w.losses.add(l.forPeers(), lossReason(l.err))
 	}
 }
 
@@ -183,6 +184,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	var current lostFrames
 	last := batch[len(batch)-1].number
 	w.mu.Lock()
+	told := w.losses.count // by the batch
 	failed := func() {
 		if current.from != 0 {
 			w.lose(&current)
@@ -211,6 +213,9 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			}
 			if f.toEveryone() {
 				links = out[i].Receivers
+			}
+			if f.heartbeat && f.toEveryone() {
+				w.losses.beat()
 			}
 			w.settleQuiet(f, sent)
 			failed()
@@ -248,7 +253,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	}
 	for i, f := range batch {
 		if out[i].Err == nil && f.toEveryone() {
-			w.announced = max(w.announced, w.losses.count-uint64(len(lost)))
+			w.announced = max(w.announced, told)
 		}
 		w.recycle(f)
 	}

@@ -277,3 +277,25 @@ func TestStatesOfAnEmitter(t *testing.T) {
 		w.wantStates("closed", "down/live", "down/down")
 	})
 }
+
+// TestALinkThatBreaksWhileItResumes: it is given up before it counts, so nothing says that it is there.
+func TestALinkThatBreaksWhileItResumes(t *testing.T) {
+	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		b := c.peers[1]
+		c.beat(3 * time.Second)
+		b.port.Down()
+		synctest.Wait()
+		wire.ResumeLate(b.a)
+		if s := b.a.AdapterStats(); s.Link.Subscribing.State == crosscast.LinkLive || s.Connected || b.a.Proven() {
+			t.Errorf("without a link the state is %+v", s.Link)
+		}
+		if len(b.seen()) != 0 {
+			t.Errorf("gaps %+v, and the outage goes on", b.seen())
+		}
+		b.port.Up()
+		c.beat(3 * time.Second)
+		if g := b.seen(); len(g) != 1 || !b.a.AdapterStats().Connected {
+			t.Errorf("gaps %+v, state %+v", g, b.a.AdapterStats().Link)
+		}
+	})
+}

@@ -27,6 +27,8 @@ const (
 	dropUnnamed                         // topics that became quiet and were not named: too many waited
 	dropUntold                          // a peer has named quiet topics unheard: a gap of all that it sent
 	dropForgotten                       // a dead peer's numbers, for want of room: if it returns, it is a new one
+	dropHealed                          // a peer's books, which frames with numbers that were not its own had made useless
+	dropUndrawn                         // an echo with a number that this node has not drawn
 	dropReasons
 )
 
@@ -34,7 +36,7 @@ var dropNames = [dropReasons]string{
 	"foreign", "version", "malformed", "too large", "copy", "late", "unwanted", "resuming", "volatile",
 	"ingress syntax", "ingress member", "ingress name", "ingress target", "ingress size",
 	"quiet unnamed", "quiet untold",
-	"forgotten",
+	"forgotten", "forged", "undrawn echo",
 }
 
 type stats struct {

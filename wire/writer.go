@@ -127,6 +127,13 @@ func newWriter(a *Adapter) *writer {
 	}
 }
 
+// drew reports whether a frame of this run has number n.
+func (w *writer) drew(n uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return n <= w.number
+}
+
 // up reports whether the link stands and the last batch did not fail for its sake. The caller holds mu.
 func (w *writer) up() bool { return w.linkUp && w.publishing }
 
