@@ -14,12 +14,16 @@
 //   client.close();
 //
 // Events are handled in the order in which they were sent, those of a new connection after onconnect and ongap; a handler
-// that waits does not hold up the next. Further options: events ({name: handler}), ondisconnect(reason),
+// that waits does not hold up the next. since is two seconds before the last message of the connection that was lost, or
+// its beginning, if that is later. The next attempt is made at once when the browser says that the network is back
+// ("online"), or that the page is visible again. Further options: events ({name: handler}), ondisconnect(reason),
 // onretry(reason, wait), onerror(event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the
 // class. Errors are of ClientError; their code is "not connected", "timeout", "closed", "remote" (the server's answer), or
 // "uncertain" (the connection was lost before the answer: the server may have handled the event). Nothing is sent twice.
 (() => {
   "use strict";
+
+  const inFlight = 2000; // ms that a message may take from the server to here, beside those that came before it
 
   class ClientError extends Error {
     constructor(code, message = code) {
@@ -39,8 +43,13 @@
     #end = () => {};      // ends the present connection, or attempt
     #timer;               // of the next attempt
     #backoff;
-    #heard = 0;           // when the previous connection last gave a sign of life; 0: there was none
+    #since = 0;           // what was emitted later, the previous connection may have missed; 0: there was none
     #closed = false;
+    #retry = () => {      // makes the attempt that waits, unless nobody sees the page
+      if (this.#timer === undefined || globalThis.document?.visibilityState === "hidden") return;
+      clearTimeout(this.#timer);
+      this.#connect();
+    };
 
     constructor(url, options = {}) {
       this.#url = new URL(url, globalThis.location?.href);
@@ -51,6 +60,8 @@
       };
       for (const [event, handler] of Object.entries(options.events ?? {})) this.on(event, handler);
       this.#backoff = this.#options.minBackoff;
+      globalThis.addEventListener?.("online", this.#retry);
+      globalThis.document?.addEventListener("visibilitychange", this.#retry);
       this.#connect();
     }
 
@@ -76,6 +87,8 @@
       if (this.#closed) return;
       this.#closed = true;
       clearTimeout(this.#timer);
+      globalThis.removeEventListener?.("online", this.#retry);
+      globalThis.document?.removeEventListener("visibilitychange", this.#retry);
       this.#end("closed");
     }
 
@@ -104,9 +117,10 @@
     }
 
     #connect() {
+      this.#timer = undefined;
       const options = this.#options, began = Date.now();
       const socket = new (options.WebSocket ?? WebSocket)(this.#url.href);
-      let heard = 0, held = []; // events wait until onconnect is done
+      let opened = 0, heard = 0, held = []; // events wait until onconnect is done
       const end = reason => {
         if (this.#end !== end) return; // it has ended
         this.#end = () => {};
@@ -115,7 +129,7 @@
         socket.close(1000);
         this.#socket = null;
         const joined = !held;
-        if (joined) this.#heard = heard;
+        if (joined) this.#since = Math.max(opened, heard - inFlight);
         const code = this.#closed ? "closed" : "uncertain";
         for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(new ClientError(code)));
         if (this.#closed) return;
@@ -132,7 +146,7 @@
       socket.onclose = e => end(e.reason || (heard ? "" : "cannot connect"));
       socket.onopen = async () => {
         clearTimeout(dial);
-        heard = Date.now();
+        opened = heard = Date.now();
         this.#socket = socket;
         try {
           await options.onconnect?.(this);
@@ -142,7 +156,7 @@
         if (this.#end !== end) return; // lost meanwhile
         const waited = held;
         held = null;
-        if (this.#heard) this.#call("ongap", new Date(this.#heard), new Date(Date.now()));
+        if (this.#since) this.#call("ongap", new Date(this.#since), new Date(Date.now()));
         for (const m of waited) this.#handle(socket, m);
       };
       socket.onmessage = e => {

@@ -188,6 +188,51 @@ const tests = {
     client.close();
   },
 
+  async "a gap begins two seconds before the last message, or with the connection"() {
+    const client = connect({minBackoff: 1000, maxBackoff: 1000});
+    Math.random = () => 0; // 500 ms
+    await last().open();
+    for (const [lasted, gap] of [[10000, 2000], [700, 700]]) {
+      await pass(lasted);
+      await last().message({event: "unknown"});
+      await pass(1000);
+      await last().lose();
+      await pass(500);
+      await last().open();
+      take("disconnected ", `gap ${gap + 1000 + 500}`);
+    }
+    client.close();
+  },
+
+  async "online, and visible again: the attempt that waits is made at once"() {
+    const listeners = {};
+    const add = (event, f) => { listeners[event] = f; };
+    const remove = (event, f) => { if (listeners[event] === f) delete listeners[event]; };
+    globalThis.addEventListener = add;
+    globalThis.removeEventListener = remove;
+    globalThis.document = {visibilityState: "visible", addEventListener: add, removeEventListener: remove};
+    const client = connect();
+    for (const event of ["online", "visibilitychange"]) {
+      listeners[event](); // an attempt is under way
+      await last().open();
+      listeners[event](); // and a connection stands
+      assert.equal(timers.length, 0);
+      const n = sockets.length;
+      await last().lose();
+      document.visibilityState = "hidden";
+      listeners[event]();
+      assert.equal(sockets.length, n);
+      document.visibilityState = "visible";
+      listeners[event]();
+      assert.equal(sockets.length, n + 1);
+      await pass(9000); // the timer has been stopped
+      assert.equal(sockets.length, n + 1);
+    }
+    client.close();
+    assert.deepEqual(listeners, {});
+    for (const name of ["addEventListener", "removeEventListener", "document"]) delete globalThis[name];
+  },
+
   async "failures to join, to answer, and to make sense"() {
     let fail = true;
     const client = connect({onconnect: () => { if (fail) throw new Error("refused"); }});
