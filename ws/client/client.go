@@ -210,14 +210,14 @@ func (c *Client) frame(m *outgoing) ([]byte, error) {
 func (c *Client) run() {
 	defer close(c.done)
 	backoff := c.o.MinBackoff
-	var heard time.Time // the last sign of life of the previous connection; zero: there was none
+	var since time.Time // when what the previous connection may have missed begins; zero: there was none
 	for {
 		began := time.Now()
 		s, err := c.connect()
 		if err == nil {
-			err = s.serve(heard)
+			err = s.serve(since)
 			if s.joined {
-				heard = s.heardLast()
+				since = s.mayMiss()
 			}
 		}
 		if c.ctx.Err() != nil {

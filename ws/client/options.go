@@ -56,7 +56,10 @@ type Options struct {
 	OnDisconnect func(err error)
 	// OnRetry is told why an attempt to connect has failed, and how long the client waits before the next one.
 	OnRetry func(err error, wait time.Duration)
-	// OnGap is told that what was emitted between since and until may have been missed. What a server itself may have
+	// OnGap is told that what was emitted between since and until may have been missed. since is when the last ping was
+	// sent that the server answered on the connection that was lost. Without one it is two seconds before the last sign of
+	// life, or the beginning of that connection, if that is later. Messages that the server held back for this client
+	// because it reads slowly might be older. What a server itself may have
 	// missed (crosscast.Options.OnGap) it can only tell in an event of the application's.
 	OnGap func(since, until time.Time)
 	// OnError is told what a handler returned and, with an empty event, of messages that are none. Default: logs with

@@ -20,7 +20,8 @@ type session struct {
 	ctx     context.Context // ends when reading has
 	cancel  context.CancelFunc
 	writing chan struct{} // holds one while somebody writes
-	joined  bool          // OnConnect has returned nil; the client's goroutine's
+	began   time.Time
+	joined  bool // OnConnect has returned nil; the client's goroutine's
 
 	mu      sync.Mutex // guards what follows
 	queue   []incoming
@@ -31,6 +32,7 @@ type session struct {
 	over    bool          // it need not wait for room any more
 	ended   error         // why reading has
 	heard   time.Time     // the last sign of life
+	proven  time.Time     // when the last ping that was answered was sent; zero: none was
 	waiting map[uint64]chan *incoming
 	last    uint64 // ID of a request
 }
@@ -50,9 +52,10 @@ const eventSize = 256
 func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) }
 
 func newSession(c *Client, conn *websocket.Conn) *session {
+	now := time.Now()
 	s := &session{
 		c: c, conn: conn, writing: make(chan struct{}, 1), waiting: make(map[uint64]chan *incoming),
-		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), heard: time.Now(),
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), began: now, heard: now,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -66,8 +69,8 @@ func signal(ch chan struct{}) {
 }
 
 // serve calls what is the application's until the connection has ended, or the client is closed, and returns why.
-// heard is when the previous connection gave its last sign of life.
-func (s *session) serve(heard time.Time) error {
+// since is the beginning of what the previous connection may have missed; zero: there was none.
+func (s *session) serve(since time.Time) error {
 	var others sync.WaitGroup
 	others.Go(s.reader)
 	if s.c.o.PingInterval > 0 {
@@ -79,7 +82,7 @@ func (s *session) serve(heard time.Time) error {
 		s.hangUp()
 	})
 	s.c.use(s)
-	err := s.work(heard)
+	err := s.work(since)
 	s.c.use(nil)
 	if stop() {
 		s.hangUp() // mostly it has ended, and then this does nothing
@@ -100,7 +103,7 @@ func (s *session) hangUp() {
 }
 
 // work joins, and handles events.
-func (s *session) work(heard time.Time) error {
+func (s *session) work(since time.Time) error {
 	o := &s.c.o
 	if o.OnConnect != nil {
 		ctx, cancel := context.WithCancel(s.c.ctx)
@@ -116,10 +119,10 @@ func (s *session) work(heard time.Time) error {
 		return ErrClosed
 	}
 	s.joined = true
-	if heard.IsZero() {
+	if since.IsZero() {
 		close(s.c.first)
 	} else if o.OnGap != nil {
-		o.OnGap(heard, time.Now())
+		o.OnGap(since, time.Now())
 	}
 	for {
 		m, err := s.next()
@@ -323,10 +326,20 @@ func (s *session) alive() {
 	s.heard = time.Now()
 }
 
-func (s *session) heardLast() time.Time {
+// inFlight is how long a message may take from the server to here, where no ping tells.
+const inFlight = 2 * time.Second
+
+// mayMiss returns the beginning of what this connection may have missed.
+func (s *session) mayMiss() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.heard
+	if !s.proven.IsZero() {
+		return s.proven
+	}
+	if since := s.heard.Add(-inFlight); since.After(s.began) {
+		return since
+	}
+	return s.began
 }
 
 var errTimeout = errors.New("crosscast/client: the server does not answer")
@@ -348,12 +361,15 @@ func (s *session) pinger() {
 		if paused {
 			continue
 		}
+		sent := time.Now()
 		ctx, cancel := context.WithTimeout(s.ctx, s.c.o.PingTimeout)
 		err := s.conn.Ping(ctx)
 		cancel()
 		switch {
 		case err == nil:
-			s.alive()
+			s.mu.Lock()
+			s.heard, s.proven = time.Now(), sent
+			s.mu.Unlock()
 			continue
 		case s.ctx.Err() != nil:
 			return

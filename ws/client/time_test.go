@@ -224,6 +224,63 @@ func TestPauseIsNoDeath(t *testing.T) {
 	}
 }
 
+// TestGapBegins: with the sending of the last ping that was answered; without one, two seconds before the last sign of
+// life, but not before the connection.
+func TestGapBegins(t *testing.T) {
+	for _, tt := range []struct {
+		name                string
+		ping                time.Duration
+		message, lost, want time.Duration // after the connection had begun
+	}{
+		{"pings", 20 * time.Second, 69 * time.Second, 70 * time.Second, 60 * time.Second},
+		{"no ping was answered", 20 * time.Second, 9 * time.Second, 10 * time.Second, 7 * time.Second},
+		{"no pings", -1, 69 * time.Second, 70 * time.Second, 67 * time.Second},
+		{"short", -1, time.Second, 2 * time.Second, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var began time.Time
+				gap := make(chan time.Duration, 1)
+				connections := 0
+				c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
+					PingInterval: tt.ping,
+					OnGap:        func(since, _ time.Time) { gap <- since.Sub(began) },
+					Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+						conn, err := websocket.Accept(w, r, nil)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						go func() {
+							_, _, _ = conn.Read(context.Background())
+							_ = conn.CloseNow()
+						}()
+						if connections++; connections > 1 {
+							return
+						}
+						began = time.Now()
+						time.AfterFunc(tt.message, func() {
+							if err := conn.Write(context.Background(), websocket.MessageText, []byte(`{"event":"x"}`)); err != nil {
+								t.Error(err)
+							}
+						})
+						time.AfterFunc(tt.lost, func() { _ = conn.CloseNow() })
+					}),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := <-gap; got != tt.want {
+					t.Errorf("the gap begins %v after the connection, want %v", got, tt.want)
+				}
+				if err := c.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestStuckWrite: a server that reads nothing costs a write its time, and then the connection.
 func TestStuckWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
