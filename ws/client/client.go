@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
-
-	"github.com/coder/websocket"
 )
 
 var (
@@ -256,17 +254,7 @@ func (c *Client) lost(joined bool, err error, wait time.Duration) {
 func (c *Client) connect() (*session, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.o.DialTimeout)
 	defer cancel()
-	handshake := c.o.Handshake
-	handshake.HTTPHeader = handshake.HTTPHeader.Clone()
-	if c.o.Authorize != nil {
-		if handshake.HTTPHeader == nil {
-			handshake.HTTPHeader = make(map[string][]string)
-		}
-		if err := c.o.Authorize(ctx, handshake.HTTPHeader); err != nil {
-			return nil, err
-		}
-	}
-	conn, _, err := websocket.Dial(ctx, c.url, &handshake)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

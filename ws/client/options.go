@@ -90,7 +90,7 @@ type Options struct {
 	// its data. An event is always taken when none waits. Default 1 MiB.
 	EventBytes int
 	// PingInterval is the time between pings, and PingTimeout how long after one something must have come from the
-	// server. Defaults 20 s and 10 s; a negative interval: no pings.
+	// server. Defaults 20 s and 10 s; a negative interval: no pings. For js/wasm there are none.
 	PingInterval, PingTimeout time.Duration
 }
 

@@ -73,7 +73,7 @@ func signal(ch chan struct{}) {
 func (s *session) serve(since time.Time) error {
 	var others sync.WaitGroup
 	others.Go(s.reader)
-	if s.c.o.PingInterval > 0 {
+	if pings && s.c.o.PingInterval > 0 {
 		others.Go(s.pinger)
 	}
 	hungUp := make(chan struct{})

@@ -1,0 +1,27 @@
+//go:build !js
+
+package client
+
+import (
+	"context"
+
+	"github.com/coder/websocket"
+)
+
+// pings: whether a ping tells that the server answers.
+const pings = true
+
+func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
+	handshake := c.o.Handshake
+	handshake.HTTPHeader = handshake.HTTPHeader.Clone()
+	if c.o.Authorize != nil {
+		if handshake.HTTPHeader == nil {
+			handshake.HTTPHeader = make(map[string][]string)
+		}
+		if err := c.o.Authorize(ctx, handshake.HTTPHeader); err != nil {
+			return nil, err
+		}
+	}
+	conn, _, err := websocket.Dial(ctx, c.url, &handshake)
+	return conn, err
+}
