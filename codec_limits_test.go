@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ func TestLimits(t *testing.T) {
 	name := func(n int) string { return strings.Repeat("n", n) }
 	names := func(n int) []string { return slices.Repeat([]string{"n"}, n) }
 	ids := func(n int) []crosscast.SocketID { return slices.Repeat([]crosscast.SocketID{"n"}, n) }
+	most32 := math.MaxInt32 // a variable: one more is negative where an int has 32 bits
 	answer := func(a crosscast.Answer) func(*crosscast.Instruction) {
 		return func(in *crosscast.Instruction) { in.Answer = &a }
 	}
@@ -90,10 +92,10 @@ func TestLimits(t *testing.T) {
 		{"ref 255", true, nil, func(in *crosscast.Instruction) { in.Ref = name(255) }},
 		{"ref 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Ref = name(256) }},
 		{"part most", true, nil, answer(crosscast.Answer{Part: 1<<31 - 1})},
-		{"part more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: 1 << 31})},
+		{"part more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: most32 + 1})},
 		{"part -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: -1})},
 		{"count most", true, nil, answer(crosscast.Answer{Count: 1<<31 - 1})},
-		{"count more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: 1 << 31})},
+		{"count more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: most32 + 1})},
 		{"count -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Count: -1})},
 		{"many of everything", true, nil, answer(crosscast.Answer{
 			Err: name(1 << 17), Users: make([]uint64, 1<<17), Sockets: slices.Repeat([]crosscast.SocketInfo{info}, 1<<17),
@@ -118,7 +120,7 @@ func TestLimits(t *testing.T) {
 		{"room's sockets most", true, nil,
 			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: 1<<31 - 1}}})},
 		{"room's sockets more", false, crosscast.ErrTooLarge,
-			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: 1 << 31}}})},
+			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: most32 + 1}}})},
 		{"room's sockets -1", false, crosscast.ErrTooLarge,
 			answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: "n", Sockets: -1}}})},
 		{"reply of nobody", false, crosscast.ErrInvalidName, answer(crosscast.Answer{Replies: make([]crosscast.Reply, 1)})},
@@ -171,7 +173,8 @@ func TestLimitOfTwoGigabytes(t *testing.T) {
 	if raceEnabled || testing.Short() || unsafe.Sizeof(0) < 8 {
 		t.Skip("the race detector touches all memory")
 	}
-	data := make([]byte, 1<<31)
+	size := int64(1) << 31
+	data := make([]byte, size)
 	for what, a := range map[string]crosscast.Answer{
 		"payload": {Payload: crosscast.Payload{Data: data}}, "err": {Err: unsafe.String(&data[0], len(data))},
 		"reply": {Replies: []crosscast.Reply{{Socket: "n", Payload: crosscast.Payload{Data: data}}}},

@@ -327,9 +327,9 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 				}
 			}
 		case a < 70:
-			time.Sleep(time.Duration(r.IntN(int(300 * time.Millisecond))))
+			time.Sleep(time.Duration(r.Int64N(int64(300 * time.Millisecond))))
 		case a < 73:
-			time.Sleep(time.Duration(r.IntN(int(4 * time.Second))))
+			time.Sleep(time.Duration(r.Int64N(int64(4 * time.Second))))
 		case a < 78:
 			p.port.SetFate(randomFate(r, p, peers, !links, patchy))
 		case a < 82:
@@ -349,7 +349,7 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		case a < 93:
 			p.port.Up()
 		case a < 95:
-			p.port.SetLatency(time.Duration(r.IntN(int(50 * time.Millisecond))))
+			p.port.SetLatency(time.Duration(r.Int64N(int64(50 * time.Millisecond))))
 		case !links || p.emitOnly:
 		case a < 98:
 			p.join(room(2))
