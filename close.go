@@ -17,6 +17,9 @@ import (
 // before, if there is no Options.OnLoss, which was told of it, and no Flush has returned it. Only the first Close does
 // anything; others wait for it, and return the same. Afterwards everything returns [ErrClosed].
 //
+// Close the node before http.Server.Shutdown: that waits for requests which last, such as streams of events, and Close ends
+// them. Requests that come in between get [ErrClosed].
+//
 // Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -77,16 +76,10 @@ type server struct {
 // startServer starts server i, at the address of its predecessor if there is one.
 func (c *cluster) startServer(ctx context.Context, i int, address string) error {
 	s := &server{c: c, network: &network{}, stopped: make(chan struct{})}
-	o, err := redis.ParseURL(c.redis)
+	o, err := redisadapter.ParseURL(c.redis)
 	if err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
-	// The settings that package redisadapter recommends.
-	o.Protocol = 2
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	o.DialerRetries = 1
-	o.ContextTimeoutEnabled = true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.Dialer = s.network.dialer(redis.NewDialer(o))
 	s.rdb = redis.NewClient(o)
 	name := fmt.Sprintf("node-%d", i+1)
@@ -125,7 +118,7 @@ func (s *server) serve(address string) error {
 	}
 	s.address = l.Addr().String()
 	s.http = &http.Server{
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = sockets.Accept(w, r, ws.Client{User: r.FormValue("user")}) // a real one would authenticate
 		}),
@@ -139,7 +132,7 @@ func (s *server) serve(address string) error {
 
 // close takes the server out of the cluster.
 func (s *server) close(ctx context.Context) error {
-	err := errors.Join(s.http.Shutdown(ctx), s.node.Close(ctx), s.rdb.Close())
+	err := errors.Join(s.node.Close(ctx), s.http.Shutdown(ctx), s.rdb.Close())
 	<-s.stopped
 	return err
 }

@@ -23,7 +23,6 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -102,16 +101,10 @@ type cluster struct {
 func userName(u int) string { return fmt.Sprintf("user-%d", u) }
 
 func startCluster(ctx context.Context, url string) (*cluster, error) {
-	o, err := redis.ParseURL(url)
+	o, err := redisadapter.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
-	// The settings that package redisadapter recommends.
-	o.Protocol = 2
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	o.DialerRetries = 1
-	o.ContextTimeoutEnabled = true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := &cluster{rdb: redis.NewClient(o)}
 	if err := c.fill(ctx); err != nil {
 		return nil, errors.Join(err, c.close())

@@ -161,7 +161,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer hub.node.Close(context.Background())
-	server := &http.Server{Addr: *addr, Handler: hub}
+	server := &http.Server{Addr: *addr, Handler: hub, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second}
 	context.AfterFunc(ctx, func() { warn(server.Close()) })
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)

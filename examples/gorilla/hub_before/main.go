@@ -143,7 +143,7 @@ func main() {
 	defer stop()
 
 	hub := newHub()
-	server := &http.Server{Addr: *addr, Handler: hub}
+	server := &http.Server{Addr: *addr, Handler: hub, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second}
 	context.AfterFunc(ctx, func() { warn(server.Close()) })
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)

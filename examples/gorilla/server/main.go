@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"log"
 	"net/http"
@@ -136,7 +137,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Addr: *addr, Handler: serve(node)}
+	server := &http.Server{
+		Addr: *addr, Handler: serve(node), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+	}
 	go func() {
 		if err := server.ListenAndServe(); err != http.ErrServerClosed {
 			log.Print(err)
@@ -146,8 +149,7 @@ func main() {
 	<-ctx.Done()
 	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = server.Close() // no new ones; websockets are the node's to close
-	if err := node.Close(closing); err != nil {
+	if err := errors.Join(node.Close(closing), server.Shutdown(closing)); err != nil {
 		log.Print(err)
 	}
 }

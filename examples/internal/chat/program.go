@@ -9,10 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/crosscast/crosscast/redisadapter"
 )
 
 // Main is a program that is one server until it is interrupted, with the environment that examples/chat/server documents.
@@ -54,15 +54,10 @@ func Run(ctx context.Context, protocol *Protocol, env func(string) string, out i
 
 // Redis returns a client with the settings that package redisadapter recommends.
 func Redis(url string) (*redis.Client, error) {
-	o, err := redis.ParseURL(url)
+	o, err := redisadapter.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
-	o.ContextTimeoutEnabled = true
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	o.DialerRetries = 1
-	o.Protocol = 2
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
 }
 

@@ -120,7 +120,9 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, errors.Join(err, s.node.Close(ctx))
 	}
 	s.url = fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port)
-	s.http = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	s.http = &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+	}
 	go func() { s.stopped <- s.http.Serve(listener) }()
 	s.print("listening on %s", s.url)
 	return s, nil
@@ -145,11 +147,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, s.Close(stop))
 }
 
-// Close stops accepting, tells the clients, and takes the node out of the cluster.
+// Close takes the node out of the cluster, which ends the clients' connections, and then stops serving. The other way
+// round http.Server.Shutdown would wait for requests that last, such as streams of events.
 func (s *Server) Close(ctx context.Context) error {
 	s.print("stopping")
-	err := s.http.Shutdown(ctx)
-	err = errors.Join(err, s.node.Close(ctx))
+	err := s.node.Close(ctx)
+	err = errors.Join(err, s.http.Shutdown(ctx))
 	if served := <-s.stopped; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}

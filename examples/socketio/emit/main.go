@@ -26,9 +26,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
@@ -141,14 +141,9 @@ func (t *task) do(ctx context.Context, node *crosscast.Node, out io.Writer) erro
 
 // client is a client with the settings that package redisadapter recommends.
 func client(url string) (*redis.Client, error) {
-	o, err := redis.ParseURL(url)
+	o, err := redisadapter.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
-	o.Protocol = 2
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	o.DialerRetries = 1
-	o.ContextTimeoutEnabled = true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
 }

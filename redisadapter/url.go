@@ -1,0 +1,50 @@
+package redisadapter
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// ParseURL returns the options of a URL such as redis://user:password@host:6379/0, as [redis.ParseURL] reads it, with
+// the settings that this package recommends. Its errors name no part of a URL that might be one of the password, which
+// [redis.ParseURL] does when a %, #, /, ? or @ of the password is not escaped.
+func ParseURL(s string) (*redis.Options, error) {
+	if !understood(s) {
+		return nil, errURL
+	}
+	o, err := redis.ParseURL(s)
+	if err != nil {
+		return nil, fmt.Errorf("crosscast/redisadapter: %w", err)
+	}
+	o.Protocol = 2
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+	o.DialerRetries = 1
+	o.ContextTimeoutEnabled = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return o, nil
+}
+
+var errURL = errors.New("crosscast/redisadapter: not a URL such as redis://user:password@host:6379/0, " +
+	"or one whose password has characters that are not escaped, such as % (%25), # (%23), / (%2F), ? (%3F) and @ (%40)")
+
+var database = regexp.MustCompile(`^/?[0-9]*$`)
+
+// understood reports whether the parts of a URL are what they seem to be: no piece of a password is taken for another.
+func understood(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Fragment != "" {
+		return false
+	}
+	ats := strings.Count(s, "@")
+	if u.User != nil {
+		ats--
+	}
+	return ats == 0 && (u.Scheme == "unix" || database.MatchString(u.Path))
+}

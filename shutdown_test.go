@@ -1,0 +1,58 @@
+package crosscast_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// TestShutdown: a stream of events outlives the server's ReadTimeout, and holds up nobody when the node is closed before
+// http.Server.Shutdown.
+func TestShutdown(t *testing.T) {
+	node, err := crosscast.Start(t.Context(), crosscast.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: events(node), ReadHeaderTimeout: 50 * time.Millisecond, ReadTimeout: 50 * time.Millisecond}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	response, err := http.Get("http://" + listener.Addr().String() + "?room=news")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	stream := bufio.NewScanner(response.Body)
+	if got := next(stream); got != `{"event":"ready"}` {
+		t.Fatal(got)
+	}
+	time.Sleep(150 * time.Millisecond) // lasts
+	if err := node.To("news").Emit(t.Context(), "headline", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(stream); got != `{"event":"headline"}` {
+		t.Error("after ReadTimeout: ", got)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	if err := errors.Join(node.Close(ctx), server.Shutdown(ctx)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}
