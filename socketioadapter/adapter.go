@@ -150,11 +150,13 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 func (a *Adapter) Close(ctx context.Context) error {
 	err := a.Adapter.Close(ctx)
 	if a.stop == nil {
+		a.counter.others.keep(nil)
 		return err
 	}
 	a.stop()
 	select {
 	case <-a.ended:
+		a.counter.others.keep(nil)
 		return err
 	case <-ctx.Done():
 		return errors.Join(err, ctx.Err())

@@ -24,6 +24,7 @@ type counter struct {
 	rdb      redis.UniversalClient
 	channels *channels
 	proven   func() bool // the link of this node works
+	others   serverClients
 
 	mu     sync.Mutex     // guards what follows
 	before map[string]int // peers by namespace, as they were counted last while the link was proven

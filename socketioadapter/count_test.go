@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -150,6 +151,22 @@ func TestCountPeersAtReplicas(t *testing.T) {
 	}
 	all := start(classic)
 	want(all)
+	others := socketioadapter.OtherServers(all[0])
+	if len(others) == 0 {
+		t.Error("no server is asked that go-redis does not list")
+	}
+	listed, err := cluster.ClientOf(masters[0]).MasterForKey(t.Context(), "")
+	must(t, err)
+	user := listed.Options() // a cluster's clients do not repeat commands by themselves
+	for address, rdb := range others {
+		if o := rdb.Options(); o.ReadTimeout != user.ReadTimeout || o.MaxRetries != user.MaxRetries {
+			t.Errorf("the client of %s has the options %+v", address, o)
+		}
+	}
+	wantPeers(t, all[0], "/", false, 3)
+	if !maps.Equal(others, socketioadapter.OtherServers(all[0])) {
+		t.Error("a server that was asked before is asked with a new client")
+	}
 	want(start(sharded))
 	for i, r := range replicas {
 		cluster.Replicate(t, r, masters[i])

@@ -51,3 +51,11 @@ func (c Counter) Run(ctx context.Context)    { c.c.run(ctx) }
 func (c Counter) Watch(ns string)            { c.c.watch(ns) }
 func (c Counter) Recovered()                 { c.c.recovered() }
 func (c Counter) Gather(ctx context.Context) { c.c.gather(ctx) }
+
+// OtherServers returns the client of each server that go-redis does not list, by its address.
+func OtherServers(a *Adapter) map[string]*redis.Client {
+	c := &a.counter.others
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.at)
+}

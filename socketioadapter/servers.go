@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast/internal/redisbus"
 )
 
 // eachServer calls f for each server of Redis, concurrently; on one the subscribers of others do not count. Of a Redis
@@ -26,7 +29,7 @@ func (s *counter) eachServer(ctx context.Context, f func(context.Context, redis.
 		r.ask(ctx, rdb)
 		return nil
 	})
-	r.askOthers(ctx)
+	r.askOthers(ctx, &s.others)
 	return errors.Join(append(r.errs, err)...)
 }
 
@@ -88,7 +91,7 @@ func (r *round) enter(rdb *redis.Client, nodes string) (first bool) {
 }
 
 // askOthers asks those who are listed and were not asked, and those whom they list, until there are no more.
-func (r *round) askOthers(ctx context.Context) {
+func (r *round) askOthers(ctx context.Context, known *serverClients) {
 	tried := make(map[string]bool)
 	for {
 		others := make(map[string]string)
@@ -101,19 +104,50 @@ func (r *round) askOthers(ctx context.Context) {
 		options := r.options
 		r.mu.Unlock()
 		if len(others) == 0 {
+			known.keep(slices.Collect(maps.Values(r.listed)))
 			return
 		}
 		var wg sync.WaitGroup
 		for id, address := range others {
 			tried[id] = true
-			o := *options
-			o.Addr = address
-			wg.Go(func() {
-				rdb := redis.NewClient(&o)
-				defer rdb.Close()
-				r.ask(ctx, rdb)
-			})
+			wg.Go(func() { r.ask(ctx, known.of(address, options)) })
 		}
 		wg.Wait()
+	}
+}
+
+// serverClients are those of the servers that go-redis does not list, one of each. Their methods may be called
+// concurrently.
+type serverClients struct {
+	mu sync.Mutex // guards what follows
+	at map[string]*redis.Client
+}
+
+// of returns the client of the server at an address, with the options of another's.
+func (c *serverClients) of(address string, options *redis.Options) *redis.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rdb := c.at[address]
+	if rdb == nil {
+		o := redisbus.OptionsOf(options)
+		o.Addr, o.MinIdleConns = address, 0
+		rdb = redis.NewClient(&o)
+		if c.at == nil {
+			c.at = make(map[string]*redis.Client)
+		}
+		c.at[address] = rdb
+	}
+	return rdb
+}
+
+// keep closes the clients of all servers but those at these addresses; without any, of all.
+func (c *serverClients) keep(addresses []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for address, rdb := range c.at {
+		if !slices.Contains(addresses, address) {
+			_ = rdb.Close() // it has nothing that could be lost
+			delete(c.at, address)
+		}
 	}
 }

@@ -73,9 +73,19 @@ func (b *bus) subscriber(ctx context.Context, l *line) (*redis.Client, error) {
 	default:
 		return nil, nil
 	}
-	o := *options
+	o := OptionsOf(options)
 	o.Dialer = l.dialer(o.Dialer)
-	// The options went through a client before, which wrote 0 where the user had asked for none with -1; and -1 for -2.
+	// A link is one connection, and nothing else is to go over it.
+	o.MinIdleConns, o.PipelinePoolSize = 0, -1
+	o.ClientSideCache, o.ClientSideCacheConfig, o.PushNotificationProcessor = nil, nil, nil
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return redis.NewClient(&o), nil
+}
+
+// OptionsOf returns options that make another client like the one that they are of.
+func OptionsOf(options *redis.Options) redis.Options {
+	o := *options
+	// They went through a client before, which wrote 0 where the user had asked for none with -1; and -1 for -2.
 	for _, d := range []*time.Duration{&o.ReadTimeout, &o.WriteTimeout} {
 		if *d <= 0 {
 			*d--
@@ -89,9 +99,5 @@ func (b *bus) subscriber(ctx context.Context, l *line) (*redis.Client, error) {
 	if o.MaxRetries == 0 {
 		o.MaxRetries = -1
 	}
-	// A link is one connection, and nothing else is to go over it.
-	o.MinIdleConns, o.PipelinePoolSize = 0, -1
-	o.ClientSideCache, o.ClientSideCacheConfig, o.PushNotificationProcessor = nil, nil, nil
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewClient(&o), nil
+	return o
 }
