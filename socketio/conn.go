@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -50,7 +51,7 @@ func newConn(s *Server, r *http.Request) *conn {
 		config = &s.base64
 	}
 	c := &conn{
-		server: s, handshake: newHandshake(r),
+		server: s, handshake: newHandshake(r, s.hidden),
 		pong: make(chan struct{}, 1), done: make(chan struct{}), sessions: make(map[string]*session, 1),
 	}
 	c.Conn.Init(config)
@@ -292,6 +293,15 @@ func (c *conn) connect(p *packet, former *session) {
 	if sp == nil {
 		c.server.stats.refuse("namespace")
 		c.refuse(p.namespace, &ConnectError{Message: "Invalid namespace"})
+		return
+	}
+	if most := c.server.o.MaxAuth; len(p.auth) > most {
+		c.server.stats.refuse("auth")
+		c.refuse(p.namespace, &ConnectError{Message: "auth too large"})
+		c.server.largeAuth.Do(func() {
+			c.server.o.OnError(nil, "", fmt.Errorf("crosscast/socketio: an auth of %d bytes, more than MaxAuth, %d; "+
+				"others are only counted", len(p.auth), most))
+		})
 		return
 	}
 	s := newSession(c, sp, p.auth)

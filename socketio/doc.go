@@ -67,6 +67,7 @@
 // # Limits
 //
 //	MaxPayload      a websocket message, attachments being messages of their own
+//	MaxAuth         what a client says of itself when it connects to a namespace
 //	MaxAttachments  of a packet, in both directions: emissions with more are dropped, and counted by the node
 //	512             how deep arrays and objects may be nested
 //	2⁵³-1           the largest ID of an event

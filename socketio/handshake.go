@@ -9,8 +9,8 @@ import (
 )
 
 // A Handshake is what a client says of itself when it connects to a namespace. As JSON it is what a server on Node.js
-// knows as socket.handshake; so it is also what [crosscast.SocketInfo].Handshake tells of the socket, on all nodes:
-// with the request's headers, cookies among them. Nothing of it may be changed.
+// knows as socket.handshake, but without [Options.HiddenHeaders]; so it is also what [crosscast.SocketInfo].Handshake
+// tells of the socket, on all nodes. Nothing of it may be changed.
 type Handshake struct {
 	// Headers of the request, by their name in lower case. Of several with one name the values are joined.
 	Headers map[string]string `json:"headers"`
@@ -35,13 +35,28 @@ type Handshake struct {
 	Namespace string `json:"-"`
 	// Request is the websocket's.
 	Request *http.Request `json:"-"`
+
+	hidden map[string]bool // headers that the JSON has not
+}
+
+// MarshalJSON implements json.Marshaler.
+func (h Handshake) MarshalJSON() ([]byte, error) {
+	type members Handshake // without this method
+	all := h.Headers
+	h.Headers = make(map[string]string, len(all))
+	for name, value := range all {
+		if !h.hidden[name] {
+			h.Headers[name] = value
+		}
+	}
+	return json.Marshal(members(h))
 }
 
 // newHandshake tells of a request what is the same for all namespaces.
-func newHandshake(r *http.Request) Handshake {
+func newHandshake(r *http.Request, hidden map[string]bool) Handshake {
 	h := Handshake{
 		Headers: headers(r), Address: r.RemoteAddr, XDomain: r.Header.Get("Origin") != "", Secure: r.TLS != nil,
-		URL: r.RequestURI, Query: make(map[string]string), Request: r,
+		URL: r.RequestURI, Query: make(map[string]string), Request: r, hidden: hidden,
 	}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		h.Address = host

@@ -28,7 +28,7 @@ func TestHandshake(t *testing.T) {
 	server := serve(t, s)
 	conn, _, err := websocket.Dial(t.Context(), server.URL+query+"&room=a&room=b%20c", &websocket.DialOptions{
 		HTTPHeader: http.Header{
-			"X-Twice": {"a", "b"}, "Cookie": {"a=1", "b=2"}, "User-Agent": {"first", "second"}, "Origin": {server.URL},
+			"Authorization": {"Bearer x"}, "Proxy-Authorization": {"Bearer y"}, "X-Twice": {"a", "b"}, "Cookie": {"a=1", "b=2"}, "User-Agent": {"first", "second"}, "Origin": {server.URL},
 		},
 	})
 	if err != nil {
@@ -45,6 +45,11 @@ func TestHandshake(t *testing.T) {
 	h := wait(t, seen, "Authenticate")
 	if string(h.Auth) != `{"token":"x"}` || h.Namespace != "/chat" || h.Query["room"] != "b c" || h.Request.Host == "" {
 		t.Errorf("%+v", h)
+	}
+	for name, v := range map[string]string{"cookie": "a=1; b=2", "authorization": "Bearer x", "proxy-authorization": "Bearer y"} {
+		if h.Headers[name] != v {
+			t.Errorf("the application is told of %s: %q", name, h.Headers[name])
+		}
 	}
 	chat, err := n.Of("/chat")
 	if err != nil {
@@ -80,11 +85,16 @@ func TestHandshake(t *testing.T) {
 		}
 		headers := m["headers"].(map[string]any)
 		for name, v := range map[string]string{
-			"x-twice": "a, b", "cookie": "a=1; b=2", "user-agent": "first", "upgrade": "websocket",
+			"x-twice": "a, b", "user-agent": "first", "upgrade": "websocket",
 			"host": strings.TrimPrefix(server.URL, "http://"), "sec-websocket-version": "13",
 		} {
 			if headers[name] != v {
 				t.Errorf("header %s is %v, want %v", name, headers[name], v)
+			}
+		}
+		for _, name := range []string{"cookie", "authorization", "proxy-authorization"} {
+			if v, ok := headers[name]; ok {
+				t.Errorf("other nodes are told of %s: %v", name, v)
 			}
 		}
 		query := map[string]any{"EIO": "4", "transport": "websocket", "room": "b c"}
@@ -97,5 +107,64 @@ func TestHandshake(t *testing.T) {
 		if len(m) != 9 {
 			t.Errorf("%d members: %v", len(m), m)
 		}
+	}
+}
+
+// TestHiddenHeaders: which they are is the application's choice.
+func TestHiddenHeaders(t *testing.T) {
+	for _, hidden := range [][]string{{}, {"X-Secret"}} {
+		n := startNode(t, crosscast.Options{})
+		server := serve(t, newServer(t, n, socketio.Options{HiddenHeaders: hidden}))
+		conn, _, err := websocket.Dial(t.Context(), server.URL+query, &websocket.DialOptions{
+			HTTPHeader: http.Header{"Cookie": {"a=1"}, "X-Secret": {"s"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow()
+		c := &client{t, conn}
+		c.opened()
+		c.join("/")
+		for info := range n.Everyone().Sockets(t.Context(), crosscast.FieldHandshake).All() {
+			var h socketio.Handshake
+			if err := json.Unmarshal(info.Handshake, &h); err != nil {
+				t.Fatal(err)
+			}
+			if _, told := h.Headers["x-secret"]; h.Headers["cookie"] != "a=1" || told != (len(hidden) == 0) {
+				t.Errorf("with %q hidden, told is %v", hidden, h.Headers)
+			}
+		}
+	}
+}
+
+// TestMaxAuth: a client that says too much of itself is refused, and can try again; who runs the server is told once.
+func TestMaxAuth(t *testing.T) {
+	n := startNode(t, crosscast.Options{})
+	errs := make(chan error, 10)
+	s := newServer(t, n, socketio.Options{OnError: func(_ *crosscast.Socket, _ string, err error) { errs <- err }})
+	server := serve(t, s)
+	conn, _, err := websocket.Dial(t.Context(), server.URL+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	c := &client{t, conn}
+	c.opened()
+	auth := func(n int) string { return `{"token":"` + strings.Repeat("x", n-12) + `"}` }
+	for range 3 {
+		c.send(`40` + auth(16<<10+1))
+		if m, err := c.read(); err != nil || m != `44{"message":"auth too large"}` {
+			t.Fatalf("%s, %v", m, err)
+		}
+	}
+	c.send(`40` + auth(16<<10))
+	if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40{"sid":"`) {
+		t.Fatalf("%.100s, %v", m, err)
+	}
+	if got := s.Stats().Refused["auth"]; got != 3 {
+		t.Errorf("counted are %d", got)
+	}
+	if err := wait(t, errs, "OnError"); !strings.Contains(err.Error(), "MaxAuth") || len(errs) > 0 {
+		t.Errorf("OnError was told %v, and %d more", err, len(errs))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,6 +74,13 @@ type Options struct {
 	// MaxPayload is the size of the largest websocket message taken from a client, in bytes. Default 1,000,000; 1 byte
 	// to 1 GiB.
 	MaxPayload int
+	// MaxAuth is the size of the largest auth of a client, in bytes of JSON: a client with more is refused, which OnError
+	// is told of once. Every answer about sockets has that of each, so it is bounded apart from MaxPayload. Default 16 KiB;
+	// 1 byte to 1 GiB.
+	MaxAuth int
+	// HiddenHeaders are the names of the headers that a [Handshake] has but its JSON has not, so that other nodes are not
+	// told of them. Default: Cookie, Authorization and Proxy-Authorization. Empty, and not nil: none.
+	HiddenHeaders []string
 	// MaxAttachments is how many binary attachments a packet may have, both ways. Clients take 10 unless they are told
 	// otherwise. Default 10, at most 1,000.
 	MaxAttachments int
@@ -122,9 +130,12 @@ type space struct {
 type Server struct {
 	o      Options
 	spaces map[string]*space
-	config wsconn.Config // of connections
-	base64 wsconn.Config // of connections of clients that want no binary messages
+	hidden map[string]bool // headers, in lower case
+	config wsconn.Config   // of connections
+	base64 wsconn.Config   // of connections of clients that want no binary messages
 	stats  counters
+
+	largeAuth sync.Once // was reported
 
 	mu     sync.Mutex // guards what follows
 	conns  map[*conn]struct{}
@@ -137,6 +148,10 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		return nil, errors.New("crosscast/socketio: New without a node")
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 1_000_000)
+	o.MaxAuth = cmp.Or(o.MaxAuth, 16<<10)
+	if o.HiddenHeaders == nil {
+		o.HiddenHeaders = []string{"cookie", "authorization", "proxy-authorization"}
+	}
 	o.MaxAttachments = cmp.Or(o.MaxAttachments, 10)
 	o.EventBytes = cmp.Or(o.EventBytes, 256<<10)
 	o.PingInterval = cmp.Or(o.PingInterval, 25*time.Second)
@@ -146,7 +161,12 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	if o.OnError == nil {
 		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError("socketio", s, event, err) }
 	}
-	s := &Server{o: o, spaces: make(map[string]*space), conns: make(map[*conn]struct{})}
+	s := &Server{
+		o: o, spaces: make(map[string]*space), conns: make(map[*conn]struct{}), hidden: make(map[string]bool),
+	}
+	for _, name := range o.HiddenHeaders {
+		s.hidden[strings.ToLower(name)] = true
+	}
 	for name, n := range o.Namespaces {
 		sp, err := newSpace(node, name, n)
 		if err != nil {
@@ -163,6 +183,7 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	}
 	if err := cmp.Or(
 		s.config.Check("crosscast/socketio", "MaxPayload"),
+		bounds.Size("crosscast/socketio: Options.MaxAuth", o.MaxAuth, 1),
 		bounds.Count("crosscast/socketio: Options.MaxAttachments", o.MaxAttachments, 1000),
 		bounds.Size("crosscast/socketio: Options.EventBytes", o.EventBytes, 1),
 		bounds.Time("crosscast/socketio: Options.PingInterval", o.PingInterval),

@@ -21,7 +21,7 @@ type Stats struct {
 	// Refused counts what was refused, by cause. Requests: "transport" (polling, mostly), "session" (that wants to go on
 	// after polling), "method", "upgrade" (no websocket), "version" (of Engine.IO, clients before version 3), "websocket"
 	// (what coder/websocket refuses, such as an origin). Connects to a namespace: "namespace" (there is none of that
-	// name), "authenticate" (Authenticate, or what it returned).
+	// name), "auth" (larger than MaxAuth), "authenticate" (Authenticate, or what it returned).
 	Refused map[string]uint64
 }
 
