@@ -112,7 +112,11 @@ func (ns *Namespace) deliverAck(
 	if in.From != n.id && e.anybody() && !in.Payload.valid() {
 		return errBadJSON
 	}
-	number, ok := n.acks.add(w)
+	most := maxAcks
+	if in.From != n.id {
+		most = roomFor(patience, maxAcks-maxAcks/8) // the rest is for this node's own
+	}
+	number, ok := n.acks.add(w, most)
 	if ok {
 		e.msg.Ack = number
 		w.await(e.sockets)
@@ -279,10 +283,10 @@ func (a *awaiting) remove(w *ackWait) {
 }
 
 // add numbers an emission; 0: there are too many.
-func (s *acks) add(w *ackWait) (number uint64, ok bool) {
+func (s *acks) add(w *ackWait, most int) (number uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= maxAcks {
+	if len(s.open) >= most {
 		return 0, false
 	}
 	if s.open == nil {

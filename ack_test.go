@@ -223,6 +223,37 @@ func TestTooManyAcks(t *testing.T) {
 	})
 }
 
+// Peers that wait for an hour leave room for those that wait for seconds, and all peers some for the node itself.
+func TestLongAcksLeaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _ := threeTaps(t)
+		c := connectClient(t, nodes[1], nil, "r")
+		long, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		for i := range 4096 {
+			nodes[2*(i%2)].To("r").EmitAck(long, "e", nil)
+			if i%2048 == 2047 {
+				synctest.Wait()
+			}
+		}
+		c.take()
+		c.reply = says("ok")
+		got, err := replies(nodes[0].To("r").EmitAck(timeout(t, 2*time.Second), "e", nil), nil)
+		ok(t, err)
+		equal(t, "beside those of an hour", got, ":ok")
+		c.reply = nil
+		for i := range 4096 {
+			nodes[2*(i%2)].To("r").EmitAck(timeout(t, 10*time.Second), "e", nil)
+		}
+		synctest.Wait()
+		c.take()
+		c.reply = says("ok")
+		got, err = replies(nodes[1].To("r").EmitAck(timeout(t, time.Second), "e", nil), nil)
+		ok(t, err)
+		equal(t, "its own, beside those of peers", got, ":ok")
+	})
+}
+
 // A socket that closes has to do with the emissions that wait for it, and with no others.
 func TestClosingCostsItsOwnAcks(t *testing.T) {
 	n := start(t, crosscast.Options{})

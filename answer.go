@@ -65,13 +65,31 @@ func patienceOf(in *Instruction) time.Duration {
 	return min(in.TTL, maxPatience)
 }
 
+// roomFor is how many of so many places may be taken for a peer to get one more, which it may hold for that long: few
+// who wait for an hour must not shut out many who wait for seconds.
+func roomFor(patience time.Duration, places int) int {
+	switch {
+	case patience <= 10*time.Second:
+		return places
+	case patience <= time.Minute:
+		return places / 2
+	}
+	return places / 4
+}
+
 // work runs f for an instruction of a peer, on a goroutine that takes one of places. f gets a context that ends with
 // the asker's patience or this node. When all places are taken, the asker is told.
 func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Context, r *answerer)) {
 	r, ttl := n.answerer(in), patienceOf(in)
-	select {
-	case places <- struct{}{}:
-	default:
+	full := len(places) >= roomFor(ttl, cap(places))
+	if !full {
+		select {
+		case places <- struct{}{}:
+		default:
+			full = true
+		}
+	}
+	if full {
 		n.stats.busy.Add(1)
 		if r.ref != "" {
 			r.publish(atOnce, &Answer{Last: true, Err: "too busy"})

@@ -2,6 +2,7 @@ package socketioadapter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -211,8 +212,14 @@ func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, aga
 			return 0, err
 		}
 	}
-	return a.counter.count(ctx, ns, again)
+	n, err := a.counter.count(ctx, ns, again)
+	if err == nil && n == 0 && a.dialect.channels.emitter {
+		err = errNobody // or a wrong key would look like a cluster without clients
+	}
+	return n, err
 }
+
+var errNobody = errors.New("crosscast/socketioadapter: no server hears the namespace")
 
 // canAsk reports whether peers can be asked now, and their answers heard. An emitter's link is made when it is needed.
 // Peers are also counted while the queue waits for them.

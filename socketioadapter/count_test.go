@@ -307,3 +307,32 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestEmitterAlone: where no server answers an emitter, the answer is not that there is nothing.
+func TestEmitterAlone(t *testing.T) {
+	for _, o := range []socketioadapter.Options{classic, sharded} {
+		s := redistest.Start(t, redistest.Config{})
+		ctx := redistest.Within(t, redistest.Patience)
+		e, err := crosscast.Start(ctx, crosscast.Options{EmitOnly: true, Adapter: socketioadapter.New(s.Client(), o)})
+		must(t, err)
+		t.Cleanup(func() { must(t, e.Close(redistest.Within(t, redistest.Patience))) })
+		count := func(want int, complete bool) {
+			t.Helper()
+			n, err := e.Everyone().Count(ctx)
+			var incomplete *crosscast.IncompleteError
+			if n != want || complete != (err == nil) || !complete && !errors.As(err, &incomplete) {
+				t.Errorf("mode %d: %d clients, %v", o.Mode, n, err)
+			}
+		}
+		count(0, false)
+		n, err := crosscast.Start(ctx, crosscast.Options{Adapter: socketioadapter.New(s.Client(), o)})
+		must(t, err)
+		t.Cleanup(func() { must(t, n.Close(redistest.Within(t, redistest.Patience))) })
+		count(0, true)
+		_, err = n.Connect(ctx, &client{events: make(chan string, 1)}, crosscast.ConnectOptions{})
+		must(t, err)
+		count(1, true)
+		must(t, n.Close(ctx))
+		count(0, false)
+	}
+}
