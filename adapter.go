@@ -175,6 +175,9 @@ type Prover interface {
 // A PeerObserver is an [Adapter] that is told which peers have fallen silent. Its methods do not wait for anything. They
 // are called by one goroutine, and only while the link is Proven, where the adapter is a [Prover].
 type PeerObserver interface {
+	// Heard returns when anything new of a peer arrived last, or a time shortly before; zero: it is not known. The node
+	// asks it when heartbeats of the peer are missing: they may be lost or late while the peer is heard.
+	Heard(peer NodeID) time.Time
 	// Suspect tells that heartbeats of a peer, which was heard last at the given time, are missing: it may be that it has
 	// moved to another server of the bus, and this node has not. The node calls it once for each time that it suspects
 	// the peer, and always before Expire.

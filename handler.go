@@ -204,18 +204,22 @@ func (n *Node) beat() {
 		proven = p.Proven()
 	}
 	now := time.Now()
+	observer, observes := n.adapter.(PeerObserver)
+	if observes && proven {
+		for _, id := range n.peers.late(now) {
+			n.peers.heardAt(id, observer.Heard(id), now)
+		}
+	}
 	since, paused, silent := n.peers.tick(now, n.heartbeat, proven)
 	if paused {
 		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
 	}
-	if o, ok := n.adapter.(PeerObserver); ok {
-		for _, s := range silent {
-			if s.suspected {
-				o.Suspect(s.id, s.last)
-			}
-			if s.expired {
-				o.Expire(s.id)
-			}
+	for _, s := range silent {
+		if observes && s.suspected {
+			observer.Suspect(s.id, s.last)
+		}
+		if observes && s.expired {
+			observer.Expire(s.id)
 		}
 	}
 	n.presence.beat(now)

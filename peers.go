@@ -178,6 +178,36 @@ func (p *peers) expire(now time.Time) (silent []silence) {
 	return silent
 }
 
+// late returns the peers whose heartbeats are missing.
+func (p *peers) late(now time.Time) (ids []NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, v := range p.m {
+		if now.Sub(v.heard) > suspectAfter*v.Heartbeat {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// heardAt notes that something else than a heartbeat of a peer came at a time.
+func (p *peers) heardAt(id NodeID, at, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.m[id]
+	if v == nil || !at.After(v.last) {
+		return
+	}
+	v.last = at
+	if at.After(v.heard) {
+		v.heard = at
+	}
+	if v.Suspect && now.Sub(v.heard) <= suspectAfter*v.Heartbeat {
+		v.Suspect = false
+		p.tell(NodeAlive, v)
+	}
+}
+
 // list returns the peers, those suspected included, by ID.
 func (p *peers) list() []Peer {
 	p.mu.Lock()

@@ -385,3 +385,50 @@ func TestABrokenLinkIsOneError(t *testing.T) {
 		}
 	})
 }
+
+// Whatever arrives of a peer is a sign of its life: while heartbeats are missing it is not suspected.
+func TestAnyFrameIsASignOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		var events []crosscast.NodeEvent
+		start := func(name string, told func(crosscast.NodeEvent)) (*crosscast.Node, *membus.Port) {
+			port := hub.Port(name)
+			n, err := crosscast.Start(t.Context(), crosscast.Options{
+				Name: name, Heartbeat: time.Second, Adapter: wire.New(port, wire.Options{}), OnNode: told,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { n.Close(context.Background()) })
+			return n, port
+		}
+		a, port := start("a", nil)
+		b, _ := start("b", func(e crosscast.NodeEvent) { events = append(events, e) })
+		if _, err := b.Subscribe(t.Context(), crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "A"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		events = nil
+		port.SetFate(func(f wire.Frame) membus.Fate {
+			return membus.Fate{Skip: map[bool]string{true: "b"}[f.Topic == "cc:all"]}
+		})
+		for range 20 {
+			if err := a.To("A").Emit(t.Context(), "said", nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if len(events) != 0 {
+			t.Errorf("while a was heard: %+v", events)
+		}
+		time.Sleep(3500 * time.Millisecond)
+		if len(events) != 1 || events[0].Kind != crosscast.NodeSuspect {
+			t.Errorf("when it was not any more: %+v", events)
+		}
+		a.To("A").Emit(t.Context(), "said", nil)
+		time.Sleep(2 * time.Second)
+		if len(events) != 2 || events[1].Kind != crosscast.NodeAlive {
+			t.Errorf("when it was again: %+v", events)
+		}
+	})
+}

@@ -22,6 +22,7 @@ type origin struct {
 	lossKnown bool      // whether lossCount was ever read
 	lossRead  time.Time // when it was read last
 	heard     time.Time // when anything came
+	fresh     time.Time // when something came that had not come before
 	peer      bool      // it said hello, or has heartbeats; emitters do not
 	left      bool      // it said goodbye
 	lost      bool      // it was taken for dead, without a goodbye, and has not come back

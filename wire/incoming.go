@@ -35,7 +35,8 @@ type incoming struct {
 	outageMu sync.Mutex
 	outage   *outage // since the last link that had resumed; guarded by outageMu
 
-	expiries expiries
+	expiries   expiries
+	heardPeers atomic.Pointer[heardPeers]
 
 	// How many links hear this node, for unheard; guarded by mu.
 	countedAt time.Time
@@ -207,6 +208,7 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		if t.to == a.echoTo {
 			a.echo.hear(h.Number, now)
 			in.unheard(now)
+			in.noteHeard(now)
 		}
 		return
 	}
@@ -263,6 +265,7 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		return
 	}
 	o.belief.low = 0
+	o.fresh = now
 	a.mover.heard(o.id)
 	if a.subs.hashed != nil {
 		o.announced.mark(in.confirmations, h.Number)

@@ -12,6 +12,34 @@ import (
 // server that was left. So its end is a gap, from the last that was heard of it, and so is the time until it returns,
 // unless its numbers show that it sent nothing.
 
+// heardPeers is when something new of each peer came last. It is made anew once a heartbeat, and never written to.
+type heardPeers struct {
+	at    time.Time
+	peers map[crosscast.NodeID]time.Time
+}
+
+// noteHeard makes that, with each echo: while there is none nobody is suspected. in.mu is held.
+func (in *incoming) noteHeard(now time.Time) {
+	if h := in.heardPeers.Load(); h != nil && now.Sub(h.at) < in.a.echo.timeout()/2 {
+		return
+	}
+	h := &heardPeers{now, make(map[crosscast.NodeID]time.Time)}
+	for id, o := range in.origins {
+		if o.peer {
+			h.peers[id] = o.fresh
+		}
+	}
+	in.heardPeers.Store(h)
+}
+
+// Heard implements crosscast.PeerObserver.
+func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
+	if h := a.incoming.heardPeers.Load(); h != nil {
+		return h.peers[id]
+	}
+	return time.Time{}
+}
+
 // expiries are peers whose end is yet to be reported. Whoever enters one does not wait for those who report it, as they
 // may be inside of a call of the Handler.
 type expiries struct {

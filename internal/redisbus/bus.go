@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -118,7 +119,7 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 		return err
 	}
 	b.publishesThrough(ctx, c)
-	pipe := c.Pipeline()
+	pipe := patient(ctx, c, batch).Pipeline()
 	for _, p := range batch {
 		_ = pipe.Process(ctx, p)
 	}
@@ -126,6 +127,29 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 	_, err = pipe.Exec(ctx)
 	sent()
 	return err
+}
+
+// largeBatch is the size in bytes from which a batch may need longer than the client's time-outs allow.
+const largeBatch = 64 << 10
+
+// patient returns c, for a large batch with time-outs that end with ctx: go-redis would end the wait for all replies, and
+// the writing of all commands, with the client's own, however many bytes there are. Its pools and hooks stay the same.
+func patient(ctx context.Context, c redis.UniversalClient, batch []*publishing) redis.UniversalClient {
+	node, ok := c.(*redis.Client)
+	deadline, bounded := ctx.Deadline()
+	if !ok || !bounded {
+		return c
+	}
+	n := 0
+	for _, p := range batch {
+		n += len(p.payload.data)
+	}
+	left, o := time.Until(deadline), node.Options()
+	enough := func(timeout time.Duration) bool { return timeout <= 0 || timeout >= left } // 0: there is none
+	if n < largeBatch || left <= 0 || enough(o.ReadTimeout) && enough(o.WriteTimeout) {
+		return c
+	}
+	return node.WithTimeout(left)
 }
 
 // settle enters the outcomes of the frames that were replied to. It returns the others, and whether any of them may
