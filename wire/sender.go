@@ -47,8 +47,12 @@ func (w *writer) run(ctx context.Context) {
 		sent := time.Now()
 		w.a.bus.Publish(pubCtx, out)
 		cancel()
-		down := slices.ContainsFunc(out, func(f Frame) bool { return f.Down })
-		w.pace.measure(bytes, time.Since(sent), down, time.Now())
+		down := false
+		for i := range out {
+			down = down || out[i].Down
+		}
+		now = time.Now()
+		w.pace.measure(bytes, now.Sub(sent), down, now)
 		w.settle(batch, out, sent)
 		clear(out)
 	}
