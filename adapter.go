@@ -57,9 +57,9 @@ type Adapter interface {
 
 	// Publish queues in for every peer with interest in its target, or for the node in.To; with in.Ref, whose sender
 	// counts on an answer of each peer, and for kinds other than [KindEmit], for every peer. It copies what it needs and
-	// returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the link is down, and
-	// the queue is full or the instruction volatile, it fails at once with [ErrNotConnected]. Hello and heartbeat
-	// instructions never wait. An instruction too large for the driver is refused with an error that matches
+	// returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the link is down and
+	// the queue is full, it fails at once with [ErrNotConnected]. So it does for a volatile instruction while the link is
+	// down or the queue is full; the adapter counts it as dropped then. Hello and heartbeat instructions never wait. An instruction too large for the driver is refused with an error that matches
 	// [ErrTooLarge].
 	Publish(ctx context.Context, in *Instruction) error
 
@@ -245,7 +245,7 @@ func (k Kind) Control() bool { return k == KindHello || k == KindHeartbeat }
 type Flags uint8
 
 const (
-	// Volatile instructions may be dropped wherever they would have to wait.
+	// Volatile instructions wait for nothing: neither for the link, nor for room in a queue. See Adapter.Publish.
 	Volatile Flags = 1 << iota
 )
 

@@ -137,7 +137,8 @@
 // Sockets of the node are served as before. What else happens:
 //
 //	Start                  fails, with an error that names the address and the cause
-//	Emit                   queues, and returns nil; ErrNotConnected when the queue is full or the emission volatile
+//	Emit                   queues, and returns nil; ErrNotConnected when the queue is full. A volatile emission is dropped
+//	                       for the peers and counted, and Emit returns nil; Deliver returns ErrNotConnected
 //	Deliver, Flush         wait until the message went out or was given up, or for the end of their context
 //	Join, Connect,         take effect here, return nil at once, and are made up for on recovery; the gap of the outage
 //	Subscribe              covers their names

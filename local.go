@@ -238,7 +238,7 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 			return false, nil
 		case item.in.Flags&Volatile != 0:
 			a.volatile.Add(1)
-			return false, nil
+			return false, ErrNotConnected
 		}
 		if a.room == nil {
 			a.room = make(chan struct{})

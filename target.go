@@ -69,7 +69,9 @@ func (t BoundTarget) Local() BoundTarget {
 	return t
 }
 
-// Volatile lets the emission be dropped wherever it would have to wait.
+// Volatile lets the emission be dropped wherever it would have to wait: for a client that is slow, for room in the
+// adapter's queue, or for the link. [BoundTarget.Emit] then returns nil, and what was dropped is counted in
+// Stats.Dropped; Deliver returns [ErrNotConnected]. This node's sockets are served all the same.
 func (t BoundTarget) Volatile() BoundTarget {
 	t.flags |= Volatile
 	return t
@@ -140,6 +142,9 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 		receipt.Reach, err = n.deliverRemote(ctx, &e.in)
 	} else {
 		err = n.adapter.Publish(ctx, &e.in)
+		if t.flags&Volatile != 0 && errors.Is(err, ErrNotConnected) {
+			return receipt, nil // the adapter has counted it
+		}
 	}
 	if err == nil {
 		n.stats.out.Add(1)

@@ -109,7 +109,7 @@ var outageFaults = []fault{
 		on:   overWire,
 		red: map[string]string{
 			"outage-publisher": "SILENT LOSS", "outage-publisher-gap": "SILENT LOSS",
-			"outage-close": "Close returned nil without a loss", "outage-volatile": "returned <nil>",
+			"outage-close":         "Close returned nil without a loss",
 			"outage-nothing-waits": "no limit",
 		},
 		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {

@@ -231,8 +231,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-volatile",
-		text: "While the link is down, a volatile emission fails at once with ErrNotConnected; the node's own " +
-			"sockets get it.",
+		text: "While the link is down, a volatile emission is dropped, and Emit returns nil at once; Deliver fails at once " +
+			"with ErrNotConnected. The node's own sockets get it.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -240,11 +240,15 @@ var outageRules = []rule{
 			near, far := b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}})
 			b.cut(n0)
 			b.within("a volatile emission while the link is down", func() {
-				if err := n0.To("r").Volatile().Emit(b.ctx, "m", nil); !errors.Is(err, crosscast.ErrNotConnected) {
-					b.breaks("a volatile emission while the link is down returned %v instead of ErrNotConnected", err)
+				to := n0.To("r").Volatile()
+				if err := to.Emit(b.ctx, "m", nil); err != nil {
+					b.breaks("a volatile emission while the link is down returned %v instead of nil", err)
+				}
+				if _, err := to.Deliver(b.ctx, "d", nil); !errors.Is(err, crosscast.ErrNotConnected) {
+					b.breaks("a volatile Deliver while the link is down returned %v instead of ErrNotConnected", err)
 				}
 			})
-			near.want("m")
+			near.want("m", "d")
 			b.restore(n0)
 			b.settle()
 			far.want()

@@ -192,7 +192,7 @@ func TestNodesOutliveTheServer(t *testing.T) {
 	if err := a.To("room").Emit(t.Context(), "kept", nil); err != nil {
 		t.Error(err)
 	}
-	if err := a.To("room").Volatile().Emit(t.Context(), "dropped", nil); !errors.Is(err, crosscast.ErrNotConnected) {
+	if err := a.To("room").Volatile().Emit(t.Context(), "dropped", nil); err != nil {
 		t.Errorf("volatile: %v", err)
 	}
 	if err := a.socket.Join(t.Context(), "new"); err != nil {

@@ -163,7 +163,6 @@ func (a *Adapter) settle(err error) error {
 
 // startFrames wants the topics on which a node, or an emitter, gets frames that it needs whatever it has interest in.
 func (a *Adapter) startFrames() {
-	a.writer.header = plainHeader
 	if p, ok := a.bus.(Patchy); ok && p.Patchy() {
 		a.writer.quiet = &quiet{}
 		a.subs.hashed = hashedTopics{}
@@ -209,6 +208,7 @@ func (a *Adapter) startWriter(ctx context.Context) error {
 	w := a.writer
 	w.mu.Lock()
 	w.pace = newPace(max(min(a.self.Heartbeat, a.o.PublishTimeout)/4, time.Millisecond))
+	w.notices, w.echoes = a.noticeTo.topic(a.o.Prefix), a.echoTo.topic(a.o.Prefix)
 	d := w.probe(a.noticeTo)
 	w.mu.Unlock()
 	a.wg.Go(func() { w.run(a.ctx) })

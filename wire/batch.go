@@ -83,7 +83,7 @@ func (w *writer) takeQueued(batch []*frame) []*frame {
 		if left -= size; left < 0 && n > 0 {
 			break
 		}
-		bytes += size - w.header
+		bytes += int(w.queue[n].counted)
 	}
 	batch = append(batch, w.queue[:n]...)
 	w.queue = slices.Delete(w.queue, 0, n)

@@ -166,19 +166,19 @@ func (w *writer) speak(ctx context.Context, in *crosscast.Instruction, d *delive
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.admit(ctx, len(s.data), in.Flags&crosscast.Volatile != 0); err != nil {
+	if err := w.admit(ctx, len(s.data)+(frameBytes+topicBytes)*len(s.messages), in.Flags&crosscast.Volatile != 0); err != nil {
 		return err
 	}
 	from := 0
 	for _, m := range s.messages {
-		f := w.open(w.topic(m.to))
+		f := w.open(w.topic(m.to), m.end-from)
 		f.buf = append(f.buf, s.data[from:m.end]...)
 		f.instructions++
-		w.bytes += m.end - from
 		from = m.end
 		if d != nil {
 			f.deliveries = append(f.deliveries, d)
 		}
+		w.count(f)
 	}
 	w.a.stats.instructionsOut.Add(1)
 	w.signal()

@@ -44,7 +44,7 @@ func (w *writer) probe(to destination) *delivery {
 		close(d.done)
 		return d
 	}
-	f := w.newFrame(w.topic(to), true)
+	f := w.newFrame(w.topic(to), true, 0)
 	f.deliveries = append(f.deliveries, d)
 	w.control = append(w.control, f)
 	return d

@@ -96,16 +96,13 @@ func (l *lostFrames) add(f *frame, err error) {
 		l.from = f.number
 	}
 	l.to = f.number
-	l.instructions += f.instructions
+	l.instructions += int(f.instructions)
 	l.err = err
 	if l.all {
 		return
 	}
-	name := f.to.name
-	if f.to.node != "" {
-		name = inboxName(f.to.node)
-		l.inbox = true
-	}
+	name := f.topic.isFor()
+	l.inbox = l.inbox || f.topic.kind == toInbox
 	switch {
 	case slices.Contains(l.names, name):
 	case name == crosscast.Address{} || len(l.names) == crosscast.MaxLossNames:

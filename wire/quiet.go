@@ -71,8 +71,11 @@ func (q *quiet) idle() bool { return q.first == nil && len(q.old)+len(q.new) == 
 // accepted puts a topic behind all others that wait: a frame of it was accepted that was sent at the given time. It
 // returns how many are given up.
 func (q *quiet) accepted(t *outTopic, at time.Time) (givenUp int) {
-	if t.to.isEveryone() {
+	if t.kind == toEveryone {
 		return 0
+	}
+	if t.quietTopic == nil {
+		t.quietTopic = &quietTopic{}
 	}
 	if t.waits {
 		q.remove(t)
@@ -133,7 +136,7 @@ func (q *quiet) announce(f *frame, now time.Time, all bool) {
 	q.payload = append(q.payload, q.topics...)
 	in := crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
 	in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: q.payload}
-	f.buf = crosscast.AppendInstruction(f.buf, &in, f.to.name, 0)
+	f.buf = crosscast.AppendInstruction(f.buf, &in, crosscast.Address{}, 0)
 }
 
 // nameTopics fills topics: with those that were named before, and with as many others as there is room for.

@@ -134,7 +134,7 @@ func (w *writer) holds(now time.Time) bool { return len(w.waitFor) > 0 || w.gath
 
 // notice is a frame without instructions that tells peers of losses, where frames do, and comes back as an echo. The
 // caller holds mu.
-func (w *writer) notice() *frame { return w.newFrame(w.topic(w.a.noticeTo), true) }
+func (w *writer) notice() *frame { return w.newFrame(w.topic(w.a.noticeTo), true, 0) }
 
 // seal numbers a frame. The caller holds mu.
 func (w *writer) seal(f *frame) {
@@ -155,7 +155,7 @@ func (w *writer) seal(f *frame) {
 	if w.quiet != nil && f.heartbeat {
 		w.quiet.announce(f, time.Now(), f.final)
 	}
-	if f.to.carriesLosses() && w.losses.count > 0 {
+	if f.topic.carriesLosses() && w.losses.count > 0 {
 		h := crosscast.FrameHeader{Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control}
 		w.losses.describe(&h)
 		if w.oldLosses() {
@@ -205,14 +205,14 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 		if err == nil {
 			accepted = true
 			if !f.control {
-				w.done.instructions += f.instructions
+				w.done.instructions += int(f.instructions)
 			}
 			w.a.stats.framesOut.Add(1)
 			w.a.stats.bytesOut.Add(uint64(len(f.buf)))
-			if f.to == w.a.echoTo {
+			if f.topic.name == w.echoes {
 				echo = f.number
 			}
-			if f.to == w.a.noticeTo {
+			if f.topic.name == w.notices {
 				w.forbidden = nil
 			}
 			if f.toEveryone() {
@@ -227,7 +227,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			if out[i].Down && failure == nil {
 				failure = err
 			}
-			if f.to == w.a.noticeTo && !out[i].Down && errors.Is(err, crosscast.ErrDenied) {
+			if f.topic.name == w.notices && !out[i].Down && errors.Is(err, crosscast.ErrDenied) {
 				w.forbidden = err
 			}
 			err = outcome(err)
@@ -402,7 +402,7 @@ func (w *writer) expire(now time.Time) {
 			f.topic.open = nil
 		}
 		lost.add(f, why)
-		bytes += len(f.buf) - w.header
+		bytes += int(f.counted)
 		w.settled++
 		for _, d := range f.deliveries {
 			d.frameDone(w.a, f, 0, why)

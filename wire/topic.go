@@ -17,11 +17,6 @@ import (
 //
 // Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no
 // name can imitate another topic, or steer the slot of a Redis Cluster.
-var (
-	escapeNamespace = strings.NewReplacer("%", "%25", ":", "%3A", "{", "%7B", "}", "%7D")
-	escapeName      = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
-)
-
 // checkPrefix refuses what no prefix can be. A prefix "app:r:/" would be one of those: its topic for everyone is that of
 // the room "all" of the prefix "app". So one cannot be where another's topics for names go on.
 func checkPrefix(prefix string) error {
@@ -44,18 +39,46 @@ func everyoneTopic(prefix string) string { return prefix + ":all" }
 func inboxTopic(prefix string, id crosscast.NodeID) string { return prefix + ":n:" + string(id) }
 
 func addressTopic(prefix string, a crosscast.Address) string {
-	space := ":r:"
+	return string(appendAddress(nil, prefix, &a))
+}
+
+// appendAddress appends the topic of a room or user, and nothing for the zero address.
+func appendAddress(dst []byte, prefix string, a *crosscast.Address) []byte {
+	if *a == (crosscast.Address{}) {
+		return dst
+	}
+	dst = append(dst, prefix...)
 	if a.Space == crosscast.UserSpace {
-		space = ":u:"
+		dst = append(dst, ":u:"...)
+	} else {
+		dst = append(dst, ":r:"...)
 	}
-	ns, name := a.Namespace, a.Name
-	if strings.ContainsAny(ns, "%:{}") {
-		ns = escapeNamespace.Replace(ns)
+	dst = appendEscaped(dst, a.Namespace, true)
+	return appendEscaped(append(dst, ':'), a.Name, false)
+}
+
+func appendEscaped(dst []byte, s string, namespace bool) []byte {
+	from := 0
+	for i := range len(s) {
+		code := ""
+		switch s[i] {
+		case '%':
+			code = "%25"
+		case '{':
+			code = "%7B"
+		case '}':
+			code = "%7D"
+		case ':':
+			if namespace {
+				code = "%3A"
+			}
+		}
+		if code != "" {
+			dst = append(append(dst, s[from:i]...), code...)
+			from = i + 1
+		}
 	}
-	if strings.ContainsAny(name, "%{}") {
-		name = escapeName.Replace(name)
-	}
-	return prefix + space + ns + ":" + name
+	return append(dst, s[from:]...)
 }
 
 // destination is one topic that an instruction goes to: a node's inbox, a name, or (zero) everyone. The ingress is one
@@ -79,13 +102,13 @@ const (
 	toInbox
 	toRoom
 	toUser
-	toSeveral
+	toSeveral // or, of a dialect, to whomever
 )
 
-// kindOf returns the kind of what goes to topics, of which there is at least one.
-func kindOf(to []destination) kind {
-	switch d := &to[0]; {
-	case len(to) > 1:
+// kindOf returns the kind of a topic.
+func kindOf(d *destination) kind {
+	switch {
+	case d.foreign != "":
 		return toSeveral
 	case d.name.Space == crosscast.RoomSpace:
 		return toRoom
@@ -104,18 +127,20 @@ func (d destination) carriesLosses() bool {
 	return d.name == crosscast.Address{} && !d.ingress && d.foreign == ""
 }
 
-func (d destination) topic(prefix string) string {
+func (d destination) topic(prefix string) string { return string(d.appendTopic(nil, prefix)) }
+
+func (d *destination) appendTopic(dst []byte, prefix string) []byte {
 	switch {
 	case d.foreign != "":
-		return d.foreign
-	case d.isEveryone():
-		return everyoneTopic(prefix)
-	case d.ingress:
-		return prefix + ":in"
+		return append(dst, d.foreign...)
+	case d.name.Space != 0:
+		return appendAddress(dst, prefix, &d.name)
 	case d.node != "":
-		return inboxTopic(prefix, d.node)
+		return append(append(append(dst, prefix...), ":n:"...), d.node...)
+	case d.ingress:
+		return append(append(dst, prefix...), ":in"...)
 	default:
-		return addressTopic(prefix, d.name)
+		return append(append(dst, prefix...), ":all"...)
 	}
 }
 

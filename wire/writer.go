@@ -25,14 +25,12 @@ import (
 //   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are nobody's
 //     predecessor, and are no loss.
 type writer struct {
-	a      *Adapter
-	header int // bytes of a frame that count against no limit
+	a *Adapter
 
 	mu         sync.Mutex
-	topics     map[destination]*outTopic // guarded by mu, like everything below
-	recent     *outTopic                 // the last one used
-	queue      []*frame                  // in the order in which they were opened
-	bytes      int                       // of queue
+	topics     outTopics // guarded by mu, like everything below
+	queue      []*frame  // in the order in which they were opened
+	bytes      int       // that queue holds; see frame.holds
 	control    []*frame
 	generation uint64
 	kind       kind   // of the generation
@@ -46,9 +44,9 @@ type writer struct {
 	announced  uint64        // losses.count as peers were told last
 	room       chan struct{} // closed when there is room again, and replaced
 	flushers   []flusher
-	free       []*frame // for reuse
-	closing    bool     // nothing more is taken
-	stopping   bool     // and what cannot be sent now is lost
+	spare      spare
+	closing    bool // nothing more is taken
+	stopping   bool // and what cannot be sent now is lost
 
 	linkUp     bool                          // the subscribing link stands
 	publishing bool                          // the last batch did not fail for the connection's sake
@@ -66,7 +64,9 @@ type writer struct {
 	forbidden error               // why the bus refuses what goes to everyone, if it refuses that and not the connection
 	noted     crosscast.LinkState // that was entered last
 
-	audience   int // links that got the last frame to everyone; -1: not known
+	notices    string // the topic of adapter.noticeTo
+	echoes     string // and of echoTo
+	audience   int    // links that got the last frame to everyone; -1: not known
 	done       mark
 	marks      marks
 	movedTo    mark      // what was done when a loss was made of what had gone to a server that the peers had left
@@ -75,26 +75,13 @@ type writer struct {
 	wake chan struct{} // capacity 1
 }
 
-// outTopic is what is remembered of a topic that this node publishes to.
-type outTopic struct {
-	to   destination
-	name string
-	last uint64 // number of the last frame that was not lost
-	open *frame // takes instructions while its generation is the writer's
-
-	// On a Patchy bus, until it is named in a heartbeat.
-	waits         bool
-	sent          time.Time // its last frame
-	before, after *outTopic
-}
-
 // frame is one frame on its way out.
 type frame struct {
-	to           destination
 	topic        *outTopic
 	buf          []byte // header with room for the numbers, then instructions
-	instructions int
-	items        int // as crosscast.MaxFrameItems counts them
+	instructions int32
+	items        int32 // as crosscast.MaxFrameItems counts them
+	counted      int32 // of writer.bytes
 	control      bool
 	heartbeat    bool
 	final        bool // the heartbeat names all topics that wait
@@ -105,7 +92,16 @@ type frame struct {
 	deliveries   []*delivery
 }
 
-func (f *frame) toEveryone() bool { return f.to.isEveryone() }
+func (f *frame) toEveryone() bool { return f.topic.kind == toEveryone }
+
+// What waiting takes beside bytes and names: a frame and its place in the queue, a topic and its place in the map, and one
+// who waits for the outcome.
+const frameBytes, topicBytes, deliveryBytes = 128 + 16, 64 + 48, 256
+
+// holds is how many bytes of memory the frame takes while it waits.
+func (f *frame) holds() int {
+	return frameBytes + topicBytes + len(f.topic.key) + cap(f.buf) + deliveryBytes*len(f.deliveries)
+}
 
 // delivery waits for the outcome of one instruction in all its frames.
 type delivery struct {
@@ -122,8 +118,7 @@ type flusher struct {
 
 func newWriter(a *Adapter) *writer {
 	return &writer{
-		a: a, topics: map[destination]*outTopic{}, room: make(chan struct{}), wake: make(chan struct{}, 1),
-		publishing: true, audience: -1,
+		a: a, room: make(chan struct{}), wake: make(chan struct{}, 1), publishing: true, audience: -1,
 	}
 }
 
@@ -174,7 +169,7 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 	if in.Kind.Control() {
 		return w.publishControl(in, to[0], d)
 	}
-	if err := w.admit(ctx, size*len(to), in.Flags&crosscast.Volatile != 0); err != nil {
+	if err := w.admit(ctx, (size+frameBytes+topicBytes)*len(to), in.Flags&crosscast.Volatile != 0); err != nil {
 		return err
 	}
 
@@ -183,7 +178,11 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 		w.copies++
 		copyNumber = w.copies
 	}
-	if k := kindOf(to); k != w.kind || k == toSeveral {
+	k := kindOf(&to[0])
+	if len(to) > 1 {
+		k = toSeveral
+	}
+	if k != w.kind || k == toSeveral {
 		w.kind = k
 		w.generation++
 	}
@@ -194,23 +193,36 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 	items := crosscast.FrameItems(in)
 	for _, dest := range to {
 		f := w.frameFor(dest, size, items)
-		f.items += items
-		before := len(f.buf)
+		f.items += int32(items)
 		f.buf = crosscast.AppendInstruction(f.buf, in, dest.name, copyNumber)
 		f.instructions++
-		w.bytes += len(f.buf) - before
 		if d != nil {
 			f.deliveries = append(f.deliveries, d)
 		}
+		w.count(f)
 	}
 	w.a.stats.instructionsOut.Add(1)
 	w.signal()
 	return nil
 }
 
-// admit waits until the queue has room for size bytes, while the link is up. The caller holds mu.
+// count counts what a frame in the queue holds more than before. The caller holds mu.
+func (w *writer) count(f *frame) {
+	n := f.holds()
+	w.bytes += n - int(f.counted)
+	f.counted = int32(n)
+}
+
+var errVolatile = fmt.Errorf("%w: volatile, and the queue is full", crosscast.ErrNotConnected)
+
+// admit waits until the queue has room for size bytes, while the link is up; what is volatile does not. The caller holds
+// mu.
 func (w *writer) admit(ctx context.Context, size int, volatile bool) error {
 	for !w.closing && w.bytes > 0 && w.bytes+size > w.a.o.QueueBytes {
+		if volatile {
+			w.a.count(dropVolatile)
+			return errVolatile
+		}
 		if !w.up() {
 			return fmt.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, w.a.o.QueueBytes)
 		}
@@ -252,7 +264,7 @@ func (w *writer) publishControl(in *crosscast.Instruction, to destination, d *de
 	if len(w.control) >= maxControl {
 		return fmt.Errorf("%w: too many hellos and heartbeats wait", crosscast.ErrNotConnected)
 	}
-	f := w.newFrame(w.topic(to), true)
+	f := w.newFrame(w.topic(to), true, 0)
 	f.buf = crosscast.AppendInstruction(f.buf, in, to.name, 0)
 	f.instructions++
 	f.heartbeat = in.Kind == crosscast.KindHeartbeat
@@ -268,8 +280,9 @@ func (w *writer) publishControl(in *crosscast.Instruction, to destination, d *de
 // heartbeatWaits reports whether one to the same destination has not been sent yet: a stalled bus leaves one, not one
 // an interval. The caller holds mu.
 func (w *writer) heartbeatWaits(to destination) bool {
+	t := w.topic(to)
 	for _, f := range w.control {
-		if f.heartbeat && f.to == to {
+		if f.heartbeat && f.topic == t {
 			return true
 		}
 	}
@@ -280,19 +293,20 @@ func (w *writer) heartbeatWaits(to destination) bool {
 func (w *writer) frameFor(to destination, size, items int) *frame {
 	t := w.topic(to)
 	if f := t.open; f != nil && f.generation == w.generation &&
-		len(f.buf)+size <= packBytes && f.items+items <= crosscast.MaxFrameItems {
+		len(f.buf)+size <= packBytes && int(f.items)+items <= crosscast.MaxFrameItems {
 		if w.up() || time.Since(f.opened) < packAge {
+			w.spare.grow(f, size)
 			return f
 		}
 	}
-	f := w.open(t)
+	f := w.open(t, size)
 	t.open = f
 	return f
 }
 
-// open queues a new frame. The caller holds mu.
-func (w *writer) open(t *outTopic) *frame {
-	f := w.newFrame(t, false)
+// open queues a new frame, for an instruction of size bytes at most. The caller holds mu.
+func (w *writer) open(t *outTopic, size int) *frame {
+	f := w.newFrame(t, false, size)
 	f.generation = w.generation
 	f.opened = time.Now()
 	w.opened++
@@ -300,103 +314,20 @@ func (w *writer) open(t *outTopic) *frame {
 	return f
 }
 
-func (w *writer) newFrame(t *outTopic, control bool) *frame {
-	var f *frame
-	if n := len(w.free); n > 0 {
-		f = w.free[n-1]
-		w.free[n-1] = nil
-		w.free = w.free[:n-1]
-	} else {
-		f = &frame{}
+func (w *writer) newFrame(t *outTopic, control bool, size int) *frame {
+	f := w.spare.take(w.up())
+	f.topic, f.control = t, control
+	if f.buf == nil {
+		f.buf = make([]byte, 0, max(64, plainHeader+size-slack))
 	}
-	f.topic, f.to, f.control = t, t.to, control
-	f.buf = f.buf[:0]
 	if w.a.dialect == nil {
 		f.buf = crosscast.AppendFrameHeader(f.buf, &crosscast.FrameHeader{Origin: w.a.self.ID, Control: control})
 	}
 	return f
 }
 
-// recycle keeps f for reuse, unless much memory is kept already or f is large. The caller holds mu.
-func (w *writer) recycle(f *frame) {
-	if cap(f.buf) > 2*packBytes || len(w.free) >= 256 {
-		return
-	}
-	clear(f.deliveries)
-	*f = frame{buf: f.buf, deliveries: f.deliveries[:0]}
-	w.free = append(w.free, f)
-}
+// recycle keeps f for reuse. The caller holds mu.
+func (w *writer) recycle(f *frame) { w.spare.keep(f, w.a.o.QueueBytes/4) }
 
-// topic returns what is remembered of a topic. Past maxTopics something is forgotten: peers then miss a hole less.
-// The caller holds mu.
-func (w *writer) topic(to destination) *outTopic {
-	if w.recent != nil && w.recent.to == to {
-		return w.recent
-	}
-	t := w.topics[to]
-	if t == nil {
-		if len(w.topics) >= maxTopics {
-			for key, old := range w.topics {
-				if old.open == nil {
-					delete(w.topics, key)
-					break
-				}
-			}
-		}
-		t = &outTopic{to: to, name: to.topic(w.a.o.Prefix)}
-		w.topics[to] = t
-	}
-	w.recent = t
-	return t
-}
-
-// overhead is that of the longest header of a string, array or number of 32 bits.
-const overhead = 5
-
-func answerBound(a *crosscast.Answer) int {
-	if a == nil {
-		return 0
-	}
-	n := 16*overhead + len(a.Err) + 8*len(a.Users) + len(a.Payload.Data)
-	for i := range a.Sockets {
-		s := &a.Sockets[i]
-		n += 6*overhead + len(s.ID) + len(s.User) + len(s.Data) + len(s.Handshake)
-		for _, r := range s.Rooms {
-			n += overhead + len(r)
-		}
-	}
-	for i := range a.Rooms {
-		n += 4*overhead + len(a.Rooms[i].Room)
-	}
-	for i := range a.Replies {
-		n += 3*overhead + len(a.Replies[i].Socket) + len(a.Replies[i].Payload.Data)
-	}
-	return n
-}
-
-// instructionBound is at least the encoded size of in.
-func instructionBound(in *crosscast.Instruction) int {
-	n := 24*overhead + len(in.Namespace) + len(in.Event) + len(in.Payload.Data) + len(in.Node.Name)
-	t := &in.Target
-	for _, list := range [...][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
-		for _, s := range list {
-			n += len(s) + overhead
-		}
-	}
-	n += (len(t.Sockets) + len(t.ExceptSockets)) * (20 + overhead)
-	for _, r := range in.Rooms {
-		n += len(r) + overhead
-	}
-	n += len(in.Reason) + len(in.Ref) + answerBound(in.Answer)
-	if in.Presence != nil {
-		n += 16*overhead + 9*(len(in.Presence.Sums)+len(in.Presence.Versions))
-		for i := range in.Presence.Changes {
-			c := &in.Presence.Changes[i]
-			n += 3*overhead + len(c.Socket) + len(c.User)
-		}
-	}
-	for _, kv := range in.Meta {
-		n += len(kv.Key) + len(kv.Value) + 2*overhead
-	}
-	return n
-}
+// topic returns what is remembered of a topic. The caller holds mu.
+func (w *writer) topic(to destination) *outTopic { return w.topics.of(&to, w.a.o.Prefix) }

@@ -1,0 +1,169 @@
+package wire_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// cutOff returns a peer whose link is down.
+func cutOff(tb testing.TB, o wire.Options) *peer {
+	tb.Helper()
+	p := &peer{id: "node0000", port: membus.New().Port("a")}
+	p.a = wire.New(p.port, o)
+	if err := p.a.Start(context.Background(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}, p); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { p.a.Close(context.Background()) })
+	p.port.Down()
+	for p.a.AdapterStats().Connected {
+		time.Sleep(time.Millisecond) // poll
+	}
+	return p
+}
+
+// toFresh returns a small emission to a user that nothing was emitted to before.
+func toFresh(i int) *crosscast.Instruction {
+	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: "e",
+		Target:  crosscast.Target{Users: []string{"u" + strconv.Itoa(i)}},
+		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"n":1}`)}}
+}
+
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// TestQueueBytesAreWhatIsHeld: a full queue takes as much memory as its bound says, whatever waits in it, also when
+// buffers are there for reuse that are much larger than what waits.
+func TestQueueBytesAreWhatIsHeld(t *testing.T) {
+	const limit = 8 << 20
+	ended, end := context.WithCancel(context.Background())
+	end()
+	sized := func(n int) func(i int) *crosscast.Instruction {
+		return func(i int) *crosscast.Instruction {
+			in := toFresh(i % 100)
+			in.Payload.Data = append(make([]byte, n), '1')
+			return in
+		}
+	}
+	for _, load := range []struct {
+		name    string
+		in      func(i int) *crosscast.Instruction
+		deliver bool
+	}{
+		{"fresh users", toFresh, false},
+		{"one user", func(int) *crosscast.Instruction { return toFresh(0) }, false},
+		{"in turn", func(i int) *crosscast.Instruction {
+			in := toFresh(0)
+			if i%2 == 0 {
+				in.Target = crosscast.Target{Rooms: []string{"r"}}
+			}
+			return in
+		}, false},
+		{"long names", func(i int) *crosscast.Instruction {
+			in := toFresh(i)
+			in.Target.Users[0] += string(make([]byte, 240))
+			return in
+		}, false},
+		{"1 KiB", sized(1 << 10), false},
+		{"100 KiB", sized(100 << 10), false},
+		{"deliveries that were given up", func(int) *crosscast.Instruction { return toFresh(0) }, true},
+	} {
+		t.Run(load.name, func(t *testing.T) {
+			p := cutOff(t, wire.Options{QueueBytes: limit, MaxAge: time.Minute})
+			before := heap()
+			var err error
+			n := 0
+			for ; err == nil; n++ {
+				if load.deliver {
+					if _, err = p.a.Deliver(ended, load.in(n)); errors.Is(err, context.Canceled) {
+						err = nil
+					}
+				} else {
+					err = p.a.Publish(context.Background(), load.in(n))
+				}
+			}
+			if !errors.Is(err, crosscast.ErrNotConnected) {
+				t.Fatal(err)
+			}
+			held, counted := heap()-before, p.a.AdapterStats().QueueBytes
+			t.Logf("%d instructions, counted %d, held %d: %d for each", n, counted, held, held/n)
+			if counted > limit*101/100 || counted < limit*9/10 {
+				t.Errorf("a full queue counts %d of %d bytes", counted, limit)
+			}
+			if held > limit*5/4 {
+				t.Errorf("a queue of %d bytes holds %d", limit, held)
+			}
+		})
+	}
+}
+
+// TestAnOutageOfManyUsers: with default options 80,000 small emissions, each to somebody else, wait through an outage.
+func TestAnOutageOfManyUsers(t *testing.T) {
+	p := cutOff(t, wire.Options{MaxAge: time.Minute})
+	for i := range 80_000 {
+		if err := p.a.Publish(t.Context(), toFresh(i)); err != nil {
+			t.Fatalf("after %d: %v", i, err)
+		}
+	}
+	t.Logf("they take %d bytes", p.a.AdapterStats().QueueBytes)
+	p.port.Up()
+	if err := p.a.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if l := p.lost(); len(l) > 0 {
+		t.Errorf("losses %+v", l)
+	}
+}
+
+// TestManyNamesWait: a call costs the same however many names wait. Where it walks all of them this takes half an hour.
+func TestManyNamesWait(t *testing.T) {
+	p := cutOff(t, wire.Options{QueueBytes: 256 << 20, MaxAge: time.Minute})
+	begin := time.Now()
+	for i := range 200_000 {
+		if err := p.a.Publish(t.Context(), toFresh(i)); err != nil {
+			t.Fatalf("after %d: %v", i, err)
+		}
+		if i%1000 == 0 && time.Since(begin) > 30*time.Second {
+			t.Fatalf("%d emissions took %v", i, time.Since(begin))
+		}
+	}
+	t.Logf("200,000 emissions took %v", time.Since(begin))
+}
+
+// TestVolatileWaitsForNothing: neither for room in the queue, nor for the link.
+func TestVolatileWaitsForNothing(t *testing.T) {
+	inBubble(t, 2, wire.Options{QueueBytes: 4096}, func(t *testing.T, c *cluster) {
+		a := c.peers[0]
+		a.port.SetLatency(time.Hour)
+		for i := 0; a.a.AdapterStats().QueueBytes < 3000; i++ {
+			if err := a.a.Publish(t.Context(), toFresh(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := time.Now()
+		v := toFresh(0)
+		v.Flags, v.Payload.Data = crosscast.Volatile, make([]byte, 4000)
+		if err := a.a.Publish(t.Context(), v); !errors.Is(err, crosscast.ErrNotConnected) {
+			t.Error("Publish:", err)
+		}
+		if _, err := a.a.Deliver(t.Context(), v); !errors.Is(err, crosscast.ErrNotConnected) {
+			t.Error("Deliver:", err)
+		}
+		if n := a.a.AdapterStats().Dropped["volatile"]; n != 2 || time.Since(begin) > 0 {
+			t.Errorf("counted %d, after %v", n, time.Since(begin))
+		}
+		a.port.SetLatency(0)
+	})
+}
