@@ -51,7 +51,7 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 		q.waiting[n.id] = 0
 		q.mu.Unlock()
 		part := 0
-		if err := t.ns.deliverAck(in, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
+		if err := t.ns.here().deliverAck(in, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
 			a.Part = part
 			part++
 			q.answer(n.id, a)
@@ -65,7 +65,7 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 }
 
 // emittedAck delivers a peer's acknowledged emission.
-func (n *Node) emittedAck(ns *Namespace, in *Instruction) {
+func (n *Node) emittedAck(ns *space, in *Instruction) {
 	switch err := ns.deliverAck(in, n.ctx, patienceOf(in), n.answerer(in).send); err {
 	case nil:
 	case errBadJSON:
@@ -99,7 +99,7 @@ type ackWait struct {
 // patience, or when ctx ends, who was silent. When too many replies are awaited already, it delivers all the same,
 // without asking for any, and returns [ErrBusy]. A payload that clients could not take is delivered to nobody, and is
 // errBadJSON, if there is anybody.
-func (ns *Namespace) deliverAck(
+func (ns *space) deliverAck(
 	in *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
 ) error {
 	n := ns.node

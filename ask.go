@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,7 @@ type ask struct {
 	stop    func() bool                   // ends the wait for ctx
 	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
 	anyone  func(NodeID, *Answer) bool    // takes the answers of whoever answers; nil: those of peers are collected
+	held    atomic.Pointer[space]         // in which the answers are heard, where that has an interest
 	census  *census                       // of the peers, where they are not known by ID; else nil
 	failure error                         // nothing was asked; the rest is zero
 	wake    chan struct{}                 // capacity 1
@@ -87,6 +89,9 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 	remote := in != nil && n.adapter != nil
 	if remote && to == nil && n.counter != nil {
 		q.census = newCensus(n.id, in)
+	}
+	if remote && n.interests.all() {
+		q.held.Store(n.namespace(in.Namespace).hold())
 	}
 	q.stop = context.AfterFunc(ctx, q.forget)
 	if err := n.asks.add(q); err != nil {
@@ -158,10 +163,11 @@ func (q *ask) publish(in *Instruction, to []NodeID) {
 	if to != nil && len(to) == 0 {
 		return
 	}
-	ns := (*q.n.spaces.Load())[in.Namespace]
-	if err := q.n.interests.confirm(q.ctx, ns.all.wait(nil), false); err != nil {
-		q.unasked(err)
-		return
+	if ns := q.held.Load(); ns != nil {
+		if err := q.n.interests.confirm(q.ctx, ns.all.wait(nil), false); err != nil {
+			q.unasked(err)
+			return
+		}
 	}
 	if q.census != nil {
 		if err := q.count(q.ctx, false); err != nil {
@@ -232,6 +238,9 @@ func (q *ask) forget() {
 	s.mu.Lock()
 	delete(s.open, q.ref)
 	s.mu.Unlock()
+	if ns := q.held.Swap(nil); ns != nil {
+		ns.release()
+	}
 }
 
 func (q *ask) end() {

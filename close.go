@@ -138,7 +138,7 @@ const closers = 64
 // closeSockets begins to close all sockets.
 func (n *Node) closeSockets() {
 	var all []*Socket
-	for _, ns := range *n.spaces.Load() {
+	for ns := range n.spaces.all() {
 		all = append(all, ns.everySocket()...)
 	}
 	done := make([]<-chan struct{}, len(all)) // nil: somebody else closed the socket

@@ -47,7 +47,7 @@ func (t *BoundTarget) order(ctx context.Context, in *Instruction) error {
 	if err := t.command(in); err != nil {
 		return err
 	}
-	_, waits := t.ns.obey(in)
+	_, waits := t.ns.here().obey(in)
 	n.interests.want(waits)
 	if n.adapter == nil || !t.remote() {
 		return nil
@@ -100,7 +100,7 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	asked := make([]*ask, len(steps))
 	for i, in := range steps { // all are under way before the first wait
 		asked[i] = n.ask(ctx, in, to, func(q *ask) {
-			count, more := t.ns.obey(in)
+			count, more := t.ns.here().obey(in)
 			n.interests.want(more)
 			waits = append(waits, more...)
 			q.own = func(part func(*Answer) bool) { part(&Answer{Count: count}) }
@@ -152,7 +152,7 @@ func (t *BoundTarget) command(in *Instruction) error {
 func (n *Node) commanded(in *Instruction) {
 	a := &Answer{Last: true}
 	var waits []*interest
-	if ns := (*n.spaces.Load())[in.Namespace]; ns != nil {
+	if ns := n.spaces.get(in.Namespace); ns != nil {
 		a.Count, waits = ns.obey(in)
 		n.interests.want(waits)
 	}
@@ -171,7 +171,7 @@ func (n *Node) commanded(in *Instruction) {
 // obey carries out a command on this node's sockets. It waits for nothing, and calls nothing of the application's but
 // conns: sockets end their memberships and their conns at once, and OnClose follows on a goroutine. It returns how
 // many sockets it reached, and what a join has to wait for.
-func (ns *Namespace) obey(in *Instruction) (sockets int, waits []*interest) {
+func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
 	reason := in.Reason
 	if reason == "" {
 		reason = ReasonServer

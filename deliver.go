@@ -40,7 +40,7 @@ func (e *emission) fill(in *Instruction) {
 
 // deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under
 // the locks, one group at a time, and hands over after that. It returns how many sockets took the message.
-func (ns *Namespace) deliver(e *emission) (took int) {
+func (ns *space) deliver(e *emission) (took int) {
 	ns.collect(e)
 	return ns.handOver(e, nil)
 }
@@ -50,7 +50,7 @@ func (e *emission) anybody() bool { return len(e.sockets) > 0 || len(e.subs) > 0
 
 // handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it
 // is given, with those that did not.
-func (ns *Namespace) handOver(e *emission, refused func(*Socket)) (took int) {
+func (ns *space) handOver(e *emission, refused func(*Socket)) (took int) {
 	m := &e.msg
 	for _, s := range e.sockets {
 		var err error
@@ -85,7 +85,7 @@ const fewExceptions = 8
 // collect fills e.sockets and e.subs, each recipient once. One group without exceptions, or with a few sockets
 // excepted as in a broadcast to all others, is copied; anything else goes through a set of the sockets seen, which
 // starts out with the exceptions.
-func (ns *Namespace) collect(e *emission) {
+func (ns *space) collect(e *emission) {
 	t := e.msg.Target
 	groups := len(t.Rooms) + len(t.Users)
 	if t.Everyone {
@@ -101,7 +101,7 @@ func (ns *Namespace) collect(e *emission) {
 			ns.except(e, UserSpace, name)
 		}
 		for _, id := range t.ExceptSockets {
-			if s := ns.Socket(id); s != nil {
+			if s := ns.socket(id); s != nil {
 				e.see(s)
 			}
 		}
@@ -118,7 +118,7 @@ func (ns *Namespace) collect(e *emission) {
 		ns.take(e, UserSpace, name, simple)
 	}
 	for _, id := range t.Sockets {
-		if s := ns.Socket(id); s != nil && (simple || e.see(s)) {
+		if s := ns.socket(id); s != nil && (simple || e.see(s)) {
 			e.sockets = append(e.sockets, s)
 		}
 	}
@@ -128,7 +128,7 @@ func (ns *Namespace) collect(e *emission) {
 		return
 	}
 	for _, id := range t.ExceptSockets {
-		s := ns.Socket(id)
+		s := ns.socket(id)
 		if s == nil {
 			continue
 		}
@@ -141,7 +141,7 @@ func (ns *Namespace) collect(e *emission) {
 }
 
 // take collects the named group.
-func (ns *Namespace) take(e *emission, space Space, name string, simple bool) {
+func (ns *space) take(e *emission, space Space, name string, simple bool) {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -171,7 +171,7 @@ func (e *emission) take(g *group, simple bool) {
 }
 
 // except marks the named group's sockets as seen, so that they are not collected.
-func (ns *Namespace) except(e *emission, space Space, name string) {
+func (ns *space) except(e *emission, space Space, name string) {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

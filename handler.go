@@ -13,7 +13,7 @@ func (h *handler) Handle(in *Instruction) {
 	n.stats.in.Add(1)
 	switch in.Kind {
 	case KindEmit:
-		ns := (*n.spaces.Load())[in.Namespace]
+		ns := n.spaces.get(in.Namespace)
 		if ns == nil {
 			n.stats.unwanted.Add(1)
 			n.reply(in, &Answer{Last: true})
@@ -109,7 +109,7 @@ func (n *Node) concerned(g *Gap) []*Subscription {
 	var subs []*Subscription
 	seen := make(map[*Subscription]bool)
 	for _, a := range g.Names {
-		ns := (*n.spaces.Load())[a.Namespace]
+		ns := n.spaces.get(a.Namespace)
 		if ns == nil {
 			continue
 		}

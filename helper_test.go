@@ -258,6 +258,12 @@ func (d *driver) hears() string {
 	return sorted(names)
 }
 
+func (d *driver) isHeard(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.heard[name]
+}
+
 // answer sets what Subscribe does.
 func (d *driver) answer(f func(ctx context.Context, names []string) error) {
 	d.mu.Lock()

@@ -16,7 +16,7 @@ const maxBatch = 4096
 
 // An interest is what a node asks of its adapter for the sake of one group: to hear its name. It begins when the
 // group gets its first member and ends when the group has lingered without any; that of everyone in a namespace begins
-// with the namespace and does not end. Whether a group is in use changes under its shard's lock, and so does the
+// and ends with the namespace's space. Whether a group is in use changes under its shard's lock, and so does the
 // decision to end its interest: an ended interest is in no map, and a group that comes after it has a new one, which
 // can only be asked for after the old one was given up, because one goroutine does both.
 type interest struct {
@@ -96,10 +96,13 @@ func (x *interests) of(g *group) *interest {
 	return &interest{group: g}
 }
 
-// idle notes that the interest's group is not in use any more; the shard of the group is locked.
+// idle notes that the interest's group, or space, is not in use any more.
 func (x *interests) idle(it *interest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if it.ended { // a space was not in use for so short that it has ended since
+		return
+	}
 	it.idleSince = time.Now()
 	if !it.lingering {
 		x.push(it, it.idleSince.Add(x.after))
@@ -247,14 +250,14 @@ func (x *interests) doubt(names []Address) {
 	if x == nil {
 		return
 	}
-	spaces := *x.node.spaces.Load()
+	spaces := &x.node.spaces
 	if names == nil {
-		for _, ns := range spaces {
+		for ns := range spaces.all() {
 			ns.everyGroup(x.doubtOne)
 		}
 	}
 	for _, a := range names {
-		if ns := spaces[a.Namespace]; ns != nil {
+		if ns := spaces.get(a.Namespace); ns != nil {
 			ns.withGroup(a.Space, a.Name, x.doubtOne)
 		}
 	}
@@ -414,9 +417,17 @@ func (g *group) expire(now time.Time) bool {
 	x, it := g.ns.node.interests, g.interest
 	g.shard.mu.Lock()
 	defer g.shard.mu.Unlock()
-	if len(g.sockets) > 0 || len(g.subs) > 0 {
+	if len(g.sockets) > 0 || len(g.subs) > 0 || !x.end(it, now) {
 		return false
 	}
+	if g.space != NamespaceSpace {
+		g.leave()
+	}
+	return true
+}
+
+// end ends it, if it has lingered for long enough. Its group is locked, and has no members.
+func (x *interests) end(it *interest, now time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -425,9 +436,10 @@ func (g *group) expire(now time.Time) bool {
 	case it.idleSince.Add(x.after).After(now):
 		x.push(it, it.idleSince.Add(x.after))
 		return false
+	case it.group.space == NamespaceSpace && !it.group.ns.expire(): // it is in use
+		return false
 	}
 	it.ended = true
-	delete(g.shard.groups[g.space-1], g.name)
 	return true
 }
 

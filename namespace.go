@@ -5,33 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
 // A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
-// concurrently.
+// concurrently. It may be kept for as long as its node: what an empty one holds, in memory and of subscriptions, ends
+// when it has lingered ([Options.Linger]), and comes back with the next use.
 type Namespace struct {
-	node *Node
-	name string
-	seed maphash.Seed
-
-	shards [shardCount]shard
-
-	// all is the group of everyone, under a lock of its own, which also guards the slots.
-	allShard  shard
-	all       group
-	freeSlots []int32
-	slots     int32
-}
-
-func newNamespace(n *Node, name string) *Namespace {
-	ns := &Namespace{node: n, name: name, seed: maphash.MakeSeed()}
-	ns.all = group{ns: ns, shard: &ns.allShard, space: NamespaceSpace}
-	if n.interests.all() {
-		ns.all.interest = n.interests.of(&ns.all)
-	}
-	return ns
+	node  *Node
+	name  string
+	space atomic.Pointer[space] // nil while it is not in use
 }
 
 // Name returns the namespace's name.
@@ -80,7 +64,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 		return nil, ErrEmitOnly
 	}
 	s := &Socket{
-		ns: ns, id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
+		id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
 	}
 	var err error
 	if s.dataJSON, err = n.describe("socket data", o.Data); err != nil {
@@ -89,7 +73,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if s.handshakeJSON, err = n.describe("socket handshake", o.Handshake); err != nil {
 		return nil, err
 	}
-	waits, ok := n.openSocket(s, o.Rooms)
+	waits, ok := n.openSocket(ns, s, o.Rooms)
 	if !ok {
 		return nil, ErrClosed
 	}
@@ -142,7 +126,9 @@ func (ns *Namespace) ToSocket(ids ...SocketID) BoundTarget {
 }
 
 // Socket returns the socket of this node with the given ID, nil if there is none.
-func (ns *Namespace) Socket(id SocketID) *Socket {
+func (ns *Namespace) Socket(id SocketID) *Socket { return ns.here().socket(id) }
+
+func (ns *space) socket(id SocketID) *Socket {
 	sh := ns.shardOf(string(id))
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -151,7 +137,7 @@ func (ns *Namespace) Socket(id SocketID) *Socket {
 
 // Members returns the sockets of this node that are in room.
 func (ns *Namespace) Members(room string) []*Socket {
-	sh := ns.shardOf(room)
+	sh := ns.here().shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if g := sh.groups[RoomSpace-1][room]; g != nil {
@@ -163,8 +149,9 @@ func (ns *Namespace) Members(room string) []*Socket {
 // Rooms returns the rooms that have a socket on this node, in no order.
 func (ns *Namespace) Rooms() []string {
 	var rooms []string
-	for i := range ns.shards {
-		sh := &ns.shards[i]
+	sp := ns.here()
+	for i := range sp.shards {
+		sh := &sp.shards[i]
 		sh.mu.Lock()
 		for name, g := range sh.groups[RoomSpace-1] {
 			if len(g.sockets) > 0 {
@@ -177,7 +164,7 @@ func (ns *Namespace) Rooms() []string {
 }
 
 // everySocket returns the sockets of this node.
-func (ns *Namespace) everySocket() []*Socket {
+func (ns *space) everySocket() []*Socket {
 	ns.allShard.mu.Lock()
 	defer ns.allShard.mu.Unlock()
 	return append([]*Socket(nil), ns.all.sockets...)

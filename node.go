@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +29,8 @@ type Options struct {
 	// be 10 ms to 1 minute.
 	Heartbeat time.Duration
 	// Linger is how long the node goes on hearing a room or user after the last member left, so that coming and
-	// going costs no subscriptions; default 5 s, at most 1 h. Names that were in use again meanwhile linger for up to twice as
-	// long.
+	// going costs no subscriptions; default 5 s, at most 1 h. Names that were in use again meanwhile linger for up to
+	// twice as long, and so does a namespace, which ends after its rooms.
 	Linger time.Duration
 	// EmitOnly makes an emitter, for a process that holds no sockets, such as a cron job or a worker: it emits,
 	// commands, asks and sends requests, and hears nothing but answers. It costs its peers nothing, who do not know of
@@ -137,9 +136,11 @@ type Node struct {
 	state   atomic.Int32
 	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription, or to begin work for a peer
 	sockets sync.WaitGroup // until OnClose has returned and the conn's handlers have ended
-	spaces  atomic.Pointer[map[string]*Namespace]
+	spaces  spaces         // in use
+	nowhere *space         // always empty
+	handles *sync.Map      // from string to weak.Pointer[Namespace]: those that somebody has
 
-	mu      sync.Mutex // guards what follows, and changes of spaces
+	mu      sync.Mutex // guards what follows
 	subs    map[*Subscription]struct{}
 	onClose []func()      // of OnClose
 	closing chan struct{} // made by the first Close; closed when it is done
@@ -235,8 +236,10 @@ func newNode(o Options) (*Node, error) {
 	n.hooks.init(n)
 	n.peers.told = n.nodeEvent
 	n.presence.init(n)
-	n.Namespace = newNamespace(n, "/")
-	n.spaces.Store(&map[string]*Namespace{"/": n.Namespace})
+	n.Namespace, n.nowhere, n.handles = &Namespace{node: n, name: "/"}, newSpace(&Namespace{node: n}), new(sync.Map)
+	n.spaces.home = newSpace(n.Namespace)
+	n.spaces.home.hold()
+	n.Namespace.space.Store(n.spaces.home)
 	return n, nil
 }
 
@@ -282,28 +285,13 @@ func (n *Node) Nodes() []Peer { return n.peers.list() }
 // Name returns the node's label. (The embedded namespace's is "/".)
 func (n *Node) Name() string { return n.name }
 
-// Of returns the namespace with the given name: the same pointer every time. A namespace begins with its first use
-// and ends with the node.
+// Of returns the namespace with the given name: the same pointer for as long as somebody keeps it, or it is in use. It
+// makes nothing that lasts, however many names there are.
 func (n *Node) Of(namespace string) (*Namespace, error) {
-	if ns := (*n.spaces.Load())[namespace]; ns != nil {
-		return ns, nil
-	}
 	if err := checkName("namespace", namespace); err != nil {
 		return nil, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	spaces := *n.spaces.Load()
-	if ns := spaces[namespace]; ns != nil {
-		return ns, nil
-	}
-	spaces = maps.Clone(spaces)
-	namespace = strings.Clone(namespace)
-	ns := newNamespace(n, namespace)
-	spaces[namespace] = ns
-	n.presence.begin(ns, func() { n.spaces.Store(&spaces) })
-	n.interests.want(ns.all.wait(nil))
-	return ns, nil
+	return n.namespace(namespace), nil
 }
 
 // Flush waits, bounded by ctx, until everything emitted before was handed to the bus or given up. What did not, or may
@@ -322,23 +310,25 @@ func (n *Node) Flush(ctx context.Context) error {
 }
 
 // openSocket adds s unless the node is being closed: Close finds each socket that was added, and no other.
-func (n *Node) openSocket(s *Socket, rooms []string) (waits []*interest, ok bool) {
+func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*interest, ok bool) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() != nodeOpen {
 		return nil, false
 	}
 	n.sockets.Add(1)
+	s.ns = ns.hold()
 	return s.ns.open(s, rooms), true
 }
 
 // openSubscription is the same for subscriptions.
-func (n *Node) openSubscription(s *Subscription) (waits []*interest, ok bool) {
+func (n *Node) openSubscription(ns *Namespace, s *Subscription) (waits []*interest, ok bool) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() != nodeOpen {
 		return nil, false
 	}
+	s.ns = ns.hold()
 	n.mu.Lock()
 	n.subs[s] = struct{}{}
 	n.mu.Unlock()

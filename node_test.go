@@ -496,7 +496,10 @@ func TestOverlappingFlushesBothReturnALoss(t *testing.T) {
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _ := three(t)
-		_, err := a.Of("second")
+		second, err := a.Of("second")
+		ok(t, err)
+		equal(t, "namespaces in use", a.Stats().Namespaces, 1)
+		_, err = second.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "other")
 		ok(t, err)
 		s := connectUser(t, a.Namespace, &recorder{}, "u", "1", "2")
 		connectUser(t, a.Namespace, &recorder{}, "u", "2")
@@ -513,10 +516,10 @@ func TestStats(t *testing.T) {
 		equal(t, "what there is", fmt.Sprintf("%d sockets, %d namespaces, %d rooms, %d users, %d memberships, "+
 			"%d subscriptions, %d peers", got.Sockets, got.Namespaces, got.Rooms, got.Users, got.Memberships,
 			got.Subscriptions, got.Peers),
-			"3 sockets, 2 namespaces, 2 rooms, 1 users, 3 memberships, 1 subscriptions, 2 peers")
+			"3 sockets, 2 namespaces, 2 rooms, 1 users, 3 memberships, 2 subscriptions, 2 peers")
 		equal(t, "delivered", got.Delivered, 2+2+2)
 		equal(t, "dropped by conns", got.Dropped["conn"], 2)
-		equal(t, "joins that waited", got.Joins.Count, 2) // the second user and room were heard already
+		equal(t, "joins that waited", got.Joins.Count, 3) // the second user and room were heard already
 		equal(t, "connected", got.Connected && got.Adapter.Connected, true)
 		if got.InstructionsIn == 0 || got.InstructionsOut == 0 || got.Adapter.BytesIn == 0 {
 			t.Errorf("%+v", got)
@@ -526,7 +529,7 @@ func TestStats(t *testing.T) {
 		ok(t, sub.Close())
 		got = a.Stats()
 		equal(t, "what is left", fmt.Sprint(got.Sockets, got.Rooms, got.Users, got.Memberships, got.Subscriptions),
-			"2 1 1 1 0")
+			"2 1 1 1 1")
 	})
 }
 

@@ -36,6 +36,7 @@ type PresenceEvent struct {
 // [Gap], and otherwise within five heartbeats. The members of a node that says goodbye leave at once, and those of one
 // that dies when it is taken for dead ([NodeExpired]).
 type Watch struct {
+	space    *space // held until unwatch
 	view     *view
 	users    bool
 	onChange func(PresenceEvent)
@@ -72,7 +73,9 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	}
 	w := &Watch{users: o.Users, onChange: o.OnChange}
 	w.lane.run = w.call
-	sent, err := ns.node.presence.watch(ns, strings.Clone(room), w)
+	w.space = ns.hold()
+	ns.node.interests.want(w.space.all.wait(nil))
+	sent, err := ns.node.presence.watch(w.space, strings.Clone(room), w)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ type presence struct {
 
 	mu       sync.Mutex // guards what follows
 	rooms    map[Address]*watched
-	homeless map[string]map[*watched]bool // rooms of namespaces that this node does not have
+	homeless map[string]map[*watched]bool // rooms of namespaces without a space
 	floor    uint64                       // no room that was watched before has had a higher version
 	stopped  bool
 
@@ -172,10 +172,11 @@ func (p *presence) list(in Instruction, rooms []string, versions []uint64, sent 
 	return failed
 }
 
-// watch adds a watch of a room. The channel, if there is one, tells whether the peers were asked.
-func (p *presence) watch(ns *Namespace, room string, w *Watch) (sent <-chan error, err error) {
+// watch adds a watch of a room in ns, which w holds. The channel, if there is one, tells whether the peers were asked.
+func (p *presence) watch(ns *space, room string, w *Watch) (sent <-chan error, err error) {
 	v, sent := p.view(ns, room)
 	if v == nil {
+		ns.release()
 		return nil, ErrClosed
 	}
 	w.view = v
@@ -191,7 +192,7 @@ func (p *presence) watch(ns *Namespace, room string, w *Watch) (sent <-chan erro
 }
 
 // view returns a room's view for one more watch; nil: the node is closed.
-func (p *presence) view(ns *Namespace, room string) (v *view, sent <-chan error) {
+func (p *presence) view(ns *space, room string) (v *view, sent <-chan error) {
 	at := Address{ns.name, RoomSpace, room}
 	p.n.peers.with(func(known map[NodeID]*peer) {
 		p.mu.Lock()
@@ -218,6 +219,7 @@ func (p *presence) unwatch(w *Watch) {
 	if v.refs--; v.refs == 0 {
 		p.overlook(v)
 	}
+	w.space.release()
 }
 
 // beat is called each heartbeat.
@@ -250,16 +252,22 @@ func (p *presence) peer(e *NodeEvent) {
 	}
 }
 
-// begin gives a namespace its rooms that peers watch already, and then has it known.
-func (p *presence) begin(ns *Namespace, known func()) {
+// begin makes the space of a namespace that has none, with the rooms in it that peers watch already.
+func (p *presence) begin(ns *Namespace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if sp := ns.space.Load(); sp != nil && sp.uses.Load() >= 0 {
+		return
+	}
+	sp := newSpace(ns)
 	for w := range p.homeless[ns.name] {
-		w.ns = ns
+		sp.hold()
+		w.ns = sp
 		w.attach(w)
 	}
 	delete(p.homeless, ns.name)
-	known()
+	p.n.spaces.m.Store(ns.name, sp)
+	ns.space.Store(sp)
 }
 
 // end ends all watches, and waits for calls of OnChange, bounded by ctx.

@@ -16,7 +16,7 @@ type watched struct {
 	p    *presence
 	at   Address
 	hash roomHash
-	ns   *Namespace // nil while this node does not have it; guarded by presence.mu
+	ns   *space // held; nil while there is none: among the homeless; guarded by presence.mu
 
 	mu     sync.Mutex // guards what follows
 	view   *view      // of this node's own watches; nil: there are none
@@ -71,7 +71,10 @@ func (w *watched) see(v *view) {
 
 // open begins to note who comes and goes in a room; p.mu is held.
 func (p *presence) open(at Address) *watched {
-	w := &watched{p: p, at: at, hash: hashOf(at), ns: (*p.n.spaces.Load())[at.Namespace]}
+	w := &watched{p: p, at: at, hash: hashOf(at)}
+	if ns := p.n.spaces.get(at.Namespace); ns != nil && ns.hold() {
+		w.ns = ns
+	}
 	// A version that the room had before it was watched the last time must not come again.
 	w.log.version = p.floor + 1
 	if p.rooms == nil {
@@ -131,6 +134,9 @@ func (p *presence) unused(w *watched) {
 		}
 	}
 	p.floor = max(p.floor, w.log.version)
+	if w.ns != nil {
+		w.ns.release()
+	}
 }
 
 // lock keeps members from coming and going, and returns those that there are.

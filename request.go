@@ -225,7 +225,7 @@ func (n *Node) handle(ctx context.Context, h RequestHandler, r *Request) (a *Ans
 func truncate(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
 
 func (n *Node) hasMember(namespace string, rooms []string) bool {
-	ns := (*n.spaces.Load())[namespace]
+	ns := n.spaces.get(namespace)
 	if ns == nil {
 		return false
 	}

@@ -14,7 +14,7 @@ import (
 //     s.members[m.inSocket] == m. There is at most one for each pair.
 //   - inSocket and s.members are guarded by s.mu, everything in a group by its shard's mutex. Locks are taken in the
 //     order socket, shard, interests or hooks; never two sockets or two shards at once. No user code runs under one.
-//   - A group is in its shard's map while it has a socket, a subscription or an interest, and an interest lives until
+//   - A group is in its shard's map, and a use of its space, while it has a socket, a subscription or an interest, and an interest lives until
 //     it has lingered. So whoever holds a membership may compare groups by pointer.
 const shardCount = 64
 
@@ -29,7 +29,7 @@ type shard struct {
 }
 
 type group struct {
-	ns       *Namespace
+	ns       *space
 	shard    *shard
 	name     string
 	space    Space // NamespaceSpace: everyone
@@ -49,12 +49,12 @@ type membership struct {
 // manyMembers is how many memberships a socket finds faster by a map than by looking at each.
 const manyMembers = 32
 
-func (ns *Namespace) shardOf(name string) *shard {
+func (ns *space) shardOf(name string) *shard {
 	return &ns.shards[maphash.String(ns.seed, name)%shardCount]
 }
 
 // group returns the named group, which it makes when there is none; sh.mu is held.
-func (sh *shard) group(ns *Namespace, space Space, name string) *group {
+func (sh *shard) group(ns *space, space Space, name string) *group {
 	g := sh.groups[space-1][name]
 	if g == nil {
 		name = strings.Clone(name) // what the caller gave may be a piece of something large
@@ -67,12 +67,13 @@ func (sh *shard) group(ns *Namespace, space Space, name string) *group {
 			sh.groups[space-1] = make(map[string]*group)
 		}
 		sh.groups[space-1][name] = g
+		ns.uses.Add(1) // whoever needs the group holds ns already
 	}
 	return g
 }
 
 // withGroup calls f with the named group, locked, if there is one.
-func (ns *Namespace) withGroup(space Space, name string, f func(*group)) {
+func (ns *space) withGroup(space Space, name string, f func(*group)) {
 	if space == NamespaceSpace {
 		ns.allShard.mu.Lock()
 		defer ns.allShard.mu.Unlock()
@@ -91,7 +92,7 @@ func (ns *Namespace) withGroup(space Space, name string, f func(*group)) {
 }
 
 // everyGroup calls f with each group, locked.
-func (ns *Namespace) everyGroup(f func(*group)) {
+func (ns *space) everyGroup(f func(*group)) {
 	ns.withGroup(NamespaceSpace, "", f)
 	for i := range ns.shards {
 		sh := &ns.shards[i]
@@ -114,11 +115,18 @@ func (g *group) unused() {
 		g.ns.node.interests.idle(g.interest)
 		return
 	}
-	delete(g.shard.groups[g.space-1], g.name)
+	g.leave()
 }
 
-// open registers a new socket and adds it to everyone, its user and rooms. It returns what to wait for.
-func (ns *Namespace) open(s *Socket, rooms []string) []*interest {
+// leave takes g out of its shard's map; g.shard.mu is held.
+func (g *group) leave() {
+	delete(g.shard.groups[g.space-1], g.name)
+	g.ns.release()
+}
+
+// open registers a new socket, which holds ns already, and adds it to everyone, its user and rooms. It returns what to
+// wait for.
+func (ns *space) open(s *Socket, rooms []string) []*interest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connecting.Store(ns.node.interests != nil)
@@ -158,7 +166,7 @@ func (ns *Namespace) open(s *Socket, rooms []string) []*interest {
 }
 
 // join adds s, whose mu is held, to the named group. It appends the group's interest to waits unless it is confirmed.
-func (ns *Namespace) join(s *Socket, space Space, name string, waits []*interest) []*interest {
+func (ns *space) join(s *Socket, space Space, name string, waits []*interest) []*interest {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -189,7 +197,7 @@ func (g *group) wait(waits []*interest) []*interest {
 }
 
 // leave takes s, whose mu is held, out of a room.
-func (ns *Namespace) leave(s *Socket, room string) {
+func (ns *space) leave(s *Socket, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -204,15 +212,15 @@ func (ns *Namespace) leave(s *Socket, room string) {
 }
 
 // end ends m, which is s's, whose mu is held.
-func (ns *Namespace) end(s *Socket, m *membership) {
+func (ns *space) end(s *Socket, m *membership) {
 	m.group.shard.mu.Lock()
 	defer m.group.shard.mu.Unlock()
 	s.forget(m)
 	m.group.remove(m)
 }
 
-// leaveAll ends all memberships of s, whose mu is held, everyone's last.
-func (ns *Namespace) leaveAll(s *Socket) {
+// leaveAll ends all memberships of s, whose mu is held, everyone's last, and its hold of ns.
+func (ns *space) leaveAll(s *Socket) {
 	for i := len(s.members) - 1; i > 0; i-- {
 		m := s.members[i]
 		m.group.shard.mu.Lock()
@@ -229,6 +237,7 @@ func (ns *Namespace) leaveAll(s *Socket) {
 	sh.mu.Lock()
 	delete(sh.sockets, s.id)
 	sh.mu.Unlock()
+	ns.release()
 }
 
 // add appends s to g and g to s; both are locked, and there is no membership yet.

@@ -12,7 +12,7 @@ import (
 // A Socket is one client connection, held by this node. Its methods may be called concurrently, and from within any
 // hook. It lives until Close, the node's Close, or until its conn fails.
 type Socket struct {
-	ns        *Namespace
+	ns        *space // held until it closes
 	id        SocketID
 	user      string
 	data      any
@@ -51,7 +51,7 @@ func (s *Socket) Data() any { return s.data }
 func (s *Socket) Handshake() any { return s.handshake }
 
 // Namespace returns the namespace that the socket is in.
-func (s *Socket) Namespace() *Namespace { return s.ns }
+func (s *Socket) Namespace() *Namespace { return s.ns.handle }
 
 // Closed reports whether the socket was closed.
 func (s *Socket) Closed() bool { return s.closed.Load() }
@@ -161,10 +161,10 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 }
 
 // To targets the sockets in at least one of rooms, except this one.
-func (s *Socket) To(rooms ...string) BoundTarget { return s.ns.To(rooms...).ExceptSocket(s.id) }
+func (s *Socket) To(rooms ...string) BoundTarget { return s.ns.handle.To(rooms...).ExceptSocket(s.id) }
 
 // Broadcast targets every socket of the namespace except this one.
-func (s *Socket) Broadcast() BoundTarget { return s.ns.Everyone().ExceptSocket(s.id) }
+func (s *Socket) Broadcast() BoundTarget { return s.ns.handle.Everyone().ExceptSocket(s.id) }
 
 // Close ends the socket: its memberships end, its conn is closed, and OnClose is called. Only the first Close does
 // anything; others return at once.

@@ -54,7 +54,7 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.counted(&t.target) > 0 {
+	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.here().counted(&t.target) > 0 {
 		return true, nil
 	}
 	q := t.ask(ctx, &Question{Kind: AskCount})
@@ -78,7 +78,7 @@ func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 	if t.remote() {
 		to = n.holders(&t.target)
 	}
-	own := func(part func(*Answer) bool) { t.ns.answer(&in.Target, question, part) }
+	own := func(part func(*Answer) bool) { t.ns.here().answer(&in.Target, question, part) }
 	return n.ask(ctx, in, to, func(q *ask) { q.own = own })
 }
 
@@ -112,7 +112,7 @@ func (n *Node) holders(t *Target) []NodeID {
 
 // asked answers a peer's question.
 func (n *Node) asked(in *Instruction) {
-	ns := (*n.spaces.Load())[in.Namespace]
+	ns := n.spaces.get(in.Namespace)
 	switch {
 	case in.Question != nil && in.Question.Kind == AskNodes:
 		n.reply(in, n.known(in))
@@ -132,7 +132,7 @@ func (n *Node) asked(in *Instruction) {
 }
 
 // matching returns the sockets of this node that are in t.
-func (ns *Namespace) matching(t *Target) []*Socket {
+func (ns *space) matching(t *Target) []*Socket {
 	e := newEmission()
 	defer e.release()
 	e.msg.Target = t
@@ -141,7 +141,7 @@ func (ns *Namespace) matching(t *Target) []*Socket {
 }
 
 // counted returns how many sockets of this node are in t.
-func (ns *Namespace) counted(t *Target) int {
+func (ns *space) counted(t *Target) int {
 	e := newEmission()
 	defer e.release()
 	e.msg.Target = t
@@ -150,7 +150,7 @@ func (ns *Namespace) counted(t *Target) int {
 }
 
 // answer calls send with the parts of what this node has to say to a question, until that returns false.
-func (ns *Namespace) answer(t *Target, question *Question, send func(*Answer) bool) {
+func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) {
 	p := &parts{send: send}
 	switch question.Kind {
 	case AskSockets:

@@ -29,7 +29,8 @@ type AdapterStats struct {
 
 // Stats is a snapshot of a node. Its parts are read one after the other, so they may differ by what happens meanwhile.
 type Stats struct {
-	// What there is now. Rooms and Users are those with a socket, Memberships of sockets in rooms.
+	// What there is now. Namespaces are "/" and those in use, Rooms and Users those with a socket, Memberships of
+	// sockets in rooms.
 	Sockets, Namespaces, Rooms, Users, Memberships, Subscriptions int
 	Peers                                                         int // other nodes heard of lately
 
@@ -145,7 +146,7 @@ func (n *Node) Stats() Stats {
 	n.mu.Lock()
 	s.Subscriptions = len(n.subs)
 	n.mu.Unlock()
-	for _, ns := range *n.spaces.Load() {
+	for ns := range n.spaces.all() {
 		s.Namespaces++
 		ns.count(&s)
 	}
@@ -159,7 +160,7 @@ func (n *Node) Stats() Stats {
 	return s
 }
 
-func (ns *Namespace) count(s *Stats) {
+func (ns *space) count(s *Stats) {
 	ns.allShard.mu.Lock()
 	s.Sockets += len(ns.all.sockets)
 	ns.allShard.mu.Unlock()

@@ -27,7 +27,7 @@ type Receiver struct {
 // A Subscription is a [Receiver] in rooms. It gets what is emitted to at least one of its rooms, once, by any node,
 // this one included; not what is emitted to everyone, to users or to sockets, and exceptions do not concern it.
 type Subscription struct {
-	ns    *Namespace
+	ns    *space // held until Close
 	rooms []string
 	r     Receiver
 
@@ -69,10 +69,10 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	}
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)
-	s := &Subscription{ns: ns, rooms: slices.Compact(rooms), r: r}
+	s := &Subscription{rooms: slices.Compact(rooms), r: r}
 	s.lane.run, s.lane.taken = s.handle, func(r received) { s.bytes -= r.size }
 	s.lane.busy = n.busy
-	waits, ok := n.openSubscription(s)
+	waits, ok := n.openSubscription(ns, s)
 	if !ok {
 		return nil, ErrClosed
 	}
@@ -92,6 +92,7 @@ func (s *Subscription) Close() error {
 	for _, room := range s.rooms {
 		s.ns.unsubscribe(s, room)
 	}
+	s.ns.release()
 	s.discard()
 	return nil
 }
@@ -110,7 +111,7 @@ func (s *Subscription) discard() {
 	s.lane.queue = nil
 }
 
-func (ns *Namespace) subscribe(s *Subscription, room string, waits []*interest) []*interest {
+func (ns *space) subscribe(s *Subscription, room string, waits []*interest) []*interest {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -119,7 +120,7 @@ func (ns *Namespace) subscribe(s *Subscription, room string, waits []*interest) 
 	return g.wait(waits)
 }
 
-func (ns *Namespace) unsubscribe(s *Subscription, room string) {
+func (ns *space) unsubscribe(s *Subscription, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -134,7 +135,7 @@ func (ns *Namespace) unsubscribe(s *Subscription, room string) {
 }
 
 // subscribers returns the subscriptions that hear a, a name of the namespace.
-func (ns *Namespace) subscribers(a Address) []*Subscription {
+func (ns *space) subscribers(a Address) []*Subscription {
 	switch a.Space {
 	case NamespaceSpace:
 		return slices.DeleteFunc(ns.node.subscriptions(), func(s *Subscription) bool { return s.ns != ns })

@@ -134,7 +134,7 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	e.fill(&e.in)
-	receipt.Sockets = t.ns.deliver(e)
+	receipt.Sockets = t.ns.here().deliver(e)
 	if n.adapter == nil || t.local || n.holdsAll(&t.target) {
 		return receipt, nil
 	}

@@ -179,6 +179,17 @@ func (w watcher) Gap(g crosscast.Gap) {
 	w.Handler.Gap(g)
 }
 
+// Unsubscribe implements crosscast.Subscriber.
+func (a *Adapter) Unsubscribe(ctx context.Context, names ...crosscast.Address) error {
+	err := a.Adapter.Unsubscribe(ctx, names...)
+	for _, name := range names {
+		if name.Space == crosscast.NamespaceSpace {
+			a.counter.unwatch(name.Namespace)
+		}
+	}
+	return err
+}
+
 // Selective implements crosscast.Selective.
 func (a *Adapter) Selective() bool { return true }
 

@@ -1,11 +1,14 @@
 package socketioadapter_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -158,3 +161,55 @@ func TestNamespacesWithNumberSigns(t *testing.T) {
 		}
 	})
 }
+
+// TestEmptyNamespaces: the channels of a namespace that is not in use any more are given up, and come back with it.
+func TestEmptyNamespaces(t *testing.T) {
+	for _, o := range []socketioadapter.Options{classic, sharded} {
+		t.Run(fmt.Sprint("mode ", o.Mode), func(t *testing.T) {
+			s := redistest.Start(t, redistest.Config{})
+			rdb := s.Client()
+			a := socketioadapter.New(rdb, o)
+			n, err := crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
+				Adapter: a, Linger: 50 * time.Millisecond,
+			})
+			must(t, err)
+			defer n.Close(redistest.Within(t, redistest.Patience))
+			heard := func() int {
+				channels := rdb.PubSubChannels
+				if o.Mode == socketioadapter.Sharded {
+					channels = rdb.PubSubShardChannels
+				}
+				all, err := channels(t.Context(), "*").Result()
+				must(t, err)
+				return len(all)
+			}
+			alone := heard()
+			for range 2 {
+				for i := range 20 {
+					ns, err := n.Of(fmt.Sprint("/", i))
+					must(t, err)
+					c, err := ns.Connect(redistest.Within(t, redistest.Patience), discard{}, crosscast.ConnectOptions{})
+					must(t, err)
+					if i == 0 && heard() <= alone {
+						t.Error("a namespace in use is not heard")
+					}
+					c.Close(crosscast.ReasonLeft)
+				}
+				for deadline := time.Now().Add(redistest.Patience); heard() > alone; {
+					if time.Now().After(deadline) {
+						t.Fatalf("%d channels, and %d while no namespace was in use", heard(), alone)
+					}
+					time.Sleep(10 * time.Millisecond) // poll
+				}
+			}
+			if got := a.Counted(); got != 1 {
+				t.Errorf("peers are counted in %d namespaces", got)
+			}
+		})
+	}
+}
+
+type discard struct{}
+
+func (discard) Send(*crosscast.Message) error { return nil }
+func (discard) Close(crosscast.Reason)        {}

@@ -64,7 +64,9 @@ func (s *counter) note(ns string, n int) int {
 	case time.Now().Before(s.until):
 		n = max(n, s.before[ns])
 	case proven:
-		s.before[ns] = n
+		if _, ok := s.before[ns]; ok { // else it is not watched any more
+			s.before[ns] = n
+		}
 	}
 	return n
 }
@@ -76,6 +78,13 @@ func (s *counter) watch(ns string) {
 	if _, ok := s.before[ns]; !ok {
 		s.before[ns] = 0
 	}
+}
+
+// unwatch ends that.
+func (s *counter) unwatch(ns string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.before, ns)
 }
 
 func (s *counter) watched() map[string]int {

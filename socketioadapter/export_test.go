@@ -59,3 +59,6 @@ func OtherServers(a *Adapter) map[string]*redis.Client {
 	defer c.mu.Unlock()
 	return maps.Clone(c.at)
 }
+
+// Counted returns in how many namespaces peers are counted in case of an outage.
+func (a *Adapter) Counted() int { return len(a.counter.watched()) }

@@ -1,0 +1,143 @@
+package crosscast
+
+import (
+	"hash/maphash"
+	"iter"
+	"math"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"weak"
+)
+
+// A space is what a node holds of a namespace in use: the sockets, the groups and the watched rooms. A [Namespace] is
+// no more than a name, and finds its space when it is used. So a namespace costs nothing while it is empty, and one
+// that only a peer has named never begins.
+//
+// A space counts its uses: each socket and subscription, each group in its maps, each watched room and watch and, where
+// namespaces have interests, each question. It ends with the last one; where it has an interest, that lingers first. An
+// ended space is never used again: the next use makes another one.
+type space struct {
+	handle *Namespace
+	node   *Node
+	name   string
+	seed   maphash.Seed
+	uses   atomic.Int64 // negative: it has ended
+
+	shards [shardCount]shard
+
+	// all is the group of everyone, under a lock of its own, which also guards the slots.
+	allShard  shard
+	all       group
+	freeSlots []int32
+	slots     int32
+}
+
+// endedSpace is so far below 0 that no hold of an ended space brings it back.
+const endedSpace = math.MinInt64 / 2
+
+func newSpace(handle *Namespace) *space {
+	n := handle.node
+	ns := &space{handle: handle, node: n, name: handle.name, seed: maphash.MakeSeed()}
+	ns.all = group{ns: ns, shard: &ns.allShard, space: NamespaceSpace}
+	if n.interests.all() {
+		ns.all.interest = n.interests.of(&ns.all)
+	}
+	return ns
+}
+
+// hold adds a use, and reports whether there may be one: not once the space has ended.
+func (ns *space) hold() bool { return ns.uses.Add(1) > 0 }
+
+// release ends a use. It may be called with a shard locked.
+func (ns *space) release() {
+	switch {
+	case ns.uses.Add(-1) != 0:
+	case ns.all.interest != nil:
+		ns.node.interests.idle(ns.all.interest)
+	default:
+		ns.expire()
+	}
+}
+
+// expire ends the space unless it is in use, and reports whether it did.
+func (ns *space) expire() bool {
+	if !ns.uses.CompareAndSwap(0, endedSpace) {
+		return false
+	}
+	ns.handle.space.CompareAndSwap(ns, nil)
+	ns.node.spaces.m.CompareAndDelete(ns.name, ns)
+	return true
+}
+
+// hold returns the namespace's space, made on demand, for whoever is going to release it.
+func (ns *Namespace) hold() *space {
+	for {
+		if sp := ns.space.Load(); sp != nil && sp.hold() {
+			return sp
+		}
+		ns.node.presence.begin(ns)
+	}
+}
+
+// here returns the namespace's space for those who only look: an empty one when there is none.
+func (ns *Namespace) here() *space {
+	if sp := ns.space.Load(); sp != nil {
+		return sp
+	}
+	return ns.node.nowhere
+}
+
+// spaces are a node's, by the names of their namespaces. They are looked up for each instruction that arrives.
+type spaces struct {
+	home *space   // of "/", which never ends
+	m    sync.Map // from string to *space, the others
+}
+
+// get returns the named space; nil: the namespace is not in use.
+func (s *spaces) get(name string) *space {
+	if name == "/" {
+		return s.home
+	}
+	if v, ok := s.m.Load(name); ok {
+		return v.(*space)
+	}
+	return nil
+}
+
+func (s *spaces) all() iter.Seq[*space] {
+	return func(yield func(*space) bool) {
+		if yield(s.home) {
+			s.m.Range(func(_, v any) bool { return yield(v.(*space)) })
+		}
+	}
+}
+
+// namespace returns the namespace with a valid name: the same pointer for as long as anybody has it.
+func (n *Node) namespace(name string) *Namespace {
+	if name == "/" {
+		return n.Namespace
+	}
+	if v, ok := n.handles.Load(name); ok {
+		if ns := v.(weak.Pointer[Namespace]).Value(); ns != nil {
+			return ns
+		}
+	}
+	name = strings.Clone(name) // what the caller gave may be a piece of something large
+	ns := &Namespace{node: n, name: name}
+	handle, handles := weak.Make(ns), n.handles
+	for {
+		v, loaded := handles.LoadOrStore(name, handle)
+		if !loaded {
+			break
+		}
+		if other := v.(weak.Pointer[Namespace]).Value(); other != nil {
+			return other
+		}
+		handles.CompareAndDelete(name, v)
+	}
+	// What runs then must not lead to ns, and the node does.
+	runtime.AddCleanup(ns, func(handle weak.Pointer[Namespace]) { handles.CompareAndDelete(name, handle) }, handle)
+	return ns
+}
