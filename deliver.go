@@ -107,9 +107,7 @@ func (ns *space) collect(e *emission) {
 		}
 	}
 	if t.Everyone {
-		ns.allShard.mu.Lock()
-		e.take(&ns.all, simple)
-		ns.allShard.mu.Unlock()
+		ns.take(e, NamespaceSpace, "", simple)
 	}
 	for _, name := range t.Rooms {
 		ns.take(e, RoomSpace, name, simple)
@@ -121,6 +119,9 @@ func (ns *space) collect(e *emission) {
 		if s := ns.socket(id); s != nil && (simple || e.see(s)) {
 			e.sockets = append(e.sockets, s)
 		}
+	}
+	if len(t.Rooms) > 1 {
+		e.subs = unique(e.subs)
 	}
 	if !simple {
 		clear(e.seen)
@@ -140,46 +141,61 @@ func (ns *space) collect(e *emission) {
 	}
 }
 
-// take collects the named group.
+// take collects the named group. Under its lock it is copied, and no more: it might be large, and others wait.
 func (ns *space) take(e *emission, space Space, name string, simple bool) {
-	sh := ns.shardOf(name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if g := sh.groups[space-1][name]; g != nil {
-		e.take(g, simple)
-	}
-}
-
-// take collects g, whose lock is held.
-func (e *emission) take(g *group, simple bool) {
-	if simple {
+	from := len(e.sockets)
+	ns.withGroup(space, name, func(g *group) {
 		e.sockets = append(e.sockets, g.sockets...)
 		e.subs = append(e.subs, g.subs...)
+	})
+	if simple {
 		return
 	}
-	e.sockets = slices.Grow(e.sockets, len(g.sockets))
-	for _, s := range g.sockets {
+	kept := e.sockets[:from]
+	for _, s := range e.sockets[from:] {
 		if e.see(s) {
-			e.sockets = append(e.sockets, s)
+			kept = append(kept, s)
 		}
 	}
-	for _, sub := range g.subs {
-		if !slices.Contains(e.subs, sub) {
-			e.subs = append(e.subs, sub)
-		}
-	}
+	clear(e.sockets[len(kept):])
+	e.sockets = kept
 }
 
 // except marks the named group's sockets as seen, so that they are not collected.
 func (ns *space) except(e *emission, space Space, name string) {
-	sh := ns.shardOf(name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if g := sh.groups[space-1][name]; g != nil {
-		for _, s := range g.sockets {
-			e.see(s)
+	from := len(e.sockets)
+	ns.withGroup(space, name, func(g *group) { e.sockets = append(e.sockets, g.sockets...) })
+	for _, s := range e.sockets[from:] {
+		e.see(s)
+	}
+	clear(e.sockets[from:])
+	e.sockets = e.sockets[:from]
+}
+
+// fewSubscriptions is how many are faster compared with each other than put into a map.
+const fewSubscriptions = 32
+
+// unique returns subs, each once.
+func unique(subs []*Subscription) []*Subscription {
+	kept := subs[:0]
+	if len(subs) <= fewSubscriptions {
+		for _, sub := range subs {
+			if !slices.Contains(kept, sub) {
+				kept = append(kept, sub)
+			}
+		}
+		clear(subs[len(kept):])
+		return kept
+	}
+	seen := make(map[*Subscription]struct{}, len(subs))
+	for _, sub := range subs {
+		if _, again := seen[sub]; !again {
+			seen[sub] = struct{}{}
+			kept = append(kept, sub)
 		}
 	}
+	clear(subs[len(kept):])
+	return kept
 }
 
 // see marks s as seen, and reports whether it was not before. A slot that changes hands meanwhile can hide only a

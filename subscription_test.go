@@ -237,3 +237,15 @@ func TestSubscribeArguments(t *testing.T) {
 		t.Errorf("Subscribe after Close: %v", err)
 	}
 }
+
+// BenchmarkSubscriptionsOfRooms is an emission to two rooms that many subscriptions are in.
+func BenchmarkSubscriptionsOfRooms(b *testing.B) {
+	n := start(b, crosscast.Options{})
+	for range 10_000 {
+		_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r", "s")
+		ok(b, err)
+	}
+	for b.Loop() {
+		ok(b, n.To("r", "s").Emit(ctx, "e", nil))
+	}
+}
