@@ -86,7 +86,7 @@ const (
 type localItem struct {
 	in   *Instruction
 	size int
-	gap  Gap
+	gap  *Gap
 }
 
 func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error {
@@ -128,7 +128,7 @@ func (a *localAdapter) work() {
 		}
 		for item, ok := a.next(); ok; item, ok = a.next() {
 			if item.in == nil {
-				a.h.Gap(item.gap)
+				a.h.Gap(*item.gap)
 			} else {
 				a.in.Add(1)
 				a.bytesIn.Add(uint64(item.size))
@@ -296,7 +296,7 @@ func (a *localAdapter) overflow(in *Instruction) {
 			break
 		}
 	}
-	a.push(localItem{gap: gap})
+	a.push(localItem{gap: &gap})
 }
 
 // names returns the rooms and users that in is for; nil: others, too.
@@ -389,19 +389,12 @@ func (a *localAdapter) AdapterStats() AdapterStats {
 	return s
 }
 
+// localItemSize is what an instruction and its place in the queue take, beside what it points to.
+const localItemSize = 512
+
 // localSize estimates what a queued instruction takes.
 func localSize(in *Instruction) int {
-	size := 256 + len(in.Event) + len(in.Payload.Data)
-	t := &in.Target
-	for _, names := range [...][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
-		for _, name := range names {
-			size += 16 + len(name)
-		}
-	}
-	size += (16 + socketIDLen) * (len(t.Sockets) + len(t.ExceptSockets))
-	for _, kv := range in.Meta {
-		size += 32 + len(kv.Key) + len(kv.Value)
-	}
+	size := localItemSize + len(in.Event) + len(in.Payload.Data) + in.Target.size() + metaSize(in.Meta)
 	for _, r := range in.Rooms {
 		size += 16 + len(r)
 	}

@@ -17,7 +17,7 @@ import (
 func stuckPeer(t *testing.T, heartbeat time.Duration) (a, b, c *crosscast.Node, got *log, step chan struct{}) {
 	t.Helper()
 	cluster := crosscast.NewCluster()
-	cluster.QueueBytes = 4000
+	cluster.QueueBytes = 5000
 	options := func() crosscast.Options {
 		return crosscast.Options{Adapter: cluster.Adapter(), Heartbeat: heartbeat}
 	}

@@ -19,8 +19,9 @@ type Receiver struct {
 	OnMessage func(*Message)
 	// OnGap is called in the place of messages that may have been missed. Optional.
 	OnGap func(Gap)
-	// QueueBytes bounds the messages that wait for OnMessage; default 1 MiB; 1 byte to 1 GiB. When it is full a message is dropped
-	// and becomes a Gap with GapOverflow in its place.
+	// QueueBytes bounds the memory of the messages that wait for OnMessage, each of which takes about 500 bytes more than
+	// its payload and names; default 1 MiB; 1 byte to 1 GiB. When it is full a message is dropped and becomes a Gap with
+	// GapOverflow in its place.
 	QueueBytes int
 }
 
@@ -40,7 +41,7 @@ type Subscription struct {
 type received struct {
 	m    *Message
 	size int
-	gap  Gap
+	gap  *Gap
 }
 
 const defaultQueueBytes = 1 << 20
@@ -150,12 +151,39 @@ func (ns *space) subscribers(a Address) []*Subscription {
 	return nil
 }
 
-// What a queued message or gap takes, about, beside its event and payload, or names.
-const itemSize, nameSize = 256, 64
+// What a queued message or gap takes, about, beside its names and payload: itself with its place in the queue; and what
+// one name of a gap does.
+const messageItem, gapItem, nameSize = 480, 256, 64
+
+// messageSize is what m takes in a queue.
+func messageSize(m *Message) int {
+	size := messageItem + len(m.Namespace) + len(m.Event) + len(m.Payload.Data)
+	if m.Target != nil {
+		size += m.Target.size()
+	}
+	return size + metaSize(m.Meta)
+}
+
+// size is what the names of a target take.
+func (t *Target) size() (size int) {
+	for _, names := range [...][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
+		for _, name := range names {
+			size += 16 + len(name)
+		}
+	}
+	return size + (16+socketIDLen)*(len(t.Sockets)+len(t.ExceptSockets))
+}
+
+func metaSize(pairs []KeyValue) (size int) {
+	for _, kv := range pairs {
+		size += 32 + len(kv.Key) + len(kv.Value)
+	}
+	return size
+}
 
 // message queues m, which is the receivers' to keep.
 func (s *Subscription) message(m *Message) {
-	size := itemSize + len(m.Event) + len(m.Payload.Data)
+	size := messageSize(m)
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
 	if s.closed {
@@ -196,16 +224,16 @@ func (s *Subscription) gap(g Gap) {
 // goes on and one that has ended say different things, so they become one only when the queue is twice as full as it may
 // be. s.lane.mu is held.
 func (s *Subscription) miss(g Gap) {
-	size := itemSize + nameSize*len(g.Names)
+	size := gapItem + nameSize*len(g.Names)
 	if q := s.lane.queue; len(q) > 0 && q[len(q)-1].m == nil {
-		last := &q[len(q)-1].gap
+		last := q[len(q)-1].gap
 		alike := last.goesOn() == g.goesOn() || s.bytes > 2*s.r.QueueBytes
 		if !s.fits(size) && alike || last.Reason == GapOverflow && g.Reason == GapOverflow {
 			last.widen(&g)
 			return
 		}
 	}
-	s.push(received{gap: g, size: size})
+	s.push(received{gap: &g, size: size})
 }
 
 // fits reports whether the queue has room for size; s.lane.mu is held.
@@ -222,6 +250,6 @@ func (s *Subscription) handle(r received) {
 	if r.m != nil {
 		s.r.OnMessage(r.m)
 	} else {
-		s.r.OnGap(r.gap)
+		s.r.OnGap(*r.gap)
 	}
 }
