@@ -184,12 +184,16 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	case !resumed:
 		a.count(dropResuming)
 		return
-	case len(ev.Data) > a.o.MaxFrame+maxHeader:
-		a.count(dropTooLarge)
-		return
 	}
 	if news {
 		in.news(true)
+	}
+	large := len(ev.Data) > a.o.MaxFrame+maxHeader
+	if large {
+		a.count(dropTooLarge)
+		if a.dialect != nil || t.to.ingress {
+			return
+		}
 	}
 	if a.dialect != nil {
 		in.foreign(ev.Topic, ev.Data, now)
@@ -201,7 +205,9 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	}
 	h, err := in.reader.Reset(ev.Data, t.to.name)
 	if err != nil {
-		a.count(dropFor(err))
+		if !large {
+			a.count(dropFor(err))
+		}
 		return
 	}
 	if h.Origin == a.self.ID {
@@ -282,8 +288,8 @@ func (in *incoming) frame(ev Event, now time.Time) {
 		gap.From, gap.To, gap.Reason, gap.Since = hole, h.Previous, crosscast.GapHole, in.started.Add(previous)
 		a.handler.Gap(gap)
 	}
-	if !in.instructions(o, t, h.Number) {
-		// What came before the damage was handed over.
+	if large || !in.instructions(o, t, h.Number) {
+		// What came before the damage was handed over; of a frame that is too large, nothing.
 		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, in.maybeQueued(o)
 		if previous > 0 {
 			gap.Since = in.started.Add(previous)
