@@ -231,18 +231,47 @@ func TestAttemptsBackOff(t *testing.T) {
 		}
 	})
 	t.Run("publishing works for a moment", func(t *testing.T) {
-		inBubble(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
-			a := c.peers[0]
-			n := a.attempts(func(f wire.Frame) membus.Fate {
-				if f.Topic == "cc:all" {
-					return membus.Fate{}
+		for _, emitOnly := range []bool{false, true} {
+			inBubble(t, 0, wire.Options{}, func(t *testing.T, c *cluster) {
+				a := c.addAs(wire.Options{}, emitOnly)
+				n := a.attempts(func(f wire.Frame) membus.Fate {
+					if f.Topic == "cc:all" {
+						return membus.Fate{}
+					}
+					return down
+				})
+				for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+					a.a.Publish(t.Context(), emitTo("A"))
 				}
-				return down
+				if n.Load() > 2*most { // probes, and what they let go
+					t.Errorf("%d frames", n.Load())
+				}
 			})
-			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-				a.a.Publish(t.Context(), emitTo("A"))
-			}
-			if n.Load() > 2*most { // probes, and what they let go
+		}
+	})
+	t.Run("notices of an emitter that waits for its peers are denied", func(t *testing.T) {
+		inBubble(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+			e := c.addAs(wire.Options{}, true)
+			e.port.SetLatency(time.Millisecond)
+			everyone := emitTo()
+			everyone.Target.Everyone = true
+			e.a.Publish(t.Context(), everyone)
+			time.Sleep(time.Second)
+			e.attempts(func(wire.Frame) membus.Fate { return down })
+			e.a.Publish(t.Context(), emitTo("A"))
+			c.peers[0].port.Down()
+			time.Sleep(time.Second)
+			passed := false
+			n := e.attempts(func(wire.Frame) membus.Fate {
+				if passed {
+					return denied
+				}
+				passed = true
+				return membus.Fate{}
+			})
+			e.a.Publish(t.Context(), emitTo("A"))
+			time.Sleep(10 * time.Second)
+			if n.Load() > most {
 				t.Errorf("%d frames", n.Load())
 			}
 		})

@@ -163,17 +163,21 @@ func (w *writer) oldLosses() bool {
 	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
 }
 
-// settleEmitter enters how many links got what went to everyone last. When there is a reason for another notice, that
-// waits a little. The caller holds mu.
+// settleEmitter enters how many links got what went to everyone last; -1: it is not known, or nothing did. While there is
+// a reason for another notice, that waits a little, whatever became of the last one. The caller holds mu.
 func (w *writer) settleEmitter(links int, back bool) {
 	if !w.a.self.EmitOnly {
 		return
 	}
 	now := time.Now()
-	if links >= 0 && w.gathering.heard(links, back, now, w.a.patience()) || w.announced != w.losses.count {
+	if links >= 0 {
+		w.gathering.heard(links, back, now, w.a.patience())
+	}
+	switch {
+	case !w.probes():
+		w.backoff.worked(now.Sub(w.publishes))
+	case links >= 0 || !now.Before(w.probeAt):
 		w.probeAt = now.Add(w.backoff.next())
-	} else {
-		w.backoff.reset()
 	}
 }
 
@@ -187,15 +191,13 @@ type gathering struct {
 
 func (g *gathering) is(now time.Time) bool { return now.Before(g.until) }
 
-// heard notes how many links got a frame to everyone, and reports whether more are awaited. back says that the bus has
-// accepted it after an outage.
-func (g *gathering) heard(links int, back bool, now time.Time, patience time.Duration) (more bool) {
-	if back && links >= 0 && links < g.audience {
+// heard notes how many links got a frame to everyone. back says that the bus has accepted it after an outage.
+func (g *gathering) heard(links int, back bool, now time.Time, patience time.Duration) {
+	if back && links < g.audience {
 		g.until = now.Add(patience)
 	}
 	if g.is(now) && links < g.audience {
-		return true
+		return
 	}
-	g.audience, g.until = max(links, 0), time.Time{}
-	return false
+	g.audience, g.until = links, time.Time{}
 }

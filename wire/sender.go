@@ -412,7 +412,7 @@ func (w *writer) expire(now time.Time) {
 		}
 		w.recycle(f)
 	}
-	w.queue = append(w.queue[:0], w.queue[n:]...)
+	w.queue = slices.Delete(w.queue, 0, n)
 	w.freeBytes(bytes)
 	w.lose(&lost)
 	w.telling = true
