@@ -281,7 +281,7 @@ var faults = []fault{
 	},
 	{
 		name: "takes binary for JSON",
-		red:  map[string]string{"payloads": "arrived on", "driver-fields": "arrived:"},
+		red:  map[string]string{"payloads": "messages instead of", "driver-fields": "arrived:"}, // what is no JSON is dropped
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
 			in.Payload.Encoding = crosscast.JSON
 			next(in)

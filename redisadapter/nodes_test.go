@@ -328,7 +328,7 @@ func TestStartErrors(t *testing.T) {
 		"no client":      {rdb: nil, says: "no Redis client"},
 		"wrong password": {rdb: redistest.Client(t, wrong), says: wrong.Addr, denied: true},
 		"nobody listens": {rdb: redistest.Client(t, nobody), says: nobody.Addr},
-		"bad prefix":     {rdb: s.Client(), o: redisadapter.Options{Prefix: "a b"}, says: "prefix"},
+		"bad prefix":     {rdb: s.Client(), o: redisadapter.Options{Prefix: "a b"}, says: "Prefix"},
 		"bad size":       {rdb: s.Client(), o: redisadapter.Options{MaxFrame: 1}, says: "MaxFrame"},
 	} {
 		ctx := redistest.Within(t, redistest.Patience)
