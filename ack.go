@@ -43,7 +43,10 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	to := []NodeID{}
-	if t.remote() {
+	if n.adapter != nil && t.remote() {
+		if err := n.fits(in); err != nil {
+			return &ask{failure: err}
+		}
 		to = n.holders(&t.target)
 	}
 	return n.ask(ctx, in, to, func(q *ask) {

@@ -42,7 +42,7 @@ type NodeInfo struct {
 //
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
-// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Flusher], [Prover],
+// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Sizer], [Flusher], [Prover],
 // [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be
 // asked for, or something cannot be carried at all, is also a [Counter], [Selective] or [Limited].
 type Adapter interface {
@@ -160,6 +160,18 @@ type Reach struct {
 	Known bool // false: the bus cannot tell, and Nodes is 0
 }
 
+// A Sizer is an [Adapter] that refuses what is too large for it. The node asks it before it serves its own sockets, so
+// that [ErrTooLarge] means that nobody got anything.
+type Sizer interface {
+	// MaxPayload returns how large a payload may be, in bytes, that fits beside the names of one room or user, a
+	// namespace and an event, of [MaxName] bytes each. The node asks before Start, which fails if that is less than
+	// Options.MaxPayload.
+	MaxPayload() int
+	// Fits returns the error with which Publish would refuse in for its size. It is asked of instructions with a larger
+	// payload than an eighth of Options.MaxPayload, several names, or Meta. It keeps nothing of in.
+	Fits(in *Instruction) error
+}
+
 // A Flusher is an [Adapter] that queues.
 type Flusher interface {
 	// Flush waits, bounded by ctx, until everything published before has an outcome. Losses are not its errors:
@@ -267,10 +279,13 @@ type Instruction struct {
 	Reason Reason   // of a disconnect
 	// Ref is set when every peer is to answer, with instructions of [KindAnswer] to From that carry the same Ref. It is
 	// unique among those of From, and at most MaxName bytes.
-	Ref      string
-	TTL      time.Duration // with Ref: how long From waits; of a watch: how long it lasts unless it is renewed
-	Question *Question     // of an ask
-	Answer   *Answer       // of an answer; unlike the rest it may be kept, and is not changed any more
+	Ref string
+	TTL time.Duration // with Ref: how long From waits; of a watch: how long it lasts unless it is renewed
+	// Late is, with Ref, for how long the instruction may have been under way, at most, where the adapter has noticed
+	// that this process or the bus stood still; else 0. It is not published.
+	Late     time.Duration
+	Question *Question // of an ask
+	Answer   *Answer   // of an answer; unlike the rest it may be kept, and is not changed any more
 	// Presence is about the members of Rooms on From or, in a watch, what From has of them. It may be kept, and is not
 	// changed any more.
 	Presence *Presence

@@ -77,11 +77,22 @@ func roomFor(patience time.Duration, places int) int {
 	return places / 4
 }
 
+// expired reports whether who sent in might not wait for an answer any more, and says so to it.
+func (n *Node) expired(in *Instruction) bool {
+	if in.Ref == "" || in.Late < patienceOf(in) {
+		return false
+	}
+	n.stats.expired.Add(1)
+	n.reply(&Instruction{From: in.From, Ref: in.Ref}, &Answer{Last: true, Err: expired})
+	return true
+}
+
 // work runs f for an instruction of a peer, on a goroutine that takes one of places. f gets a context that ends with
 // the asker's patience or this node. When all places are taken, the asker is told.
 func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Context, r *answerer)) {
-	r, ttl := n.answerer(in), patienceOf(in)
-	full := len(places) >= roomFor(ttl, cap(places))
+	patience := patienceOf(in)
+	r, until := n.answerer(in), time.Now().Add(patience-in.Late)
+	full := len(places) >= roomFor(patience, cap(places))
 	if !full {
 		select {
 		case places <- struct{}{}:
@@ -100,8 +111,13 @@ func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Co
 	if !n.spawn(func() {
 		defer n.busy.end(1)
 		defer func() { <-places }()
-		ctx, cancel := context.WithTimeout(n.ctx, ttl)
+		ctx, cancel := context.WithDeadline(n.ctx, until)
 		defer cancel()
+		if r.ref != "" && ctx.Err() == context.DeadlineExceeded { // this process stood still meanwhile
+			n.stats.expired.Add(1)
+			r.publish(atOnce, &Answer{Last: true, Err: expired})
+			return
+		}
 		f(ctx, r)
 	}) {
 		<-places

@@ -3,6 +3,10 @@ package crosscast
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"unicode/utf8"
 )
 
 // Commands over a target: its sockets, wherever they are, join, leave, or are closed. A command takes effect on this
@@ -144,12 +148,23 @@ func (t *BoundTarget) command(in *Instruction) error {
 	if len(in.Reason) > MaxName {
 		return &LimitError{What: "reason", Len: len(in.Reason), Max: MaxName}
 	}
-	return checkNames("room", in.Rooms)
+	if err := checkNames("room", in.Rooms); err != nil {
+		return err
+	}
+	n := t.ns.node
+	if n.onlyText && slices.ContainsFunc(in.Rooms, func(room string) bool { return !utf8.ValidString(room) }) {
+		return errNoText
+	}
+	if n.adapter == nil || !t.remote() {
+		return nil
+	}
+	return n.fits(in)
 }
 
 // commanded obeys a peer. What is asked for is done before the next instruction of that peer; only the answer waits,
 // for the subscriptions of a join.
 func (n *Node) commanded(in *Instruction) {
+	n.noteCommand(in)
 	a := &Answer{Last: true}
 	var waits []*interest
 	if ns := n.spaces.get(in.Namespace); ns != nil {
@@ -166,6 +181,35 @@ func (n *Node) commanded(in *Instruction) {
 		}
 		r.send(ctx, a)
 	})
+}
+
+// noteCommand counts a peer's command, and logs it: the first of a kind for a while at Info, so that one from a stranger
+// shows, and the others at Debug.
+func (n *Node) noteCommand(in *Instruction) {
+	kind := in.Kind - KindJoin
+	n.stats.commands[kind].Add(1)
+	level := slog.LevelDebug
+	if n.lines.commands[kind].due() {
+		level = slog.LevelInfo
+	}
+	if !n.log.Enabled(n.ctx, level) {
+		return
+	}
+	t := &in.Target
+	n.log.Log(n.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[kind],
+		"from", in.From, "namespace", in.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
+		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.HasExceptions(),
+		"changes", firstOf(in.Rooms), "reason", string(in.Reason))
+}
+
+// firstOf is names as a line of the log lists them.
+func firstOf[S ~string](names []S) string {
+	const listed = 3
+	text := fmt.Sprintf("%q", names[:min(len(names), listed)])
+	if more := len(names) - listed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // obey carries out a command on this node's sockets. It waits for nothing, and calls nothing of the application's but

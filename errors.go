@@ -19,6 +19,9 @@ var (
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
 	// ErrBusy: too many questions, requests or watches are under way.
 	ErrBusy = errors.New("crosscast: too much under way")
+	// ErrExpired: the node that was asked did nothing, because when it read the question who asked might not have waited
+	// any more: its process, or the bus, had stood still.
+	ErrExpired = errors.New("crosscast: expired before it was read")
 	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches and request handlers.
 	ErrEmitOnly = errors.New("crosscast: not for an emitter")
 	// ErrTooLarge is matched by a [LimitError] about a size.
@@ -115,10 +118,16 @@ type IncompleteError struct {
 	Silent []SocketID
 }
 
-// A RemoteError is the text of an error that happened on another node.
+// A RemoteError is the text of an error that happened on another node. It matches [ErrExpired] when it says that.
 type RemoteError string
 
 func (e RemoteError) Error() string { return string(e) }
+
+// Is matches [ErrExpired].
+func (e RemoteError) Is(target error) bool { return target == ErrExpired && e == expired }
+
+// expired is the text of the answer of a node that was asked too late.
+const expired = "expired"
 
 func (e *IncompleteError) Error() string {
 	const listed = 4

@@ -43,12 +43,16 @@ func (h *handler) Handle(in *Instruction) {
 		}
 	case KindGoodbye:
 		n.peers.forget(in.From, time.Now())
-	case KindJoin, KindLeave, KindDisconnect:
-		n.commanded(in)
-	case KindAsk:
-		n.asked(in)
-	case KindRequest:
-		n.requested(in)
+	case KindJoin, KindLeave, KindDisconnect, KindAsk, KindRequest:
+		switch {
+		case n.expired(in):
+		case in.Kind == KindAsk:
+			n.asked(in)
+		case in.Kind == KindRequest:
+			n.requested(in)
+		default:
+			n.commanded(in)
+		}
 	case KindWatch:
 		n.presence.asked(in)
 	case KindPresence:

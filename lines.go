@@ -8,7 +8,8 @@ import (
 // lines are those of the log that whoever may publish on the bus can cause: each kind at most once in linePause, so that
 // a flood of one does not hide the first of another.
 type lines struct {
-	invalid pacer // payloads that clients could not take
+	invalid  pacer    // payloads that clients could not take
+	commands [3]pacer // join, leave, disconnect
 }
 
 const linePause = 10 * time.Second

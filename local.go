@@ -85,6 +85,7 @@ const (
 // A localItem is an instruction, which all receivers share, or a gap.
 type localItem struct {
 	in   *Instruction
+	at   time.Time // when it was queued
 	size int
 	gap  *Gap
 }
@@ -132,11 +133,22 @@ func (a *localAdapter) work() {
 			} else {
 				a.in.Add(1)
 				a.bytesIn.Add(uint64(item.size))
-				a.h.Handle(item.in)
+				a.handle(item)
 			}
 			a.cluster.busy.end(1)
 		}
 	}
+}
+
+// handle hands over an instruction. Only the time that one waited here is how late it is.
+func (a *localAdapter) handle(item localItem) {
+	if item.in.Ref == "" {
+		a.h.Handle(item.in)
+		return
+	}
+	in := *item.in // the other receivers have the same
+	in.Late = time.Since(item.at)
+	a.h.Handle(&in)
 }
 
 // next takes the oldest item.
@@ -183,7 +195,7 @@ func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, err
 			continue
 		}
 		if item.in == nil {
-			item.in = in.clone()
+			item.in, item.at = in.clone(), time.Now()
 		}
 		took, perr := p.put(ctx, a, item)
 		if took {

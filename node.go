@@ -42,7 +42,8 @@ type Options struct {
 	// and waits for its answer until the deadline. When no node answers that at all, an [IncompleteError] says so,
 	// beside an empty ID.
 	EmitOnly bool
-	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB.
+	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB. The
+	// adapter's largest frame must have room for it, beside names: see [Sizer].
 	MaxPayload int
 
 	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
@@ -112,6 +113,8 @@ type Node struct {
 
 	adapter   Adapter    // nil: a single server
 	counter   Counter    // nil: the adapter is none
+	sizer     Sizer      // nil: the adapter is none
+	onlyText  bool       // the adapter carries no names but UTF-8
 	interests *interests // nil: the adapter is no Subscriber
 	heart     *heart     // nil without an adapter, and of an emitter
 	lookout   *lookout   // of an emitter; nil: this node is none
@@ -160,6 +163,11 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	}
 	if n.adapter == nil {
 		return n, nil
+	}
+	if s := n.sizer; s != nil && s.MaxPayload() < n.maxPayload {
+		n.cancel()
+		return nil, fmt.Errorf("crosscast: start: Options.MaxPayload is %d, and the adapter carries payloads of at most %d: "+
+			"its MaxFrame has to be larger", n.maxPayload, s.MaxPayload())
 	}
 	if err := ctx.Err(); err != nil {
 		n.cancel()
@@ -223,6 +231,10 @@ func newNode(o Options) (*Node, error) {
 		subs: make(map[*Subscription]struct{}),
 	}
 	n.counter, _ = o.Adapter.(Counter)
+	n.sizer, _ = o.Adapter.(Sizer)
+	if l, ok := o.Adapter.(Limited); ok {
+		_, n.onlyText = l.Lacks()[CapByteNames]
+	}
 	if o.EmitOnly {
 		n.lookout = newLookout()
 	}

@@ -38,6 +38,8 @@ type Stats struct {
 	Delivered                       uint64 // messages that conns took and subscriptions were offered
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
+	// Commands are those of peers that this node has obeyed: whoever may publish on the bus can command.
+	Commands CommandStats
 	// GapReasons and LossReasons are the same by reason; a reason that there was not is not in them.
 	GapReasons  map[GapReason]uint64
 	LossReasons map[LossReason]uint64
@@ -46,7 +48,8 @@ type Stats struct {
 	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
 	// request that came while too many were under way, or a watch while there were too many; "presence", what a peer told
 	// of a room that nobody watches here, or before the peer was known; "invalid", a peer's emission, request or answer with
-	// JSON that is none, or not UTF-8; and the adapter's own reasons.
+	// JSON that is none, or not UTF-8; "expired", a question, request or command that was not acted on because who asked
+	// might not have waited any more; and the adapter's own reasons.
 	Dropped map[string]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for; with a
 	// [Selective] also questions in a namespace that was not heard yet.
@@ -56,6 +59,9 @@ type Stats struct {
 	Connected  bool         // whether both halves of the link are live; true when the adapter cannot tell, or without one
 	Adapter    AdapterStats // its own counters, if it has any
 }
+
+// CommandStats counts commands.
+type CommandStats struct{ Joins, Leaves, Disconnects uint64 }
 
 // JoinStats says how long joins waited for the adapter.
 type JoinStats struct {
@@ -67,7 +73,9 @@ type JoinStats struct {
 type counters struct {
 	delivered, in, out atomic.Uint64
 
-	conn, subscription, unwanted, unknown, answer, reply, busy, presence, invalid atomic.Uint64
+	conn, subscription, unwanted, unknown, answer, reply, busy, presence, invalid, expired atomic.Uint64
+
+	commands [3]atomic.Uint64 // join, leave, disconnect
 
 	gaps, losses atomic.Uint64
 	gapReasons   tally[GapReason]
@@ -123,6 +131,7 @@ func (n *Node) Stats() Stats {
 		Delivered:      c.delivered.Load(),
 		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),
 		Gaps: c.gaps.Load(), Losses: c.losses.Load(),
+		Commands:   CommandStats{c.commands[0].Load(), c.commands[1].Load(), c.commands[2].Load()},
 		GapReasons: c.gapReasons.snapshot(), LossReasons: c.lossReasons.snapshot(),
 		Dropped: make(map[string]uint64),
 		Joins: JoinStats{
@@ -137,7 +146,7 @@ func (n *Node) Stats() Stats {
 		{"conn", &c.conn}, {"subscription", &c.subscription},
 		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
 		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy}, {"presence", &c.presence},
-		{"invalid", &c.invalid},
+		{"invalid", &c.invalid}, {"expired", &c.expired},
 	} {
 		if v := d.n.Load(); v > 0 {
 			s.Dropped[d.reason] = v

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/crosscast/crosscast/internal/validjson"
@@ -97,7 +98,7 @@ type Receipt struct {
 // validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
 // error, also where a MarshalJSON within a value has made it. Nothing of it is kept after Emit returned.
 //
-// An error that matches [ErrTooLarge] or [ErrInvalidName], or one of marshalling, means that nobody got the message;
+// An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message;
 // any other is the adapter's and means that this node's sockets did and peers may not have. What fails after Emit
 // returned nil reaches Options.OnLoss. Emissions of one goroutine keep their order; those of several have none.
 func (t BoundTarget) Emit(ctx context.Context, event string, payload any) error {
@@ -133,9 +134,15 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 		Kind: KindEmit, Flags: t.flags, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
+	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)
+	if remote {
+		if err := n.fits(&e.in); err != nil {
+			return Receipt{}, err
+		}
+	}
 	e.fill(&e.in)
 	receipt.Sockets = t.ns.here().deliver(e)
-	if n.adapter == nil || t.local || n.holdsAll(&t.target) {
+	if !remote {
 		return receipt, nil
 	}
 	if wait {
@@ -152,7 +159,16 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 	return receipt, err
 }
 
-// check returns a LimitError for the first limit that the target or the event breaks.
+// fits returns an error if the adapter would refuse in for its size.
+func (n *Node) fits(in *Instruction) error {
+	few := targetNames(&in.Target)+len(in.Rooms) <= 1 && len(in.Meta) == 0
+	if n.sizer == nil || few && len(in.Payload.Data) <= n.maxPayload/8 {
+		return nil
+	}
+	return n.sizer.Fits(in)
+}
+
+// check returns an error for the first limit that the target or the event breaks: most often a LimitError.
 func (t *BoundTarget) check(event string) error {
 	if err := checkName("event", event); err != nil {
 		return err
@@ -178,7 +194,23 @@ func (t *BoundTarget) check(event string) error {
 			}
 		}
 	}
+	if t.ns.node.onlyText && !t.isText(event) {
+		return errNoText
+	}
 	return checkMeta(t.meta)
+}
+
+var errNoText = fmt.Errorf("%w: the adapter carries names of UTF-8 only", ErrInvalidName)
+
+// isText reports whether event and the target's names are UTF-8.
+func (t *BoundTarget) isText(event string) bool {
+	g := &t.target
+	for _, names := range [...][]string{g.Rooms, g.Users, g.ExceptRooms, g.ExceptUsers, {event, t.ns.name}} {
+		if slices.ContainsFunc(names, func(name string) bool { return !utf8.ValidString(name) }) {
+			return false
+		}
+	}
+	return true
 }
 
 func checkMeta(pairs []KeyValue) error {

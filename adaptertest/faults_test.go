@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -283,7 +284,9 @@ var faults = []fault{
 		name: "takes binary for JSON",
 		red:  map[string]string{"payloads": "messages instead of", "driver-fields": "arrived:"}, // what is no JSON is dropped
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			in.Payload.Encoding = crosscast.JSON
+			if in.Payload.Encoding == crosscast.Binary { // as valid JSON: a node drops what is none
+				in.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: fmt.Appendf(nil, `"%x"`, in.Payload.Data)}
+			}
 			next(in)
 		},
 	},

@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -57,7 +56,7 @@ func Speak(bus Bus, d Dialect, o Options) *Adapter {
 
 // startDialect tells the dialect of the node, and wants its home topics.
 func (a *Adapter) startDialect() {
-	a.dialect.Begin(a.self, counting{a.handler, &a.stats.instructionsIn})
+	a.dialect.Begin(a.self, counting{a.handler, a})
 	topic, _ := a.dialect.Echo(1)
 	a.noticeTo = destination{foreign: topic}
 	a.echoTo = a.noticeTo
@@ -77,14 +76,17 @@ func (a *Adapter) gather(g Gatherer, until time.Time) {
 // gathered stands for all peers of a dialect among those that the writer waits for.
 const gathered crosscast.NodeID = "gathered"
 
-// counting counts the instructions that a Handler gets.
+// counting counts the instructions that a Handler gets, and notes which are late.
 type counting struct {
 	crosscast.Handler
-	n *atomic.Uint64
+	a *Adapter
 }
 
 func (c counting) Handle(in *crosscast.Instruction) {
-	c.n.Add(1)
+	c.a.stats.instructionsIn.Add(1)
+	if in.Ref != "" {
+		in.Late = c.a.echo.late(time.Now())
+	}
 	c.Handler.Handle(in)
 }
 
@@ -114,6 +116,15 @@ func (in *incoming) foreign(topic string, data []byte, now time.Time) {
 	}
 }
 
+// foreignTooLarge reports a message that was not looked at, so nobody knows whom it was from; in.mu is held.
+func (in *incoming) foreignTooLarge(t *topic, now time.Time) {
+	gap := crosscast.Gap{Since: later(in.started, now.Add(-in.a.o.MaxAge)), Until: now, Reason: crosscast.GapHole}
+	if t.to.name != (crosscast.Address{}) {
+		gap.Names = []crosscast.Address{t.to.name}
+	}
+	in.a.handler.Gap(gap)
+}
+
 // spoken is what one instruction becomes in a dialect, on its way into the queue.
 type spoken struct {
 	messages []spokenMessage
@@ -136,14 +147,12 @@ func (s *spoken) release() {
 	}
 }
 
-// speak queues in for a dialect; d, when not nil, hears of the outcome.
-func (w *writer) speak(ctx context.Context, in *crosscast.Instruction, d *delivery) error {
-	s := spokens.Get().(*spoken)
-	defer s.release()
+// write makes s what in becomes.
+func (a *Adapter) write(s *spoken, in *crosscast.Instruction) error {
 	var tooLarge error
-	err := w.a.dialect.Write(in, func(topic string, name crosscast.Address, data []byte) {
-		if len(data) > w.a.o.MaxFrame {
-			tooLarge = &crosscast.LimitError{What: "instruction", Len: len(data), Max: w.a.o.MaxFrame}
+	err := a.dialect.Write(in, func(topic string, name crosscast.Address, data []byte) {
+		if len(data) > a.o.MaxFrame {
+			tooLarge = &crosscast.LimitError{What: "instruction", Len: len(data), Max: a.o.MaxFrame}
 			return
 		}
 		s.data = append(s.data, data...)
@@ -152,7 +161,14 @@ func (w *writer) speak(ctx context.Context, in *crosscast.Instruction, d *delive
 	if err == nil {
 		err = tooLarge
 	}
-	if err != nil {
+	return err
+}
+
+// speak queues in for a dialect; d, when not nil, hears of the outcome.
+func (w *writer) speak(ctx context.Context, in *crosscast.Instruction, d *delivery) error {
+	s := spokens.Get().(*spoken)
+	defer s.release()
+	if err := w.a.write(s, in); err != nil {
 		return err
 	}
 	if d != nil {

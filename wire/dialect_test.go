@@ -364,6 +364,9 @@ func TestDialectHostile(t *testing.T) {
 		if got["foreign"] != 1 || got["malformed"] != 1 || got["too large"] != 1 {
 			t.Errorf("dropped %v", got)
 		}
+		if g := a.seen(); len(g) != 1 || g[0].Origin != "" || g[0].Names != nil || g[0].Reason != crosscast.GapHole {
+			t.Errorf("a message that was too large to be looked at: gaps %+v", g)
+		}
 		if err := a.a.Publish(t.Context(), emitTo(strings.Repeat("x", 1024))); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Error("a name that is too long:", err)
 		}

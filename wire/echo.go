@@ -173,6 +173,18 @@ func (e *echo) provenUntil() time.Time {
 	return e.proven
 }
 
+// late is how old what arrives now may be, at most, where this process or the bus has stood still: for what was published
+// before the last frame that came back was sent has arrived. On a link in order that is about a heartbeat, and says
+// nothing; then it is 0. A machine that sleeps might stop one clock, and not the other.
+func (e *echo) late(now time.Time) time.Duration {
+	proven := e.provenUntil()
+	age := max(now.Sub(proven), now.Round(0).Sub(proven.Round(0)))
+	if proven.IsZero() || age < e.a.self.Heartbeat+e.timeout()/2 {
+		return 0
+	}
+	return age
+}
+
 // roundTrip is how long the last echo took; 0: there was none.
 func (e *echo) roundTrip() time.Duration {
 	e.mu.Lock()

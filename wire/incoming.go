@@ -191,7 +191,11 @@ func (in *incoming) frame(ev Event, now time.Time) {
 	large := len(ev.Data) > a.o.MaxFrame+maxHeader
 	if large {
 		a.count(dropTooLarge)
-		if a.dialect != nil || t.to.ingress {
+		if a.dialect != nil {
+			in.foreignTooLarge(t, now)
+			return
+		}
+		if t.to.ingress {
 			return
 		}
 	}
@@ -376,6 +380,9 @@ func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 		}
 		o.left = i.Kind == crosscast.KindGoodbye
 		n++
+		if i.Ref != "" {
+			i.Late = in.a.echo.late(time.Now())
+		}
 		in.a.handler.Handle(i)
 	}
 }

@@ -207,8 +207,8 @@ func TestIngressCountsWhatItRefuses(t *testing.T) {
 
 // MaxFrame limits the ingress, too.
 func TestIngressIsLimited(t *testing.T) {
-	withIngress(t, wire.Options{MaxFrame: 1 << 10}, func(t *testing.T, s *site) {
-		s.outside("cc:in", `{"rooms":["r"],"event":"e","data":"`+strings.Repeat("x", 1<<10)+`"}`)
+	withIngress(t, wire.Options{MaxFrame: 16 << 10}, func(t *testing.T, s *site) {
+		s.outside("cc:in", `{"rooms":["r"],"event":"e","data":"`+strings.Repeat("x", 16<<10)+`"}`)
 		synctest.Wait()
 		if d := s.dropped(0); !maps.Equal(d, map[string]uint64{"ingress size": 1}) {
 			t.Errorf("dropped %v", d)

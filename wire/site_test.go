@@ -66,7 +66,8 @@ func (b *countingBus) Publish(ctx context.Context, frames []wire.Frame) {
 }
 
 func (s *site) start(bus wire.Bus, p *membus.Port, o crosscast.Options) *crosscast.Node {
-	o.Adapter = wire.New(bus, s.options)
+	a := wire.New(bus, s.options)
+	o.Adapter, o.MaxPayload = a, min(1<<20, a.MaxPayload())
 	n, err := crosscast.Start(s.t.Context(), o)
 	if err != nil {
 		s.t.Fatal(err)

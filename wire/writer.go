@@ -160,8 +160,8 @@ func (w *writer) publish(ctx context.Context, in *crosscast.Instruction, d *deli
 		return err
 	}
 	size := instructionBound(in)
-	if size+plainHeader > w.a.o.MaxFrame {
-		return &crosscast.LimitError{What: "instruction", Len: size, Max: w.a.o.MaxFrame - plainHeader}
+	if err := w.a.bounded(size); err != nil {
+		return err
 	}
 
 	w.mu.Lock()

@@ -1,0 +1,138 @@
+package crosscast_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// Who asks, and still waits, is told that its question came too late. Emissions are delivered all the same.
+func TestExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		n := start(t, crosscast.Options{Adapter: d})
+		var r recorder
+		s := connect(t, n.Namespace, &r, "r")
+		ok(t, n.OnRequest("e", func(context.Context, *crosscast.Request) (any, error) {
+			r.Send(&crosscast.Message{Event: "request"})
+			return nil, nil
+		}))
+		answers := make(map[string]string)
+		d.onPublish = func(in *crosscast.Instruction) {
+			if in.Kind == crosscast.KindAnswer && in.Answer.Last {
+				answers[in.Ref] = in.Answer.Err
+			}
+		}
+		everyone := crosscast.Target{Everyone: true}
+		handle := func(in crosscast.Instruction) {
+			in.Namespace, in.From, in.Target, in.Event = "/", "aaaaaaaa", everyone, "e"
+			d.h.Handle(&in)
+			synctest.Wait()
+		}
+		for _, in := range []crosscast.Instruction{
+			{Kind: crosscast.KindRequest, Ref: "request"},
+			{Kind: crosscast.KindJoin, Rooms: []string{"x"}, Ref: "join"},
+			{Kind: crosscast.KindDisconnect, Ref: "disconnect"},
+			{Kind: crosscast.KindAsk, Question: &crosscast.Question{Kind: crosscast.AskCount}, Ref: "ask"},
+		} {
+			in.TTL, in.Late = 2*time.Second, 2*time.Second
+			handle(in)
+			equal(t, in.Ref+" too late", answers[in.Ref], "expired")
+			equal(t, "did", r.take()+strings.Join(s.Rooms(), " "), "r")
+			if in.Kind == crosscast.KindDisconnect {
+				continue
+			}
+			in.Late = time.Second
+			handle(in)
+			equal(t, in.Ref+" in time", answers[in.Ref], "")
+			s.Leave("x")
+			r.take()
+		}
+		handle(crosscast.Instruction{Kind: crosscast.KindEmit, Ref: "emission", TTL: time.Second, Late: time.Hour})
+		equal(t, "got", r.take(), "e")
+		handle(crosscast.Instruction{Kind: crosscast.KindRequest, Late: time.Hour})
+		equal(t, "told", r.take(), "request")
+		handle(crosscast.Instruction{Kind: crosscast.KindDisconnect, Late: time.Hour})
+		equal(t, "closed", r.reasons(), "closed by the server")
+		equal(t, "expired", n.Stats().Dropped["expired"], 4)
+
+		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa", Namespace: "/"})
+		d.onPublish = func(in *crosscast.Instruction) {
+			if in.Kind == crosscast.KindRequest {
+				d.h.Handle(&crosscast.Instruction{
+					Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: in.Ref,
+					Answer: &crosscast.Answer{Last: true, Err: answers["request"]},
+				})
+			}
+		}
+		answers["request"] = "expired"
+		if err := readOut(n.Servers().Ask(ctx, "e", nil)); !errors.Is(err, crosscast.ErrExpired) {
+			t.Errorf("who asked too late: %v", err)
+		}
+		if answers["request"] = "failed"; errors.Is(readOut(n.Servers().Ask(ctx, "e", nil)), crosscast.ErrExpired) {
+			t.Error("another error is taken for it")
+		}
+	})
+}
+
+// Whoever may publish on the bus can command: what peers command shows, and a flood of it does not fill the log.
+func TestCommandsOfPeersShow(t *testing.T) {
+	d := newDriver(t)
+	var lines strings.Builder
+	n := start(t, crosscast.Options{Adapter: d, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	for kind, times := range map[crosscast.Kind]int{
+		crosscast.KindJoin: 2, crosscast.KindLeave: 3, crosscast.KindDisconnect: 100,
+	} {
+		for range times {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: kind, Namespace: "/x", From: "stranger", Reason: "because",
+				Target: crosscast.Target{Rooms: []string{"a", "b", "c", "d"}},
+			})
+		}
+	}
+	equal(t, "counted", n.Stats().Commands, crosscast.CommandStats{Joins: 2, Leaves: 3, Disconnects: 100})
+	log := lines.String()
+	equal(t, "lines", strings.Count(log, "\n"), 3)
+	for _, text := range []string{"command=disconnect", "from=stranger", "namespace=/x", "and 1 more", "reason=because"} {
+		if !strings.Contains(log, text) {
+			t.Errorf("no %s in %s", text, log)
+		}
+	}
+}
+
+// limited is an adapter whose names are UTF-8.
+type limited struct{ *driver }
+
+func (limited) Lacks() map[crosscast.Capability]string {
+	return map[crosscast.Capability]string{crosscast.CapByteNames: "it is so"}
+}
+
+// A name that the adapter cannot carry is refused before this node's sockets get anything.
+func TestNamesThatTheAdapterCannotCarry(t *testing.T) {
+	n := start(t, crosscast.Options{Adapter: limited{newDriver(t)}})
+	var r recorder
+	s := connect(t, n.Namespace, &r, "r")
+	for what, err := range map[string]error{
+		"room":   n.To("r", "\xff").Emit(ctx, "e", nil),
+		"user":   n.To("r").ToUser("\xff").Emit(ctx, "e", nil),
+		"except": n.To("r").Except("\xff").Emit(ctx, "e", nil),
+		"event":  n.To("r").Emit(ctx, "\xff", nil),
+		"ack":    readOut(n.To("r").EmitAck(ctx, "\xff", nil)),
+		"join":   n.To("r").Join(ctx, "\xff"),
+		"target": n.To("r", "\xff").Disconnect(ctx, ""),
+	} {
+		if !errors.Is(err, crosscast.ErrInvalidName) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	equal(t, "got", r.take(), "")
+	equal(t, "rooms", strings.Join(s.Rooms(), " "), "r")
+	ok(t, n.To("r", "é").Emit(ctx, "e", nil))
+	equal(t, "got", r.take(), "e")
+}
