@@ -194,6 +194,7 @@ func (os origins) forget(now time.Time, silence time.Duration) {
 		if !o.left {
 			kept := *o
 			kept.dormant, kept.forgotten = true, false
+			kept.healed = 0 // books that are made later do not go on from there
 			kept.belief.beats, kept.announced.firsts = nil, nil
 			os[id] = &kept
 		}

@@ -416,3 +416,27 @@ func TestForgedEcho(t *testing.T) {
 		})
 	})
 }
+
+// What had come before books healed, and were forgotten because their node was silent for long, is not missed when that is
+// heard again.
+func TestHealedBooksAreForgotten(t *testing.T) {
+	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		c.beat(5 * time.Second)
+		c.forge("A", crosscast.FrameHeader{Origin: a.id, Number: absurd}, 0)
+		c.beat(5 * time.Second)
+		mustPublish(t, a, emitTo("A"))
+		synctest.Wait()
+		had, gaps := len(b.got()), len(b.seen())
+		for range 12 {
+			time.Sleep(time.Minute)
+			c.peers[2].beatOnce(t)
+		}
+		mustPublish(t, a, emitTo("A"))
+		synctest.Wait()
+		if n := len(b.got()); n != had+1 || len(b.seen()) != gaps {
+			t.Errorf("%d delivered, gaps %+v", n-had, b.seen()[gaps:])
+		}
+	})
+}
