@@ -69,10 +69,11 @@ func (s *Socket) Rooms() []string {
 // Join adds the socket to rooms; those it is in already are no error. It adds the socket at once, and then waits until
 // every emission to the rooms that begins later, on any node, reaches the socket unless a gap is reported.
 //
-// An error means that nothing happened: what this call has added is taken back, all of its rooms. One already under way
-// may still have reached the client. Where another call waits for the same membership, that decides. The error is one
-// of an argument, [ErrClosed], ctx's if that ends before the confirmation, or, when the bus forbids this node to hear a
-// room, [ErrDenied], with the rooms in a [*NamesError].
+// An error means that nothing happened: what this call has added is taken back, all of its rooms. Until then the socket
+// is in the rooms, so the client might have been sent what was emitted to them meanwhile, by this node or another. Who
+// must not hear a room is to be kept out before Join is called. Where another call waits for the same membership, that
+// decides. The error is one of an argument, [ErrClosed], ctx's if that ends before the confirmation, or, when the bus
+// forbids this node to hear a room, [ErrDenied], with the rooms in a [*NamesError].
 //
 // A link that is down is no error: Join returns at once, the subscription is made up for on recovery, and the gap of
 // that outage includes the rooms. Who wants to wait for that calls [Socket.Synced].
