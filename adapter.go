@@ -32,7 +32,8 @@ type NodeInfo struct {
 //
 //   - Ready: when Start returns nil, whatever another ready node publishes to everyone, or to this node, arrives.
 //   - Order: what one goroutine publishes for a node arrives there in that order, heartbeats excepted. The one exception
-//     are emissions to a single name each: those to two rooms, or to two users, may change places.
+//     are emissions to a single name each: those to two rooms, or to two users, may change places. A heartbeat never
+//     arrives after a goodbye that was published later: it would be taken for a sign of life.
 //   - Once: an instruction is handled at most once by a node.
 //   - Not to itself: a node never handles what it published.
 //   - Memory: Publish keeps nothing of the instruction after it returned; Handle may keep nothing either.

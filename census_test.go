@@ -442,6 +442,33 @@ func TestCounterHasNoPeers(t *testing.T) {
 	})
 }
 
+// An emitter whose adapter counts no servers knows nothing, and says so.
+func TestEmitterOfNoServers(t *testing.T) {
+	c := &counting{driver: newDriver(t)}
+	c.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return 0, nil }
+	e := start(t, crosscast.Options{Adapter: c, EmitOnly: true})
+	var incomplete *crosscast.IncompleteError
+	nobody := func(what string, err error) {
+		t.Helper()
+		if !errors.As(err, &incomplete) || !slices.Equal(incomplete.Nodes, []crosscast.NodeID{""}) {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
+	n, err := e.To("r").Count(ctx)
+	nobody("count", err)
+	equal(t, "count", n, 0)
+	_, err = e.To("r").Do(ctx, crosscast.Command{Join: []string{"s"}})
+	nobody("command", err)
+	acks := e.To("r").EmitAck(ctx, "x", nil)
+	for range acks.All() {
+	}
+	nobody("acknowledged emission", acks.Err())
+	sockets := e.To("r").Sockets(ctx, 0)
+	for range sockets.All() {
+	}
+	nobody("sockets", sockets.Err())
+}
+
 // listening is a counting driver that is told when an emitter needs to hear.
 type listening struct {
 	*counting

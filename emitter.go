@@ -80,7 +80,7 @@ func (n *Node) ended(ctx context.Context) error {
 // findNodes asks who is there, and the first one that answers for all that it knows.
 func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 	first, _, err := n.askNodes(ctx, "")
-	if err != nil || first == "" {
+	if err != nil {
 		return nil, err
 	}
 	_, a, err := n.askNodes(ctx, first)
@@ -94,8 +94,8 @@ func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 	return ids, nil
 }
 
-// askNodes asks the question AskNodes of everyone (to is empty) or of one node, and returns the first answer: when
-// there is surely nobody, none, and when nobody answered before ctx ended, errNobody.
+// askNodes asks the question AskNodes of everyone (to is empty) or of one node, and returns the first answer. When the
+// bus has nobody to give it to, or nobody answered before ctx ended, the error is errNobody.
 func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	first := make(chan answered, 1)
@@ -124,7 +124,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 	}
 	n.stats.out.Add(1)
 	if reach.Known && reach.Nodes == 0 {
-		return "", &Answer{}, nil
+		return "", nil, errNobody
 	}
 	select {
 	case v := <-first:

@@ -42,7 +42,7 @@ func (h *handler) Handle(in *Instruction) {
 			n.tell(n.control(KindHeartbeat, in.From))
 		}
 	case KindGoodbye:
-		n.peers.forget(in.From, time.Now())
+		n.peers.forget(in.From)
 	case KindJoin, KindLeave, KindDisconnect, KindAsk, KindRequest:
 		switch {
 		case n.expired(in):
@@ -157,8 +157,14 @@ func (n *Node) publish(ctx context.Context, in *Instruction) error {
 	return err
 }
 
-// tell publishes a hello or heartbeat, which never wait. When it fails the link is down, and the next one is due soon.
+// tell publishes a hello or heartbeat, which never wait; none once the node is closed, as peers would take what comes after
+// its goodbye for a sign of life. When it fails the link is down, and the next one is due soon.
 func (n *Node) tell(in *Instruction) {
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.state.Load() == nodeClosed {
+		return
+	}
 	if err := n.publish(context.Background(), in); err != nil {
 		n.log.Debug("crosscast: could not publish", "kind", in.Kind, "error", err)
 	}

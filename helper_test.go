@@ -170,7 +170,10 @@ type driver struct {
 	onPublish  func(in *crosscast.Instruction)
 }
 
-func newDriver(tb testing.TB) *driver { return &driver{tb: tb, heard: make(map[string]bool)} }
+// newDriver returns a driver that surely reaches nobody.
+func newDriver(tb testing.TB) *driver {
+	return &driver{tb: tb, heard: make(map[string]bool), reach: crosscast.Reach{Known: true}}
+}
 
 func (d *driver) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
 	d.self, d.h = self, h

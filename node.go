@@ -150,8 +150,9 @@ type Node struct {
 	closed  error         // what Close returned; valid once closing is closed
 }
 
-// Start starts a node and returns when its peers hear it and it hears them. ctx bounds Start only: it returns by the
-// end of ctx, with an error unless only answers of peers are missing.
+// Start starts a node and returns when its peers hear it and it hears them. Where the bus cannot tell how many there are,
+// such as a Redis Cluster, that takes a heartbeat. ctx bounds Start only: it returns by the end of ctx, with an error
+// unless only answers of peers are missing.
 //
 // After an error nothing of the node is left. What the adapter's client library is doing ends by its own time-outs, and
 // Start can be called again with the same Options, as long as the adapter itself had not started: if only the hello was
@@ -255,7 +256,8 @@ func newNode(o Options) (*Node, error) {
 	return n, nil
 }
 
-// introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat. The adapter
+// introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat. Where the bus
+// cannot tell how many those are, it waits for all of that heartbeat, in which every peer has its own. The adapter
 // has started, so when the link or ctx ends meanwhile that is no error: heartbeats introduce the node, too, and the gap
 // of an outage makes it say hello again.
 func (n *Node) introduce(ctx context.Context) error {
@@ -283,6 +285,10 @@ func (n *Node) introduce(ctx context.Context) error {
 	}
 	wait, cancel := context.WithTimeout(ctx, n.heartbeat)
 	defer cancel()
+	if !reach.Known {
+		<-wait.Done()
+		return nil
+	}
 	n.peers.await(wait, reach.Nodes)
 	return nil
 }

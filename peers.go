@@ -14,7 +14,6 @@ import (
 const (
 	maxPeers         = 4096
 	maxPeerHeartbeat = bounds.MaxHeartbeat
-	leftMemory       = time.Minute // how long a goodbye is remembered
 )
 
 // A peer is suspected, and then expired, after so many of its heartbeats did not come.
@@ -39,7 +38,7 @@ const (
 	NodeSuspect                          // three of its heartbeats are missing
 	NodeAlive                            // it was suspected, and is heard again
 	NodeLeft                             // it said goodbye
-	NodeExpired                          // six of its heartbeats are missing: it is taken for dead
+	NodeExpired                          // six of its heartbeats are missing: it is taken for dead; or for want of room in a full table
 )
 
 // A NodeEvent is what Options.OnNode is told.
@@ -52,6 +51,7 @@ type peer struct {
 	Peer
 	heard time.Time // later than last where its silence did not count
 	last  time.Time // when it was heard last
+	again bool      // it was heard more than once
 }
 
 // A silence is what an adapter that is a [PeerObserver] is told of a peer.
@@ -65,18 +65,18 @@ type silence struct {
 // clock: what the peers take for the time does not matter.
 //
 // A node whose own link is not proven takes nobody's silence for an end, and the time in which it stood still itself
-// does not count. A goodbye is final, since a node's ID is that of one run: a heartbeat that was overtaken by it
-// brings nobody back.
+// does not count. A goodbye is believed until the peer is heard again: nothing of a peer that has really left comes after
+// it, and one that somebody forged is over with the next heartbeat.
 type peers struct {
 	// told is called for each event, with mu held, so that events come in the order in which they happened.
 	told func(NodeEvent)
 
 	mu       sync.Mutex // guards what follows
 	m        map[NodeID]*peer
-	left     map[NodeID]time.Time // who said goodbye lately
-	unproven bool                 // at the last tick
-	ticked   time.Time            // when that was
-	grown    chan struct{}        // made by await; closed when a peer is added
+	spare    []NodeID      // who was doubtful when m was full and this was empty, longest silent first
+	unproven bool          // at the last tick
+	ticked   time.Time     // when that was
+	grown    chan struct{} // made by await; closed when a peer is added
 }
 
 // hear notes that a peer is alive. meta is valid during the call only.
@@ -88,7 +88,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 	v := p.m[info.ID]
 	if v != nil {
-		v.NodeInfo, v.heard, v.last = info, now, now
+		v.NodeInfo, v.heard, v.last, v.again = info, now, now, true
 		if !slices.Equal(v.Meta, meta) {
 			v.Meta = slices.Clone(meta)
 		}
@@ -98,7 +98,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 		}
 		return
 	}
-	if _, left := p.left[info.ID]; left || len(p.m) >= maxPeers {
+	if len(p.m) >= maxPeers && !p.evict() {
 		return
 	}
 	if p.m == nil {
@@ -113,16 +113,41 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 }
 
+// evict makes room in the full table: whoever was heard once only, or is suspected, is taken for dead, so that a flood of
+// names cannot keep out those who have a heartbeat, nor push them out. It reports whether there was such a peer. p.mu is
+// held.
+func (p *peers) evict() bool {
+	if p.evictSpare() {
+		return true
+	}
+	for id, v := range p.m {
+		if v.doubtful() {
+			p.spare = append(p.spare, id)
+		}
+	}
+	slices.SortFunc(p.spare, func(a, b NodeID) int { return p.m[a].last.Compare(p.m[b].last) })
+	return p.evictSpare()
+}
+
+func (p *peers) evictSpare() bool {
+	for len(p.spare) > 0 {
+		v := p.m[p.spare[0]]
+		p.spare = p.spare[1:]
+		if v != nil && v.doubtful() {
+			delete(p.m, v.ID)
+			p.tell(NodeExpired, v)
+			return true
+		}
+	}
+	return false
+}
+
+func (v *peer) doubtful() bool { return !v.again || v.Suspect }
+
 // forget notes that a peer has left.
-func (p *peers) forget(id NodeID, now time.Time) {
+func (p *peers) forget(id NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.left == nil {
-		p.left = make(map[NodeID]time.Time)
-	}
-	if len(p.left) < maxPeers {
-		p.left[id] = now
-	}
 	if v := p.m[id]; v != nil {
 		delete(p.m, id)
 		p.tell(NodeLeft, v)
@@ -168,11 +193,6 @@ func (p *peers) expire(now time.Time) (silent []silence) {
 			silent = append(silent, silence{id, v.last, true, false})
 			v.Suspect = true
 			p.tell(NodeSuspect, v)
-		}
-	}
-	for id, at := range p.left {
-		if now.Sub(at) > leftMemory {
-			delete(p.left, id)
 		}
 	}
 	return silent

@@ -92,14 +92,10 @@ func TestPeerLife(t *testing.T) {
 	tb.want(t, "expired a")
 	tb.hears("a")
 	tb.want(t, "joined a")
-	tb.forget("b", tb.now)
+	tb.forget("b")
 	tb.want(t, "left b")
-	tb.hears("b") // sent before the goodbye that overtook it
-	tb.want(t, "")
-	tb.beat(70, true, "a")
-	if tb.want(t, ""); len(tb.left) != 0 {
-		t.Error("a goodbye is remembered for ever")
-	}
+	tb.hears("b") // so the goodbye was somebody else's
+	tb.want(t, "joined b")
 }
 
 func TestPeersOfAnUnprovenNode(t *testing.T) {
@@ -159,7 +155,7 @@ func TestSilences(t *testing.T) {
 	tb.beat(3, true, "b")
 	want("a 7s ago expired")
 	tb.hears("a")
-	tb.forget("a", tb.now)
+	tb.forget("a")
 	tb.beat(10, true, "b")
 	want("")
 	tb.beat(100, false)
@@ -177,15 +173,43 @@ func TestPeersAreBounded(t *testing.T) {
 	tb := newTable()
 	for i := range 2 * maxPeers {
 		tb.hear(NodeInfo{ID: NodeID(fmt.Sprintf("%08d", i)), Heartbeat: 1 << 60}, nil, tb.now)
-		tb.forget(NodeID(fmt.Sprintf("x%07d", i)), tb.now)
 	}
-	if len(tb.m) != maxPeers || len(tb.left) != maxPeers {
-		t.Error(len(tb.m), len(tb.left))
+	if len(tb.m) != maxPeers {
+		t.Error(len(tb.m))
 	}
-	if hb := tb.list()[0].Heartbeat; hb != maxPeerHeartbeat {
+	if hb := tb.list()[0].Heartbeat; hb != time.Minute {
 		t.Error(hb)
 	}
-	if len(tb.events) != maxPeers {
-		t.Error(len(tb.events))
+}
+
+// TestFloodOfPeers: of names that are heard once a full table forgets the oldest, and nobody who has a heartbeat.
+func TestFloodOfPeers(t *testing.T) {
+	tb := newTable()
+	tb.beat(2, true, "real")
+	for i := range 3 * maxPeers {
+		tb.hears(NodeID(fmt.Sprintf("%08d", i)))
+	}
+	tb.events = nil
+	tb.now = tb.now.Add(time.Millisecond)
+	tb.hears("new")
+	if tb.m["real"] == nil || tb.m["new"] == nil || len(tb.m) != maxPeers {
+		t.Errorf("of %d peers real is %v, new is %v", len(tb.m), tb.m["real"], tb.m["new"])
+	}
+	if len(tb.events) != 2 || !strings.HasPrefix(tb.events[0], "expired ") || tb.events[1] != "joined new" {
+		t.Error(tb.events)
+	}
+	// Nobody is pushed out who is heard again and again.
+	for id := range tb.m {
+		tb.hears(id)
+	}
+	tb.events = nil
+	tb.hears("late")
+	tb.want(t, "")
+	// Those who fall silent make room before they are taken for dead.
+	tb.beat(4, true, "real", "new")
+	tb.events = nil
+	tb.hears("late")
+	if tb.m["late"] == nil || tb.m["real"] == nil || tb.m["new"] == nil {
+		t.Error("no room for a peer, though others are silent")
 	}
 }

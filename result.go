@@ -103,6 +103,9 @@ func (q *ask) err() error {
 	e := &IncompleteError{Silent: slices.Clone(q.silent)}
 	if q.census != nil {
 		q.census.report(e)
+		if q.n.lookout != nil && q.census.answered == 0 && len(q.failed)+len(e.Nodes) == 0 {
+			e.Nodes, e.Errs = append(e.Nodes, ""), append(e.Errs, errNobody) // no server up, or not where it was looked for
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(q.failed)) {
 		e.Nodes = append(e.Nodes, id)

@@ -23,6 +23,7 @@ type origin struct {
 	lossRead  time.Time // when it was read last
 	heard     time.Time // when anything came
 	fresh     time.Time // when something came that had not come before
+	again     bool      // something came more than once
 	peer      bool      // it said hello, or has heartbeats; emitters do not
 	left      bool      // it said goodbye
 	lost      bool      // it was taken for dead, without a goodbye, and has not come back
@@ -167,8 +168,9 @@ type origins map[crosscast.NodeID]*origin
 
 // of returns the origin named id, made when missing. For want of room another one may be forgotten, which is returned.
 func (os origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) {
-	o = os[id]
-	if o == nil {
+	if o = os[id]; o != nil {
+		o.again = true
+	} else {
 		if len(os) >= maxOrigins {
 			forgotten = os.mostSilent()
 			forgotten.forgotten = true
@@ -201,9 +203,11 @@ func (os origins) forget(now time.Time, silence time.Duration) {
 	}
 }
 
+// mostSilent returns the origin that was heard longest ago, of those that were heard once only, if there are any: names
+// that a stranger makes up do not push out peers.
 func (os origins) mostSilent() (oldest *origin) {
 	for _, o := range os {
-		if oldest == nil || o.heard.Before(oldest.heard) {
+		if oldest == nil || oldest.again && !o.again || oldest.again == o.again && o.heard.Before(oldest.heard) {
 			oldest = o
 		}
 	}

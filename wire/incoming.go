@@ -378,7 +378,7 @@ func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 			o.announced.beat = o.heard
 			o.belief.says(i.Node.Heartbeat)
 		}
-		o.left = i.Kind == crosscast.KindGoodbye
+		o.left = i.Kind == crosscast.KindGoodbye // what comes after one shows that it was none
 		n++
 		if i.Ref != "" {
 			i.Late = in.a.echo.late(time.Now())
