@@ -440,3 +440,30 @@ func TestHealedBooksAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// A fast heartbeat replayed heals nothing, either: as many are remembered as come before a number is kept.
+func TestReplayedFastHeartbeatsHealNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t, hub: membus.New(), heartbeat: 20 * time.Millisecond}
+		a, b := c.add(wire.Options{}), c.add(wire.Options{})
+		defer func() { a.a.Close(t.Context()); b.a.Close(t.Context()) }()
+		var frames []wire.Frame
+		c.hub.OnExecute(func(f wire.Frame) {
+			if f.Topic == "cc:all" && strings.Contains(string(f.Data), string(a.id)) {
+				frames = append(frames, wire.Frame{Topic: f.Topic, Data: slices.Clone(f.Data)})
+			}
+		})
+		for range 500 {
+			mustPublish(t, a, heartbeat())
+			time.Sleep(20 * time.Millisecond)
+		}
+		c.hub.OnExecute(nil)
+		for i := len(frames) - 30; i < len(frames); i += 14 {
+			c.hub.Port("stranger").Publish(t.Context(), []wire.Frame{frames[i]})
+			time.Sleep(300 * time.Millisecond)
+		}
+		if g := b.seen(); len(g) != 0 {
+			t.Errorf("gaps %+v", g)
+		}
+	})
+}

@@ -41,7 +41,7 @@ type belief struct {
 }
 
 const (
-	maxBeats    = 16
+	maxBeats    = 256
 	maxInterval = time.Minute // of a node's heartbeats
 	healAfter   = 3           // times the interval that a number must stand before it is kept
 )
