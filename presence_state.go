@@ -249,9 +249,6 @@ func (r *roster) replace(l *nodeList, members map[SocketID]string) {
 	}
 }
 
-// change notes a change of the watcher's own node.
-func (r *roster) change(c PresenceChange) { r.set(r.nodes[r.self], c.Member, !c.Left) }
-
 // apply takes what a node tells. It reports whether the node is known, and whether it is to be asked for the whole.
 func (r *roster) apply(from NodeID, p *Presence) (ask, known bool) {
 	l := r.nodes[from]

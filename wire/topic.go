@@ -34,14 +34,6 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-func everyoneTopic(prefix string) string { return prefix + ":all" }
-
-func inboxTopic(prefix string, id crosscast.NodeID) string { return prefix + ":n:" + string(id) }
-
-func addressTopic(prefix string, a crosscast.Address) string {
-	return string(appendAddress(nil, prefix, &a))
-}
-
 // appendAddress appends the topic of a room or user, and nothing for the zero address.
 func appendAddress(dst []byte, prefix string, a *crosscast.Address) []byte {
 	if *a == (crosscast.Address{}) {
