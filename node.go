@@ -39,8 +39,8 @@ type Options struct {
 	//
 	// Without a question it subscribes to nothing, and needs no permission to. Before a question it asks a node for the
 	// nodes that there are, which it then takes for granted for a Heartbeat. It does not hear that one of them leaves,
-	// and waits for its answer until the deadline. When no node answers that at all, an [IncompleteError] says so,
-	// beside an empty ID.
+	// and waits for its answer until the deadline. When no node answers that at all, also when the bus has nobody to
+	// give it to, an [IncompleteError] says so, beside an empty ID: there is no server, or the emitter looks elsewhere.
 	EmitOnly bool
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB. The
 	// adapter's largest frame must have room for it, beside names: see [Sizer].

@@ -65,3 +65,35 @@ func TestStartWithASilentServer(t *testing.T) {
 		})
 	}
 }
+
+// TestCountRightAfterStart: a node that has started knows its peers, also of a bus that cannot tell how many there are.
+func TestCountRightAfterStart(t *testing.T) {
+	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+		a := join(t, "a", redistest.Client(t, options()))
+		countsRightAfterStart(t, a, redistest.Client(t, options()))
+	})
+	t.Run("cluster", func(t *testing.T) {
+		c := redistest.StartCluster(t, 3)
+		a := join(t, "a", c.Client())
+		countsRightAfterStart(t, a, c.Client())
+	})
+}
+
+func countsRightAfterStart(t *testing.T, a *member, rdb redis.UniversalClient) {
+	t.Helper()
+	ctx := redistest.Within(t, redistest.Patience)
+	for i := range 5 {
+		n, err := crosscast.Start(ctx, crosscast.Options{
+			Heartbeat: 250 * time.Millisecond, Adapter: redisadapter.New(rdb, redisadapter.Options{}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if count, err := n.Everyone().Count(ctx); count != 1 || err != nil || len(n.Nodes()) == 0 {
+			t.Errorf("start %d: %d sockets, %v, and %d peers; %s has one", i, count, err, len(n.Nodes()), a.Name())
+		}
+		if err := n.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}

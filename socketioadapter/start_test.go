@@ -108,3 +108,22 @@ func TestBadKeys(t *testing.T) {
 		must(t, rdb.Close())
 	}
 }
+
+// TestEmitterWithoutServers: an emitter that counts no servers, as with a wrong key, says that it knows nothing.
+func TestEmitterWithoutServers(t *testing.T) {
+	s := redistest.Start(t, redistest.Config{})
+	for _, mode := range []socketioadapter.Mode{socketioadapter.Classic, socketioadapter.Sharded} {
+		e, err := crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
+			EmitOnly: true, Adapter: socketioadapter.New(s.Client(), socketioadapter.Options{Key: "wrong", Mode: mode}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var incomplete *crosscast.IncompleteError
+		n, err := e.To("r").Count(redistest.Within(t, redistest.Patience))
+		if n != 0 || !errors.As(err, &incomplete) {
+			t.Errorf("mode %d: count: %d, %v", mode, n, err)
+		}
+		must(t, e.Close(redistest.Within(t, redistest.Patience)))
+	}
+}
