@@ -92,7 +92,8 @@
 //
 // 4. Never silent. What a node missed, or may have missed, becomes a [Gap] before anything later of that origin is
 // delivered. What was emitted and not handed to the bus, or perhaps not, becomes an error or a [Loss] at the emitting
-// node, and a gap at its peers. There is one gap for each cause, with one exception: names that the bus denies after
+// node, and a gap at its peers; what was for one node alone, such as an answer or an emission to a socket, is a gap at
+// that node only. There is one gap for each cause, with one exception: names that the bus denies after
 // it had allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since
 // when they are allowed again (see "When the bus denies something"). A peer that is taken for dead without a goodbye
 // is a gap of that origin, from its last message on. Its return is another one, unless its numbers show that it sent
@@ -105,7 +106,9 @@
 //
 // 6. Bounded. Every queue has a limit: of the adapter, of a subscription and of a [Queue] in bytes, of hooks in calls.
 // Where calls of a hook would exceed theirs they are merged, so that nothing is left untold. Every wait ends with a
-// context, and Close ends every goroutine within its own. While the link is down only Flush and Deliver wait for it. (outage-nothing-waits, outage-close, close-…)
+// context, and Close ends every goroutine within its own. While the link is down only Flush and Deliver wait for it. What
+// is sent at once follows what the link carries; whoever emits more waits for room. (outage-nothing-waits, outage-close,
+// close-…, TestASlowLinkEndsInBackPressure in package wire)
 //
 // 7. Partial, not nothing. Nodes know their peers by heartbeats: one whose heartbeats are missing is suspected after
 // three, and taken for dead after six, unless this node's own link is not proven. A question to the cluster returns
@@ -117,6 +120,13 @@
 // Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout. A frame carries at
 // most 2,049 instructions, names of targets and rooms together, so that no frame is more work than one instruction may
 // be; the rest of one that has more is a gap. (driver-hostile-bytes, FuzzFrameReader, TestFrameItems)
+//
+// 9. Valid. A payload is JSON in UTF-8, or bytes. Anything else is refused where it is emitted. From the bus it is
+// dropped before a client gets it, counted ("invalid"), and a gap of its names ([GapInvalid]).
+// (TestPayloadsOfPeersThatAreNotJSONAreDropped)
+//
+// 10. One meaning. [ErrTooLarge] and [ErrInvalidName] mean that nobody got it, this node's own sockets included.
+// (TestTooLargeMeansNobody)
 //
 // These are the guarantees with an adapter that can do all of that. One that speaks a wire which others have defined
 // may be unable to: then it is a [Limited], and says what it lacks.
@@ -130,7 +140,13 @@
 //     different order on different nodes. The same holds for two goroutines of one node.
 //   - That [Reach] counts clients: it is a number of nodes, an upper bound, and unknown on Redis Cluster.
 //   - That the bus is private. Whoever may publish on its channels can emit to anybody: see the access control list in
-//     package redisadapter.
+//     package redisadapter. Stats.Commands counts what peers command, and the log says who did. A forged goodbye is
+//     believed until the next heartbeat. Forged numbers are a gap of all of the node in whose name they come
+//     ([GapForged]), after two heartbeats of its own. A number that the node itself overtakes before them is not noticed,
+//     and neither is one in the name of an emitter.
+//   - That a question is acted on late. A node that stood still, or whose bus did, answers [ErrExpired] to questions,
+//     requests and commands whose asker might not wait any more. It does not notice a standstill that is shorter than
+//     about one and a half heartbeats.
 //
 // # When the link is down
 //
@@ -239,7 +255,10 @@
 //     emitted, nothing comes twice, and order holds: TestBooksBalance in package wire.
 //   - A watcher has each node's members as they were at some version, whatever arrives in whatever order, and its
 //     events balance: TestPresenceConverges, and TestPresenceBalances in package wire.
-//   - Who watches nothing pays nothing: TestUnwatchedRoomsCostNothing.
+//   - Who watches nothing pays nothing: TestUnwatchedRoomsCostNothing. Idle watches cost one small frame for each peer
+//     and five heartbeats, however many rooms are watched: TestIdleWatchesCostOneDigest. Joins and emissions never wait
+//     for a watch: TestReadingAWatchHoldsNothingUp.
+//   - A namespace holds nothing while it is empty, and a kept *Namespace stays valid: TestEmptyNamespaces.
 //   - A queue's writer exists only while there is something to write: TestQueueIdleHasNoGoroutine.
 //   - Where peers are known by number only, nobody waits for more answers than there are peers, and no answer or socket
 //     counts twice: TestCensus, TestCensusIgnoresWhatIsRepeated, TestCensusIsTakenAgain, and adaptertest's TestForeign.

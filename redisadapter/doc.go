@@ -14,7 +14,7 @@
 // correct, but some faults take longer to be noticed than they need. These settings are recommended:
 //
 //	&redis.Options{
-//		ContextTimeoutEnabled: true,            // else Options.PublishTimeout is ignored, and ReadTimeout counts
+//		ContextTimeoutEnabled: true,            // else ReadTimeout counts for small batches, and not Options.PublishTimeout
 //		DialTimeout:           2 * time.Second, // default 5 s
 //		ReadTimeout:           2 * time.Second, // default 5 s; how long a batch waits for its replies
 //		WriteTimeout:          2 * time.Second,
@@ -22,6 +22,10 @@
 //		Protocol:              2,               // nothing here gains from RESP3
 //		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 //	}
+//
+// [ParseURL] returns them for a URL. ReadTimeout and WriteTimeout bound a batch of up to 64 KiB. A larger one has
+// Options.PublishTimeout, and beyond that four times what its bytes need at the rate that was measured last, at least a
+// second for each MiB.
 //
 // For a ClusterClient also ClusterStateReloadInterval: 2 * time.Second. MaxRetries does not matter: the adapter's
 // commands are not repeated by go-redis. go-redis logs through a global logger of its own (redis.SetLogger), which

@@ -26,7 +26,8 @@ type Options struct {
 	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
 	// at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
+	// PublishTimeout bounds one batch, beyond the time that its bytes need, if the client has ContextTimeoutEnabled.
+	// Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
 	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the channel "in" behind
 	// the prefix and its colon; see "From other languages" in the documentation of this package. Each node serves its

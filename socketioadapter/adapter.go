@@ -58,7 +58,8 @@ type Options struct {
 	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
 	// at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, if the client has ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
+	// PublishTimeout bounds one batch, beyond the time that its bytes need, if the client has ContextTimeoutEnabled.
+	// Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
 	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
 	// worse, an Info when it gets better; and of a call of the application's that keeps the link from being read.

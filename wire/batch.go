@@ -1,14 +1,13 @@
 package wire
 
 import (
-	"math"
 	"slices"
 	"time"
 )
 
 // How much goes out at once. What is queued goes out in batches of whole frames, one batch at a time. A heartbeat goes
 // with the next batch, so it stands behind one at most; and a batch holds no more than the link carries in a quarter of a
-// heartbeat. So the peers of a node on a slow link do not take it for dead, and no batch meets a time-out that is meant
+// heartbeat, and maxBatch. So the peers of a node on a slow link do not take it for dead, and no batch meets a time-out that is meant
 // for a bus that does not answer. Who emits more than the link carries waits for room in the queue.
 
 const (
@@ -18,6 +17,7 @@ const (
 	growth     = 8               // of what is taken for the rate, from one batch to the next, at most
 	idleMemory = 5 * time.Second // how long the shortest round trip counts
 	lateness   = 4               // how many times longer than expected the bytes of a batch may take
+	maxBatch   = 4 << 20         // bytes that a batch may have: a fast link may become slow while one is under way
 	certain    = 4 << 20         // bytes a second, at most, that are expected: a link may become slower at any time
 )
 
@@ -40,7 +40,7 @@ func newPace(quarter time.Duration) pace {
 
 // limit is how many bytes the next batch may have.
 func (p *pace) limit() int {
-	return int(min(max(p.rate*p.quarter.Seconds(), minBatch), math.MaxInt32))
+	return int(min(max(p.rate*p.quarter.Seconds(), minBatch), maxBatch))
 }
 
 // expected is how long n bytes may be expected to take beyond a round trip.

@@ -14,6 +14,8 @@
 //     A receiver keeps a book for each node and topic. A frame that it has had is a copy, and dropped. One whose
 //     predecessor never came shows a hole, which is a gap. One that comes after its successor is late: it is dropped,
 //     and a gap. Books are bounded: what is forgotten is not noticed any more, but makes no false alarm. (book.go)
+//   - Batches. What is sent at once is no more than the link carries in a quarter of a heartbeat, so that a slow link is not
+//     taken for a dead one, at either end. (batch.go)
 //   - Losses. A batch that was refused, or whose outcome is not known, is not repeated under the same numbers. It is a
 //     Loss here. What goes to everyone carries the count of losses and when the last one was, and ten heartbeats carry
 //     the latest of them, so that peers report a gap, also those that were away. (losses.go)

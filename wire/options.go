@@ -24,7 +24,8 @@ type Options struct {
 	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
 	// at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, as far as the bus's client obeys. Default 5 s; above 0, and at most 1 h.
+	// PublishTimeout bounds one batch, beyond the time that its bytes need, as far as the bus's client obeys. Default 5 s;
+	// above 0, and at most 1 h.
 	PublishTimeout time.Duration
 	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the topic "in" behind
 	// the prefix and its colon: {"rooms":["a"],"event":"said","data":"hi"}. Each node serves its own sockets, so all
