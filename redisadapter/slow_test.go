@@ -26,7 +26,7 @@ func TestMoreThanTheLinkCarries(t *testing.T) {
 	var events []crosscast.NodeEvent // guarded by mu
 	second := func(o *crosscast.Options) { o.Heartbeat = time.Second }
 	a := join(t, "a", slow, second, func(o *crosscast.Options) {
-		o.Adapter = redisadapter.New(slow, redisadapter.Options{PublishTimeout: 2 * time.Second})
+		o.Adapter = redisadapter.New(slow, redisadapter.Options{PublishTimeout: 2 * time.Second, QueueBytes: 4 << 20})
 	})
 	join(t, "b", s.Client(), second, func(o *crosscast.Options) {
 		o.OnNode = func(e crosscast.NodeEvent) {
