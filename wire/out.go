@@ -37,20 +37,21 @@ func (t *outTopic) isFor() crosscast.Address {
 // were not used between two turns are forgotten at once. So the cost of a use does not depend on how many there are.
 type outTopics struct {
 	used, before map[string]*outTopic
-	recent       *outTopic // the last one used
-	key          []byte    // scratch
+	recent       *outTopic   // the last one used
+	to           destination // what that was looked for with
+	key          []byte      // scratch
 }
 
 // of returns what is remembered of a topic, made when missing.
 func (ts *outTopics) of(to *destination, prefix string) *outTopic {
+	if ts.recent != nil && ts.to == *to {
+		return ts.recent
+	}
 	ts.key = to.appendTopic(ts.key[:0], prefix)
 	name, address := len(ts.key), len(prefix)
 	if to.foreign != "" {
 		address = name + 1
 		ts.key = appendAddress(append(ts.key, 0), "", &to.name)
-	}
-	if ts.recent != nil && ts.recent.key == string(ts.key) {
-		return ts.recent
 	}
 	t := ts.used[string(ts.key)]
 	if t == nil {
@@ -63,7 +64,7 @@ func (ts *outTopics) of(to *destination, prefix string) *outTopic {
 		}
 		ts.used[t.key] = t
 	}
-	ts.recent = t
+	ts.recent, ts.to = t, *to
 	return t
 }
 
