@@ -12,7 +12,6 @@ import (
 
 const (
 	minBatch   = 64 << 10        // bytes that a batch may have on any link, and on a new one at first
-	maxBatch   = 4 << 20         // and on any: a link may become slower at any time
 	fullBatch  = 512 << 10       // a batch of this size measures the link, whatever it might have been
 	idleBatch  = 4 << 10         // one of at most this size takes a round trip, and no more
 	growth     = 8               // of what is taken for the rate, from one batch to the next, at most

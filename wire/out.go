@@ -92,15 +92,16 @@ type quietTopic struct {
 	before, after *outTopic
 }
 
-// spare is memory of frames that went out: frames with small buffers, which is all that one with a single instruction
-// needs, and buffers for those that outgrow them.
+// spare is memory of frames that went out: frames with a small buffer each, which is all that one with a single
+// instruction needs, and the larger buffers that others grow into.
 type spare struct {
 	frames  []*frame
-	buffers [][]byte
-	bytes   int // of both
+	buffers [len(bufferSizes)][][]byte
+	bytes   int // of all
 }
 
-const smallBuffer = 2 << 10 // bytes at least of a buffer that is kept apart from its frame
+// bufferSizes are how many bytes larger buffers have, at least.
+var bufferSizes = [...]int{512, 2 << 10, 8 << 10, 32 << 10, packBytes + 8<<10}
 
 // take returns a frame. While the link is down it has no buffer: what waits then is to take no more memory than it must.
 func (s *spare) take(up bool) *frame {
@@ -115,34 +116,58 @@ func (s *spare) take(up bool) *frame {
 	return f
 }
 
-// grow makes room for size more bytes of a frame that has outgrown a small buffer, if there is a larger one.
-func (s *spare) grow(f *frame, size int) {
-	n := len(s.buffers)
-	if n == 0 || len(f.buf)+size <= smallBuffer || cap(f.buf)-len(f.buf) >= size || cap(f.buf) >= cap(s.buffers[n-1]) {
+// grow makes room for size more bytes of a frame, and keeps the buffer that it has outgrown.
+func (s *spare) grow(f *frame, size, limit int) {
+	size += len(f.buf)
+	if cap(f.buf) >= size {
 		return
 	}
-	b := s.buffers[n-1]
-	s.buffers[n-1] = nil
-	s.buffers = s.buffers[:n-1]
-	s.bytes -= cap(b)
-	f.buf = append(b, f.buf...)
+	i := 0
+	for bufferSizes[i] < size { // which is at most packBytes
+		i++
+	}
+	var b []byte
+	if n := len(s.buffers[i]); n > 0 {
+		b = s.buffers[i][n-1]
+		s.buffers[i][n-1] = nil
+		s.buffers[i] = s.buffers[i][:n-1]
+		s.bytes -= cap(b)
+	} else {
+		b = make([]byte, 0, bufferSizes[i])
+	}
+	old := f.buf
+	f.buf = append(b, old...)
+	s.keepBuffer(old, limit)
 }
 
-// keep keeps f for reuse, unless limit bytes are kept already or f is large.
+// keepBuffer keeps a buffer for reuse, if it is a larger one, unless limit bytes are kept already.
+func (s *spare) keepBuffer(b []byte, limit int) {
+	if cap(b) < bufferSizes[0] || cap(b) > 2*packBytes || s.bytes+cap(b) > limit {
+		return
+	}
+	i := len(bufferSizes) - 1
+	for bufferSizes[i] > cap(b) {
+		i--
+	}
+	s.bytes += cap(b)
+	s.buffers[i] = append(s.buffers[i], b[:0])
+}
+
+// keep keeps f for reuse, unless limit bytes are kept already.
 func (s *spare) keep(f *frame, limit int) {
-	buf, deliveries := f.buf[:0], f.deliveries
-	if cap(buf) > 2*packBytes || s.bytes+frameBytes+cap(buf) > limit {
+	buf, deliveries := f.buf[:0], f.deliveries[:0]
+	if cap(buf) >= bufferSizes[0] {
+		s.keepBuffer(buf, limit)
+		buf = nil
+	}
+	if s.bytes+frameBytes+cap(buf) > limit {
 		return
 	}
 	s.bytes += frameBytes + cap(buf)
-	clear(deliveries)
+	clear(f.deliveries)
 	if cap(deliveries) > 16 {
 		deliveries = nil
 	}
-	if cap(buf) >= smallBuffer {
-		s.buffers = append(s.buffers, buf)
-		buf = nil
-	}
-	*f = frame{buf: buf, deliveries: deliveries[:0]}
+	*f = frame{buf: buf, deliveries: deliveries}
 	s.frames = append(s.frames, f)
 }

@@ -295,7 +295,7 @@ func (w *writer) frameFor(to destination, size, items int) *frame {
 	if f := t.open; f != nil && f.generation == w.generation &&
 		len(f.buf)+size <= packBytes && int(f.items)+items <= crosscast.MaxFrameItems {
 		if w.up() || time.Since(f.opened) < packAge {
-			w.spare.grow(f, size)
+			w.spare.grow(f, size, w.a.o.QueueBytes/4)
 			return f
 		}
 	}
