@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,15 +30,25 @@ func TestLossesAreToldInTenHeartbeats(t *testing.T) {
 	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, away, gone := c.peers[0], c.peers[1], c.peers[2]
 		c.beat(3 * time.Second)
-		sizes := []int{}
+		var mu sync.Mutex
+		var sizes []int // of heartbeats since the last look
+		take := func() []int {
+			mu.Lock()
+			defer mu.Unlock()
+			all := sizes
+			sizes = nil
+			return all
+		}
 		c.hub.OnExecute(func(f wire.Frame) {
 			if f.Topic == "cc:all" && strings.Contains(string(f.Data), string(a.id)) {
+				mu.Lock()
+				defer mu.Unlock()
 				sizes = append(sizes, len(f.Data))
 			}
 		})
 		c.beat(0)
 		synctest.Wait()
-		idle := sizes[0]
+		idle := take()[0]
 		a.port.SetFate(func(f wire.Frame) membus.Fate {
 			if f.Topic != "cc:all" {
 				return membus.Fate{Err: crosscast.ErrRefused, Lost: true}
@@ -49,13 +60,13 @@ func TestLossesAreToldInTenHeartbeats(t *testing.T) {
 			mustPublish(t, a, in)
 			synctest.Wait()
 		}
-		sizes = nil
+		take()
 		c.beat(8 * time.Second)
-		largest := slices.Max(sizes)
+		largest := slices.Max(take())
 		c.beat(5 * time.Second)
-		sizes = nil
+		take()
 		c.beat(5 * time.Second)
-		after := slices.Max(sizes)
+		after := slices.Max(take())
 		t.Logf("a heartbeat has %d bytes before a loss, %d while it is told, %d afterwards", idle, largest, after)
 		if after > idle+12 {
 			t.Errorf("%d bytes after the loss was told, %d before it", after, idle)
