@@ -39,7 +39,10 @@ func (c *cluster) highest(id crosscast.NodeID) func() uint64 {
 			highest = max(highest, h.Number)
 		}
 	})
-	return func() uint64 { return highest }
+	return func() uint64 {
+		synctest.Wait()
+		return highest
+	}
 }
 
 // told reports whether a gap says that something of an origin may have been missed in a room at a time.
