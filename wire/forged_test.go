@@ -396,8 +396,9 @@ func TestForgedEcho(t *testing.T) {
 			}
 			beat := func(n int) {
 				for range n {
-					mustPublish(t, p, heartbeat())
+					_ = p.a.Publish(t.Context(), heartbeat()) // an error while the link is replaced
 					time.Sleep(time.Second)
+					synctest.Wait()
 				}
 			}
 			beat(3)
