@@ -23,9 +23,10 @@
 //		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 //	}
 //
-// [ParseURL] returns them for a URL. ReadTimeout and WriteTimeout bound a batch of up to 64 KiB. A larger one has
-// Options.PublishTimeout, and beyond that four times what its bytes need at the rate that was measured last, at least a
-// second for each MiB.
+// [ParseURL] returns them for a URL. A batch has Options.PublishTimeout, and beyond that four times what its bytes need at
+// the rate that was measured last, at least a second for each MiB. Where that is more than ReadTimeout or WriteTimeout,
+// the batch goes out in parts. A single frame that needs more goes out with a longer time-out, and only then do hooks of
+// the client not see it.
 //
 // For a ClusterClient also ClusterStateReloadInterval: 2 * time.Second. MaxRetries does not matter: the adapter's
 // commands are not repeated by go-redis. go-redis logs through a global logger of its own (redis.SetLogger), which

@@ -1,6 +1,7 @@
 package redisadapter
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -43,11 +44,11 @@ type Options struct {
 // *redis.Client (also one of Sentinel's) or a *redis.ClusterClient, which other parts of the program, and other nodes,
 // may share. Mistakes in rdb and o are errors of the node's start.
 func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
-	if o.Prefix == "" {
-		o.Prefix = "cc"
-	}
+	o.Prefix = cmp.Or(o.Prefix, "cc")
+	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
 	bus := redisbus.New(rdb, redisbus.Config{
 		Anchor: o.Prefix, Needs: "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*",
+		Timeout: o.PublishTimeout,
 	})
 	return wire.New(bus, wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,

@@ -72,6 +72,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.UserRooms = cmp.Or(o.UserRooms, "user:")
 	o.QueueBytes = cmp.Or(o.QueueBytes, 48<<20)
 	o.MaxFrame = cmp.Or(o.MaxFrame, 8<<20)
+	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
 	switch {
 	case o.Mode > Sharded:
 		return o, fmt.Errorf("crosscast/socketioadapter: unknown Mode %d", o.Mode)
@@ -118,7 +119,9 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 	}
 	_, cluster := rdb.(*redis.ClusterClient)
 	a.spread = cluster && sharded && o.Subscription != Static
-	bus := redisbus.New(rdb, redisbus.Config{Anchor: o.Key, Needs: needs, Sharded: sharded, Once: true})
+	bus := redisbus.New(rdb, redisbus.Config{
+		Anchor: o.Key, Needs: needs, Sharded: sharded, Once: true, Timeout: o.PublishTimeout,
+	})
 	a.Adapter = wire.Speak(bus, a.dialect, wire.Options{
 		QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
 		Logger: o.Logger,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"syscall"
@@ -28,6 +29,8 @@ type Config struct {
 	Sharded bool
 	// Once is for frames of which receivers cannot tell copies: what may have reached the server is not sent again.
 	Once bool
+	// Timeout is what the context of a batch allows beyond what its bytes need: wire.Options.PublishTimeout.
+	Timeout time.Duration
 }
 
 // bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
@@ -119,12 +122,30 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 		return err
 	}
 	b.publishesThrough(ctx, c)
-	pipe := patient(ctx, c, batch).Pipeline()
+	size, longest := b.part(ctx, c, batch)
+	for len(batch) > 0 && err == nil {
+		n, bytes := 1, len(batch[0].payload.data)
+		for ; n < len(batch) && bytes+len(batch[n].payload.data) <= size; n++ {
+			bytes += len(batch[n].payload.data)
+		}
+		through := c
+		if bytes > size {
+			through = c.(*redis.Client).WithTimeout(longest)
+		}
+		err = b.pipeline(ctx, through, batch[:n])
+		batch = batch[n:]
+	}
+	return err
+}
+
+// pipeline sends frames and waits for their replies.
+func (b *bus) pipeline(ctx context.Context, c redis.UniversalClient, batch []*publishing) error {
+	pipe := c.Pipeline()
 	for _, p := range batch {
 		_ = pipe.Process(ctx, p)
 	}
 	sent := b.withRole(ctx, pipe)
-	_, err = pipe.Exec(ctx)
+	_, err := pipe.Exec(ctx)
 	sent()
 	return err
 }
@@ -132,24 +153,31 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 // largeBatch is the size in bytes from which a batch may need longer than the client's time-outs allow.
 const largeBatch = 64 << 10
 
-// patient returns c, for a large batch with time-outs that end with ctx: go-redis would end the wait for all replies, and
-// the writing of all commands, with the client's own, however many bytes there are. Its pools and hooks stay the same.
-func patient(ctx context.Context, c redis.UniversalClient, batch []*publishing) redis.UniversalClient {
+// part is how many bytes of a batch may go out in one pipeline, by the client's time-outs: go-redis would end the wait
+// for all replies, and the writing of all commands, with those, however many bytes there are. A single frame above that
+// needs a client with the time-out longest, which has the same pools, but lacks the hooks.
+func (b *bus) part(ctx context.Context, c redis.UniversalClient, batch []*publishing) (size int, longest time.Duration) {
 	node, ok := c.(*redis.Client)
 	deadline, bounded := ctx.Deadline()
 	if !ok || !bounded {
-		return c
+		return math.MaxInt, 0
 	}
-	n := 0
+	longest = time.Until(deadline)
+	need, n := longest-b.Timeout, 0 // what the bytes need
 	for _, p := range batch {
 		n += len(p.payload.data)
 	}
-	left, o := time.Until(deadline), node.Options()
-	enough := func(timeout time.Duration) bool { return timeout <= 0 || timeout >= left } // 0: there is none
-	if n < largeBatch || left <= 0 || enough(o.ReadTimeout) && enough(o.WriteTimeout) {
-		return c
+	if n < largeBatch {
+		return n, longest
 	}
-	return node.WithTimeout(left)
+	o := node.Options()
+	size = n
+	for _, timeout := range []time.Duration{o.ReadTimeout, o.WriteTimeout} {
+		if 0 < timeout && timeout < need {
+			size = min(size, int(float64(n)*timeout.Seconds()/need.Seconds()))
+		}
+	}
+	return size, longest
 }
 
 // settle enters the outcomes of the frames that were replied to. It returns the others, and whether any of them may

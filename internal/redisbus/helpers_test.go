@@ -16,6 +16,7 @@ import (
 func newBus(rdb redis.UniversalClient) wire.Bus {
 	return redisbus.New(rdb, redisbus.Config{
 		Anchor: "cc", Needs: "+publish +subscribe +unsubscribe +ping and the channels &cc:*",
+		Timeout: time.Second,
 	})
 }
 

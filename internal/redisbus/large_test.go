@@ -1,9 +1,7 @@
 package redisbus_test
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,31 +11,37 @@ import (
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
-// TestALargeFrameOutlastsTheClientsTimeouts: what the bytes need is up to the caller's context. Hooks see it as ever.
-func TestALargeFrameOutlastsTheClientsTimeouts(t *testing.T) {
+// TestWhatOutlastsTheClientsTimeouts: what the bytes need is up to the caller's context. Hooks see each frame that the
+// client's time-outs suffice for, also where they do not suffice for the batch.
+func TestWhatOutlastsTheClientsTimeouts(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	rdb, p := through(t, s, func(o *redis.Options) {
 		o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 300*time.Millisecond, 300*time.Millisecond, -1
 	})
-	seen := new(pipelines)
-	rdb.AddHook(seen)
+	var published redistest.Publications
+	rdb.AddHook(&published)
 	bus := newBus(rdb)
-	mustPublish(t, bus, frames("cc:a", "first"))
 	p.Set(faultproxy.Up, faultproxy.Faults{Rate: 900 << 10})
-	mustPublish(t, bus, frames("cc:a", strings.Repeat("x", 1<<20)))
-	if n := seen.n.Load(); n != 2 {
-		t.Errorf("hooks have seen %d pipelines, want 2", n)
+	publish := func(texts ...string) { // with the time that a node gives 1 MiB on this link
+		t.Helper()
+		all := frames("cc:a", texts...)
+		bus.Publish(redistest.Within(t, 5*time.Second), all)
+		for i := range all {
+			if all[i].Err != nil {
+				t.Fatalf("frame %d: %v", i, all[i].Err)
+			}
+		}
 	}
-}
-
-// pipelines is a hook that counts them.
-type pipelines struct{ n atomic.Int32 }
-
-func (*pipelines) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (*pipelines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (h *pipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		h.n.Add(1)
-		return next(ctx, cmds)
+	publish(strings.Repeat("x", 1<<20))
+	if n := len(published.Seen()); n != 0 {
+		t.Errorf("hooks have seen %d large frames: the documentation says that they do not", n)
+	}
+	var parts []string
+	for range 16 {
+		parts = append(parts, strings.Repeat("x", 64<<10))
+	}
+	publish(parts...)
+	if n := len(published.Seen()); n != len(parts) {
+		t.Errorf("hooks have seen %d frames of a batch, want %d", n, len(parts))
 	}
 }
