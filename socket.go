@@ -33,7 +33,7 @@ type Socket struct {
 	index   map[*group]*membership // the same, once they are many
 	claims  map[*membership]int    // nil while nothing is unconfirmed
 	early   *early                 // nil unless Connect waits
-	last    []string               // the rooms at the time of closing
+	last    *[]string              // the rooms at the time of closing
 
 	awaiting awaiting // guarded by mu, too
 }
@@ -61,7 +61,7 @@ func (s *Socket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
-		return slices.Clone(s.last)
+		return slices.Clone(*s.last)
 	}
 	return s.rooms()
 }
@@ -230,7 +230,8 @@ func (s *Socket) endMembership() bool {
 		return false
 	}
 	s.closed.Store(true)
-	s.last = s.rooms()
+	last := s.rooms()
+	s.last = &last
 	s.ns.leaveAll(s)
 	if s.early != nil && s.early.cancel != nil {
 		s.early.cancel()
