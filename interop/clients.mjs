@@ -52,6 +52,18 @@ serve({
         if (reply && client.replies.has(event)) reply(...client.replies.get(event));
       });
     }),
+  // hurry connects to a namespace over another client's connection, leaves before the answer, which it says to nobody,
+  // and comes back: at once, or when the answer has come. It returns the socket's ID, and what its server says then.
+  hurry: ({ nsp, beside, atOnce }) =>
+    new Promise((resolve) => {
+      const other = clients.get(beside);
+      const socket = other.manager.socket(nsp, { auth: { token: "1" } });
+      socket.disconnect();
+      socket.auth = { token: "2" };
+      socket.on("connect", () => socket.emit("echo", socket.id, (id) => id === socket.id && resolve(id)));
+      if (atOnce) socket.connect();
+      else other.socket.emit("echo", () => socket.connect());
+    }),
   // reply makes a client acknowledge an event from now on; without it, it is silent.
   reply: ({ name, event, args }) => void clients.get(name).replies.set(event, args),
   emit: ({ name, event, args }) => void clients.get(name).socket.emit(event, ...args),

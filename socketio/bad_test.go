@@ -36,7 +36,6 @@ func TestBadMessages(t *testing.T) {
 		"reserved":                {[]string{`42["disconnect"]`}, protocol, "reserved event"},
 		"huge id":                 {[]string{`49007199254740992["a"]`}, protocol, "unknown packet type"},
 		"huge event id":           {[]string{`429007199254740992["a"]`}, protocol, "illegal packet id"},
-		"connected already":       {[]string{`40`, `40{"a":1}`}, protocol, "packet for a namespace in another state"},
 		"connect error":           {[]string{`44{"message":"no"}`}, protocol, "unknown packet type"},
 		"not connected":           {[]string{`42/chat,["a"]`}, protocol, "packet for a namespace in another state"},
 		"not connected, leaves":   {[]string{`41/chat,`}, protocol, "packet for a namespace in another state"},

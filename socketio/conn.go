@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -39,7 +38,7 @@ type conn struct {
 
 	opening sync.WaitGroup // sessions that have no socket yet
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards what follows; locked before a session's
 	sessions map[string]*session
 	timer    *time.Timer // of the first namespace; nil: there was one
 	ended    bool
@@ -260,16 +259,10 @@ func (c *conn) packet(p *packet, attachments [][]byte) error {
 		state = s.state()
 	}
 	switch {
-	case p.typ == connect && state < closed:
-		// A client that is told twice to connect says so twice. When it says something else of itself, it has to begin anew.
-		if !bytes.Equal(p.auth, s.auth) {
-			return malformed(errState)
-		}
-		return nil
 	case p.typ == connect:
-		c.connect(p, s)
+		c.connect(p, s, state < closed)
 		return nil
-	case state == connecting || state == gone:
+	case state == connecting && !s.again || state == gone:
 		return malformed(errState)
 	case p.typ == disconnect:
 		s.disconnected()
@@ -287,8 +280,12 @@ func (c *conn) packet(p *packet, attachments [][]byte) error {
 	return nil
 }
 
-// connect begins a session, which waits for the end of the client's former one in the namespace, if there was one.
-func (c *conn) connect(p *packet, former *session) {
+// connect begins a session, which waits for the end of the client's former one in the namespace, if there was one. A
+// client that is connected does so when it does not know that: it has left before the answer came, and said nothing.
+func (c *conn) connect(p *packet, former *session, again bool) {
+	if former != nil {
+		former = former.follow()
+	}
 	sp := c.server.spaces[p.namespace]
 	if sp == nil {
 		c.server.stats.refuse("namespace")
@@ -304,14 +301,15 @@ func (c *conn) connect(p *packet, former *session) {
 		})
 		return
 	}
-	s := newSession(c, sp, p.auth)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return
 	}
+	s := newSession(c, sp, p.auth, former)
+	s.again = again
 	c.sessions[p.namespace] = s
-	c.opening.Go(func() { s.open(former) })
+	c.opening.Go(s.open)
 }
 
 // refuse tells the client that it is not in a namespace.
@@ -342,11 +340,14 @@ func (c *conn) connected() {
 	}
 }
 
-// forget forgets a session that did not become a socket.
-func (c *conn) forget(s *session) {
+// forget forgets a session that did not become a socket, and reports whether its client waits for one. One that the
+// client has left is not forgotten: the next has to wait for those before it.
+func (c *conn) forget(s *session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sessions[s.space.name] == s {
+	waits := c.sessions[s.space.name] == s && s.state() == connecting
+	if waits {
 		delete(c.sessions, s.space.name)
 	}
+	return waits
 }

@@ -61,8 +61,12 @@
 // over, the connection ends, so that the client connects again.
 //
 // As on Node.js a client that breaks the protocol is not answered: the connection ends. Stats counts it. Packets that
-// come after the server has closed their socket are dropped. That a client connects again to the namespace that it is
-// in, with the same auth, is ignored, where Node.js ends the connection or makes a second socket.
+// come after the server has closed their socket are dropped.
+//
+// A client may connect to a namespace that it is in, or is about to be in: one that has left before the server's answer
+// came says nothing of that, and comes back. Its socket ends as if the client had left, and it gets a new one, with an ID,
+// Authenticate and OnConnect of its own. (Node.js ends the connection then, or makes a second socket.) What the client
+// sends until it is told of the new socket is the new one's.
 //
 // # Limits
 //

@@ -25,24 +25,29 @@ type session struct {
 	queue *crosscast.Queue // the connection's
 	now   atomic.Uint32    // the state; set under mu
 
-	conn   *conn
-	space  *space
-	auth   json.RawMessage
-	ctx    context.Context // of handlers
-	cancel context.CancelFunc
-	events wsconn.Lane[event]
-	done   chan struct{} // closed when everything has ended
+	conn    *conn
+	space   *space
+	auth    json.RawMessage
+	again   bool            // the client might take the answer to a former session for this one's
+	ctx     context.Context // of handlers
+	cancel  context.CancelFunc
+	opening context.Context // of what comes before the socket; ends when the client leaves
+	abandon context.CancelFunc
+	events  wsconn.Lane[event]
+	done    chan struct{} // closed when everything has ended
 
 	mu     sync.Mutex // guards what follows
+	former *session   // of the same client and namespace, whose end is waited for; nil once this one has begun
 	socket *crosscast.Socket
 	ending crosscast.Reason // the connection has ended, and there is no socket yet
 	held   [][]byte         // frames for when the client is connected
 	bytes  int              // of held
 }
 
-func newSession(c *conn, sp *space, auth json.RawMessage) *session {
-	s := &session{queue: c.Queue, conn: c, space: sp, auth: auth, done: make(chan struct{})}
+func newSession(c *conn, sp *space, auth json.RawMessage, former *session) *session {
+	s := &session{queue: c.Queue, conn: c, space: sp, auth: auth, former: former, done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(c.base)
+	s.opening, s.abandon = context.WithCancel(c.ctx)
 	s.events.Init(&c.Conn, s, c.server.o.EventBytes)
 	return s
 }
@@ -54,12 +59,11 @@ func (s *session) state() uint32 {
 	return s.now.Load()
 }
 
-// open makes the session's socket, once former has ended, and becomes the goroutine that handles events.
-func (s *session) open(former *session) {
-	if former != nil {
-		<-former.done
-	}
+// open makes the session's socket, once the former session has ended, and becomes the goroutine that handles events.
+func (s *session) open() {
+	s.await()
 	socket, err := s.connect()
+	s.abandon()
 	if err != nil {
 		s.refuse(err)
 		return
@@ -71,13 +75,43 @@ func (s *session) open(former *session) {
 	if ending != "" {
 		socket.Close(ending)
 	}
-	s.admit()
+	if s.admit() {
+		s.conn.connected()
+	}
 	s.events.Start(s.first)
+}
+
+// await waits until the former session has ended, or the client has left this one, which then never begins.
+func (s *session) await() {
+	if s.former == nil {
+		return
+	}
+	select {
+	case <-s.former.done:
+	case <-s.opening.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opening.Err() == nil {
+		s.former = nil
+	}
+}
+
+// follow ends the session when the client connects to the namespace again, and returns the one whose end comes before
+// the next: this one, or, if it has not begun, the one that it waits for. So there are never more than two.
+func (s *session) follow() *session {
+	s.disconnected()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.former != nil {
+		return s.former
+	}
+	return s
 }
 
 // connect asks who the client is and makes its socket.
 func (s *session) connect() (*crosscast.Socket, error) {
-	ctx, cancel := context.WithTimeout(s.conn.ctx, s.conn.server.o.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(s.opening, s.conn.server.o.ConnectTimeout)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -100,11 +134,11 @@ func (s *session) connect() (*crosscast.Socket, error) {
 // refuse ends a session that did not become a socket.
 func (s *session) refuse(err error) {
 	c := s.conn
-	c.forget(s)
 	s.cancel()
+	s.events.Close(true, crosscast.ReasonLeft) // nothing is handled: there is no socket
 	var told *ConnectError
 	switch {
-	case c.hasEnded():
+	case c.hasEnded(), !c.forget(s):
 	case errors.Is(err, crosscast.ErrClosed):
 		c.close(crosscast.ReasonShutdown)
 	default:
@@ -122,12 +156,13 @@ func (s *session) refuse(err error) {
 	close(s.done)
 }
 
-// admit tells the client that it is connected, and sends what was emitted to it meanwhile.
-func (s *session) admit() {
+// admit tells the client that it is connected, and sends what was emitted to it meanwhile. It reports whether the
+// client waits for that.
+func (s *session) admit() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.now.Load() != connecting {
-		return
+		return false
 	}
 	id := []byte(`{"sid":"` + s.socket.ID() + `"}`)
 	frame := appendHeader(make([]byte, 0, headerSize(s.space.name)+len(id)), connect, s.space.name, 0, 0, false)
@@ -137,7 +172,7 @@ func (s *session) admit() {
 	}
 	s.held = nil
 	s.now.Store(open)
-	s.conn.connected()
+	return true
 }
 
 // Send implements crosscast.Conn.
@@ -238,9 +273,13 @@ func (s *session) leave() {
 // disconnected is leave for a client that leaves the namespace only.
 func (s *session) disconnected() {
 	s.mu.Lock()
+	was := s.now.Load()
 	s.now.Store(gone)
 	s.mu.Unlock()
-	s.events.PushLast(event{left: true})
+	if was != gone {
+		s.abandon()
+		s.events.PushLast(event{left: true})
+	}
 }
 
 // first is called before the first event is handled.
