@@ -34,20 +34,20 @@ func TestVendoredClient(t *testing.T) {
 	}
 }
 
-// TestReadme: the servers and clients on Node.js that the README shows, as they stand there, beside examples/socketio.
-func TestReadme(t *testing.T) {
+// TestDocumentation: the servers and clients on Node.js that docs/socketio.md shows, as they stand there, beside examples/socketio.
+func TestDocumentation(t *testing.T) {
 	needNode(t)
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/socketio.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	redisURL := "REDIS_URL=redis://" + redistest.Start(t, redistest.Config{}).Addr()
-	// script runs what the README has under a file's name, in the directory where Node.js finds the packages.
+	// script runs what the page has under a file's name, in the directory where Node.js finds the packages.
 	script := func(file, env string) *programtest.Program {
 		t.Helper()
-		block := regexp.MustCompile("(?s)```js\n(// " + regexp.QuoteMeta(file) + ":.*?)```\n").FindSubmatch(readme)
+		block := regexp.MustCompile("(?s)```js\n(// " + regexp.QuoteMeta(file) + ":.*?)```\n").FindSubmatch(page)
 		if block == nil {
-			t.Fatalf("the README has no %s", file)
+			t.Fatalf("the page has no %s", file)
 		}
 		p := programtest.Start(t, exec.Command("node", "--input-type=module", "--eval", string(block[1])), redisURL, env)
 		t.Cleanup(p.Kill)

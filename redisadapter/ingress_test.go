@@ -62,8 +62,8 @@ func TestIngressOnEachServer(t *testing.T) {
 	})
 }
 
-// The permissions in this package's documentation are enough, and allow nothing else. What is published is what the
-// README says, with the program that comes with every Redis.
+// The permissions in this package's documentation are enough, and allow nothing else. What is published is in
+// docs/languages.md, with the program that comes with every Redis.
 func TestIngressPermissions(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"web on >secret resetchannels &cc:in +publish"}})
 	ctx := redistest.Within(t, redistest.Patience)

@@ -6,7 +6,7 @@
 //	go run ./examples/socketio/server &              # http://localhost:5001
 //	PORT=5002 go run ./examples/socketio/server &    # http://localhost:5002
 //	npm install socket.io @socket.io/redis-adapter redis
-//	PORT=5003 node server.mjs                        # the server in README.md: no page, but clients may connect
+//	PORT=5003 node server.mjs                        # the server in docs/socketio.md: no page, but clients may connect
 //
 // Environment: PORT (default 5001; 0: any that is free), NODE_ID (the node's name; default node-<PORT>), REDIS_URL
 // (default redis://localhost:6379). It serves a page at /, Socket.IO at /socket.io/, its counters at GET /stats, and
