@@ -45,7 +45,7 @@ type NodeInfo struct {
 //
 // An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Sizer], [Flusher], [Prover],
 // [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be
-// asked for, or something cannot be carried at all, is also a [Counter], [Selective] or [Limited].
+// asked for, or something cannot be carried at all, is also a [Counter], [Selective], [Namer] or [Limited].
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only, and Start returns by its
 	// end. The error names the address and the cause.
@@ -125,6 +125,15 @@ type Selective interface {
 	Subscriber
 	// Selective reports whether the adapter, as it is configured, is one. The node asks once, before Start.
 	Selective() bool
+}
+
+// A Namer is an [Adapter] whose wire has one space of names ([CapSeparateSpaces]), so that a room might be what a user or
+// another socket is to other nodes.
+type Namer interface {
+	// CheckRoom returns an error that matches [ErrInvalidName] for a room in which a socket would hear what is for somebody
+	// else. The node asks it for each room of [Socket.Join] and [Namespace.Connect], not for those of commands; user is
+	// the socket's. It may be called concurrently.
+	CheckRoom(id SocketID, user, room string) error
 }
 
 // A Counter is an [Adapter] whose peers never say hello and have no heartbeats, so that the node knows their number

@@ -25,7 +25,7 @@ func (ns *Namespace) Name() string { return ns.name }
 type ConnectOptions struct {
 	// User is whom the socket belongs to; empty: nobody. One user may have many sockets on many nodes.
 	User string
-	// Rooms are joined before Connect returns.
+	// Rooms are joined before Connect returns. See [Socket.Join] for names that are refused.
 	Rooms []string
 	// Data belongs to the application. It is marshalled as JSON here and now, for peers that ask for it, to at most as
 	// many bytes as a payload may have.
@@ -66,7 +66,10 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	s := &Socket{
 		id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
 	}
-	var err error
+	err := n.checkRooms(s, o.Rooms)
+	if err != nil {
+		return nil, err
+	}
 	if s.dataJSON, err = n.describe("socket data", o.Data); err != nil {
 		return nil, err
 	}
@@ -84,6 +87,19 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	}
 	s.connecting.Store(false)
 	return s, nil
+}
+
+// checkRooms returns an error for rooms that s may not join of itself, whose names are valid.
+func (n *Node) checkRooms(s *Socket, rooms []string) error {
+	if n.namer == nil {
+		return nil
+	}
+	for _, room := range rooms {
+		if err := n.namer.CheckRoom(s.id, s.user, room); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // describe marshals what peers may ask of a socket; nil: nothing.

@@ -114,6 +114,7 @@ type Node struct {
 	adapter   Adapter    // nil: a single server
 	counter   Counter    // nil: the adapter is none
 	sizer     Sizer      // nil: the adapter is none
+	namer     Namer      // nil: the adapter is none
 	onlyText  bool       // the adapter carries no names but UTF-8
 	interests *interests // nil: the adapter is no Subscriber
 	heart     *heart     // nil without an adapter, and of an emitter
@@ -233,6 +234,7 @@ func newNode(o Options) (*Node, error) {
 	}
 	n.counter, _ = o.Adapter.(Counter)
 	n.sizer, _ = o.Adapter.(Sizer)
+	n.namer, _ = o.Adapter.(Namer)
 	if l, ok := o.Adapter.(Limited); ok {
 		_, n.onlyText = l.Lacks()[CapByteNames]
 	}

@@ -77,8 +77,15 @@ func (s *Socket) Rooms() []string {
 //
 // A link that is down is no error: Join returns at once, the subscription is made up for on recovery, and the gap of
 // that outage includes the rooms. Who wants to wait for that calls [Socket.Synced].
+//
+// Names of rooms often come from clients. Where the wire has one space of names, that of Socket.IO, rooms that are what
+// a user or another socket is there are refused with [ErrInvalidName]. A command, such as [BoundTarget.Join], may have a
+// socket join them all the same.
 func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 	if err := checkNames("room", rooms); err != nil {
+		return err
+	}
+	if err := s.ns.node.checkRooms(s, rooms); err != nil {
 		return err
 	}
 	var few [8]*interest

@@ -44,7 +44,8 @@ var _ server = (*goServer)(nil)
 
 // adapterOptions are those of a column.
 func adapterOptions(col column, key string) socketioadapter.Options {
-	o := socketioadapter.Options{Key: key}
+	// On Node.js a socket may join any room.
+	o := socketioadapter.Options{Key: key, AllowNames: func(string) bool { return true }}
 	if col.sharded {
 		o.Mode = socketioadapter.Sharded
 		o.Subscription = map[string]socketioadapter.SubscriptionMode{

@@ -88,6 +88,14 @@
 //   - Namespaces by pattern, and compression that is chosen for each message.
 //   - A catch-all for events without a handler.
 //
+// # Names from clients
+//
+// A handler that joins the room that a client names lets the client choose what it hears. With package socketioadapter
+// users and sockets are rooms to other servers, so Join and Authenticate's Rooms refuse names like theirs, such as
+// "user:u9", with [crosscast.ErrInvalidName], which the client sees: see "Names" in that package. With other adapters
+// these are rooms like any other, and nothing that is for a user or socket is heard there. Which of the application's own
+// rooms a client may be in is for the handler to check.
+//
 // # Handshakes
 //
 // A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. It has the request's

@@ -45,8 +45,11 @@ type Options struct {
 	// Subscription is the "subscriptionMode" of the servers, in Sharded. Default Dynamic.
 	Subscription SubscriptionMode
 	// UserRooms begins the names of the rooms that Socket.IO has instead of users. Default "user:". It has at most
-	// 100 bytes.
+	// 100 bytes, and should have one that is no letter, digit, - or _: else a user's room might have the name of a socket.
 	UserRooms string
+	// AllowNames permits a room that a socket may otherwise not join, see "Names", such as IDs of the application's that
+	// have 20 characters. It is called by Join and Connect, perhaps concurrently. Default: permits none.
+	AllowNames func(room string) bool
 
 	// QueueBytes bounds the memory that what waits to be published takes: a small emission to a room or user to which
 	// nothing else waits takes about 450 bytes. As much again may be under way, and a quarter is kept for reuse. Default
@@ -90,7 +93,7 @@ func (o Options) withDefaults() (Options, error) {
 const maxOption = 100 // bytes
 
 // Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.Adapter, and Subscriber,
-// Selective, Counter, Limited, Deliverer, Flusher, Prover, Listener and Meter.
+// Selective, Counter, Namer, Limited, Deliverer, Flusher, Prover, Listener and Meter.
 //
 // Beside the goroutines of the wire.Adapter that it is, it has one, which counts servers, but for emitters; Close ends
 // it.
@@ -99,7 +102,8 @@ type Adapter struct {
 	dialect *dialect
 	counter counter
 	optErr  error
-	spread  bool // names over several servers
+	allow   func(room string) bool // optional
+	spread  bool                   // names over several servers
 
 	stop  context.CancelFunc // ends the goroutine
 	ended chan struct{}      // closed when it has ended; nil before Start
@@ -111,6 +115,7 @@ type Adapter struct {
 func New(rdb redis.UniversalClient, o Options) *Adapter {
 	a := &Adapter{}
 	o, a.optErr = o.withDefaults()
+	a.allow = o.AllowNames
 	sharded := o.Mode == Sharded
 	a.dialect = newDialect(o, &a.counter)
 	needs := "+publish +subscribe +unsubscribe +ping +pubsub and the channels &" + o.Key + "*"
@@ -226,6 +231,7 @@ var (
 	_ crosscast.Adapter   = (*Adapter)(nil)
 	_ crosscast.Selective = (*Adapter)(nil)
 	_ crosscast.Counter   = (*Adapter)(nil)
+	_ crosscast.Namer     = (*Adapter)(nil)
 	_ wire.Dialect        = (*dialect)(nil)
 	_ wire.Gatherer       = (*dialect)(nil)
 )

@@ -28,7 +28,15 @@
 //
 // So a server reaches a user's sockets on nodes with io.to("user:u9"), and a node reaches those of a server that joined
 // them to that room with node.ToUser("u9"). The prefix is [Options.UserRooms]. On the way in a name means all that it
-// may mean, as one space has it: a socket of a node that joins a room named by another's ID hears what is for that one.
+// may mean, as one space has it: who is in a room that is named by a user or a socket hears what is for these.
+//
+// Names of rooms often come from clients, so a node does not let them choose these: Join and Connect refuse, with
+// ErrInvalidName, a room that begins with the prefix, but for that of the socket's own user, and one of 20 letters,
+// digits, - and _, as the IDs of sockets are, but for the socket's own, whether or not there is such a user or socket.
+// [Options.AllowNames] permits more. Commands of nodes, such as node.ToSocket(id).Join, the servers' socketsJoin, and
+// subscriptions, which are the application's, may use all names. Servers check nothing: there socket.join(name) with a name from a client is for the application to
+// check, or the client hears what nodes emit to users and sockets.
+//
 // A name that is not UTF-8 is something between nodes, and other text to servers. Of rooms that are numbers in
 // JavaScript, the decimal text is the name.
 //

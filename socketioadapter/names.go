@@ -1,6 +1,7 @@
 package socketioadapter
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/crosscast/crosscast"
@@ -108,6 +109,37 @@ func (p *place) enter(name, prefix string) {
 	if len(name) == socketIDLen {
 		p.sockets = append(p.sockets, crosscast.SocketID(name))
 	}
+}
+
+// CheckRoom implements crosscast.Namer: a client that chooses its rooms must not hear what is for somebody else.
+func (a *Adapter) CheckRoom(id crosscast.SocketID, user, room string) error {
+	whose := ""
+	if of, ok := strings.CutPrefix(room, a.dialect.prefix); ok && of != "" {
+		if of == user {
+			return nil
+		}
+		whose = "a user's"
+	} else if room != string(id) && isID(room) {
+		whose = "a socket's"
+	}
+	if whose == "" || a.allow != nil && a.allow(room) {
+		return nil
+	}
+	return fmt.Errorf("%w: room %q has %s name", crosscast.ErrInvalidName, room, whose)
+}
+
+// isID reports whether name might be that of a socket: Node.js makes IDs of the same kind.
+func isID(name string) bool {
+	if len(name) != socketIDLen {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // reservedForClients are the events that Socket.IO refuses to emit to clients; its clients emit them by themselves.
