@@ -110,7 +110,7 @@ func (ns *space) deliverAck(
 	e := newEmission()
 	defer e.release()
 	e.in = *in
-	e.fill(&e.in)
+	e.fill(n, &e.in)
 	ns.collect(e)
 	if in.From != n.id && e.anybody() && !in.Payload.valid() {
 		return errBadJSON
@@ -124,7 +124,7 @@ func (ns *space) deliverAck(
 		e.msg.Ack = number
 		w.await(e.sockets)
 	}
-	took := ns.handOver(e, w.give)
+	took := ns.handOver(e, func(s *Socket, _ error) { w.give(s) })
 	if !ok {
 		return ErrBusy
 	}

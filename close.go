@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // Close ends the node. In this order: no new sockets and subscriptions; all sockets are closed, and their OnClose
@@ -49,7 +51,7 @@ func (n *Node) close(ctx context.Context) error {
 	n.closeGate(nodeClosing)
 	n.closeSockets()
 	for _, f := range n.onClose { // nobody adds to it any more
-		n.sockets.Go(f)
+		n.sockets.Go(func() { n.call("Node.OnClose", f) })
 	}
 	n.await(ctx, n.sockets.Wait)
 	n.hooks.wait(ctx)
@@ -145,10 +147,12 @@ func (n *Node) closeSockets() {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(closers, len(all)) {
-		wg.Go(func() {
+		wg.Add(1)
+		guard.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
-				done[i], _ = all[i].close(ReasonShutdown)
+				all[i].close(ReasonShutdown, func(ended <-chan struct{}) { done[i] = ended })
 			}
+			wg.Done()
 		})
 	}
 	go func() {

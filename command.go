@@ -1,6 +1,7 @@
 package crosscast
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -216,9 +217,8 @@ func firstOf[S ~string](names []S) string {
 // conns: sockets end their memberships and their conns at once, and OnClose follows on a goroutine. It returns how
 // many sockets it reached, and what a join has to wait for.
 func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
-	reason := in.Reason
-	if reason == "" {
-		reason = ReasonServer
+	if in.Kind == KindDisconnect {
+		return disconnect(ns.matching(&in.Target), cmp.Or(in.Reason, ReasonServer)), nil
 	}
 	for _, s := range ns.matching(&in.Target) {
 		done := false
@@ -229,12 +229,26 @@ func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
 			done = err == nil // else it has closed meanwhile
 		case KindLeave:
 			done = s.Leave(in.Rooms...) == nil
-		case KindDisconnect:
-			done = s.end(reason)
 		}
 		if done {
 			sockets++
 		}
 	}
 	return sockets, waits
+}
+
+// disconnect closes sockets, and returns how many were open. A conn that ends the goroutine keeps no other from it.
+func disconnect(sockets []*Socket, reason Reason) (open int) {
+	i := 0
+	defer func() {
+		if i < len(sockets) {
+			disconnect(sockets[i+1:], reason)
+		}
+	}()
+	for ; i < len(sockets); i++ {
+		if sockets[i].end(reason) {
+			open++
+		}
+	}
+	return open
 }

@@ -3,16 +3,19 @@ package crosscast
 import (
 	"slices"
 	"sync"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // An emission is what one delivery needs, reused so that a delivery allocates nothing.
 type emission struct {
-	in      Instruction // of an emission of this node
-	one     [1]SocketID // the target of Socket.Emit
-	msg     Message
-	sockets []*Socket
-	subs    []*Subscription
-	seen    []uint64 // a bit for each socket's slot, all zero between uses
+	in       Instruction // of an emission of this node
+	one      [1]SocketID // the target of Socket.Emit
+	msg      Message
+	sockets  []*Socket
+	at, took int // of sockets: whose turn it is, and how many took the message
+	subs     []*Subscription
+	seen     []uint64 // a bit for each socket's slot, all zero between uses
 }
 
 var emissions = sync.Pool{New: func() any { return new(emission) }}
@@ -23,17 +26,19 @@ func (e *emission) release() {
 	e.in = Instruction{}
 	m := &e.msg
 	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta, m.Ack = "", "", nil, "", Payload{}, nil, 0
+	m.node = nil
 	m.resetFrames()
 	clear(e.sockets) // so that the pool keeps no socket alive
-	e.sockets = e.sockets[:0]
+	e.sockets, e.at, e.took = e.sockets[:0], 0, 0
 	clear(e.subs)
 	e.subs = e.subs[:0]
 	emissions.Put(e)
 }
 
 // fill makes the message of in.
-func (e *emission) fill(in *Instruction) {
+func (e *emission) fill(n *Node, in *Instruction) {
 	m := &e.msg
+	m.node = n
 	m.Namespace, m.From, m.Target, m.Event = in.Namespace, in.From, &in.Target, in.Event
 	m.Payload, m.Volatile, m.Meta = in.Payload, in.Flags&Volatile != 0, in.Meta
 }
@@ -50,33 +55,70 @@ func (e *emission) anybody() bool { return len(e.sockets) > 0 || len(e.subs) > 0
 
 // handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it
 // is given, with those that did not.
-func (ns *space) handOver(e *emission, refused func(*Socket)) (took int) {
-	m := &e.msg
-	for _, s := range e.sockets {
+func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) {
+	if len(e.subs) > 0 {
+		c := e.msg.Clone()
+		for _, sub := range e.subs {
+			sub.message(c)
+		}
+		ns.node.stats.delivered.Add(uint64(len(e.subs)))
+	}
+	e.handOn(ns.node, refused)
+	return e.took
+}
+
+// handOn hands e.msg to the sockets whose turn has not come. A conn that panics, or ends the goroutine, keeps it from
+// nobody else: there is one guard for many conns, because each takes about as long as a guard.
+func (e *emission) handOn(n *Node, refused func(*Socket, error)) {
+	for e.at < len(e.sockets) {
+		e.handSome(n, refused)
+	}
+	n.stats.delivered.Add(uint64(e.took))
+}
+
+// handSome hands e.msg to sockets, up to one whose conn panics.
+func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
+	var panicked error
+	all := false
+	defer func() {
+		if all {
+			return
+		}
+		s := e.sockets[e.at]
+		e.at++
+		exits := panicked == nil
+		if exits {
+			panicked = errExit
+		}
+		if s.refused(panicked) {
+			n.report("Conn.Send", panicked)
+		}
+		if refused != nil {
+			refused(s, panicked)
+		}
+		if exits {
+			e.handOn(n, refused)
+		}
+	}()
+	defer guard.Catch(&panicked)
+	for ; e.at < len(e.sockets); e.at++ {
+		s := e.sockets[e.at]
 		var err error
 		if s.connecting.Load() {
-			err = s.sendEarly(m)
+			err = s.sendEarly(&e.msg)
 		} else {
-			err = s.conn.Send(m)
+			err = s.conn.Send(&e.msg)
 		}
 		if err == nil {
-			took++
+			e.took++
 			continue
 		}
 		s.refused(err)
 		if refused != nil {
-			refused(s)
+			refused(s, err)
 		}
 	}
-	st := &ns.node.stats
-	if len(e.subs) > 0 {
-		c := m.Clone()
-		for _, sub := range e.subs {
-			sub.message(c)
-		}
-	}
-	st.delivered.Add(uint64(took + len(e.subs)))
-	return took
+	all = true
 }
 
 // fewExceptions is how many excepted sockets are faster looked for one by one.

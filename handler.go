@@ -3,6 +3,8 @@ package crosscast
 import (
 	"context"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // handler is the node as its adapter sees it: a type of its own, so that its methods are not the application's.
@@ -24,7 +26,7 @@ func (h *handler) Handle(in *Instruction) {
 			return
 		}
 		e := newEmission()
-		e.fill(in)
+		e.fill(n, in)
 		switch ns.collect(e); {
 		case !e.anybody():
 			n.stats.unwanted.Add(1)
@@ -82,11 +84,11 @@ func (h *handler) Gap(g Gap) {
 func (n *Node) missed(g Gap) {
 	n.stats.gaps.Add(1)
 	n.stats.gapReasons.add(g.Reason)
-	if n.onGap != nil {
-		n.onGap(g)
-	}
 	for _, s := range n.concerned(&g) {
 		s.gap(g)
+	}
+	if n.onGap != nil {
+		n.call("Options.OnGap", func() { n.onGap(g) })
 	}
 }
 
@@ -190,8 +192,7 @@ type heart struct {
 func startHeart(n *Node) *heart {
 	h := &heart{make(chan struct{}), make(chan struct{})}
 	n.beat()
-	go func() {
-		defer close(h.ended)
+	guard.Go(func() {
 		t := time.NewTicker(n.heartbeat)
 		defer t.Stop()
 		for {
@@ -200,10 +201,11 @@ func startHeart(n *Node) *heart {
 				n.tell(n.control(KindHeartbeat, ""))
 				n.beat()
 			case <-h.quit:
+				close(h.ended)
 				return
 			}
 		}
-	}()
+	})
 	return h
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // RoomEventKind says what happened to a room on this node.
@@ -46,10 +48,12 @@ type hooks struct {
 }
 
 func (h *hooks) init(n *Node) {
-	h.rooms.run, h.rooms.enter, h.rooms.busy = n.onRoom, enterRoom, n.busy
-	h.nodes.run, h.nodes.enter, h.nodes.busy = func(c nodeCall) { n.onNode(c.NodeEvent) }, enterNode, n.busy
-	h.links.run, h.links.enter, h.links.busy = func(s LinkStatus) { n.onLink(n, s) }, enterLink, n.busy
-	h.losses.run, h.losses.enter, h.losses.busy = n.onLoss, enterLoss, n.busy
+	h.rooms.run = func(e RoomEvent) { n.call("Options.OnRoom", func() { n.onRoom(e) }) }
+	h.nodes.run = func(c nodeCall) { n.call("Options.OnNode", func() { n.onNode(c.NodeEvent) }) }
+	h.links.run = func(s LinkStatus) { n.call("Options.OnLink", func() { n.onLink(n, s) }) }
+	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { n.onLoss(l) }) }
+	h.rooms.enter, h.nodes.enter, h.links.enter, h.losses.enter = enterRoom, enterNode, enterLink, enterLoss
+	h.rooms.busy, h.nodes.busy, h.links.busy, h.losses.busy = n.busy, n.busy, n.busy, n.busy
 	h.pace.tell = h.losses.call
 }
 
@@ -135,9 +139,9 @@ func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
 }
 
 // A lane calls run with what is pushed, one at a time and in order, on a goroutine that exists only while there is
-// something to do.
+// something to do. A call that ends that goroutine is not the last one.
 type lane[T any] struct {
-	run   func(T)                  // set before the first push
+	run   func(T)                  // set before the first push; must not panic
 	taken func(T)                  // optional: called with mu held when an item has left the queue
 	enter func(queue []T, v T) []T // optional: called with mu held instead of append, to merge what waits
 	busy  *activity
@@ -158,7 +162,7 @@ func (l *lane[T]) push(v T) {
 	if !l.running {
 		l.running = true
 		l.busy.begin()
-		go l.work()
+		guard.Go(l.work)
 	}
 }
 
@@ -170,18 +174,23 @@ func (l *lane[T]) call(v T) {
 }
 
 func (l *lane[T]) work() {
+	for v, ok := l.next(); ok; v, ok = l.next() {
+		l.run(v)
+	}
+}
+
+// next takes what waits longest. When nothing does, the goroutine is done.
+func (l *lane[T]) next() (v T, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.queue) > 0 {
-		v := l.queue[0]
+	if len(l.queue) > 0 {
+		v = l.queue[0]
 		clear(l.queue[:1])
 		l.queue = l.queue[1:]
 		if l.taken != nil {
 			l.taken(v)
 		}
-		l.mu.Unlock()
-		l.run(v)
-		l.mu.Lock()
+		return v, true
 	}
 	l.queue, l.running = nil, false
 	l.busy.end(1)
@@ -189,6 +198,7 @@ func (l *lane[T]) work() {
 		close(l.idle)
 		l.idle = nil
 	}
+	return v, false
 }
 
 // wait returns when nothing is queued or running.

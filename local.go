@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // A Cluster connects nodes of one process, for tests and examples. Each node starts with an adapter of its own:
@@ -111,7 +113,7 @@ func (a *localAdapter) take(self NodeInfo, h Handler, s LinkStatus) error {
 	}
 	a.state, a.id, a.name, a.h, a.deaf = localStarted, self.ID, self.Name, h, self.EmitOnly
 	a.link = s
-	go a.work()
+	guard.Go(a.work)
 	c := a.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,28 +122,28 @@ func (a *localAdapter) take(self NodeInfo, h Handler, s LinkStatus) error {
 }
 
 func (a *localAdapter) work() {
-	defer close(a.ended)
 	for {
+		for item, ok := a.next(); ok; item, ok = a.next() {
+			a.handle(item)
+		}
 		select {
 		case <-a.wake:
 		case <-a.quit:
+			close(a.ended)
 			return
-		}
-		for item, ok := a.next(); ok; item, ok = a.next() {
-			if item.in == nil {
-				a.h.Gap(*item.gap)
-			} else {
-				a.in.Add(1)
-				a.bytesIn.Add(uint64(item.size))
-				a.handle(item)
-			}
-			a.cluster.busy.end(1)
 		}
 	}
 }
 
-// handle hands over an instruction. Only the time that one waited here is how late it is.
+// handle hands over a gap or an instruction. Only the time that one waited here is how late it is.
 func (a *localAdapter) handle(item localItem) {
+	defer a.cluster.busy.end(1)
+	if item.in == nil {
+		a.h.Gap(*item.gap)
+		return
+	}
+	a.in.Add(1)
+	a.bytesIn.Add(uint64(item.size))
 	if item.in.Ref == "" {
 		a.h.Handle(item.in)
 		return

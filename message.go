@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // A Conn is how messages reach one client. Users implement it or take it from a binding; whoever has only a
@@ -16,12 +18,12 @@ type Conn interface {
 	// returns, or a [Message.Clone].
 	//
 	// nil: taken. [ErrDropped]: this message was dropped, the connection goes on. Any other error: the connection
-	// is of no use any more, and the node closes the socket ([ErrSlow]: with [ReasonSlow]). After Close it returns
-	// [ErrClosed].
+	// is of no use any more, and the node closes the socket ([ErrSlow]: with [ReasonSlow]), as it does when Send panics
+	// ([ReasonInternal]). After Close it returns [ErrClosed].
 	Send(m *Message) error
 
 	// Close ends the connection without blocking. It is called once, by the socket. A Conn whose handlers outlive
-	// Close also has a method Done() <-chan struct{}, which [Node.Close] waits for.
+	// Close also has a method Done() <-chan struct{}, which [Node.Close] waits for, unless Close has panicked.
 	Close(reason Reason)
 }
 
@@ -35,6 +37,7 @@ const (
 	ReasonSlow     Reason = "too slow"             // the client did not keep up
 	ReasonTimeout  Reason = "timed out"            // the client stopped answering
 	ReasonProtocol Reason = "protocol error"       // the client sent what it may not send
+	ReasonInternal Reason = "internal error"       // a function of the application's panicked
 )
 
 // A Message is what reaches a conn or a subscription. The node reuses it: it is valid during the call that hands it
@@ -57,10 +60,13 @@ type Message struct {
 	first framed
 	mu    sync.Mutex
 	more  []framed // of further framers; guarded by mu, as is setting first
+
+	node *Node // reports a framer that panics; nil: nobody does
 }
 
 // A Framer turns a message into the bytes that a binding writes to its connections, for example a JSON envelope. It
-// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing.
+// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing. A message
+// whose framing panics cannot be framed: the error is a [*PanicError].
 type Framer interface {
 	Frame(m *Message) ([]byte, error)
 }
@@ -82,24 +88,39 @@ func (m *Message) Frame(f Framer) ([]byte, error) {
 }
 
 func (m *Message) frame(f Framer) ([]byte, error) {
+	made, isNew := m.framed(f)
+	if isNew && m.node != nil {
+		m.node.report("Framer.Frame", made.err)
+	}
+	return made.data, made.err
+}
+
+// framed returns f's frame, and whether it was made just now.
+func (m *Message) framed(f Framer) (made framed, isNew bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.first.by == f {
-		return m.first.data, m.first.err
+		return m.first, false
 	}
 	for i := range m.more {
 		if m.more[i].by == f {
-			return m.more[i].data, m.more[i].err
+			return m.more[i], false
 		}
 	}
-	data, err := f.Frame(m)
-	if made := (framed{f, data, err}); m.ready.Load() {
-		m.more = append(m.more, made)
-	} else {
-		m.first = made
-		m.ready.Store(true)
-	}
-	return data, err
+	made = framed{by: f, err: errExit}
+	defer func() { // also when f ends the goroutine: those who wait are not to try again
+		if m.ready.Load() {
+			m.more = append(m.more, made)
+		} else {
+			m.first = made
+			m.ready.Store(true)
+		}
+	}()
+	made.err = guard.Call(func() (err error) {
+		made.data, err = f.Frame(m)
+		return err
+	})
+	return made, true
 }
 
 // resetFrames forgets the frames, so that the message can be used again. Nobody may use it meanwhile.
@@ -120,6 +141,7 @@ func (m *Message) Clone() *Message {
 		Volatile:  m.Volatile,
 		Meta:      slices.Clone(m.Meta),
 		Ack:       m.Ack,
+		node:      m.node,
 	}
 	if m.Target != nil {
 		c.Target = m.Target.clone()

@@ -105,6 +105,7 @@ type Node struct {
 	heartbeat  time.Duration
 	maxPayload int
 	log        *slog.Logger
+	logger     *slog.Logger // Options.Logger; nil: log discards
 	onGap      func(Gap)
 	onLoss     func(Loss)
 	onRoom     func(RoomEvent)
@@ -225,7 +226,7 @@ func newNode(o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger,
+		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger, logger: o.Logger,
 		heartbeat:  o.Heartbeat,
 		maxPayload: o.MaxPayload,
 		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,

@@ -247,5 +247,5 @@ func (w *Watch) call(struct{}) {
 	}
 	slices.SortFunc(e.Joined, compareMembers)
 	slices.SortFunc(e.Left, compareMembers)
-	w.onChange(e)
+	w.space.node.call("WatchOptions.OnChange", func() { w.onChange(e) })
 }

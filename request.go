@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -190,34 +189,33 @@ func (n *Node) serve(ctx context.Context, h RequestHandler, r *Request, w *answe
 		defer close(told)
 		answer(atOnce, &Answer{Last: true, Err: "the handler did not return in time"})
 	})
-	a := n.handle(ctx, h, r)
-	if !stop() {
-		<-told
-	}
-	answer(ctx, a)
+	a := &Answer{Last: true, Err: "the handler did not return"} // when it ends this goroutine
+	defer func() {
+		if !stop() {
+			<-told
+		}
+		answer(ctx, a)
+	}()
+	a = n.handle(ctx, h, r)
 }
 
-// handle calls h, which is the application's.
-func (n *Node) handle(ctx context.Context, h RequestHandler, r *Request) (a *Answer) {
-	a = &Answer{Last: true}
-	defer func() {
-		if v := recover(); v != nil {
-			n.log.Error("crosscast: a request handler panicked", "request", r.Name, "panic", v, "stack", string(debug.Stack()))
-			a = &Answer{Last: true, Err: "the handler panicked"}
+// handle calls h, which is the application's, and so are the marshalling of its result and the text of its error.
+func (n *Node) handle(ctx context.Context, h RequestHandler, r *Request) *Answer {
+	a := &Answer{Last: true}
+	if !n.call(fmt.Sprintf("the handler of requests %q", r.Name), func() {
+		v, err := h(ctx, r)
+		if err == nil {
+			a.Payload, err = n.payload(v)
+			a.Payload.Data = slices.Clone(a.Payload.Data) // an answer may be kept, and what the handler returned is its own
 		}
-	}()
-	v, err := h(ctx, r)
-	if err == nil {
-		a.Payload, err = n.payload(v)
-		a.Payload.Data = slices.Clone(a.Payload.Data) // an answer may be kept, and what the handler returned is its own
-	}
-	if err != nil {
-		if a.Err = truncate(err.Error(), 1024); a.Err == "" {
+		if err == nil {
+			a.Handled = true
+		} else if a.Err = truncate(err.Error(), 1024); a.Err == "" {
 			a.Err = "failed"
 		}
-		return a
+	}) {
+		return &Answer{Last: true, Err: "the handler panicked"}
 	}
-	a.Handled = true
 	return a
 }
 

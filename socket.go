@@ -154,18 +154,10 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	e.in = Instruction{Kind: KindEmit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
 	e.one[0] = s.id
 	e.in.Target.Sockets = e.one[:]
-	e.fill(&e.in)
-	if s.connecting.Load() {
-		err = s.sendEarly(&e.msg)
-	} else {
-		err = s.conn.Send(&e.msg)
-	}
-	if err != nil {
-		s.refused(err)
-		return err
-	}
-	n.stats.delivered.Add(1)
-	return nil
+	e.fill(n, &e.in)
+	e.sockets = append(e.sockets, s)
+	e.handOn(n, func(_ *Socket, refused error) { err = refused })
+	return err
 }
 
 // To targets the sockets in at least one of rooms, except this one.
@@ -177,31 +169,30 @@ func (s *Socket) Broadcast() BoundTarget { return s.ns.handle.Everyone().ExceptS
 // Close ends the socket: its memberships end, its conn is closed, and OnClose is called. Only the first Close does
 // anything; others return at once.
 func (s *Socket) Close(reason Reason) {
-	done, first := s.close(reason)
-	if !first {
-		return
-	}
-	select {
-	case <-done:
-		s.ns.node.sockets.Done()
-	default:
-		go func() {
-			<-done
+	s.close(reason, func(ended <-chan struct{}) {
+		select {
+		case <-ended:
 			s.ns.node.sockets.Done()
-		}()
-	}
+		default:
+			go func() {
+				<-ended
+				s.ns.node.sockets.Done()
+			}()
+		}
+	})
 }
 
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// close does what Close does. The first caller gets a channel that is closed once the conn's handlers have ended, and
-// must call node.sockets.Done then.
-func (s *Socket) close(reason Reason) (done <-chan struct{}, first bool) {
+// close does what Close does. For the first caller, after is called last, whatever the application's functions do: with a
+// channel that is closed once the conn's handlers have ended. It must call node.sockets.Done then.
+func (s *Socket) close(reason Reason, after func(ended <-chan struct{})) {
 	if !s.endMembership() {
-		return nil, false
+		return
 	}
-	s.conn.Close(reason)
-	return s.closedConn(reason), true
+	closed := false
+	defer func() { s.tellClosed(reason, closed, after) }()
+	closed = s.closeConn(reason)
 }
 
 // end closes the socket as a command does, on the goroutine that delivers: OnClose, which is the application's,
@@ -210,20 +201,43 @@ func (s *Socket) end(reason Reason) bool {
 	if !s.endMembership() {
 		return false
 	}
-	s.conn.Close(reason)
 	n := s.ns.node
-	if _, ok := s.conn.(doner); !ok && s.onClose == nil {
-		n.sockets.Done()
-		return true
-	}
-	n.busy.begin()
-	go func() {
-		done := s.closedConn(reason)
-		n.busy.end(1)
-		<-done
-		n.sockets.Done()
+	closed := false
+	defer func() {
+		if _, ok := s.conn.(doner); !ok && s.onClose == nil {
+			n.sockets.Done()
+			return
+		}
+		n.busy.begin()
+		go s.tellClosed(reason, closed, func(ended <-chan struct{}) {
+			n.busy.end(1)
+			<-ended
+			n.sockets.Done()
+		})
 	}()
+	closed = s.closeConn(reason)
 	return true
+}
+
+// closeConn closes the conn, and reports whether that returned.
+func (s *Socket) closeConn(reason Reason) bool {
+	return s.ns.node.call("Conn.Close", func() { s.conn.Close(reason) })
+}
+
+// tellClosed calls OnClose, and then after, with a channel that is closed once the handlers of the conn have ended. Those
+// of a conn that could not be closed might never do.
+func (s *Socket) tellClosed(reason Reason, closed bool, after func(ended <-chan struct{})) {
+	ended := (<-chan struct{})(closedChan)
+	defer func() { after(ended) }()
+	n := s.ns.node
+	defer func() {
+		if d, ok := s.conn.(doner); ok && closed {
+			n.call("Conn.Done", func() { ended = d.Done() })
+		}
+	}()
+	if s.onClose != nil {
+		n.call("ConnectOptions.OnClose", func() { s.onClose(s, reason) })
+	}
 }
 
 // A doner is a conn whose handlers outlive Close.
@@ -255,39 +269,33 @@ func (s *Socket) endMembership() bool {
 	return true
 }
 
-// closedConn calls OnClose, and returns a channel that is closed once the conn's handlers have ended.
-func (s *Socket) closedConn(reason Reason) <-chan struct{} {
-	if s.onClose != nil {
-		s.onClose(s, reason)
-	}
-	if d, ok := s.conn.(doner); ok {
-		return d.Done()
-	}
-	return closedChan
-}
-
-// refused acts on an error of the conn.
-func (s *Socket) refused(err error) {
+// refused acts on an error of the conn. It reports whether that is why the socket is being closed.
+func (s *Socket) refused(err error) bool {
 	st := &s.ns.node.stats
 	reason := ReasonLeft
+	var panicked *PanicError
 	switch {
 	case errors.Is(err, ErrDropped):
 		st.conn.Add(1)
-		return
+		return false
 	case errors.Is(err, ErrClosed):
-		return
+		return false
 	case errors.Is(err, ErrSlow):
 		reason = ReasonSlow
+	case errors.As(err, &panicked), err == errExit:
+		reason = ReasonInternal
 	}
 	st.conn.Add(1)
+	if !s.failing.CompareAndSwap(false, true) {
+		return false
+	}
 	// On its own goroutine: this one is delivering, and OnClose is the user's. Node.Close waits for it as for every
 	// open socket.
-	if s.failing.CompareAndSwap(false, true) {
-		n := s.ns.node
-		n.busy.begin()
-		go func() {
-			s.Close(reason)
-			n.busy.end(1)
-		}()
-	}
+	n := s.ns.node
+	n.busy.begin()
+	go func() {
+		defer n.busy.end(1)
+		s.Close(reason)
+	}()
+	return true
 }

@@ -38,6 +38,7 @@ type Stats struct {
 	Delivered                       uint64 // messages that conns took and subscriptions were offered
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
+	Panics                          uint64 // of functions of the application's: see [PanicError]
 	// Commands are those of peers that this node has obeyed: whoever may publish on the bus can command.
 	Commands CommandStats
 	// GapReasons and LossReasons are the same by reason; a reason that there was not is not in them.
@@ -77,9 +78,9 @@ type counters struct {
 
 	commands [3]atomic.Uint64 // join, leave, disconnect
 
-	gaps, losses atomic.Uint64
-	gapReasons   tally[GapReason]
-	lossReasons  tally[LossReason]
+	gaps, losses, panics atomic.Uint64
+	gapReasons           tally[GapReason]
+	lossReasons          tally[LossReason]
 
 	joins              atomic.Uint64
 	joinTotal, joinMax atomic.Int64
@@ -130,7 +131,7 @@ func (n *Node) Stats() Stats {
 		Peers:          n.peers.len(),
 		Delivered:      c.delivered.Load(),
 		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),
-		Gaps: c.gaps.Load(), Losses: c.losses.Load(),
+		Gaps: c.gaps.Load(), Losses: c.losses.Load(), Panics: c.panics.Load(),
 		Commands:   CommandStats{c.commands[0].Load(), c.commands[1].Load(), c.commands[2].Load()},
 		GapReasons: c.gapReasons.snapshot(), LossReasons: c.lossReasons.snapshot(),
 		Dropped: make(map[string]uint64),

@@ -248,8 +248,8 @@ func (s *Subscription) push(r received) {
 // handle is the lane's function.
 func (s *Subscription) handle(r received) {
 	if r.m != nil {
-		s.r.OnMessage(r.m)
+		s.ns.node.call("Receiver.OnMessage", func() { s.r.OnMessage(r.m) })
 	} else {
-		s.r.OnGap(*r.gap)
+		s.ns.node.call("Receiver.OnGap", func() { s.r.OnGap(*r.gap) })
 	}
 }

@@ -2,6 +2,7 @@ package crosscast_test
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 
@@ -35,7 +36,7 @@ func threeTaps(tb testing.TB) (nodes []*crosscast.Node, taps []*tap) {
 	for range 3 {
 		p := newTap(cluster)
 		taps = append(taps, p)
-		nodes = append(nodes, start(tb, crosscast.Options{Adapter: p}))
+		nodes = append(nodes, start(tb, crosscast.Options{Adapter: p, Logger: slog.New(slog.DiscardHandler)}))
 	}
 	return nodes, taps
 }

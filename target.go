@@ -140,7 +140,7 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 			return Receipt{}, err
 		}
 	}
-	e.fill(&e.in)
+	e.fill(n, &e.in)
 	receipt.Sockets = t.ns.here().deliver(e)
 	if !remote {
 		return receipt, nil

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -41,7 +42,7 @@ func (s *session) Handle(e event) {
 		result = new(answer)
 		ctx = context.WithValue(ctx, answerKey{}, result)
 	}
-	err := wsconn.Call(func() error { return h(ctx, s.socket, e.args) })
+	err := guard.Call(func() error { return h(ctx, s.socket, e.args) })
 	var panicked *PanicError
 	switch {
 	case errors.As(err, &panicked):

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -119,7 +120,7 @@ func (s *session) connect() (*crosscast.Socket, error) {
 	h := s.conn.handshake.of(s.space.name, s.auth)
 	var client Client
 	if f := s.space.Authenticate; f != nil {
-		if err := wsconn.Call(func() (err error) { client, err = f(ctx, h); return err }); err != nil {
+		if err := guard.Call(func() (err error) { client, err = f(ctx, h); return err }); err != nil {
 			return nil, err
 		}
 		if err := ctx.Err(); err != nil { // it may not have looked
@@ -302,7 +303,7 @@ func (s *session) Last(reason crosscast.Reason) {
 
 // call calls f, and reports its error.
 func (s *session) call(event string, f func() error) error {
-	err := wsconn.Call(f)
+	err := guard.Call(f)
 	if err != nil {
 		s.conn.server.o.OnError(s.socket, event, err)
 	}

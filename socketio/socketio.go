@@ -108,7 +108,7 @@ func Errorf(format string, args ...any) error { return wsconn.Errorf(format, arg
 
 // A PanicError is what Options.OnError gets when a function of the application's panicked: with the Value, and the
 // Stack of its goroutine.
-type PanicError = wsconn.PanicError
+type PanicError = crosscast.PanicError
 
 // A ConnectError refuses a client that connects to a namespace. The client's event "connect_error" has both.
 type ConnectError struct {

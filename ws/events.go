@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -68,7 +69,7 @@ func (c *conn) Handle(e event) {
 
 // call calls f, and reports its error.
 func (c *conn) call(event string, f func() error) error {
-	err := wsconn.Call(f)
+	err := guard.Call(f)
 	if err != nil && !wsconn.ForClient(err) {
 		c.server.o.OnError(c.socket, event, err)
 	}

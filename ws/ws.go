@@ -56,7 +56,7 @@ func unmarshal[T any](data json.RawMessage) (v T, err error) {
 func Errorf(format string, args ...any) error { return wsconn.Errorf(format, args...) }
 
 // A PanicError is what Options.OnError gets when a handler panicked: with the Value, and the Stack of its goroutine.
-type PanicError = wsconn.PanicError
+type PanicError = crosscast.PanicError
 
 // Options of a [Server]. The zero value works.
 type Options struct {

@@ -4,28 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 )
-
-// A PanicError is the error of a function of the application's that panicked.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
-
-// Call calls f, and makes an error of a panic: what one client sends must not end the server.
-func Call(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{v, debug.Stack()}
-		}
-	}()
-	return f()
-}
 
 // Errorf makes an error whose text the client may see.
 func Errorf(format string, args ...any) error { return clientError{fmt.Errorf(format, args...)} }
@@ -47,7 +29,7 @@ func LogError(binding string, s *crosscast.Socket, event string, err error) {
 	if s != nil {
 		args = append(args, "socket", s.ID())
 	}
-	var p *PanicError
+	var p *guard.PanicError
 	if errors.As(err, &p) {
 		args = append(args, "stack", string(p.Stack))
 	}

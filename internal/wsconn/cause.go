@@ -11,7 +11,7 @@ import (
 )
 
 // ReasonInternal is why a socket is closed whose handler panicked, or which could not be made.
-const ReasonInternal crosscast.Reason = "internal error"
+const ReasonInternal = crosscast.ReasonInternal
 
 // ReasonUnavailable is why a connection ends whose socket could not be made, and might be another time.
 const ReasonUnavailable crosscast.Reason = "try again later"
