@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -326,17 +327,22 @@ func TestFramersThatFailUnderConcurrency(t *testing.T) {
 		ok(t, n.To("r").Emit(ctx, "x", nil))
 		m := <-kept
 		framer := &badFramer{f}
-		release := make(chan struct{})
+		var begun atomic.Int32
 		fail := f.fail
-		f.fail = func() { <-release; fail() }
+		f.fail = func() {
+			for i := 0; i < 1000 || begun.Load() < 10; i++ { // they wait for a mutex, which is nothing to synctest
+				runtime.Gosched()
+			}
+			fail()
+		}
 		failed := make(chan error, 10)
 		for range 10 {
 			go func() {
+				begun.Add(1)
 				_, err := m.Frame(framer)
 				failed <- err
 			}()
 		}
-		close(release)
 		synctest.Wait()
 		equal(t, "calls", f.count("Framer.Frame"), 1)
 		if got := p.count("Framer.Frame"); got > 1 {
