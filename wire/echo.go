@@ -21,9 +21,14 @@ import (
 // servers pass messages on to each other. A first ping after half of it makes a link that has nothing to carry speak: it
 // is not dead. An answer that does not come proves nothing.
 //
+// A node whose publishing fails has no echoes, and may hear all the same. So when none has come for a while, and none is
+// awaited, answers to pings prove that what arrives is not old. Where the bus answers what is published, if only to refuse
+// it, and nothing comes on the link, not even an answer, that is dead.
+//
 // Invariants:
 //   - awaited are frames that the bus has accepted and that did not come back, oldest first;
-//   - a ping is written only while something is awaited, and at most maxPings are without an answer;
+//   - a ping is written only while something is awaited, or nothing has come back for more than a heartbeat; and at most
+//     maxPings are without an answer;
 //   - nothing here ever waits for the application, and no verdict depends on how long a call of its has taken.
 type echo struct {
 	a *Adapter
@@ -33,13 +38,15 @@ type echo struct {
 	heard   uint64    // highest number that came back on link
 	heardAt time.Time // when
 	proven  time.Time // when the last frame that came back was sent; before the first one, when link had resumed
+	current time.Time // when that was sent, or what ping was asked for that was answered since: what arrives is no older
+	refused time.Time // when the bus last refused what goes to everyone
 	trip    time.Duration
 	awaited []awaited
 	pings   []ping    // without an answer, oldest first
 	pinged  time.Time // when the last ping was asked for
 	named   uint64    // the last name given to a ping
 	timer   *time.Timer
-	armed   bool          // timer is running
+	lookAt  time.Time     // when timer has look called; zero: it does not run
 	waiting chan struct{} // made by quiet; closed when nothing is awaited
 }
 
@@ -53,6 +60,7 @@ type awaited struct {
 type ping struct {
 	name   string
 	covers uint64
+	at     time.Time // when it was asked for
 }
 
 func (e *echo) init(a *Adapter) { e.a = a }
@@ -63,9 +71,12 @@ func (e *echo) timeout() time.Duration { return max(e.a.self.Heartbeat, minEcho)
 func (e *echo) begin(l *link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.link, e.heard, e.proven = l, 0, l.resumedAt
-	e.pings, e.pinged = e.pings[:0], time.Time{}
+	e.link, e.heard, e.proven, e.current = l, 0, l.resumedAt, l.resumedAt
+	e.pings, e.pinged, e.refused = e.pings[:0], time.Time{}, time.Time{}
 	e.rest()
+	if !e.a.self.EmitOnly { // which hears nothing but answers, and proves its link before each question
+		e.arm(e.stale(), time.Now())
+	}
 }
 
 func (e *echo) end() {
@@ -75,7 +86,7 @@ func (e *echo) end() {
 	e.rest()
 	if e.timer != nil {
 		e.timer.Stop()
-		e.armed = false
+		e.lookAt = time.Time{}
 	}
 }
 
@@ -121,14 +132,20 @@ func (e *echo) expect(n uint64, sent time.Time) {
 		e.awaited = e.awaited[:maxAwaited-1]
 	}
 	e.awaited = append(e.awaited, awaited{n, sent, now})
-	if !e.armed {
-		e.arm(e.timeout() / 2)
-	}
+	e.arm(now.Add(e.timeout()/2), now)
+}
+
+// refuse says that the bus has refused a frame to everyone, at the given time: it answers.
+func (e *echo) refuse(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refused = now
 }
 
 // came notes that a frame sent at the given time has come back. The caller holds mu.
 func (e *echo) came(sent, at time.Time) {
 	e.proven, e.trip = later(e.proven, sent), at.Sub(sent)
+	e.current = later(e.current, sent)
 	e.a.state.echoHeard()
 }
 
@@ -174,12 +191,15 @@ func (e *echo) provenUntil() time.Time {
 }
 
 // late is how old what arrives now may be, at most, where this process or the bus has stood still: for what was published
-// before the last frame that came back was sent has arrived. On a link in order that is about a heartbeat, and says
-// nothing; then it is 0. A machine that sleeps might stop one clock, and not the other.
+// before the last frame that came back was sent has arrived, and so has, give or take a heartbeat, what was published
+// before the last ping was that was answered. On a link in order that is about a heartbeat ago, and says nothing; then it
+// is 0. A machine that sleeps might stop one clock, and not the other.
 func (e *echo) late(now time.Time) time.Duration {
-	proven := e.provenUntil()
-	age := max(now.Sub(proven), now.Round(0).Sub(proven.Round(0)))
-	if proven.IsZero() || age < e.a.self.Heartbeat+e.timeout()/2 {
+	e.mu.Lock()
+	current := e.current
+	e.mu.Unlock()
+	age := max(now.Sub(current), now.Round(0).Sub(current.Round(0)))
+	if current.IsZero() || age < e.a.self.Heartbeat+e.timeout()/2 {
 		return 0
 	}
 	return age
@@ -192,28 +212,57 @@ func (e *echo) roundTrip() time.Duration {
 	return e.trip
 }
 
-// arm has look called after d. The caller holds mu.
-func (e *echo) arm(d time.Duration) {
-	e.armed = true
-	if e.timer == nil {
-		e.timer = time.AfterFunc(d, e.ring)
+// stale is when a ping is due unless something comes back before.
+func (e *echo) stale() time.Time { return e.current.Add(e.a.self.Heartbeat + e.timeout()/4) }
+
+// arm has look called at a time, or earlier. The caller holds mu.
+func (e *echo) arm(at, now time.Time) {
+	if !e.lookAt.IsZero() && !at.Before(e.lookAt) {
 		return
 	}
-	e.timer.Reset(d)
+	e.lookAt = at
+	if e.timer == nil {
+		e.timer = time.AfterFunc(at.Sub(now), e.ring)
+		return
+	}
+	e.timer.Reset(at.Sub(now))
 }
 
 func (e *echo) ring() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.armed = false
+	e.lookAt = time.Time{}
 	e.look(time.Now())
 }
 
-// look does what is due while an echo is awaited: it pings, or finds the link dead. The caller holds mu.
+// look does what is due: it pings, or finds the link dead. The caller holds mu.
 func (e *echo) look(now time.Time) {
-	if e.link == nil || len(e.awaited) == 0 {
-		return
+	switch {
+	case e.link == nil:
+	case len(e.awaited) > 0:
+		e.lookForEcho(now)
+	case !e.a.self.EmitOnly:
+		e.lookForLife(now)
 	}
+}
+
+// lookForLife is look while no echo is awaited. The caller holds mu.
+func (e *echo) lookForLife(now time.Time) {
+	next := e.stale()
+	if !now.Before(next) {
+		if len(e.pings) > 0 && e.refused.Sub(e.pings[0].at) >= e.timeout() &&
+			now.Sub(later(e.link.silentSince(now), e.pings[0].at)) >= e.timeout() {
+			e.link.fail(errDead)
+			return
+		}
+		e.ping(now)
+		next = now.Add(e.timeout() / 2)
+	}
+	e.arm(next, now)
+}
+
+// lookForEcho is look while an echo is awaited. The caller holds mu.
+func (e *echo) lookForEcho(now time.Time) {
 	accepted := e.awaited[0].accepted
 	silent := later(e.link.silentSince(now), accepted)
 	next := silent.Add(e.timeout())
@@ -232,7 +281,7 @@ func (e *echo) look(now time.Time) {
 			e.ping(now)
 		}
 	}
-	e.arm(next.Sub(now))
+	e.arm(next, now)
 }
 
 // ping asks for a ping to be written. The frames that the bus had accepted a while before must come before its answer.
@@ -248,7 +297,7 @@ func (e *echo) ping(now time.Time) {
 		}
 	}
 	e.named++
-	p := ping{strconv.FormatUint(e.named, 10), covers}
+	p := ping{strconv.FormatUint(e.named, 10), covers, now}
 	e.pings, e.pinged = append(e.pings, p), now
 	e.link.ping(p.name)
 }
@@ -262,6 +311,7 @@ func (e *echo) answered(name string, now time.Time) {
 			continue
 		}
 		e.pings = append(e.pings[:0], e.pings[i+1:]...)
+		e.current = later(e.current, p.at)
 		if e.link != nil && p.covers > e.heard {
 			e.link.fail(errDeaf)
 			return

@@ -218,3 +218,39 @@ func TestNoPingsOnALinkThatWorks(t *testing.T) {
 		}
 	})
 }
+
+// A link whose node cannot publish to everyone has no echoes. It is dead when nothing comes on it, not even an answer, and
+// the bus answers what is published all the time. A bus that answers nothing at all says nothing about the link.
+func TestADeadLinkOfWhoIsRefused(t *testing.T) {
+	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		b := c.peers[1]
+		refuse := func(f wire.Frame) membus.Fate {
+			return membus.Fate{Err: fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrDenied), Lost: true}
+		}
+		b.port.SetFate(refuse)
+		c.beat(60 * time.Second)
+		if len(b.seen()) != 0 {
+			t.Fatalf("gaps %+v", b.seen())
+		}
+		b.port.Deafen()
+		begin := time.Now()
+		c.beat(10 * time.Second)
+		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLinkLost || g[0].Until.Sub(begin) > 5*time.Second {
+			t.Fatalf("gaps %+v, from %v to %v after it began", g, g[0].Since.Sub(begin), g[0].Until.Sub(begin))
+		}
+		if n := b.port.Links(); n != 1 {
+			t.Error(n, "links are open")
+		}
+
+		b.port.SetFate(func(f wire.Frame) membus.Fate {
+			time.Sleep(4 * time.Second)
+			return refuse(f)
+		})
+		b.port.Mute()
+		c.peers[0].port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Lost: true} })
+		c.beat(3900 * time.Millisecond)
+		if len(b.seen()) != 1 {
+			t.Fatalf("gaps %+v", b.seen()[1:])
+		}
+	})
+}

@@ -350,3 +350,16 @@ func TestNobodyWaitsForAnEmitter(t *testing.T) {
 		s.want("bridged")
 	})
 }
+
+// The link of an emitter that asks nothing costs nothing.
+func TestAnIdleEmitterDoesNotPing(t *testing.T) {
+	withEmitter(t, 1, func(t *testing.T, s *site) {
+		s.wantCount(1)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := s.port.Pings(); n != 0 {
+			t.Errorf("%d pings", n)
+		}
+		s.wantCount(1)
+	})
+}

@@ -3,6 +3,8 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -125,3 +127,79 @@ func (s *standing) Send(*crosscast.Message) error {
 }
 
 func (s *standing) Close(crosscast.Reason) {}
+
+// A node that cannot publish, for whatever reason, has no echoes. It hears all the same, and does what it is asked in time,
+// and only that.
+func TestWhoCannotPublishIsNotLate(t *testing.T) {
+	denied := fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrDenied)
+	for name, fate := range map[string]func(f wire.Frame) membus.Fate{
+		"denied to everyone": func(f wire.Frame) membus.Fate {
+			if f.Topic == "cc:all" {
+				return membus.Fate{Err: denied, Lost: true}
+			}
+			return membus.Fate{}
+		},
+		"denied":           func(wire.Frame) membus.Fate { return membus.Fate{Err: denied, Lost: true} },
+		"refused":          func(wire.Frame) membus.Fate { return membus.Fate{Err: crosscast.ErrRefused, Lost: true} },
+		"the half is down": func(wire.Frame) membus.Fate { return membus.Fate{Err: io.EOF, Down: true, Lost: true} },
+		"no answer": func(wire.Frame) membus.Fate {
+			time.Sleep(4900 * time.Millisecond)
+			return membus.Fate{Err: context.DeadlineExceeded, Down: true, Lost: true}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := membus.New()
+				ports := []*membus.Port{hub.Port("asker"), hub.Port("asked")}
+				var nodes []*crosscast.Node
+				for _, p := range ports {
+					n, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: wire.New(p, wire.Options{})})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { n.Close(context.Background()) })
+					nodes = append(nodes, n)
+				}
+				var done atomic.Int32
+				if err := nodes[1].OnRequest("ask", func(context.Context, *crosscast.Request) (any, error) {
+					done.Add(1)
+					return nil, nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				hold := make(chan time.Duration, 1)
+				if _, err := nodes[1].Connect(t.Context(), &standing{hold: hold}, crosscast.ConnectOptions{Rooms: []string{"r"}}); err != nil {
+					t.Fatal(err)
+				}
+				ask := func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+					defer cancel()
+					for range nodes[0].Servers().Ask(ctx, "ask", nil).All() {
+					}
+				}
+				ports[1].SetFate(fate)
+				for i := range 120 {
+					time.Sleep(490 * time.Millisecond)
+					ask()
+					synctest.Wait()
+					if n := done.Load(); n != int32(i+1) {
+						t.Fatalf("did %d requests of %d; %v", n, i+1, nodes[1].Stats().Dropped)
+					}
+				}
+				hold <- 6 * time.Second
+				if err := nodes[0].To("r").Emit(t.Context(), "stand", nil); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				ask()
+				time.Sleep(10 * time.Second)
+				if n := done.Load(); n != 120 || nodes[1].Stats().Dropped["expired"] != 1 {
+					t.Errorf("did %d requests, the last of which was late; %v", n, nodes[1].Stats().Dropped)
+				}
+				if n := nodes[1].Stats().Adapter.Reconnects; n != 0 {
+					t.Errorf("the link was replaced %d times", n)
+				}
+			})
+		})
+	}
+}

@@ -199,7 +199,8 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	var failure error // of the connection
 	accepted := false
 	var echo uint64
-	links := -1 // that got the last frame to everyone
+	refused := false // what would be one
+	links := -1      // that got the last frame to everyone
 	for i, f := range batch {
 		err := out[i].Err
 		if err == nil {
@@ -230,6 +231,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 			if f.topic.name == w.notices && !out[i].Down && errors.Is(err, crosscast.ErrDenied) {
 				w.forbidden = err
 			}
+			refused = refused || f.topic.name == w.echoes && !out[i].Down && errors.Is(err, crosscast.ErrRefused)
 			err = outcome(err)
 			if !f.control {
 				if current.from != 0 && lossReason(current.err) != lossReason(err) {
@@ -293,6 +295,8 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 
 	if echo != 0 {
 		w.a.echo.expect(echo, sent)
+	} else if refused {
+		w.a.echo.refuse(now)
 	}
 	w.finish(lost, done)
 }
