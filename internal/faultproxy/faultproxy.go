@@ -1,4 +1,4 @@
-// Package faultproxy is a TCP proxy for tests that does to connections what networks do to them: it delays, slows,
+// Package faultproxy is a TCP proxy for tests that does to connections what networks do to them: it delays, holds, slows,
 // splits, cuts, resets and silently swallows, each direction by itself.
 package faultproxy
 
@@ -22,6 +22,7 @@ type Faults struct {
 	Delay   time.Duration // bytes arrive so much later; how many a second is not affected
 	Rate    int           // bytes a second; 0: as fast as they come
 	Split   int           // written in pieces of at most so many bytes; 0: as they come
+	Hold    bool          // bytes are kept, and passed on once that ends
 	Swallow bool          // bytes, and the end of the stream, are taken and never passed on: the connection stands, dead
 	// CutAfter n > 0 closes the connection that carries the n-th byte from now, right after that byte. It happens
 	// once: other connections, and later ones, go on.
@@ -217,6 +218,12 @@ func (p *Proxy) pump(c *pair, d Direction, src, dst *net.TCPConn) {
 func (p *Proxy) forward(c *pair, d Direction, dst *net.TCPConn, data []byte) bool {
 	for len(data) > 0 {
 		f, n, cut := p.take(d, len(data))
+		if f.Hold {
+			if !c.wait(time.Millisecond) {
+				return false
+			}
+			continue
+		}
 		if f.Swallow {
 			return true
 		}
@@ -246,7 +253,7 @@ func (p *Proxy) take(d Direction, n int) (f Faults, allowed int, cut bool) {
 	if f.Rate > 0 {
 		n = min(n, max(1, f.Rate/50))
 	}
-	if f.CutAfter > 0 && !f.Swallow && n > 0 {
+	if f.CutAfter > 0 && !f.Swallow && !f.Hold && n > 0 {
 		n = min(n, f.CutAfter)
 		p.faults[d].CutAfter -= n
 		cut = p.faults[d].CutAfter == 0

@@ -167,3 +167,12 @@ func TestRefuse(t *testing.T) {
 	}
 	roundTrip(t, c, 10)
 }
+
+func TestHold(t *testing.T) {
+	p, c := echo(t)
+	p.Set(faultproxy.Down, faultproxy.Faults{Hold: true})
+	time.AfterFunc(50*time.Millisecond, func() { p.Set(faultproxy.Down, faultproxy.Faults{}) })
+	if d := roundTrip(t, c, 1<<20); d < 50*time.Millisecond {
+		t.Errorf("what is held took %v", d)
+	}
+}
