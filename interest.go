@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,8 +12,9 @@ import (
 	"time"
 )
 
-// maxBatch is how many names one call of Subscriber asks for.
-const maxBatch = 4096
+// maxBatch is how many names one call of Subscriber asks for, and maxHeld how many interests are acted on at a time while
+// whoever delivers may wait for interests.mu.
+const maxBatch, maxHeld = 4096, 128
 
 // An interest is what a node asks of its adapter for the sake of one group: to hear its name. It begins when the
 // group gets its first member and ends when the group has lingered without any; that of everyone in a namespace begins
@@ -224,25 +226,42 @@ func (x *interests) want(its []*interest) {
 // request asks for its, those that are confirmed only with again. It appends to asked, for each of its, the batch that
 // asks for it, or nil.
 func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*batch, error) {
-	x.mu.Lock()
-	if x.stopped {
-		x.mu.Unlock()
-		return asked, ErrClosed
-	}
-	for _, it := range its {
+	stopped := false
+	x.locked(its, func(it *interest) {
+		if stopped = stopped || x.stopped; stopped {
+			return
+		}
 		if it.ended || it.confirmed.Load() && !again {
 			asked = append(asked, nil)
-			continue
+			return
 		}
 		if it.batch == nil {
 			it.batch = x.open()
 			it.batch.interests = append(it.batch.interests, it)
 		}
 		asked = append(asked, it.batch)
-	}
-	x.mu.Unlock()
+	})
 	x.poke()
+	if stopped {
+		return asked, ErrClosed
+	}
 	return asked, nil
+}
+
+// locked calls f for each of its with x.mu held, which others get in between.
+func (x *interests) locked(its []*interest, f func(it *interest)) {
+	for {
+		n := min(len(its), maxHeld)
+		x.mu.Lock()
+		for _, it := range its[:n] {
+			f(it)
+		}
+		x.mu.Unlock()
+		if its = its[n:]; len(its) == 0 {
+			return
+		}
+		runtime.Gosched() // else this goroutine would have mu again before whoever waits for it is awake
+	}
 }
 
 // doubt has names asked for again by whoever needs them: the bus refuses them. nil: all names.
@@ -332,13 +351,11 @@ func (x *interests) next() *batch {
 // ask subscribes to the batch's names.
 func (x *interests) ask(ctx context.Context, b *batch) error {
 	names := make([]Address, 0, len(b.interests))
-	x.mu.Lock()
-	for _, it := range b.interests { // b is out of the list, so nothing is added to it any more
+	x.locked(b.interests, func(it *interest) { // b is out of the list, so nothing is added to it any more
 		if !it.ended {
 			names = append(names, it.group.address())
 		}
-	}
-	x.mu.Unlock()
+	})
 	if len(names) == 0 {
 		return nil
 	}
@@ -357,12 +374,10 @@ func (x *interests) finish(b *batch, err error) {
 	} else {
 		b.err = err
 	}
-	x.mu.Lock()
-	for _, it := range b.interests {
+	x.locked(b.interests, func(it *interest) {
 		it.confirmed.Store(b.outcome(it) == nil && !it.ended && !it.doubted)
 		it.batch, it.doubted = nil, false
-	}
-	x.mu.Unlock()
+	})
 	close(b.done)
 	x.node.busy.end(1)
 }

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -112,4 +114,16 @@ func TestFramesKeepToTheirItems(t *testing.T) {
 			t.Errorf("frames of at most %d bytes: nothing was packed", most)
 		}
 	})
+}
+
+// A call with thousands of names does not keep the lock that each message needs.
+func TestManyNamesLetMessagesIn(t *testing.T) {
+	a := wire.New(membus.New().Port("a"), wire.Options{})
+	names := make([]crosscast.Address, 4096)
+	for i := range names {
+		names[i] = room(fmt.Sprint(i))
+	}
+	if n := wire.MostHeld(a, names); n > 64 {
+		t.Errorf("%d of %d topics at a time", n, len(names))
+	}
 }

@@ -13,7 +13,7 @@ import (
 // frames. What a Dialect cannot have, because nothing foreign is numbered: a message that was missed on a standing link
 // is not noticed.
 //
-// Write may be called concurrently with everything; the others are called one at a time.
+// Write and Topics may be called concurrently with everything; the others are called one at a time.
 type Dialect interface {
 	// Begin is called by each Start, before everything else, and forgets a start that failed: instructions that arrive go
 	// to h.

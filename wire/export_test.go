@@ -84,3 +84,9 @@ func ResumeLate(a *Adapter) {
 	defer a.incoming.mu.Unlock()
 	a.incoming.resume(&link{a: a, outage: &outage{}, resumed: make(chan struct{}), broken: make(chan struct{})})
 }
+
+// MostHeld is how many topics a call with names acts on at most, before whoever delivers gets the lock.
+func MostHeld(a *Adapter, names []crosscast.Address) (most int) {
+	a.subs.each(names, func(part []sought) { most = max(most, len(part)) })
+	return most
+}

@@ -42,6 +42,7 @@ const (
 	packBytes      = 64 << 10               // a frame of this size takes no more instructions
 	packAge        = 250 * time.Millisecond // nor does one that has waited this long for an outage to end
 	subscribeBatch = 512                    // topics in one request
+	maxHeld        = 64                     // topics that are acted on at a time while whoever delivers may wait
 	confirmTimeout = 3 * time.Second        // for the oldest request to subscribe
 	deniedRetry    = 5 * time.Second        // until refused subscriptions are tried again
 	retryRound     = 256                    // and how many of them

@@ -92,44 +92,54 @@ func (s *subscriptions) add(to ...destination) {
 	}
 }
 
-func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address) error {
-	w := &wait{names: names, done: make(chan struct{})}
-	now := time.Now()
-	s.mu.Lock()
-	var ask, again []*topic
+// sought is a topic that a call is about, for the sake of one of its names.
+type sought struct {
+	to   destination
+	key  string // the topic's name
+	name int    // index in the names of the call
+}
+
+// each calls f with the topics of names: a part at a time with mu held, so that whoever delivers gets it in between. What
+// needs no lock is done without.
+func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
+	var part []sought
 	var to []destination
-	down := !s.resumed
 	for i, name := range names {
 		to = s.a.destinations(to[:0], name)
 		for _, d := range to {
-			t := s.want(d)
-			if t.state == confirmed {
-				continue
-			}
-			if s.link != nil && !t.asking {
-				t.asking = true
-				if t.state == denied {
-					again = append(again, t)
-				} else {
-					ask = append(ask, t)
-				}
-			}
-			if down {
-				t.promise(now)
-			} else {
-				t.await(w, i)
-			}
+			part = append(part, sought{d, d.topic(s.a.o.Prefix), i})
+		}
+		if len(part) >= maxHeld || i == len(names)-1 {
+			s.mu.Lock()
+			f(part)
+			s.mu.Unlock()
+			part = part[:0]
 		}
 	}
-	s.request(request{subscribe: true}, ask)
-	s.request(request{subscribe: true, sealed: true}, again)
+}
+
+func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address) error {
+	w := &wait{names: names, left: 1, done: make(chan struct{})} // one of left is this call, until it has asked for everything
+	now := time.Now()
+	down := false
+	s.each(names, func(part []sought) {
+		down = down || !s.resumed || w.err != nil
+		s.ask(w, part, down, now)
+	})
+	s.mu.Lock()
+	w.left--
 	wait := w.left > 0
-	s.mu.Unlock()
-	if down {
-		return s.a.downError()
+	if down { // which is a promise, for all names
+		for _, r := range w.refused {
+			r.topic.promised = true
+		}
 	}
-	if !wait {
-		return nil
+	s.mu.Unlock()
+	switch {
+	case down:
+		return s.a.downError()
+	case !wait:
+		return w.outcome()
 	}
 	select {
 	case <-w.done:
@@ -141,28 +151,52 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	return w.outcome()
 }
 
+// ask asks for those topics that are not confirmed, and has w wait for them unless the link is down. The caller holds mu.
+func (s *subscriptions) ask(w *wait, part []sought, down bool, now time.Time) {
+	var ask, again []*topic
+	for _, p := range part {
+		t := s.want(p.to, p.key)
+		if t.state == confirmed {
+			continue
+		}
+		if s.link != nil && !t.asking {
+			t.asking = true
+			if t.state == denied {
+				again = append(again, t)
+			} else {
+				ask = append(ask, t)
+			}
+		}
+		if down {
+			t.promise(now)
+		} else {
+			t.await(w, p.name)
+		}
+	}
+	s.request(request{subscribe: true}, ask)
+	s.request(request{subscribe: true, sealed: true}, again)
+}
+
 // abandon ends the wait of w, and reports whether it was over already.
 func (s *subscriptions) abandon(w *wait) (over bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w.left == 0 || w.err != nil {
+	over = w.left == 0 || w.err != nil
+	s.mu.Unlock()
+	if over {
 		return true
 	}
-	var to []destination
-	for _, name := range w.names {
-		to = s.a.destinations(to[:0], name)
-		for _, d := range to {
-			if t := s.topics[d.topic(s.a.o.Prefix)]; t != nil {
+	s.each(w.names, func(part []sought) {
+		for _, p := range part {
+			if t := s.topics[p.key]; t != nil {
 				t.forget(w)
 			}
 		}
-	}
+	})
 	return false
 }
 
 // want returns the topic that d is, for d's name. The caller holds mu.
-func (s *subscriptions) want(d destination) *topic {
-	key := d.topic(s.a.o.Prefix)
+func (s *subscriptions) want(d destination, key string) *topic {
 	t := s.topics[key]
 	switch {
 	case t == nil:
@@ -206,15 +240,11 @@ func (s *subscriptions) unwant(t *topic, name crosscast.Address) bool {
 }
 
 func (s *subscriptions) remove(names []crosscast.Address) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var drop []*topic
-	var to []destination
-	for _, name := range names {
-		to = s.a.destinations(to[:0], name)
-		for _, d := range to {
-			t := s.topics[d.topic(s.a.o.Prefix)]
-			if t == nil || !s.unwant(t, name) {
+	s.each(names, func(part []sought) {
+		var drop []*topic
+		for _, p := range part {
+			t := s.topics[p.key]
+			if t == nil || !s.unwant(t, names[p.name]) {
 				continue
 			}
 			s.drop(t)
@@ -225,8 +255,8 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 				drop = append(drop, t)
 			}
 		}
-	}
-	s.request(request{}, drop)
+		s.request(request{}, drop)
+	})
 }
 
 // request queues commands like r for the current link, if there is one. The caller holds mu.

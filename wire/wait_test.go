@@ -134,3 +134,80 @@ func TestUnaskedUnsubscription(t *testing.T) {
 		})
 	}
 }
+
+// pausing is a dialect in which a name may take its time.
+type pausing struct {
+	plain
+	pause func(name string)
+}
+
+func (p *pausing) Topics(a crosscast.Address) []string {
+	p.pause(a.Name)
+	return p.plain.Topics(a)
+}
+
+// A link that breaks while a call with many names is asking for them is ErrNotConnected, a promise for each of them: one
+// that the bus refused before, or refuses after, is missed with a gap. It is none when each name that was asked for before
+// has had its outcome, and the link is up again for the others.
+func TestTheLinkBreaksWhileManyNamesAreAskedFor(t *testing.T) {
+	for name, tt := range map[string]struct{ up, waits bool }{
+		"down": {}, "up again": {up: true}, "up again, and one had no outcome": {up: true, waits: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 0, wire.Options{}, func(t *testing.T, c *cluster) {
+				d := &pausing{pause: func(string) {}}
+				c.speak(d, wire.Options{}, crosscast.NodeInfo{})
+				a := c.peers[0]
+				var names []crosscast.Address
+				for i := range 200 {
+					names = append(names, room(fmt.Sprint("r", i)))
+				}
+				a.port.Deny("r3", true)
+				a.port.Deny("r133", true)
+				a.port.Forget("r5", tt.waits)
+				subscribe(t, a, "before")
+				c.beat(time.Second)
+				d.pause = func(name string) {
+					if name != "r130" {
+						return
+					}
+					synctest.Wait() // those before are confirmed, or refused
+					a.port.Down()
+					a.port.Forget("r5", false)
+					synctest.Wait()
+					if tt.up {
+						a.port.Up()
+						time.Sleep(2 * time.Second)
+					}
+				}
+				err := a.a.Subscribe(t.Context(), names...)
+				if tt.up && !tt.waits {
+					wantRefused(t, err, "r3", "r133")
+					return
+				}
+				if !errors.Is(err, crosscast.ErrNotConnected) || errors.Is(err, crosscast.ErrDenied) {
+					t.Fatal(err)
+				}
+				a.port.Up()
+				c.beat(2 * time.Second)
+				gaps := a.seen()
+				for _, n := range names {
+					if !slices.ContainsFunc(gaps, func(g crosscast.Gap) bool { return g.Covers(n) }) {
+						t.Errorf("nothing says that %s was missed", n.Name)
+					}
+				}
+				for _, n := range []string{"r3", "r133"} {
+					if !slices.ContainsFunc(gaps, func(g crosscast.Gap) bool {
+						return g.Reason == crosscast.GapDenied && g.Until.IsZero() && g.Covers(room(n))
+					}) {
+						t.Errorf("nothing says that %s is missed: %+v", n, gaps)
+					}
+				}
+				d.pause = func(string) {}
+				if err := a.a.Subscribe(t.Context(), room("r3"), room("r199")); !errors.Is(err, crosscast.ErrDenied) {
+					t.Error("afterwards:", err)
+				}
+			})
+		})
+	}
+}
