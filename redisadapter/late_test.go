@@ -178,7 +178,7 @@ func TestWhoMayNotPublishToEveryone(t *testing.T) {
 	acl(t, s, "alice", "-publish", "(+publish resetchannels &cc:r:* &cc:u:* &cc:n:*)")
 	b.eventually(t, "it may not publish", func() bool { return b.Link().Publishing.State == crosscast.LinkDenied })
 	for i := range int64(20) {
-		time.Sleep(100 * time.Millisecond) // lasts: so that it is many heartbeats since the last echo
+		time.Sleep(100 * time.Millisecond)                 // lasts: so that it is many heartbeats since the last echo
 		_, _ = m.question(t, "late", 200*time.Millisecond) // it counts for dead: an answer is not waited for
 		b.eventually(t, "it does what it is asked", func() bool { return a.late.Load() == i+1 })
 	}

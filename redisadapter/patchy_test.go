@@ -20,15 +20,34 @@ type listener struct {
 	mu   sync.Mutex
 	got  map[string]bool // rooms; guarded by mu, like everything below
 	gaps []crosscast.Gap
+	beat map[crosscast.NodeID]bool // whose heartbeats came since it was cleared
 }
 
 func (l *listener) Handle(in *crosscast.Instruction) {
-	if in.Kind != crosscast.KindEmit {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.got[in.Event] = true
+	switch in.Kind {
+	case crosscast.KindEmit:
+		l.got[in.Event] = true
+	case crosscast.KindHeartbeat:
+		l.beat[in.From] = true
+	}
+}
+
+// hears returns once a heartbeat of each of n peers has come, from now on.
+func (l *listener) hears(ctx context.Context, t *testing.T, n int) {
+	t.Helper()
+	l.mu.Lock()
+	clear(l.beat)
+	l.mu.Unlock()
+	for heard := 0; heard < n; time.Sleep(time.Millisecond) { // poll
+		if ctx.Err() != nil {
+			t.Fatalf("heard of %d of %d peers", heard, n)
+		}
+		l.mu.Lock()
+		heard = len(l.beat)
+		l.mu.Unlock()
+	}
 }
 
 func (l *listener) Gap(g crosscast.Gap) {
@@ -67,7 +86,10 @@ func TestMastersLoseMessages(t *testing.T) {
 	ctx := redistest.Within(t, time.Minute)
 	var nodes []*listener
 	for range 6 {
-		l := &listener{Adapter: redisadapter.New(cluster.Client(), redisadapter.Options{}), got: make(map[string]bool)}
+		l := &listener{
+			Adapter: redisadapter.New(cluster.Client(), redisadapter.Options{}),
+			got:     make(map[string]bool), beat: make(map[crosscast.NodeID]bool),
+		}
 		self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: heartbeat}
 		if err := l.Start(ctx, self, l); err != nil {
 			t.Fatal(err)
@@ -103,7 +125,9 @@ func TestMastersLoseMessages(t *testing.T) {
 	})
 	defer beats.Wait()
 	defer close(stop)
-	time.Sleep(2 * heartbeat) // lasts: everyone has heard of everyone since it has subscribed
+	for _, l := range nodes {
+		l.hears(ctx, t, len(nodes)-1) // since it has subscribed
+	}
 
 	for i, room := range rooms {
 		if i%20 == 10 {

@@ -64,6 +64,7 @@ func (c *cluster) beat(d time.Duration) {
 		for _, p := range c.peers {
 			p.a.Publish(c.t.Context(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: crosscast.Target{Everyone: true}})
 		}
+		synctest.Wait()
 		left := time.Until(end)
 		if left <= 0 {
 			return

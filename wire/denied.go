@@ -1,9 +1,7 @@
 package wire
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -18,12 +16,12 @@ import (
 
 // denials is what is denied now. It is guarded by subscriptions.mu.
 type denials struct {
-	topics map[*topic]struct{}
-	retry  *time.Timer
-	armed  bool   // retry runs
-	round  uint64 // of retries
-	left   int    // requests of the round that have no answer
-	again  bool   // something was allowed since the round began
+	count int
+	queue []*topic // to be asked for again, the one that was asked for the longest ago first; may have some that need not
+	retry *time.Timer
+	armed bool // retry runs
+	left  int  // requests of the round that have no answer
+	again bool // something was allowed since the round began
 
 	// For the log:
 	fresh  int    // topics that were denied anew since the last line
@@ -96,10 +94,11 @@ func (s *subscriptions) refuse(l *link, t *topic, cause error) error {
 	}
 	if t.state != denied {
 		t.state = denied
-		s.denials.topics[t] = struct{}{}
+		s.denials.count++
 		s.denials.fresh++
 		s.denials.latest, s.denials.cause = t, cause
 	}
+	s.denials.later(t)
 	if t.promised && t.missing == nil {
 		t.missing = &missing{since: time.Now()}
 		if l.outage != nil {
@@ -118,9 +117,9 @@ func (s *subscriptions) refuse(l *link, t *topic, cause error) error {
 	return nil
 }
 
-// allow enters that t is not denied any more. Then others may not be, either. The caller holds mu.
-func (s *subscriptions) allow(t *topic) {
-	delete(s.denials.topics, t)
+// allow enters that a topic is not denied any more. Then others may not be, either. The caller holds mu.
+func (s *subscriptions) allow() {
+	s.denials.count--
 	s.denials.again = true
 	s.nextRound()
 }
@@ -129,6 +128,14 @@ func (s *subscriptions) allow(t *topic) {
 func (s *subscriptions) nextRound() {
 	if s.denials.again && s.denials.left == 0 {
 		s.askDenied()
+	}
+}
+
+// later puts a denied topic at the end of the queue. The caller holds subscriptions.mu.
+func (d *denials) later(t *topic) {
+	if !t.queued {
+		t.queued = true
+		d.queue = append(d.queue, t)
 	}
 }
 
@@ -170,7 +177,7 @@ func (s *subscriptions) retryDenied() {
 // mu.
 func (s *subscriptions) askDenied() {
 	d := &s.denials
-	if s.link == nil || len(d.topics) == 0 {
+	if s.link == nil || d.count == 0 {
 		d.again = false
 		return
 	}
@@ -179,20 +186,16 @@ func (s *subscriptions) askDenied() {
 		return
 	}
 	var ask []*topic
-	for t := range d.topics {
-		if !t.asking {
+	for len(d.queue) > 0 && len(ask) < retryRound {
+		t := d.queue[0]
+		d.queue[0], d.queue = nil, d.queue[1:]
+		t.queued = false
+		if t.state == denied && !t.gone && !t.asking { // what is asked for already comes back with its refusal
+			t.asking = true
 			ask = append(ask, t)
 		}
 	}
-	if len(ask) > retryRound {
-		slices.SortFunc(ask, func(a, b *topic) int { return cmp.Compare(a.tried, b.tried) })
-		ask = ask[:retryRound]
-	}
-	d.round++
 	d.left, d.again = len(ask), false
-	for _, t := range ask {
-		t.asking, t.tried = true, d.round
-	}
 	s.requestBy(1, request{subscribe: true, sealed: true, retry: true}, ask)
 }
 
@@ -257,7 +260,7 @@ func (m *missing) gap(gaps *[]crosscast.Gap, until time.Time) *crosscast.Gap {
 func (s *subscriptions) countDenied() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.denials.topics)
+	return s.denials.count
 }
 
 // log writes a line when something is denied anew, and when nothing is any more, unless there was one a short time ago.
@@ -265,7 +268,7 @@ func (s *subscriptions) countDenied() int {
 func (s *subscriptions) log() {
 	s.mu.Lock()
 	d := &s.denials
-	n, latest, cause := len(d.topics), d.latest, d.cause
+	n, latest, cause := d.count, d.latest, d.cause
 	fresh, over := d.fresh > 0 && n > 0, d.told && n == 0
 	if d.fresh == 0 && !over || time.Since(d.toldAt) < deniedLog {
 		s.mu.Unlock()

@@ -50,7 +50,7 @@ type topic struct {
 	// promised: it was confirmed once, or ErrNotConnected was returned for it, so that what is missing must be told.
 	promised bool
 	missing  *missing // nil: nothing, or what the gap of an outage covers
-	tried    uint64   // the last round of denials that it was part of
+	queued   bool     // in denials.queue
 
 	books        books     // guarded by incoming.mu, like confirmation and confirmedAt
 	confirmation uint64    // the latest one, by incoming.confirmations
@@ -80,7 +80,6 @@ type request struct {
 func (s *subscriptions) init(a *Adapter) {
 	s.a = a
 	s.topics = map[string]*topic{}
-	s.denials.topics = map[*topic]struct{}{}
 }
 
 // add wants topics before there is a link.
@@ -248,7 +247,9 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 				continue
 			}
 			s.drop(t)
-			delete(s.denials.topics, t)
+			if t.state == denied {
+				s.denials.count--
+			}
 			t.gone = true
 			t.resolve(errGone)
 			if t.asking || t.state == confirmed {
@@ -316,8 +317,11 @@ func (s *subscriptions) end() {
 	err := s.a.downError()
 	for _, t := range s.topics {
 		t.asking, t.first = false, nil
-		if t.state == confirmed {
+		switch t.state {
+		case confirmed:
 			t.state = unheard
+		case denied:
+			s.denials.later(t)
 		}
 		t.fail(err)
 	}
@@ -463,10 +467,11 @@ func (s *subscriptions) confirmedBy(l *link, name string) error {
 	if err != nil || t.gone {
 		return err
 	}
-	if t.state == denied {
-		s.allow(t)
-	}
+	wasDenied := t.state == denied
 	t.state, t.promised = confirmed, true
+	if wasDenied {
+		s.allow()
+	}
 	t.epoch++
 	t.confirmation, t.confirmedAt = s.a.incoming.confirmations, time.Now()
 	t.resolve(nil)
