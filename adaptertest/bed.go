@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,6 +89,18 @@ func (b *bed) report() {
 	for _, s := range b.broken {
 		b.Error(s)
 	}
+}
+
+// condition says what the nodes know of their links, for failures: what did not come may have been missed with a gap.
+func (b *bed) condition() string {
+	var all []string
+	for _, n := range b.nodes {
+		link := n.Link()
+		all = append(all, fmt.Sprintf("%s: publishing %q (%v), subscribing %q (%v), %d gaps, %d losses, dropped %v",
+			n.Name(), link.Publishing.State, link.Publishing.Err, link.Subscribing.State, link.Subscribing.Err,
+			n.gaps.Load(), n.lost.Load(), n.Stats().Adapter.Dropped))
+	}
+	return strings.Join(all, "\n")
 }
 
 // must fails the test at once for an error.

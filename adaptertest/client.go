@@ -139,10 +139,11 @@ func (l *log) messages() (all []*crosscast.Message) {
 // wait waits until an event has come n times in all.
 func (c *client) wait(event string, n int) {
 	c.b.Helper()
-	if !c.log.await(c.b.patience, func() bool { return c.log.count[event] >= n }) {
+	came := 0
+	if !c.log.await(c.b.patience, func() bool { came = c.log.count[event]; return came >= n }) {
 		c.b.Fatalf("a client on %s waited %v for %q, which came %d times instead of %d; since it was looked at last "+
-			"it got %s",
-			c.node.Name(), c.b.patience, event, c.log.count[event], n, list(c.got()))
+			"it got %s\n%s",
+			c.node.Name(), c.b.patience, event, came, n, list(c.got()), c.b.condition())
 	}
 }
 
