@@ -32,6 +32,7 @@ type pace struct {
 	idle    time.Duration // the shortest round trip lately
 	idleAt  time.Time     // when that was measured; zero: never
 	again   bool          // the next batch is to be a small one, to measure it
+	known   bool          // a batch was under way that counts, whatever became of it
 }
 
 func newPace(quarter time.Duration) pace {
@@ -61,6 +62,7 @@ func (p *pace) measure(n int, took time.Duration, failed bool, now time.Time) {
 	case n < min(limit/2, fullBatch):
 		return
 	}
+	p.known = true
 	beyond := max(took-p.idle, time.Microsecond)
 	rate := float64(n) / beyond.Seconds()
 	least := minBatch / p.quarter.Seconds() / 4 // else a stall would make the next time-outs endless
@@ -94,7 +96,15 @@ func (w *writer) takeQueued(batch []*frame) []*frame {
 	return batch
 }
 
-// timeout is how long a batch may take: a slow link must not look like one that is dead.
+// timeout is how long a batch may take: a slow link must not look like one that is dead. On one that was not measured yet
+// the bytes get no more than what is expected, and no more than twice the time that the bus has to answer: nothing says
+// that it does.
 func (w *writer) timeout(bytes int) time.Duration {
-	return w.a.o.PublishTimeout + lateness*w.pace.expected(bytes)
+	beyond := w.pace.expected(bytes)
+	if w.pace.known {
+		beyond *= lateness
+	} else {
+		beyond = min(beyond, 2*w.a.o.PublishTimeout)
+	}
+	return w.a.o.PublishTimeout + beyond
 }

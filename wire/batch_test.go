@@ -468,3 +468,46 @@ func TestAnyFrameIsASignOfLife(t *testing.T) {
 		}
 	})
 }
+
+// Nothing says of a link that was not measured yet that it works at all: its first batch, however large, waits for an
+// answer for three time-outs at most.
+func TestTheFirstBatchIsNotWaitedForForLong(t *testing.T) {
+	inBubble(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+		a := c.peers[0]
+		a.port.SetUpRate(1)
+		begin := time.Now()
+		mustPublish(t, a, sized("A", 2<<20-1000))
+		if err := a.a.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 15*time.Second || len(a.lost()) != 1 {
+			t.Errorf("it took %v, and the losses are %+v", took, a.lost())
+		}
+		a.port.SetUpRate(0)
+	})
+}
+
+// No frame is larger than MaxFrame, also of many small instructions.
+func TestFramesArePackedUpToMaxFrame(t *testing.T) {
+	inBubble(t, 2, wire.Options{MaxFrame: 4 << 10}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		frames, largest := 0, 0
+		c.hub.OnExecute(func(f wire.Frame) {
+			if f.Topic == "cc:r:/:A" {
+				frames, largest = frames+1, max(largest, len(f.Data))
+			}
+		})
+		a.port.SetLatency(10 * time.Millisecond)
+		for range 1000 {
+			mustPublish(t, a, sized("A", 100))
+		}
+		if err := a.a.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if largest > 4<<10 || frames > 100 || len(b.got()) != 1000 {
+			t.Errorf("%d frames of up to %d bytes, %d of 1,000 arrived", frames, largest, len(b.got()))
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -23,7 +24,8 @@ type origin struct {
 	lossRead  time.Time // when it was read last
 	heard     time.Time // when anything came
 	fresh     time.Time // when something came that had not come before
-	again     bool      // something came more than once
+	since     time.Time // when anything came for the first time
+	known     bool      // something came again, a while after that
 	peer      bool      // it said hello, or has heartbeats; emitters do not
 	left      bool      // it said goodbye
 	lost      bool      // it was taken for dead, without a goodbye, and has not come back
@@ -162,23 +164,32 @@ func (o *origin) newLosses(h *crosscast.FrameHeader, started, now time.Time) (ra
 	return h.Losses[uint64(len(h.Losses))-n:], false
 }
 
-// origins are the peers whose numbers are remembered. Forgetting one costs detection, never a false alarm about its
-// past.
-type origins map[crosscast.NodeID]*origin
+// origins are the peers whose numbers are remembered, at most maxOrigins. Forgetting one costs detection, never a false
+// alarm about its past.
+type origins struct {
+	m     map[crosscast.NodeID]*origin
+	spare []spareOrigin // who is forgotten next for want of room, in that order
+}
+
+// spareOrigin is one that was silent since it was heard then, unless it was heard again.
+type spareOrigin struct {
+	*origin
+	heard time.Time
+}
 
 // of returns the origin named id, made when missing. For want of room another one may be forgotten, which is returned.
-func (os origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) {
-	if o = os[id]; o != nil {
-		o.again = true
+func (os *origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) {
+	if o = os.m[id]; o != nil {
+		o.known = o.known || now.Sub(o.since) >= minEcho
 	} else {
-		if len(os) >= maxOrigins {
+		if len(os.m) >= maxOrigins {
 			forgotten = os.mostSilent()
 			forgotten.forgotten = true
-			delete(os, forgotten.id)
+			delete(os.m, forgotten.id)
 		}
 		// A string of its own, so that the frame it came in is not kept.
-		o = &origin{id: crosscast.NodeID([]byte(id))}
-		os[o.id] = o
+		o = &origin{id: crosscast.NodeID([]byte(id)), since: now}
+		os.m[o.id] = o
 	}
 	o.heard, o.dormant = now, false
 	return o, forgotten
@@ -186,30 +197,47 @@ func (os origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) 
 
 // forget drops the books of the origins that have been silent for longer than silence, and keeps what tells, when they
 // return, whether something is missing. Those that have left do not return.
-func (os origins) forget(now time.Time, silence time.Duration) {
-	for id, o := range os {
+func (os *origins) forget(now time.Time, silence time.Duration) {
+	for id, o := range os.m {
 		if o.dormant || now.Sub(o.heard) <= silence {
 			continue
 		}
 		o.forgotten = true
-		delete(os, id)
+		delete(os.m, id)
 		if !o.left {
 			kept := *o
 			kept.dormant, kept.forgotten = true, false
 			kept.healed = 0 // books that are made later do not go on from there
 			kept.belief.beats, kept.announced.firsts = nil, nil
-			os[id] = &kept
+			os.m[id] = &kept
 		}
 	}
 }
 
-// mostSilent returns the origin that was heard longest ago, of those that were heard once only, if there are any: names
-// that a stranger makes up do not push out peers.
-func (os origins) mostSilent() (oldest *origin) {
-	for _, o := range os {
-		if oldest == nil || oldest.again && !o.again || oldest.again == o.again && o.heard.Before(oldest.heard) {
-			oldest = o
+// mostSilent returns the origin that was heard longest ago: of those that were heard for a moment only, if there are any,
+// so that names that a stranger makes up do not push out peers. Many are looked for at a time, for a stranger makes up many.
+func (os *origins) mostSilent() *origin {
+	for {
+		for len(os.spare) > 0 {
+			o := os.spare[0]
+			os.spare = os.spare[1:]
+			if os.m[o.id] == o.origin && o.origin.heard.Equal(o.heard) {
+				return o.origin
+			}
 		}
+		for _, o := range os.m {
+			os.spare = append(os.spare, spareOrigin{o, o.heard})
+		}
+		slices.SortFunc(os.spare, func(a, b spareOrigin) int {
+			if a.known != b.known {
+				if b.known {
+					return -1
+				}
+				return 1
+			}
+			return a.heard.Compare(b.heard)
+		})
+		clear(os.spare[maxOrigins/4:])
+		os.spare = os.spare[:maxOrigins/4]
 	}
-	return oldest
 }

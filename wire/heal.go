@@ -114,7 +114,7 @@ func (in *incoming) heal(o *origin, number uint64, now time.Time) *origin {
 	h.belief.beats = slices.DeleteFunc(h.belief.beats, func(n uint64) bool { return n > number })
 	h.belief.rises(number, number-1, now, in.a.echo.timeout())
 	h.belief.mark, h.belief.markAt = number-1, now
-	in.origins[h.id] = &h
+	in.origins.m[h.id] = &h
 	in.a.handler.Gap(crosscast.Gap{
 		Origin: h.id, Since: later(in.started, o.belief.keptAt), Until: now, Reason: crosscast.GapForged,
 	})

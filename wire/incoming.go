@@ -46,7 +46,7 @@ type incoming struct {
 
 func (in *incoming) init(a *Adapter) {
 	in.a = a
-	in.origins = origins{}
+	in.origins.m = map[crosscast.NodeID]*origin{}
 	in.expiries.due = make(chan struct{}, 1)
 }
 
@@ -125,6 +125,11 @@ func (in *incoming) news(now bool) {
 // or the gap is reported, and then the node asks who is there. It reports false when l was given up meanwhile.
 func (in *incoming) resume(l *link) bool {
 	now := time.Now()
+	in.turn.Lock()
+	if in.link.Load() != l {
+		in.turn.Unlock()
+		return false
+	}
 	if l.outage != nil && l.outage.moved {
 		l.outage.moves(in.aloneSince(l.outage.since))
 		in.a.writer.moved(l.outage.since)
@@ -134,7 +139,7 @@ func (in *incoming) resume(l *link) bool {
 	if l.outage == nil {
 		in.started = now
 	} else {
-		for _, o := range in.origins {
+		for _, o := range in.origins.m {
 			if o.peer && !o.left && l.outage.since.Sub(o.heard) < 6*in.a.echo.timeout() {
 				peers = append(peers, o.id)
 			}
@@ -143,11 +148,6 @@ func (in *incoming) resume(l *link) bool {
 	g, gathers := in.a.dialect.(Gatherer)
 	if gathers = gathers && l.outage != nil && !in.a.self.EmitOnly; gathers {
 		peers = append(peers, gathered)
-	}
-	in.turn.Lock()
-	if in.link.Load() != l {
-		in.turn.Unlock()
-		return false
 	}
 	l.resumedAt, in.resumedAt, in.doubted = now, now, now
 	in.a.echo.begin(l)

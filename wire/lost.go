@@ -24,7 +24,7 @@ func (in *incoming) noteHeard(now time.Time) {
 		return
 	}
 	h := &heardPeers{now, make(map[crosscast.NodeID]time.Time)}
-	for id, o := range in.origins {
+	for id, o := range in.origins.m {
 		if o.peer {
 			h.peers[id] = o.fresh
 		}
@@ -102,7 +102,7 @@ func (in *incoming) reportLost() {
 		return
 	}
 	for _, e := range in.expiries.take() {
-		o := in.origins[e.id]
+		o := in.origins.m[e.id]
 		g := crosscast.Gap{Origin: e.id, Since: in.started, Until: e.at, Reason: crosscast.GapPeerLost}
 		if o != nil { // else it was forgotten
 			if o.left || o.lost {
@@ -127,7 +127,7 @@ func (in *incoming) found(o *origin, n uint64, now time.Time) {
 // covered notes that a gap of all origins, which begins at since, is about to be reported: who was lost in it is not
 // looked at again. in.mu is held.
 func (in *incoming) covered(since time.Time) {
-	for _, o := range in.origins {
+	for _, o := range in.origins.m {
 		if o.lost && !o.lostAt.Before(since) {
 			o.lost = false
 		}
@@ -136,7 +136,7 @@ func (in *incoming) covered(since time.Time) {
 
 // aloneSince returns since, or when the first peer was heard last that has not left, if that is earlier. in.mu is held.
 func (in *incoming) aloneSince(since time.Time) time.Time {
-	for _, o := range in.origins {
+	for _, o := range in.origins.m {
 		if o.peer && !o.left && !o.lost && !o.dormant && o.heard.Before(since) {
 			since = o.heard
 		}

@@ -167,7 +167,7 @@ func (in *incoming) toldBy(o *origin) time.Time {
 func (in *incoming) untold(since time.Time) time.Time {
 	wait := toldWithin * in.a.self.Heartbeat
 	before := since.Add(-wait)
-	for _, o := range in.origins {
+	for _, o := range in.origins.m {
 		n := &o.announced
 		n.known, n.awaited = false, true
 		last := since

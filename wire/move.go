@@ -198,7 +198,7 @@ func (in *incoming) unheard(now time.Time) {
 	in.countedAt = now
 	links := in.a.writer.links()
 	alive := 0
-	for _, o := range in.origins {
+	for _, o := range in.origins.m {
 		if o.peer && !o.left && !o.lost && now.Sub(o.heard) < unheardAfter*h {
 			alive++
 		}

@@ -8,17 +8,33 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// TestStrangersPushNoPeerOut: names that were heard once are forgotten before who is heard again and again.
+// TestStrangersPushNoPeerOut: names that a stranger makes up, and says once or twice in a row, are forgotten before who is
+// heard again and again, however short before that was heard last.
 func TestStrangersPushNoPeerOut(t *testing.T) {
-	os := origins{}
-	now := time.Now()
-	os.of("realnode", now)
-	real, _ := os.of("realnode", now)
-	for i := range 2 * maxOrigins {
-		now = now.Add(time.Millisecond)
-		os.of(crosscast.NodeID(fmt.Sprintf("%08d", i)), now)
-	}
-	if os["realnode"] != real || len(os) != maxOrigins {
-		t.Errorf("of %d origins the peer is not one", len(os))
+	for times := 1; times <= 2; times++ {
+		os := origins{m: map[crosscast.NodeID]*origin{}}
+		now := time.Now()
+		os.of("realnode", now)
+		now = now.Add(time.Second)
+		real, _ := os.of("realnode", now)
+		for i := range 3 * maxOrigins {
+			now = now.Add(10 * time.Microsecond)
+			for range times {
+				os.of(crosscast.NodeID(fmt.Sprintf("%08d", i)), now)
+			}
+		}
+		if os.m["realnode"] != real || len(os.m) != maxOrigins {
+			t.Errorf("of %d origins, each heard %d times, the peer is not one", len(os.m), times)
+		}
+		// Of those that are known, the silent ones are forgotten first.
+		now = now.Add(time.Second)
+		for id := range os.m {
+			if id != "realnode" {
+				os.of(id, now)
+			}
+		}
+		if _, forgotten := os.of("newcomer", now); forgotten != real {
+			t.Errorf("%s was forgotten, and not who is silent", forgotten.id)
+		}
 	}
 }

@@ -293,7 +293,7 @@ func (w *writer) heartbeatWaits(to destination) bool {
 func (w *writer) frameFor(to destination, size, items int) *frame {
 	t := w.topic(to)
 	if f := t.open; f != nil && f.generation == w.generation &&
-		len(f.buf)+size <= packBytes && int(f.items)+items <= crosscast.MaxFrameItems {
+		len(f.buf)+size <= min(packBytes, w.a.o.MaxFrame) && int(f.items)+items <= crosscast.MaxFrameItems {
 		if w.up() || time.Since(f.opened) < packAge {
 			w.spare.grow(f, size, w.a.o.QueueBytes/4)
 			return f
