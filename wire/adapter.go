@@ -111,7 +111,7 @@ func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscas
 	a.wg.Go(a.state.run)
 	err := start(ctx)
 	if err == nil {
-		a.state.told(ctx) // what the node does next might depend on it
+		a.state.drain(ctx) // what the node does next might depend on it
 	}
 	return a.settle(err)
 }

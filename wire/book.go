@@ -12,28 +12,28 @@ import (
 
 // origin is what is known of one peer's frames.
 type origin struct {
-	id        crosscast.NodeID
-	highest   uint64 // number of any frame seen
-	before    uint64 // numbers up to it are copies, whatever the topic: its books have healed there
-	healed    uint64 // incoming.confirmations then
-	healedAt  time.Duration
-	belief    belief    // what numbers can be believed
-	lastCopy  uint64    // number of the last emission that came in several copies and was acted on
-	lossCount uint64    // of the losses that it has reported
-	lossKnown bool      // whether lossCount was ever read
-	lossRead  time.Time // when it was read last
-	heard     time.Time // when anything came
-	fresh     time.Time // when something came that had not come before
-	since     time.Time // when anything came for the first time
-	known     bool      // something came again, a while after that
-	peer      bool      // it said hello, or has heartbeats; emitters do not
-	left      bool      // it said goodbye
-	lost      bool      // it was taken for dead, without a goodbye, and has not come back
-	lostAt    time.Time // when
-	told      uint64    // what it sent up to this number was reported as missing, whatever the topic
-	dormant   bool      // silent for so long that its books are forgotten
-	forgotten bool      // no longer in origins: its books may be reused
-	announced announced // on a Patchy bus
+	id         crosscast.NodeID
+	highest    uint64 // number of any frame seen
+	before     uint64 // numbers up to it are copies, whatever the topic: its books have healed there
+	healed     uint64 // incoming.confirmations then
+	healedAt   time.Duration
+	belief     belief    // what numbers can be believed
+	lastCopy   uint64    // number of the last emission that came in several copies and was acted on
+	lossCount  uint64    // of the losses that it has reported
+	lossKnown  bool      // whether lossCount was ever read
+	lossRead   time.Time // when it was read last
+	heard      time.Time // when anything came
+	fresh      time.Time // when something came that had not come before
+	since      time.Time // when anything came for the first time
+	known      bool      // something came again, a while after that
+	peer       bool      // it said hello, or has heartbeats; emitters do not
+	left       bool      // it said goodbye
+	lost       bool      // it was taken for dead, without a goodbye, and has not come back
+	lostAt     time.Time // when
+	reportedTo uint64    // what it sent up to this number was reported as missing, whatever the topic
+	dormant    bool      // silent for so long that its books are forgotten
+	forgotten  bool      // no longer in origins: its books may be reused
+	announced  announced // on a Patchy bus
 }
 
 // book is what is known of the frames of one origin on one topic.
@@ -109,8 +109,8 @@ func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole ui
 		return copied, 0
 	case known && h.Number < b.first:
 		return overdue, 0
-	case known && h.Previous > max(b.last, o.told):
-		hole = max(b.last, o.told) + 1
+	case known && h.Previous > max(b.last, o.reportedTo):
+		hole = max(b.last, o.reportedTo) + 1
 	}
 	first := h.Number
 	if h.Control {
@@ -136,7 +136,7 @@ func (o *origin) returns(n uint64) (missed bool) {
 	if n == o.highest+1 {
 		return false
 	}
-	o.told = n - 1
+	o.reportedTo = n - 1
 	return true
 }
 

@@ -24,25 +24,25 @@ type denials struct {
 	again bool // something was allowed since the round began
 
 	// For the log:
-	fresh  int    // topics that were denied anew since the last line
-	latest *topic // one of them
-	cause  error  // of that
-	told   bool   // the last line said that something is denied
-	toldAt time.Time
+	fresh    int    // topics that were denied anew since the last line
+	latest   *topic // one of them
+	cause    error  // of that
+	logged   bool   // the last line said that something is denied
+	loggedAt time.Time
 }
 
 // missing is what is to be told of a topic that was promised and is not heard: from since on, for reason.
 type missing struct {
 	since  time.Time
 	reason crosscast.GapReason
-	told   bool // by a gap without an end; there must be another with the same since
+	open   bool // told by a gap without an end; there must be another with the same since
 }
 
 // within reports whether the gap of an outage covers m.
-func (m *missing) within(o *outage) bool { return m == nil || !m.told && !m.since.Before(o.since) }
+func (m *missing) within(o *outage) bool { return m == nil || !m.open && !m.since.Before(o.since) }
 
 // unreported reports whether what t misses, if the bus denies it, is to be told.
-func (t *topic) unreported() bool { return t.promised && (t.missing == nil || !t.missing.told) }
+func (t *topic) unreported() bool { return t.promised && (t.missing == nil || !t.missing.open) }
 
 // promise notes that ErrNotConnected is returned for t. The caller holds subscriptions.mu.
 func (t *topic) promise(now time.Time) {
@@ -221,8 +221,8 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 			g := m.gap(&gaps, until)
 			g.Names = append(append(g.Names, t.to.name), t.more...)
 			t.missing = nil
-		case t.state == denied && !m.told:
-			m.told = true
+		case t.state == denied && !m.open:
+			m.open = true
 			begun = append(begun, m)
 			begins.Names = append(append(begins.Names, t.to.name), t.more...)
 			if begins.Since.IsZero() || m.since.Before(begins.Since) {
@@ -269,14 +269,14 @@ func (s *subscriptions) log() {
 	s.mu.Lock()
 	d := &s.denials
 	n, latest, cause := d.count, d.latest, d.cause
-	fresh, over := d.fresh > 0 && n > 0, d.told && n == 0
-	if d.fresh == 0 && !over || time.Since(d.toldAt) < deniedLog {
+	fresh, over := d.fresh > 0 && n > 0, d.logged && n == 0
+	if d.fresh == 0 && !over || time.Since(d.loggedAt) < deniedLog {
 		s.mu.Unlock()
 		return
 	}
 	d.fresh, d.latest, d.cause = 0, nil, nil
 	if fresh || over {
-		d.told, d.toldAt = fresh, time.Now()
+		d.logged, d.loggedAt = fresh, time.Now()
 	}
 	s.mu.Unlock()
 	switch {

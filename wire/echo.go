@@ -47,7 +47,7 @@ type echo struct {
 	named   uint64    // the last name given to a ping
 	timer   *time.Timer
 	lookAt  time.Time     // when timer has look called; zero: it does not run
-	waiting chan struct{} // made by quiet; closed when nothing is awaited
+	waiting chan struct{} // made by allBack; closed when nothing is awaited
 }
 
 // awaited is a frame that must come back.
@@ -99,8 +99,8 @@ func (e *echo) rest() {
 	}
 }
 
-// quiet returns a channel that is closed when no echo is awaited.
-func (e *echo) quiet() <-chan struct{} {
+// allBack returns a channel that is closed when no echo is awaited.
+func (e *echo) allBack() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.waiting == nil {

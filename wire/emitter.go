@@ -138,7 +138,7 @@ func (a *Adapter) prove(ctx context.Context, l *link) error {
 		return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, err)
 	}
 	select { // the outcome of the notice began the wait for its echo, unless that was there before
-	case <-a.echo.quiet():
+	case <-a.echo.allBack():
 	case <-l.broken:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -154,13 +154,13 @@ func (a *Adapter) prove(ctx context.Context, l *link) error {
 // probes reports whether an emitter has a reason for a notice: to see whether its peers are back, or to tell them of
 // losses. The caller holds mu.
 func (w *writer) probes() bool {
-	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.announced != w.losses.count)
+	return w.a.self.EmitOnly && (!w.gathering.until.IsZero() || w.lossesTold != w.losses.count)
 }
 
 // oldLosses reports whether an emitter, which has no heartbeats to count, has told of each loss for long enough. Then
 // only their count is told. The caller holds mu.
 func (w *writer) oldLosses() bool {
-	return w.a.self.EmitOnly && w.announced == w.losses.count && time.Since(w.losses.last) > emitterMemory
+	return w.a.self.EmitOnly && w.lossesTold == w.losses.count && time.Since(w.losses.last) > emitterMemory
 }
 
 // settleEmitter enters how many links got what went to everyone last; -1: it is not known, or nothing did. While there is
@@ -171,7 +171,7 @@ func (w *writer) settleEmitter(links int, back bool) {
 	}
 	now := time.Now()
 	if links >= 0 {
-		w.gathering.heard(links, back, now, w.a.patience())
+		w.gathering.heard(links, back, now, w.a.gatherTime())
 	}
 	switch {
 	case !w.probes():
@@ -183,7 +183,7 @@ func (w *writer) settleEmitter(links int, back bool) {
 
 // gathering is an emitter's wait for its peers after an outage: the bus works, but what is published now may reach
 // nobody, because they have yet to connect again. It is over when as many links as before hear everyone's topic, or
-// after the adapter's patience. All fields are guarded by writer.mu.
+// after the adapter's gatherTime. All fields are guarded by writer.mu.
 type gathering struct {
 	audience int       // links that got the last frame to everyone
 	until    time.Time // zero: not gathering

@@ -37,7 +37,7 @@ func ReadQuiet(number uint64, data []byte) bool {
 // QuietTold is until when an origin has told what was missed, after it has named topics.
 func QuietTold(data []byte) (told time.Time, taken bool) {
 	o, taken := readQuiet(100, data)
-	return o.announced.told, taken
+	return o.announced.reportedUntil, taken
 }
 
 func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
@@ -47,7 +47,7 @@ func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	o.announced.known = true // and nothing counted
 	a.self.Heartbeat = time.Second
 	a.handler = noGaps{}
-	return o, a.incoming.quiet(o, &topic{}, number, data)
+	return o, a.incoming.readQuiet(o, &topic{}, number, data)
 }
 
 type noGaps struct{ crosscast.Handler }

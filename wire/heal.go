@@ -105,8 +105,8 @@ func (in *incoming) heal(o *origin, number uint64, now time.Time) *origin {
 	h := *o
 	o.forgotten = true
 	h.highest, h.before = number-1, number-1
-	if h.told >= number {
-		h.told = 0
+	if h.reportedTo >= number {
+		h.reportedTo = 0
 	}
 	h.lost, h.left = false, false
 	h.healed, h.healedAt = in.confirmations, now.Sub(in.started)

@@ -135,7 +135,7 @@ func (in *incoming) resume(l *link) bool {
 		in.a.writer.moved(l.outage.since)
 	}
 	var peers []crosscast.NodeID
-	until := now.Add(in.a.patience())
+	until := now.Add(in.a.gatherTime())
 	if l.outage == nil {
 		in.started = now
 	} else {
@@ -166,7 +166,7 @@ func (in *incoming) resume(l *link) bool {
 	if l.outage != nil {
 		since := l.outage.since
 		if in.a.subs.hashed != nil {
-			since = in.untold(since)
+			since = in.unnamedSince(since)
 		}
 		in.covered(since)
 		in.a.handler.Gap(crosscast.Gap{Since: since, Until: now, Reason: l.outage.reason})
@@ -325,7 +325,7 @@ func (in *incoming) losses(o *origin, h *crosscast.FrameHeader, now time.Time) {
 		return
 	}
 	for _, r := range ranges {
-		if r.To <= o.told {
+		if r.To <= o.reportedTo {
 			continue
 		}
 		if names, any := concerned(r.Names, in.a.self.ID); any {
@@ -365,7 +365,7 @@ func (in *incoming) instructions(o *origin, t *topic, number uint64) bool {
 			o.lastCopy = copyNumber
 		}
 		if i.Kind == crosscast.KindQuiet {
-			if !in.quiet(o, t, number, i.Payload.Data) {
+			if !in.readQuiet(o, t, number, i.Payload.Data) {
 				in.a.count(dropMalformed)
 				return false
 			}

@@ -124,8 +124,8 @@ func (l *link) silentSince(now time.Time) time.Time {
 	return later(l.began.Add(time.Duration(since)), l.conn.Heard())
 }
 
-// quiet is how long the reader has waited for a byte.
-func (l *link) quiet() time.Duration {
+// silentFor is how long the reader has waited for a byte.
+func (l *link) silentFor() time.Duration {
 	now := time.Now()
 	return now.Sub(l.silentSince(now))
 }

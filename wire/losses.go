@@ -16,7 +16,7 @@ type lossState struct {
 	count  uint64
 	last   time.Time   // when something was lost
 	ranges []lossRange // the latest, at most crosscast.MaxLosses
-	told   bool        // the last range is in the header of a frame, and stays as it is
+	fixed  bool        // the last range is in the header of a frame, and stays as it is
 	listed []crosscast.LossRange
 }
 
@@ -32,14 +32,14 @@ const lossBeats = 10
 // add enters a range. What is lost for one reason before a frame tells of it is one range.
 func (s *lossState) add(r crosscast.LossRange, why crosscast.LossReason) {
 	s.last = time.Now()
-	if k := len(s.ranges) - 1; k >= 0 && !s.told && s.ranges[k].reason == why {
+	if k := len(s.ranges) - 1; k >= 0 && !s.fixed && s.ranges[k].reason == why {
 		last := &s.ranges[k]
 		last.From, last.To = min(last.From, r.From), max(last.To, r.To)
 		last.Names = joinNames(last.Names, r.Names)
 		return
 	}
 	s.count++
-	s.told = false
+	s.fixed = false
 	if len(s.ranges) == crosscast.MaxLosses {
 		s.ranges = append(s.ranges[:0], s.ranges[1:]...)
 	}
@@ -78,7 +78,7 @@ func (s *lossState) describe(h *crosscast.FrameHeader) {
 		s.listed = append(s.listed, s.ranges[i].LossRange)
 	}
 	h.LossCount, h.Losses, h.LossAge = s.count, s.listed, time.Since(s.last)
-	s.told = true
+	s.fixed = true
 }
 
 // lostFrames collects frames with rising numbers that share one fate.

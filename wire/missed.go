@@ -18,14 +18,14 @@ import (
 
 // announced is what is known of the topics that an origin names.
 type announced struct {
-	known   bool          // counted is of this link
-	counted uint64        // the topics that it has counted, as it said last
-	told    time.Time     // what was published before then, and was missed, has been reported
-	backlog time.Duration // how long topics wait to be named
-	beat    time.Time     // the last heartbeat
-	awaited bool          // nothing was heard since the link has resumed
-	heardAt time.Time     // when something was, for the first time
-	firsts  []firstHeard  // at most maxFirsts
+	known         bool          // counted is of this link
+	counted       uint64        // the topics that it has counted, as it said last
+	reportedUntil time.Time     // what was published before then, and was missed, has been reported
+	backlog       time.Duration // how long topics wait to be named
+	beat          time.Time     // the last heartbeat
+	awaited       bool          // nothing was heard since the link has resumed
+	heardAt       time.Time     // when something was, for the first time
+	firsts        []firstHeard  // at most maxFirsts
 }
 
 // firstHeard is the first frame that was heard after a subscription had been confirmed: it was sent after that.
@@ -96,8 +96,8 @@ func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
 	in.a.handler.Gap(g)
 }
 
-// quiet acts on the topics that o names in frame number, which came on t, and reports whether they are whole.
-func (in *incoming) quiet(o *origin, t *topic, number uint64, data []byte) bool {
+// readQuiet acts on the topics that o names in frame number, which came on t, and reports whether they are whole.
+func (in *incoming) readQuiet(o *origin, t *topic, number uint64, data []byte) bool {
 	if in.a.subs.hashed == nil { // a bus on which nothing is missed that way
 		return true
 	}
@@ -108,7 +108,7 @@ func (in *incoming) quiet(o *origin, t *topic, number uint64, data []byte) bool 
 	if data == nil || age > maxBacklog {
 		return false
 	}
-	untold := func() {
+	missedNames := func() {
 		in.a.count(dropUntold)
 		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.toldBy(o), Until: now, Reason: crosscast.GapHole})
 	}
@@ -118,7 +118,7 @@ func (in *incoming) quiet(o *origin, t *topic, number uint64, data []byte) bool 
 		n.counted = first
 	default:
 		n.counted = first
-		untold()
+		missedNames()
 	}
 	n.known = true
 	last := uint64(0)
@@ -143,10 +143,10 @@ func (in *incoming) quiet(o *origin, t *topic, number uint64, data []byte) bool 
 	}
 	if t.to.isEveryone() && first < n.counted { // what it had counted was none of the origin's
 		n.counted = first
-		untold()
+		missedNames()
 	}
 	n.backlog = time.Duration(age) * time.Millisecond
-	n.told = now.Add(-n.backlog - in.a.self.Heartbeat)
+	n.reportedUntil = now.Add(-n.backlog - in.a.self.Heartbeat)
 	return true
 }
 
@@ -159,12 +159,12 @@ func (in *incoming) mayBegin(o *origin, now time.Time) bool {
 
 // toldBy is since when something of o may have been missed that it has not told of yet.
 func (in *incoming) toldBy(o *origin) time.Time {
-	return later(in.started, o.announced.told)
+	return later(in.started, o.announced.reportedUntil)
 }
 
-// untold is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
+// unnamedSince is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
 // may have been named during it. Origins are counted anew.
-func (in *incoming) untold(since time.Time) time.Time {
+func (in *incoming) unnamedSince(since time.Time) time.Time {
 	wait := toldWithin * in.a.self.Heartbeat
 	before := since.Add(-wait)
 	for _, o := range in.origins.m {

@@ -550,12 +550,17 @@ func TestALostPeerIsRememberedWithinBounds(t *testing.T) {
 		a.a.Expire(b.id)
 		time.Sleep(time.Hour)
 		stranger := c.hub.Port("stranger")
-		for i := range 4200 {
-			for n := range uint64(2) { // who is heard once pushes nobody out
-				h := crosscast.FrameHeader{Origin: crosscast.NodeID(fmt.Sprintf("%08d", i)), Number: n + 1}
-				stranger.Publish(t.Context(), []wire.Frame{{Topic: "cc:all", Data: crosscast.AppendFrameHeader(nil, &h)}})
-			}
+		say := func(i int, number uint64) {
+			h := crosscast.FrameHeader{Origin: crosscast.NodeID(fmt.Sprintf("%08d", i)), Number: number}
+			stranger.Publish(t.Context(), []wire.Frame{{Topic: "cc:all", Data: crosscast.AppendFrameHeader(nil, &h)}})
 		}
+		for number := range uint64(2) { // who is heard for a moment pushes nobody out
+			for i := range 4095 {
+				say(i, number+1)
+			}
+			time.Sleep(time.Second)
+		}
+		say(4095, 1)
 		synctest.Wait()
 		if n := a.a.AdapterStats().Dropped["forgotten"]; n != 1 {
 			t.Errorf("%d lost peers were forgotten, want 1", n)

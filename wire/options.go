@@ -52,8 +52,8 @@ const (
 	minEcho        = 250 * time.Millisecond // the least time that an echo is given
 	maxAwaited     = 64                     // frames whose echo is awaited and that are told apart
 	maxPings       = 2                      // without an answer
-	patience       = 3                      // times the least time of an echo that a call may take before people are told
-	maxUntold      = 64                     // changes of the link's state that wait to be told
+	slowAfter      = 3                      // times the least time of an echo that a call may take before people are told
+	maxChanges     = 64                     // changes of the link's state that wait to be told
 	maxCopies      = 8                      // topics that one emission is copied to; past it, everyone's
 	maxOrigins     = 4096                   // nodes whose numbers are remembered
 	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing

@@ -163,8 +163,8 @@ func (q *quiet) nameTopics(all bool) {
 	}
 }
 
-// told says that the bus has accepted a heartbeat that names topics.
-func (q *quiet) told() {
+// beatAccepted says that the bus has accepted a heartbeat that names topics.
+func (q *quiet) beatAccepted() {
 	switch {
 	case len(q.old)+len(q.new) > 0:
 		q.tail = quietTail
@@ -180,7 +180,7 @@ func (w *writer) settleQuiet(f *frame, sent time.Time) {
 	switch {
 	case q == nil:
 	case f.names:
-		q.told()
+		q.beatAccepted()
 	case !f.control:
 		if w.a.self.EmitOnly {
 			if q.idle() {

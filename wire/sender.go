@@ -116,7 +116,7 @@ func (w *writer) take(now time.Time) []*frame {
 		w.waitFor = nil
 	}
 	if w.up() && !w.holds(now) && len(w.queue) > 0 {
-		if (w.announced != w.losses.count || w.pace.again) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
+		if (w.lossesTold != w.losses.count || w.pace.again) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
 			batch = append(batch, w.notice())
 		}
 		if !w.pace.again {
@@ -259,7 +259,7 @@ func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
 	}
 	for i, f := range batch {
 		if out[i].Err == nil && f.toEveryone() {
-			w.announced = max(w.announced, told)
+			w.lossesTold = max(w.lossesTold, told)
 		}
 		w.recycle(f)
 	}
@@ -375,9 +375,9 @@ func outcome(err error) error {
 	return fmt.Errorf("%w: %w", crosscast.ErrUncertain, err)
 }
 
-// patience is how long the queue waits, once the link stands, for peers to be back. While it waits nothing expires; that
+// gatherTime is how long the queue waits, once the link stands, for peers to be back. While it waits nothing expires; that
 // it is no more than half of what the link itself is waited for keeps what is delivered then from being much older.
-func (a *Adapter) patience() time.Duration { return min(2*a.echo.timeout(), a.o.MaxAge/2) }
+func (a *Adapter) gatherTime() time.Duration { return min(2*a.echo.timeout(), a.o.MaxAge/2) }
 
 // expire loses what has waited too long for the link, or everything when the adapter stops. The caller holds mu; the
 // reports are made without it.

@@ -19,11 +19,11 @@ type state struct {
 	a    *Adapter
 	deaf atomic.Bool // the subscribing half is; the next echo ends that
 
-	mu     sync.Mutex
-	status crosscast.LinkStatus // guarded by mu, like everything below
-	untold []change             // oldest first; at most maxUntold
-	wake   chan struct{}        // capacity 1
-	flush  chan chan struct{}   // what is received is closed once everything entered before was told
+	mu      sync.Mutex
+	status  crosscast.LinkStatus // guarded by mu, like everything below
+	changes []change             // yet to be told, oldest first; at most maxChanges
+	wake    chan struct{}        // capacity 1
+	flush   chan chan struct{}   // what is received is closed once everything entered before was told
 }
 
 // change is one of the status.
@@ -82,10 +82,10 @@ func (s *state) busy(busy bool) {
 // tell has a change told. The caller holds mu.
 func (s *state) tell(c change) {
 	c.status = s.status
-	if len(s.untold) == maxUntold { // whoever is told is slow: the last state is what counts
-		s.untold = s.untold[:maxUntold-1]
+	if len(s.changes) == maxChanges { // whoever is told is slow: the last state is what counts
+		s.changes = s.changes[:maxChanges-1]
 	}
-	s.untold = append(s.untold, c)
+	s.changes = append(s.changes, c)
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -161,15 +161,15 @@ func (s *state) run() {
 // look finds calls that do not return: of the application's by the reader, and of the bus's by the writer.
 func (s *state) look() {
 	l := s.a.incoming.link.Load()
-	s.busy(l != nil && l.busy() > patience*s.a.echo.timeout())
+	s.busy(l != nil && l.busy() > slowAfter*s.a.echo.timeout())
 	w := s.a.writer
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note(time.Now())
 }
 
-// told returns, bounded by ctx, when the node was told of everything that was entered before.
-func (s *state) told(ctx context.Context) {
+// drain returns, bounded by ctx, when the node was told of everything that was entered before.
+func (s *state) drain(ctx context.Context) {
 	told := make(chan struct{})
 	select {
 	case s.flush <- told:
@@ -204,8 +204,8 @@ func (s *state) end() (started bool) {
 
 func (s *state) tellAll() {
 	s.mu.Lock()
-	changes := s.untold
-	s.untold = nil
+	changes := s.changes
+	s.changes = nil
 	s.mu.Unlock()
 	for _, c := range changes {
 		s.log(&c)
@@ -218,7 +218,7 @@ func (s *state) log(c *change) {
 	switch level := c.level(); {
 	case c.half == "" && c.status.Busy:
 		log.Warn("crosscast: a call of the application's keeps the link from being read; what arrives waits",
-			"longer than", patience*s.a.echo.timeout())
+			"longer than", slowAfter*s.a.echo.timeout())
 	case c.half == "" || c.to.Err == crosscast.ErrClosed:
 	case c.to.Err == nil:
 		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State))
@@ -266,7 +266,7 @@ func (w *writer) state(now time.Time) (crosscast.LinkState, error) {
 		return crosscast.LinkDenied, w.failure
 	case w.failure != nil:
 		return crosscast.LinkDown, w.failure
-	case !w.sending.IsZero() && now.Sub(w.sending) > patience*w.a.echo.timeout():
+	case !w.sending.IsZero() && now.Sub(w.sending) > slowAfter*w.a.echo.timeout():
 		return crosscast.LinkDown, errStalled
 	case w.forbidden != nil:
 		return crosscast.LinkDenied, w.forbidden

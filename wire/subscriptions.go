@@ -383,7 +383,7 @@ func (s *subscriptions) checkConfirmed() {
 	switch {
 	case age < confirmTimeout:
 		s.watch(confirmTimeout - age)
-	case s.link.quiet() < confirmTimeout/2:
+	case s.link.silentFor() < confirmTimeout/2:
 		// The confirmation waits behind other bytes, or for a call of the application's to return. If it is not there
 		// when what is written now is answered, it does not come.
 		if oldest.ping == "" {

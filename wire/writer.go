@@ -41,7 +41,7 @@ type writer struct {
 	telling    bool   // outcomes are on their way to the Handler
 	losses     lossState
 	quiet      *quiet        // nil, unless the bus is Patchy
-	announced  uint64        // losses.count as peers were told last
+	lossesTold uint64        // losses.count as peers were told last
 	room       chan struct{} // closed when there is room again, and replaced
 	flushers   []flusher
 	spare      spare
