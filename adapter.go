@@ -323,6 +323,9 @@ type Payload struct {
 	Data     []byte
 }
 
+// A Payloader is a value that is emitted as what its method returns, such as the arguments of an event of Socket.IO.
+type Payloader interface{ Payload() Payload }
+
 // Target is whom an instruction is for: everyone in the namespace, or the union of rooms, users and sockets, minus
 // the exceptions. Rooms, users and sockets are separate spaces. The zero Target is nobody.
 type Target struct {

@@ -94,8 +94,8 @@ type Receipt struct {
 // peers and returns: it waits, bounded by ctx, only while the adapter's queue is full. Where a node is the only one,
 // or all the target's sockets are its own, there is nothing to queue.
 //
-// payload is nil (no payload), a [Payload] or a [json.RawMessage] (both passed on as they are, JSON and [Args] being
-// validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
+// payload is nil (no payload), a [Payload], a [Payloader] or a [json.RawMessage] (all passed on as they are, JSON and
+// [Args] being validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
 // error, also where a MarshalJSON within a value has made it. Nothing of it is kept after Emit returned.
 //
 // An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message;
@@ -246,6 +246,9 @@ func (n *Node) payload(v any) (Payload, error) {
 	case []byte:
 		p = Payload{Binary, v}
 	default:
+		if made, ok := v.(Payloader); ok {
+			return n.payload(made.Payload())
+		}
 		data, err := json.Marshal(v)
 		if err != nil {
 			return p, fmt.Errorf("crosscast: payload: %w", err)

@@ -15,7 +15,7 @@ import (
 )
 
 // Args are the arguments of an event or of an acknowledgement. The zero value is none. They must not be changed, and
-// may be kept and read concurrently.
+// may be kept and read concurrently. What takes a payload, such as [crosscast.BoundTarget.Emit], takes Args.
 type Args struct {
 	values   []json.RawMessage  // JSON texts, bytes, or values of msgpack, as encoding says
 	encoding crosscast.Encoding // None: JSON texts that are not in one payload
@@ -82,7 +82,8 @@ func NewArgs(values ...any) (Args, error) {
 //
 //	node.To("room1").Emit(ctx, "message", socketio.Values("from", []byte{1, 2}, map[string]any{"more": []byte{3}}))
 //
-// A []byte is bytes, also within a []any or a map[string]any, however deep. A [json.RawMessage] is the value it says.
+// A []byte is bytes, also within a []any or a map[string]any, however deep. A [json.RawMessage] is the value it says, and
+// an [Args] stands for all its arguments, bytes included.
 // Anything else is as encoding/json makes it, where the bytes of a struct are a string in base64. What cannot be
 // encoded is an error of the Emit, or whatever else takes the result as a payload.
 func Values(values ...any) any {
@@ -104,6 +105,9 @@ func encode(values []any) (crosscast.Payload, error) {
 	if len(values) == 0 {
 		return none, nil
 	}
+	if slices.ContainsFunc(values, func(v any) bool { _, ok := v.(Args); return ok }) {
+		return join(values)
+	}
 	if len(values) == 1 {
 		if b, ok := values[0].([]byte); ok {
 			return crosscast.Payload{Encoding: crosscast.Binary, Data: slices.Clone(b)}, nil
@@ -122,6 +126,26 @@ func encode(values []any) (crosscast.Payload, error) {
 		return none, err
 	}
 	return crosscast.Payload{Encoding: crosscast.Args, Data: dst}, nil
+}
+
+// join is encode for values that have Args among them.
+func join(values []any) (crosscast.Payload, error) {
+	var dst []byte
+	count := 0
+	for _, v := range values {
+		n, err := 1, error(nil)
+		if a, ok := v.(Args); ok {
+			dst, n, err = args.AppendMsgpackValues(dst, a.Payload())
+		} else {
+			dst, err = appendValue(dst, v, 1)
+		}
+		if err != nil {
+			return crosscast.Payload{}, err
+		}
+		count += n
+	}
+	p, _, err := args.FromMsgpackValues(dst, count)
+	return p, err
 }
 
 // hasBytes reports whether there are bytes in v that are not encoding/json's.
@@ -233,7 +257,32 @@ func (a Args) Decode(i int, v any) error {
 	return json.Unmarshal(text, v)
 }
 
-// Payload returns the arguments as what can be emitted, exactly as they are.
+// Rest returns the arguments from i on, none if there are not so many. So a handler relays what a client has sent behind
+// the name of a room, bytes included:
+//
+//	s.To(room).Emit(ctx, "message", args.Rest(1))
+func (a Args) Rest(i int) Args {
+	switch {
+	case i <= 0:
+		return a
+	case i >= len(a.values):
+		return Args{}
+	case a.encoding == crosscast.None:
+		return Args{values: a.values[i:]}
+	}
+	var values []byte
+	for _, v := range a.values[i:] {
+		values = append(values, v...)
+	}
+	p, _, err := args.FromMsgpackValues(values, len(a.values)-i)
+	if err != nil { // not of what ArgsOf takes
+		return Args{}
+	}
+	rest, _ := ArgsOf(p)
+	return rest
+}
+
+// Payload implements crosscast.Payloader: it returns the arguments as what is emitted, exactly as they are.
 func (a Args) Payload() crosscast.Payload {
 	if a.encoding != crosscast.None {
 		return a.payload
@@ -245,9 +294,9 @@ func (a Args) Payload() crosscast.Payload {
 	return p
 }
 
-// MarshalJSON fails: what can be emitted, or answered to a request, is the Payload.
+// MarshalJSON fails: arguments are a payload, or stand among those of Values, but are no part of another value.
 func (a Args) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("crosscast/socketio: Args are no payload, their Payload is")
+	return nil, errors.New("crosscast/socketio: Args within another value")
 }
 
 // size is what the arguments take in memory.

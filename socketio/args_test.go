@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/crosscast/crosscast"
@@ -109,7 +109,7 @@ func TestBadValues(t *testing.T) {
 	loop["loop"] = []any{loop, 1}
 	for name, v := range map[string]any{
 		"a channel": make(chan int), "no JSON": json.RawMessage("{"), "itself": loop,
-		"a channel within": []any{[]byte{1}, make(chan int)}, "args": socketio.Args{},
+		"a channel within": []any{[]byte{1}, make(chan int)}, "args within": []any{socketio.Args{}},
 	} {
 		for _, values := range [][]any{{v}, {v, []byte{1}}} {
 			if err := n.To("room").Emit(t.Context(), "e", socketio.Values(values...)); err == nil {
@@ -131,8 +131,32 @@ func TestBadValues(t *testing.T) {
 	if err := n.Emit(t.Context(), "e", socketio.Values(1, make(chan int))); !errors.As(err, &failed) {
 		t.Errorf("the cause is lost: %v", err)
 	}
-	if err := n.Emit(t.Context(), "e", socketio.Args{}); err == nil || !strings.Contains(err.Error(), "Payload") {
-		t.Errorf("Args as a payload: %v", err)
+}
+
+// TestRest: what is left of arguments is what these alone would be, however they came.
+func TestRest(t *testing.T) {
+	values := []any{"room", 1, []byte{2, 3}, map[string]any{"b": []byte{4}}, "last"}
+	for count := range len(values) + 1 {
+		all, err := socketio.NewArgs(values[:count]...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := -1; i <= count+1; i++ {
+			from := min(max(i, 0), count)
+			rest := all.Rest(i)
+			want := socketio.Values(values[from:count]...)
+			if got := rest.Payload(); !reflect.DeepEqual(got, want) || rest.Len() != count-from {
+				t.Errorf("of %d from %d on: %d, %q, want %q", count, i, rest.Len(), got, want)
+			}
+			// With others, and as they are.
+			with := slices.Concat([]any{"u1"}, values[from:count], values[:count])
+			if got, want := socketio.Values("u1", rest, all), socketio.Values(with...); !reflect.DeepEqual(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+			if got := socketio.Values(rest); !reflect.DeepEqual(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
 	}
 }
 

@@ -18,8 +18,9 @@
 //
 // # Arguments
 //
-// An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args]. To emit one, emit
-// it as usual; to emit none, nil; to emit several, or bytes within other values, use [Values]. Clients of other
+// An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args], which can be emitted
+// and acknowledged as they came, all or the [Args.Rest] of them. To emit one, emit it as usual; to emit none, nil; to emit
+// several, or bytes within other values, use [Values]. Clients of other
 // bindings in the same rooms get them too: package ws as a JSON array, with bytes in base64.
 //
 // A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload that [ArgsOf] takes apart. It is passed on

@@ -136,8 +136,8 @@ func first[T any](args Args) (v T, err error) {
 }
 
 // Answered makes a [Handler] of a function whose result is the acknowledgement, for a client that asked for one:
-// nothing for nil, several arguments of [Values] or an [Args], and one of anything else, as
-// [crosscast.BoundTarget.Emit] takes it. Otherwise the result is dropped.
+// nothing for nil, all arguments of an [Args] or of [Values], and one of anything else, as [crosscast.BoundTarget.Emit]
+// takes it. Otherwise the result is dropped.
 //
 // A Handler that is not made by Answered or TypedAnswer acknowledges without arguments.
 func Answered(f func(ctx context.Context, s *crosscast.Socket, args Args) (any, error)) Handler {

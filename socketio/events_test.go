@@ -64,6 +64,9 @@ func TestAcknowledgements(t *testing.T) {
 			"wrapped": func(ctx context.Context, s *crosscast.Socket, args socketio.Args) error {
 				return answered("inside", nil)(ctx, s, args)
 			},
+			"relay": socketio.Answered(func(ctx context.Context, s *crosscast.Socket, args socketio.Args) (any, error) {
+				return args, s.Emit(ctx, "relayed", args.Rest(1))
+			}),
 			"nothing": answered(nil, nil),
 			"bytes":   answered([]byte{0, 255}, nil),
 			"raw":     answered(json.RawMessage(`[1]`), nil),
@@ -98,6 +101,8 @@ func TestAcknowledgements(t *testing.T) {
 		{`42["emits",4]`, []string{`42["first",4]`}, ""},
 		{`42["add",[2,3]]`, nil, ""},
 		{`423["wrapped"]`, []string{`433["inside"]`}, ""},
+		{`425["relay"]`, []string{`42["relayed"]`, `435[]`}, ""},
+		{`425["relay","room",1.0,[2]]`, []string{`42["relayed",1,[2]]`, `435["room",1,[2]]`}, ""},
 		{`424["nothing"]`, []string{`434[]`}, ""},
 		{`424["bytes"]`, []string{`461-4[{"_placeholder":true,"num":0}]`, "bytes:\x00\xff"}, ""},
 		{`424["raw"]`, []string{`434[[1]]`}, ""},

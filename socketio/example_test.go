@@ -70,3 +70,49 @@ func Example() {
 	// "\x01" <nil>
 	// "431[\"said\"]" <nil>
 }
+
+// What a client sends to a room is passed on as it came, bytes included.
+func ExampleArgs_Rest() {
+	node, err := crosscast.Start(context.Background(), crosscast.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close(context.Background())
+	io, err := socketio.New(node, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
+		OnConnect: func(ctx context.Context, s *crosscast.Socket) { s.Join(ctx, "room1") },
+		Events: socketio.Events{
+			"say": func(ctx context.Context, s *crosscast.Socket, args socketio.Args) error {
+				var room string
+				if err := args.Decode(0, &room); err != nil {
+					return socketio.Errorf("the room: %v", err)
+				}
+				return node.To(room).Emit(ctx, "said", args.Rest(1))
+			},
+		},
+	}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(io)
+	defer server.Close()
+
+	// A client, which usually is: socket.emit("say", "room1", "a picture", new Uint8Array([1, 2]))
+	ctx := context.Background()
+	client, _, err := websocket.Dial(ctx, server.URL+"/socket.io/?EIO=4&transport=websocket", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close(websocket.StatusNormalClosure, "")
+	client.Write(ctx, websocket.MessageText, []byte(`40`))
+	client.Read(ctx) // the handshake
+	client.Read(ctx) // the client is connected
+	client.Write(ctx, websocket.MessageText, []byte(`451-["say","room1","a picture",{"_placeholder":true,"num":0}]`))
+	client.Write(ctx, websocket.MessageBinary, []byte{1, 2})
+	for range 2 {
+		_, m, err := client.Read(ctx)
+		fmt.Printf("%q %v\n", m, err)
+	}
+	// Output:
+	// "451-[\"said\",\"a picture\",{\"_placeholder\":true,\"num\":0}]" <nil>
+	// "\x01\x02" <nil>
+}

@@ -105,15 +105,16 @@ func ParseMsgpack(array []byte) (event string, p crosscast.Payload, n int, err e
 		return "", p, 0, errNoEvent
 	}
 	n = c.Pos()
-	p, length, err := fromMsgpack(array[n:], count-1)
+	p, length, err := FromMsgpackValues(array[n:], count-1)
 	if err != nil {
 		return "", crosscast.Payload{}, 0, err
 	}
 	return event, p, n + length, nil
 }
 
-// fromMsgpack reads n arguments, and returns also how many bytes they take.
-func fromMsgpack(values []byte, n int) (p crosscast.Payload, length int, err error) {
+// FromMsgpackValues reads n arguments, one behind the other, at the beginning of values, and returns also how many bytes
+// they take. Bytes that are the only argument alias values.
+func FromMsgpackValues(values []byte, n int) (p crosscast.Payload, length int, err error) {
 	switch n {
 	case 0:
 		return p, 0, nil
