@@ -119,8 +119,8 @@ type Subscriber interface {
 // and what is for this node alone. So the node also subscribes to the address of each other namespace while it
 // is in use, and to that of each socket, from Connect on; see [NamespaceSpace] and [SocketSpace]. Connect and
 // [Namespace.Subscribe] wait for them, and what is to be answered is not published before its namespace's is confirmed.
-// A namespace is in use while it has a socket, a subscription, a watch, or an open question of this node. All these
-// addresses are unsubscribed as a room's is, when they have lingered.
+// A namespace is in use while it has a socket, a subscription, a watch, or an open question of this node, and once it is
+// kept ([Namespace.Keep]). All these addresses are unsubscribed as a room's is, when they have lingered.
 type Selective interface {
 	Subscriber
 	// Selective reports whether the adapter, as it is configured, is one. The node asks once, before Start.

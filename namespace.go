@@ -11,11 +11,18 @@ import (
 
 // A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
 // concurrently. It may be kept for as long as its node: what an empty one holds, in memory and of subscriptions, ends
-// when it has lingered ([Options.Linger]), and comes back with the next use.
+// when it has lingered ([Options.Linger]), unless it is kept, and comes back with the next use.
 type Namespace struct {
 	node  *Node
 	name  string
 	space atomic.Pointer[space] // nil while it is not in use
+}
+
+// Keep has the node use the namespace for as long as it lives, with and without sockets: so it hears what servers of
+// Socket.IO emit to each other there, see [Node.OnRequest]. A binding keeps the namespaces that it is given by name. Keep
+// waits for nothing; what it holds is that of one empty namespace, however often it is called.
+func (ns *Namespace) Keep() {
+	ns.node.interests.want(ns.hold().all.wait(nil))
 }
 
 // Name returns the namespace's name.

@@ -32,8 +32,11 @@ type handlers struct {
 	m  map[string]RequestHandler
 }
 
-// OnRequest registers the handler of requests named name; nil removes it. A node without a handler for a request
-// answers that it has none.
+// OnRequest registers the handler of requests named name, of all namespaces; nil removes it. A node without a handler for
+// a request answers that it has none.
+//
+// With package socketioadapter (with each [Selective]) a node hears the requests of "/", and those of another namespace
+// only while it is in use here: while it has a socket, a subscription or a watch, or was kept ([Namespace.Keep]).
 func (n *Node) OnRequest(name string, h RequestHandler) error {
 	if err := checkName("request", name); err != nil {
 		return err
@@ -62,7 +65,7 @@ type Servers struct {
 	rooms []string // nil: whether or not they have members
 }
 
-// Servers targets all peers.
+// Servers targets all peers. Those that do not use the namespace might not hear it: see [Node.OnRequest].
 func (ns *Namespace) Servers() Servers { return Servers{ns: ns} }
 
 // Only limits the target to the given peers; without IDs it is nobody.

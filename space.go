@@ -15,8 +15,8 @@ import (
 // no more than a name, and finds its space when it is used. So a namespace costs nothing while it is empty, and one
 // that only a peer has named never begins.
 //
-// A space counts its uses: each socket and subscription, each group in its maps, each watched room and watch and, where
-// namespaces have interests, each question. It ends with the last one; where it has an interest, that lingers first. An
+// A space counts its uses: each socket and subscription, each group in its maps, each watched room and watch, each Keep
+// and, where namespaces have interests, each question. It ends with the last one; where it has an interest, that lingers first. An
 // ended space is never used again: the next use makes another one.
 type space struct {
 	handle *Namespace

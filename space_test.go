@@ -241,3 +241,22 @@ func TestNamespacesUnderChurn(t *testing.T) {
 		}
 	}
 }
+
+// A namespace that is kept is heard without anybody in it, for as long as the node lives.
+func TestKeptNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, d := selectiveNode(t)
+		ns, err := n.Of("/chat")
+		ok(t, err)
+		ns.Keep()
+		ns.Keep()
+		n.Keep() // "/" is kept anyway
+		synctest.Wait()
+		equal(t, "heard", d.hears(), "/chat:*")
+		connect(t, ns, &recorder{}, "r").Close(crosscast.ReasonLeft)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		equal(t, "heard after an hour", d.hears(), "/chat:*")
+		equal(t, "in use", n.Stats().Namespaces, 2)
+	})
+}

@@ -60,7 +60,8 @@ type Client struct {
 
 // Options of a [Server]. Only Namespaces must be set.
 type Options struct {
-	// Namespaces are those that clients may connect to, by name: "/", or "/" and more without a comma.
+	// Namespaces are those that clients may connect to, by name: "/", or "/" and more without a comma. The node keeps them,
+	// see [crosscast.Namespace.Keep].
 	Namespaces map[string]*Namespace
 	// OnError is told what a handler or Authenticate returned, or panicked with (a [*PanicError], which also closes the
 	// connection), unless it was for the client; and why a socket could not be made, see
@@ -194,7 +195,13 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	s.config.Queue.Framer = framer{o.MaxAttachments}
 	s.base64 = s.config
 	s.base64.Write = s.writeBase64
-	return s, node.OnClose(s.close)
+	if err := node.OnClose(s.close); err != nil {
+		return nil, err
+	}
+	for _, sp := range s.spaces {
+		sp.ns.Keep()
+	}
+	return s, nil
 }
 
 func newSpace(node *crosscast.Node, name string, n *Namespace) (*space, error) {

@@ -71,7 +71,9 @@
 // What servers ask of nodes works the same way, that of old servers included (allRooms, sockets, and commands for one
 // socket). Only the first value of an acknowledgement or answer travels. A request handler that fails, and a node
 // without one, answers a server nothing, as a server without a listener does: who asks waits until its deadline.
-// Handlers of a node are for all namespaces; Request.Namespace says for which one it is.
+// Handlers of a node are for all namespaces; Request.Namespace says for which one it is. A node hears what servers emit to
+// each other in "/", and in each namespace that it uses or keeps: a server of package socketio keeps those that clients may
+// connect to, with clients and without, and [crosscast.Namespace.Keep] any other.
 //
 // Servers do not introduce themselves, so that a node does not know them, but their number: as servers do, it counts
 // who subscribes to a channel of Redis, and waits for as many answers. While some are missing it looks whether those
