@@ -1,10 +1,12 @@
 package crosscast
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"unicode/utf8"
 )
@@ -24,6 +26,10 @@ type Namespace struct {
 func (ns *Namespace) Keep() {
 	ns.node.interests.want(ns.hold().all.wait(nil))
 }
+
+// Logger is for bindings: where they log what nobody else is told. It is the node's Options.Logger, or slog.Default when
+// there is none.
+func (ns *Namespace) Logger() *slog.Logger { return cmp.Or(ns.node.logger, slog.Default()) }
 
 // Name returns the namespace's name.
 func (ns *Namespace) Name() string { return ns.name }

@@ -1,9 +1,7 @@
 package crosscast
 
 import (
-	"cmp"
 	"errors"
-	"log/slog"
 
 	"github.com/crosscast/crosscast/internal/guard"
 )
@@ -32,7 +30,7 @@ func (n *Node) report(what string, err error) {
 		return
 	}
 	n.stats.panics.Add(1)
-	guard.Log(cmp.Or(n.logger, slog.Default()), what, p, "node", n.name)
+	guard.Log(n.Logger(), what, p, "node", n.name)
 }
 
 // errExit is the error of a function of the application's that ended its goroutine.

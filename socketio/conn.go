@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -117,21 +118,24 @@ func (c *conn) ping(ctx context.Context) error {
 	}
 }
 
-// reader reads until the connection ends.
+// reader reads until the connection ends. A function of the application's that ends the goroutine ends the connection.
 func (c *conn) reader() {
-	why := c.Read(c.message)
-	c.partial, c.attachments = nil, nil
-	if why.Reason == crosscast.ReasonProtocol {
-		c.server.stats.malformed.Add(1)
-	}
-	if why.Reason == crosscast.ReasonLeft {
-		c.left()
-	} else {
-		c.close(why.Reason)
-	}
-	<-c.Queue.Done()
-	c.server.remove(c)
-	close(c.done)
+	why := wsconn.CauseOf(wsconn.ReasonInternal)
+	defer func() {
+		c.partial, c.attachments = nil, nil
+		if why.Reason == crosscast.ReasonProtocol {
+			c.server.stats.malformed.Add(1)
+		}
+		if why.Reason == crosscast.ReasonLeft {
+			c.left()
+		} else {
+			c.close(why.Reason)
+		}
+		<-c.Queue.Done()
+		c.server.remove(c)
+		close(c.done)
+	}()
+	why = c.Read(c.message)
 }
 
 // wait waits until the connection has ended, and everything of it that is no socket.
@@ -296,7 +300,7 @@ func (c *conn) connect(p *packet, former *session, again bool) {
 		c.server.stats.refuse("auth")
 		c.refuse(p.namespace, &ConnectError{Message: "auth too large"})
 		c.server.largeAuth.Do(func() {
-			c.server.o.OnError(nil, "", fmt.Errorf("crosscast/socketio: an auth of %d bytes, more than MaxAuth, %d; "+
+			c.server.report(nil, "", fmt.Errorf("crosscast/socketio: an auth of %d bytes, more than MaxAuth, %d; "+
 				"others are only counted", len(p.auth), most))
 		})
 		return
@@ -318,12 +322,13 @@ func (c *conn) refuse(namespace string, why *ConnectError) {
 		Message string `json:"message"`
 		Data    any    `json:"data,omitempty"`
 	}
-	text, err := json.Marshal(object{why.Message, why.Data})
+	var text []byte
+	err := guard.Call(func() (err error) { text, err = json.Marshal(object{why.Message, why.Data}); return err })
 	if err == nil && !utf8.Valid(text) { // of a json.RawMessage or a MarshalJSON within Data
 		err = errors.New("crosscast/socketio: ConnectError.Data is not UTF-8")
 	}
 	if err != nil {
-		c.server.o.OnError(nil, "", err)
+		c.server.report(nil, "", err)
 		text, _ = json.Marshal(object{Message: why.Message})
 	}
 	frame := appendHeader(make([]byte, 0, headerSize(namespace)+len(text)), connectError, namespace, 0, 0, false)

@@ -36,51 +36,63 @@ func (s *session) Handle(e event) {
 		}
 		return
 	}
-	ctx := s.ctx
-	var result *answer
-	if e.hasID {
-		result = new(answer)
-		ctx = context.WithValue(ctx, answerKey{}, result)
+	err := error(errExit)
+	defer func() { s.handled(&e, err) }()
+	err = guard.Call(func() error { return s.handle(h, &e) })
+}
+
+// handle calls a handler, and acknowledges its event with what it returned.
+func (s *session) handle(h Handler, e *event) error {
+	if !e.hasID {
+		return h(s.ctx, s.socket, e.args)
 	}
-	err := guard.Call(func() error { return h(ctx, s.socket, e.args) })
-	var panicked *PanicError
-	switch {
-	case errors.As(err, &panicked):
-		s.conn.server.o.OnError(s.socket, e.name, err)
-		s.socket.Close(wsconn.ReasonInternal)
-	case err != nil:
-		s.fail(&e, err)
-	case result != nil:
-		var v any
-		if p := result.Load(); p != nil {
-			v = *p
-		}
-		s.acknowledge(&e, v)
+	result := new(answer)
+	if err := h(context.WithValue(s.ctx, answerKey{}, result), s.socket, e.args); err != nil {
+		return err
+	}
+	var v any
+	if p := result.Load(); p != nil {
+		v = *p
+	}
+	return s.sendAck(e, v)
+}
+
+// handled acts on what has become of an event.
+func (s *session) handled(e *event, err error) {
+	switch err.(type) {
+	case nil:
+	case *PanicError:
+		defer s.socket.Close(wsconn.ReasonInternal)
+		s.conn.server.report(s.socket, e.name, err)
+	default:
+		s.fail(e, err)
 	}
 }
 
 // fail tells the client that its event was not handled, if it asked, and as much of why as it may see. What it is not
 // told the application is.
 func (s *session) fail(e *event, err error) {
-	visible := wsconn.ForClient(err)
+	text, visible := tellable(err)
+	if !visible {
+		text = string(wsconn.ReasonInternal)
+	}
+	if e.hasID {
+		defer s.sendAck(e, map[string]string{"error": text}) // whatever OnError does
+	}
 	if !visible || !e.hasID {
-		s.conn.server.o.OnError(s.socket, e.name, err)
+		s.conn.server.report(s.socket, e.name, err)
 	}
-	if !e.hasID {
-		return
-	}
-	text := string(wsconn.ReasonInternal)
-	if visible {
-		text = err.Error()
-	}
-	s.sendAck(e, map[string]string{"error": text})
 }
 
-// acknowledge sends the result of an event that asked for one.
-func (s *session) acknowledge(e *event, v any) {
-	if err := s.sendAck(e, v); err != nil {
-		s.fail(e, err)
-	}
+// tellable returns the text of an error that the client may see. Errors are the application's, and their methods, too.
+func tellable(err error) (text string, ok bool) {
+	_ = guard.Call(func() error {
+		if wsconn.ForClient(err) {
+			text, ok = err.Error(), true
+		}
+		return nil
+	})
+	return text, ok
 }
 
 // sendAck queues an acknowledgement. A client that does not take it is dealt with by the queue.
@@ -110,7 +122,7 @@ func (s *session) acknowledged(id uint64, args Args) {
 		return
 	}
 	if err := socket.Reply(id, args.Payload()); err != nil && !errors.Is(err, crosscast.ErrDropped) {
-		s.conn.server.o.OnError(socket, "", Errorf("acknowledgement: %w", err))
+		s.conn.server.report(socket, "", Errorf("acknowledgement: %w", err))
 		_ = socket.Refuse(id)
 	}
 }

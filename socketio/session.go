@@ -60,27 +60,34 @@ func (s *session) state() uint32 {
 	return s.now.Load()
 }
 
-// open makes the session's socket, once the former session has ended, and becomes the goroutine that handles events.
+// open makes the session's socket, once the former session has ended, and has its events handled.
 func (s *session) open() {
+	var socket *crosscast.Socket
+	err := error(errExit)
+	defer func() {
+		s.abandon()
+		if socket == nil {
+			s.refuse(err)
+			return
+		}
+		s.mu.Lock()
+		s.socket = socket
+		ending := s.ending
+		s.mu.Unlock()
+		if ending != "" {
+			socket.Close(ending)
+		}
+		if s.admit() {
+			s.conn.connected()
+		}
+		s.events.Start(s.first)
+	}()
 	s.await()
-	socket, err := s.connect()
-	s.abandon()
-	if err != nil {
-		s.refuse(err)
-		return
-	}
-	s.mu.Lock()
-	s.socket = socket
-	ending := s.ending
-	s.mu.Unlock()
-	if ending != "" {
-		socket.Close(ending)
-	}
-	if s.admit() {
-		s.conn.connected()
-	}
-	s.events.Start(s.first)
+	err = guard.Call(func() (err error) { socket, err = s.connect(); return err })
 }
+
+// errExit is the error of a function of the application's that ended its goroutine.
+var errExit = errors.New("crosscast/socketio: the goroutine was ended")
 
 // await waits until the former session has ended, or the client has left this one, which then never begins.
 func (s *session) await() {
@@ -120,7 +127,8 @@ func (s *session) connect() (*crosscast.Socket, error) {
 	h := s.conn.handshake.of(s.space.name, s.auth)
 	var client Client
 	if f := s.space.Authenticate; f != nil {
-		if err := guard.Call(func() (err error) { client, err = f(ctx, h); return err }); err != nil {
+		var err error
+		if client, err = f(ctx, h); err != nil {
 			return nil, err
 		}
 		if err := ctx.Err(); err != nil { // it may not have looked
@@ -134,27 +142,44 @@ func (s *session) connect() (*crosscast.Socket, error) {
 
 // refuse ends a session that did not become a socket.
 func (s *session) refuse(err error) {
+	defer close(s.done)
 	c := s.conn
 	s.cancel()
 	s.events.Close(true, crosscast.ReasonLeft) // nothing is handled: there is no socket
-	var told *ConnectError
-	switch {
-	case c.hasEnded(), !c.forget(s):
-	case errors.Is(err, crosscast.ErrClosed):
-		c.close(crosscast.ReasonShutdown)
-	default:
-		c.server.stats.refuse("authenticate")
-		switch {
-		case errors.As(err, &told):
-		case wsconn.ForClient(err):
-			told = &ConnectError{Message: err.Error()}
-		default:
-			c.server.o.OnError(nil, "", err)
-			told = &ConnectError{Message: string(wsconn.ReasonOf(err))}
-		}
-		c.refuse(s.space.name, told)
+	if c.hasEnded() || !c.forget(s) {
+		return
 	}
-	close(s.done)
+	told, visible := connectErrorOf(err)
+	if told == nil {
+		c.close(crosscast.ReasonShutdown)
+		return
+	}
+	c.server.stats.refuse("authenticate")
+	defer c.refuse(s.space.name, told) // whatever OnError does
+	if !visible {
+		c.server.report(nil, "", err)
+	}
+}
+
+// connectErrorOf returns what a client is told of an error, nil when the node is being closed, and whether that is all of
+// it. Errors are the application's, and their methods, too.
+func connectErrorOf(err error) (told *ConnectError, visible bool) {
+	told = &ConnectError{Message: string(wsconn.ReasonInternal)}
+	_ = guard.Call(func() error {
+		var own *ConnectError
+		switch {
+		case errors.Is(err, crosscast.ErrClosed):
+			told = nil
+		case errors.As(err, &own) && own != nil:
+			told, visible = own, true
+		case wsconn.ForClient(err):
+			told, visible = &ConnectError{Message: err.Error()}, true
+		default:
+			told.Message = string(wsconn.ReasonOf(err))
+		}
+		return nil
+	})
+	return told, visible
 }
 
 // admit tells the client that it is connected, and sends what was emitted to it meanwhile. It reports whether the
@@ -294,18 +319,20 @@ func (s *session) first() {
 
 // Last implements wsconn.Worker.
 func (s *session) Last(reason crosscast.Reason) {
+	defer func() {
+		s.cancel()
+		close(s.done)
+	}()
 	if f := s.space.OnDisconnect; f != nil {
 		_ = s.call("", func() error { f(context.WithoutCancel(s.ctx), s.socket, reason); return nil })
 	}
-	s.cancel()
-	close(s.done)
 }
 
 // call calls f, and reports its error.
 func (s *session) call(event string, f func() error) error {
 	err := guard.Call(f)
 	if err != nil {
-		s.conn.server.o.OnError(s.socket, event, err)
+		s.conn.server.report(s.socket, event, err)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -66,7 +68,7 @@ type Options struct {
 	// OnError is told what a handler or Authenticate returned, or panicked with (a [*PanicError], which also closes the
 	// connection), unless it was for the client; and why a socket could not be made, see
 	// [crosscast.Namespace.Connect]. Where there is no event it is empty; where there is no socket yet, s is nil.
-	// Default: logs with slog.Default.
+	// Default: logs with the node's Logger, or slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Handshake is passed on to coder/websocket. Its zero value accepts browsers only from pages of the same host (see
@@ -130,6 +132,7 @@ type space struct {
 // concurrently. It needs no closing: the node closes its connections.
 type Server struct {
 	o      Options
+	log    *slog.Logger
 	spaces map[string]*space
 	hidden map[string]bool // headers, in lower case
 	config wsconn.Config   // of connections
@@ -160,10 +163,12 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 45*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	if o.OnError == nil {
-		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError("socketio", s, event, err) }
+		o.OnError = func(s *crosscast.Socket, event string, err error) {
+			wsconn.LogError(node.Logger(), "socketio", s, event, err)
+		}
 	}
 	s := &Server{
-		o: o, spaces: make(map[string]*space), conns: make(map[*conn]struct{}), hidden: make(map[string]bool),
+		o: o, log: node.Logger(), spaces: make(map[string]*space), conns: make(map[*conn]struct{}), hidden: make(map[string]bool),
 	}
 	for _, name := range o.HiddenHeaders {
 		s.hidden[strings.ToLower(name)] = true
@@ -242,6 +247,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.start()
+}
+
+// report tells the application of an error. s may be nil.
+func (s *Server) report(socket *crosscast.Socket, event string, err error) {
+	failed := guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
+	if p, ok := failed.(*PanicError); ok {
+		guard.Log(s.log, "socketio.Options.OnError", p)
+	}
 }
 
 // add registers a connection, unless the node is closing.

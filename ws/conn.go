@@ -34,7 +34,7 @@ func newConn(s *Server, r *http.Request) *conn {
 // start lets the connection's goroutines run. The socket may have been closed already.
 func (c *conn) start(s *crosscast.Socket) {
 	c.socket = s
-	go c.events.Start(c.open)
+	c.events.Start(c.open)
 	go c.reader()
 	c.StartPings(c.ctx, c.WS.Ping, func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
 }

@@ -20,13 +20,15 @@ func (c *conn) open() {
 
 // Last implements wsconn.Worker.
 func (c *conn) Last(reason crosscast.Reason) {
+	defer func() {
+		<-c.ReadEnd()
+		<-c.Queue.Done()
+		c.cancel()
+		close(c.done)
+	}()
 	if f := c.server.o.OnDisconnect; f != nil {
 		_ = c.call("", func() error { f(context.WithoutCancel(c.ctx), c.socket, reason); return nil })
 	}
-	<-c.ReadEnd()
-	<-c.Queue.Done()
-	c.cancel()
-	close(c.done)
 }
 
 // Handle implements wsconn.Worker.

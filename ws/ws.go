@@ -68,7 +68,8 @@ type Options struct {
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
 	// OnError is told what a handler returned, or panicked with (a [*PanicError], which also closes the socket), unless
-	// it was for the client. For OnConnect and OnDisconnect, event is empty. Default: logs with slog.Default.
+	// it was for the client. For OnConnect and OnDisconnect, event is empty. Default: logs with the
+	// node's Logger, or slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Envelope is the format of messages. Default: [JSON].
@@ -126,7 +127,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		return nil, fmt.Errorf("crosscast/ws: Envelope of type %T is not comparable", o.Envelope)
 	}
 	if o.OnError == nil {
-		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError("ws", s, event, err) }
+		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError(ns.Logger(), "ws", s, event, err) }
 	}
 	s := &Server{ns: ns, o: o, typ: websocket.MessageText}
 	if o.Envelope.Binary() {

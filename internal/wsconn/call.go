@@ -24,7 +24,7 @@ func ForClient(err error) bool {
 }
 
 // LogError logs what a handler of binding returned, or panicked with. s may be nil.
-func LogError(binding string, s *crosscast.Socket, event string, err error) {
+func LogError(log *slog.Logger, binding string, s *crosscast.Socket, event string, err error) {
 	args := []any{"event", event, "error", err}
 	if s != nil {
 		args = append(args, "socket", s.ID())
@@ -33,5 +33,5 @@ func LogError(binding string, s *crosscast.Socket, event string, err error) {
 	if errors.As(err, &p) {
 		args = append(args, "stack", string(p.Stack))
 	}
-	slog.Error("crosscast/"+binding+": handler failed", args...)
+	log.Error("crosscast/"+binding+": handler failed", args...)
 }

@@ -131,9 +131,8 @@ func (c *Conn) stalled() {
 // Read calls message with what the client sends, until the connection ends or message returns an error, and returns why
 // the connection ends. b is valid during the call only; see CheckText. It is called once.
 func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) Cause {
-	why := c.SetCause(causeOfRead(c.readAll(message)))
-	close(c.read)
-	return why
+	defer close(c.read)
+	return c.SetCause(causeOfRead(c.readAll(message)))
 }
 
 func (c *Conn) readAll(message func(websocket.MessageType, []byte) error) error {

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // A Lane is where what a client sends waits to be handled: one at a time, in order, on a goroutine that exists only
@@ -19,6 +20,7 @@ type Lane[E Event] struct {
 	bytes   int
 	running bool // a goroutine handles what waits
 	closed  bool // nothing is added any more
+	ended   bool // Last was called
 	reason  crosscast.Reason
 }
 
@@ -30,7 +32,7 @@ type Event interface {
 // eventSize is what a waiting event takes beside its own bytes.
 const eventSize = 256
 
-// A Worker handles what is in a lane.
+// A Worker handles what is in a lane. A call of it that ends its goroutine is over, and the lane goes on with the next.
 type Worker[E Event] interface {
 	Handle(e E)
 	// Last is called after everything else, when the lane is closed.
@@ -45,10 +47,15 @@ func (l *Lane[E]) Init(conn *Conn, worker Worker[E], limit int) {
 	l.running = true // until Start
 }
 
-// Start calls first and handles what waits. It returns when nothing does.
+// Start has first called, and then what waits handled.
 func (l *Lane[E]) Start(first func()) {
-	first()
-	l.work()
+	guard.Go(func() {
+		if f := first; f != nil {
+			first = nil
+			f()
+		}
+		l.work()
+	})
 }
 
 // Push adds e, and waits for room first. Only the connection's reader calls it.
@@ -113,7 +120,7 @@ func (l *Lane[E]) signal() {
 func (l *Lane[E]) wake() {
 	if !l.running {
 		l.running = true
-		go l.work()
+		guard.Go(l.work)
 	}
 }
 
@@ -137,7 +144,10 @@ func (l *Lane[E]) work() {
 		l.mu.Unlock()
 		return
 	}
-	reason := l.reason
+	ended, reason := l.ended, l.reason
+	l.ended = true
 	l.mu.Unlock()
-	l.worker.Last(reason)
+	if !ended {
+		l.worker.Last(reason)
+	}
 }
