@@ -36,7 +36,7 @@ func (c *conn) start(s *crosscast.Socket) {
 	c.socket = s
 	c.events.Start(c.open)
 	go c.reader()
-	c.StartPings(c.ctx, c.WS.Ping, func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
+	c.StartPings(c.ctx, c.Ping, func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
 }
 
 // refuse ends a connection that was upgraded and did not become a socket.

@@ -40,7 +40,8 @@
 // only while there are any. Reading goes on meanwhile, up to [Options.EventBytes] of waiting events; then it pauses
 // until there is room, which slows the client down through TCP, and loses nothing. During a pause pings are still sent,
 // but the client's control frames wait behind its events, its pongs among them: so a client is never taken for dead
-// because of a pause, and its own pings are answered late.
+// because of a pause, and its own pings are answered late. A ping that comes while a message is written is answered when
+// that is written; of several the last.
 //
 // A message that cannot be parsed is answered with an event "error" and {"message":"…"}, in the place of the event, and
 // the connection goes on. So are an event without a handler and an error from a handler, unless the event has an id: then
@@ -65,5 +66,6 @@
 //	1011  "internal error": a handler panicked, or what the application gave to Accept is not acceptable
 //	1013  "try again later": the bus refuses what the socket needs, or has not confirmed it in time
 //
-// The handshake is given up, and the connection closed, when the client takes no part in it for 5 seconds each way.
+// A closed connection is gone after Queue.CloseGrace and 4 seconds, whatever the client does: by default that is 5 seconds
+// after the server has closed the socket, has refused a message, or found the client too slow or silent.
 package ws

@@ -49,7 +49,7 @@ func TestSilentClient(t *testing.T) {
 		if e := <-ended; e != (ending{crosscast.ReasonTimeout, 32 * time.Second}) {
 			t.Errorf("%+v", e)
 		}
-		if got, want := <-received, "\x89\x011"+"\x88\x0b\x03\xf0timed out"; got != want {
+		if got, want := <-received, "\x89\x00"+"\x88\x0b\x03\xf0timed out"; got != want {
 			t.Errorf("received %q, want a ping and a close frame %q", got, want)
 		}
 	})

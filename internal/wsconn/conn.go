@@ -62,20 +62,28 @@ type Conn struct {
 	WS *websocket.Conn // set by Accept
 
 	config *Config
+	net    net.Conn      // below WS; set by Accept
 	stall  *time.Timer   // ends a write that takes too long; armed by write
 	heard  atomic.Uint32 // counts signs of life
 	paused atomic.Bool   // the reader waits for room in a lane
 	read   chan struct{} // closed when reading has ended
+	pongs  chan struct{} // tells of a pong; holds one
 
-	mu      sync.Mutex // guards what follows
-	cause   Cause      // the first one
-	pinger  *time.Timer
-	stopped bool // no ping begins any more
+	out     chan struct{} // holds one while a frame of the queue, or what waits in controls, is written
+	control atomic.Bool   // something is in controls
+
+	mu       sync.Mutex  // guards what follows
+	cause    Cause       // the first one
+	limit    *time.Timer // ends the connection some time after it has a cause
+	controls controls
+	pinger   *time.Timer
+	stopped  bool // no ping begins any more
 }
 
 // Init makes c a connection to come. Until Accept, nothing of it runs that writes.
 func (c *Conn) Init(config *Config) {
 	c.config, c.read = config, make(chan struct{})
+	c.out, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1)
 	o := config.Queue
 	o.OnClose = c.hangUp
 	c.Queue = crosscast.NewQueue(c.write, o)
@@ -84,31 +92,18 @@ func (c *Conn) Init(config *Config) {
 // Accept upgrades a request, which is answered whatever happens.
 func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	handshake := c.config.Handshake
+	handshake.OnPingReceived = c.onPing(handshake.OnPingReceived)
 	handshake.OnPongReceived = c.onPong(handshake.OnPongReceived)
+	if canHijack(w) { // else websocket.Accept says so
+		w = takeover{w, c}
+	}
 	ws, err := websocket.Accept(w, r, &handshake)
 	if err != nil {
 		return err
 	}
-	ws.SetReadLimit(int64(c.config.ReadLimit))
+	ws.SetReadLimit(-1) // readMessage has its own
 	c.WS = ws
 	return nil
-}
-
-// SetCause sets why the connection ends, unless that is known already, and returns why.
-func (c *Conn) SetCause(why Cause) Cause {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause.Reason == "" {
-		c.cause = why
-	}
-	return c.cause
-}
-
-// hangUp is the queue's OnClose.
-func (c *Conn) hangUp(reason crosscast.Reason) {
-	why := c.SetCause(CauseOf(reason))
-	// An error means that the client took no part in the handshake: the connection is closed all the same.
-	_ = c.WS.Close(why.Code, why.Text)
 }
 
 // write is the queue's. The bound on its time is a timer that is used again, which a context would allocate.
@@ -118,21 +113,24 @@ func (c *Conn) write(frame []byte) error {
 	} else {
 		c.stall.Reset(c.config.WriteTimeout)
 	}
+	c.out <- struct{}{}
 	err := c.config.Write(c, frame)
+	<-c.out
+	c.sendControls() // that have waited for the frame's end
 	c.stall.Stop()
 	return err
-}
-
-func (c *Conn) stalled() {
-	c.SetCause(CauseOf(crosscast.ReasonSlow))
-	_ = c.WS.CloseNow()
 }
 
 // Read calls message with what the client sends, until the connection ends or message returns an error, and returns why
 // the connection ends. b is valid during the call only; see CheckText. It is called once.
 func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) Cause {
 	defer close(c.read)
-	return c.SetCause(causeOfRead(c.readAll(message)))
+	err := c.readAll(message)
+	why := c.SetCause(causeOfRead(err))
+	if why.Reason == crosscast.ReasonProtocol && !errors.As(err, new(Unacceptable)) {
+		c.cutStuck()
+	}
+	return why
 }
 
 func (c *Conn) readAll(message func(websocket.MessageType, []byte) error) error {
@@ -163,7 +161,7 @@ func (c *Conn) readMessage(
 			buffers.Put(b)
 		}
 	}()
-	if _, err := b.ReadFrom(listener{r, &c.heard}); err != nil {
+	if _, err := b.ReadFrom(&listener{r, &c.heard, c.config.ReadLimit}); err != nil {
 		return err
 	}
 	return message(typ, b.Bytes())
@@ -177,86 +175,21 @@ func CheckText(b []byte) error {
 	return nil
 }
 
-// A listener counts the parts of a long message as signs of life.
+// A listener counts the parts of a long message as signs of life, and its bytes. The library has a limit too, and when
+// that is reached waits for its turn to write, and then for the client.
 type listener struct {
 	r     io.Reader
 	heard *atomic.Uint32
+	left  int // of the limit
 }
 
-func (l listener) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p[:min(len(p), 4096)]) // returns only when p is full, or the frame over
+func (l *listener) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p[:min(len(p), 4096, l.left+1)]) // returns only when p is full, or the frame over
 	l.heard.Add(1)
+	if l.left -= n; l.left < 0 {
+		return 0, Unacceptable{crosscast.ReasonProtocol, websocket.StatusMessageTooBig, "message too large"}
+	}
 	return n, err
-}
-
-func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, []byte) {
-	return func(ctx context.Context, payload []byte) {
-		c.heard.Add(1)
-		if next != nil {
-			next(ctx, payload)
-		}
-	}
-}
-
-// StartPings lets ping be called again and again, until StopPings. ping sends a ping and waits for its answer, or the
-// end of its context, which comes from ctx. When it returns an error, and nothing came from the client in time, silent
-// is called, and no further ping. While reading pauses nothing can come, and that is not the client's fault.
-func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error, silent func()) {
-	if c.config.PingInterval < 0 {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped {
-		return
-	}
-	c.pinger = time.AfterFunc(c.config.PingInterval, func() {
-		if !c.answers(ctx, ping) {
-			silent()
-			return
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !c.stopped {
-			c.pinger.Reset(c.config.PingInterval)
-		}
-	})
-}
-
-// StopPings lets no further ping begin. One that is under way ends with its answer, its time, or the context of
-// StartPings.
-func (c *Conn) StopPings() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stopped = true
-	if c.pinger != nil {
-		c.pinger.Stop()
-	}
-}
-
-// answers sends one ping, and reports whether the client lives, or nobody needs to know any more. When it does not, the
-// cause is set before the ping's context ends: that may be what closes the connection.
-func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bool {
-	before := c.heard.Load()
-	alive := func() bool { return c.paused.Load() || c.heard.Load() != before } // in this order, see Lane.Push
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var dead atomic.Bool
-	defer time.AfterFunc(c.config.PingTimeout, func() {
-		if !alive() {
-			dead.Store(true)
-			c.SetCause(CauseOf(crosscast.ReasonTimeout))
-		}
-		cancel()
-	}).Stop()
-	if err := ping(ctx); err == nil || alive() {
-		return true
-	}
-	select {
-	case <-c.read: // the connection has ended
-	case <-ctx.Done(): // or else the ping is stuck, behind a message that the client does not read
-	}
-	return !dead.Load()
 }
 
 // ReadEnd returns a channel that is closed when reading has ended.
@@ -274,8 +207,6 @@ func causeOfRead(err error) Cause {
 	switch {
 	case errors.As(err, &unacceptable):
 		return Cause(unacceptable)
-	case errors.Is(err, websocket.ErrMessageTooBig): // the library has closed with 1009
-		return CauseOf(crosscast.ReasonProtocol)
 	case websocket.CloseStatus(err) != -1, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.As(err, &network):
 		return CauseOf(crosscast.ReasonLeft)

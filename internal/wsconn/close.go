@@ -1,0 +1,66 @@
+package wsconn
+
+import (
+	"cmp"
+	"net"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// closing is how long after the queue's grace a connection that ends may take. The library's own bounds are longer, and
+// do not hold while it discards the rest of a frame.
+const closing = 4 * time.Second
+
+// SetCause sets why the connection ends, unless that is known already, and returns why. It is the beginning of the end:
+// the queue's grace and 4 seconds later the connection is gone, whatever the client does.
+func (c *Conn) SetCause(why Cause) Cause {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause.Reason == "" {
+		c.cause = why
+		c.limit = time.AfterFunc(closing+max(cmp.Or(c.config.Queue.CloseGrace, time.Second), 0), c.cut)
+	}
+	return c.cause
+}
+
+// hangUp is the queue's OnClose.
+func (c *Conn) hangUp(reason crosscast.Reason) {
+	why := c.SetCause(CauseOf(reason))
+	// An error means that the client took no part in the handshake: the connection is closed all the same.
+	_ = c.WS.Close(why.Code, why.Text)
+	c.cut()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit.Stop()
+}
+
+// stalled ends a connection that cannot be written to: its writer and its reader find that it has ended.
+func (c *Conn) stalled() {
+	c.SetCause(CauseOf(crosscast.ReasonSlow))
+	c.cut()
+}
+
+// cut closes what is below the connection, and so makes whoever reads or writes return. Closing a TLS connection may
+// wait for its client.
+func (c *Conn) cut() {
+	conn := c.net
+	for {
+		above, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			_ = conn.Close()
+			return
+		}
+		conn = above.NetConn()
+	}
+}
+
+// cutStuck cuts the connection when a frame is being written: the library has found a violation of the protocol, and
+// has waited in vain for its turn to say so.
+func (c *Conn) cutStuck() {
+	if c.tryOut() {
+		<-c.out
+		return
+	}
+	c.cut()
+}

@@ -1,0 +1,165 @@
+package wsconn
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// controls are the control frames that wait for the end of a frame of the queue: the library would have the reader, or
+// whoever pings, wait for that for 5 seconds, and then give up. Only the newest of either is worth to be sent.
+type controls struct{ ping, pong []byte }
+
+// Both are written below the library, which is right because it writes a frame that fits its buffer, as those of others
+// than the queue do, at once.
+const opPing, opPong = 9, 10
+
+// sendControl has a control frame sent, by the goroutine that writes a frame of the queue, or here.
+func (c *Conn) sendControl(op byte, payload []byte) {
+	frame := append([]byte{0x80 | op, byte(len(payload))}, payload...)
+	c.mu.Lock()
+	if c.cause.Reason != "" { // its closing frame may be out, and is the last
+		c.mu.Unlock()
+		return
+	}
+	if op == opPing {
+		c.controls.ping = frame
+	} else {
+		c.controls.pong = frame
+	}
+	c.control.Store(true)
+	c.mu.Unlock()
+	defer time.AfterFunc(c.config.WriteTimeout, c.stalled).Stop()
+	c.sendControls()
+}
+
+// sendControls sends the control frames that wait, unless something is being written: then its writer does. An error
+// means that the connection has ended, which its reader finds out.
+func (c *Conn) sendControls() {
+	for c.control.Load() && c.tryOut() {
+		c.mu.Lock()
+		frames := append(c.controls.ping, c.controls.pong...)
+		c.controls = controls{}
+		c.control.Store(false)
+		c.mu.Unlock()
+		if len(frames) > 0 {
+			_, _ = c.net.Write(frames)
+		}
+		<-c.out
+	}
+}
+
+// tryOut takes the place in out, if it is free.
+func (c *Conn) tryOut() bool {
+	select {
+	case c.out <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// onPing answers a ping of the client's, if next agrees.
+func (c *Conn) onPing(next func(context.Context, []byte) bool) func(context.Context, []byte) bool {
+	return func(ctx context.Context, payload []byte) bool {
+		c.heard.Add(1)
+		if next == nil || next(ctx, payload) {
+			c.sendControl(opPong, payload)
+		}
+		return false
+	}
+}
+
+func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, []byte) {
+	return func(ctx context.Context, payload []byte) {
+		c.heard.Add(1)
+		select {
+		case c.pongs <- struct{}{}:
+		default:
+		}
+		if next != nil {
+			next(ctx, payload)
+		}
+	}
+}
+
+// Ping sends a ping of the websocket protocol, and waits for a pong.
+func (c *Conn) Ping(ctx context.Context) error {
+	select {
+	case <-c.pongs: // of an earlier one
+	default:
+	}
+	c.sendControl(opPing, nil)
+	select {
+	case <-c.pongs:
+		return nil
+	case <-c.read:
+		return net.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// StartPings lets ping be called again and again, until StopPings. ping sends a ping and waits for its answer, or the
+// end of its context, which comes from ctx. When it returns an error, and nothing came from the client in time, silent
+// is called, and no further ping. While reading pauses nothing can come, and that is not the client's fault.
+func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error, silent func()) {
+	if c.config.PingInterval < 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	c.pinger = time.AfterFunc(c.config.PingInterval, func() {
+		if !c.answers(ctx, ping) {
+			silent()
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.stopped {
+			c.pinger.Reset(c.config.PingInterval)
+		}
+	})
+}
+
+// StopPings lets no further ping begin. One that is under way ends with its answer, its time, or the context of
+// StartPings.
+func (c *Conn) StopPings() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	if c.pinger != nil {
+		c.pinger.Stop()
+	}
+}
+
+// answers sends one ping, and reports whether the client lives, or nobody needs to know any more. When it does not, the
+// cause is set before the ping's context ends: that may be what closes the connection.
+func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bool {
+	before := c.heard.Load()
+	alive := func() bool { return c.paused.Load() || c.heard.Load() != before } // in this order, see Lane.Push
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var dead atomic.Bool
+	defer time.AfterFunc(c.config.PingTimeout, func() {
+		if !alive() {
+			dead.Store(true)
+			c.SetCause(CauseOf(crosscast.ReasonTimeout))
+		}
+		cancel()
+	}).Stop()
+	if err := ping(ctx); err == nil || alive() {
+		return true
+	}
+	select {
+	case <-c.read: // the connection has ended
+	case <-ctx.Done(): // or else the ping is stuck, behind a message that the client does not read
+	}
+	return !dead.Load()
+}
