@@ -41,6 +41,9 @@ func TestBoundsOfQueueOptions(t *testing.T) {
 		"QueueOptions.Limit is -1 bytes":         {Limit: -1},
 		"QueueOptions.Limit is 1073741825 bytes": {Limit: 1<<30 + 1},
 		"QueueOptions.CloseGrace is 2h0m0s":      {CloseGrace: 2 * time.Hour},
+		"QueueOptions.Burst is 1048575 bytes":    {Burst: 1<<20 - 1},
+		"QueueOptions.BurstTime is 2h0m0s":       {BurstTime: 2 * time.Hour},
+		"QueueOptions.WriteTimeout is -1ns":      {WriteTimeout: -1},
 	} {
 		func() {
 			defer func() {
@@ -51,7 +54,7 @@ func TestBoundsOfQueueOptions(t *testing.T) {
 			crosscast.NewQueue(func([]byte) error { return nil }, o)
 		}()
 	}
-	crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{CloseGrace: -1, Limit: 1 << 30})
+	crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{CloseGrace: -1, BurstTime: -1, Limit: 1 << 30})
 	n := start(t, crosscast.Options{})
 	r := crosscast.Receiver{OnMessage: func(*crosscast.Message) {}, QueueBytes: 1<<30 + 1}
 	if _, err := n.Subscribe(ctx, r, "r"); err == nil || !strings.Contains(err.Error(), "Receiver.QueueBytes is 1073741825 bytes") {

@@ -6,11 +6,12 @@ import (
 	"reflect"
 	"sync"
 	"time"
+	interned "unique"
 
 	"github.com/crosscast/crosscast/internal/bounds"
 )
 
-// QueuePolicy says what a [Queue] does with a frame when its limit is reached: when the client is too slow.
+// QueuePolicy says what a [Queue] does with a frame for which there is no room: when the client is too slow.
 type QueuePolicy uint8
 
 const (
@@ -28,12 +29,30 @@ type QueueOptions struct {
 	// Framer makes the bytes of a message. Default: [JSONEnvelope].
 	Framer Framer
 
-	// Limit is how many bytes may wait behind the frame that is being written. Default: 1 MiB; 1 byte to 1 GiB. A frame is always
-	// taken when none waits, so that one which is larger than the limit still gets through to a client that keeps
-	// up. Frames are shared by all sockets of a node; the queue's own memory is 24 to 48 bytes a waiting frame.
+	// Limit is how many bytes may wait behind the frame that is being written, for as long as it takes. Default: 1 MiB;
+	// 1 byte to 1 GiB. Each frame counts 48 bytes more than it has, which is the queue's own memory for it. What is emitted
+	// to many sockets counts for each, though they share the frame. A frame is always taken when none waits, so that one
+	// which is larger than the limit still gets through to a client that keeps up.
 	Limit int
 
-	// Policy is what happens at the limit. Default: [Disconnect].
+	// Burst is how many bytes may wait for a while, BurstTime, so that a burst costs no client that reads. Default: 8 ×
+	// Limit, at most 1 GiB; at least Limit.
+	Burst int
+
+	// BurstTime is how long more than Limit may wait, while the client reads: while frames are written, each within
+	// WriteTimeout. Default: 5 seconds, at most 1 hour; negative: no bursts.
+	BurstTime time.Duration
+
+	// WriteTimeout is how long the client may take for a frame during a burst; after that the limit holds at once. The
+	// queue does not end the write. Default: 10 seconds, at most 1 hour.
+	WriteTimeout time.Duration
+
+	// Budget bounds what waits above the limits of several queues together. Default: one of 64 MiB, which all queues of
+	// the process share that have none of their own.
+	Budget *QueueBudget
+
+	// Policy is what happens to a frame for which there is no room: more than Burst would wait, or more than Limit when
+	// there may be no burst any more. Default: [Disconnect].
 	Policy QueuePolicy
 
 	// DropNotice, if set, makes a frame that is written in the place of a run of dropped ones, so that the client
@@ -51,8 +70,11 @@ type QueueOptions struct {
 }
 
 const (
-	defaultQueueLimit = 1 << 20
-	defaultCloseGrace = time.Second
+	defaultQueueLimit   = 1 << 20
+	defaultBursts       = 8 // limits
+	defaultBurstTime    = 5 * time.Second
+	defaultWriteTimeout = 10 * time.Second
+	defaultCloseGrace   = time.Second
 )
 
 // A Queue is a [Conn] over a write that blocks: of a websocket library, a server-sent-event response, a gRPC stream. It
@@ -73,8 +95,8 @@ const (
 //   - Close was called: its reason, when what waits was written, or after CloseGrace.
 //   - write returned an error: [ReasonLeft], at once. What waits is dropped. Until Close is called, Send returns that
 //     error, wrapped.
-//   - The limit was reached under [Disconnect]: [ReasonSlow], at once. What waits is dropped. Until Close is called, Send
-//     returns [ErrSlow].
+//   - There was no room for a frame under [Disconnect], or the Budget was spent and this client was furthest behind:
+//     [ReasonSlow], at once. What waits is dropped. Until Close is called, Send returns [ErrSlow].
 //
 // OnClose runs after the last write has returned, except that it does not wait for one that still blocks when the grace
 // or the client's time is over: OnClose must make that one return, which closing the connection does.
@@ -85,7 +107,7 @@ type Queue struct {
 
 	// What push touches comes first and fits a cache line, the ring's own place apart.
 	framer Framer // constant
-	room   int    // limit, less the bytes of the frames in ring; below zero with a single frame larger than limit
+	room   int    // limit, less the bytes of the frames in ring; below zero during a burst
 	ring   ring   // frames that wait; the one being written is not among them
 
 	limit  int // after shut: the bytes that wait
@@ -93,12 +115,13 @@ type Queue struct {
 	policy QueuePolicy // constant
 	starts uint32
 
-	high          int                      // the most that waited, up to the last pop
-	writer        func()                   // constant: q.run, bound once so that starting it allocates nothing
-	write         func([]byte) error       // constant
-	notice        func(dropped int) []byte // constant
-	onClose       func(Reason)             // constant
-	grace         time.Duration            // constant
+	bursts        interned.Handle[burstOptions] // constant
+	high          int                           // the most that waited, up to the last pop
+	writer        func()                        // constant: q.run, bound once so that starting it allocates nothing
+	write         func([]byte) error            // constant
+	notice        func(dropped int) []byte      // constant
+	onClose       func(Reason)                  // constant
+	grace         time.Duration                 // constant
 	writtenFrames uint64
 	writtenBytes  uint64
 	dropped       uint64
@@ -116,6 +139,7 @@ const (
 
 // queueRare is guarded by the queue's mu.
 type queueRare struct {
+	burst
 	runs   []dropRun
 	err    error         // the write's, or ErrSlow
 	reason Reason        // of Close
@@ -136,9 +160,20 @@ func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 		o.Framer = JSONEnvelope{}
 	}
 	o.Limit = cmp.Or(o.Limit, defaultQueueLimit)
+	if o.Burst == 0 {
+		o.Burst = min(o.Limit, bounds.MaxSize/defaultBursts) * defaultBursts
+	}
+	o.BurstTime = cmp.Or(o.BurstTime, defaultBurstTime)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, defaultWriteTimeout)
 	o.CloseGrace = cmp.Or(o.CloseGrace, defaultCloseGrace)
+	if o.Budget == nil {
+		o.Budget = sharedBudget
+	}
 	if err := cmp.Or(
 		bounds.Size("crosscast: QueueOptions.Limit", o.Limit, 1),
+		bounds.Size("crosscast: QueueOptions.Burst", o.Burst, o.Limit),
+		bounds.Time("crosscast: QueueOptions.BurstTime", max(o.BurstTime, 1)), // negative: none
+		bounds.Time("crosscast: QueueOptions.WriteTimeout", o.WriteTimeout),
 		bounds.Time("crosscast: QueueOptions.CloseGrace", max(o.CloseGrace, 1)), // negative: none
 	); err != nil {
 		panic(err.Error())
@@ -153,7 +188,8 @@ func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 	}
 	q := &Queue{
 		framer: o.Framer, room: o.Limit, limit: o.Limit, policy: o.Policy,
-		write: write, notice: o.DropNotice, onClose: o.OnClose, grace: o.CloseGrace,
+		bursts: interned.Make(burstOptions{o.Burst, o.BurstTime, o.WriteTimeout, o.Budget}),
+		write:  write, notice: o.DropNotice, onClose: o.OnClose, grace: o.CloseGrace,
 	}
 	q.writer = q.run
 	return q
@@ -195,8 +231,11 @@ func (q *Queue) push(frame []byte, volatile bool) error {
 	return nil
 }
 
-// frameSize is what frame counts towards the limit. An empty frame counts too, or they could wait without bound.
-func frameSize(frame []byte) int { return max(len(frame), 1) }
+// frameCost is the most that the ring needs for a frame.
+const frameCost = 48
+
+// frameSize is what frame counts towards the limit.
+func frameSize(frame []byte) int { return len(frame) + frameCost }
 
 // waiting is how many bytes wait.
 func (q *Queue) waiting() int { return q.limit - q.room }
@@ -216,14 +255,22 @@ func (q *Queue) pushSlowly(frame []byte, size int, volatile bool) error {
 	}
 	q.room -= size
 	q.ring.put(frame)
-	if q.state&writing != 0 {
-		q.mu.Unlock()
-		return nil
+	above := q.room < 0
+	if above {
+		q.account()
 	}
-	q.state |= writing
-	q.starts++
+	start := q.state&writing == 0
+	if start {
+		q.state |= writing
+		q.starts++
+	}
 	q.mu.Unlock()
-	go q.writer()
+	if start {
+		go q.writer()
+	}
+	if above {
+		q.bursts.Value().budget.relieve()
+	}
 	return nil
 }
 
@@ -238,7 +285,13 @@ func (q *Queue) refuse() error {
 
 // makeRoom makes room for size bytes, or unlocks mu and returns why it did not. Called with mu held.
 func (q *Queue) makeRoom(size int, volatile bool) error {
+	least := size // of room
+	if !volatile {
+		least -= q.above()
+	}
 	switch {
+	case !volatile && q.room >= least:
+		return nil
 	case volatile:
 		q.dropped++
 		q.mu.Unlock()
@@ -249,11 +302,7 @@ func (q *Queue) makeRoom(size int, volatile bool) error {
 		q.mu.Unlock()
 		return ErrDropped
 	case q.policy == DropOldest:
-		for q.ring.len() > 0 && q.room < size {
-			q.pop()
-			q.dropped++
-			q.noteDrop(q.ring.head)
-		}
+		q.dropOldest(least, 0)
 		return nil
 	}
 	q.dropped++
@@ -263,37 +312,52 @@ func (q *Queue) makeRoom(size int, volatile bool) error {
 	return ErrSlow
 }
 
+// dropOldest drops what has waited longest until there is so much room, or no more than keep frames wait. Called with mu
+// held.
+func (q *Queue) dropOldest(room, keep int) {
+	for q.ring.len() > keep && q.room < room {
+		q.pop()
+		q.dropped++
+		q.noteDrop(q.ring.head)
+	}
+}
+
 // pop takes the first frame that waits. Called with mu held, and never when none does.
 func (q *Queue) pop() []byte {
 	q.high = max(q.high, q.waiting()) // here and not in push, which touches less memory that way
 	frame := q.ring.pop()
-	if q.state&closed == 0 {
-		q.room += frameSize(frame)
-	} else {
+	if q.state&closed != 0 {
 		q.limit -= frameSize(frame)
+		return frame
+	}
+	above := q.room < 0
+	q.room += frameSize(frame)
+	if above {
+		q.account()
 	}
 	return frame
 }
 
 // shut takes the room away, so that push looks at the state. What waits stays limit - room. Called with mu held.
 func (q *Queue) shut() {
+	q.calm()
 	q.limit -= q.room
 	q.room = 0
 }
 
 // noteDrop remembers, for the notice, that a frame was dropped in front of position at. Runs are in the order of the
-// frames: DropNewest adds at the end, and the only run of DropOldest moves along with the head. Called with mu held.
+// frames: DropNewest adds at the end, which moves back when the budget is spent, and the only run of DropOldest moves
+// along with the head. Called with mu held.
 func (q *Queue) noteDrop(at uint32) {
 	if q.notice == nil {
 		return
 	}
 	r := q.rarely()
-	if n := len(r.runs); n > 0 && (r.runs[n-1].at == at || q.policy == DropOldest) {
-		r.runs[n-1].at = at
-		r.runs[n-1].dropped++
-		return
+	n, dropped := len(r.runs), 1
+	for ; n > 0 && (q.policy == DropOldest || int32(r.runs[n-1].at-at) >= 0); n-- {
+		dropped += r.runs[n-1].dropped
 	}
-	r.runs = append(r.runs, dropRun{at, 1})
+	r.runs = append(r.runs[:n], dropRun{at, dropped})
 }
 
 // run is the writer: it writes until nothing waits.
@@ -315,6 +379,9 @@ func (q *Queue) run() {
 			if err == nil {
 				q.writtenFrames++
 				q.writtenBytes += uint64(len(frame))
+				if q.room < 0 {
+					q.rare.finished = time.Now()
+				}
 			} else {
 				q.dropped++
 			}
@@ -391,6 +458,7 @@ func (q *Queue) expire() {
 // held, by whoever found that the queue had not ended.
 func (q *Queue) end(err error) {
 	q.state |= ended
+	q.calm()
 	q.high = max(q.high, q.waiting())
 	q.dropped += uint64(q.ring.len())
 	q.ring = ring{}
@@ -460,7 +528,7 @@ func (q *Queue) rarely() *queueRare {
 // QueueStats is a snapshot of one [Queue]. Every frame that a Send has taken or dropped is in exactly one of Queued,
 // Written and Dropped, except the one that is being written.
 type QueueStats struct {
-	QueuedFrames, QueuedBytes   int    // waiting now
+	QueuedFrames, QueuedBytes   int    // waiting now; bytes as the limit counts them
 	HighWater                   int    // the most bytes that have waited
 	WrittenFrames, WrittenBytes uint64 // notices not included
 	Dropped                     uint64 // frames that were taken or offered, and will not be written

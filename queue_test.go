@@ -1,6 +1,7 @@
 package crosscast_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -28,9 +29,14 @@ type client struct {
 	closed []crosscast.Reason
 }
 
-// newClient returns a client whose writes return at once; with stalled, they wait for release.
+// cost is what a frame counts beside its own bytes.
+const cost = 48
+
+// newClient returns a client whose writes return at once; with stalled, they wait for release. There are bursts only if o
+// says so.
 func newClient(t *testing.T, stalled bool, o crosscast.QueueOptions) *client {
 	c := &client{t: t}
+	o.BurstTime = cmp.Or(o.BurstTime, -1)
 	if stalled {
 		c.gate = make(chan error)
 	}
@@ -150,7 +156,7 @@ func TestQueueSendFramesMessages(t *testing.T) {
 
 func TestQueuePolicies(t *testing.T) {
 	queueTest("disconnect", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 4, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, DropNotice: notice})
 		c.stall()
 		c.send("aa", nil)
 		c.send("bb", nil)
@@ -166,12 +172,12 @@ func TestQueuePolicies(t *testing.T) {
 		c.wantGot("first")
 		c.wantClosed(crosscast.ReasonSlow)
 		c.wantDone(true)
-		c.wantStats(crosscast.QueueStats{WrittenFrames: 1, WrittenBytes: 5, Dropped: 3, HighWater: 5, Starts: 1})
+		c.wantStats(crosscast.QueueStats{WrittenFrames: 1, WrittenBytes: 5, Dropped: 3, HighWater: 4 + 2*cost, Starts: 1})
 	})
 	queueTest("disconnect does not wait for OnClose", t, func(t *testing.T) {
 		gate, returned := make(chan error), make(chan struct{})
 		q := crosscast.NewQueue(func([]byte) error { return <-gate }, crosscast.QueueOptions{
-			Limit: 1, OnClose: func(crosscast.Reason) { <-returned; gate <- errors.New("closed") },
+			Limit: 1, BurstTime: -1, OnClose: func(crosscast.Reason) { <-returned; gate <- errors.New("closed") },
 		})
 		for err := error(nil); err == nil; synctest.Wait() {
 			if err = q.SendFrame([]byte("a")); err != nil && !errors.Is(err, crosscast.ErrSlow) {
@@ -182,14 +188,14 @@ func TestQueuePolicies(t *testing.T) {
 		<-q.Done()
 	})
 	queueTest("drop newest", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 4, Policy: crosscast.DropNewest, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, Policy: crosscast.DropNewest, DropNotice: notice})
 		c.stall()
 		c.send("aa", nil)
 		c.send("bbb", crosscast.ErrDropped)
 		c.send("ccc", crosscast.ErrDropped)
 		c.send("dd", nil)
 		c.send("e", crosscast.ErrDropped)
-		c.wantStats(crosscast.QueueStats{QueuedFrames: 2, QueuedBytes: 4, HighWater: 5, Dropped: 3, Starts: 1})
+		c.wantStats(crosscast.QueueStats{QueuedFrames: 2, QueuedBytes: 4 + 2*cost, HighWater: 4 + 2*cost, Dropped: 3, Starts: 1})
 		c.release() // also the notice of a run that nothing follows is written
 		c.wantGot("first", "aa", "-2-", "dd", "-1-")
 		c.send("f", nil)
@@ -198,7 +204,7 @@ func TestQueuePolicies(t *testing.T) {
 		c.wantClosed()
 	})
 	queueTest("drop newest again and again", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 2, Policy: crosscast.DropNewest, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 2 + cost, Policy: crosscast.DropNewest, DropNotice: notice})
 		c.stall()
 		c.send("aa", nil)
 		c.send("bb", crosscast.ErrDropped)
@@ -210,12 +216,12 @@ func TestQueuePolicies(t *testing.T) {
 		c.wantGot("first", "aa", "-1-", "cc", "-1-")
 	})
 	queueTest("drop oldest", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 4, Policy: crosscast.DropOldest, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, Policy: crosscast.DropOldest, DropNotice: notice})
 		c.stall()
 		for _, s := range []string{"aa", "bb", "cc", "d", "eee"} {
 			c.send(s, nil)
 		}
-		c.wantStats(crosscast.QueueStats{QueuedFrames: 2, QueuedBytes: 4, HighWater: 5, Dropped: 3, Starts: 1})
+		c.wantStats(crosscast.QueueStats{QueuedFrames: 2, QueuedBytes: 4 + 2*cost, HighWater: 4 + 2*cost, Dropped: 3, Starts: 1})
 		c.gate <- nil // first
 		synctest.Wait()
 		c.send("ff", nil) // while the notice is being written
@@ -253,9 +259,9 @@ func TestQueueLimit(t *testing.T) {
 		c.wantGot("first")
 	})
 	queueTest("room comes back", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 3})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 3 + 2*cost})
 		c.stall()
-		c.send("larger", nil)
+		c.send("larger"+strings.Repeat("r", cost), nil)
 		c.gate <- nil
 		synctest.Wait()
 		c.send("abc", nil)
@@ -264,10 +270,10 @@ func TestQueueLimit(t *testing.T) {
 		c.send("d", nil)
 		c.send("ef", nil)
 		c.release()
-		c.wantGot("first", "larger", "abc", "d", "ef")
+		c.wantGot("first", "larger"+strings.Repeat("r", cost), "abc", "d", "ef")
 	})
 	queueTest("empty frames are bounded too", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 2})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 2 * cost})
 		c.stall()
 		c.send("", nil)
 		c.send("", nil)
@@ -278,7 +284,7 @@ func TestQueueLimit(t *testing.T) {
 		c := newClient(t, true, crosscast.QueueOptions{})
 		c.stall()
 		for range 16 {
-			c.send(strings.Repeat("x", 1<<16), nil)
+			c.send(strings.Repeat("x", 1<<16-cost), nil)
 		}
 		c.send("x", crosscast.ErrSlow)
 		c.release()
@@ -288,11 +294,11 @@ func TestQueueLimit(t *testing.T) {
 func TestQueueVolatile(t *testing.T) {
 	for _, policy := range []crosscast.QueuePolicy{crosscast.Disconnect, crosscast.DropNewest, crosscast.DropOldest} {
 		queueTest(fmt.Sprint(policy), t, func(t *testing.T) {
-			c := newClient(t, true, crosscast.QueueOptions{Limit: 320, Policy: policy, DropNotice: notice})
+			c := newClient(t, true, crosscast.QueueOptions{Limit: 320 * 4, Policy: policy, DropNotice: notice})
 			c.volatile("v1", nil) // {"event":"v1"} has 14 bytes
 			synctest.Wait()
 			c.volatile("v2", nil)
-			c.volatile("v3", nil) // behind 14 bytes of at most 20
+			c.volatile("v3", nil) // behind 62 bytes of at most 80
 			c.volatile("v4", crosscast.ErrDropped)
 			c.send("x", nil)
 			c.volatile("v5", crosscast.ErrDropped)
@@ -399,7 +405,7 @@ func TestQueueClose(t *testing.T) {
 		synctest.Wait()
 		c.send("d", crosscast.ErrClosed)
 		c.wantStats(crosscast.QueueStats{
-			QueuedFrames: 1, QueuedBytes: 2, WrittenFrames: 2, WrittenBytes: 7, HighWater: 6, Starts: 1,
+			QueuedFrames: 1, QueuedBytes: 2 + cost, WrittenFrames: 2, WrittenBytes: 7, HighWater: 6 + 3*cost, Starts: 1,
 		})
 		c.release()
 		c.wantGot("first", "aa", "bb", "cc")
@@ -419,7 +425,7 @@ func TestQueueClose(t *testing.T) {
 		c.q.Close(crosscast.ReasonServer)
 		c.q.Close(crosscast.ReasonShutdown) // only the first counts
 		c.send("c", crosscast.ErrClosed)
-		c.wantStats(crosscast.QueueStats{QueuedFrames: 2, QueuedBytes: 2, HighWater: 5, Starts: 1})
+		c.wantStats(crosscast.QueueStats{QueuedFrames: 2, QueuedBytes: 2 + 2*cost, HighWater: 2 + 2*cost, Starts: 1})
 		time.Sleep(999 * time.Millisecond)
 		synctest.Wait()
 		c.wantClosed()
@@ -429,7 +435,7 @@ func TestQueueClose(t *testing.T) {
 		c.wantDone(true)
 		time.Sleep(time.Minute) // the grace's end finds nothing to do
 		c.wantClosed(crosscast.ReasonServer)
-		c.wantStats(crosscast.QueueStats{WrittenFrames: 3, WrittenBytes: 7, HighWater: 5, Starts: 1})
+		c.wantStats(crosscast.QueueStats{WrittenFrames: 3, WrittenBytes: 7, HighWater: 2 + 2*cost, Starts: 1})
 	})
 	queueTest("a write that blocks for ever", t, func(t *testing.T) {
 		c := newClient(t, true, crosscast.QueueOptions{CloseGrace: 3 * time.Second})
@@ -447,7 +453,7 @@ func TestQueueClose(t *testing.T) {
 		synctest.Wait()
 		c.wantDone(true)
 		c.wantGot()
-		c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 5, Starts: 1})
+		c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 5 + cost, Starts: 1})
 	})
 	queueTest("without a grace", t, func(t *testing.T) {
 		c := newClient(t, true, crosscast.QueueOptions{CloseGrace: -1})
@@ -469,7 +475,7 @@ func TestQueueClose(t *testing.T) {
 		synctest.Wait()
 		c.wantClosed(crosscast.ReasonServer)
 		c.wantDone(true)
-		c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 5, Starts: 1})
+		c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 5 + cost, Starts: 1})
 	})
 	queueTest("from OnClose", t, func(t *testing.T) {
 		var q *crosscast.Queue
@@ -497,7 +503,7 @@ func TestQueueWriteError(t *testing.T) {
 		synctest.Wait()
 		c.wantClosed(crosscast.ReasonLeft)
 		c.wantDone(true)
-		c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 5, Starts: 1})
+		c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 5 + cost, Starts: 1})
 		err := c.q.SendFrame([]byte("b"))
 		if !errors.Is(err, broken) || errors.Is(err, crosscast.ErrClosed) || errors.Is(err, crosscast.ErrDropped) {
 			t.Errorf("got %v: the node must learn that the connection is of no use", err)

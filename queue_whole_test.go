@@ -29,7 +29,7 @@ func TestQueueConcurrently(t *testing.T) {
 					}
 					last[frame[0]] = n
 					return nil
-				}, crosscast.QueueOptions{Limit: 2000, Policy: policy, OnClose: func(crosscast.Reason) { onClose++ }})
+				}, crosscast.QueueOptions{Limit: 2000, BurstTime: -1, Policy: policy, OnClose: func(crosscast.Reason) { onClose++ }})
 
 				var wg sync.WaitGroup
 				var mu sync.Mutex

@@ -37,6 +37,15 @@ func (r *ring) pop() []byte {
 	return frame
 }
 
+// unput takes the last frame out of a ring that is not empty.
+func (r *ring) unput() []byte {
+	r.tail--
+	slot := &r.slots[r.tail&uint32(len(r.slots)-1)]
+	frame := *slot
+	*slot = nil
+	return frame
+}
+
 func (r *ring) grow() {
 	old := r.slots
 	switch len(old) {

@@ -91,8 +91,8 @@ type Options struct {
 	// more than its arguments. An event is always taken when none waits. Default 256 KiB; 1 byte to
 	// 1 GiB.
 	EventBytes int
-	// Queue is how packets wait for the client, those of all its sockets together. Its Framer and OnClose are not used. A
-	// DropNotice makes a packet as it is written, such as 42["missed",3].
+	// Queue is how packets wait for the client, those of all its sockets together. Its Framer, OnClose and WriteTimeout are
+	// not used. A DropNotice makes a packet as it is written, such as 42["missed",3].
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s; above 0, and at most
 	// 1 h, as the other times.

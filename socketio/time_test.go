@@ -310,7 +310,7 @@ func TestSlowClient(t *testing.T) {
 		}
 		gone, ended := disconnects()
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
-			Queue:      crosscast.QueueOptions{Limit: 10_000},
+			Queue:      crosscast.QueueOptions{Limit: 10_000, BurstTime: -1},
 			Namespaces: map[string]*socketio.Namespace{"/": {OnDisconnect: gone}, "/chat": {OnDisconnect: gone}},
 		}))
 		c.join("/", "/chat")
@@ -336,7 +336,7 @@ func TestSlowClientIsPinged(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			WriteTimeout: time.Hour, PingTimeout: time.Minute,
-			Queue: crosscast.QueueOptions{Limit: 1, Policy: crosscast.DropNewest, DropNotice: func(int) []byte {
+			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.DropNewest, DropNotice: func(int) []byte {
 				return []byte(`42["missed"]`)
 			}},
 		}))

@@ -83,7 +83,7 @@ type Options struct {
 	// EventBytes is how many bytes of a client's events may wait to be handled before reading pauses, each counting 256
 	// more than its data. An event is always taken when none waits. Default 256 KiB; 1 byte to 1 GiB.
 	EventBytes int
-	// Queue is how messages wait for the client. Its Framer and OnClose are not used.
+	// Queue is how messages wait for the client. Its Framer, OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h;
 	// negative: no pings.

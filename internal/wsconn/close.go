@@ -55,12 +55,11 @@ func (c *Conn) cut() {
 	}
 }
 
-// cutStuck cuts the connection when a frame is being written: the library has found a violation of the protocol, and
-// has waited in vain for its turn to say so.
+// cutStuck cuts the connection when a frame is being written for as long as the library waits for its turn to write: it
+// has found a violation of the protocol, and could not say so.
 func (c *Conn) cutStuck() {
-	if c.tryOut() {
-		<-c.out
-		return
+	const turn = 5 * time.Second
+	if began := c.began.Load(); began != 0 && time.Since(time.Unix(0, began)) >= turn {
+		c.cut()
 	}
-	c.cut()
 }

@@ -26,7 +26,7 @@ import (
 type Config struct {
 	Handshake websocket.AcceptOptions
 	ReadLimit int // of one message, in bytes
-	// Queue is how messages wait for the client. Its OnClose is not used.
+	// Queue is how messages wait for the client. Its OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// Write writes one frame of the queue.
 	Write        func(c *Conn, frame []byte) error
@@ -42,9 +42,12 @@ func (c *Config) Check(owner, readLimit string) error {
 	if q.Policy > crosscast.DropOldest {
 		return fmt.Errorf("%s: Options.Queue.Policy is %d: it must be one of crosscast.QueuePolicy", owner, q.Policy)
 	}
+	q.WriteTimeout = c.WriteTimeout
 	return cmp.Or(
 		bounds.Size(owner+": Options."+readLimit, c.ReadLimit, 1),
 		bounds.Size(owner+": Options.Queue.Limit", cmp.Or(q.Limit, 1), 1),
+		bounds.Size(owner+": Options.Queue.Burst", cmp.Or(q.Burst, bounds.MaxSize), cmp.Or(q.Limit, 1<<20)),
+		bounds.Time(owner+": Options.Queue.BurstTime", max(q.BurstTime, 1)),   // negative: none
 		bounds.Time(owner+": Options.Queue.CloseGrace", max(q.CloseGrace, 1)), // negative: none
 		bounds.Time(owner+": Options.WriteTimeout", c.WriteTimeout),
 		bounds.Time(owner+": Options.PingInterval", max(c.PingInterval, 1)), // negative: no pings
@@ -71,6 +74,7 @@ type Conn struct {
 
 	out     chan struct{} // holds one while a frame of the queue, or what waits in controls, is written
 	control atomic.Bool   // something is in controls
+	began   atomic.Int64  // when the frame that is being written was begun; 0: none is
 
 	mu       sync.Mutex  // guards what follows
 	cause    Cause       // the first one
@@ -114,7 +118,9 @@ func (c *Conn) write(frame []byte) error {
 		c.stall.Reset(c.config.WriteTimeout)
 	}
 	c.out <- struct{}{}
+	c.began.Store(time.Now().UnixNano())
 	err := c.config.Write(c, frame)
+	c.began.Store(0)
 	<-c.out
 	c.sendControls() // that have waited for the frame's end
 	c.stall.Stop()
