@@ -9,6 +9,7 @@ import (
 	interned "unique"
 
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // QueuePolicy says what a [Queue] does with a frame for which there is no room: when the client is too slow.
@@ -83,7 +84,10 @@ const (
 // The write function is called by one goroutine at a time, with the frames in the order of the calls that queued them.
 // That goroutine exists only while something is to be written: it is started by the Send that finds none, serves
 // everything that arrives meanwhile, and ends when nothing waits, so a burst starts it once and an idle queue has none.
-// The frame is valid for ever and must not be changed. When write panics, the program does: nothing recovers it.
+// The frame is valid for ever and must not be changed.
+//
+// Write, DropNotice and OnClose may panic, which slog.Default is told of: write's panic is an error of it, a
+// [*PanicError], and a notice that panics is none.
 //
 // A volatile message is for a client that keeps up. It is dropped, whatever the policy, while more than a sixteenth of
 // the limit waits: it passes through a short burst, but does not pile up behind a client that stalls, and never is
@@ -93,8 +97,8 @@ const (
 // callers', with what is given here:
 //
 //   - Close was called: its reason, when what waits was written, or after CloseGrace.
-//   - write returned an error: [ReasonLeft], at once. What waits is dropped. Until Close is called, Send returns that
-//     error, wrapped.
+//   - write returned an error: [ReasonLeft], at once; after a panic, [ReasonInternal]. What waits is dropped. Until Close
+//     is called, Send returns that error, wrapped.
 //   - There was no room for a frame under [Disconnect], or the Budget was spent and this client was furthest behind:
 //     [ReasonSlow], at once. What waits is dropped. Until Close is called, Send returns [ErrSlow].
 //
@@ -362,19 +366,30 @@ func (q *Queue) noteDrop(at uint32) {
 
 // run is the writer: it writes until nothing waits.
 func (q *Queue) run() {
+	returned := false
+	defer func() {
+		if !returned {
+			go q.exited()
+		}
+	}()
+	q.writeAll()
+	returned = true
+}
+
+func (q *Queue) writeAll() {
 	q.mu.Lock()
 	for { // when the queue ends meanwhile, nothing waits any more
 		var err error
 		if dropped := q.dueRun(); dropped > 0 {
 			q.mu.Unlock()
-			if frame := q.notice(dropped); frame != nil {
-				err = q.write(frame)
+			if frame := q.makeNotice(dropped); frame != nil {
+				err = q.writeFrame(frame)
 			}
 			q.mu.Lock()
 		} else if q.ring.len() > 0 {
 			frame := q.pop()
 			q.mu.Unlock()
-			err = q.write(frame)
+			err = q.writeFrame(frame)
 			q.mu.Lock()
 			if err == nil {
 				q.writtenFrames++
@@ -389,8 +404,7 @@ func (q *Queue) run() {
 			break
 		}
 		if err != nil && q.state&ended == 0 {
-			q.end(fmt.Errorf("crosscast: writing to the client: %w", err))
-			q.stop(ReasonLeft)
+			q.fail(err)
 			return
 		}
 	}
@@ -484,13 +498,15 @@ func (q *Queue) stop(reason Reason) {
 
 // finish calls OnClose. It is called once.
 func (q *Queue) finish(reason Reason) {
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.state |= hooked
+		q.settle()
+	}()
 	if q.onClose != nil {
-		q.onClose(reason)
+		reportPanic("QueueOptions.OnClose", guard.Call(func() error { q.onClose(reason); return nil }))
 	}
-	q.mu.Lock()
-	q.state |= hooked
-	q.settle()
-	q.mu.Unlock()
 }
 
 // settle closes done once OnClose and the last write have returned. Of the two that call it, finish and a writer that

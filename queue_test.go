@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -555,21 +553,5 @@ func TestNewQueuePanics(t *testing.T) {
 			}()
 			f()
 		}()
-	}
-}
-
-// A panic of the write function ends the program, so this runs in a second one.
-func TestQueueWritePanics(t *testing.T) {
-	const run = "CROSSCAST_TEST_PANIC"
-	if os.Getenv(run) != "" {
-		q := crosscast.NewQueue(func([]byte) error { panic("the write panicked") }, crosscast.QueueOptions{})
-		_ = q.SendFrame([]byte("frame"))
-		select {}
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestQueueWritePanics$")
-	cmd.Env = append(os.Environ(), run+"=1")
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "panic: the write panicked") {
-		t.Errorf("got %v\n%s", err, out)
 	}
 }

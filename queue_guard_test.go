@@ -1,0 +1,69 @@
+package crosscast_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/crosscast/crosscast"
+)
+
+// TestQueueGuards: a function of the application's that panics, or ends its goroutine, ends what it was called for only.
+func TestQueueGuards(t *testing.T) {
+	old := slog.Default()
+	defer slog.SetDefault(old)
+	for name, fail := range map[string]func(){"panic": func() { panic("no luck") }, "exit": runtime.Goexit} {
+		queueTest("write "+name, t, func(t *testing.T) {
+			var log bytes.Buffer
+			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+			c := newClient(t, false, crosscast.QueueOptions{})
+			closed := make(chan crosscast.Reason, 2)
+			c.q = crosscast.NewQueue(func([]byte) error { fail(); return nil }, crosscast.QueueOptions{
+				OnClose: func(r crosscast.Reason) { closed <- r; fail() },
+			})
+			c.send("a", nil)
+			c.send("b", nil)
+			<-c.q.Done()
+			if r := <-closed; r != crosscast.ReasonInternal || len(closed) > 0 {
+				t.Errorf("closed with %q", r)
+			}
+			err := c.q.SendFrame(nil)
+			var p *crosscast.PanicError
+			if err == nil || errors.As(err, &p) != (name == "panic") {
+				t.Error(err)
+			}
+			c.wantStats(crosscast.QueueStats{Dropped: 2, HighWater: 2 + 2*cost, Starts: 1})
+			want := map[string]int{"panic": 2}[name] // each is reported once
+			if got := strings.Count(log.String(), "no luck"); got != want {
+				t.Errorf("logged %q", log.String())
+			}
+			c.q.Close(crosscast.ReasonServer)
+		})
+		queueTest("notice "+name, t, func(t *testing.T) {
+			var log bytes.Buffer
+			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+			c := newClient(t, true, crosscast.QueueOptions{
+				Limit: 1, Policy: crosscast.DropOldest, DropNotice: func(int) []byte { fail(); return nil },
+			})
+			c.stall()
+			c.send("a", nil)
+			c.send("b", nil)
+			c.release()
+			if name == "panic" { // the notice is nothing, and the queue goes on
+				c.wantGot("first", "b")
+				c.wantClosed()
+				c.q.Close(crosscast.ReasonServer)
+			} else {
+				c.wantGot("first")
+				c.wantClosed(crosscast.ReasonInternal)
+			}
+			<-c.q.Done()
+			if got := strings.Count(log.String(), "no luck"); got != map[string]int{"panic": 1}[name] {
+				t.Errorf("logged %q", log.String())
+			}
+		})
+	}
+}
