@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/redisbus"
 )
 
 // Socket.IO's servers do not introduce themselves. Each asks Redis how many connections are subscribed to a channel
@@ -50,7 +51,7 @@ func (s *counter) count(ctx context.Context, ns string, closely bool) (int, erro
 		n = all[0]
 	}
 	if err != nil {
-		return 0, fmt.Errorf("crosscast/socketioadapter: counting servers: %w", err)
+		return 0, fmt.Errorf("crosscast/socketioadapter: counting servers: %w", redisbus.Discreet(err))
 	}
 	return s.note(ns, n), nil
 }

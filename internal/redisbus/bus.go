@@ -323,6 +323,7 @@ func (b *bus) refusal(err error) (wrapped error, down bool) {
 // explain names the server in an error, and says in words what is likely to be wrong. It matches
 // crosscast.ErrDenied where that is why.
 func (b *bus) explain(err error) error {
+	err = Discreet(err)
 	switch {
 	case redis.IsPermissionError(err):
 		return fmt.Errorf("%s: %w: %w (the user needs %s)", b.name, crosscast.ErrDenied, err, b.Needs)

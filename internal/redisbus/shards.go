@@ -27,7 +27,7 @@ type shards struct {
 func (s *shards) master(ctx context.Context, topic string) (*bus, error) {
 	c, err := s.rdb.MasterForKey(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, Discreet(err)
 	}
 	return newBus(c, s.Config), nil
 }
@@ -79,7 +79,7 @@ func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
 	done := make(chan dialled, 1)
 	go func() {
 		link, err := s.dial(ctx)
-		done <- dialled{link, err}
+		done <- dialled{link, Discreet(err)}
 	}()
 	select {
 	case d := <-done:

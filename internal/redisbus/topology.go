@@ -51,7 +51,7 @@ func (b *bus) Moved(ctx context.Context, l wire.Link) (bool, error) {
 	if moved {
 		b.left.Store(leftAll)
 	}
-	return moved, err
+	return moved, Discreet(err)
 }
 
 func (b *bus) moved(ctx context.Context, l *link) (bool, error) {
@@ -332,7 +332,7 @@ func (s *shards) Moved(ctx context.Context, l wire.Link) (bool, error) {
 		})
 	})
 	if err != nil {
-		return false, err
+		return false, Discreet(err)
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -1,0 +1,27 @@
+package redisbus
+
+import "regexp"
+
+// Discreet returns err without the arguments that a server repeats of a command that it does not know: that might be AUTH,
+// or HELLO, with a name and a password.
+func Discreet(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	short := repeated.ReplaceAllString(text, "")
+	if short == text {
+		return err
+	}
+	return &discreet{err, short}
+}
+
+var repeated = regexp.MustCompile(`(?m),? *with args beginning with:.*$`)
+
+type discreet struct {
+	err  error
+	text string
+}
+
+func (d *discreet) Error() string { return d.text }
+func (d *discreet) Unwrap() error { return d.err }
