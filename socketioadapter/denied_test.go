@@ -1,7 +1,9 @@
 package socketioadapter_test
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,4 +84,94 @@ func TestRevokedChannels(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatMayNotBePublished: what a server does not let a node publish is an error of Start, of the call, or a loss, and a
+// question that cannot be answered is incomplete. Nothing is silent.
+func TestWhatMayNotBePublished(t *testing.T) {
+	ctx := redistest.Within(t, 2*redistest.Patience)
+	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw &socket.io* +@all"}})
+	o := s.Options()
+	o.Username, o.Password = "alice", "pw"
+	allow := func(channels ...string) {
+		t.Helper()
+		rules := []any{"acl", "setuser", "alice", "clearselectors", "-publish"}
+		if len(channels) > 0 {
+			rules = append(rules, "(+publish &"+strings.Join(channels, " &")+")")
+		}
+		must(t, s.Client().Do(ctx, rules...).Err())
+	}
+	losses := make(chan crosscast.Loss, 100)
+	start := func(change ...func(o *crosscast.Options)) (*crosscast.Node, error) {
+		no := crosscast.Options{
+			Adapter: socketioadapter.New(redistest.Client(t, o), classic), OnLoss: func(l crosscast.Loss) { losses <- l },
+		}
+		for _, c := range change {
+			c(&no)
+		}
+		n, err := crosscast.Start(ctx, no)
+		if err == nil {
+			t.Cleanup(func() { n.Close(redistest.Within(t, redistest.Patience)) })
+		}
+		return n, err
+	}
+	wantLoss := func(what string) {
+		t.Helper()
+		select {
+		case l := <-losses:
+			if !errors.Is(l.Err, crosscast.ErrDenied) || !errors.Is(l.Err, crosscast.ErrRefused) {
+				t.Errorf("%s: %+v", what, l)
+			}
+		case <-ctx.Done():
+			t.Fatalf("%s: no loss", what)
+		}
+	}
+	emitter := func(o *crosscast.Options) { o.EmitOnly = true }
+
+	for name, channels := range map[string][]string{
+		"nothing": nil, "all but its own answers": {"socket.io#*", "socket.io-request#*"},
+	} {
+		allow(channels...)
+		for _, change := range []func(*crosscast.Options){func(*crosscast.Options) {}, emitter} {
+			if _, err := start(change); !errors.Is(err, crosscast.ErrDenied) {
+				t.Errorf("%s: Start: %v", name, err)
+			}
+		}
+	}
+
+	allow("socket.io-response#*")
+	n, err := start()
+	must(t, err)
+	own := s.Client().PubSubChannels(ctx, "socket.io-response#/#?*").Val()
+	if len(own) != 1 {
+		t.Fatalf("the channels of answers: %q", own)
+	}
+	must(t, n.Emit(ctx, "e", nil))
+	wantLoss("an emission to everyone")
+	must(t, n.To("r").Emit(ctx, "e", nil))
+	wantLoss("an emission to a room")
+	if _, err := n.To("r").Deliver(ctx, "e", nil); !errors.Is(err, crosscast.ErrDenied) {
+		t.Errorf("Deliver: %v", err)
+	}
+	wantLoss("Deliver")
+	must(t, n.To("r").Join(ctx, "s"))
+	wantLoss("a command")
+	other := func(o *crosscast.Options) { o.Adapter = socketioadapter.New(s.Client(), classic) }
+	m, err := start(other)
+	must(t, err)
+	brief := func() context.Context { // who is asked does not hear of it
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	if _, err := n.To("r").Count(brief()); err == nil {
+		t.Error("a question that nobody heard: no error")
+	}
+	wantLoss("a question")
+
+	allow("socket.io-request#*", own[0])
+	if _, err := m.To("r").Count(brief()); err == nil {
+		t.Error("a question that was not answered: no error")
+	}
+	wantLoss("an answer")
 }
