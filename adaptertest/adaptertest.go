@@ -41,6 +41,12 @@ type Cluster struct {
 	// not affected. For drivers whose links can be deaf.
 	Deafen func(i int)
 
+	// Deny makes the bus refuse the i-th adapter's subscription to a name, also one that stands, or, with false, allow it
+	// again. It is called with one name only, of the room "denied", and when it is, whatever else the adapter needs is
+	// subscribed by some node: so a bus that can only list what is allowed can do it, too. For drivers of a bus that has
+	// permissions.
+	Deny func(i int, name crosscast.Address, denied bool)
+
 	// Peek returns the packets that the bus has carried so far, to whomever; whoever looks must not count as one of
 	// their receivers. Inject has the bus carry one that no node sent. They come as a pair, and are for drivers whose
 	// bus has strangers.
@@ -62,11 +68,14 @@ type needs string
 const (
 	needsLink  needs = "Cluster.Cut and Restore"
 	needsDeaf  needs = "Cluster.Deafen"
+	needsDeny  needs = "Cluster.Deny"
 	needsBytes needs = "Cluster.Peek and Inject"
 	needsSub   needs = "crosscast.Subscriber"
 	needsReach needs = "crosscast.Deliverer"
 	needsFlush needs = "crosscast.Flusher"
 	needsCount needs = "crosscast.Counter"
+
+	needsObserver needs = "crosscast.PeerObserver"
 )
 
 // A rule is what the suite checks, in plain words and in code.
@@ -81,7 +90,7 @@ type rule struct {
 func allRules() []rule {
 	return slices.Concat(
 		targetRules, joinRules, orderRules, payloadRules, driverRules, instructionRules, startRules, outageRules,
-		hookRules, closeRules, loadRules, clusterRules, emitterRules,
+		deniedRules, observerRules, hookRules, closeRules, loadRules, clusterRules, emitterRules,
 	)
 }
 

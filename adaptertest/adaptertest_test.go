@@ -49,6 +49,12 @@ func wireCluster(latency time.Duration) Cluster {
 		Cut:     func(i int) { port(i).Down() },
 		Restore: func(i int) { port(i).Up() },
 		Deafen:  func(i int) { port(i).Deafen() },
+		Deny: func(i int, name crosscast.Address, denied bool) {
+			port(i).Deny("cc:r:/:"+name.Name, denied)
+			if denied {
+				port(i).Cut() // as Redis does where the subscription stands
+			}
+		},
 		Peek: func() []Packet {
 			mu.Lock()
 			defer mu.Unlock()

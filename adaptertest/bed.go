@@ -52,6 +52,8 @@ func (b *bed) offers(n needs) bool {
 		return c.Cut != nil && c.Restore != nil
 	case needsDeaf:
 		return c.Deafen != nil
+	case needsDeny:
+		return c.Deny != nil
 	case needsBytes:
 		return c.Peek != nil && c.Inject != nil
 	}
@@ -69,6 +71,9 @@ func (b *bed) offers(n needs) bool {
 		return ok
 	case needsCount:
 		_, ok = a.(crosscast.Counter)
+		return ok
+	case needsObserver:
+		_, ok = a.(crosscast.PeerObserver)
 		return ok
 	}
 	panic("adaptertest: unknown need: " + string(n))

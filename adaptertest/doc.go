@@ -31,8 +31,8 @@
 // # What is optional
 //
 // A driver for which links can break should offer Cut and Restore: most of the mistakes that matter are made there.
-// Deafen, Peek and Inject let the suite do what networks and strangers do. Without them, and without the optional
-// interfaces of package crosscast (Subscriber, Deliverer, Flusher, Counter), rules are not checked, and Run says how many
+// Deafen, Deny, Peek and Inject let the suite do what networks, administrators and strangers do. Without them, and without the optional
+// interfaces of package crosscast (Subscriber, Deliverer, Flusher, Counter, PeerObserver), rules are not checked, and Run says how many
 // and why on the standard error.
 //
 // A driver that speaks a wire which others have defined may be unable to do some of what the rules are about. It says so

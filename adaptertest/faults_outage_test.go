@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -153,5 +154,55 @@ var outageFaults = []fault{
 			next()
 			return nil
 		},
+	},
+	{
+		name: "says that it subscribed to what is denied",
+		on:   overWire,
+		red:  map[string]string{"denied-join": "fails with ErrDenied", "denied-revoked": "fails with ErrDenied"},
+		subscribe: func(_ *faulty, _ context.Context, names []address, next func(...address) error) error {
+			err := next(names...)
+			if errors.Is(err, crosscast.ErrDenied) {
+				return nil
+			}
+			return err
+		},
+	},
+	{
+		name: "does not tell what is denied",
+		on:   overWire,
+		red:  map[string]string{"denied-revoked": "the gap of a room that is denied"},
+		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
+			if g.Reason != crosscast.GapDenied {
+				next(g)
+			}
+		},
+	},
+	{
+		name: "does not tell that a denial has ended",
+		on:   overWire,
+		red:  map[string]string{"denied-revoked": "the end of the gap"},
+		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
+			if g.Reason != crosscast.GapDenied || g.Until.IsZero() {
+				next(g)
+			}
+		},
+	},
+	{
+		name:  "hears everybody all the time",
+		on:    overWire,
+		red:   map[string]string{"driver-heard": "of a peer that is silent"},
+		heard: func(crosscast.NodeID, func(crosscast.NodeID) time.Time) time.Time { return time.Now() },
+	},
+	{
+		name:  "hears nobody",
+		on:    overWire,
+		red:   map[string]string{"driver-heard": "Heard tells of a peer"},
+		heard: func(crosscast.NodeID, func(crosscast.NodeID) time.Time) time.Time { return time.Time{} },
+	},
+	{
+		name:   "does not tell of a peer that has expired",
+		on:     overWire,
+		red:    map[string]string{"driver-expired": "the gap of a peer that has expired"},
+		expire: func(crosscast.NodeID, func(crosscast.NodeID)) {},
 	},
 }

@@ -29,6 +29,8 @@ type fault struct {
 	close       func(f *faulty, ctx context.Context, next func() error) error
 	stats       func(s *crosscast.AdapterStats)
 	count       func(peers int) int // of a foreign
+	heard       func(peer crosscast.NodeID, next func(crosscast.NodeID) time.Time) time.Time
+	expire      func(peer crosscast.NodeID, next func(crosscast.NodeID))
 	handle      func(f *faulty, in *crosscast.Instruction, next func(*crosscast.Instruction))
 	gap         func(f *faulty, g crosscast.Gap, next func(crosscast.Gap))
 	link        func(f *faulty, s crosscast.LinkStatus, next func(crosscast.LinkStatus))
@@ -42,6 +44,29 @@ type whole interface {
 	crosscast.Deliverer
 	crosscast.Flusher
 	crosscast.Meter
+}
+
+// faultyObserver is a faulty adapter that is told of silent peers.
+type faultyObserver struct {
+	*faulty
+	inner crosscast.PeerObserver
+}
+
+func (f faultyObserver) Heard(peer crosscast.NodeID) time.Time {
+	if f.fault.heard != nil {
+		return f.fault.heard(peer, f.inner.Heard)
+	}
+	return f.inner.Heard(peer)
+}
+
+func (f faultyObserver) Suspect(peer crosscast.NodeID, heard time.Time) { f.inner.Suspect(peer, heard) }
+
+func (f faultyObserver) Expire(peer crosscast.NodeID) {
+	if f.fault.expire != nil {
+		f.fault.expire(peer, f.inner.Expire)
+		return
+	}
+	f.inner.Expire(peer)
 }
 
 // faulty is an adapter with a fault.
@@ -83,6 +108,9 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 		all = append(all, f)
 		if inner, ok := f.whole.(*foreign); ok {
 			return faultyForeign{f, inner}
+		}
+		if inner, ok := f.whole.(crosscast.PeerObserver); ok && (x.heard != nil || x.expire != nil) {
+			return faultyObserver{f, inner}
 		}
 		return f
 	}

@@ -172,9 +172,10 @@ func (b *bed) settlePeers() {
 
 func (p *peer) wait(event string, n int) {
 	p.b.Helper()
-	if !p.log.await(p.b.patience, func() bool { return p.log.count[event] >= n }) {
+	came := 0
+	if !p.log.await(p.b.patience, func() bool { came = p.log.count[event]; return came >= n }) {
 		p.b.Fatalf("%s waited %v for the instruction %q, which came %d times instead of %d",
-			p.info.Name, p.b.patience, event, p.log.count[event], n)
+			p.info.Name, p.b.patience, event, came, n)
 	}
 }
 

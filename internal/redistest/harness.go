@@ -1,7 +1,9 @@
 package redistest
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -26,10 +28,14 @@ func Harness(
 		if sharded {
 			publish = stranger.SPublish
 		}
-		return adaptertest.Cluster{
+		users := users{tb, stranger, name}
+		c := adaptertest.Cluster{
 			Adapter: func() crosscast.Adapter {
 				o, l := options(), new(Lines)
 				o.Dialer = l.Dial
+				if users.any() {
+					o.Username, o.Password = users.add(len(all)), "pw"
+				}
 				all = append(all, l)
 				rdb := Client(tb, o)
 				rdb.AddHook(published)
@@ -50,5 +56,55 @@ func Harness(
 				}
 			},
 		}
+		if users.any() {
+			c.Deny = func(i int, name crosscast.Address, denied bool) { users.deny(i, name.Name, denied) }
+		}
+		return c
 	}}
+}
+
+// users are those of a cluster's nodes, one for each.
+type users struct {
+	tb    testing.TB
+	admin *redis.Client
+	name  string
+}
+
+// any reports whether the server has users.
+func (u users) any() bool { return u.acl("whoami") == nil }
+
+func (u users) acl(args ...any) error {
+	return u.admin.Do(Within(u.tb, Patience), append([]any{"acl"}, args...)...).Err()
+}
+
+func (u users) must(err error) {
+	if err != nil {
+		u.tb.Errorf("redistest: users: %v", err)
+	}
+}
+
+func (u users) of(i int) string { return fmt.Sprint(u.name, "-", i) }
+
+func (u users) add(i int) string {
+	u.must(u.acl("setuser", u.of(i), "on", ">pw", "allchannels", "allkeys", "+@all"))
+	u.tb.Cleanup(func() { u.must(u.acl("deluser", u.of(i))) })
+	return u.of(i)
+}
+
+// deny allows the i-th user all channels that anybody has subscribed to, but those of a room; or, with false, all.
+func (u users) deny(i int, room string, denied bool) {
+	rules := []any{"setuser", u.of(i), "allchannels"}
+	if denied {
+		rules[2] = "resetchannels"
+		ctx := Within(u.tb, Patience)
+		channels, err := u.admin.PubSubChannels(ctx, "*").Result()
+		sharded, sharedErr := u.admin.PubSubShardChannels(ctx, "*").Result()
+		u.must(errors.Join(err, sharedErr))
+		for _, channel := range append(channels, sharded...) {
+			if !strings.HasSuffix(strings.TrimSuffix(channel, "#"), room) {
+				rules = append(rules, "&"+channel)
+			}
+		}
+	}
+	u.must(u.acl(rules...))
 }
