@@ -130,9 +130,7 @@ var outageRules = []rule{
 			"messages flow again.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
-			n0, n1, n2 := b.three()
-			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			n0, n1, c1, c2 := b.listening()
 			var books books
 			books.emit(b, n0, "r", 10)
 			b.cut(n1)
@@ -308,12 +306,10 @@ var outageRules = []rule{
 			"breaks right after.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
-			n0, n1, n2 := b.three()
+			n0, _, c1, c2 := b.listening()
 			if _, ok := n0.adapter.(crosscast.Flusher); !ok {
 				b.Skip("NOT CHECKED: not offered: crosscast.Flusher")
 			}
-			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
 			for i := range 300 {
 				b.emit(n0.To("r"), fmt.Sprint("m", i))
 			}
@@ -378,9 +374,7 @@ var outageRules = []rule{
 			"later is delivered.",
 		needs: needsDeaf,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
-			n0, n1, n2 := b.three()
-			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+			n0, n1, c1, c2 := b.listening()
 			var books books
 			books.emit(b, n0, "r", 10)
 			gaps := n1.gaps.Load()
@@ -398,11 +392,17 @@ var outageRules = []rule{
 // outageHeartbeat makes recovery quick.
 const outageHeartbeat = 250 * time.Millisecond
 
-// publisherOutage cuts the link of a node that emits, and has check look at what others got.
-func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
+// listening starts three nodes, whose recovery is quick. It returns two of them, and clients of the second and the third in
+// the room "r".
+func (b *bed) listening() (n0, n1 *node, c1, c2 *client) {
 	b.heartbeat = outageHeartbeat
 	n0, n1, n2 := b.three()
-	c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+	return n0, n1, b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+}
+
+// publisherOutage cuts the link of a node that emits, and has check look at what others got.
+func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
+	n0, _, c1, c2 := b.listening()
 	var books books
 	books.emit(b, n0, "r", 10)
 	b.cluster.Cut(n0.index)
@@ -426,9 +426,7 @@ func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
 
 // flappingOutage cuts links while a node emits, and has check look at what others got.
 func (b *bed) flappingOutage(check func(k *books, c *client, room string)) {
-	b.heartbeat = outageHeartbeat
-	n0, n1, n2 := b.three()
-	c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
+	n0, n1, c1, c2 := b.listening()
 	var books books
 	quit, flow := make(chan struct{}), sync.WaitGroup{}
 	stop := sync.OnceFunc(func() {

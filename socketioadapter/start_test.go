@@ -11,13 +11,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/internal/faultproxy"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// A server that does not answer: Start returns by its context, and with the same Options it works once the server
-// answers.
+// A server that does not answer, for nodes and emitters; and a node that has closed does not start again.
 func TestStartWithASilentServer(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	for _, emitOnly := range []bool{false, true} {
@@ -27,34 +25,11 @@ func TestStartWithASilentServer(t *testing.T) {
 			must(t, listener.Start(redistest.Within(t, redistest.Patience), crosscast.NodeInfo{ID: crosscast.NewNodeID()}, heard))
 			t.Cleanup(func() { must(t, listener.Close(redistest.Within(t, redistest.Patience))) })
 
-			p := faultproxy.Start(t, s.Addr())
-			o := crosscast.Options{
-				Name: "late", EmitOnly: emitOnly,
-				Adapter: socketioadapter.New(redistest.Client(t, &redis.Options{Addr: p.Addr()}), classic),
-			}
-			p.Set(faultproxy.Down, faultproxy.Faults{Swallow: true})
-			for range 2 {
-				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-				begin := time.Now()
-				_, err := crosscast.Start(ctx, o)
-				took := time.Since(begin)
-				cancel()
-				if !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
-					t.Errorf("Start, with a context of 500 ms, returned after %v: %v", took, err)
-				}
-			}
-			p.Set(faultproxy.Down, faultproxy.Faults{})
-			p.Reset() // or go-redis would wait for what was swallowed
-			n, err := crosscast.Start(redistest.Within(t, redistest.Patience), o)
-			if err != nil {
-				t.Fatal("once the server answers:", err)
-			}
+			n, o := redistest.StartLate(t, s, emitOnly, func(rdb *redis.Client) crosscast.Adapter {
+				return socketioadapter.New(rdb, classic)
+			})
 			must(t, n.Emit(t.Context(), "hello", nil))
 			eventually(t, "hearing the node", func() bool { return heard.count("hello") == 1 })
-			_, err = crosscast.Start(t.Context(), o)
-			if err == nil || !strings.Contains(err.Error(), `in use by node "late"`) {
-				t.Error("a second node with the same adapter:", err)
-			}
 			must(t, n.Close(redistest.Within(t, redistest.Patience)))
 			if _, err := crosscast.Start(t.Context(), o); !errors.Is(err, crosscast.ErrClosed) {
 				t.Error("after Close:", err)
