@@ -1,0 +1,94 @@
+package crosscast
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestAnswerBytesAreWhatIsHeld: answers that wait to be read take about as much memory as is counted, whatever is in them.
+func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
+	heap := func() int {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	id := func(i int) SocketID { return SocketID(fmt.Sprintf("%020d", i)) }
+	infos := func(n int, change func(i int, s *SocketInfo)) *Answer {
+		a := &Answer{Sockets: make([]SocketInfo, n)}
+		for i := range a.Sockets {
+			a.Sockets[i].ID = id(i)
+			change(i, &a.Sockets[i])
+		}
+		return a
+	}
+	replies := func(n, size int) *Answer {
+		a := &Answer{Replies: make([]Reply, n)}
+		for i := range a.Replies {
+			a.Replies[i] = Reply{Socket: id(i), Payload: Payload{Binary, make([]byte, size)}}
+		}
+		return a
+	}
+	rooms := &Answer{Rooms: make([]RoomCount, 100)}
+	for i := range rooms.Rooms {
+		rooms.Rooms[i] = RoomCount{fmt.Sprint("room", i), i}
+	}
+	for name, a := range map[string]*Answer{
+		"nothing":       {Count: 1},
+		"one socket":    infos(1, func(int, *SocketInfo) {}),
+		"sockets":       infos(1000, func(int, *SocketInfo) {}),
+		"users":         infos(1000, func(i int, s *SocketInfo) { s.User = fmt.Sprint("user", i) }),
+		"sockets' data": infos(1000, func(i int, s *SocketInfo) { s.Data = json.RawMessage(`{"n":1}`) }),
+		"rooms": infos(100, func(i int, s *SocketInfo) {
+			for k := range 10 {
+				s.Rooms = append(s.Rooms, fmt.Sprint("room", i, "-", k))
+			}
+		}),
+		"one room each": infos(1000, func(i int, s *SocketInfo) { s.Rooms = []string{"r"} }),
+		"handshakes": infos(100, func(i int, s *SocketInfo) {
+			s.Handshake = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
+		}),
+		"counted rooms":  rooms,
+		"hashes":         {Users: make([]uint64, 1000)},
+		"replies of 0":   replies(1000, 0),
+		"replies of 10":  replies(1000, 10),
+		"replies of 1 K": replies(100, 1000),
+		"one reply":      replies(1, 0),
+		"payload":        {Payload: Payload{Binary, make([]byte, 10_000)}},
+	} {
+		in := &Instruction{Kind: KindAnswer, Namespace: "/", Ref: "ref", Answer: a}
+		frame := AppendInstruction(AppendFrameHeader(nil, &FrameHeader{Origin: "aaaaaaaa", Number: 1}), in, Address{}, 0)
+		var r FrameReader
+		read := func() *Answer {
+			if _, err := r.Reset(frame, Address{}); err != nil {
+				t.Fatal(name, err)
+			}
+			in, _, err := r.Next()
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			return in.Answer
+		}
+		n := 4<<20/len(frame) + 1
+		n = min(n, 20_000)
+		queue := make([]answered, 0, n)
+		read()
+		before := heap()
+		counted := 0
+		for range n {
+			a := read()
+			queue = append(queue, answered{"aaaaaaaa", a, answerSize(a)})
+			counted += answerSize(a)
+		}
+		held := heap() - before + cap(queue)*int(40)
+		t.Logf("%-15s counted %7d, held %7d: %.2f", name, counted/n, held/n, float64(held)/float64(counted))
+		if held > counted*3/2 || counted > held*3/2 {
+			t.Errorf("%s: counted %d, held %d", name, counted/n, held/n)
+		}
+		runtime.KeepAlive(queue)
+	}
+}
