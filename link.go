@@ -77,7 +77,32 @@ func (n *Node) Link() LinkStatus {
 func (h *handler) Link(s LinkStatus) {
 	n := (*Node)(h)
 	n.link.set(s)
+	n.noteLink(s)
 	if n.onLink != nil {
 		n.hooks.links.call(s)
 	}
+}
+
+// linkCures says what to do about a half of a link that is not live.
+var linkCures = map[LinkState]string{
+	LinkDown:   "look whether the bus runs and can be reached from here; the node connects again by itself",
+	LinkDenied: "look at the credentials, and what their user is allowed; the node tries again by itself",
+	LinkDeaf: "what is published does not come back: look at what is between the node and the bus, such as a proxy; the " +
+		"node connects again by itself",
+}
+
+// noteLink logs the first time that a half of the link is in each state that needs a cure, and every change for those who
+// have a Logger.
+func (n *Node) noteLink(s LinkStatus) {
+	if n.state.Load() != nodeOpen {
+		return
+	}
+	for what, half := range map[string]LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
+		if cure := linkCures[half.State]; cure != "" {
+			n.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
+				"node", n.name, "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
+		}
+	}
+	n.log.Info("crosscast: the link to the bus has changed", "node", n.name, "publishing", string(s.Publishing.State),
+		"subscribing", string(s.Subscribing.State), "busy", s.Busy)
 }

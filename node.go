@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // Options of a node. The zero value is a complete single server.
@@ -71,7 +72,10 @@ type Options struct {
 	// the newest only the last.
 	OnLink func(*Node, LinkStatus)
 
-	// Logger gets what is of use to whoever looks for a fault; nothing is only logged. Default: discards.
+	// Logger gets what is of use to whoever looks for a fault; nothing is only logged. Default: discards, but for what
+	// somebody who looks for a fault looks at first, which goes to slog.Default: functions of the application's that
+	// panic, and the first time that the link to the bus is down, denied or deaf, or that a binding refuses a client, for
+	// each cause.
 	Logger *slog.Logger
 }
 
@@ -130,7 +134,8 @@ type Node struct {
 	link      linkStatus
 	stats     counters
 	lines     lines
-	busy      *activity // of the in-process cluster; nil: of none
+	firsts    warn.Firsts // that were logged as warnings
+	busy      *activity   // of the in-process cluster; nil: of none
 
 	ctx       context.Context // of what is done for peers; ends with the node
 	cancel    context.CancelFunc

@@ -36,6 +36,8 @@ type conn struct {
 	// The reader's: a packet that waits for attachments.
 	partial     *packet
 	attachments [][]byte
+	bytes       int         // of both
+	late        *time.Timer // armed while there is a partial one; nil: there was none yet
 
 	opening sync.WaitGroup // sessions that have no socket yet
 
@@ -123,9 +125,13 @@ func (c *conn) reader() {
 	why := wsconn.CauseOf(wsconn.ReasonInternal)
 	defer func() {
 		c.partial, c.attachments = nil, nil
+		if c.late != nil {
+			c.late.Stop()
+		}
 		if why.Reason == crosscast.ReasonProtocol {
 			c.server.stats.malformed.Add(1)
 		}
+		c.server.warn(why, c.handshake.Address)
 		if why.Reason == crosscast.ReasonLeft {
 			c.left()
 		} else {
@@ -231,7 +237,12 @@ func (c *conn) text(text []byte) error {
 		return malformed(err)
 	}
 	if p.attachments > 0 {
-		c.partial = &p
+		c.partial, c.bytes = &p, p.size()
+		if patience := c.server.o.PingInterval + c.server.o.PingTimeout; c.late == nil {
+			c.late = time.AfterFunc(patience, c.timeOut)
+		} else {
+			c.late.Reset(patience)
+		}
 		return nil
 	}
 	return c.packet(&p, nil)
@@ -243,14 +254,23 @@ func (c *conn) attachment(b []byte) error {
 	if p == nil {
 		return malformed(errAttachments)
 	}
+	if c.bytes += len(b); c.bytes > c.server.o.MaxPacket {
+		return wsconn.Unacceptable{
+			Reason: crosscast.ReasonProtocol, Code: websocket.StatusMessageTooBig, Text: errPacket,
+		}
+	}
 	c.attachments = append(c.attachments, b)
 	if len(c.attachments) < p.attachments {
+		c.late.Reset(c.server.o.PingInterval + c.server.o.PingTimeout)
 		return nil
 	}
+	c.late.Stop()
 	attachments := c.attachments
 	c.partial, c.attachments = nil, nil
 	return c.packet(p, attachments)
 }
+
+const errPacket = "packet too large, with its attachments"
 
 // packet takes a packet of Socket.IO.
 func (c *conn) packet(p *packet, attachments [][]byte) error {

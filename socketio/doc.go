@@ -12,6 +12,9 @@
 //
 //	const socket = io("https://example.com", { transports: ["websocket"] });
 //
+// Without that option a client begins with polling, which is not there: it never connects, and the answer to its request,
+// the first warning in the log, and Stats say why.
+//
 // Each namespace that a client connects to is a [crosscast.Socket] of its own, in the node's namespace of the same
 // name. One websocket connection carries them all, with one [crosscast.Queue]: bounded in bytes, with a policy for
 // clients that are too slow. What is emitted is framed once for all clients of a node, also with attachments.
@@ -19,8 +22,8 @@
 // # Arguments
 //
 // An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args], which can be emitted
-// and acknowledged as they came, all or the [Args.Rest] of them. To emit one, emit it as usual; to emit none, nil; to emit
-// several, or bytes within other values, use [Values]. Clients of other
+// and acknowledged as they came, all or the [Args.Rest] of them. To emit one, emit it as usual; to emit none, nil; to
+// emit several, or bytes within other values, use [Values]. Clients of other
 // bindings in the same rooms get them too: package ws as a JSON array, with bytes in base64.
 //
 // A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload that [ArgsOf] takes apart. It is passed on
@@ -54,7 +57,7 @@
 //	1007  a text message that is not UTF-8
 //	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping, or no namespace in
 //	      time
-//	1009  a message larger than MaxPayload
+//	1009  a message larger than MaxPayload, or a packet larger than MaxPacket
 //	1011  "internal error": a handler panicked
 //
 // A socket that cannot be made, because the bus refuses what it needs or has not confirmed it in time, is refused as by
@@ -65,17 +68,36 @@
 // come after the server has closed their socket are dropped.
 //
 // A client may connect to a namespace that it is in, or is about to be in: one that has left before the server's answer
-// came says nothing of that, and comes back. Its socket ends as if the client had left, and it gets a new one, with an ID,
-// Authenticate and OnConnect of its own. (Node.js ends the connection then, or makes a second socket.) What the client
+// came says nothing of that, and comes back. Its socket ends as if the client had left, and it gets a new one, with an
+// ID, Authenticate and OnConnect of its own. (Node.js ends the connection then, or makes a second socket.) What the client
 // sends until it is told of the new socket is the new one's.
 //
 // # Limits
 //
-//	MaxPayload      a websocket message, attachments being messages of their own
-//	MaxAuth         what a client says of itself when it connects to a namespace
-//	MaxAttachments  of a packet, in both directions: emissions with more are dropped, and counted by the node
-//	512             how deep arrays and objects may be nested
-//	2⁵³-1           the largest ID of an event
+// This is all that a client's input can make grow, with its bound, the option (or the constant), and the test of it.
+// TestHostileClients tries them together.
+//
+//	URL and headers, kept as Handshake           MaxHeaders, 16 KiB          TestRefusedRequests
+//	a message that is being read                 MaxPayload, 1 MB            TestBadMessages
+//	a packet that waits for attachments          MaxPacket, 2 × MaxPayload   TestMaxPacket
+//	  how many attachments                       MaxAttachments, 10          TestBadMessages
+//	  for how long it waits for the next         PingInterval + PingTimeout  TestLateAttachments
+//	the arguments of an event, 24 bytes each     65,536                      TestMaxArguments
+//	nesting of arrays and objects                512                         TestBadMessages
+//	a socket's events that wait                  EventBytes, 256 KiB         TestBackPressure
+//	  and one of any size, beside the one that is handled: each is a packet
+//	auth, of each namespace                      MaxAuth, 16 KiB             TestMaxAuth
+//	sockets: one for each of Namespaces, and one that waits for the end of the one before
+//	                                                                         TestConnectAgainEarly
+//	answers that the client does not read        Queue.Limit                 TestSlowClient
+//	what is emitted before it is connected       1 MiB                       TestConnectWaitsForTooMuch
+//	the ID of an event                           2⁵³-1                       TestBadMessages
+//
+// The handshake is kept a second time, as JSON, for each namespace: without HiddenHeaders, and characters that JSON
+// escapes take up to six bytes. MaxAttachments is for both directions: emissions with more are dropped, and counted by the node.
+//
+// The first client that is refused or closed by each limit is logged as a warning, by the node's Logger or slog.Default;
+// Stats counts all.
 //
 // Emissions of a reserved event (connect, connect_error, disconnect, disconnecting, newListener, removeListener) are
 // dropped as well: clients would break their connection.
@@ -83,7 +105,7 @@
 // # Not supported
 //
 //   - HTTP long-polling, and going over from it to websocket: it would need sticky sessions. Clients that begin with it
-//     get the protocol's error; with the option tryAllTransports they go on to websocket by themselves.
+//     get the protocol's error, which says so; with the option tryAllTransports they go on to websocket by themselves.
 //   - WebTransport, and Engine.IO 3 (clients of version 2).
 //   - Connection state recovery: a client that connects again is a new socket.
 //   - Namespaces by pattern, and compression that is chosen for each message.
@@ -99,6 +121,6 @@
 //
 // # Handshakes
 //
-// A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. It has the request's
-// headers, and so its cookies: whoever may ask the cluster sees them.
+// A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. Whoever may ask the cluster
+// sees the request's headers, but for [Options.HiddenHeaders]: cookies and credentials.
 package socketio

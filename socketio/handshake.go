@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -117,12 +118,17 @@ type refusal struct {
 	cause   string // of Stats.Refused
 }
 
+// The messages of Node.js, and behind them what to do.
 var (
-	unknownTransport = &refusal{0, "Transport unknown", "transport"}
-	unknownSession   = &refusal{1, "Session ID unknown", "session"}
-	badMethod        = &refusal{2, "Bad handshake method", "method"}
-	badRequest       = &refusal{3, "Bad request", "upgrade"}
-	badVersion       = &refusal{5, "Unsupported protocol version", "version"}
+	unknownTransport = &refusal{0, "Transport unknown: the server has websocket only. Set the client's option " +
+		`transports: ["websocket"]`, "transport"}
+	unknownSession = &refusal{1, "Session ID unknown: the server has websocket only. Set the client's option " +
+		`transports: ["websocket"]`, "session"}
+	badMethod  = &refusal{2, "Bad handshake method: websockets begin with GET", "method"}
+	badRequest = &refusal{3, "Bad request: no websocket upgrade. A proxy must pass on the headers Connection and Upgrade",
+		"upgrade"}
+	badVersion = &refusal{5, "Unsupported protocol version: the server speaks EIO=4. Use socket.io-client of version 3 or 4",
+		"version"}
 )
 
 // check returns why a request is refused; nil: it is not. The order is that of Node.js.
@@ -155,10 +161,33 @@ func hasToken(h http.Header, header, token string) bool {
 	return false
 }
 
+// headTooLarge returns the refusal of a request whose URL and headers have too many bytes; nil: they have not.
+func headTooLarge(r *http.Request, most int) *refusal {
+	size := len(r.RequestURI)
+	for name, values := range r.Header {
+		for _, v := range values {
+			size += len(name) + len(v)
+		}
+	}
+	if size <= most {
+		return nil
+	}
+	why := fmt.Sprintf("Bad request: URL and headers of %d bytes. The server's Options.MaxHeaders is %d", size, most)
+	return &refusal{3, why, "headers"}
+}
+
+// status is the HTTP status of the answer.
+func (f *refusal) status() int {
+	if f.cause == "headers" {
+		return http.StatusRequestHeaderFieldsTooLarge
+	}
+	return http.StatusBadRequest
+}
+
 // answer tells the client of a refusal.
 func (f *refusal) answer(w http.ResponseWriter) {
 	b, _ := json.Marshal(f) // two plain fields
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusBadRequest)
+	w.WriteHeader(f.status())
 	_, _ = w.Write(b) // the client may have gone
 }

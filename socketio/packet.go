@@ -57,6 +57,18 @@ type packet struct {
 	values      []json.RawMessage // the arguments of the event or the acknowledgement
 }
 
+// maxArguments is how many arguments an event or acknowledgement has, at most: each takes memory beside its text.
+const maxArguments = 1 << 16
+
+// size is what the packet takes while it waits for attachments.
+func (p *packet) size() int {
+	size := 24 * len(p.values)
+	for _, v := range p.values {
+		size += len(v)
+	}
+	return size
+}
+
 // maxID is the largest ID of an event, the largest integer of JavaScript.
 const maxID = 1<<53 - 1
 
@@ -67,6 +79,7 @@ var (
 	errID          = errors.New("illegal packet id")
 	errPayload     = errors.New("invalid payload")
 	errReserved    = errors.New("reserved event")
+	errArguments   = errors.New("too many arguments")
 	errState       = errors.New("packet for a namespace in another state")
 )
 
@@ -151,10 +164,14 @@ func (p *packet) parseData(text []byte) error {
 	if len(text) == 0 || text[0] != '[' || !json.Valid(text) {
 		return errPayload
 	}
-	values, depth := splitArray(slices.Clone(text))
-	if depth > mpack.MaxDepth {
+	commas, depth := measure(text)
+	switch {
+	case depth > mpack.MaxDepth:
 		return errPayload
+	case commas > maxArguments: // beside the event
+		return errArguments
 	}
+	values := splitArray(slices.Clone(text), commas)
 	p.values = values
 	if p.typ == ack {
 		return nil
@@ -168,31 +185,32 @@ func (p *packet) parseData(text []byte) error {
 	return err
 }
 
-// splitArray returns the elements of text, which is JSON and begins an array, and how deep arrays and objects are
-// nested in it. The elements are parts of text.
-func splitArray(text []byte) (elements []json.RawMessage, depth int) {
-	commas := 0
+// measure returns how many commas are between the elements of text, which is JSON and begins an array, and how deep
+// arrays and objects are nested in it.
+func measure(text []byte) (commas, depth int) {
 	walk(text, func(at, level int) {
 		depth = max(depth, level)
 		if level == 1 && text[at] == ',' {
 			commas++
 		}
 	})
+	return commas, depth
+}
+
+// splitArray returns the elements of text, which has been measured. They are parts of it.
+func splitArray(text []byte, commas int) []json.RawMessage {
 	begin := 1
-	add := func(end int) {
-		elements = append(elements, bytes.TrimSpace(text[begin:end:end]))
-		begin = end + 1
-	}
-	elements = make([]json.RawMessage, 0, commas+1)
+	elements := make([]json.RawMessage, 0, commas+1)
 	walk(text, func(at, level int) {
 		if level == 1 && text[at] == ',' || level == 0 {
-			add(at)
+			elements = append(elements, bytes.TrimSpace(text[begin:at:at]))
+			begin = at + 1
 		}
 	})
 	if commas == 0 && len(elements[0]) == 0 {
-		return nil, depth
+		return nil
 	}
-	return elements, depth
+	return elements
 }
 
 // walk calls f with where the brackets and commas of JSON are, outside of strings, and how deep the nesting is there:

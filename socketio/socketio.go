@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -77,6 +79,13 @@ type Options struct {
 	// MaxPayload is the size of the largest websocket message taken from a client, in bytes. Default 1,000,000; 1 byte
 	// to 1 GiB.
 	MaxPayload int
+	// MaxPacket is the size of the largest packet with its attachments, of which each is at most MaxPayload: so much
+	// waits while some are missing. The next must come within PingInterval and PingTimeout. Default 2 × MaxPayload; 1 byte
+	// to 2 GiB.
+	MaxPacket int
+	// MaxHeaders is the size of the largest URL and headers of a request, in bytes, as the connection keeps them; a request
+	// with more is refused (431). Default 16 KiB, as on Node.js; 1 byte to 1 GiB.
+	MaxHeaders int
 	// MaxAuth is the size of the largest auth of a client, in bytes of JSON: a client with more is refused, which OnError
 	// is told of once. Every answer about sockets has that of each, so it is bounded apart from MaxPayload. Default 16 KiB;
 	// 1 byte to 1 GiB.
@@ -138,6 +147,7 @@ type Server struct {
 	config wsconn.Config   // of connections
 	base64 wsconn.Config   // of connections of clients that want no binary messages
 	stats  counters
+	firsts warn.Firsts // that were refused, or closed
 
 	largeAuth sync.Once // was reported
 
@@ -152,6 +162,8 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		return nil, errors.New("crosscast/socketio: New without a node")
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 1_000_000)
+	o.MaxPacket = cmp.Or(o.MaxPacket, 2*min(o.MaxPayload, bounds.MaxSize))
+	o.MaxHeaders = cmp.Or(o.MaxHeaders, 16<<10)
 	o.MaxAuth = cmp.Or(o.MaxAuth, 16<<10)
 	if o.HiddenHeaders == nil {
 		o.HiddenHeaders = []string{"cookie", "authorization", "proxy-authorization"}
@@ -189,6 +201,8 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	}
 	if err := cmp.Or(
 		s.config.Check("crosscast/socketio", "MaxPayload"),
+		bounds.Size("crosscast/socketio: Options.MaxPacket", o.MaxPacket/2, 0),
+		bounds.Size("crosscast/socketio: Options.MaxHeaders", o.MaxHeaders, 1),
 		bounds.Size("crosscast/socketio: Options.MaxAuth", o.MaxAuth, 1),
 		bounds.Count("crosscast/socketio: Options.MaxAttachments", o.MaxAttachments, 1000),
 		bounds.Size("crosscast/socketio: Options.EventBytes", o.EventBytes, 1),
@@ -232,14 +246,26 @@ func newSpace(node *crosscast.Node, name string, n *Namespace) (*space, error) {
 
 // ServeHTTP accepts a client. It returns at once; the connection goes on.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if f := check(r); f != nil {
+	f := check(r)
+	if f == nil {
+		f = headTooLarge(r, s.o.MaxHeaders)
+	}
+	if f != nil {
 		s.stats.refuse(f.cause)
+		s.firsts.Warn(s.log, f.cause, "crosscast/socketio: a request was refused; others are only counted, in Stats",
+			"why", f.Message, "address", r.RemoteAddr)
 		f.answer(w)
 		return
 	}
 	c := newConn(s, r)
 	if err := c.Accept(w, r); err != nil {
 		s.stats.refuse("websocket")
+		cure := wsconn.CureOf(err)
+		s.firsts.Warn(s.log, "websocket"+cure, "crosscast/socketio: a request was refused; others are only counted, in Stats",
+			"why", err, "cure", cure, "address", r.RemoteAddr)
+		if cure != "" {
+			_, _ = io.WriteString(w, cure+"\n") // behind what the library has written
+		}
 		return
 	}
 	if !s.add(c) {
@@ -247,6 +273,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.start()
+}
+
+// warn logs the first client that a limit has closed, for each limit, and the first that speaks something else.
+func (s *Server) warn(why wsconn.Cause, address string) {
+	text, cure := why.Text, ""
+	switch {
+	case why.Reason == crosscast.ReasonSlow:
+		text, cure = "too slow", "what a client may lag behind: Options.Queue, and WriteTimeout"
+	case why.Reason != crosscast.ReasonProtocol:
+		return
+	case why.Text == errPacket:
+		cure = "Options.MaxPacket"
+	case why.Code == websocket.StatusMessageTooBig:
+		text, cure = "message too large", "Options.MaxPayload, as maxHttpBufferSize on Node.js"
+	case why.Text == errTooMany.Error():
+		cure = "Options.MaxAttachments"
+	default:
+		cure = "clients are to be socket.io-client of version 3 or 4, or to speak as it does"
+	}
+	s.firsts.Warn(s.log, "closed: "+cure, "crosscast/socketio: a client was closed; others are only counted, in Stats",
+		"why", text, "cure", cure, "address", address)
 }
 
 // report tells the application of an error. s may be nil.

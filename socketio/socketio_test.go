@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -21,7 +22,8 @@ import (
 
 // TestRefusedRequests: each is answered as Engine.IO does on Node.js, and counted.
 func TestRefusedRequests(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	var log buffer
+	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	s := newServer(t, n, socketio.Options{})
 	url := serve(t, s).URL
 	upgrade := http.Header{
@@ -39,16 +41,18 @@ func TestRefusedRequests(t *testing.T) {
 		status        int
 		body, cause   string
 	}{
-		{"GET", "?EIO=4&transport=polling", nil, 400, `{"code":0,"message":"Transport unknown"}`, "transport"},
-		{"POST", "?EIO=4&transport=polling&sid=x", nil, 400, `{"code":0,"message":"Transport unknown"}`, "transport"},
-		{"GET", "", upgrade, 400, `{"code":0,"message":"Transport unknown"}`, "transport"},
-		{"GET", "?EIO=4&transport=websocket&sid=x", upgrade, 400, `{"code":1,"message":"Session ID unknown"}`, "session"},
-		{"POST", "?EIO=4&transport=websocket", upgrade, 400, `{"code":2,"message":"Bad handshake method"}`, "method"},
-		{"GET", "?EIO=4&transport=websocket", nil, 400, `{"code":3,"message":"Bad request"}`, "upgrade"},
-		{"GET", "?EIO=4&transport=websocket", with("Upgrade", "h2c"), 400, `{"code":3,"message":"Bad request"}`, "upgrade"},
-		{"GET", "?EIO=3&transport=websocket", upgrade, 400, `{"code":5,"message":"Unsupported protocol version"}`, "version"},
-		{"GET", "?transport=websocket", upgrade, 400, `{"code":5,"message":"Unsupported protocol version"}`, "version"},
+		{"GET", "?EIO=4&transport=polling", nil, 400, `{"code":0,"message":"Transport unknown: `, "transport"},
+		{"POST", "?EIO=4&transport=polling&sid=x", nil, 400, `{"code":0,"message":"Transport unknown: `, "transport"},
+		{"GET", "", upgrade, 400, `{"code":0,"message":"Transport unknown: `, "transport"},
+		{"GET", "?EIO=4&transport=websocket&sid=x", upgrade, 400, `{"code":1,"message":"Session ID unknown: `, "session"},
+		{"POST", "?EIO=4&transport=websocket", upgrade, 400, `{"code":2,"message":"Bad handshake method: `, "method"},
+		{"GET", "?EIO=4&transport=websocket", nil, 400, `{"code":3,"message":"Bad request: `, "upgrade"},
+		{"GET", "?EIO=4&transport=websocket", with("Upgrade", "h2c"), 400, `{"code":3,"message":"Bad request: `, "upgrade"},
+		{"GET", "?EIO=3&transport=websocket", upgrade, 400, `{"code":5,"message":"Unsupported protocol version: `, "version"},
+		{"GET", "?transport=websocket", upgrade, 400, `{"code":5,"message":"Unsupported protocol version: `, "version"},
 		{"GET", "?EIO=4&transport=websocket", with("Origin", "https://elsewhere.example"), 403, "", "websocket"},
+		{"GET", "?EIO=4&transport=websocket", with("X-Large", strings.Repeat("x", 17_000)), 431,
+			`{"code":3,"message":"Bad request: `, "headers"},
 	} {
 		before := s.Stats().Refused[tt.cause]
 		r, err := http.NewRequestWithContext(t.Context(), tt.method, url+"/socket.io/"+tt.query, nil)
@@ -63,12 +67,26 @@ func TestRefusedRequests(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != tt.status || tt.body != "" &&
-			(string(body) != tt.body || resp.Header.Get("Content-Type") != "application/json") {
+			(!strings.HasPrefix(string(body), tt.body) || resp.Header.Get("Content-Type") != "application/json") {
 			t.Errorf("%s %s: %d %s", tt.method, tt.query, resp.StatusCode, body)
 		}
 		if got := s.Stats().Refused[tt.cause]; got != before+1 {
 			t.Errorf("%s %s: %d counted as %s", tt.method, tt.query, got-before, tt.cause)
 		}
+		cure := map[string]string{
+			"transport": `transports: [\"websocket\"]`, "session": `transports: [\"websocket\"]`, "method": "GET",
+			"upgrade": "proxy", "version": "version 3 or 4", "websocket": "Options.Handshake.OriginPatterns",
+			"headers": "Options.MaxHeaders",
+		}[tt.cause]
+		if !strings.Contains(string(body), cure) {
+			t.Errorf("%s %s does not say %q: %s", tt.method, tt.query, cure, body)
+		}
+		if cause, _, _ := strings.Cut(strings.TrimPrefix(cure, "transports: "), `"`); !strings.Contains(log.String(), cause) {
+			t.Errorf("%q is not in %s", cure, log.String())
+		}
+	}
+	if lines := strings.Count(log.String(), "level=WARN"); lines != 7 {
+		t.Errorf("%d warnings, want one of each cause: %s", lines, log.String())
 	}
 	http.DefaultClient.CloseIdleConnections()
 }

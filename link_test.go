@@ -1,0 +1,59 @@
+package crosscast_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/crosscast/crosscast"
+)
+
+// lines is a log of what is written to it.
+func lines(b *strings.Builder) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+
+// TestLinkIsLogged: who looks for a fault finds the first time that the link is down, with what to do: in Options.Logger,
+// and without one in slog.Default, which gets nothing else.
+func TestLinkIsLogged(t *testing.T) {
+	live := crosscast.LinkHalf{State: crosscast.LinkLive}
+	down := crosscast.LinkHalf{State: crosscast.LinkDown, Err: errors.New("connection refused")}
+	denied := crosscast.LinkHalf{State: crosscast.LinkDenied, Err: errors.New("no permission")}
+	was := slog.Default()
+	defer slog.SetDefault(was)
+	for _, own := range []bool{true, false} {
+		var log, rest strings.Builder
+		slog.SetDefault(lines(&rest))
+		d := newDriver(t)
+		o := crosscast.Options{Name: "n1", Adapter: d}
+		if own {
+			o.Logger = lines(&log)
+		}
+		n := start(t, o)
+		for range 3 {
+			d.h.Link(crosscast.LinkStatus{Publishing: live, Subscribing: live})
+			d.h.Link(crosscast.LinkStatus{Publishing: down, Subscribing: live})
+			d.h.Link(crosscast.LinkStatus{Publishing: down, Subscribing: denied})
+		}
+		ok(t, n.Close(context.Background()))
+		d.h.Link(crosscast.LinkStatus{Publishing: down, Subscribing: down})
+		got, silent := log.String(), rest.String()
+		if !own {
+			got, silent = silent, got
+		}
+		var warnings []string
+		for line := range strings.Lines(got) {
+			if strings.Contains(line, "level=WARN") {
+				warnings = append(warnings, line)
+			}
+		}
+		if len(warnings) != 2 || silent != "" ||
+			!strings.Contains(warnings[0], `half=publishing state=down error="connection refused" cure=`) ||
+			!strings.Contains(warnings[1], `half=subscribing state=denied error="no permission" cure=`) {
+			t.Errorf("with a logger %v: warned %q, and elsewhere %q", own, warnings, silent)
+		}
+		if changes := strings.Count(got, "level=INFO"); own && changes != 9 || !own && changes != 0 {
+			t.Errorf("with a logger %v: %d changes: %s", own, changes, got)
+		}
+	}
+}
