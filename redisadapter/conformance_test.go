@@ -15,7 +15,7 @@ import (
 func TestConformance(t *testing.T) {
 	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
 		adaptertest.Run(t, redistest.Harness(options, false, func(rdb *redis.Client, name string) crosscast.Adapter {
-			return redisadapter.New(rdb, redisadapter.Options{Prefix: name})
+			return redisadapter.New(rdb, redisadapter.Options{Prefix: name, PublishTimeout: redistest.Patience})
 		}))
 	})
 }

@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 	run := func(t *testing.T, o socketioadapter.Options, options func() *redis.Options) {
 		sharded := o.Mode == socketioadapter.Sharded
 		adaptertest.Run(t, redistest.Harness(options, sharded, func(rdb *redis.Client, name string) crosscast.Adapter {
-			o.Key = name
+			o.Key, o.PublishTimeout = name, redistest.Patience
 			return socketioadapter.New(rdb, o)
 		}))
 	}

@@ -23,7 +23,8 @@
 //     node, after two of its heartbeats. A number that the node itself overtakes before them is not noticed, nor are
 //     those in the name of an emitter; only sealed frames would show them. (heal.go)
 //   - Echoes. A node's heartbeat must come back on its own link. A link on which no byte arrives is dead; one that answers
-//     a ping, and not with the heartbeat, is deaf. Both are replaced, and are a gap. (echo.go)
+//     a ping, and not with the heartbeat, is deaf. Both are replaced, and are a gap. Echoes, and answers to pings where
+//     there are none, also show how old what arrives may be. (echo.go)
 //   - Outages. While the link is down frames wait. When it is back, the writer first waits for the peers, who might be
 //     reconnecting, too. Frames that have become too old meanwhile are a Loss. (writer.go)
 //   - Denied topics. One that the bus refuses is a gap at once, which goes on; it is asked for again every few seconds,

@@ -15,11 +15,14 @@ import (
 
 // Harness makes clusters for package adaptertest, which share the server of options. adapter makes the adapter of one
 // node over a client of its own; name is the cluster's. sharded is whether it uses sharded Pub/Sub.
+//
+// A machine that is slow must not look like a server that does not answer: then what is published is lost, and a fence
+// with it. So no rule needs a time-out of the client's, and those of the adapter should be [Patience], too.
 func Harness(
 	options func() *redis.Options, sharded bool, adapter func(rdb *redis.Client, name string) crosscast.Adapter,
 ) adaptertest.Harness {
 	var clusters atomic.Int64
-	return adaptertest.Harness{New: func(tb testing.TB) adaptertest.Cluster {
+	return adaptertest.Harness{Patience: 3 * Patience / 2, New: func(tb testing.TB) adaptertest.Cluster {
 		name := fmt.Sprintf("cluster%d", clusters.Add(1))
 		var all []*Lines
 		published := new(Publications)
@@ -32,7 +35,7 @@ func Harness(
 		c := adaptertest.Cluster{
 			Adapter: func() crosscast.Adapter {
 				o, l := options(), new(Lines)
-				o.Dialer = l.Dial
+				o.Dialer, o.ReadTimeout, o.WriteTimeout = l.Dial, Patience, Patience
 				if users.any() {
 					o.Username, o.Password = users.add(len(all)), "pw"
 				}
