@@ -2,6 +2,7 @@
 package redisbus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,7 +124,7 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 	}
 	b.publishesThrough(ctx, c)
 	size, longest := b.part(ctx, c, batch)
-	for len(batch) > 0 && err == nil {
+	for len(batch) > 0 {
 		n, bytes := 1, len(batch[0].payload.data)
 		for ; n < len(batch) && bytes+len(batch[n].payload.data) <= size; n++ {
 			bytes += len(batch[n].payload.data)
@@ -133,9 +134,14 @@ func (b *bus) send(ctx context.Context, batch []*publishing) error {
 			through = c.(*redis.Client).WithTimeout(longest)
 		}
 		err = b.pipeline(ctx, through, batch[:n])
+		for _, p := range batch[:n] {
+			if !p.replied { // else the error, if there is one, is that of a frame
+				return cmp.Or(p.Err(), err)
+			}
+		}
 		batch = batch[n:]
 	}
-	return err
+	return nil
 }
 
 // pipeline sends frames and waits for their replies.

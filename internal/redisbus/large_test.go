@@ -1,12 +1,14 @@
 package redisbus_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
 	"github.com/crosscast/crosscast/internal/redistest"
 )
@@ -43,5 +45,29 @@ func TestWhatOutlastsTheClientsTimeouts(t *testing.T) {
 	publish(parts...)
 	if n := len(published.Seen()); n != len(parts) {
 		t.Errorf("hooks have seen %d frames of a batch, want %d", n, len(parts))
+	}
+}
+
+// TestADeniedFrameOfALargeBatch: that the server refuses a frame says nothing of those that go out after it.
+func TestADeniedFrameOfALargeBatch(t *testing.T) {
+	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw resetchannels &cc:* +@all"}})
+	o := s.Options()
+	o.Username, o.Password = "alice", "pw"
+	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 300*time.Millisecond, 300*time.Millisecond, -1
+	bus := newBus(redistest.Client(t, o))
+	var texts []string
+	for range 16 {
+		texts = append(texts, strings.Repeat("x", 64<<10))
+	}
+	all := frames("cc:a", texts...)
+	all[0].Topic = "another"
+	bus.Publish(redistest.Within(t, 5*time.Second), all)
+	if !errors.Is(all[0].Err, crosscast.ErrDenied) || all[0].Down {
+		t.Errorf("the denied frame: %v, down %v", all[0].Err, all[0].Down)
+	}
+	for i := range all[1:] {
+		if f := &all[i+1]; f.Err != nil || f.Down {
+			t.Fatalf("frame %d: %v, down %v", i+1, f.Err, f.Down)
+		}
 	}
 }
