@@ -91,8 +91,8 @@ var linkCures = map[LinkState]string{
 		"node connects again by itself",
 }
 
-// noteLink logs the first time that a half of the link is in each state that needs a cure, and every change for those who
-// have a Logger.
+// noteLink logs the first time that a half of the link is in each state that needs a cure, as a warning, and every change
+// for those who debug.
 func (n *Node) noteLink(s LinkStatus) {
 	if n.state.Load() != nodeOpen {
 		return
@@ -103,6 +103,6 @@ func (n *Node) noteLink(s LinkStatus) {
 				"node", n.name, "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
 		}
 	}
-	n.log.Info("crosscast: the link to the bus has changed", "node", n.name, "publishing", string(s.Publishing.State),
+	n.log.Debug("crosscast: the link to the bus has changed", "node", n.name, "publishing", string(s.Publishing.State),
 		"subscribing", string(s.Subscribing.State), "busy", s.Busy)
 }
