@@ -258,7 +258,8 @@
 //   - Who watches nothing pays nothing: TestUnwatchedRoomsCostNothing. Idle watches cost one small frame for each peer
 //     and five heartbeats, however many rooms are watched: TestIdleWatchesCostOneDigest. Joins and emissions never wait
 //     for a watch: TestReadingAWatchHoldsNothingUp.
-//   - A namespace holds nothing while it is empty, and a kept *Namespace stays valid: TestEmptyNamespaces.
+//   - A namespace holds nothing while it is empty, unless [Namespace.Keep] was called, and its *Namespace stays valid:
+//     TestEmptyNamespaces, TestKeptNamespaces.
 //   - A queue's writer exists only while there is something to write: TestQueueIdleHasNoGoroutine.
 //   - Where peers are known by number only, nobody waits for more answers than there are peers, and no answer or socket
 //     counts twice: TestCensus, TestCensusIgnoresWhatIsRepeated, TestCensusIsTakenAgain, and adaptertest's TestForeign.

@@ -34,8 +34,8 @@
 // ErrInvalidName, a room that begins with the prefix, but for that of the socket's own user, and one of 20 letters,
 // digits, - and _, as the IDs of sockets are, but for the socket's own, whether or not there is such a user or socket.
 // [Options.AllowNames] permits more. Commands of nodes, such as node.ToSocket(id).Join, the servers' socketsJoin, and
-// subscriptions, which are the application's, may use all names. Servers check nothing: there socket.join(name) with a name from a client is for the application to
-// check, or the client hears what nodes emit to users and sockets.
+// subscriptions may use all names: these names come from the application. Servers check nothing. There the application
+// must check a client's name before socket.join(name), or the client hears what nodes emit to users and sockets.
 //
 // A name that is not UTF-8 is something between nodes, and other text to servers. Of rooms that are numbers in
 // JavaScript, the decimal text is the name.
