@@ -11,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // TestWhatOutlastsTheClientsTimeouts: what the bytes need is up to the caller's context. Hooks see each frame that the
@@ -68,6 +69,42 @@ func TestADeniedFrameOfALargeBatch(t *testing.T) {
 	for i := range all[1:] {
 		if f := &all[i+1]; f.Err != nil || f.Down {
 			t.Fatalf("frame %d: %v, down %v", i+1, f.Err, f.Down)
+		}
+	}
+}
+
+// TestWhoMayNotAskForTheRole: nor does the refusal of the question for the server's role, which goes with the first part.
+func TestWhoMayNotAskForTheRole(t *testing.T) {
+	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw resetchannels &cc:* +@all -role"}})
+	o := s.Options()
+	o.Username, o.Password = "alice", "pw"
+	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 300*time.Millisecond, 300*time.Millisecond, -1
+	bus := newBus(redistest.Client(t, o))
+	l := listen(t, bus)
+	var texts []string
+	for range 16 {
+		texts = append(texts, strings.Repeat("x", 64<<10))
+	}
+	asked := make(chan error)
+	go func() {
+		_, err := bus.(wire.Mover).Moved(t.Context(), l.link)
+		asked <- err
+	}()
+	for {
+		all := frames("cc:a", texts...)
+		bus.Publish(redistest.Within(t, 5*time.Second), all)
+		for i := range all {
+			if all[i].Err != nil {
+				t.Fatalf("frame %d: %v", i, all[i].Err)
+			}
+		}
+		select {
+		case err := <-asked:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
 		}
 	}
 }
