@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -136,7 +137,20 @@ func (d *denials) later(t *topic) {
 	if !t.queued {
 		t.queued = true
 		d.queue = append(d.queue, t)
+		d.tidy()
 	}
+}
+
+// tidy takes from the queue what need not be asked for again, once that is most of it: names that are denied come and go.
+// The caller holds subscriptions.mu.
+func (d *denials) tidy() {
+	if len(d.queue) <= 2*d.count+retryRound {
+		return
+	}
+	d.queue = slices.DeleteFunc(d.queue, func(t *topic) bool {
+		t.queued = t.state == denied && !t.gone
+		return !t.queued
+	})
 }
 
 func deniedError(t *topic, cause error) error {

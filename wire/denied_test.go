@@ -509,3 +509,44 @@ func TestALogOfDenialsThatWaits(t *testing.T) {
 		}
 	})
 }
+
+// Names that are denied, and given up, again and again, are not kept; those that stay have their turn all the same.
+func TestDeniedNamesThatComeAndGo(t *testing.T) {
+	for _, stay := range []int{0, 10} {
+		t.Run(fmt.Sprint(stay), func(t *testing.T) {
+			inBubble(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
+				a := c.peers[0]
+				var names []string
+				for i := range stay {
+					names = append(names, fmt.Sprint("stays", i))
+				}
+				deny(a, true, names...)
+				for _, n := range names {
+					wantRefused(t, a.a.Subscribe(t.Context(), room(n)), n)
+				}
+				most := 0
+				for i := range 5000 {
+					n := fmt.Sprint("comes", i)
+					deny(a, true, n)
+					wantRefused(t, a.a.Subscribe(t.Context(), room(n)), n)
+					if err := a.a.Unsubscribe(t.Context(), room(n)); err != nil {
+						t.Fatal(err)
+					}
+					deny(a, false, n)
+					most = max(most, wire.DeniedQueue(a.a))
+				}
+				if most > 1000 {
+					t.Errorf("%d topics were kept", most)
+				}
+				deny(a, false, names...)
+				c.beat(6 * time.Second)
+				if n := a.a.AdapterStats().Denied; n != 0 {
+					t.Errorf("%d channels are denied, want none", n)
+				}
+				if n := wire.DeniedQueue(a.a); n > 1000 {
+					t.Errorf("%d topics are kept", n)
+				}
+			})
+		})
+	}
+}

@@ -90,3 +90,10 @@ func MostHeld(a *Adapter, names []crosscast.Address) (most int) {
 	a.subs.each(names, func(part []sought) { most = max(most, len(part)) })
 	return most
 }
+
+// DeniedQueue is how many topics wait to be asked for again.
+func DeniedQueue(a *Adapter) int {
+	a.subs.mu.Lock()
+	defer a.subs.mu.Unlock()
+	return len(a.subs.denials.queue)
+}

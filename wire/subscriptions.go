@@ -256,6 +256,7 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 				drop = append(drop, t)
 			}
 		}
+		s.denials.tidy()
 		s.request(request{}, drop)
 	})
 }
