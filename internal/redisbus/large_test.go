@@ -85,7 +85,7 @@ func TestWhoMayNotAskForTheRole(t *testing.T) {
 	for range 16 {
 		texts = append(texts, strings.Repeat("x", 64<<10))
 	}
-	asked := make(chan error)
+	asked := make(chan error, 1)
 	go func() {
 		_, err := bus.(wire.Mover).Moved(t.Context(), l.link)
 		asked <- err
