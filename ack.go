@@ -285,6 +285,16 @@ func (a *awaiting) remove(w *ackWait) {
 	}
 }
 
+// give gives up s for all of them.
+func (a *awaiting) give(s *Socket) {
+	if a.one != nil {
+		a.one.give(s)
+	}
+	for w := range a.others {
+		w.give(s)
+	}
+}
+
 // add numbers an emission; 0: there are too many.
 func (s *acks) add(w *ackWait, most int) (number uint64, ok bool) {
 	s.mu.Lock()
@@ -342,4 +352,21 @@ func (s *Socket) Refuse(ack uint64) error {
 		return ErrDropped
 	}
 	return nil
+}
+
+// RefuseAll is Refuse for every acknowledged emission that the client has not replied to.
+func (s *Socket) RefuseAll() {
+	s.mu.Lock()
+	left := s.awaiting
+	s.awaiting = awaiting{}
+	s.mu.Unlock()
+	left.give(s)
+}
+
+// Owes reports whether the client has not replied to an acknowledged emission that still waits for it. Bindings ask,
+// which have to read on for the reply.
+func (s *Socket) Owes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.awaiting.one != nil || s.awaiting.others != nil
 }

@@ -260,12 +260,7 @@ func (s *Socket) endMembership() bool {
 	left := s.awaiting
 	s.awaiting = awaiting{}
 	s.mu.Unlock()
-	if left.one != nil {
-		left.one.give(s)
-	}
-	for w := range left.others {
-		w.give(s)
-	}
+	left.give(s)
 	return true
 }
 

@@ -57,6 +57,7 @@ func newConn(s *Server, r *http.Request) *conn {
 		pong: make(chan struct{}, 1), done: make(chan struct{}), sessions: make(map[string]*session, 1),
 	}
 	c.Conn.Init(config)
+	c.Debtor = debtor{c}
 	c.base = context.WithoutCancel(r.Context())
 	c.ctx, c.cancel = context.WithCancel(c.base)
 	return c
@@ -375,4 +376,32 @@ func (c *conn) forget(s *session) bool {
 		delete(c.sessions, s.space.name)
 	}
 	return waits
+}
+
+// A debtor is all sockets of a connection, because one reader reads for them.
+type debtor struct{ c *conn }
+
+func (d debtor) sockets() []*crosscast.Socket {
+	d.c.mu.Lock()
+	sessions := slices.Collect(maps.Values(d.c.sessions))
+	d.c.mu.Unlock()
+	var sockets []*crosscast.Socket
+	for _, s := range sessions {
+		s.mu.Lock()
+		if s.socket != nil {
+			sockets = append(sockets, s.socket)
+		}
+		s.mu.Unlock()
+	}
+	return sockets
+}
+
+// Owes implements wsconn.Debtor.
+func (d debtor) Owes() bool { return slices.ContainsFunc(d.sockets(), (*crosscast.Socket).Owes) }
+
+// RefuseAll implements wsconn.Debtor.
+func (d debtor) RefuseAll() {
+	for _, s := range d.sockets() {
+		s.RefuseAll()
+	}
 }

@@ -37,6 +37,10 @@
 // through TCP, and loses nothing. During a pause pings are still sent, but the client's pongs wait behind its events:
 // so it is never taken for dead because of a pause.
 //
+// A handler may ask its own client, with EmitAck, though the reply stands behind what the client has sent before: while a
+// client owes a reply in any of its namespaces, reading goes on up to four times EventBytes. When that is not enough, the
+// client counts as silent at once: what asks it gets the error of that, a [crosscast.IncompleteError], and reading pauses.
+//
 // When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first; then the
 // socket is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what
 // waits is dropped. OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it. A client that

@@ -202,11 +202,16 @@ func (s *session) admit() bool {
 }
 
 // Send implements crosscast.Conn.
-func (s *session) Send(m *crosscast.Message) error {
+func (s *session) Send(m *crosscast.Message) (err error) {
 	if s.now.Load() == open {
-		return s.queue.Send(m)
+		err = s.queue.Send(m)
+	} else {
+		err = s.hold(m)
 	}
-	return s.hold(m)
+	if m.Ack != 0 {
+		s.conn.Asked()
+	}
+	return err
 }
 
 // hold keeps m's frame until the client is connected: not all clients take an event before.

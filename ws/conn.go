@@ -14,7 +14,7 @@ import (
 // conn is the crosscast.Conn of one client. Beside the goroutines of the connection below it has one that reads, and,
 // while there is something to do, one that handles events.
 type conn struct {
-	wsconn.Conn // Send, of its queue
+	wsconn.Conn
 	server      *Server
 	socket      *crosscast.Socket
 	ctx         context.Context // of handlers
@@ -33,7 +33,7 @@ func newConn(s *Server, r *http.Request) *conn {
 
 // start lets the connection's goroutines run. The socket may have been closed already.
 func (c *conn) start(s *crosscast.Socket) {
-	c.socket = s
+	c.socket, c.Debtor = s, s
 	c.events.Start(c.open)
 	go c.reader()
 	c.StartPings(c.ctx, c.Ping, func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
@@ -43,6 +43,15 @@ func (c *conn) start(s *crosscast.Socket) {
 func (c *conn) refuse(err error) {
 	c.cancel()
 	c.Queue.Close(wsconn.ReasonOf(err))
+}
+
+// Send implements crosscast.Conn.
+func (c *conn) Send(m *crosscast.Message) error {
+	err := c.Queue.Send(m)
+	if m.Ack != 0 {
+		c.Asked()
+	}
+	return err
 }
 
 // Close implements crosscast.Conn.

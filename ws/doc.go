@@ -43,6 +43,10 @@
 // because of a pause, and its own pings are answered late. A ping that comes while a message is written is answered when
 // that is written; of several the last.
 //
+// A handler may ask its own client, with EmitAck, though the reply stands behind what the client has sent before: while a
+// client owes a reply, reading goes on up to four times EventBytes. When that is not enough, the client counts as silent
+// at once: what asks it gets the error of that, a [crosscast.IncompleteError], and reading pauses.
+//
 // A message that cannot be parsed is answered with an event "error" and {"message":"…"}, in the place of the event, and
 // the connection goes on. So are an event without a handler and an error from a handler, unless the event has an id: then
 // the reply says it.

@@ -62,7 +62,8 @@ func (c *Config) Check(owner, readLimit string) error {
 // broadcast touches is in one place, and must not be copied.
 type Conn struct {
 	*crosscast.Queue
-	WS *websocket.Conn // set by Accept
+	WS     *websocket.Conn // set by Accept
+	Debtor Debtor          // what is asked for replies of the client; set before Read
 
 	config *Config
 	net    net.Conn      // below WS; set by Accept
@@ -70,6 +71,7 @@ type Conn struct {
 	heard  atomic.Uint32 // counts signs of life
 	paused atomic.Bool   // the reader waits for room in a lane
 	read   chan struct{} // closed when reading has ended
+	room   chan struct{} // tells the reader that it might not have to wait any more; holds one
 	pongs  chan struct{} // tells of a pong; holds one
 
 	out     chan struct{} // holds one while a frame of the queue, or what waits in controls, is written
@@ -87,7 +89,7 @@ type Conn struct {
 // Init makes c a connection to come. Until Accept, nothing of it runs that writes.
 func (c *Conn) Init(config *Config) {
 	c.config, c.read = config, make(chan struct{})
-	c.out, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.out, c.room, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	o := config.Queue
 	o.OnClose = c.hangUp
 	c.Queue = crosscast.NewQueue(c.write, o)
@@ -196,6 +198,25 @@ func (l *listener) Read(p []byte) (int, error) {
 		return 0, Unacceptable{crosscast.ReasonProtocol, websocket.StatusMessageTooBig, "message too large"}
 	}
 	return n, err
+}
+
+// A Debtor is a [crosscast.Socket], or several that have a connection together.
+type Debtor interface {
+	// Owes reports whether the client is to reply to something.
+	Owes() bool
+	// RefuseAll has nobody wait for that any more.
+	RefuseAll()
+}
+
+// Asked is to be called when the client was asked for a reply: its reader might wait for room.
+func (c *Conn) Asked() { c.look() }
+
+// look has a reader that waits look whether it still must.
+func (c *Conn) look() {
+	select {
+	case c.room <- struct{}{}:
+	default:
+	}
 }
 
 // ReadEnd returns a channel that is closed when reading has ended.

@@ -8,12 +8,11 @@ import (
 )
 
 // A Lane is where what a client sends waits to be handled: one at a time, in order, on a goroutine that exists only
-// while something waits. It is bounded in bytes: the connection's reader waits for room.
+// while something waits. It is bounded in bytes: the connection's reader waits for room, unless it looks for a reply.
 type Lane[E Event] struct {
 	conn   *Conn
 	worker Worker[E]
 	limit  int           // of what may wait, in bytes
-	room   chan struct{} // tells the reader that something was taken out; holds one
 
 	mu      sync.Mutex // guards what follows
 	queue   []E
@@ -43,7 +42,6 @@ type Worker[E Event] interface {
 // more than its own. An event is always taken when none waits. Nothing is handled before Start.
 func (l *Lane[E]) Init(conn *Conn, worker Worker[E], limit int) {
 	l.conn, l.worker, l.limit = conn, worker, limit
-	l.room = make(chan struct{}, 1)
 	l.running = true // until Start
 }
 
@@ -63,17 +61,43 @@ func (l *Lane[E]) Push(e E) {
 	size := eventSize + e.Size()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) > 0 && l.bytes+size > l.limit && !l.closed {
-		l.conn.paused.Store(true)
-		for len(l.queue) > 0 && l.bytes+size > l.limit && !l.closed {
-			l.mu.Unlock()
-			<-l.room
-			l.mu.Lock()
-		}
-		l.conn.heard.Add(1) // the client's control frames begin to be read only now
-		l.conn.paused.Store(false)
+	if !l.fits(size, 1) {
+		l.wait(size)
 	}
 	l.add(e, size)
+}
+
+// fits reports whether so many bytes may wait beside what does, with so many times the limit. Called with mu held.
+func (l *Lane[E]) fits(size, times int) bool {
+	return len(l.queue) == 0 || l.bytes+size <= times*l.limit || l.closed
+}
+
+// asking is how many times the limit may wait while the client owes a reply, which comes behind what it has sent before.
+const asking = 4
+
+// wait waits for room for so many bytes. A client whose reply is too far behind is given up. Called with mu held.
+func (l *Lane[E]) wait(size int) {
+	c := l.conn
+	for !l.fits(size, 1) {
+		l.mu.Unlock()
+		owes := c.Debtor != nil && c.Debtor.Owes()
+		l.mu.Lock()
+		if owes && l.fits(size, asking) {
+			break
+		}
+		l.mu.Unlock()
+		if owes {
+			c.Debtor.RefuseAll()
+		} else {
+			c.paused.Store(true)
+			<-c.room
+		}
+		l.mu.Lock()
+	}
+	if c.paused.Load() {
+		c.heard.Add(1) // the client's control frames begin to be read only now
+		c.paused.Store(false)
+	}
 }
 
 // PushLast adds e without waiting for room.
@@ -105,15 +129,8 @@ func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 	if discard {
 		l.queue, l.bytes = nil, 0
 	}
-	l.signal()
+	l.conn.look()
 	l.wake()
-}
-
-func (l *Lane[E]) signal() {
-	select {
-	case l.room <- struct{}{}:
-	default:
-	}
 }
 
 // wake starts the goroutine that handles events, unless there is one. Called with mu held.
@@ -133,7 +150,7 @@ func (l *Lane[E]) work() {
 		l.queue[0] = none
 		l.queue = l.queue[1:]
 		l.bytes -= eventSize + e.Size()
-		l.signal()
+		l.conn.look()
 		l.mu.Unlock()
 		l.worker.Handle(e)
 		l.mu.Lock()

@@ -37,7 +37,7 @@ func (r *recorder) Last(reason crosscast.Reason) { r.last <- reason }
 func newLane(limit int) (*Lane[text], *recorder) {
 	r := &recorder{release: make(chan struct{}), last: make(chan crosscast.Reason, 1)}
 	l := new(Lane[text])
-	l.Init(&Conn{}, r, limit)
+	l.Init(&Conn{room: make(chan struct{}, 1)}, r, limit)
 	return l, r
 }
 
