@@ -15,12 +15,12 @@ import (
 // while there is something to do, one that handles events.
 type conn struct {
 	wsconn.Conn
-	server      *Server
-	socket      *crosscast.Socket
-	ctx         context.Context // of handlers
-	cancel      context.CancelFunc
-	events      wsconn.Lane[event]
-	done        chan struct{} // closed when everything has ended
+	server *Server
+	socket *crosscast.Socket
+	ctx    context.Context // of handlers
+	cancel context.CancelFunc
+	events wsconn.Lane[event]
+	done   chan struct{} // closed when everything has ended
 }
 
 func newConn(s *Server, r *http.Request) *conn {

@@ -12,7 +12,7 @@ import (
 type Lane[E Event] struct {
 	conn   *Conn
 	worker Worker[E]
-	limit  int           // of what may wait, in bytes
+	limit  int // of what may wait, in bytes
 
 	mu      sync.Mutex // guards what follows
 	queue   []E
