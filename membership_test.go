@@ -1,6 +1,7 @@
 package crosscast_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -501,4 +502,29 @@ func count(list []string, s string) (n int) {
 		}
 	}
 	return n
+}
+
+// TestMaxRooms: a socket is in so many rooms at most, and a join of more does nothing.
+func TestMaxRooms(t *testing.T) {
+	n := start(t, crosscast.Options{MaxRooms: 3})
+	many := []string{"a", "b", "c", "d"}
+	if _, err := n.Connect(ctx, new(recorder), crosscast.ConnectOptions{Rooms: many}); !errors.Is(err, crosscast.ErrTooLarge) {
+		t.Error(err)
+	}
+	s, err := n.Connect(ctx, new(recorder), crosscast.ConnectOptions{User: "u", Rooms: []string{"a", "b"}})
+	ok(t, err)
+	ok(t, s.Join(ctx, "a", "c", "c", "b"))
+	var limit *crosscast.LimitError
+	if err := s.Join(ctx, "a", "d"); !errors.As(err, &limit) || limit.Max != 3 || !errors.Is(err, crosscast.ErrTooLarge) {
+		t.Error(err)
+	}
+	if rooms := s.Rooms(); len(rooms) != 3 || slices.Contains(rooms, "d") {
+		t.Errorf("in %q", rooms)
+	}
+	ok(t, s.Join(ctx, "a"))
+	if changed, err := n.To("a").Do(ctx, crosscast.Command{Join: []string{"d"}}); err != nil || changed.Sockets != 0 {
+		t.Error(changed, err)
+	}
+	ok(t, s.Leave("b"))
+	ok(t, s.Join(ctx, "d"))
 }

@@ -76,6 +76,9 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if n.lookout != nil {
 		return nil, ErrEmitOnly
 	}
+	if len(o.Rooms) > n.maxRooms {
+		return nil, &LimitError{What: "number of rooms", Len: len(o.Rooms), Max: n.maxRooms}
+	}
 	s := &Socket{
 		id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
 	}

@@ -46,6 +46,10 @@ type Options struct {
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB. The
 	// adapter's largest frame must have room for it, beside names: see [Sizer].
 	MaxPayload int
+	// MaxRooms is how many rooms one socket may be in, so that a client that chooses names is bounded; default 10,000,
+	// at least 1. Join and Connect refuse more with a [LimitError] that matches [ErrTooLarge]; a command to join does
+	// not reach such a socket.
+	MaxRooms int
 
 	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
 	// anything: no Join, Flush or Deliver inside. What it emits to sockets of this node arrives before anything later of
@@ -83,6 +87,7 @@ const (
 	defaultHeartbeat  = time.Second
 	defaultLinger     = 5 * time.Second
 	defaultMaxPayload = 1 << 20
+	defaultMaxRooms   = 10_000
 )
 
 // The states of a node.
@@ -108,6 +113,7 @@ type Node struct {
 	meta       []KeyValue
 	heartbeat  time.Duration
 	maxPayload int
+	maxRooms   int
 	log        *slog.Logger
 	logger     *slog.Logger // Options.Logger; nil: log discards
 	onGap      func(Gap)
@@ -210,10 +216,12 @@ func newNode(o Options) (*Node, error) {
 	o.Heartbeat = cmp.Or(o.Heartbeat, defaultHeartbeat)
 	o.Linger = cmp.Or(o.Linger, defaultLinger)
 	o.MaxPayload = cmp.Or(o.MaxPayload, defaultMaxPayload)
+	o.MaxRooms = cmp.Or(o.MaxRooms, defaultMaxRooms)
 	if err := cmp.Or(
 		bounds.Heartbeat("crosscast: Options.Heartbeat", o.Heartbeat),
 		bounds.Time("crosscast: Options.Linger", o.Linger),
 		bounds.Size("crosscast: Options.MaxPayload", o.MaxPayload, 1),
+		bounds.Count("crosscast: Options.MaxRooms", o.MaxRooms, 1<<30),
 	); err != nil {
 		return nil, err
 	}
@@ -234,6 +242,7 @@ func newNode(o Options) (*Node, error) {
 		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger, logger: o.Logger,
 		heartbeat:  o.Heartbeat,
 		maxPayload: o.MaxPayload,
+		maxRooms:   o.MaxRooms,
 		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}),

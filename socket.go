@@ -106,6 +106,9 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	if s.closed.Load() {
 		return waits, nil, ErrClosed
 	}
+	if err := s.checkRooms(rooms); err != nil {
+		return waits, nil, err
+	}
 	before := len(s.members)
 	for _, r := range rooms {
 		waits = s.ns.join(s, RoomSpace, r, waits)
@@ -117,6 +120,27 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 		s.promise(rooms)
 	}
 	return waits, nil, nil
+}
+
+// checkRooms returns a [LimitError] when the socket, whose mu is held, would be in too many rooms.
+func (s *Socket) checkRooms(rooms []string) error {
+	most := s.ns.node.maxRooms
+	if len(s.members)+len(rooms) <= most { // the first are no rooms
+		return nil
+	}
+	in := make(map[string]struct{}, len(s.members)+len(rooms))
+	for _, m := range s.members {
+		if m.group.space == RoomSpace {
+			in[m.group.name] = struct{}{}
+		}
+	}
+	for _, r := range rooms {
+		in[r] = struct{}{}
+	}
+	if len(in) > most {
+		return &LimitError{What: "number of rooms", Len: len(in), Max: most}
+	}
+	return nil
 }
 
 // Leave takes the socket out of rooms; those it is not in are no error. A message already under way may still arrive.

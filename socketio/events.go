@@ -72,7 +72,7 @@ func (s *session) handled(e *event, err error) {
 // fail tells the client that its event was not handled, if it asked, and as much of why as it may see. What it is not
 // told the application is.
 func (s *session) fail(e *event, err error) {
-	text, visible := tellable(err)
+	text, visible := wsconn.Tellable(err)
 	if !visible {
 		text = string(wsconn.ReasonInternal)
 	}
@@ -82,17 +82,6 @@ func (s *session) fail(e *event, err error) {
 	if !visible || !e.hasID {
 		s.conn.server.report(s.socket, e.name, err)
 	}
-}
-
-// tellable returns the text of an error that the client may see. Errors are the application's, and their methods, too.
-func tellable(err error) (text string, ok bool) {
-	_ = guard.Call(func() error {
-		if wsconn.ForClient(err) {
-			text, ok = err.Error(), true
-		}
-		return nil
-	})
-	return text, ok
 }
 
 // sendAck queues an acknowledgement. A client that does not take it is dealt with by the queue.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -41,29 +42,19 @@ type answerKey struct{}
 
 type answer = atomic.Pointer[any]
 
-// reply sends the result of an event that asked for one.
-func (c *conn) reply(e *event, v any) {
-	p, err := c.server.ns.Encode(v)
-	if err != nil {
-		if !wsconn.ForClient(err) {
-			c.server.o.OnError(c.socket, e.name, err)
-		}
-		c.fail(e, err)
-		return
-	}
-	c.sendReply(e, p, "")
-}
-
 // fail tells the client that its event was not handled, and as much of why as it may see: in a reply, if it asked for
-// one.
+// one. What it is not told the application is.
 func (c *conn) fail(e *event, err error) {
-	text := "internal error"
-	if wsconn.ForClient(err) {
-		text = err.Error()
+	text, visible := wsconn.Tellable(err)
+	if !visible {
+		text = "internal error"
+		defer c.server.report(c.socket, e.name, err)
 	}
 	switch {
 	case e.id != 0:
-		c.sendReply(e, crosscast.Payload{}, text)
+		if err := guard.Call(func() error { return c.sendReply(e, crosscast.Payload{}, text) }); err != nil {
+			c.server.report(c.socket, e.name, err)
+		}
 	case e.known:
 		c.tell(e.name + ": " + text)
 	default:
@@ -72,13 +63,12 @@ func (c *conn) fail(e *event, err error) {
 }
 
 // sendReply queues a reply. A client that does not take it is dealt with by the queue.
-func (c *conn) sendReply(e *event, p crosscast.Payload, failure string) {
+func (c *conn) sendReply(e *event, p crosscast.Payload, failure string) error {
 	frame, err := c.server.o.Envelope.Reply(e.id, p, failure)
-	if err != nil {
-		c.server.o.OnError(c.socket, e.name, err)
-		return
+	if err == nil {
+		_ = c.Queue.SendFrame(frame)
 	}
-	_ = c.Queue.SendFrame(frame)
+	return err
 }
 
 // tell sends an event "error". A client that does not take it is dealt with by the queue.

@@ -3,11 +3,14 @@ package ws
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -72,14 +75,17 @@ func (c *conn) Done() <-chan struct{} { return c.done }
 // end closes the socket for a cause.
 func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
 
-// reader reads until the connection ends.
+// reader reads until the connection ends, or a function of the application's ends its goroutine.
 func (c *conn) reader() {
-	why := c.Read(c.message)
-	if why.Reason != crosscast.ReasonLeft {
-		c.socket.Close(why.Reason)
-		return
-	}
-	c.events.PushLast(event{left: true})
+	why := wsconn.CauseOf(wsconn.ReasonInternal)
+	defer func() {
+		if why.Reason != crosscast.ReasonLeft {
+			c.end(why)
+			return
+		}
+		c.events.Leave(event{left: true}, c.server.o.LeaveTimeout, c.cancel)
+	}()
+	why = c.Read(c.message)
 }
 
 // message takes a message of the client.
@@ -98,7 +104,7 @@ func (c *conn) message(typ websocket.MessageType, b []byte) error {
 			return err
 		}
 	}
-	in, err := c.server.o.Envelope.Parse(b)
+	in, err := c.parse(b)
 	if err == nil && in.Event == "" && in.ID != 0 {
 		c.replied(&in)
 		return nil
@@ -106,6 +112,26 @@ func (c *conn) message(typ websocket.MessageType, b []byte) error {
 	c.events.Push(event{name: in.Event, data: in.Data, id: in.ID, err: err})
 	return nil
 }
+
+// parse takes a message apart. The text of an error may have much of the message, and waits as an event does.
+func (c *conn) parse(b []byte) (in Incoming, err error) {
+	err = guard.Call(func() (err error) { in, err = c.server.o.Envelope.Parse(b); return err })
+	if err == nil {
+		return in, nil
+	}
+	c.server.panicked(c.socket, err)
+	text := "malformed message"
+	_ = guard.Call(func() error { // an error is the application's, too
+		if !errors.As(err, new(*PanicError)) {
+			text = err.Error()
+		}
+		return nil
+	})
+	return Incoming{}, errors.New(strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxErrorText)]), ""))
+}
+
+// maxErrorText is how many bytes a client is told of why its message is none.
+const maxErrorText = 200
 
 // event is an event of the client, or why its message is none, or that it has left.
 type event struct {

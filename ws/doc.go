@@ -52,7 +52,7 @@
 // the reply says it.
 //
 // When the client leaves, what it has sent is handled first; then the socket is closed. When its connection breaks,
-// what was read of it is handled all the same. When the server closes the socket, for whatever reason, the context of
+// what was read of it is handled all the same, both for Options.LeaveTimeout at most. When the server closes the socket, for whatever reason, the context of
 // the handler that runs is cancelled, and what waits is dropped. OnDisconnect is called after that, last;
 // [crosscast.Node.Close] waits for it.
 //

@@ -47,33 +47,51 @@ func (c *conn) Handle(e event) {
 		return
 	}
 	e.known = true
-	ctx := c.ctx
-	var result *answer
-	if e.id != 0 {
-		result = new(answer)
-		ctx = context.WithValue(ctx, answerKey{}, result)
+	err := errExit
+	defer func() { c.handled(&e, err) }()
+	err = guard.Call(func() error { return c.handle(h, &e) })
+}
+
+// errExit is the error of a handler that ended its goroutine.
+var errExit = errors.New("crosscast/ws: the handler ended its goroutine")
+
+// handle calls a handler, and replies with what it returned.
+func (c *conn) handle(h Handler, e *event) error {
+	if e.id == 0 {
+		return h(c.ctx, c.socket, e.data)
 	}
-	err := c.call(e.name, func() error { return h(ctx, c.socket, e.data) })
-	var panicked *PanicError
+	result := new(answer)
+	if err := h(context.WithValue(c.ctx, answerKey{}, result), c.socket, e.data); err != nil {
+		return err
+	}
+	var v any
+	if p := result.Load(); p != nil {
+		v = *p
+	}
+	p, err := c.server.ns.Encode(v)
+	if err != nil {
+		return err
+	}
+	return c.sendReply(e, p, "")
+}
+
+// handled acts on what has become of an event.
+func (c *conn) handled(e *event, err error) {
 	switch {
-	case errors.As(err, &panicked):
-		c.end(wsconn.CauseOf(wsconn.ReasonInternal))
-	case err != nil:
-		c.fail(&e, err)
-	case result != nil:
-		var v any
-		if p := result.Load(); p != nil {
-			v = *p
-		}
-		c.reply(&e, v)
+	case err == nil:
+	case errors.As(err, new(*PanicError)):
+		defer c.end(wsconn.CauseOf(wsconn.ReasonInternal))
+		c.server.report(c.socket, e.name, err)
+	default:
+		c.fail(e, err)
 	}
 }
 
 // call calls f, and reports its error.
 func (c *conn) call(event string, f func() error) error {
 	err := guard.Call(f)
-	if err != nil && !wsconn.ForClient(err) {
-		c.server.o.OnError(c.socket, event, err)
+	if err != nil {
+		c.server.report(c.socket, event, err)
 	}
 	return err
 }

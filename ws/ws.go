@@ -15,6 +15,8 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -83,6 +85,9 @@ type Options struct {
 	// EventBytes is how many bytes of a client's events may wait to be handled before reading pauses, each counting 256
 	// more than its data. An event is always taken when none waits. Default 256 KiB; 1 byte to 1 GiB.
 	EventBytes int
+	// LeaveTimeout is how long what a client has sent may still be handled when it has left: then the context of the handler
+	// that runs is cancelled, and the rest dropped. Default 30 s; above 0, and at most 1 h.
+	LeaveTimeout time.Duration
 	// Queue is how messages wait for the client. Its Framer, OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h;
@@ -117,6 +122,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	o.Events = maps.Clone(o.Events)
 	o.ReadLimit = cmp.Or(o.ReadLimit, 1<<20)
 	o.EventBytes = cmp.Or(o.EventBytes, 256<<10)
+	o.LeaveTimeout = cmp.Or(o.LeaveTimeout, 30*time.Second)
 	o.PingInterval = cmp.Or(o.PingInterval, 25*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
@@ -134,12 +140,13 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		s.typ = websocket.MessageBinary
 	}
 	s.config = wsconn.Config{
-		Handshake: o.Handshake, ReadLimit: o.ReadLimit, Queue: o.Queue,
+		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(), Handshake: o.Handshake, ReadLimit: o.ReadLimit, Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(
 		s.config.Check("crosscast/ws", "ReadLimit"),
 		bounds.Size("crosscast/ws: Options.EventBytes", o.EventBytes, 1),
+		bounds.Time("crosscast/ws: Options.LeaveTimeout", o.LeaveTimeout),
 	); err != nil {
 		return nil, err
 	}
@@ -171,6 +178,7 @@ type Client struct {
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (*crosscast.Socket, error) {
 	if err := client.check(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		s.warn("limit", "a request was refused", err, "give Accept a Client within the limits of names")
 		return nil, err
 	}
 	c := newConn(s, r)
@@ -182,10 +190,19 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	})
 	if err != nil {
 		c.refuse(err)
+		s.warn("connect", "a client was sent away", err, "see Namespace.Connect")
 		return nil, err
 	}
 	c.start(socket)
 	return socket, nil
+}
+
+// warn logs the first of a cause for which clients are refused.
+func (s *Server) warn(cause, message string, err error, cure string) {
+	if !errors.Is(err, crosscast.ErrClosed) {
+		s.config.Firsts.Warn(s.ns.Logger(), cause, "crosscast/ws: "+message+"; more for this cause is not logged",
+			"error", err, "cure", cure)
+	}
 }
 
 // ServeHTTP accepts anonymous clients.
@@ -202,4 +219,16 @@ func (c *Client) check() error {
 		}
 	}
 	return nil
+}
+
+// report tells OnError, which is the application's.
+func (s *Server) report(socket *crosscast.Socket, event string, err error) {
+	_ = guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
+}
+
+// panicked reports err if it is a panic, of the Envelope or a hook of Handshake.
+func (s *Server) panicked(socket *crosscast.Socket, err error) {
+	if errors.As(err, new(*PanicError)) {
+		s.report(socket, "", err)
+	}
 }

@@ -23,6 +23,17 @@ func ForClient(err error) bool {
 	return errors.As(err, &own) || errors.Is(err, crosscast.ErrInvalidName) || errors.Is(err, crosscast.ErrTooLarge)
 }
 
+// Tellable returns the text of an error that the client may see. Errors are the application's, and their methods, too.
+func Tellable(err error) (text string, ok bool) {
+	_ = guard.Call(func() error {
+		if ForClient(err) {
+			text, ok = err.Error(), true
+		}
+		return nil
+	})
+	return text, ok
+}
+
 // LogError logs what a handler of binding returned, or panicked with. s may be nil.
 func LogError(log *slog.Logger, binding string, s *crosscast.Socket, event string, err error) {
 	args := []any{"event", event, "error", err}

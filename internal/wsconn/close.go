@@ -15,13 +15,23 @@ const closing = 4 * time.Second
 // SetCause sets why the connection ends, unless that is known already, and returns why. It is the beginning of the end:
 // the queue's grace and 4 seconds later the connection is gone, whatever the client does.
 func (c *Conn) SetCause(why Cause) Cause {
+	why, first := c.setCause(why)
+	if first {
+		c.warnOf(why)
+	}
+	return why
+}
+
+// setCause does so, and reports whether it has.
+func (c *Conn) setCause(why Cause) (Cause, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause.Reason == "" {
-		c.cause = why
-		c.limit = time.AfterFunc(closing+max(cmp.Or(c.config.Queue.CloseGrace, time.Second), 0), c.cut)
+	if c.cause.Reason != "" {
+		return c.cause, false
 	}
-	return c.cause
+	c.cause = why
+	c.limit = time.AfterFunc(closing+max(cmp.Or(c.config.Queue.CloseGrace, time.Second), 0), c.cut)
+	return why, true
 }
 
 // hangUp is the queue's OnClose.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -20,10 +21,14 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // Config is what the connections of one server have in common. It must not be changed once there are any.
 type Config struct {
+	Owner     string // the binding, in logs
+	Logger    *slog.Logger
+	Firsts    *warn.Firsts // of causes for which clients are refused
 	Handshake websocket.AcceptOptions
 	ReadLimit int // of one message, in bytes
 	// Queue is how messages wait for the client. Its OnClose and WriteTimeout are not used.
@@ -100,11 +105,14 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	handshake := c.config.Handshake
 	handshake.OnPingReceived = c.onPing(handshake.OnPingReceived)
 	handshake.OnPongReceived = c.onPong(handshake.OnPongReceived)
+	answer := &response{ResponseWriter: w}
+	w = answer
 	if canHijack(w) { // else websocket.Accept says so
-		w = takeover{w, c}
+		w = takeover{answer, c}
 	}
 	ws, err := websocket.Accept(w, r, &handshake)
 	if err != nil {
+		c.refused(answer, r, err)
 		return err
 	}
 	ws.SetReadLimit(-1) // readMessage has its own

@@ -2,6 +2,7 @@ package wsconn
 
 import (
 	"sync"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/guard"
@@ -21,6 +22,7 @@ type Lane[E Event] struct {
 	closed  bool // nothing is added any more
 	ended   bool // Last was called
 	reason  crosscast.Reason
+	leaving *time.Timer // ends the patience of Leave
 }
 
 // An Event is something that a client sent.
@@ -100,6 +102,26 @@ func (l *Lane[E]) wait(size int) {
 	}
 }
 
+// Leave adds e, the client's last, without waiting for room. What waits before it is handled for so long; then late is
+// called, and the rest of it is dropped.
+func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.add(e, eventSize+e.Size())
+	l.leaving = time.AfterFunc(patience, func() {
+		l.mu.Lock()
+		if n := len(l.queue); n > 0 {
+			clear(l.queue[:n-1])
+			l.queue, l.bytes = l.queue[n-1:], eventSize+e.Size()
+		}
+		l.mu.Unlock()
+		late()
+	})
+}
+
 // PushLast adds e without waiting for room.
 func (l *Lane[E]) PushLast(e E) {
 	l.mu.Lock()
@@ -126,6 +148,9 @@ func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 		return
 	}
 	l.closed, l.reason = true, reason
+	if l.leaving != nil {
+		l.leaving.Stop()
+	}
 	if discard {
 		l.queue, l.bytes = nil, 0
 	}

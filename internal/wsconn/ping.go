@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // controls are the control frames that wait for the end of a frame of the queue: the library would have the reader, or
@@ -66,7 +67,11 @@ func (c *Conn) tryOut() bool {
 func (c *Conn) onPing(next func(context.Context, []byte) bool) func(context.Context, []byte) bool {
 	return func(ctx context.Context, payload []byte) bool {
 		c.heard.Add(1)
-		if next == nil || next(ctx, payload) {
+		agrees := true
+		if next != nil {
+			c.hook(func() { agrees = next(ctx, payload) })
+		}
+		if agrees {
 			c.sendControl(opPong, payload)
 		}
 		return false
@@ -81,8 +86,16 @@ func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, 
 		default:
 		}
 		if next != nil {
-			next(ctx, payload)
+			c.hook(func() { next(ctx, payload) })
 		}
+	}
+}
+
+// hook calls a function of the application's.
+func (c *Conn) hook(f func()) {
+	err := guard.Call(func() error { f(); return nil })
+	if p, ok := err.(*guard.PanicError); ok {
+		guard.Log(c.config.Logger, "a hook of Options.Handshake", p)
 	}
 }
 

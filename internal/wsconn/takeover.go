@@ -7,9 +7,24 @@ import (
 	"net/http"
 )
 
+// A response notes its status.
+type response struct {
+	http.ResponseWriter
+	status int
+}
+
+// Unwrap is for http.ResponseController.
+func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *response) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
 // A takeover is a response whose connection is handed over to c.
 type takeover struct {
-	http.ResponseWriter
+	*response
 	c *Conn
 }
 

@@ -1,0 +1,225 @@
+package ws_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/ws"
+)
+
+// TestRefusalsAreLogged: the first of each cause, with what to do about it, which the answer says too.
+func TestRefusalsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	s := newServer(t, n, ws.Options{})
+	upgrade := http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="},
+	}
+	with := func(key, value string) http.Header {
+		h := upgrade.Clone()
+		h.Set(key, value)
+		return h
+	}
+	for _, c := range []struct {
+		header http.Header
+		status int
+		cure   string
+	}{
+		{with("Origin", "https://evil.example"), http.StatusForbidden, "Options.Handshake.OriginPatterns"},
+		{with("Sec-Websocket-Version", "8"), http.StatusBadRequest, "version 13"},
+		{http.Header{}, http.StatusUpgradeRequired, "headers Connection and Upgrade"},
+		{upgrade, http.StatusNotImplemented, "Unwrap"}, // a recorder cannot be taken over
+	} {
+		for i := range 2 {
+			log.Reset()
+			r, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
+			r.Header = c.header
+			if _, err := s.Accept(w, r, ws.Client{}); err == nil {
+				t.Fatal("accepted")
+			}
+			if body := w.Body.String(); w.Code != c.status || !strings.Contains(body, c.cure) {
+				t.Errorf("answered %d %s", w.Code, body)
+			}
+			if text := log.String(); (strings.Contains(text, "level=WARN") && strings.Contains(text, c.cure)) != (i == 0) {
+				t.Errorf("%s %d: logged %q", c.cure, i, text)
+			}
+		}
+	}
+}
+
+// badEnvelope fails for what begins with a word.
+type badEnvelope struct{ ws.JSON }
+
+func fail(b []byte) {
+	switch {
+	case bytes.Contains(b, []byte("panic")):
+		panic("no luck")
+	case bytes.Contains(b, []byte("exit")):
+		runtime.Goexit()
+	}
+}
+
+func (e badEnvelope) Parse(b []byte) (ws.Incoming, error) {
+	if bytes.HasPrefix(b, []byte("parse")) {
+		fail(b)
+	}
+	return e.JSON.Parse(b)
+}
+
+func (e badEnvelope) Reply(id uint64, p crosscast.Payload, failure string) ([]byte, error) {
+	if bytes.HasPrefix(p.Data, []byte(`"reply`)) {
+		fail(p.Data)
+	}
+	return e.JSON.Reply(id, p, failure)
+}
+
+type badJSON string
+
+func (s badJSON) MarshalJSON() ([]byte, error) { fail([]byte(s)); return []byte("1"), nil }
+
+// TestGuards: a function of the application's that panics, or ends its goroutine, is one client's matter, and is
+// reported once.
+func TestGuards(t *testing.T) {
+	for _, c := range []struct {
+		sends  string
+		closes bool // the connection
+		want   string
+		errs   int
+	}{
+		{`{"event":"do","data":"panic","id":1}`, true, "", 1},
+		{`{"event":"do","data":"exit","id":1}`, false, `{"id":1,"error":"internal error"}`, 1},
+		{`{"event":"result","data":"panic","id":1}`, true, "", 1},
+		{`{"event":"result","data":"exit","id":1}`, false, `{"id":1,"error":"internal error"}`, 1},
+		{`{"event":"plain","data":"reply panic","id":1}`, true, "", 1},
+		{`parse panic`, false, `{"event":"error","data":{"message":"malformed message"}}`, 1},
+		{`parse exit`, true, "", 0},
+		{"ping panic", false, "", 0},
+		{"ping exit", true, "", 0},
+	} {
+		t.Run(c.sends, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var errs []error
+				gone, ended := disconnects()
+				n := startNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
+				client, conn := dialInMemory(t, newServer(t, n, ws.Options{
+					Envelope: badEnvelope{}, OnDisconnect: gone,
+					Handshake: websocket.AcceptOptions{OnPingReceived: func(_ context.Context, b []byte) bool { fail(b); return true }},
+					OnError: func(_ *crosscast.Socket, _ string, err error) {
+						mu.Lock()
+						defer mu.Unlock()
+						errs = append(errs, err)
+					},
+					Events: ws.Events{
+						"do": func(_ context.Context, _ *crosscast.Socket, data json.RawMessage) error { fail(data); return nil },
+						"result": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, s string) (any, error) {
+							return badJSON(s), nil
+						}),
+						"plain": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, s string) (any, error) { return s, nil }),
+					},
+				}))
+				if ping, ok := strings.CutPrefix(c.sends, "ping "); ok {
+					_, _ = io.WriteString(conn, "\x89"+string([]byte{0x80 | byte(len(ping))})+"\x00\x00\x00\x00"+ping)
+				} else {
+					client.sendRaw(websocket.MessageText, []byte(c.sends))
+				}
+				if c.closes {
+					client.expectClose(websocket.StatusInternalError, "internal error")
+					if e := <-ended; e.reason != crosscast.ReasonInternal {
+						t.Errorf("closed with %q", e.reason)
+					}
+				} else if c.want != "" {
+					client.expect(c.want)
+				}
+				if !c.closes { // it goes on
+					go client.sendRaw(websocket.MessageText, []byte(`{"event":"plain","data":"x","id":2}`)) // reading a pong meanwhile
+					client.expect(`{"id":2,"data":"x"}`)
+				}
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				if len(errs) != c.errs {
+					t.Errorf("reported %v", errs)
+				}
+			})
+		})
+	}
+}
+
+// TestLeaveTimeout: what a client has sent that has left is handled for so long.
+func TestLeaveTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, crosscast.Options{})
+		gone, ended := disconnects()
+		handled := 0
+		_, conn := dialInMemory(t, newServer(t, n, ws.Options{
+			OnDisconnect: gone, LeaveTimeout: 10 * time.Second,
+			Events: ws.Events{"n": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
+				select {
+				case <-time.After(4 * time.Second):
+					handled++
+				case <-ctx.Done():
+				}
+				return nil
+			}},
+		}))
+		for range 100 {
+			if _, err := io.WriteString(conn, wstest.Masked(`{"event":"n"}`)); err != nil {
+				t.Error(err)
+			}
+		}
+		conn.Close()
+		if e := <-ended; e != (ending{crosscast.ReasonLeft, 10 * time.Second}) || handled != 2 {
+			t.Errorf("%+v after %d events", e, handled)
+		}
+	})
+}
+
+// TestErrorTextIsBounded: why a message is none waits as an event does, whatever the client has sent.
+func TestErrorTextIsBounded(t *testing.T) {
+	c, _ := connect(t, ws.Options{})
+	c.sendRaw(websocket.MessageText, []byte(`{"event":"x","id":1`+strings.Repeat("0", 1<<19)+`}`))
+	got, err := c.read()
+	if err != nil || len(got) > 300 || !strings.Contains(got, "malformed message") {
+		t.Errorf("answered with %d bytes, %v", len(got), err)
+	}
+}
+
+// TestHeadersAreNotKept: what a connection keeps of its request is small.
+func TestHeadersAreNotKept(t *testing.T) {
+	n := startNode(t, crosscast.Options{})
+	s := serve(t, newServer(t, n, ws.Options{}))
+	const clients, size = 20, 900 << 10
+	before := heap()
+	for range clients {
+		dial(t, s.URL, &websocket.DialOptions{HTTPHeader: http.Header{"X-Large": {strings.Repeat("x", size)}}})
+	}
+	if kept := (heap() - before) / clients; kept > 64<<10 {
+		t.Errorf("a client costs %d bytes after headers of %d", kept, size)
+	}
+}
+
+func heap() int {
+	for range 3 {
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
