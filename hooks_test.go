@@ -78,7 +78,7 @@ func TestFloodOfRoomEvents(t *testing.T) {
 		calls, changed := 0, 0
 		rooms := make(map[string]bool)
 		n = start(t, crosscast.Options{
-			Adapter: d,
+			Adapter: d, MaxRooms: 50_000,
 			OnRoom: func(e crosscast.RoomEvent) {
 				<-release
 				calls++

@@ -196,7 +196,7 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		return nil, errors.New("crosscast/socketio: Options without a namespace")
 	}
 	s.config = wsconn.Config{
-		Owner: "crosscast/socketio", Firsts: new(warn.Firsts), Logger: node.Logger(), Handshake: o.Handshake, ReadLimit: o.MaxPayload, Queue: o.Queue,
+		Logger: node.Logger(), Handshake: o.Handshake, ReadLimit: o.MaxPayload, Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(

@@ -28,7 +28,7 @@ import (
 type Config struct {
 	Owner     string // the binding, in logs
 	Logger    *slog.Logger
-	Firsts    *warn.Firsts // of causes for which clients are refused
+	Firsts    *warn.Firsts // of causes for which clients are refused; nil: the binding logs them itself
 	Handshake websocket.AcceptOptions
 	ReadLimit int // of one message, in bytes
 	// Queue is how messages wait for the client. Its OnClose and WriteTimeout are not used.

@@ -11,6 +11,9 @@ import (
 
 // refused adds to the answer of a request that is no websocket's what to do about it, and logs the first of a cause.
 func (c *Conn) refused(w *response, r *http.Request, err error) {
+	if c.config.Firsts == nil {
+		return
+	}
 	var cause, cure string
 	switch w.status {
 	case http.StatusForbidden:
@@ -42,7 +45,10 @@ func (c *Conn) warnOf(why Cause) {
 	}
 }
 
-// warn logs the first of a cause.
+// warn logs the first of a cause, unless the binding does so itself.
 func (c *Conn) warn(cause, message string, args ...any) {
+	if c.config.Firsts == nil {
+		return
+	}
 	c.config.Firsts.Warn(c.config.Logger, cause, c.config.Owner+": "+message+"; more for this cause is not logged", args...)
 }
