@@ -56,6 +56,27 @@
 // the handler that runs is cancelled, and what waits is dropped. OnDisconnect is called after that, last;
 // [crosscast.Node.Close] waits for it.
 //
+// # What a client can make the server keep
+//
+// Each thing of a connection that grows with what its client does, its bound, and the test of that. TestHostileClients tries
+// them all together.
+//
+//	the message that is read    Options.ReadLimit (1 MiB)                  TestReadLimit
+//	events that wait            Options.EventBytes (256 KiB); four times   TestBackPressure, TestBurstOfQuestions
+//	                            that while the client owes a reply
+//	why a message is none       200 bytes each, of EventBytes              TestErrorTextIsBounded
+//	what waits for the client   Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
+//	                            for 5 s; Queue.Budget (64 MiB) in all      TestQueueBudget
+//	pings that wait             the newest                                 TestPingDuringWrite
+//	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms
+//	the request                 nothing but the values of its context      TestHeadersAreNotKept
+//	the time after it has left  Options.LeaveTimeout (30 s), after the     TestLeaveTimeout
+//	                            reader has found out: by the next ping
+//	the time after its closing  Queue.CloseGrace and 4 s                   TestClosedIsGone
+//
+// What a handler keeps is the application's, and so are http.Server.MaxHeaderBytes, ReadHeaderTimeout, and how many
+// connections there are.
+//
 // # Close codes
 //
 // A client is told why by the code and reason of its closing handshake:

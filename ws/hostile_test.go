@@ -1,0 +1,137 @@
+package ws_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/ws"
+)
+
+// TestHostileClients tries everything that a client can make a server keep (see "What a client can make the server keep"
+// in the package's documentation), for 3 seconds or the time in CROSSCAST_HOSTILE: the heap stays bounded meanwhile, and is
+// what it was when they have left.
+func TestHostileClients(t *testing.T) {
+	patience, err := time.ParseDuration(cmp.Or(os.Getenv("CROSSCAST_HOSTILE"), "3s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, crosscast.Options{MaxRooms: 100, Linger: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	s := serve(t, newServer(t, n, ws.Options{
+		ReadLimit: 64 << 10, EventBytes: 16 << 10, LeaveTimeout: time.Second, WriteTimeout: time.Second, PingInterval: time.Second,
+		Queue: crosscast.QueueOptions{Limit: 32 << 10},
+		Events: ws.Events{
+			"slow": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
+				select {
+				case <-ctx.Done():
+				case <-time.After(100 * time.Millisecond):
+				}
+				return nil
+			},
+			"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error { return s.Join(ctx, room) }),
+			"echo": ws.Answered(func(_ context.Context, _ *crosscast.Socket, data json.RawMessage) (any, error) { return data, nil }),
+			"ask": func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
+				ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+				defer cancel()
+				for range s.Namespace().ToSocket(s.ID()).EmitAck(ctx, "ask", nil).All() {
+				}
+				return nil
+			},
+		},
+	}))
+	address := strings.TrimPrefix(s.URL, "http://")
+	large := strings.Repeat("1", 60<<10)
+	attacks := map[string]func(i int) string{ // what is sent again and again, without reading
+		"slow handler": func(int) string { return wstest.Masked(`{"event":"slow","data":"` + large[:1000] + `"}`) },
+		"rooms":        func(i int) string { return wstest.Masked(fmt.Sprintf(`{"event":"join","data":"%p %d"}`, t, i)) },
+		"replies":      func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large + `"}`) },
+		"error texts":  func(int) string { return wstest.Masked(`{"event":"x","id":` + large + `}`) },
+		"unknown":      func(i int) string { return wstest.Masked(fmt.Sprintf(`{"event":"%d"}`, i)) },
+		"acks":         func(i int) string { return wstest.Masked(fmt.Sprintf(`{"id":%d,"data":"`+large+`"}`, i+1)) },
+		"questions":    func(int) string { return wstest.Masked(`{"event":"ask"}`) },
+		"pings":        func(int) string { return "\x89\xfd\x00\x00\x00\x00" + large[:125] },
+		"too large":    func(int) string { return "\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00" + large },
+		"fragments":    func(int) string { return "\x00\x80\x00\x00\x00\x00" },
+		"half":         func(int) string { return "\x81\xfe\xff\x00\x00\x00\x00\x00" + large[:1000] },
+		"headers":      nil, // only those
+	}
+	before := heap()
+	until := time.Now().Add(patience)
+	var wg sync.WaitGroup
+	for name, attack := range attacks {
+		for range 3 {
+			wg.Go(func() {
+				for time.Now().Before(until) {
+					header := http.Header{}
+					if attack == nil {
+						header.Set("X-Large", strings.Repeat("x", 900<<10))
+					}
+					var raw net.Conn
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+						raw, err = new(net.Dialer).DialContext(ctx, "tcp", address)
+						return raw, err
+					}}
+					c, _, err := websocket.Dial(ctx, s.URL, &websocket.DialOptions{
+						HTTPHeader: header, HTTPClient: &http.Client{Transport: transport},
+					})
+					cancel()
+					if err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+					_ = raw.SetWriteDeadline(time.Now().Add(time.Second))
+					for i := 0; attack != nil && i < 5000 && err == nil; i++ {
+						_, err = io.WriteString(raw, attack(i))
+					}
+					_ = c.CloseNow()
+				}
+			})
+		}
+	}
+	most := 0
+	ended := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(ended)
+	}()
+	for attacking := true; attacking; {
+		select {
+		case <-ended:
+			attacking = false
+		case <-time.After(200 * time.Millisecond):
+			most = max(most, heap()-before)
+		}
+	}
+	for deadline := time.Now().Add(patience + time.Minute); n.Stats().Sockets > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sockets are still there", n.Stats().Sockets)
+		}
+		time.Sleep(10 * time.Millisecond) // poll
+	}
+	kept := 0
+	for range 100 { // of sockets, handlers and timers that are about to end
+		if kept = heap() - before; kept < 1<<20 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond) // poll
+	}
+	t.Logf("at most %d KiB, and %d KiB afterwards", most>>10, kept>>10)
+	if most > 256<<20 || kept > 1<<20 {
+		t.Errorf("the heap grew by %d bytes, and kept %d", most, kept)
+	}
+}
