@@ -78,29 +78,12 @@ func (e *emission) handOn(n *Node, refused func(*Socket, error)) {
 
 // handSome hands e.msg to sockets, up to one whose conn panics.
 func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
-	var panicked error
 	all := false
 	defer func() {
-		if all {
-			return
-		}
-		s := e.sockets[e.at]
-		e.at++
-		exits := panicked == nil
-		if exits {
-			panicked = errExit
-		}
-		if s.refused(panicked) {
-			n.report("Conn.Send", panicked)
-		}
-		if refused != nil {
-			refused(s, panicked)
-		}
-		if exits {
-			e.handOn(n, refused)
+		if !all {
+			e.handedBadly(n, refused, guard.Recovered(recover()))
 		}
 	}()
-	defer guard.Catch(&panicked)
 	for ; e.at < len(e.sockets); e.at++ {
 		s := e.sockets[e.at]
 		var err error
@@ -119,6 +102,25 @@ func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
 		}
 	}
 	all = true
+}
+
+// handedBadly acts on a conn that has panicked, or, when err is nil, has ended the goroutine: then nobody else goes on.
+func (e *emission) handedBadly(n *Node, refused func(*Socket, error), err error) {
+	exits := err == nil
+	if exits {
+		err = errExit
+	}
+	s := e.sockets[e.at]
+	e.at++
+	if s.refused(err) {
+		n.report("Conn.Send", err)
+	}
+	if refused != nil {
+		refused(s, err)
+	}
+	if exits {
+		e.handOn(n, refused)
+	}
 }
 
 // fewExceptions is how many excepted sockets are faster looked for one by one.

@@ -26,9 +26,17 @@ func Call(f func() error) (err error) {
 
 // Catch is Call for those who have a deferred function to spare: deferred itself, it makes an error of a panic.
 func Catch(err *error) {
-	if v := recover(); v != nil {
-		*err = &PanicError{v, debug.Stack()}
+	if e := Recovered(recover()); e != nil {
+		*err = e
 	}
+}
+
+// Recovered makes an error of what recover returned; nil: nothing has panicked.
+func Recovered(v any) error {
+	if v == nil {
+		return nil
+	}
+	return &PanicError{v, debug.Stack()}
 }
 
 // Go calls f on a goroutine. When a function of the application's ends that, f is called again, on another one, until it
