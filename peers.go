@@ -228,15 +228,41 @@ func (p *peers) heardAt(id NodeID, at, now time.Time) {
 	}
 }
 
+// A standing is what a node is to this one.
+type standing uint8
+
+const (
+	stranger   standing = iota // not in the table of peers
+	heardOnce                  // it may be a name that somebody made up
+	heardAgain                 // it has a heartbeat
+)
+
+func (p *peers) standing(id NodeID) standing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch v := p.m[id]; {
+	case v == nil:
+		return stranger
+	case v.again:
+		return heardAgain
+	}
+	return heardOnce
+}
+
 // list returns the peers, those suspected included, by ID.
 func (p *peers) list() []Peer {
+	all := p.copies()
+	slices.SortFunc(all, func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+func (p *peers) copies() []Peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := make([]Peer, 0, len(p.m))
 	for _, v := range p.m {
 		all = append(all, v.copy())
 	}
-	slices.SortFunc(all, func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 

@@ -101,7 +101,7 @@ type MissingPeer struct {
 
 var (
 	errUnheard = errors.New("crosscast: it has not told yet")
-	errFull    = fmt.Errorf("%w: it is watched too much already", ErrBusy)
+	errFull    = fmt.Errorf("%w: it is watched too much already, or has too many members", ErrBusy)
 )
 
 // Missing returns the peers that do not tell of their members, by ID: those that have come just now, that cannot be

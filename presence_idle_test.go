@@ -138,6 +138,7 @@ func TestWatchedRoomsAreToldOfTogether(t *testing.T) {
 		p := newWatchPeer(t, d)
 		n := start(t, crosscast.Options{Adapter: d})
 		connectUser(t, n.Namespace, &recorder{}, "ann", "room3")
+		p.hello()
 		p.take()
 		p.watch(crosscast.Presence{}, rooms(300)...)
 		got := p.take()
@@ -338,6 +339,11 @@ func TestWatchersHaveAShare(t *testing.T) {
 			})
 			synctest.Wait()
 		}
+		hello := func(id crosscast.NodeID) {
+			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: id, Node: crosscast.NodeInfo{ID: id}})
+		}
+		hello("greedy00")
+		hello("greedy00") // it has a heartbeat
 		all := rooms(120_000)
 		for len(all) > 0 {
 			watch("greedy00", all[:1000]...)
@@ -348,6 +354,8 @@ func TestWatchersHaveAShare(t *testing.T) {
 			t.Errorf("told of %d rooms, and refused %d", greedy[0], greedy[1])
 		}
 		equal(t, "counted", n.Stats().Dropped["busy"], uint64(greedy[1]))
+		hello("modest00")
+		hello("modest00")
 		watch("modest00", rooms(1000)...)
 		equal(t, "another one's", fmt.Sprint(told["modest00"]), "[1000 0]")
 		for i := range 100 { // each takes what is left, until little is

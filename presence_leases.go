@@ -11,11 +11,18 @@ import (
 const (
 	maxLease = 30 * time.Minute // a peer's watches last no longer without being renewed
 
-	maxWatchers   = 1024     // nodes that watch something here
-	watcherBytes  = 16 << 10 // what each of them may have noted, whatever the others have
+	watcherBytes  = 16 << 10 // what each watcher may have noted, whatever the others have
 	maxLeaseBytes = 48 << 20 // beyond that, a watcher may have as much as all of them leave free
 	leaseBytes    = 512      // of one room of one watcher, about, beside its name
 	maxRefused    = 4096     // rooms that watchers are still to be told of as refused
+)
+
+// A name that somebody made up must not take the place of a node. So how many watchers there may be before one more is
+// refused, and what they may have noted beyond their shares, depends on what that one is to this node. Those who are heard
+// again and again are peers, of whom there are at most maxPeers.
+var (
+	maxWatchers = [...]int{stranger: 256, heardOnce: 1024, heardAgain: 1024 + maxPeers}
+	maxNoted    = [...]int{stranger: 0, heardOnce: maxLeaseBytes / 2, heardAgain: maxLeaseBytes}
 )
 
 // leasing is the part of presence about them. All is guarded by presence.mu.
@@ -56,6 +63,7 @@ func (p *presence) asked(in *Instruction) {
 	if r == nil {
 		r = &Presence{}
 	}
+	who := p.n.peers.standing(in.From)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
@@ -84,7 +92,7 @@ func (p *presence) asked(in *Instruction) {
 		if len(r.Versions) == len(in.Rooms) {
 			known = r.Versions[i]
 		}
-		p.lease(in.From, Address{in.Namespace, RoomSpace, room}, known, now.Add(min(in.TTL, maxLease)))
+		p.lease(in.From, who, Address{in.Namespace, RoomSpace, room}, known, now.Add(min(in.TTL, maxLease)))
 	}
 }
 
@@ -116,7 +124,7 @@ func (p *presence) doubt(by *watcher, buckets uint64) {
 }
 
 // lease begins or goes on with a peer's watch of a room, of which it has a version; p.mu is held.
-func (p *presence) lease(from NodeID, at Address, known uint64, until time.Time) {
+func (p *presence) lease(from NodeID, who standing, at Address, known uint64, until time.Time) {
 	w, by := p.rooms[at], p.watchers[from]
 	if w != nil && by != nil && by.leases[w] != nil {
 		l := by.leases[w]
@@ -129,7 +137,7 @@ func (p *presence) lease(from NodeID, at Address, known uint64, until time.Time)
 		}
 		return
 	}
-	if !p.hasSpace(by, leaseCost(at)) {
+	if !p.hasSpace(by, who, leaseCost(at)) {
 		p.refuse(from, at)
 		return
 	}
@@ -162,14 +170,14 @@ func (p *presence) lease(from NodeID, at Address, known uint64, until time.Time)
 func leaseCost(at Address) int { return leaseBytes + len(at.Namespace) + len(at.Name) }
 
 // hasSpace reports whether a watcher, nil if it is new, may have so much more noted; p.mu is held.
-func (p *presence) hasSpace(by *watcher, cost int) bool {
+func (p *presence) hasSpace(by *watcher, who standing, cost int) bool {
 	bytes := cost
 	if by != nil {
 		bytes += by.bytes
-	} else if len(p.watchers) >= maxWatchers {
+	} else if len(p.watchers) >= maxWatchers[who] {
 		return false
 	}
-	return bytes <= watcherBytes || bytes <= maxLeaseBytes-p.noted
+	return bytes <= watcherBytes || bytes <= maxNoted[who]-p.noted
 }
 
 // refuse has a peer told that a room is not told of. Of too many it hears nothing, and asks again; p.mu is held.

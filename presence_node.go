@@ -72,6 +72,7 @@ type presence struct {
 func (p *presence) init(n *Node) {
 	p.n = n
 	p.fit = presenceBytes
+	p.maxKept = maxTold
 	p.out.run = func(f func()) { f() }
 	p.spread.run = spread.do
 }

@@ -125,14 +125,15 @@ func (d *diff) note(m Member, here bool) {
 	(*d)[m] = here
 }
 
-// A roster is what a watcher knows of one room: the list of each node, its own included.
+// A roster is what a watcher knows of one room: the list of each node, its own included. Of a node that has told nothing
+// it has nothing, so that one which never will costs nothing.
 type roster struct {
-	self    NodeID // whose list is always known
-	nodes   map[NodeID]*nodeList
-	users   map[string]int // their sockets, on all nodes
-	unknown int            // nodes whose list is not known
-	full    int            // those of them that said that they do not tell
-	diff    diff           // not taken yet; users are members without a socket
+	self  NodeID // whose list is always known
+	nodes map[NodeID]*nodeList
+	users map[string]int // their sockets, on all nodes
+	known int            // other nodes whose list is known
+	full  int            // nodes that said that they do not tell
+	diff  diff           // not taken yet; users are members without a socket
 }
 
 // A nodeList is the list of one node, as of a version.
@@ -143,58 +144,72 @@ type nodeList struct {
 	asked   bool      // for the whole, since it came last
 	partial *nodeList // a whole list that is arriving
 	parts   int       // of it
+	size    int       // bytes of members, about
 }
 
-// add notes a node of whom nothing is known yet.
-func (r *roster) add(id NodeID) {
-	if r.nodes[id] != nil {
-		return
+// What a list and a member take, about, beside the user's name.
+const listSize, memberSize = 96, 112
+
+// settled reports whether a node has told of its members, or that it does not.
+func (l *nodeList) settled() bool { return l != nil && (l.version != 0 || l.full) }
+
+// bytes is about what l takes.
+func (l *nodeList) bytes() int {
+	if l == nil {
+		return 0
 	}
-	if r.nodes == nil {
-		r.nodes, r.users = make(map[NodeID]*nodeList), make(map[string]int)
+	n := listSize + l.size
+	if l.partial != nil {
+		n += listSize + l.partial.size
 	}
-	r.nodes[id] = &nodeList{}
-	if id != r.self {
-		r.unknown++
+	return n
+}
+
+// list returns the list of a node, made when there is none.
+func (r *roster) list(id NodeID) *nodeList {
+	l := r.nodes[id]
+	if l == nil {
+		if r.nodes == nil {
+			r.nodes, r.users = make(map[NodeID]*nodeList), make(map[string]int)
+		}
+		l = &nodeList{}
+		r.nodes[id] = l
 	}
+	return l
 }
 
 // gone forgets a node: its members leave.
 func (r *roster) gone(id NodeID) {
-	l := r.nodes[id]
-	if l == nil {
-		return
+	if l := r.nodes[id]; l != nil {
+		r.become(l, id, 0, false)
+		r.replace(l, nil)
+		delete(r.nodes, id)
 	}
-	if l.version == 0 && id != r.self {
-		r.unknown--
-	}
-	r.heard(l)
-	r.replace(l, nil)
-	delete(r.nodes, id)
 }
 
 // refused notes that a node does not tell of its members, for now.
 func (r *roster) refused(id NodeID) {
-	l := r.nodes[id]
-	if l == nil || id == r.self {
-		return
-	}
-	if l.version != 0 {
-		r.unknown++
-	}
-	l.version, l.asked, l.partial = 0, false, nil
-	if !l.full {
-		l.full = true
-		r.full++
+	if id != r.self {
+		l := r.list(id)
+		r.become(l, id, 0, true)
+		l.asked, l.partial = false, nil
 	}
 }
 
-// heard notes that a node tells of its members.
-func (r *roster) heard(l *nodeList) {
-	if l.full {
-		l.full = false
-		r.full--
+// become notes which version of its list a node has told, or that it does not tell.
+func (r *roster) become(l *nodeList, id NodeID, version uint64, full bool) {
+	if id != r.self {
+		r.known += btoi(version != 0) - btoi(l.version != 0)
+		r.full += btoi(full) - btoi(l.full)
 	}
+	l.version, l.full = version, full
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // version returns the version of a node's list; 0: it is not known.
@@ -216,9 +231,11 @@ func (r *roster) set(l *nodeList, m Member, here bool) {
 			l.members = make(map[SocketID]string)
 		}
 		l.members[m.Socket] = m.User
+		l.size += memberSize + len(m.User)
 	} else {
 		m.User = user
 		delete(l.members, m.Socket)
+		l.size -= memberSize + len(m.User)
 	}
 	r.diff.note(m, here)
 	if m.User == "" {
@@ -249,16 +266,17 @@ func (r *roster) replace(l *nodeList, members map[SocketID]string) {
 	}
 }
 
-// apply takes what a node tells. It reports whether the node is known, and whether it is to be asked for the whole.
-func (r *roster) apply(from NodeID, p *Presence) (ask, known bool) {
+// apply takes what another node tells. It reports whether the node is to be asked for the whole.
+func (r *roster) apply(from NodeID, p *Presence) (ask bool) {
 	l := r.nodes[from]
 	switch {
-	case l == nil || from == r.self:
-		return false, false
-	case p.Version == 0 || p.Since > p.Version: // nonsense
-		return false, true
+	case from == r.self, p.Version == 0, p.Since > p.Version: // nonsense
+		return false
 	case p.Since == 0:
+		l = r.list(from)
 		ask = r.part(l, from, p)
+	case l == nil: // it is being asked
+		return false
 	case p.Since == l.version:
 		for i := range p.Changes {
 			if c := &p.Changes[i]; c.Socket.Node() == from {
@@ -270,7 +288,7 @@ func (r *roster) apply(from NodeID, p *Presence) (ask, known bool) {
 		ask = p.Version > l.version && !l.asked // some were missed; else they are old
 	}
 	l.asked = l.asked || ask
-	return ask, true
+	return ask
 }
 
 // part takes a part of a whole list, and reports whether to ask for it again.
@@ -288,7 +306,11 @@ func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
 	}
 	for i := range p.Changes {
 		if c := &p.Changes[i]; c.Socket.Node() == from && !c.Left {
+			if old, again := b.members[c.Socket]; again {
+				b.size -= memberSize + len(old)
+			}
 			b.members[c.Socket] = c.User
+			b.size += memberSize + len(c.User)
 		}
 	}
 	l.parts++
@@ -296,11 +318,8 @@ func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
 		return false
 	}
 	r.replace(l, b.members)
-	if l.version == 0 {
-		r.unknown--
-	}
-	r.heard(l)
-	l.version, l.asked, l.partial = p.Version, false, nil
+	r.become(l, from, p.Version, false)
+	l.asked, l.partial = false, nil
 	return false
 }
 
@@ -324,17 +343,4 @@ func (r *roster) members(users bool, f func(Member)) {
 			f(Member{id, user})
 		}
 	}
-}
-
-// missing returns the nodes whose list is not known: those that have not told, and those that said that they do not.
-func (r *roster) missing() (untold, full []NodeID) {
-	for id, l := range r.nodes {
-		switch {
-		case l.full:
-			full = append(full, id)
-		case l.version == 0 && id != r.self:
-			untold = append(untold, id)
-		}
-	}
-	return untold, full
 }

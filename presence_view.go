@@ -15,10 +15,11 @@ import (
 // emissions must not wait for whoever reads or changes the roster, which may be long. It gets into the roster when mu is
 // locked.
 type view struct {
-	p    *presence
-	at   Address
-	hash roomHash
-	refs int // watches that there are, or will be; guarded by presence.mu
+	p     *presence
+	at    Address
+	hash  roomHash
+	begun uint64 // the round before all peers were asked about the room
+	refs  int    // watches that there are, or will be; guarded by presence.mu
 
 	own struct {
 		mu      sync.Mutex // guards what follows; locked after every other lock but those of lanes
@@ -199,14 +200,23 @@ func (v *view) await(ctx context.Context, sent <-chan error) error {
 // missing returns the nodes whose list is not known: those that have not told, and those that said that they do not. The
 // channel is closed when that may have changed. Nobody is missing for a view that has ended.
 func (v *view) missing() (untold, full []NodeID, progress <-chan struct{}) {
+	v.p.mu.Lock()
+	defer v.p.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.progress == nil {
 		v.progress = make(chan struct{})
 	}
-	if len(v.watches) == 0 {
+	if len(v.watches) == 0 || len(v.p.mates) == v.roster.known {
 		return nil, nil, v.progress
 	}
-	untold, full = v.roster.missing()
+	for id := range v.p.mates {
+		switch l := v.roster.nodes[id]; {
+		case l != nil && l.full:
+			full = append(full, id)
+		case !l.settled():
+			untold = append(untold, id)
+		}
+	}
 	return untold, full, v.progress
 }

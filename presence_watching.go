@@ -1,18 +1,19 @@
 package crosscast
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // The watching side: the rooms that this node watches, and what it asks its peers.
 
 // watching is the part of presence about that. All is guarded by presence.mu.
 type watching struct {
 	views map[Address]*view
-	mates map[NodeID]*mate // the peers, since this node watches something
-	round uint64           // number of what asked for a digest the last time
-	beats int              // heartbeats so far
+	mates map[NodeID]*mate // the peers, while this node watches something
+	kept  int              // bytes of what they have told, about
+	fulls int              // entries in full, of all of them
+
+	maxKept int    // maxTold
+	round   uint64 // number of what asked for a digest the last time
+	beats   int    // heartbeats so far
 
 	waiting int   // calls of Watch and Watch.Synced that wait for peers
 	failed  error // why peers could not be asked, the last time
@@ -31,19 +32,22 @@ type newView struct {
 
 // A mate is what this node keeps of a peer whose rooms it watches.
 type mate struct {
-	id     NodeID
-	known  digest             // of the versions that it has told
-	untold map[*view]uint64   // rooms of which it has not told, and the round before it was asked
-	full   map[*view]struct{} // rooms of which it said that it does not tell
-	sent   uint64             // the last round in which it was asked for a digest
-	heard  uint64             // the last round of which one came
-	retry  int                // the beat after which it is asked again for those in full
-	pause  int                // beats until then
+	id    NodeID
+	known digest             // of the versions that it has told
+	told  int                // rooms of which it has told, those in full included
+	bytes int                // of what it has told, about
+	full  map[*view]struct{} // rooms of which it does not tell, or tells too much
+	asked uint64             // the round before it was asked last about all others; see view.begun
+	sent  uint64             // the last round in which it was asked for a digest
+	heard uint64             // the last round of which one came
+	retry int                // the beat after which it is asked again for those in full
+	pause int                // beats until then
 
 	// For the lane.
-	ask   map[*view]struct{} // rooms that it is to be asked about
-	list  uint64             // buckets in which it is to be listed everything
-	parts uint64             // the round in which it is to be asked for the sums of all buckets; 0: it is not
+	ask    map[*view]struct{} // rooms that it has told of and is to be asked about
+	before uint64             // it is to be asked about the rooms that it has not told of, and was not asked about since this round
+	list   uint64             // buckets in which it is to be listed everything
+	parts  uint64             // the round in which it is to be asked for the sums of all buckets; 0: it is not
 	renewal
 }
 
@@ -58,6 +62,10 @@ const (
 	maxPause  = 64 * renewEvery // beats
 	probe     = 256             // rooms that a peer which was full is asked about, before it has told of one of them
 	firstWait = renewEvery
+
+	toldShare = 32 << 10  // bytes that each peer may have told, whatever the others have
+	maxTold   = 256 << 20 // beyond that, a peer may have told as much as all of them leave free
+	maxFulls  = 65536     // rooms, for all peers, of which they do not tell
 )
 
 func (p *presence) wait(n int) {
@@ -85,16 +93,17 @@ func (p *presence) look(at Address, known map[NodeID]*peer) (*view, <-chan error
 	if w == nil {
 		w = p.open(at)
 	}
-	v := &view{p: p, at: at, hash: w.hash, roster: roster{self: p.n.id}}
+	v := &view{p: p, at: at, hash: w.hash, begun: p.round, roster: roster{self: p.n.id}}
 	if p.views == nil {
 		p.views, p.mates = make(map[Address]*view), make(map[NodeID]*mate)
 	}
-	p.views[at] = v
-	v.roster.add(p.n.id)
-	for id := range known {
-		v.roster.add(id)
-		p.mate(id).untold[v] = p.round
+	if len(p.views) == 0 { // from now on meet and part see to it
+		for id := range known {
+			p.mate(id)
+		}
 	}
+	p.views[at] = v
+	v.roster.list(p.n.id)
 	w.see(v)
 	if p.n.adapter == nil {
 		return v, nil
@@ -109,10 +118,13 @@ func (p *presence) look(at Address, known map[NodeID]*peer) (*view, <-chan error
 func (p *presence) overlook(v *view) {
 	delete(p.views, v.at)
 	v.mu.Lock()
-	for id, m := range p.mates {
-		m.known.move(v.hash, v.roster.version(id), 0)
-		m.told(v)
-		delete(m.ask, v)
+	for id, l := range v.roster.nodes {
+		if m := p.mates[id]; m != nil {
+			m.known.move(v.hash, l.version, 0)
+			m.told -= btoi(l.settled())
+			p.hold(m, -l.bytes())
+			delete(m.ask, v)
+		}
 	}
 	v.mu.Unlock()
 	w := p.rooms[v.at]
@@ -130,24 +142,17 @@ func (p *presence) overlook(v *view) {
 func (p *presence) mate(id NodeID) *mate {
 	m := p.mates[id]
 	if m == nil {
-		m = &mate{id: id, untold: make(map[*view]uint64), full: make(map[*view]struct{}), pause: firstWait}
+		m = &mate{id: id, full: make(map[*view]struct{}), pause: firstWait}
 		p.mates[id] = m
 	}
 	return m
 }
 
-// meet asks a peer that has come about all rooms; p.mu is held.
+// meet asks a peer that has come for a digest: when it answers that, it is asked about the rooms. So a name that
+// somebody made up costs no more however many rooms are watched; p.mu is held.
 func (p *presence) meet(id NodeID) {
-	if len(p.views) == 0 {
-		return
-	}
-	m := p.mate(id)
-	for _, v := range p.views {
-		v.mu.Lock()
-		v.roster.add(id)
-		v.moved()
-		v.mu.Unlock()
-		p.askAbout(m, v)
+	if len(p.views) > 0 {
+		p.renew(p.mate(id))
 	}
 }
 
@@ -159,26 +164,30 @@ func (p *presence) part(id NodeID) {
 		v.moved()
 		v.mu.Unlock()
 	}
-	delete(p.mates, id)
+	if m := p.mates[id]; m != nil {
+		p.kept -= m.bytes
+		p.fulls -= len(m.full)
+		delete(p.mates, id)
+	}
 }
 
-// askAbout has a peer asked about a room of which it has not told; p.mu is held.
-func (p *presence) askAbout(m *mate, v *view) {
-	m.untold[v] = p.round
-	p.askAgain(m, v)
+// untold is of how many rooms a peer has not told, and not said that it does not; p.mu is held.
+func (p *presence) untold(m *mate) int { return len(p.views) - m.told }
+
+// hold notes that a peer has told so many bytes more, and reports whether it may; p.mu is held.
+func (p *presence) hold(m *mate, bytes int) bool {
+	m.bytes += bytes
+	p.kept += bytes
+	return bytes <= 0 || m.bytes <= toldShare || p.kept <= p.maxKept
 }
 
+// askAgain has a peer asked about a room of which it has told; p.mu is held.
 func (p *presence) askAgain(m *mate, v *view) {
 	if m.ask == nil {
 		m.ask = make(map[*view]struct{})
 	}
 	m.ask[v] = struct{}{}
 	p.wake()
-}
-
-func (m *mate) told(v *view) {
-	delete(m.untold, v)
-	delete(m.full, v)
 }
 
 // renew has a peer asked for a digest, now or in the next heartbeat; p.mu is held.
@@ -222,7 +231,7 @@ func (p *presence) renewDue() {
 	}
 	for _, m := range p.mates {
 		m.done = false
-		if !all && (m.again || p.waiting > 0 && len(m.untold) > 0) {
+		if !all && (m.again || p.waiting > 0 && p.untold(m) > 0) {
 			p.renew(m)
 		}
 		p.retry(m)
@@ -298,43 +307,68 @@ func (p *presence) eachView(in *Instruction, f func(i int, v *view)) {
 	}
 }
 
+// change makes a change of what a peer has told of a room, and reports whether there is space for it; p.mu is held, and v
+// locked.
+func (p *presence) change(m *mate, v *view, f func()) (fits bool) {
+	l, version := v.roster.nodes[m.id], v.roster.version(m.id)
+	bytes, settled := l.bytes(), l.settled()
+	f()
+	l = v.roster.nodes[m.id]
+	m.known.move(v.hash, version, v.roster.version(m.id))
+	m.told += btoi(l.settled()) - btoi(settled)
+	return p.hold(m, l.bytes()-bytes)
+}
+
 // heard takes what a peer tells of one room; p.mu is held.
 func (p *presence) heard(m *mate, v *view, r *Presence) {
+	ask := false
 	v.lock()
-	before := v.roster.version(m.id)
-	ask, known := v.roster.apply(m.id, r)
-	after := v.roster.version(m.id)
+	fits := p.change(m, v, func() { ask = v.roster.apply(m.id, r) })
+	if !fits { // its members leave, because what is kept of them would not be kept up to date
+		p.change(m, v, func() { v.roster.gone(m.id) })
+	}
+	known := v.roster.version(m.id) != 0
 	v.moved()
 	v.mu.Unlock()
-	if !known {
-		p.n.stats.presence.Add(1)
-		return
+	switch {
+	case !fits:
+		p.n.stats.busy.Add(1)
+		p.refused(m, v)
+	case known && p.unfull(m, v): // there is space again
+		m.retry, m.pause = p.beats+1, firstWait
 	}
-	m.known.move(v.hash, before, after)
-	if after != 0 {
-		if _, was := m.full[v]; was { // there is space again
-			m.retry, m.pause = p.beats+1, firstWait
-		}
-		m.told(v)
-	}
-	if ask {
+	if ask && fits {
 		p.askAgain(m, v)
 	}
 }
 
-// refused notes that a peer does not tell of a room; p.mu is held.
-func (p *presence) refused(m *mate, v *view) {
-	v.lock()
-	before := v.roster.version(m.id)
-	v.roster.refused(m.id)
-	v.moved()
-	v.mu.Unlock()
-	m.known.move(v.hash, before, 0)
-	if len(m.full) == 0 {
-		m.retry = p.beats + m.pause
+// unfull notes that a peer is not one that does not tell of a room, and reports whether it was; p.mu is held.
+func (p *presence) unfull(m *mate, v *view) bool {
+	if _, was := m.full[v]; !was {
+		return false
 	}
-	delete(m.untold, v)
-	m.full[v] = struct{}{}
+	delete(m.full, v)
+	p.fulls--
+	return true
+}
+
+// refused notes that a peer does not tell of a room, or tells too much. Of too many rooms that is not noted: they are asked
+// about again as if the peer had said nothing; p.mu is held.
+func (p *presence) refused(m *mate, v *view) {
+	if _, was := m.full[v]; !was {
+		if p.fulls >= maxFulls {
+			return
+		}
+		if len(m.full) == 0 {
+			m.retry = p.beats + m.pause
+		}
+		m.full[v] = struct{}{}
+		p.fulls++
+	}
+	v.lock()
+	defer v.mu.Unlock()
+	p.change(m, v, func() { v.roster.refused(m.id) })
+	v.moved()
 }
 
 // compare takes a digest; p.mu is held.
@@ -344,10 +378,9 @@ func (p *presence) compare(m *mate, r *Presence) {
 		return
 	}
 	m.heard = r.Round
-	for v, asked := range m.untold {
-		if asked < r.Round { // it, or what was told, is lost
-			p.askAbout(m, v)
-		}
+	if p.untold(m) > 0 { // what they were asked, or told, is lost
+		m.before = r.Round
+		p.wake()
 	}
 	differ := m.known.differing(r.Buckets, r.Sums)
 	switch {
@@ -370,21 +403,12 @@ func (p *presence) ask() {
 	news = slices.DeleteFunc(news, func(v newView) bool { return p.views[v.view.at] != v.view }) // nobody waits for it
 	var mates []mate                                                                             // as they are now
 	for _, m := range p.mates {
-		if len(m.ask) > 0 || m.list != 0 || m.parts != 0 || m.due != 0 {
-			now := *m
-			m.ask, m.list, m.parts, m.due = nil, 0, 0, 0
-			if now.list != 0 {
-				now.ask = maps.Clone(now.ask)
-				if now.ask == nil {
-					now.ask = make(map[*view]struct{})
-				}
-				for _, v := range p.views {
-					if _, full := m.full[v]; now.list&(1<<v.hash.bucket()) != 0 && !full {
-						now.ask[v] = struct{}{}
-					}
-				}
+		if len(m.ask) > 0 || m.before != 0 || m.list != 0 || m.parts != 0 || m.due != 0 {
+			mates = append(mates, *m)
+			if m.before != 0 {
+				m.asked = p.round
 			}
-			mates = append(mates, now)
+			m.ask, m.before, m.list, m.parts, m.due = nil, 0, 0, 0, 0
 		}
 	}
 	p.mu.Unlock()
@@ -441,17 +465,21 @@ func (p *presence) ask() {
 	p.mu.Unlock()
 }
 
-// askMate asks a peer about rooms, and says which versions are known.
+// askMate asks a peer about rooms, and says which versions are known. m is as the peer was when it was decided.
 func (p *presence) askMate(m *mate) (failed error) {
-	at := make([]Address, 0, len(m.ask))
-	versions := make(map[Address]uint64, len(m.ask))
-	for v := range m.ask {
-		v.mu.Lock()
-		version := v.roster.version(m.id)
-		v.mu.Unlock()
-		at = append(at, v.at)
-		versions[v.at] = version
+	var at []Address
+	versions := make(map[Address]uint64)
+	p.mu.Lock()
+	if m.list == 0 && m.before == 0 {
+		for v := range m.ask {
+			p.askRoom(m, v, &at, versions)
+		}
+	} else {
+		for _, v := range p.views {
+			p.askRoom(m, v, &at, versions)
+		}
 	}
+	p.mu.Unlock()
 	for namespace, rooms := range byNamespace(at) {
 		known := make([]uint64, len(rooms))
 		for i, room := range rooms {
@@ -465,6 +493,21 @@ func (p *presence) askMate(m *mate) (failed error) {
 		}
 	}
 	return failed
+}
+
+// askRoom adds a room to what a peer is to be asked about, if it is; p.mu is held.
+func (p *presence) askRoom(m *mate, v *view, at *[]Address, versions map[Address]uint64) {
+	v.mu.Lock()
+	l, version := v.roster.nodes[m.id], v.roster.version(m.id)
+	v.mu.Unlock()
+	_, ask := m.ask[v]
+	if !ask && !l.settled() {
+		ask = max(m.asked, v.begun) < m.before
+	}
+	if ask || m.list&(1<<v.hash.bucket()) != 0 && (l == nil || !l.full) {
+		*at = append(*at, v.at)
+		versions[v.at] = version
+	}
 }
 
 // byNamespace sorts rooms by namespace.

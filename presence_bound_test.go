@@ -1,0 +1,217 @@
+package crosscast
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// quietAdapter publishes to nobody. It counts the names of rooms that peers are asked about.
+type quietAdapter struct {
+	h Handler
+
+	mu      sync.Mutex
+	rooms   map[NodeID]int // by whom they are for
+	refused map[NodeID]int
+}
+
+func (a *quietAdapter) Start(_ context.Context, _ NodeInfo, h Handler) error { a.h = h; return nil }
+func (a *quietAdapter) Close(context.Context) error                          { return nil }
+func (a *quietAdapter) Publish(_ context.Context, in *Instruction) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if in.Presence != nil && in.Presence.Full {
+		a.refused[in.To] += len(in.Rooms)
+		return nil
+	}
+	a.rooms[in.To] += len(in.Rooms)
+	return nil
+}
+
+// watching starts a node that watches rooms and knows nobody.
+func watchingNode(t *testing.T, rooms int) (*Node, *quietAdapter) {
+	a := &quietAdapter{rooms: make(map[NodeID]int), refused: make(map[NodeID]int)}
+	n, err := Start(context.Background(), Options{Adapter: a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close(context.Background()) })
+	for i := range rooms {
+		if _, err := n.Watch(context.Background(), fmt.Sprint("room", i), WatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Wait()
+	return n, a
+}
+
+func (a *quietAdapter) hello(id NodeID) {
+	a.h.Handle(&Instruction{Kind: KindHello, From: id, Node: NodeInfo{ID: id, Heartbeat: time.Minute}})
+}
+
+func (a *quietAdapter) tell(from NodeID, p Presence, rooms ...string) {
+	a.h.Handle(&Instruction{Kind: KindPresence, Namespace: "/", From: from, Rooms: rooms, Presence: &p})
+}
+
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// TestPeersThatAreMadeUp: however many rooms are watched, a peer of which nothing is heard but its name takes what one
+// takes, and is not asked about them. One that answers is asked.
+func TestPeersThatAreMadeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const watches, names = 1000, 2000
+		n, a := watchingNode(t, watches)
+		before := heap()
+		for range 2 { // heard twice, even
+			for i := range names {
+				a.hello(NodeID(fmt.Sprintf("name%04d", i)))
+			}
+		}
+		synctest.Wait()
+		time.Sleep(20 * time.Second) // of heartbeats
+		synctest.Wait()
+		if got := (heap() - before) / names; got > 8<<10 {
+			t.Errorf("each of %d names takes %d bytes", names, got)
+		}
+		if asked := len(a.rooms) - 1; asked != 0 && a.rooms["name0000"] != 0 {
+			t.Errorf("asked %d about rooms", asked)
+		}
+		if got := len(n.Nodes()); got != names {
+			t.Fatal(got, "peers")
+		}
+		n.presence.mu.Lock()
+		round := n.presence.mates["name0007"].sent
+		n.presence.mu.Unlock()
+		a.tell("name0007", Presence{Round: round, Sums: []uint64{0}})
+		synctest.Wait()
+		if got := a.rooms["name0007"]; got != watches {
+			t.Errorf("a peer that answers was asked about %d rooms", got)
+		}
+		runtime.KeepAlive(n)
+	})
+}
+
+// TestWhatPeersTellIsBounded: what does not end, what is told of many rooms, and that rooms are not told of.
+func TestWhatPeersTellIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, a := watchingNode(t, 3000)
+		n.presence.maxKept = 1 << 20
+		kept := func() int {
+			n.presence.mu.Lock()
+			defer n.presence.mu.Unlock()
+			sum := 0
+			for _, m := range n.presence.mates {
+				sum += m.bytes
+			}
+			if sum != n.presence.kept {
+				t.Errorf("%d bytes are noted, and there are %d", n.presence.kept, sum)
+			}
+			lists := 0
+			for _, v := range n.presence.views {
+				for id, l := range v.roster.nodes {
+					if id != n.id {
+						lists += l.bytes()
+					}
+				}
+			}
+			if lists != sum {
+				t.Errorf("%d bytes are noted, and lists have %d", sum, lists)
+			}
+			return sum
+		}
+		members := func(from NodeID, part int) []PresenceChange {
+			all := make([]PresenceChange, 100)
+			for i := range all {
+				all[i].Member = Member{SocketID(fmt.Sprintf("%s%06d%06d", from, part, i)), "user"}
+			}
+			return all
+		}
+		a.hello("endless0")
+		for part := range 1000 {
+			a.tell("endless0", Presence{Version: 1, Part: part, Changes: members("endless0", part)}, "room0")
+		}
+		if got := kept(); got > 2<<20 {
+			t.Errorf("%d bytes of a list that does not end", got)
+		}
+		for i := range 100 {
+			id := NodeID(fmt.Sprintf("tell%04d", i))
+			a.hello(id)
+			for j := range 3000 {
+				a.tell(id, Presence{Version: 1, Last: true}, fmt.Sprint("room", j))
+			}
+		}
+		if got := kept(); got > 12<<20 { // space, shares, and names of rooms that are not told of
+			t.Errorf("%d bytes of empty rooms", got)
+		}
+		// A peer has its share all the same, and is known to tell.
+		a.hello("modest00")
+		a.tell("modest00", Presence{Version: 1, Last: true, Changes: members("modest00", 0)}, "room1")
+		v := n.presence.views[Address{"/", RoomSpace, "room1"}]
+		if got := v.roster.version("modest00"); got != 1 {
+			t.Error("a small list is refused")
+		}
+		var w *Watch
+		for _, w = range n.presence.views[Address{"/", RoomSpace, "room0"}].watches {
+		}
+		found := false
+		for _, m := range w.Missing() {
+			found = found || m.Node == "endless0" && m.Err == errFull
+		}
+		if !found {
+			t.Error("who told too much is not missing")
+		}
+		for id := range n.presence.mates {
+			a.h.Handle(&Instruction{Kind: KindGoodbye, From: id})
+		}
+		if got := kept(); got != 0 || n.presence.fulls != 0 {
+			t.Errorf("%d bytes are noted of nobody, and %d rooms", got, n.presence.fulls)
+		}
+	})
+}
+
+// TestWatchersThatAreMadeUp: names that somebody made up take no places of nodes.
+func TestWatchersThatAreMadeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, a := watchingNode(t, 0)
+		watch := func(from NodeID) {
+			a.h.Handle(&Instruction{Kind: KindWatch, Namespace: "/", From: from, TTL: time.Hour, Rooms: []string{"r"}})
+			synctest.Wait()
+		}
+		names := func(kind string, n int, hellos int) {
+			for i := range n {
+				id := NodeID(fmt.Sprintf("%s%04d", kind, i))
+				for range hellos {
+					a.hello(id)
+				}
+				watch(id)
+			}
+		}
+		names("none", 2000, 0)
+		if got := len(n.presence.watchers); got != 256 {
+			t.Errorf("%d strangers watch", got)
+		}
+		names("once", 2000, 1)
+		if got := len(n.presence.watchers); got != 1024 {
+			t.Errorf("%d watch", got)
+		}
+		clear(a.rooms)
+		clear(a.refused)
+		names("real", 100, 2)
+		for i := range 100 {
+			id := NodeID(fmt.Sprintf("real%04d", i))
+			if a.rooms[id] != 1 || a.refused[id] != 0 {
+				t.Fatalf("%s was told of %d rooms, and refused %d", id, a.rooms[id], a.refused[id])
+			}
+		}
+	})
+}
