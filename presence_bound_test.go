@@ -3,6 +3,7 @@ package crosscast
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"sync"
 	"testing"
@@ -109,9 +110,13 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 		kept := func() int {
 			n.presence.mu.Lock()
 			defer n.presence.mu.Unlock()
-			sum := 0
+			sum, fulls := 0, 0
 			for _, m := range n.presence.mates {
 				sum += m.bytes
+				fulls += len(m.full)
+			}
+			if fulls != n.presence.fulls {
+				t.Errorf("%d rooms are not told of, and %d are counted", fulls, n.presence.fulls)
 			}
 			if sum != n.presence.kept {
 				t.Errorf("%d bytes are noted, and there are %d", n.presence.kept, sum)
@@ -170,6 +175,12 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 		if !found {
 			t.Error("who told too much is not missing")
 		}
+		for _, v := range maps.Clone(n.presence.views) {
+			if v.hash%2 == 0 {
+				v.watches[0].Close()
+			}
+		}
+		kept()
 		for id := range n.presence.mates {
 			a.h.Handle(&Instruction{Kind: KindGoodbye, From: id})
 		}

@@ -123,6 +123,7 @@ func (p *presence) overlook(v *view) {
 			m.known.move(v.hash, l.version, 0)
 			m.told -= btoi(l.settled())
 			p.hold(m, -l.bytes())
+			p.unfull(m, v)
 			delete(m.ask, v)
 		}
 	}
