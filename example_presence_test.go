@@ -49,3 +49,41 @@ func ExampleNamespace_Watch() {
 	// bob left
 	// eve left
 }
+
+// Each client that connects gets who is there, and then each change: one watch for all of them, and no change is missed
+// or told twice in between.
+func ExampleWatch_Follow() {
+	ctx := context.Background()
+	node, _ := crosscast.Start(ctx, crosscast.Options{})
+	watch, err := node.Watch(ctx, "room1", crosscast.WatchOptions{Users: true})
+	if err != nil {
+		panic(err)
+	}
+	connect := func(user string) {
+		told := make(chan struct{}, 16)
+		var stop func()
+		s, _ := node.Connect(ctx, newExampleClient(), crosscast.ConnectOptions{
+			User: user, Rooms: []string{"room1"}, OnClose: func(*crosscast.Socket, crosscast.Reason) { stop() },
+		})
+		stop = watch.Follow(func(e crosscast.PresenceEvent) {
+			if e.Current { // a program would do s.Emit(ctx, "members", e.Joined)
+				fmt.Println(s.User(), "sees", len(e.Joined), "there")
+			}
+			for _, m := range e.Joined {
+				if !e.Current {
+					fmt.Println(s.User(), "sees", m.User, "join")
+				}
+			}
+			told <- struct{}{}
+		})
+		<-told
+	}
+	connect("ann")
+	connect("bob")
+	watch.Close()
+	node.Close(ctx)
+	// Unordered output:
+	// ann sees 1 there
+	// ann sees bob join
+	// bob sees 2 there
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -36,18 +37,23 @@ type PresenceEvent struct {
 // [Gap], and otherwise within five heartbeats. The members of a node that says goodbye leave at once, and those of one
 // that dies when it is taken for dead ([NodeExpired]).
 type Watch struct {
-	space    *space // held until unwatch
-	view     *view
-	users    bool
-	onChange func(PresenceEvent)
-	lane     lane[struct{}]
+	space *space // held until unwatch
+	view  *view
+	users bool
+	lane  lane[*follower] // a follower that begins; nil: the others are told of changes
 
-	mu      sync.Mutex // guards what follows; locked after view.mu
-	pending diff       // not told yet
-	begun   bool       // OnChange may be called
-	told    bool       // the first event was told
-	queued  bool       // there is a call to come
-	closed  bool
+	mu        sync.Mutex  // guards what follows; locked after view.mu
+	followers []*follower // never changed in place
+	pending   diff        // not told yet to those who have begun
+	queued    bool        // there is a call to come
+	closed    bool
+}
+
+// A follower is a function that is told of a watch's members.
+type follower struct {
+	f     func(PresenceEvent)
+	name  string // in the log
+	begun bool   // it was told of all members; guarded by Watch.mu
 }
 
 // Watch watches a room, on all nodes. It returns when every peer has told of its members, but waits for two heartbeats at
@@ -71,7 +77,7 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	case n.counter != nil:
 		return nil, errNoPresence
 	}
-	w := &Watch{users: o.Users, onChange: o.OnChange}
+	w := &Watch{users: o.Users}
 	w.lane.run = w.call
 	w.space = ns.hold()
 	ns.node.interests.want(w.space.all.wait(nil))
@@ -86,8 +92,9 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	if w.isClosed() {
 		return nil, ErrClosed
 	}
-	// The first event is to have what has arrived by now, which the watches may not have been handed yet.
-	w.view.p.handOver(spread{w.view, w})
+	if o.OnChange != nil {
+		w.follow(&follower{f: o.OnChange, name: "WatchOptions.OnChange"})
+	}
 	return w, nil
 }
 
@@ -149,7 +156,47 @@ func (w *Watch) Synced(ctx context.Context) error {
 	}
 }
 
-// Members returns who is in the room now, ordered by user and socket; after Close, nobody. It may be ahead of OnChange.
+// Follow has f told who is in the room: first, once, of all members, and then of those who joined and left, without a
+// hole and without telling twice. So whoever connects a client gives it the state and each later change with one call,
+// where [Watch.Members] and a function that was told before would race. f is not told any more once stop has returned,
+// except by a call that is being made, or once the watch was closed.
+//
+// The followers of a watch, and OnChange, are called one after the other, on one goroutine, with the same events, whose
+// slices must not be changed: very many cost little more than their calls. A call may do anything but Node.Close, and
+// should not block, as [Socket.Emit] does not, because the others wait for it. What changes meanwhile is summed up, as
+// with OnChange. Who may block begins a watch of its own.
+func (w *Watch) Follow(f func(PresenceEvent)) (stop func()) {
+	fo := &follower{f: f, name: "a function of Watch.Follow"}
+	w.follow(fo)
+	return func() { w.unfollow(fo) }
+}
+
+// follow has f begin. What has arrived by now, and was not handed to the watch yet, is handed over first.
+func (w *Watch) follow(f *follower) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.followers = append(slices.Clip(w.followers), f)
+		w.view.p.handOver(spread{w.view, w, f})
+	}
+}
+
+func (w *Watch) unfollow(f *follower) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.followers = slices.DeleteFunc(slices.Clone(w.followers), func(other *follower) bool { return other == f })
+	if !w.followed() {
+		w.pending = nil
+	}
+}
+
+// followed reports whether there is somebody to be told of changes; w.mu is held.
+func (w *Watch) followed() bool {
+	return slices.ContainsFunc(w.followers, func(f *follower) bool { return f.begun })
+}
+
+// Members returns who is in the room now, ordered by user and socket; after Close, nobody. It may be ahead of what
+// followers were told.
 func (w *Watch) Members() []Member {
 	all := w.view.members(w)
 	slices.SortFunc(all, compareMembers)
@@ -171,7 +218,7 @@ func (w *Watch) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
-	w.pending = nil
+	w.pending, w.followers = nil, nil
 }
 
 func (w *Watch) isClosed() bool {
@@ -180,33 +227,11 @@ func (w *Watch) isClosed() bool {
 	return w.closed
 }
 
-// begin lets OnChange be called.
-func (w *Watch) begin() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.begun = true
-	w.poke()
-}
-
-// start sets what there was when the watch joined its view.
-func (w *Watch) start(current diff) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for m := range current {
-		if w.users == (m.Socket == "") {
-			w.pending.note(m, true)
-		}
-	}
-}
-
-// add notes what has changed.
+// add notes what has changed; w.view is locked.
 func (w *Watch) add(d diff) {
-	if w.onChange == nil {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
+	if !w.followed() {
 		return
 	}
 	for m, here := range d {
@@ -214,24 +239,20 @@ func (w *Watch) add(d diff) {
 			w.pending.note(m, here)
 		}
 	}
-	w.poke()
+	if !w.queued && len(w.pending) > 0 {
+		w.queued = true
+		w.lane.call(nil)
+	}
 }
 
-// poke has OnChange called soon, if there is something to tell; w.mu is held.
-func (w *Watch) poke() {
-	if w.onChange == nil || !w.begun || w.queued || w.closed || w.told && len(w.pending) == 0 {
+// call tells f of all members, or the followers of what has changed. It runs on the lane.
+func (w *Watch) call(f *follower) {
+	if f != nil {
+		w.tell([]*follower{f}, w.begin(f))
 		return
 	}
-	w.queued = true
-	w.lane.mu.Lock()
-	w.lane.push(struct{}{})
-	w.lane.mu.Unlock()
-}
-
-// call makes one call of OnChange.
-func (w *Watch) call(struct{}) {
 	w.mu.Lock()
-	e := PresenceEvent{Current: !w.told}
+	e := PresenceEvent{}
 	for m, here := range w.pending {
 		if here {
 			e.Joined = append(e.Joined, m)
@@ -239,13 +260,59 @@ func (w *Watch) call(struct{}) {
 			e.Left = append(e.Left, m)
 		}
 	}
-	none := w.closed || w.told && len(w.pending) == 0
-	w.pending, w.queued, w.told = nil, false, true
+	w.pending, w.queued = nil, false
+	to := w.followers
 	w.mu.Unlock()
-	if none {
+	if len(e.Joined)+len(e.Left) == 0 {
 		return
 	}
 	slices.SortFunc(e.Joined, compareMembers)
 	slices.SortFunc(e.Left, compareMembers)
-	w.space.node.call("WatchOptions.OnChange", func() { w.onChange(e) })
+	w.tell(to, e)
+}
+
+// begin returns what the others have been told so far, all members, and lets f be told with them of what changes.
+func (w *Watch) begin(f *follower) PresenceEvent {
+	v := w.view
+	v.lock()
+	defer v.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f.begun = true
+	current := make(diff)
+	v.roster.members(w.users, func(m Member) { current[m] = true })
+	for _, later := range [...]diff{v.roster.diff, w.pending} {
+		for m, here := range later {
+			switch {
+			case w.users != (m.Socket == ""):
+			case here:
+				delete(current, m)
+			default:
+				current[m] = true
+			}
+		}
+	}
+	return PresenceEvent{Current: true, Joined: slices.SortedFunc(maps.Keys(current), compareMembers)}
+}
+
+// follows reports whether f is to be told.
+func (w *Watch) follows(f *follower) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.followers, f) && f.begun
+}
+
+// tell calls followers. One that ends the goroutine keeps no other from it.
+func (w *Watch) tell(to []*follower, e PresenceEvent) {
+	i := 0
+	defer func() {
+		if i < len(to) {
+			w.tell(to[i+1:], e)
+		}
+	}()
+	for ; i < len(to); i++ {
+		if w.follows(to[i]) {
+			w.space.node.call(to[i].name, func() { to[i].f(e) })
+		}
+	}
 }

@@ -82,10 +82,11 @@ func (v *view) moved() {
 	}
 }
 
-// A spread hands what has changed to the watches of a view, and then lets begin tell what it has.
+// A spread hands what has changed to the watches of a view, and then lets a follower of one begin with what that has.
 type spread struct {
 	view  *view
-	begin *Watch // nil: none begins
+	watch *Watch // nil: none begins
+	begin *follower
 }
 
 func (p *presence) handOver(s spread) {
@@ -96,45 +97,31 @@ func (p *presence) handOver(s spread) {
 
 func (s spread) do() {
 	s.view.handOver()
-	if s.begin != nil {
-		s.begin.begin()
+	if s.watch != nil {
+		s.watch.lane.call(s.begin)
 	}
 }
 
-// handOver tells the watches what has changed: one after the other, but off v.mu.
+// handOver tells the watches what has changed. It does so with v locked, so that at any time a change is among those that
+// are to be handed over, or with the watch.
 func (v *view) handOver() {
 	v.own.mu.Lock()
 	v.own.queued = false
 	v.own.mu.Unlock()
 	v.lock()
-	d, watches := v.roster.take(), slices.Clone(v.watches)
-	v.mu.Unlock()
-	for _, w := range watches {
-		w.add(d)
+	defer v.mu.Unlock()
+	if d := v.roster.take(); len(d) > 0 {
+		for _, w := range v.watches {
+			w.add(d)
+		}
 	}
 }
 
-// join adds a watch. What the watches were not told yet it will be told with them.
+// join adds a watch.
 func (v *view) join(w *Watch) {
-	v.lock()
+	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.watches = append(v.watches, w)
-	if w.onChange == nil {
-		return
-	}
-	current := make(diff)
-	v.roster.members(w.users, func(m Member) { current[m] = true })
-	for m, here := range v.roster.diff {
-		if w.users != (m.Socket == "") {
-			continue
-		}
-		if here {
-			delete(current, m)
-		} else {
-			current[m] = true
-		}
-	}
-	w.start(current)
 }
 
 // leave takes a watch out, and reports whether it was there.

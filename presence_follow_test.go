@@ -1,0 +1,119 @@
+package crosscast_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/crosscast/crosscast"
+)
+
+// mirror is a client that knows who is in a room by what it is told.
+type mirror struct {
+	t       *testing.T
+	begun   bool
+	members map[crosscast.Member]bool
+}
+
+func (m *mirror) told(e crosscast.PresenceEvent) {
+	if e.Current == m.begun {
+		m.t.Errorf("all members: %v, and begun: %v", e.Current, m.begun)
+	}
+	m.begun = true
+	for _, who := range e.Joined {
+		if m.members[who] {
+			m.t.Errorf("%v joins, and is there", who)
+		}
+		m.members[who] = true
+	}
+	for _, who := range e.Left {
+		if !m.members[who] {
+			m.t.Errorf("%v leaves, and is not there", who)
+		}
+		delete(m.members, who)
+	}
+}
+
+// TestFollow: whoever begins while members come and go, here and elsewhere, misses nothing and is told nothing twice.
+func TestFollow(t *testing.T) {
+	for _, users := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b, _ := three(t)
+			w, err := a.Watch(ctx, "r", crosscast.WatchOptions{Users: users})
+			ok(t, err)
+			var all sync.WaitGroup
+			for i, n := range []*crosscast.Node{a, a, b, b} {
+				all.Go(func() {
+					for j := range 200 {
+						s := connectUser(t, n.Namespace, &recorder{}, fmt.Sprint("u", (i+j)%7), "r")
+						if j%3 > 0 {
+							s.Close(crosscast.ReasonServer)
+						}
+					}
+				})
+			}
+			mirrors := make([]*mirror, 300)
+			for i := range mirrors {
+				m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
+				mirrors[i] = m
+				all.Go(func() {
+					stop := w.Follow(m.told)
+					if i%3 == 0 {
+						stop()
+						mirrors[i] = nil
+					}
+				})
+			}
+			all.Wait()
+			synctest.Wait()
+			now := w.Members()
+			if users && len(now) != 7 || !users && len(now) != 268 {
+				t.Errorf("%d members", len(now))
+			}
+			for i, m := range mirrors {
+				if m == nil {
+					continue
+				}
+				equal(t, "members", len(m.members), len(now))
+				for _, who := range now {
+					if !m.members[who] {
+						t.Fatalf("follower %d lacks %v", i, who)
+					}
+				}
+			}
+			w.Close()
+			w.Follow(func(crosscast.PresenceEvent) { t.Error("told of a watch that is closed") })()
+			synctest.Wait()
+		})
+	}
+}
+
+// TestFollowersThatStop: one is told no more, and the next one begins with what is there then.
+func TestFollowersThatStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, crosscast.Options{})
+		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
+		ok(t, err)
+		gate := make(chan struct{})
+		stop := w.Follow(func(e crosscast.PresenceEvent) {
+			if !e.Current {
+				t.Error("told after stop")
+			}
+			<-gate
+		})
+		synctest.Wait()
+		s := connectUser(t, n.Namespace, &recorder{}, "ann", "r") // which waits to be told of
+		synctest.Wait()
+		stop()
+		s.Close(crosscast.ReasonServer)
+		connectUser(t, n.Namespace, &recorder{}, "bob", "r")
+		synctest.Wait()
+		m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
+		w.Follow(m.told)
+		close(gate)
+		synctest.Wait()
+		equal(t, "members", len(m.members), 1)
+		w.Close()
+	})
+}
