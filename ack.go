@@ -146,10 +146,19 @@ func (w *ackWait) await(sockets []*Socket) {
 	}
 	w.mu.Unlock()
 	for _, s := range sockets {
-		if !s.await(w) {
+		switch {
+		case !s.await(w):
 			w.give(s)
+		case !w.misses(s): // it has guessed the number, and replied already
+			s.unawait(w)
 		}
 	}
+}
+
+func (w *ackWait) misses(s *Socket) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.missing[s.id] != nil
 }
 
 // collect passes on replies until nobody is missing, or patience has passed. The first part tells that took sockets took

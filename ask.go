@@ -47,6 +47,7 @@ type ask struct {
 	mu      sync.Mutex     // guards what follows
 	waiting map[NodeID]int // whose answers are missing: the next part
 	failed  map[NodeID]error
+	doubted map[NodeID]bool // of waiting: suspected already when it was looked the last time
 	silent  []SocketID
 	queue   []answered
 	bytes   int // of queue
@@ -306,7 +307,30 @@ func (q *ask) add(from NodeID, a *Answer) bool {
 	return true
 }
 
+// doubt gives up peers that are suspected, and were when it was called before: it is called each heartbeat, so they are
+// waited for for one or two.
+func (q *ask) doubt() {
+	q.n.peers.with(func(known map[NodeID]*peer) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		for id := range q.waiting {
+			switch p := known[id]; {
+			case p == nil || !p.Suspect:
+				delete(q.doubted, id)
+			case q.doubted[id]:
+				q.fail(id, errSuspect)
+			default:
+				if q.doubted == nil {
+					q.doubted = make(map[NodeID]bool)
+				}
+				q.doubted[id] = true
+			}
+		}
+	})
+}
+
 var (
+	errSuspect     = errors.New("it has missed heartbeats, and does not answer")
 	errUnknownNode = errors.New("not known")
 	errMissedPart  = errors.New("a part of the answer was missed")
 	errTooMuch     = fmt.Errorf("more than %d bytes of answers waited to be read", maxAnswerBytes)

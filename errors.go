@@ -111,6 +111,8 @@ type IncompleteError struct {
 	// Nodes did not answer, or not to the end. An empty ID stands for one that is not known by ID, or for all of these
 	// when they could not be asked, and for the nodes that an emitter could not find.
 	Nodes []NodeID
+	// Names are the labels of Nodes ([Options].Name), one for each; empty where it is not known.
+	Names []string
 	// Errs say why, one for each of Nodes. What the node itself said is a [RemoteError].
 	Errs []error
 	// Silent are the sockets that did not reply to an acknowledged emission, or closed before, where their nodes told.
@@ -141,7 +143,11 @@ func (e *IncompleteError) Error() string {
 			missing = append(missing, e.Errs[i].Error())
 			continue
 		}
-		missing = append(missing, fmt.Sprintf("node %s: %v", id, e.Errs[i]))
+		name := string(id)
+		if i < len(e.Names) && e.Names[i] != "" {
+			name = fmt.Sprintf("%q (%s)", e.Names[i], id)
+		}
+		missing = append(missing, fmt.Sprintf("node %s: %v", name, e.Errs[i]))
 	}
 	if len(e.Silent) > 0 {
 		missing = append(missing, fmt.Sprintf("%d sockets did not reply", len(e.Silent)))

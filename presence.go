@@ -138,11 +138,11 @@ func (w *Watch) Synced(ctx context.Context) error {
 	v.p.wait(1)
 	defer v.p.wait(-1)
 	for {
-		if w.isClosed() {
-			return ErrClosed
-		}
 		link, changed := v.p.n.link.now()
 		untold, full, progress := v.missing()
+		if w.isClosed() { // looked at last: nobody is missing for a watch that was closed
+			return ErrClosed
+		}
 		live := link.Live()
 		if live && len(untold)+len(full) == 0 {
 			return nil

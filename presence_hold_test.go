@@ -11,6 +11,39 @@ type nullConn struct{}
 func (nullConn) Send(*Message) error { return nil }
 func (nullConn) Close(Reason)        {}
 
+// TestRepliesThatWereGuessed: a client that replies before it was asked leaves nothing behind.
+func TestRepliesThatWereGuessed(t *testing.T) {
+	ctx := context.Background()
+	n, err := Start(ctx, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close(ctx)
+	s, err := n.Connect(ctx, nullConn{}, ConnectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &ackWait{wake: make(chan struct{}, 1), missing: make(map[SocketID]*Socket)}
+	other := &Socket{id: newSocketID(n.id), ns: s.ns}
+	other.mu.Lock() // await gets no further than this one
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.await([]*Socket{other, s})
+	}()
+	for !w.misses(s) {
+		time.Sleep(time.Millisecond) // poll
+	}
+	if !w.settle(s, Reply{Socket: s.id}) {
+		t.Error("the reply was not taken")
+	}
+	other.mu.Unlock()
+	<-done
+	if s.awaiting.one != nil {
+		t.Error("the socket is still awaited")
+	}
+}
+
 // TestReadingAWatchHoldsNothingUp: joins and emissions do not wait for whoever reads or changes what a watch knows, which
 // takes long for very many members.
 func TestReadingAWatchHoldsNothingUp(t *testing.T) {

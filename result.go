@@ -50,12 +50,8 @@ func (q *ask) read(part func(from NodeID, a *Answer) bool) {
 			return
 		}
 	}
-	var recount <-chan time.Time
-	if q.census != nil {
-		t := time.NewTicker(q.n.heartbeat)
-		defer t.Stop()
-		recount = t.C
-	}
+	beat := time.NewTicker(q.n.heartbeat)
+	defer beat.Stop()
 	for {
 		v, complete := q.next()
 		switch {
@@ -68,8 +64,12 @@ func (q *ask) read(part func(from NodeID, a *Answer) bool) {
 		default:
 			select {
 			case <-q.wake:
-			case <-recount:
-				q.recount()
+			case <-beat.C:
+				if q.census != nil {
+					q.recount()
+				} else {
+					q.doubt()
+				}
 			case <-q.ctx.Done():
 				q.late()
 			}
@@ -98,6 +98,7 @@ func (q *ask) err() error {
 	if q.failure != nil {
 		return q.failure
 	}
+	names := q.names()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := &IncompleteError{Silent: slices.Clone(q.silent)}
@@ -111,8 +112,27 @@ func (q *ask) err() error {
 		e.Nodes = append(e.Nodes, id)
 		e.Errs = append(e.Errs, q.failed[id])
 	}
+	e.Names = make([]string, len(e.Nodes))
+	for i, id := range e.Nodes {
+		e.Names[i] = names[id]
+	}
 	if len(e.Nodes) == 0 && len(e.Silent) == 0 {
 		return nil
 	}
 	return e
+}
+
+// names returns those of the peers that have failed, where they are known.
+func (q *ask) names() map[NodeID]string {
+	names := make(map[NodeID]string)
+	q.n.peers.with(func(known map[NodeID]*peer) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		for id := range q.failed {
+			if p := known[id]; p != nil {
+				names[id] = p.Name
+			}
+		}
+	})
+	return names
 }
