@@ -594,24 +594,3 @@ func TestAnswersAloneOnANode(t *testing.T) {
 	}
 	ok(t, n.Servers().Tell(ctx, "x", nil))
 }
-
-// TestSuspectedPeersAreNotWaitedForLong: a question to one that hangs ends long before its deadline, and names it.
-func TestSuspectedPeersAreNotWaitedForLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDriver(t)
-		n := start(t, crosscast.Options{Adapter: d})
-		node := crosscast.NodeInfo{ID: "peer0000", Name: "server-2", Heartbeat: time.Second}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: node.ID, Node: node})
-		time.Sleep(3500 * time.Millisecond) // three heartbeats are missing
-		began := time.Now()
-		_, err := n.ToUser("ann").Has(timeout(t, 30*time.Second))
-		if d := time.Since(began); d > 2*time.Second {
-			t.Errorf("waited for %v", d)
-		}
-		var e *crosscast.IncompleteError
-		if !errors.As(err, &e) || len(e.Nodes) != 1 || e.Names[0] != "server-2" ||
-			!strings.Contains(err.Error(), `node "server-2" (peer0000): it has missed heartbeats`) {
-			t.Error(err)
-		}
-	})
-}
