@@ -47,7 +47,7 @@ type ask struct {
 	mu      sync.Mutex     // guards what follows
 	waiting map[NodeID]int // whose answers are missing: the next part
 	failed  map[NodeID]error
-	doubted map[NodeID]bool // of waiting: suspected already when it was looked the last time
+	doubted []NodeID // of waiting: suspected when they were asked
 	silent  []SocketID
 	queue   []answered
 	bytes   int // of queue
@@ -139,8 +139,8 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if to == nil {
-			for id := range known {
-				q.waiting[id] = 0
+			for _, p := range known {
+				q.wait(p)
 			}
 			return
 		}
@@ -148,7 +148,7 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 		for _, id := range to {
 			switch {
 			case known[id] != nil:
-				q.waiting[id] = 0
+				q.wait(known[id])
 				there = append(there, id)
 			case kind == KindRequest: // a socket of a node that there is not is just not there
 				q.failed[id] = errUnknownNode
@@ -307,26 +307,27 @@ func (q *ask) add(from NodeID, a *Answer) bool {
 	return true
 }
 
-// doubt gives up peers that are suspected, and were when it was called before: it is called each heartbeat, so they are
-// waited for for one or two.
+// doubt gives up peers that were suspected when they were asked, and still are. It is called each heartbeat, so they are
+// waited for for one at most: a process that hangs must not hold up every question until it is taken for dead.
 func (q *ask) doubt() {
 	q.n.peers.with(func(known map[NodeID]*peer) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		for id := range q.waiting {
-			switch p := known[id]; {
-			case p == nil || !p.Suspect:
-				delete(q.doubted, id)
-			case q.doubted[id]:
+		for _, id := range q.doubted {
+			if _, waiting := q.waiting[id]; waiting && known[id] != nil && known[id].Suspect {
 				q.fail(id, errSuspect)
-			default:
-				if q.doubted == nil {
-					q.doubted = make(map[NodeID]bool)
-				}
-				q.doubted[id] = true
 			}
 		}
+		q.doubted = nil
 	})
+}
+
+// wait notes that a peer is to answer; q.mu is held.
+func (q *ask) wait(p *peer) {
+	q.waiting[p.ID] = 0
+	if p.Suspect {
+		q.doubted = append(q.doubted, p.ID)
+	}
 }
 
 var (

@@ -176,7 +176,7 @@ func TestAnswersOfASilentPeer(t *testing.T) {
 			equal(t, "took", time.Since(began), c.wait)
 			e := incomplete(t, err, context.DeadlineExceeded, nodes[2])
 			equal(t, "text", e.Error(),
-				"crosscast: incomplete: node "+string(nodes[2].ID())+": context deadline exceeded")
+				fmt.Sprintf("crosscast: incomplete: node %q (%s): context deadline exceeded", nodes[2].Name(), nodes[2].ID()))
 		}
 		// Who has what is asked about ends the question, whatever the others say.
 		has, err := nodes[0].ToUser("u0").Has(ctx)
