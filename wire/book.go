@@ -167,14 +167,8 @@ func (o *origin) newLosses(h *crosscast.FrameHeader, started, now time.Time) (ra
 // origins are the peers whose numbers are remembered, at most maxOrigins. Forgetting one costs detection, never a false
 // alarm about its past.
 type origins struct {
-	m     map[crosscast.NodeID]*origin
-	spare []spareOrigin // who is forgotten next for want of room, in that order
-}
-
-// spareOrigin is one that was silent since it was heard then, unless it was heard again.
-type spareOrigin struct {
-	*origin
-	heard time.Time
+	m       map[crosscast.NodeID]*origin
+	passing []*origin // while there is no room: those that are not known, who was heard first first; may have others
 }
 
 // of returns the origin named id, made when missing. For want of room another one may be forgotten, which is returned.
@@ -186,10 +180,15 @@ func (os *origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin)
 			forgotten = os.mostSilent()
 			forgotten.forgotten = true
 			delete(os.m, forgotten.id)
+		} else {
+			os.passing = nil
 		}
 		// A string of its own, so that the frame it came in is not kept.
 		o = &origin{id: crosscast.NodeID([]byte(id)), since: now}
 		os.m[o.id] = o
+		if forgotten != nil {
+			os.passing = append(os.passing, o)
+		}
 	}
 	o.heard, o.dormant = now, false
 	return o, forgotten
@@ -198,6 +197,7 @@ func (os *origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin)
 // forget drops the books of the origins that have been silent for longer than silence, and keeps what tells, when they
 // return, whether something is missing. Those that have left do not return.
 func (os *origins) forget(now time.Time, silence time.Duration) {
+	os.passing = nil
 	for id, o := range os.m {
 		if o.dormant || now.Sub(o.heard) <= silence {
 			continue
@@ -215,29 +215,28 @@ func (os *origins) forget(now time.Time, silence time.Duration) {
 }
 
 // mostSilent returns the origin that was heard longest ago: of those that were heard for a moment only, if there are any,
-// so that names that a stranger makes up do not push out peers. Many are looked for at a time, for a stranger makes up many.
-func (os *origins) mostSilent() *origin {
-	for {
-		for len(os.spare) > 0 {
-			o := os.spare[0]
-			os.spare = os.spare[1:]
-			if os.m[o.id] == o.origin && o.origin.heard.Equal(o.heard) {
-				return o.origin
-			}
+// so that names that a stranger makes up do not push out peers. It is quick with these, for a stranger makes up many.
+func (os *origins) mostSilent() (known *origin) {
+	for len(os.passing) > 0 {
+		o := os.passing[0]
+		os.passing[0], os.passing = nil, os.passing[1:]
+		if os.m[o.id] == o && !o.known {
+			return o
 		}
-		for _, o := range os.m {
-			os.spare = append(os.spare, spareOrigin{o, o.heard})
-		}
-		slices.SortFunc(os.spare, func(a, b spareOrigin) int {
-			if a.known != b.known {
-				if b.known {
-					return -1
-				}
-				return 1
-			}
-			return a.heard.Compare(b.heard)
-		})
-		clear(os.spare[maxOrigins/4:])
-		os.spare = os.spare[:maxOrigins/4]
 	}
+	for _, o := range os.m {
+		switch {
+		case !o.known:
+			os.passing = append(os.passing, o)
+		case known == nil || o.heard.Before(known.heard):
+			known = o
+		}
+	}
+	if len(os.passing) == 0 {
+		return known
+	}
+	slices.SortFunc(os.passing, func(a, b *origin) int { return a.heard.Compare(b.heard) })
+	first := os.passing[0]
+	os.passing = os.passing[1:]
+	return first
 }

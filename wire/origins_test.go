@@ -38,3 +38,29 @@ func TestStrangersPushNoPeerOut(t *testing.T) {
 		}
 	}
 }
+
+// While nearly all who are remembered are known, strangers push out one another.
+func TestStrangersPushNoneOfManyPeersOut(t *testing.T) {
+	os := origins{m: map[crosscast.NodeID]*origin{}}
+	now := time.Now()
+	beat := func() {
+		for i := range maxOrigins - 1 {
+			os.of(crosscast.NodeID(fmt.Sprint("node", i)), now)
+		}
+		now = now.Add(time.Second)
+	}
+	beat()
+	beat()
+	for range 3 {
+		for i := range maxOrigins {
+			os.of(crosscast.NodeID(fmt.Sprintf("%08d", i)), now)
+			now = now.Add(10 * time.Microsecond)
+		}
+		for i := range maxOrigins - 1 {
+			if os.m[crosscast.NodeID(fmt.Sprint("node", i))] == nil {
+				t.Fatalf("node %d was forgotten", i)
+			}
+		}
+		beat()
+	}
+}
