@@ -130,7 +130,7 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	wait := w.left > 0
 	if down { // which is a promise, for all names
 		for _, r := range w.refused {
-			r.topic.promised = true
+			r.topic.promise(time.Now()) // the link may be back since, and have resumed without it
 		}
 	}
 	s.mu.Unlock()

@@ -211,3 +211,42 @@ func TestTheLinkBreaksWhileManyNamesAreAskedFor(t *testing.T) {
 		})
 	}
 }
+
+// A link that breaks, and is back before a call with many names has asked for the last one, is ErrNotConnected, too. One that
+// the bus had refused, and allows after that, was missed until then.
+func TestARefusedNameOfACallDuringWhichTheLinkBroke(t *testing.T) {
+	inBubble(t, 0, wire.Options{}, func(t *testing.T, c *cluster) {
+		d := &pausing{pause: func(string) {}}
+		c.speak(d, wire.Options{}, crosscast.NodeInfo{})
+		a := c.peers[0]
+		var names []crosscast.Address
+		for i := range 200 {
+			names = append(names, room(fmt.Sprint("r", i)))
+		}
+		a.port.Deny("r3", true)
+		c.beat(time.Second)
+		d.pause = func(name string) {
+			synctest.Wait() // those before are confirmed, or refused
+			switch name {
+			case "r70":
+				a.port.Down()
+				synctest.Wait()
+			case "r140":
+				a.port.Up()
+				time.Sleep(2 * time.Second)
+			}
+		}
+		if err := a.a.Subscribe(t.Context(), names...); !errors.Is(err, crosscast.ErrNotConnected) {
+			t.Fatal(err)
+		}
+		returned := time.Now()
+		a.port.Deny("r3", false)
+		c.beat(10 * time.Second)
+		if n := a.a.AdapterStats().Denied; n != 0 {
+			t.Fatal(n, "topics are denied")
+		}
+		if !slices.ContainsFunc(a.seen(), func(g crosscast.Gap) bool { return g.Covers(names[3]) && g.Until.After(returned) }) {
+			t.Errorf("nothing says that %s was missed: %+v", names[3].Name, a.seen())
+		}
+	})
+}
