@@ -185,11 +185,17 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	if err := c.Conn.Accept(w, r); err != nil {
 		return nil, fmt.Errorf("crosscast/ws: %w", err)
 	}
-	socket, err := s.ns.Connect(r.Context(), c, crosscast.ConnectOptions{
+	var socket *crosscast.Socket
+	var err error
+	defer func() {
+		if socket == nil { // also when what is called of the application's, such as the marshalling of Data, panics
+			c.refuse(err)
+		}
+	}()
+	socket, err = s.ns.Connect(r.Context(), c, crosscast.ConnectOptions{
 		User: client.User, Rooms: client.Rooms, Data: client.Data,
 	})
 	if err != nil {
-		c.refuse(err)
 		s.warn("connect", "a client was sent away", err, "see Namespace.Connect")
 		return nil, err
 	}
