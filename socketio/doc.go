@@ -41,8 +41,8 @@
 // client owes a reply in any of its namespaces, reading goes on up to four times EventBytes. When that is not enough, the
 // client counts as silent at once: what asks it gets the error of that, a [crosscast.IncompleteError], and reading pauses.
 //
-// When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first; then the
-// socket is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what
+// When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first, for
+// [Options.LeaveTimeout] at most; then the socket is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what
 // waits is dropped. OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it. A client that
 // connects to a namespace again, over the same connection, is asked who it is when all that is done.
 //
@@ -90,6 +90,8 @@
 //	nesting of arrays and objects                512                         TestBadMessages
 //	a socket's events that wait                  EventBytes, 256 KiB         TestBackPressure
 //	  and one of any size, beside the one that is handled: each is a packet
+//	  four times that while the client owes a reply                          TestBurstOfQuestions
+//	the time after it has left                   LeaveTimeout, 30 s          TestLeaveTimeout
 //	auth, of each namespace                      MaxAuth, 16 KiB             TestMaxAuth
 //	sockets: one for each of Namespaces, and one that waits for the end of the one before
 //	                                                                         TestConnectAgainEarly

@@ -298,7 +298,7 @@ func (s *session) leave() {
 	s.mu.Lock()
 	s.ending = crosscast.ReasonLeft
 	s.mu.Unlock()
-	s.events.PushLast(event{left: true})
+	s.handleRest()
 }
 
 // disconnected is leave for a client that leaves the namespace only.
@@ -309,8 +309,13 @@ func (s *session) disconnected() {
 	s.mu.Unlock()
 	if was != gone {
 		s.abandon()
-		s.events.PushLast(event{left: true})
+		s.handleRest()
 	}
+}
+
+// handleRest closes the session's socket behind what the client has sent.
+func (s *session) handleRest() {
+	s.events.Leave(event{left: true}, s.conn.server.o.LeaveTimeout, s.cancel)
 }
 
 // first is called before the first event is handled.

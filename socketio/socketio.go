@@ -28,7 +28,8 @@ const ReasonForced crosscast.Reason = "forced server close"
 
 // A Handler handles one event of a client, with the event's arguments, which may be kept.
 //
-// ctx has the values of the request's context. It ends when the server closes the socket, not when the client leaves.
+// ctx has the values of the request's context. It ends when the server closes the socket; when the client
+// leaves, not before Options.LeaveTimeout.
 //
 // When the client asked for an acknowledgement, it gets one when the handler has returned: see [Answered]. An error is
 // acknowledged with one argument, {"error":"…"}: the text of an [Errorf], and of an error of crosscast about a name or
@@ -108,6 +109,9 @@ type Options struct {
 	PingInterval time.Duration
 	// PingTimeout is how long after a ping something must have come from the client. Default 20 s.
 	PingTimeout time.Duration
+	// LeaveTimeout is how long what a client has sent may still be handled when it has left a namespace or the connection:
+	// then the context of the handler that runs is cancelled, and the rest dropped. Default 30 s.
+	LeaveTimeout time.Duration
 	// ConnectTimeout is how long a client may take to connect to its first namespace, and Authenticate to any. Default
 	// 45 s.
 	ConnectTimeout time.Duration
@@ -172,6 +176,7 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	o.EventBytes = cmp.Or(o.EventBytes, 256<<10)
 	o.PingInterval = cmp.Or(o.PingInterval, 25*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
+	o.LeaveTimeout = cmp.Or(o.LeaveTimeout, 30*time.Second)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 45*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	if o.OnError == nil {
@@ -207,6 +212,7 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		bounds.Count("crosscast/socketio: Options.MaxAttachments", o.MaxAttachments, 1000),
 		bounds.Size("crosscast/socketio: Options.EventBytes", o.EventBytes, 1),
 		bounds.Time("crosscast/socketio: Options.PingInterval", o.PingInterval),
+		bounds.Time("crosscast/socketio: Options.LeaveTimeout", o.LeaveTimeout),
 		bounds.Time("crosscast/socketio: Options.ConnectTimeout", o.ConnectTimeout),
 	); err != nil {
 		return nil, err

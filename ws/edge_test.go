@@ -162,33 +162,34 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestLeaveTimeout: what a client has sent that has left is handled for so long.
+// TestLeaveTimeout: what a client has sent that has left is handled for so long, from the next ping on when reading pauses.
 func TestLeaveTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
-		handled := 0
-		_, conn := dialInMemory(t, newServer(t, n, ws.Options{
-			OnDisconnect: gone, LeaveTimeout: 10 * time.Second,
-			Events: ws.Events{"n": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
-				select {
-				case <-time.After(4 * time.Second):
-					handled++
-				case <-ctx.Done():
-				}
-				return nil
-			}},
-		}))
-		for range 100 {
-			if _, err := io.WriteString(conn, wstest.Masked(`{"event":"n"}`)); err != nil {
-				t.Error(err)
+	for eventBytes, after := range map[int]time.Duration{0: 10 * time.Second, 1: 11 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			n := startNode(t, crosscast.Options{})
+			gone, ended := disconnects()
+			handled := 0
+			_, conn := dialInMemory(t, newServer(t, n, ws.Options{
+				OnDisconnect: gone, LeaveTimeout: 10 * time.Second, EventBytes: eventBytes, PingInterval: time.Second,
+				Events: ws.Events{"n": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
+					select {
+					case <-time.After(4 * time.Second):
+						handled++
+					case <-ctx.Done():
+					}
+					return nil
+				}},
+			}))
+			go func() {
+				_, _ = io.WriteString(conn, strings.Repeat(wstest.Masked(`{"event":"n"}`), 100))
+			}()
+			synctest.Wait()
+			conn.Close()
+			if e := <-ended; e.reason != crosscast.ReasonLeft || e.after > after || handled != 2 {
+				t.Errorf("%+v after %d events", e, handled)
 			}
-		}
-		conn.Close()
-		if e := <-ended; e != (ending{crosscast.ReasonLeft, 10 * time.Second}) || handled != 2 {
-			t.Errorf("%+v after %d events", e, handled)
-		}
-	})
+		})
+	}
 }
 
 // TestErrorTextIsBounded: why a message is none waits as an event does, whatever the client has sent.

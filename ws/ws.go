@@ -23,7 +23,8 @@ import (
 // A Handler handles one event of a client. data is a JSON text, nil when there was none (with another [Envelope]: what
 // that says); it may be kept.
 //
-// ctx has the values of the request's context. It ends when the server closes the socket, not when the client leaves.
+// ctx has the values of the request's context. It ends when the server closes the socket; when the client
+// leaves, not before Options.LeaveTimeout.
 //
 // When the client asked for a reply, it gets one when the handler has returned: see [Answered]. An error is told to the
 // client in that reply, or else with the event "error". The client sees the text of an [Errorf], and of an error

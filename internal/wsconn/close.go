@@ -51,9 +51,22 @@ func (c *Conn) stalled() {
 	c.cut()
 }
 
+// broken cuts a connection that cannot be written to, so that the reader finds out, also while it waits. One that has a
+// cause ends anyway.
+func (c *Conn) broken() {
+	c.mu.Lock()
+	ends := c.cause.Reason != ""
+	c.mu.Unlock()
+	if !ends {
+		c.cut()
+	}
+}
+
 // cut closes what is below the connection, and so makes whoever reads or writes return. Closing a TLS connection may
 // wait for its client.
 func (c *Conn) cut() {
+	c.gone.Store(true)
+	c.look()
 	conn := c.net
 	for {
 		above, ok := conn.(interface{ NetConn() net.Conn })

@@ -75,6 +75,7 @@ type Conn struct {
 	stall  *time.Timer   // ends a write that takes too long; armed by write
 	heard  atomic.Uint32 // counts signs of life
 	paused atomic.Bool   // the reader waits for room in a lane
+	gone   atomic.Bool   // cut was called: there is nothing to wait for
 	read   chan struct{} // closed when reading has ended
 	room   chan struct{} // tells the reader that it might not have to wait any more; holds one
 	pongs  chan struct{} // tells of a pong; holds one

@@ -77,10 +77,10 @@ func (l *Lane[E]) fits(size, times int) bool {
 // asking is how many times the limit may wait while the client owes a reply, which comes behind what it has sent before.
 const asking = 4
 
-// wait waits for room for so many bytes. A client whose reply is too far behind is given up. Called with mu held.
+// wait waits for room for so many bytes, or the end of the connection. A client whose reply is too far behind is given up. Called with mu held.
 func (l *Lane[E]) wait(size int) {
 	c := l.conn
-	for !l.fits(size, 1) {
+	for !l.fits(size, 1) && !c.gone.Load() {
 		l.mu.Unlock()
 		owes := c.Debtor != nil && c.Debtor.Owes()
 		l.mu.Lock()
@@ -103,11 +103,11 @@ func (l *Lane[E]) wait(size int) {
 }
 
 // Leave adds e, the client's last, without waiting for room. What waits before it is handled for so long; then late is
-// called, and the rest of it is dropped.
+// called, and the rest of it is dropped. Only the first call counts.
 func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.closed || l.leaving != nil {
 		return
 	}
 	l.add(e, eventSize+e.Size())
@@ -120,13 +120,6 @@ func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
 		l.mu.Unlock()
 		late()
 	})
-}
-
-// PushLast adds e without waiting for room.
-func (l *Lane[E]) PushLast(e E) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.add(e, eventSize+e.Size())
 }
 
 // add adds e unless the lane is closed. Called with mu held.

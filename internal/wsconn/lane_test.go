@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -54,7 +55,7 @@ func TestLane(t *testing.T) {
 				l.Push(text(fmt.Sprintf("%04d", i)))
 				pushed++
 			}
-			l.PushLast("left")
+			l.Leave("left", time.Second, func() {})
 			l.Close(false, "gone")
 		}()
 		synctest.Wait()

@@ -37,8 +37,7 @@ func (c *Conn) sendControl(op byte, payload []byte) {
 	c.sendControls()
 }
 
-// sendControls sends the control frames that wait, unless something is being written: then its writer does. An error
-// means that the connection has ended, which its reader finds out.
+// sendControls sends the control frames that wait, unless something is being written: then its writer does.
 func (c *Conn) sendControls() {
 	for c.control.Load() && c.tryOut() {
 		c.mu.Lock()
@@ -47,7 +46,9 @@ func (c *Conn) sendControls() {
 		c.control.Store(false)
 		c.mu.Unlock()
 		if len(frames) > 0 {
-			_, _ = c.net.Write(frames)
+			if _, err := c.net.Write(frames); err != nil {
+				c.broken()
+			}
 		}
 		<-c.out
 	}
@@ -167,7 +168,11 @@ func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bo
 		}
 		cancel()
 	}).Stop()
-	if err := ping(ctx); err == nil || alive() {
+	err := ping(ctx)
+	if err != nil && ctx.Err() == nil {
+		c.broken()
+	}
+	if err == nil || alive() {
 		return true
 	}
 	select {
