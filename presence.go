@@ -53,7 +53,8 @@ type Watch struct {
 type follower struct {
 	f     func(PresenceEvent)
 	name  string // in the log
-	begun bool   // it was told of all members; guarded by Watch.mu
+	begun bool   // it was told of all members; guarded by Watch.mu, like the next
+	ended bool
 }
 
 // Watch watches a room, on all nodes. It returns when every peer has told of its members, but waits for two heartbeats at
@@ -184,6 +185,7 @@ func (w *Watch) follow(f *follower) {
 func (w *Watch) unfollow(f *follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	f.ended = true
 	w.followers = slices.DeleteFunc(slices.Clone(w.followers), func(other *follower) bool { return other == f })
 	if !w.followed() {
 		w.pending = nil
@@ -299,7 +301,7 @@ func (w *Watch) begin(f *follower) PresenceEvent {
 func (w *Watch) follows(f *follower) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Contains(w.followers, f) && f.begun
+	return f.begun && !f.ended && !w.closed
 }
 
 // tell calls followers. One that ends the goroutine keeps no other from it.
