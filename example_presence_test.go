@@ -61,12 +61,9 @@ func ExampleWatch_Follow() {
 	}
 	connect := func(user string) {
 		told := make(chan struct{}, 16)
-		var stop func()
-		s, _ := node.Connect(ctx, newExampleClient(), crosscast.ConnectOptions{
-			User: user, Rooms: []string{"room1"}, OnClose: func(*crosscast.Socket, crosscast.Reason) { stop() },
-		})
-		stop = watch.Follow(func(e crosscast.PresenceEvent) {
-			if e.Current { // a program would do s.Emit(ctx, "members", e.Joined)
+		s, _ := node.Connect(ctx, newExampleClient(), crosscast.ConnectOptions{User: user, Rooms: []string{"room1"}})
+		watch.Follow(func(e crosscast.PresenceEvent) bool {
+			if e.Current {
 				fmt.Println(s.User(), "sees", len(e.Joined), "there")
 			}
 			for _, m := range e.Joined {
@@ -75,6 +72,7 @@ func ExampleWatch_Follow() {
 				}
 			}
 			told <- struct{}{}
+			return s.Emit(ctx, "members", e) == nil // else the client has left
 		})
 		<-told
 	}

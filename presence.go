@@ -51,7 +51,7 @@ type Watch struct {
 
 // A follower is a function that is told of a watch's members.
 type follower struct {
-	f     func(PresenceEvent)
+	f     func(PresenceEvent) (more bool)
 	name  string // in the log
 	begun bool   // it was told of all members; guarded by Watch.mu, like the next
 	ended bool
@@ -94,7 +94,8 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 		return nil, ErrClosed
 	}
 	if o.OnChange != nil {
-		w.follow(&follower{f: o.OnChange, name: "WatchOptions.OnChange"})
+		onChange := func(e PresenceEvent) bool { o.OnChange(e); return true }
+		w.follow(&follower{f: onChange, name: "WatchOptions.OnChange"})
 	}
 	return w, nil
 }
@@ -159,14 +160,15 @@ func (w *Watch) Synced(ctx context.Context) error {
 
 // Follow has f told who is in the room: first, once, of all members, and then of those who joined and left, without a
 // hole and without telling twice. So whoever connects a client gives it the state and each later change with one call,
-// where [Watch.Members] and a function that was told before would race. f is not told any more once stop has returned,
-// except by a call that is being made, or once the watch was closed.
+// where [Watch.Members] and a function that was told before would race. f is told until it returns false, as it does when
+// [Socket.Emit] fails because the client has left; or until stop has returned, except by a call that is being made; or
+// until the watch is closed.
 //
 // The followers of a watch, and OnChange, are called one after the other, on one goroutine, with the same events, whose
 // slices must not be changed: very many cost little more than their calls. A call may do anything but Node.Close, and
 // should not block, as [Socket.Emit] does not, because the others wait for it. What changes meanwhile is summed up, as
 // with OnChange. Who may block begins a watch of its own.
-func (w *Watch) Follow(f func(PresenceEvent)) (stop func()) {
+func (w *Watch) Follow(f func(PresenceEvent) (more bool)) (stop func()) {
 	fo := &follower{f: f, name: "a function of Watch.Follow"}
 	w.follow(fo)
 	return func() { w.unfollow(fo) }
@@ -314,7 +316,11 @@ func (w *Watch) tell(to []*follower, e PresenceEvent) {
 	}()
 	for ; i < len(to); i++ {
 		if w.follows(to[i]) {
-			w.space.node.call(to[i].name, func() { to[i].f(e) })
+			more := true
+			w.space.node.call(to[i].name, func() { more = to[i].f(e) })
+			if !more {
+				w.unfollow(to[i])
+			}
 		}
 	}
 }

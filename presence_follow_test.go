@@ -16,6 +16,11 @@ type mirror struct {
 	members map[crosscast.Member]bool
 }
 
+func (m *mirror) follow(e crosscast.PresenceEvent) bool {
+	m.told(e)
+	return true
+}
+
 func (m *mirror) told(e crosscast.PresenceEvent) {
 	if e.Current == m.begun {
 		m.t.Errorf("all members: %v, and begun: %v", e.Current, m.begun)
@@ -58,7 +63,7 @@ func TestFollow(t *testing.T) {
 				m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
 				mirrors[i] = m
 				all.Go(func() {
-					stop := w.Follow(m.told)
+					stop := w.Follow(m.follow)
 					if i%3 == 0 {
 						stop()
 						mirrors[i] = nil
@@ -83,7 +88,7 @@ func TestFollow(t *testing.T) {
 				}
 			}
 			w.Close()
-			w.Follow(func(crosscast.PresenceEvent) { t.Error("told of a watch that is closed") })()
+			w.Follow(func(crosscast.PresenceEvent) bool { t.Error("told of a watch that is closed"); return true })()
 			synctest.Wait()
 		})
 	}
@@ -96,11 +101,12 @@ func TestFollowersThatStop(t *testing.T) {
 		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
 		ok(t, err)
 		gate := make(chan struct{})
-		stop := w.Follow(func(e crosscast.PresenceEvent) {
+		stop := w.Follow(func(e crosscast.PresenceEvent) bool {
 			if !e.Current {
 				t.Error("told after stop")
 			}
 			<-gate
+			return true
 		})
 		synctest.Wait()
 		s := connectUser(t, n.Namespace, &recorder{}, "ann", "r") // which waits to be told of
@@ -110,10 +116,18 @@ func TestFollowersThatStop(t *testing.T) {
 		connectUser(t, n.Namespace, &recorder{}, "bob", "r")
 		synctest.Wait()
 		m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
-		w.Follow(m.told)
+		w.Follow(m.follow)
 		close(gate)
 		synctest.Wait()
 		equal(t, "members", len(m.members), 1)
+
+		calls := 0
+		w.Follow(func(crosscast.PresenceEvent) bool { calls++; return calls < 2 })
+		for range 3 {
+			connectUser(t, n.Namespace, &recorder{}, "eve", "r")
+			synctest.Wait()
+		}
+		equal(t, "calls until false", calls, 2)
 		w.Close()
 	})
 }
