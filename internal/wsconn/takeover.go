@@ -2,7 +2,6 @@ package wsconn
 
 import (
 	"bufio"
-	"bytes"
 	"net"
 	"net/http"
 )
@@ -28,18 +27,11 @@ type takeover struct {
 	c *Conn
 }
 
-// Hijack implements http.Hijacker. The connection gets buffers of its own, with what was read already: those of the HTTP
-// server would keep the request alive, with its headers.
+// Hijack implements http.Hijacker.
 func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
 	t.c.net = conn
-	read, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	r := bufio.NewReaderSize(bytes.NewReader(read), max(len(read), 4096))
-	_, _ = r.Peek(len(read))
-	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+	return conn, rw, err
 }
 
 // WriteHeaderNow is what a response of the framework gin needs before Hijack.
