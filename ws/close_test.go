@@ -57,7 +57,7 @@ func (c *watchedConn) of(h http.Handler) http.Handler {
 		}{w, hijacker(func() (net.Conn, *bufio.ReadWriter, error) {
 			conn, rw, err := http.NewResponseController(w).Hijack()
 			c.Conn = conn
-			return c, rw, err
+			return c, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(c)), err
 		})}, r)
 	})
 }
