@@ -71,7 +71,8 @@
 //	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms
 //	the request                 nothing but the values of its context      TestHeadersAreNotKept
 //	the time after it has left  Options.LeaveTimeout (30 s), after the     TestLeaveTimeout
-//	                            reader has found out: by the next ping
+//	                            reader has found out: by the next ping,
+//	                            or the one after it while reading pauses
 //	the time after its closing  Queue.CloseGrace and 4 s                   TestClosedIsGone
 //
 // What a handler keeps is the application's, and so are http.Server.MaxHeaderBytes, ReadHeaderTimeout, and how many
