@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -37,6 +38,8 @@ type Client struct {
 	cancel context.CancelFunc
 	first  chan struct{} // closed when OnConnect has returned nil for the first time
 	done   chan struct{} // closed when everything has ended
+
+	writing atomic.Bool // a message is being written
 
 	mu      sync.Mutex // guards what follows
 	session *session   // the connection that stands; nil: none

@@ -22,6 +22,12 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 			return nil, err
 		}
 	}
+	agrees := handshake.OnPingReceived
+	handshake.OnPingReceived = func(ctx context.Context, payload []byte) bool {
+		// Behind a message the library would have the pong wait for 5 seconds, and then end the connection. The message
+		// tells the server that the client lives.
+		return (agrees == nil || agrees(ctx, payload)) && !c.writing.Load()
+	}
 	conn, _, err := websocket.Dial(ctx, c.url, &handshake)
 	return conn, err
 }

@@ -218,6 +218,8 @@ func (s *session) send(ctx context.Context, frame []byte) error {
 	case s.ctx.Err() != nil:
 		return ErrNotConnected
 	}
+	s.c.writing.Store(true)
+	defer s.c.writing.Store(false)
 	write, cancel := context.WithTimeout(context.Background(), s.c.o.WriteTimeout)
 	defer cancel()
 	if err := s.conn.Write(write, websocket.MessageText, frame); err != nil {

@@ -107,6 +107,51 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+// TestPingDuringWrite: a ping of the server's while a message is written, for longer than the library has its pong wait,
+// costs no connection.
+func TestPingDuringWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
+			MinBackoff:   time.Hour,
+			OnDisconnect: func(err error) { t.Error(err) },
+			Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+				conn, err := websocket.Accept(w, r, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				go func() {
+					defer conn.CloseNow()
+					time.Sleep(time.Second) // the client writes
+					ping, cancel := context.WithTimeout(context.Background(), time.Second)
+					_ = conn.Ping(ping)
+					cancel()
+					time.Sleep(7 * time.Second)
+					for _, size := range []int{20_000, 3} {
+						if _, b, err := conn.Read(context.Background()); err != nil || len(b) < size {
+							t.Errorf("%d bytes, %v", len(b), err)
+							return
+						}
+					}
+					_, _, _ = conn.Read(context.Background())
+				}()
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{20_000, 3} {
+			if err := c.Emit(t.Context(), "said", strings.Repeat("x", size)); err != nil {
+				t.Error(err)
+			}
+		}
+		if !c.Connected() {
+			t.Error("the connection has ended")
+		}
+		_ = c.Close(context.Background())
+	})
+}
+
 // TestDeadServer: a server that answers no pings is left after a while; one that only has nothing to say is not.
 func TestDeadServer(t *testing.T) {
 	for _, dead := range []bool{true, false} {
