@@ -114,6 +114,11 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 			for _, m := range n.presence.mates {
 				sum += m.bytes
 				fulls += len(m.full)
+				for v := range m.full {
+					if n.presence.views[v.at] != v {
+						t.Fatal("a watch that has ended is kept")
+					}
+				}
 			}
 			if fulls != n.presence.fulls {
 				t.Errorf("%d rooms are not told of, and %d are counted", fulls, n.presence.fulls)

@@ -109,14 +109,15 @@ func TestFollowersThatStop(t *testing.T) {
 			return true
 		})
 		synctest.Wait()
+		m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
+		w.Follow(m.follow) // which waits for the first one
+		synctest.Wait()
 		s := connectUser(t, n.Namespace, &recorder{}, "ann", "r") // which waits to be told of
 		synctest.Wait()
 		stop()
 		s.Close(crosscast.ReasonServer)
 		connectUser(t, n.Namespace, &recorder{}, "bob", "r")
 		synctest.Wait()
-		m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
-		w.Follow(m.follow)
 		close(gate)
 		synctest.Wait()
 		equal(t, "members", len(m.members), 1)

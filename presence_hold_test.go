@@ -44,6 +44,32 @@ func TestRepliesThatWereGuessed(t *testing.T) {
 	}
 }
 
+// TestAFollowerThatBeginsAmidAChange: what is not handed to the watch yet is told of as a change, and not before.
+func TestAFollowerThatBeginsAmidAChange(t *testing.T) {
+	ctx := context.Background()
+	n, err := Start(ctx, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close(ctx)
+	w, err := n.Watch(ctx, "r", WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := new(follower)
+	w.followers = []*follower{f}
+	w.queued = true // nobody is called
+	eve := Member{newSocketID(n.id), "eve"}
+	w.view.own.changes.note(eve, true)
+	if e := w.begin(f); len(e.Joined) != 0 {
+		t.Error("told of", e.Joined, "before")
+	}
+	w.view.handOver()
+	if len(w.pending) != 1 || !w.pending[eve] {
+		t.Error("to be told of:", w.pending)
+	}
+}
+
 // TestReadingAWatchHoldsNothingUp: joins and emissions do not wait for whoever reads or changes what a watch knows, which
 // takes long for very many members.
 func TestReadingAWatchHoldsNothingUp(t *testing.T) {
