@@ -187,7 +187,13 @@ func TestFloodOfPeers(t *testing.T) {
 	tb := newTable()
 	tb.beat(2, true, "real")
 	for i := range 3 * maxPeers {
+		tb.now = tb.now.Add(time.Nanosecond)
 		tb.hears(NodeID(fmt.Sprintf("%08d", i)))
+	}
+	for i := 3*maxPeers - maxPeers/2; i < 3*maxPeers; i++ {
+		if id := NodeID(fmt.Sprintf("%08d", i)); tb.m[id] == nil {
+			t.Fatalf("%s was forgotten before older ones", id)
+		}
 	}
 	tb.events = nil
 	tb.now = tb.now.Add(time.Millisecond)
