@@ -430,6 +430,9 @@ func (p *presence) ask() {
 				failed = err
 			}
 		}
+		if failed != nil {
+			p.setFailed(failed) // before the watch returns, which is asked why
+		}
 		for i := range news {
 			news[i].sent <- failed
 		}
@@ -461,9 +464,13 @@ func (p *presence) ask() {
 	if failed == nil && len(news) == 0 && len(mates) == 0 && all == 0 {
 		return // nothing was asked
 	}
+	p.setFailed(failed)
+}
+
+func (p *presence) setFailed(err error) {
 	p.mu.Lock()
-	p.failed = failed
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.failed = err
 }
 
 // askMate asks a peer about rooms, and says which versions are known. m is as the peer was when it was decided.
