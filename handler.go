@@ -84,9 +84,11 @@ func (h *handler) Gap(g Gap) {
 func (n *Node) missed(g Gap) {
 	n.stats.gaps.Add(1)
 	n.stats.gapReasons.add(g.Reason)
-	for _, s := range n.concerned(&g) {
-		s.gap(g)
-	}
+	defer func() { // also when OnGap ends the goroutine
+		for _, s := range n.concerned(&g) {
+			s.gap(g)
+		}
+	}()
 	if n.onGap != nil {
 		n.call("Options.OnGap", func() { n.onGap(g) })
 	}
