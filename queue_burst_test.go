@@ -74,7 +74,7 @@ func TestQueueBurst(t *testing.T) {
 			}
 			time.Sleep(time.Second - 1)
 			c.act(policy, false)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			c.act(policy, true)
 		})
 		test("up to WriteTimeout, while it does not", func(c *client) {
@@ -84,7 +84,7 @@ func TestQueueBurst(t *testing.T) {
 			synctest.Wait()
 			time.Sleep(3*time.Second - 1)
 			c.act(policy, false)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			c.act(policy, true)
 		})
 		test("again and again", func(c *client) {
