@@ -57,14 +57,19 @@ func (e *emission) anybody() bool { return len(e.sockets) > 0 || len(e.subs) > 0
 // is given, with those that did not.
 func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) {
 	if len(e.subs) > 0 {
-		c := e.msg.Clone()
-		for _, sub := range e.subs {
-			sub.message(c)
-		}
-		ns.node.stats.delivered.Add(uint64(len(e.subs)))
+		defer e.offer(ns.node) // also when a conn ends the goroutine
 	}
 	e.handOn(ns.node, refused)
 	return e.took
+}
+
+// offer offers e.msg to subscriptions.
+func (e *emission) offer(n *Node) {
+	c := e.msg.Clone()
+	for _, sub := range e.subs {
+		sub.message(c)
+	}
+	n.stats.delivered.Add(uint64(len(e.subs)))
 }
 
 // handOn hands e.msg to the sockets whose turn has not come. A conn that panics, or ends the goroutine, keeps it from

@@ -192,9 +192,11 @@ func TestConnsThatFail(t *testing.T) {
 			})
 			ok(t, err)
 		}
+		_, heard := listen(t, b, "r")
 		ok(t, a.To("r").Emit(ctx, "1", nil))
 		ok(t, cluster.Settle(ctx))
 		equal(t, "closed", reasons.take(), "internal error")
+		equal(t, "a subscription heard", heard.take(), "1")
 		ok(t, a.To("r").Emit(ctx, "2", nil))
 		ok(t, cluster.Settle(ctx))
 		elsewhere(func() { b.To("r").Emit(ctx, "3", nil) }) // on the goroutine of who emits
