@@ -158,6 +158,7 @@ func TestConnectAgainEarly(t *testing.T) {
 		c.join("/")
 		c.send(`40/chat,{"user":"u1"}`, `42["echo"]`)
 		c.expect(`42["echo"]`)
+		synctest.Wait() // u1 is being asked who it is
 		c.send(`40/chat,{"user":"u2"}`, `42/chat,["n",1]`)
 		c.chat()
 		synctest.Wait()

@@ -222,6 +222,7 @@ func TestUnconfirmed(t *testing.T) {
 		late, _ := dialInMemory(t, s)
 		late.send("40/late,")
 		late.expectClose(websocket.StatusPolicyViolation, "timed out")
+		synctest.Wait() // else the node's end, which ends that Subscribe as well, might be first
 	})
 }
 
