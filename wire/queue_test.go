@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -151,6 +152,7 @@ func TestVolatileWaitsForNothing(t *testing.T) {
 			if err := a.a.Publish(t.Context(), toFresh(i)); err != nil {
 				t.Fatal(err)
 			}
+			synctest.Wait() // the first is under way, and the others wait for it
 		}
 		begin := time.Now()
 		v := toFresh(0)
