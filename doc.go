@@ -228,6 +228,7 @@
 //	Receiver.OnGap         the message; what waits meanwhile is bounded by QueueBytes
 //	WatchOptions.OnChange  one at a time for one watch, on its own goroutine; may block: what changes meanwhile is summed
 //	                       up; may call anything but Node.Close
+//	Watch.Follow's         one at a time for one watch; should not block, because the watch's other followers wait
 //	Options.OnGap          on the goroutine that delivers, before anything later of that origin; must not block: no Join,
 //	                       Flush or Deliver inside
 //	Options.OnRoom,        one at a time for each, in the order of what they report, each on a goroutine of its own; may
@@ -235,6 +236,11 @@
 //	RequestHandler         concurrently, each on its own goroutine; may block until its context ends
 //	ConnectOptions.OnClose once, on the goroutine that closes the socket; may still emit; Node.Close waits for it
 //	Node.OnClose           once, on a goroutine of its own; may still emit; Node.Close waits for it
+//
+// A function of the application's that panics ends neither the program nor what calls it. The panic is counted
+// (Stats.Panics) and logged once with its stack, to slog.Default without a Logger, and the next call is made. A panic in a
+// Framer drops that message for all whose frame it would have been. One in Conn.Send closes that connection, with
+// [ReasonInternal]. A panic of a payload that Emit marshals is the caller's.
 //
 // # Invariants
 //
