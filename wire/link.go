@@ -47,8 +47,9 @@ func (o *outage) moves(since time.Time) {
 }
 
 var (
-	errDeaf = errors.New("the link is deaf: the bus answers on it, and what this node publishes does not come back")
-	errDead = errors.New("the link is dead: what this node publishes does not come back, and neither does anything else")
+	errDeaf   = errors.New("the link is deaf: the bus answers on it, and what this node publishes does not come back")
+	errExited = errors.New("a function of the application's has ended the goroutine that reads the link")
+	errDead   = errors.New("the link is dead: what this node publishes does not come back, and neither does anything else")
 )
 
 // connect dials, and begins to bring the new link to the wanted subscriptions. old is the last one that resumed, or nil.
@@ -99,6 +100,7 @@ func (l *link) ping(name string) {
 }
 
 func (l *link) read() {
+	defer l.fail(errExited) // unless it has failed
 	for {
 		ev, err := l.conn.Receive()
 		if err == nil {
