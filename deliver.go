@@ -113,7 +113,7 @@ func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
 func (e *emission) handedBadly(n *Node, refused func(*Socket, error), err error) {
 	exits := err == nil
 	if exits {
-		err = errExit
+		err = guard.ErrExit
 	}
 	s := e.sockets[e.at]
 	e.at++

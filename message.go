@@ -107,7 +107,7 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 			return m.more[i], false
 		}
 	}
-	made = framed{by: f, err: errExit}
+	made = framed{by: f, err: guard.ErrExit}
 	defer func() { // also when f ends the goroutine: those who wait are not to try again
 		if m.ready.Load() {
 			m.more = append(m.more, made)

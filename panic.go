@@ -1,8 +1,6 @@
 package crosscast
 
 import (
-	"errors"
-
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
@@ -25,13 +23,7 @@ func (n *Node) call(what string, f func()) (returned bool) {
 // report counts and logs err if it is a panic, of what; without a Logger with slog.Default, because nobody else may know
 // of it.
 func (n *Node) report(what string, err error) {
-	var p *PanicError
-	if !errors.As(err, &p) {
-		return
+	if guard.Log(n.Logger(), what, err, "node", n.name) {
+		n.stats.panics.Add(1)
 	}
-	n.stats.panics.Add(1)
-	guard.Log(n.Logger(), what, p, "node", n.name)
 }
-
-// errExit is the error of a function of the application's that ended its goroutine.
-var errExit = errors.New("crosscast: the goroutine was ended")

@@ -3,6 +3,7 @@ package crosscast
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"sync"
 	"time"
@@ -505,7 +506,7 @@ func (q *Queue) finish(reason Reason) {
 		q.settle()
 	}()
 	if q.onClose != nil {
-		reportPanic("QueueOptions.OnClose", guard.Call(func() error { q.onClose(reason); return nil }))
+		guard.Log(slog.Default(), "QueueOptions.OnClose", guard.Call(func() error { q.onClose(reason); return nil }))
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 func (q *Queue) fail(err error) {
 	q.end(fmt.Errorf("crosscast: writing to the client: %w", err))
 	reason := ReasonLeft
-	if errors.As(err, new(*PanicError)) || errors.Is(err, errExit) {
+	if errors.As(err, new(*PanicError)) || errors.Is(err, guard.ErrExit) {
 		reason = ReasonInternal
 	}
 	q.stop(reason)
@@ -23,7 +23,7 @@ func (q *Queue) exited() {
 	q.mu.Lock()
 	q.dropped++
 	if q.state&ended == 0 {
-		q.fail(errExit)
+		q.fail(guard.ErrExit)
 		return
 	}
 	q.state &^= writing
@@ -31,26 +31,17 @@ func (q *Queue) exited() {
 	q.mu.Unlock()
 }
 
+// writeFrame and what follows log panics with slog.Default: a queue knows of no node.
 func (q *Queue) writeFrame(frame []byte) error {
 	err := guard.Call(func() error { return q.write(frame) })
 	if err != nil {
-		reportPanic("the write of a Queue", err)
+		guard.Log(slog.Default(), "the write of a Queue", err)
 	}
 	return err
 }
 
 func (q *Queue) makeNotice(dropped int) (frame []byte) {
-	reportPanic("QueueOptions.DropNotice", guard.Call(func() error {
-		frame = q.notice(dropped)
-		return nil
-	}))
+	err := guard.Call(func() error { frame = q.notice(dropped); return nil })
+	guard.Log(slog.Default(), "QueueOptions.DropNotice", err)
 	return frame
-}
-
-// reportPanic logs err if it is a panic, of what. A queue knows of no node.
-func reportPanic(what string, err error) {
-	var p *PanicError
-	if errors.As(err, &p) {
-		guard.Log(slog.Default(), what, p)
-	}
 }

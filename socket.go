@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // A Socket is one client connection, held by this node. Its methods may be called concurrently, and from within any
@@ -301,7 +303,7 @@ func (s *Socket) refused(err error) bool {
 		return false
 	case errors.Is(err, ErrSlow):
 		reason = ReasonSlow
-	case errors.As(err, &panicked), err == errExit:
+	case errors.As(err, &panicked), err == guard.ErrExit:
 		reason = ReasonInternal
 	}
 	st.conn.Add(1)

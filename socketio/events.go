@@ -36,7 +36,7 @@ func (s *session) Handle(e event) {
 		}
 		return
 	}
-	err := error(errExit)
+	err := guard.ErrExit
 	defer func() { s.handled(&e, err) }()
 	err = guard.Call(func() error { return s.handle(h, &e) })
 }

@@ -63,7 +63,7 @@ func (s *session) state() uint32 {
 // open makes the session's socket, once the former session has ended, and has its events handled.
 func (s *session) open() {
 	var socket *crosscast.Socket
-	err := error(errExit)
+	err := guard.ErrExit
 	defer func() {
 		s.abandon()
 		if socket == nil {
@@ -85,9 +85,6 @@ func (s *session) open() {
 	s.await()
 	err = guard.Call(func() (err error) { socket, err = s.connect(); return err })
 }
-
-// errExit is the error of a function of the application's that ended its goroutine.
-var errExit = errors.New("crosscast/socketio: the goroutine was ended")
 
 // await waits until the former session has ended, or the client has left this one, which then never begins.
 func (s *session) await() {

@@ -305,9 +305,7 @@ func (s *Server) warn(why wsconn.Cause, address string) {
 // report tells the application of an error. s may be nil.
 func (s *Server) report(socket *crosscast.Socket, event string, err error) {
 	failed := guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
-	if p, ok := failed.(*PanicError); ok {
-		guard.Log(s.log, "socketio.Options.OnError", p)
-	}
+	guard.Log(s.log, "socketio.Options.OnError", failed)
 }
 
 // add registers a connection, unless the node is closing.

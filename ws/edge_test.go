@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -160,6 +161,28 @@ func TestGuards(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOnErrorPanics: the panic of what reports errors is logged, and costs the client nothing.
+func TestOnErrorPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		client, _ := dialInMemory(t, newServer(t, n, ws.Options{
+			OnError: func(*crosscast.Socket, string, error) { panic("a bad OnError") },
+			Events: ws.Events{"fails": func(context.Context, *crosscast.Socket, json.RawMessage) error {
+				return errors.New("failed")
+			}},
+		}))
+		for range 2 {
+			client.sendRaw(websocket.MessageText, []byte(`{"event":"fails","id":1}`))
+			client.expect(`{"id":1,"error":"internal error"}`)
+		}
+		synctest.Wait()
+		if !strings.Contains(log.String(), "a bad OnError") {
+			t.Errorf("logged %q", log.String())
+		}
+	})
 }
 
 // TestLeaveTimeout: what a client has sent that has left is handled for so long, from the next ping on when reading pauses.

@@ -47,13 +47,10 @@ func (c *conn) Handle(e event) {
 		return
 	}
 	e.known = true
-	err := errExit
+	err := guard.ErrExit
 	defer func() { c.handled(&e, err) }()
 	err = guard.Call(func() error { return c.handle(h, &e) })
 }
-
-// errExit is the error of a handler that ended its goroutine.
-var errExit = errors.New("crosscast/ws: the handler ended its goroutine")
 
 // handle calls a handler, and replies with what it returned.
 func (c *conn) handle(h Handler, e *event) error {

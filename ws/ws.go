@@ -230,7 +230,8 @@ func (c *Client) check() error {
 
 // report tells OnError, which is the application's.
 func (s *Server) report(socket *crosscast.Socket, event string, err error) {
-	_ = guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
+	failed := guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
+	guard.Log(s.ns.Logger(), "ws.Options.OnError", failed)
 }
 
 // panicked reports err if it is a panic, of the Envelope or a hook of Handshake.

@@ -4,6 +4,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -54,8 +55,17 @@ func Go(f func()) {
 	}()
 }
 
-// Log logs, as an error and with the stack, that what panicked. A log that panics itself is left alone.
-func Log(log *slog.Logger, what string, e *PanicError, args ...any) {
+// ErrExit is the error of a function of the application's that ended its goroutine.
+var ErrExit = errors.New("crosscast: the goroutine was ended")
+
+// Log logs err, as an error and with the stack, if it is a panic, of what; and reports whether it is. A log that panics
+// itself is left alone.
+func Log(log *slog.Logger, what string, err error, args ...any) bool {
+	var e *PanicError
+	if !errors.As(err, &e) {
+		return false
+	}
 	defer func() { _ = recover() }()
 	log.Error("crosscast: "+what+" panicked", append(args, "panic", e.Value, "stack", string(e.Stack))...)
+	return true
 }

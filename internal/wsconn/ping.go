@@ -94,10 +94,7 @@ func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, 
 
 // hook calls a function of the application's.
 func (c *Conn) hook(f func()) {
-	err := guard.Call(func() error { f(); return nil })
-	if p, ok := err.(*guard.PanicError); ok {
-		guard.Log(c.config.Logger, "a hook of Options.Handshake", p)
-	}
+	guard.Log(c.config.Logger, "a hook of Options.Handshake", guard.Call(func() error { f(); return nil }))
 }
 
 // Ping sends a ping of the websocket protocol, and waits for a pong.
