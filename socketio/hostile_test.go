@@ -123,7 +123,12 @@ func TestHostileClients(t *testing.T) {
 			},
 		}}
 	}
-	s := newServer(t, n, socketio.Options{Namespaces: nsps, OnError: func(*crosscast.Socket, string, error) {}})
+	// That a client has left while reading pauses shows at the second ping, and then it has LeaveTimeout: in all less than
+	// the test waits.
+	s := newServer(t, n, socketio.Options{
+		Namespaces: nsps, OnError: func(*crosscast.Socket, string, error) {},
+		PingInterval: 2 * time.Second, PingTimeout: 2 * time.Second, LeaveTimeout: time.Second,
+	})
 	url := serve(t, s).URL
 	// settle waits until all have left, and what they have sent is handled, and then for the heap.
 	settle := func(most int) (heapInUse int) {
