@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -201,11 +200,12 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		return nil, errors.New("crosscast/socketio: Options without a namespace")
 	}
 	s.config = wsconn.Config{
-		Logger: node.Logger(), Handshake: o.Handshake, ReadLimit: o.MaxPayload, Queue: o.Queue,
+		Owner: "crosscast/socketio", Firsts: &s.firsts, Logger: s.log,
+		Handshake: o.Handshake, ReadLimit: o.MaxPayload, LimitOption: "MaxPayload", Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(
-		s.config.Check("crosscast/socketio", "MaxPayload"),
+		s.config.Check(),
 		bounds.Size("crosscast/socketio: Options.MaxPacket", o.MaxPacket/2, 0),
 		bounds.Size("crosscast/socketio: Options.MaxHeaders", o.MaxHeaders, 1),
 		bounds.Size("crosscast/socketio: Options.MaxAuth", o.MaxAuth, 1),
@@ -266,12 +266,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := newConn(s, r)
 	if err := c.Accept(w, r); err != nil {
 		s.stats.refuse("websocket")
-		cure := wsconn.CureOf(err)
-		s.firsts.Warn(s.log, "websocket"+cure, "crosscast/socketio: a request was refused; others are only counted, in Stats",
-			"why", err, "cure", cure, "address", r.RemoteAddr)
-		if cure != "" {
-			_, _ = io.WriteString(w, cure+"\n") // behind what the library has written
-		}
 		return
 	}
 	if !s.add(c) {
@@ -281,25 +275,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.start()
 }
 
-// warn logs the first client that a limit has closed, for each limit, and the first that speaks something else.
+// warn logs the first client that a limit of packets has closed, for each limit, and the first that speaks something else.
+// What is common to bindings, such as a client that is too slow, the connection logs.
 func (s *Server) warn(why wsconn.Cause, address string) {
-	text, cure := why.Text, ""
+	var cure string
 	switch {
-	case why.Reason == crosscast.ReasonSlow:
-		text, cure = "too slow", "what a client may lag behind: Options.Queue, and WriteTimeout"
-	case why.Reason != crosscast.ReasonProtocol:
-		return
 	case why.Text == errPacket:
 		cure = "Options.MaxPacket"
-	case why.Code == websocket.StatusMessageTooBig:
-		text, cure = "message too large", "Options.MaxPayload, as maxHttpBufferSize on Node.js"
 	case why.Text == errTooMany.Error():
 		cure = "Options.MaxAttachments"
+	case why.Reason != crosscast.ReasonProtocol || why.Code == websocket.StatusMessageTooBig:
+		return
 	default:
 		cure = "clients are to be socket.io-client of version 3 or 4, or to speak as it does"
 	}
 	s.firsts.Warn(s.log, "closed: "+cure, "crosscast/socketio: a client was closed; others are only counted, in Stats",
-		"why", text, "cure", cure, "address", address)
+		"why", why.Text, "cure", cure, "address", address)
 }
 
 // report tells the application of an error. s may be nil.

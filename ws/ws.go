@@ -141,11 +141,12 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		s.typ = websocket.MessageBinary
 	}
 	s.config = wsconn.Config{
-		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(), Handshake: o.Handshake, ReadLimit: o.ReadLimit, Queue: o.Queue,
+		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(),
+		Handshake: o.Handshake, ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(
-		s.config.Check("crosscast/ws", "ReadLimit"),
+		s.config.Check(),
 		bounds.Size("crosscast/ws: Options.EventBytes", o.EventBytes, 1),
 		bounds.Time("crosscast/ws: Options.LeaveTimeout", o.LeaveTimeout),
 	); err != nil {

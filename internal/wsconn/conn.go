@@ -26,11 +26,12 @@ import (
 
 // Config is what the connections of one server have in common. It must not be changed once there are any.
 type Config struct {
-	Owner     string // the binding, in logs
-	Logger    *slog.Logger
-	Firsts    *warn.Firsts // of causes for which clients are refused; nil: the binding logs them itself
-	Handshake websocket.AcceptOptions
-	ReadLimit int // of one message, in bytes
+	Owner       string // the binding, in errors and logs
+	Logger      *slog.Logger
+	Firsts      *warn.Firsts // of causes for which clients are refused
+	Handshake   websocket.AcceptOptions
+	ReadLimit   int    // of one message, in bytes
+	LimitOption string // what the binding calls ReadLimit
 	// Queue is how messages wait for the client. Its OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// Write writes one frame of the queue.
@@ -40,16 +41,16 @@ type Config struct {
 	PingTimeout  time.Duration // after a ping something must have come from the client
 }
 
-// Check checks what is the same in the options of all bindings, which owner names in errors; readLimit is what those call
-// ReadLimit. Zero values are defaults.
-func (c *Config) Check(owner, readLimit string) error {
+// Check checks what is the same in the options of all bindings. Zero values are defaults.
+func (c *Config) Check() error {
+	owner := c.Owner
 	q := &c.Queue
 	if q.Policy > crosscast.DropOldest {
 		return fmt.Errorf("%s: Options.Queue.Policy is %d: it must be one of crosscast.QueuePolicy", owner, q.Policy)
 	}
 	q.WriteTimeout = c.WriteTimeout
 	return cmp.Or(
-		bounds.Size(owner+": Options."+readLimit, c.ReadLimit, 1),
+		bounds.Size(owner+": Options."+c.LimitOption, c.ReadLimit, 1),
 		bounds.Size(owner+": Options.Queue.Limit", cmp.Or(q.Limit, 1), 1),
 		bounds.Size(owner+": Options.Queue.Burst", cmp.Or(q.Burst, bounds.MaxSize), cmp.Or(q.Limit, 1<<20)),
 		bounds.Time(owner+": Options.Queue.BurstTime", max(q.BurstTime, 1)),   // negative: none
@@ -192,6 +193,8 @@ func CheckText(b []byte) error {
 	return nil
 }
 
+const tooLarge = "message too large"
+
 // A listener counts the parts of a long message as signs of life, and its bytes. The library has a limit too, and when
 // that is reached waits for its turn to write, and then for the client.
 type listener struct {
@@ -204,7 +207,7 @@ func (l *listener) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(len(p), 4096, l.left+1)]) // returns only when p is full, or the frame over
 	l.heard.Add(1)
 	if l.left -= n; l.left < 0 {
-		return 0, Unacceptable{crosscast.ReasonProtocol, websocket.StatusMessageTooBig, "message too large"}
+		return 0, Unacceptable{crosscast.ReasonProtocol, websocket.StatusMessageTooBig, tooLarge}
 	}
 	return n, err
 }

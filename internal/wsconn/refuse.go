@@ -4,16 +4,11 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/coder/websocket"
-
 	"github.com/crosscast/crosscast"
 )
 
 // refused adds to the answer of a request that is no websocket's what to do about it, and logs the first of a cause.
 func (c *Conn) refused(w *response, r *http.Request, err error) {
-	if c.config.Firsts == nil {
-		return
-	}
 	var cause, cure string
 	switch w.status {
 	case http.StatusForbidden:
@@ -36,19 +31,16 @@ func (c *Conn) refused(w *response, r *http.Request, err error) {
 // warnOf logs the first connection that ends for a cause of which an option is the cure.
 func (c *Conn) warnOf(why Cause) {
 	switch {
-	case why.Code == websocket.StatusMessageTooBig:
+	case why.Text == tooLarge:
 		c.warn("size", "a connection was closed because of a message", "error", why.Text,
-			"cure", "a larger limit of a message in Options", "limit", c.config.ReadLimit)
+			"cure", "a larger Options."+c.config.LimitOption, "limit", c.config.ReadLimit)
 	case why.Reason == crosscast.ReasonSlow:
 		c.warn("slow", "a connection was closed because its client is too slow",
 			"cure", "emit less, or see Options.Queue and Options.WriteTimeout")
 	}
 }
 
-// warn logs the first of a cause, unless the binding does so itself.
+// warn logs the first of a cause.
 func (c *Conn) warn(cause, message string, args ...any) {
-	if c.config.Firsts == nil {
-		return
-	}
 	c.config.Firsts.Warn(c.config.Logger, cause, c.config.Owner+": "+message+"; more for this cause is not logged", args...)
 }
