@@ -6,17 +6,12 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/crosscast/crosscast/internal/memtest"
 )
 
 // TestAnswerBytesAreWhatIsHeld: answers that wait to be read take about as much memory as is counted, whatever is in them.
 func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
-	heap := func() int {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int(m.HeapAlloc)
-	}
 	id := func(i int) SocketID { return SocketID(fmt.Sprintf("%020d", i)) }
 	infos := func(n int, change func(i int, s *SocketInfo)) *Answer {
 		a := &Answer{Sockets: make([]SocketInfo, n)}
@@ -77,14 +72,14 @@ func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 		n = min(n, 20_000)
 		queue := make([]answered, 0, n)
 		read()
-		before := heap()
+		before := memtest.Heap()
 		counted := 0
 		for range n {
 			a := read()
 			queue = append(queue, answered{"aaaaaaaa", a, answerSize(a)})
 			counted += answerSize(a)
 		}
-		held := heap() - before + cap(queue)*int(40)
+		held := memtest.Heap() - before + cap(queue)*int(40)
 		t.Logf("%-15s counted %7d, held %7d: %.2f", name, counted/n, held/n, float64(held)/float64(counted))
 		if held > counted*3/2 || counted > held*3/2 {
 			t.Errorf("%s: counted %d, held %d", name, counted/n, held/n)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 )
 
 // countConn counts what it is sent.
@@ -100,14 +101,6 @@ func BenchmarkConnect(b *testing.B) {
 	}
 }
 
-func heap() float64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc)
-}
-
 // BenchmarkMemory reports the bytes of a socket in no room, its conn aside, and of each membership.
 func BenchmarkMemory(b *testing.B) {
 	for _, c := range []struct{ sockets, each, rooms int }{{100_000, 10, 10_000}, {1_000_000, 1, 1}} {
@@ -116,11 +109,11 @@ func BenchmarkMemory(b *testing.B) {
 				n := start(b, crosscast.Options{})
 				conn := &countConn{}
 				sockets := make([]*crosscast.Socket, c.sockets)
-				start := heap()
+				start := float64(memtest.Heap())
 				for i := range sockets {
 					sockets[i] = connect(b, n.Namespace, conn)
 				}
-				connected := heap()
+				connected := float64(memtest.Heap())
 				for i, s := range sockets {
 					for j := range c.each {
 						// Steps of a prime, so that the rooms are as full as each other and no socket's are neighbours.
@@ -129,7 +122,7 @@ func BenchmarkMemory(b *testing.B) {
 						}
 					}
 				}
-				joined := heap()
+				joined := float64(memtest.Heap())
 				if got := n.Stats().Memberships; got != c.sockets*c.each {
 					b.Fatalf("%d memberships", got)
 				}

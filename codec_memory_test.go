@@ -3,10 +3,10 @@ package crosscast_test
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 )
 
 func TestSteadyStateAllocatesNothing(t *testing.T) {
@@ -72,18 +72,12 @@ func manySockets(n int) []byte {
 
 // TestReaderForgets: however many names come, what a reader keeps is bounded.
 func TestReaderForgets(t *testing.T) {
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	var r crosscast.FrameReader
-	before := heap()
+	before := memtest.Heap()
 	for i := range 334 {
 		drain(t, &r, manyNames(600*i, 600), everyone)
 	}
-	after := heap()
+	after := memtest.Heap()
 	if after > before+1<<20 {
 		t.Errorf("a reader keeps %d bytes after 600,000 names", after-before)
 	}

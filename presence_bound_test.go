@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/memtest"
 )
 
 // quietAdapter publishes to nobody. It counts the names of rooms that peers are asked about.
@@ -58,21 +60,13 @@ func (a *quietAdapter) tell(from NodeID, p Presence, rooms ...string) {
 	a.h.Handle(&Instruction{Kind: KindPresence, Namespace: "/", From: from, Rooms: rooms, Presence: &p})
 }
 
-func heap() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
-
 // TestPeersThatAreMadeUp: however many rooms are watched, a peer of which nothing is heard but its name takes what one
 // takes, and is not asked about them. One that answers is asked.
 func TestPeersThatAreMadeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const watches, names = 1000, 2000
 		n, a := watchingNode(t, watches)
-		before := heap()
+		before := memtest.Heap()
 		for range 2 { // heard twice, even
 			for i := range names {
 				a.hello(NodeID(fmt.Sprintf("name%04d", i)))
@@ -81,7 +75,7 @@ func TestPeersThatAreMadeUp(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(20 * time.Second) // of heartbeats
 		synctest.Wait()
-		if got := (heap() - before) / names; got > 8<<10 {
+		if got := (memtest.Heap() - before) / names; got > 8<<10 {
 			t.Errorf("each of %d names takes %d bytes", names, got)
 		}
 		if asked := len(a.rooms) - 1; asked != 0 && a.rooms["name0000"] != 0 {

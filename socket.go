@@ -108,7 +108,7 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	if s.closed.Load() {
 		return waits, nil, ErrClosed
 	}
-	if err := s.checkRooms(rooms); err != nil {
+	if err := s.hasPlace(rooms); err != nil {
 		return waits, nil, err
 	}
 	before := len(s.members)
@@ -124,8 +124,8 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	return waits, nil, nil
 }
 
-// checkRooms returns a [LimitError] when the socket, whose mu is held, would be in too many rooms.
-func (s *Socket) checkRooms(rooms []string) error {
+// hasPlace returns a [LimitError] when the socket, whose mu is held, would be in too many rooms.
+func (s *Socket) hasPlace(rooms []string) error {
 	most := s.ns.node.maxRooms
 	if len(s.members)+len(rooms) <= most { // the first are no rooms
 		return nil

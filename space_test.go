@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 )
 
 // What an empty namespace holds ends when it has lingered, and comes back with its next use; who has kept it notices
@@ -107,7 +108,7 @@ func TestManyNamespaces(t *testing.T) {
 		return connect(t, ns, silentConn{}, "r")
 	}
 	use(0).Close(crosscast.ReasonLeft)
-	before := heap()
+	before := memtest.Heap()
 	sockets := make([]*crosscast.Socket, many)
 	for i := range sockets {
 		sockets[i] = use(i)
@@ -127,10 +128,10 @@ func TestManyNamespaces(t *testing.T) {
 	}
 	clear(sockets)
 	equal(t, "in use", n.Stats().Namespaces, 1)
-	heap() // what the collector finds free is forgotten by name soon after
+	memtest.Heap() // what the collector finds free is forgotten by name soon after
 	deadline := time.Now().Add(10 * time.Second)
 	for left := 0.0; ; time.Sleep(10 * time.Millisecond) { // poll
-		if left = (heap() - before) / many; left < 64 {
+		if left = float64(memtest.Heap()-before) / many; left < 64 {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatalf("%.0f bytes are left of each of %d namespaces", left, many)

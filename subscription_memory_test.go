@@ -2,21 +2,14 @@ package crosscast_test
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 )
 
 // TestSubscriptionBytesAreWhatIsHeld: what waits for a receiver that stands still takes as much memory as its bound says.
 func TestSubscriptionBytesAreWhatIsHeld(t *testing.T) {
-	heap := func() int {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int(m.HeapAlloc)
-	}
 	pairs := make([]crosscast.KeyValue, 8)
 	for i := range pairs {
 		pairs[i] = crosscast.KeyValue{Key: fmt.Sprintf("%0255d", i), Value: fmt.Sprintf("%0255d", i)}
@@ -44,11 +37,11 @@ func TestSubscriptionBytesAreWhatIsHeld(t *testing.T) {
 			target := to(n.To("r"))
 			ok(t, target.Emit(ctx, "first", nil))
 			<-entered
-			before := heap()
+			before := memtest.Heap()
 			for n.Stats().Dropped["subscription"] == 0 {
 				ok(t, target.Emit(ctx, "e", nil))
 			}
-			if got := heap() - before; got > limit*5/4 {
+			if got := memtest.Heap() - before; got > limit*5/4 {
 				t.Errorf("a queue of %d bytes holds %d", limit, got)
 			} else {
 				t.Logf("%d of %d", got, limit)

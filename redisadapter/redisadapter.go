@@ -21,8 +21,9 @@ type Options struct {
 	// nothing else waits takes about 350 bytes. As much again may be under way, and a quarter is kept for reuse. Default
 	// 32 MiB, in which 80,000 of these wait through an outage; 4 KiB to 1 GiB.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB; 1 KiB to 1 GiB. Redis disconnects a
-	// subscriber that is more than 8 MiB behind for a minute, or 32 MiB at all (client-output-buffer-limit pubsub).
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB; 1 KiB to 1 GiB. Redis
+	// disconnects a subscriber that is more than 8 MiB behind for a minute, or 32 MiB at all (client-output-buffer-limit
+	// pubsub).
 	MaxFrame int
 	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
 	// at most 1 h.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
@@ -26,7 +27,7 @@ func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) 
 	sinks := make([]*wstest.Sink, clients)
 	connected.Add(clients)
 	all.Expect(2 * clients) // the handshakes
-	before := heap()
+	before := memtest.Heap()
 	for i := range sinks {
 		sinks[i] = wstest.NewSink(all)
 		w, r := sinks[i].Request(query)
@@ -36,21 +37,13 @@ func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) 
 	}
 	connected.Wait()
 	all.Wait()
-	memory := (heap() - before) / float64(clients)
+	memory := float64(memtest.Heap()-before) / float64(clients)
 	b.Cleanup(func() {
 		for _, s := range sinks {
 			_ = s.Close() // the client leaves: it would not answer a closing handshake
 		}
 	})
 	return n, all, memory
-}
-
-func heap() float64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc)
 }
 
 var benchPayload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"text":"hello"}`)}

@@ -42,9 +42,10 @@
 // client counts as silent at once: what asks it gets the error of that, a [crosscast.IncompleteError], and reading pauses.
 //
 // When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first, for
-// [Options.LeaveTimeout] at most; then the socket is closed. When the server closes the socket, the context of the handler that runs is cancelled, and what
-// waits is dropped. OnDisconnect is called after that, last; [crosscast.Node.Close] waits for it. A client that
-// connects to a namespace again, over the same connection, is asked who it is when all that is done.
+// [Options.LeaveTimeout] at most; then the socket is closed. When the server closes the socket, the context of the
+// handler that runs is cancelled, and what waits is dropped. OnDisconnect is called after that, last;
+// [crosscast.Node.Close] waits for it. A client that connects to a namespace again, over the same connection, is asked who
+// it is when all that is done.
 //
 // A client is told that it is connected, with the socket's ID, when its rooms are joined on the bus, too. What is
 // emitted to it meanwhile waits for that, up to 1 MiB.
@@ -91,7 +92,8 @@
 //	a socket's events that wait                  EventBytes, 256 KiB         TestBackPressure
 //	  and one of any size, beside the one that is handled: each is a packet
 //	  four times that while the client owes a reply                          TestBurstOfQuestions
-//	the time after it has left                   LeaveTimeout, 30 s          TestLeaveTimeout
+//	the time after it has left, once the reader  LeaveTimeout, 30 s          TestLeaveTimeout
+//	  has found out: by the next ping, or the one after it while reading pauses
 //	auth, of each namespace                      MaxAuth, 16 KiB             TestMaxAuth
 //	sockets: one for each of Namespaces, and one that waits for the end of the one before
 //	                                                                         TestConnectAgainEarly
@@ -100,7 +102,8 @@
 //	the ID of an event                           2⁵³-1                       TestBadMessages
 //
 // The handshake is kept a second time, as JSON, for each namespace: without HiddenHeaders, and characters that JSON
-// escapes take up to six bytes. MaxAttachments is for both directions: emissions with more are dropped, and counted by the node.
+// escapes take up to six bytes. MaxAttachments is for both directions: emissions with more are dropped, and counted by
+// the node.
 //
 // The first client that is refused or closed by each limit is logged as a warning, by the node's Logger or slog.Default;
 // Stats counts all.

@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -136,7 +137,7 @@ func TestHostileClients(t *testing.T) {
 			if s.Stats().Connections > 0 || n.Stats().Sockets > 0 {
 				continue
 			}
-			if heapInUse = int(heap()); heapInUse <= most {
+			if heapInUse = int(memtest.Heap()); heapInUse <= most {
 				break
 			}
 		}

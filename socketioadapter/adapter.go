@@ -52,11 +52,11 @@ type Options struct {
 	AllowNames func(room string) bool
 
 	// QueueBytes bounds the memory that what waits to be published takes: a small emission to a room or user to which
-	// nothing else waits takes about 420 bytes, in Sharded 480. As much again may be under way, and a quarter is kept for reuse.
-	// Default 48 MiB, in which 80,000 of these wait through an outage; 4 KiB to 1 GiB.
+	// nothing else waits takes about 420 bytes, in Sharded 480. As much again may be under way, and a quarter is kept for
+	// reuse. Default 48 MiB, in which 80,000 of these wait through an outage; 4 KiB to 1 GiB.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 8 MiB; 1 KiB to 1 GiB. A server, and this node,
-	// tells of all its sockets in one message, of which each takes about 1 KiB, most of that its handshake.
+	// MaxFrame is the size in bytes of the largest message published or accepted. Default 8 MiB; 1 KiB to 1 GiB. A server,
+	// and this node, tells of all its sockets in one message, of which each takes about 1 KiB, most of that its handshake.
 	MaxFrame int
 	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
 	// at most 1 h.

@@ -2,22 +2,14 @@ package socketioadapter_test
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
-
-func heap() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
 
 // TestAnOutageOfManyUsers: with default options 80,000 small emissions, each to somebody else, wait through an outage; and
 // they take as much memory as is counted.
@@ -36,7 +28,7 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 			s.Kill()
 			eventually(t, "the outage", func() bool { return !a.AdapterStats().Connected })
 			const n = 80_000
-			before := heap()
+			before := memtest.Heap()
 			for i := range n {
 				in := &crosscast.Instruction{
 					Kind: crosscast.KindEmit, Namespace: "/", From: self.ID, Event: "e",
@@ -47,7 +39,7 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 					t.Fatalf("after %d: %v", i, err)
 				}
 			}
-			held, counted := heap()-before, a.AdapterStats().QueueBytes
+			held, counted := memtest.Heap()-before, a.AdapterStats().QueueBytes
 			t.Logf("each takes %d bytes, counted %d", held/n, counted/n)
 			if counted/n > 500 || counted < held*9/10 || counted > held*3/2 {
 				t.Errorf("%d emissions hold %d bytes, and are counted as %d", n, held, counted)

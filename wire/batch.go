@@ -7,8 +7,8 @@ import (
 
 // How much goes out at once. What is queued goes out in batches of whole frames, one batch at a time. A heartbeat goes
 // with the next batch, so it stands behind one at most; and a batch holds no more than the link carries in a quarter of a
-// heartbeat, and maxBatch. So the peers of a node on a slow link do not take it for dead, and no batch meets a time-out that is meant
-// for a bus that does not answer. Who emits more than the link carries waits for room in the queue.
+// heartbeat, and maxBatch. So the peers of a node on a slow link do not take it for dead, and no batch meets a time-out
+// that is meant for a bus that does not answer. Who emits more than the link carries waits for room in the queue.
 
 const (
 	minBatch   = 64 << 10        // bytes that a batch may have on any link, and on a new one at first

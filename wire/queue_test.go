@@ -3,7 +3,6 @@ package wire_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -35,14 +35,6 @@ func toFresh(i int) *crosscast.Instruction {
 	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: "e",
 		Target:  crosscast.Target{Users: []string{"u" + strconv.Itoa(i)}},
 		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"n":1}`)}}
-}
-
-func heap() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
 }
 
 // TestQueueBytesAreWhatIsHeld: a full queue takes as much memory as its bound says, whatever waits in it, also when
@@ -83,7 +75,7 @@ func TestQueueBytesAreWhatIsHeld(t *testing.T) {
 	} {
 		t.Run(load.name, func(t *testing.T) {
 			p := cutOff(t, wire.Options{QueueBytes: limit, MaxAge: time.Minute})
-			before := heap()
+			before := memtest.Heap()
 			var err error
 			n := 0
 			for ; err == nil; n++ {
@@ -98,7 +90,7 @@ func TestQueueBytesAreWhatIsHeld(t *testing.T) {
 			if !errors.Is(err, crosscast.ErrNotConnected) {
 				t.Fatal(err)
 			}
-			held, counted := heap()-before, p.a.AdapterStats().QueueBytes
+			held, counted := memtest.Heap()-before, p.a.AdapterStats().QueueBytes
 			t.Logf("%d instructions, counted %d, held %d: %d for each", n, counted, held, held/n)
 			if counted > limit*101/100 || counted < limit*9/10 {
 				t.Errorf("a full queue counts %d of %d bytes", counted, limit)

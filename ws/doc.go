@@ -52,9 +52,9 @@
 // the reply says it.
 //
 // When the client leaves, what it has sent is handled first; then the socket is closed. When its connection breaks,
-// what was read of it is handled all the same, both for Options.LeaveTimeout at most. When the server closes the socket, for whatever reason, the context of
-// the handler that runs is cancelled, and what waits is dropped. OnDisconnect is called after that, last;
-// [crosscast.Node.Close] waits for it.
+// what was read of it is handled all the same. Both may take Options.LeaveTimeout at most. When the server closes the
+// socket, for whatever reason, the context of the handler that runs is cancelled, and what waits is dropped. OnDisconnect
+// is called after that, last; [crosscast.Node.Close] waits for it.
 //
 // # What a client can make the server keep
 //

@@ -19,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
@@ -230,20 +231,11 @@ func TestHeadersAreNotKept(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	s := serve(t, newServer(t, n, ws.Options{}))
 	const clients, size = 20, 900 << 10
-	before := heap()
+	before := memtest.Heap()
 	for range clients {
 		dial(t, s.URL, &websocket.DialOptions{HTTPHeader: http.Header{"X-Large": {strings.Repeat("x", size)}}})
 	}
-	if kept := (heap() - before) / clients; kept > 64<<10 {
+	if kept := (memtest.Heap() - before) / clients; kept > 64<<10 {
 		t.Errorf("a client costs %d bytes after headers of %d", kept, size)
 	}
-}
-
-func heap() int {
-	for range 3 {
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
 }

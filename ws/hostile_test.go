@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
@@ -69,7 +70,7 @@ func TestHostileClients(t *testing.T) {
 		"half":         func(int) string { return "\x81\xfe\xff\x00\x00\x00\x00\x00" + large[:1000] },
 		"headers":      nil, // only those
 	}
-	before := heap()
+	before := memtest.Heap()
 	until := time.Now().Add(patience)
 	var wg sync.WaitGroup
 	for name, attack := range attacks {
@@ -114,7 +115,7 @@ func TestHostileClients(t *testing.T) {
 		case <-ended:
 			attacking = false
 		case <-time.After(200 * time.Millisecond):
-			most = max(most, heap()-before)
+			most = max(most, memtest.Heap()-before)
 		}
 	}
 	for deadline := time.Now().Add(patience + time.Minute); n.Stats().Sockets > 0; {
@@ -125,7 +126,7 @@ func TestHostileClients(t *testing.T) {
 	}
 	kept := 0
 	for range 100 { // of sockets, handlers and timers that are about to end
-		if kept = heap() - before; kept < 1<<20 {
+		if kept = memtest.Heap() - before; kept < 1<<20 {
 			break
 		}
 		time.Sleep(100 * time.Millisecond) // poll

@@ -77,7 +77,8 @@ func (l *Lane[E]) fits(size, times int) bool {
 // asking is how many times the limit may wait while the client owes a reply, which comes behind what it has sent before.
 const asking = 4
 
-// wait waits for room for so many bytes, or the end of the connection. A client whose reply is too far behind is given up. Called with mu held.
+// wait waits for room for so many bytes, or the end of the connection. A client whose reply is too far behind is given up.
+// Called with mu held.
 func (l *Lane[E]) wait(size int) {
 	c := l.conn
 	for !l.fits(size, 1) && !c.gone.Load() {
