@@ -169,6 +169,7 @@ func TestPingDuringWrite(t *testing.T) {
 		if err := n.Emit(t.Context(), "x", "long"); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait() // the message is being written
 		for _, payload := range []string{"1", "2"} {
 			if _, err := io.WriteString(conn, "\x89\x81\x00\x00\x00\x00"+payload); err != nil {
 				t.Error(err)

@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -58,8 +59,12 @@ type demo struct {
 	out   io.Writer
 	admin *crosscast.Node
 
-	watching *crosscast.Watch // of the lobby
-	changed  chan struct{}    // capacity 1: who is in the lobby has changed
+	lobby chan []string // capacity 1: who is in the lobby now
+	users string        // who was in it when that was looked at last
+}
+
+func newDemo(url string, out io.Writer) *demo {
+	return &demo{cluster: newCluster(url), out: out, lobby: make(chan []string, 1)}
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
@@ -78,7 +83,7 @@ func run(ctx context.Context, args []string, url string, out io.Writer) (err err
 		defer m.Close()
 		url = "redis://" + m.Addr()
 	}
-	d := &demo{cluster: newCluster(url), out: out, changed: make(chan struct{}, 1)}
+	d := newDemo(url, out)
 	defer func() { err = errors.Join(err, d.close()) }()
 	flow, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -111,36 +116,41 @@ func (d *demo) start(ctx context.Context) error {
 		}
 	}
 	d.say("%d servers, %d clients; each client has joined the lobby", len(d.servers), len(clients))
-	var err error
-	d.watching, err = d.admin.Watch(ctx, "lobby", crosscast.WatchOptions{Users: true, OnChange: d.change})
-	return err
-}
-
-// change is told who comes to the lobby, and leaves it.
-func (d *demo) change(crosscast.PresenceEvent) {
-	select {
-	case d.changed <- struct{}{}:
-	default:
+	watch, err := d.admin.Watch(ctx, "lobby", crosscast.WatchOptions{Users: true})
+	if err != nil {
+		return err
 	}
+	// First it is told who is in the lobby, and then who comes and goes. It must not block, so it hands on a copy.
+	lobby := make(map[string]bool)
+	watch.Follow(func(e crosscast.PresenceEvent) (more bool) {
+		for _, m := range e.Joined {
+			lobby[m.User] = true
+		}
+		for _, m := range e.Left {
+			delete(lobby, m.User)
+		}
+		select {
+		case <-d.lobby: // nobody has looked at the former one
+		default:
+		}
+		d.lobby <- slices.Sorted(maps.Keys(lobby))
+		return true
+	})
+	return nil
 }
 
 // present waits until these are the users in the lobby.
 func (d *demo) present(ctx context.Context, want string) error {
 	for {
-		var users []string
-		for _, m := range d.watching.Members() {
-			users = append(users, m.User)
-		}
-		slices.Sort(users)
-		got := strings.Join(users, ", ")
-		if got == want {
-			d.say("  who is in the lobby, without asking: %s", got)
+		if d.users == want {
+			d.say("  who is in the lobby, without asking: %s", want)
 			return nil
 		}
 		select {
-		case <-d.changed:
+		case users := <-d.lobby:
+			d.users = strings.Join(users, ", ")
 		case <-ctx.Done():
-			return fmt.Errorf("in the lobby are %s, want %s: %w", got, want, ctx.Err())
+			return fmt.Errorf("in the lobby are %s, want %s: %w", d.users, want, ctx.Err())
 		}
 	}
 }

@@ -50,7 +50,7 @@ func runAndCheck(t *testing.T, url string) {
 // TestWrongClaims has the program notice what it is there to notice.
 func TestWrongClaims(t *testing.T) {
 	redis := miniredis.RunT(t)
-	d := &demo{cluster: newCluster("redis://" + redis.Addr()), out: io.Discard}
+	d := newDemo("redis://"+redis.Addr(), io.Discard)
 	defer func() {
 		if err := d.close(); err != nil {
 			t.Error(err)
