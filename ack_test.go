@@ -170,7 +170,7 @@ func TestStrangeReplies(t *testing.T) {
 			a := nodes[0].To("r").EmitAck(ctx, "e", nil)
 			for r := range a.All() {
 				equal(t, "reply", fmt.Sprint(r), fmt.Sprint(crosscast.Reply{
-					Socket: c.id(), Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{1, 2}},
+					Socket: c.id(), Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{1, 2}},
 				}))
 			}
 			ok(t, a.Err())

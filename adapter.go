@@ -308,13 +308,13 @@ type KeyValue struct{ Key, Value string }
 type Encoding uint8
 
 const (
-	None   Encoding = iota // no payload
-	JSON                   // one JSON text
-	Binary                 // bytes
-	// Args is one msgpack array: the arguments of an event, where they are not one JSON value or one run of bytes.
-	// Those that are none, one JSON value or one run of bytes are None, JSON or Binary instead. Arrays and maps in it
-	// are nested at most 512 deep, itself counted, and the keys of maps are strings or numbers.
-	Args
+	EncodingNone   Encoding = iota // no payload
+	EncodingJSON                   // one JSON text
+	EncodingBinary                 // bytes
+	// EncodingArgs is one msgpack array: the arguments of an event, where they are more than one JSON value or one run
+	// of bytes. Arrays and maps in it are nested at most 512 deep, itself counted, and the keys of maps are strings or
+	// numbers.
+	EncodingArgs
 )
 
 // Payload is what an emission carries: opaque bytes, marshalled once at the emitting node.

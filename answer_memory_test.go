@@ -24,7 +24,7 @@ func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 	replies := func(n, size int) *Answer {
 		a := &Answer{Replies: make([]Reply, n)}
 		for i := range a.Replies {
-			a.Replies[i] = Reply{Socket: id(i), Payload: Payload{Binary, make([]byte, size)}}
+			a.Replies[i] = Reply{Socket: id(i), Payload: Payload{EncodingBinary, make([]byte, size)}}
 		}
 		return a
 	}
@@ -53,7 +53,7 @@ func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 		"replies of 10":  replies(1000, 10),
 		"replies of 1 K": replies(100, 1000),
 		"one reply":      replies(1, 0),
-		"payload":        {Payload: Payload{Binary, make([]byte, 10_000)}},
+		"payload":        {Payload: Payload{EncodingBinary, make([]byte, 10_000)}},
 	} {
 		in := &Instruction{Kind: KindAnswer, Namespace: "/", Ref: "ref", Answer: a}
 		frame := AppendInstruction(AppendFrameHeader(nil, &FrameHeader{Origin: "aaaaaaaa", Number: 1}), in, Address{}, 0)

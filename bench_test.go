@@ -16,7 +16,7 @@ type countConn struct{ n int }
 func (c *countConn) Send(*crosscast.Message) error { c.n++; return nil }
 func (c *countConn) Close(crosscast.Reason)        {}
 
-var benchPayload = crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, 128)}
+var benchPayload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 128)}
 
 // BenchmarkFanOut emits to local sockets whose conns count; ns/member is the whole cost, shared among them.
 func BenchmarkFanOut(b *testing.B) {

@@ -309,7 +309,7 @@ func TestCensusOfReplies(t *testing.T) {
 		own := connectClient(t, n, says("own"), "r")
 		names := map[crosscast.SocketID]string{own.id(): "own", "": "anon", "x": "x"}
 		says := func(id crosscast.SocketID, text string) *crosscast.Answer {
-			p := crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(text)}
+			p := crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(text)}
 			return &crosscast.Answer{Replies: []crosscast.Reply{{Socket: id, Payload: p}}}
 		}
 		answer = func(reply reply) {

@@ -195,7 +195,7 @@ func targetNames(t *Target) int {
 }
 
 // CheckInstruction returns an error if the frame format cannot carry in: peers would drop the frame. It is a
-// [LimitError], unless it is about a payload of [Args] that is not one array.
+// [LimitError], unless it is about a payload of [EncodingArgs] that is not one array.
 func CheckInstruction(in *Instruction) error {
 	if in.Kind == 0 {
 		return &LimitError{What: "kind", Max: math.MaxUint8}
@@ -251,19 +251,19 @@ func CheckInstruction(in *Instruction) error {
 }
 
 func checkPayload(p *Payload) error {
-	if p.Encoding > Args {
-		return &LimitError{What: "payload encoding", Len: int(p.Encoding), Max: int(Args)}
+	if p.Encoding > EncodingArgs {
+		return &LimitError{What: "payload encoding", Len: int(p.Encoding), Max: int(EncodingArgs)}
 	}
 	if len(p.Data) > math.MaxInt32 {
 		return &LimitError{What: "payload", Len: len(p.Data), Max: math.MaxInt32}
 	}
-	if p.Encoding == Args {
+	if p.Encoding == EncodingArgs {
 		return checkArgs(p.Data)
 	}
 	return nil
 }
 
-// checkArgs returns an error unless data is what [Args] says.
+// checkArgs returns an error unless data is what [EncodingArgs] says.
 func checkArgs(data []byte) error {
 	c := mpack.NewCursor(data)
 	if !c.AtArray() {
@@ -321,7 +321,7 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 		n = 8
 	case copyNumber != 0:
 		n = 7
-	case in.Payload.Encoding != None:
+	case in.Payload.Encoding != EncodingNone:
 		n = 6
 	case in.Event != "":
 		n = 5
@@ -355,11 +355,11 @@ func AppendInstruction(dst []byte, in *Instruction, topic Address, copyNumber ui
 	}
 	if n > 5 {
 		switch in.Payload.Encoding { // as appendPayload, which is not inlined: a tenth of an emission's cost
-		case JSON:
+		case EncodingJSON:
 			dst = mpack.AppendStr(dst, in.Payload.Data)
-		case Binary:
+		case EncodingBinary:
 			dst = mpack.AppendBin(dst, in.Payload.Data)
-		case Args:
+		case EncodingArgs:
 			dst = append(dst, in.Payload.Data...)
 		default:
 			dst = append(dst, mpack.Nil)

@@ -14,7 +14,7 @@ func benchEmission() *crosscast.Instruction {
 	return &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Namespace: "/", From: "AAAAAAAA", Event: "roomMessage",
 		Target:  crosscast.Target{Rooms: []string{"room1"}},
-		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: make([]byte, 128)},
+		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: make([]byte, 128)},
 	}
 }
 

@@ -154,11 +154,11 @@ func appendAnswer(dst []byte, a *Answer) []byte {
 // appendPayload appends a string, bytes, an array or nil.
 func appendPayload(dst []byte, p *Payload) []byte {
 	switch p.Encoding {
-	case JSON:
+	case EncodingJSON:
 		return mpack.AppendStr(dst, p.Data)
-	case Binary:
+	case EncodingBinary:
 		return mpack.AppendBin(dst, p.Data)
-	case Args:
+	case EncodingArgs:
 		return append(dst, p.Data...)
 	}
 	return append(dst, mpack.Nil)

@@ -156,7 +156,7 @@ func TestMalformedArguments(t *testing.T) {
 		"", "\x01", "\xa1x", "\x81\xa1a\x01", "\xc4\x01x", "\xc0", "\xc1", "\x91", "\x92\x01", "\x91\x01\x01", "\x90\x90",
 		"\x91\xc1", "\xdd\xff\xff\xff\xff\x01", "\x91\x81\xc0\x01", strings.Repeat("\x91", 513) + "\x01",
 	} {
-		args := crosscast.Payload{Encoding: crosscast.Args, Data: []byte(data)}
+		args := crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte(data)}
 		for what, in := range map[string]crosscast.Instruction{
 			"payload": {Kind: 1, Payload: args}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: args}},
 			"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: args}}}},
@@ -215,7 +215,7 @@ func TestEmptyListsAreNil(t *testing.T) {
 	if data >= frame && data <= frame+uintptr(len(b)) {
 		t.Error("an empty payload keeps the frame")
 	}
-	want := crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte{}}}
+	want := crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte{}}}
 	if f.In[0].Rooms != nil || !reflect.DeepEqual(a, want) ||
 		!reflect.DeepEqual(f.In[2].Answer.Sockets, []crosscast.SocketInfo{{ID: "x"}}) {
 		t.Errorf("%+v %+v %+v", f.In[0], a, f.In[2].Answer)
@@ -227,7 +227,7 @@ func TestAnswersMayBeKept(t *testing.T) {
 	var r crosscast.FrameReader
 	next := func(n int) *crosscast.Answer {
 		id := crosscast.SocketID(fmt.Sprint("socket", n))
-		payload := crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{byte(n)}}
+		payload := crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{byte(n)}}
 		want := crosscast.Answer{
 			Part: n, Users: []uint64{uint64(n)}, Payload: payload,
 			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data, Handshake: payload.Data}},

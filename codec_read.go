@@ -342,11 +342,11 @@ func (c *cursor) payload() Payload {
 	switch {
 	case c.AtStr(): // nearly always
 	case c.AtBin():
-		return Payload{Binary, c.Bin()}
+		return Payload{EncodingBinary, c.Bin()}
 	case c.AtArray():
-		return Payload{Args, c.Scanned()}
+		return Payload{EncodingArgs, c.Scanned()}
 	}
-	return Payload{JSON, c.Str()}
+	return Payload{EncodingJSON, c.Str()}
 }
 
 func (c *cursor) milliseconds() time.Duration {

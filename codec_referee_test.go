@@ -75,11 +75,11 @@ func treeOf(f *codecFrame) []any {
 
 func payloadTree(p crosscast.Payload) any {
 	switch p.Encoding {
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		return string(p.Data)
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		return p.Data
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		return msgpack.RawMessage(p.Data) // its bytes are kept
 	}
 	return nil
@@ -245,7 +245,7 @@ func payloadOf(v any) crosscast.Payload {
 	case nil:
 		return crosscast.Payload{}
 	case string:
-		return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(p)}
+		return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(p)}
 	case []any:
 		buf := new(bytes.Buffer)
 		enc := msgpack.NewEncoder(buf)
@@ -253,9 +253,9 @@ func payloadOf(v any) crosscast.Payload {
 		if err := enc.Encode(p); err != nil {
 			panic(err)
 		}
-		return crosscast.Payload{Encoding: crosscast.Args, Data: buf.Bytes()}
+		return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: buf.Bytes()}
 	default:
-		return crosscast.Payload{Encoding: crosscast.Binary, Data: p.([]byte)}
+		return crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: p.([]byte)}
 	}
 }
 

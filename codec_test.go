@@ -208,7 +208,7 @@ func genInstruction(topic crosscast.Address) *rapid.Generator[crosscast.Instruct
 			}
 		}
 		in.Payload = genPayload.Draw(t, "payload")
-		if e := in.Payload.Encoding; e == crosscast.JSON || e == crosscast.Binary {
+		if e := in.Payload.Encoding; e == crosscast.EncodingJSON || e == crosscast.EncodingBinary {
 			n := rapid.SampledFrom([]int{0, 1, 31, 32, 255, 256, 65535, 65536}).Draw(t, "size")
 			in.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
 		}
@@ -259,9 +259,9 @@ var genCount = rapid.SampledFrom([]int{0, 1, 127, 128, 1 << 16, 1<<31 - 1})
 
 var genPayload = rapid.Custom(func(t *rapid.T) (p crosscast.Payload) {
 	switch p.Encoding = crosscast.Encoding(rapid.IntRange(0, 3).Draw(t, "encoding")); p.Encoding {
-	case crosscast.JSON, crosscast.Binary:
+	case crosscast.EncodingJSON, crosscast.EncodingBinary:
 		p.Data = rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data")
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		p.Data = []byte(rapid.SampledFrom([]string{
 			"\x90", "\x92\x01\xa1x", "\x91\x81\xa1k\xc4\x02\x00\xff", "\x92\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xc0",
 			"\xdc\x00\x10" + strings.Repeat("\xc3", 16), strings.Repeat("\x91", 300) + "\xcc\x80",
@@ -341,7 +341,7 @@ func goldenFrames() []namedFrame {
 	ada := "ada"
 	emit := func(ns string, to crosscast.Target) crosscast.Instruction {
 		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, From: frameOrigin, Target: to, Event: "x",
-			Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("{}")}}
+			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("{}")}}
 	}
 	one := func(topic crosscast.Address, in crosscast.Instruction) codecFrame {
 		return codecFrame{topic, crosscast.FrameHeader{Origin: frameOrigin, Number: 2, Previous: 1},
@@ -354,7 +354,7 @@ func goldenFrames() []namedFrame {
 		Sockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}, ExceptRooms: []string{"muted"}, ExceptUsers: []string{"eve"},
 		ExceptSockets: []crosscast.SocketID{"AAAAAAAACCCCCCCCCCCC"}})
 	full.Kind, full.Flags = 200, crosscast.Volatile|0x80
-	full.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 2}}
+	full.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 2}}
 	full.Meta = []crosscast.KeyValue{{Key: "traceparent", Value: "00-01"}, {}}
 	full.Node = node
 	allElements := one(everyone, full)
@@ -374,7 +374,7 @@ func goldenFrames() []namedFrame {
 	two := one(frameTo1, emit("/", toRoom))
 	two.In, two.Copies = append(two.In, emit("/", toRoom)), append(two.Copies, 0)
 	two.In[1].Event = strings.Repeat("e", 200)
-	two.In[1].Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: bytes.Repeat([]byte{'b'}, 300)}
+	two.In[1].Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: bytes.Repeat([]byte{'b'}, 300)}
 
 	everybody := crosscast.Target{Everyone: true}
 	tell := func(in crosscast.Instruction, to crosscast.Target) codecFrame {
@@ -383,7 +383,9 @@ func goldenFrames() []namedFrame {
 	}
 	acknowledged := emit("/", toRoom)
 	acknowledged.Ref, acknowledged.TTL = "a1", 5*time.Second
-	json := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(s)} }
+	json := func(s string) crosscast.Payload {
+		return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(s)}
+	}
 	info := crosscast.SocketInfo{ID: "AAAAAAAABBBBBBBBBBBB", User: ada, Rooms: []string{"room1", "room2"},
 		Data: []byte(`{"a":1}`)}
 	wholeAnswer := &crosscast.Answer{
@@ -392,7 +394,7 @@ func goldenFrames() []namedFrame {
 		Rooms:   []crosscast.RoomCount{{Room: "room1", Sockets: 128}, {Room: "room2"}},
 		Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: json("true")},
 			{Socket: "AAAAAAAACCCCCCCCCCCC", Silent: true},
-			{Socket: "AAAAAAAADDDDDDDDDDDD", Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{}}}},
+			{Socket: "AAAAAAAADDDDDDDDDDDD", Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{}}}},
 		Payload: json(""), Handled: true,
 	}
 	bodies := tell(full, full.Target)
@@ -402,7 +404,7 @@ func goldenFrames() []namedFrame {
 	bodies.In, bodies.Copies = append(bodies.In, emit("/", everybody)), append(bodies.Copies, 0) // with none of it
 
 	emitArgs := emit("/", toRoom) // 1, {"b":<bytes 02 03>}
-	emitArgs.Payload = crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\x81\xa1b\xc4\x02\x02\x03")}
+	emitArgs.Payload = crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\x81\xa1b\xc4\x02\x02\x03")}
 
 	return append([]namedFrame{
 		{"empty", codecFrame{Topic: everyone, Header: crosscast.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
@@ -434,7 +436,7 @@ func goldenFrames() []namedFrame {
 		{"emission-of-arguments", one(frameTo1, emitArgs)},
 		{"answer-of-arguments", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2", Answer: &crosscast.Answer{
 			Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: emitArgs.Payload}},
-			Payload: crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x90}},
+			Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{0x90}},
 		}}, everybody)},
 		{"answer-of-a-handshake", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2",
 			Answer: &crosscast.Answer{Sockets: []crosscast.SocketInfo{

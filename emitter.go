@@ -147,7 +147,7 @@ func (n *Node) known(in *Instruction) *Answer {
 			}
 		}
 	})
-	a.Payload.Encoding = Binary
+	a.Payload.Encoding = EncodingBinary
 	return a
 }
 

@@ -152,7 +152,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 			a := &crosscast.Answer{Count: 2, Last: true}
 			if in.Question.Kind == crosscast.AskNodes && in.To != "" {
 				equal(t, "asked", in.To, crosscast.NodeID("aaaaaaaa"))
-				a.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte("bbbbbbbbcccccccchalf")}
+				a.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte("bbbbbbbbcccccccchalf")}
 				in := &crosscast.Instruction{Kind: crosscast.KindAnswer, From: "dddddddd", Ref: in.Ref, Answer: &crosscast.Answer{}}
 				d.h.Handle(in) // who was not asked
 			}

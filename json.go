@@ -30,7 +30,7 @@ const (
 	envelopeClose = `}`
 )
 
-// Frame returns the envelope of m, in one allocation unless it has [Args].
+// Frame returns the envelope of m, in one allocation unless it has [EncodingArgs].
 func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	quoted, err := quoteEvent(m.Event)
 	if err != nil {
@@ -39,9 +39,9 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	data := m.Payload.Data
 	size := len(envelopeOpen) + len(m.Event) + 2 + len(quoted) + len(envelopeData) + len(envelopeClose)
 	switch m.Payload.Encoding {
-	case Binary:
+	case EncodingBinary:
 		size += base64.StdEncoding.EncodedLen(len(data)) + 2
-	case Args:
+	case EncodingArgs:
 		size += 2 * len(data) // about
 	default:
 		size += len(data)
@@ -75,19 +75,24 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	return append(b, envelopeClose...), nil
 }
 
-// AppendJSON appends the payload as one JSON value, for clients that take nothing else: a [JSON] payload as it is (Emit
-// has validated it), a [Binary] one as a string in standard base64, and of [Args] the only one, or an array of them, as
-// JSON.stringify of JavaScript would write them, with bytes in them as strings in base64. It appends nothing when there
-// is no payload, and beside an error, which is about Args that are not well formed or an encoding that is not known.
+// AppendJSON appends the payload as one JSON value, for clients that take nothing else:
+//
+//   - [EncodingJSON]: as it is; Emit has validated it.
+//   - [EncodingBinary]: a string in standard base64.
+//   - [EncodingArgs]: the only argument, or an array of them, as JSON.stringify of JavaScript would write them, with bytes
+//     as strings in base64.
+//   - [EncodingNone]: nothing.
+//
+// An error is about arguments that are not well formed, or an unknown encoding; nothing is appended then.
 func (p Payload) AppendJSON(dst []byte) ([]byte, error) {
 	switch p.Encoding {
-	case None:
+	case EncodingNone:
 		return dst, nil
-	case JSON:
+	case EncodingJSON:
 		return append(dst, p.Data...), nil
-	case Binary:
+	case EncodingBinary:
 		return appendBase64(dst, p.Data), nil
-	case Args:
+	case EncodingArgs:
 		data := p.Data
 		if c := mpack.NewCursor(data); c.Array() == 1 {
 			data = data[c.Pos():]

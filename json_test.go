@@ -11,8 +11,12 @@ import (
 )
 
 func TestJSONEnvelope(t *testing.T) {
-	text := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(s)} }
-	args := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.Args, Data: []byte(s)} }
+	text := func(s string) crosscast.Payload {
+		return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(s)}
+	}
+	args := func(s string) crosscast.Payload {
+		return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte(s)}
+	}
 	for _, c := range []struct {
 		event   string
 		payload crosscast.Payload
@@ -22,8 +26,8 @@ func TestJSONEnvelope(t *testing.T) {
 		{"roomMessage", text(`{"text":"hi"}`), `{"event":"roomMessage","data":{"text":"hi"}}`},
 		{"null", text(`null`), `{"event":"null","data":null}`},
 		{"no bytes", text(``), `{"event":"no bytes"}`},
-		{"bin", crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 255, 1}}, `{"event":"bin","data":"AP8B"}`},
-		{"empty bin", crosscast.Payload{Encoding: crosscast.Binary}, `{"event":"empty bin","data":""}`},
+		{"bin", crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 255, 1}}, `{"event":"bin","data":"AP8B"}`},
+		{"empty bin", crosscast.Payload{Encoding: crosscast.EncodingBinary}, `{"event":"empty bin","data":""}`},
 		{"args", args("\x92\x01\xc4\x03\x00\xff\x01"), `{"event":"args","data":[1,"AP8B"]}`},
 		{"one", args("\x91\x81\xa1b\xc4\x03\x00\xff\x01"), `{"event":"one","data":{"b":"AP8B"}}`},
 		{"no args", args("\x90"), `{"event":"no args","data":[]}`},
@@ -54,7 +58,7 @@ func TestJSONEnvelope(t *testing.T) {
 }
 
 func TestJSONEnvelopeAllocatesTheFrameOnly(t *testing.T) {
-	for _, e := range []crosscast.Encoding{crosscast.None, crosscast.JSON, crosscast.Binary} {
+	for _, e := range []crosscast.Encoding{crosscast.EncodingNone, crosscast.EncodingJSON, crosscast.EncodingBinary} {
 		m := &crosscast.Message{Event: "größe", Ack: math.MaxUint64, Payload: crosscast.Payload{Encoding: e, Data: []byte(`"0123456789"`)}}
 		if n := testing.AllocsPerRun(100, func() { _, _ = crosscast.JSONEnvelope{}.Frame(m) }); n != 1 {
 			t.Errorf("encoding %d: %v allocations, want 1", e, n)
@@ -67,7 +71,7 @@ func FuzzJSONEnvelope(f *testing.F) {
 	f.Add("\"\\\x00\x1f\x7f\u2028", []byte{})
 	f.Add("\xff\xc0\xaf", []byte{0xff})
 	f.Fuzz(func(t *testing.T, event string, data []byte) {
-		m := &crosscast.Message{Event: event, Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: data}}
+		m := &crosscast.Message{Event: event, Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: data}}
 		frame, err := crosscast.JSONEnvelope{}.Frame(m)
 		if err != nil {
 			t.Fatal(err)

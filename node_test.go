@@ -82,8 +82,8 @@ func TestMessageCarriesWhatWasEmitted(t *testing.T) {
 		ok(t, err)
 		payloads := []any{
 			nil, map[string]int{"n": 1}, json.RawMessage(`[1, 2]`), []byte{0, 255},
-			crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("7")}, "text",
-			crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x91, 1}},
+			crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("7")}, "text",
+			crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{0x91, 1}},
 		}
 		for _, p := range payloads {
 			target := a.To("room").Except("x").Volatile().Meta(crosscast.KeyValue{Key: "k", Value: "v"})
@@ -246,10 +246,10 @@ func TestNodeLimits(t *testing.T) {
 		{"value", s.Emit(ctx, "e", "123456789"), crosscast.ErrTooLarge},
 		{"raw", n.Emit(ctx, "e", json.RawMessage("{")), anyError},
 		{"empty raw", n.Emit(ctx, "e", json.RawMessage{}), anyError},
-		{"payload", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("{")}), anyError},
+		{"payload", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("{")}), anyError},
 		{"encoding", n.Emit(ctx, "e", crosscast.Payload{Encoding: 9}), anyError},
-		{"arguments", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.Args, Data: []byte{0x92, 1}}), anyError},
-		{"arguments", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.Args, Data: []byte{1}}), anyError},
+		{"arguments", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{0x92, 1}}), anyError},
+		{"arguments", n.Emit(ctx, "e", crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{1}}), anyError},
 		{"none", n.Emit(ctx, "e", crosscast.Payload{Data: []byte("{")}), anyError},
 		{"value", n.Emit(ctx, "e", func() {}), anyError},
 

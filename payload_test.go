@@ -24,12 +24,12 @@ func TestPayloadsThatAreNotUTF8AreRefused(t *testing.T) {
 	raw := json.RawMessage("{\"text\":\"\xff\"}")
 	payloads := map[string]any{
 		"raw":        raw,
-		"payload":    crosscast.Payload{Encoding: crosscast.JSON, Data: raw},
+		"payload":    crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: raw},
 		"in struct":  struct{ Text json.RawMessage }{raw},
 		"in map":     map[string]any{"a": []any{raw}},
 		"marshaller": []marshals{"\"\xc3\""},
 		"surrogate":  json.RawMessage("\"\xed\xa0\x80\""),
-		"no bytes":   crosscast.Payload{Encoding: crosscast.JSON},
+		"no bytes":   crosscast.Payload{Encoding: crosscast.EncodingJSON},
 	}
 	cluster := crosscast.NewCluster()
 	n := start(t, crosscast.Options{Adapter: cluster.Adapter()})
@@ -114,7 +114,7 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 		emit := func(target crosscast.Target, payload string) {
 			d.h.Handle(&crosscast.Instruction{
 				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Event: "e", Target: target,
-				Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(payload)},
+				Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(payload)},
 			})
 			synctest.Wait()
 		}
@@ -151,7 +151,7 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 		for kind, ref := range map[crosscast.Kind]string{crosscast.KindEmit: "emission", crosscast.KindRequest: "request"} {
 			d.h.Handle(&crosscast.Instruction{
 				Kind: kind, Namespace: "/", From: "aaaaaaaa", Event: "e", Target: crosscast.Target{Everyone: true}, Ref: ref,
-				Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("nope")},
+				Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("nope")},
 			})
 		}
 		synctest.Wait()
@@ -167,7 +167,7 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 func TestAnswersThatAreNotJSONAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := []byte("\"\xff\"")
-		payload := crosscast.Payload{Encoding: crosscast.JSON, Data: bad}
+		payload := crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: bad}
 		for name, a := range map[string]crosscast.Answer{
 			"payload":   {Last: true, Handled: true, Payload: payload},
 			"reply":     {Last: true, Replies: []crosscast.Reply{{Socket: "s", Payload: payload}}},

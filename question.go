@@ -86,7 +86,7 @@ type RoomCount struct {
 	Sockets int
 }
 
-// Reply is a client's reply to an acknowledged emission. A reply of encoding None with Silent set stands for a client
+// Reply is a client's reply to an acknowledged emission. A reply of EncodingNone with Silent set stands for a client
 // that did not reply in time, or left.
 type Reply struct {
 	Socket  SocketID // empty where the adapter cannot tell

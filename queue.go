@@ -17,13 +17,13 @@ import (
 type QueuePolicy uint8
 
 const (
-	// Disconnect ends the queue: Send returns [ErrSlow], what waits is dropped, and OnClose gets [ReasonSlow]. The
+	// QueueDisconnect ends the queue: Send returns [ErrSlow], what waits is dropped, and OnClose gets [ReasonSlow]. The
 	// client has received everything up to a point, and nothing after it.
-	Disconnect QueuePolicy = iota
-	// DropNewest drops the frame that does not fit, and Send returns [ErrDropped].
-	DropNewest
-	// DropOldest drops what has waited longest until the frame fits, and Send returns nil.
-	DropOldest
+	QueueDisconnect QueuePolicy = iota
+	// QueueDropNewest drops the frame that does not fit, and Send returns [ErrDropped].
+	QueueDropNewest
+	// QueueDropOldest drops what has waited longest until the frame fits, and Send returns nil.
+	QueueDropOldest
 )
 
 // QueueOptions configure a [Queue]. The zero value works.
@@ -54,7 +54,7 @@ type QueueOptions struct {
 	Budget *QueueBudget
 
 	// Policy is what happens to a frame for which there is no room: more than Burst would wait, or more than Limit when
-	// there may be no burst any more. Default: [Disconnect].
+	// there may be no burst any more. Default: [QueueDisconnect].
 	Policy QueuePolicy
 
 	// DropNotice, if set, makes a frame that is written in the place of a run of dropped ones, so that the client
@@ -100,8 +100,8 @@ const (
 //   - Close was called: its reason, when what waits was written, or after CloseGrace.
 //   - write returned an error: [ReasonLeft], at once; after a panic, [ReasonInternal]. What waits is dropped. Until Close
 //     is called, Send returns that error, wrapped.
-//   - There was no room for a frame under [Disconnect], or the Budget was spent and this client was furthest behind:
-//     [ReasonSlow], at once. What waits is dropped. Until Close is called, Send returns [ErrSlow].
+//   - There was no room for a frame under [QueueDisconnect], or the Budget was spent and this client was furthest
+//     behind: [ReasonSlow], at once. What waits is dropped. Until Close is called, Send returns [ErrSlow].
 //
 // OnClose runs after the last write has returned, except that it does not wait for one that still blocks when the grace
 // or the client's time is over: OnClose must make that one return, which closing the connection does.
@@ -186,7 +186,7 @@ func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 	switch {
 	case write == nil:
 		panic("crosscast: NewQueue without a write function")
-	case o.Policy > DropOldest:
+	case o.Policy > QueueDropOldest:
 		panic(fmt.Sprintf("crosscast: unknown QueuePolicy %d", o.Policy))
 	case !reflect.TypeOf(o.Framer).Comparable():
 		panic(fmt.Sprintf("crosscast: Framer of type %T is not comparable", o.Framer))
@@ -301,12 +301,12 @@ func (q *Queue) makeRoom(size int, volatile bool) error {
 		q.dropped++
 		q.mu.Unlock()
 		return ErrDropped
-	case q.policy == DropNewest:
+	case q.policy == QueueDropNewest:
 		q.dropped++
 		q.noteDrop(q.ring.tail)
 		q.mu.Unlock()
 		return ErrDropped
-	case q.policy == DropOldest:
+	case q.policy == QueueDropOldest:
 		q.dropOldest(least, 0)
 		return nil
 	}
@@ -351,15 +351,15 @@ func (q *Queue) shut() {
 }
 
 // noteDrop remembers, for the notice, that a frame was dropped in front of position at. Runs are in the order of the
-// frames: DropNewest adds at the end, which moves back when the budget is spent, and the only run of DropOldest moves
-// along with the head. Called with mu held.
+// frames: QueueDropNewest adds at the end, which moves back when the budget is spent, and the only run of
+// QueueDropOldest moves along with the head. Called with mu held.
 func (q *Queue) noteDrop(at uint32) {
 	if q.notice == nil {
 		return
 	}
 	r := q.rarely()
 	n, dropped := len(r.runs), 1
-	for ; n > 0 && (q.policy == DropOldest || int32(r.runs[n-1].at-at) >= 0); n-- {
+	for ; n > 0 && (q.policy == QueueDropOldest || int32(r.runs[n-1].at-at) >= 0); n-- {
 		dropped += r.runs[n-1].dropped
 	}
 	r.runs = append(r.runs[:n], dropRun{at, dropped})

@@ -29,7 +29,7 @@ func drain(q *Queue) {
 }
 
 func benchMessage() *Message {
-	return &Message{Event: "roomMessage", Payload: Payload{JSON, make([]byte, 128)}}
+	return &Message{Event: "roomMessage", Payload: Payload{EncodingJSON, make([]byte, 128)}}
 }
 
 // BenchmarkQueueFanOut is one broadcast to n queues whose writers run but are busy, beside the limit. Rounds of the two
@@ -131,7 +131,7 @@ func BenchmarkQueueMemory(b *testing.B) {
 
 func BenchmarkJSONEnvelope(b *testing.B) {
 	for name, p := range map[string]Payload{
-		"json": {JSON, make([]byte, 128)}, "binary": {Binary, make([]byte, 128)},
+		"json": {EncodingJSON, make([]byte, 128)}, "binary": {EncodingBinary, make([]byte, 128)},
 	} {
 		b.Run(name, func(b *testing.B) {
 			m := &Message{Event: "roomMessage", Payload: p}

@@ -154,9 +154,9 @@ func (q *Queue) yield() {
 	q.mu.Lock()
 	switch {
 	case q.state&(closed|ended) != 0 || q.room >= 0:
-	case q.policy == DropOldest:
+	case q.policy == QueueDropOldest:
 		q.dropOldest(0, 1)
-	case q.policy == DropNewest:
+	case q.policy == QueueDropNewest:
 		for q.ring.len() > 1 && q.room < 0 {
 			q.room += frameSize(q.ring.unput())
 			q.dropped++

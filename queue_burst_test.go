@@ -16,14 +16,14 @@ import (
 // sized is a frame that counts so many bytes.
 func sized(n int) string { return strings.Repeat("x", n-cost) }
 
-var policies = []crosscast.QueuePolicy{crosscast.Disconnect, crosscast.DropNewest, crosscast.DropOldest}
+var policies = []crosscast.QueuePolicy{crosscast.QueueDisconnect, crosscast.QueueDropNewest, crosscast.QueueDropOldest}
 
 // act checks that the policy acts on the next frame, or that it does not.
 func (c *client) act(policy crosscast.QueuePolicy, want bool) {
 	c.t.Helper()
 	before := c.q.Stats().Dropped
 	err := c.q.SendFrame([]byte(sized(100)))
-	wantErr := map[crosscast.QueuePolicy]error{crosscast.Disconnect: crosscast.ErrSlow, crosscast.DropNewest: crosscast.ErrDropped}[policy]
+	wantErr := map[crosscast.QueuePolicy]error{crosscast.QueueDisconnect: crosscast.ErrSlow, crosscast.QueueDropNewest: crosscast.ErrDropped}[policy]
 	if !want {
 		wantErr = nil
 	}
@@ -169,7 +169,7 @@ func TestQueueBudget(t *testing.T) {
 				dropped = append(dropped, c.q.Stats().Dropped)
 			}
 			want := uint64(40)
-			if policy == crosscast.Disconnect {
+			if policy == crosscast.QueueDisconnect {
 				want = 50
 				last.wantClosed(crosscast.ReasonSlow)
 				last.send("x", crosscast.ErrSlow)
@@ -181,9 +181,9 @@ func TestQueueBudget(t *testing.T) {
 				c.release()
 			}
 			switch policy {
-			case crosscast.DropNewest:
+			case crosscast.QueueDropNewest:
 				last.wantGot(append(append([]string{"first"}, slices.Repeat([]string{sized(100)}, 10)...), "-40-")...)
-			case crosscast.DropOldest:
+			case crosscast.QueueDropOldest:
 				last.wantGot(append([]string{"first", "-40-"}, slices.Repeat([]string{sized(100)}, 10)...)...)
 			}
 			if used := o.Budget.Used(); used != 0 {

@@ -46,7 +46,7 @@ func TestQueueGuards(t *testing.T) {
 			var log bytes.Buffer
 			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 			c := newClient(t, true, crosscast.QueueOptions{
-				Limit: 1, Policy: crosscast.DropOldest, DropNotice: func(int) []byte { fail(); return nil },
+				Limit: 1, Policy: crosscast.QueueDropOldest, DropNotice: func(int) []byte { fail(); return nil },
 			})
 			c.stall()
 			c.send("a", nil)

@@ -142,7 +142,7 @@ func notice(n int) []byte { return fmt.Appendf(nil, "-%d-", n) }
 func TestQueueSendFramesMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, false, crosscast.QueueOptions{})
-		payload := crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("1")}
+		payload := crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("1")}
 		if err := c.q.Send(&crosscast.Message{Event: "a", Payload: payload}); err != nil {
 			t.Error(err)
 		}
@@ -186,7 +186,7 @@ func TestQueuePolicies(t *testing.T) {
 		<-q.Done()
 	})
 	queueTest("drop newest", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, Policy: crosscast.DropNewest, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, Policy: crosscast.QueueDropNewest, DropNotice: notice})
 		c.stall()
 		c.send("aa", nil)
 		c.send("bbb", crosscast.ErrDropped)
@@ -202,7 +202,7 @@ func TestQueuePolicies(t *testing.T) {
 		c.wantClosed()
 	})
 	queueTest("drop newest again and again", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 2 + cost, Policy: crosscast.DropNewest, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 2 + cost, Policy: crosscast.QueueDropNewest, DropNotice: notice})
 		c.stall()
 		c.send("aa", nil)
 		c.send("bb", crosscast.ErrDropped)
@@ -214,7 +214,7 @@ func TestQueuePolicies(t *testing.T) {
 		c.wantGot("first", "aa", "-1-", "cc", "-1-")
 	})
 	queueTest("drop oldest", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, Policy: crosscast.DropOldest, DropNotice: notice})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 4 + 2*cost, Policy: crosscast.QueueDropOldest, DropNotice: notice})
 		c.stall()
 		for _, s := range []string{"aa", "bb", "cc", "d", "eee"} {
 			c.send(s, nil)
@@ -229,7 +229,7 @@ func TestQueuePolicies(t *testing.T) {
 	})
 	queueTest("a notice may be nothing", t, func(t *testing.T) {
 		c := newClient(t, true, crosscast.QueueOptions{
-			Limit: 1, Policy: crosscast.DropOldest, DropNotice: func(int) []byte { return nil },
+			Limit: 1, Policy: crosscast.QueueDropOldest, DropNotice: func(int) []byte { return nil },
 		})
 		c.stall()
 		c.send("a", nil)
@@ -238,7 +238,7 @@ func TestQueuePolicies(t *testing.T) {
 		c.wantGot("first", "b")
 	})
 	queueTest("without a notice", t, func(t *testing.T) {
-		c := newClient(t, true, crosscast.QueueOptions{Limit: 1, Policy: crosscast.DropNewest})
+		c := newClient(t, true, crosscast.QueueOptions{Limit: 1, Policy: crosscast.QueueDropNewest})
 		c.stall()
 		c.send("a", nil)
 		c.send("b", crosscast.ErrDropped)
@@ -290,7 +290,7 @@ func TestQueueLimit(t *testing.T) {
 }
 
 func TestQueueVolatile(t *testing.T) {
-	for _, policy := range []crosscast.QueuePolicy{crosscast.Disconnect, crosscast.DropNewest, crosscast.DropOldest} {
+	for _, policy := range []crosscast.QueuePolicy{crosscast.QueueDisconnect, crosscast.QueueDropNewest, crosscast.QueueDropOldest} {
 		queueTest(fmt.Sprint(policy), t, func(t *testing.T) {
 			c := newClient(t, true, crosscast.QueueOptions{Limit: 320 * 4, Policy: policy, DropNotice: notice})
 			c.volatile("v1", nil) // {"event":"v1"} has 14 bytes

@@ -14,7 +14,7 @@ import (
 // TestQueueConcurrently has senders race each other, the limit and Close, with a client that now stalls, now does not.
 func TestQueueConcurrently(t *testing.T) {
 	const senders, each = 4, 2000
-	for _, policy := range []crosscast.QueuePolicy{crosscast.Disconnect, crosscast.DropNewest, crosscast.DropOldest} {
+	for _, policy := range []crosscast.QueuePolicy{crosscast.QueueDisconnect, crosscast.QueueDropNewest, crosscast.QueueDropOldest} {
 		for _, closing := range []bool{false, true} {
 			t.Run(fmt.Sprint(policy, closing), func(t *testing.T) {
 				last := map[byte]int{}
@@ -74,9 +74,9 @@ func TestQueueEndsItsSocket(t *testing.T) {
 		policy crosscast.QueuePolicy
 		want   crosscast.Reason
 	}{
-		{"slow", nil, 1, crosscast.Disconnect, crosscast.ReasonSlow},
-		{"broken", errors.New("broken pipe"), 0, crosscast.Disconnect, crosscast.ReasonLeft},
-		{"dropping", nil, 1, crosscast.DropNewest, crosscast.ReasonServer},
+		{"slow", nil, 1, crosscast.QueueDisconnect, crosscast.ReasonSlow},
+		{"broken", errors.New("broken pipe"), 0, crosscast.QueueDisconnect, crosscast.ReasonLeft},
+		{"dropping", nil, 1, crosscast.QueueDropNewest, crosscast.ReasonServer},
 	} {
 		queueTest(c.name, t, func(t *testing.T) {
 			node, err := crosscast.Start(t.Context(), crosscast.Options{})

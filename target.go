@@ -95,7 +95,7 @@ type Receipt struct {
 // or all the target's sockets are its own, there is nothing to queue.
 //
 // payload is nil (no payload), a [Payload], a [Payloader] or a [json.RawMessage] (all passed on as they are, JSON and
-// [Args] being validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
+// [EncodingArgs] being validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
 // error, also where a MarshalJSON within a value has made it. Nothing of it is kept after Emit returned.
 //
 // An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message;
@@ -242,9 +242,9 @@ func (n *Node) payload(v any) (Payload, error) {
 		if v == nil {
 			return p, nil
 		}
-		p = Payload{JSON, v}
+		p = Payload{EncodingJSON, v}
 	case []byte:
-		p = Payload{Binary, v}
+		p = Payload{EncodingBinary, v}
 	default:
 		if made, ok := v.(Payloader); ok {
 			return n.payload(made.Payload())
@@ -253,7 +253,7 @@ func (n *Node) payload(v any) (Payload, error) {
 		if err != nil {
 			return p, fmt.Errorf("crosscast: payload: %w", err)
 		}
-		p = Payload{JSON, data}
+		p = Payload{EncodingJSON, data}
 	}
 	if len(p.Data) > n.maxPayload {
 		return p, &LimitError{What: "payload", Len: len(p.Data), Max: n.maxPayload}
@@ -261,11 +261,11 @@ func (n *Node) payload(v any) (Payload, error) {
 	switch v.(type) {
 	case Payload, json.RawMessage:
 		switch {
-		case p.Encoding > Args:
+		case p.Encoding > EncodingArgs:
 			return p, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
-		case p.Encoding == None && len(p.Data) > 0:
-			return p, errors.New("crosscast: payload of encoding None with data")
-		case p.Encoding == Args:
+		case p.Encoding == EncodingNone && len(p.Data) > 0:
+			return p, errors.New("crosscast: payload of EncodingNone with data")
+		case p.Encoding == EncodingArgs:
 			return p, checkArgs(p.Data)
 		case !p.valid():
 			return p, errBadJSON
@@ -281,7 +281,7 @@ func (n *Node) payload(v any) (Payload, error) {
 
 // valid reports whether clients can take the payload, once the frame format can carry it: JSON that is none, or not
 // UTF-8, ends their connections. What is made of other payloads for them is always valid.
-func (p *Payload) valid() bool { return p.Encoding != JSON || validjson.Valid(p.Data) }
+func (p *Payload) valid() bool { return p.Encoding != EncodingJSON || validjson.Valid(p.Data) }
 
 // Encode makes a payload of v as [BoundTarget.Emit] does, with the same limit, for what bindings send beside messages.
 func (ns *Namespace) Encode(v any) (Payload, error) { return ns.node.payload(v) }

@@ -67,7 +67,7 @@ var clusterFaults = []fault{
 		name: "writes JSON anew",
 		red:  map[string]string{"payloads-json": "arrived on"},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			if in.Payload.Encoding == crosscast.JSON {
+			if in.Payload.Encoding == crosscast.EncodingJSON {
 				var b bytes.Buffer
 				json.Compact(&b, in.Payload.Data)
 				in.Payload.Data = b.Bytes()

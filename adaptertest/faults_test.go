@@ -284,8 +284,8 @@ var faults = []fault{
 		name: "takes binary for JSON",
 		red:  map[string]string{"payloads": "arrived on", "driver-fields": "arrived:"},
 		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			if in.Payload.Encoding == crosscast.Binary { // as valid JSON: a node drops what is none
-				in.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: fmt.Appendf(nil, `"%x"`, in.Payload.Data)}
+			if in.Payload.Encoding == crosscast.EncodingBinary { // as valid JSON: a node drops what is none
+				in.Payload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: fmt.Appendf(nil, `"%x"`, in.Payload.Data)}
 			}
 			next(in)
 		},

@@ -199,7 +199,7 @@ func (f *foreign) carried(in *instruction) (*instruction, error) {
 			return nil, unsupported("names that are not text")
 		}
 	}
-	if c.Payload.Encoding == crosscast.JSON {
+	if c.Payload.Encoding == crosscast.EncodingJSON {
 		var v any
 		if err := json.Unmarshal(c.Payload.Data, &v); err != nil {
 			return nil, err

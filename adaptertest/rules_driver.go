@@ -138,7 +138,7 @@ var driverRules = []rule{
 			var want []string
 			for _, size := range []int{1 << 20, 3 << 20, 16 << 20} {
 				in := p0.emission(fmt.Sprint("large", size), everyone)
-				in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, size)}
+				in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, size)}
 				err := p0.Publish(b.ctx, in)
 				switch {
 				case err == nil:
@@ -167,7 +167,7 @@ var driverRules = []rule{
 			slow.hold = func(*crosscast.Instruction) { <-release }
 			b.startPeer(slow)
 			b.startPeer(b.newPeer())
-			payload := crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, 64<<10)}
+			payload := crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 64<<10)}
 			ctx, cancel := context.WithTimeout(b.ctx, 100*time.Millisecond)
 			defer cancel()
 			failed := make(map[string]bool)
@@ -298,7 +298,7 @@ func hostile() [][]byte {
 	header := crosscast.FrameHeader{Origin: "stranger", Number: 1}
 	in := &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Namespace: "/", Event: "hostile", Target: everyone,
-		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`"payload"`)},
+		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"payload"`)},
 	}
 	whole := crosscast.AppendInstruction(nil, in, crosscast.Address{}, 0)
 	empty := len(crosscast.AppendFrameHeader(nil, &header)) // a frame without instructions is a good one

@@ -20,10 +20,10 @@ var instructionRules = []rule{
 			p1.hearIn("/chat")
 			full := *p0.emission("all", crosscast.Target{Everyone: true, ExceptRooms: []string{"a", "b"}})
 			full.Flags, full.Namespace = crosscast.Volatile, "/chat"
-			full.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 254, 255}}
+			full.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 254, 255}}
 			many := *p0.emission("many", crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}})
 			single := *p0.emission("single", toRoom("r"))
-			single.Payload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{}`)}
+			single.Payload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{}`)}
 			b.arrive(p0, p1, full, many, single)
 		},
 	},
@@ -96,7 +96,7 @@ var instructionRules = []rule{
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			in := *p0.toNode(p1, "inbox")
-			in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 1, 254, 255}}
+			in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 254, 255}}
 			b.arrive(p0, p1, in)
 		},
 	},
@@ -233,7 +233,7 @@ func (b *bed) overwrite(sockets bool) {
 		ids[0] = crosscast.SocketID(fmt.Sprintf("%ssocket-%05d", p0.info.ID, i))
 		copy(data, fmt.Sprintf("%064d", i))
 		in := *p0.emission(fmt.Sprint("m", i), crosscast.Target{Rooms: rooms, ExceptRooms: except})
-		in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: data}
+		in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: data}
 		if sockets {
 			in.Target.Users, in.Target.ExceptSockets = users, ids
 		}

@@ -26,22 +26,22 @@ var payloadRules = []rule{
 			rand.NewChaCha8([32]byte{}).Read(large)
 			b.checkPayloads(sameValue,
 				crosscast.Payload{},
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`null`)},
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`""`)},
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`[[],{"a":[1,-2,true]},"\u0000é😀"]`)},
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`[9007199254740991,0.1,1e300,-1.5e-7]`)},
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`"` + strings.Repeat("j", 1<<20-2) + `"`)},
-				crosscast.Payload{Encoding: crosscast.Binary},
-				crosscast.Payload{Encoding: crosscast.Binary, Data: []byte("\r\n+OK\r\n")},
-				crosscast.Payload{Encoding: crosscast.Binary, Data: bytes256},
-				crosscast.Payload{Encoding: crosscast.Binary, Data: large},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`null`)},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`""`)},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`[[],{"a":[1,-2,true]},"\u0000é😀"]`)},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`[9007199254740991,0.1,1e300,-1.5e-7]`)},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"` + strings.Repeat("j", 1<<20-2) + `"`)},
+				crosscast.Payload{Encoding: crosscast.EncodingBinary},
+				crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte("\r\n+OK\r\n")},
+				crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: bytes256},
+				crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: large},
 				// 1, "é", {"b": <bytes 00 ff>, "n": [null, 1.5]}
-				crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x93\x01\xa2\xc3\xa9\x82\xa1b\xc4\x02\x00\xff" +
+				crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x93\x01\xa2\xc3\xa9\x82\xa1b\xc4\x02\x00\xff" +
 					"\xa1n\x92\xc0\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00")},
 				// 1, "a"
-				crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\xa1a")},
+				crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xa1a")},
 				// {"a": <bytes 00 ff>}
-				crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x91\x81\xa1a\xc4\x02\x00\xff")},
+				crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x91\x81\xa1a\xc4\x02\x00\xff")},
 			)
 		},
 	},
@@ -51,8 +51,8 @@ var payloadRules = []rule{
 		capability: crosscast.CapExactJSON,
 		run: func(b *bed) {
 			b.checkPayloads(bytes.Equal,
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(` { "a" : 1.50 , "a" : "\u0000\u00e9" } `)},
-				crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("[10000000000000000000001,\n\"/\\/<\"]")},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(` { "a" : 1.50 , "a" : "\u0000\u00e9" } `)},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("[10000000000000000000001,\n\"/\\/<\"]")},
 			)
 		},
 	},
@@ -198,7 +198,7 @@ func (b *bed) checkPayloads(same func(a, b []byte) bool, payloads ...crosscast.P
 		for i, m := range got {
 			want := payloads[i/3]
 			equal := bytes.Equal(m.Payload.Data, want.Data)
-			if want.Encoding == crosscast.JSON {
+			if want.Encoding == crosscast.EncodingJSON {
 				equal = same(m.Payload.Data, want.Data)
 			}
 			if m.Payload.Encoding != want.Encoding || !equal {
@@ -217,7 +217,7 @@ func sameValue(a, b []byte) bool {
 
 func describe(p crosscast.Payload) string {
 	kinds := map[crosscast.Encoding]string{
-		crosscast.None: "none", crosscast.JSON: "JSON", crosscast.Binary: "binary", crosscast.Args: "arguments",
+		crosscast.EncodingNone: "none", crosscast.EncodingJSON: "JSON", crosscast.EncodingBinary: "binary", crosscast.EncodingArgs: "arguments",
 	}
 	kind := kinds[p.Encoding]
 	if len(p.Data) > 40 {

@@ -176,11 +176,11 @@ func lines(messages []*crosscast.Message) []string {
 
 func line(m *crosscast.Message) string {
 	switch m.Payload.Encoding {
-	case crosscast.None:
+	case crosscast.EncodingNone:
 		return m.Event
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		return m.Event + " " + string(m.Payload.Data)
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		data, err := m.Payload.AppendJSON([]byte(m.Event + " "))
 		if err != nil {
 			return fmt.Sprintf("%s %q: %v", m.Event, m.Payload.Data, err)

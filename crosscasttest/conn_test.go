@@ -111,7 +111,7 @@ func TestLines(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *crosscasttest.Cluster, conn *crosscasttest.Conn) {
 		for _, p := range []any{
 			nil, map[string]int{"n": 1}, []byte{0},
-			crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\xc4\x01\x00")},
+			crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xc4\x01\x00")},
 		} {
 			if err := c.Nodes[0].To("r").Emit(ctx, "e", p); err != nil {
 				t.Fatal(err)
@@ -139,13 +139,13 @@ func TestWaiting(t *testing.T) {
 		if m := conn.Event(ctx, "two"); string(m.Payload.Data) != "\x00" || m.From != c.Nodes[0].ID() {
 			t.Errorf("Event: %+v", m)
 		}
-		if m := conn.Nth(ctx, 3); m.Event != "two" || m.Payload.Encoding != crosscast.None {
+		if m := conn.Nth(ctx, 3); m.Event != "two" || m.Payload.Encoding != crosscast.EncodingNone {
 			t.Errorf("Nth: %+v", m)
 		}
 		if m := conn.Nth(ctx, 1); m.Event != "one" {
 			t.Errorf("Nth: %+v", m)
 		}
-		m := conn.Find(ctx, "nothing", func(m *crosscast.Message) bool { return m.Payload.Encoding == crosscast.None })
+		m := conn.Find(ctx, "nothing", func(m *crosscast.Message) bool { return m.Payload.Encoding == crosscast.EncodingNone })
 		if m.Event != "two" || len(conn.Messages()) != 3 {
 			t.Errorf("Find: %+v", m)
 		}

@@ -445,7 +445,7 @@ func values(p crosscast.Payload) ([]any, error) {
 
 // argument is one of them, with the bytes inside.
 func argument(p crosscast.Payload, args socketio.Args, i int) (v any, err error) {
-	if p.Encoding != crosscast.Args {
+	if p.Encoding != crosscast.EncodingArgs {
 		return v, args.Decode(i, &v)
 	}
 	c := mpack.NewCursor(p.Data)

@@ -39,18 +39,18 @@ func parseArgs(values []json.RawMessage, attachments [][]byte) (Args, error) {
 func ArgsOf(p crosscast.Payload) (Args, error) {
 	a := Args{encoding: p.Encoding, payload: p}
 	switch p.Encoding {
-	case crosscast.None:
+	case crosscast.EncodingNone:
 		return Args{}, nil
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		if !validjson.Valid(p.Data) {
 			return Args{}, errors.New("crosscast/socketio: payload is not valid JSON")
 		}
 		a.values = []json.RawMessage{p.Data}
 		return a, nil
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		a.values = []json.RawMessage{p.Data}
 		return a, nil
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		if n, _, err := mpack.Scan(p.Data); err != nil || n < len(p.Data) {
 			return Args{}, errNoArgs
 		}
@@ -110,7 +110,7 @@ func encode(values []any) (crosscast.Payload, error) {
 	}
 	if len(values) == 1 {
 		if b, ok := values[0].([]byte); ok {
-			return crosscast.Payload{Encoding: crosscast.Binary, Data: slices.Clone(b)}, nil
+			return crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: slices.Clone(b)}, nil
 		}
 		bytes, err := hasBytes(values[0], 0)
 		if err != nil {
@@ -118,14 +118,14 @@ func encode(values []any) (crosscast.Payload, error) {
 		}
 		if !bytes {
 			text, err := json.Marshal(values[0])
-			return crosscast.Payload{Encoding: crosscast.JSON, Data: text}, err
+			return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: text}, err
 		}
 	}
 	dst, err := appendValue(nil, values, 0)
 	if err != nil {
 		return none, err
 	}
-	return crosscast.Payload{Encoding: crosscast.Args, Data: dst}, nil
+	return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: dst}, nil
 }
 
 // join is encode for values that have Args among them.
@@ -209,9 +209,9 @@ func (a Args) Len() int { return len(a.values) }
 // Bytes returns argument i if it is bytes; they must not be changed.
 func (a Args) Bytes(i int) ([]byte, bool) {
 	switch a.encoding {
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		return a.values[i], true
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		c := mpack.NewCursor(a.values[i])
 		return c.Buffer()
 	}
@@ -221,9 +221,9 @@ func (a Args) Bytes(i int) ([]byte, bool) {
 // JSON returns argument i as JSON, with bytes as strings in base64. It must not be changed.
 func (a Args) JSON(i int) (json.RawMessage, error) {
 	switch a.encoding {
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		return base64JSON(nil, a.values[i]), nil
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		text, _, err := mpack.AppendJSON(nil, a.values[i], base64JSON)
 		return text, err
 	}
@@ -267,7 +267,7 @@ func (a Args) Rest(i int) Args {
 		return a
 	case i >= len(a.values):
 		return Args{}
-	case a.encoding == crosscast.None:
+	case a.encoding == crosscast.EncodingNone:
 		return Args{values: a.values[i:]}
 	}
 	var values []byte
@@ -284,12 +284,12 @@ func (a Args) Rest(i int) Args {
 
 // Payload implements crosscast.Payloader: it returns the arguments as what is emitted, exactly as they are.
 func (a Args) Payload() crosscast.Payload {
-	if a.encoding != crosscast.None {
+	if a.encoding != crosscast.EncodingNone {
 		return a.payload
 	}
 	p, err := args.FromJSON(a.values, nil)
 	if err != nil { // not of what parsePacket takes; whoever emits this gets an error
-		return crosscast.Payload{Encoding: crosscast.JSON}
+		return crosscast.Payload{Encoding: crosscast.EncodingJSON}
 	}
 	return p
 }
@@ -304,7 +304,7 @@ func (a Args) size() int {
 	size := len(a.payload.Data)
 	for _, v := range a.values {
 		size += 24
-		if a.encoding == crosscast.None {
+		if a.encoding == crosscast.EncodingNone {
 			size += len(v)
 		}
 	}

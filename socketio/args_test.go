@@ -25,20 +25,20 @@ func TestValues(t *testing.T) {
 		json   []string // of each
 	}{
 		{nil, crosscast.Payload{}, nil},
-		{[]any{nil}, crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("null")}, []string{"null"}},
-		{[]any{"a"}, crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`"a"`)}, []string{`"a"`}},
-		{[]any{map[string]any{"b": 1}}, crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"b":1}`)},
+		{[]any{nil}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("null")}, []string{"null"}},
+		{[]any{"a"}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"a"`)}, []string{`"a"`}},
+		{[]any{map[string]any{"b": 1}}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"b":1}`)},
 			[]string{`{"b":1}`}},
-		{[]any{[]byte{1, 255}}, crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{1, 255}}, []string{`"Af8="`}},
-		{[]any{point{7, []byte{1}}}, crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"x":7,"b":"AQ=="}`)},
+		{[]any{[]byte{1, 255}}, crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{1, 255}}, []string{`"Af8="`}},
+		{[]any{point{7, []byte{1}}}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"x":7,"b":"AQ=="}`)},
 			[]string{`{"x":7,"b":"AQ=="}`}},
-		{[]any{"a", 1}, crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\xa1a\x01")}, []string{`"a"`, `1`}},
-		{[]any{"a", nil}, crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\xa1a\xc0")},
+		{[]any{"a", 1}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xa1a\x01")}, []string{`"a"`, `1`}},
+		{[]any{"a", nil}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xa1a\xc0")},
 			[]string{`"a"`, `null`}},
-		{[]any{[]any{1, []byte{2}}}, crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x91\x92\x01\xc4\x01\x02")},
+		{[]any{[]any{1, []byte{2}}}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x91\x92\x01\xc4\x01\x02")},
 			[]string{`[1,"Ag=="]`}},
 		{[]any{map[string]any{"z": 1, "b": []any{[]byte{}}}, point{1, nil}, json.RawMessage(`[1.0]`)},
-			crosscast.Payload{Encoding: crosscast.Args,
+			crosscast.Payload{Encoding: crosscast.EncodingArgs,
 				Data: []byte("\x93\x82\xa1b\x91\xc4\x00\xa1z\x01\x82\xa1x\x01\xa1b\xc0\x91\x01")},
 			[]string{`{"b":[""],"z":1}`, `{"x":1,"b":null}`, `[1]`}},
 	} {
@@ -162,12 +162,12 @@ func TestRest(t *testing.T) {
 
 func TestBadPayloads(t *testing.T) {
 	for _, p := range []crosscast.Payload{
-		{Encoding: crosscast.JSON, Data: []byte("{")},
-		{Encoding: crosscast.Args, Data: nil},
-		{Encoding: crosscast.Args, Data: []byte{1}},
-		{Encoding: crosscast.Args, Data: []byte{0x92, 1}},
-		{Encoding: crosscast.Args, Data: []byte{0x91, 1, 1}},
-		{Encoding: crosscast.Args, Data: []byte{0x91, 0xc1}},
+		{Encoding: crosscast.EncodingJSON, Data: []byte("{")},
+		{Encoding: crosscast.EncodingArgs, Data: nil},
+		{Encoding: crosscast.EncodingArgs, Data: []byte{1}},
+		{Encoding: crosscast.EncodingArgs, Data: []byte{0x92, 1}},
+		{Encoding: crosscast.EncodingArgs, Data: []byte{0x91, 1, 1}},
+		{Encoding: crosscast.EncodingArgs, Data: []byte{0x91, 0xc1}},
 		{Encoding: 9, Data: []byte{1}},
 	} {
 		if a, err := socketio.ArgsOf(p); err == nil || a.Len() != 0 {

@@ -46,7 +46,7 @@ func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) 
 	return n, all, memory
 }
 
-var benchPayload = crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"text":"hello"}`)}
+var benchPayload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"text":"hello"}`)}
 
 // BenchmarkRoom is emissions to a room of 10,000 clients, up to their queues, whose writers are busy: what it takes
 // before the kernel. Each is framed once.

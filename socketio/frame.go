@@ -53,7 +53,7 @@ func frame(
 		attachments = append(attachments, b)
 		return dst
 	}
-	if encoding == crosscast.None || encoding == crosscast.JSON {
+	if encoding == crosscast.EncodingNone || encoding == crosscast.EncodingJSON {
 		dst := make([]byte, 0, headerSize(namespace)+size)
 		return appendJSON(appendHeader(dst, typ, namespace, 0, id, hasID), placeholder)
 	}

@@ -337,7 +337,7 @@ func TestSlowClientIsPinged(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			WriteTimeout: time.Hour, PingTimeout: time.Minute,
-			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.DropNewest, DropNotice: func(int) []byte {
+			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(int) []byte {
 				return []byte(`42["missed"]`)
 			}},
 		}))

@@ -28,8 +28,8 @@ func emission(p crosscast.Payload) *crosscast.Instruction {
 }
 
 var benchPayloads = map[string]crosscast.Payload{
-	"JSON":   {Encoding: crosscast.JSON, Data: []byte(message128)},
-	"binary": {Encoding: crosscast.Binary, Data: make([]byte, 128)},
+	"JSON":   {Encoding: crosscast.EncodingJSON, Data: []byte(message128)},
+	"binary": {Encoding: crosscast.EncodingBinary, Data: make([]byte, 128)},
 }
 
 func BenchmarkWrite(b *testing.B) {

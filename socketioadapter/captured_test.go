@@ -157,14 +157,16 @@ func requestID(t *testing.T, data string) string {
 
 // TestWritesWhatServersPublish: a node that does the same writes the same bytes.
 func TestWritesWhatServersPublish(t *testing.T) {
-	json := func(s string) crosscast.Payload { return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(s)} }
+	json := func(s string) crosscast.Payload {
+		return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(s)}
+	}
 	everyone, r1 := crosscast.Target{Everyone: true}, crosscast.Target{Rooms: []string{"r1"}}
 	emit := func(target crosscast.Target, p crosscast.Payload) crosscast.Instruction {
 		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Target: target, Event: "test", Payload: p}
 	}
 	what := map[string]crosscast.Instruction{
-		"emit all text": emit(everyone, crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x93\x01\xa12\xc0")}),
-		"emit binary":   emit(everyone, crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{3, 4}}),
+		"emit all text": emit(everyone, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x93\x01\xa12\xc0")}),
+		"emit binary":   emit(everyone, crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{3, 4}}),
 		"to 1 room":     emit(r1, json(`"x"`)),
 		"to sid":        emit(crosscast.Target{Sockets: []crosscast.SocketID{"SOCKET"}}, json(`"x"`)),
 		"socket.broadcast": emit(crosscast.Target{Everyone: true, ExceptSockets: []crosscast.SocketID{"SOCKET"}},
@@ -177,7 +179,7 @@ func TestWritesWhatServersPublish(t *testing.T) {
 		"socketsJoin":  {Kind: crosscast.KindJoin, Target: r1, Rooms: []string{"j1", "j2"}},
 		"socketsLeave": {Kind: crosscast.KindLeave, Target: r1, Rooms: []string{"j1"}},
 		"serverSideEmit": {Kind: crosscast.KindRequest, Target: everyone, Event: "hello",
-			Payload: crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\xa12")}},
+			Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xa12")}},
 		"serverSideEmit ack": {Kind: crosscast.KindRequest, Target: everyone, Event: "q", Payload: json("1"), Ref: "1"},
 		"disconnectSockets":  {Kind: crosscast.KindDisconnect, Target: r1, Reason: "forced server close"},
 	}

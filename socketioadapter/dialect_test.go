@@ -32,7 +32,7 @@ var (
 )
 
 func jsonOf(text string) crosscast.Payload {
-	return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(text)}
+	return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(text)}
 }
 
 // TestNodesUnderstandEachOther: what one node writes, another is told.
@@ -55,7 +55,7 @@ func TestNodesUnderstandEachOther(t *testing.T) {
 			},
 			{
 				crosscast.Instruction{Kind: crosscast.KindEmit, Target: many, Event: "e", Flags: crosscast.Volatile,
-					Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{0, 255}}, Namespace: "/n"},
+					Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 255}}, Namespace: "/n"},
 				`emit volatile ns="/n" from=aaaaaaaa ` + manyTold + ` event="e" binary=00ff`,
 			},
 			{
@@ -193,7 +193,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			{
 				"a request", crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q"},
 				[]crosscast.Answer{{
-					Handled: true, Last: true, Payload: crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\xa1x\x02")},
+					Handled: true, Last: true, Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xa1x\x02")},
 				}},
 				[]string{`request from=aaaaaaaa everyone event="q" ref=REF`},
 				[]string{`count=0 last=true handled=true json="x"`},
@@ -223,7 +223,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				[]crosscast.Answer{
 					{Count: 3, Replies: []crosscast.Reply{{Socket: socketB, Payload: jsonOf(`"x"`)}}},
 					{Part: 1, Replies: []crosscast.Reply{{Socket: "bbbbbbbb-----------2",
-						Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: []byte{1}}}}},
+						Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{1}}}}},
 					{Part: 2, Replies: []crosscast.Reply{{Socket: "bbbbbbbb-----------3", Silent: true}}, Last: true},
 				},
 				[]string{`emit from=aaaaaaaa everyone event="e" ref=REF ttl=1.5s`},

@@ -115,7 +115,7 @@ func (f *form) emitted(k string, m *message) {
 }
 
 // hasValue counts the member that value writes.
-func hasValue(m *message) int { return set(m.payload.Encoding != crosscast.None) }
+func hasValue(m *message) int { return set(m.payload.Encoding != crosscast.EncodingNone) }
 
 // value writes the first argument of m's payload, which is all that Socket.IO carries of an answer. Without any it
 // writes nothing, as undefined.

@@ -167,11 +167,11 @@ func describe(in *crosscast.Instruction) string {
 
 func describePayload(p crosscast.Payload) string {
 	switch p.Encoding {
-	case crosscast.None:
+	case crosscast.EncodingNone:
 		return ""
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		return "json=" + string(p.Data)
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		return fmt.Sprintf("binary=%x", p.Data)
 	}
 	return fmt.Sprintf("args=%q", p.Data)

@@ -33,7 +33,7 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 				in := &crosscast.Instruction{
 					Kind: crosscast.KindEmit, Namespace: "/", From: self.ID, Event: "e",
 					Target:  crosscast.Target{Users: []string{fmt.Sprint("u", i)}},
-					Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"n":1}`)},
+					Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"n":1}`)},
 				}
 				if err := a.Publish(t.Context(), in); err != nil {
 					t.Fatalf("after %d: %v", i, err)

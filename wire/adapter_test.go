@@ -95,7 +95,7 @@ func (p *peer) lost() []crosscast.Loss {
 func emitTo(rooms ...string) *crosscast.Instruction {
 	return &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Namespace: "/", Event: strings.Join(rooms, "+"), Target: crosscast.Target{Rooms: rooms},
-		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"n":1}`)},
+		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"n":1}`)},
 	}
 }
 
@@ -489,7 +489,7 @@ func TestHostileBytesAreCounted(t *testing.T) {
 			t.Errorf("dropped %v", d)
 		}
 		if err := a.a.Publish(t.Context(), &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Target: crosscast.Target{Everyone: true}, Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, 8192)},
+			Kind: crosscast.KindEmit, Target: crosscast.Target{Everyone: true}, Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 8192)},
 		}); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Error("an instruction over MaxFrame:", err)
 		}

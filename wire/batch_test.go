@@ -17,7 +17,7 @@ import (
 // sized is an emission to a room with a payload of n bytes.
 func sized(room string, n int) *crosscast.Instruction {
 	in := emitTo(room)
-	in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, n)}
+	in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, n)}
 	return in
 }
 

@@ -185,7 +185,7 @@ func (p *peer) emit(flags crosscast.Flags, targets ...crosscast.Address) {
 	p.mu.Unlock()
 	in := &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Flags: flags, Namespace: "/", Event: event,
-		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`"x"`)},
+		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"x"`)},
 	}
 	in.Target.Everyone = len(targets) == 0
 	for _, a := range targets {

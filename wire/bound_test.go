@@ -19,7 +19,7 @@ import (
 func TestInstructionBound(t *testing.T) {
 	const id = "AAAAAAAABBBBBBBBBBBB"
 	text, data := strings.Repeat("x", crosscast.MaxName), bytes.Repeat([]byte("x"), 1<<16)
-	args := crosscast.Payload{Encoding: crosscast.Args, Data: append([]byte{0x91, 0xc6, 0, 1, 0, 0}, data...)}
+	args := crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: append([]byte{0x91, 0xc6, 0, 1, 0, 0}, data...)}
 	names := []string{text, text}
 	answer := func(a crosscast.Answer) crosscast.Instruction { return crosscast.Instruction{Answer: &a} }
 	socket := func(s crosscast.SocketInfo) crosscast.Instruction {
@@ -31,8 +31,8 @@ func TestInstructionBound(t *testing.T) {
 		"rooms":     {Rooms: names},
 		"target":    {Target: crosscast.Target{Rooms: names, Users: names, ExceptRooms: names, ExceptUsers: names}},
 		"sockets":   {Target: crosscast.Target{Sockets: []crosscast.SocketID{id}, ExceptSockets: []crosscast.SocketID{id}}},
-		"JSON":      {Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: data}},
-		"binary":    {Payload: crosscast.Payload{Encoding: crosscast.Binary, Data: data}},
+		"JSON":      {Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: data}},
+		"binary":    {Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: data}},
 		"arguments": {Payload: args},
 		"meta":      {Meta: []crosscast.KeyValue{{Key: text, Value: text}}},
 		"node":      {Node: crosscast.NodeInfo{Name: text, Heartbeat: time.Minute}},
@@ -44,7 +44,7 @@ func TestInstructionBound(t *testing.T) {
 		"users":     answer(crosscast.Answer{Users: make([]uint64, 1<<13)}),
 		"counts":    answer(crosscast.Answer{Rooms: []crosscast.RoomCount{{Room: text, Sockets: 1 << 30}}}),
 		"reply":     answer(crosscast.Answer{Replies: []crosscast.Reply{{Socket: id, Payload: args}}}),
-		"answer":    answer(crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: data}}),
+		"answer":    answer(crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: data}}),
 		"data":      socket(crosscast.SocketInfo{ID: id, User: text, Rooms: names, Data: data}),
 		"handshake": socket(crosscast.SocketInfo{ID: id, Handshake: data}),
 	} {

@@ -96,7 +96,7 @@ func TestALateEchoIsNoVerdict(t *testing.T) {
 				tt.prepare(b.port)
 				for i := range 5 {
 					in := emitTo("A")
-					in.Event, in.Payload = fmt.Sprint(i), crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, tt.size)}
+					in.Event, in.Payload = fmt.Sprint(i), crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, tt.size)}
 					mustPublish(t, a, in)
 				}
 				c.beat(5 * time.Second)

@@ -296,7 +296,7 @@ func TestForgedQuiet(t *testing.T) {
 		c.beat(15 * time.Second)
 		quiet := &crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
 		quiet.Payload = crosscast.Payload{
-			Encoding: crosscast.Binary, Data: append(slices.Repeat([]byte{0xff}, 8), 0x7f, 0), // a count of nearly 2⁶³
+			Encoding: crosscast.EncodingBinary, Data: append(slices.Repeat([]byte{0xff}, 8), 0x7f, 0), // a count of nearly 2⁶³
 		}
 		c.forge("", crosscast.FrameHeader{Origin: a.id, Number: number() + 1, Control: true}, 0, quiet)
 		c.beat(5 * time.Second)

@@ -171,7 +171,7 @@ func (m *members) set(name string, value json.RawMessage) error {
 			return errors.New(`"everyone" is null`)
 		}
 	case "data":
-		m.data = crosscast.Payload{Encoding: crosscast.JSON, Data: value}
+		m.data = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: value}
 		return nil
 	default:
 		return fmt.Errorf("unknown member %.40q", name)

@@ -27,11 +27,11 @@ func TestIngressParses(t *testing.T) {
 			`"namespace":"/n"} ` + "\n": {
 			Namespace: "/n", Event: "é",
 			Target:  crosscast.Target{Rooms: []string{"a"}, Users: []string{"u", "v"}, ExceptRooms: []string{"b"}},
-			Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"a": [1, null]}`)},
+			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"a": [1, null]}`)},
 		},
 		`{"everyone":true,"event":"e","data":null}`: {
 			Namespace: "/", Event: "e", Target: crosscast.Target{Everyone: true},
-			Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte("null")},
+			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("null")},
 		},
 		`{"everyone":false,"rooms":["a"],"users":[],"event":"` + long + `"}`: {
 			Namespace: "/", Event: long, Target: crosscast.Target{Rooms: []string{"a"}, Users: []string{}},
@@ -307,7 +307,7 @@ func FuzzIngress(f *testing.F) {
 			g.IsNobody() || others > 0 || crosscast.CheckInstruction(in) != nil {
 			t.Fatalf("no emission: %+v", in)
 		}
-		if in.Payload.Encoding == crosscast.JSON && !json.Valid(in.Payload.Data) {
+		if in.Payload.Encoding == crosscast.EncodingJSON && !json.Valid(in.Payload.Data) {
 			t.Fatalf("the payload is not JSON: %q", in.Payload.Data)
 		}
 	})

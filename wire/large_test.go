@@ -15,7 +15,7 @@ func TestATooLargeFrameIsAGap(t *testing.T) {
 		a, b := c.peers[0], c.add(wire.Options{MaxFrame: 1 << 10})
 		subscribe(t, b, "A")
 		large := emitTo("A")
-		large.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: make([]byte, 1<<20)}
+		large.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 1<<20)}
 		if err := a.a.Publish(t.Context(), large); err != nil {
 			t.Fatal(err)
 		}

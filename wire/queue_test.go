@@ -34,7 +34,7 @@ func cutOff(tb testing.TB, o wire.Options) *peer {
 func toFresh(i int) *crosscast.Instruction {
 	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: "e",
 		Target:  crosscast.Target{Users: []string{"u" + strconv.Itoa(i)}},
-		Payload: crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"n":1}`)}}
+		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"n":1}`)}}
 }
 
 // TestQueueBytesAreWhatIsHeld: a full queue takes as much memory as its bound says, whatever waits in it, also when

@@ -135,7 +135,7 @@ func (q *quiet) announce(f *frame, now time.Time, all bool) {
 	q.payload = binary.AppendUvarint(q.payload, uint64(max(age, 0)/time.Millisecond))
 	q.payload = append(q.payload, q.topics...)
 	in := crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
-	in.Payload = crosscast.Payload{Encoding: crosscast.Binary, Data: q.payload}
+	in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: q.payload}
 	f.buf = crosscast.AppendInstruction(f.buf, &in, crosscast.Address{}, 0)
 }
 

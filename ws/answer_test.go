@@ -36,7 +36,7 @@ func TestReplies(t *testing.T) {
 			},
 			"nothing": answered(nil, nil),
 			"bytes":   answered([]byte{0, 255}, nil),
-			"args":    answered(crosscast.Payload{Encoding: crosscast.Args, Data: []byte("\x92\x01\xc4\x02\x00\xff")}, nil),
+			"args":    answered(crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xc4\x02\x00\xff")}, nil),
 			"raw":     answered(json.RawMessage(`[1]`), nil),
 			"no":      answered("dropped", ws.Errorf("not %q", "today")),
 			"secret":  answered(nil, secret),

@@ -27,7 +27,7 @@ func BenchmarkBroadcast(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	payload := crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(`{"text":"hello"}`)}
+	payload := crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"text":"hello"}`)}
 	b.ReportAllocs()
 	for b.Loop() {
 		all.Expect(sockets)

@@ -93,7 +93,7 @@ func TestClosedIsGone(t *testing.T) {
 			sends: wstest.Masked(`{"event":"n"}`), floods: true, closes: kick},
 		{name: "kick in a flood of pings", sends: "\x89\x80\x00\x00\x00\x00", floods: true, closes: kick},
 		{name: "shutdown", sends: head, closes: func(n *crosscast.Node, _ *crosscast.Socket) { go n.Close(context.Background()) }},
-		{name: "slow", o: ws.Options{Queue: crosscast.QueueOptions{Limit: 1, Policy: crosscast.Disconnect}}, sends: head,
+		{name: "slow", o: ws.Options{Queue: crosscast.QueueOptions{Limit: 1, Policy: crosscast.QueueDisconnect}}, sends: head,
 			closes: func(n *crosscast.Node, _ *crosscast.Socket) {
 				for range 100 {
 					_ = n.Emit(context.Background(), "x", large)

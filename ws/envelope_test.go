@@ -69,7 +69,7 @@ func TestBinaryReplies(t *testing.T) {
 	count := 0
 	for r := range answers.All() {
 		count++
-		if r.Payload.Encoding != crosscast.Binary || string(r.Payload.Data) != "\xff" {
+		if r.Payload.Encoding != crosscast.EncodingBinary || string(r.Payload.Data) != "\xff" {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -51,11 +51,11 @@ func AppendMsgpackValues(dst []byte, p crosscast.Payload) (out []byte, n int, er
 // elements returns how many arguments p has, and those of Args.
 func elements(p crosscast.Payload) (values []byte, n int, err error) {
 	switch p.Encoding {
-	case crosscast.None:
+	case crosscast.EncodingNone:
 		return nil, 0, nil
-	case crosscast.JSON, crosscast.Binary:
+	case crosscast.EncodingJSON, crosscast.EncodingBinary:
 		return nil, 1, nil
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		c := mpack.NewCursor(p.Data)
 		n = c.Array()
 		length, _, err := mpack.Scan(p.Data)
@@ -72,9 +72,9 @@ func elements(p crosscast.Payload) (values []byte, n int, err error) {
 
 func appendMsgpack(dst []byte, p crosscast.Payload, values []byte) ([]byte, error) {
 	switch p.Encoding {
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		return mpack.AppendFromJSON(dst, p.Data)
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		return mpack.AppendBin(dst, p.Data), nil
 	}
 	return append(dst, values...), nil
@@ -136,7 +136,7 @@ func list(values []byte, n int) (p crosscast.Payload, length int, err error) {
 	if _, _, err := mpack.Scan(data); err != nil {
 		return p, 0, err
 	}
-	return crosscast.Payload{Encoding: crosscast.Args, Data: data}, len(values), nil
+	return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: data}, len(values), nil
 }
 
 // FromMsgpackValue reads the only argument of a list, at the beginning of value, and returns also its length. Bytes
@@ -150,7 +150,7 @@ func FromMsgpackValue(value []byte) (p crosscast.Payload, n int, err error) {
 	if hasBytes {
 		c := mpack.NewCursor(value)
 		if b, ok := c.Buffer(); ok {
-			return crosscast.Payload{Encoding: crosscast.Binary, Data: b}, n, nil
+			return crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: b}, n, nil
 		}
 		return list(value, 1)
 	}
@@ -158,7 +158,7 @@ func FromMsgpackValue(value []byte) (p crosscast.Payload, n int, err error) {
 	if err != nil {
 		return p, 0, err
 	}
-	return crosscast.Payload{Encoding: crosscast.JSON, Data: text}, n, nil
+	return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: text}, n, nil
 }
 
 // AppendJSON appends an event and its arguments as one JSON array: ["event", ...]. Bytes in them are written by bytes.
@@ -183,9 +183,9 @@ func AppendJSONValues(dst []byte, p crosscast.Payload, bytes mpack.Bytes) ([]byt
 		return dst, err
 	}
 	switch p.Encoding {
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		return append(dst, p.Data...), nil
-	case crosscast.Binary:
+	case crosscast.EncodingBinary:
 		return bytes(dst, p.Data), nil
 	}
 	out := dst
@@ -209,7 +209,7 @@ func FromJSON(elements []json.RawMessage, attachments [][]byte) (crosscast.Paylo
 	case len(elements) == 0:
 		return crosscast.Payload{}, nil
 	case len(elements) == 1 && len(attachments) == 0:
-		return crosscast.Payload{Encoding: crosscast.JSON, Data: elements[0]}, nil
+		return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: elements[0]}, nil
 	}
 	data, err := mpack.AppendArrayFromJSON(nil, elements, attachments)
 	if err != nil {
@@ -218,13 +218,13 @@ func FromJSON(elements []json.RawMessage, attachments [][]byte) (crosscast.Paylo
 	if len(elements) == 1 {
 		value := data[1:]
 		if _, hasBytes, err := mpack.Scan(value); err != nil || !hasBytes {
-			return crosscast.Payload{Encoding: crosscast.JSON, Data: elements[0]}, err
+			return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: elements[0]}, err
 		}
 		if c := mpack.NewCursor(value); c.AtBin() {
-			return crosscast.Payload{Encoding: crosscast.Binary, Data: c.Bin()}, nil
+			return crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: c.Bin()}, nil
 		}
 	}
-	return crosscast.Payload{Encoding: crosscast.Args, Data: data}, nil
+	return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: data}, nil
 }
 
 // BufferJSON appends bytes as JSON.stringify writes a Buffer of Node.js: {"type":"Buffer","data":[1,2]}.

@@ -15,13 +15,13 @@ import (
 )
 
 func text(s string) crosscast.Payload {
-	return crosscast.Payload{Encoding: crosscast.JSON, Data: []byte(s)}
+	return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(s)}
 }
 func bin(s string) crosscast.Payload {
-	return crosscast.Payload{Encoding: crosscast.Binary, Data: []byte(s)}
+	return crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte(s)}
 }
 func list(s string) crosscast.Payload {
-	return crosscast.Payload{Encoding: crosscast.Args, Data: []byte(s)}
+	return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte(s)}
 }
 
 func show(p crosscast.Payload) string { return fmt.Sprintf("%d %q", p.Encoding, p.Data) }
@@ -113,7 +113,7 @@ func TestAliases(t *testing.T) {
 			t.Fatal(err)
 		}
 		clear(array)
-		if cleared := len(p.Data) > 0 && len(bytes.Trim(p.Data, "\x00")) == 0; cleared != (p.Encoding == crosscast.Binary) {
+		if cleared := len(p.Data) > 0 && len(bytes.Trim(p.Data, "\x00")) == 0; cleared != (p.Encoding == crosscast.EncodingBinary) {
 			t.Errorf("%q: %s", c.array, show(p))
 		}
 	}
@@ -125,7 +125,7 @@ func TestNumericEvents(t *testing.T) {
 		"\x91\xcb\x44\x4b\x1a\xe4\xd6\xe2\xef\x50": "1e+21", "\x91\xcd\x01\x00": "256", "\x91\xa0": "",
 	} {
 		if event, p, n, err := args.ParseMsgpack([]byte(array)); event != want || n != len(array) || err != nil ||
-			p.Encoding != crosscast.None {
+			p.Encoding != crosscast.EncodingNone {
 			t.Errorf("%q: %q, %v", array, event, err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestRefusedPayloads(t *testing.T) {
 		if out, n, err := args.AppendMsgpackValues(dst, p); err == nil || n != 0 || string(out) != "before" {
 			t.Errorf("%s: AppendMsgpackValues says %q, %v", show(p), out, err)
 		}
-		if p.Encoding == crosscast.JSON {
+		if p.Encoding == crosscast.EncodingJSON {
 			continue
 		}
 		if out, err := args.AppendJSON(dst, "e", p, base64JSON); err == nil || string(out) != "before" {
@@ -243,7 +243,7 @@ func FuzzParseMsgpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		event2, p2, _, err := args.ParseMsgpack(again)
-		if err != nil || event2 != event || p2.Encoding != p.Encoding || p.Encoding != crosscast.JSON && show(p2) != show(p) {
+		if err != nil || event2 != event || p2.Encoding != p.Encoding || p.Encoding != crosscast.EncodingJSON && show(p2) != show(p) {
 			t.Fatalf("%q %s, written and read again, is %q %s, %v", event, show(p), event2, show(p2), err)
 		}
 
@@ -267,7 +267,7 @@ func FuzzParseMsgpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		checkNormal(t, back)
-		if back.Encoding != p.Encoding && p.Encoding != crosscast.Args { // whose bytes a key that comes again may hide
+		if back.Encoding != p.Encoding && p.Encoding != crosscast.EncodingArgs { // whose bytes a key that comes again may hide
 			t.Fatalf("%s is %s behind %s", show(p), show(back), packet)
 		}
 	})
@@ -276,15 +276,15 @@ func FuzzParseMsgpack(f *testing.F) {
 func checkNormal(t *testing.T, p crosscast.Payload) {
 	t.Helper()
 	switch p.Encoding {
-	case crosscast.None:
+	case crosscast.EncodingNone:
 		if len(p.Data) > 0 {
 			t.Fatal("data of no arguments")
 		}
-	case crosscast.JSON:
+	case crosscast.EncodingJSON:
 		if !json.Valid(p.Data) {
 			t.Fatalf("no JSON: %q", p.Data)
 		}
-	case crosscast.Args:
+	case crosscast.EncodingArgs:
 		n, hasBytes, err := mpack.Scan(p.Data)
 		c := mpack.NewCursor(p.Data)
 		count := c.Array()

@@ -45,7 +45,7 @@ type Config struct {
 func (c *Config) Check() error {
 	owner := c.Owner
 	q := &c.Queue
-	if q.Policy > crosscast.DropOldest {
+	if q.Policy > crosscast.QueueDropOldest {
 		return fmt.Errorf("%s: Options.Queue.Policy is %d: it must be one of crosscast.QueuePolicy", owner, q.Policy)
 	}
 	q.WriteTimeout = c.WriteTimeout
