@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -75,7 +76,7 @@ func TestRefusedRequests(t *testing.T) {
 		}
 		cure := map[string]string{
 			"transport": `transports: [\"websocket\"]`, "session": `transports: [\"websocket\"]`, "method": "GET",
-			"upgrade": "proxy", "version": "version 3 or 4", "websocket": "Options.Handshake.OriginPatterns",
+			"upgrade": "proxy", "version": "version 3 or 4", "websocket": "Options.Origins",
 			"headers": "Options.MaxHeaders",
 		}[tt.cause]
 		if !strings.Contains(string(body), cure) {
@@ -89,6 +90,15 @@ func TestRefusedRequests(t *testing.T) {
 		t.Errorf("%d warnings, want one of each cause: %s", lines, log.String())
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestHandshakeOptions(t *testing.T) {
+	wstest.TestOptions(t, query, func(t *testing.T, o wstest.Options) (http.Handler, error) {
+		return socketio.New(startNode(t, crosscast.Options{}), socketio.Options{
+			Namespaces: namespaces(socketio.Namespace{}),
+			Origins:    o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
+		})
+	})
 }
 
 // TestFirstPacket: the client is told the server's options.

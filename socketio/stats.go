@@ -20,9 +20,9 @@ type Stats struct {
 	Timeouts uint64
 	// Refused counts what was refused, by cause. Requests: "transport" (polling, mostly), "session" (that wants to go on
 	// after polling), "method", "upgrade" (no websocket), "version" (of Engine.IO, clients before version 3),
-	// "headers" (more than MaxHeaders), "websocket" (what coder/websocket refuses, such as an origin). Connects to a
-	// namespace: "namespace" (there is none of that name), "auth" (larger than MaxAuth), "authenticate" (Authenticate, or
-	// what it returned).
+	// "headers" (more than MaxHeaders), "websocket" (no valid handshake, or an origin that is not one of Options.Origins).
+	// Connects to a namespace: "namespace" (there is none of that name), "auth" (larger than MaxAuth), "authenticate"
+	// (Authenticate, or what it returned).
 	Refused map[string]uint64
 }
 

@@ -72,12 +72,12 @@ func TestLiveClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
 		gone, ended := disconnects()
-		var pongs atomic.Int32
-		s := newServer(t, n, ws.Options{OnDisconnect: gone, Events: echo, Handshake: websocket.AcceptOptions{
-			OnPongReceived: func(context.Context, []byte) { pongs.Add(1) },
-		}})
-		answers, _ := dialInMemory(t, s)
-		ctx := answers.conn.CloseRead(context.Background())
+		var pings atomic.Int32
+		s := newServer(t, n, ws.Options{OnDisconnect: gone, Events: echo})
+		answers, _ := wstest.DialWith(t, "ws://example.com", s, websocket.DialOptions{
+			OnPingReceived: func(context.Context, []byte) bool { pings.Add(1); return true },
+		})
+		ctx := answers.CloseRead(context.Background())
 
 		for _, frame := range []string{wstest.Masked("{}"), "\x8a\x80\x00\x00\x00\x00"} {
 			_, conn := dialInMemory(t, s)
@@ -99,8 +99,8 @@ func TestLiveClients(t *testing.T) {
 		if len(ended) > 0 || ctx.Err() != nil {
 			t.Errorf("closed: %v, %v", <-ended, ctx.Err())
 		}
-		if want := int32(3600/25 + 3600/10); pongs.Load() != want {
-			t.Errorf("%d pongs, want %d", pongs.Load(), want)
+		if want := int32(3600 / 25); pings.Load() != want {
+			t.Errorf("%d pings, want %d", pings.Load(), want)
 		}
 	})
 }

@@ -77,10 +77,19 @@ type Options struct {
 
 	// Envelope is the format of messages. Default: [JSON].
 	Envelope Envelope
-	// Handshake is passed on to coder/websocket. Its zero value accepts browsers only from pages of the same host (see
-	// OriginPatterns), and compresses nothing: compression takes memory for each connection, and time for each client
-	// of each broadcast.
-	Handshake websocket.AcceptOptions
+	// Origins are the pages from which browsers may connect, beside those of the server's own host. Each is a host, such as
+	// "example.com", or a scheme and a host, such as "https://example.com", and may be a pattern of path.Match, such as
+	// "*.example.com"; upper and lower case are the same. "*" is every page. A browser on another page is refused (403);
+	// a client that sends no header Origin is not checked. Default: none.
+	Origins []string
+	// Subprotocols are the websocket subprotocols of the server, the best first. A connection gets the first one that its
+	// client offers, or none. Default: none.
+	Subprotocols []string
+	// CompressFrom is the size of the smallest message to a client that is compressed, in bytes, for clients that offer
+	// the extension permessage-deflate; they may compress theirs, too. It is negotiated without context takeover, so that
+	// an idle connection keeps no compressor. Compressing takes time for each client of each broadcast. Default 0: nothing
+	// is compressed, and the extension is refused; at most 1 GiB.
+	CompressFrom int
 	// ReadLimit is the size of the largest message taken from a client, in bytes. Default 1 MiB; 1 byte to 1 GiB.
 	ReadLimit int
 	// EventBytes is how many bytes of a client's events may wait to be handled before reading pauses, each counting 256
@@ -142,7 +151,8 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	}
 	s.config = wsconn.Config{
 		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(),
-		Handshake: o.Handshake, ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", Queue: o.Queue,
+		Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
+		ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", Queue: o.Queue,
 		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(

@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -426,39 +427,13 @@ func TestCloseDuringAccept(t *testing.T) {
 	}
 }
 
-func TestOriginsAndCompression(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
-	strict := serve(t, newServer(t, n, ws.Options{})).URL
-	open := serve(t, newServer(t, n, ws.Options{Handshake: websocket.AcceptOptions{
-		OriginPatterns: []string{"*.example.com"}, CompressionMode: websocket.CompressionContextTakeover,
-		Subprotocols: []string{"chat"},
-	}})).URL
-	foreign := http.Header{"Origin": {"https://www.example.com"}}
-	ask := &websocket.DialOptions{
-		HTTPHeader: foreign, CompressionMode: websocket.CompressionContextTakeover, Subprotocols: []string{"chat"},
-	}
-	if _, resp, err := websocket.Dial(t.Context(), strict, ask); err == nil || resp.StatusCode != http.StatusForbidden {
-		t.Errorf("a page of another host: %v", err)
-	}
-	for _, tt := range []struct{ url, compression, protocol string }{
-		{strict, "", ""}, {open, "permessage-deflate", "chat"},
-	} {
-		if tt.url == strict {
-			ask.HTTPHeader = http.Header{"Origin": {strict}}
-		} else {
-			ask.HTTPHeader = foreign
-		}
-		conn, resp, err := websocket.Dial(t.Context(), tt.url, ask)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := resp.Header.Get("Sec-WebSocket-Extensions")
-		if !strings.HasPrefix(got, tt.compression) || (tt.compression == "") != (got == "") ||
-			conn.Subprotocol() != tt.protocol {
-			t.Errorf("extensions %q, protocol %q", got, conn.Subprotocol())
-		}
-		conn.CloseNow()
-	}
+func TestHandshakeOptions(t *testing.T) {
+	wstest.TestOptions(t, "/", func(t *testing.T, o wstest.Options) (http.Handler, error) {
+		return ws.New(startNode(t, crosscast.Options{}).Namespace, ws.Options{
+			Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
+			OnConnect: func(ctx context.Context, s *crosscast.Socket) { _ = s.Emit(ctx, "long", strings.Repeat("x", 100)) },
+		})
+	})
 }
 
 // TestBadRequests: what is no websocket request, and names that are none, are answered over HTTP.

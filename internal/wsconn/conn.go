@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,12 +28,16 @@ import (
 
 // Config is what the connections of one server have in common. It must not be changed once there are any.
 type Config struct {
-	Owner       string // the binding, in errors and logs
-	Logger      *slog.Logger
-	Firsts      *warn.Firsts // of causes for which clients are refused
-	Handshake   websocket.AcceptOptions
-	ReadLimit   int    // of one message, in bytes
-	LimitOption string // what the binding calls ReadLimit
+	Owner  string // the binding, in errors and logs
+	Logger *slog.Logger
+	Firsts *warn.Firsts // of causes for which clients are refused
+	// Origins are the pages from which browsers may connect, beside those of the server's own host: patterns of path.Match,
+	// of a host or of scheme://host.
+	Origins      []string
+	Subprotocols []string // that clients may choose from, the best first
+	CompressFrom int      // size of the smallest message that is compressed, in bytes; 0: none is
+	ReadLimit    int      // of one message, in bytes
+	LimitOption  string   // what the binding calls ReadLimit
 	// Queue is how messages wait for the client. Its OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// Write writes one frame of the queue.
@@ -49,7 +55,14 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%s: Options.Queue.Policy is %d: it must be one of crosscast.QueuePolicy", owner, q.Policy)
 	}
 	q.WriteTimeout = c.WriteTimeout
+	c.Origins, c.Subprotocols = slices.Clone(c.Origins), slices.Clone(c.Subprotocols)
+	for _, pattern := range c.Origins {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("%s: Options.Origins: %.100q is no pattern of path.Match", owner, pattern)
+		}
+	}
 	return cmp.Or(
+		bounds.Size(owner+": Options.CompressFrom", cmp.Or(c.CompressFrom, 1), 1),
 		bounds.Size(owner+": Options."+c.LimitOption, c.ReadLimit, 1),
 		bounds.Size(owner+": Options.Queue.Limit", cmp.Or(q.Limit, 1), 1),
 		bounds.Size(owner+": Options.Queue.Burst", cmp.Or(q.Burst, bounds.MaxSize), cmp.Or(q.Limit, 1<<20)),
@@ -104,9 +117,14 @@ func (c *Conn) Init(config *Config) {
 
 // Accept upgrades a request, which is answered whatever happens.
 func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
-	handshake := c.config.Handshake
-	handshake.OnPingReceived = c.onPing(handshake.OnPingReceived)
-	handshake.OnPongReceived = c.onPong(handshake.OnPongReceived)
+	handshake := websocket.AcceptOptions{
+		OriginPatterns: c.config.Origins, Subprotocols: c.config.Subprotocols,
+		OnPingReceived: c.handlePing, OnPongReceived: c.handlePong,
+	}
+	if c.config.CompressFrom > 0 {
+		handshake.CompressionMode = websocket.CompressionNoContextTakeover
+		handshake.CompressionThreshold = c.config.CompressFrom
+	}
 	answer := &response{ResponseWriter: w}
 	w = answer
 	if canHijack(w) { // else websocket.Accept says so

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // controls are the control frames that wait for the end of a frame of the queue: the library would have the reader, or
@@ -64,37 +63,19 @@ func (c *Conn) tryOut() bool {
 	}
 }
 
-// onPing answers a ping of the client's, if next agrees.
-func (c *Conn) onPing(next func(context.Context, []byte) bool) func(context.Context, []byte) bool {
-	return func(ctx context.Context, payload []byte) bool {
-		c.heard.Add(1)
-		agrees := true
-		if next != nil {
-			c.hook(func() { agrees = next(ctx, payload) })
-		}
-		if agrees {
-			c.sendControl(opPong, payload)
-		}
-		return false
-	}
+// handlePing answers a ping of the client's. The library does not: it would wait for the end of a message being written.
+func (c *Conn) handlePing(_ context.Context, payload []byte) bool {
+	c.heard.Add(1)
+	c.sendControl(opPong, payload)
+	return false
 }
 
-func (c *Conn) onPong(next func(context.Context, []byte)) func(context.Context, []byte) {
-	return func(ctx context.Context, payload []byte) {
-		c.heard.Add(1)
-		select {
-		case c.pongs <- struct{}{}:
-		default:
-		}
-		if next != nil {
-			c.hook(func() { next(ctx, payload) })
-		}
+func (c *Conn) handlePong(context.Context, []byte) {
+	c.heard.Add(1)
+	select {
+	case c.pongs <- struct{}{}:
+	default:
 	}
-}
-
-// hook calls a function of the application's.
-func (c *Conn) hook(f func()) {
-	guard.Log(c.config.Logger, "a hook of Options.Handshake", guard.Call(func() error { f(); return nil }))
 }
 
 // Ping sends a ping of the websocket protocol, and waits for a pong.

@@ -13,7 +13,7 @@ func (c *Conn) refused(w *response, r *http.Request, err error) {
 	switch w.status {
 	case http.StatusForbidden:
 		cause = "origin"
-		cure = "add the host of the page to Options.Handshake.OriginPatterns"
+		cure = "add the host of the page to Options.Origins"
 	case http.StatusUpgradeRequired:
 		cause = "upgrade"
 		cure = "connect with a websocket, over HTTP/1.1; a proxy has to pass on the headers Connection and Upgrade"

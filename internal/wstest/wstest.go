@@ -19,10 +19,17 @@ import (
 // also returns the client's end of the connection, for tests that read and write bytes.
 func Dial(t testing.TB, url string, h http.Handler) (*websocket.Conn, net.Conn) {
 	t.Helper()
+	return DialWith(t, url, h, websocket.DialOptions{})
+}
+
+// DialWith is Dial with options, of which HTTPClient is not used.
+func DialWith(t testing.TB, url string, h http.Handler, o websocket.DialOptions) (*websocket.Conn, net.Conn) {
+	t.Helper()
 	transport := &inMemory{h: h}
+	o.HTTPClient = &http.Client{Transport: transport}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	c, _, err := websocket.Dial(ctx, url, &o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,14 +114,19 @@ func NewSink(w *Writes) *Sink {
 // Request returns a request for a websocket and a response writer that has the sink for a connection.
 func (s *Sink) Request(url string) (http.ResponseWriter, *http.Request) {
 	r := httptest.NewRequest(http.MethodGet, url, nil)
-	r.Header = http.Header{
-		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="},
-	}
+	r.Header = Upgrade()
 	return struct {
 		http.ResponseWriter
 		http.Hijacker
 	}{httptest.NewRecorder(), s}, r
+}
+
+// Upgrade is the header of a request for a websocket.
+func Upgrade() http.Header {
+	return http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="},
+	}
 }
 
 // Give lets the connection read b. It takes a few times, and not more at once than a buffer of 4 KiB.

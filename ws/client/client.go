@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"github.com/coder/websocket"
 )
 
 var (
@@ -29,6 +31,27 @@ var (
 type RemoteError string
 
 func (e RemoteError) Error() string { return string(e) }
+
+// A CloseError is why a connection was lost that the server closed: the code and the reason of its closing handshake.
+// "Close codes" in the documentation of package ws lists them. Options.OnDisconnect gets it, and OnRetry when the server
+// closes the connection before OnConnect has returned.
+type CloseError struct {
+	Code   int
+	Reason string
+}
+
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("crosscast/client: the server closed the connection: %d %q", e.Code, e.Reason)
+}
+
+// errorOf is an error of the library's as one of this package.
+func errorOf(err error) error {
+	var closed websocket.CloseError
+	if errors.As(err, &closed) {
+		return &CloseError{Code: int(closed.Code), Reason: closed.Reason}
+	}
+	return err
+}
 
 // A Client is a connection that is made again when it is lost, until Close. Its methods may be called concurrently.
 type Client struct {

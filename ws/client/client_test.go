@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,7 +213,13 @@ func TestReconnect(t *testing.T) {
 			return c.Request(ctx, "join", "room", nil)
 		},
 		OnDisconnect: func(err error) {
-			happened.add("disconnect %d", websocket.CloseStatus(err))
+			var closed *client.CloseError
+			if !errors.As(err, &closed) || closed.Reason != string(crosscast.ReasonServer) ||
+				errors.As(err, new(websocket.CloseError)) {
+				t.Errorf("OnDisconnect with %v", err)
+				return
+			}
+			happened.add("disconnect %d", closed.Code)
 			offline <- c.Emit(t.Context(), "echo", nil)
 		},
 		OnGap: func(since, until time.Time) {
@@ -341,6 +349,70 @@ func TestDialFails(t *testing.T) {
 	}
 }
 
+// TestDialOptions: the client offers subprotocols and compression, and connects through the HTTP client.
+func TestDialOptions(t *testing.T) {
+	for _, tt := range []struct {
+		from       int
+		extensions string
+		first      byte // of the frame of the message
+	}{
+		{0, "", 0x81},
+		{20, "permessage-deflate; client_no_context_takeover; server_no_context_takeover", 0xc1},
+		{2000, "permessage-deflate; client_no_context_takeover; server_no_context_takeover", 0x81},
+	} {
+		header, got := make(chan http.Header, 1), make(chan string, 1)
+		url := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			header <- r.Header
+			conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+				CompressionMode: websocket.CompressionContextTakeover, Subprotocols: []string{"v1"},
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.CloseNow()
+			_, b, _ := conn.Read(t.Context())
+			got <- string(b)
+			_, _, _ = conn.Read(t.Context())
+		}))
+		end := new(recordingConn)
+		dialer := &http.Transport{DialContext: func(ctx context.Context, network, address string) (_ net.Conn, err error) {
+			end.Conn, err = new(net.Dialer).DialContext(ctx, network, address)
+			return end, err
+		}}
+		c := dial(t, url, client.Options{
+			CompressFrom: tt.from, Subprotocols: []string{"v2", "v1"}, HTTPClient: &http.Client{Transport: dialer},
+		})
+		h := wait(t, header, "the request")
+		if e, p := h.Get("Sec-Websocket-Extensions"), h.Get("Sec-Websocket-Protocol"); e != tt.extensions || p != "v2,v1" {
+			t.Errorf("offered extensions %q, protocols %q", e, p)
+		}
+		if err := c.Emit(t.Context(), "long", strings.Repeat("x", 100)); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf(`{"event":"long","data":%q}`, strings.Repeat("x", 100)); wait(t, got, "the message") != want {
+			t.Error("another message came")
+		}
+		if first := end.last.Load(); byte(first) != tt.first {
+			t.Errorf("CompressFrom %d: the frame begins with %x, want %x", tt.from, first, tt.first)
+		}
+	}
+	if _, err := client.Dial(t.Context(), "ws://example.com", client.Options{CompressFrom: -1}); err == nil {
+		t.Error("a CompressFrom below 0")
+	}
+}
+
+// A recordingConn keeps the first byte of the last write.
+type recordingConn struct {
+	net.Conn
+	last atomic.Uint32
+}
+
+func (c *recordingConn) Write(p []byte) (int, error) {
+	c.last.Store(uint32(p[0]))
+	return c.Conn.Write(p)
+}
+
 // TestAuthorize: each attempt has a header of its own.
 func TestAuthorize(t *testing.T) {
 	tokens := make(chan []string, 10)
@@ -351,7 +423,7 @@ func TestAuthorize(t *testing.T) {
 	}))
 	attempts := 0
 	dial(t, url, client.Options{
-		Handshake: websocket.DialOptions{HTTPHeader: http.Header{"X-Token": {"fixed"}}},
+		Header: http.Header{"X-Token": {"fixed"}},
 		Authorize: func(_ context.Context, h http.Header) error {
 			if attempts++; attempts == 1 {
 				return errors.New("no token yet")

@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/coder/websocket"
 )
@@ -12,22 +13,24 @@ import (
 const pings = true
 
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
-	handshake := c.o.Handshake
-	handshake.HTTPHeader = handshake.HTTPHeader.Clone()
+	header := c.o.Header.Clone()
+	if header == nil {
+		header = make(http.Header)
+	}
 	if c.o.Authorize != nil {
-		if handshake.HTTPHeader == nil {
-			handshake.HTTPHeader = make(map[string][]string)
-		}
-		if err := c.o.Authorize(ctx, handshake.HTTPHeader); err != nil {
+		if err := c.o.Authorize(ctx, header); err != nil {
 			return nil, err
 		}
 	}
-	agrees := handshake.OnPingReceived
-	handshake.OnPingReceived = func(ctx context.Context, payload []byte) bool {
+	o := websocket.DialOptions{
+		HTTPClient: c.o.HTTPClient, HTTPHeader: header, Subprotocols: c.o.Subprotocols,
 		// Behind a message the library would have the pong wait for 5 seconds, and then end the connection. The message
-		// tells the server that the client lives.
-		return (agrees == nil || agrees(ctx, payload)) && !c.writing.Load()
+		// shows the server that the client lives.
+		OnPingReceived: func(context.Context, []byte) bool { return !c.writing.Load() },
 	}
-	conn, _, err := websocket.Dial(ctx, c.url, &handshake)
+	if c.o.CompressFrom > 0 {
+		o.CompressionMode, o.CompressionThreshold = websocket.CompressionNoContextTakeover, c.o.CompressFrom
+	}
+	conn, _, err := websocket.Dial(ctx, c.url, &o)
 	return conn, err
 }

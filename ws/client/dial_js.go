@@ -10,12 +10,13 @@ import (
 // pings: whether a ping tells that the server answers. A browser does not let anybody send one.
 const pings = false
 
-var errNoHeader = errors.New("crosscast/client: a browser adds no header to the request, so Options.Authorize cannot be called")
+var errBrowser = errors.New(
+	"crosscast/client: the browser makes the request: Options.Header, Authorize and HTTPClient cannot be used")
 
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
-	if c.o.Authorize != nil {
-		return nil, errNoHeader
+	if c.o.Header != nil || c.o.Authorize != nil || c.o.HTTPClient != nil {
+		return nil, errBrowser
 	}
-	conn, _, err := websocket.Dial(ctx, c.url, &c.o.Handshake)
+	conn, _, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{Subprotocols: c.o.Subprotocols})
 	return conn, err
 }

@@ -8,9 +8,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast/internal/bounds"
 )
@@ -66,11 +65,21 @@ type Options struct {
 	// slog.Default.
 	OnError func(event string, err error)
 
-	// Authorize adds to the header of each attempt's request, for example a token that expires. An error is a failed
-	// attempt. Optional.
+	// Header is sent with the request of each attempt. Optional. Not for js/wasm.
+	Header http.Header
+	// Authorize adds to a copy of Header for each attempt, for example a token that expires. An error is a failed
+	// attempt. Optional. Not for js/wasm.
 	Authorize func(ctx context.Context, h http.Header) error
-	// Handshake is passed on to coder/websocket.
-	Handshake websocket.DialOptions
+	// HTTPClient makes the requests: its Transport has the settings for TLS and proxies, and must speak HTTP/1.1. Default:
+	// http.DefaultClient. Not for js/wasm.
+	HTTPClient *http.Client
+	// Subprotocols are the websocket subprotocols that the client offers. The server chooses one of them, or none.
+	// Default: none.
+	Subprotocols []string
+	// CompressFrom is the size of the smallest message to the server that is compressed, in bytes, if the server agrees;
+	// it may compress what it sends, too. Default 0: the extension permessage-deflate is not offered; at most 1 GiB. For
+	// js/wasm the browser decides, and this is not used.
+	CompressFrom int
 	// DialTimeout bounds an attempt to connect. Default 10 s.
 	DialTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause between attempts. Defaults 250 ms and 10 s.
@@ -101,7 +110,7 @@ func (o *Options) set() error {
 			return fmt.Errorf("crosscast/client: event %.64q: no handler, or no name", event)
 		}
 	}
-	o.Events = maps.Clone(o.Events)
+	o.Events, o.Header, o.Subprotocols = maps.Clone(o.Events), o.Header.Clone(), slices.Clone(o.Subprotocols)
 	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
 	o.MinBackoff = cmp.Or(o.MinBackoff, 250*time.Millisecond)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, max(10*time.Second, o.MinBackoff))
@@ -113,6 +122,7 @@ func (o *Options) set() error {
 	o.PingInterval = cmp.Or(o.PingInterval, 20*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 10*time.Second)
 	if err := cmp.Or(
+		bounds.Size("crosscast/client: Options.CompressFrom", cmp.Or(o.CompressFrom, 1), 1),
 		bounds.Time("crosscast/client: Options.DialTimeout", o.DialTimeout),
 		bounds.Time("crosscast/client: Options.MinBackoff", o.MinBackoff),
 		bounds.Time("crosscast/client: Options.MaxBackoff", o.MaxBackoff),

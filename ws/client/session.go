@@ -223,7 +223,7 @@ func (s *session) send(ctx context.Context, frame []byte) error {
 	write, cancel := context.WithTimeout(context.Background(), s.c.o.WriteTimeout)
 	defer cancel()
 	if err := s.conn.Write(write, websocket.MessageText, frame); err != nil {
-		return fmt.Errorf("%w: %w", ErrUncertain, err)
+		return fmt.Errorf("%w: %w", ErrUncertain, errorOf(err))
 	}
 	return nil
 }
@@ -246,7 +246,7 @@ func (s *session) forget(id uint64) {
 
 // reader reads until the connection ends.
 func (s *session) reader() {
-	err := s.readAll()
+	err := errorOf(s.readAll())
 	s.mu.Lock()
 	if s.ended == nil {
 		s.ended = err

@@ -43,8 +43,8 @@ func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
 }
 
-func transport(h http.HandlerFunc) websocket.DialOptions {
-	return websocket.DialOptions{HTTPClient: &http.Client{Transport: inMemory{h}}}
+func transport(h http.HandlerFunc) *http.Client {
+	return &http.Client{Transport: inMemory{h}}
 }
 
 // TestBackoff: the pauses double up to the limit, with jitter, and begin anew after a connection that lasted.
@@ -63,7 +63,7 @@ func TestBackoff(t *testing.T) {
 				t.Errorf("attempt %d after %v, want %v to %v", len(attempts), wait, backoff/2, backoff)
 			}
 		}
-		o := client.Options{Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+		o := client.Options{HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 			switch n := len(attempts); {
 			case n == 0:
 			case n == 9 || n == 10: // after the connection that lasted, and one that did not
@@ -114,7 +114,7 @@ func TestPingDuringWrite(t *testing.T) {
 		c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 			MinBackoff:   time.Hour,
 			OnDisconnect: func(err error) { t.Error(err) },
-			Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+			HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 				conn, err := websocket.Accept(w, r, nil)
 				if err != nil {
 					t.Error(err)
@@ -168,7 +168,7 @@ func TestDeadServer(t *testing.T) {
 					}
 					ended <- time.Since(began)
 				},
-				Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+				HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 					conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 						OnPingReceived: func(context.Context, []byte) bool { return !dead },
 					})
@@ -222,7 +222,7 @@ func TestPauseIsNoDeath(t *testing.T) {
 					time.Sleep(61 * time.Second) // never at the moment of a ping
 					return nil
 				})},
-				Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+				HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 					var conn *websocket.Conn
 					flood := func() {
 						for range count {
@@ -290,7 +290,7 @@ func TestGapBegins(t *testing.T) {
 				c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 					PingInterval: tt.ping,
 					OnGap:        func(since, _ time.Time) { gap <- since.Sub(began) },
-					Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+					HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 						conn, err := websocket.Accept(w, r, nil)
 						if err != nil {
 							t.Error(err)
@@ -334,7 +334,7 @@ func TestStuckWrite(t *testing.T) {
 		c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 			MinBackoff: time.Hour, PingInterval: -1,
 			OnDisconnect: func(error) { close(lost) },
-			Handshake: transport(func(w http.ResponseWriter, r *http.Request) {
+			HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 				server = w.(*hijackable).conn
 				if _, err := websocket.Accept(w, r, nil); err != nil {
 					t.Error(err)
