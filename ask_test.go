@@ -539,7 +539,8 @@ func TestQuestionInAFullQueue(t *testing.T) {
 		a := start(t, crosscast.Options{Adapter: cluster.Adapter()})
 		var l log
 		p := newTap(cluster)
-		b := start(t, crosscast.Options{Adapter: p, OnGap: func(g crosscast.Gap) { l.add("gap %s", g.Reason) }})
+		b := start(t, crosscast.Options{Adapter: p,
+			OnGap: func(_ *crosscast.Node, g crosscast.Gap) { l.add("gap %s", g.Reason) }})
 		synctest.Wait()
 		stuck := make(chan struct{})
 		p.miss(func(*crosscast.Instruction) bool { <-stuck; return false })

@@ -56,7 +56,7 @@ func TestBoundsOfQueueOptions(t *testing.T) {
 	}
 	crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{CloseGrace: -1, BurstTime: -1, Limit: 1 << 30})
 	n := start(t, crosscast.Options{})
-	r := crosscast.Receiver{OnMessage: func(*crosscast.Message) {}, QueueBytes: 1<<30 + 1}
+	r := crosscast.Receiver{OnMessage: ignore, QueueBytes: 1<<30 + 1}
 	if _, err := n.Subscribe(ctx, r, "r"); err == nil || !strings.Contains(err.Error(), "Receiver.QueueBytes is 1073741825 bytes") {
 		t.Error("a queue of more than 1 GiB:", err)
 	}

@@ -431,7 +431,8 @@ func TestCounterHasNoPeers(t *testing.T) {
 		c := &counting{driver: newDriver(t)}
 		c.reach = crosscast.Reach{Nodes: 5, Known: true}
 		began := time.Now()
-		n := start(t, crosscast.Options{Adapter: c, OnNode: func(crosscast.NodeEvent) { t.Error("told of a node") }})
+		n := start(t, crosscast.Options{Adapter: c,
+			OnNode: func(*crosscast.Node, crosscast.NodeEvent) { t.Error("told of a node") }})
 		equal(t, "took", time.Since(began), 0)
 		equal(t, "published", c.log.take(), "")
 		connect(t, n.Namespace, &recorder{}, "r")

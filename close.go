@@ -24,6 +24,9 @@ import (
 //
 // Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
 func (n *Node) Close(ctx context.Context) error {
+	if !n.awaitStart(ctx) {
+		return ctx.Err()
+	}
 	n.mu.Lock()
 	first := n.closing == nil
 	if first {
@@ -40,6 +43,21 @@ func (n *Node) Close(ctx context.Context) error {
 		return n.closed
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// awaitStart returns when Start is done, and reports whether that was before ctx ended: a hook may call Close earlier.
+func (n *Node) awaitStart(ctx context.Context) bool {
+	select {
+	case <-n.started:
+		return true
+	default:
+	}
+	select {
+	case <-n.started:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -109,13 +127,13 @@ func (n *Node) spawn(f func()) bool {
 
 // leave takes the node out of the cluster. Of the first losses, told of them are known to the application.
 func (n *Node) leave(ctx context.Context, told int) error {
-	if n.adapter == nil {
+	if !n.meets {
 		return nil
 	}
 	n.heart.stop(ctx)
 	var err error
 	// Nobody misses an emitter, but a goodbye also tells everyone of losses that they have not heard of yet.
-	if n.lookout == nil || n.losses.count() > 0 {
+	if n.heart != nil || n.lookout != nil && n.losses.count() > 0 {
 		err = n.publish(ctx, n.control(KindGoodbye, "")) // the adapter hands it over when it closes
 	}
 	return errors.Join(err, n.adapter.Close(ctx), n.losses.rest(told))

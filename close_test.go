@@ -25,7 +25,7 @@ func (c *doneConn) Done() <-chan struct{} { return c.done }
 func allClosed(t *testing.T, n *crosscast.Node, s *crosscast.Socket) {
 	t.Helper()
 	_, connect := n.Connect(ctx, &recorder{}, crosscast.ConnectOptions{})
-	_, subscribe := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+	_, subscribe := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r")
 	_, deliver := n.To("r").Deliver(ctx, "e", nil)
 	for what, err := range map[string]error{
 		"Connect": connect, "Subscribe": subscribe, "Deliver": deliver,
@@ -43,14 +43,15 @@ func TestCloseInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		var n *crosscast.Node
-		n = start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnRoom: func(e crosscast.RoomEvent) {
-			if e.Kind == crosscast.RoomDeleted {
-				time.Sleep(time.Second) // a slow hook is waited for
-				if err := n.To("r").Local().Emit(ctx, "from hook", nil); err != nil {
-					t.Error(err)
+		n = start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute,
+			OnRoom: func(_ *crosscast.Node, e crosscast.RoomEvent) {
+				if e.Kind == crosscast.RoomDeleted {
+					time.Sleep(time.Second) // a slow hook is waited for
+					if err := n.To("r").Local().Emit(ctx, "from hook", nil); err != nil {
+						t.Error(err)
+					}
 				}
-			}
-		}})
+			}})
 		conn := &doneConn{done: make(chan struct{})}
 		s, err := n.Connect(ctx, conn, crosscast.ConnectOptions{
 			User: "u", Rooms: []string{"r"}, OnClose: func(s *crosscast.Socket, reason crosscast.Reason) {
@@ -65,7 +66,7 @@ func TestCloseInOrder(t *testing.T) {
 		})
 		ok(t, err)
 		var l log
-		_, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+		_, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			time.Sleep(time.Second) // and so is a slow subscription
 			l.add("%s", m.Event)
 		}}, "r")
@@ -148,7 +149,9 @@ func TestCloseWithinItsContext(t *testing.T) {
 			ok(t, err)
 		}
 		connect(t, n.Namespace, &doneConn{done: release})
-		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) { <-release }}, "r")
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{
+			OnMessage: func(*crosscast.Subscription, *crosscast.Message) { <-release },
+		}, "r")
 		ok(t, err)
 		defer sub.Close()
 		ok(t, n.To("r").Emit(ctx, "e", nil))

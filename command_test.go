@@ -119,7 +119,7 @@ func TestReentrancy(t *testing.T) {
 		cluster := crosscast.NewCluster()
 		var a *crosscast.Node
 		var l log
-		a = start(t, crosscast.Options{Adapter: cluster.Adapter(), OnRoom: func(e crosscast.RoomEvent) {
+		a = start(t, crosscast.Options{Adapter: cluster.Adapter(), OnRoom: func(_ *crosscast.Node, e crosscast.RoomEvent) {
 			if e.Kind != crosscast.RoomJoined || e.Room != "r" {
 				return
 			}
@@ -133,7 +133,7 @@ func TestReentrancy(t *testing.T) {
 		connect(t, a.Namespace, new(recorder), "r")
 		synctest.Wait()
 		equal(t, "hook", l.take(), "2 <nil>; 2 <nil>")
-		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			count, err := b.To("s").Count(ctx)
 			l.add("%d %v", count, err)
 		}}, "news")

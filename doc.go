@@ -218,7 +218,8 @@
 //
 // # Callbacks
 //
-// None is called with a lock of the node held. What each may do:
+// None is called with a lock of the node held. Each gets what it is about, such as the node, the watch or the
+// subscription, because the first call might come before the call that made it returns. What each may do:
 //
 //	Conn.Send              concurrently, but one at a time for one emitting peer; must not block, and not keep the
 //	                       message (Message.Clone does)

@@ -236,7 +236,7 @@ func TestSubscribeThatIsNotWaitedFor(t *testing.T) {
 		step := make(chan struct{})
 		result := make(chan error, 1)
 		go func() {
-			s, err := n.Subscribe(short, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+			s, err := n.Subscribe(short, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 				l.add("%s", m.Event)
 				<-step
 			}}, "r")

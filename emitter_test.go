@@ -60,7 +60,7 @@ func TestEmitterIsNobodysPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cluster := crosscast.NewCluster()
 		var events log
-		a := start(t, crosscast.Options{Adapter: cluster.Adapter(), OnNode: func(e crosscast.NodeEvent) {
+		a := start(t, crosscast.Options{Adapter: cluster.Adapter(), OnNode: func(_ *crosscast.Node, e crosscast.NodeEvent) {
 			events.add("%d %s", e.Kind, e.Peer.Name)
 		}})
 		e := start(t, crosscast.Options{Name: "cron", Adapter: cluster.Adapter(), EmitOnly: true})
@@ -245,7 +245,7 @@ func TestEmitterLeavesNoQuestionsBehind(t *testing.T) {
 func TestEmitterRefuses(t *testing.T) {
 	_, _, _, e := withEmitter(t)
 	_, err := e.Connect(ctx, &recorder{}, crosscast.ConnectOptions{})
-	_, err2 := e.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+	_, err2 := e.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r")
 	err3 := e.OnRequest("x", func(context.Context, *crosscast.Request) (any, error) { return nil, nil })
 	for _, err := range []error{err, err2, err3} {
 		if !errors.Is(err, crosscast.ErrEmitOnly) {
@@ -255,9 +255,9 @@ func TestEmitterRefuses(t *testing.T) {
 	adapter := crosscast.NewCluster().Adapter
 	for _, o := range []crosscast.Options{
 		{},
-		{Adapter: adapter(), OnGap: func(crosscast.Gap) {}},
-		{Adapter: adapter(), OnNode: func(crosscast.NodeEvent) {}},
-		{Adapter: adapter(), OnRoom: func(crosscast.RoomEvent) {}},
+		{Adapter: adapter(), OnGap: func(*crosscast.Node, crosscast.Gap) {}},
+		{Adapter: adapter(), OnNode: func(*crosscast.Node, crosscast.NodeEvent) {}},
+		{Adapter: adapter(), OnRoom: func(*crosscast.Node, crosscast.RoomEvent) {}},
 	} {
 		o.EmitOnly = true
 		if _, err := crosscast.Start(ctx, o); err == nil {

@@ -20,7 +20,7 @@ func newHub(ctx context.Context, node *crosscast.Node) (*hub, error) {
 	h := &hub{node: node, register: make(chan chan<- string), broadcast: make(chan string)}
 	go h.run(ctx)
 	_, err := node.Subscribe(ctx, crosscast.Receiver{
-		OnMessage: func(m *crosscast.Message) {
+		OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			select {
 			case h.broadcast <- string(m.Payload.Data):
 			case <-ctx.Done():

@@ -23,7 +23,7 @@ func ExampleNamespace_Watch() {
 	events := make(chan crosscast.PresenceEvent, 16)
 	watch, err := one.Watch(ctx, "room1", crosscast.WatchOptions{
 		Users:    true,
-		OnChange: func(e crosscast.PresenceEvent) { events <- e },
+		OnChange: func(_ *crosscast.Watch, e crosscast.PresenceEvent) { events <- e },
 	})
 	if err != nil {
 		panic(err)

@@ -69,7 +69,7 @@ func ExampleNamespace_Subscribe_worker() {
 	server, _ := crosscast.Start(ctx, crosscast.Options{Adapter: cluster.Adapter()})
 
 	done := make(chan struct{})
-	sub, err := worker.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+	sub, err := worker.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 		fmt.Printf("%s %s\n", m.Event, m.Payload.Data)
 		close(done)
 	}}, "orders")

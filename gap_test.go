@@ -16,11 +16,12 @@ func TestGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		var l log
-		n := start(t, crosscast.Options{Adapter: d, OnGap: func(g crosscast.Gap) { l.add("%s", g.Reason) }})
+		n := start(t, crosscast.Options{Adapter: d,
+			OnGap: func(_ *crosscast.Node, g crosscast.Gap) { l.add("%s", g.Reason) }})
 		sub := func(name string, rooms ...string) {
 			_, err := n.Subscribe(ctx, crosscast.Receiver{
-				OnMessage: func(m *crosscast.Message) { l.add("%s %s", name, m.Event) },
-				OnGap:     func(g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
+				OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { l.add("%s %s", name, m.Event) },
+				OnGap:     func(_ *crosscast.Subscription, g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
 			}, rooms...)
 			ok(t, err)
 		}
@@ -70,7 +71,7 @@ func TestGapOfANamespace(t *testing.T) {
 		ok(t, err)
 		for name, ns := range map[string]*crosscast.Namespace{"default": n.Namespace, "second": second} {
 			_, err := ns.Subscribe(ctx, crosscast.Receiver{
-				OnMessage: func(*crosscast.Message) {}, OnGap: func(g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
+				OnMessage: ignore, OnGap: func(_ *crosscast.Subscription, g crosscast.Gap) { l.add("%s %s", name, g.Reason) },
 			}, "r", "s")
 			ok(t, err)
 		}

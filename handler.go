@@ -90,7 +90,7 @@ func (n *Node) missed(g Gap) {
 		}
 	}()
 	if n.onGap != nil {
-		n.call("Options.OnGap", func() { n.onGap(g) })
+		n.call("Options.OnGap", func() { n.onGap(n, g) })
 	}
 }
 

@@ -293,3 +293,6 @@ func addressTexts(names []crosscast.Address) []string {
 	}
 	return s
 }
+
+// ignore is an OnMessage that does nothing.
+func ignore(*crosscast.Subscription, *crosscast.Message) {}

@@ -48,10 +48,10 @@ type hooks struct {
 }
 
 func (h *hooks) init(n *Node) {
-	h.rooms.run = func(e RoomEvent) { n.call("Options.OnRoom", func() { n.onRoom(e) }) }
-	h.nodes.run = func(c nodeCall) { n.call("Options.OnNode", func() { n.onNode(c.NodeEvent) }) }
+	h.rooms.run = func(e RoomEvent) { n.call("Options.OnRoom", func() { n.onRoom(n, e) }) }
+	h.nodes.run = func(c nodeCall) { n.call("Options.OnNode", func() { n.onNode(n, c.NodeEvent) }) }
 	h.links.run = func(s LinkStatus) { n.call("Options.OnLink", func() { n.onLink(n, s) }) }
-	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { n.onLoss(l) }) }
+	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { n.onLoss(n, l) }) }
 	h.rooms.enter, h.nodes.enter, h.links.enter, h.losses.enter = enterRoom, enterNode, enterLink, enterLoss
 	h.rooms.busy, h.nodes.busy, h.links.busy, h.losses.busy = n.busy, n.busy, n.busy, n.busy
 	h.pace.tell = h.losses.call

@@ -1,6 +1,7 @@
 package crosscast_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ func TestHooksAreOrderedAndReentrant(t *testing.T) {
 		var l log
 		var n *crosscast.Node
 		running := false
-		n = start(t, crosscast.Options{OnRoom: func(e crosscast.RoomEvent) {
+		n = start(t, crosscast.Options{OnRoom: func(_ *crosscast.Node, e crosscast.RoomEvent) {
 			if running {
 				t.Error("hooks overlap")
 			}
@@ -48,13 +49,50 @@ func TestHooksAreOrderedAndReentrant(t *testing.T) {
 	})
 }
 
+// A hook may use the node before Start has returned. When Start fails, nothing of that is left.
+func TestHooksBeforeStartReturns(t *testing.T) {
+	for _, refused := range []error{nil, crosscast.ErrDenied} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDriver(t)
+			d.publishErr = refused
+			said := false
+			d.onPublish = func(inst *crosscast.Instruction) {
+				if inst.Kind == crosscast.KindHello && !said {
+					said = true
+					d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{{Namespace: "/"}}})
+				}
+			}
+			var l log
+			r := &recorder{}
+			closed := make(chan error, 1)
+			n, err := crosscast.Start(ctx, crosscast.Options{Adapter: d, OnGap: func(n *crosscast.Node, g crosscast.Gap) {
+				connect(t, n.Namespace, r, "r")
+				l.add("%s, %v", g.Reason, n.To("r").Local().Emit(ctx, "fetch", nil))
+				if refused == nil {
+					go func() { closed <- n.Close(ctx) }()
+				}
+			}})
+			if started := n != nil; !errors.Is(err, refused) || started != (refused == nil) {
+				t.Errorf("started: %v, error: %v", started, err)
+			}
+			equal(t, "hook", l.take(), "denied, <nil>")
+			want(t, "fetch", r)
+			if refused == nil {
+				ok(t, <-closed)
+			}
+			synctest.Wait()
+			equal(t, "closed", r.reasons(), string(crosscast.ReasonShutdown))
+		})
+	}
+}
+
 // A room that only lingers, or only has a subscription, is no room to OnRoom.
 func TestHooksOfLingeringRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l log
 		n := start(t, crosscast.Options{
 			Adapter: crosscast.NewCluster().Adapter(),
-			OnRoom:  func(e crosscast.RoomEvent) { l.add("%d", e.Kind) },
+			OnRoom:  func(_ *crosscast.Node, e crosscast.RoomEvent) { l.add("%d", e.Kind) },
 		})
 		listen(t, n, "r")
 		synctest.Wait()
@@ -79,7 +117,7 @@ func TestFloodOfRoomEvents(t *testing.T) {
 		rooms := make(map[string]bool)
 		n = start(t, crosscast.Options{
 			Adapter: d, MaxRooms: 50_000,
-			OnRoom: func(e crosscast.RoomEvent) {
+			OnRoom: func(_ *crosscast.Node, e crosscast.RoomEvent) {
 				<-release
 				calls++
 				switch e.Kind {
@@ -95,8 +133,8 @@ func TestFloodOfRoomEvents(t *testing.T) {
 					delete(rooms, e.Room)
 				}
 			},
-			OnLoss: func(lost crosscast.Loss) { l.add("loss %d", lost.Instructions) },
-			OnNode: func(e crosscast.NodeEvent) { l.add("node %d", e.Kind) },
+			OnLoss: func(_ *crosscast.Node, lost crosscast.Loss) { l.add("loss %d", lost.Instructions) },
+			OnNode: func(_ *crosscast.Node, e crosscast.NodeEvent) { l.add("node %d", e.Kind) },
 			OnLink: func(_ *crosscast.Node, s crosscast.LinkStatus) { l.add("link %s", s.Publishing.State) },
 		})
 		s := connect(t, n.Namespace, &recorder{}, "r")
@@ -127,10 +165,11 @@ func TestNodeEventsThatWait(t *testing.T) {
 		d := newDriver(t)
 		release := make(chan struct{})
 		var l log
-		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnNode: func(e crosscast.NodeEvent) {
-			<-release
-			l.add("%s %d", e.Peer.ID[:1], e.Kind)
-		}})
+		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute,
+			OnNode: func(_ *crosscast.Node, e crosscast.NodeEvent) {
+				<-release
+				l.add("%s %d", e.Peer.ID[:1], e.Kind)
+			}})
 		hear := func(kind crosscast.Kind, from crosscast.NodeID) {
 			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
 		}
@@ -155,14 +194,15 @@ func TestNodeEventsThatWaitAreBounded(t *testing.T) {
 		var release atomic.Pointer[chan struct{}]
 		var l log
 		calls := 0
-		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnNode: func(e crosscast.NodeEvent) {
-			if wait := release.Load(); wait != nil {
-				<-*wait
-			}
-			if calls++; e.Peer.ID < "n0000002" {
-				l.add("%s %d", e.Peer.ID, e.Kind)
-			}
-		}})
+		start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute,
+			OnNode: func(_ *crosscast.Node, e crosscast.NodeEvent) {
+				if wait := release.Load(); wait != nil {
+					<-*wait
+				}
+				if calls++; e.Peer.ID < "n0000002" {
+					l.add("%s %d", e.Peer.ID, e.Kind)
+				}
+			}})
 		hear := func(kind crosscast.Kind, i int) {
 			from := crosscast.NodeID(fmt.Sprintf("n%07d", i))
 			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})

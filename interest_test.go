@@ -106,7 +106,7 @@ func TestJoinThatIsRefused(t *testing.T) {
 			t.Errorf("Connect: %v; OnClose: %v; the conn was closed for %q", s, closed, r.reasons())
 		}
 		sub, err := n.Subscribe(ctx, crosscast.Receiver{
-			OnMessage: func(m *crosscast.Message) { t.Errorf("got %s", m.Event) },
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { t.Errorf("got %s", m.Event) },
 		}, "good", "bad")
 		refused(t, err, crosscast.ErrDenied, "bad")
 		if sub != nil {
@@ -205,7 +205,7 @@ func TestJoinWithoutALink(t *testing.T) {
 		var r recorder
 		s := connect(t, n.Namespace, &r, "r")
 		ok(t, s.Join(ctx, "s"))
-		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "t")
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "t")
 		ok(t, err)
 		equal(t, "rooms", sorted(s.Rooms()), "r s")
 		ok(t, n.To("r").Emit(ctx, "local", nil))
@@ -333,14 +333,14 @@ func TestSubscriptionHoldsInterest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := interestNode(t, crosscast.Options{})
 		s := connect(t, n.Namespace, &recorder{}, "r")
-		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r", "s")
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r", "s")
 		ok(t, err)
 		s.Close(crosscast.ReasonLeft)
 		time.Sleep(15 * time.Second)
 		equal(t, "calls", d.log.take(), "+ r; + s")
 		ok(t, sub.Close())
 		time.Sleep(time.Second)
-		sub, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r") // in time
+		sub, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r") // in time
 		ok(t, err)
 		time.Sleep(15 * time.Second)
 		equal(t, "calls", d.log.take(), "- s")

@@ -24,7 +24,7 @@ func stuckPeer(t *testing.T, heartbeat time.Duration) (a, b, c *crosscast.Node, 
 	got, step = new(log), make(chan struct{})
 	a = start(t, options())
 	o := options()
-	o.OnGap = func(g crosscast.Gap) {
+	o.OnGap = func(_ *crosscast.Node, g crosscast.Gap) {
 		if g.Origin != a.ID() || g.Since.IsZero() || g.Until.Before(g.Since) {
 			t.Errorf("gap %+v", g)
 		}
@@ -149,7 +149,7 @@ func TestLocalKeepsNothingOfTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _ := three(t)
 		var got []string
-		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			got = append(got, string(m.Payload.Data)+m.Meta[0].Value)
 		}}, "r")
 		ok(t, err)

@@ -26,9 +26,10 @@ type losing struct {
 
 func newLosing(t *testing.T) *losing {
 	n := &losing{d: newDriver(t), begin: time.Now()}
-	n.Node = start(t, crosscast.Options{Adapter: n.d, Heartbeat: time.Minute, OnLoss: func(l crosscast.Loss) {
-		n.log.add("%.1fs: %d %s", time.Since(n.begin).Seconds(), l.Instructions, l.Reason)
-	}})
+	n.Node = start(t, crosscast.Options{Adapter: n.d, Heartbeat: time.Minute,
+		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) {
+			n.log.add("%.1fs: %d %s", time.Since(n.begin).Seconds(), l.Instructions, l.Reason)
+		}})
 	return n
 }
 
@@ -92,7 +93,7 @@ func TestFailedStartTellsLosses(t *testing.T) {
 			}
 		}
 		var l log
-		_, err := crosscast.Start(ctx, crosscast.Options{Adapter: d, OnLoss: func(lost crosscast.Loss) {
+		_, err := crosscast.Start(ctx, crosscast.Options{Adapter: d, OnLoss: func(_ *crosscast.Node, lost crosscast.Loss) {
 			l.add("%d", lost.Instructions)
 		}})
 		if !errors.Is(err, crosscast.ErrDenied) {
@@ -109,10 +110,11 @@ func TestLossesThatWait(t *testing.T) {
 		d := newDriver(t)
 		release := make(chan struct{})
 		var told []crosscast.Loss
-		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute, OnLoss: func(l crosscast.Loss) {
-			<-release
-			told = append(told, l)
-		}})
+		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute,
+			OnLoss: func(_ *crosscast.Node, l crosscast.Loss) {
+				<-release
+				told = append(told, l)
+			}})
 		room := func(i int) crosscast.Address {
 			return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: fmt.Sprint(i)}
 		}
@@ -175,7 +177,7 @@ func TestCloseReturnsLosses(t *testing.T) {
 			d := newDriver(t)
 			o := crosscast.Options{Adapter: d}
 			if test.hook {
-				o.OnLoss = func(crosscast.Loss) {}
+				o.OnLoss = func(*crosscast.Node, crosscast.Loss) {}
 			}
 			n, err := crosscast.Start(ctx, o)
 			ok(t, err)

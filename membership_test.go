@@ -48,7 +48,7 @@ type roomLog struct {
 	events map[string][]string
 }
 
-func (l *roomLog) hook(e crosscast.RoomEvent) {
+func (l *roomLog) hook(_ *crosscast.Node, e crosscast.RoomEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text := [...]string{"", "created", "deleted", "joined ", "left "}[e.Kind]
@@ -161,13 +161,14 @@ func (m *model) anyOpen(t *rapid.T) *modelSocket {
 
 func (m *model) addSub(t *rapid.T, node int, rooms []string) {
 	s := &modelSub{node: node, rooms: rooms, fence: make(chan struct{}, 1)}
-	sub, err := m.nodes[node].Subscribe(ctx, crosscast.Receiver{OnMessage: func(msg *crosscast.Message) {
-		if msg.Event == "fence" {
-			s.fence <- struct{}{}
-		} else {
-			s.got.add("%s", msg.Event)
-		}
-	}}, append([]string{"fence"}, rooms...)...)
+	sub, err := m.nodes[node].Subscribe(ctx, crosscast.Receiver{
+		OnMessage: func(_ *crosscast.Subscription, msg *crosscast.Message) {
+			if msg.Event == "fence" {
+				s.fence <- struct{}{}
+			} else {
+				s.got.add("%s", msg.Event)
+			}
+		}}, append([]string{"fence"}, rooms...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +409,7 @@ func TestMembershipUnderConcurrency(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	var n *crosscast.Node
 	var hooks atomic.Int64
-	o := crosscast.Options{Adapter: cluster.Adapter(), OnRoom: func(e crosscast.RoomEvent) {
+	o := crosscast.Options{Adapter: cluster.Adapter(), OnRoom: func(_ *crosscast.Node, e crosscast.RoomEvent) {
 		hooks.Add(1)
 		n.Members(e.Room)
 		if e.Socket != nil {

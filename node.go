@@ -51,11 +51,14 @@ type Options struct {
 	// not reach such a socket.
 	MaxRooms int
 
+	// Hooks get the node, because the first calls might come before Start returns. It can be used then; only Close waits
+	// for Start.
+
 	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
 	// anything: no Join, Flush or Deliver inside. What it emits to sockets of this node arrives before anything later of
 	// that origin. (That this process stood still, GapPaused, is found out by another goroutine, so it may be told
 	// meanwhile.)
-	OnGap func(Gap)
+	OnGap func(*Node, Gap)
 
 	// The other hooks may block, and may call anything but Node.Close, which waits for them. Calls of one hook are made
 	// one at a time, in the order of what they report; those of different hooks may overlap. What waits for a call that
@@ -64,14 +67,14 @@ type Options struct {
 	// OnLoss is told what was emitted here and did not, or may not have, gone out. Of losses with the same LossReason the
 	// first is told at once, and then the sum of those that followed, once a second and when the node is closed. When 64
 	// calls wait, the newest are merged into one, whatever their reasons. See [Loss].
-	OnLoss func(Loss)
+	OnLoss func(*Node, Loss)
 	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead. Of one peer only the last event
 	// waits, and a peer that came and went meanwhile may be left out when more than 8,192 events wait. An adapter that
 	// is a [Counter] does not tell.
-	OnNode func(NodeEvent)
+	OnNode func(*Node, NodeEvent)
 	// OnRoom is told who joins and leaves which room on this node. At most 65,536 events wait; then a single one takes
 	// their place, [RoomsChanged].
-	OnRoom func(RoomEvent)
+	OnRoom func(*Node, RoomEvent)
 	// OnLink is told of each change of the link between the node and its bus: see [LinkStatus]. When 64 changes wait, of
 	// the newest only the last.
 	OnLink func(*Node, LinkStatus)
@@ -116,10 +119,10 @@ type Node struct {
 	maxRooms   int
 	log        *slog.Logger
 	logger     *slog.Logger // Options.Logger; nil: log discards
-	onGap      func(Gap)
-	onLoss     func(Loss)
-	onRoom     func(RoomEvent)
-	onNode     func(NodeEvent)
+	onGap      func(*Node, Gap)
+	onLoss     func(*Node, Loss)
+	onRoom     func(*Node, RoomEvent)
+	onNode     func(*Node, NodeEvent)
 	onLink     func(*Node, LinkStatus)
 
 	adapter   Adapter    // nil: a single server
@@ -129,6 +132,7 @@ type Node struct {
 	onlyText  bool       // the adapter carries no names but UTF-8
 	interests *interests // nil: the adapter is no Subscriber
 	heart     *heart     // nil without an adapter, and of an emitter
+	meets     bool       // the adapter has started
 	lookout   *lookout   // of an emitter; nil: this node is none
 	peers     peers
 	hooks     hooks
@@ -150,6 +154,7 @@ type Node struct {
 	workers   sync.WaitGroup // those goroutines, and those that collect replies of clients
 
 	state   atomic.Int32
+	started chan struct{}  // closed when Start is done; heart and meets are valid then
 	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription, or to begin work for a peer
 	sockets sync.WaitGroup // until OnClose has returned and the conn's handlers have ended
 	spaces  spaces         // in use
@@ -175,41 +180,41 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = n.start(ctx, cmp.Or(o.Linger, defaultLinger))
+	close(n.started)
+	if err != nil {
+		_ = n.Close(ctx) // hooks may have used the node
+		return nil, fmt.Errorf("crosscast: start: %w", err)
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context, linger time.Duration) error {
 	if n.adapter == nil {
-		return n, nil
+		return nil
 	}
 	if s := n.sizer; s != nil && s.MaxPayload() < n.maxPayload {
-		n.cancel()
-		return nil, fmt.Errorf("crosscast: start: Options.MaxPayload is %d, and the adapter carries payloads of at most %d: "+
-			"its MaxFrame has to be larger", n.maxPayload, s.MaxPayload())
+		return fmt.Errorf("Options.MaxPayload is %d, and the adapter carries payloads of at most %d: its MaxFrame has to be "+
+			"larger", n.maxPayload, s.MaxPayload())
 	}
 	if err := ctx.Err(); err != nil {
-		n.cancel()
-		return nil, fmt.Errorf("crosscast: start: %w", err)
+		return err
 	}
-	if sub, ok := n.adapter.(Subscriber); ok && !o.EmitOnly {
-		n.interests = startInterests(n, sub, cmp.Or(o.Linger, defaultLinger))
+	if sub, ok := n.adapter.(Subscriber); ok && n.lookout == nil {
+		n.interests = startInterests(n, sub, linger)
 	}
 	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
-		n.cancel()
-		n.interests.stop(ctx)
-		n.hooks.pace.end()
-		return nil, fmt.Errorf("crosscast: start: %w", err)
+		return err
 	}
+	n.meets = true
 	if n.lookout != nil {
-		return n, nil
+		return nil
 	}
 	if err := n.introduce(ctx); err != nil {
-		n.closeGate(nodeClosed)
-		n.interests.stop(ctx)
-		n.adapter.Close(ctx)
-		n.cancel()
-		n.await(ctx, n.workers.Wait)
-		n.hooks.pace.end()
-		return nil, fmt.Errorf("crosscast: start: hello: %w", err)
+		return fmt.Errorf("hello: %w", err)
 	}
 	n.heart = startHeart(n)
-	return n, nil
+	return nil
 }
 
 func newNode(o Options) (*Node, error) {
@@ -245,7 +250,7 @@ func newNode(o Options) (*Node, error) {
 		maxRooms:   o.MaxRooms,
 		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
-		subs: make(map[*Subscription]struct{}),
+		subs: make(map[*Subscription]struct{}), started: make(chan struct{}),
 	}
 	n.counter, _ = o.Adapter.(Counter)
 	n.sizer, _ = o.Adapter.(Sizer)

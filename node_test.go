@@ -77,7 +77,7 @@ func TestMessageCarriesWhatWasEmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _ := three(t)
 		var got []*crosscast.Message
-		keep := func(m *crosscast.Message) { got = append(got, m) }
+		keep := func(_ *crosscast.Subscription, m *crosscast.Message) { got = append(got, m) }
 		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: keep}, "room")
 		ok(t, err)
 		payloads := []any{
@@ -214,7 +214,7 @@ func TestNodeLimits(t *testing.T) {
 	_, connectData := n.Connect(ctx, &recorder{}, crosscast.ConnectOptions{Data: func() {}})
 	_, connectNil := n.Connect(ctx, nil, crosscast.ConnectOptions{})
 	_, space := n.Of("")
-	_, subscribe := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, long)
+	_, subscribe := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, long)
 	kv := crosscast.KeyValue{Key: "k", Value: long}
 	anyError := errors.New("any error")
 	for _, v := range []struct {
@@ -499,13 +499,13 @@ func TestStats(t *testing.T) {
 		second, err := a.Of("second")
 		ok(t, err)
 		equal(t, "namespaces in use", a.Stats().Namespaces, 1)
-		_, err = second.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "other")
+		_, err = second.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "other")
 		ok(t, err)
 		s := connectUser(t, a.Namespace, &recorder{}, "u", "1", "2")
 		connectUser(t, a.Namespace, &recorder{}, "u", "2")
 		bad := &recorder{}
 		connect(t, a.Namespace, bad)
-		sub, err := a.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "1", "3")
+		sub, err := a.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "1", "3")
 		ok(t, err)
 		bad.fail(crosscast.ErrDropped)
 		ok(t, a.Emit(ctx, "e", nil))

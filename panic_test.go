@@ -118,18 +118,20 @@ func TestHooksThatFail(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{
 			Adapter: d, Logger: p.logger(),
-			OnGap:  func(crosscast.Gap) { f.do("OnGap") },
-			OnLoss: func(crosscast.Loss) { f.do("OnLoss") },
-			OnNode: func(crosscast.NodeEvent) { f.do("OnNode") },
-			OnRoom: func(crosscast.RoomEvent) { f.do("OnRoom") },
+			OnGap:  func(*crosscast.Node, crosscast.Gap) { f.do("OnGap") },
+			OnLoss: func(*crosscast.Node, crosscast.Loss) { f.do("OnLoss") },
+			OnNode: func(*crosscast.Node, crosscast.NodeEvent) { f.do("OnNode") },
+			OnRoom: func(*crosscast.Node, crosscast.RoomEvent) { f.do("OnRoom") },
 			OnLink: func(*crosscast.Node, crosscast.LinkStatus) { f.do("OnLink") },
 		})
 		_, err := n.Subscribe(ctx, crosscast.Receiver{
-			OnMessage: func(*crosscast.Message) { f.do("OnMessage") },
-			OnGap:     func(crosscast.Gap) { f.do("a subscription's OnGap") },
+			OnMessage: func(*crosscast.Subscription, *crosscast.Message) { f.do("OnMessage") },
+			OnGap:     func(*crosscast.Subscription, crosscast.Gap) { f.do("a subscription's OnGap") },
 		}, "r")
 		ok(t, err)
-		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{OnChange: func(crosscast.PresenceEvent) { f.do("OnChange") }})
+		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{
+			OnChange: func(*crosscast.Watch, crosscast.PresenceEvent) { f.do("OnChange") },
+		})
 		ok(t, err)
 		defer w.Close()
 		ok(t, n.OnClose(func() { f.do("Node.OnClose") }))
@@ -305,7 +307,9 @@ func TestFramersThatFail(t *testing.T) {
 			}
 		}
 		kept := make(chan *crosscast.Message, 1)
-		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) { kept <- m }}, "s")
+		_, err := b.Subscribe(ctx, crosscast.Receiver{
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { kept <- m },
+		}, "s")
 		ok(t, err)
 		ok(t, a.To("s").Emit(ctx, "x", nil))
 		m := <-kept
@@ -324,7 +328,9 @@ func TestFramersThatFailUnderConcurrency(t *testing.T) {
 	failing(t, func(t *testing.T, f *failures, p *panics) {
 		n := start(t, crosscast.Options{Logger: p.logger()})
 		kept := make(chan *crosscast.Message, 1)
-		_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) { kept <- m }}, "r")
+		_, err := n.Subscribe(ctx, crosscast.Receiver{
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { kept <- m },
+		}, "r")
 		ok(t, err)
 		ok(t, n.To("r").Emit(ctx, "x", nil))
 		m := <-kept
@@ -408,7 +414,7 @@ func TestPanicsWithoutALogger(t *testing.T) {
 	slog.SetDefault(p.logger())
 	defer slog.SetDefault(before)
 	synctest.Test(t, func(t *testing.T) {
-		n := start(t, crosscast.Options{OnRoom: func(crosscast.RoomEvent) { panic("no luck") }})
+		n := start(t, crosscast.Options{OnRoom: func(*crosscast.Node, crosscast.RoomEvent) { panic("no luck") }})
 		connect(t, n.Namespace, &recorder{}, "r")
 		synctest.Wait()
 		equal(t, "lines", p.count("Options.OnRoom"), 2)

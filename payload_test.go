@@ -97,7 +97,9 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 		var lines strings.Builder
 		n := start(t, crosscast.Options{
 			Adapter: d, Logger: slog.New(slog.NewTextHandler(&lines, nil)),
-			OnGap: func(g crosscast.Gap) { l.add("%s of %s: %s", g.Reason, g.Origin, sorted(addressTexts(g.Names))) },
+			OnGap: func(_ *crosscast.Node, g crosscast.Gap) {
+				l.add("%s of %s: %s", g.Reason, g.Origin, sorted(addressTexts(g.Names)))
+			},
 		})
 		var framed atomic.Int32
 		for range 3 {
@@ -107,8 +109,8 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 			connectUser(t, n.Namespace, q, "u", "room")
 		}
 		_, err := n.Subscribe(ctx, crosscast.Receiver{
-			OnMessage: func(m *crosscast.Message) { l.add("message %s", m.Payload.Data) },
-			OnGap:     func(g crosscast.Gap) { l.add("gap") },
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { l.add("message %s", m.Payload.Data) },
+			OnGap:     func(_ *crosscast.Subscription, g crosscast.Gap) { l.add("gap") },
 		}, "room")
 		ok(t, err)
 		emit := func(target crosscast.Target, payload string) {

@@ -10,8 +10,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-func nodeLog(l *log, name string) func(crosscast.NodeEvent) {
-	return func(e crosscast.NodeEvent) {
+func nodeLog(l *log, name string) func(*crosscast.Node, crosscast.NodeEvent) {
+	return func(_ *crosscast.Node, e crosscast.NodeEvent) {
 		kind := [...]string{1: "joined", "suspect", "alive", "left", "expired"}[e.Kind]
 		l.add("%s: %s %s", name, e.Peer.Name, kind)
 	}
@@ -85,7 +85,9 @@ func TestPausedNode(t *testing.T) {
 		pa := newTap(cluster)
 		start(t, crosscast.Options{
 			Name: "a", Adapter: pa, OnNode: nodeLog(&l, "a"),
-			OnGap: func(g crosscast.Gap) { gaps.add("gap %s, long %v", g.Reason, g.Until.Sub(g.Since) >= 30*time.Second) },
+			OnGap: func(_ *crosscast.Node, g crosscast.Gap) {
+				gaps.add("gap %s, long %v", g.Reason, g.Until.Sub(g.Since) >= 30*time.Second)
+			},
 		})
 		start(t, crosscast.Options{Name: "b", Adapter: cluster.Adapter(), OnNode: nodeLog(&l, "b")})
 		synctest.Wait()
@@ -115,7 +117,7 @@ func TestQuietNodes(t *testing.T) {
 		cluster := crosscast.NewCluster()
 		var joined, others atomic.Int64
 		for range nodes {
-			start(t, crosscast.Options{Adapter: cluster.Adapter(), OnNode: func(e crosscast.NodeEvent) {
+			start(t, crosscast.Options{Adapter: cluster.Adapter(), OnNode: func(_ *crosscast.Node, e crosscast.NodeEvent) {
 				if e.Kind == crosscast.NodeJoined {
 					joined.Add(1)
 				} else {

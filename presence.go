@@ -14,10 +14,11 @@ import (
 // WatchOptions say how to watch a room. The zero value is for [Watch.Members] alone.
 type WatchOptions struct {
 	// OnChange is told who is in the room: first, once, of all members, even when there are none, and then of those who
-	// joined and left. Calls come one at a time, on a goroutine of their own, and may do anything but Node.Close. While
-	// one is being made changes are gathered for the next, and whoever came and went meanwhile is not told of: so a
-	// slow OnChange costs no more than there are members, and nothing is ever dropped.
-	OnChange func(PresenceEvent)
+	// joined and left. The first call might come before [Namespace.Watch] returns. Calls come one at a time, on a goroutine
+	// of their own, and may do anything but Node.Close. While one is being made changes are gathered for the next, and
+	// whoever came and went meanwhile is not told of: so a slow OnChange costs no more than there are members, and nothing
+	// is ever dropped.
+	OnChange func(*Watch, PresenceEvent)
 	// Users counts the sockets of a user as one member, wherever they are. Sockets without a user are left out.
 	Users bool
 }
@@ -94,7 +95,7 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 		return nil, ErrClosed
 	}
 	if o.OnChange != nil {
-		onChange := func(e PresenceEvent) bool { o.OnChange(e); return true }
+		onChange := func(e PresenceEvent) bool { o.OnChange(w, e); return true }
 		w.follow(&follower{f: onChange, name: "WatchOptions.OnChange"})
 	}
 	return w, nil

@@ -17,16 +17,17 @@ import (
 func present(tb testing.TB, ns *crosscast.Namespace, room string, users bool) (*crosscast.Watch, *log) {
 	tb.Helper()
 	l := new(log)
-	w, err := ns.Watch(ctx, room, crosscast.WatchOptions{Users: users, OnChange: func(e crosscast.PresenceEvent) {
-		if e.Current {
-			l.add("= %s", userNames(e.Joined))
-		} else if len(e.Joined) > 0 {
-			l.add("+ %s", userNames(e.Joined))
-		}
-		if len(e.Left) > 0 {
-			l.add("- %s", userNames(e.Left))
-		}
-	}})
+	w, err := ns.Watch(ctx, room, crosscast.WatchOptions{Users: users,
+		OnChange: func(_ *crosscast.Watch, e crosscast.PresenceEvent) {
+			if e.Current {
+				l.add("= %s", userNames(e.Joined))
+			} else if len(e.Joined) > 0 {
+				l.add("+ %s", userNames(e.Joined))
+			}
+			if len(e.Left) > 0 {
+				l.add("- %s", userNames(e.Left))
+			}
+		}})
 	ok(tb, err)
 	return w, l
 }
@@ -221,7 +222,7 @@ func TestWatchThatIsNotWaitedFor(t *testing.T) {
 		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		told := func(crosscast.PresenceEvent) { t.Error("OnChange was called") }
+		told := func(*crosscast.Watch, crosscast.PresenceEvent) { t.Error("OnChange was called") }
 		ended := 0
 		d.onPublish = func(in *crosscast.Instruction) {
 			if in.Kind == crosscast.KindWatch && in.TTL == 0 {
@@ -342,7 +343,7 @@ func TestSlowOnChange(t *testing.T) {
 		a, b, _ := three(t)
 		gate := make(chan struct{})
 		l := new(log)
-		w, err := a.Watch(ctx, "r", crosscast.WatchOptions{OnChange: func(e crosscast.PresenceEvent) {
+		w, err := a.Watch(ctx, "r", crosscast.WatchOptions{OnChange: func(_ *crosscast.Watch, e crosscast.PresenceEvent) {
 			l.add("%v +%s -%s", e.Current, userNames(e.Joined), userNames(e.Left))
 			<-gate
 		}})

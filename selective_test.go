@@ -43,7 +43,7 @@ func TestSelectiveIsAskedForNamespacesAndSockets(t *testing.T) {
 		go func() { sockets <- connectUser(t, ns, &recorder{}, "u") }()
 		synctest.Wait()
 		go func() {
-			_, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+			_, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r")
 			subscribed <- err
 		}()
 		synctest.Wait()
@@ -82,7 +82,7 @@ func TestSelectiveIsAskedAgain(t *testing.T) {
 		s, err := ns.Connect(ctx, &recorder{}, crosscast.ConnectOptions{})
 		ok(t, err)
 		equal(t, "asked for", d.log.take(), "+ /chat:#"+string(s.ID())+" /chat:*")
-		sub, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+		sub, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r")
 		ok(t, err)
 		equal(t, "asked for", d.log.take(), "+ /chat:* /chat:r")
 		ok(t, sub.Close())

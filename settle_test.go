@@ -53,7 +53,7 @@ func TestSettleWaitsForEverything(t *testing.T) {
 		hook, message, gap, request := newGate(), newGate(), newGate(), newGate()
 		sending, failing, closing := newGate(), newGate(), newGate()
 		var hooked atomic.Bool
-		c, a, b, last := settled(t, crosscast.Options{OnRoom: func(crosscast.RoomEvent) {
+		c, a, b, last := settled(t, crosscast.Options{OnRoom: func(*crosscast.Node, crosscast.RoomEvent) {
 			if hooked.CompareAndSwap(false, true) {
 				hook.pass()
 			}
@@ -63,12 +63,12 @@ func TestSettleWaitsForEverything(t *testing.T) {
 		hook.unsettled(t, "a hook", c)
 
 		first := true
-		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			if first {
 				first = false
 				message.pass()
 			}
-		}, OnGap: func(crosscast.Gap) { gap.pass() }, QueueBytes: 1 << 10}, "sub")
+		}, OnGap: func(*crosscast.Subscription, crosscast.Gap) { gap.pass() }, QueueBytes: 1 << 10}, "sub")
 		ok(t, err)
 		ok(t, a.To("sub").Emit(ctx, "e", nil))
 		message.unsettled(t, "a subscription", c)
@@ -120,7 +120,7 @@ func TestSettleWaitsForWhatComesOfIt(t *testing.T) {
 		ok(t, b.To("x").Emit(ctx, "joined", nil))
 		left := 20
 		relay := func(n *crosscast.Node, from, to string) {
-			_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {
+			_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Subscription, *crosscast.Message) {
 				if left--; left > 0 {
 					n.To(to).Emit(ctx, "ping", nil)
 				} else {

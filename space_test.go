@@ -24,7 +24,7 @@ func TestEmptyNamespaces(t *testing.T) {
 		for name, use := range map[string]func(){
 			"connect": func() { connectUser(t, ns, &recorder{}, "u", "r").Close(crosscast.ReasonLeft) },
 			"subscribe": func() {
-				s, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+				s, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r")
 				ok(t, err)
 				ok(t, s.Close())
 			},

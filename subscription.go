@@ -15,10 +15,10 @@ import (
 type Receiver struct {
 	// OnMessage is called with each message to one of the rooms. It may keep the message, which all receivers of
 	// this node share. Calls for one subscription are made one at a time and in order, on a goroutine of the
-	// subscription. Required.
-	OnMessage func(*Message)
+	// subscription. The first might come before Subscribe returns. Required.
+	OnMessage func(*Subscription, *Message)
 	// OnGap is called in the place of messages that may have been missed. Optional.
-	OnGap func(Gap)
+	OnGap func(*Subscription, Gap)
 	// QueueBytes bounds the memory of the messages that wait for OnMessage, each of which takes about 500 bytes more than
 	// its payload and names; default 1 MiB; 1 byte to 1 GiB. When it is full a message is dropped and becomes a Gap with
 	// GapOverflow in its place.
@@ -248,8 +248,8 @@ func (s *Subscription) push(r received) {
 // handle is the lane's function.
 func (s *Subscription) handle(r received) {
 	if r.m != nil {
-		s.ns.node.call("Receiver.OnMessage", func() { s.r.OnMessage(r.m) })
+		s.ns.node.call("Receiver.OnMessage", func() { s.r.OnMessage(s, r.m) })
 	} else {
-		s.ns.node.call("Receiver.OnGap", func() { s.r.OnGap(*r.gap) })
+		s.ns.node.call("Receiver.OnGap", func() { s.r.OnGap(s, *r.gap) })
 	}
 }

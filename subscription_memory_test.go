@@ -26,13 +26,14 @@ func TestSubscriptionBytesAreWhatIsHeld(t *testing.T) {
 			n := start(t, crosscast.Options{})
 			held, entered := make(chan struct{}), make(chan struct{}, 1)
 			defer close(held)
-			_, err := n.Subscribe(ctx, crosscast.Receiver{QueueBytes: limit, OnMessage: func(*crosscast.Message) {
-				select {
-				case entered <- struct{}{}:
-				default:
-				}
-				<-held
-			}}, "r")
+			_, err := n.Subscribe(ctx, crosscast.Receiver{QueueBytes: limit,
+				OnMessage: func(*crosscast.Subscription, *crosscast.Message) {
+					select {
+					case entered <- struct{}{}:
+					default:
+					}
+					<-held
+				}}, "r")
 			ok(t, err)
 			target := to(n.To("r"))
 			ok(t, target.Emit(ctx, "first", nil))

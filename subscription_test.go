@@ -16,7 +16,7 @@ func listen(t *testing.T, n *crosscast.Node, rooms ...string) (*crosscast.Subscr
 	t.Helper()
 	l := new(log)
 	sub, err := n.Subscribe(ctx, crosscast.Receiver{
-		OnMessage: func(m *crosscast.Message) { l.add("%s", m.Event) },
+		OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { l.add("%s", m.Event) },
 	}, rooms...)
 	ok(t, err)
 	return sub, l
@@ -59,8 +59,8 @@ func TestSubscriptionOverflow(t *testing.T) {
 		var l log
 		step := make(chan struct{})
 		_, err := n.Subscribe(ctx, crosscast.Receiver{
-			OnMessage: func(m *crosscast.Message) { l.add("%s", m.Event); <-step },
-			OnGap: func(g crosscast.Gap) {
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { l.add("%s", m.Event); <-step },
+			OnGap: func(_ *crosscast.Subscription, g crosscast.Gap) {
 				l.add("%s of %d rooms", g.Reason, len(g.Names))
 				if g.Origin != n.ID() || g.Since.IsZero() || g.Until.Before(g.Since) {
 					t.Errorf("gap %+v", g)
@@ -102,8 +102,8 @@ func TestSubscriptionOverflowsWhileAGapGoesOn(t *testing.T) {
 		var l log
 		step := make(chan struct{})
 		_, err := n.Subscribe(ctx, crosscast.Receiver{
-			OnMessage:  func(m *crosscast.Message) { l.add("%s", m.Event); <-step },
-			OnGap:      func(g crosscast.Gap) { l.add("%s %v", g.Reason, g.Until.IsZero()) },
+			OnMessage:  func(_ *crosscast.Subscription, m *crosscast.Message) { l.add("%s", m.Event); <-step },
+			OnGap:      func(_ *crosscast.Subscription, g crosscast.Gap) { l.add("%s %v", g.Reason, g.Until.IsZero()) },
 			QueueBytes: 1500, // three messages; twice as much after five gaps
 		}, "r")
 		ok(t, err)
@@ -148,7 +148,7 @@ func TestSubscriptionClose(t *testing.T) {
 		n := start(t, crosscast.Options{})
 		var sub *crosscast.Subscription
 		var l log
-		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			l.add("%s", m.Event)
 			if m.Event == "2" {
 				sub.Close()
@@ -162,7 +162,7 @@ func TestSubscriptionClose(t *testing.T) {
 		equal(t, "got", l.take(), "0; 1; 2")
 
 		step := make(chan struct{})
-		sub, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+		sub, err = n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			<-step
 			l.add("%s", m.Event)
 		}}, "r")
@@ -201,7 +201,9 @@ func TestSubscriptionMayKeepMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, crosscast.Options{})
 		var kept []*crosscast.Message
-		_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) { kept = append(kept, m) }}, "r")
+		_, err := n.Subscribe(ctx, crosscast.Receiver{
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { kept = append(kept, m) },
+		}, "r")
 		ok(t, err)
 		data := []byte("0")
 		for i := range 10 {
@@ -218,7 +220,7 @@ func TestSubscriptionMayKeepMessages(t *testing.T) {
 
 func TestSubscribeArguments(t *testing.T) {
 	n := start(t, crosscast.Options{})
-	receive := func(*crosscast.Message) {}
+	receive := func(*crosscast.Subscription, *crosscast.Message) {}
 	for _, v := range []struct {
 		r     crosscast.Receiver
 		rooms []string
@@ -242,7 +244,7 @@ func TestSubscribeArguments(t *testing.T) {
 func BenchmarkSubscriptionsOfRooms(b *testing.B) {
 	n := start(b, crosscast.Options{})
 	for range 10_000 {
-		_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r", "s")
+		_, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r", "s")
 		ok(b, err)
 	}
 	for b.Loop() {

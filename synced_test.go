@@ -18,7 +18,7 @@ func TestSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := interestNode(t, crosscast.Options{}) // heartbeats come each hour
 		s := connectUser(t, n.Namespace, &recorder{}, "u", "r")
-		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r", "t")
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r", "t")
 		ok(t, err)
 		for _, v := range []struct {
 			synced
@@ -84,7 +84,7 @@ func TestSyncedAtOnce(t *testing.T) {
 	for _, n := range []*crosscast.Node{start(t, crosscast.Options{}), a} {
 		s := connect(t, n.Namespace, &recorder{}, "r")
 		ok(t, s.Synced(ctx))
-		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "r")
+		sub, err := n.Subscribe(ctx, crosscast.Receiver{OnMessage: ignore}, "r")
 		ok(t, err)
 		ok(t, sub.Synced(ctx))
 		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})

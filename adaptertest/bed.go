@@ -157,7 +157,7 @@ type node struct {
 
 	mu      sync.Mutex // guards what follows
 	clients []*client
-	onGap   func(crosscast.Gap) // optional: called in OnGap
+	onGap   func(*crosscast.Node, crosscast.Gap) // optional: called in OnGap
 }
 
 // three returns three nodes, each with one client already, so that every fence has somebody to hear it everywhere.
@@ -215,7 +215,7 @@ func (n *node) end() {
 }
 
 // gap is the node's OnGap: it enters the gap in the log of each client, among the messages.
-func (n *node) gap(g crosscast.Gap) {
+func (n *node) gap(started *crosscast.Node, g crosscast.Gap) {
 	n.mu.Lock()
 	clients, onGap := n.clients, n.onGap
 	n.mu.Unlock()
@@ -223,12 +223,12 @@ func (n *node) gap(g crosscast.Gap) {
 		c.log.add(entry{gap: &g})
 	}
 	if onGap != nil {
-		onGap(g)
+		onGap(started, g)
 	}
 	n.gaps.Add(1)
 }
 
-func (n *node) loss(l crosscast.Loss) {
+func (n *node) loss(_ *crosscast.Node, l crosscast.Loss) {
 	n.unsent.Add(int64(l.Instructions))
 	n.lost.Add(1)
 }

@@ -16,11 +16,11 @@ var hookRules = []rule{
 			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			c := b.connect(n1, connect{Rooms: []string{"r"}})
-			n1.setOnGap(func(g crosscast.Gap) {
+			n1.setOnGap(func(n *crosscast.Node, g crosscast.Gap) {
 				if !g.Covers(room("r")) {
 					return
 				}
-				if err := n1.To("r").Local().Emit(b.ctx, "fetch again", nil); err != nil {
+				if err := n.To("r").Local().Emit(b.ctx, "fetch again", nil); err != nil {
 					b.breaks("emitting in OnGap: %v", err)
 				}
 			})
@@ -56,7 +56,7 @@ var hookRules = []rule{
 }
 
 // setOnGap has f called by the node's OnGap.
-func (n *node) setOnGap(f func(crosscast.Gap)) {
+func (n *node) setOnGap(f func(*crosscast.Node, crosscast.Gap)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.onGap = f

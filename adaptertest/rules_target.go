@@ -447,8 +447,8 @@ func (b *bed) trySubscribe(
 ) (*crosscast.Subscription, *client, error) {
 	s := &client{b: b, node: n, log: newLog()}
 	sub, err := n.Subscribe(ctx, crosscast.Receiver{
-		OnMessage: func(m *crosscast.Message) { s.log.add(entry{msg: m}) },
-		OnGap:     func(g crosscast.Gap) { s.log.add(entry{gap: &g}) },
+		OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { s.log.add(entry{msg: m}) },
+		OnGap:     func(_ *crosscast.Subscription, g crosscast.Gap) { s.log.add(entry{gap: &g}) },
 	}, rooms...)
 	return sub, s, err
 }

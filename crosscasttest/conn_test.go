@@ -392,7 +392,9 @@ func TestClusterThatDoesNotSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open := make(chan struct{})
 		fails(t, func(tb testing.TB) {
-			c := crosscasttest.NewCluster(tb, 1, crosscast.Options{OnRoom: func(crosscast.RoomEvent) { <-open }})
+			c := crosscasttest.NewCluster(tb, 1, crosscast.Options{
+				OnRoom: func(*crosscast.Node, crosscast.RoomEvent) { <-open },
+			})
 			c.Connect(ctx, 0, crosscast.ConnectOptions{Rooms: []string{"r"}})
 			c.Settle(soon(t))
 		}, "does not settle", "closing node-0") // the hook also holds up the node's end

@@ -362,7 +362,9 @@ func (s *goServer) settle() error {
 	if err != nil {
 		return err
 	}
-	sub, err := ns.Subscribe(ctx, crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "nothing")
+	sub, err := ns.Subscribe(ctx, crosscast.Receiver{
+		OnMessage: func(*crosscast.Subscription, *crosscast.Message) {},
+	}, "nothing")
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func TestRevokedChannels(t *testing.T) {
 	b := &member{conn: make(conn, 1<<16), gaps: make(chan crosscast.Gap, 1<<10)}
 	var err error
 	b.Node, err = crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
-		Name: "b", Heartbeat: 250 * time.Millisecond, OnGap: func(g crosscast.Gap) { b.gaps <- g },
+		Name: "b", Heartbeat: 250 * time.Millisecond, OnGap: func(_ *crosscast.Node, g crosscast.Gap) { b.gaps <- g },
 		Adapter: redisadapter.New(redistest.Client(t, o), redisadapter.Options{
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		}),

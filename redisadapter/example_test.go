@@ -32,7 +32,7 @@ func ExampleNew() {
 	defer two.Close(ctx)
 
 	got := make(chan string)
-	_, err := two.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+	_, err := two.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 		got <- m.Event + " " + string(m.Payload.Data)
 	}}, "room1")
 	if err != nil {

@@ -15,7 +15,7 @@ func TestOnGapThatEndsItsGoroutine(t *testing.T) {
 	a := join(t, "a", s.Client())
 	var exits atomic.Int32
 	b := join(t, "b", s.Client(), func(o *crosscast.Options) {
-		o.OnGap = func(crosscast.Gap) {
+		o.OnGap = func(*crosscast.Node, crosscast.Gap) {
 			if exits.Add(1) == 1 {
 				runtime.Goexit() // as t.FailNow does
 			}

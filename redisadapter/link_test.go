@@ -283,7 +283,7 @@ func TestStatesOfDenial(t *testing.T) {
 	o.Username, o.Password = "alice", secret
 	losses := make(chan crosscast.Loss, 1000)
 	m := operate(t, "m", redistest.Client(t, o), func(o *crosscast.Options) {
-		o.OnLoss = func(l crosscast.Loss) { losses <- l }
+		o.OnLoss = func(_ *crosscast.Node, l crosscast.Loss) { losses <- l }
 	})
 	m.live(t)
 	m.forget()
@@ -443,7 +443,7 @@ func TestAnOnGapThatWaits(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	var gaps atomic.Int32
 	m := operate(t, "m", s.Client(), func(o *crosscast.Options) {
-		o.OnGap = func(crosscast.Gap) {
+		o.OnGap = func(*crosscast.Node, crosscast.Gap) {
 			gaps.Add(1)
 			time.Sleep(1300 * time.Millisecond) // lasts
 		}

@@ -30,7 +30,8 @@ func drift(t *testing.T, name string, rdb redis.UniversalClient) *drifter {
 	var err error
 	d.Node, err = crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
 		Name: name, Heartbeat: 250 * time.Millisecond,
-		OnGap: func(g crosscast.Gap) { d.gaps <- g }, OnLoss: func(l crosscast.Loss) { d.losses <- l },
+		OnGap:   func(_ *crosscast.Node, g crosscast.Gap) { d.gaps <- g },
+		OnLoss:  func(_ *crosscast.Node, l crosscast.Loss) { d.losses <- l },
 		Adapter: redisadapter.New(rdb, redisadapter.Options{}),
 	})
 	if err != nil {

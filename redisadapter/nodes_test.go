@@ -40,7 +40,7 @@ func join(t *testing.T, name string, rdb redis.UniversalClient, change ...func(o
 	t.Helper()
 	m := &member{conn: make(conn, 1<<16), gaps: make(chan crosscast.Gap, 1<<10)}
 	o := crosscast.Options{
-		Name: name, Heartbeat: 250 * time.Millisecond, OnGap: func(g crosscast.Gap) { m.gaps <- g },
+		Name: name, Heartbeat: 250 * time.Millisecond, OnGap: func(_ *crosscast.Node, g crosscast.Gap) { m.gaps <- g },
 		Adapter: redisadapter.New(rdb, redisadapter.Options{}),
 	}
 	for _, c := range change {

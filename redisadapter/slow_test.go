@@ -29,7 +29,7 @@ func TestMoreThanTheLinkCarries(t *testing.T) {
 		o.Adapter = redisadapter.New(slow, redisadapter.Options{PublishTimeout: 2 * time.Second, QueueBytes: 4 << 20})
 	})
 	join(t, "b", s.Client(), second, func(o *crosscast.Options) {
-		o.OnNode = func(e crosscast.NodeEvent) {
+		o.OnNode = func(_ *crosscast.Node, e crosscast.NodeEvent) {
 			mu.Lock()
 			defer mu.Unlock()
 			events = append(events, e)

@@ -104,7 +104,8 @@ func TestWhatMayNotBePublished(t *testing.T) {
 	losses := make(chan crosscast.Loss, 100)
 	start := func(change ...func(o *crosscast.Options)) (*crosscast.Node, error) {
 		no := crosscast.Options{
-			Adapter: socketioadapter.New(redistest.Client(t, o), classic), OnLoss: func(l crosscast.Loss) { losses <- l },
+			Adapter: socketioadapter.New(redistest.Client(t, o), classic),
+			OnLoss:  func(_ *crosscast.Node, l crosscast.Loss) { losses <- l },
 		}
 		for _, c := range change {
 			c(&no)

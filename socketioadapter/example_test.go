@@ -25,7 +25,7 @@ func ExampleNew() {
 	}
 	defer node.Close(ctx)
 	got := make(chan string)
-	_, err = node.Subscribe(ctx, crosscast.Receiver{OnMessage: func(m *crosscast.Message) {
+	_, err = node.Subscribe(ctx, crosscast.Receiver{OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 		got <- m.Event + " " + string(m.Payload.Data)
 	}}, "room1")
 	if err != nil {

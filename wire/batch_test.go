@@ -427,7 +427,7 @@ func TestAnyFrameIsASignOfLife(t *testing.T) {
 			}
 			return all
 		}
-		start := func(name string, onNode func(crosscast.NodeEvent)) (*crosscast.Node, *membus.Port) {
+		start := func(name string, onNode func(*crosscast.Node, crosscast.NodeEvent)) (*crosscast.Node, *membus.Port) {
 			port := hub.Port(name)
 			n, err := crosscast.Start(t.Context(), crosscast.Options{
 				Name: name, Heartbeat: time.Second, Adapter: wire.New(port, wire.Options{}), OnNode: onNode,
@@ -439,8 +439,9 @@ func TestAnyFrameIsASignOfLife(t *testing.T) {
 			return n, port
 		}
 		a, port := start("a", nil)
-		b, _ := start("b", func(e crosscast.NodeEvent) { told <- e })
-		if _, err := b.Subscribe(t.Context(), crosscast.Receiver{OnMessage: func(*crosscast.Message) {}}, "A"); err != nil {
+		b, _ := start("b", func(_ *crosscast.Node, e crosscast.NodeEvent) { told <- e })
+		if _, err := b.Subscribe(t.Context(), crosscast.Receiver{
+			OnMessage: func(*crosscast.Subscription, *crosscast.Message) {}}, "A"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)

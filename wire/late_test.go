@@ -22,7 +22,7 @@ func TestExpiredWorkIsNotDone(t *testing.T) {
 		ctx := t.Context()
 		hub := membus.New()
 		hold := make(chan time.Duration, 1)
-		startNode := func(name string, onGap func(crosscast.Gap)) *crosscast.Node {
+		startNode := func(name string, onGap func(*crosscast.Node, crosscast.Gap)) *crosscast.Node {
 			n, err := crosscast.Start(ctx, crosscast.Options{
 				Name: name, Adapter: wire.New(hub.Port(name), wire.Options{}), OnGap: onGap,
 			})

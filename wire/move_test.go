@@ -46,12 +46,12 @@ func sail(t *testing.T, n int, bus func(*membus.Port) wire.Bus, f func(t *testin
 			s.Node, err = crosscast.Start(t.Context(), crosscast.Options{
 				Name:    fmt.Sprint(i),
 				Adapter: wire.New(bus(s.port), wire.Options{}),
-				OnGap: func(g crosscast.Gap) {
+				OnGap: func(_ *crosscast.Node, g crosscast.Gap) {
 					s.mu.Lock()
 					defer s.mu.Unlock()
 					s.gaps = append(s.gaps, g)
 				},
-				OnLoss: func(l crosscast.Loss) {
+				OnLoss: func(_ *crosscast.Node, l crosscast.Loss) {
 					s.mu.Lock()
 					defer s.mu.Unlock()
 					s.losses = append(s.losses, l)

@@ -29,7 +29,7 @@ type watcher struct {
 	bad   []string
 }
 
-func (w *watcher) on(e crosscast.PresenceEvent) {
+func (w *watcher) on(_ *crosscast.Watch, e crosscast.PresenceEvent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e.Current == w.first {

@@ -85,7 +85,7 @@ func (s *site) add() {
 	i := len(s.nodes)
 	s.got, s.gaps = append(s.got, nil), append(s.gaps, nil)
 	p := s.hub.Port("node")
-	n := s.start(p, p, crosscast.Options{OnGap: func(g crosscast.Gap) {
+	n := s.start(p, p, crosscast.Options{OnGap: func(_ *crosscast.Node, g crosscast.Gap) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.gaps[i] = append(s.gaps[i], g)

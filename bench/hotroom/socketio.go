@@ -63,7 +63,7 @@ func receiveForeign(c config, t *tally) (func(), error) {
 	ctx := context.Background()
 	node, rdb, err := startForeign(c, crosscast.Options{
 		Name:  "receiver",
-		OnGap: func(g crosscast.Gap) { t.fail(fmt.Errorf("gap: %+v", g)) },
+		OnGap: func(_ *crosscast.Node, g crosscast.Gap) { t.fail(fmt.Errorf("gap: %+v", g)) },
 	})
 	if err != nil {
 		return nil, err

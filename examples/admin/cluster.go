@@ -86,7 +86,7 @@ func (c *cluster) startServer(ctx context.Context, i int, address string) error 
 	s.node, err = crosscast.Start(ctx, crosscast.Options{
 		Name: name, Heartbeat: heartbeat,
 		Adapter: redisadapter.New(s.rdb, redisadapter.Options{Prefix: c.prefix}),
-		OnNode: func(e crosscast.NodeEvent) {
+		OnNode: func(_ *crosscast.Node, e crosscast.NodeEvent) {
 			if i == 0 && e.Kind == crosscast.NodeExpired {
 				c.expired <- e.Peer.Name
 			}

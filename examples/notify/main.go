@@ -120,7 +120,7 @@ func (c *cluster) fill(ctx context.Context) error {
 		node, err := crosscast.Start(ctx, crosscast.Options{
 			Name:    fmt.Sprintf("node-%d", i+1),
 			Adapter: redisadapter.New(c.rdb, redisadapter.Options{Prefix: prefix}),
-			OnGap:   func(crosscast.Gap) { c.gaps.Add(1) },
+			OnGap:   func(*crosscast.Node, crosscast.Gap) { c.gaps.Add(1) },
 		})
 		if err != nil {
 			return err

@@ -130,7 +130,7 @@ func client(url string) (*redis.Client, error) {
 // subscribe acts on the orders that are published from now on, until s is closed; done is called after each.
 func (s *service) subscribe(ctx context.Context, r role, p *printer, done func()) error {
 	_, err := s.node.Subscribe(ctx, crosscast.Receiver{
-		OnMessage: func(m *crosscast.Message) {
+		OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
 			defer done()
 			var o order
 			if err := json.Unmarshal(m.Payload.Data, &o); err != nil {
@@ -139,7 +139,7 @@ func (s *service) subscribe(ctx context.Context, r role, p *printer, done func()
 			}
 			p.printf("[%s] %s", r.tag(), r.act(o))
 		},
-		OnGap: func(g crosscast.Gap) {
+		OnGap: func(_ *crosscast.Subscription, g crosscast.Gap) {
 			p.printf("[%s] Orders may have been missed (%s): a real service would now look into its database",
 				r.tag(), g.Reason)
 		},

@@ -32,7 +32,7 @@ func TestOutage(t *testing.T) {
 		})
 		return n
 	}
-	n := start(port, crosscast.Options{OnGap: func(g crosscast.Gap) { gap <- g }})
+	n := start(port, crosscast.Options{OnGap: func(_ *crosscast.Node, g crosscast.Gap) { gap <- g }})
 	there := start(hub.Port("there"), crosscast.Options{})
 	s, err := ws.New(n.Namespace, ws.Options{Events: ws.Events{
 		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {

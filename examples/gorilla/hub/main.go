@@ -47,7 +47,7 @@ func newHub() *Hub {
 func (h *Hub) connect(ctx context.Context, a crosscast.Adapter) (err error) {
 	if h.node, err = crosscast.Start(ctx, crosscast.Options{Adapter: a}); err == nil {
 		_, err = h.node.Subscribe(ctx, crosscast.Receiver{
-			OnMessage: func(m *crosscast.Message) { h.broadcast <- m.Payload.Data },
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { h.broadcast <- m.Payload.Data },
 		}, "chat")
 	}
 	return err

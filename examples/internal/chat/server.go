@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -92,15 +91,10 @@ type Server struct {
 // StartServer starts a server, which ends with Close. ctx bounds the start.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	s := &Server{name: o.Name, protocol: o.Protocol, p: o.Printer, stopped: make(chan error, 1)}
-	var started atomic.Pointer[crosscast.Node] // gaps may come before Start has returned, and clients have not
 	options := crosscast.Options{
 		Name: o.Name, Logger: s.p.logger(o.Name),
-		OnGap: func(g crosscast.Gap) {
-			if n := started.Load(); n != nil {
-				s.gap(n, &g)
-			}
-		},
-		OnLoss: func(l crosscast.Loss) { s.print("lost: %d emissions: %v", l.Instructions, l.Err) },
+		OnGap:  func(n *crosscast.Node, g crosscast.Gap) { s.gap(n, &g) },
+		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { s.print("lost: %d emissions: %v", l.Instructions, l.Err) },
 	}
 	if o.Redis != nil {
 		options.Adapter = o.Protocol.Adapter(o.Redis, options.Logger)
@@ -113,7 +107,6 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		_ = listener.Close()
 		return nil, err
 	}
-	started.Store(s.node)
 	handler, err := s.handler()
 	if err != nil {
 		_ = listener.Close()
