@@ -257,7 +257,7 @@ func TestARefusedBatchIsOneLossAndOneGap(t *testing.T) {
 					t.Fatalf("losses %+v", l)
 				}
 				a.port.SetFate(nil)
-				time.Sleep(2 * time.Second) // the writer's own probe tells the peers
+				time.Sleep(2 * time.Second) // the sender's own probe tells the peers
 				synctest.Wait()
 				if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLoss {
 					t.Fatalf("gaps %+v, want one of a loss", g)

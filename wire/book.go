@@ -15,7 +15,7 @@ type origin struct {
 	id         crosscast.NodeID
 	highest    uint64 // number of any frame seen
 	before     uint64 // numbers up to it are copies, whatever the topic: its books have healed there
-	healed     uint64 // incoming.confirmations then
+	healed     uint64 // ledger.confirmations then
 	healedAt   time.Duration
 	belief     belief    // what numbers can be believed
 	lastCopy   uint64    // number of the last emission that came in several copies and was acted on

@@ -15,24 +15,24 @@
 //     predecessor never came shows a hole, which is a gap. One that comes after its successor is late: it is dropped,
 //     and a gap. Books are bounded: what is forgotten is not noticed any more, but makes no false alarm. (book.go)
 //   - Batches. What is sent at once is no more than the link carries in a quarter of a heartbeat, so that a slow link is not
-//     taken for a dead one, at either end. (batch.go)
+//     taken for a dead one, at either end. (pace.go)
 //   - Losses. A batch that was refused, or whose outcome is not known, is not repeated under the same numbers. It is a
 //     Loss here. What goes to everyone carries the count of losses and when the last one was, and ten heartbeats carry
 //     the latest of them, so that peers report a gap, also those that were away. (losses.go)
 //   - Strangers. Whoever may publish can write any number beside any node's name. What that hides is a gap of all of that
 //     node, after two of its heartbeats. A number that the node itself overtakes before them is not noticed, nor are
-//     those in the name of an emitter; only sealed frames would show them. (heal.go)
+//     those in the name of an emitter; only sealed frames would show them. (belief.go)
 //   - Echoes. A node's heartbeat must come back on its own link. A link on which no byte arrives is dead; one that answers
 //     a ping, and not with the heartbeat, is deaf. Both are replaced, and are a gap. Echoes, and answers to pings where
 //     there are none, also show how old what arrives may be. (echo.go)
-//   - Outages. While the link is down frames wait. When it is back, the writer first waits for the peers, who might be
-//     reconnecting, too. Frames that have become too old meanwhile are a Loss. (writer.go)
+//   - Outages. While the link is down frames wait. When it is back, the gate stays closed until the peers, who might be
+//     reconnecting, too, are back. Frames that have become too old meanwhile are a Loss. (gate.go, outbox.go)
 //   - Denied topics. One that the bus refuses is a gap at once, which goes on; it is asked for again every few seconds,
 //     and when it is allowed there is another gap, which has ended. (denied.go)
 //   - Silent peers. A peer that is taken for dead is a gap; it might be alive somewhere else. While a peer is silent the
-//     bus is asked for its server, and a node follows its peers to another one. (lost.go, move.go)
+//     bus is asked for its server, and a node follows its peers to another one. (expired.go, mover.go)
 //   - Quiet topics. The last frame of a topic has no successor that would show a hole. On a [Patchy] bus, where it can be
-//     lost on a link that stands, heartbeats name the topics that have become quiet. (quiet.go, missed.go)
+//     lost on a link that stands, heartbeats name the topics that have become quiet. (quiet.go, quiet_heard.go)
 package wire
 
 import (

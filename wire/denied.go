@@ -13,7 +13,7 @@ import (
 //
 // A bus may refuse a request as a whole when it denies one of its topics, without saying which. The request is then split
 // until each topic has its own answer. Retries are in rounds of a bounded number, so that 10,000 denied topics are no more
-// load than a few; see askDenied.
+// load than a few; see askDeniedLocked.
 
 // denials is what is denied now. It is guarded by subscriptions.mu.
 type denials struct {
@@ -52,25 +52,25 @@ func (t *topic) promise(now time.Time) {
 	}
 }
 
-// deniedBy enters a refusal: of one topic, or with an empty name of the oldest request as a whole.
-func (s *subscriptions) deniedBy(l *link, name string, cause error) error {
+// handleDenied enters a refusal: of one topic, or with an empty name of the oldest request as a whole.
+func (s *subscriptions) handleDenied(l *link, name string, cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name != "" {
-		t, err := s.replied(l, name)
+		t, err := s.repliedLocked(l, name)
 		if err != nil {
 			return err
 		}
-		return s.refuse(l, t, cause)
+		return s.refuseLocked(l, t, cause)
 	}
 	if s.link != l || len(s.written) == 0 || s.written[0].next != 0 {
 		return cause
 	}
 	r := s.written[0]
-	s.finishOldest()
+	s.finishOldestLocked()
 	if len(r.topics) == 1 {
 		r.topics[0].settle(l)
-		return s.refuse(l, r.topics[0], cause)
+		return s.refuseLocked(l, r.topics[0], cause)
 	}
 	var split []*topic
 	for _, t := range r.topics {
@@ -81,12 +81,12 @@ func (s *subscriptions) deniedBy(l *link, name string, cause error) error {
 		}
 	}
 	// Into eight: one denied topic of 512 costs 24 more requests, and 512 denied ones 584.
-	s.requestBy((len(r.topics)+7)/8, request{subscribe: true, sealed: true}, split)
+	s.requestByLocked((len(r.topics)+7)/8, request{subscribe: true, sealed: true}, split)
 	return nil
 }
 
-// refuse enters that l denies t. The caller holds mu.
-func (s *subscriptions) refuse(l *link, t *topic, cause error) error {
+// refuseLocked enters that l denies t.
+func (s *subscriptions) refuseLocked(l *link, t *topic, cause error) error {
 	if t.home {
 		return deniedError(t, cause)
 	}
@@ -113,22 +113,22 @@ func (s *subscriptions) refuse(l *link, t *topic, cause error) error {
 	if len(t.waiters) > 0 {
 		t.resolve(deniedError(t, cause))
 	}
-	s.retryLater()
-	s.nextRound()
+	s.retryLaterLocked()
+	s.nextRoundLocked()
 	return nil
 }
 
-// allow enters that a topic is not denied any more. Then others may not be, either. The caller holds mu.
-func (s *subscriptions) allow() {
+// allowLocked enters that a topic is not denied any more. Then others may not be, either.
+func (s *subscriptions) allowLocked() {
 	s.denials.count--
 	s.denials.again = true
-	s.nextRound()
+	s.nextRoundLocked()
 }
 
-// nextRound begins another round at once if it is likely to find something. The caller holds mu.
-func (s *subscriptions) nextRound() {
+// nextRoundLocked begins another round at once if it is likely to find something.
+func (s *subscriptions) nextRoundLocked() {
 	if s.denials.again && s.denials.left == 0 {
-		s.askDenied()
+		s.askDeniedLocked()
 	}
 }
 
@@ -157,8 +157,8 @@ func deniedError(t *topic, cause error) error {
 	return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
 }
 
-// retryLater asks for denied topics again after a while. The caller holds mu.
-func (s *subscriptions) retryLater() {
+// retryLaterLocked asks for denied topics again after a while.
+func (s *subscriptions) retryLaterLocked() {
 	d := &s.denials
 	switch {
 	case d.armed:
@@ -183,19 +183,18 @@ func (s *subscriptions) retryDenied() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.denials.armed = false
-	s.askDenied()
+	s.askDeniedLocked()
 }
 
-// askDenied begins a round: it asks, one by one, for those denied topics that were asked for the longest ago. As long as
-// that finds some that are allowed, the next round begins when this one is over, and else after a while. The caller holds
-// mu.
-func (s *subscriptions) askDenied() {
+// askDeniedLocked begins a round: it asks, one by one, for those denied topics that were asked for the longest ago. As long as
+// that finds some that are allowed, the next round begins when this one is over, and else after a while.
+func (s *subscriptions) askDeniedLocked() {
 	d := &s.denials
 	if s.link == nil || d.count == 0 {
 		d.again = false
 		return
 	}
-	s.retryLater()
+	s.retryLaterLocked()
 	if d.left > 0 {
 		return
 	}
@@ -210,7 +209,7 @@ func (s *subscriptions) askDenied() {
 		}
 	}
 	d.left, d.again = len(ask), false
-	s.requestBy(1, request{subscribe: true, sealed: true, retry: true}, ask)
+	s.requestByLocked(1, request{subscribe: true, sealed: true, retry: true}, ask)
 }
 
 // takeNews returns the gaps of single topics: without an end for those that the bus begins to deny; for the time without
@@ -295,8 +294,8 @@ func (s *subscriptions) log() {
 	s.mu.Unlock()
 	switch {
 	case fresh:
-		s.a.o.Logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name, "error", cause)
+		s.o.Logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name, "error", cause)
 	case over:
-		s.a.o.Logger.Info("crosscast: no subscription is denied any more")
+		s.o.Logger.Info("crosscast: no subscription is denied any more")
 	}
 }

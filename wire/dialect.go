@@ -49,114 +49,114 @@ type Gatherer interface {
 // Speak returns an adapter over bus for a dialect; Prefix and Ingress of the options mean nothing to it. Heartbeats
 // become echoes; hellos, and heartbeats to a single node, become nothing.
 func Speak(bus Bus, d Dialect, o Options) *Adapter {
-	a := New(bus, o)
-	a.dialect = d
-	return a
+	return newAdapter(bus, o, func(s *session) format {
+		return &spoken{session: s, dialect: d}
+	})
 }
 
-// startDialect tells the dialect of the node, and wants its home topics.
-func (a *Adapter) startDialect() {
-	a.dialect.Begin(a.self, counting{a.handler, a})
-	topic, _ := a.dialect.Echo(1)
-	a.noticeTo = destination{foreign: topic}
-	a.echoTo = a.noticeTo
-	for _, topic := range a.dialect.Home() {
-		a.subs.add(destination{foreign: topic})
+// spoken is the format of a dialect.
+type spoken struct {
+	*session
+	dialect Dialect
+	echo    *echo
+}
+
+func (p *spoken) start(e *echo) ground {
+	p.echo = e
+	p.dialect.Begin(p.self, counting{p.handler, p})
+	topic, _ := p.dialect.Echo(1)
+	notices := destination{foreign: topic}
+	g := ground{notices: notices, echoes: notices, interest: true}
+	for _, topic := range p.dialect.Home() {
+		g.home = append(g.home, destination{foreign: topic})
 	}
+	return g
 }
 
-// gather lets the writer go on when the dialect's peers are back.
-func (a *Adapter) gather(g Gatherer, until time.Time) {
-	ctx, cancel := context.WithDeadline(a.ctx, until)
-	defer cancel()
-	g.Gather(ctx)
-	a.writer.heardFrom(gathered)
-}
+func (*spoken) numbered() bool { return false }
 
-// gathered stands for all peers of a dialect among those that the writer waits for.
-const gathered crosscast.NodeID = "gathered"
+// gatherer implements format. Emitters do without: they have no part in outages of others.
+func (p *spoken) gatherer() Gatherer {
+	g, ok := p.dialect.(Gatherer)
+	if !ok || !p.presence.hears {
+		return nil
+	}
+	return g
+}
 
 // counting counts the instructions that a Handler gets, and notes which are late.
 type counting struct {
 	crosscast.Handler
-	a *Adapter
+	p *spoken
 }
 
-func (c counting) Handle(in *crosscast.Instruction) {
-	c.a.stats.instructionsIn.Add(1)
-	if in.Ref != "" {
-		in.Late = c.a.echo.late(time.Now())
+func (c counting) Handle(inst *crosscast.Instruction) {
+	c.p.stats.instructionsIn.Add(1)
+	if inst.Ref != "" {
+		inst.Late = c.p.echo.late(time.Now())
 	}
-	c.Handler.Handle(in)
+	c.Handler.Handle(inst)
 }
 
-// destinations appends to dst what the name is on.
-func (a *Adapter) destinations(dst []destination, name crosscast.Address) []destination {
-	if a.dialect == nil {
-		return append(dst, destination{name: name})
-	}
-	for _, topic := range a.dialect.Topics(name) {
+func (p *spoken) destinations(dst []destination, name crosscast.Address) []destination {
+	for _, topic := range p.dialect.Topics(name) {
 		dst = append(dst, destination{name: name, foreign: topic})
 	}
 	return dst
 }
 
-// foreign acts on a message of a dialect; in.mu is held.
-func (in *incoming) foreign(topic string, data []byte, now time.Time) {
-	a := in.a
-	echo, err := a.dialect.Read(topic, data)
+// handle implements format. Nobody knows whom a message was from that is too large to be looked at.
+func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
+	if large {
+		gap := crosscast.Gap{Since: later(l.started, now.Add(-p.o.MaxAge)), Until: now, Reason: crosscast.GapHole}
+		gap.Names = t.to.names()
+		p.handler.Gap(gap)
+		return
+	}
+	number, err := p.dialect.Read(ev.Topic, ev.Data)
 	switch {
-	case echo != 0:
-		a.echo.hear(echo, now)
+	case number != 0:
+		l.echo.handleEcho(number, now)
 	case err != nil:
-		a.count(dropFor(err))
+		p.count(dropFor(err))
 	default:
-		a.stats.framesIn.Add(1)
-		a.stats.bytesIn.Add(uint64(len(data)))
+		p.stats.framesIn.Add(1)
+		p.stats.bytesIn.Add(uint64(len(ev.Data)))
 	}
 }
 
-// foreignTooLarge reports a message that was not looked at, so nobody knows whom it was from; in.mu is held.
-func (in *incoming) foreignTooLarge(t *topic, now time.Time) {
-	gap := crosscast.Gap{Since: later(in.started, now.Add(-in.a.o.MaxAge)), Until: now, Reason: crosscast.GapHole}
-	if t.to.name != (crosscast.Address{}) {
-		gap.Names = []crosscast.Address{t.to.name}
-	}
-	in.a.handler.Gap(gap)
+// messages are what one instruction becomes in a dialect, on its way into the queue.
+type messages struct {
+	all  []message
+	data []byte // of all, one behind the other
 }
 
-// spoken is what one instruction becomes in a dialect, on its way into the queue.
-type spoken struct {
-	messages []spokenMessage
-	data     []byte // of all messages, one behind the other
-}
-
-type spokenMessage struct {
+type message struct {
 	to  destination
 	end int // in data
 }
 
-var spokens = sync.Pool{New: func() any { return new(spoken) }}
+var messagePool = sync.Pool{New: func() any { return new(messages) }}
 
-// release lets s be used again, unless it keeps much memory.
-func (s *spoken) release() {
-	if cap(s.data) <= 2*packBytes {
-		clear(s.messages)
-		s.messages, s.data = s.messages[:0], s.data[:0]
-		spokens.Put(s)
+// release lets m be used again, unless it keeps much memory.
+func (m *messages) release() {
+	if cap(m.data) <= 2*packBytes {
+		clear(m.all)
+		m.all, m.data = m.all[:0], m.data[:0]
+		messagePool.Put(m)
 	}
 }
 
-// write makes s what in becomes.
-func (a *Adapter) write(s *spoken, in *crosscast.Instruction) error {
+// write makes m what inst becomes.
+func (p *spoken) write(m *messages, inst *crosscast.Instruction) error {
 	var tooLarge error
-	err := a.dialect.Write(in, func(topic string, name crosscast.Address, data []byte) {
-		if len(data) > a.o.MaxFrame {
-			tooLarge = &crosscast.LimitError{What: "instruction", Len: len(data), Max: a.o.MaxFrame}
+	err := p.dialect.Write(inst, func(topic string, name crosscast.Address, data []byte) {
+		if len(data) > p.o.MaxFrame {
+			tooLarge = &crosscast.LimitError{What: "instruction", Len: len(data), Max: p.o.MaxFrame}
 			return
 		}
-		s.data = append(s.data, data...)
-		s.messages = append(s.messages, spokenMessage{destination{name: name, foreign: topic}, len(s.data)})
+		m.data = append(m.data, data...)
+		m.all = append(m.all, message{destination{name: name, foreign: topic}, len(m.data)})
 	})
 	if err == nil {
 		err = tooLarge
@@ -164,60 +164,56 @@ func (a *Adapter) write(s *spoken, in *crosscast.Instruction) error {
 	return err
 }
 
-// speak queues in for a dialect; d, when not nil, hears of the outcome.
-func (w *writer) speak(ctx context.Context, in *crosscast.Instruction, d *delivery) error {
-	s := spokens.Get().(*spoken)
-	defer s.release()
-	if err := w.a.write(s, in); err != nil {
-		return err
-	}
-	if d != nil {
-		d.left, d.reach.Known = len(s.messages), true
-		if len(s.messages) == 0 {
-			close(d.done)
-		}
-	}
-	if len(s.messages) == 0 {
+// maxGrowth is how many times as long a dialect might write something, where a byte becomes an escape such as \u0000.
+const maxGrowth = 6
+
+func (p *spoken) fits(inst *crosscast.Instruction) error {
+	if maxGrowth*instructionBound(inst)+packBytes <= p.o.MaxFrame {
 		return nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.admit(ctx, len(s.data)+(frameBytes+topicBytes)*len(s.messages), in.Flags&crosscast.Volatile != 0); err != nil {
-		return err
-	}
-	from := 0
-	for _, m := range s.messages {
-		f := w.open(w.topic(m.to), m.end-from)
-		f.buf = append(f.buf, s.data[from:m.end]...)
-		f.instructions++
-		from = m.end
-		if d != nil {
-			f.deliveries = append(f.deliveries, d)
-		}
-		w.count(f)
-	}
-	w.a.stats.instructionsOut.Add(1)
-	w.signal()
-	return nil
+	m := messagePool.Get().(*messages)
+	defer m.release()
+	return p.write(m, inst)
 }
 
-// speakControl queues an echo for a heartbeat to everyone, and nothing for what a dialect has no word for. The caller
-// holds mu.
-func (w *writer) speakControl(in *crosscast.Instruction, d *delivery) error {
-	if d != nil {
-		d.reach.Known = true
-		close(d.done)
+func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error {
+	if err := crosscast.CheckInstruction(inst); err != nil {
+		return err
 	}
-	switch {
-	case w.closing:
-		return crosscast.ErrClosed
-	case !w.linkUp:
-		return crosscast.ErrNotConnected
-	case in.Kind == crosscast.KindHeartbeat && in.To == "" && !w.heartbeatWaits(w.a.noticeTo):
-		f := w.notice()
-		f.heartbeat = true
-		w.control = append(w.control, f)
-		w.signal()
+	m := messagePool.Get().(*messages)
+	defer m.release()
+	if err := p.write(m, inst); err != nil {
+		return err
 	}
-	return nil
+	if len(m.all) == 0 {
+		d.expect(0)
+		return nil
+	}
+	for {
+		room, err := s.queueMessages(m, inst.Flags&crosscast.Volatile != 0, d)
+		if room == nil {
+			return err
+		}
+		if err := s.waitForRoom(ctx, room); err != nil {
+			return err
+		}
+	}
+}
+
+// control implements format: a heartbeat to everyone becomes an echo, and a dialect has no word for the others.
+func (p *spoken) control(b *outbox, inst *crosscast.Instruction) *frame {
+	if inst.Kind != crosscast.KindHeartbeat || inst.To != "" || b.heartbeatWaits(&b.ground.notices) {
+		return nil
+	}
+	f := b.notice()
+	f.heartbeat = true
+	return f
+}
+
+func (*spoken) begin(buf []byte, _ bool) []byte { return buf }
+
+func (p *spoken) seal(_ *outbox, f *frame) {
+	if f.control {
+		_, f.buf = p.dialect.Echo(f.number)
+	}
 }

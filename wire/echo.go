@@ -31,7 +31,9 @@ import (
 //     maxPings are without an answer;
 //   - nothing here ever waits for the application, and no verdict depends on how long a call of its has taken.
 type echo struct {
-	a *Adapter
+	*session
+	state *linkState
+	drew  func(number uint64) bool // whether this node has sent a frame with a number
 
 	mu      sync.Mutex
 	link    *link     // resumed; nil while there is none; guarded by mu, like everything below
@@ -56,26 +58,23 @@ type awaited struct {
 	sent, accepted time.Time
 }
 
-// ping is one without an answer. Frames up to the number covers came before its answer, or do not come.
+// pingLocked is one without an answer. Frames up to the number covers came before its answer, or do not come.
 type ping struct {
 	name   string
 	covers uint64
 	at     time.Time // when it was asked for
 }
 
-func (e *echo) init(a *Adapter) { e.a = a }
-
-// timeout is a heartbeat, as limits count it.
-func (e *echo) timeout() time.Duration { return max(e.a.self.Heartbeat, minEcho) }
+func newEcho(s *session, state *linkState) *echo { return &echo{session: s, state: state} }
 
 func (e *echo) begin(l *link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.link, e.heard, e.proven, e.current = l, 0, l.resumedAt, l.resumedAt
 	e.pings, e.pinged, e.refused = e.pings[:0], time.Time{}, time.Time{}
-	e.rest()
-	if !e.a.self.EmitOnly { // which hears nothing but answers, and proves its link before each question
-		e.arm(e.stale(), time.Now())
+	e.restLocked()
+	if e.presence.hears { // else it hears nothing but answers, and proves its link before each question
+		e.armLocked(e.staleLocked(), time.Now())
 	}
 }
 
@@ -83,15 +82,15 @@ func (e *echo) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.link = nil
-	e.rest()
+	e.restLocked()
 	if e.timer != nil {
 		e.timer.Stop()
 		e.lookAt = time.Time{}
 	}
 }
 
-// rest ends the wait. The caller holds mu.
-func (e *echo) rest() {
+// restLocked ends the wait.
+func (e *echo) restLocked() {
 	e.awaited = e.awaited[:0]
 	if e.waiting != nil {
 		close(e.waiting)
@@ -108,7 +107,7 @@ func (e *echo) allBack() <-chan struct{} {
 	}
 	waiting := e.waiting
 	if len(e.awaited) == 0 {
-		e.rest()
+		e.restLocked()
 	}
 	return waiting
 }
@@ -123,7 +122,7 @@ func (e *echo) expect(n uint64, sent time.Time) {
 	}
 	if n <= e.heard {
 		if n == e.heard {
-			e.came(sent, e.heardAt)
+			e.cameLocked(sent, e.heardAt)
 		}
 		return
 	}
@@ -132,7 +131,7 @@ func (e *echo) expect(n uint64, sent time.Time) {
 		e.awaited = e.awaited[:maxAwaited-1]
 	}
 	e.awaited = append(e.awaited, awaited{n, sent, now})
-	e.arm(now.Add(e.timeout()/2), now)
+	e.armLocked(now.Add(e.patience()/2), now)
 }
 
 // refuse says that the bus has refused a frame to everyone, at the given time: it answers.
@@ -142,17 +141,17 @@ func (e *echo) refuse(now time.Time) {
 	e.refused = now
 }
 
-// came notes that a frame sent at the given time has come back. The caller holds mu.
-func (e *echo) came(sent, at time.Time) {
+// cameLocked notes that a frame sent at the given time has come back.
+func (e *echo) cameLocked(sent, at time.Time) {
 	e.proven, e.trip = later(e.proven, sent), at.Sub(sent)
 	e.current = later(e.current, sent)
-	e.a.state.echoHeard()
+	e.state.echoHeard()
 }
 
-// hear notes that frame n has come back. One that was never sent is somebody else's, and proves nothing.
-func (e *echo) hear(n uint64, now time.Time) {
-	if !e.a.writer.drew(n) {
-		e.a.count(dropUndrawn)
+// handleEcho notes that frame n has come back. One that was never sent is somebody else's, and proves nothing.
+func (e *echo) handleEcho(n uint64, now time.Time) {
+	if !e.drew(n) {
+		e.count(dropUndrawn)
 		return
 	}
 	e.mu.Lock()
@@ -168,11 +167,11 @@ func (e *echo) hear(n uint64, now time.Time) {
 	}
 	i := 0
 	for ; i < len(e.awaited) && e.awaited[i].number <= n; i++ {
-		e.came(e.awaited[i].sent, now)
+		e.cameLocked(e.awaited[i].sent, now)
 	}
 	e.awaited = append(e.awaited[:0], e.awaited[i:]...)
 	if len(e.awaited) == 0 {
-		e.rest()
+		e.restLocked()
 	}
 }
 
@@ -180,7 +179,7 @@ func (e *echo) hear(n uint64, now time.Time) {
 func (e *echo) overdue() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.awaited) > 0 && time.Since(e.awaited[0].accepted) > e.timeout()/2
+	return len(e.awaited) > 0 && time.Since(e.awaited[0].accepted) > e.patience()/2
 }
 
 // provenUntil is when the last frame that came back was sent: nothing before is missing.
@@ -199,7 +198,7 @@ func (e *echo) late(now time.Time) time.Duration {
 	current := e.current
 	e.mu.Unlock()
 	age := max(now.Sub(current), now.Round(0).Sub(current.Round(0)))
-	if current.IsZero() || age < e.a.self.Heartbeat+e.timeout()/2 {
+	if current.IsZero() || age < e.self.Heartbeat+e.patience()/2 {
 		return 0
 	}
 	return age
@@ -212,11 +211,11 @@ func (e *echo) roundTrip() time.Duration {
 	return e.trip
 }
 
-// stale is when a ping is due unless something comes back before.
-func (e *echo) stale() time.Time { return e.current.Add(e.a.self.Heartbeat + e.timeout()/4) }
+// staleLocked is when a ping is due unless something comes back before.
+func (e *echo) staleLocked() time.Time { return e.current.Add(e.self.Heartbeat + e.patience()/4) }
 
-// arm has look called at a time, or earlier. The caller holds mu.
-func (e *echo) arm(at, now time.Time) {
+// armLocked has look called at a time, or earlier.
+func (e *echo) armLocked(at, now time.Time) {
 	if !e.lookAt.IsZero() && !at.Before(e.lookAt) {
 		return
 	}
@@ -232,45 +231,45 @@ func (e *echo) ring() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lookAt = time.Time{}
-	e.look(time.Now())
+	e.lookLocked(time.Now())
 }
 
-// look does what is due: it pings, or finds the link dead. The caller holds mu.
-func (e *echo) look(now time.Time) {
+// lookLocked does what is due: it pings, or finds the link dead.
+func (e *echo) lookLocked(now time.Time) {
 	switch {
 	case e.link == nil:
 	case len(e.awaited) > 0:
-		e.lookForEcho(now)
-	case !e.a.self.EmitOnly:
-		e.lookForLife(now)
+		e.lookForEchoLocked(now)
+	case e.presence.hears:
+		e.lookForLifeLocked(now)
 	}
 }
 
-// lookForLife is look while no echo is awaited. The caller holds mu.
-func (e *echo) lookForLife(now time.Time) {
-	next := e.stale()
+// lookForLifeLocked is look while no echo is awaited.
+func (e *echo) lookForLifeLocked(now time.Time) {
+	next := e.staleLocked()
 	if !now.Before(next) {
-		if len(e.pings) > 0 && e.refused.Sub(e.pings[0].at) >= e.timeout() &&
-			now.Sub(later(e.link.silentSince(now), e.pings[0].at)) >= e.timeout() {
+		if len(e.pings) > 0 && e.refused.Sub(e.pings[0].at) >= e.patience() &&
+			now.Sub(later(e.link.silentSince(now), e.pings[0].at)) >= e.patience() {
 			e.link.fail(errDead)
 			return
 		}
-		e.ping(now)
-		next = now.Add(e.timeout() / 2)
+		e.pingLocked(now)
+		next = now.Add(e.patience() / 2)
 	}
-	e.arm(next, now)
+	e.armLocked(next, now)
 }
 
-// lookForEcho is look while an echo is awaited. The caller holds mu.
-func (e *echo) lookForEcho(now time.Time) {
+// lookForEchoLocked is look while an echo is awaited.
+func (e *echo) lookForEchoLocked(now time.Time) {
 	accepted := e.awaited[0].accepted
 	silent := later(e.link.silentSince(now), accepted)
-	next := silent.Add(e.timeout())
+	next := silent.Add(e.patience())
 	if !now.Before(next) {
 		e.link.fail(errDead)
 		return
 	}
-	for _, due := range [...]time.Time{accepted.Add(e.timeout() / 2), accepted.Add(e.timeout())} {
+	for _, due := range [...]time.Time{accepted.Add(e.patience() / 2), accepted.Add(e.patience())} {
 		switch {
 		case !e.pinged.Before(due): // it was written before
 		case now.Before(due):
@@ -278,21 +277,20 @@ func (e *echo) lookForEcho(now time.Time) {
 				next = due
 			}
 		default:
-			e.ping(now)
+			e.pingLocked(now)
 		}
 	}
-	e.arm(next, now)
+	e.armLocked(next, now)
 }
 
-// ping asks for a ping to be written. The frames that the bus had accepted a while before must come before its answer.
-// The caller holds mu.
-func (e *echo) ping(now time.Time) {
+// pingLocked asks for a ping to be written. The frames that the bus had accepted a while before must come before its answer.
+func (e *echo) pingLocked(now time.Time) {
 	if len(e.pings) == maxPings {
 		return // the next answer makes room
 	}
 	var covers uint64
 	for _, f := range e.awaited {
-		if now.Sub(f.accepted) >= e.timeout() {
+		if now.Sub(f.accepted) >= e.patience() {
 			covers = f.number
 		}
 	}
@@ -302,8 +300,8 @@ func (e *echo) ping(now time.Time) {
 	e.link.ping(p.name)
 }
 
-// answered acts on the answer to a ping, an error or not. Those written before it will not be answered any more.
-func (e *echo) answered(name string, now time.Time) {
+// handlePong acts on the answer to a ping, an error or not. Those written before it will not be answered any more.
+func (e *echo) handlePong(name string, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i, p := range e.pings {
@@ -316,15 +314,7 @@ func (e *echo) answered(name string, now time.Time) {
 			e.link.fail(errDeaf)
 			return
 		}
-		e.look(now)
+		e.lookLocked(now)
 		return
 	}
-}
-
-// later returns the later one of two times.
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

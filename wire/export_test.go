@@ -20,9 +20,9 @@ func InstructionBound(in *crosscast.Instruction) int { return instructionBound(i
 
 // Waiters is how many entries of waiting calls the topics of a hold.
 func Waiters(a *Adapter) (n int) {
-	a.subs.mu.Lock()
-	defer a.subs.mu.Unlock()
-	for _, t := range a.subs.topics {
+	a.run.subs.mu.Lock()
+	defer a.run.subs.mu.Unlock()
+	for _, t := range a.run.subs.topics {
 		n += len(t.waiters)
 	}
 	return n
@@ -42,12 +42,12 @@ func QuietTold(data []byte) (told time.Time, taken bool) {
 
 func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	a := New(nil, Options{})
-	a.subs.hashed = hashedTopics{}
+	a.run.ground.patchy = true
 	o = &origin{}
 	o.announced.known = true // and nothing counted
-	a.self.Heartbeat = time.Second
-	a.handler = noGaps{}
-	return o, a.incoming.readQuiet(o, &topic{}, number, data)
+	a.run.self.Heartbeat = time.Second
+	a.run.handler = noGaps{}
+	return o, a.run.receiver.ledger.handleQuiet(o, &topic{}, number, data)
 }
 
 type noGaps struct{ crosscast.Handler }
@@ -66,10 +66,10 @@ func NewHashedTopics() *HashedTopics {
 
 func (h *HashedTopics) Add(hash uint64, name string) {
 	h.named[name] = &topic{name: name}
-	h.topics.add(hash, h.named[name])
+	h.topics.addTopic(hash, h.named[name])
 }
 
-func (h *HashedTopics) Remove(hash uint64, name string) { h.topics.remove(hash, h.named[name]) }
+func (h *HashedTopics) Remove(hash uint64, name string) { h.topics.removeTopic(hash, h.named[name]) }
 
 func (h *HashedTopics) Found(hash uint64, name string) bool {
 	t := h.topics.find(hash)
@@ -80,20 +80,20 @@ func (h *HashedTopics) Len() int { return len(h.topics) }
 
 // ResumeLate has a link resume that was given up meanwhile.
 func ResumeLate(a *Adapter) {
-	a.incoming.mu.Lock()
-	defer a.incoming.mu.Unlock()
-	a.incoming.resume(&link{a: a, outage: &outage{}, resumed: make(chan struct{}), broken: make(chan struct{})})
+	a.run.receiver.mu.Lock()
+	defer a.run.receiver.mu.Unlock()
+	a.run.receiver.resumeLocked(&link{receiver: a.run.receiver, subs: a.run.subs, outage: &outage{}, resumed: make(chan struct{}), broken: make(chan struct{})})
 }
 
 // MostHeld is how many topics a call with names acts on at most, before whoever delivers gets the lock.
 func MostHeld(a *Adapter, names []crosscast.Address) (most int) {
-	a.subs.each(names, func(part []sought) { most = max(most, len(part)) })
+	a.run.subs.each(names, func(part []sought) { most = max(most, len(part)) })
 	return most
 }
 
 // DeniedQueue is how many topics wait to be asked for again.
 func DeniedQueue(a *Adapter) int {
-	a.subs.mu.Lock()
-	defer a.subs.mu.Unlock()
-	return len(a.subs.denials.queue)
+	a.run.subs.mu.Lock()
+	defer a.run.subs.mu.Unlock()
+	return len(a.run.subs.denials.queue)
 }

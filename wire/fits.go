@@ -12,8 +12,8 @@ import (
 // besides is the largest instruction with no payload that a node does not ask Fits about.
 var besides = func() int {
 	name := strings.Repeat("n", crosscast.MaxName)
-	in := crosscast.Instruction{Namespace: name, Event: name, Ref: name, Target: crosscast.Target{Rooms: []string{name}}}
-	return plainHeader + instructionBound(&in)
+	inst := crosscast.Instruction{Namespace: name, Event: name, Ref: name, Target: crosscast.Target{Rooms: []string{name}}}
+	return plainHeader + instructionBound(&inst)
 }()
 
 // MaxPayload implements crosscast.Sizer. What a payload becomes in a dialect may have another size: then Fits tells. With
@@ -25,26 +25,5 @@ func (a *Adapter) MaxPayload() int {
 	return max(0, a.o.MaxFrame-besides)
 }
 
-// maxGrowth is how many times as long a dialect might write something, where a byte becomes an escape such as \u0000.
-const maxGrowth = 6
-
 // Fits implements crosscast.Sizer.
-func (a *Adapter) Fits(in *crosscast.Instruction) error {
-	if a.dialect != nil {
-		if maxGrowth*instructionBound(in)+packBytes <= a.o.MaxFrame {
-			return nil
-		}
-		s := spokens.Get().(*spoken)
-		defer s.release()
-		return a.write(s, in)
-	}
-	return a.bounded(instructionBound(in))
-}
-
-// bounded returns an error if an instruction of at most size bytes is too large for a frame.
-func (a *Adapter) bounded(size int) error {
-	if size+plainHeader > a.o.MaxFrame {
-		return &crosscast.LimitError{What: "instruction", Len: size, Max: a.o.MaxFrame - plainHeader}
-	}
-	return nil
-}
+func (a *Adapter) Fits(inst *crosscast.Instruction) error { return a.run.format.fits(inst) }

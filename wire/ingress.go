@@ -40,29 +40,28 @@ const maxIngress = 1 << 20
 // refusals are the reasons for which the ingress refused something before.
 type refusals struct{ logged [dropReasons]atomic.Bool }
 
-// ingress acts on a message to the ingress.
-func (in *incoming) ingress(text []byte) {
-	a := in.a
-	if len(text) > min(maxIngress, a.o.MaxFrame) {
-		a.refuse(dropIngressSize, fmt.Errorf("%d bytes", len(text)))
+// handleIngress acts on a message to the ingress.
+func (l *ledger) handleIngress(text []byte) {
+	if len(text) > min(maxIngress, l.o.MaxFrame) {
+		l.refuse(dropIngressSize, fmt.Errorf("%d bytes", len(text)))
 		return
 	}
-	i, why, err := parseIngress(text)
+	inst, why, err := parseIngress(text)
 	if err != nil {
-		a.refuse(why, err)
+		l.refuse(why, err)
 		return
 	}
-	a.stats.bytesIn.Add(uint64(len(text)))
-	a.stats.instructionsIn.Add(1)
-	a.handler.Handle(i)
+	l.stats.bytesIn.Add(uint64(len(text)))
+	l.stats.instructionsIn.Add(1)
+	l.handler.Handle(inst)
 }
 
 // refuse counts a message, and logs the first one for each reason: whoever wrote it cannot be told otherwise.
-func (a *Adapter) refuse(why dropReason, err error) {
-	a.count(why)
-	if a.refusals.logged[why].CompareAndSwap(false, true) {
-		a.o.Logger.Warn("crosscast: a message to the ingress was refused; others for the same reason are only counted",
-			"topic", destination{ingress: true}.topic(a.o.Prefix), "reason", dropNames[why], "error", err)
+func (s *session) refuse(why dropReason, err error) {
+	s.count(why)
+	if s.refusals.logged[why].CompareAndSwap(false, true) {
+		s.o.Logger.Warn("crosscast: a message to the ingress was refused; others for the same reason are only counted",
+			"topic", destination{ingress: true}.topic(s.o.Prefix), "reason", dropNames[why], "error", err)
 	}
 }
 
@@ -76,7 +75,7 @@ var (
 
 // parseIngress reads a message to the ingress. What it returns keeps nothing of text. It costs memory in proportion to
 // text.
-func parseIngress(text []byte) (in *crosscast.Instruction, why dropReason, err error) {
+func parseIngress(text []byte) (inst *crosscast.Instruction, why dropReason, err error) {
 	if !validjson.Valid(text) {
 		if !utf8.Valid(text) {
 			return nil, dropIngressSyntax, errNotUTF8
@@ -88,10 +87,10 @@ func parseIngress(text []byte) (in *crosscast.Instruction, why dropReason, err e
 	if err != nil {
 		return nil, why, err
 	}
-	in = &crosscast.Instruction{
+	inst = &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Namespace: m.namespace, Event: m.event, Payload: m.data, Target: m.target,
 	}
-	t := &in.Target
+	t := &inst.Target
 	switch named := len(t.Rooms)+len(t.Users) > 0; {
 	case !m.seen["event"]:
 		return nil, dropIngressMember, errNoEvent
@@ -102,16 +101,16 @@ func parseIngress(text []byte) (in *crosscast.Instruction, why dropReason, err e
 	case t.Everyone && (m.seen["rooms"] || m.seen["users"]):
 		return nil, dropIngressTarget, errBoth
 	}
-	if in.Namespace == "" {
-		in.Namespace = "/"
+	if inst.Namespace == "" {
+		inst.Namespace = "/"
 	}
-	switch err := crosscast.CheckInstruction(in); {
+	switch err := crosscast.CheckInstruction(inst); {
 	case errors.Is(err, crosscast.ErrInvalidName):
 		return nil, dropIngressName, err
 	case err != nil:
 		return nil, dropIngressSize, err
 	}
-	return in, 0, nil
+	return inst, 0, nil
 }
 
 // members are what a message to the ingress may have.

@@ -16,14 +16,15 @@ import (
 //
 // A link is never repaired. It ends at the first error, and the supervisor dials another.
 type link struct {
-	a           *Adapter
+	receiver    *receiver
+	subs        *subscriptions
 	conn        Link
 	outage      *outage // that this link ends; nil for the first link
 	unconfirmed int     // topics that it must confirm before it resumes; guarded by subscriptions.mu
 	began       time.Time
 	resumedAt   time.Time     // set before resumed is closed
 	resumed     chan struct{} // closed once everything wanted is confirmed
-	reader      atomic.Int64  // since when the reader waits, after began; or, as its complement, is busy
+	waits       atomic.Int64  // since when the reading goroutine waits, after began; or, as its complement, is busy
 	work        chan struct{} // capacity 1: there are requests to write
 	pings       chan string   // names of pings to write: maxPings of the echo's, and one of the subscriptions'
 	broken      chan struct{} // closed by fail
@@ -53,24 +54,24 @@ var (
 )
 
 // connect dials, and begins to bring the new link to the wanted subscriptions. old is the last one that resumed, or nil.
-func (a *Adapter) connect(ctx context.Context, old *link) (*link, error) {
-	conn, err := a.bus.Dial(ctx)
+func (r *run) connect(ctx context.Context, old *link) (*link, error) {
+	conn, err := r.bus.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l := &link{
-		a: a, conn: conn, outage: a.incoming.takeOutage(), began: time.Now(),
+		receiver: r.receiver, subs: r.subs, conn: conn, outage: r.receiver.takeOutage(), began: time.Now(),
 		resumed: make(chan struct{}), broken: make(chan struct{}),
 		work: make(chan struct{}, 1), pings: make(chan string, maxPings+1),
 	}
 	if l.outage != nil && old != nil && l.outage.reason != crosscast.GapMoved && !l.outage.moved {
-		l.outage.moved = a.mover.moved(old)
+		l.outage.moved = r.mover.moved(old)
 	}
-	a.incoming.link.Store(l)
-	a.subs.begin(l)
-	a.wg.Go(l.read)
-	a.wg.Go(l.write)
-	a.wg.Go(func() {
+	r.receiver.link.Store(l)
+	r.subs.begin(l)
+	r.wg.Go(l.receive)
+	r.wg.Go(l.request)
+	r.wg.Go(func() {
 		<-l.broken
 		l.conn.Close()
 	})
@@ -99,27 +100,28 @@ func (l *link) ping(name string) {
 	}
 }
 
-func (l *link) read() {
+// receive acts on what arrives, until the link is broken.
+func (l *link) receive() {
 	defer l.fail(errExited) // unless it has failed
 	for {
 		ev, err := l.conn.Receive()
 		if err == nil {
 			now := time.Now()
-			l.reader.Store(^int64(now.Sub(l.began)))
-			err = l.a.incoming.event(l, ev, now)
+			l.waits.Store(^int64(now.Sub(l.began)))
+			err = l.receiver.handleEvent(l, ev, now)
 		}
 		if err != nil {
 			l.fail(err)
 			return
 		}
-		l.reader.Store(int64(time.Since(l.began)))
+		l.waits.Store(int64(time.Since(l.began)))
 	}
 }
 
 // silentSince is since when the reader waits for a byte and none has arrived. While it acts on what has arrived, which
 // may be in a call of the application's, it is not waiting: then that is now.
 func (l *link) silentSince(now time.Time) time.Time {
-	since := l.reader.Load()
+	since := l.waits.Load()
 	if since < 0 {
 		return now
 	}
@@ -134,15 +136,15 @@ func (l *link) silentFor() time.Duration {
 
 // busy is how long the reader has been acting on one event.
 func (l *link) busy() time.Duration {
-	since := l.reader.Load()
+	since := l.waits.Load()
 	if since >= 0 {
 		return 0
 	}
 	return time.Since(l.began) - time.Duration(^since)
 }
 
-// write writes requests, and pings between them.
-func (l *link) write() {
+// request writes requests, and pings between them.
+func (l *link) request() {
 	for {
 		var err error
 		select {
@@ -164,16 +166,16 @@ func (l *link) write() {
 func (l *link) writeRequests() error {
 	var names []string
 	for {
-		r, ok := l.a.subs.nextRequest(l)
+		next, ok := l.subs.nextRequest(l)
 		if !ok {
 			return nil
 		}
 		names = names[:0]
-		for _, t := range r.topics {
+		for _, t := range next.topics {
 			names = append(names, t.name)
 		}
 		ask := l.conn.Subscribe
-		if !r.subscribe {
+		if !next.subscribe {
 			ask = l.conn.Unsubscribe
 		}
 		if err := ask(names); err != nil {
@@ -208,10 +210,10 @@ func (l *link) hasResumed() bool {
 }
 
 // supervise replaces the link whenever it breaks, and makes it when it is nil, until the adapter stops.
-func (a *Adapter) supervise(l *link) {
+func (r *run) supervise(l *link) {
 	var pause backoff
 	if l == nil {
-		a.state.subscribing(crosscast.LinkConnecting, nil)
+		r.state.subscribing(crosscast.LinkConnecting, nil)
 	}
 	var old *link // the last one that resumed
 	for {
@@ -222,46 +224,46 @@ func (a *Adapter) supervise(l *link) {
 				old = l
 				select {
 				case <-l.broken:
-				case <-a.ctx.Done():
+				case <-r.ctx.Done():
 					l.fail(crosscast.ErrClosed)
 				}
 			case <-l.broken:
-			case <-a.ctx.Done():
+			case <-r.ctx.Done():
 				l.fail(crosscast.ErrClosed)
 			}
 			err = l.err
 			if l.hasResumed() {
 				pause.worked(time.Since(l.resumedAt))
 			}
-			a.linkDown(l)
+			r.linkDown(l)
 			if l.hasResumed() {
-				a.state.linkLost(err)
+				r.state.linkLost(err)
 			} else {
-				a.state.linkFailed(err)
+				r.state.linkFailed(err)
 			}
-			a.inbox.note(nil, err)
+			r.inbox.note(nil, err)
 		}
 		for {
-			if a.ctx.Err() != nil {
+			if r.ctx.Err() != nil {
 				return
 			}
-			if err != nil && !a.backOff(&pause, err) {
+			if err != nil && !r.backOff(&pause, err) {
 				return
 			}
-			ctx, cancel := context.WithTimeout(a.ctx, a.o.PublishTimeout)
-			l, err = a.connect(ctx, old)
+			ctx, cancel := context.WithTimeout(r.ctx, r.o.PublishTimeout)
+			l, err = r.connect(ctx, old)
 			cancel()
-			a.inbox.note(l, err)
+			r.inbox.note(l, err)
 			if err == nil {
 				break
 			}
-			a.state.linkFailed(err)
+			r.state.linkFailed(err)
 		}
 	}
 }
 
 // backOff waits before another attempt to connect, and reports whether there is to be one.
-func (a *Adapter) backOff(pause *backoff, why error) bool {
+func (r *run) backOff(pause *backoff, why error) bool {
 	wait := pause.next()
 	if errors.Is(why, crosscast.ErrDenied) {
 		wait += deniedRetry
@@ -269,23 +271,23 @@ func (a *Adapter) backOff(pause *backoff, why error) bool {
 	select {
 	case <-time.After(wait):
 		return true
-	case <-a.ctx.Done():
+	case <-r.ctx.Done():
 		return false
 	}
 }
 
 // linkDown undoes what depends on the link l.
-func (a *Adapter) linkDown(l *link) {
-	a.incoming.turn.Lock()
-	defer a.incoming.turn.Unlock()
-	a.incoming.link.CompareAndSwap(l, nil)
-	if errors.Is(l.err, errDeaf) { // before the writer tells what it makes of it
-		a.state.linkLost(l.err)
+func (r *run) linkDown(l *link) {
+	r.receiver.turn.Lock()
+	defer r.receiver.turn.Unlock()
+	r.receiver.link.CompareAndSwap(l, nil)
+	if errors.Is(l.err, errDeaf) { // before the sender tells what it makes of it
+		r.state.linkLost(l.err)
 	}
-	a.incoming.noteOutage(l)
-	a.echo.end()
-	if !a.self.EmitOnly { // an emitter publishes without a link
-		a.writer.linkDown()
+	r.receiver.noteOutageLocked(l)
+	r.echo.end()
+	if r.presence.linked {
+		r.sender.linkIsDown()
 	}
-	a.subs.end()
+	r.subs.end()
 }

@@ -29,9 +29,9 @@ type lossRange struct {
 // lossBeats is how many heartbeats to everyone, which the bus has accepted, tell of a range.
 const lossBeats = 10
 
-// add enters a range. What is lost for one reason before a frame tells of it is one range.
-func (s *lossState) add(r crosscast.LossRange, why crosscast.LossReason) {
-	s.last = time.Now()
+// addRange enters a range. What is lost for one reason before a frame tells of it is one range.
+func (s *lossState) addRange(r crosscast.LossRange, why crosscast.LossReason, now time.Time) {
+	s.last = now
 	if k := len(s.ranges) - 1; k >= 0 && !s.fixed && s.ranges[k].reason == why {
 		last := &s.ranges[k]
 		last.From, last.To = min(last.From, r.From), max(last.To, r.To)
@@ -71,13 +71,13 @@ func (s *lossState) beat() {
 	s.ranges = slices.DeleteFunc(s.ranges, func(r lossRange) bool { return r.beats >= lossBeats })
 }
 
-// describe enters the losses in a frame's header.
-func (s *lossState) describe(h *crosscast.FrameHeader) {
+// describe enters the losses in the header of a frame that is sent now.
+func (s *lossState) describe(h *crosscast.FrameHeader, now time.Time) {
 	s.listed = s.listed[:0]
 	for i := range s.ranges {
 		s.listed = append(s.listed, s.ranges[i].LossRange)
 	}
-	h.LossCount, h.Losses, h.LossAge = s.count, s.listed, time.Since(s.last)
+	h.LossCount, h.Losses, h.LossAge = s.count, s.listed, now.Sub(s.last)
 	s.fixed = true
 }
 
@@ -91,7 +91,7 @@ type lostFrames struct {
 	err          error
 }
 
-func (l *lostFrames) add(f *frame, err error) {
+func (l *lostFrames) addFrame(f *frame, err error) {
 	if l.from == 0 {
 		l.from = f.number
 	}

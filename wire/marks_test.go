@@ -12,8 +12,8 @@ func TestMarks(t *testing.T) {
 	began := time.Now()
 	const n = 100_000
 	for i := 1; i <= n; i++ {
-		ms.add(mark{began.Add(time.Duration(i) * time.Second), uint64(i), i}, time.Second)
-		ms.add(mark{began.Add(time.Duration(i)*time.Second + time.Millisecond), 0, 0}, time.Second) // too early
+		ms.enter(mark{began.Add(time.Duration(i) * time.Second), uint64(i), i}, time.Second)
+		ms.enter(mark{began.Add(time.Duration(i)*time.Second + time.Millisecond), 0, 0}, time.Second) // too early
 	}
 	if len(ms) > maxMarks {
 		t.Errorf("%d marks", len(ms))

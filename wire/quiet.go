@@ -1,14 +1,13 @@
 package wire
 
 import (
-	"context"
 	"encoding/binary"
 	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
-// Quiet topics, as their origin names them; missed.go is the receiver's half.
+// Quiet topics, as their origin names them; quiet_heard.go is the receiver's half.
 //
 // A frame that was missed is betrayed by its successor on the topic. The last frame has none, and on a [Patchy] bus it
 // can be missed though every link stands. So there a heartbeat to everyone names the topics that have become quiet, each
@@ -134,24 +133,24 @@ func (q *quiet) announce(f *frame, now time.Time, all bool) {
 	q.payload = binary.AppendUvarint(q.payload[:0], first)
 	q.payload = binary.AppendUvarint(q.payload, uint64(max(age, 0)/time.Millisecond))
 	q.payload = append(q.payload, q.topics...)
-	in := crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
-	in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: q.payload}
-	f.buf = crosscast.AppendInstruction(f.buf, &in, crosscast.Address{}, 0)
+	inst := crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
+	inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: q.payload}
+	f.buf = crosscast.AppendInstruction(f.buf, &inst, crosscast.Address{}, 0)
 }
 
 // nameTopics fills topics: with those that were named before, and with as many others as there is room for.
 func (q *quiet) nameTopics(all bool) {
 	previous := uint64(0)
-	add := func(n named) {
+	name := func(n named) {
 		q.topics = binary.BigEndian.AppendUint64(q.topics, n.hash)
 		q.topics = binary.AppendUvarint(q.topics, n.number-previous)
 		previous = n.number
 	}
 	for _, n := range q.old {
-		add(n)
+		name(n)
 	}
 	for _, n := range q.new {
-		add(n)
+		name(n)
 	}
 	for q.first != nil && len(q.topics) < maxQuiet-4*maxNamed && (all || !q.first.sent.After(q.beat)) {
 		t := q.first
@@ -159,7 +158,7 @@ func (q *quiet) nameTopics(all bool) {
 		n := named{hashTopic(t.name), t.last}
 		q.new = append(q.new, n)
 		q.counted++
-		add(n)
+		name(n)
 	}
 }
 
@@ -174,15 +173,15 @@ func (q *quiet) beatAccepted() {
 	q.old, q.new = q.new, q.old[:0]
 }
 
-// settleQuiet notes that the bus has accepted a frame. The caller holds mu.
-func (w *writer) settleQuiet(f *frame, sent time.Time) {
-	q := w.quiet
+// settleQuiet notes that the bus has accepted a frame.
+func (b *outbox) settleQuiet(f *frame, sent time.Time) {
+	q := b.quiet
 	switch {
 	case q == nil:
 	case f.names:
 		q.beatAccepted()
 	case !f.control:
-		if w.a.self.EmitOnly {
+		if !b.presence.beats {
 			if q.idle() {
 				q.beat = sent
 			}
@@ -191,35 +190,13 @@ func (w *writer) settleQuiet(f *frame, sent time.Time) {
 			}
 		}
 		if n := q.accepted(f.topic, sent); n > 0 {
-			w.a.stats.dropped[dropUnnamed].Add(uint64(n))
+			b.stats.dropped[dropUnnamed].Add(uint64(n))
 		}
 	}
 }
 
-// lastWords names all topics that wait, before the writer stops, bounded by ctx.
-func (w *writer) lastWords(ctx context.Context) {
-	for {
-		w.mu.Lock()
-		q := w.quiet
-		if q == nil || w.stopping || !w.up() || q.first == nil && len(q.new) == 0 && (!w.a.self.EmitOnly || q.tail < quietTail) {
-			w.mu.Unlock()
-			return
-		}
-		d := w.probe(w.a.noticeTo)
-		f := w.control[len(w.control)-1]
-		f.heartbeat, f.final = true, true
-		w.mu.Unlock()
-		w.signal()
-		if d.wait(ctx) != nil {
-			return
-		}
-	}
-}
-
-// noticeDue is when an emitter has to send a notice for what is quiet; zero: never. The caller holds mu.
-func (w *writer) noticeDue() time.Time {
-	if w.quiet == nil || !w.a.self.EmitOnly || !w.up() || w.quiet.idle() {
-		return time.Time{}
-	}
-	return w.quiet.beat.Add(w.a.self.Heartbeat)
+// hasUnnamed reports whether there are topics that no heartbeat has named, or that no notice has told of.
+func (b *outbox) hasUnnamed() bool {
+	q := b.quiet
+	return q != nil && (q.first != nil || len(q.new) > 0 || !b.presence.beats && q.tail >= quietTail)
 }

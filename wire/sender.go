@@ -2,500 +2,523 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
-// The sending half of the writer: what goes out when, and what becomes of it.
+// sender publishes what waits in the outbox, as soon as the gate is open.
+//
+// One goroutine, run, takes all frames that may go, and sends them as one batch; while the bus works, the next frames
+// fill. So an idle node sends at once and a busy one packs, without a timer. One batch is in flight at a time: numbers
+// rise in the bus's own order.
+type sender struct {
+	*session
+	bus   Bus
+	echo  *echo
+	subs  *subscriptions
+	state *linkState
+	pace  pace // used by run alone
+
+	mu       sync.Mutex
+	box      outbox // guarded by mu, like everything below
+	gate     gate
+	room     chan struct{} // closed when there is room again, and replaced
+	telling  bool          // outcomes are on their way to the Handler
+	flushers []flusher
+	closing  bool                // nothing more is taken
+	stopping bool                // and what cannot be sent now is lost
+	noted    crosscast.LinkState // that was entered last
+
+	wake chan struct{} // capacity 1
+}
+
+type flusher struct {
+	target uint64
+	done   chan struct{}
+}
+
+func newSender(s *session, bus Bus, e *echo, subs *subscriptions, state *linkState) *sender {
+	return &sender{
+		session: s, bus: bus, echo: e, subs: subs, state: state,
+		box: outbox{session: s, clock: time.Now}, gate: newGate(s),
+		pace: newPace(max(min(s.self.Heartbeat, s.o.PublishTimeout)/4, time.Millisecond)),
+		room: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+}
+
+// signal has run look at what there is to do.
+func (s *sender) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
 
 // run publishes until the adapter stops.
-func (w *writer) run(ctx context.Context) {
+func (s *sender) run() {
 	var out []Frame
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		w.mu.Lock()
-		now := time.Now()
-		w.tellMoved()
-		w.expire(now)
-		batch := w.take(now)
-		next := w.nextDeadline()
-		done := w.stopping && len(batch) == 0
-		if len(batch) > 0 {
-			w.sending = now
-		}
-		w.note(now)
-		w.mu.Unlock()
-		if done {
+		n := s.next(time.Now())
+		switch {
+		case n.over:
 			return
+		case n.ended:
+			s.tell(n.lost, n.done)
+		case len(n.batch) > 0:
+			out = s.send(n.batch, out[:0])
+		default:
+			s.sleep(timer, n.deadline)
 		}
-		if len(batch) == 0 {
-			w.sleep(timer, next)
-			continue
-		}
-		out = out[:0]
-		bytes := 0
-		for _, f := range batch {
-			out = append(out, Frame{Topic: f.topic.name, Data: f.buf})
-			bytes += len(f.buf)
-		}
-		pubCtx, cancel := context.WithTimeout(ctx, w.timeout(bytes))
-		sent := time.Now()
-		w.a.bus.Publish(pubCtx, out)
-		cancel()
-		down := false
-		for i := range out {
-			down = down || out[i].Down
-		}
-		now = time.Now()
-		w.pace.measure(bytes, now.Sub(sent), down, now)
-		w.settle(batch, out, sent)
-		clear(out)
 	}
 }
 
-// sleep waits for a signal, or until next when it is set.
-func (w *writer) sleep(timer *time.Timer, next time.Time) {
-	if next.IsZero() {
-		<-w.wake
+// next is what run has to do next: to tell what has come to an end, to send a batch, or to sleep until a deadline, if
+// there is one.
+type next struct {
+	ended    bool
+	lost     []crosscast.Loss
+	done     []*delivery
+	batch    []*frame
+	deadline time.Time
+	over     bool // there is nothing, and the adapter stops
+}
+
+func (s *sender) next(now time.Time) (n next) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.noteLocked(now)
+	if s.box.history.left() {
+		n.ended, n.lost = true, s.box.loseLeft()
+	} else if s.stopping || !s.gate.up() {
+		n.lost, n.done = s.box.expire(now, s.stopping)
+		n.ended = len(n.lost) > 0
+	}
+	if n.ended {
+		s.telling = true
+		s.makeRoomLocked()
+		return n
+	}
+	n.batch = s.takeLocked(now)
+	if len(n.batch) > 0 {
+		s.gate.begins(now)
+		return n
+	}
+	n.deadline, n.over = s.deadlineLocked(), s.stopping
+	return n
+}
+
+// takeLocked removes what may be sent now from the outbox, and numbers it.
+func (s *sender) takeLocked(now time.Time) []*frame {
+	b, g := &s.box, &s.gate
+	g.expire(now)
+	batch, untold := b.takeControl(), b.untold()
+	if len(batch) == 0 && g.probes(untold, now) {
+		batch = append(batch, b.notice())
+	}
+	if due := b.noticeDue(g.up()); !due.IsZero() && !now.Before(due) {
+		f := b.notice()
+		f.heartbeat = true
+		batch = append(batch, f)
+	}
+	if g.open(now) && len(b.queue) > 0 {
+		if (untold || s.pace.again) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
+			batch = append(batch, b.notice())
+		}
+		if !s.pace.again {
+			batch = b.takeQueued(batch, s.pace.limit())
+			s.makeRoomLocked()
+		}
+	}
+	for _, f := range batch {
+		b.seal(f)
+	}
+	return batch
+}
+
+// deadlineLocked is when run has something to do without being signalled; zero: never.
+func (s *sender) deadlineLocked() time.Time {
+	next := s.gate.deadline(s.box.untold())
+	if len(s.box.queue) > 0 && !s.gate.up() {
+		next = earlier(next, s.box.queue[0].opened.Add(s.o.MaxAge))
+	}
+	return earlier(next, s.box.noticeDue(s.gate.up()))
+}
+
+// sleep waits for a signal, or until a deadline when it is set.
+func (s *sender) sleep(timer *time.Timer, deadline time.Time) {
+	if deadline.IsZero() {
+		<-s.wake
 		return
 	}
-	timer.Reset(time.Until(next))
+	timer.Reset(time.Until(deadline))
 	select {
-	case <-w.wake:
+	case <-s.wake:
 		timer.Stop()
 	case <-timer.C:
 	}
 }
 
-// nextDeadline is when the writer has something to do without being signalled; zero: never. The caller holds mu.
-func (w *writer) nextDeadline() (next time.Time) {
-	earlier := func(t time.Time) {
-		if next.IsZero() || t.Before(next) {
-			next = t
-		}
-	}
-	if w.linkUp && (!w.publishing || w.probes()) {
-		earlier(w.probeAt)
-	}
-	if len(w.waitFor) > 0 {
-		earlier(w.waitUntil)
-	}
-	if !w.gathering.until.IsZero() {
-		earlier(w.gathering.until)
-	}
-	if len(w.queue) > 0 && !w.up() {
-		earlier(w.queue[0].opened.Add(w.a.o.MaxAge))
-	}
-	if due := w.noticeDue(); !due.IsZero() {
-		earlier(due)
-	}
-	return next
-}
-
-// take removes what may be sent now from the queues, and numbers it. The caller holds mu.
-func (w *writer) take(now time.Time) []*frame {
-	batch := w.control
-	w.control = nil
-	if !w.gathering.is(now) {
-		w.gathering.until = time.Time{}
-	}
-	if w.linkUp && (!w.publishing || w.probes()) && len(batch) == 0 && !now.Before(w.probeAt) {
-		batch = append(batch, w.notice())
-	}
-	if due := w.noticeDue(); !due.IsZero() && !now.Before(due) {
-		f := w.notice()
-		f.heartbeat = true
-		batch = append(batch, f)
-	}
-	if len(w.waitFor) > 0 && !now.Before(w.waitUntil) {
-		w.waitFor = nil
-	}
-	if w.up() && !w.holds(now) && len(w.queue) > 0 {
-		if (w.lossesTold != w.losses.count || w.pace.again) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
-			batch = append(batch, w.notice())
-		}
-		if !w.pace.again {
-			batch = w.takeQueued(batch)
-		}
-	}
+// send hands a batch to the bus, and enters what became of it. out is scratch, and is returned.
+func (s *sender) send(batch []*frame, out []Frame) []Frame {
+	bytes := 0
 	for _, f := range batch {
-		w.seal(f)
+		out = append(out, Frame{Topic: f.topic.name, Data: f.buf})
+		bytes += len(f.buf)
 	}
-	return batch
-}
-
-// holds reports whether the queue waits for peers to be back. The caller holds mu.
-func (w *writer) holds(now time.Time) bool { return len(w.waitFor) > 0 || w.gathering.is(now) }
-
-// notice is a frame without instructions that tells peers of losses, where frames do, and comes back as an echo. The
-// caller holds mu.
-func (w *writer) notice() *frame { return w.newFrame(w.topic(w.a.noticeTo), true, 0) }
-
-// seal numbers a frame. The caller holds mu.
-func (w *writer) seal(f *frame) {
-	w.number++
-	f.number, f.prev = w.number, f.topic.last
-	if !f.control {
-		f.topic.last = f.number
-		if f.topic.open == f {
-			f.topic.open = nil
-		}
+	ctx, cancel := context.WithTimeout(s.ctx, s.pace.timeout(bytes, s.o.PublishTimeout))
+	sent := time.Now()
+	s.bus.Publish(ctx, out)
+	cancel()
+	now := time.Now()
+	o := s.settle(batch, out, sent, now)
+	s.pace.measure(bytes, now.Sub(sent), o.down != nil, now)
+	if o.echo != 0 {
+		s.echo.expect(o.echo, sent)
+	} else if o.refusedEcho {
+		s.echo.refuse(now)
 	}
-	if w.a.dialect != nil {
-		if f.control {
-			_, f.buf = w.a.dialect.Echo(f.number)
-		}
-		return
-	}
-	if w.quiet != nil && f.heartbeat {
-		w.quiet.announce(f, time.Now(), f.final)
-	}
-	if f.topic.carriesLosses() && w.losses.count > 0 {
-		h := crosscast.FrameHeader{Origin: w.a.self.ID, Number: f.number, Previous: f.prev, Control: f.control}
-		w.losses.describe(&h)
-		if w.oldLosses() {
-			h.Losses = nil
-		}
-		body := f.buf[plainHeader:]
-		f.buf = append(crosscast.AppendFrameHeader(nil, &h), body...)
-		return
-	}
-	crosscast.PatchFrameNumbers(f.buf, f.number, f.prev)
-}
-
-// lose enters a loss for peers to hear of. The caller holds mu.
-func (w *writer) lose(l *lostFrames) {
-	if w.a.dialect == nil { // which could not tell
-		w.losses.add(l.forPeers(), lossReason(l.err))
-	}
-}
-
-func (w *writer) freeBytes(n int) {
-	w.bytes -= n
-	close(w.room)
-	w.room = make(chan struct{})
+	s.tell(o.lost, o.done)
+	clear(out)
+	return out
 }
 
 // settle enters the outcomes of a batch.
-func (w *writer) settle(batch []*frame, out []Frame, sent time.Time) {
-	var lost []crosscast.Loss
-	var done []*delivery
-	var current lostFrames
-	last := batch[len(batch)-1].number
-	w.mu.Lock()
-	told := w.losses.count // by the batch
-	failed := func() {
-		if current.from != 0 {
-			w.lose(&current)
-			lost = append(lost, current.forSelf())
-		}
-		current = lostFrames{}
+func (s *sender) settle(batch []*frame, out []Frame, sent, now time.Time) outcomes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.box.settle(batch, out, sent, now, s.subs.hears)
+	if s.gate.settle(&o, s.box.untold(), now) {
+		s.makeRoomLocked() // those who wait for room must not wait for the connection
 	}
-	var failure error // of the connection
-	accepted := false
-	var echo uint64
-	refused := false // what would be one
-	links := -1      // that got the last frame to everyone
-	for i, f := range batch {
-		err := out[i].Err
-		if err == nil {
-			accepted = true
-			if !f.control {
-				w.done.instructions += int(f.instructions)
-			}
-			w.a.stats.framesOut.Add(1)
-			w.a.stats.bytesOut.Add(uint64(len(f.buf)))
-			if f.topic.name == w.echoes {
-				echo = f.number
-			}
-			if f.topic.name == w.notices {
-				w.forbidden = nil
-			}
-			if f.toEveryone() {
-				links = out[i].Receivers
-			}
-			if f.heartbeat && f.toEveryone() {
-				w.losses.beat()
-			}
-			w.settleQuiet(f, sent)
-			failed()
-		} else {
-			if out[i].Down && failure == nil {
-				failure = err
-			}
-			if f.topic.name == w.notices && !out[i].Down && errors.Is(err, crosscast.ErrDenied) {
-				w.forbidden = err
-			}
-			refused = refused || f.topic.name == w.echoes && !out[i].Down && errors.Is(err, crosscast.ErrRefused)
-			err = outcome(err)
-			if !f.control {
-				if current.from != 0 && lossReason(current.err) != lossReason(err) {
-					failed()
-				}
-				current.add(f, err)
-			}
-		}
-		if !f.control {
-			w.settled++
-		}
-		for _, d := range f.deliveries {
-			d.frameDone(w.a, f, out[i].Receivers, err)
-			if d.left == 0 {
-				done = append(done, d)
-			}
-		}
-	}
-	failed()
-	for i := len(batch) - 1; i >= 0; i-- {
-		// Newest first, so that a topic ends at the last frame before the lost ones.
-		if f := batch[i]; out[i].Err != nil && !f.control && f.topic.last == f.number {
-			f.topic.last = f.prev
-		}
-	}
-	for i, f := range batch {
-		if out[i].Err == nil && f.toEveryone() {
-			w.lossesTold = max(w.lossesTold, told)
-		}
-		w.recycle(f)
-	}
-	w.sending = time.Time{}
-	now := time.Now()
-	switch {
-	case failure != nil:
-		w.failure = failure
-		if w.publishing {
-			w.backoff.worked(now.Sub(w.publishes))
-			w.publishing = false
-			w.freeBytes(0) // those who wait for room must not wait for the connection
-		}
-		w.probeAt = now.Add(w.backoff.next())
-	default: // a refusal is an answer, too
-		back := !w.publishing
-		if back {
-			w.publishing, w.publishes = true, now
-		}
-		w.failure = nil
-		w.begun = w.begun || accepted
-		w.settleEmitter(links, back)
-	}
-	if links >= 0 {
-		w.audience = links
-	}
-	w.done.at, w.done.number = now, last
-	w.marks.add(w.done, w.a.self.Heartbeat)
-	lost = w.loseMoved(lost)
-	w.telling = len(lost) > 0
-	w.note(now)
-	w.mu.Unlock()
-
-	if echo != 0 {
-		w.a.echo.expect(echo, sent)
-	} else if refused {
-		w.a.echo.refuse(now)
-	}
-	w.finish(lost, done)
+	s.stats.framesOut.Add(uint64(o.frames))
+	s.stats.bytesOut.Add(uint64(o.bytes))
+	s.telling = len(o.lost) > 0
+	s.noteLocked(now)
+	return o
 }
 
-// finish reports losses, and only then lets those go who waited for an outcome. telling was set under the lock under
-// which the outcomes were entered. Only the writer's goroutine calls it, so losses are told in their order.
-func (w *writer) finish(lost []crosscast.Loss, done []*delivery) {
+// tell reports losses, and only then lets those go who waited for an outcome. telling was set under the lock under
+// which the outcomes were entered. Only run calls it, so losses are told in their order.
+func (s *sender) tell(lost []crosscast.Loss, done []*delivery) {
 	for _, l := range lost {
-		w.a.handler.Loss(l)
+		s.handler.Loss(l)
 	}
-	resolve(done)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.telling = false
-	kept := w.flushers[:0]
-	for _, f := range w.flushers {
-		if w.flushed(f.target) {
+	resolveAll(done)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.telling = false
+	s.flushers = slices.DeleteFunc(s.flushers, func(f flusher) bool {
+		over := s.flushedLocked(f.target)
+		if over {
 			close(f.done)
-		} else {
-			kept = append(kept, f)
 		}
+		return over
+	})
+}
+
+// flushedLocked reports whether the first target frames have an outcome, and the Handler has heard of what was lost.
+func (s *sender) flushedLocked(target uint64) bool {
+	return target <= s.box.settled && !s.telling && !s.box.history.left()
+}
+
+// flush returns when everything that was queued before has an outcome.
+func (s *sender) flush(ctx context.Context) error {
+	f, over := s.enterFlusher()
+	if over {
+		return nil
 	}
-	clear(w.flushers[len(kept):])
-	w.flushers = kept
-}
-
-func resolve(done []*delivery) {
-	for _, d := range done {
-		close(d.done)
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// flushed reports whether the first target frames have an outcome, and the Handler has heard of what was lost. The caller
-// holds mu.
-func (w *writer) flushed(target uint64) bool {
-	return target <= w.settled && !w.telling && w.movedSince.IsZero()
+func (s *sender) enterFlusher() (f flusher, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flushedLocked(s.box.opened) {
+		return f, true
+	}
+	f = flusher{target: s.box.opened, done: make(chan struct{})}
+	s.flushers = append(s.flushers, f)
+	return f, false
 }
 
-func (d *delivery) frameDone(a *Adapter, f *frame, receivers int, err error) {
-	d.left--
+// makeRoomLocked wakes those who wait for room, or for the end of that.
+func (s *sender) makeRoomLocked() {
+	close(s.room)
+	s.room = make(chan struct{})
+}
+
+var errVolatile = fmt.Errorf("%w: volatile, and the queue is full", crosscast.ErrNotConnected)
+
+// admitLocked returns nothing when the queue has room for size bytes. When there might be some later, it returns a
+// channel that is closed then. What is volatile does not wait.
+func (s *sender) admitLocked(size int, volatile bool) (room <-chan struct{}, err error) {
 	switch {
-	case err != nil:
-		d.fail(err)
-	case receivers < 0:
-		d.reach.Known = false
-	default:
-		if a.hears(f.topic.name) && receivers > 0 {
-			receivers--
+	case s.closing:
+		return nil, crosscast.ErrClosed
+	case s.box.hasRoom(size):
+		if volatile && !s.gate.up() {
+			s.count(dropVolatile)
+			return nil, crosscast.ErrNotConnected
 		}
-		d.reach.Nodes += receivers
+		return nil, nil
+	case volatile:
+		s.count(dropVolatile)
+		return nil, errVolatile
+	case !s.gate.up():
+		return nil, fmt.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, s.o.QueueBytes)
 	}
-	if !d.reach.Known {
-		d.reach.Nodes = 0
-	}
+	return s.room, nil
 }
 
-// fail enters why one of the frames did not go out. Of each of the two kinds the first error is kept.
-func (d *delivery) fail(err error) {
-	kind := crosscast.ErrRefused
-	if errors.Is(err, crosscast.ErrUncertain) {
-		kind = crosscast.ErrUncertain
+// waitForRoom returns when there may be some, or an error when ctx ends before.
+func (s *sender) waitForRoom(ctx context.Context, room <-chan struct{}) error {
+	select {
+	case <-room:
+	case <-ctx.Done():
 	}
-	switch {
-	case d.err == nil:
-		d.err = err
-	case !errors.Is(d.err, kind):
-		d.err = errors.Join(d.err, err)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("crosscast: no room in the queue of %d bytes: %w", s.o.QueueBytes, err)
 	}
+	return nil
 }
 
-// outcome makes sure that an error of a bus is one of the two kinds.
-func outcome(err error) error {
-	if errors.Is(err, crosscast.ErrRefused) {
+// publish queues inst; d, when not nil, hears of the outcome.
+func (s *sender) publish(ctx context.Context, inst *crosscast.Instruction, d *delivery) error {
+	if inst.Kind.Control() {
+		return s.publishControl(inst, d)
+	}
+	return s.format.publish(ctx, s, inst, d)
+}
+
+// queueInstruction queues one of at most size bytes for some topics, or returns what to wait for before another attempt.
+func (s *sender) queueInstruction(
+	to []destination, inst *crosscast.Instruction, size int, d *delivery,
+) (room <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	room, err = s.admitLocked((size+frameBytes+topicBytes)*len(to), inst.Flags&crosscast.Volatile != 0)
+	if room != nil || err != nil {
+		return room, err
+	}
+	s.box.enterInstruction(to, inst, size, d, s.gate.up())
+	s.stats.instructionsOut.Add(1)
+	s.signal()
+	return nil, nil
+}
+
+// queueMessages queues an instruction that was written already, or returns what to wait for before another attempt.
+func (s *sender) queueMessages(m *messages, volatile bool, d *delivery) (room <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	room, err = s.admitLocked(len(m.data)+(frameBytes+topicBytes)*len(m.all), volatile)
+	if room != nil || err != nil {
+		return room, err
+	}
+	d.expect(len(m.all))
+	from := 0
+	for i := range m.all {
+		s.box.enterMessage(&m.all[i].to, m.data[from:m.all[i].end], d, s.gate.up())
+		from = m.all[i].end
+	}
+	s.stats.instructionsOut.Add(1)
+	s.signal()
+	return nil, nil
+}
+
+// publishControl queues a hello or heartbeat.
+func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error {
+	if err := crosscast.CheckInstruction(inst); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %w", crosscast.ErrUncertain, err)
+	if err := s.bounded(instructionBound(inst)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return crosscast.ErrClosed
+	}
+	if !s.gate.linkUp {
+		return crosscast.ErrNotConnected
+	}
+	f := s.format.control(&s.box, inst)
+	switch {
+	case f == nil:
+		d.expect(0)
+		return nil
+	case len(s.box.control) >= maxControl:
+		return fmt.Errorf("%w: too many hellos and heartbeats wait", crosscast.ErrNotConnected)
+	}
+	d.expect(1)
+	s.queueControlLocked(f, d)
+	return nil
 }
 
-// gatherTime is how long the queue waits, once the link stands, for peers to be back. While it waits nothing expires; that
-// it is no more than half of what the link itself is waited for keeps what is delivered then from being much older.
-func (a *Adapter) gatherTime() time.Duration { return min(2*a.echo.timeout(), a.o.MaxAge/2) }
-
-// expire loses what has waited too long for the link, or everything when the adapter stops. The caller holds mu; the
-// reports are made without it.
-func (w *writer) expire(now time.Time) {
-	n := 0
-	for _, f := range w.queue {
-		if !w.stopping && now.Sub(f.opened) < w.a.o.MaxAge {
-			break
-		}
-		n++
+// queueControlLocked queues a control frame; d, when not nil, hears of the outcome.
+func (s *sender) queueControlLocked(f *frame, d *delivery) {
+	if d != nil {
+		f.deliveries = append(f.deliveries, d)
 	}
-	if n == 0 || w.up() && !w.stopping {
-		return
-	}
-	why := errExpired
-	if w.stopping {
-		why = errStopped
-	}
-	var lost lostFrames
-	var done []*delivery
-	bytes := 0
-	for _, f := range w.queue[:n] {
-		w.number++
-		f.number = w.number
-		if f.topic.open == f {
-			f.topic.open = nil
-		}
-		lost.add(f, why)
-		bytes += int(f.counted)
-		w.settled++
-		for _, d := range f.deliveries {
-			d.frameDone(w.a, f, 0, why)
-			if d.left == 0 {
-				done = append(done, d)
-			}
-		}
-		w.recycle(f)
-	}
-	w.queue = slices.Delete(w.queue, 0, n)
-	w.freeBytes(bytes)
-	w.lose(&lost)
-	w.telling = true
-	w.mu.Unlock()
-	w.finish([]crosscast.Loss{lost.forSelf()}, done)
-	w.mu.Lock()
+	s.box.control = append(s.box.control, f)
+	s.signal()
 }
 
-var (
-	errExpired = fmt.Errorf("%w: waited too long for the link to come back: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
-	errStopped = fmt.Errorf("%w: %w before it could be published", crosscast.ErrRefused, crosscast.ErrClosed)
-)
-
-// linkDown keeps frames in the queue until the next link stands.
-func (w *writer) linkDown() {
-	w.mu.Lock()
-	w.linkUp = false
-	if w.a.dialect != nil { // nothing is sent twice, so a connection that has broken with the link must not get the queue
-		w.publishing = false
+// probe queues a notice, and returns what waits for its outcome.
+func (s *sender) probe(to destination) *delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := newDelivery()
+	d.expect(1)
+	if s.stopping { // nobody would send it
+		d.err = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrClosed)
+		close(d.done)
+		return d
 	}
-	done := w.dropControl()
-	w.freeBytes(0) // those who wait for room must not wait for the link
-	w.note(time.Now())
-	w.mu.Unlock()
-	w.signal()
-	resolve(done)
+	s.queueControlLocked(s.box.controlFrame(&to), d)
+	return d
 }
 
-// halt takes nothing more, loses what is queued, and ends the writer.
-func (w *writer) halt() {
-	w.mu.Lock()
-	w.closing, w.stopping = true, true
-	w.freeBytes(0) // wakes those who wait for room
-	done := w.dropControl()
-	w.mu.Unlock()
-	resolve(done)
-	w.signal()
-}
-
-// dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them. The caller holds mu.
-func (w *writer) dropControl() (done []*delivery) {
-	for _, f := range w.control {
-		for _, d := range f.deliveries {
-			d.frameDone(w.a, f, 0, fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected))
-			done = append(done, d)
+// lastWords names all topics that wait to be named, before run ends, bounded by ctx.
+func (s *sender) lastWords(ctx context.Context) {
+	for {
+		d := s.finalBeat()
+		if d == nil || d.wait(ctx) != nil {
+			return
 		}
 	}
-	w.control = nil
-	return done
 }
 
-// linkIsUp lets the writer go on. After an outage it first waits for peers: they lost their links too, and what is sent
-// before they are back reaches nobody.
-func (w *writer) linkIsUp(peers []crosscast.NodeID, until time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.linkUp, w.begun = true, true
-	w.probeAt = time.Time{}
-	w.waitFor = nil
-	if len(peers) > 0 {
-		w.waitFor = make(map[crosscast.NodeID]struct{}, len(peers))
-		for _, p := range peers {
-			w.waitFor[p] = struct{}{}
-		}
-		w.waitUntil = until
+// finalBeat queues a heartbeat that names all topics, if there is something to name.
+func (s *sender) finalBeat() *delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping || !s.gate.up() || !s.box.hasUnnamed() {
+		return nil
 	}
-	w.note(time.Now())
-	w.signal()
+	d := newDelivery()
+	d.expect(1)
+	f := s.box.notice()
+	f.heartbeat, f.final = true, true
+	s.queueControlLocked(f, d)
+	return d
+}
+
+// shut takes nothing more, and hands over what is queued while the link is up.
+func (s *sender) shut(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	up := s.gate.up()
+	s.makeRoomLocked()
+	s.mu.Unlock()
+	if !up {
+		return nil
+	}
+	err := s.flush(ctx)
+	s.lastWords(ctx)
+	return err
+}
+
+// halt takes nothing more, loses what is queued, and ends run.
+func (s *sender) halt() {
+	s.mu.Lock()
+	s.closing, s.stopping = true, true
+	s.makeRoomLocked()
+	done := s.box.dropControl()
+	s.mu.Unlock()
+	resolveAll(done)
+	s.signal()
+}
+
+// linkIsUp lets what waits go, once the peers are back, or at a time.
+func (s *sender) linkIsUp(peers []crosscast.NodeID, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate.linkIsUp(peers, until)
+	s.noteLocked(time.Now())
+	s.signal()
+}
+
+// linkIsDown keeps frames in the queue until the next link stands.
+func (s *sender) linkIsDown() {
+	s.mu.Lock()
+	s.gate.linkIsDown()
+	done := s.box.dropControl()
+	s.makeRoomLocked() // those who wait for room must not wait for the link
+	s.noteLocked(time.Now())
+	s.mu.Unlock()
+	s.signal()
+	resolveAll(done)
 }
 
 // heardFrom notes that a peer is there.
-func (w *writer) heardFrom(id crosscast.NodeID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.waitFor) == 0 {
-		return
+func (s *sender) heardFrom(id crosscast.NodeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate.heardFrom(id) {
+		s.signal()
 	}
-	delete(w.waitFor, id)
-	if len(w.waitFor) == 0 {
-		w.signal()
+}
+
+// peersLeft makes a loss of what was accepted since a moment of the past, by a server that the peers had left.
+func (s *sender) peersLeft(since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopping {
+		s.box.history.leave(since)
+	}
+	s.signal()
+}
+
+// drew reports whether a frame of this run has number n.
+func (s *sender) drew(n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return n <= s.box.number
+}
+
+// audience is how many links got what went to everyone last; -1: the bus cannot tell.
+func (s *sender) audience() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gate.audience
+}
+
+// queued is how many bytes wait.
+func (s *sender) queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.box.bytes
+}
+
+// proven reports whether the publishing half works.
+func (s *sender) proven() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gate.proven(time.Now())
+}
+
+// note enters the state of the publishing half.
+func (s *sender) note(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noteLocked(now)
+}
+
+func (s *sender) noteLocked(now time.Time) {
+	to, cause := s.gate.state(now, s.state.deaf.Load())
+	if to != s.noted {
+		s.noted = to
+		s.state.publishing(to, cause)
 	}
 }

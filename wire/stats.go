@@ -47,12 +47,10 @@ type stats struct {
 	dropped                         [dropReasons]atomic.Uint64
 }
 
-func (a *Adapter) count(r dropReason) { a.stats.dropped[r].Add(1) }
-
 // AdapterStats implements crosscast.Meter. It may be called at any time, also before and during a Start.
 func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	a.mu.Lock()
-	w, e, subs, link := a.writer, a.echo, a.subs, a.state
+	r := a.run
 	a.mu.Unlock()
 	s := crosscast.AdapterStats{
 		InstructionsIn: a.stats.instructionsIn.Load(), InstructionsOut: a.stats.instructionsOut.Load(),
@@ -60,18 +58,16 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 		FramesIn: a.stats.framesIn.Load(), FramesOut: a.stats.framesOut.Load(),
 		Dropped: map[string]uint64{},
 	}
-	for r, name := range dropNames {
-		if n := a.stats.dropped[r].Load(); n > 0 {
+	for why, name := range dropNames {
+		if n := a.stats.dropped[why].Load(); n > 0 {
 			s.Dropped[name] = n
 		}
 	}
-	s.Denied = subs.countDenied()
-	w.mu.Lock()
-	s.QueueBytes = w.bytes
-	w.mu.Unlock()
-	s.Link = link.now()
+	s.Denied = r.subs.countDenied()
+	s.QueueBytes = r.sender.queued()
+	s.Link = r.state.now()
 	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // else there was no start
-	s.EchoRoundTrip = e.roundTrip()
+	s.EchoRoundTrip = r.echo.roundTrip()
 	s.Reconnects = a.stats.reconnects.Load()
 	return s
 }

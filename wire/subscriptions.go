@@ -16,7 +16,7 @@ import (
 //
 // A caller of Subscribe touches no connection: it waits for events, and is let go at once when the link breaks.
 type subscriptions struct {
-	a *Adapter
+	*session
 
 	mu       sync.Mutex
 	topics   map[string]*topic // wanted, by name; guarded by mu, like everything below
@@ -52,8 +52,8 @@ type topic struct {
 	missing  *missing // nil: nothing, or what the gap of an outage covers
 	queued   bool     // in denials.queue
 
-	books        books     // guarded by incoming.mu, like confirmation and confirmedAt
-	confirmation uint64    // the latest one, by incoming.confirmations
+	books        books     // guarded by receiver.mu, like confirmation and confirmedAt
+	confirmation uint64    // the latest one, by ledger.confirmations
 	confirmedAt  time.Time // when
 	sameHash     *topic    // in subscriptions.hashed
 }
@@ -66,7 +66,7 @@ const (
 	denied
 )
 
-// request is one command for a link.
+// requestLocked is one command for a link.
 type request struct {
 	subscribe bool
 	sealed    bool // joined with no other; gaps are reported when there is no such request any more
@@ -77,17 +77,16 @@ type request struct {
 	ping      string    // written behind it, because its confirmation is late
 }
 
-func (s *subscriptions) init(a *Adapter) {
-	s.a = a
-	s.topics = map[string]*topic{}
+func newSubscriptions(s *session) *subscriptions {
+	return &subscriptions{session: s, topics: map[string]*topic{}, hashed: hashedTopics{}}
 }
 
-// add wants topics before there is a link.
-func (s *subscriptions) add(to ...destination) {
+// wantHome wants topics that the node cannot do without, before there is a link.
+func (s *subscriptions) wantHome(home []destination) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range to {
-		s.enter(&topic{to: d, name: d.topic(s.a.o.Prefix), home: true})
+	for _, d := range home {
+		s.enterLocked(&topic{to: d, name: d.topic(s.o.Prefix), home: true})
 	}
 }
 
@@ -104,9 +103,9 @@ func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
 	var part []sought
 	var to []destination
 	for i, name := range names {
-		to = s.a.destinations(to[:0], name)
+		to = s.format.destinations(to[:0], name)
 		for _, d := range to {
-			part = append(part, sought{d, d.topic(s.a.o.Prefix), i})
+			part = append(part, sought{d, d.topic(s.o.Prefix), i})
 		}
 		if len(part) >= maxHeld || i == len(names)-1 {
 			s.mu.Lock()
@@ -123,7 +122,7 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	down := false
 	s.each(names, func(part []sought) {
 		down = down || !s.resumed || w.err != nil
-		s.ask(w, part, down, now)
+		s.askLocked(w, part, down, now)
 	})
 	s.mu.Lock()
 	w.left--
@@ -136,7 +135,7 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	s.mu.Unlock()
 	switch {
 	case down:
-		return s.a.downError()
+		return s.downError()
 	case !wait:
 		return w.outcome()
 	}
@@ -150,11 +149,11 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	return w.outcome()
 }
 
-// ask asks for those topics that are not confirmed, and has w wait for them unless the link is down. The caller holds mu.
-func (s *subscriptions) ask(w *wait, part []sought, down bool, now time.Time) {
+// askLocked asks for those topics that are not confirmed, and has w wait for them unless the link is down.
+func (s *subscriptions) askLocked(w *wait, part []sought, down bool, now time.Time) {
 	var ask, again []*topic
 	for _, p := range part {
-		t := s.want(p.to, p.key)
+		t := s.wantLocked(p.to, p.key)
 		if t.state == confirmed {
 			continue
 		}
@@ -172,8 +171,8 @@ func (s *subscriptions) ask(w *wait, part []sought, down bool, now time.Time) {
 			t.await(w, p.name)
 		}
 	}
-	s.request(request{subscribe: true}, ask)
-	s.request(request{subscribe: true, sealed: true}, again)
+	s.requestLocked(request{subscribe: true}, ask)
+	s.requestLocked(request{subscribe: true, sealed: true}, again)
 }
 
 // abandon ends the wait of w, and reports whether it was over already.
@@ -194,36 +193,36 @@ func (s *subscriptions) abandon(w *wait) (over bool) {
 	return false
 }
 
-// want returns the topic that d is, for d's name. The caller holds mu.
-func (s *subscriptions) want(d destination, key string) *topic {
+// wantLocked returns the topic that d is, for d's name.
+func (s *subscriptions) wantLocked(d destination, key string) *topic {
 	t := s.topics[key]
 	switch {
 	case t == nil:
 		t = &topic{to: d, name: key}
-		s.enter(t)
+		s.enterLocked(t)
 	case t.to.name != d.name && !t.home && !slices.Contains(t.more, d.name):
 		t.more = append(t.more, d.name)
 	}
 	return t
 }
 
-// enter and drop keep the sets of topics. The caller holds mu.
-func (s *subscriptions) enter(t *topic) {
+// enterLocked and dropLocked keep the sets of topics.
+func (s *subscriptions) enterLocked(t *topic) {
 	s.topics[t.name] = t
-	if s.hashed != nil {
-		s.hashed.add(hashTopic(t.name), t)
+	if s.ground.patchy {
+		s.hashed.addTopic(hashTopic(t.name), t)
 	}
 }
 
-func (s *subscriptions) drop(t *topic) {
+func (s *subscriptions) dropLocked(t *topic) {
 	delete(s.topics, t.name)
-	if s.hashed != nil {
-		s.hashed.remove(hashTopic(t.name), t)
+	if s.ground.patchy {
+		s.hashed.removeTopic(hashTopic(t.name), t)
 	}
 }
 
-// unwant takes a name off a topic, and reports whether nothing is left that wants it. The caller holds mu.
-func (s *subscriptions) unwant(t *topic, name crosscast.Address) bool {
+// unwantLocked takes a name off a topic, and reports whether nothing is left that wants it.
+func (s *subscriptions) unwantLocked(t *topic, name crosscast.Address) bool {
 	switch i := slices.Index(t.more, name); {
 	case i >= 0:
 		t.more = slices.Delete(t.more, i, i+1)
@@ -238,15 +237,16 @@ func (s *subscriptions) unwant(t *topic, name crosscast.Address) bool {
 	return true
 }
 
-func (s *subscriptions) remove(names []crosscast.Address) {
+// unsubscribe takes names off the topics that are wanted.
+func (s *subscriptions) unsubscribe(names []crosscast.Address) {
 	s.each(names, func(part []sought) {
 		var drop []*topic
 		for _, p := range part {
 			t := s.topics[p.key]
-			if t == nil || !s.unwant(t, names[p.name]) {
+			if t == nil || !s.unwantLocked(t, names[p.name]) {
 				continue
 			}
-			s.drop(t)
+			s.dropLocked(t)
 			if t.state == denied {
 				s.denials.count--
 			}
@@ -257,20 +257,20 @@ func (s *subscriptions) remove(names []crosscast.Address) {
 			}
 		}
 		s.denials.tidy()
-		s.request(request{}, drop)
+		s.requestLocked(request{}, drop)
 	})
 }
 
-// request queues commands like r for the current link, if there is one. The caller holds mu.
-func (s *subscriptions) request(r request, topics []*topic) {
+// requestLocked queues commands like r for the current link, if there is one.
+func (s *subscriptions) requestLocked(r request, topics []*topic) {
 	if s.link == nil || len(topics) == 0 {
 		return
 	}
-	s.requestBy(subscribeBatch, r, topics)
+	s.requestByLocked(subscribeBatch, r, topics)
 }
 
-// requestBy is request, with at most size topics in a command.
-func (s *subscriptions) requestBy(size int, r request, topics []*topic) {
+// requestByLocked is requestLocked, with at most size topics in a command.
+func (s *subscriptions) requestByLocked(size int, r request, topics []*topic) {
 	for part := range slices.Chunk(topics, size) {
 		r.topics = part
 		s.requests = append(s.requests, r)
@@ -300,9 +300,9 @@ func (s *subscriptions) begin(l *link) {
 		t.asking, t.first = true, l
 	}
 	l.unconfirmed = len(home) + len(others)
-	s.requestBy(1, request{subscribe: true, sealed: true}, home)
-	s.request(request{subscribe: true}, others)
-	s.askDenied()
+	s.requestByLocked(1, request{subscribe: true, sealed: true}, home)
+	s.requestLocked(request{subscribe: true}, others)
+	s.askDeniedLocked()
 }
 
 // end forgets the current link. Whoever waits is told.
@@ -315,7 +315,7 @@ func (s *subscriptions) end() {
 	if s.confirm != nil {
 		s.confirm.Stop()
 	}
-	err := s.a.downError()
+	err := s.downError()
 	for _, t := range s.topics {
 		t.asking, t.first = false, nil
 		switch t.state {
@@ -359,13 +359,13 @@ func (s *subscriptions) nextRequest(l *link) (r request, ok bool) {
 	r.at = time.Now()
 	s.written = append(s.written, r)
 	if len(s.written) == 1 {
-		s.watch(confirmTimeout)
+		s.watchLocked(confirmTimeout)
 	}
 	return r, true
 }
 
-// watch looks after d whether the oldest request was confirmed. The caller holds mu.
-func (s *subscriptions) watch(d time.Duration) {
+// watchLocked looks after d whether the oldest request was confirmed.
+func (s *subscriptions) watchLocked(d time.Duration) {
 	if s.confirm == nil {
 		s.confirm = time.AfterFunc(d, s.checkConfirmed)
 		return
@@ -383,7 +383,7 @@ func (s *subscriptions) checkConfirmed() {
 	age := time.Since(oldest.at)
 	switch {
 	case age < confirmTimeout:
-		s.watch(confirmTimeout - age)
+		s.watchLocked(confirmTimeout - age)
 	case s.link.silentFor() < confirmTimeout/2:
 		// The confirmation waits behind other bytes, or for a call of the application's to return. If it is not there
 		// when what is written now is answered, it does not come.
@@ -392,14 +392,14 @@ func (s *subscriptions) checkConfirmed() {
 			oldest.ping = fmt.Sprint("confirm", s.pinged)
 			s.link.ping(oldest.ping)
 		}
-		s.watch(confirmTimeout / 2)
+		s.watchLocked(confirmTimeout / 2)
 	default:
 		s.link.fail(errUnconfirmed)
 	}
 }
 
-// answered acts on the answer to a ping: the request that it was written behind is confirmed, or will never be.
-func (s *subscriptions) answered(l *link, ping string) error {
+// handlePong acts on the answer to a ping: the request that it was written behind is confirmed, or will never be.
+func (s *subscriptions) handlePong(l *link, ping string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link == l && len(s.written) > 0 && s.written[0].ping == ping {
@@ -415,8 +415,8 @@ var (
 	errGone        = errors.New("crosscast: unsubscribed meanwhile")
 )
 
-// finishOldest removes the oldest request, which was confirmed or refused. The caller holds mu.
-func (s *subscriptions) finishOldest() {
+// finishOldestLocked removes the oldest request, which was confirmed or refused.
+func (s *subscriptions) finishOldestLocked() {
 	if s.written[0].sealed {
 		s.sealed--
 	}
@@ -426,15 +426,15 @@ func (s *subscriptions) finishOldest() {
 	s.written[0] = request{}
 	s.written = s.written[1:]
 	if len(s.written) > 0 {
-		s.watch(max(confirmTimeout-time.Since(s.written[0].at), 0))
+		s.watchLocked(max(confirmTimeout-time.Since(s.written[0].at), 0))
 	} else {
 		s.confirm.Stop()
 	}
 }
 
-// replied returns the topic that a reply is for. A reply that is not the next one means that the client library has
-// replaced the connection on its own. The caller holds mu.
-func (s *subscriptions) replied(l *link, name string) (*topic, error) {
+// repliedLocked returns the topic that a reply is for. A reply that is not the next one means that the client library has
+// replaced the connection on its own.
+func (s *subscriptions) repliedLocked(l *link, name string) (*topic, error) {
 	if s.link != l || len(s.written) == 0 {
 		return nil, errReplaced
 	}
@@ -445,7 +445,7 @@ func (s *subscriptions) replied(l *link, name string) (*topic, error) {
 	}
 	r.next++
 	if r.next == len(r.topics) {
-		s.finishOldest()
+		s.finishOldestLocked()
 	}
 	t.settle(l)
 	return t, nil
@@ -460,21 +460,21 @@ func (t *topic) settle(l *link) {
 	}
 }
 
-// confirmedBy enters a confirmation.
-func (s *subscriptions) confirmedBy(l *link, name string) error {
+// handleSubscribed enters a confirmation, which has a number.
+func (s *subscriptions) handleSubscribed(l *link, name string, confirmation uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := s.replied(l, name)
+	t, err := s.repliedLocked(l, name)
 	if err != nil || t.gone {
 		return err
 	}
 	wasDenied := t.state == denied
 	t.state, t.promised = confirmed, true
 	if wasDenied {
-		s.allow()
+		s.allowLocked()
 	}
 	t.epoch++
-	t.confirmation, t.confirmedAt = s.a.incoming.confirmations, time.Now()
+	t.confirmation, t.confirmedAt = confirmation, time.Now()
 	t.resolve(nil)
 	if t.missing != nil {
 		s.news = append(s.news, t)
@@ -482,9 +482,9 @@ func (s *subscriptions) confirmedBy(l *link, name string) error {
 	return nil
 }
 
-// unsubscribedBy enters the end of a subscription. One that was not asked for ends the link, whatever is known of the
+// handleUnsubscribed enters the end of a subscription. One that was not asked for ends the link, whatever is known of the
 // topic: its confirmation, or a request for it, may be under way.
-func (s *subscriptions) unsubscribedBy(l *link, name string) error {
+func (s *subscriptions) handleUnsubscribed(l *link, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != l {
@@ -532,7 +532,8 @@ func (s *subscriptions) lookup(name string) (t *topic, resumed, news bool) {
 	return t, s.resumed, len(s.news) > 0
 }
 
-func (s *subscriptions) confirmed(name string) bool {
+// hears reports whether this node itself is among the receivers of a topic.
+func (s *subscriptions) hears(name string) bool {
 	t, _, _ := s.lookup(name)
 	return t != nil
 }

@@ -119,6 +119,14 @@ func (d destination) carriesLosses() bool {
 	return d.name == crosscast.Address{} && !d.ingress && d.foreign == ""
 }
 
+// names are those of a gap of the topic: nil is all.
+func (d *destination) names() []crosscast.Address {
+	if d.name == (crosscast.Address{}) {
+		return nil
+	}
+	return []crosscast.Address{d.name}
+}
+
 func (d destination) topic(prefix string) string { return string(d.appendTopic(nil, prefix)) }
 
 func (d *destination) appendTopic(dst []byte, prefix string) []byte {
@@ -136,21 +144,21 @@ func (d *destination) appendTopic(dst []byte, prefix string) []byte {
 	}
 }
 
-// route appends to dst where in goes. More than maxCopies topics become everyone's. An empty result means that nobody
+// route appends to dst where inst goes. More than maxCopies topics become everyone's. An empty result means that nobody
 // but the node self is concerned.
-func route(dst []destination, in *crosscast.Instruction, self crosscast.NodeID) []destination {
-	if in.To != "" {
-		return append(dst, destination{node: in.To})
+func route(dst []destination, inst *crosscast.Instruction, self crosscast.NodeID) []destination {
+	if inst.To != "" {
+		return append(dst, destination{node: inst.To})
 	}
-	t := &in.Target
-	if t.Everyone || in.Kind != crosscast.KindEmit || in.Ref != "" {
+	t := &inst.Target
+	if t.Everyone || inst.Kind != crosscast.KindEmit || inst.Ref != "" {
 		return append(dst, destination{})
 	}
 	if len(t.Rooms)+len(t.Users) > maxCopies {
 		return append(dst, destination{})
 	}
 	start := len(dst)
-	add := func(d destination) {
+	once := func(d destination) {
 		for _, have := range dst[start:] {
 			if have == d {
 				return
@@ -159,14 +167,14 @@ func route(dst []destination, in *crosscast.Instruction, self crosscast.NodeID) 
 		dst = append(dst, d)
 	}
 	for _, r := range t.Rooms {
-		add(destination{name: crosscast.Address{Namespace: in.Namespace, Space: crosscast.RoomSpace, Name: r}})
+		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.RoomSpace, Name: r}})
 	}
 	for _, u := range t.Users {
-		add(destination{name: crosscast.Address{Namespace: in.Namespace, Space: crosscast.UserSpace, Name: u}})
+		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.UserSpace, Name: u}})
 	}
 	for _, s := range t.Sockets {
 		if n := s.Node(); n != self && n != "" {
-			add(destination{node: n})
+			once(destination{node: n})
 			if len(dst)-start > maxCopies {
 				break
 			}

@@ -7,8 +7,6 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// What the writer keeps: the topics that it publishes to, and the memory of frames that went out.
-
 // outTopic is what is remembered of a topic that this node publishes to.
 type outTopic struct {
 	key     string // in outTopics: the name and, of a dialect, the address that messages are for
@@ -16,7 +14,7 @@ type outTopic struct {
 	address uint16 // where in key the address begins
 	kind    kind
 	last    uint64 // number of the last frame that was not lost
-	open    *frame // takes instructions while its generation is the writer's
+	open    *frame // takes instructions while its generation is the outbox's
 	*quietTopic
 }
 
@@ -90,84 +88,4 @@ type quietTopic struct {
 	waits         bool
 	sent          time.Time // its last frame
 	before, after *outTopic
-}
-
-// spare is memory of frames that went out: frames with a small buffer each, which is all that one with a single
-// instruction needs, and the larger buffers that others grow into.
-type spare struct {
-	frames  []*frame
-	buffers [len(bufferSizes)][][]byte
-	bytes   int // of all
-}
-
-// bufferSizes are how many bytes larger buffers have, at least.
-var bufferSizes = [...]int{512, 2 << 10, 8 << 10, 32 << 10, packBytes + 8<<10}
-
-// take returns a frame. While the link is down it has no buffer: what waits then is to take no more memory than it must.
-func (s *spare) take(up bool) *frame {
-	n := len(s.frames)
-	if n == 0 || !up {
-		return &frame{}
-	}
-	f := s.frames[n-1]
-	s.frames[n-1] = nil
-	s.frames = s.frames[:n-1]
-	s.bytes -= frameBytes + cap(f.buf)
-	return f
-}
-
-// grow makes room for size more bytes of a frame, and keeps the buffer that it has outgrown.
-func (s *spare) grow(f *frame, size, limit int) {
-	size += len(f.buf)
-	if cap(f.buf) >= size {
-		return
-	}
-	i := 0
-	for bufferSizes[i] < size { // which is at most packBytes
-		i++
-	}
-	var b []byte
-	if n := len(s.buffers[i]); n > 0 {
-		b = s.buffers[i][n-1]
-		s.buffers[i][n-1] = nil
-		s.buffers[i] = s.buffers[i][:n-1]
-		s.bytes -= cap(b)
-	} else {
-		b = make([]byte, 0, bufferSizes[i])
-	}
-	old := f.buf
-	f.buf = append(b, old...)
-	s.keepBuffer(old, limit)
-}
-
-// keepBuffer keeps a buffer for reuse, if it is a larger one, unless limit bytes are kept already.
-func (s *spare) keepBuffer(b []byte, limit int) {
-	if cap(b) < bufferSizes[0] || cap(b) > 2*packBytes || s.bytes+cap(b) > limit {
-		return
-	}
-	i := len(bufferSizes) - 1
-	for bufferSizes[i] > cap(b) {
-		i--
-	}
-	s.bytes += cap(b)
-	s.buffers[i] = append(s.buffers[i], b[:0])
-}
-
-// keep keeps f for reuse, unless limit bytes are kept already.
-func (s *spare) keep(f *frame, limit int) {
-	buf, deliveries := f.buf[:0], f.deliveries[:0]
-	if cap(buf) >= bufferSizes[0] {
-		s.keepBuffer(buf, limit)
-		buf = nil
-	}
-	if s.bytes+frameBytes+cap(buf) > limit {
-		return
-	}
-	s.bytes += frameBytes + cap(buf)
-	clear(f.deliveries)
-	if cap(deliveries) > 16 {
-		deliveries = nil
-	}
-	*f = frame{buf: buf, deliveries: deliveries}
-	s.frames = append(s.frames, f)
 }

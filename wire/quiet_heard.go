@@ -30,7 +30,7 @@ type announced struct {
 
 // firstHeard is the first frame that was heard after a subscription had been confirmed: it was sent after that.
 type firstHeard struct {
-	confirmation uint64 // incoming.confirmations when it was heard
+	confirmation uint64 // ledger.confirmations when it was heard
 	number       uint64
 }
 
@@ -66,7 +66,7 @@ func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) 
 }
 
 // missed reports a gap if frame number of o on t, and perhaps others before it, were missed.
-func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
+func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 	b := t.books.find(o)
 	if b != nil && number <= b.last {
 		return
@@ -78,27 +78,25 @@ func (in *incoming) missed(t *topic, o *origin, number uint64, now time.Time) {
 		from, sure := o.announced.later(t.confirmation, number)
 		if !sure {
 			if t.epoch > 1 {
-				in.doubt(o, now)
+				l.doubt(o, now)
 			}
 			return
 		}
 		b = t.books.of(o)
 		b.begin(t.epoch)
 		b.first = max(from, b.last+1)
-		b.heard = t.confirmedAt.Sub(in.started)
+		b.heard = t.confirmedAt.Sub(l.started)
 		g.From = b.first
 	}
-	g.Since = in.started.Add(b.heard) // which stays: what comes behind number may have been sent before it was named
+	g.Since = l.started.Add(b.heard) // which stays: what comes behind number may have been sent before it was named
 	b.last = number
-	if t.to.name != (crosscast.Address{}) {
-		g.Names = []crosscast.Address{t.to.name}
-	}
-	in.a.handler.Gap(g)
+	g.Names = t.to.names()
+	l.handler.Gap(g)
 }
 
-// readQuiet acts on the topics that o names in frame number, which came on t, and reports whether they are whole.
-func (in *incoming) readQuiet(o *origin, t *topic, number uint64, data []byte) bool {
-	if in.a.subs.hashed == nil { // a bus on which nothing is missed that way
+// handleQuiet acts on the topics that o names in frame number, which came on t, and reports whether they are whole.
+func (l *ledger) handleQuiet(o *origin, t *topic, number uint64, data []byte) bool {
+	if !l.ground.patchy { // a bus on which nothing is missed that way
 		return true
 	}
 	now := time.Now()
@@ -109,12 +107,12 @@ func (in *incoming) readQuiet(o *origin, t *topic, number uint64, data []byte) b
 		return false
 	}
 	missedNames := func() {
-		in.a.count(dropUntold)
-		in.a.handler.Gap(crosscast.Gap{Origin: o.id, Since: in.toldBy(o), Until: now, Reason: crosscast.GapHole})
+		l.count(dropUntold)
+		l.handler.Gap(crosscast.Gap{Origin: o.id, Since: l.toldBy(o), Until: now, Reason: crosscast.GapHole})
 	}
 	switch {
 	case first <= n.counted:
-	case in.mayBegin(o, now):
+	case l.mayBegin(o, now):
 		n.counted = first
 	default:
 		n.counted = first
@@ -137,8 +135,8 @@ func (in *incoming) readQuiet(o *origin, t *topic, number uint64, data []byte) b
 			continue
 		}
 		n.counted = first + 1
-		if t := in.a.subs.named(hash); t != nil {
-			in.missed(t, o, last, now)
+		if t := l.subs.named(hash); t != nil {
+			l.missed(t, o, last, now)
 		}
 	}
 	if t.to.isEveryone() && first < n.counted { // what it had counted was none of the origin's
@@ -146,28 +144,28 @@ func (in *incoming) readQuiet(o *origin, t *topic, number uint64, data []byte) b
 		missedNames()
 	}
 	n.backlog = time.Duration(age) * time.Millisecond
-	n.reportedUntil = now.Add(-n.backlog - in.a.self.Heartbeat)
+	n.reportedUntil = now.Add(-n.backlog - l.self.Heartbeat)
 	return true
 }
 
 // mayBegin reports whether what o has counted so far does not concern this node: it was before the link, or is a part of
 // the outage that this link has ended. A node answers an introduction, and takes a heartbeat to name anything new. Of an
 // emitter the first count is the one to begin with, whenever it comes.
-func (in *incoming) mayBegin(o *origin, now time.Time) bool {
-	return !o.announced.known && (!o.peer || now.Sub(in.resumedAt) < in.a.self.Heartbeat)
+func (l *ledger) mayBegin(o *origin, now time.Time) bool {
+	return !o.announced.known && (!o.peer || now.Sub(l.resumedAt) < l.self.Heartbeat)
 }
 
 // toldBy is since when something of o may have been missed that it has not told of yet.
-func (in *incoming) toldBy(o *origin) time.Time {
-	return later(in.started, o.announced.reportedUntil)
+func (l *ledger) toldBy(o *origin) time.Time {
+	return later(l.started, o.announced.reportedUntil)
 }
 
 // unnamedSince is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
 // may have been named during it. Origins are counted anew.
-func (in *incoming) unnamedSince(since time.Time) time.Time {
-	wait := toldWithin * in.a.self.Heartbeat
+func (l *ledger) unnamedSince(since time.Time) time.Time {
+	wait := toldWithin * l.self.Heartbeat
 	before := since.Add(-wait)
-	for _, o := range in.origins.m {
+	for _, o := range l.origins.m {
 		n := &o.announced
 		n.known, n.awaited = false, true
 		last := since
@@ -178,32 +176,32 @@ func (in *incoming) unnamedSince(since time.Time) time.Time {
 			before = at
 		}
 	}
-	return later(in.started, before)
+	return later(l.started, before)
 }
 
 // doubt reports what may be missed of o since the link has resumed, and may also be a part of the outage before: nothing
 // tells them apart, when it was sent before anything was heard of o again. The gap is one of all origins, so that there are
 // one or two after an outage, and not one for each origin.
-func (in *incoming) doubt(o *origin, now time.Time) {
+func (l *ledger) doubt(o *origin, now time.Time) {
 	heard := o.announced.heardAt
 	if o.announced.awaited {
 		heard = now
 	}
-	if !heard.After(in.doubted) {
+	if !heard.After(l.doubted) {
 		return
 	}
-	g := crosscast.Gap{Since: in.resumedAt, Until: now, Reason: crosscast.GapLinkLost}
-	in.doubted = now
-	in.a.handler.Gap(g)
+	g := crosscast.Gap{Since: l.resumedAt, Until: now, Reason: crosscast.GapLinkLost}
+	l.doubted = now
+	l.handler.Gap(g)
 }
 
 // toldUntil is since when something of o may be missed without this node having been told: what was lost on a patchy bus
 // before the last that was heard may not have been named yet.
-func (in *incoming) toldUntil(o *origin) time.Time {
-	if in.a.subs.hashed == nil {
+func (l *ledger) toldUntil(o *origin) time.Time {
+	if !l.ground.patchy {
 		return o.heard
 	}
-	return later(in.started, o.heard.Add(-toldWithin*in.a.self.Heartbeat-o.announced.backlog))
+	return later(l.started, o.heard.Add(-toldWithin*l.self.Heartbeat-o.announced.backlog))
 }
 
 // maxBacklog is how many milliseconds a topic may wait to be named, so that times can be reckoned with: a hundred years.
@@ -226,12 +224,12 @@ func uvarint(data []byte) (uint64, []byte) {
 // a number that is the one's would be a false alarm for the other.
 type hashedTopics map[uint64]*topic
 
-func (h hashedTopics) add(hash uint64, t *topic) {
+func (h hashedTopics) addTopic(hash uint64, t *topic) {
 	t.sameHash = h[hash]
 	h[hash] = t
 }
 
-func (h hashedTopics) remove(hash uint64, t *topic) {
+func (h hashedTopics) removeTopic(hash uint64, t *topic) {
 	if h[hash] == t {
 		if t.sameHash == nil {
 			delete(h, hash)

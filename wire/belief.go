@@ -94,14 +94,14 @@ func (b *book) resume(t *topic) {
 }
 
 // isHeartbeat reports whether the frame that is being read, a control frame, is one. Nothing else can be read of it then.
-func (in *incoming) isHeartbeat() bool {
-	i, _, err := in.reader.Next()
+func (l *ledger) isHeartbeat() bool {
+	i, _, err := l.reader.Next()
 	return err == nil && i.Kind == crosscast.KindHeartbeat
 }
 
-// heal makes the books of o anew: heartbeat number is the first one that counts. in.mu is held.
-func (in *incoming) heal(o *origin, number uint64, now time.Time) *origin {
-	in.a.count(dropHealed)
+// heal makes the books of o anew: heartbeat number is the first one that counts.
+func (l *ledger) heal(o *origin, number uint64, now time.Time) *origin {
+	l.count(dropHealed)
 	h := *o
 	o.forgotten = true
 	h.highest, h.before = number-1, number-1
@@ -109,14 +109,14 @@ func (in *incoming) heal(o *origin, number uint64, now time.Time) *origin {
 		h.reportedTo = 0
 	}
 	h.lost, h.left = false, false
-	h.healed, h.healedAt = in.confirmations, now.Sub(in.started)
+	h.healed, h.healedAt = l.confirmations, now.Sub(l.started)
 	h.announced.firsts = nil
 	h.belief.beats = slices.DeleteFunc(h.belief.beats, func(n uint64) bool { return n > number })
-	h.belief.rises(number, number-1, now, in.a.echo.timeout())
+	h.belief.rises(number, number-1, now, l.patience())
 	h.belief.mark, h.belief.markAt = number-1, now
-	in.origins.m[h.id] = &h
-	in.a.handler.Gap(crosscast.Gap{
-		Origin: h.id, Since: later(in.started, o.belief.keptAt), Until: now, Reason: crosscast.GapForged,
+	l.origins.m[h.id] = &h
+	l.handler.Gap(crosscast.Gap{
+		Origin: h.id, Since: later(l.started, o.belief.keptAt), Until: now, Reason: crosscast.GapForged,
 	})
 	return &h
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// state is what is known of the link, for people: the state of each half, and whether the application keeps the reader
+// linkState is what is known of the link, for people: the state of each half, and whether the application keeps the reader
 // busy. Whoever finds out a change enters it. One goroutine logs the changes and tells the node of them, in their order;
 // so nobody who holds a lock, or is in a hurry, ever waits for a Logger. It also looks, twice a heartbeat, for what does
 // not show by itself, a call that does not return; and logs which topics are denied.
-type state struct {
-	a    *Adapter
+type linkState struct {
+	*session
 	deaf atomic.Bool // the subscribing half is; the next echo ends that
 
 	mu      sync.Mutex
@@ -39,48 +39,48 @@ var (
 	errHeld    = errors.New("what is emitted waits for the link, and for the peers, to be back")
 )
 
-func (s *state) init(a *Adapter) {
-	s.a, s.wake, s.flush = a, make(chan struct{}, 1), make(chan chan struct{})
+func newLinkState(s *session) *linkState {
+	return &linkState{session: s, wake: make(chan struct{}, 1), flush: make(chan chan struct{})}
 }
 
-func (s *state) publishing(to crosscast.LinkState, cause error) {
+func (s *linkState) publishing(to crosscast.LinkState, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.a.ctx.Err() == nil {
-		s.enter("publishing", &s.status.Publishing, to, cause)
+	if s.ctx.Err() == nil {
+		s.enterLocked("publishing", &s.status.Publishing, to, cause)
 	}
 }
 
-func (s *state) subscribing(to crosscast.LinkState, cause error) {
+func (s *linkState) subscribing(to crosscast.LinkState, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.a.ctx.Err() == nil {
-		s.enter("subscribing", &s.status.Subscribing, to, cause)
+	if s.ctx.Err() == nil {
+		s.enterLocked("subscribing", &s.status.Subscribing, to, cause)
 		s.deaf.Store(to == crosscast.LinkDeaf)
 	}
 }
 
-// enter notes a change of a half. The caller holds mu.
-func (s *state) enter(name string, half *crosscast.LinkHalf, to crosscast.LinkState, cause error) {
+// enterLocked notes a change of a half.
+func (s *linkState) enterLocked(name string, half *crosscast.LinkHalf, to crosscast.LinkState, cause error) {
 	if half.State == to {
 		return
 	}
 	from := half.State
 	*half = crosscast.LinkHalf{State: to, Since: time.Now(), Err: cause}
-	s.tell(change{half: name, from: from, to: *half})
+	s.tellLocked(change{half: name, from: from, to: *half})
 }
 
-func (s *state) busy(busy bool) {
+func (s *linkState) busy(busy bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.status.Busy != busy {
 		s.status.Busy = busy
-		s.tell(change{})
+		s.tellLocked(change{})
 	}
 }
 
-// tell has a change told. The caller holds mu.
-func (s *state) tell(c change) {
+// tellLocked has a change told.
+func (s *linkState) tellLocked(c change) {
 	c.status = s.status
 	if len(s.changes) == maxChanges { // whoever is told is slow: the last state is what counts
 		s.changes = s.changes[:maxChanges-1]
@@ -92,7 +92,7 @@ func (s *state) tell(c change) {
 	}
 }
 
-func (s *state) now() crosscast.LinkStatus {
+func (s *linkState) now() crosscast.LinkStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status
@@ -100,7 +100,7 @@ func (s *state) now() crosscast.LinkStatus {
 
 // linkLost enters what has become of a link that had worked: another one is made now. One that was deaf is deaf until
 // it is known that the next one is not.
-func (s *state) linkLost(err error) {
+func (s *linkState) linkLost(err error) {
 	switch {
 	case errors.Is(err, errDeaf):
 		s.subscribing(crosscast.LinkDeaf, err)
@@ -112,7 +112,7 @@ func (s *state) linkLost(err error) {
 }
 
 // linkFailed enters that a link could not be made.
-func (s *state) linkFailed(err error) {
+func (s *linkState) linkFailed(err error) {
 	if errors.Is(err, crosscast.ErrDenied) {
 		s.subscribing(crosscast.LinkDenied, err)
 		return
@@ -121,22 +121,22 @@ func (s *state) linkFailed(err error) {
 }
 
 // linkResumed enters that a link hears what it must, as far as can be known. After one that was deaf only an echo tells.
-func (s *state) linkResumed() {
-	if !s.deaf.Load() || s.a.self.EmitOnly { // for an emitter there may be no echo for long
+func (s *linkState) linkResumed() {
+	if !s.deaf.Load() || !s.presence.beats { // without heartbeats there may be no echo for long
 		s.subscribing(crosscast.LinkLive, nil)
 	}
 }
 
 // echoHeard is called with each echo.
-func (s *state) echoHeard() {
+func (s *linkState) echoHeard() {
 	if s.deaf.Load() {
 		s.subscribing(crosscast.LinkLive, nil)
 	}
 }
 
-// run tells of changes until the adapter stops.
-func (s *state) run() {
-	t := time.NewTicker(s.a.echo.timeout() / 2)
+// run tells of changes until the adapter stops. It calls look twice a heartbeat.
+func (s *linkState) run(look func()) {
+	t := time.NewTicker(s.patience() / 2)
 	defer t.Stop()
 	for {
 		select {
@@ -146,9 +146,8 @@ func (s *state) run() {
 			close(told)
 			continue
 		case <-t.C:
-			s.look()
-			s.a.subs.log()
-		case <-s.a.ctx.Done():
+			look()
+		case <-s.ctx.Done():
 			if s.end() {
 				s.tellAll()
 			}
@@ -158,24 +157,14 @@ func (s *state) run() {
 	}
 }
 
-// look finds calls that do not return: of the application's by the reader, and of the bus's by the writer.
-func (s *state) look() {
-	l := s.a.incoming.link.Load()
-	s.busy(l != nil && l.busy() > slowAfter*s.a.echo.timeout())
-	w := s.a.writer
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.note(time.Now())
-}
-
 // drain returns, bounded by ctx, when the node was told of everything that was entered before.
-func (s *state) drain(ctx context.Context) {
+func (s *linkState) drain(ctx context.Context) {
 	told := make(chan struct{})
 	select {
 	case s.flush <- told:
 	case <-ctx.Done():
 		return
-	case <-s.a.ctx.Done():
+	case <-s.ctx.Done():
 		return
 	}
 	select {
@@ -185,40 +174,37 @@ func (s *state) drain(ctx context.Context) {
 }
 
 // end enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
-func (s *state) end() (started bool) {
-	s.a.mu.Lock()
-	running := s.a.running
-	s.a.mu.Unlock()
-	if !running {
+func (s *linkState) end() (started bool) {
+	if !s.started.Load() {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Busy = false
-	s.enter("publishing", &s.status.Publishing, crosscast.LinkDown, crosscast.ErrClosed)
+	s.enterLocked("publishing", &s.status.Publishing, crosscast.LinkDown, crosscast.ErrClosed)
 	if s.status.Subscribing.State != "" {
-		s.enter("subscribing", &s.status.Subscribing, crosscast.LinkDown, crosscast.ErrClosed)
+		s.enterLocked("subscribing", &s.status.Subscribing, crosscast.LinkDown, crosscast.ErrClosed)
 	}
 	return true
 }
 
-func (s *state) tellAll() {
+func (s *linkState) tellAll() {
 	s.mu.Lock()
 	changes := s.changes
 	s.changes = nil
 	s.mu.Unlock()
 	for _, c := range changes {
 		s.log(&c)
-		s.a.handler.Link(c.status)
+		s.handler.Link(c.status)
 	}
 }
 
-func (s *state) log(c *change) {
-	log := s.a.o.Logger
+func (s *linkState) log(c *change) {
+	log := s.o.Logger
 	switch level := c.level(); {
 	case c.half == "" && c.status.Busy:
 		log.Warn("crosscast: a call of the application's keeps the link from being read; what arrives waits",
-			"longer than", slowAfter*s.a.echo.timeout())
+			"longer than", slowAfter*s.patience())
 	case c.half == "" || c.to.Err == crosscast.ErrClosed:
 	case c.to.Err == nil:
 		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State))
@@ -246,34 +232,4 @@ func (c *change) level() slog.Level {
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn
-}
-
-// note enters the state of the publishing half. The caller holds mu.
-func (w *writer) note(now time.Time) {
-	to, cause := w.state(now)
-	if to != w.noted {
-		w.noted = to
-		w.a.state.publishing(to, cause)
-	}
-}
-
-// state is that of the publishing half, and why it is not live. The caller holds mu.
-func (w *writer) state(now time.Time) (crosscast.LinkState, error) {
-	switch {
-	case !w.begun:
-		return crosscast.LinkConnecting, nil
-	case w.failure != nil && errors.Is(w.failure, crosscast.ErrDenied):
-		return crosscast.LinkDenied, w.failure
-	case w.failure != nil:
-		return crosscast.LinkDown, w.failure
-	case !w.sending.IsZero() && now.Sub(w.sending) > slowAfter*w.a.echo.timeout():
-		return crosscast.LinkDown, errStalled
-	case w.forbidden != nil:
-		return crosscast.LinkDenied, w.forbidden
-	case w.a.state.deaf.Load():
-		// The link is replaced again and again until it hears. That holds the queue for moments, and is no news.
-	case !w.up() || w.holds(now):
-		return crosscast.LinkHeld, errHeld
-	}
-	return crosscast.LinkLive, nil
 }

@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // How much goes out at once. What is queued goes out in batches of whole frames, one batch at a time. A heartbeat goes
 // with the next batch, so it stands behind one at most; and a batch holds no more than the link carries in a quarter of a
@@ -21,7 +18,7 @@ const (
 	certain    = 4 << 20         // bytes a second, at most, that are expected: a link may become slower at any time
 )
 
-// pace is how fast the link takes batches, as measured. A rest changes nothing. Only the writer's goroutine uses it.
+// pace is how fast the link takes batches, as measured. A rest changes nothing. Only the sender's goroutine uses it.
 //
 // The rate is that of a batch's bytes, over the time beyond an idle round trip. Only batches that were full, or nearly,
 // count: what a small one takes is mostly chance. The rate falls only when a batch took longer than the quarter. If the
@@ -76,35 +73,15 @@ func (p *pace) measure(n int, took time.Duration, failed bool, now time.Time) {
 	}
 }
 
-// takeQueued moves from the queue to batch what one may have, at least one frame. What stays is closed: it takes no more
-// instructions. The caller holds mu.
-func (w *writer) takeQueued(batch []*frame) []*frame {
-	n, bytes := 0, 0
-	for left := w.pace.limit(); n < len(w.queue); n++ {
-		size := len(w.queue[n].buf)
-		if left -= size; left < 0 && n > 0 {
-			break
-		}
-		bytes += int(w.queue[n].counted)
-	}
-	batch = append(batch, w.queue[:n]...)
-	w.queue = slices.Delete(w.queue, 0, n)
-	if len(w.queue) > 0 {
-		w.generation++
-	}
-	w.freeBytes(bytes)
-	return batch
-}
-
-// timeout is how long a batch may take: a slow link must not look like one that is dead. On one that was not measured yet
-// the bytes get no more than what is expected, and no more than twice the time that the bus has to answer: nothing says
-// that it does.
-func (w *writer) timeout(bytes int) time.Duration {
-	beyond := w.pace.expected(bytes)
-	if w.pace.known {
+// timeout is how long a batch may take, beside what the bus has to answer: a slow link must not look like one that is
+// dead. On one that was not measured yet the bytes get no more than what is expected, and no more than twice the time that
+// the bus has: nothing says that it answers.
+func (p *pace) timeout(bytes int, answer time.Duration) time.Duration {
+	beyond := p.expected(bytes)
+	if p.known {
 		beyond *= lateness
 	} else {
-		beyond = min(beyond, 2*w.a.o.PublishTimeout)
+		beyond = min(beyond, 2*answer)
 	}
-	return w.a.o.PublishTimeout + beyond
+	return answer + beyond
 }

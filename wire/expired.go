@@ -18,23 +18,23 @@ type heardPeers struct {
 	peers map[crosscast.NodeID]time.Time
 }
 
-// noteHeard makes that, with each echo: while there is none nobody is suspected. in.mu is held.
-func (in *incoming) noteHeard(now time.Time) {
-	if h := in.heardPeers.Load(); h != nil && now.Sub(h.at) < in.a.echo.timeout()/2 {
+// noteHeard makes that, with each echo: while there is none nobody is suspected.
+func (l *ledger) noteHeard(now time.Time) {
+	if h := l.heardPeers.Load(); h != nil && now.Sub(h.at) < l.patience()/2 {
 		return
 	}
 	h := &heardPeers{now, make(map[crosscast.NodeID]time.Time)}
-	for id, o := range in.origins.m {
+	for id, o := range l.origins.m {
 		if o.peer {
 			h.peers[id] = o.fresh
 		}
 	}
-	in.heardPeers.Store(h)
+	l.heardPeers.Store(h)
 }
 
 // Heard implements crosscast.PeerObserver.
 func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
-	if h := a.incoming.heardPeers.Load(); h != nil {
+	if h := a.run.receiver.ledger.heardPeers.Load(); h != nil {
 		return h.peers[id]
 	}
 	return time.Time{}
@@ -57,13 +57,15 @@ type expiry struct {
 
 // Expire implements crosscast.PeerObserver.
 func (a *Adapter) Expire(id crosscast.NodeID) {
-	if a.dialect != nil {
-		return
+	if a.run.format.numbered() {
+		a.run.receiver.expiries.enter(expiry{id, time.Now()})
 	}
-	x := &a.incoming.expiries
+}
+
+func (x *expiries) enter(e expiry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.all = append(x.all, expiry{id, time.Now()})
+	x.all = append(x.all, e)
 	x.any.Store(true)
 	select {
 	case x.due <- struct{}{}:
@@ -71,7 +73,7 @@ func (a *Adapter) Expire(id crosscast.NodeID) {
 	}
 }
 
-func (x *expiries) take() []expiry {
+func (x *expiries) takeAll() []expiry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	all := x.all
@@ -80,68 +82,72 @@ func (x *expiries) take() []expiry {
 	return all
 }
 
-// lose reports peers that are lost, until the adapter stops: for when nothing arrives that is to be reported after them.
-func (in *incoming) lose() {
+// watchLost reports peers that are lost, until the adapter stops: for when nothing arrives that is to be reported after
+// them.
+func (r *receiver) watchLost() {
 	for {
 		select {
-		case <-in.expiries.due:
-		case <-in.a.ctx.Done():
+		case <-r.expiries.due:
+		case <-r.ctx.Done():
 			return
 		}
-		in.mu.Lock()
-		if in.a.ctx.Err() == nil {
-			in.reportLost()
+		r.mu.Lock()
+		if r.ctx.Err() == nil {
+			r.reportLostLocked()
 		}
-		in.mu.Unlock()
+		r.mu.Unlock()
 	}
 }
 
-// reportLost reports the peers that have expired. in.mu is held.
-func (in *incoming) reportLost() {
-	if !in.expiries.any.Load() {
-		return
-	}
-	for _, e := range in.expiries.take() {
-		o := in.origins.m[e.id]
-		g := crosscast.Gap{Origin: e.id, Since: in.started, Until: e.at, Reason: crosscast.GapPeerLost}
-		if o != nil { // else it was forgotten
-			if o.left || o.lost {
-				continue
-			}
-			o.lost, o.lostAt, g.Since = true, e.at, in.toldUntil(o)
+// reportLostLocked reports the peers that have expired.
+func (r *receiver) reportLostLocked() {
+	if r.expiries.any.Load() {
+		for _, e := range r.expiries.takeAll() {
+			r.ledger.lost(e)
 		}
-		in.a.handler.Gap(g)
 	}
 }
 
-// found reports what o may have sent while it was lost: it is back, with frame n. in.mu is held.
-func (in *incoming) found(o *origin, n uint64, now time.Time) {
+// lost reports that a peer has expired.
+func (l *ledger) lost(e expiry) {
+	g := crosscast.Gap{Origin: e.id, Since: l.started, Until: e.at, Reason: crosscast.GapPeerLost}
+	if o := l.origins.m[e.id]; o != nil { // else it was forgotten
+		if o.left || o.lost {
+			return
+		}
+		o.lost, o.lostAt, g.Since = true, e.at, l.toldUntil(o)
+	}
+	l.handler.Gap(g)
+}
+
+// found reports what o may have sent while it was lost: it is back, with frame n.
+func (l *ledger) found(o *origin, n uint64, now time.Time) {
 	g := crosscast.Gap{
 		Origin: o.id, From: o.highest + 1, To: n - 1, Since: o.lostAt, Until: now, Reason: crosscast.GapPeerLost,
 	}
 	if o.returns(n) {
-		in.a.handler.Gap(g)
+		l.handler.Gap(g)
 	}
 }
 
 // covered notes that a gap of all origins, which begins at since, is about to be reported: who was lost in it is not
-// looked at again. in.mu is held.
-func (in *incoming) covered(since time.Time) {
-	for _, o := range in.origins.m {
+// looked at again.
+func (l *ledger) covered(since time.Time) {
+	for _, o := range l.origins.m {
 		if o.lost && !o.lostAt.Before(since) {
 			o.lost = false
 		}
 	}
 }
 
-// aloneSince returns since, or when the first peer was heard last that has not left, if that is earlier. in.mu is held.
-func (in *incoming) aloneSince(since time.Time) time.Time {
-	for _, o := range in.origins.m {
+// aloneSince returns since, or when the first peer was heard last that has not left, if that is earlier.
+func (l *ledger) aloneSince(since time.Time) time.Time {
+	for _, o := range l.origins.m {
 		if o.peer && !o.left && !o.lost && !o.dormant && o.heard.Before(since) {
 			since = o.heard
 		}
 	}
-	if silent, some := in.a.mover.since(); some && silent.Before(since) {
+	if silent, some := l.mover.since(); some && silent.Before(since) {
 		since = silent
 	}
 	return since

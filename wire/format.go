@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"context"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A format is what an adapter writes on its bus, and what it reads there: nodes' own frames (ownFrames), or a [Dialect]
+// (spoken). It is chosen once, so nothing else needs to know which it is.
+type format interface {
+	// start is called by each start, before everything else: instructions that arrive go to the session's handler.
+	start(e *echo) ground
+
+	// numbered reports whether frames have origins and numbers: receivers drop copies, and notice what is missing, late,
+	// or lost. Without them nothing is sent twice, and a peer cannot be told of a loss.
+	numbered() bool
+
+	// destinations appends to dst the topics that a name is on.
+	destinations(dst []destination, name crosscast.Address) []destination
+
+	// fits returns an error if an instruction is too large.
+	fits(inst *crosscast.Instruction) error
+
+	// publish queues an instruction that is no control frame; d, when not nil, hears of the outcome. It may be called
+	// concurrently with everything.
+	publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error
+
+	// control returns the control frame of a hello or heartbeat; nil: it becomes none, or one like it waits already.
+	control(b *outbox, inst *crosscast.Instruction) *frame
+
+	// begin appends to buf what an empty frame has.
+	begin(buf []byte, control bool) []byte
+
+	// seal writes into a frame what it says of others: its numbers, and losses.
+	seal(b *outbox, f *frame)
+
+	// handle acts on what arrived on a topic; the receiver's mu is held. With large it is larger than any frame may be,
+	// which was counted.
+	handle(l *ledger, t *topic, ev Event, large bool, now time.Time)
+
+	// gatherer returns what tells whether the peers are back after an outage. It is nil when what they send tells.
+	gatherer() Gatherer
+}
+
+// ownFrames is the format of nodes: frames with numbers.
+type ownFrames struct{ *session }
+
+func (o *ownFrames) start(*echo) ground {
+	g := ground{home: []destination{{node: o.self.ID}}}
+	if !o.presence.hears {
+		g.echoes = g.home[0]
+		return g
+	}
+	g.interest = true
+	g.home = append(g.home, destination{})
+	if o.o.Ingress {
+		g.home = append(g.home, destination{ingress: true})
+	}
+	return g
+}
+
+func (*ownFrames) numbered() bool { return true }
+
+func (*ownFrames) gatherer() Gatherer { return nil }
+
+func (*ownFrames) destinations(dst []destination, name crosscast.Address) []destination {
+	return append(dst, destination{name: name})
+}
+
+func (o *ownFrames) fits(inst *crosscast.Instruction) error { return o.bounded(instructionBound(inst)) }
+
+func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error {
+	var space [maxCopies + 1]destination
+	to := route(space[:0], inst, o.self.ID)
+	if len(to) == 0 {
+		d.expect(0)
+		return nil
+	}
+	if err := crosscast.CheckInstruction(inst); err != nil {
+		return err
+	}
+	size := instructionBound(inst)
+	if err := o.bounded(size); err != nil {
+		return err
+	}
+	for {
+		room, err := s.queueInstruction(to, inst, size, d)
+		if room == nil {
+			return err
+		}
+		if err := s.waitForRoom(ctx, room); err != nil {
+			return err
+		}
+	}
+}
+
+func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) *frame {
+	to := destination{node: inst.To}
+	isBeat := inst.Kind == crosscast.KindHeartbeat
+	if isBeat && b.heartbeatWaits(&to) {
+		return nil
+	}
+	f := b.controlFrame(&to)
+	f.buf = crosscast.AppendInstruction(f.buf, inst, crosscast.Address{}, 0)
+	f.instructions++
+	f.heartbeat = isBeat
+	return f
+}
+
+func (o *ownFrames) begin(buf []byte, control bool) []byte {
+	return crosscast.AppendFrameHeader(buf, &crosscast.FrameHeader{Origin: o.self.ID, Control: control})
+}
+
+func (o *ownFrames) seal(b *outbox, f *frame) {
+	if b.quiet != nil && f.heartbeat {
+		b.quiet.announce(f, b.clock(), f.final)
+	}
+	if f.topic.carriesLosses() && b.losses.count > 0 {
+		h := crosscast.FrameHeader{Origin: o.self.ID, Number: f.number, Previous: f.prev, Control: f.control}
+		b.losses.describe(&h, b.clock())
+		if b.oldLosses() {
+			h.Losses = nil
+		}
+		body := f.buf[plainHeader:]
+		f.buf = append(crosscast.AppendFrameHeader(nil, &h), body...)
+		return
+	}
+	crosscast.PatchFrameNumbers(f.buf, f.number, f.prev)
+}
+
+func (o *ownFrames) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
+	switch {
+	case !t.to.ingress:
+		l.handleFrame(t, ev.Data, large, now)
+	case !large:
+		l.handleIngress(ev.Data)
+	}
+}

@@ -1,0 +1,220 @@
+package wire
+
+import (
+	"errors"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// gate is whether what waits may go out now. It is pure data, like outbox: the sender calls it with mu held.
+//
+// It is open when the subscribing link stands, the last batch did not fail for the connection's sake, and no peers are
+// waited for: after an outage they lost their links, too, and what is sent before they are back reaches nobody.
+type gate struct {
+	*session
+
+	linkUp     bool                          // the subscribing link stands
+	publishing bool                          // the last batch did not fail for the connection's sake
+	publishes  time.Time                     // since when; zero: since the start
+	waitFor    map[crosscast.NodeID]struct{} // peers to be heard before the gate opens
+	waitUntil  time.Time                     // at the latest
+	gathering  gathering                     // of a node that does not hear its peers
+	audience   int                           // links that got the last frame to everyone; -1: not known
+
+	probeAt time.Time // while not publishing, and while notices have a reason
+	backoff backoff
+
+	begun     bool      // it is known that something can be published
+	sending   time.Time // since when the bus publishes a batch; zero: it does not
+	failure   error     // why the last batch failed, if it did so for the connection's sake
+	forbidden error     // why the bus refuses what goes to everyone, if it refuses that and not the connection
+}
+
+func newGate(s *session) gate {
+	return gate{session: s, publishing: true, audience: -1, linkUp: !s.presence.linked}
+}
+
+// up reports whether the link stands and the last batch did not fail for its sake.
+func (g *gate) up() bool { return g.linkUp && g.publishing }
+
+// holds reports whether peers are waited for.
+func (g *gate) holds(now time.Time) bool { return len(g.waitFor) > 0 || g.gathering.is(now) }
+
+// open reports whether what waits may go.
+func (g *gate) open(now time.Time) bool { return g.up() && !g.holds(now) }
+
+// linkIsUp says that the link stands. Peers are waited for until a time.
+func (g *gate) linkIsUp(peers []crosscast.NodeID, until time.Time) {
+	g.linkUp, g.begun = true, true
+	g.probeAt = time.Time{}
+	g.waitFor = nil
+	if len(peers) > 0 {
+		g.waitFor = make(map[crosscast.NodeID]struct{}, len(peers))
+		for _, p := range peers {
+			g.waitFor[p] = struct{}{}
+		}
+		g.waitUntil = until
+	}
+}
+
+// linkIsDown closes the gate until the next link stands.
+func (g *gate) linkIsDown() {
+	g.linkUp = false
+	if !g.format.numbered() { // nothing is sent twice, so a connection that has broken with the link must not get the queue
+		g.publishing = false
+	}
+}
+
+// heardFrom notes that a peer is there, and reports whether no other one is waited for any more.
+func (g *gate) heardFrom(id crosscast.NodeID) bool {
+	if len(g.waitFor) == 0 {
+		return false
+	}
+	delete(g.waitFor, id)
+	return len(g.waitFor) == 0
+}
+
+// expire ends waits for peers that have taken too long.
+func (g *gate) expire(now time.Time) {
+	if !g.gathering.is(now) {
+		g.gathering.until = time.Time{}
+	}
+	if len(g.waitFor) > 0 && !now.Before(g.waitUntil) {
+		g.waitFor = nil
+	}
+}
+
+// begins notes that a batch is handed to the bus.
+func (g *gate) begins(now time.Time) { g.sending = now }
+
+// settle enters what became of a batch, and reports whether the connection has failed with it. untold says that peers are
+// to be told of a loss.
+func (g *gate) settle(o *outcomes, untold bool, now time.Time) (broken bool) {
+	g.sending = time.Time{}
+	if o.notices {
+		g.forbidden = o.forbidden
+	}
+	if o.links >= 0 {
+		g.audience = o.links
+	}
+	g.failure = o.down
+	if o.down != nil {
+		broken = g.publishing
+		if broken {
+			g.backoff.worked(now.Sub(g.publishes))
+			g.publishing = false
+		}
+		g.probeAt = now.Add(g.backoff.next())
+		return broken
+	}
+	back := !g.publishing // a refusal is an answer, too
+	if back {
+		g.publishing, g.publishes = true, now
+	}
+	g.begun = g.begun || o.frames > 0
+	g.settleNotice(o.links, back, untold, now)
+	return false
+}
+
+// deadline is when the gate has something to do; zero: never.
+func (g *gate) deadline(untold bool) (next time.Time) {
+	if g.linkUp && (!g.publishing || g.hasReason(untold)) {
+		next = g.probeAt
+	}
+	if len(g.waitFor) > 0 {
+		next = earlier(next, g.waitUntil)
+	}
+	return earlier(next, g.gathering.until)
+}
+
+// probes reports whether a notice is due: to see whether the bus takes anything, or for a reason.
+func (g *gate) probes(untold bool, now time.Time) bool {
+	return g.linkUp && (!g.publishing || g.hasReason(untold)) && !now.Before(g.probeAt)
+}
+
+// hasReason reports whether a node without heartbeats has a reason for a notice: to see whether its peers are back, or to
+// tell them of losses.
+func (g *gate) hasReason(untold bool) bool {
+	return !g.presence.beats && (!g.gathering.until.IsZero() || untold)
+}
+
+// settleNotice enters, for a node without heartbeats, how many links got what went to everyone last; -1: it is not known,
+// or nothing did. While there is a reason for another notice, that waits a little, whatever became of the last one.
+func (g *gate) settleNotice(links int, back, untold bool, now time.Time) {
+	if g.presence.beats {
+		return
+	}
+	if links >= 0 {
+		g.gathering.heard(links, back, now, g.gatherTime())
+	}
+	switch {
+	case !g.hasReason(untold):
+		g.backoff.worked(now.Sub(g.publishes))
+	case links >= 0 || !now.Before(g.probeAt):
+		g.probeAt = now.Add(g.backoff.next())
+	}
+}
+
+// state is that of the publishing half, and why it is not live. deaf says that the link is.
+func (g *gate) state(now time.Time, deaf bool) (crosscast.LinkState, error) {
+	switch {
+	case !g.begun:
+		return crosscast.LinkConnecting, nil
+	case g.failure != nil && errors.Is(g.failure, crosscast.ErrDenied):
+		return crosscast.LinkDenied, g.failure
+	case g.failure != nil:
+		return crosscast.LinkDown, g.failure
+	case !g.sending.IsZero() && now.Sub(g.sending) > slowAfter*g.patience():
+		return crosscast.LinkDown, errStalled
+	case g.forbidden != nil:
+		return crosscast.LinkDenied, g.forbidden
+	case deaf:
+		// The link is replaced again and again until it hears. That holds the queue for moments, and is no news.
+	case !g.open(now):
+		return crosscast.LinkHeld, errHeld
+	}
+	return crosscast.LinkLive, nil
+}
+
+// proven reports whether the link is up, what was published last was accepted, and nothing has been under way for long.
+func (g *gate) proven(now time.Time) bool {
+	return g.up() && (g.sending.IsZero() || now.Sub(g.sending) < g.patience())
+}
+
+// gathering is the wait of a node that does not hear its peers, for them, after an outage: the bus works, but what is
+// published now may reach nobody, because they have yet to connect again. It is over when as many links as before hear
+// everyone's topic, or after session.gatherTime.
+type gathering struct {
+	audience int       // links that got the last frame to everyone
+	until    time.Time // zero: not gathering
+}
+
+func (g *gathering) is(now time.Time) bool { return now.Before(g.until) }
+
+// heard notes how many links got a frame to everyone. back says that the bus has accepted it after an outage.
+func (g *gathering) heard(links int, back bool, now time.Time, patience time.Duration) {
+	if back && links < g.audience {
+		g.until = now.Add(patience)
+	}
+	if g.is(now) && links < g.audience {
+		return
+	}
+	g.audience, g.until = links, time.Time{}
+}
+
+// earlier returns the earlier one of two times; zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// later returns the later one of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

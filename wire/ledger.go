@@ -1,0 +1,235 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// ledger is what was heard of peers, and it says what to make of what arrives: it hands instructions to the Handler, and
+// reports what was missed. It is guarded by receiver.mu, which is held while its methods run, heardPeers aside.
+type ledger struct {
+	*session
+	echo   *echo
+	subs   *subscriptions
+	sender *sender
+	mover  *mover
+
+	reader    crosscast.FrameReader
+	origins   origins
+	started   time.Time // when the first link resumed
+	resumedAt time.Time // when the latest one did
+	doubted   time.Time // until then it was reported that anything may be missed since resumedAt, or a bit of the outage
+	sweepAt   time.Time
+
+	confirmations uint64 // of subscriptions, so far
+	heardPeers    atomic.Pointer[heardPeers]
+
+	// How many links hear this node, for lookUnheard.
+	countedAt time.Time
+	fullAt    time.Time // enough of them, for the last time
+	short     int       // looks since then
+}
+
+// peersAt returns the peers that were there at a moment of the past, when an outage began.
+func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
+	for _, o := range l.origins.m {
+		if o.peer && !o.left && since.Sub(o.heard) < 6*l.patience() {
+			peers = append(peers, o.id)
+		}
+	}
+	return peers
+}
+
+// handleFrame acts on a frame. With large it is larger than any may be: then its header alone counts.
+func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
+	h, err := l.reader.Reset(data, t.to.name)
+	if err != nil {
+		if !large {
+			l.count(dropFor(err))
+		}
+		return
+	}
+	if h.Origin == l.self.ID {
+		if t.to == l.ground.echoes {
+			l.echo.handleEcho(h.Number, now)
+			l.lookUnheard(now)
+			l.noteHeard(now)
+		}
+		return
+	}
+	if h.Previous >= h.Number {
+		l.count(dropMalformed)
+		return
+	}
+	l.stats.framesIn.Add(1)
+	l.stats.bytesIn.Add(uint64(len(data)))
+	o := l.originOf(h.Origin, now)
+	if o.lost && h.Number > o.highest {
+		l.found(o, h.Number, now)
+	}
+	gap := crosscast.Gap{Origin: o.id, Names: t.to.names(), Until: now}
+	if t.to.carriesLosses() {
+		l.sender.heardFrom(o.id)
+	}
+	if h.Control {
+		if h.Number > o.highest {
+			o.belief.rises(h.Number, o.highest, now, l.patience())
+		} else if t.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
+			o = l.heal(o, h.Number, now)
+			h, _ = l.reader.Reset(data, t.to.name)
+		}
+	}
+
+	b := t.books.of(o)
+	if b.epoch == 0 {
+		b.resume(t)
+	}
+	if l.ground.patchy {
+		if h.Number == 1 { // nothing was named before
+			o.announced.known = true
+		}
+		if !b.knows(t.epoch) && h.Previous > 0 {
+			l.missed(t, o, h.Previous, now)
+		}
+	}
+	v, hole := b.judge(h, t.epoch)
+	switch v {
+	case copied:
+		l.count(dropCopy)
+		return
+	case overdue:
+		l.count(dropLate)
+		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapLate, l.maybeQueued(o)
+		if hole > 0 {
+			gap.From = hole
+		}
+		l.handler.Gap(gap)
+		return
+	}
+	o.belief.low = 0
+	o.fresh = now
+	l.mover.heard(o.id)
+	if l.ground.patchy {
+		o.announced.mark(l.confirmations, h.Number)
+		if o.announced.awaited {
+			o.announced.awaited, o.announced.heardAt = false, now
+		}
+	}
+	previous := b.heard
+	b.heard = now.Sub(l.started)
+	if t.to.carriesLosses() {
+		l.handleLosses(o, h, now)
+	}
+	if hole > 0 {
+		gap.From, gap.To, gap.Reason, gap.Since = hole, h.Previous, crosscast.GapHole, l.started.Add(previous)
+		l.handler.Gap(gap)
+	}
+	if large || !l.handleInstructions(o, t, h.Number) {
+		// What came before the damage was handed over; of a frame that is too large, nothing.
+		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, l.maybeQueued(o)
+		if previous > 0 {
+			gap.Since = l.started.Add(previous)
+		}
+		l.handler.Gap(gap)
+	}
+}
+
+// originOf finds a peer's books, and once a minute forgets peers that are long silent.
+func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
+	o, forgotten := l.origins.of(id, now)
+	if forgotten != nil && forgotten.lost {
+		l.count(dropForgotten)
+	}
+	if now.After(l.sweepAt) {
+		l.sweepAt = now.Add(time.Minute)
+		l.origins.forget(now, originMemory)
+	}
+	return o
+}
+
+// handleLosses reports what o says that it could not publish, as far as it concerns this node.
+func (l *ledger) handleLosses(o *origin, h *crosscast.FrameHeader, now time.Time) {
+	ranges, all := o.newLosses(h, l.started, now)
+	g := crosscast.Gap{Origin: o.id, Since: l.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
+	o.lossRead = now
+	if all {
+		l.handler.Gap(g)
+		return
+	}
+	for _, r := range ranges {
+		if r.To <= o.reportedTo {
+			continue
+		}
+		if names, any := concerned(r.Names, l.self.ID); any {
+			g.From, g.To, g.Names = r.From, r.To, names
+			l.handler.Gap(g)
+		}
+	}
+}
+
+// maybeQueued is the earliest time at which o can have emitted what it had not sent when its losses were read last,
+// taking its options to be like ours.
+func (l *ledger) maybeQueued(o *origin) time.Time {
+	if o.lossRead.IsZero() {
+		return l.started
+	}
+	return later(l.started, o.lossRead.Add(-l.o.MaxAge-l.o.PublishTimeout))
+}
+
+// handleInstructions hands over what frame number carries, and reports whether that was all of it.
+func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
+	n := uint64(0)
+	defer func() { l.stats.instructionsIn.Add(n) }()
+	for {
+		i, copyNumber, err := l.reader.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return true
+			}
+			l.count(dropFor(err))
+			return false
+		}
+		if copyNumber != 0 {
+			if copyNumber == o.lastCopy {
+				l.count(dropCopy)
+				continue
+			}
+			o.lastCopy = copyNumber
+		}
+		if i.Kind == crosscast.KindQuiet {
+			if !l.handleQuiet(o, t, number, i.Payload.Data) {
+				l.count(dropMalformed)
+				return false
+			}
+			continue
+		}
+		i.From, i.To = o.id, t.to.node
+		switch i.Kind {
+		case crosscast.KindHello, crosscast.KindHeartbeat:
+			o.peer = true
+			o.announced.beat = o.heard
+			o.belief.says(i.Node.Heartbeat)
+		}
+		o.left = i.Kind == crosscast.KindGoodbye // what comes after one shows that it was none
+		n++
+		if i.Ref != "" {
+			i.Late = l.echo.late(time.Now())
+		}
+		l.handler.Handle(i)
+	}
+}
+
+func dropFor(err error) dropReason {
+	switch {
+	case errors.Is(err, crosscast.ErrForeign):
+		return dropForeign
+	case errors.Is(err, crosscast.ErrVersion):
+		return dropVersion
+	default:
+		return dropMalformed
+	}
+}

@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// marks are what the sender had done at moments of the past: the longer ago, the farther apart.
+type marks []mark
+
+type mark struct {
+	at           time.Time
+	number       uint64 // of the last frame with an outcome
+	instructions int    // accepted by the bus
+}
+
+const maxMarks = 128
+
+// enter adds m, unless the last mark is not older than every.
+func (ms *marks) enter(m mark, every time.Duration) {
+	n := len(*ms)
+	if n > 0 && m.at.Sub((*ms)[n-1].at) < every {
+		return
+	}
+	if n == maxMarks {
+		drop, least := 0, 0.0
+		for i := 1; i < n-1; i++ {
+			apart := float64((*ms)[i+1].at.Sub((*ms)[i-1].at)) / float64(m.at.Sub((*ms)[i].at))
+			if drop == 0 || apart < least {
+				drop, least = i, apart
+			}
+		}
+		*ms = slices.Delete(*ms, drop, drop+1)
+	}
+	*ms = append(*ms, m)
+}
+
+// before returns the last mark that is not after t; zero: it was before the first.
+func (ms marks) before(t time.Time) (m mark) {
+	for _, later := range ms {
+		if later.at.After(t) {
+			break
+		}
+		m = later
+	}
+	return m
+}
+
+// history is what the sender has done, and what of it went to a server that the peers had left.
+type history struct {
+	done  mark // so far
+	marks marks
+	since time.Time // what was accepted since then is to be lost, once nothing is under way; zero: nothing
+	lost  mark      // what was done when that happened last
+}
+
+// enter notes that frames up to a number have an outcome, and that the bus has accepted so many instructions of them.
+func (h *history) enter(now time.Time, number uint64, instructions int, every time.Duration) {
+	h.done = mark{now, number, h.done.instructions + instructions}
+	h.marks.enter(h.done, every)
+}
+
+// leave says that the peers have left the server at a moment of the past. What is under way belongs to what is lost, and
+// its outcome is waited for.
+func (h *history) leave(since time.Time) {
+	if h.since.IsZero() || since.Before(h.since) {
+		h.since = since
+	}
+}
+
+// left reports whether something is to be lost.
+func (h *history) left() bool { return !h.since.IsZero() }
+
+// lose returns what went to a server that the peers had left. It is called while nothing is under way.
+func (h *history) lose() (l lostFrames, some bool) {
+	from := h.marks.before(h.since)
+	h.since = time.Time{}
+	if from.number < h.lost.number { // the rest was lost before
+		from = h.lost
+	}
+	h.lost = h.done
+	l = lostFrames{
+		from: from.number + 1, to: h.done.number, instructions: h.done.instructions - from.instructions, all: true,
+		err: fmt.Errorf("%w: %w", crosscast.ErrUncertain, errMoved),
+	}
+	return l, l.instructions > 0
+}

@@ -1,0 +1,430 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// outbox is what waits to be published, and how it is numbered. It is pure data: it knows no lock, no goroutine and no
+// bus. The sender calls it with mu held.
+//
+// An instruction is appended to the open frame of each of its topics. The sender takes frames, which are numbered then,
+// and enters what became of them.
+//
+// Invariants:
+//   - a number is drawn once, for one frame's bytes, in the order in which frames are sent;
+//   - frames are sent in the order in which they were opened, and a frame takes instructions of its own generation only. A
+//     generation has topics of one kind (see kind), and one for several topics has one instruction. So nothing overtakes
+//     what went to a topic of another kind, or to several;
+//   - a frame that was refused or is uncertain is never sent again, and is entered in losses before anything later is
+//     sent; it is nobody's predecessor, because losses already tell;
+//   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are nobody's
+//     predecessor, and are no loss.
+type outbox struct {
+	*session
+	clock func() time.Time
+
+	topics  outTopics
+	spare   spare
+	queue   []*frame // in the order in which they were opened
+	control []*frame
+	bytes   int // that queue holds; see frame.holds
+
+	generation uint64
+	kind       kind   // of the generation
+	number     uint64 // last one drawn
+	copies     uint64 // last one drawn, for emissions to several topics
+	opened     uint64 // frames opened, control frames not counted
+	settled    uint64 // of those, how many have an outcome
+
+	losses     lossState
+	lossesTold uint64 // losses.count as peers were told last
+	quiet      *quiet // nil, unless the bus is Patchy
+	history    history
+}
+
+// frame is one frame on its way out.
+type frame struct {
+	topic        *outTopic
+	buf          []byte // header with room for the numbers, then instructions
+	instructions int32
+	items        int32 // as crosscast.MaxFrameItems counts them
+	counted      int32 // of outbox.bytes
+	control      bool
+	heartbeat    bool
+	final        bool // the heartbeat names all topics that wait
+	names        bool // the heartbeat names topics, or their count
+	opened       time.Time
+	generation   uint64
+	number, prev uint64
+	deliveries   []*delivery
+}
+
+func (f *frame) toEveryone() bool { return f.topic.kind == toEveryone }
+
+// What waiting takes beside bytes and names: a frame and its place in the queue, a topic and its place in the map, and one
+// who waits for the outcome.
+const frameBytes, topicBytes, deliveryBytes = 128 + 16, 64 + 48, 256
+
+// holds is how many bytes of memory the frame takes while it waits.
+func (f *frame) holds() int {
+	return frameBytes + topicBytes + len(f.topic.key) + cap(f.buf) + deliveryBytes*len(f.deliveries)
+}
+
+// hasRoom reports whether size more bytes may wait. What is alone always may.
+func (b *outbox) hasRoom(size int) bool { return b.bytes == 0 || b.bytes+size <= b.o.QueueBytes }
+
+// enterInstruction appends one of at most size bytes to the frames of its topics. up says that frames go out now.
+func (b *outbox) enterInstruction(to []destination, inst *crosscast.Instruction, size int, d *delivery, up bool) {
+	var copyNumber uint64
+	k := kindOf(&to[0])
+	if len(to) > 1 {
+		b.copies++
+		copyNumber = b.copies
+		k = toSeveral
+	}
+	if k != b.kind || k == toSeveral {
+		b.kind = k
+		b.generation++
+	}
+	d.expect(len(to))
+	items := crosscast.FrameItems(inst)
+	for i := range to {
+		f := b.frameFor(&to[i], size, items, up)
+		f.items += int32(items)
+		f.buf = crosscast.AppendInstruction(f.buf, inst, to[i].name, copyNumber)
+		b.entered(f, d)
+	}
+}
+
+// enterMessage queues a frame of a message that is complete. d expects it.
+func (b *outbox) enterMessage(to *destination, data []byte, d *delivery, up bool) {
+	f := b.open(b.topic(to), len(data), up)
+	f.buf = append(f.buf, data...)
+	b.entered(f, d)
+}
+
+// entered notes that f has got one instruction more, whose outcome d, if not nil, waits for.
+func (b *outbox) entered(f *frame, d *delivery) {
+	f.instructions++
+	if d != nil {
+		f.deliveries = append(f.deliveries, d)
+	}
+	n := f.holds()
+	b.bytes += n - int(f.counted)
+	f.counted = int32(n)
+}
+
+// frameFor returns the frame of a topic that takes size more bytes, and so many items.
+func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
+	t := b.topic(to)
+	if f := t.open; f != nil && f.generation == b.generation &&
+		len(f.buf)+size <= min(packBytes, b.o.MaxFrame) && int(f.items)+items <= crosscast.MaxFrameItems {
+		if up || b.clock().Sub(f.opened) < packAge {
+			b.spare.grow(f, size, b.o.QueueBytes/4)
+			return f
+		}
+	}
+	f := b.open(t, size, up)
+	t.open = f
+	return f
+}
+
+// open queues a new frame, for an instruction of size bytes at most.
+func (b *outbox) open(t *outTopic, size int, up bool) *frame {
+	f := b.newFrame(t, false, size, up)
+	f.generation = b.generation
+	f.opened = b.clock()
+	b.opened++
+	b.queue = append(b.queue, f)
+	return f
+}
+
+func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
+	f := b.spare.takeFrame(up)
+	f.topic, f.control = t, control
+	if f.buf == nil {
+		f.buf = make([]byte, 0, max(64, plainHeader+size-slack))
+	}
+	f.buf = b.format.begin(f.buf, control)
+	return f
+}
+
+// recycle keeps f for reuse.
+func (b *outbox) recycle(f *frame) { b.spare.keepFrame(f, b.o.QueueBytes/4) }
+
+// topic returns what is remembered of a topic.
+func (b *outbox) topic(to *destination) *outTopic { return b.topics.of(to, b.o.Prefix) }
+
+// controlFrame returns a control frame, which is not queued yet.
+func (b *outbox) controlFrame(to *destination) *frame { return b.newFrame(b.topic(to), true, 0, true) }
+
+// notice returns a frame without instructions that tells peers of losses, where frames do, and comes back as an echo. It
+// is not queued yet.
+func (b *outbox) notice() *frame { return b.controlFrame(&b.ground.notices) }
+
+// heartbeatWaits reports whether one to the same destination has not been sent yet: a stalled bus leaves one, not one
+// an interval.
+func (b *outbox) heartbeatWaits(to *destination) bool {
+	t := b.topic(to)
+	return slices.ContainsFunc(b.control, func(f *frame) bool { return f.heartbeat && f.topic == t })
+}
+
+// takeControl removes all control frames.
+func (b *outbox) takeControl() []*frame {
+	batch := b.control
+	b.control = nil
+	return batch
+}
+
+// takeQueued moves from the queue to batch what one may have by its limit of bytes, at least one frame. What stays is
+// closed: it takes no more instructions.
+func (b *outbox) takeQueued(batch []*frame, limit int) []*frame {
+	n := 0
+	for left := limit; n < len(b.queue); n++ {
+		if left -= len(b.queue[n].buf); left < 0 && n > 0 {
+			break
+		}
+	}
+	batch = append(batch, b.queue[:n]...)
+	b.dequeue(n)
+	if len(b.queue) > 0 {
+		b.generation++
+	}
+	return batch
+}
+
+// dequeue removes the first n frames of the queue.
+func (b *outbox) dequeue(n int) {
+	for _, f := range b.queue[:n] {
+		b.bytes -= int(f.counted)
+		if f.topic.open == f {
+			f.topic.open = nil
+		}
+	}
+	b.queue = slices.Delete(b.queue, 0, n)
+}
+
+// seal numbers a frame.
+func (b *outbox) seal(f *frame) {
+	b.number++
+	f.number, f.prev = b.number, f.topic.last
+	if !f.control {
+		f.topic.last = f.number
+	}
+	b.format.seal(b, f)
+}
+
+// untold reports whether peers were not told of a loss yet.
+func (b *outbox) untold() bool { return b.lossesTold != b.losses.count }
+
+// oldLosses reports whether a node without heartbeats, which would count how often losses were told, has told of each for
+// long enough. Then only their count is told.
+func (b *outbox) oldLosses() bool {
+	return !b.presence.beats && !b.untold() && b.clock().Sub(b.losses.last) > emitterMemory
+}
+
+// noticeDue is when a node without heartbeats has to send a notice for what is quiet; zero: never.
+func (b *outbox) noticeDue(up bool) time.Time {
+	if b.quiet == nil || b.presence.beats || !up || b.quiet.idle() {
+		return time.Time{}
+	}
+	return b.quiet.beat.Add(b.self.Heartbeat)
+}
+
+// lose enters a loss, for peers to hear of where they can be told, and returns what this node is told.
+func (b *outbox) lose(l *lostFrames) crosscast.Loss {
+	if b.format.numbered() {
+		b.losses.addRange(l.forPeers(), lossReason(l.err), b.clock())
+	}
+	return l.forSelf()
+}
+
+// loseLeft loses what went to a server that the peers had left.
+func (b *outbox) loseLeft() []crosscast.Loss {
+	if !b.history.left() {
+		return nil
+	}
+	l, some := b.history.lose()
+	if !some {
+		return nil
+	}
+	loss := b.lose(&l)
+	loss.Reason = crosscast.LossMoved
+	return []crosscast.Loss{loss}
+}
+
+var (
+	errExpired = fmt.Errorf("%w: waited too long for the link to come back: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
+	errStopped = fmt.Errorf("%w: %w before it could be published", crosscast.ErrRefused, crosscast.ErrClosed)
+	errUnsent  = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
+)
+
+// expire loses what has waited too long, or everything when the adapter stops, and returns whose wait that ends.
+func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, done []*delivery) {
+	n, why := 0, errExpired
+	if stopping {
+		n, why = len(b.queue), errStopped
+	}
+	for n < len(b.queue) && now.Sub(b.queue[n].opened) >= b.o.MaxAge {
+		n++
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	var l lostFrames
+	expired := slices.Clone(b.queue[:n])
+	b.dequeue(n)
+	for _, f := range expired {
+		b.number++
+		f.number = b.number
+		l.addFrame(f, why)
+		b.settled++
+		done = f.settle(0, why, done)
+		b.recycle(f)
+	}
+	return []crosscast.Loss{b.lose(&l)}, done
+}
+
+// dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them.
+func (b *outbox) dropControl() (done []*delivery) {
+	for _, f := range b.takeControl() {
+		done = f.settle(0, errUnsent, done)
+	}
+	return done
+}
+
+// outcomes is what became of a batch.
+type outcomes struct {
+	lost          []crosscast.Loss
+	done          []*delivery // those that wait for no other frame
+	frames, bytes int         // that the bus has accepted
+	down          error       // why the connection failed; nil: it did not
+	echo          uint64      // the last frame that must come back; 0: none
+	refusedEcho   bool        // one that would have had to was refused
+	notices       bool        // the bus said whether it takes what goes to everyone
+	forbidden     error       // and this is why it does not
+	links         int         // that got the last frame to everyone; -1: not known
+}
+
+// settle enters what became of a batch that was sent at a time. heard says whether this node is among the receivers of a
+// topic.
+func (b *outbox) settle(batch []*frame, out []Frame, sent, now time.Time, heard func(topic string) bool) outcomes {
+	o := outcomes{links: -1}
+	told := b.losses.count // by the batch
+	accepted := 0          // instructions
+	var current lostFrames
+	endLoss := func() {
+		if current.from != 0 {
+			o.lost = append(o.lost, b.lose(&current))
+		}
+		current = lostFrames{}
+	}
+	for i, f := range batch {
+		err, receivers := out[i].Err, out[i].Receivers
+		b.describe(&o, f, &out[i])
+		if err == nil {
+			endLoss()
+			if !f.control {
+				accepted += int(f.instructions)
+			}
+			if f.toEveryone() {
+				b.lossesTold = max(b.lossesTold, told)
+				if f.heartbeat {
+					b.losses.beat()
+				}
+			}
+			b.settleQuiet(f, sent)
+			if receivers > 0 && len(f.deliveries) > 0 && heard(f.topic.name) {
+				receivers--
+			}
+		} else {
+			err = outcome(err)
+			if !f.control {
+				if current.from != 0 && lossReason(current.err) != lossReason(err) {
+					endLoss()
+				}
+				current.addFrame(f, err)
+			}
+		}
+		if !f.control {
+			b.settled++
+		}
+		o.done = f.settle(receivers, err, o.done)
+	}
+	endLoss()
+	b.history.enter(now, batch[len(batch)-1].number, accepted, b.self.Heartbeat)
+	o.lost = append(o.lost, b.loseLeft()...)
+	for i := len(batch) - 1; i >= 0; i-- {
+		// Newest first, so that a topic ends at the last frame before the lost ones.
+		if f := batch[i]; out[i].Err != nil && !f.control && f.topic.last == f.number {
+			f.topic.last = f.prev
+		}
+	}
+	for _, f := range batch {
+		b.recycle(f)
+	}
+	return o
+}
+
+// describe notes in o what the outcome of one frame says of the bus.
+func (b *outbox) describe(o *outcomes, f *frame, out *Frame) {
+	isNotice, isEcho := f.topic.name == b.ground.noticeTopic, f.topic.name == b.ground.echoTopic
+	switch {
+	case out.Err == nil:
+		o.frames++
+		o.bytes += len(f.buf)
+		if isEcho {
+			o.echo = f.number
+		}
+		if isNotice {
+			o.notices, o.forbidden = true, nil
+		}
+		if f.toEveryone() {
+			o.links = out.Receivers
+		}
+	case out.Down:
+		if o.down == nil {
+			o.down = out.Err
+		}
+	default:
+		if isNotice && errors.Is(out.Err, crosscast.ErrDenied) {
+			o.notices, o.forbidden = true, out.Err
+		}
+		o.refusedEcho = o.refusedEcho || isEcho && errors.Is(out.Err, crosscast.ErrRefused)
+	}
+}
+
+// settle enters the outcome of f for those who wait for it, and appends to done who waits for no other frame.
+func (f *frame) settle(receivers int, err error, done []*delivery) []*delivery {
+	for _, d := range f.deliveries {
+		d.left--
+		switch {
+		case err != nil:
+			d.fail(err)
+		case receivers < 0:
+			d.reach.Known = false
+		default:
+			d.reach.Nodes += receivers
+		}
+		if !d.reach.Known {
+			d.reach.Nodes = 0
+		}
+		if d.left == 0 {
+			done = append(done, d)
+		}
+	}
+	return done
+}
+
+// outcome makes sure that an error of a bus is one of the two kinds.
+func outcome(err error) error {
+	if errors.Is(err, crosscast.ErrRefused) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", crosscast.ErrUncertain, err)
+}

@@ -1,0 +1,202 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// receiver acts on what links receive. It knows which link counts, and what the outage was that it ended; what arrives in
+// frames is the ledger's.
+type receiver struct {
+	*session
+	echo   *echo
+	subs   *subscriptions
+	sender *sender
+	mover  *mover
+	state  *linkState
+
+	link atomic.Pointer[link] // whose events count
+
+	// mu makes deliveries one sequence, also when a link is replaced while the old one's reader is inside a call of the
+	// Handler; link may be another one, or nil, before that returns. It is held during those calls, and only readers and
+	// the goroutine that reports lost peers wait for it.
+	mu     sync.Mutex
+	ledger ledger // guarded by mu
+
+	// turn is held while a link resumes, or is given up: it does one of the two first, and wholly. Nobody calls the Handler
+	// with it.
+	turn   sync.Mutex
+	outage *outage // since the last link that had resumed; guarded by turn
+
+	expiries expiries
+}
+
+func newReceiver(s *session, e *echo, subs *subscriptions, out *sender, m *mover, state *linkState) *receiver {
+	r := &receiver{
+		session: s, echo: e, subs: subs, sender: out, mover: m, state: state,
+		ledger: ledger{session: s, echo: e, subs: subs, sender: out, mover: m},
+	}
+	r.ledger.origins.m = map[crosscast.NodeID]*origin{}
+	r.expiries.due = make(chan struct{}, 1)
+	return r
+}
+
+// noteOutageLocked remembers since when something may be missed; failed attempts in between do not move it. turn is held.
+func (r *receiver) noteOutageLocked(l *link) {
+	switch {
+	case l.hasResumed():
+		r.outage = &outage{since: r.echo.provenUntil(), reason: crosscast.GapLinkLost}
+		var moved *movedError
+		switch {
+		case errors.Is(l.err, errDeaf):
+			r.outage.reason = crosscast.GapDeaf
+		case errors.As(l.err, &moved):
+			r.outage.moves(moved.since)
+		}
+	case l.outage != nil:
+		r.outage = l.outage
+	}
+}
+
+func (r *receiver) takeOutage() *outage {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	o := r.outage
+	r.outage = nil
+	return o
+}
+
+// handleEvent acts on one event of l, that arrived now. An error ends the link.
+func (r *receiver) handleEvent(l *link, ev Event, now time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link.Load() != l {
+		return errReplaced
+	}
+	r.reportLostLocked()
+	switch ev.Kind {
+	case Message:
+		r.handleMessageLocked(ev, now)
+		return nil
+	case Pong:
+		r.echo.handlePong(ev.Topic, now)
+		return r.subs.handlePong(l, ev.Topic)
+	case Subscribed:
+		r.ledger.confirmations++
+		if err := r.subs.handleSubscribed(l, ev.Topic, r.ledger.confirmations); err != nil {
+			return err
+		}
+	case Unsubscribed:
+		if err := r.subs.handleUnsubscribed(l, ev.Topic); err != nil {
+			return err
+		}
+	case Denied:
+		if err := r.subs.handleDenied(l, ev.Topic, ev.Err); err != nil {
+			return err
+		}
+	}
+	resumed := r.subs.tryResume(l)
+	if resumed && !r.resumeLocked(l) {
+		return errReplaced
+	}
+	r.reportNewsLocked(resumed)
+	return nil
+}
+
+// reportNewsLocked reports the gaps of single topics.
+func (r *receiver) reportNewsLocked(now bool) {
+	for _, g := range r.subs.takeNews(now) {
+		r.handler.Gap(g)
+	}
+}
+
+// resumeLocked makes l the link that counts, and reports the outage that it ends. The sender is told before: Start returns,
+// or the gap is reported, and then the node asks who is there. It reports false when l was given up meanwhile.
+func (r *receiver) resumeLocked(l *link) bool {
+	now := time.Now()
+	if !r.takeTurnLocked(l, now) {
+		return false
+	}
+	if l.outage != nil {
+		since := l.outage.since
+		if r.ground.patchy {
+			since = r.ledger.unnamedSince(since)
+		}
+		r.ledger.covered(since)
+		r.handler.Gap(crosscast.Gap{Since: since, Until: now, Reason: l.outage.reason})
+	}
+	return true
+}
+
+// takeTurnLocked makes l the link that counts, unless it was given up.
+func (r *receiver) takeTurnLocked(l *link, now time.Time) bool {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if r.link.Load() != l {
+		return false
+	}
+	var peers []crosscast.NodeID
+	var gatherer Gatherer
+	until := now.Add(r.gatherTime())
+	if l.outage == nil {
+		r.ledger.started = now
+	} else {
+		if l.outage.moved {
+			l.outage.moves(r.ledger.aloneSince(l.outage.since))
+			r.sender.peersLeft(l.outage.since)
+		}
+		peers = r.ledger.peersAt(l.outage.since)
+		r.stats.reconnects.Add(1)
+		if gatherer = r.format.gatherer(); gatherer != nil {
+			peers = append(peers, gathered)
+		}
+	}
+	l.resumedAt, r.ledger.resumedAt, r.ledger.doubted = now, now, now
+	r.echo.begin(l)
+	if r.presence.linked {
+		r.sender.linkIsUp(peers, until)
+	}
+	if gatherer != nil {
+		r.wg.Go(func() { r.gather(gatherer, until) })
+	}
+	r.state.linkResumed()
+	close(l.resumed)
+	return true
+}
+
+// gather lets the sender go on when the dialect's peers are back.
+func (r *receiver) gather(g Gatherer, until time.Time) {
+	ctx, cancel := context.WithDeadline(r.ctx, until)
+	defer cancel()
+	g.Gather(ctx)
+	r.sender.heardFrom(gathered)
+}
+
+// gathered stands for all peers of a dialect among those that the sender waits for.
+const gathered crosscast.NodeID = "gathered"
+
+// handleMessageLocked acts on what arrived on a topic.
+func (r *receiver) handleMessageLocked(ev Event, now time.Time) {
+	t, resumed, news := r.subs.lookup(ev.Topic)
+	switch {
+	case t == nil:
+		r.count(dropUnwanted)
+		return
+	case !resumed:
+		r.count(dropResuming)
+		return
+	}
+	if news {
+		r.reportNewsLocked(true)
+	}
+	large := len(ev.Data) > r.o.MaxFrame+maxHeader
+	if large {
+		r.count(dropTooLarge)
+	}
+	r.format.handle(&r.ledger, t, ev, large, now)
+}

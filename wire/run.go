@@ -1,0 +1,130 @@
+package wire
+
+import (
+	"context"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// run is one start of an adapter: the session, and the parts that share it.
+//
+// Its goroutines, which the end of the session's context ends: the sender's; the one that tells of the link's state
+// (linkstate.go); the supervisor of the link, and for each link one that reads and delivers, one that writes
+// subscriptions, and one that closes it (link.go); one that reports lost peers (expired.go); and one that looks for
+// another server while peers are silent (mover.go). Adapter.Close waits for them. Those of a start that failed end by
+// themselves, when the bus lets them; the next start waits for that.
+//
+// Lock order. Who holds a lock takes only locks that stand below it:
+//
+//	Adapter.mu
+//	receiver.mu     held while the Handler is called for what arrives; guards the ledger and its books
+//	receiver.turn   a link resumes, or is given up
+//	sender.mu       guards the outbox, the gate, and deliveries
+//	echo.mu
+//	subscriptions.mu, linkState.mu, mover.mu, expiries.mu, inbox.mu: whoever holds one takes no other
+type run struct {
+	*session
+	bus      Bus
+	state    *linkState
+	echo     *echo
+	subs     *subscriptions
+	sender   *sender
+	mover    *mover
+	receiver *receiver
+	inbox    *inbox // of an emitter
+}
+
+func (a *Adapter) newRun(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) *run {
+	s := &session{
+		o: a.o, self: self, handler: h, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
+	}
+	if self.EmitOnly {
+		s.presence = emitter
+	}
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.format = a.newFormat(s)
+	r := &run{session: s, bus: a.bus, inbox: newInbox()}
+	r.state = newLinkState(s)
+	r.subs = newSubscriptions(s)
+	r.echo = newEcho(s, r.state)
+	r.sender = newSender(s, a.bus, r.echo, r.subs, r.state)
+	r.mover = newMover(s, a.bus, r.sender, r.echo)
+	r.receiver = newReceiver(s, r.echo, r.subs, r.sender, r.mover, r.state)
+	r.echo.drew, r.mover.link = r.sender.drew, r.receiver.link.Load
+	return r
+}
+
+// begin is Start. It makes one attempt.
+func (r *run) begin(ctx context.Context) error {
+	g := r.format.start(r.echo)
+	g.noticeTopic, g.echoTopic = g.notices.topic(r.o.Prefix), g.echoes.topic(r.o.Prefix)
+	p, ok := r.bus.(Patchy)
+	g.patchy = ok && p.Patchy() && r.format.numbered()
+	r.ground = g
+	if g.patchy {
+		r.sender.box.quiet = &quiet{}
+	}
+	r.subs.wantHome(g.home)
+	r.state.publishing(crosscast.LinkConnecting, nil)
+	r.wg.Go(func() { r.state.run(r.look) })
+	err := r.beginPresence(ctx)
+	if err == nil {
+		r.state.drain(ctx) // what the node does next might depend on it
+	}
+	return err
+}
+
+// look finds calls that do not return: of the application's by the reader, and of the bus's by the sender. And it logs what
+// is denied.
+func (r *run) look() {
+	l := r.receiver.link.Load()
+	r.state.busy(l != nil && l.busy() > slowAfter*r.patience())
+	r.sender.note(time.Now())
+	r.subs.log()
+}
+
+// beginPresence returns when the node has what its presence needs, and the bus has accepted a notice.
+func (r *run) beginPresence(ctx context.Context) error {
+	if !r.presence.linked {
+		r.wg.Go(r.superviseWhenWanted)
+		return r.beginSending(ctx)
+	}
+	r.state.subscribing(crosscast.LinkConnecting, nil)
+	l, err := r.connect(ctx, nil)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-l.resumed: // it hears what it must
+		err = r.beginSending(ctx)
+	case <-l.broken:
+		err = l.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		l.fail(err)
+		r.linkDown(l)
+		return err
+	}
+	r.wg.Go(func() { r.supervise(l) })
+	r.wg.Go(r.receiver.watchLost)
+	r.wg.Go(r.mover.run)
+	return nil
+}
+
+// beginSending lets the sender run, and returns when the bus has accepted a notice.
+func (r *run) beginSending(ctx context.Context) error {
+	d := r.sender.probe(r.ground.notices)
+	r.wg.Go(r.sender.run)
+	return d.wait(ctx)
+}
+
+// end hands over what is queued while the link is up, and has everything stop.
+func (r *run) end(ctx context.Context) error {
+	err := r.sender.shut(ctx)
+	r.sender.halt()
+	r.stop()
+	return err
+}

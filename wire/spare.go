@@ -1,0 +1,81 @@
+package wire
+
+// spare is memory of frames that went out: frames with a small buffer each, which is all that one with a single
+// instruction needs, and the larger buffers that others grow into.
+type spare struct {
+	frames  []*frame
+	buffers [len(bufferSizes)][][]byte
+	bytes   int // of all
+}
+
+// bufferSizes are how many bytes larger buffers have, at least.
+var bufferSizes = [...]int{512, 2 << 10, 8 << 10, 32 << 10, packBytes + 8<<10}
+
+// takeFrame returns a frame. While the link is down it has no buffer: what waits then is to take no more memory than it must.
+func (s *spare) takeFrame(up bool) *frame {
+	n := len(s.frames)
+	if n == 0 || !up {
+		return &frame{}
+	}
+	f := s.frames[n-1]
+	s.frames[n-1] = nil
+	s.frames = s.frames[:n-1]
+	s.bytes -= frameBytes + cap(f.buf)
+	return f
+}
+
+// grow makes room for size more bytes of a frame, and keeps the buffer that it has outgrown.
+func (s *spare) grow(f *frame, size, limit int) {
+	size += len(f.buf)
+	if cap(f.buf) >= size {
+		return
+	}
+	i := 0
+	for bufferSizes[i] < size { // which is at most packBytes
+		i++
+	}
+	var b []byte
+	if n := len(s.buffers[i]); n > 0 {
+		b = s.buffers[i][n-1]
+		s.buffers[i][n-1] = nil
+		s.buffers[i] = s.buffers[i][:n-1]
+		s.bytes -= cap(b)
+	} else {
+		b = make([]byte, 0, bufferSizes[i])
+	}
+	old := f.buf
+	f.buf = append(b, old...)
+	s.keepBuffer(old, limit)
+}
+
+// keepBuffer keeps a buffer for reuse, if it is a larger one, unless limit bytes are kept already.
+func (s *spare) keepBuffer(b []byte, limit int) {
+	if cap(b) < bufferSizes[0] || cap(b) > 2*packBytes || s.bytes+cap(b) > limit {
+		return
+	}
+	i := len(bufferSizes) - 1
+	for bufferSizes[i] > cap(b) {
+		i--
+	}
+	s.bytes += cap(b)
+	s.buffers[i] = append(s.buffers[i], b[:0])
+}
+
+// keepFrame keeps f for reuse, unless limit bytes are kept already.
+func (s *spare) keepFrame(f *frame, limit int) {
+	buf, deliveries := f.buf[:0], f.deliveries[:0]
+	if cap(buf) >= bufferSizes[0] {
+		s.keepBuffer(buf, limit)
+		buf = nil
+	}
+	if s.bytes+frameBytes+cap(buf) > limit {
+		return
+	}
+	s.bytes += frameBytes + cap(buf)
+	clear(f.deliveries)
+	if cap(deliveries) > 16 {
+		deliveries = nil
+	}
+	*f = frame{buf: buf, deliveries: deliveries}
+	s.frames = append(s.frames, f)
+}
