@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -77,9 +78,12 @@ func TestASlowLinkEndsInBackPressure(t *testing.T) {
 			inBubble(t, 2, wire.Options{PublishTimeout: 2 * time.Second}, func(t *testing.T, c *cluster) {
 				a, b := c.peers[0], c.peers[1]
 				subscribe(t, b, "A")
+				var mu sync.Mutex // guards last and longest
 				var last time.Time
 				longest := time.Duration(0)
 				c.hub.OnExecute(func(f wire.Frame) {
+					mu.Lock()
+					defer mu.Unlock()
 					if f.Topic == "cc:all" && string(f.Data[6:14]) == string(a.id) {
 						if !last.IsZero() {
 							longest = max(longest, time.Since(last))
@@ -92,7 +96,9 @@ func TestASlowLinkEndsInBackPressure(t *testing.T) {
 				accepted := c.flood(a, 2*time.Second)
 				a.port.SetUpRate(link.rate)
 				accepted += c.flood(a, 20*time.Second) // what was under way may be as large as the fast link carried
+				mu.Lock()
 				longest = 0
+				mu.Unlock()
 				accepted += c.flood(a, 30*time.Second)
 				if err := a.a.Flush(t.Context()); err != nil {
 					t.Fatal(err)
@@ -108,6 +114,8 @@ func TestASlowLinkEndsInBackPressure(t *testing.T) {
 				if least := 30 * link.rate * 9 / 10 >> 10; accepted < least {
 					t.Errorf("%d accepted: the link carries more than %d", accepted, least)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				if longest > 3*c.heartbeat {
 					t.Errorf("%v without a heartbeat", longest)
 				}
