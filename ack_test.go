@@ -163,7 +163,7 @@ func TestStrangeReplies(t *testing.T) {
 			if err := s.Reply(ack, make(chan int)); err == nil {
 				t.Error("a channel was marshalled")
 			}
-			reply(s, ack, []byte{1, 2}, nil)
+			reply(s, ack, crosscast.Bytes{1, 2}, nil)
 			reply(s, ack, "twice", crosscast.ErrDropped)
 		}, "r")
 		for range 3 {

@@ -304,28 +304,6 @@ type Instruction struct {
 // KeyValue is one pair of an instruction's Meta.
 type KeyValue struct{ Key, Value string }
 
-// Encoding says how the bytes of a [Payload] are to be read.
-type Encoding uint8
-
-const (
-	EncodingNone   Encoding = iota // no payload
-	EncodingJSON                   // one JSON text
-	EncodingBinary                 // bytes
-	// EncodingArgs is one msgpack array: the arguments of an event, where they are more than one JSON value or one run
-	// of bytes. Arrays and maps in it are nested at most 512 deep, itself counted, and the keys of maps are strings or
-	// numbers.
-	EncodingArgs
-)
-
-// Payload is what an emission carries: opaque bytes, marshalled once at the emitting node.
-type Payload struct {
-	Encoding Encoding
-	Data     []byte
-}
-
-// A Payloader is a value that is emitted as what its method returns, such as the arguments of an event of Socket.IO.
-type Payloader interface{ Payload() Payload }
-
 // Target is whom an instruction is for: everyone in the namespace, or the union of rooms, users and sockets, minus
 // the exceptions. Rooms, users and sockets are separate spaces. The zero Target is nobody.
 type Target struct {

@@ -326,7 +326,7 @@ func TestCensusOfReplies(t *testing.T) {
 			})
 		}
 		began := time.Now()
-		got, err := replies(n.To("r").EmitAck(ctx, "e", []byte("payload")), names)
+		got, err := replies(n.To("r").EmitAck(ctx, "e", crosscast.Bytes("payload")), names)
 		ok(t, err)
 		equal(t, "replies", got, "anon:1 anon:3 anon:4 own:own x:2")
 		equal(t, "took", time.Since(began), time.Second)

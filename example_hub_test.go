@@ -49,7 +49,7 @@ func (h *hub) run(ctx context.Context) {
 // say is where the hub had `h.broadcast <- text`. The text comes back through the receiver, here and on every other
 // node.
 func (h *hub) say(ctx context.Context, text string) error {
-	return h.node.To("chat").Emit(ctx, "text", []byte(text))
+	return h.node.To("chat").Emit(ctx, "text", crosscast.Bytes(text))
 }
 
 // A server that keeps its own hub uses crosscast for the part between processes alone.

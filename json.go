@@ -3,11 +3,8 @@ package crosscast
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"unicode/utf8"
-
-	"github.com/crosscast/crosscast/internal/mpack"
 )
 
 // JSONEnvelope is the [Framer] of plain websocket, server-sent-event and other text connections: one JSON object a
@@ -73,41 +70,6 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 		b = strconv.AppendUint(b, m.Ack, 10)
 	}
 	return append(b, envelopeClose...), nil
-}
-
-// AppendJSON appends the payload as one JSON value, for clients that take nothing else:
-//
-//   - [EncodingJSON]: as it is; Emit has validated it.
-//   - [EncodingBinary]: a string in standard base64.
-//   - [EncodingArgs]: the only argument, or an array of them, as JSON.stringify of JavaScript would write them, with bytes
-//     as strings in base64.
-//   - [EncodingNone]: nothing.
-//
-// An error is about arguments that are not well formed, or an unknown encoding; nothing is appended then.
-func (p Payload) AppendJSON(dst []byte) ([]byte, error) {
-	switch p.Encoding {
-	case EncodingNone:
-		return dst, nil
-	case EncodingJSON:
-		return append(dst, p.Data...), nil
-	case EncodingBinary:
-		return appendBase64(dst, p.Data), nil
-	case EncodingArgs:
-		data := p.Data
-		if c := mpack.NewCursor(data); c.Array() == 1 {
-			data = data[c.Pos():]
-		}
-		dst, _, err := mpack.AppendJSON(dst, data, appendBase64)
-		if err != nil {
-			err = fmt.Errorf("%w: %w", errBadArgs, err)
-		}
-		return dst, err
-	}
-	return dst, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
-}
-
-func appendBase64(dst, b []byte) []byte {
-	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }
 
 // quoteEvent returns event as a JSON string, or nil when it only needs quotes around it: nearly always.

@@ -33,7 +33,7 @@ func stuckPeer(t *testing.T, heartbeat time.Duration) (a, b, c *crosscast.Node, 
 	b, c = start(t, o), start(t, options())
 	connect(t, b.Namespace, &stuckConn{got, step}, "r", "s")
 	for _, event := range []string{"stuck", "1", "2", "3"} {
-		ok(t, a.To("r").Emit(ctx, event, make([]byte, 900)))
+		ok(t, a.To("r").Emit(ctx, event, make(crosscast.Bytes, 900)))
 		synctest.Wait()
 	}
 	return a, b, c, got, step
@@ -52,10 +52,10 @@ func TestLocalPublishWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, c, got, step := stuckPeer(t, time.Second)
 		sent := make(chan error, 1)
-		go func() { sent <- a.To("s").Emit(ctx, "4", make([]byte, 900)) }()
+		go func() { sent <- a.To("s").Emit(ctx, "4", make(crosscast.Bytes, 900)) }()
 		synctest.Wait()
 		equal(t, "sent while the queue is full", len(sent), 0)
-		ok(t, a.To("s").Volatile().Emit(ctx, "volatile", make([]byte, 900))) // does not wait
+		ok(t, a.To("s").Volatile().Emit(ctx, "volatile", make(crosscast.Bytes, 900))) // does not wait
 		before := c.Stats().InstructionsIn
 		time.Sleep(10500 * time.Millisecond)                    // between heartbeats, which would take the room made below
 		if got := c.Stats().InstructionsIn - before; got < 18 { // nor do heartbeats
@@ -75,7 +75,7 @@ func TestLocalOverflowIsAGap(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		for _, room := range []string{"s", "r"} { // one gap for both
-			err := a.To(room, "elsewhere").Emit(short, "lost", make([]byte, 900))
+			err := a.To(room, "elsewhere").Emit(short, "lost", make(crosscast.Bytes, 900))
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Emit: %v", err)
 			}
@@ -96,8 +96,8 @@ func TestLocalOverflowOfEveryone(t *testing.T) {
 		a, _, _, got, step := stuckPeer(t, time.Minute)
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
-		a.To("r").Emit(ended, "lost", make([]byte, 900))
-		a.Emit(ended, "lost", make([]byte, 900))
+		a.To("r").Emit(ended, "lost", make(crosscast.Bytes, 900))
+		a.Emit(ended, "lost", make(crosscast.Bytes, 900))
 		close(step)
 		synctest.Wait()
 		equal(t, "got", got.take(), "stuck; 1; 2; 3; overflow of ") // of all
@@ -112,7 +112,7 @@ func TestLocalCloseEndsWaiting(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, b, _, _, step := stuckPeer(t, time.Minute)
 			sent := make(chan error, 1)
-			go func() { sent <- a.To("s").Emit(ctx, "4", make([]byte, 900)) }()
+			go func() { sent <- a.To("s").Emit(ctx, "4", make(crosscast.Bytes, 900)) }()
 			synctest.Wait()
 			short, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
@@ -138,7 +138,7 @@ func TestLocalLargeInstruction(t *testing.T) {
 		var r recorder
 		connect(t, start(t, crosscast.Options{Adapter: cluster.Adapter()}).Namespace, &r, "r")
 		for i := range 5 {
-			ok(t, a.To("r").Emit(ctx, fmt.Sprint(i), make([]byte, 5000)))
+			ok(t, a.To("r").Emit(ctx, fmt.Sprint(i), make(crosscast.Bytes, 5000)))
 		}
 		want(t, "0 1 2 3 4", &r)
 	})
@@ -157,7 +157,7 @@ func TestLocalKeepsNothingOfTheCaller(t *testing.T) {
 		for i := range 20 {
 			data[0] = byte('a' + i)
 			kv := []crosscast.KeyValue{{Key: "k", Value: fmt.Sprint(i)}}
-			ok(t, a.To("r").Meta(kv...).Emit(ctx, "e", data))
+			ok(t, a.To("r").Meta(kv...).Emit(ctx, "e", crosscast.Bytes(data)))
 			kv[0].Value, data[0] = "changed", '!'
 		}
 		synctest.Wait()

@@ -81,7 +81,7 @@ func TestMessageCarriesWhatWasEmitted(t *testing.T) {
 		_, err := b.Subscribe(ctx, crosscast.Receiver{OnMessage: keep}, "room")
 		ok(t, err)
 		payloads := []any{
-			nil, map[string]int{"n": 1}, json.RawMessage(`[1, 2]`), []byte{0, 255},
+			nil, map[string]int{"n": 1}, json.RawMessage(`[1, 2]`), crosscast.Bytes{0, 255},
 			crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("7")}, "text",
 			crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{0x91, 1}},
 		}
@@ -242,7 +242,7 @@ func TestNodeLimits(t *testing.T) {
 		{"names", n.To(many...).Emit(ctx, "e", nil), crosscast.ErrTooLarge},
 		{"meta", n.Everyone().Meta(kv).Emit(ctx, "e", nil), crosscast.ErrTooLarge},
 		{"meta", n.Everyone().Meta(make([]crosscast.KeyValue, 9)...).Emit(ctx, "e", nil), crosscast.ErrTooLarge},
-		{"binary", n.Emit(ctx, "e", make([]byte, 11)), crosscast.ErrTooLarge},
+		{"binary", n.Emit(ctx, "e", make(crosscast.Bytes, 11)), crosscast.ErrTooLarge},
 		{"value", s.Emit(ctx, "e", "123456789"), crosscast.ErrTooLarge},
 		{"raw", n.Emit(ctx, "e", json.RawMessage("{")), anyError},
 		{"empty raw", n.Emit(ctx, "e", json.RawMessage{}), anyError},
@@ -255,7 +255,7 @@ func TestNodeLimits(t *testing.T) {
 
 		{"long names", s.Join(ctx, most), nil},
 		{"most names", n.To(many[:1024]...).Emit(ctx, "e", nil), nil},
-		{"most payload", n.Emit(ctx, "e", make([]byte, 10)), nil},
+		{"most payload", n.Emit(ctx, "e", make(crosscast.Bytes, 10)), nil},
 		{"most event", n.Emit(ctx, most, "12345678"), nil},
 	} {
 		switch {

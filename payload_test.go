@@ -73,6 +73,38 @@ func TestPayloadsThatAreNotUTF8AreRefused(t *testing.T) {
 	equal(t, "got", r.take(), "e")
 }
 
+// A bare []byte might be JSON or binary, so it goes nowhere, and the error names both ways out.
+func TestBareBytesAreRefused(t *testing.T) {
+	cluster := crosscast.NewCluster()
+	n := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+	peer := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+	var r recorder
+	s := connect(t, n.Namespace, &r, "room")
+	for _, p := range [][]byte{[]byte(`{"a":1}`), {}, nil} {
+		refused := func(what string, err error) {
+			t.Helper()
+			if text := fmt.Sprint(err); !strings.Contains(text, "crosscast.Bytes(b)") || !strings.Contains(text, "json.RawMessage(b)") {
+				t.Errorf("%q, %s: got %v", p, what, err)
+			}
+		}
+		refused("Emit", n.To("room").Emit(ctx, "e", p))
+		_, err := n.To("room").Deliver(ctx, "e", p)
+		refused("Deliver", err)
+		refused("Socket.Emit", s.Emit(ctx, "e", p))
+		refused("EmitAck", readOut(n.To("room").EmitAck(ctx, "e", p)))
+		refused("Tell", n.Servers().Tell(ctx, "e", p))
+		refused("Ask", readOut(n.Servers().Ask(ctx, "e", p)))
+		refused("Reply", s.Reply(1, p))
+		_, err = n.Encode(p)
+		refused("Encode", err)
+		ok(t, peer.OnRequest("answer", func(context.Context, *crosscast.Request) (any, error) { return p, nil }))
+		refused("answer", readOut(n.Servers().Ask(ctx, "answer", nil)))
+	}
+	equal(t, "got", r.take(), "")
+	ok(t, n.To("room").Emit(ctx, "e", crosscast.Bytes{0, 1}))
+	equal(t, "got", r.take(), "e")
+}
+
 // readOut reads answers to their end.
 func readOut[T any](a *crosscast.Answers[T]) error {
 	for range a.All() {

@@ -106,7 +106,7 @@ func TestHandlersThatFail(t *testing.T) {
 			"panic":  func(context.Context, *crosscast.Request) (any, error) { panic("no luck") },
 			"exit":   func(context.Context, *crosscast.Request) (any, error) { runtime.Goexit(); return nil, nil },
 			"value":  func(context.Context, *crosscast.Request) (any, error) { return make(chan int), nil },
-			"large":  func(context.Context, *crosscast.Request) (any, error) { return make([]byte, 2<<20), nil },
+			"large":  func(context.Context, *crosscast.Request) (any, error) { return make(crosscast.Bytes, 2<<20), nil },
 			"silent": func(context.Context, *crosscast.Request) (any, error) { return nil, errors.New("") },
 			"never":  func(context.Context, *crosscast.Request) (any, error) { <-never; return 1, nil },
 			"patient": func(ctx context.Context, _ *crosscast.Request) (any, error) {
@@ -157,14 +157,14 @@ func TestRequestPayloads(t *testing.T) {
 		buf := []byte("answer")
 		ok(t, nodes[1].OnRequest("x", func(_ context.Context, r *crosscast.Request) (any, error) {
 			clear(r.Payload.Data)
-			return buf, nil
+			return crosscast.Bytes(buf), nil
 		}))
 		ok(t, nodes[2].OnRequest("x", func(_ context.Context, r *crosscast.Request) (any, error) {
 			time.Sleep(time.Second) // until the other has spoiled its own
 			return r.Payload, nil
 		}))
 		given := []byte("question")
-		a := nodes[0].Servers().Ask(ctx, "x", given)
+		a := nodes[0].Servers().Ask(ctx, "x", crosscast.Bytes(given))
 		time.Sleep(2 * time.Second)
 		clear(buf)
 		equal(t, "question", string(given), "question")

@@ -72,7 +72,7 @@ func TestSettleWaitsForEverything(t *testing.T) {
 		ok(t, err)
 		ok(t, a.To("sub").Emit(ctx, "e", nil))
 		message.unsettled(t, "a subscription", c)
-		ok(t, a.To("sub").Emit(ctx, "e", make([]byte, 2<<10)))
+		ok(t, a.To("sub").Emit(ctx, "e", make(crosscast.Bytes, 2<<10)))
 		gap.unsettled(t, "the gap of a subscription", c)
 
 		ok(t, b.OnRequest("r", func(context.Context, *crosscast.Request) (any, error) { request.pass(); return nil, nil }))

@@ -70,7 +70,7 @@ func TestSubscriptionOverflow(t *testing.T) {
 		}, "r", "s")
 		ok(t, err)
 		send := func(event string, rooms ...string) {
-			ok(t, n.To(rooms...).Emit(ctx, event, make([]byte, 1000)))
+			ok(t, n.To(rooms...).Emit(ctx, event, make(crosscast.Bytes, 1000)))
 			synctest.Wait()
 		}
 		for _, event := range []string{"1", "2", "3", "lost"} { // 1 is being handled
@@ -208,7 +208,7 @@ func TestSubscriptionMayKeepMessages(t *testing.T) {
 		data := []byte("0")
 		for i := range 10 {
 			data[0] = byte('0' + i)
-			ok(t, n.To("r").Emit(ctx, fmt.Sprint("e", i), data))
+			ok(t, n.To("r").Emit(ctx, fmt.Sprint("e", i), crosscast.Bytes(data)))
 		}
 		synctest.Wait()
 		for i, m := range kept {

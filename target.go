@@ -2,13 +2,10 @@ package crosscast
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"unicode/utf8"
-
-	"github.com/crosscast/crosscast/internal/validjson"
 )
 
 // BoundTarget is a [Target] bound to a namespace: whom an emission is for. It is a small value; every method returns
@@ -94,9 +91,16 @@ type Receipt struct {
 // peers and returns: it waits, bounded by ctx, only while the adapter's queue is full. Where a node is the only one,
 // or all the target's sockets are its own, there is nothing to queue.
 //
-// payload is nil (no payload), a [Payload], a [Payloader] or a [json.RawMessage] (all passed on as they are, JSON and
-// [EncodingArgs] being validated), a []byte (binary), or any other value, which is marshalled as JSON, once. JSON that is not UTF-8 is an
-// error, also where a MarshalJSON within a value has made it. Nothing of it is kept after Emit returned.
+// The payload is one of:
+//
+//   - nil: none.
+//   - [Bytes]: binary. A bare []byte is refused, because it might be JSON.
+//   - [json.RawMessage]: JSON as it stands, validated.
+//   - [Payload], or a [Payloader] that makes one: as it is; JSON and arguments are validated.
+//   - any other value: marshalled as JSON, once.
+//
+// JSON that is not UTF-8 is an error, also where a MarshalJSON within a value has made it. Emit keeps nothing of the
+// payload after it returned.
 //
 // An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message;
 // any other is the adapter's and means that this node's sockets did and peers may not have. What fails after Emit
@@ -224,64 +228,3 @@ func checkMeta(pairs []KeyValue) error {
 	}
 	return nil
 }
-
-var (
-	errBadJSON = errors.New("crosscast: payload is not valid JSON in UTF-8")
-	errBadArgs = errors.New("crosscast: payload is not one array of arguments")
-)
-
-// payload makes the payload of what a user emits.
-func (n *Node) payload(v any) (Payload, error) {
-	var p Payload
-	switch v := v.(type) {
-	case nil:
-		return p, nil
-	case Payload:
-		p = v
-	case json.RawMessage:
-		if v == nil {
-			return p, nil
-		}
-		p = Payload{EncodingJSON, v}
-	case []byte:
-		p = Payload{EncodingBinary, v}
-	default:
-		if made, ok := v.(Payloader); ok {
-			return n.payload(made.Payload())
-		}
-		data, err := json.Marshal(v)
-		if err != nil {
-			return p, fmt.Errorf("crosscast: payload: %w", err)
-		}
-		p = Payload{EncodingJSON, data}
-	}
-	if len(p.Data) > n.maxPayload {
-		return p, &LimitError{What: "payload", Len: len(p.Data), Max: n.maxPayload}
-	}
-	switch v.(type) {
-	case Payload, json.RawMessage:
-		switch {
-		case p.Encoding > EncodingArgs:
-			return p, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
-		case p.Encoding == EncodingNone && len(p.Data) > 0:
-			return p, errors.New("crosscast: payload of EncodingNone with data")
-		case p.Encoding == EncodingArgs:
-			return p, checkArgs(p.Data)
-		case !p.valid():
-			return p, errBadJSON
-		}
-	case []byte:
-	default: // encoding/json takes what a json.RawMessage or a MarshalJSON within v says, whether or not it is UTF-8
-		if !utf8.Valid(p.Data) {
-			return p, errBadJSON
-		}
-	}
-	return p, nil
-}
-
-// valid reports whether clients can take the payload, once the frame format can carry it: JSON that is none, or not
-// UTF-8, ends their connections. What is made of other payloads for them is always valid.
-func (p *Payload) valid() bool { return p.Encoding != EncodingJSON || validjson.Valid(p.Data) }
-
-// Encode makes a payload of v as [BoundTarget.Emit] does, with the same limit, for what bindings send beside messages.
-func (ns *Namespace) Encode(v any) (Payload, error) { return ns.node.payload(v) }

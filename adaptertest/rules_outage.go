@@ -278,7 +278,7 @@ var outageRules = []rule{
 			b.within("emitting 64 MiB while the link is down", func() {
 				payload := make([]byte, 128<<10)
 				for range 512 {
-					switch err := n0.To("r2").Emit(b.ctx, "m", payload); {
+					switch err := n0.To("r2").Emit(b.ctx, "m", crosscast.Bytes(payload)); {
 					case errors.Is(err, crosscast.ErrNotConnected):
 						return
 					case err != nil:

@@ -69,7 +69,7 @@ var payloadRules = []rule{
 				for k := range buf {
 					buf[k] = byte(i)
 				}
-				b.must(n0.To("r").Emit(b.ctx, "m", buf))
+				b.must(n0.To("r").Emit(b.ctx, "m", crosscast.Bytes(buf)))
 				for k := range buf {
 					buf[k] = 0xEE
 				}

@@ -110,7 +110,7 @@ func inBubble(t *testing.T, f func(t *testing.T, c *crosscasttest.Cluster, conn 
 func TestLines(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *crosscasttest.Cluster, conn *crosscasttest.Conn) {
 		for _, p := range []any{
-			nil, map[string]int{"n": 1}, []byte{0},
+			nil, map[string]int{"n": 1}, crosscast.Bytes{0},
 			crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xc4\x01\x00")},
 		} {
 			if err := c.Nodes[0].To("r").Emit(ctx, "e", p); err != nil {
@@ -133,7 +133,7 @@ func TestWaiting(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			c.Nodes[0].To("r").Emit(ctx, "one", 1)
 			time.Sleep(time.Second)
-			c.Nodes[0].To("r").Emit(ctx, "two", []byte{0})
+			c.Nodes[0].To("r").Emit(ctx, "two", crosscast.Bytes{0})
 			c.Nodes[0].To("r").Emit(ctx, "two", nil)
 		}()
 		if m := conn.Event(ctx, "two"); string(m.Payload.Data) != "\x00" || m.From != c.Nodes[0].ID() {

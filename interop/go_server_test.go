@@ -423,8 +423,14 @@ func openGoEmitter(t *testing.T, col column, key string, rdb redis.UniversalClie
 func payload(args []any) any {
 	if len(args) == 1 {
 		switch v := args[0].(type) {
-		case string, int, float64, bool, []byte:
+		case string, int, float64, bool:
 			return v
+		}
+	}
+	args = slices.Clone(args)
+	for i, v := range args {
+		if b, ok := v.([]byte); ok {
+			args[i] = crosscast.Bytes(b)
 		}
 	}
 	return socketio.Values(args...)

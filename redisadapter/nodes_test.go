@@ -155,7 +155,7 @@ func talk(t *testing.T, rdb func() redis.UniversalClient) {
 	}
 	emit(a.To("room").ExceptSocket(b.socket.ID()).Emit(ctx, "but not b", nil))
 	emit(a.ToUser("u-b").Emit(ctx, "user", "b"))
-	emit(a.ToSocket(c.socket.ID()).Emit(ctx, "socket", []byte("\x00c")))
+	emit(a.ToSocket(c.socket.ID()).Emit(ctx, "socket", crosscast.Bytes("\x00c")))
 	emit(a.Emit(ctx, "everyone", nil))
 	for m, want := range map[*member][]string{
 		a: {"but not b ", "everyone "},

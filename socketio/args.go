@@ -67,6 +67,9 @@ func ArgsOf(p crosscast.Payload) (Args, error) {
 	return Args{}, fmt.Errorf("crosscast/socketio: payload of unknown encoding %d", p.Encoding)
 }
 
+var errBytes = errors.New("crosscast/socketio: a bare []byte as argument: crosscast.Bytes(b) sends it as bytes, " +
+	"json.RawMessage(b) as JSON")
+
 var errNoArgs = errors.New("crosscast/socketio: payload is not one array of arguments")
 
 // NewArgs returns the arguments of [Values].
@@ -80,12 +83,18 @@ func NewArgs(values ...any) (Args, error) {
 
 // Values makes a payload of several arguments, or of some with bytes in them:
 //
-//	node.To("room1").Emit(ctx, "message", socketio.Values("from", []byte{1, 2}, map[string]any{"more": []byte{3}}))
+//	node.To("room1").Emit(ctx, "message", socketio.Values("from", crosscast.Bytes(picture)))
 //
-// A []byte is bytes, also within a []any or a map[string]any, however deep. A [json.RawMessage] is the value it says, and
-// an [Args] stands for all its arguments, bytes included.
-// Anything else is as encoding/json makes it, where the bytes of a struct are a string in base64. What cannot be
-// encoded is an error of the Emit, or whatever else takes the result as a payload.
+// Each value is one of:
+//
+//   - [crosscast.Bytes]: bytes. A bare []byte is refused, because it might be JSON.
+//   - []any, map[string]any: as JSON, however deep, with bytes where there is a crosscast.Bytes or, as [Args.Decode]
+//     leaves them, a []byte.
+//   - [json.RawMessage]: the value it says.
+//   - [Args]: all its arguments, bytes included.
+//   - anything else: as encoding/json makes it, where the bytes of a struct are a string in base64.
+//
+// A value that cannot be encoded is an error of the Emit, or of whatever else takes the result as a payload.
 func Values(values ...any) any {
 	p, err := encode(values)
 	if err != nil {
@@ -105,11 +114,14 @@ func encode(values []any) (crosscast.Payload, error) {
 	if len(values) == 0 {
 		return none, nil
 	}
+	if slices.ContainsFunc(values, func(v any) bool { _, ok := v.([]byte); return ok }) {
+		return none, errBytes
+	}
 	if slices.ContainsFunc(values, func(v any) bool { _, ok := v.(Args); return ok }) {
 		return join(values)
 	}
 	if len(values) == 1 {
-		if b, ok := values[0].([]byte); ok {
+		if b, ok := values[0].(crosscast.Bytes); ok {
 			return crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: slices.Clone(b)}, nil
 		}
 		bytes, err := hasBytes(values[0], 0)
@@ -155,7 +167,7 @@ func hasBytes(v any, depth int) (bool, error) {
 	}
 	var parts []any
 	switch v := v.(type) {
-	case []byte:
+	case []byte, crosscast.Bytes:
 		return true, nil
 	case []any:
 		parts = v
@@ -178,6 +190,8 @@ func appendValue(dst []byte, v any, depth int) ([]byte, error) {
 	var err error
 	switch v := v.(type) {
 	case []byte:
+		return mpack.AppendBin(dst, v), nil
+	case crosscast.Bytes:
 		return mpack.AppendBin(dst, v), nil
 	case []any:
 		dst = mpack.AppendArrayLen(dst, len(v))

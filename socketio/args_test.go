@@ -29,13 +29,13 @@ func TestValues(t *testing.T) {
 		{[]any{"a"}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"a"`)}, []string{`"a"`}},
 		{[]any{map[string]any{"b": 1}}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"b":1}`)},
 			[]string{`{"b":1}`}},
-		{[]any{[]byte{1, 255}}, crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{1, 255}}, []string{`"Af8="`}},
+		{[]any{crosscast.Bytes{1, 255}}, crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{1, 255}}, []string{`"Af8="`}},
 		{[]any{point{7, []byte{1}}}, crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"x":7,"b":"AQ=="}`)},
 			[]string{`{"x":7,"b":"AQ=="}`}},
 		{[]any{"a", 1}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xa1a\x01")}, []string{`"a"`, `1`}},
 		{[]any{"a", nil}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xa1a\xc0")},
 			[]string{`"a"`, `null`}},
-		{[]any{[]any{1, []byte{2}}}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x91\x92\x01\xc4\x01\x02")},
+		{[]any{[]any{1, crosscast.Bytes{2}}}, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x91\x92\x01\xc4\x01\x02")},
 			[]string{`[1,"Ag=="]`}},
 		{[]any{map[string]any{"z": 1, "b": []any{[]byte{}}}, point{1, nil}, json.RawMessage(`[1.0]`)},
 			crosscast.Payload{Encoding: crosscast.EncodingArgs,
@@ -62,7 +62,7 @@ func TestValues(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
-	args, err := socketio.NewArgs("a", []byte{1, 2}, map[string]any{"x": 3, "b": []byte{4}}, 2.5)
+	args, err := socketio.NewArgs("a", crosscast.Bytes{1, 2}, map[string]any{"x": 3, "b": []byte{4}}, 2.5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,9 +109,9 @@ func TestBadValues(t *testing.T) {
 	loop["loop"] = []any{loop, 1}
 	for name, v := range map[string]any{
 		"a channel": make(chan int), "no JSON": json.RawMessage("{"), "itself": loop,
-		"a channel within": []any{[]byte{1}, make(chan int)}, "args within": []any{socketio.Args{}},
+		"a channel within": []any{[]byte{1}, make(chan int)}, "args within": []any{socketio.Args{}}, "a bare []byte": []byte("{}"),
 	} {
-		for _, values := range [][]any{{v}, {v, []byte{1}}} {
+		for _, values := range [][]any{{v}, {v, crosscast.Bytes{1}}} {
 			if err := n.To("room").Emit(t.Context(), "e", socketio.Values(values...)); err == nil {
 				t.Errorf("%s: no error", name)
 			}
@@ -135,7 +135,7 @@ func TestBadValues(t *testing.T) {
 
 // TestRest: what is left of arguments is what these alone would be, however they came.
 func TestRest(t *testing.T) {
-	values := []any{"room", 1, []byte{2, 3}, map[string]any{"b": []byte{4}}, "last"}
+	values := []any{"room", 1, crosscast.Bytes{2, 3}, map[string]any{"b": []byte{4}}, "last"}
 	for count := range len(values) + 1 {
 		all, err := socketio.NewArgs(values[:count]...)
 		if err != nil {

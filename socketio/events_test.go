@@ -68,17 +68,17 @@ func TestAcknowledgements(t *testing.T) {
 				return args, s.Emit(ctx, "relayed", args.Rest(1))
 			}),
 			"nothing": answered(nil, nil),
-			"bytes":   answered([]byte{0, 255}, nil),
+			"bytes":   answered(crosscast.Bytes{0, 255}, nil),
 			"raw":     answered(json.RawMessage(`[1]`), nil),
-			"values":  answered(socketio.Values("a", []byte{1}, nil), nil),
+			"values":  answered(socketio.Values("a", crosscast.Bytes{1}, nil), nil),
 			"no":      answered("dropped", socketio.Errorf("not %q", "today")),
 			"secret":  answered(nil, secret),
 			"channel": answered(make(chan int), nil),
-			"large":   answered(make([]byte, 2000), nil),
+			"large":   answered(make(crosscast.Bytes, 2000), nil),
 			"many": socketio.Answered(func(_ context.Context, _ *crosscast.Socket, args socketio.Args) (any, error) {
 				b := []any{}
 				for range 11 {
-					b = append(b, []byte{1})
+					b = append(b, crosscast.Bytes{1})
 				}
 				return socketio.Values(b...), nil
 			}),

@@ -32,7 +32,7 @@ func Example() {
 				return s.Join(ctx, room)
 			}),
 			"say": socketio.TypedAnswer(func(ctx context.Context, s *crosscast.Socket, m message) (string, error) {
-				return "said", node.To(m.Room).Emit(ctx, "said", socketio.Values(m.Text, []byte{1}))
+				return "said", node.To(m.Room).Emit(ctx, "said", socketio.Values(m.Text, crosscast.Bytes{1}))
 			}),
 		},
 	}}})

@@ -334,7 +334,7 @@ func TestBase64(t *testing.T) {
 	c := &client{t, conn}
 	c.opened()
 	c.join("/")
-	if err := n.Emit(t.Context(), "e", []byte{0, 1}); err != nil {
+	if err := n.Emit(t.Context(), "e", crosscast.Bytes{0, 1}); err != nil {
 		t.Error(err)
 	}
 	c.expect(`451-["e",{"_placeholder":true,"num":0}]`, "bAAE=")
@@ -349,10 +349,10 @@ func TestUnsendable(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := n.Emit(t.Context(), "many", socketio.Values(b, b, b)); err != nil {
+	if err := n.Emit(t.Context(), "many", socketio.Values(crosscast.Bytes(b), crosscast.Bytes(b), crosscast.Bytes(b))); err != nil {
 		t.Error(err)
 	}
-	if err := n.Emit(t.Context(), "some", socketio.Values(b, b)); err != nil {
+	if err := n.Emit(t.Context(), "some", socketio.Values(crosscast.Bytes(b), crosscast.Bytes(b))); err != nil {
 		t.Error(err)
 	}
 	c.expect(`452-["some",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`, "bytes:\x01", "bytes:\x01")

@@ -343,7 +343,7 @@ func TestSlowClientIsPinged(t *testing.T) {
 		}))
 		c.join("/")
 		for i := range 3 {
-			_ = n.Emit(t.Context(), "x", socketio.Values(i, []byte{byte(i)}))
+			_ = n.Emit(t.Context(), "x", socketio.Values(i, crosscast.Bytes{byte(i)}))
 			synctest.Wait() // the first is being written, the second waits, the third is dropped
 		}
 		time.Sleep(26 * time.Second) // the ping waits for the first message of the first packet
@@ -411,7 +411,7 @@ func TestWriteTimeout(t *testing.T) {
 			WriteTimeout: 3 * time.Second, Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
 		}))
 		c.join("/")
-		if err := n.Emit(t.Context(), "x", []byte{1}); err != nil {
+		if err := n.Emit(t.Context(), "x", crosscast.Bytes{1}); err != nil {
 			t.Error(err)
 		}
 		if e := <-ended; e != (ending{crosscast.ReasonSlow, 3 * time.Second}) {
@@ -487,7 +487,7 @@ func TestConnectWaitsForTooMuch(t *testing.T) {
 		c.send("40")
 		synctest.Wait()
 		for range 3 {
-			if err := n.To("lobby").Emit(t.Context(), "early", make([]byte, 600_000)); err != nil {
+			if err := n.To("lobby").Emit(t.Context(), "early", make(crosscast.Bytes, 600_000)); err != nil {
 				t.Error(err)
 			}
 		}

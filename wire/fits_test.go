@@ -42,7 +42,7 @@ func TestTooLargeMeansNobody(t *testing.T) {
 		}
 		longest := strings.Repeat("n", crosscast.MaxName)
 		target := n.To("r")
-		if err := target.Emit(ctx, longest, make([]byte, o.MaxPayload)); err != nil {
+		if err := target.Emit(ctx, longest, make(crosscast.Bytes, o.MaxPayload)); err != nil {
 			t.Error("the largest payload:", err)
 		}
 		if got := c.n.Swap(0); got != 1 {
@@ -61,7 +61,7 @@ func TestTooLargeMeansNobody(t *testing.T) {
 		}
 		_, do := target.Do(ctx, crosscast.Command{Join: []string{"x"}})
 		for what, err := range map[string]error{
-			"Emit": target.Emit(ctx, "e", nil), "Meta": traced.Emit(ctx, "e", make([]byte, o.MaxPayload)), "Deliver": deliver, "EmitAck": answers.Err(), "Do": do,
+			"Emit": target.Emit(ctx, "e", nil), "Meta": traced.Emit(ctx, "e", make(crosscast.Bytes, o.MaxPayload)), "Deliver": deliver, "EmitAck": answers.Err(), "Do": do,
 			"Join": target.Join(ctx, "x"), "Disconnect": target.Disconnect(ctx, ""),
 		} {
 			if !errors.Is(err, crosscast.ErrTooLarge) {

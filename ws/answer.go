@@ -87,7 +87,7 @@ func (c *conn) replied(in *Incoming) {
 	case in.Failure != "":
 		err = c.socket.Refuse(in.ID)
 	case c.server.o.Envelope.Binary():
-		err = c.socket.Reply(in.ID, []byte(in.Data))
+		err = c.socket.Reply(in.ID, crosscast.Bytes(in.Data))
 	default:
 		err = c.socket.Reply(in.ID, in.Data)
 	}

@@ -52,7 +52,7 @@ func TestBinaryReplies(t *testing.T) {
 	envelope := &binary{}
 	h := accept(newServer(t, n, ws.Options{Envelope: envelope, Events: ws.Events{
 		"twice": ws.Answered(func(_ context.Context, _ *crosscast.Socket, data json.RawMessage) (any, error) {
-			return []byte(append(data, data...)), nil
+			return crosscast.Bytes(append(data, data...)), nil
 		}),
 	}}), ws.Client{Rooms: []string{"room"}})
 	clients := make([]*client, 10)

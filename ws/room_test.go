@@ -19,7 +19,7 @@ func TestRoomOfThousand(t *testing.T) {
 	envelope := &binary{}
 	s := newServer(t, n, ws.Options{Envelope: envelope, Events: ws.Events{
 		"say": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
-			return n.To("room").Emit(ctx, "said", []byte(data))
+			return n.To("room").Emit(ctx, "said", crosscast.Bytes(data))
 		},
 	}})
 	h := accept(s, ws.Client{Rooms: []string{"room"}})

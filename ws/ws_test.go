@@ -61,7 +61,7 @@ func TestBadMessages(t *testing.T) {
 		}),
 		"no": func(context.Context, *crosscast.Socket, json.RawMessage) error { return ws.Errorf("not %s", "today") },
 		"large": func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
-			return s.Emit(ctx, "x", make([]byte, 2<<20))
+			return s.Emit(ctx, "x", make(crosscast.Bytes, 2<<20))
 		},
 	}
 	c, _ := connect(t, ws.Options{Events: events, OnError: func(_ *crosscast.Socket, event string, err error) {

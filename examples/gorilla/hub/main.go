@@ -116,7 +116,7 @@ func (c *Client) read() {
 		if err != nil {
 			return
 		}
-		warn(c.hub.node.To("chat").Emit(context.Background(), "text", text))
+		warn(c.hub.node.To("chat").Emit(context.Background(), "text", crosscast.Bytes(text)))
 	}
 }
 
