@@ -32,8 +32,8 @@ globalThis.client = new Client("/ws", {
   minBackoff: 10,
   events: {said: text => note("said", text), "sure?": async text => "sure of " + text, never: () => { throw new Error("no"); }},
   onconnect: async client => note("joined", await client.request("join", "room1")),
-  ondisconnect: reason => note("disconnected", reason),
-  ongap: (since, until) => note("gap", since <= until),
+  ondisconnect: (_, reason) => note("disconnected", reason),
+  ongap: (_, since, until) => note("gap", since <= until),
 });
 </script>`
 

@@ -66,5 +66,5 @@ func TestWasm(t *testing.T) {
 	p := &page{t, tab, "wasm"}
 	p.sees("#log li", "sum 5")
 	p.sees("#log li", "closed <nil>")
-	p.sees("#log li", "a browser adds no header")
+	p.sees("#log li", "the browser makes the request")
 }

@@ -50,32 +50,30 @@ func (c *conn) fail(e *event, err error) {
 		text = "internal error"
 		defer c.server.report(c.socket, e.name, err)
 	}
-	switch {
-	case e.id != 0:
-		if err := guard.Call(func() error { return c.sendReply(e, crosscast.Payload{}, text) }); err != nil {
-			c.server.report(c.socket, e.name, err)
+	control := Control{Kind: ControlReply, ID: e.id, Failure: text}
+	if e.id == 0 {
+		control.Kind = ControlError
+		if e.known {
+			control.Failure = e.name + ": " + text
 		}
-	case e.known:
-		c.tell(e.name + ": " + text)
-	default:
-		c.tell(text)
+	}
+	c.sendFailure(e.name, control)
+}
+
+// sendFailure sends a control message that says what has failed. event may be empty.
+func (c *conn) sendFailure(event string, control Control) {
+	if err := guard.Call(func() error { return c.sendControl(control) }); err != nil {
+		c.server.report(c.socket, event, err)
 	}
 }
 
-// sendReply queues a reply. A client that does not take it is dealt with by the queue.
-func (c *conn) sendReply(e *event, p crosscast.Payload, failure string) error {
-	frame, err := c.server.o.Envelope.Reply(e.id, p, failure)
-	if err == nil {
+// sendControl queues a control message. The queue deals with a client that does not take it.
+func (c *conn) sendControl(control Control) error {
+	frame, err := c.server.o.Envelope.Control(control)
+	if err == nil && len(frame) > 0 {
 		_ = c.Queue.SendFrame(frame)
 	}
 	return err
-}
-
-// tell sends an event "error". A client that does not take it is dealt with by the queue.
-func (c *conn) tell(message string) {
-	_ = c.socket.Emit(c.ctx, "error", struct {
-		Message string `json:"message"`
-	}{message})
 }
 
 // replied passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait for

@@ -6,19 +6,22 @@
 //
 //   const client = new Client("/ws", {
 //     onconnect: client => client.request("join", "room1"),  // each time: a new connection is in no room
-//     ongap: (since, until) => {},                           // Dates: what was emitted between them may be missing
+//     ongap: (client, since, until) => {},                   // Dates: what was emitted between them might be missing
 //   });
 //   client.on("said", text => {});              // what it returns, or its promise, replies to an acknowledged emission
 //   client.emit("say", "hello");                // throws when there is no connection: nothing is kept for later
 //   const answer = await client.request("say", "hello", {timeout: 5000});
 //   client.close();
 //
-// Events are handled in the order in which they were sent, those of a new connection after onconnect and ongap; a handler
+// Events are handled in the order in which they were sent, those of a new connection after onconnect and ongap. A handler
 // that waits does not hold up the next. since is two seconds before the last message of the connection that was lost, or
-// its beginning, if that is later. The next attempt is made at once when the browser says that the network is back
-// ("online"), or that the page is visible again. Further options: events ({name: handler}), ondisconnect(reason),
-// onretry(reason, wait), onerror(event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the
-// class. Errors are of ClientError; their code is "not connected", "timeout", "closed", "remote" (the server's answer), or
+// the beginning of that connection, if it is later. The next attempt is made at once when the browser reports that the
+// network is back ("online"), or that the page is visible again.
+//
+// Further options: events ({name: handler}); ondisconnect(client, reason), onretry(client, reason, wait),
+// onerror(client, event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the class.
+//
+// Errors are of ClientError. Their code is "not connected", "timeout", "closed", "remote" (the server's answer), or
 // "uncertain" (the connection was lost before the answer: the server may have handled the event). Nothing is sent twice.
 (() => {
   "use strict";
@@ -56,7 +59,7 @@
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
       this.#options = {
         minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000,
-        onerror: (event, error) => console.error(`crosscast: ${event}:`, error), ...options,
+        onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error), ...options,
       };
       for (const [event, handler] of Object.entries(options.events ?? {})) this.on(event, handler);
       this.#backoff = this.#options.minBackoff;
@@ -110,7 +113,7 @@
     // call calls a hook, whose mistakes are not to stop the client.
     #call(hook, ...args) {
       try {
-        this.#options[hook]?.(...args);
+        this.#options[hook]?.(this, ...args);
       } catch (error) {
         console.error(`crosscast: ${hook}:`, error);
       }

@@ -81,11 +81,14 @@ func (e badEnvelope) Parse(b []byte) (ws.Incoming, error) {
 	return e.JSON.Parse(b)
 }
 
-func (e badEnvelope) Reply(id uint64, p crosscast.Payload, failure string) ([]byte, error) {
-	if bytes.HasPrefix(p.Data, []byte(`"reply`)) {
-		fail(p.Data)
+func (e badEnvelope) Control(c ws.Control) ([]byte, error) {
+	if bytes.HasPrefix(c.Data.Data, []byte(`"reply`)) {
+		fail(c.Data.Data)
 	}
-	return e.JSON.Reply(id, p, failure)
+	if strings.Contains(c.Failure, "control") {
+		fail([]byte(c.Failure))
+	}
+	return e.JSON.Control(c)
 }
 
 type badJSON string
@@ -106,6 +109,8 @@ func TestGuards(t *testing.T) {
 		{`{"event":"result","data":"panic","id":1}`, true, "", 1},
 		{`{"event":"result","data":"exit","id":1}`, false, `{"id":1,"error":"internal error"}`, 1},
 		{`{"event":"plain","data":"reply panic","id":1}`, true, "", 1},
+		{`{"event":"control panic"}`, false, "", 1},
+		{`{"event":"control exit"}`, false, "", 0},
 		{`parse panic`, false, `{"event":"error","data":{"message":"malformed message"}}`, 1},
 		{`parse exit`, true, "", 0},
 	} {

@@ -15,15 +15,36 @@ type Envelope interface {
 	// Frame makes the websocket message of what is emitted: once, for all clients of a node. When the message's Ack is
 	// not 0, the client is to reply with that number.
 	crosscast.Framer
-	// Reply makes the message that answers a client's event with the ID id: with p, or, when failure is not empty, with
-	// that instead. It is never called when Parse returns no IDs.
-	Reply(id uint64, p crosscast.Payload, failure string) ([]byte, error)
-	// Parse takes a client's message apart. It must not keep any of it: the bytes are used again. The text of an error
-	// is sent to the client.
+	// Control makes the websocket message of what the server itself sends to a client. Nothing is sent if it returns no
+	// bytes, as it should for a kind that it does not know.
+	Control(c Control) ([]byte, error)
+	// Parse reads a client's message. It must not keep any of it: the bytes are used again. The text of an error is sent
+	// to the client.
 	Parse(message []byte) (Incoming, error)
 	// Binary reports whether messages are binary, both ways. Otherwise they are text.
 	Binary() bool
 }
+
+// A Control is a message of the server's own: the application did not emit it.
+type Control struct {
+	Kind ControlKind
+	// ID is that of the event which a ControlReply answers. It is never 0 then, and always 0 otherwise.
+	ID uint64
+	// Data is the reply. It is empty if the handler returned none, and if there is a Failure.
+	Data crosscast.Payload
+	// Failure is the text of a ControlError. In a ControlReply it is why there is no reply, or empty.
+	Failure string
+}
+
+// A ControlKind is what a [Control] says. Later versions might add kinds.
+type ControlKind uint8
+
+const (
+	// ControlReply answers an event that the client has sent with an ID. Never used if Parse returns no IDs.
+	ControlReply ControlKind = iota + 1
+	// ControlError reports an event without an ID that failed, or a message that Parse refused.
+	ControlError
+)
 
 // Incoming is what a client's message says: an event, or, without one, a reply.
 type Incoming struct {
@@ -78,24 +99,38 @@ func (JSON) Parse(message []byte) (Incoming, error) {
 	return in, nil
 }
 
-// Reply implements [Envelope].
-func (JSON) Reply(id uint64, p crosscast.Payload, failure string) ([]byte, error) {
-	b := strconv.AppendUint([]byte(`{"id":`), id, 10)
-	switch {
-	case failure != "":
-		text, err := json.Marshal(failure)
+// Control implements [Envelope].
+func (e JSON) Control(c Control) ([]byte, error) {
+	switch c.Kind {
+	case ControlReply:
+		return appendReply(strconv.AppendUint([]byte(`{"id":`), c.ID, 10), c)
+	case ControlError:
+		data, err := json.Marshal(struct {
+			Message string `json:"message"`
+		}{c.Failure})
 		if err != nil {
 			return nil, err
 		}
-		b = append(append(b, `,"error":`...), text...)
-	default:
-		data, err := p.AppendJSON(nil)
-		if err != nil {
-			return nil, err
-		}
-		if len(data) > 0 {
-			b = append(append(b, `,"data":`...), data...)
-		}
+		return append(append([]byte(`{"event":"error","data":`), data...), '}'), nil
+	}
+	return nil, nil
+}
+
+// appendReply appends what follows the ID of a reply.
+func appendReply(b []byte, c Control) ([]byte, error) {
+	name, data := `,"data":`, []byte(nil)
+	var err error
+	if c.Failure != "" {
+		name = `,"error":`
+		data, err = json.Marshal(c.Failure)
+	} else {
+		data, err = c.Data.AppendJSON(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > 0 {
+		b = append(append(b, name...), data...)
 	}
 	return append(b, '}'), nil
 }

@@ -38,7 +38,7 @@ func (c *conn) Handle(e event) {
 		c.end(wsconn.CauseOf(crosscast.ReasonLeft))
 		return
 	case e.err != nil:
-		c.tell(e.err.Error())
+		c.sendFailure("", Control{Kind: ControlError, Failure: e.err.Error()})
 		return
 	}
 	h := c.server.o.Events[e.name]
@@ -69,7 +69,7 @@ func (c *conn) handle(h Handler, e *event) error {
 	if err != nil {
 		return err
 	}
-	return c.sendReply(e, p, "")
+	return c.sendControl(Control{Kind: ControlReply, ID: e.id, Data: p})
 }
 
 // handled acts on what has become of an event.

@@ -32,7 +32,7 @@ func main() {
 	ctx, cancel := context.WithCancel(ctx)
 	_, err = client.Dial(ctx, url, client.Options{
 		Authorize: func(context.Context, http.Header) error { return nil },
-		OnRetry:   func(error, time.Duration) { cancel() },
+		OnRetry:   func(*client.Client, error, time.Duration) { cancel() },
 	})
 	show(err)
 }

@@ -206,11 +206,11 @@ func (l listener) Accept() (net.Conn, error) {
 // connect connects a client of a user to a server. It joins the lobby each time it connects.
 func (c *cluster) connect(ctx context.Context, user string, server int) error {
 	events := client.Events{
-		"notice": client.Typed(func(_ context.Context, text string) error {
+		"notice": client.Typed(func(_ context.Context, _ *client.Client, text string) error {
 			c.notices <- notice{user, text}
 			return nil
 		}),
-		"ready?": client.TypedAnswer(func(context.Context, any) (string, error) { return user + " is", nil }),
+		"ready?": client.TypedAnswer(func(context.Context, *client.Client, any) (string, error) { return user + " is", nil }),
 	}
 	if user == "mute" {
 		delete(events, "ready?")

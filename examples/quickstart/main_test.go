@@ -23,9 +23,12 @@ func TestTwoServers(t *testing.T) {
 		p := programtest.Start(t, exec.Command(path, addr, redis.Addr()))
 		t.Cleanup(p.Kill)
 		c := dial(t, "ws://"+addr, client.Options{Events: client.Events{
-			"said": client.Typed(func(ctx context.Context, text string) error {
+			"said": client.Typed(func(ctx context.Context, _ *client.Client, text string) error {
 				if i == 1 {
-					heard <- text
+					select {
+					case heard <- text:
+					default:
+					}
 				}
 				return nil
 			}),
@@ -35,16 +38,18 @@ func TestTwoServers(t *testing.T) {
 		}
 	}
 	ctx := redistest.Within(t, programtest.Patience)
-	if err := first.Request(ctx, "say", "hello", nil); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case text := <-heard:
-		if text != "hello" {
-			t.Errorf("heard %q", text)
+	for { // until the second client has become a member of the lobby, which is after Dial has returned
+		if err := first.Request(ctx, "say", "hello", nil); err != nil {
+			t.Fatalf("the client of the second server heard nothing: %v", err)
 		}
-	case <-ctx.Done():
-		t.Error("the client of the second server heard nothing")
+		select {
+		case text := <-heard:
+			if text != "hello" {
+				t.Errorf("heard %q", text)
+			}
+			return
+		case <-time.After(100 * time.Millisecond): // poll
+		}
 	}
 }
 

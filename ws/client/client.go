@@ -270,9 +270,9 @@ func (c *Client) lost(joined bool, err error, wait time.Duration) {
 	c.mu.Unlock()
 	switch {
 	case joined && c.o.OnDisconnect != nil:
-		c.o.OnDisconnect(err)
+		c.o.OnDisconnect(c, err)
 	case !joined && c.o.OnRetry != nil:
-		c.o.OnRetry(err, wait)
+		c.o.OnRetry(c, err, wait)
 	}
 }
 

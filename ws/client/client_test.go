@@ -130,13 +130,13 @@ func TestAcknowledge(t *testing.T) {
 	s := serve(t, ws.Options{})
 	errs := newRecord()
 	replies := map[string]client.Handler{
-		"value":   client.TypedAnswer(func(_ context.Context, n int) (int, error) { return n + 1, nil }),
-		"nothing": client.Typed(func(context.Context, int) error { return nil }),
-		"fails":   client.TypedAnswer(func(context.Context, int) (int, error) { return 7, errors.New("cannot") }),
-		"chan":    client.TypedAnswer(func(context.Context, int) (any, error) { return make(chan int), nil }),
-		"typed":   client.Typed(func(context.Context, string) error { return nil }),
+		"value":   client.TypedAnswer(func(_ context.Context, _ *client.Client, n int) (int, error) { return n + 1, nil }),
+		"nothing": client.Typed(func(context.Context, *client.Client, int) error { return nil }),
+		"fails":   client.TypedAnswer(func(context.Context, *client.Client, int) (int, error) { return 7, errors.New("cannot") }),
+		"chan":    client.TypedAnswer(func(context.Context, *client.Client, int) (any, error) { return make(chan int), nil }),
+		"typed":   client.Typed(func(context.Context, *client.Client, string) error { return nil }),
 	}
-	c := dial(t, s.url, client.Options{Events: replies, OnError: func(event string, err error) { errs.add("%s", event) }})
+	c := dial(t, s.url, client.Options{Events: replies, OnError: func(_ *client.Client, event string, err error) { errs.add("%s", event) }})
 	socket := wait(t, s.sockets, "the socket")
 	for _, tt := range []struct {
 		event, want string
@@ -175,7 +175,7 @@ func TestEventsAreHandledInOrder(t *testing.T) {
 	release := make(chan struct{})
 	dial(t, s.url, client.Options{
 		EventBytes: 4 << 10, // reading pauses, and goes on
-		Events: client.Events{"n": client.Typed(func(_ context.Context, n int) error {
+		Events: client.Events{"n": client.Typed(func(_ context.Context, _ *client.Client, n int) error {
 			<-release
 			if got = append(got, n); len(got) == count {
 				close(done)
@@ -202,9 +202,8 @@ func TestReconnect(t *testing.T) {
 	s := serve(t, ws.Options{Events: events(nil)})
 	began := time.Now()
 	offline := make(chan error, 1)
-	var c *client.Client
-	c = dial(t, s.url, client.Options{
-		Events: client.Events{"n": client.Typed(func(_ context.Context, n int) error {
+	dial(t, s.url, client.Options{
+		Events: client.Events{"n": client.Typed(func(_ context.Context, _ *client.Client, n int) error {
 			happened.add("event %d", n)
 			return nil
 		})},
@@ -212,7 +211,7 @@ func TestReconnect(t *testing.T) {
 			happened.add("connect")
 			return c.Request(ctx, "join", "room", nil)
 		},
-		OnDisconnect: func(err error) {
+		OnDisconnect: func(c *client.Client, err error) {
 			var closed *client.CloseError
 			if !errors.As(err, &closed) || closed.Reason != string(crosscast.ReasonServer) ||
 				errors.As(err, new(websocket.CloseError)) {
@@ -222,7 +221,7 @@ func TestReconnect(t *testing.T) {
 			happened.add("disconnect %d", closed.Code)
 			offline <- c.Emit(t.Context(), "echo", nil)
 		},
-		OnGap: func(since, until time.Time) {
+		OnGap: func(_ *client.Client, since, until time.Time) {
 			happened.add("gap")
 			if since.Before(began) || until.Before(since) || until.After(time.Now()) {
 				t.Errorf("gap from %v to %v", since, until)
@@ -271,8 +270,8 @@ func TestRejoinFails(t *testing.T) {
 			return refused
 		},
 		RequestTimeout: 50 * time.Millisecond,
-		OnDisconnect:   func(err error) { t.Errorf("OnDisconnect(%v)", err) },
-		OnRetry:        func(err error, _ time.Duration) { retries <- err },
+		OnDisconnect:   func(_ *client.Client, err error) { t.Errorf("OnDisconnect(%v)", err) },
+		OnRetry:        func(_ *client.Client, err error, _ time.Duration) { retries <- err },
 	})
 	for range 2 {
 		if err := wait(t, retries, "OnRetry"); err != refused {
@@ -286,13 +285,13 @@ func TestClose(t *testing.T) {
 	s := serve(t, ws.Options{})
 	started := make(chan struct{}, 10)
 	c := dial(t, s.url, client.Options{
-		Events: client.Events{"x": client.Typed(func(ctx context.Context, _ any) error {
+		Events: client.Events{"x": client.Typed(func(ctx context.Context, _ *client.Client, _ any) error {
 			started <- struct{}{}
 			<-ctx.Done()
 			return nil
 		})},
-		OnDisconnect: func(err error) { t.Errorf("OnDisconnect(%v)", err) },
-		OnRetry:      func(err error, _ time.Duration) { t.Errorf("OnRetry(%v)", err) },
+		OnDisconnect: func(_ *client.Client, err error) { t.Errorf("OnDisconnect(%v)", err) },
+		OnRetry:      func(_ *client.Client, err error, _ time.Duration) { t.Errorf("OnRetry(%v)", err) },
 	})
 	socket := wait(t, s.sockets, "the socket")
 	for range 10 {
@@ -318,7 +317,7 @@ func TestClose(t *testing.T) {
 
 // TestDialFails: an error at once for what cannot work; the last attempt's at the end of ctx for what may yet.
 func TestDialFails(t *testing.T) {
-	h := client.Typed(func(context.Context, int) error { return nil })
+	h := client.Typed(func(context.Context, *client.Client, int) error { return nil })
 	for _, url := range []string{"", "example.com", "ftp://example.com", "ws://", "ws://[::1"} {
 		if _, err := client.Dial(t.Context(), url, client.Options{}); err == nil {
 			t.Errorf("%s: no error", url)
@@ -338,7 +337,7 @@ func TestDialFails(t *testing.T) {
 	url := listen(t, http.NotFoundHandler())
 	ctx, cancel := context.WithCancel(t.Context())
 	attempts := 0
-	o := client.Options{MinBackoff: time.Millisecond, OnRetry: func(err error, _ time.Duration) {
+	o := client.Options{MinBackoff: time.Millisecond, OnRetry: func(_ *client.Client, err error, _ time.Duration) {
 		if attempts++; attempts == 3 {
 			cancel()
 		}
@@ -346,6 +345,57 @@ func TestDialFails(t *testing.T) {
 	_, err := client.Dial(ctx, url, o)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "404") || attempts != 3 {
 		t.Errorf("%v, after %d attempts", err, attempts)
+	}
+}
+
+// TestHooksBeforeDial: handlers and hooks get the client, also those that run before Dial has returned it.
+func TestHooksBeforeDial(t *testing.T) {
+	s := serve(t, ws.Options{Events: events(nil)})
+	var first *client.Client
+	hooks := make(chan string, 10)
+	note := func(c *client.Client, hook string) {
+		if c == nil || c != first {
+			t.Errorf("%s got %p, OnConnect %p", hook, c, first)
+		}
+		hooks <- hook
+	}
+	refuse := true
+	c := dial(t, s.url, client.Options{
+		Events: client.Events{"n": func(_ context.Context, c *client.Client, _ json.RawMessage) (any, error) {
+			note(c, "event")
+			return nil, errors.New("failed")
+		}},
+		OnConnect: func(_ context.Context, c *client.Client) error {
+			first = c
+			if refuse {
+				refuse = false
+				return errors.New("not yet")
+			}
+			return nil
+		},
+		OnRetry:      func(c *client.Client, _ error, _ time.Duration) { note(c, "OnRetry") },
+		OnDisconnect: func(c *client.Client, _ error) { note(c, "OnDisconnect") },
+		OnGap:        func(c *client.Client, _, _ time.Time) { note(c, "OnGap") },
+		OnError:      func(c *client.Client, _ string, _ error) { note(c, "OnError") },
+	})
+	if c != first {
+		t.Error("Dial returned another client")
+	}
+	_ = wait(t, s.sockets, "the socket that was refused")
+	socket := wait(t, s.sockets, "the socket")
+	if err := socket.Emit(t.Context(), "n", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"OnRetry", "event", "OnError"} {
+		if got := wait(t, hooks, want); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	socket.Close(crosscast.ReasonServer)
+	for _, want := range []string{"OnDisconnect", "OnGap"} {
+		if got := wait(t, hooks, want); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 
@@ -465,12 +515,12 @@ func TestBadServers(t *testing.T) {
 			})
 			dial(t, url, client.Options{
 				ReadLimit: 150_000,
-				Events: client.Events{"fence": client.Typed(func(context.Context, any) error {
+				Events: client.Events{"fence": client.Typed(func(context.Context, *client.Client, any) error {
 					fence <- struct{}{}
 					return nil
 				})},
-				OnDisconnect: func(err error) { ended <- err },
-				OnError:      func(_ string, err error) { reported <- err },
+				OnDisconnect: func(_ *client.Client, err error) { ended <- err },
+				OnError:      func(_ *client.Client, _ string, err error) { reported <- err },
 				MinBackoff:   time.Hour,
 			})
 			if tt.fatal {

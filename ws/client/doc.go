@@ -1,14 +1,14 @@
 // Package client is a websocket client of package ws that stays connected.
 //
 //	c, err := client.Dial(ctx, "ws://localhost:8080/", client.Options{
-//		Events: client.Events{"said": client.Typed(func(ctx context.Context, text string) error {
+//		Events: client.Events{"said": client.Typed(func(ctx context.Context, c *client.Client, text string) error {
 //			fmt.Println(text)
 //			return nil
 //		})},
 //		OnConnect: func(ctx context.Context, c *client.Client) error {
 //			return c.Request(ctx, "join", "room1", nil) // each time: a new connection is in no room
 //		},
-//		OnGap: func(since, until time.Time) { … }, // fetch what was said meanwhile
+//		OnGap: func(c *client.Client, since, until time.Time) { … }, // fetch what was said meanwhile
 //	})
 //	err = c.Emit(ctx, "say", "hello")
 //	err = c.Close(ctx)

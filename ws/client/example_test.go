@@ -35,7 +35,7 @@ func Example() {
 
 	said := make(chan string)
 	c, err := client.Dial(ctx, server.URL, client.Options{
-		Events: client.Events{"said": client.Typed(func(ctx context.Context, text string) error {
+		Events: client.Events{"said": client.Typed(func(ctx context.Context, _ *client.Client, text string) error {
 			said <- text
 			return nil
 		})},

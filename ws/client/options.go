@@ -14,33 +14,34 @@ import (
 	"github.com/crosscast/crosscast/internal/bounds"
 )
 
-// A Handler handles one event. data is a JSON text, nil when there was none; it may be kept. ctx ends with Close.
+// A Handler handles one event that c received. data is a JSON text, nil when there was none; it may be kept. ctx ends
+// with Close. c may be used before [Dial] has returned it.
 //
-// The result is the reply when the server asked for one ([crosscast.BoundTarget.EmitAck]), and dropped when not. An
-// error refuses the reply, and goes to Options.OnError.
+// The result is the reply if the server waits for one ([crosscast.BoundTarget.EmitAck]), and dropped otherwise. An error
+// refuses the reply, and goes to Options.OnError.
 //
 // [crosscast.BoundTarget.EmitAck]: https://pkg.go.dev/github.com/crosscast/crosscast#BoundTarget.EmitAck
-type Handler func(ctx context.Context, data json.RawMessage) (any, error)
+type Handler func(ctx context.Context, c *Client, data json.RawMessage) (any, error)
 
 // Events are the handlers by the name of the event.
 type Events map[string]Handler
 
 // Typed makes a [Handler] of a function that takes its data unmarshalled (the zero T when there was none) and replies
 // without data.
-func Typed[T any](f func(ctx context.Context, data T) error) Handler {
-	return TypedAnswer(func(ctx context.Context, data T) (any, error) { return nil, f(ctx, data) })
+func Typed[T any](f func(ctx context.Context, c *Client, data T) error) Handler {
+	return TypedAnswer(func(ctx context.Context, c *Client, data T) (any, error) { return nil, f(ctx, c, data) })
 }
 
 // TypedAnswer makes a [Handler] of a function that takes its data unmarshalled, and returns the reply.
-func TypedAnswer[T, R any](f func(ctx context.Context, data T) (R, error)) Handler {
-	return func(ctx context.Context, data json.RawMessage) (any, error) {
+func TypedAnswer[T, R any](f func(ctx context.Context, c *Client, data T) (R, error)) Handler {
+	return func(ctx context.Context, c *Client, data json.RawMessage) (any, error) {
 		var v T
 		if len(data) > 0 {
 			if err := json.Unmarshal(data, &v); err != nil {
 				return nil, fmt.Errorf("data: %w", err)
 			}
 		}
-		return f(ctx, v)
+		return f(ctx, c, v)
 	}
 }
 
@@ -52,18 +53,18 @@ type Options struct {
 	// meanwhile. An error closes the connection. ctx ends when the connection does. Optional, as all of these.
 	OnConnect func(ctx context.Context, c *Client) error
 	// OnDisconnect is told why a connection was lost for which OnConnect had returned nil. Not called for Close.
-	OnDisconnect func(err error)
+	OnDisconnect func(c *Client, err error)
 	// OnRetry is told why an attempt to connect has failed, and how long the client waits before the next one.
-	OnRetry func(err error, wait time.Duration)
+	OnRetry func(c *Client, err error, wait time.Duration)
 	// OnGap is told that what was emitted between since and until may have been missed. since is when the last ping was
 	// sent that the server answered on the connection that was lost. Without one it is two seconds before the last sign of
 	// life, or the beginning of that connection, if that is later. Messages that the server held back for this client
 	// because it reads slowly might be older. What a server itself may have
 	// missed (crosscast.Options.OnGap) it can only tell in an event of the application's.
-	OnGap func(since, until time.Time)
+	OnGap func(c *Client, since, until time.Time)
 	// OnError is told what a handler returned and, with an empty event, of messages that are none. Default: logs with
 	// slog.Default.
-	OnError func(event string, err error)
+	OnError func(c *Client, event string, err error)
 
 	// Header is sent with the request of each attempt. Optional. Not for js/wasm.
 	Header http.Header
@@ -138,7 +139,7 @@ func (o *Options) set() error {
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
 	if o.OnError == nil {
-		o.OnError = func(event string, err error) {
+		o.OnError = func(_ *Client, event string, err error) {
 			slog.Error("crosscast/client: handler failed", "event", event, "error", err)
 		}
 	}

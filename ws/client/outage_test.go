@@ -54,12 +54,12 @@ func TestOutage(t *testing.T) {
 	heard := make(chan string, 10)
 	for range 7 {
 		c, err := client.Dial(t.Context(), url, client.Options{
-			Events: client.Events{"said": client.Typed(func(_ context.Context, text string) error {
+			Events: client.Events{"said": client.Typed(func(_ context.Context, _ *client.Client, text string) error {
 				heard <- text
 				return nil
 			})},
 			OnConnect: func(ctx context.Context, c *client.Client) error { return c.Request(ctx, "join", "room1", nil) },
-			OnRetry:   func(err error, _ time.Duration) { t.Errorf("a join that failed: %v", err) },
+			OnRetry:   func(_ *client.Client, err error, _ time.Duration) { t.Errorf("a join that failed: %v", err) },
 		})
 		if err != nil {
 			t.Fatal(err)

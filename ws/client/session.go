@@ -122,7 +122,7 @@ func (s *session) work(since time.Time) error {
 	if since.IsZero() {
 		close(s.c.first)
 	} else if o.OnGap != nil {
-		o.OnGap(since, time.Now())
+		o.OnGap(s.c, since, time.Now())
 	}
 	for {
 		m, err := s.next()
@@ -166,7 +166,7 @@ var errNoHandler = errors.New("no handler")
 
 func (s *session) handle(m *incoming) {
 	if m.bad != nil {
-		s.c.o.OnError("", m.bad)
+		s.c.o.OnError(s.c, "", m.bad)
 		return
 	}
 	h := s.c.o.Events[m.Event]
@@ -176,9 +176,9 @@ func (s *session) handle(m *incoming) {
 		}
 		return
 	}
-	v, err := h(s.c.ctx, m.Data)
+	v, err := h(s.c.ctx, s.c, m.Data)
 	if err != nil {
-		s.c.o.OnError(m.Event, err)
+		s.c.o.OnError(s.c, m.Event, err)
 	}
 	if m.ID != 0 {
 		s.reply(m, v, err)
@@ -196,7 +196,7 @@ func (s *session) reply(m *incoming, v any, failure error) {
 	}
 	frame, err := s.c.frame(out)
 	if err != nil {
-		s.c.o.OnError(m.Event, err)
+		s.c.o.OnError(s.c, m.Event, err)
 		frame = fmt.Appendf(nil, `{"id":%d,"error":"the reply cannot be sent"}`, m.ID)
 	}
 	_ = s.send(s.c.ctx, frame)

@@ -113,7 +113,7 @@ func TestPingDuringWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 			MinBackoff:   time.Hour,
-			OnDisconnect: func(err error) { t.Error(err) },
+			OnDisconnect: func(_ *client.Client, err error) { t.Error(err) },
 			HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 				conn, err := websocket.Accept(w, r, nil)
 				if err != nil {
@@ -162,7 +162,7 @@ func TestDeadServer(t *testing.T) {
 			defer end()
 			c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 				MinBackoff: time.Hour,
-				OnDisconnect: func(err error) {
+				OnDisconnect: func(_ *client.Client, err error) {
 					if !strings.Contains(err.Error(), "does not answer") {
 						t.Error(err)
 					}
@@ -216,8 +216,8 @@ func TestPauseIsNoDeath(t *testing.T) {
 			defer end()
 			c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 				EventBytes:   1,
-				OnDisconnect: func(err error) { t.Errorf("OnDisconnect(%v)", err) },
-				Events: client.Events{"x": client.Typed(func(context.Context, any) error {
+				OnDisconnect: func(_ *client.Client, err error) { t.Errorf("OnDisconnect(%v)", err) },
+				Events: client.Events{"x": client.Typed(func(context.Context, *client.Client, any) error {
 					handled++
 					time.Sleep(61 * time.Second) // never at the moment of a ping
 					return nil
@@ -289,7 +289,7 @@ func TestGapBegins(t *testing.T) {
 				connections := 0
 				c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 					PingInterval: tt.ping,
-					OnGap:        func(since, _ time.Time) { gap <- since.Sub(began) },
+					OnGap:        func(_ *client.Client, since, _ time.Time) { gap <- since.Sub(began) },
 					HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 						conn, err := websocket.Accept(w, r, nil)
 						if err != nil {
@@ -333,7 +333,7 @@ func TestStuckWrite(t *testing.T) {
 		var server net.Conn
 		c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 			MinBackoff: time.Hour, PingInterval: -1,
-			OnDisconnect: func(error) { close(lost) },
+			OnDisconnect: func(*client.Client, error) { close(lost) },
 			HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 				server = w.(*hijackable).conn
 				if _, err := websocket.Accept(w, r, nil); err != nil {

@@ -54,8 +54,8 @@ function take(...want) {
 function connect(options = {}) {
   [sockets, timers, happened] = [[], [], []];
   return new Client("http://example.com/ws", {
-    WebSocket: FakeSocket, ondisconnect: r => note("disconnected", r), onretry: (r, wait) => note("retry", r),
-    ongap: (since, until) => note("gap", until - since), onerror: (event, e) => note("error", event, e.message), ...options,
+    WebSocket: FakeSocket, ondisconnect: (_, r) => note("disconnected", r), onretry: (_, r, wait) => note("retry", r),
+    ongap: (_, since, until) => note("gap", until - since), onerror: (_, event, e) => note("error", event, e.message), ...options,
   });
 }
 
@@ -148,7 +148,7 @@ const tests = {
 
   async "back-off: doubles up to the limit, with jitter, and begins anew after a connection that lasted"() {
     const waits = [];
-    const client = connect({onretry: (_, wait) => waits.push(wait), ondisconnect: () => waits.push("lost")});
+    const client = connect({onretry: (_, reason, wait) => waits.push(wait), ondisconnect: () => waits.push("lost")});
     for (const r of [0, 0.999, 0, 0, 0, 0, 0, 0]) {
       Math.random = () => r;
       await last().lose();

@@ -36,7 +36,7 @@ func (c *Client) Run(ctx context.Context) {
 			"joined":      client.Typed(c.joined),
 			"roomMessage": client.Typed(c.message),
 			"gap":         client.Typed(c.gap),
-			"error": func(_ context.Context, data json.RawMessage) (any, error) {
+			"error": func(_ context.Context, _ *client.Client, data json.RawMessage) (any, error) {
 				c.print("error: %s", data)
 				return nil, nil
 			},
@@ -45,11 +45,11 @@ func (c *Client) Run(ctx context.Context) {
 			c.use(conn) // Dial has not returned yet
 			return c.Join(ctx, c.Room)
 		},
-		OnDisconnect: func(error) { c.print("disconnected") },
-		OnRetry: func(err error, wait time.Duration) {
+		OnDisconnect: func(*client.Client, error) { c.print("disconnected") },
+		OnRetry: func(_ *client.Client, err error, wait time.Duration) {
 			c.print("cannot connect, trying again in %v: %v", wait.Round(time.Millisecond), err)
 		},
-		OnError: func(event string, err error) {
+		OnError: func(_ *client.Client, event string, err error) {
 			if event == "" {
 				c.print("cannot understand the server: %v", err)
 			} else {
@@ -95,7 +95,7 @@ func (c *Client) use(conn *client.Client) {
 
 func (c *Client) print(format string, args ...any) { c.Printer.Print(c.Name, format, args...) }
 
-func (c *Client) connected(ctx context.Context, m chat.Connected) error {
+func (c *Client) connected(ctx context.Context, _ *client.Client, m chat.Connected) error {
 	c.print("connected to %s as %s", c.ServerURL, m.ID)
 	if c.Greet {
 		time.AfterFunc(500*time.Millisecond, func() {
@@ -107,19 +107,19 @@ func (c *Client) connected(ctx context.Context, m chat.Connected) error {
 	return nil
 }
 
-func (c *Client) joined(_ context.Context, m chat.Joined) error {
+func (c *Client) joined(_ context.Context, _ *client.Client, m chat.Joined) error {
 	c.print("joined room=%s (handled by %s)", m.RoomID, m.Node)
 	call(c.OnJoined, m)
 	return nil
 }
 
-func (c *Client) message(_ context.Context, m chat.Message) error {
+func (c *Client) message(_ context.Context, _ *client.Client, m chat.Message) error {
 	c.print("got message: %s (from %s on %s)", m.Text, m.FromSocketID, m.FromNode)
 	call(c.OnMessage, m)
 	return nil
 }
 
-func (c *Client) gap(_ context.Context, m chat.Gap) error {
+func (c *Client) gap(_ context.Context, _ *client.Client, m chat.Gap) error {
 	c.print("messages may be missing since %s (%s)", m.Since, m.Reason)
 	call(c.OnGap, m)
 	return nil
