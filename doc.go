@@ -97,7 +97,8 @@
 // it had allowed them are a gap at once, whose Until is zero because it goes on, and another one with the same Since
 // when they are allowed again (see "When the bus denies something"). A peer that is taken for dead without a goodbye
 // is a gap of that origin, from its last message on. Its return is another one, unless its numbers show that it sent
-// nothing. What OnGap emits to sockets of its node arrives before anything later of that origin.
+// nothing. What OnGap emits to sockets of its node, most simply with [Node.EmitAffected], arrives before anything later
+// of that origin.
 // (outage-…, gap-in-place, TestBooksBalance in package wire)
 //
 // 5. Interest. A node without a member or subscriber of a room receives nothing for it. Interest outlives the last
@@ -166,7 +167,7 @@
 //	OnLoss, Flush          report what was given up; errors.Is says whether ErrRefused (no peer got it) or
 //	                       ErrUncertain (some may have)
 //	OnGap,                 report, once the link is back and before anything later is delivered, that anything may have
-//	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again
+//	Receiver.OnGap         been missed meanwhile: the time to have clients fetch again, with [Node.EmitAffected]
 //
 // Start can be called again with the same Options after it has failed. Node.Close during an outage gives the queue up,
 // and returns that as a [*LossError]. Questions meanwhile answer for this node, with an [*IncompleteError] that names

@@ -122,3 +122,32 @@ func ExampleSocket_Broadcast() {
 	// bob: joined "ann"
 	// waiting for ann: 0
 }
+
+// A server that may have missed messages has its clients fetch again what they show.
+func ExampleNode_EmitAffected() {
+	ctx := context.Background()
+	onGap := func(n *crosscast.Node, g crosscast.Gap) {
+		n.EmitAffected(g, "fetchAgain", map[string]any{"why": g.Reason})
+	}
+	node, _ := crosscast.Start(ctx, crosscast.Options{OnGap: onGap})
+	defer node.Close(ctx)
+	ann, bob := newExampleClient(), newExampleClient()
+	node.Connect(ctx, ann, crosscast.ConnectOptions{User: "ann", Rooms: []string{"news", "sport"}})
+	node.Connect(ctx, bob, crosscast.ConnectOptions{User: "bob", Rooms: []string{"chess"}})
+
+	onGap(node, crosscast.Gap{ // as an adapter makes them
+		Reason: crosscast.GapLoss,
+		Names: []crosscast.Address{
+			{Namespace: "/", Space: crosscast.RoomSpace, Name: "news"},
+			{Namespace: "/", Space: crosscast.RoomSpace, Name: "sport"},
+		},
+	})
+	node.Emit(ctx, "headline", "rain")
+	fmt.Println("ann:", <-ann)
+	fmt.Println("ann:", <-ann)
+	fmt.Println("bob:", <-bob)
+	// Output:
+	// ann: fetchAgain {"why":"loss"}
+	// ann: headline "rain"
+	// bob: headline "rain"
+}

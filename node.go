@@ -56,7 +56,7 @@ type Options struct {
 
 	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
 	// anything: no Join, Flush or Deliver inside. What it emits to sockets of this node arrives before anything later of
-	// that origin. (That this process stood still, GapPaused, is found out by another goroutine, so it may be told
+	// that origin: see [Node.EmitAffected]. (That this process stood still, GapPaused, is found out by another goroutine, so it may be told
 	// meanwhile.)
 	OnGap func(*Node, Gap)
 

@@ -17,10 +17,7 @@ var hookRules = []rule{
 			n0, n1, _ := b.three()
 			c := b.connect(n1, connect{Rooms: []string{"r"}})
 			n1.setOnGap(func(n *crosscast.Node, g crosscast.Gap) {
-				if !g.Covers(room("r")) {
-					return
-				}
-				if err := n.To("r").Local().Emit(b.ctx, "fetch again", nil); err != nil {
+				if err := n.EmitAffected(g, "fetch again", nil); err != nil {
 					b.breaks("emitting in OnGap: %v", err)
 				}
 			})

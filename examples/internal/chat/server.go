@@ -1,8 +1,8 @@
 // Package chat is a chat server and its web page, on crosscast: what examples/chat and examples/socketio/server share.
 //
 // Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined
-// {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {rooms, reason, since, until}: messages
-// to these rooms (null: to any) may be missing, and will be, without until.
+// {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {reason, since, until}: the client may have
+// missed messages, and will miss more, without until.
 package chat
 
 import (
@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -43,10 +42,9 @@ type Connected struct {
 
 // Gap tells a client that it may have missed messages.
 type Gap struct {
-	Rooms  []string `json:"rooms"` // null: any
-	Reason string   `json:"reason"`
-	Since  string   `json:"since"`
-	Until  string   `json:"until,omitempty"` // empty: it goes on
+	Reason string `json:"reason"`
+	Since  string `json:"since"`
+	Until  string `json:"until,omitempty"` // empty: it goes on
 }
 
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
@@ -93,7 +91,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	s := &Server{name: o.Name, protocol: o.Protocol, p: o.Printer, stopped: make(chan error, 1)}
 	options := crosscast.Options{
 		Name: o.Name, Logger: s.p.logger(o.Name),
-		OnGap:  func(n *crosscast.Node, g crosscast.Gap) { s.gap(n, &g) },
+		OnGap:  s.gap,
 		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { s.print("lost: %d emissions: %v", l.Instructions, l.Err) },
 	}
 	if o.Redis != nil {
@@ -202,27 +200,12 @@ func (s *Server) broadcast(ctx context.Context, room, text, from string) error {
 	return err
 }
 
-// gap tells the clients of this server that messages may be missing, before they get anything later.
-func (s *Server) gap(n *crosscast.Node, g *crosscast.Gap) {
+// gap tells the clients of this server whom it concerns that messages may be missing, before they get anything later.
+func (s *Server) gap(n *crosscast.Node, g crosscast.Gap) {
+	s.print("messages may be missing: %s", g.Reason)
 	m := Gap{Reason: string(g.Reason), Since: timestamp(g.Since)}
 	if !g.Until.IsZero() {
 		m.Until = timestamp(g.Until)
 	}
-	ctx := context.Background() // Local: does not wait
-	// This server has one namespace: a gap that names it is one of all rooms.
-	if g.Covers(crosscast.Address{Namespace: n.Namespace.Name(), Space: crosscast.NamespaceSpace}) {
-		s.print("messages to any room may be missing: %s", g.Reason)
-		_ = n.Everyone().Local().Emit(ctx, "gap", m)
-		return
-	}
-	for _, a := range g.Names {
-		if a.Space == crosscast.RoomSpace {
-			m.Rooms = append(m.Rooms, a.Name)
-		}
-	}
-	s.print("messages to %q may be missing: %s", m.Rooms, g.Reason)
-	for rooms := range slices.Chunk(m.Rooms, 500) {
-		m.Rooms = rooms
-		_ = n.To(rooms...).Local().Emit(ctx, "gap", m)
-	}
+	_ = n.EmitAffected(g, "gap", m) // fails only once the node is closed
 }

@@ -1,0 +1,89 @@
+package crosscast
+
+// EmitAffected emits event with payload to the sockets of this node that may have missed something in g, each once: in
+// each namespace that g names, those in its rooms, of its users, or all. There may be any number of names. It reaches no
+// other node, which has a gap of its own if it missed the same, and no [Subscription], which has [Receiver].OnGap.
+//
+// It does not wait. Called in Options.OnGap it arrives before anything later of that origin. payload is what
+// [BoundTarget.Emit] takes. An error means that nobody got it: it is one of event, of payload, or [ErrClosed].
+func (n *Node) EmitAffected(g Gap, event string, payload any) error {
+	if n.state.Load() == nodeClosed {
+		return ErrClosed
+	}
+	if err := checkName("event", event); err != nil {
+		return err
+	}
+	p, err := n.payload(payload)
+	if err != nil {
+		return err
+	}
+	n.emitEach(n.affected(&g), Instruction{Kind: KindEmit, From: n.id, Event: event, Payload: p})
+	return nil
+}
+
+// affected are a namespace's names in a gap.
+type affected struct {
+	space  *space
+	target Target
+}
+
+// affected returns what g names of the namespaces that are in use here.
+func (n *Node) affected(g *Gap) (all []affected) {
+	if g.Names == nil {
+		for ns := range n.spaces.all() {
+			all = append(all, affected{ns, Target{Everyone: true}})
+		}
+		return all
+	}
+	index := make(map[*space]int)
+	for _, a := range g.Names {
+		ns := n.spaces.get(a.Namespace)
+		if ns == nil {
+			continue
+		}
+		i, known := index[ns]
+		if !known {
+			i = len(all)
+			index[ns] = i
+			all = append(all, affected{space: ns})
+		}
+		switch t := &all[i].target; a.Space {
+		case NamespaceSpace:
+			t.Everyone = true
+		case RoomSpace:
+			t.Rooms = append(t.Rooms, a.Name)
+		case UserSpace:
+			t.Users = append(t.Users, a.Name)
+		case SocketSpace:
+			t.Sockets = append(t.Sockets, SocketID(a.Name))
+		}
+	}
+	return all
+}
+
+// emitEach hands inst to the sockets of each namespace.
+func (n *Node) emitEach(all []affected, inst Instruction) {
+	next := 0
+	defer func() {
+		if next < len(all) { // a conn has ended the goroutine
+			n.emitEach(all[next:], inst)
+		}
+	}()
+	for next < len(all) {
+		a := &all[next]
+		next++
+		n.emitToSockets(a, inst)
+	}
+}
+
+func (n *Node) emitToSockets(a *affected, inst Instruction) {
+	e := newEmission()
+	defer e.release()
+	e.in = inst
+	e.in.Namespace, e.in.Target = a.space.name, a.target
+	e.fill(n, &e.in)
+	a.space.collect(e)
+	clear(e.subs)
+	e.subs = e.subs[:0]
+	a.space.handOver(e, nil)
+}

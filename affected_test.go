@@ -1,0 +1,159 @@
+package crosscast_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/crosscast/crosscast"
+)
+
+func of(t *testing.T, n *crosscast.Node, name string) *crosscast.Namespace {
+	t.Helper()
+	ns, err := n.Of(name)
+	ok(t, err)
+	return ns
+}
+
+// EmitAffected reaches each socket of its node that a gap names, once, in each namespace, and nobody else.
+func TestEmitAffected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := crosscast.NewCluster()
+		n := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+		peer := start(t, crosscast.Options{Adapter: cluster.Adapter()})
+		other := of(t, n, "other")
+		var all []*recorder
+		join := func(ns *crosscast.Namespace, user string, rooms ...string) (*recorder, *crosscast.Socket) {
+			r := &recorder{}
+			all = append(all, r)
+			return r, connectUser(t, ns, r, user, rooms...)
+		}
+		both, _ := join(n.Namespace, "ann", "r", "s")
+		onlyR, _ := join(n.Namespace, "", "r")
+		none, lonely := join(n.Namespace, "bob")
+		otherR, _ := join(other, "ann", "r")
+		otherNone, _ := join(other, "")
+		_, _ = join(peer.Namespace, "ann", "r", "s")
+		var l log
+		_, err := n.Subscribe(ctx, crosscast.Receiver{
+			OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) { l.add("%s", m.Event) },
+		}, "r", "s")
+		ok(t, err)
+
+		address := func(ns string, space crosscast.Space, name string) crosscast.Address {
+			return crosscast.Address{Namespace: ns, Space: space, Name: name}
+		}
+		many := []crosscast.Address{address("/", crosscast.UserSpace, "ann")}
+		for i := range crosscast.MaxNames + 1 {
+			many = append(many, address("/", crosscast.RoomSpace, fmt.Sprint(i)), address("other", crosscast.RoomSpace, "r"))
+		}
+		many = append(many, address("/", crosscast.RoomSpace, "s"), address("/", crosscast.RoomSpace, "r"))
+		for name, v := range map[string]struct {
+			names []crosscast.Address
+			to    []*recorder
+		}{
+			"nobody":               {[]crosscast.Address{}, nil},
+			"no such namespace":    {[]crosscast.Address{address("none", crosscast.NamespaceSpace, "")}, nil},
+			"a room":               {[]crosscast.Address{address("/", crosscast.RoomSpace, "r")}, []*recorder{both, onlyR}},
+			"a user":               {[]crosscast.Address{address("/", crosscast.UserSpace, "ann")}, []*recorder{both}},
+			"a socket":             {[]crosscast.Address{address("/", crosscast.SocketSpace, string(lonely.ID()))}, []*recorder{none}},
+			"a namespace":          {[]crosscast.Address{address("other", crosscast.NamespaceSpace, "")}, []*recorder{otherR, otherNone}},
+			"more than a target's": {many, []*recorder{both, onlyR, otherR}},
+			"a namespace, and a room of it": {
+				[]crosscast.Address{address("/", crosscast.RoomSpace, "r"), address("/", crosscast.NamespaceSpace, "")},
+				[]*recorder{both, onlyR, none},
+			},
+			"all": {nil, []*recorder{both, onlyR, none, otherR, otherNone}},
+		} {
+			ok(t, n.EmitAffected(crosscast.Gap{Names: v.names}, "fetch", name))
+			synctest.Wait()
+			for i, r := range all {
+				want := ""
+				for _, to := range v.to {
+					if to == r {
+						want = "fetch"
+					}
+				}
+				equal(t, fmt.Sprintf("%s: client %d", name, i), r.take(), want)
+			}
+		}
+		equal(t, "a subscription", l.take(), "")
+	})
+}
+
+// What EmitAffected emits in OnGap is where the missing messages would be.
+func TestEmitAffectedIsInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		n := start(t, crosscast.Options{Adapter: d, OnGap: func(n *crosscast.Node, g crosscast.Gap) {
+			if err := n.EmitAffected(g, "gap", nil); err != nil {
+				t.Error(err)
+			}
+		}})
+		r := &recorder{}
+		connect(t, n.Namespace, r, "r")
+		emit := func(event string) {
+			d.h.Handle(&crosscast.Instruction{
+				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Event: event,
+				Target: crosscast.Target{Rooms: []string{"r"}},
+			})
+		}
+		emit("1")
+		d.h.Gap(crosscast.Gap{Reason: crosscast.GapHole, Names: []crosscast.Address{
+			{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"},
+		}})
+		emit("2")
+		equal(t, "before anything waits", r.take(), "1 gap 2")
+	})
+}
+
+// EmitAffected refuses what Emit does, and a closed node.
+func TestEmitAffectedRefuses(t *testing.T) {
+	n := start(t, crosscast.Options{MaxPayload: 8})
+	r := &recorder{}
+	connect(t, n.Namespace, r)
+	for name, v := range map[string]struct {
+		event   string
+		payload any
+		want    error
+	}{
+		"the event":   {strings.Repeat("x", crosscast.MaxName+1), nil, crosscast.ErrInvalidName},
+		"the payload": {"e", strings.Repeat("x", 8), crosscast.ErrTooLarge},
+		"its JSON":    {"e", json.RawMessage("{"), nil},
+	} {
+		if err := n.EmitAffected(crosscast.Gap{}, v.event, v.payload); err == nil || v.want != nil && !errors.Is(err, v.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	equal(t, "got", r.take(), "")
+	ok(t, n.Close(ctx))
+	if err := n.EmitAffected(crosscast.Gap{}, "e", nil); !errors.Is(err, crosscast.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// A conn that ends the goroutine keeps EmitAffected from nobody, in other namespaces either.
+func TestEmitAffectedAfterAConnEndsTheGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, crosscast.Options{})
+		var all []*recorder
+		for i := range 4 {
+			ns, r := of(t, n, fmt.Sprint("ns", i)), &recorder{}
+			all = append(all, r)
+			connect(t, ns, exitingConn{})
+			connect(t, ns, r)
+		}
+		elsewhere(func() { _ = n.EmitAffected(crosscast.Gap{}, "fetch", nil) })
+		want(t, "fetch", all...)
+	})
+}
+
+// exitingConn ends the goroutine that sends to it.
+type exitingConn struct{}
+
+func (exitingConn) Send(*crosscast.Message) error { runtime.Goexit(); return nil }
+func (exitingConn) Close(crosscast.Reason)        {}
