@@ -75,7 +75,7 @@ func (n *Node) emittedAck(ns *space, in *Instruction) {
 		n.invalid(in)
 		n.reply(in, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
-		n.stats.busy.Add(1)
+		n.stats.drop(dropBusy)
 		n.reply(in, &Answer{Last: true, Err: "too busy"})
 	}
 }
@@ -347,7 +347,7 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 	}
 	p.Data = append([]byte(nil), p.Data...)
 	if !s.replied(ack, Reply{Socket: s.id, Payload: p}) {
-		n.stats.reply.Add(1)
+		n.stats.drop(dropReply)
 		return ErrDropped
 	}
 	return nil
@@ -357,7 +357,7 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 // as silent at once, and nobody waits for it until the deadline. Bindings call it, as Reply.
 func (s *Socket) Refuse(ack uint64) error {
 	if !s.replied(ack, Reply{Socket: s.id, Silent: true}) {
-		s.ns.node.stats.reply.Add(1)
+		s.ns.node.stats.drop(dropReply)
 		return ErrDropped
 	}
 	return nil

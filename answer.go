@@ -82,7 +82,7 @@ func (n *Node) expired(in *Instruction) bool {
 	if in.Ref == "" || in.Late < patienceOf(in) {
 		return false
 	}
-	n.stats.expired.Add(1)
+	n.stats.drop(dropExpired)
 	n.reply(&Instruction{From: in.From, Ref: in.Ref}, &Answer{Last: true, Err: expired})
 	return true
 }
@@ -101,7 +101,7 @@ func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Co
 		}
 	}
 	if full {
-		n.stats.busy.Add(1)
+		n.stats.drop(dropBusy)
 		if r.ref != "" {
 			r.publish(atOnce, &Answer{Last: true, Err: "too busy"})
 		}
@@ -114,7 +114,7 @@ func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Co
 		ctx, cancel := context.WithDeadline(n.ctx, until)
 		defer cancel()
 		if r.ref != "" && ctx.Err() == context.DeadlineExceeded { // this process stood still meanwhile
-			n.stats.expired.Add(1)
+			n.stats.drop(dropExpired)
 			r.publish(atOnce, &Answer{Last: true, Err: expired})
 			return
 		}

@@ -353,14 +353,20 @@ func (s *asks) answer(in *Instruction) bool {
 		return false
 	}
 	a := in.Answer
-	if !a.valid() {
-		q.n.stats.invalid.Add(1)
+	invalid := !a.valid()
+	if invalid {
 		a = &Answer{Part: a.Part, Last: true, Err: "its answer is not valid JSON in UTF-8"}
 	}
+	var awaited bool
 	if q.census != nil {
-		return q.counted(in.From, a)
+		awaited = q.counted(in.From, a)
+	} else {
+		awaited = q.answer(in.From, a)
 	}
-	return q.answer(in.From, a)
+	if awaited && invalid { // else it counts as one that nobody waits for
+		q.n.stats.drop(dropInvalid)
+	}
+	return awaited
 }
 
 func (q *ask) answer(from NodeID, a *Answer) bool {

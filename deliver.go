@@ -66,10 +66,13 @@ func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) 
 // offer offers e.msg to subscriptions.
 func (e *emission) offer(n *Node) {
 	c := e.msg.Clone()
+	taken := uint64(0)
 	for _, sub := range e.subs {
-		sub.message(c)
+		if sub.message(c) {
+			taken++
+		}
 	}
-	n.stats.delivered.Add(uint64(len(e.subs)))
+	n.stats.delivered.Add(taken)
 }
 
 // handOn hands e.msg to the sockets whose turn has not come. A conn that panics, or ends the goroutine, keeps it from

@@ -17,7 +17,7 @@ func (h *handler) Handle(in *Instruction) {
 	case KindEmit:
 		ns := n.spaces.get(in.Namespace)
 		if ns == nil {
-			n.stats.unwanted.Add(1)
+			n.stats.drop(dropUnwanted)
 			n.reply(in, &Answer{Last: true})
 			return
 		}
@@ -29,7 +29,7 @@ func (h *handler) Handle(in *Instruction) {
 		e.fill(n, in)
 		switch ns.collect(e); {
 		case !e.anybody():
-			n.stats.unwanted.Add(1)
+			n.stats.drop(dropUnwanted)
 		case !in.Payload.valid():
 			n.invalid(in)
 		default:
@@ -61,10 +61,10 @@ func (h *handler) Handle(in *Instruction) {
 		n.presence.told(in)
 	case KindAnswer:
 		if !n.asks.answer(in) {
-			n.stats.answer.Add(1)
+			n.stats.drop(dropAnswer)
 		}
 	default:
-		n.stats.unknown.Add(1)
+		n.stats.drop(dropUnknown)
 	}
 }
 
@@ -96,7 +96,7 @@ func (n *Node) missed(g Gap) {
 
 // invalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
 func (n *Node) invalid(in *Instruction) {
-	n.stats.invalid.Add(1)
+	n.stats.drop(dropInvalid)
 	if n.lines.invalid.due() {
 		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
 			"from", in.From, "namespace", in.Namespace, "event", in.Event)

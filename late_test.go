@@ -96,7 +96,10 @@ func TestCommandsOfPeersShow(t *testing.T) {
 			})
 		}
 	}
-	equal(t, "counted", n.Stats().Commands, crosscast.CommandStats{Joins: 2, Leaves: 3, Disconnects: 100})
+	commands := n.Stats().Commands
+	equal(t, "joins", commands.Joins, 2)
+	equal(t, "leaves", commands.Leaves, 3)
+	equal(t, "disconnects", commands.Disconnects, 100)
 	log := lines.String()
 	equal(t, "lines", strings.Count(log, "\n"), 3)
 	for _, text := range []string{"command=disconnect", "from=stranger", "namespace=/x", "and 1 more", "reason=because"} {

@@ -86,7 +86,7 @@ func TestLocalOverflowIsAGap(t *testing.T) {
 		close(step)
 		synctest.Wait()
 		equal(t, "got", got.take(), "stuck; 1; 2; 3; overflow of elsewhere r s; 4")
-		equal(t, "overflow", b.Stats().Dropped["overflow"], 2)
+		equal(t, "overflow", b.Stats().Adapter.Dropped["overflow"], 2)
 		equal(t, "gaps", b.Stats().Gaps, 1)
 	})
 }

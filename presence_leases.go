@@ -99,7 +99,7 @@ func (p *presence) asked(in *Instruction) {
 // want has a digest told; p.mu is held.
 func (p *presence) want(to NodeID, d digestRequest) {
 	if _, ok := p.digests[to]; !ok && len(p.digests) >= maxPeers {
-		p.n.stats.busy.Add(1)
+		p.n.stats.drop(dropBusy)
 		return
 	}
 	if p.digests == nil {
@@ -182,7 +182,7 @@ func (p *presence) hasSpace(by *watcher, who standing, cost int) bool {
 
 // refuse has a peer told that a room is not told of. Of too many it hears nothing, and asks again; p.mu is held.
 func (p *presence) refuse(from NodeID, at Address) {
-	p.n.stats.busy.Add(1)
+	p.n.stats.drop(dropBusy)
 	if p.refusalCount >= maxRefused {
 		return
 	}

@@ -276,7 +276,7 @@ func (p *presence) gap(g *Gap) {
 func (p *presence) told(in *Instruction) {
 	r := in.Presence
 	if r == nil {
-		p.n.stats.presence.Add(1)
+		p.n.stats.drop(dropPresence)
 		return
 	}
 	p.mu.Lock()
@@ -284,7 +284,7 @@ func (p *presence) told(in *Instruction) {
 	m := p.mates[in.From]
 	switch {
 	case m == nil:
-		p.n.stats.presence.Add(1)
+		p.n.stats.drop(dropPresence)
 	case r.Round != 0:
 		p.compare(m, r)
 	case r.Full:
@@ -294,7 +294,7 @@ func (p *presence) told(in *Instruction) {
 	case len(in.Rooms) == len(r.Versions): // they are empty
 		p.eachView(in, func(i int, v *view) { p.heard(m, v, &Presence{Version: r.Versions[i], Last: true}) })
 	default:
-		p.n.stats.presence.Add(1)
+		p.n.stats.drop(dropPresence)
 	}
 }
 
@@ -303,7 +303,7 @@ func (p *presence) eachView(in *Instruction, f func(i int, v *view)) {
 		if v := p.views[Address{in.Namespace, RoomSpace, room}]; v != nil {
 			f(i, v)
 		} else {
-			p.n.stats.presence.Add(1)
+			p.n.stats.drop(dropPresence)
 		}
 	}
 }
@@ -333,7 +333,7 @@ func (p *presence) heard(m *mate, v *view, r *Presence) {
 	v.mu.Unlock()
 	switch {
 	case !fits:
-		p.n.stats.busy.Add(1)
+		p.n.stats.drop(dropBusy)
 		p.refused(m, v)
 	case known && p.unfull(m, v): // there is space again
 		m.retry, m.pause = p.beats+1, firstWait
@@ -375,7 +375,7 @@ func (p *presence) refused(m *mate, v *view) {
 // compare takes a digest; p.mu is held.
 func (p *presence) compare(m *mate, r *Presence) {
 	if r.Round <= m.heard || r.Round > m.sent { // nobody asked for it, or it has been seen
-		p.n.stats.presence.Add(1)
+		p.n.stats.drop(dropPresence)
 		return
 	}
 	m.heard = r.Round

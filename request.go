@@ -170,7 +170,7 @@ func (n *Node) requested(in *Instruction) {
 	case h == nil:
 		n.reply(in, &Answer{Last: true, Err: fmt.Sprintf("no handler for %q", in.Event)})
 	case !r.Payload.valid():
-		n.stats.invalid.Add(1)
+		n.stats.drop(dropInvalid)
 		n.reply(in, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
 		n.work(n.serving, in, func(ctx context.Context, w *answerer) { n.serve(ctx, h, r, w) })

@@ -297,7 +297,7 @@ func (s *Socket) refused(err error) bool {
 	var panicked *PanicError
 	switch {
 	case errors.Is(err, ErrDropped):
-		st.conn.Add(1)
+		st.drop(dropConn)
 		return false
 	case errors.Is(err, ErrClosed):
 		return false
@@ -306,7 +306,7 @@ func (s *Socket) refused(err error) bool {
 	case errors.As(err, &panicked), err == guard.ErrExit:
 		reason = ReasonInternal
 	}
-	st.conn.Add(1)
+	st.drop(dropConn)
 	if !s.failing.CompareAndSwap(false, true) {
 		return false
 	}

@@ -2,6 +2,7 @@ package crosscast
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,46 +36,79 @@ type Stats struct {
 	Peers                                                         int // other nodes heard of lately
 
 	// What happened since Start.
-	Delivered                       uint64 // messages that conns took and subscriptions were offered
+	// Delivered counts what reached this node's clients and subscriptions: one for each conn whose Send returned nil, and
+	// one for each subscription that queued the message. A message for three sockets counts three times. A conn that
+	// drops a message afterwards, as a Queue under QueueDropOldest does, is still counted here.
+	Delivered                       uint64
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
 	Panics                          uint64 // of functions of the application's: see [PanicError]
 	// Commands are those of peers that this node has obeyed: whoever may publish on the bus can command.
-	Commands CommandStats
+	Commands struct{ Joins, Leaves, Disconnects uint64 }
 	// GapReasons and LossReasons are the same by reason; a reason that there was not is not in them.
 	GapReasons  map[GapReason]uint64
 	LossReasons map[LossReason]uint64
-	// Dropped counts what was not passed on, by reason: "conn", a conn refused it; "subscription", a subscription's queue
-	// was full; "unwanted", an instruction for nobody here; "unknown", an instruction of unknown
-	// kind; "answer", an answer that nobody waits for (any more); "reply", the same of a client; "busy", a question or
-	// request that came while too many were under way, or a watch while there were too many; "presence", what a peer told
-	// of a room that nobody watches here, or before the peer was known; "invalid", a peer's emission, request or answer with
-	// JSON that is none, or not UTF-8; "expired", a question, request or command that was not acted on because who asked
-	// might not have waited any more; and the adapter's own reasons.
-	Dropped map[string]uint64
+	// Dropped counts what this node did not pass on, by reason; a reason that there was not is not in it. Adapter.Dropped
+	// has what the adapter did not pass on.
+	Dropped map[DropReason]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for; with a
-	// [Selective] also questions in a namespace that was not heard yet.
-	Joins JoinStats
+	// [Selective] also questions in a namespace that was not heard yet. Total and Max say how long they waited.
+	Joins struct {
+		Count      uint64
+		Total, Max time.Duration
+	}
 
 	QueueBytes int          // waiting in the adapter now
 	Connected  bool         // whether both halves of the link are live; true when the adapter cannot tell, or without one
 	Adapter    AdapterStats // its own counters, if it has any
 }
 
-// CommandStats counts commands.
-type CommandStats struct{ Joins, Leaves, Disconnects uint64 }
+// A DropReason says why a node did not pass something on. One thing that is dropped counts for one reason:
+//
+//	conn          a conn refused a message
+//	subscription  the queue of a subscription was full: one message of one subscription
+//	unwanted      an emission of a peer, for nobody here
+//	unknown       an instruction of a kind that this version does not know
+//	answer        an answer that nobody waits for (any more)
+//	reply         the same, of a client
+//	busy          a question or request of a peer, while too many were under way; the wish for replies to an emission of a
+//	              peer, which is delivered all the same; a watch of a peer, or a room of one's own, for want of room
+//	presence      what a peer reported of a room that nobody watches here, or before the peer was known
+//	invalid       an emission, request or answer of a peer with JSON that is none, or not UTF-8
+//	expired       a question, request or command of a peer that might not have waited any more
+//
+// [DropReasons] lists them.
+type DropReason string
 
-// JoinStats says how long joins waited for the adapter.
-type JoinStats struct {
-	Count      uint64
-	Total, Max time.Duration
+// DropReasons returns every [DropReason] that Stats.Dropped may have, for example to make a metric of each.
+func DropReasons() []DropReason { return slices.Clone(dropNames[:]) }
+
+// drop is a place in counters.dropped.
+type drop uint8
+
+const (
+	dropConn drop = iota
+	dropSubscription
+	dropUnwanted
+	dropUnknown
+	dropAnswer
+	dropReply
+	dropBusy
+	dropPresence
+	dropInvalid
+	dropExpired
+	drops
+)
+
+var dropNames = [drops]DropReason{
+	"conn", "subscription", "unwanted", "unknown", "answer", "reply", "busy", "presence", "invalid", "expired",
 }
 
 // counters are the node's. Those of the hot path are added to once for each broadcast.
 type counters struct {
 	delivered, in, out atomic.Uint64
 
-	conn, subscription, unwanted, unknown, answer, reply, busy, presence, invalid, expired atomic.Uint64
+	dropped [drops]atomic.Uint64
 
 	commands [3]atomic.Uint64 // join, leave, disconnect
 
@@ -113,6 +147,8 @@ func (t *tally[R]) snapshot() map[R]uint64 {
 	return maps.Clone(t.m)
 }
 
+func (c *counters) drop(why drop) { c.dropped[why].Add(1) }
+
 func (c *counters) joined(d time.Duration) {
 	c.joins.Add(1)
 	c.joinTotal.Add(int64(d))
@@ -132,25 +168,17 @@ func (n *Node) Stats() Stats {
 		Delivered:      c.delivered.Load(),
 		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),
 		Gaps: c.gaps.Load(), Losses: c.losses.Load(), Panics: c.panics.Load(),
-		Commands:   CommandStats{c.commands[0].Load(), c.commands[1].Load(), c.commands[2].Load()},
 		GapReasons: c.gapReasons.snapshot(), LossReasons: c.lossReasons.snapshot(),
-		Dropped: make(map[string]uint64),
-		Joins: JoinStats{
-			c.joins.Load(), time.Duration(c.joinTotal.Load()), time.Duration(c.joinMax.Load()),
-		},
+		Dropped:   make(map[DropReason]uint64),
 		Connected: true,
 	}
-	for _, d := range [...]struct {
-		reason string
-		n      *atomic.Uint64
-	}{
-		{"conn", &c.conn}, {"subscription", &c.subscription},
-		{"unwanted", &c.unwanted}, {"unknown", &c.unknown},
-		{"answer", &c.answer}, {"reply", &c.reply}, {"busy", &c.busy}, {"presence", &c.presence},
-		{"invalid", &c.invalid}, {"expired", &c.expired},
-	} {
-		if v := d.n.Load(); v > 0 {
-			s.Dropped[d.reason] = v
+	s.Commands.Joins, s.Commands.Leaves, s.Commands.Disconnects =
+		c.commands[0].Load(), c.commands[1].Load(), c.commands[2].Load()
+	s.Joins.Count = c.joins.Load()
+	s.Joins.Total, s.Joins.Max = time.Duration(c.joinTotal.Load()), time.Duration(c.joinMax.Load())
+	for i, reason := range dropNames {
+		if v := c.dropped[i].Load(); v > 0 {
+			s.Dropped[reason] = v
 		}
 	}
 	n.mu.Lock()
@@ -163,9 +191,6 @@ func (n *Node) Stats() Stats {
 	if m, ok := n.adapter.(Meter); ok {
 		s.Adapter = m.AdapterStats()
 		s.QueueBytes, s.Connected = s.Adapter.QueueBytes, s.Adapter.Connected
-		for reason, v := range s.Adapter.Dropped {
-			s.Dropped[reason] += v
-		}
 	}
 	return s
 }

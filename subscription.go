@@ -181,21 +181,21 @@ func metaSize(pairs []KeyValue) (size int) {
 	return size
 }
 
-// message queues m, which is the receivers' to keep.
-func (s *Subscription) message(m *Message) {
+// message queues m, which is the receivers' to keep, and reports whether it did.
+func (s *Subscription) message(m *Message) bool {
 	size := messageSize(m)
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
 	if s.closed {
-		return
+		return false
 	}
 	if s.fits(size) {
 		s.push(received{m: m, size: size})
-		return
+		return true
 	}
-	s.ns.node.stats.subscription.Add(1)
+	s.ns.node.stats.drop(dropSubscription)
 	if s.r.OnGap == nil {
-		return
+		return false
 	}
 	now := time.Now()
 	g := Gap{Origin: m.From, Since: now, Until: now, Reason: GapOverflow}
@@ -205,6 +205,7 @@ func (s *Subscription) message(m *Message) {
 		}
 	}
 	s.miss(g)
+	return false
 }
 
 // gap queues g.

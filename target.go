@@ -69,7 +69,7 @@ func (t BoundTarget) Local() BoundTarget {
 
 // Volatile lets the emission be dropped wherever it would have to wait: for a client that is slow, for room in the
 // adapter's queue, or for the link. [BoundTarget.Emit] then returns nil, and what was dropped is counted in
-// Stats.Dropped; Deliver returns [ErrNotConnected]. This node's sockets are served all the same.
+// [Stats]; Deliver returns [ErrNotConnected]. This node's sockets are served all the same.
 func (t BoundTarget) Volatile() BoundTarget {
 	t.flags |= Volatile
 	return t

@@ -322,4 +322,7 @@ var joinRules = []rule{
 }
 
 // unwanted is how many instructions the node received that nobody on it was concerned by.
-func (n *node) unwanted() uint64 { return n.Stats().Dropped["unwanted"] }
+func (n *node) unwanted() uint64 {
+	s := n.Stats()
+	return s.Dropped["unwanted"] + s.Adapter.Dropped["unwanted"]
+}

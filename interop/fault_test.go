@@ -259,6 +259,9 @@ func dropped(c *cell) (n uint64) {
 		for _, d := range stats.Dropped {
 			n += d
 		}
+		for _, d := range stats.Adapter.Dropped {
+			n += d
+		}
 	}
 	return n
 }

@@ -51,7 +51,7 @@ func TestIngressOnEachServer(t *testing.T) {
 			for _, want := range []string{`one {"text":"hello"}`, "two ", "three [1, 2]"} {
 				m.expect(t, want)
 			}
-			if n := m.Stats().Dropped["ingress member"]; n != 1 {
+			if n := m.Stats().Adapter.Dropped["ingress member"]; n != 1 {
 				t.Errorf("refused %d", n)
 			}
 		}

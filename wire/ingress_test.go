@@ -117,7 +117,7 @@ func withIngress(t *testing.T, o wire.Options, f func(t *testing.T, s *site)) {
 }
 
 func (s *site) dropped(i int) map[string]uint64 {
-	dropped := s.nodes[i].Stats().Dropped
+	dropped := s.nodes[i].Stats().Adapter.Dropped
 	maps.DeleteFunc(dropped, func(reason string, _ uint64) bool { return reason == "unwanted" })
 	return dropped
 }
