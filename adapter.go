@@ -257,7 +257,6 @@ const (
 	KindRequest                    // the handler named Event is called with Payload, where Target has a socket, or on To
 	KindWatch                      // From wants to be told for TTL who is in Rooms, or a digest; without a TTL: no more
 	KindPresence                   // Presence: who is in Rooms on From, to a watcher in To
-	KindQuiet                      // of package wire, which no Handler gets: topics to which From has published its last
 )
 
 // Control reports whether instructions of this kind are between nodes only and carry nothing for clients: a missed

@@ -56,19 +56,19 @@ func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 		"payload":        {Payload: Payload{EncodingBinary, make([]byte, 10_000)}},
 	} {
 		in := &Instruction{Kind: KindAnswer, Namespace: "/", Ref: "ref", Answer: a}
-		frame := AppendInstruction(AppendFrameHeader(nil, &FrameHeader{Origin: "aaaaaaaa", Number: 1}), in, Address{}, 0)
-		var r FrameReader
+		data, err := AppendInstruction(nil, in)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		var r InstructionReader
 		read := func() *Answer {
-			if _, err := r.Reset(frame, Address{}); err != nil {
-				t.Fatal(name, err)
-			}
-			in, _, err := r.Next()
+			in, _, err := r.Read(data)
 			if err != nil {
 				t.Fatal(name, err)
 			}
 			return in.Answer
 		}
-		n := 4<<20/len(frame) + 1
+		n := 4<<20/len(data) + 1
 		n = min(n, 20_000)
 		queue := make([]answered, 0, n)
 		read()

@@ -421,7 +421,7 @@ func TestManySockets(t *testing.T) {
 	for _, p := range taps[1:] {
 		p.lose(func(in *crosscast.Instruction) bool {
 			if in.Kind == crosscast.KindAnswer {
-				largest <- len(crosscast.AppendInstruction(nil, in, crosscast.Address{}, 0))
+				largest <- len(mustAppend(nil, in))
 			}
 			return false
 		})
@@ -505,7 +505,7 @@ func TestPartTooLargeForTheDriver(t *testing.T) {
 type narrow struct{ *tap }
 
 func (n *narrow) Publish(ctx context.Context, in *crosscast.Instruction) error {
-	if size := len(crosscast.AppendInstruction(nil, in, crosscast.Address{}, 0)); size > 50_000 {
+	if size := len(mustAppend(nil, in)); size > 50_000 {
 		return &crosscast.LimitError{What: "instruction", Len: size, Max: 50_000}
 	}
 	return n.tap.Publish(ctx, in)

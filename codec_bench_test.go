@@ -1,14 +1,11 @@
 package crosscast_test
 
 import (
-	"io"
 	"strconv"
 	"testing"
 
 	"github.com/crosscast/crosscast"
 )
-
-var benchRoom = crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "room1"}
 
 func benchEmission() *crosscast.Instruction {
 	return &crosscast.Instruction{
@@ -18,14 +15,14 @@ func benchEmission() *crosscast.Instruction {
 	}
 }
 
-// benchInstructions are the shapes that are hot: to the topic's room, from a socket to the others of its room, and to
+// benchInstructions are the shapes that are hot: to a room, from a socket to the others of its room, and to
 // three rooms.
 func benchInstructions() map[string]*crosscast.Instruction {
-	implied, sender, rooms, events := benchEmission(), benchEmission(), benchEmission(), benchEmission()
+	room, sender, rooms, events := benchEmission(), benchEmission(), benchEmission(), benchEmission()
 	sender.Target.ExceptSockets = []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}
 	rooms.Target.Rooms = []string{"room1", "room2", "room3"}
 	return map[string]*crosscast.Instruction{
-		"implied": implied, "except-sender": sender, "three-rooms": rooms, "eight-events": events,
+		"room": room, "except-sender": sender, "three-rooms": rooms, "eight-events": events,
 	}
 }
 
@@ -35,53 +32,29 @@ func BenchmarkAppendInstruction(b *testing.B) {
 			dst := make([]byte, 0, 1024)
 			b.ReportAllocs()
 			for b.Loop() {
-				dst = crosscast.AppendInstruction(dst[:0], in, benchRoom, 0)
+				dst, _ = crosscast.AppendInstruction(dst[:0], in)
 			}
 		})
 	}
 }
 
-func BenchmarkAppendFrameHeader(b *testing.B) {
-	dst := make([]byte, 0, 1024)
-	h := crosscast.FrameHeader{Origin: "AAAAAAAA", Number: 7, Previous: 6}
-	b.ReportAllocs()
-	for b.Loop() {
-		dst = crosscast.AppendFrameHeader(dst[:0], &h)
-	}
-}
-
-func BenchmarkFrameReaderReset(b *testing.B) {
-	frame := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "AAAAAAAA", Number: 7, Previous: 6})
-	var r crosscast.FrameReader
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.Reset(frame, benchRoom); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkFrameReaderNext is the cost of an instruction in a frame of a hundred.
-func BenchmarkFrameReaderNext(b *testing.B) {
+// BenchmarkReadInstruction is the cost of an instruction among a hundred.
+func BenchmarkReadInstruction(b *testing.B) {
 	for name, in := range benchInstructions() {
 		b.Run(name, func(b *testing.B) {
-			frame := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "AAAAAAAA", Number: 7, Previous: 6})
+			var data []byte
 			for i := range 100 {
 				if name == "eight-events" {
 					in.Event = "roomMessage" + strconv.Itoa(i%8)
 				}
-				frame = crosscast.AppendInstruction(frame, in, benchRoom, 0)
+				data = mustAppend(data, in)
 			}
-			var r crosscast.FrameReader
+			var r crosscast.InstructionReader
 			b.ReportAllocs()
 			for i := 0; i < b.N; {
-				if _, err := r.Reset(frame, benchRoom); err != nil {
-					b.Fatal(err)
-				}
-				for ; i < b.N; i++ {
-					if _, _, err := r.Next(); err == io.EOF {
-						break
-					} else if err != nil {
+				var err error
+				for rest := data; i < b.N && len(rest) > 0; i++ {
+					if _, rest, err = r.Read(rest); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -92,10 +65,10 @@ func BenchmarkFrameReaderNext(b *testing.B) {
 
 // BenchmarkReadAnswer is the cost of a part of an answer that tells of a thousand sockets.
 func BenchmarkReadAnswer(b *testing.B) {
-	frame := manySockets(1000)
-	var r crosscast.FrameReader
+	data := manySockets(1000)
+	var r crosscast.InstructionReader
 	b.ReportAllocs()
 	for b.Loop() {
-		drain(b, &r, frame, everyone)
+		drain(b, &r, data)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// The bodies of instructions: what is asked, and what is answered. codec.go describes the rest of the frame format.
+// The bodies of instructions: what is asked, and what is answered. codec.go describes the rest of the format.
 //
 // A question is an array of three unsigned numbers:
 //
@@ -38,7 +38,7 @@ import (
 // MaxAnswer is about the largest size of one part of an answer, in bytes.
 const MaxAnswer = 192 << 10
 
-// What the shortest elements of lists take in a frame. A list of so many has so many times as many bytes before it is
+// What the shortest elements of lists take as bytes. A list of so many has so many times as many bytes before it is
 // allocated; that it is as long as it says shows only at its end.
 const (
 	leastName       = 2 // a string of 1 byte
@@ -47,38 +47,38 @@ const (
 	leastReply      = 1 + leastName + 2
 )
 
-// bodyLen returns the number of elements of an instruction that has one from 9 on.
-func bodyLen(in *Instruction) int {
+// bodyLen returns the number of elements of an instruction that has one from 8 on.
+func bodyLen(inst *Instruction) int {
 	switch {
-	case in.Presence != nil:
-		return 16
-	case in.Answer != nil:
+	case inst.Presence != nil:
 		return 15
-	case in.Question != nil:
+	case inst.Answer != nil:
 		return 14
-	case in.TTL > 0:
+	case inst.Question != nil:
 		return 13
-	case in.Ref != "":
+	case inst.TTL > 0:
 		return 12
-	case in.Reason != "":
+	case inst.Ref != "":
 		return 11
+	case inst.Reason != "":
+		return 10
 	}
-	return 10
+	return 9
 }
 
-// appendBody appends elements 10 to n-1 of an instruction.
-func appendBody(dst []byte, in *Instruction, n int) []byte {
+// appendBody appends elements 9 to n-1 of an instruction.
+func appendBody(dst []byte, inst *Instruction, n int) []byte {
+	if n > 9 {
+		dst = appendText(dst, inst.Reason)
+	}
 	if n > 10 {
-		dst = appendText(dst, in.Reason)
+		dst = appendText(dst, inst.Ref)
 	}
 	if n > 11 {
-		dst = appendText(dst, in.Ref)
+		dst = appendMilliseconds(dst, inst.TTL)
 	}
 	if n > 12 {
-		dst = appendMilliseconds(dst, in.TTL)
-	}
-	if n > 13 {
-		if q := in.Question; q == nil {
+		if q := inst.Question; q == nil {
 			dst = append(dst, mpack.Nil)
 		} else {
 			dst = mpack.AppendUint(append(dst, mpack.FixArray|3), uint64(q.Kind))
@@ -86,15 +86,15 @@ func appendBody(dst []byte, in *Instruction, n int) []byte {
 			dst = mpack.AppendUint(dst, q.Salt)
 		}
 	}
-	if n > 14 {
-		if in.Answer == nil {
+	if n > 13 {
+		if inst.Answer == nil {
 			dst = append(dst, mpack.Nil)
 		} else {
-			dst = appendAnswer(dst, in.Answer)
+			dst = appendAnswer(dst, inst.Answer)
 		}
 	}
-	if n > 15 {
-		dst = appendPresence(dst, in.Presence)
+	if n > 14 {
+		dst = appendPresence(dst, inst.Presence)
 	}
 	return dst
 }
@@ -221,39 +221,38 @@ func checkCount(what string, n int) error {
 	return nil
 }
 
-// readBody reads element i of the instruction, from 9 on, which is not nil.
-func (r *FrameReader) readBody(i int) {
-	c, in := &r.c, &r.in
+// readBody reads element i of the instruction, from 8 on, which is not nil.
+func (r *InstructionReader) readBody(i int) {
+	c, inst := &r.c, &r.inst
 	switch i {
-	case 9:
+	case 8:
 		n := c.Array()
 		if n > MaxNames {
 			c.Fail()
 		}
-		r.items += n
 		r.rooms = r.rooms[:0]
 		for ; n > 0 && !c.Bad(); n-- {
 			r.rooms = append(r.rooms, r.names.Get(c.name()))
 		}
 		if n := len(r.rooms); n > 0 {
-			in.Rooms = r.rooms[:n:n]
+			inst.Rooms = r.rooms[:n:n]
 		}
+	case 9:
+		inst.Reason = Reason(r.names.Get(c.text()))
 	case 10:
-		in.Reason = Reason(r.names.Get(c.text()))
+		inst.Ref = string(c.name()) // as many as questions: remembering them would only drive out names
 	case 11:
-		in.Ref = string(c.name()) // as many as questions: remembering them would only drive out names
+		inst.TTL = c.Milliseconds()
 	case 12:
-		in.TTL = c.milliseconds()
-	case 13:
 		r.readQuestion()
+	case 13:
+		inst.Answer = r.readAnswer()
 	case 14:
-		in.Answer = r.readAnswer()
-	case 15:
-		in.Presence = c.presence()
+		inst.Presence = c.presence()
 	}
 }
 
-func (r *FrameReader) readQuestion() {
+func (r *InstructionReader) readQuestion() {
 	c := &r.c
 	n := c.Array()
 	if n < 3 {
@@ -265,12 +264,12 @@ func (r *FrameReader) readQuestion() {
 	}
 	r.question = Question{Kind: QuestionKind(kind), Fields: Fields(c.Uint()), Salt: c.Uint()}
 	c.Skip(n - 3)
-	r.in.Question = &r.question
+	r.inst.Question = &r.question
 }
 
-// readAnswer reads an answer that may be kept. Nothing of it is a part of the frame, and no string of it a part of a
+// readAnswer reads an answer that may be kept. Nothing of it is a part of the bytes, and no string of it a part of a
 // longer one: whoever keeps a name keeps no more.
-func (r *FrameReader) readAnswer() *Answer {
+func (r *InstructionReader) readAnswer() *Answer {
 	c, a := &r.c, new(Answer)
 	n := c.Array()
 	for i := 0; i < n; i++ {
@@ -289,11 +288,11 @@ func (r *FrameReader) readAnswer() *Answer {
 		case 4:
 			a.Users = c.hashes()
 		case 5:
-			a.Sockets = readList(r, leastSocketInfo, (*FrameReader).readSocketInfo)
+			a.Sockets = readList(r, leastSocketInfo, (*InstructionReader).readSocketInfo)
 		case 6:
-			a.Rooms = readList(r, leastRoomCount, (*FrameReader).readRoomCount)
+			a.Rooms = readList(r, leastRoomCount, (*InstructionReader).readRoomCount)
 		case 7:
-			a.Replies = readList(r, leastReply, (*FrameReader).readReply)
+			a.Replies = readList(r, leastReply, (*InstructionReader).readReply)
 		case 8:
 			a.Payload = c.ownPayload()
 		case 9:
@@ -307,7 +306,7 @@ func (r *FrameReader) readAnswer() *Answer {
 }
 
 // readList reads an array of things that take at least so many bytes each: nil when it is empty.
-func readList[T any](r *FrameReader, least int, read func(*FrameReader, *T)) []T {
+func readList[T any](r *InstructionReader, least int, read func(*InstructionReader, *T)) []T {
 	n := r.c.Array()
 	if n > r.c.Left()/least {
 		r.c.Fail()
@@ -322,7 +321,7 @@ func readList[T any](r *FrameReader, least int, read func(*FrameReader, *T)) []T
 	return list
 }
 
-func (r *FrameReader) readSocketInfo(s *SocketInfo) {
+func (r *InstructionReader) readSocketInfo(s *SocketInfo) {
 	c := &r.c
 	n := c.Array()
 	if n < 4 {
@@ -333,7 +332,7 @@ func (r *FrameReader) readSocketInfo(s *SocketInfo) {
 		s.User = string(c.text())
 	}
 	if !c.IsNil() {
-		s.Rooms = readList(r, leastName, (*FrameReader).readRoom)
+		s.Rooms = readList(r, leastName, (*InstructionReader).readRoom)
 	}
 	s.Data = c.ownText()
 	if n > 4 {
@@ -343,9 +342,9 @@ func (r *FrameReader) readSocketInfo(s *SocketInfo) {
 }
 
 // readRoom reads a room that a socket is in: others are in it, too.
-func (r *FrameReader) readRoom(room *string) { *room = r.names.Get(r.c.name()) }
+func (r *InstructionReader) readRoom(room *string) { *room = r.names.Get(r.c.name()) }
 
-func (r *FrameReader) readRoomCount(count *RoomCount) {
+func (r *InstructionReader) readRoomCount(count *RoomCount) {
 	c := &r.c
 	n := c.Array()
 	if n < 2 {
@@ -356,7 +355,7 @@ func (r *FrameReader) readRoomCount(count *RoomCount) {
 	c.Skip(n - 2)
 }
 
-func (r *FrameReader) readReply(reply *Reply) {
+func (r *InstructionReader) readReply(reply *Reply) {
 	c := &r.c
 	n := c.Array()
 	if n < 3 {
@@ -409,6 +408,6 @@ func (c *cursor) ownText() []byte {
 // ownPayload reads a payload with bytes of its own.
 func (c *cursor) ownPayload() Payload {
 	p := c.payload()
-	p.Data = bytes.Clone(p.Data) // slices.Clone of no bytes would still point into the frame
+	p.Data = bytes.Clone(p.Data) // slices.Clone of no bytes would still point into what was read
 	return p
 }

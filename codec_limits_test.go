@@ -3,7 +3,6 @@ package crosscast_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"reflect"
 	"slices"
@@ -14,7 +13,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// TestLimits: CheckInstruction refuses exactly what a reader would.
+// TestLimits: AppendInstruction refuses exactly what a reader would.
 func TestLimits(t *testing.T) {
 	name := func(n int) string { return strings.Repeat("n", n) }
 	names := func(n int) []string { return slices.Repeat([]string{"n"}, n) }
@@ -129,12 +128,11 @@ func TestLimits(t *testing.T) {
 	} {
 		in := crosscast.Instruction{Kind: crosscast.KindEmit}
 		test.set(&in)
-		if err := crosscast.CheckInstruction(&in); (err == nil) != test.ok || !test.ok && !errors.Is(err, test.is) {
-			t.Errorf("%s: CheckInstruction: %v", test.what, err)
+		_, err := crosscast.AppendInstruction(nil, &in)
+		if (err == nil) != test.ok || !test.ok && !errors.Is(err, test.is) {
+			t.Errorf("%s: AppendInstruction: %v", test.what, err)
 		}
-		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin}, []crosscast.Instruction{in}, []uint64{0}}
-		_, err := readFrame(new(crosscast.FrameReader), f.bytes(), everyone)
-		if (err == nil) != test.ok || !test.ok && !errors.Is(err, crosscast.ErrMalformed) {
+		if _, err := readAll(new(crosscast.InstructionReader), refereeWrites(t, &in)); (err == nil) != test.ok {
 			t.Errorf("%s: read: %v", test.what, err)
 		}
 	}
@@ -143,13 +141,13 @@ func TestLimits(t *testing.T) {
 		"payload": {Kind: 1, Payload: encoding}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: encoding}},
 		"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: encoding}}}},
 	} {
-		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+		if _, err := crosscast.AppendInstruction(nil, &in); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Errorf("%s: an encoding that the format does not have was not refused", what)
 		}
 	}
 }
 
-// TestMalformedArguments: what is not one array, or too deep, would break the frame that it is put into, and is refused
+// TestMalformedArguments: what is not one array, or too deep, would break what it is put into, and is refused
 // both by who writes and by who reads.
 func TestMalformedArguments(t *testing.T) {
 	for _, data := range []string{
@@ -161,7 +159,7 @@ func TestMalformedArguments(t *testing.T) {
 			"payload": {Kind: 1, Payload: args}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: args}},
 			"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: args}}}},
 		} {
-			if crosscast.CheckInstruction(&in) == nil {
+			if _, err := crosscast.AppendInstruction(nil, &in); err == nil {
 				t.Errorf("%s: %.20q was not refused", what, data)
 			}
 		}
@@ -183,48 +181,48 @@ func TestLimitOfTwoGigabytes(t *testing.T) {
 		"users": {Users: unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(data)/8)},
 	} {
 		in := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
-		if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+		if _, err := crosscast.AppendInstruction(nil, &in); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Errorf("%s of 2 GiB was not refused", what)
 		}
 	}
 	in := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Data: data}}
-	if !errors.Is(crosscast.CheckInstruction(&in), crosscast.ErrTooLarge) {
+	if _, err := crosscast.AppendInstruction(nil, &in); !errors.Is(err, crosscast.ErrTooLarge) {
 		t.Error("an emission of 2 GiB was not refused")
 	}
 }
 
 // TestQuestionOfLaterVersion: the bits of its fields that are known stay, and its kind is none that is known.
 func TestQuestionOfLaterVersion(t *testing.T) {
-	got, err := readFrame(new(crosscast.FrameReader), []byte(toQuestion+"\x94\xcd\x01\x02\xcd\x01\x05\x07\x90"), everyone)
-	if want := (crosscast.Question{Fields: 5, Salt: 7}); err != nil || *got.In[0].Question != want {
+	got, err := readAll(new(crosscast.InstructionReader), []byte(toQuestion+"\x94\xcd\x01\x02\xcd\x01\x05\x07\x90"))
+	if want := (crosscast.Question{Fields: 5, Salt: 7}); err != nil || *got[0].Question != want {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
-// TestEmptyListsAreNil, and what is empty and may be kept is no part of the frame.
+// TestEmptyListsAreNil, and what is empty and may be kept is no part of the bytes.
 func TestEmptyListsAreNil(t *testing.T) {
 	b := []byte(toRooms + "\x90" +
-		toAnswer[len(hostileHeader):] + "\x9a\xc0\xc0\xa0\xc0\xc4\x00\x90\x90\x90\xa0\xc0" + // all that can be empty
-		toAnswer[len(hostileHeader):] + "\x96\xc0\xc0\xc0\xc0\xc0\x91\x94\xa1x\xa0\x90\xa0")
-	f, err := readFrame(new(crosscast.FrameReader), b, everyone)
+		toAnswer + "\x9a\xc0\xc0\xa0\xc0\xc4\x00\x90\x90\x90\xa0\xc0" + // all that can be empty
+		toAnswer + "\x96\xc0\xc0\xc0\xc0\xc0\x91\x94\xa1x\xa0\x90\xa0")
+	f, err := readAll(new(crosscast.InstructionReader), b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := *f.In[1].Answer
-	frame, data := uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(unsafe.SliceData(a.Payload.Data)))
-	if data >= frame && data <= frame+uintptr(len(b)) {
-		t.Error("an empty payload keeps the frame")
+	a := *f[1].Answer
+	from, data := uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(unsafe.SliceData(a.Payload.Data)))
+	if data >= from && data <= from+uintptr(len(b)) {
+		t.Error("an empty payload keeps the bytes")
 	}
 	want := crosscast.Answer{Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte{}}}
-	if f.In[0].Rooms != nil || !reflect.DeepEqual(a, want) ||
-		!reflect.DeepEqual(f.In[2].Answer.Sockets, []crosscast.SocketInfo{{ID: "x"}}) {
-		t.Errorf("%+v %+v %+v", f.In[0], a, f.In[2].Answer)
+	if f[0].Rooms != nil || !reflect.DeepEqual(a, want) ||
+		!reflect.DeepEqual(f[2].Answer.Sockets, []crosscast.SocketInfo{{ID: "x"}}) {
+		t.Errorf("%+v %+v %+v", f[0], a, f[2].Answer)
 	}
 }
 
 // TestAnswersMayBeKept, while everything else is reused.
 func TestAnswersMayBeKept(t *testing.T) {
-	var r crosscast.FrameReader
+	var r crosscast.InstructionReader
 	next := func(n int) *crosscast.Answer {
 		id := crosscast.SocketID(fmt.Sprint("socket", n))
 		payload := crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{byte(n)}}
@@ -233,13 +231,8 @@ func TestAnswersMayBeKept(t *testing.T) {
 			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data, Handshake: payload.Data}},
 			Rooms:   []crosscast.RoomCount{{Room: string(id)}}, Replies: []crosscast.Reply{{Socket: id, Payload: payload}},
 		}
-		f := codecFrame{everyone, crosscast.FrameHeader{Origin: frameOrigin},
-			[]crosscast.Instruction{{Kind: crosscast.KindAnswer, Answer: &want}}, []uint64{0}}
-		b := f.bytes()
-		if _, err := r.Reset(b, everyone); err != nil {
-			t.Fatal(err)
-		}
-		in, _, err := r.Next()
+		b := mustAppend(nil, &crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &want})
+		in, _, err := r.Read(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,105 +251,52 @@ func TestAnswersMayBeKept(t *testing.T) {
 
 // TestYieldedRoomsAreClosed: appending to rooms does not change what the reader has.
 func TestYieldedRoomsAreClosed(t *testing.T) {
-	var r crosscast.FrameReader
-	if _, err := r.Reset([]byte(toRooms+"\x93\xa1x\xa1y\xa1z"), everyone); err != nil {
-		t.Fatal(err)
-	}
-	if in, _, err := r.Next(); err != nil || len(in.Rooms) != 3 || cap(in.Rooms) != 3 {
+	var r crosscast.InstructionReader
+	in, _, err := r.Read([]byte(toRooms + "\x93\xa1x\xa1y\xa1z"))
+	if err != nil || len(in.Rooms) != 3 || cap(in.Rooms) != 3 {
 		t.Errorf("%+v, %v", in, err)
 	}
 }
 
-// TestYieldedStringsAreOwn: strings outlive the frame; the payload is a part of it.
+// TestYieldedStringsAreOwn: strings outlive the bytes; the payload is a part of them.
 func TestYieldedStringsAreOwn(t *testing.T) {
-	for _, g := range goldenFrames() {
-		b := g.frame.bytes()
-		got, err := readFrame(new(crosscast.FrameReader), b, g.frame.Topic) // clones slices, not strings
+	for _, g := range golden() {
+		b := g.bytes()
+		got, err := readAll(new(crosscast.InstructionReader), b) // clones slices, not strings
 		if err != nil {
 			t.Fatal(err)
 		}
 		clear(b)
-		if !reflect.DeepEqual(got, g.frame) {
+		if !reflect.DeepEqual(got, g.sequence) {
 			t.Errorf("%s: changed with its bytes:\n%+v", g.name, got)
 		}
 	}
-	in := benchEmission()
-	b := crosscast.AppendInstruction(crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin}), in,
-		frameTo1, 0)
-	var r crosscast.FrameReader
-	if _, err := r.Reset(b, frameTo1); err != nil {
-		t.Fatal(err)
-	}
-	got, _, err := r.Next()
+	b := mustAppend(nil, benchEmission())
+	got, _, err := new(crosscast.InstructionReader).Read(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b[len(b)-1] = '!'
 	if d := got.Payload.Data; d[len(d)-1] != '!' || cap(d) != len(d) {
-		t.Error("the payload is not a part of the frame, closed behind")
+		t.Error("the payload is not a part of the bytes, closed behind")
 	}
 }
 
-// TestFrameItems: a frame of many small instructions or names is no more work than one instruction may be. What goes
-// beyond is not yielded, and the rest of the frame costs nothing.
-func TestFrameItems(t *testing.T) {
-	const most = crosscast.MaxFrameItems
-	small := "\x91\x01"                                     // to everyone
-	named := toTarget[len(hostileHeader):] + "\x92\xc2\x93" // and three rooms
-	named = "\x94" + named[1:] + "\xa1x\xa1x\xa1x"
-	rooms := "\x9a\x05\x00" + nils + "\x92\xa1x\xa1x" // to join
-	skipped := "\x92\xcd\x01\x00\xc0"
-	for what, test := range map[string]struct {
-		instructions string
-		yields       int
-		err          error
-	}{
-		"as many as may be":         {strings.Repeat(small, most), most, io.EOF},
-		"one more":                  {strings.Repeat(small, most+1), most, crosscast.ErrMalformed},
-		"two megabytes":             {strings.Repeat(small, 1<<20), most, crosscast.ErrMalformed},
-		"hellos":                    {strings.Repeat("\x91\x02", 1<<20), most, crosscast.ErrMalformed},
-		"names":                     {strings.Repeat(named, 1<<17), most / 4, crosscast.ErrMalformed},
-		"rooms":                     {strings.Repeat(rooms, 1<<17), most / 3, crosscast.ErrMalformed},
-		"kinds that are not known":  {strings.Repeat(skipped, 1<<18) + small, 1, io.EOF},
-		"the largest, and one more": {largestInstruction() + small, 1, crosscast.ErrMalformed},
-	} {
-		var r crosscast.FrameReader
-		_, err := r.Reset([]byte(hostileHeader+test.instructions), everyone)
-		n := -1
-		for ; err == nil; n++ {
-			_, _, err = r.Next()
-		}
-		if n != test.yields || !errors.Is(err, test.err) {
-			t.Errorf("%s: %d instructions, and then %v; want %d, %v", what, n, err, test.yields, test.err)
-		}
-	}
-}
-
-// largestInstruction has as many names as may be in its target, and as many rooms.
-func largestInstruction() string {
-	names := slices.Repeat([]string{"n"}, crosscast.MaxNames)
-	in := crosscast.Instruction{Kind: crosscast.KindJoin, Target: crosscast.Target{Rooms: names}, Rooms: names}
-	return string(crosscast.AppendInstruction(nil, &in, everyone, 0))
-}
-
-// manyNames returns a frame of n emissions, each with another event, and to a user and a socket of its own.
-func manyNames(from, n int) []byte {
-	b := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: frameOrigin})
+// manyNames returns n emissions, each with another event, and to a user and a socket of its own.
+func manyNames(from, n int) (b []byte) {
 	for i := from; i < from+n; i++ {
-		in := crosscast.Instruction{Kind: crosscast.KindEmit, Event: fmt.Sprint("event", i), Target: crosscast.Target{
-			Users:   []string{fmt.Sprint("user", i)},
-			Sockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i))}}}
-		b = crosscast.AppendInstruction(b, &in, everyone, 0)
+		b = mustAppend(b, &crosscast.Instruction{Kind: crosscast.KindEmit, Event: fmt.Sprint("event", i),
+			Target: crosscast.Target{Users: []string{fmt.Sprint("user", i)},
+				Sockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i))}}})
 	}
 	return b
 }
 
-func drain(t testing.TB, r *crosscast.FrameReader, b []byte, topic crosscast.Address) {
-	_, err := r.Reset(b, topic)
-	for err == nil {
-		_, _, err = r.Next()
-	}
-	if err != io.EOF {
-		t.Fatal(err)
+func drain(t testing.TB, r *crosscast.InstructionReader, b []byte) {
+	var err error
+	for len(b) > 0 {
+		if _, b, err = r.Read(b); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -102,7 +102,7 @@ func appendPresenceChanges(dst []byte, p *Presence) []byte {
 	return dst
 }
 
-// presenceSize is about the memory that p takes, and more than its bytes in a frame.
+// presenceSize is about the memory that p takes, and more than its bytes in the format.
 func presenceSize(p *Presence) int {
 	n := 64 + 9*(len(p.Sums)+len(p.Versions))
 	for i := range p.Changes {

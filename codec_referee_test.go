@@ -15,62 +15,40 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// The referee is another implementation of msgpack, and of the format on top of it: codecFrame to and from trees of
-// any, written from the documentation and not from the code.
+// The referee is another implementation of msgpack, and of the format on top of it: instructions to and from trees of any,
+// written from the documentation and not from the code.
 
-// treeOf returns the values that f is, whole: no target is implied, no element left out.
-func treeOf(f *codecFrame) []any {
-	h := &f.Header
-	flags := uint64(0)
-	if h.Control {
-		flags = 1
+// treeOf returns the elements of an instruction, whole: none is left out.
+func treeOf(in *crosscast.Instruction) []any {
+	var ns any
+	if in.Namespace != "" {
+		ns = in.Namespace
 	}
-	var losses any
-	if h.LossCount > 0 || h.Losses != nil {
-		ranges := []any{}
-		for _, l := range h.Losses {
-			var names any
-			if l.Names != nil {
-				list := []any{}
-				for _, a := range l.Names {
-					list = append(list, []any{uint64(a.Space), a.Namespace, a.Name})
-				}
-				names = list
-			}
-			ranges = append(ranges, []any{l.From, l.To, names})
-		}
-		losses = []any{h.LossCount, ranges, uint64(h.LossAge / time.Millisecond)}
+	t := &in.Target
+	target := []any{t.Everyone, listOf(t.Rooms), listOf(t.Users), listOf(t.Sockets), listOf(t.ExceptRooms),
+		listOf(t.ExceptUsers), listOf(t.ExceptSockets)}
+	var event, node any
+	if in.Event != "" {
+		event = in.Event
 	}
-	tree := []any{[]any{"cc", uint64(1), string(h.Origin), h.Number, h.Previous, flags, losses}}
-	for i := range f.In {
-		in := &f.In[i]
-		t := &in.Target
-		target := []any{t.Everyone, listOf(t.Rooms), listOf(t.Users), listOf(t.Sockets), listOf(t.ExceptRooms),
-			listOf(t.ExceptUsers), listOf(t.ExceptSockets)}
-		var event, node any
-		if in.Event != "" {
-			event = in.Event
-		}
-		payload := payloadTree(in.Payload)
-		meta := []any{}
-		for _, kv := range in.Meta {
-			meta = append(meta, kv.Key, kv.Value)
-		}
-		if in.Node != (crosscast.NodeInfo{}) {
-			node = []any{in.Node.Name, uint64(in.Node.Heartbeat / time.Millisecond)}
-		}
-		var ref, question any
-		if in.Ref != "" {
-			ref = in.Ref
-		}
-		if q := in.Question; q != nil {
-			question = []any{uint64(q.Kind), uint64(q.Fields), q.Salt}
-		}
-		tree = append(tree, []any{uint64(in.Kind), uint64(in.Flags), in.Namespace, target, event, payload, f.Copies[i],
-			meta, node, listOf(in.Rooms), string(in.Reason), ref, uint64(in.TTL / time.Millisecond), question,
-			answerTree(in.Answer), presenceTree(in.Presence)})
+	payload := payloadTree(in.Payload)
+	meta := []any{}
+	for _, kv := range in.Meta {
+		meta = append(meta, kv.Key, kv.Value)
 	}
-	return tree
+	if in.Node != (crosscast.NodeInfo{}) {
+		node = []any{in.Node.Name, uint64(in.Node.Heartbeat / time.Millisecond)}
+	}
+	var ref, question any
+	if in.Ref != "" {
+		ref = in.Ref
+	}
+	if q := in.Question; q != nil {
+		question = []any{uint64(q.Kind), uint64(q.Fields), q.Salt}
+	}
+	return []any{uint64(in.Kind), uint64(in.Flags), ns, target, event, payload,
+		meta, node, listOf(in.Rooms), string(in.Reason), ref, uint64(in.TTL / time.Millisecond), question,
+		answerTree(in.Answer), presenceTree(in.Presence)}
 }
 
 func payloadTree(p crosscast.Payload) any {
@@ -134,69 +112,38 @@ func listOf[S ~string](names []S) any {
 	return list
 }
 
-// refereeReads is readFrame by the referee. It panics when a value is not of the type that the format has there.
-func refereeReads(b []byte, topic crosscast.Address) (codecFrame, error) {
-	dec := msgpack.NewDecoder(bytes.NewReader(b))
-	next := func() ([]any, error) {
+// refereeReads is readAll by the referee. It panics when a value is not of the type that the format has there.
+func refereeReads(b []byte) (s sequence, err error) {
+	for dec := msgpack.NewDecoder(bytes.NewReader(b)); ; {
 		v, err := dec.DecodeInterface()
-		if err != nil {
-			return nil, err
-		}
-		return v.([]any), nil
-	}
-	f := codecFrame{Topic: topic}
-	e, err := next()
-	if err != nil {
-		return f, err
-	}
-	if len(e) != 7 || e[0].(string) != "cc" || number(e[1]) != 1 {
-		panic("no header")
-	}
-	f.Header = crosscast.FrameHeader{Origin: crosscast.NodeID(e[2].(string)), Number: e[3].(uint64),
-		Previous: e[4].(uint64),
-		Control:  number(e[5]) == 1}
-	if e[6] != nil {
-		losses := e[6].([]any)
-		f.Header.LossCount = number(losses[0])
-		f.Header.Losses = []crosscast.LossRange{}
-		for _, v := range losses[1].([]any) {
-			l := v.([]any)
-			loss := crosscast.LossRange{From: number(l[0]), To: number(l[1])}
-			if l[2] != nil {
-				loss.Names = []crosscast.Address{}
-				for _, v := range l[2].([]any) {
-					a := v.([]any)
-					loss.Names = append(loss.Names, frameAddress(namespace(a[1]), crosscast.Space(number(a[0])), a[2].(string)))
-				}
-			}
-			f.Header.Losses = append(f.Header.Losses, loss)
-		}
-		if len(losses) > 2 {
-			f.Header.LossAge = time.Duration(number(losses[2])) * time.Millisecond
-		}
-	}
-	for {
-		e, err := next()
 		if err == io.EOF {
-			return f, nil
+			return s, nil
 		}
 		if err != nil {
-			return f, err
+			return s, err
 		}
-		full := make([]any, 16)
-		if copy(full, e) < len(e) {
+		full := make([]any, 15)
+		if copy(full, v.([]any)) < len(v.([]any)) {
 			panic("an element that is not documented")
 		}
-		f.Copies = append(f.Copies, number(full[6]))
-		f.In = append(f.In, instructionOf(full, f.Header.Origin, topic))
+		s = append(s, instructionOf(full))
 	}
 }
 
-func instructionOf(e []any, origin crosscast.NodeID, topic crosscast.Address) crosscast.Instruction {
+// refereeWrites returns the bytes of an instruction, whatever it is.
+func refereeWrites(t testing.TB, in *crosscast.Instruction) []byte {
+	buf := new(bytes.Buffer)
+	enc := refereeEncoder{Encoder: msgpack.NewEncoder(buf), buf: buf}
+	if err := enc.encode(treeOf(in)); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func instructionOf(e []any) crosscast.Instruction {
 	in := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Flags: crosscast.Flags(number(e[1])),
-		Namespace: namespace(e[2]), From: origin}
-	switch {
-	case e[3] != nil:
+		Namespace: namespace(e[2])}
+	if e[3] != nil {
 		t := make([]any, 7)
 		copy(t, e[3].([]any))
 		in.Target.Everyone, _ = t[0].(bool)
@@ -204,37 +151,31 @@ func instructionOf(e []any, origin crosscast.NodeID, topic crosscast.Address) cr
 			texts[crosscast.SocketID](t[3])
 		in.Target.ExceptRooms, in.Target.ExceptUsers = texts[string](t[4]), texts[string](t[5])
 		in.Target.ExceptSockets = texts[crosscast.SocketID](t[6])
-	case topic.Space == crosscast.RoomSpace:
-		in.Target.Rooms = []string{topic.Name}
-	case topic.Space == crosscast.UserSpace:
-		in.Target.Users = []string{topic.Name}
-	default:
-		in.Target.Everyone = true
 	}
 	if e[4] != nil {
 		in.Event = e[4].(string)
 	}
 	in.Payload = payloadOf(e[5])
-	for meta := texts[string](e[7]); len(meta) > 0; meta = meta[2:] {
+	for meta := texts[string](e[6]); len(meta) > 0; meta = meta[2:] {
 		in.Meta = append(in.Meta, crosscast.KeyValue{Key: meta[0], Value: meta[1]})
 	}
-	if e[8] != nil {
-		node := e[8].([]any)
-		in.Node = crosscast.NodeInfo{ID: origin, Name: node[0].(string),
+	if e[7] != nil {
+		node := e[7].([]any)
+		in.Node = crosscast.NodeInfo{Name: node[0].(string),
 			Heartbeat: time.Duration(number(node[1])) * time.Millisecond}
 	}
-	in.Rooms, in.Reason, in.Ref = texts[string](e[9]), crosscast.Reason(text(e[10])), text(e[11])
-	in.TTL = time.Duration(number(e[12])) * time.Millisecond
-	if e[13] != nil {
-		q := e[13].([]any)
+	in.Rooms, in.Reason, in.Ref = texts[string](e[8]), crosscast.Reason(text(e[9])), text(e[10])
+	in.TTL = time.Duration(number(e[11])) * time.Millisecond
+	if e[12] != nil {
+		q := e[12].([]any)
 		in.Question = &crosscast.Question{Kind: crosscast.QuestionKind(number(q[0])),
 			Fields: crosscast.Fields(number(q[1])), Salt: number(q[2])}
 	}
-	if e[14] != nil {
-		in.Answer = answerOf(e[14].([]any))
+	if e[13] != nil {
+		in.Answer = answerOf(e[13].([]any))
 	}
-	if e[15] != nil {
-		p := refereePresence(e[15].([]any))
+	if e[14] != nil {
+		p := refereePresence(e[14].([]any))
 		in.Presence = &p
 	}
 	return in
@@ -400,21 +341,12 @@ func (e *refereeEncoder) raw(tag byte, n int, s string) error {
 	return nil
 }
 
-func genFrame(t *rapid.T) codecFrame {
-	f := codecFrame{Topic: genTopic.Draw(t, "topic"), Header: genHeader.Draw(t, "header")}
-	for range rapid.IntRange(0, 4).Draw(t, "instructions") {
-		f.In = append(f.In, genInstruction(f.Topic).Draw(t, "instruction"))
-		f.Copies = append(f.Copies, rapid.Uint64().Draw(t, "copy"))
-	}
-	return f
-}
-
 func TestRefereeReadsWhatWeWrite(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		f := genFrame(t)
-		got, err := refereeReads(f.bytes(), f.Topic)
-		if err != nil || !reflect.DeepEqual(got, f) {
-			t.Fatalf("the referee read %v\n%+v\nwritten\n%+v", err, got, f)
+		s := genSequence(t)
+		got, err := refereeReads(s.bytes())
+		if err != nil || !reflect.DeepEqual(got, s) {
+			t.Fatalf("the referee read %v\n%+v\nwritten\n%+v", err, got, s)
 		}
 	})
 }
@@ -432,33 +364,21 @@ func TestWeReadWhatTheRefereeWrites(t *testing.T) {
 		msgpack.RawMessage("\xdf\x00\x00\x00\x01\xc0\xc0"),
 		msgpack.RawMessage("\xc5\x00\x01a"), msgpack.RawMessage("\xda\x00\x01a"), msgpack.RawMessage("\xd0\x80"),
 		msgpack.RawMessage("\xd1\x80\x00")}
-	var r crosscast.FrameReader
+	var r crosscast.InstructionReader
 	rapid.Check(t, func(t *rapid.T) {
-		f := genFrame(t)
+		s := genSequence(t)
 		more := func(to any) any {
 			return append(to.([]any), rapid.SliceOfN(rapid.SampledFrom(later), 0, 3).Draw(t, "more")...)
 		}
-		tree := treeOf(&f)
-		header := tree[0].([]any)
-		if losses, _ := header[6].([]any); losses != nil {
-			for i, l := range losses[1].([]any) {
-				names, _ := l.([]any)[2].([]any)
-				for j := range names {
-					names[j] = more(names[j])
-				}
-				losses[1].([]any)[i] = more(l)
-			}
-			header[6] = more(losses)
-		}
-		values := []any{more(header)}
-		for _, v := range tree[1:] {
-			e := v.([]any)
+		var values []any
+		for i := range s {
+			e := treeOf(&s[i])
 			e[3] = more(e[3])
-			for _, i := range []int{8, 13, 14, 15} {
+			for _, i := range []int{7, 12, 13, 14} {
 				if e[i] == nil {
 					continue
 				}
-				if i == 14 {
+				if i == 13 {
 					for _, list := range e[i].([]any)[5:8] {
 						for j, thing := range list.([]any) {
 							list.([]any)[j] = more(thing)
@@ -482,9 +402,9 @@ func TestWeReadWhatTheRefereeWrites(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := readFrame(&r, buf.Bytes(), f.Topic)
-		if err != nil || !reflect.DeepEqual(got, f) {
-			t.Fatalf("read %v\n%+v\nthe referee wrote\n%+v", err, got, f)
+		got, err := readAll(&r, buf.Bytes())
+		if err != nil || !reflect.DeepEqual(got, s) {
+			t.Fatalf("read %v\n%+v\nthe referee wrote\n%+v", err, got, s)
 		}
 	})
 }

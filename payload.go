@@ -95,7 +95,7 @@ func (n *Node) payload(v any) (Payload, error) {
 	return p, nil
 }
 
-// valid reports whether clients can take the payload, once the frame format can carry it: JSON that is none, or not
+// valid reports whether clients can take the payload, once the format can carry it: JSON that is none, or not
 // UTF-8, ends their connections. What is made of other payloads for them is always valid.
 func (p *Payload) valid() bool { return p.Encoding != EncodingJSON || validjson.Valid(p.Data) }
 

@@ -145,7 +145,7 @@ func TestNamespacesOfStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
-		for kind := crosscast.KindEmit; kind <= crosscast.KindQuiet; kind++ {
+		for kind := crosscast.KindEmit; kind <= crosscast.KindPresence; kind++ {
 			for i, ref := range []string{"", "1"} {
 				d.h.Handle(&crosscast.Instruction{
 					Kind: kind, From: "aaaaaaaa", Namespace: fmt.Sprint("strange", kind, i), Ref: ref, Event: "e",

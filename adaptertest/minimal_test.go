@@ -44,9 +44,9 @@ type minimal struct {
 
 // A parcel is a frame with one instruction, in the library's own format, or, without data, the place of what was lost.
 type parcel struct {
-	data []byte
-	to   crosscast.NodeID
-	gap  crosscast.Gap
+	data     []byte
+	from, to crosscast.NodeID
+	gap      crosscast.Gap
 }
 
 const queueLimit = 4 << 20
@@ -79,15 +79,13 @@ func (a *minimal) Publish(ctx context.Context, in *crosscast.Instruction) error 
 	if closed {
 		return crosscast.ErrClosed
 	}
-	if err := crosscast.CheckInstruction(in); err != nil {
+	data, err := crosscast.AppendInstruction(nil, in) // a copy: nothing of in is kept
+	if err != nil {
 		return err
 	}
-	data := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: in.From})
-	data = crosscast.AppendInstruction(data, in, crosscast.Address{}, 0) // a copy: nothing of in is kept
 	a.medium.mu.Lock()
 	nodes := a.medium.nodes
 	a.medium.mu.Unlock()
-	var err error
 	for _, p := range nodes {
 		if p == a || in.To != "" && in.To != p.self.ID {
 			continue
@@ -129,7 +127,7 @@ func (a *minimal) put(ctx context.Context, data []byte, in *crosscast.Instructio
 	if a.closed {
 		return nil
 	}
-	a.queue = append(a.queue, parcel{data: data, to: in.To})
+	a.queue = append(a.queue, parcel{data: data, from: in.From, to: in.To})
 	a.bytes += len(data)
 	select {
 	case a.wake <- struct{}{}:
@@ -141,22 +139,21 @@ func (a *minimal) put(ctx context.Context, data []byte, in *crosscast.Instructio
 // work hands over what is queued until Close.
 func (a *minimal) work() {
 	defer close(a.ended)
-	var reader crosscast.FrameReader
+	var reader crosscast.InstructionReader
 	for range a.wake {
 		for p, ok := a.next(); ok; p, ok = a.next() {
 			if p.data == nil {
 				a.h.Gap(p.gap)
 				continue
 			}
-			header, err := reader.Reset(p.data, crosscast.Address{})
+			in, _, err := reader.Read(p.data)
 			if err != nil {
 				continue // not ours; a driver would count it
 			}
-			in, _, err := reader.Next()
-			if err != nil {
-				continue
+			in.From, in.To = p.from, p.to
+			if in.Kind.Control() {
+				in.Node.ID = p.from
 			}
-			in.From, in.To = header.Origin, p.to
 			a.h.Handle(in)
 			scribble(in)
 		}

@@ -3,6 +3,7 @@ package adaptertest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -295,25 +296,26 @@ func hostile() [][]byte {
 		{0xdd, 0xff, 0xff, 0xff, 0xff}, {0xdf, 0xff, 0xff, 0xff, 0xff}, {0xc6, 0xff, 0xff, 0xff, 0xff}, // giant lengths
 		bytes.Repeat([]byte("x"), 4<<20),
 	}
-	header := crosscast.FrameHeader{Origin: "stranger", Number: 1}
-	in := &crosscast.Instruction{
+	number := uint64(0)
+	header := func() []byte { // of a frame of package wire
+		number++
+		b := binary.BigEndian.AppendUint64([]byte("\x97\xa2cc\x01\xa8stranger\xcf"), number)
+		return append(b, "\xcf\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc0"...)
+	}
+	whole, err := crosscast.AppendInstruction(nil, &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Namespace: "/", Event: "hostile", Target: everyone,
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"payload"`)},
+	})
+	if err != nil {
+		panic(err)
 	}
-	whole := crosscast.AppendInstruction(nil, in, crosscast.Address{}, 0)
-	empty := len(crosscast.AppendFrameHeader(nil, &header)) // a frame without instructions is a good one
+	empty := len(header()) // a frame without instructions is a good one
 	for i := 1; i < empty+len(whole); i++ {
-		if i == empty {
-			continue
+		if i != empty {
+			bad = append(bad, append(header(), whole...)[:i])
 		}
-		frame := append(crosscast.AppendFrameHeader(nil, &header), whole...)
-		bad = append(bad, frame[:i])
-		header.Number++
 	}
-	frame := append(crosscast.AppendFrameHeader(nil, &header), whole...)
+	frame := append(header(), whole...)
 	frame[4] = 99 // the version
-	bad = append(bad, frame)
-	header.Number++
-	giant := crosscast.AppendFrameHeader(nil, &header)
-	return append(bad, append(giant, 0xdd, 0xff, 0xff, 0xff, 0xff))
+	return append(bad, frame, append(header(), 0xdd, 0xff, 0xff, 0xff, 0xff))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/socketioadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // channelsOf are all channels that a node hears, and one of a room.
@@ -76,7 +77,7 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("to read %d bytes, %d are allocated", len(data), n)
 		}
 		number, err := s.Read(channel, data)
-		if err != nil && !errors.Is(err, crosscast.ErrForeign) && !errors.Is(err, crosscast.ErrMalformed) {
+		if err != nil && !errors.Is(err, wire.ErrForeign) && !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("the error is neither ErrForeign nor ErrMalformed: %v", err)
 		}
 		if err != nil && (number != 0 || len(s.told) > 0) {

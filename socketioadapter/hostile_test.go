@@ -9,6 +9,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/socketioadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // deep is so many arrays in arrays.
@@ -16,7 +17,7 @@ func deep(n int) string { return strings.Repeat("\x91", n) + "\xc0" }
 
 // TestMalformedIsDropped: with an error that says whether somebody else's it is, and nothing is told.
 func TestMalformedIsDropped(t *testing.T) {
-	foreign, malformed := crosscast.ErrForeign, crosscast.ErrMalformed
+	foreign, malformed := wire.ErrForeign, wire.ErrMalformed
 	const main, requests, answers = "socket.io#/#", "socket.io-request#/#", "socket.io-response#/#"
 	for _, c := range []struct {
 		o    socketioadapter.Options
@@ -127,7 +128,7 @@ func TestManyRooms(t *testing.T) {
 	}{
 		{rooms(1024, `"%d",`), nil},
 		{rooms(60_000, `"%d",`), nil},
-		{rooms(1024, `"%d",`) + `,"x"`, crosscast.ErrMalformed},
+		{rooms(1024, `"%d",`) + `,"x"`, wire.ErrMalformed},
 	} {
 		for _, typ := range []int{2, 3} {
 			text := fmt.Sprintf(`{"type":%d,"opts":{},"rooms":[%s]}`, typ, c.rooms)

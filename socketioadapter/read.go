@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // From messages to instructions.
@@ -23,7 +24,7 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 	case m.kind == echo && own:
 		return m.number, nil
 	case m.kind == echo:
-		return 0, fmt.Errorf("%w: another node's echo", crosscast.ErrForeign)
+		return 0, fmt.Errorf("%w: another node's echo", wire.ErrForeign)
 	case m.kind == 0 || own || m.kind == fetch && m.command:
 		return 0, nil
 	case m.kind >= gotSockets:
@@ -45,7 +46,7 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 		}
 	case join, leave, disconnect:
 		if n := len(m.rooms); n > crosscast.MaxNames { // each for each socket in the target
-			return 0, fmt.Errorf("%w: a command with %d rooms", crosscast.ErrMalformed, n)
+			return 0, fmt.Errorf("%w: a command with %d rooms", wire.ErrMalformed, n)
 		}
 		in.Kind, in.Rooms = commands[m.kind], m.rooms
 		if m.close {
@@ -113,7 +114,7 @@ func (d *dialect) heard(m *message, from crosscast.NodeID) error {
 	case clients:
 		a.Count, a.Last = m.count, true
 	default:
-		return fmt.Errorf("%w: an answer to what this node never asks", crosscast.ErrMalformed)
+		return fmt.Errorf("%w: an answer to what this node never asks", wire.ErrMalformed)
 	}
 	d.in = crosscast.Instruction{
 		Kind: crosscast.KindAnswer, Namespace: "/", From: from, To: d.self, Ref: ref, Answer: a,

@@ -11,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast/internal/args"
 	"github.com/crosscast/crosscast/internal/intern"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // reader reads messages of one wire. JSON is turned into msgpack first, so that there is one parser. It takes what
@@ -49,8 +50,8 @@ const (
 )
 
 // read reads a message that arrived on a channel. What it yields may be of this node itself, or for another one. Its
-// data is not looked into yet: emitted and valued do that. The error matches crosscast.ErrForeign when it has none of
-// the forms, else crosscast.ErrMalformed.
+// data is not looked into yet: emitted and valued do that. The error matches wire.ErrForeign when it has none of
+// the forms, else wire.ErrMalformed.
 func (r *reader) read(channel string, data []byte) (*message, error) {
 	if cap(r.scratch) > maxScratch {
 		r.scratch = nil
@@ -67,13 +68,13 @@ func (r *reader) read(channel string, data []byte) (*message, error) {
 // fail notes why the message is dropped.
 func (r *reader) fail(what string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", crosscast.ErrMalformed, what)
+		r.err = fmt.Errorf("%w: %s", wire.ErrMalformed, what)
 	}
 }
 
 func (r *reader) foreign(what string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", crosscast.ErrForeign, what)
+		r.err = fmt.Errorf("%w: %s", wire.ErrForeign, what)
 	}
 }
 
@@ -377,14 +378,14 @@ const (
 func (r *reader) emitted() error {
 	m := &r.m
 	if m.data == nil {
-		return fmt.Errorf("%w: no data", crosscast.ErrMalformed)
+		return fmt.Errorf("%w: no data", wire.ErrMalformed)
 	}
 	event, p, _, err := args.ParseMsgpack(m.data)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", crosscast.ErrMalformed, err)
+		return fmt.Errorf("%w: %w", wire.ErrMalformed, err)
 	case len(event) == 0 || len(event) > crosscast.MaxName:
-		return fmt.Errorf("%w: an event of %d bytes", crosscast.ErrMalformed, len(event))
+		return fmt.Errorf("%w: an event of %d bytes", wire.ErrMalformed, len(event))
 	}
 	m.event, m.payload = event, p
 	return nil
@@ -398,7 +399,7 @@ func (r *reader) valued() error {
 	}
 	p, _, err := args.FromMsgpackValue(m.data)
 	if err != nil {
-		return fmt.Errorf("%w: %w", crosscast.ErrMalformed, err)
+		return fmt.Errorf("%w: %w", wire.ErrMalformed, err)
 	}
 	p.Data = append([]byte(nil), p.Data...)
 	m.payload = p

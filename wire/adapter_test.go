@@ -471,7 +471,7 @@ func TestHostileBytesAreCounted(t *testing.T) {
 		a, b := c.peers[0], c.peers[1]
 		subscribe(t, b, "A")
 		stranger := c.hub.Port("stranger")
-		good := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "stranger", Number: 1})
+		good := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "stranger", Number: 1})
 		later := bytes.Clone(good)
 		later[4] = 9
 		for _, bytes := range [][]byte{

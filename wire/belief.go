@@ -95,8 +95,8 @@ func (b *book) resume(t *topic) {
 
 // isHeartbeat reports whether the frame that is being read, a control frame, is one. Nothing else can be read of it then.
 func (l *ledger) isHeartbeat() bool {
-	i, _, err := l.reader.Next()
-	return err == nil && i.Kind == crosscast.KindHeartbeat
+	it, err := l.reader.next()
+	return err == nil && it.inst != nil && it.inst.Kind == crosscast.KindHeartbeat
 }
 
 // heal makes the books of o anew: heartbeat number is the first one that counts.

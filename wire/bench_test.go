@@ -48,7 +48,7 @@ func (r *ready) Receive() (wire.Event, error) {
 	}
 	r.left--
 	r.number++
-	crosscast.PatchFrameNumbers(r.data, r.number, r.number-1)
+	wire.PatchNumbers(r.data, r.number, r.number-1)
 	return wire.Event{Kind: wire.Message, Topic: "cc:r:/:A", Data: r.data}, nil
 }
 
@@ -72,8 +72,8 @@ func (*receiver) Link(crosscast.LinkStatus) {}
 // BenchmarkReceive is one frame of one instruction, from the link to the handler.
 func BenchmarkReceive(b *testing.B) {
 	bus := &ready{confirm: make(chan wire.Event, 16), frames: make(chan int), ended: make(chan struct{})}
-	bus.data = crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "sender00"})
-	bus.data = crosscast.AppendInstruction(bus.data, emitTo("A"), room("A"), 0)
+	bus.data = wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "sender00"})
+	bus.data = wire.AppendItem(bus.data, emitTo("A"), room("A"), 0)
 	a := wire.New(bus, wire.Options{})
 	r := &receiver{want: int64(b.N), done: make(chan struct{})}
 	if err := a.Start(b.Context(), crosscast.NodeInfo{ID: "receiver"}, r); err != nil {

@@ -95,7 +95,7 @@ const (
 // epoch counts the subscriptions of this topic: the first frame after one is not checked for a hole, because its
 // predecessors came before, or are part of an outage that is reported as a whole. What comes later with a number
 // below that first frame, and did not come before either, is overdue. A control frame is nobody's predecessor.
-func (b *book) judge(h *crosscast.FrameHeader, epoch uint32) (v verdict, hole uint64) {
+func (b *book) judge(h *frameHeader, epoch uint32) (v verdict, hole uint64) {
 	o := b.origin
 	if h.Control && h.Number <= o.highest {
 		return copied, 0
@@ -142,7 +142,7 @@ func (o *origin) returns(n uint64) (missed bool) {
 
 // newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it
 // lists. When it was never heard before, and has lost nothing since this node has started, nothing of that concerns it.
-func (o *origin) newLosses(h *crosscast.FrameHeader, started, now time.Time) (ranges []crosscast.LossRange, all bool) {
+func (o *origin) newLosses(h *frameHeader, started, now time.Time) (ranges []lossRange, all bool) {
 	if !o.lossKnown {
 		o.lossKnown = true
 		if now.Add(-h.LossAge).Before(started) {

@@ -77,7 +77,7 @@ type emission struct {
 // world is what really happened: which frame carried an event, and when the bus handed it over.
 type world struct {
 	mu     sync.Mutex
-	reader crosscast.FrameReader
+	reader wire.FrameReader
 	frames map[string][]execution // by event
 	all    []execution
 	got    map[receipt]time.Time               // when first
@@ -111,11 +111,11 @@ func (w *world) executed(f wire.Frame) {
 		w.all = append(w.all, execution{h.Origin, h.Number, f.Topic, time.Now()})
 	}
 	for {
-		in, _, err := w.reader.Next()
+		in, _, _, err := w.reader.Next()
 		if err != nil {
 			return
 		}
-		if in.Kind == crosscast.KindEmit {
+		if in != nil && in.Kind == crosscast.KindEmit {
 			w.frames[in.Event] = append(w.frames[in.Event], execution{h.Origin, h.Number, f.Topic, time.Now()})
 		}
 	}
@@ -404,14 +404,14 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 
 // forge publishes a frame in the name of a node, with a number that is not its own: as a stranger can.
 func forge(r *rand.Rand, stranger *membus.Port, victim *peer, room crosscast.Address) {
-	h := crosscast.FrameHeader{Origin: victim.id, Number: r.Uint64() | 1<<40, Control: r.IntN(2) == 0}
+	h := wire.FrameHeader{Origin: victim.id, Number: r.Uint64() | 1<<40, Control: r.IntN(2) == 0}
 	if r.IntN(2) == 0 {
 		h.Previous = r.Uint64N(h.Number)
 	}
 	if r.IntN(4) == 0 {
 		h.LossCount = r.Uint64()
 	}
-	f := wire.Frame{Topic: "cc:all", Data: crosscast.AppendFrameHeader(nil, &h)}
+	f := wire.Frame{Topic: "cc:all", Data: wire.AppendFrameHeader(nil, &h)}
 	if r.IntN(2) == 0 {
 		f.Topic = "cc:r:/:" + room.Name
 	}

@@ -49,7 +49,7 @@ func TestInstructionBound(t *testing.T) {
 		"handshake": socket(crosscast.SocketInfo{ID: id, Handshake: data}),
 	} {
 		in.Kind = crosscast.KindAnswer
-		n := len(crosscast.AppendInstruction(nil, &in, crosscast.Address{}, 1<<63))
+		n := len(wire.AppendItem(nil, &in, crosscast.Address{}, 1<<63))
 		if bound := wire.InstructionBound(&in); n > bound || bound > n+600 {
 			t.Errorf("%s: %d bytes, and room for %d", what, n, bound)
 		}
@@ -62,13 +62,13 @@ func TestHostileFrameIsBounded(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
 		subscribe(t, b, "A")
-		frame := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "stranger", Number: 7})
+		frame := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "stranger", Number: 7})
 		frame = append(frame, bytes.Repeat([]byte{0x91, byte(crosscast.KindEmit)}, (2<<20-len(frame))/2)...)
 		c.hub.Port("stranger").Publish(t.Context(), []wire.Frame{{Topic: "cc:r:/:A", Data: frame}})
 		a.a.Publish(t.Context(), emitTo("A"))
 		synctest.Wait()
 		got, gaps := b.got(), b.seen()
-		if n := len(got); n != crosscast.MaxFrameItems+1 || got[n-1] != "A" {
+		if n := len(got); n != wire.MaxItems+1 || got[n-1] != "A" {
 			t.Errorf("%d instructions were handed over, and then %q", n, got[max(0, n-1):])
 		}
 		if len(gaps) != 1 || gaps[0].Origin != "stranger" || gaps[0].From != 7 || gaps[0].Reason != crosscast.GapHole {
@@ -110,7 +110,7 @@ func TestFramesKeepToTheirItems(t *testing.T) {
 		if got, gaps := len(b.got()), b.seen(); got != n || len(gaps) != 0 {
 			t.Errorf("%d of %d delivered, gaps %+v", got, n, gaps)
 		}
-		if most < 7*crosscast.MaxFrameItems/3 {
+		if most < 7*wire.MaxItems/3 {
 			t.Errorf("frames of at most %d bytes: nothing was packed", most)
 		}
 	})

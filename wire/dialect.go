@@ -30,7 +30,7 @@ type Dialect interface {
 	Write(in *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte)) error
 
 	// Read acts on a message that arrived on a topic. It ignores what this node wrote, except an Echo, whose number it
-	// returns. An error means that the message was dropped; it is counted by whether it matches crosscast.ErrForeign,
+	// returns. An error means that the message was dropped; it is counted by whether it matches [ErrForeign],
 	// and is never 0 beside an echo.
 	Read(topic string, data []byte) (echo uint64, err error)
 
@@ -125,10 +125,10 @@ func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time
 	}
 }
 
-// messages are what one instruction becomes in a dialect, on its way into the queue.
+// messages are what one instruction becomes, on its way into the queue.
 type messages struct {
-	all  []message
-	data []byte // of all, one behind the other
+	all  []message // of a dialect
+	data []byte    // of all, one behind the other
 }
 
 type message struct {
@@ -145,6 +145,13 @@ func (m *messages) release() {
 		m.all, m.data = m.all[:0], m.data[:0]
 		messagePool.Put(m)
 	}
+}
+
+// check returns an error if no instruction may be like this one. m is empty before and after it.
+func (m *messages) check(inst *crosscast.Instruction) error {
+	data, err := crosscast.AppendInstruction(m.data, inst)
+	m.data = data[:0]
+	return err
 }
 
 // write makes m what inst becomes.
@@ -177,11 +184,11 @@ func (p *spoken) fits(inst *crosscast.Instruction) error {
 }
 
 func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error {
-	if err := crosscast.CheckInstruction(inst); err != nil {
-		return err
-	}
 	m := messagePool.Get().(*messages)
 	defer m.release()
+	if err := m.check(inst); err != nil {
+		return err
+	}
 	if err := p.write(m, inst); err != nil {
 		return err
 	}
@@ -201,13 +208,13 @@ func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruc
 }
 
 // control implements format: a heartbeat to everyone becomes an echo, and a dialect has no word for the others.
-func (p *spoken) control(b *outbox, inst *crosscast.Instruction) *frame {
+func (p *spoken) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
 	if inst.Kind != crosscast.KindHeartbeat || inst.To != "" || b.heartbeatWaits(&b.ground.notices) {
-		return nil
+		return nil, nil
 	}
 	f := b.notice()
 	f.heartbeat = true
-	return f
+	return f, nil
 }
 
 func (*spoken) begin(buf []byte, _ bool) []byte { return buf }

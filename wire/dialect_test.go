@@ -74,9 +74,9 @@ func (p *plain) Read(_ string, data []byte) (uint64, error) {
 	from, event, ok := strings.Cut(string(data), " ")
 	switch {
 	case !ok:
-		return 0, crosscast.ErrForeign
+		return 0, wire.ErrForeign
 	case event == "":
-		return 0, crosscast.ErrMalformed
+		return 0, wire.ErrMalformed
 	case from != string(p.self.ID):
 		p.h.Handle(&crosscast.Instruction{Kind: crosscast.KindEmit, From: crosscast.NodeID(from), Event: event})
 	}

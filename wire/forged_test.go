@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -17,23 +18,32 @@ import (
 const absurd = 1 << 63
 
 // forge publishes a frame in the name of a peer, as whoever may publish can: to everyone, or to a room.
-func (c *cluster) forge(to string, h crosscast.FrameHeader, copyNumber uint64, ins ...*crosscast.Instruction) {
-	topic, name := "cc:all", crosscast.Address{}
+func (c *cluster) forge(to string, h wire.FrameHeader, copyNumber uint64, insts ...*crosscast.Instruction) {
+	name := crosscast.Address{}
 	if to != "" {
-		topic, name = "cc:r:/:"+to, room(to)
+		name = room(to)
 	}
-	data := crosscast.AppendFrameHeader(nil, &h)
-	for _, in := range ins {
-		data = crosscast.AppendInstruction(data, in, name, copyNumber)
+	var items []byte
+	for _, inst := range insts {
+		items = wire.AppendItem(items, inst, name, copyNumber)
 	}
-	c.hub.Port("stranger").Publish(c.t.Context(), []wire.Frame{{Topic: topic, Data: data}})
+	c.forgeItems(to, h, items)
+}
+
+func (c *cluster) forgeItems(to string, h wire.FrameHeader, items []byte) {
+	topic := "cc:all"
+	if to != "" {
+		topic = "cc:r:/:" + to
+	}
+	frame := wire.Frame{Topic: topic, Data: append(wire.AppendFrameHeader(nil, &h), items...)}
+	c.hub.Port("stranger").Publish(c.t.Context(), []wire.Frame{frame})
 	synctest.Wait()
 }
 
 // highest has the hub note the highest number of a peer's frames.
 func (c *cluster) highest(id crosscast.NodeID) func() uint64 {
 	var highest uint64
-	var reader crosscast.FrameReader
+	var reader wire.FrameReader
 	c.hub.OnExecute(func(f wire.Frame) {
 		if h, err := reader.Reset(f.Data, crosscast.Address{}); err == nil && h.Origin == id {
 			highest = max(highest, h.Number)
@@ -55,32 +65,32 @@ func (p *peer) told(origin crosscast.NodeID, name string, at time.Time) bool {
 // Frames with numbers that are not the origin's make a receiver miss what the origin sends for two heartbeats at most. It
 // is told, and then all is as before.
 func TestForgedNumbers(t *testing.T) {
-	for name, forge := range map[string]func(c *cluster, h crosscast.FrameHeader){
-		"to a room": func(c *cluster, h crosscast.FrameHeader) { c.forge("A", h, 0, emitTo("A")) },
-		"to a room that is new": func(c *cluster, h crosscast.FrameHeader) {
+	for name, forge := range map[string]func(c *cluster, h wire.FrameHeader){
+		"to a room": func(c *cluster, h wire.FrameHeader) { c.forge("A", h, 0, emitTo("A")) },
+		"to a room that is new": func(c *cluster, h wire.FrameHeader) {
 			subscribe(c.t, c.peers[1], "new")
 			c.forge("new", h, 0, emitTo("new"))
 		},
-		"a heartbeat": func(c *cluster, h crosscast.FrameHeader) {
+		"a heartbeat": func(c *cluster, h wire.FrameHeader) {
 			h.Control = true
 			c.forge("", h, 0, heartbeat())
 		},
-		"to everyone": func(c *cluster, h crosscast.FrameHeader) {
+		"to everyone": func(c *cluster, h wire.FrameHeader) {
 			in := emitTo()
 			in.Target.Everyone = true
 			c.forge("", h, 0, in)
 		},
-		"nothing":            func(c *cluster, h crosscast.FrameHeader) { c.forge("A", h, 0) },
-		"with a predecessor": func(c *cluster, h crosscast.FrameHeader) { h.Previous = h.Number - 1; c.forge("A", h, 0) },
-		"some thousand more": func(c *cluster, h crosscast.FrameHeader) { h.Number = 5000; c.forge("A", h, 0) },
-		"one behind the other": func(c *cluster, h crosscast.FrameHeader) {
+		"nothing":            func(c *cluster, h wire.FrameHeader) { c.forge("A", h, 0) },
+		"with a predecessor": func(c *cluster, h wire.FrameHeader) { h.Previous = h.Number - 1; c.forge("A", h, 0) },
+		"some thousand more": func(c *cluster, h wire.FrameHeader) { h.Number = 5000; c.forge("A", h, 0) },
+		"one behind the other": func(c *cluster, h wire.FrameHeader) {
 			h.Control = true
 			for range 50 {
 				c.forge("", h, 0, heartbeat())
 				h.Number++
 			}
 		},
-		"for a minute": func(c *cluster, h crosscast.FrameHeader) {
+		"for a minute": func(c *cluster, h wire.FrameHeader) {
 			h.Control = true
 			for range 40 {
 				c.forge("", h, 0, heartbeat())
@@ -89,7 +99,7 @@ func TestForgedNumbers(t *testing.T) {
 				time.Sleep(500 * time.Millisecond)
 			}
 		},
-		"the highest that there is": func(c *cluster, h crosscast.FrameHeader) { h.Number = 1<<64 - 1; c.forge("A", h, 0) },
+		"the highest that there is": func(c *cluster, h wire.FrameHeader) { h.Number = 1<<64 - 1; c.forge("A", h, 0) },
 	} {
 		for _, known := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, known=%v", name, known), func(t *testing.T) {
@@ -101,7 +111,7 @@ func TestForgedNumbers(t *testing.T) {
 						c.beat(20 * time.Second)
 					}
 					had, gaps := len(b.got()), len(b.seen())
-					forge(c, crosscast.FrameHeader{Origin: a.id, Number: absurd})
+					forge(c, wire.FrameHeader{Origin: a.id, Number: absurd})
 					forged := len(b.got()) - had
 					missed := time.Now()
 					mustPublish(t, a, emitTo("A"), emitTo("B"))
@@ -189,7 +199,7 @@ func TestReplayedFramesHealNothing(t *testing.T) {
 		}
 		replay("at once", begun)
 		replay("the last ten seconds", begun.Add(50*time.Second))
-		c.forge("A", crosscast.FrameHeader{Origin: a.id, Number: absurd}, 0)
+		c.forge("A", wire.FrameHeader{Origin: a.id, Number: absurd}, 0)
 		replay("after a forged one", begun)
 		replay("the last ten seconds after a forged one", begun.Add(50*time.Second))
 		for range 3 {
@@ -216,7 +226,7 @@ func TestForgedPrevious(t *testing.T) {
 		number := c.highest(a.id)
 		c.beat(5 * time.Second)
 		for _, control := range []bool{true, false} {
-			c.forge("", crosscast.FrameHeader{Origin: a.id, Number: number() + 1, Previous: absurd, Control: control}, 0)
+			c.forge("", wire.FrameHeader{Origin: a.id, Number: number() + 1, Previous: absurd, Control: control}, 0)
 		}
 		in := emitTo()
 		in.Target.Everyone, in.Event = true, "all"
@@ -235,7 +245,7 @@ func TestForgedCopies(t *testing.T) {
 		subscribe(t, b, "A", "B")
 		number := c.highest(a.id)
 		c.beat(5 * time.Second)
-		c.forge("A", crosscast.FrameHeader{Origin: a.id, Number: number() + 1}, absurd, emitTo("A", "B"))
+		c.forge("A", wire.FrameHeader{Origin: a.id, Number: number() + 1}, absurd, emitTo("A", "B"))
 		c.beat(2 * time.Second)
 		had := len(b.got())
 		for range 10 {
@@ -271,7 +281,7 @@ func TestForgedLosses(t *testing.T) {
 				lose()
 			}
 			c.beat(2 * time.Second)
-			c.forge("", crosscast.FrameHeader{Origin: a.id, Number: number() + 1, Control: true, LossCount: absurd}, 0, heartbeat())
+			c.forge("", wire.FrameHeader{Origin: a.id, Number: number() + 1, Control: true, LossCount: absurd}, 0, heartbeat())
 			c.beat(5 * time.Second)
 			for i := range 3 {
 				at, told := time.Now(), len(b.seen())
@@ -294,11 +304,8 @@ func TestForgedQuiet(t *testing.T) {
 		number := c.highest(a.id)
 		mustPublish(t, a, emitTo("A"), emitTo("B"))
 		c.beat(15 * time.Second)
-		quiet := &crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
-		quiet.Payload = crosscast.Payload{
-			Encoding: crosscast.EncodingBinary, Data: append(slices.Repeat([]byte{0xff}, 8), 0x7f, 0), // a count of nearly 2⁶³
-		}
-		c.forge("", crosscast.FrameHeader{Origin: a.id, Number: number() + 1, Control: true}, 0, quiet)
+		quiet := mpack.AppendBin(nil, append(slices.Repeat([]byte{0xff}, 8), 0x7f, 0)) // a count of nearly 2⁶³
+		c.forgeItems("", wire.FrameHeader{Origin: a.id, Number: number() + 1, Control: true}, quiet)
 		c.beat(5 * time.Second)
 		for i := range 3 {
 			a.port.SetFate(func(f wire.Frame) membus.Fate {
@@ -326,7 +333,7 @@ func TestForgedReturn(t *testing.T) {
 		c.beat(5 * time.Second)
 		b.a.Expire(a.id)
 		synctest.Wait()
-		c.forge("A", crosscast.FrameHeader{Origin: a.id, Number: absurd}, 0)
+		c.forge("A", wire.FrameHeader{Origin: a.id, Number: absurd}, 0)
 		c.beat(5 * time.Second)
 		had := len(b.got())
 		missing := func(rooms ...string) {
@@ -356,7 +363,7 @@ func TestForgedGoodbye(t *testing.T) {
 		number := c.highest(a.id)
 		c.beat(5 * time.Second)
 		goodbye := &crosscast.Instruction{Kind: crosscast.KindGoodbye, Target: crosscast.Target{Everyone: true}}
-		c.forge("", crosscast.FrameHeader{Origin: a.id, Number: number() + 1}, 0, goodbye)
+		c.forge("", wire.FrameHeader{Origin: a.id, Number: number() + 1}, 0, goodbye)
 		c.beat(5 * time.Second)
 		b.a.Expire(a.id)
 		synctest.Wait()
@@ -372,7 +379,7 @@ func TestForgedEcho(t *testing.T) {
 		inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 			b := c.peers[1]
 			c.beat(2 * time.Second)
-			c.forge("", crosscast.FrameHeader{Origin: b.id, Number: absurd, Control: true}, 0)
+			c.forge("", wire.FrameHeader{Origin: b.id, Number: absurd, Control: true}, 0)
 			c.beat(2 * time.Second)
 			missOwn(b.port)
 			c.beat(4 * time.Second)
@@ -428,7 +435,7 @@ func TestHealedBooksAreForgotten(t *testing.T) {
 		a, b := c.peers[0], c.peers[1]
 		subscribe(t, b, "A")
 		c.beat(5 * time.Second)
-		c.forge("A", crosscast.FrameHeader{Origin: a.id, Number: absurd}, 0)
+		c.forge("A", wire.FrameHeader{Origin: a.id, Number: absurd}, 0)
 		c.beat(5 * time.Second)
 		mustPublish(t, a, emitTo("A"))
 		synctest.Wait()

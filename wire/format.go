@@ -28,7 +28,7 @@ type format interface {
 	publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error
 
 	// control returns the control frame of a hello or heartbeat; nil: it becomes none, or one like it waits already.
-	control(b *outbox, inst *crosscast.Instruction) *frame
+	control(b *outbox, inst *crosscast.Instruction) (*frame, error)
 
 	// begin appends to buf what an empty frame has.
 	begin(buf []byte, control bool) []byte
@@ -78,15 +78,17 @@ func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Inst
 		d.expect(0)
 		return nil
 	}
-	if err := crosscast.CheckInstruction(inst); err != nil {
+	m := messagePool.Get().(*messages)
+	defer m.release()
+	var err error
+	if m.data, err = appendInstruction(m.data, inst, &to[0].name); err != nil { // the same bytes for all topics
 		return err
 	}
-	size := instructionBound(inst)
-	if err := o.bounded(size); err != nil {
+	if err := o.bounded(len(m.data) + maxCopyNumber); err != nil {
 		return err
 	}
 	for {
-		room, err := s.queueInstruction(to, inst, size, d)
+		room, err := s.queueInstruction(to, inst, m.data, d)
 		if room == nil {
 			return err
 		}
@@ -96,21 +98,24 @@ func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Inst
 	}
 }
 
-func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) *frame {
+func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
 	to := destination{node: inst.To}
 	isBeat := inst.Kind == crosscast.KindHeartbeat
 	if isBeat && b.heartbeatWaits(&to) {
-		return nil
+		return nil, nil
 	}
 	f := b.controlFrame(&to)
-	f.buf = crosscast.AppendInstruction(f.buf, inst, crosscast.Address{}, 0)
+	var err error
+	if f.buf, err = appendInstruction(f.buf, inst, &to.name); err != nil {
+		return nil, err
+	}
 	f.instructions++
 	f.heartbeat = isBeat
-	return f
+	return f, o.bounded(len(f.buf) - plainHeader)
 }
 
 func (o *ownFrames) begin(buf []byte, control bool) []byte {
-	return crosscast.AppendFrameHeader(buf, &crosscast.FrameHeader{Origin: o.self.ID, Control: control})
+	return appendFrameHeader(buf, &frameHeader{Origin: o.self.ID, Control: control})
 }
 
 func (o *ownFrames) seal(b *outbox, f *frame) {
@@ -118,16 +123,16 @@ func (o *ownFrames) seal(b *outbox, f *frame) {
 		b.quiet.announce(f, b.clock(), f.final)
 	}
 	if f.topic.carriesLosses() && b.losses.count > 0 {
-		h := crosscast.FrameHeader{Origin: o.self.ID, Number: f.number, Previous: f.prev, Control: f.control}
+		h := frameHeader{Origin: o.self.ID, Number: f.number, Previous: f.prev, Control: f.control}
 		b.losses.describe(&h, b.clock())
 		if b.oldLosses() {
 			h.Losses = nil
 		}
 		body := f.buf[plainHeader:]
-		f.buf = append(crosscast.AppendFrameHeader(nil, &h), body...)
+		f.buf = append(appendFrameHeader(nil, &h), body...)
 		return
 	}
-	crosscast.PatchFrameNumbers(f.buf, f.number, f.prev)
+	patchNumbers(f.buf, f.number, f.prev)
 }
 
 func (o *ownFrames) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {

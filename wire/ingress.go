@@ -104,7 +104,9 @@ func parseIngress(text []byte) (inst *crosscast.Instruction, why dropReason, err
 	if inst.Namespace == "" {
 		inst.Namespace = "/"
 	}
-	switch err := crosscast.CheckInstruction(inst); {
+	scratch := messagePool.Get().(*messages)
+	defer scratch.release()
+	switch err := scratch.check(inst); {
 	case errors.Is(err, crosscast.ErrInvalidName):
 		return nil, dropIngressName, err
 	case err != nil:

@@ -18,7 +18,7 @@ type ledger struct {
 	sender *sender
 	mover  *mover
 
-	reader    crosscast.FrameReader
+	reader    frameReader
 	origins   origins
 	started   time.Time // when the first link resumed
 	resumedAt time.Time // when the latest one did
@@ -46,7 +46,7 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 
 // handleFrame acts on a frame. With large it is larger than any may be: then its header alone counts.
 func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
-	h, err := l.reader.Reset(data, t.to.name)
+	h, err := l.reader.reset(data, t.to.name)
 	if err != nil {
 		if !large {
 			l.count(dropFor(err))
@@ -80,7 +80,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 			o.belief.rises(h.Number, o.highest, now, l.patience())
 		} else if t.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
 			o = l.heal(o, h.Number, now)
-			h, _ = l.reader.Reset(data, t.to.name)
+			h, _ = l.reader.reset(data, t.to.name)
 		}
 	}
 
@@ -152,7 +152,7 @@ func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
 }
 
 // handleLosses reports what o says that it could not publish, as far as it concerns this node.
-func (l *ledger) handleLosses(o *origin, h *crosscast.FrameHeader, now time.Time) {
+func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 	ranges, all := o.newLosses(h, l.started, now)
 	g := crosscast.Gap{Origin: o.id, Since: l.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
 	o.lossRead = now
@@ -185,7 +185,7 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 	n := uint64(0)
 	defer func() { l.stats.instructionsIn.Add(n) }()
 	for {
-		i, copyNumber, err := l.reader.Next()
+		it, err := l.reader.next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return true
@@ -193,41 +193,42 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 			l.count(dropFor(err))
 			return false
 		}
-		if copyNumber != 0 {
-			if copyNumber == o.lastCopy {
-				l.count(dropCopy)
-				continue
-			}
-			o.lastCopy = copyNumber
-		}
-		if i.Kind == crosscast.KindQuiet {
-			if !l.handleQuiet(o, t, number, i.Payload.Data) {
+		inst := it.inst
+		if inst == nil {
+			if !l.handleQuiet(o, t, number, it.quiet) {
 				l.count(dropMalformed)
 				return false
 			}
 			continue
 		}
-		i.From, i.To = o.id, t.to.node
-		switch i.Kind {
+		if it.copyNumber != 0 {
+			if it.copyNumber == o.lastCopy {
+				l.count(dropCopy)
+				continue
+			}
+			o.lastCopy = it.copyNumber
+		}
+		inst.To = t.to.node
+		switch inst.Kind {
 		case crosscast.KindHello, crosscast.KindHeartbeat:
 			o.peer = true
 			o.announced.beat = o.heard
-			o.belief.says(i.Node.Heartbeat)
+			o.belief.says(inst.Node.Heartbeat)
 		}
-		o.left = i.Kind == crosscast.KindGoodbye // what comes after one shows that it was none
+		o.left = inst.Kind == crosscast.KindGoodbye // what comes after one shows that it was none
 		n++
-		if i.Ref != "" {
-			i.Late = l.echo.late(time.Now())
+		if inst.Ref != "" {
+			inst.Late = l.echo.late(time.Now())
 		}
-		l.handler.Handle(i)
+		l.handler.Handle(inst)
 	}
 }
 
 func dropFor(err error) dropReason {
 	switch {
-	case errors.Is(err, crosscast.ErrForeign):
+	case errors.Is(err, ErrForeign):
 		return dropForeign
-	case errors.Is(err, crosscast.ErrVersion):
+	case errors.Is(err, errVersion):
 		return dropVersion
 	default:
 		return dropMalformed

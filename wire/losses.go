@@ -14,14 +14,14 @@ import (
 // than is listed, and takes that for a gap of everything.
 type lossState struct {
 	count  uint64
-	last   time.Time   // when something was lost
-	ranges []lossRange // the latest, at most crosscast.MaxLosses
-	fixed  bool        // the last range is in the header of a frame, and stays as it is
-	listed []crosscast.LossRange
+	last   time.Time // when something was lost
+	ranges []ownLoss // the latest, at most maxLosses
+	fixed  bool      // the last range is in the header of a frame, and stays as it is
+	listed []lossRange
 }
 
-type lossRange struct {
-	crosscast.LossRange
+type ownLoss struct {
+	lossRange
 	reason crosscast.LossReason
 	beats  int // heartbeats that have told of it
 }
@@ -30,7 +30,7 @@ type lossRange struct {
 const lossBeats = 10
 
 // addRange enters a range. What is lost for one reason before a frame tells of it is one range.
-func (s *lossState) addRange(r crosscast.LossRange, why crosscast.LossReason, now time.Time) {
+func (s *lossState) addRange(r lossRange, why crosscast.LossReason, now time.Time) {
 	s.last = now
 	if k := len(s.ranges) - 1; k >= 0 && !s.fixed && s.ranges[k].reason == why {
 		last := &s.ranges[k]
@@ -40,10 +40,10 @@ func (s *lossState) addRange(r crosscast.LossRange, why crosscast.LossReason, no
 	}
 	s.count++
 	s.fixed = false
-	if len(s.ranges) == crosscast.MaxLosses {
+	if len(s.ranges) == maxLosses {
 		s.ranges = append(s.ranges[:0], s.ranges[1:]...)
 	}
-	s.ranges = append(s.ranges, lossRange{r, why, 0})
+	s.ranges = append(s.ranges, ownLoss{r, why, 0})
 }
 
 // joinNames returns the names of both; nil, which is any, when either is, or there are too many.
@@ -57,7 +57,7 @@ func joinNames(a, b []crosscast.Address) []crosscast.Address {
 			all = append(all, name)
 		}
 	}
-	if len(all) > crosscast.MaxLossNames {
+	if len(all) > maxLossNames {
 		return nil
 	}
 	return all
@@ -68,14 +68,14 @@ func (s *lossState) beat() {
 	for i := range s.ranges {
 		s.ranges[i].beats++
 	}
-	s.ranges = slices.DeleteFunc(s.ranges, func(r lossRange) bool { return r.beats >= lossBeats })
+	s.ranges = slices.DeleteFunc(s.ranges, func(r ownLoss) bool { return r.beats >= lossBeats })
 }
 
 // describe enters the losses in the header of a frame that is sent now.
-func (s *lossState) describe(h *crosscast.FrameHeader, now time.Time) {
+func (s *lossState) describe(h *frameHeader, now time.Time) {
 	s.listed = s.listed[:0]
 	for i := range s.ranges {
-		s.listed = append(s.listed, s.ranges[i].LossRange)
+		s.listed = append(s.listed, s.ranges[i].lossRange)
 	}
 	h.LossCount, h.Losses, h.LossAge = s.count, s.listed, now.Sub(s.last)
 	s.fixed = true
@@ -105,7 +105,7 @@ func (l *lostFrames) addFrame(f *frame, err error) {
 	l.inbox = l.inbox || f.topic.kind == toInbox
 	switch {
 	case slices.Contains(l.names, name):
-	case name == crosscast.Address{} || len(l.names) == crosscast.MaxLossNames:
+	case name == crosscast.Address{} || len(l.names) == maxLossNames:
 		l.all, l.names = true, nil
 	default:
 		l.names = append(l.names, name)
@@ -117,8 +117,8 @@ func inboxName(id crosscast.NodeID) crosscast.Address {
 	return crosscast.Address{Namespace: "/", Space: crosscast.SocketSpace, Name: string(id)}
 }
 
-func (l *lostFrames) forPeers() crosscast.LossRange {
-	return crosscast.LossRange{From: l.from, To: l.to, Names: l.names}
+func (l *lostFrames) forPeers() lossRange {
+	return lossRange{From: l.from, To: l.to, Names: l.names}
 }
 
 func (l *lostFrames) forSelf() crosscast.Loss {

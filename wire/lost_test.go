@@ -136,8 +136,8 @@ func TestDamagedFrameSpan(t *testing.T) {
 		for n := range uint64(3) {
 			emitted := time.Now()
 			time.Sleep(50 * time.Millisecond) // on its way
-			data := crosscast.AppendFrameHeader(nil, &crosscast.FrameHeader{Origin: "stranger", Number: n + 1, Previous: n})
-			data = crosscast.AppendInstruction(data, emitTo("A"), crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "A"}, 0)
+			data := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "stranger", Number: n + 1, Previous: n})
+			data = wire.AppendItem(data, emitTo("A"), crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "A"}, 0)
 			if n == 2 {
 				data = data[:len(data)-4]
 			}

@@ -551,8 +551,8 @@ func TestALostPeerIsRememberedWithinBounds(t *testing.T) {
 		time.Sleep(time.Hour)
 		stranger := c.hub.Port("stranger")
 		say := func(i int, number uint64) {
-			h := crosscast.FrameHeader{Origin: crosscast.NodeID(fmt.Sprintf("%08d", i)), Number: number}
-			stranger.Publish(t.Context(), []wire.Frame{{Topic: "cc:all", Data: crosscast.AppendFrameHeader(nil, &h)}})
+			h := wire.FrameHeader{Origin: crosscast.NodeID(fmt.Sprintf("%08d", i)), Number: number}
+			stranger.Publish(t.Context(), []wire.Frame{{Topic: "cc:all", Data: wire.AppendFrameHeader(nil, &h)}})
 		}
 		for number := range uint64(2) { // who is heard for a moment pushes nobody out
 			for i := range 4095 {

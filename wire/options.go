@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
 )
 
@@ -82,6 +81,3 @@ func (o Options) withDefaults() (Options, error) {
 
 // maxHeader is what the losses in a frame's header may add to its size.
 const maxHeader = 128 << 10
-
-// plainHeader is the length of a frame's header without losses.
-const plainHeader = crosscast.FrameHeaderLen + 1

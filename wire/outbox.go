@@ -52,7 +52,7 @@ type frame struct {
 	topic        *outTopic
 	buf          []byte // header with room for the numbers, then instructions
 	instructions int32
-	items        int32 // as crosscast.MaxFrameItems counts them
+	items        int32 // as maxItems counts them
 	counted      int32 // of outbox.bytes
 	control      bool
 	heartbeat    bool
@@ -78,8 +78,8 @@ func (f *frame) holds() int {
 // hasRoom reports whether size more bytes may wait. What is alone always may.
 func (b *outbox) hasRoom(size int) bool { return b.bytes == 0 || b.bytes+size <= b.o.QueueBytes }
 
-// enterInstruction appends one of at most size bytes to the frames of its topics. up says that frames go out now.
-func (b *outbox) enterInstruction(to []destination, inst *crosscast.Instruction, size int, d *delivery, up bool) {
+// enterInstruction appends one, of so many items, to the frames of its topics. up says that frames go out now.
+func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *delivery, up bool) {
 	var copyNumber uint64
 	k := kindOf(&to[0])
 	if len(to) > 1 {
@@ -92,11 +92,14 @@ func (b *outbox) enterInstruction(to []destination, inst *crosscast.Instruction,
 		b.generation++
 	}
 	d.expect(len(to))
-	items := crosscast.FrameItems(inst)
+	size := len(data)
+	if copyNumber != 0 {
+		size += maxCopyNumber
+	}
 	for i := range to {
 		f := b.frameFor(&to[i], size, items, up)
 		f.items += int32(items)
-		f.buf = crosscast.AppendInstruction(f.buf, inst, to[i].name, copyNumber)
+		f.buf = append(appendCopyNumber(f.buf, copyNumber), data...)
 		b.entered(f, d)
 	}
 }
@@ -123,7 +126,7 @@ func (b *outbox) entered(f *frame, d *delivery) {
 func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 	t := b.topic(to)
 	if f := t.open; f != nil && f.generation == b.generation &&
-		len(f.buf)+size <= min(packBytes, b.o.MaxFrame) && int(f.items)+items <= crosscast.MaxFrameItems {
+		len(f.buf)+size <= min(packBytes, b.o.MaxFrame) && int(f.items)+items <= maxItems {
 		if up || b.clock().Sub(f.opened) < packAge {
 			b.spare.grow(f, size, b.o.QueueBytes/4)
 			return f
@@ -134,7 +137,7 @@ func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 	return f
 }
 
-// open queues a new frame, for an instruction of size bytes at most.
+// open queues a new frame, for size bytes.
 func (b *outbox) open(t *outTopic, size int, up bool) *frame {
 	f := b.newFrame(t, false, size, up)
 	f.generation = b.generation
@@ -148,7 +151,7 @@ func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
 	f := b.spare.takeFrame(up)
 	f.topic, f.control = t, control
 	if f.buf == nil {
-		f.buf = make([]byte, 0, max(64, plainHeader+size-slack))
+		f.buf = make([]byte, 0, max(64, plainHeader+size))
 	}
 	f.buf = b.format.begin(f.buf, control)
 	return f

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/mpack"
 )
 
 // Quiet topics, as their origin names them; quiet_heard.go is the receiver's half.
@@ -24,7 +24,7 @@ import (
 // An emitter, which has no heartbeats, sends notices as long as it has something to tell. On Close, what waits is named
 // at once.
 //
-// They travel as an instruction of crosscast.KindQuiet behind the heartbeat, with a payload of bytes:
+// They travel as an item of the frame, behind the heartbeat, as bytes:
 //
 //	uvarint  how many topics the origin had counted before the first of these
 //	uvarint  for how many milliseconds the longest that waits to be named has been waiting, rounded up; 0: none waits
@@ -133,9 +133,7 @@ func (q *quiet) announce(f *frame, now time.Time, all bool) {
 	q.payload = binary.AppendUvarint(q.payload[:0], first)
 	q.payload = binary.AppendUvarint(q.payload, uint64(max(age, 0)/time.Millisecond))
 	q.payload = append(q.payload, q.topics...)
-	inst := crosscast.Instruction{Kind: crosscast.KindQuiet, Target: crosscast.Target{Everyone: true}}
-	inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: q.payload}
-	f.buf = crosscast.AppendInstruction(f.buf, &inst, crosscast.Address{}, 0)
+	f.buf = mpack.AppendBin(f.buf, q.payload)
 }
 
 // nameTopics fills topics: with those that were named before, and with as many others as there is room for.

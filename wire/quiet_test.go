@@ -427,7 +427,7 @@ func TestQuietClose(t *testing.T) {
 // TestQuietCosts: heartbeats of a node that has published nothing for a while are as long as on any other bus, and so are
 // all on any other bus.
 func TestQuietCosts(t *testing.T) {
-	const heartbeat = 36
+	const heartbeat = 40
 	for _, patchy := range []bool{false, true} {
 		inBubble(t, 0, wire.Options{}, func(t *testing.T, c *cluster) {
 			a, b := c.add, c.add
@@ -464,14 +464,14 @@ func TestQuietBytes(t *testing.T) {
 		a := c.peers[0]
 		emitEach(t, a, []string{"a", "b"})
 		var payloads []string
-		var r crosscast.FrameReader
+		var r wire.FrameReader
 		c.hub.OnExecute(func(f wire.Frame) {
 			if _, err := r.Reset(f.Data, crosscast.Address{}); err != nil {
 				t.Fatal(err)
 			}
-			for in, _, err := r.Next(); err == nil; in, _, err = r.Next() {
-				if in.Kind == crosscast.KindQuiet {
-					payloads = append(payloads, fmt.Sprintf("%x", in.Payload.Data))
+			for _, _, quiet, err := r.Next(); err == nil; _, _, quiet, err = r.Next() {
+				if quiet != nil {
+					payloads = append(payloads, fmt.Sprintf("%x", quiet))
 				}
 			}
 		})

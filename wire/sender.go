@@ -301,17 +301,17 @@ func (s *sender) publish(ctx context.Context, inst *crosscast.Instruction, d *de
 	return s.format.publish(ctx, s, inst, d)
 }
 
-// queueInstruction queues one of at most size bytes for some topics, or returns what to wait for before another attempt.
+// queueInstruction queues one, whose bytes are data, for some topics, or returns what to wait for before another attempt.
 func (s *sender) queueInstruction(
-	to []destination, inst *crosscast.Instruction, size int, d *delivery,
+	to []destination, inst *crosscast.Instruction, data []byte, d *delivery,
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked((size+frameBytes+topicBytes)*len(to), inst.Flags&crosscast.Volatile != 0)
+	room, err = s.admitLocked((len(data)+maxCopyNumber+frameBytes+topicBytes)*len(to), inst.Flags&crosscast.Volatile != 0)
 	if room != nil || err != nil {
 		return room, err
 	}
-	s.box.enterInstruction(to, inst, size, d, s.gate.up())
+	s.box.enterInstruction(to, itemsOf(inst), data, d, s.gate.up())
 	s.stats.instructionsOut.Add(1)
 	s.signal()
 	return nil, nil
@@ -338,12 +338,6 @@ func (s *sender) queueMessages(m *messages, volatile bool, d *delivery) (room <-
 
 // publishControl queues a hello or heartbeat.
 func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error {
-	if err := crosscast.CheckInstruction(inst); err != nil {
-		return err
-	}
-	if err := s.bounded(instructionBound(inst)); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -352,8 +346,10 @@ func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error 
 	if !s.gate.linkUp {
 		return crosscast.ErrNotConnected
 	}
-	f := s.format.control(&s.box, inst)
+	f, err := s.format.control(&s.box, inst)
 	switch {
+	case err != nil:
+		return err
 	case f == nil:
 		d.expect(0)
 		return nil

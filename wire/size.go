@@ -4,9 +4,8 @@ import "github.com/crosscast/crosscast"
 
 // How many bytes instructions may take, before they are written.
 
-// overhead is that of the longest header of a string, array or number of 32 bits; slack is how much less than its bound a
-// small instruction takes.
-const overhead, slack = 5, 96
+// overhead is that of the longest header of a string, array or number of 32 bits.
+const overhead = 5
 
 func answerBound(a *crosscast.Answer) int {
 	if a == nil {

@@ -1,6 +1,9 @@
 package mpack
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // A Cursor parses msgpack in place. Invariants: 0 ≤ pos ≤ len(buf); a length is compared with the bytes that are left
 // before it is used, so that every loop over a count is paid for by the input. The first failure sticks: from then
@@ -182,6 +185,26 @@ func (c *Cursor) Str() []byte {
 	}
 	c.Fail()
 	return nil
+}
+
+// StrOf takes a string of so many bytes and returns them.
+func (c *Cursor) StrOf(least, most int) []byte {
+	s := c.Str()
+	if len(s) < least || len(s) > most {
+		c.Fail()
+		return nil
+	}
+	return s
+}
+
+// Milliseconds takes a duration.
+func (c *Cursor) Milliseconds() time.Duration {
+	ms := c.Uint()
+	if ms > math.MaxInt64/uint64(time.Millisecond) {
+		c.Fail()
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 // Bin takes bytes.
