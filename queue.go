@@ -207,11 +207,11 @@ func (q *Queue) Send(m *Message) error {
 	frame, err := m.Frame(q.framer)
 	if err != nil {
 		q.mu.Lock()
+		defer q.mu.Unlock()
 		if q.state&(closed|ended) != 0 {
-			return q.refuse()
+			return q.errLocked()
 		}
 		q.dropped++
-		q.mu.Unlock()
 		return fmt.Errorf("%w: %w", ErrDropped, err)
 	}
 	return q.push(frame, m.Volatile)
@@ -227,13 +227,40 @@ func (q *Queue) SendFrame(frame []byte) error { return q.push(frame, false) }
 func (q *Queue) push(frame []byte, volatile bool) error {
 	size := frameSize(frame)
 	q.mu.Lock()
-	if q.room < size || q.ring.full() || volatile {
-		return q.pushSlowly(frame, size, volatile)
+	if q.room >= size && !q.ring.full() && !volatile {
+		q.room -= size
+		q.ring.put(frame)
+		q.mu.Unlock()
+		return nil
 	}
-	q.room -= size
-	q.ring.put(frame)
+	then, err := q.pushLocked(frame, size, volatile)
 	q.mu.Unlock()
-	return nil
+	if then != 0 {
+		q.follow(then)
+	}
+	return err
+}
+
+// followUp is what is to be done without the lock after a push.
+type followUp uint8
+
+const (
+	startWriter  followUp = 1 << iota // a frame waits, and no writer runs
+	relieveAbove                      // the queue is above its limit
+	finishSlow                        // the queue has ended with ReasonSlow
+)
+
+// follow does what a push has left to do.
+func (q *Queue) follow(then followUp) {
+	if then&startWriter != 0 {
+		go q.writer()
+	}
+	if then&relieveAbove != 0 {
+		q.bursts.Value().budget.relieve()
+	}
+	if then&finishSlow != 0 {
+		go q.finish(ReasonSlow)
+	}
 }
 
 // frameCost is the most that the ring needs for a frame.
@@ -242,17 +269,17 @@ const frameCost = 48
 // frameSize is what frame counts towards the limit.
 func frameSize(frame []byte) int { return len(frame) + frameCost }
 
-// waiting is how many bytes wait.
-func (q *Queue) waiting() int { return q.limit - q.room }
+// waitingLocked is how many bytes wait.
+func (q *Queue) waitingLocked() int { return q.limit - q.room }
 
-// pushSlowly is push for every case. Called with mu held; unlocks it.
-func (q *Queue) pushSlowly(frame []byte, size int, volatile bool) error {
+// pushLocked is push for every case, and returns what is to be done after it.
+func (q *Queue) pushLocked(frame []byte, size int, volatile bool) (then followUp, err error) {
 	if q.state&(closed|ended) != 0 {
-		return q.refuse()
+		return 0, q.errLocked()
 	}
-	if q.ring.len() > 0 && (q.room < size || volatile && q.waiting() > q.limit/16) {
-		if err := q.makeRoom(size, volatile); err != nil {
-			return err
+	if q.ring.len() > 0 && (q.room < size || volatile && q.waitingLocked() > q.limit/16) {
+		if then, err := q.makeRoomLocked(size, volatile); err != nil {
+			return then, err
 		}
 	}
 	if q.ring.full() {
@@ -260,76 +287,63 @@ func (q *Queue) pushSlowly(frame []byte, size int, volatile bool) error {
 	}
 	q.room -= size
 	q.ring.put(frame)
-	above := q.room < 0
-	if above {
-		q.account()
+	if q.room < 0 {
+		q.accountLocked()
+		then |= relieveAbove
 	}
-	start := q.state&writing == 0
-	if start {
+	if q.state&writing == 0 {
 		q.state |= writing
 		q.starts++
+		then |= startWriter
 	}
-	q.mu.Unlock()
-	if start {
-		go q.writer()
-	}
-	if above {
-		q.bursts.Value().budget.relieve()
-	}
-	return nil
+	return then, nil
 }
 
-// refuse unlocks mu and returns the error of a Send to a queue that takes nothing any more.
-func (q *Queue) refuse() error {
-	defer q.mu.Unlock()
+// errLocked is the error of a Send to a queue that takes nothing any more.
+func (q *Queue) errLocked() error {
 	if q.state&closed != 0 {
 		return ErrClosed
 	}
 	return q.rare.err
 }
 
-// makeRoom makes room for size bytes, or unlocks mu and returns why it did not. Called with mu held.
-func (q *Queue) makeRoom(size int, volatile bool) error {
+// makeRoomLocked makes room for size bytes, or returns why it did not, and what is to be done then.
+func (q *Queue) makeRoomLocked(size int, volatile bool) (then followUp, err error) {
 	least := size // of room
 	if !volatile {
-		least -= q.above()
+		least -= q.aboveLocked()
 	}
 	switch {
 	case !volatile && q.room >= least:
-		return nil
+		return 0, nil
 	case volatile:
 		q.dropped++
-		q.mu.Unlock()
-		return ErrDropped
+		return 0, ErrDropped
 	case q.policy == QueueDropNewest:
 		q.dropped++
-		q.noteDrop(q.ring.tail)
-		q.mu.Unlock()
-		return ErrDropped
+		q.noteDropLocked(q.ring.tail)
+		return 0, ErrDropped
 	case q.policy == QueueDropOldest:
-		q.dropOldest(least, 0)
-		return nil
+		q.dropOldestLocked(least, 0)
+		return 0, nil
 	}
 	q.dropped++
-	q.end(ErrSlow)
-	q.mu.Unlock()
-	go q.finish(ReasonSlow)
-	return ErrSlow
+	q.endLocked(ErrSlow)
+	return finishSlow, ErrSlow
 }
 
-// dropOldest drops what has waited longest until there is so much room, or no more than keep frames wait. Called with mu
-// held.
-func (q *Queue) dropOldest(room, keep int) {
+// dropOldestLocked drops what has waited longest until there is so much room, or no more than keep frames wait.
+func (q *Queue) dropOldestLocked(room, keep int) {
 	for q.ring.len() > keep && q.room < room {
-		q.pop()
+		q.popLocked()
 		q.dropped++
-		q.noteDrop(q.ring.head)
+		q.noteDropLocked(q.ring.head)
 	}
 }
 
-// pop takes the first frame that waits. Called with mu held, and never when none does.
-func (q *Queue) pop() []byte {
-	q.high = max(q.high, q.waiting()) // here and not in push, which touches less memory that way
+// popLocked takes the first frame that waits. Never called when none does.
+func (q *Queue) popLocked() []byte {
+	q.high = max(q.high, q.waitingLocked()) // here and not in push, which touches less memory that way
 	frame := q.ring.pop()
 	if q.state&closed != 0 {
 		q.limit -= frameSize(frame)
@@ -338,26 +352,26 @@ func (q *Queue) pop() []byte {
 	above := q.room < 0
 	q.room += frameSize(frame)
 	if above {
-		q.account()
+		q.accountLocked()
 	}
 	return frame
 }
 
-// shut takes the room away, so that push looks at the state. What waits stays limit - room. Called with mu held.
-func (q *Queue) shut() {
-	q.calm()
+// shutLocked takes the room away, so that push looks at the state. What waits stays limit - room.
+func (q *Queue) shutLocked() {
+	q.calmLocked()
 	q.limit -= q.room
 	q.room = 0
 }
 
-// noteDrop remembers, for the notice, that a frame was dropped in front of position at. Runs are in the order of the
+// noteDropLocked remembers, for the notice, that a frame was dropped in front of position at. Runs are in the order of the
 // frames: QueueDropNewest adds at the end, which moves back when the budget is spent, and the only run of
-// QueueDropOldest moves along with the head. Called with mu held.
-func (q *Queue) noteDrop(at uint32) {
+// QueueDropOldest moves along with the head.
+func (q *Queue) noteDropLocked(at uint32) {
 	if q.notice == nil {
 		return
 	}
-	r := q.rarely()
+	r := q.rarelyLocked()
 	n, dropped := len(r.runs), 1
 	for ; n > 0 && (q.policy == QueueDropOldest || int32(r.runs[n-1].at-at) >= 0); n-- {
 		dropped += r.runs[n-1].dropped
@@ -381,14 +395,14 @@ func (q *Queue) writeAll() {
 	q.mu.Lock()
 	for { // when the queue ends meanwhile, nothing waits any more
 		var err error
-		if dropped := q.dueRun(); dropped > 0 {
+		if dropped := q.dueRunLocked(); dropped > 0 {
 			q.mu.Unlock()
 			if frame := q.makeNotice(dropped); frame != nil {
 				err = q.writeFrame(frame)
 			}
 			q.mu.Lock()
 		} else if q.ring.len() > 0 {
-			frame := q.pop()
+			frame := q.popLocked()
 			q.mu.Unlock()
 			err = q.writeFrame(frame)
 			q.mu.Lock()
@@ -405,23 +419,27 @@ func (q *Queue) writeAll() {
 			break
 		}
 		if err != nil && q.state&ended == 0 {
-			q.fail(err)
+			reason := q.failLocked(err)
+			q.mu.Unlock()
+			q.finish(reason)
 			return
 		}
 	}
 	q.ring.release()
 	if q.state&(closed|ended) == closed {
-		q.end(nil)
-		q.stop("")
+		q.endLocked(nil)
+		reason := q.stopLocked("")
+		q.mu.Unlock()
+		q.finish(reason)
 		return
 	}
 	q.state &^= writing
-	q.settle()
+	q.settleLocked()
 	q.mu.Unlock()
 }
 
-// dueRun takes the run that was dropped in front of the next frame, and returns its length. Called with mu held.
-func (q *Queue) dueRun() int {
+// dueRunLocked takes the run that was dropped in front of the next frame, and returns its length.
+func (q *Queue) dueRunLocked() int {
 	r := q.rare
 	if r == nil || len(r.runs) == 0 || r.runs[0].at != q.ring.head {
 		return 0
@@ -445,14 +463,14 @@ func (q *Queue) Close(reason Reason) {
 	if q.state&ended != 0 {
 		return
 	}
-	q.shut()
-	r := q.rarely()
+	q.shutLocked()
+	r := q.rarelyLocked()
 	r.reason = reason
 	if q.state&writing != 0 && q.grace > 0 {
 		r.timer = time.AfterFunc(q.grace, q.expire)
 		return
 	}
-	q.end(nil)
+	q.endLocked(nil)
 	go q.finish(reason)
 }
 
@@ -463,22 +481,22 @@ func (q *Queue) expire() {
 		q.mu.Unlock()
 		return
 	}
-	q.end(nil)
+	q.endLocked(nil)
 	reason := q.rare.reason
 	q.mu.Unlock()
 	q.finish(reason)
 }
 
-// end drops what waits and lets no further write begin. The caller sees to it that finish is called. Called with mu
-// held, by whoever found that the queue had not ended.
-func (q *Queue) end(err error) {
+// endLocked drops what waits and lets no further write begin. The caller has found that the queue had not ended, and calls
+// finish.
+func (q *Queue) endLocked(err error) {
 	q.state |= ended
-	q.calm()
-	q.high = max(q.high, q.waiting())
+	q.calmLocked()
+	q.high = max(q.high, q.waitingLocked())
 	q.dropped += uint64(q.ring.len())
 	q.ring = ring{}
 	q.limit, q.room = 0, 0
-	r := q.rarely()
+	r := q.rarelyLocked()
 	r.err = err
 	r.runs = nil
 	if r.timer != nil {
@@ -486,15 +504,14 @@ func (q *Queue) end(err error) {
 	}
 }
 
-// stop is how the writer ends the queue: OnClose runs on its goroutine. A reason given to Close goes before the given
-// one. Called with mu held; unlocks it.
-func (q *Queue) stop(reason Reason) {
+// stopLocked is how the writer ends the queue: it calls finish with the reason that this returns. A reason given to Close
+// goes before the given one.
+func (q *Queue) stopLocked(reason Reason) Reason {
 	q.state &^= writing
 	if q.state&closed != 0 {
 		reason = q.rare.reason
 	}
-	q.mu.Unlock()
-	q.finish(reason)
+	return reason
 }
 
 // finish calls OnClose. It is called once.
@@ -503,16 +520,16 @@ func (q *Queue) finish(reason Reason) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.state |= hooked
-		q.settle()
+		q.settleLocked()
 	}()
 	if q.onClose != nil {
 		guard.Log(slog.Default(), "QueueOptions.OnClose", guard.Call(func() error { q.onClose(reason); return nil }))
 	}
 }
 
-// settle closes done once OnClose and the last write have returned. Of the two that call it, finish and a writer that
-// ends after it, the later one finds both. Called with mu held.
-func (q *Queue) settle() {
+// settleLocked closes done once OnClose and the last write have returned. Of the two that call it, finish and a writer that
+// ends after it, the later one finds both.
+func (q *Queue) settleLocked() {
 	if q.state&(hooked|writing) != hooked {
 		return
 	}
@@ -528,14 +545,14 @@ func (q *Queue) settle() {
 func (q *Queue) Done() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r := q.rarely()
+	r := q.rarelyLocked()
 	if r.done == nil {
 		r.done = make(chan struct{})
 	}
 	return r.done
 }
 
-func (q *Queue) rarely() *queueRare {
+func (q *Queue) rarelyLocked() *queueRare {
 	if q.rare == nil {
 		q.rare = &queueRare{}
 	}
@@ -557,7 +574,7 @@ func (q *Queue) Stats() QueueStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return QueueStats{
-		QueuedFrames: q.ring.len(), QueuedBytes: q.waiting(), HighWater: max(q.high, q.waiting()),
+		QueuedFrames: q.ring.len(), QueuedBytes: q.waitingLocked(), HighWater: max(q.high, q.waitingLocked()),
 		WrittenFrames: q.writtenFrames, WrittenBytes: q.writtenBytes,
 		Dropped: q.dropped, Starts: uint64(q.starts),
 	}

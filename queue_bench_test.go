@@ -24,7 +24,7 @@ func (l *limitMember) push(frame []byte) {
 
 func drain(q *Queue) {
 	for q.ring.len() > 0 {
-		q.pop()
+		q.popLocked()
 	}
 }
 

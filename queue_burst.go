@@ -56,8 +56,8 @@ type burst struct {
 	excess   atomic.Int64 // what is charged to the budget; read without mu
 }
 
-// above returns how many bytes may wait above the limit now. Called with mu held.
-func (q *Queue) above() int {
+// aboveLocked returns how many bytes may wait above the limit now.
+func (q *Queue) aboveLocked() int {
 	o := q.bursts.Value()
 	if o.time < 0 {
 		return 0
@@ -70,9 +70,9 @@ func (q *Queue) above() int {
 	return o.bytes - q.limit
 }
 
-// account notes how much waits above the limit. Called with mu held, when something does, or has until now.
-func (q *Queue) account() {
-	r := q.rarely()
+// accountLocked notes how much waits above the limit. It is called when something does, or has until now.
+func (q *Queue) accountLocked() {
+	r := q.rarelyLocked()
 	switch {
 	case q.room >= 0:
 		r.began = time.Time{}
@@ -87,8 +87,8 @@ func (q *Queue) account() {
 	q.bursts.Value().budget.charge(q, &r.burst, int64(excess))
 }
 
-// calm ends a burst when the queue ends. Called with mu held.
-func (q *Queue) calm() {
+// calmLocked ends a burst when the queue ends.
+func (q *Queue) calmLocked() {
 	if r := q.rare; r != nil {
 		r.began = time.Time{}
 		q.bursts.Value().budget.charge(q, &r.burst, 0)
@@ -155,16 +155,16 @@ func (q *Queue) yield() {
 	switch {
 	case q.state&(closed|ended) != 0 || q.room >= 0:
 	case q.policy == QueueDropOldest:
-		q.dropOldest(0, 1)
+		q.dropOldestLocked(0, 1)
 	case q.policy == QueueDropNewest:
 		for q.ring.len() > 1 && q.room < 0 {
 			q.room += frameSize(q.ring.unput())
 			q.dropped++
-			q.noteDrop(q.ring.tail)
+			q.noteDropLocked(q.ring.tail)
 		}
-		q.account()
+		q.accountLocked()
 	default:
-		q.end(ErrSlow)
+		q.endLocked(ErrSlow)
 		q.mu.Unlock()
 		go q.finish(ReasonSlow)
 		return

@@ -8,14 +8,14 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// fail is how the writer ends the queue when it could not write. Called with mu held; unlocks it.
-func (q *Queue) fail(err error) {
-	q.end(fmt.Errorf("crosscast: writing to the client: %w", err))
+// failLocked is how the writer ends the queue when it could not write. It returns the reason for finish.
+func (q *Queue) failLocked(err error) Reason {
+	q.endLocked(fmt.Errorf("crosscast: writing to the client: %w", err))
 	reason := ReasonLeft
 	if errors.As(err, new(*PanicError)) || errors.Is(err, guard.ErrExit) {
 		reason = ReasonInternal
 	}
-	q.stop(reason)
+	return q.stopLocked(reason)
 }
 
 // exited does the rest for a writer whose goroutine a function of the application's has ended.
@@ -23,11 +23,13 @@ func (q *Queue) exited() {
 	q.mu.Lock()
 	q.dropped++
 	if q.state&ended == 0 {
-		q.fail(guard.ErrExit)
+		reason := q.failLocked(guard.ErrExit)
+		q.mu.Unlock()
+		q.finish(reason)
 		return
 	}
 	q.state &^= writing
-	q.settle()
+	q.settleLocked()
 	q.mu.Unlock()
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -26,7 +27,8 @@ const (
 	writeTimeout = 10 * time.Second
 	pongTimeout  = 60 * time.Second
 	pingInterval = pongTimeout * 9 / 10
-	maxMessage   = 64 << 10
+	maxMessage   = 64 << 10 // bytes
+	maxEvents    = 16       // that wait to be handled: 1 MiB at most
 )
 
 var upgrader = websocket.Upgrader{}
@@ -42,14 +44,36 @@ func serve(node *crosscast.Node) http.HandlerFunc {
 		socket, err := node.Connect(r.Context(), queue, crosscast.ConnectOptions{Rooms: []string{r.FormValue("room")}})
 		if err != nil {
 			log.Print(err)
-			queue.Close(crosscast.ReasonProtocol)
+			queue.Close(reasonOf(err))
 			return
 		}
 		_ = socket.Emit(r.Context(), "ready", nil) // from here on the client misses nothing
 		go ping(conn, queue)
-		socket.Close(read(r.Context(), conn, socket))
+		events := make(chan message, maxEvents)
+		handled := make(chan struct{})
+		go func() {
+			defer close(handled)
+			for m := range events {
+				handle(r.Context(), socket, queue, m)
+			}
+		}()
+		reason := read(conn, socket, events)
+		close(events)
+		<-handled // what the client has sent before it left
+		socket.Close(reason)
 		<-queue.Done()
 	}
+}
+
+// reasonOf is why a connection ends that did not become a socket.
+func reasonOf(err error) crosscast.Reason {
+	switch {
+	case errors.Is(err, crosscast.ErrClosed):
+		return crosscast.ReasonShutdown
+	case errors.Is(err, crosscast.ErrInvalidName):
+		return crosscast.ReasonProtocol // the client has named the room
+	}
+	return crosscast.ReasonInternal
 }
 
 // newQueue is all that gorilla's connection needs to be a crosscast.Conn. It allows one writer at a time, which the
@@ -66,11 +90,13 @@ func newQueue(conn *websocket.Conn) *crosscast.Queue {
 			code := websocket.CloseNormalClosure
 			switch reason {
 			case crosscast.ReasonShutdown:
-				code = websocket.CloseServiceRestart
-			case crosscast.ReasonSlow:
-				code = websocket.CloseTryAgainLater
+				code = websocket.CloseGoingAway
+			case crosscast.ReasonSlow, crosscast.ReasonTimeout:
+				code = websocket.ClosePolicyViolation
 			case crosscast.ReasonProtocol:
-				code = websocket.CloseUnsupportedData
+				code = websocket.CloseProtocolError
+			case crosscast.ReasonInternal:
+				code = websocket.CloseInternalServerErr
 			}
 			text := websocket.FormatCloseMessage(code, string(reason))
 			_ = conn.WriteControl(websocket.CloseMessage, text, time.Now().Add(time.Second)) // it may be broken
@@ -79,33 +105,75 @@ func newQueue(conn *websocket.Conn) *crosscast.Queue {
 	})
 }
 
-// read sends what the client says to the others in its rooms, until the connection ends.
-func read(ctx context.Context, conn *websocket.Conn, socket *crosscast.Socket) crosscast.Reason {
+// A message of a client is an event, or without one the reply to an EmitAck.
+type message struct {
+	Event string
+	Data  json.RawMessage
+	ID    uint64
+	Error *string
+}
+
+// read reads what the client sends until the connection ends. It waits while maxEvents events wait to be handled.
+func read(conn *websocket.Conn, socket *crosscast.Socket, events chan<- message) crosscast.Reason {
 	conn.SetReadLimit(maxMessage)
 	alive := func(string) error { return conn.SetReadDeadline(time.Now().Add(pongTimeout)) }
 	conn.SetPongHandler(alive)
-	if alive("") != nil {
-		return crosscast.ReasonLeft
-	}
 	for {
-		_, text, err := conn.ReadMessage()
-		if err != nil {
+		if alive("") != nil { // also after a pause, in which no pong could be read
 			return crosscast.ReasonLeft
 		}
-		var message struct {
-			Event string
-			Data  json.RawMessage
+		typ, text, err := conn.ReadMessage()
+		var network net.Error
+		switch {
+		case errors.As(err, &network) && network.Timeout():
+			return crosscast.ReasonTimeout
+		case err != nil:
+			return crosscast.ReasonLeft
 		}
-		if !utf8.Valid(text) || json.Unmarshal(text, &message) != nil || message.Event == "" {
+		var m message
+		if typ != websocket.TextMessage || !utf8.Valid(text) || json.Unmarshal(text, &m) != nil {
 			return crosscast.ReasonProtocol
 		}
-		var payload any // nil when there is no data
-		if message.Data != nil {
-			payload = message.Data
+		switch {
+		case m.Event != "":
+			events <- m
+		case m.ID != 0:
+			handleReply(socket, m)
+		default:
+			return crosscast.ReasonProtocol
 		}
-		if err := socket.To(socket.Rooms()...).Emit(ctx, message.Event, payload); err != nil {
-			log.Print(err)
+	}
+}
+
+// handleReply passes on a reply at once: a handler might wait for it. ErrDropped means that nobody waits any more.
+func handleReply(socket *crosscast.Socket, m message) {
+	if m.Error == nil {
+		err := socket.Reply(m.ID, m.Data)
+		if err == nil || errors.Is(err, crosscast.ErrDropped) {
+			return
 		}
+		log.Print(err)
+	}
+	_ = socket.Refuse(m.ID) // the client counts as silent at once
+}
+
+// handle sends what the client says to the others in its rooms, and replies if the client asked for it.
+func handle(ctx context.Context, socket *crosscast.Socket, queue *crosscast.Queue, m message) {
+	var payload any // nil when there is no data
+	if m.Data != nil {
+		payload = m.Data
+	}
+	reply := struct {
+		ID    uint64 `json:"id"`
+		Error string `json:"error,omitempty"`
+	}{ID: m.ID}
+	if err := socket.To(socket.Rooms()...).Emit(ctx, m.Event, payload); err != nil {
+		log.Print(err)
+		reply.Error = "not sent"
+	}
+	if m.ID != 0 {
+		frame, _ := json.Marshal(reply) // a number and a text
+		_ = queue.SendFrame(frame)      // the queue deals with a client that does not take it
 	}
 }
 

@@ -81,19 +81,43 @@ func TestTwoServersBehaveLikeOne(t *testing.T) {
 	hears(t, c, `{"event":"fence"}`) // and nothing of the lobby
 }
 
+// TestReplies: a reply goes to the EmitAck that waits for it, and an event with an ID is answered. Neither ends the
+// connection.
+func TestReplies(t *testing.T) {
+	node, url := start(t, crosscast.NewCluster())
+	a, b := dial(t, url, "lobby"), dial(t, url, "lobby")
+	answers := node.To("lobby").EmitAck(t.Context(), "ready?", nil)
+	hears(t, a, `{"event":"ready?","id":1}`)
+	hears(t, b, `{"event":"ready?","id":1}`)
+	say(t, a, `{"id":1,"data":"yes"}`)
+	say(t, b, `{"id":1,"error":"no"}`)
+	var got []string
+	for r := range answers.All() {
+		got = append(got, string(r.Payload.Data))
+	}
+	var incomplete *crosscast.IncompleteError
+	if len(got) != 1 || got[0] != `"yes"` || !errors.As(answers.Err(), &incomplete) {
+		t.Errorf("replies %q, %v", got, answers.Err())
+	}
+	say(t, a, `{"id":1,"data":"again"}`) // nobody waits for it
+	say(t, a, `{"event":"say","data":1,"id":5}`)
+	hears(t, a, `{"id":5}`)
+	hears(t, b, `{"event":"say","data":1}`)
+}
+
 func TestClosing(t *testing.T) {
 	node, url := start(t, crosscast.NewCluster())
 	bad, nowhere, good := dial(t, url, "lobby"), dial(t, url, ""), dial(t, url, "lobby")
 	say(t, bad, "this is no JSON")
 	notUTF8 := dial(t, url, "lobby")
 	say(t, notUTF8, "{\"event\":\"say\",\"data\":\"\xff\"}")
-	wantClosed(t, notUTF8, websocket.CloseUnsupportedData, crosscast.ReasonProtocol)
-	wantClosed(t, bad, websocket.CloseUnsupportedData, crosscast.ReasonProtocol)
-	wantClosed(t, nowhere, websocket.CloseUnsupportedData, crosscast.ReasonProtocol)
+	wantClosed(t, notUTF8, websocket.CloseProtocolError, crosscast.ReasonProtocol)
+	wantClosed(t, bad, websocket.CloseProtocolError, crosscast.ReasonProtocol)
+	wantClosed(t, nowhere, websocket.CloseProtocolError, crosscast.ReasonProtocol)
 	if err := node.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantClosed(t, good, websocket.CloseServiceRestart, crosscast.ReasonShutdown)
+	wantClosed(t, good, websocket.CloseGoingAway, crosscast.ReasonShutdown)
 	if members := node.Members("lobby"); len(members) != 0 {
 		t.Errorf("%d sockets are left", len(members))
 	}
