@@ -202,8 +202,8 @@ func isTopicsTarget(inst *crosscast.Instruction, topic *crosscast.Address) bool 
 }
 
 // itemsOf is how many of maxItems an instruction takes in a frame, at most.
-func itemsOf(inst *crosscast.Instruction) int {
-	t := &inst.Target
-	return 1 + len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) +
-		len(t.ExceptSockets) + len(inst.Rooms)
+func itemsOf(inst *crosscast.Instruction) int { return 1 + targetNames(&inst.Target) + len(inst.Rooms) }
+
+func targetNames(t *crosscast.Target) int {
+	return len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
 }

@@ -188,11 +188,16 @@ func (r *frameReader) next() (item, error) {
 		if inst.Kind == 0 { // of a later version
 			continue
 		}
-		if r.items += itemsOf(inst); r.items > maxItems {
+		names := targetNames(&inst.Target)
+		if r.items += 1 + names + len(inst.Rooms); r.items > maxItems {
 			r.fail(errItems)
 			break
 		}
-		if !r.complete(inst) {
+		inst.From = r.header.Origin
+		if inst.Kind.Control() {
+			inst.Node.ID = inst.From
+		}
+		if names == 0 && r.topic.Space != 0 && !inst.Target.Everyone && !r.implyTarget(inst) {
 			break
 		}
 		it.inst = inst
@@ -230,15 +235,8 @@ func (r *frameReader) readOther(it *item) bool {
 	return true
 }
 
-// complete sets what an instruction does not say because its frame does. It reports false after a failure.
-func (r *frameReader) complete(inst *crosscast.Instruction) bool {
-	inst.From = r.header.Origin
-	if inst.Kind.Control() {
-		inst.Node.ID = inst.From
-	}
-	if r.topic.Space == 0 || !inst.Target.IsNobody() || inst.Target.HasExceptions() {
-		return true
-	}
+// implyTarget sets the target of an instruction that has none on the topic of a name. It reports false after a failure.
+func (r *frameReader) implyTarget(inst *crosscast.Instruction) bool {
 	if inst.Namespace != r.topic.Namespace { // the topic does not stand for this name
 		r.fail(errNamespace)
 		return false
