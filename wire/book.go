@@ -78,8 +78,8 @@ func (b books) find(o *origin) *book {
 // knows reports whether something came, or was missed, in the epoch.
 func (b *book) knows(epoch uint32) bool { return b.epoch == epoch && b.first != 0 }
 
-// begin makes b one of an epoch.
-func (b *book) begin(epoch uint32) { b.epoch, b.before, b.first = epoch, b.last, 0 }
+// beginEpoch makes b one of an epoch.
+func (b *book) beginEpoch(epoch uint32) { b.epoch, b.before, b.first = epoch, b.last, 0 }
 
 type verdict uint8
 
@@ -101,7 +101,7 @@ func (b *book) judge(h *frameHeader, epoch uint32) (v verdict, hole uint64) {
 		return copied, 0
 	}
 	if b.epoch != epoch {
-		b.begin(epoch)
+		b.beginEpoch(epoch)
 	}
 	known := b.first != 0
 	switch {

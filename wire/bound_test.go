@@ -25,7 +25,7 @@ func TestInstructionBound(t *testing.T) {
 	socket := func(s crosscast.SocketInfo) crosscast.Instruction {
 		return answer(crosscast.Answer{Sockets: []crosscast.SocketInfo{s}})
 	}
-	for what, in := range map[string]crosscast.Instruction{
+	for what, inst := range map[string]crosscast.Instruction{
 		"nothing":   {},
 		"names":     {Namespace: "/" + text[1:], Event: text, Reason: crosscast.Reason(text), Ref: text},
 		"rooms":     {Rooms: names},
@@ -48,9 +48,9 @@ func TestInstructionBound(t *testing.T) {
 		"data":      socket(crosscast.SocketInfo{ID: id, User: text, Rooms: names, Data: data}),
 		"handshake": socket(crosscast.SocketInfo{ID: id, Handshake: data}),
 	} {
-		in.Kind = crosscast.KindAnswer
-		n := len(wire.AppendItem(nil, &in, crosscast.Address{}, 1<<63))
-		if bound := wire.InstructionBound(&in); n > bound || bound > n+600 {
+		inst.Kind = crosscast.KindAnswer
+		n := len(wire.AppendItem(nil, &inst, crosscast.Address{}, 1<<63))
+		if bound := wire.InstructionBound(&inst); n > bound || bound > n+600 {
 			t.Errorf("%s: %d bytes, and room for %d", what, n, bound)
 		}
 	}
@@ -95,11 +95,11 @@ func TestFramesKeepToTheirItems(t *testing.T) {
 		many := *small
 		many.Target.ExceptSockets = slices.Repeat([]crosscast.SocketID{"n"}, 300)
 		for i := range n {
-			in := small
+			inst := small
 			if i%1000 == 0 {
-				in = &many
+				inst = &many
 			}
-			if err := a.a.Publish(t.Context(), in); err != nil {
+			if err := a.a.Publish(t.Context(), inst); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -69,13 +69,13 @@ func (s *subscriptions) handleDenied(l *link, name string, cause error) error {
 	r := s.written[0]
 	s.finishOldestLocked()
 	if len(r.topics) == 1 {
-		r.topics[0].settle(l)
+		r.topics[0].answered(l)
 		return s.refuseLocked(l, r.topics[0], cause)
 	}
 	var split []*topic
 	for _, t := range r.topics {
 		if t.gone {
-			t.settle(l)
+			t.answered(l)
 		} else {
 			split = append(split, t)
 		}
@@ -276,9 +276,9 @@ func (s *subscriptions) countDenied() int {
 	return s.denials.count
 }
 
-// log writes a line when something is denied anew, and when nothing is any more, unless there was one a short time ago.
+// logDenied writes a line when something is denied anew, and when nothing is any more, unless there was one a short time ago.
 // Then a later call does.
-func (s *subscriptions) log() {
+func (s *subscriptions) logDenied() {
 	s.mu.Lock()
 	d := &s.denials
 	n, latest, cause := d.count, d.latest, d.cause

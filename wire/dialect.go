@@ -25,9 +25,9 @@ type Dialect interface {
 	// Topics returns the topics that a name is on; none where it is on those of Home.
 	Topics(name crosscast.Address) []string
 
-	// Write calls send with the messages that in becomes, in the order in which they are to go out. There may be none.
+	// Write calls send with the messages that inst becomes, in the order in which they are to go out. There may be none.
 	// name is the one room or user that a message is for, zero if it is for others; data may be overwritten afterwards.
-	Write(in *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte)) error
+	Write(inst *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte)) error
 
 	// Read acts on a message that arrived on a topic. It ignores what this node wrote, except an Echo, whose number it
 	// returns. An error means that the message was dropped; it is counted by whether it matches [ErrForeign],
@@ -217,9 +217,9 @@ func (p *spoken) control(b *outbox, inst *crosscast.Instruction) (*frame, error)
 	return f, nil
 }
 
-func (*spoken) begin(buf []byte, _ bool) []byte { return buf }
+func (*spoken) beginFrame(buf []byte, _ bool) []byte { return buf }
 
-func (p *spoken) seal(_ *outbox, f *frame) {
+func (p *spoken) sealFrame(_ *outbox, f *frame) {
 	if f.control {
 		_, f.buf = p.dialect.Echo(f.number)
 	}

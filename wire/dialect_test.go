@@ -43,21 +43,21 @@ func (p *plain) Topics(a crosscast.Address) []string {
 	return []string{a.Name}
 }
 
-func (p *plain) Write(in *crosscast.Instruction, send func(string, crosscast.Address, []byte)) error {
-	if in.Event == "reserved" {
+func (p *plain) Write(inst *crosscast.Instruction, send func(string, crosscast.Address, []byte)) error {
+	if inst.Event == "reserved" {
 		return errReserved
 	}
-	if in.Kind != crosscast.KindEmit {
+	if inst.Kind != crosscast.KindEmit {
 		return nil
 	}
-	text := fmt.Appendf(nil, "%s %s", p.self.ID, in.Event)
-	if in.Event == "large" {
+	text := fmt.Appendf(nil, "%s %s", p.self.ID, inst.Event)
+	if inst.Event == "large" {
 		text = append(text, make([]byte, 2000)...)
 	}
-	if in.Target.Everyone {
+	if inst.Target.Everyone {
 		send("all", crosscast.Address{}, text)
 	}
-	for _, r := range in.Target.Rooms {
+	for _, r := range inst.Target.Rooms {
 		send(r, room(r), text)
 	}
 	for i := range text {
@@ -120,8 +120,8 @@ func everyone(event string) *crosscast.Instruction {
 
 func mustPublish(t *testing.T, p *peer, instructions ...*crosscast.Instruction) {
 	t.Helper()
-	for _, in := range instructions {
-		if err := p.a.Publish(t.Context(), in); err != nil {
+	for _, inst := range instructions {
+		if err := p.a.Publish(t.Context(), inst); err != nil {
 			t.Fatal("Publish:", err)
 		}
 	}

@@ -67,7 +67,7 @@ type ping struct {
 
 func newEcho(s *session, state *linkState) *echo { return &echo{session: s, state: state} }
 
-func (e *echo) begin(l *link) {
+func (e *echo) beginLink(l *link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.link, e.heard, e.proven, e.current = l, 0, l.resumedAt, l.resumedAt
@@ -78,7 +78,7 @@ func (e *echo) begin(l *link) {
 	}
 }
 
-func (e *echo) end() {
+func (e *echo) endLink() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.link = nil

@@ -95,9 +95,9 @@ func TestALateEchoIsNoVerdict(t *testing.T) {
 				c.beat(time.Second)
 				tt.prepare(b.port)
 				for i := range 5 {
-					in := emitTo("A")
-					in.Event, in.Payload = fmt.Sprint(i), crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, tt.size)}
-					mustPublish(t, a, in)
+					inst := emitTo("A")
+					inst.Event, inst.Payload = fmt.Sprint(i), crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, tt.size)}
+					mustPublish(t, a, inst)
 				}
 				c.beat(5 * time.Second)
 				err := b.a.Subscribe(t.Context(), room("late")) // its confirmation waits, too
@@ -142,9 +142,9 @@ func TestBusyIsNoVerdict(t *testing.T) {
 						}
 					})
 					for i := range 40 {
-						in := emitTo([]string{"A", "B"}[i%2])
-						in.Event = fmt.Sprint(i)
-						mustPublish(t, a, in)
+						inst := emitTo([]string{"A", "B"}[i%2])
+						inst.Event = fmt.Sprint(i)
+						mustPublish(t, a, inst)
 						c.beat(heartbeat / 10)
 					}
 					busy := beats.Load()

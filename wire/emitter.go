@@ -39,8 +39,8 @@ type inbox struct {
 
 func newInbox() *inbox { return &inbox{wanted: make(chan struct{}), changed: make(chan struct{})} }
 
-// note enters what became of the link. It is called by the supervisor, of nodes too, where nobody looks.
-func (x *inbox) note(l *link, err error) {
+// noteLink enters what became of the link. It is called by the supervisor, of nodes too, where nobody looks.
+func (x *inbox) noteLink(l *link, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.link, x.err = l, err

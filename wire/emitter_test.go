@@ -58,10 +58,10 @@ func TestEmitterHasNoLinkUntilItAsks(t *testing.T) {
 		if n := len(s.nodes[0].Nodes()); n != 1 {
 			t.Errorf("a node knows %d peers", n)
 		}
-		in := s.e.Stats().InstructionsIn
+		before := s.e.Stats().InstructionsIn
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if more := s.e.Stats().InstructionsIn - in; more != 0 {
+		if more := s.e.Stats().InstructionsIn - before; more != 0 {
 			t.Errorf("%d instructions without a question", more)
 		}
 		// Many at once share what one found out.

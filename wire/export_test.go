@@ -7,16 +7,16 @@ import (
 )
 
 // ParseIngress is what reads a message to the ingress; reason names the counter when there is an error.
-func ParseIngress(text []byte) (in *crosscast.Instruction, reason string, err error) {
-	in, why, err := parseIngress(text)
+func ParseIngress(text []byte) (inst *crosscast.Instruction, reason string, err error) {
+	inst, why, err := parseIngress(text)
 	if err != nil {
 		reason = dropNames[why]
 	}
-	return in, reason, err
+	return inst, reason, err
 }
 
 // InstructionBound is what an instruction may take in a frame.
-func InstructionBound(in *crosscast.Instruction) int { return instructionBound(in) }
+func InstructionBound(inst *crosscast.Instruction) int { return instructionBound(inst) }
 
 // Waiters is how many entries of waiting calls the topics of a hold.
 func Waiters(a *Adapter) (n int) {

@@ -30,10 +30,10 @@ type format interface {
 	// control returns the control frame of a hello or heartbeat; nil: it becomes none, or one like it waits already.
 	control(b *outbox, inst *crosscast.Instruction) (*frame, error)
 
-	// begin appends to buf what an empty frame has.
+	// beginFrame appends to buf what an empty frame has.
 	begin(buf []byte, control bool) []byte
 
-	// seal writes into a frame what it says of others: its numbers, and losses.
+	// sealFrame writes into a frame what it says of others: its numbers, and losses.
 	seal(b *outbox, f *frame)
 
 	// handle acts on what arrived on a topic; the receiver's mu is held. With large it is larger than any frame may be,
@@ -114,11 +114,11 @@ func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) (*frame, err
 	return f, o.bounded(len(f.buf) - plainHeader)
 }
 
-func (o *ownFrames) begin(buf []byte, control bool) []byte {
+func (o *ownFrames) beginFrame(buf []byte, control bool) []byte {
 	return appendFrameHeader(buf, &frameHeader{Origin: o.self.ID, Control: control})
 }
 
-func (o *ownFrames) seal(b *outbox, f *frame) {
+func (o *ownFrames) sealFrame(b *outbox, f *frame) {
 	if b.quiet != nil && f.heartbeat {
 		b.quiet.announce(f, b.clock(), f.final)
 	}

@@ -37,9 +37,9 @@ func TestWaitingForADeadPeerLosesNothing(t *testing.T) {
 		const n = 39 // and at most a second until the next attempt to connect
 		emit := func(from, to int) {
 			for i := from; i < to; i++ {
-				in := emitTo("A")
-				in.Event = fmt.Sprint(i)
-				if err := a.a.Publish(t.Context(), in); err != nil {
+				inst := emitTo("A")
+				inst.Event = fmt.Sprint(i)
+				if err := a.a.Publish(t.Context(), inst); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(100 * time.Millisecond)

@@ -37,10 +37,10 @@ func TestIngressParses(t *testing.T) {
 			Namespace: "/", Event: long, Target: crosscast.Target{Rooms: []string{"a"}, Users: []string{}},
 		},
 	} {
-		in, _, err := wire.ParseIngress([]byte(text))
+		inst, _, err := wire.ParseIngress([]byte(text))
 		want.Kind = crosscast.KindEmit
-		if err != nil || !reflect.DeepEqual(*in, want) {
-			t.Errorf("%s: %+v, %v; want %+v", text, in, err, want)
+		if err != nil || !reflect.DeepEqual(*inst, want) {
+			t.Errorf("%s: %+v, %v; want %+v", text, inst, err, want)
 		}
 	}
 }
@@ -89,8 +89,8 @@ func TestIngressRefuses(t *testing.T) {
 			if len(text) > 1<<20 {
 				continue // not the parser's to refuse
 			}
-			if in, why, err := wire.ParseIngress([]byte(text)); err == nil || why != reason {
-				t.Errorf("%.80s: %+v, %q (%v); want %q", text, in, why, err, reason)
+			if inst, why, err := wire.ParseIngress([]byte(text)); err == nil || why != reason {
+				t.Errorf("%.80s: %+v, %q (%v); want %q", text, inst, why, err, reason)
 			}
 		}
 	}
@@ -269,10 +269,10 @@ func FuzzIngress(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		in, reason, err := wire.ParseIngress(text)
+		inst, reason, err := wire.ParseIngress(text)
 		if err != nil {
-			if in != nil || !strings.HasPrefix(reason, "ingress ") || err.Error() == "" || len(err.Error()) > 2000 {
-				t.Fatalf("refused as %q, with %+v: %v", reason, in, err)
+			if inst != nil || !strings.HasPrefix(reason, "ingress ") || err.Error() == "" || len(err.Error()) > 2000 {
+				t.Fatalf("refused as %q, with %+v: %v", reason, inst, err)
 			}
 			return
 		}
@@ -294,24 +294,24 @@ func FuzzIngress(f *testing.F) {
 		if plain.Namespace == "" {
 			plain.Namespace = "/"
 		}
-		g := &in.Target
-		same := in.Namespace == plain.Namespace && in.Event == plain.Event && g.Everyone == plain.Everyone &&
+		g := &inst.Target
+		same := inst.Namespace == plain.Namespace && inst.Event == plain.Event && g.Everyone == plain.Everyone &&
 			slices.Equal(g.Rooms, plain.Rooms) && slices.Equal(g.Users, plain.Users) &&
 			slices.Equal(g.ExceptRooms, plain.Except) &&
-			bytes.Equal(in.Payload.Data, plain.Data)
+			bytes.Equal(inst.Payload.Data, plain.Data)
 		if !same {
-			t.Fatalf("read as %+v, plainly %+v", in, plain)
+			t.Fatalf("read as %+v, plainly %+v", inst, plain)
 		}
-		others := len(g.Sockets) + len(g.ExceptSockets) + len(g.ExceptUsers) + len(in.Rooms)
-		if in.Kind != crosscast.KindEmit || in.From+in.To != "" || in.Ref != "" || in.Event == "" || in.Flags != 0 ||
+		others := len(g.Sockets) + len(g.ExceptSockets) + len(g.ExceptUsers) + len(inst.Rooms)
+		if inst.Kind != crosscast.KindEmit || inst.From+inst.To != "" || inst.Ref != "" || inst.Event == "" || inst.Flags != 0 ||
 			g.IsNobody() || others > 0 {
-			t.Fatalf("no emission: %+v", in)
+			t.Fatalf("no emission: %+v", inst)
 		}
-		if _, err := crosscast.AppendInstruction(nil, in); err != nil {
-			t.Fatalf("no node may send %+v: %v", in, err)
+		if _, err := crosscast.AppendInstruction(nil, inst); err != nil {
+			t.Fatalf("no node may send %+v: %v", inst, err)
 		}
-		if in.Payload.Encoding == crosscast.EncodingJSON && !json.Valid(in.Payload.Data) {
-			t.Fatalf("the payload is not JSON: %q", in.Payload.Data)
+		if inst.Payload.Encoding == crosscast.EncodingJSON && !json.Valid(inst.Payload.Data) {
+			t.Fatalf("the payload is not JSON: %q", inst.Payload.Data)
 		}
 	})
 }

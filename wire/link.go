@@ -68,7 +68,7 @@ func (r *run) connect(ctx context.Context, old *link) (*link, error) {
 		l.outage.moved = r.mover.moved(old)
 	}
 	r.receiver.link.Store(l)
-	r.subs.begin(l)
+	r.subs.beginLink(l)
 	r.wg.Go(l.receive)
 	r.wg.Go(l.request)
 	r.wg.Go(func() {
@@ -241,7 +241,7 @@ func (r *run) supervise(l *link) {
 			} else {
 				r.state.linkFailed(err)
 			}
-			r.inbox.note(nil, err)
+			r.inbox.noteLink(nil, err)
 		}
 		for {
 			if r.ctx.Err() != nil {
@@ -253,7 +253,7 @@ func (r *run) supervise(l *link) {
 			ctx, cancel := context.WithTimeout(r.ctx, r.o.PublishTimeout)
 			l, err = r.connect(ctx, old)
 			cancel()
-			r.inbox.note(l, err)
+			r.inbox.noteLink(l, err)
 			if err == nil {
 				break
 			}
@@ -285,9 +285,9 @@ func (r *run) linkDown(l *link) {
 		r.state.linkLost(l.err)
 	}
 	r.receiver.noteOutageLocked(l)
-	r.echo.end()
+	r.echo.endLink()
 	if r.presence.linked {
 		r.sender.linkIsDown()
 	}
-	r.subs.end()
+	r.subs.endLink()
 }

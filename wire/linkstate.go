@@ -148,7 +148,7 @@ func (s *linkState) run(look func()) {
 		case <-t.C:
 			look()
 		case <-s.ctx.Done():
-			if s.end() {
+			if s.endState() {
 				s.tellAll()
 			}
 			return
@@ -173,8 +173,8 @@ func (s *linkState) drain(ctx context.Context) {
 	}
 }
 
-// end enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
-func (s *linkState) end() (started bool) {
+// endState enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
+func (s *linkState) endState() (started bool) {
 	if !s.started.Load() {
 		return false
 	}
@@ -194,12 +194,12 @@ func (s *linkState) tellAll() {
 	s.changes = nil
 	s.mu.Unlock()
 	for _, c := range changes {
-		s.log(&c)
+		s.logChange(&c)
 		s.handler.Link(c.status)
 	}
 }
 
-func (s *linkState) log(c *change) {
+func (s *linkState) logChange(c *change) {
 	log := s.o.Logger
 	switch level := c.level(); {
 	case c.half == "" && c.status.Busy:

@@ -56,8 +56,8 @@ func TestLossesAreToldInTenHeartbeats(t *testing.T) {
 			return membus.Fate{Skip: string(gone.id)}
 		})
 		for i := range 40 {
-			in := emitTo(fmt.Sprintf("a room with a rather long name, number %d", i))
-			mustPublish(t, a, in)
+			inst := emitTo(fmt.Sprintf("a room with a rather long name, number %d", i))
+			mustPublish(t, a, inst)
 			synctest.Wait()
 		}
 		take()
@@ -155,9 +155,9 @@ func TestALostAnswerConcernsItsAsker(t *testing.T) {
 	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, asker, other := c.peers[0], c.peers[1], c.peers[2]
 		c.beat(3 * time.Second)
-		lose := func(in *crosscast.Instruction) {
+		lose := func(inst *crosscast.Instruction) {
 			a.refuse(":n:" + string(asker.id))
-			mustPublish(t, a, in)
+			mustPublish(t, a, inst)
 			synctest.Wait()
 			a.port.SetFate(nil)
 			c.beat(2 * time.Second)

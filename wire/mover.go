@@ -121,7 +121,7 @@ func (m *mover) run() {
 			pause = heartbeat
 			timer.Stop()
 		case m.proven():
-			m.look(since)
+			m.lookForServer(since)
 			timer.Reset(pause)
 			pause = min(2*pause, maxLookup)
 		default: // what the peers say would not be heard either
@@ -140,8 +140,8 @@ func (m *mover) run() {
 // proven reports whether both halves of the link work, and no echo is overdue.
 func (m *mover) proven() bool { return m.sender.proven() && !m.echo.overdue() }
 
-// look replaces both halves of the link when the bus names another server. since is when the silent peers were heard last.
-func (m *mover) look(since time.Time) {
+// lookForServer replaces both halves of the link when the bus names another server. since is when the silent peers were heard last.
+func (m *mover) lookForServer(since time.Time) {
 	l := m.link()
 	if l == nil || !l.hasResumed() || l.isBroken() || !m.moved(l) {
 		return

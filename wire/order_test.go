@@ -75,12 +75,12 @@ func TestWhatOneGoroutineEmitsKeepsItsOrder(t *testing.T) {
 		}
 		var want []string
 		for i := range 200 {
-			in := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: a.id}
-			in.Target, in.Event = targets[i*i%len(targets)], strconv.Itoa(i)
-			if err := a.a.Publish(t.Context(), in); err != nil {
+			inst := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: a.id}
+			inst.Target, inst.Event = targets[i*i%len(targets)], strconv.Itoa(i)
+			if err := a.a.Publish(t.Context(), inst); err != nil {
 				t.Fatal(err)
 			}
-			want = append(want, in.Event)
+			want = append(want, inst.Event)
 		}
 		a.a.Flush(t.Context())
 		synctest.Wait()
@@ -98,9 +98,9 @@ func TestInstructionsToOneInboxShareAFrame(t *testing.T) {
 		frames := 0
 		c.hub.OnExecute(func(wire.Frame) { frames++ })
 		a.port.SetLatency(time.Millisecond)
-		emitOne := func(i int, in crosscast.Instruction) {
-			in.Namespace, in.From, in.Event = "/", a.id, strconv.Itoa(i)
-			if err := a.a.Publish(t.Context(), &in); err != nil {
+		emitOne := func(i int, inst crosscast.Instruction) {
+			inst.Namespace, inst.From, inst.Event = "/", a.id, strconv.Itoa(i)
+			if err := a.a.Publish(t.Context(), &inst); err != nil {
 				t.Fatal(err)
 			}
 		}

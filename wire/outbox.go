@@ -153,7 +153,7 @@ func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
 	if f.buf == nil {
 		f.buf = make([]byte, 0, max(64, plainHeader+size))
 	}
-	f.buf = b.format.begin(f.buf, control)
+	f.buf = b.format.beginFrame(f.buf, control)
 	return f
 }
 
@@ -219,7 +219,7 @@ func (b *outbox) seal(f *frame) {
 	if !f.control {
 		f.topic.last = f.number
 	}
-	b.format.seal(b, f)
+	b.format.sealFrame(b, f)
 }
 
 // untold reports whether peers were not told of a loss yet.
@@ -287,7 +287,7 @@ func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, do
 		f.number = b.number
 		l.addFrame(f, why)
 		b.settled++
-		done = f.settle(0, why, done)
+		done = f.settleDeliveries(0, why, done)
 		b.recycle(f)
 	}
 	return []crosscast.Loss{b.lose(&l)}, done
@@ -296,7 +296,7 @@ func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, do
 // dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them.
 func (b *outbox) dropControl() (done []*delivery) {
 	for _, f := range b.takeControl() {
-		done = f.settle(0, errUnsent, done)
+		done = f.settleDeliveries(0, errUnsent, done)
 	}
 	return done
 }
@@ -314,9 +314,9 @@ type outcomes struct {
 	links         int         // that got the last frame to everyone; -1: not known
 }
 
-// settle enters what became of a batch that was sent at a time. heard says whether this node is among the receivers of a
+// settleBatch enters what became of a batch that was sent at a time. heard says whether this node is among the receivers of a
 // topic.
-func (b *outbox) settle(batch []*frame, out []Frame, sent, now time.Time, heard func(topic string) bool) outcomes {
+func (b *outbox) settleBatch(batch []*frame, out []Frame, sent, now time.Time, heard func(topic string) bool) outcomes {
 	o := outcomes{links: -1}
 	told := b.losses.count // by the batch
 	accepted := 0          // instructions
@@ -357,7 +357,7 @@ func (b *outbox) settle(batch []*frame, out []Frame, sent, now time.Time, heard 
 		if !f.control {
 			b.settled++
 		}
-		o.done = f.settle(receivers, err, o.done)
+		o.done = f.settleDeliveries(receivers, err, o.done)
 	}
 	endLoss()
 	b.history.enter(now, batch[len(batch)-1].number, accepted, b.self.Heartbeat)
@@ -402,8 +402,8 @@ func (b *outbox) describe(o *outcomes, f *frame, out *Frame) {
 	}
 }
 
-// settle enters the outcome of f for those who wait for it, and appends to done who waits for no other frame.
-func (f *frame) settle(receivers int, err error, done []*delivery) []*delivery {
+// settleDeliveries enters the outcome of f for those who wait for it, and appends to done who waits for no other frame.
+func (f *frame) settleDeliveries(receivers int, err error, done []*delivery) []*delivery {
 	for _, d := range f.deliveries {
 		d.left--
 		switch {

@@ -17,18 +17,18 @@ import (
 
 // sized is an emission to a room with a payload of n bytes.
 func sized(room string, n int) *crosscast.Instruction {
-	in := emitTo(room)
-	in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, n)}
-	return in
+	inst := emitTo(room)
+	inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, n)}
+	return inst
 }
 
 // flood emits 1 KiB again and again, as fast as the queue has room, for d.
 func (c *cluster) flood(p *peer, d time.Duration) (accepted int) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), d)
 	defer cancel()
-	in := sized("A", 1<<10)
+	inst := sized("A", 1<<10)
 	for ctx.Err() == nil {
-		if err := p.a.Publish(ctx, in); err == nil {
+		if err := p.a.Publish(ctx, inst); err == nil {
 			accepted++
 		} else if ctx.Err() == nil {
 			c.t.Fatal("Publish:", err)

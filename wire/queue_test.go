@@ -45,29 +45,29 @@ func TestQueueBytesAreWhatIsHeld(t *testing.T) {
 	end()
 	sized := func(n int) func(i int) *crosscast.Instruction {
 		return func(i int) *crosscast.Instruction {
-			in := toFresh(i % 100)
-			in.Payload.Data = append(make([]byte, n), '1')
-			return in
+			inst := toFresh(i % 100)
+			inst.Payload.Data = append(make([]byte, n), '1')
+			return inst
 		}
 	}
 	for _, load := range []struct {
 		name    string
-		in      func(i int) *crosscast.Instruction
+		inst    func(i int) *crosscast.Instruction
 		deliver bool
 	}{
 		{"fresh users", toFresh, false},
 		{"one user", func(int) *crosscast.Instruction { return toFresh(0) }, false},
 		{"in turn", func(i int) *crosscast.Instruction {
-			in := toFresh(0)
+			inst := toFresh(0)
 			if i%2 == 0 {
-				in.Target = crosscast.Target{Rooms: []string{"r"}}
+				inst.Target = crosscast.Target{Rooms: []string{"r"}}
 			}
-			return in
+			return inst
 		}, false},
 		{"long names", func(i int) *crosscast.Instruction {
-			in := toFresh(i)
-			in.Target.Users[0] += string(make([]byte, 240))
-			return in
+			inst := toFresh(i)
+			inst.Target.Users[0] += string(make([]byte, 240))
+			return inst
 		}, false},
 		{"1 KiB", sized(1 << 10), false},
 		{"100 KiB", sized(100 << 10), false},
@@ -80,11 +80,11 @@ func TestQueueBytesAreWhatIsHeld(t *testing.T) {
 			n := 0
 			for ; err == nil; n++ {
 				if load.deliver {
-					if _, err = p.a.Deliver(ended, load.in(n)); errors.Is(err, context.Canceled) {
+					if _, err = p.a.Deliver(ended, load.inst(n)); errors.Is(err, context.Canceled) {
 						err = nil
 					}
 				} else {
-					err = p.a.Publish(context.Background(), load.in(n))
+					err = p.a.Publish(context.Background(), load.inst(n))
 				}
 			}
 			if !errors.Is(err, crosscast.ErrNotConnected) {

@@ -83,7 +83,7 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 			return
 		}
 		b = t.books.of(o)
-		b.begin(t.epoch)
+		b.beginEpoch(t.epoch)
 		b.first = max(from, b.last+1)
 		b.heard = t.confirmedAt.Sub(l.started)
 		g.From = b.first

@@ -270,9 +270,9 @@ func TestQuietInbox(t *testing.T) {
 	onPatchy(t, 2, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
 		a.missing(b, func(topic string) bool { return strings.HasPrefix(topic, "cc:n:") })
-		in := emitTo("x")
-		in.To = b.id
-		if err := a.a.Publish(t.Context(), in); err != nil {
+		inst := emitTo("x")
+		inst.To = b.id
+		if err := a.a.Publish(t.Context(), inst); err != nil {
 			t.Fatal(err)
 		}
 		c.beat(3 * time.Second)

@@ -157,7 +157,7 @@ func (r *receiver) takeTurnLocked(l *link, now time.Time) bool {
 		}
 	}
 	l.resumedAt, r.ledger.resumedAt, r.ledger.doubted = now, now, now
-	r.echo.begin(l)
+	r.echo.beginLink(l)
 	if r.presence.linked {
 		r.sender.linkIsUp(peers, until)
 	}

@@ -80,8 +80,8 @@ func (r *run) begin(ctx context.Context) error {
 func (r *run) look() {
 	l := r.receiver.link.Load()
 	r.state.busy(l != nil && l.busy() > slowAfter*r.patience())
-	r.sender.note(time.Now())
-	r.subs.log()
+	r.sender.noteState(time.Now())
+	r.subs.logDenied()
 }
 
 // beginPresence returns when the node has what its presence needs, and the bus has accepted a notice.

@@ -92,7 +92,7 @@ type next struct {
 func (s *sender) next(now time.Time) (n next) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.noteLocked(now)
+	defer s.noteStateLocked(now)
 	if s.box.history.left() {
 		n.ended, n.lost = true, s.box.loseLeft()
 	} else if s.stopping || !s.gate.up() {
@@ -176,7 +176,7 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	s.bus.Publish(ctx, out)
 	cancel()
 	now := time.Now()
-	o := s.settle(batch, out, sent, now)
+	o := s.enterOutcomes(batch, out, sent, now)
 	s.pace.measure(bytes, now.Sub(sent), o.down != nil, now)
 	if o.echo != 0 {
 		s.echo.expect(o.echo, sent)
@@ -188,18 +188,18 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	return out
 }
 
-// settle enters the outcomes of a batch.
-func (s *sender) settle(batch []*frame, out []Frame, sent, now time.Time) outcomes {
+// enterOutcomes enters those of a batch.
+func (s *sender) enterOutcomes(batch []*frame, out []Frame, sent, now time.Time) outcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.box.settle(batch, out, sent, now, s.subs.hears)
+	o := s.box.settleBatch(batch, out, sent, now, s.subs.hears)
 	if s.gate.settle(&o, s.box.untold(), now) {
 		s.makeRoomLocked() // those who wait for room must not wait for the connection
 	}
 	s.stats.framesOut.Add(uint64(o.frames))
 	s.stats.bytesOut.Add(uint64(o.bytes))
 	s.telling = len(o.lost) > 0
-	s.noteLocked(now)
+	s.noteStateLocked(now)
 	return o
 }
 
@@ -441,7 +441,7 @@ func (s *sender) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.linkIsUp(peers, until)
-	s.noteLocked(time.Now())
+	s.noteStateLocked(time.Now())
 	s.signal()
 }
 
@@ -451,7 +451,7 @@ func (s *sender) linkIsDown() {
 	s.gate.linkIsDown()
 	done := s.box.dropControl()
 	s.makeRoomLocked() // those who wait for room must not wait for the link
-	s.noteLocked(time.Now())
+	s.noteStateLocked(time.Now())
 	s.mu.Unlock()
 	s.signal()
 	resolveAll(done)
@@ -504,14 +504,14 @@ func (s *sender) proven() bool {
 	return s.gate.proven(time.Now())
 }
 
-// note enters the state of the publishing half.
-func (s *sender) note(now time.Time) {
+// noteState enters the state of the publishing half.
+func (s *sender) noteState(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noteLocked(now)
+	s.noteStateLocked(now)
 }
 
-func (s *sender) noteLocked(now time.Time) {
+func (s *sender) noteStateLocked(now time.Time) {
 	to, cause := s.gate.state(now, s.state.deaf.Load())
 	if to != s.noted {
 		s.noted = to

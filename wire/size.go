@@ -28,28 +28,28 @@ func answerBound(a *crosscast.Answer) int {
 	return n
 }
 
-// instructionBound is at least the encoded size of in.
-func instructionBound(in *crosscast.Instruction) int {
-	n := 24*overhead + len(in.Namespace) + len(in.Event) + len(in.Payload.Data) + len(in.Node.Name)
-	t := &in.Target
+// instructionBound is at least the encoded size of inst.
+func instructionBound(inst *crosscast.Instruction) int {
+	n := 24*overhead + len(inst.Namespace) + len(inst.Event) + len(inst.Payload.Data) + len(inst.Node.Name)
+	t := &inst.Target
 	for _, list := range [...][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
 		for _, s := range list {
 			n += len(s) + overhead
 		}
 	}
 	n += (len(t.Sockets) + len(t.ExceptSockets)) * (20 + overhead)
-	for _, r := range in.Rooms {
+	for _, r := range inst.Rooms {
 		n += len(r) + overhead
 	}
-	n += len(in.Reason) + len(in.Ref) + answerBound(in.Answer)
-	if in.Presence != nil {
-		n += 16*overhead + 9*(len(in.Presence.Sums)+len(in.Presence.Versions))
-		for i := range in.Presence.Changes {
-			c := &in.Presence.Changes[i]
+	n += len(inst.Reason) + len(inst.Ref) + answerBound(inst.Answer)
+	if inst.Presence != nil {
+		n += 16*overhead + 9*(len(inst.Presence.Sums)+len(inst.Presence.Versions))
+		for i := range inst.Presence.Changes {
+			c := &inst.Presence.Changes[i]
 			n += 3*overhead + len(c.Socket) + len(c.User)
 		}
 	}
-	for _, kv := range in.Meta {
+	for _, kv := range inst.Meta {
 		n += len(kv.Key) + len(kv.Value) + 2*overhead
 	}
 	return n

@@ -148,13 +148,13 @@ func TestStartAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		subscribe(t, other, "A")
-		in := emitTo("A")
-		if _, err := p.a.Deliver(t.Context(), in); err != nil {
+		inst := emitTo("A")
+		if _, err := p.a.Deliver(t.Context(), inst); err != nil {
 			t.Error("publishing:", err)
 		}
 		if !self.EmitOnly {
 			subscribe(t, p, "A")
-			if _, err := other.a.Deliver(t.Context(), in); err != nil {
+			if _, err := other.a.Deliver(t.Context(), inst); err != nil {
 				t.Error("publishing:", err)
 			}
 		}

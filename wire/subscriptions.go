@@ -281,9 +281,9 @@ func (s *subscriptions) requestByLocked(size int, r request, topics []*topic) {
 	s.link.signal()
 }
 
-// begin makes l the current link and asks it for everything wanted: first, one by one so that an error names it, for
+// beginLink makes l the current link and asks it for everything wanted: first, one by one so that an error names it, for
 // what it cannot do without; last for what the bus denied before, which l need not wait for.
-func (s *subscriptions) begin(l *link) {
+func (s *subscriptions) beginLink(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link, s.resumed, s.leaving = l, false, map[string]int{}
@@ -305,8 +305,8 @@ func (s *subscriptions) begin(l *link) {
 	s.askDeniedLocked()
 }
 
-// end forgets the current link. Whoever waits is told.
-func (s *subscriptions) end() {
+// endLink forgets the current link. Whoever waits is told.
+func (s *subscriptions) endLink() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link, s.resumed = nil, false
@@ -447,12 +447,12 @@ func (s *subscriptions) repliedLocked(l *link, name string) (*topic, error) {
 	if r.next == len(r.topics) {
 		s.finishOldestLocked()
 	}
-	t.settle(l)
+	t.answered(l)
 	return t, nil
 }
 
-// settle notes that a request for t has an outcome. The caller holds subscriptions.mu.
-func (t *topic) settle(l *link) {
+// answered notes that a request for t has an outcome. The caller holds subscriptions.mu.
+func (t *topic) answered(l *link) {
 	t.asking = false
 	if t.first == l {
 		t.first = nil

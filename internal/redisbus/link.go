@@ -136,7 +136,7 @@ var ended = func() context.Context {
 
 // Subscribe implements wire.Link.
 func (l *link) Subscribe(topics []string) error {
-	l.ask(asked{kind: wire.Subscribed, topics: slices.Clone(topics)})
+	l.enterRequest(asked{kind: wire.Subscribed, topics: slices.Clone(topics)})
 	if l.bus.Sharded {
 		return l.wrap(l.ps.SSubscribe(ended, topics...))
 	}
@@ -145,7 +145,7 @@ func (l *link) Subscribe(topics []string) error {
 
 // Unsubscribe implements wire.Link.
 func (l *link) Unsubscribe(topics []string) error {
-	l.ask(asked{kind: wire.Unsubscribed, topics: slices.Clone(topics)})
+	l.enterRequest(asked{kind: wire.Unsubscribed, topics: slices.Clone(topics)})
 	if l.bus.Sharded {
 		return l.wrap(l.ps.SUnsubscribe(ended, topics...))
 	}
@@ -154,12 +154,12 @@ func (l *link) Unsubscribe(topics []string) error {
 
 // Ping implements wire.Link.
 func (l *link) Ping(name string) error {
-	l.ask(asked{kind: wire.Pong, name: name})
+	l.enterRequest(asked{kind: wire.Pong, name: name})
 	return l.wrap(l.ps.Ping(ended, name))
 }
 
-// ask enters a request before it is written, because its answer may be there before the call that writes it returns.
-func (l *link) ask(r asked) {
+// enterRequest enters a request before it is written, because its answer may be there before the call that writes it returns.
+func (l *link) enterRequest(r asked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked = append(l.asked, r)
@@ -185,31 +185,31 @@ func (l *link) Receive() (wire.Event, error) {
 			l.line.hear()
 		}
 		if err != nil {
-			return l.failed(err)
+			return l.handleError(err)
 		}
 		switch m := got.(type) {
 		case *redis.Message:
 			return wire.Event{Kind: wire.Message, Topic: m.Channel, Data: bytesOf(m.Payload)}, nil
 		case *redis.Pong:
-			if l.answered(wire.Pong, m.Payload) {
+			if l.handleAnswer(wire.Pong, m.Payload) {
 				return wire.Event{Kind: wire.Pong, Topic: m.Payload}, nil
 			}
 		case *redis.Subscription:
 			switch m.Kind {
 			case l.bus.command("subscribe"):
-				l.answered(wire.Subscribed, m.Channel)
+				l.handleAnswer(wire.Subscribed, m.Channel)
 				return wire.Event{Kind: wire.Subscribed, Topic: m.Channel}, nil
 			case l.bus.command("unsubscribe"):
-				l.answered(wire.Unsubscribed, m.Channel)
+				l.handleAnswer(wire.Unsubscribed, m.Channel)
 				return wire.Event{Kind: wire.Unsubscribed, Topic: m.Channel}, nil
 			}
 		}
 	}
 }
 
-// answered enters an answer, and reports whether it was asked for. Requests before the one that it belongs to will not
+// handleAnswer enters an answer, and reports whether it was asked for. Requests before the one that it belongs to will not
 // be answered any more: where replies are switched off, confirmations come all the same, and answers to pings do not.
-func (l *link) answered(kind wire.EventKind, name string) bool {
+func (l *link) handleAnswer(kind wire.EventKind, name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.asked {
@@ -234,8 +234,8 @@ func (l *link) answered(kind wire.EventKind, name string) bool {
 	return false
 }
 
-// failed is what an error means: one that is an answer belongs to the oldest request; any other ends the link.
-func (l *link) failed(err error) (wire.Event, error) {
+// handleError is what an error means: one that is an answer belongs to the oldest request; any other ends the link.
+func (l *link) handleError(err error) (wire.Event, error) {
 	if !isReply(err) {
 		return wire.Event{}, l.wrap(err)
 	}

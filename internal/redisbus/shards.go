@@ -129,7 +129,7 @@ func (s *shards) join(links map[string]wire.Link) *shardedLink {
 		l.links[name] = &shardLink{Link: link, leaving: make(map[string]int)}
 	}
 	for _, sh := range l.links {
-		l.wg.Go(func() { l.read(sh) })
+		l.wg.Go(func() { l.receiveFrom(sh) })
 	}
 	return l
 }
@@ -238,12 +238,12 @@ func (l *shardedLink) each(topics []string, f func(sh *shardLink, topic []string
 	return nil
 }
 
-// read passes on what one connection receives.
-func (l *shardedLink) read(sh *shardLink) {
+// receiveFrom passes on what one connection receives.
+func (l *shardedLink) receiveFrom(sh *shardLink) {
 	for {
 		ev, err := sh.Receive()
 		if err == nil {
-			err = l.received(sh, ev)
+			err = l.handleEvent(sh, ev)
 		}
 		if err != nil {
 			l.fail(err)
@@ -253,19 +253,19 @@ func (l *shardedLink) read(sh *shardLink) {
 	}
 }
 
-// received acts on one event of sh. An error ends the link.
-func (l *shardedLink) received(sh *shardLink, ev wire.Event) error {
+// handleEvent acts on one event of sh. An error ends the link.
+func (l *shardedLink) handleEvent(sh *shardLink, ev wire.Event) error {
 	switch ev.Kind {
 	case wire.Subscribed:
-		return l.replied(sh, nil)
+		return l.handleReply(sh, nil)
 	case wire.Denied:
-		return l.replied(sh, ev.Err)
+		return l.handleReply(sh, ev.Err)
 	case wire.Unsubscribed:
-		if !l.left(sh, ev.Topic) {
+		if !l.handleUnsubscribed(sh, ev.Topic) {
 			return fmt.Errorf("the slot of %s has moved", ev.Topic)
 		}
 	case wire.Pong:
-		p := l.answered(sh, ev)
+		p := l.handlePong(sh, ev)
 		if p == nil {
 			return nil
 		}
@@ -282,24 +282,14 @@ func (l *shardedLink) pass(ev wire.Event) {
 	}
 }
 
-// replied enters the reply to the oldest command of sh, and passes on those that nothing earlier is missing of.
-func (l *shardedLink) replied(sh *shardLink, denied error) error {
+// handleReply enters the reply to the oldest command of sh, and passes on those that nothing earlier is missing of.
+func (l *shardedLink) handleReply(sh *shardLink, denied error) error {
 	l.passing.Lock()
 	defer l.passing.Unlock()
-	l.mu.Lock()
-	if len(sh.asked) == 0 {
-		l.mu.Unlock()
-		return errors.New("a subscription was confirmed that nobody asked for")
+	ready, err := l.enterReply(sh, denied)
+	if err != nil {
+		return err
 	}
-	sh.asked[0].done, sh.asked[0].err = true, denied
-	sh.asked = sh.asked[1:]
-	n := 0
-	for n < len(l.asked) && l.asked[n].done {
-		n++
-	}
-	ready := l.asked[:n]
-	l.asked = l.asked[n:]
-	l.mu.Unlock()
 	for _, r := range ready {
 		if r.err != nil {
 			l.pass(wire.Event{Kind: wire.Denied, Topic: r.topic, Err: r.err})
@@ -310,8 +300,26 @@ func (l *shardedLink) replied(sh *shardLink, denied error) error {
 	return nil
 }
 
-// left enters the end of a subscription, and reports whether it was asked for.
-func (l *shardedLink) left(sh *shardLink, topic string) bool {
+// enterReply enters the reply to the oldest command of sh, and takes those that nothing earlier is missing of.
+func (l *shardedLink) enterReply(sh *shardLink, denied error) (ready []*shardReply, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(sh.asked) == 0 {
+		return nil, errors.New("a subscription was confirmed that nobody asked for")
+	}
+	sh.asked[0].done, sh.asked[0].err = true, denied
+	sh.asked = sh.asked[1:]
+	n := 0
+	for n < len(l.asked) && l.asked[n].done {
+		n++
+	}
+	ready = l.asked[:n]
+	l.asked = l.asked[n:]
+	return ready, nil
+}
+
+// handleUnsubscribed enters the end of a subscription, and reports whether it was asked for.
+func (l *shardedLink) handleUnsubscribed(sh *shardLink, topic string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := sh.leaving[topic]
@@ -323,9 +331,9 @@ func (l *shardedLink) left(sh *shardLink, topic string) bool {
 	return n > 0
 }
 
-// answered enters an answer to a ping, and returns that when no other answer is missing. Those before it will not be
+// handlePong enters an answer to a ping, and returns that when no other answer is missing. Those before it will not be
 // answered by sh any more.
-func (l *shardedLink) answered(sh *shardLink, ev wire.Event) *shardPing {
+func (l *shardedLink) handlePong(sh *shardLink, ev wire.Event) *shardPing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(sh.pings, func(p *shardPing) bool { return p.name == ev.Topic })

@@ -76,9 +76,9 @@ func TestForgedNumbers(t *testing.T) {
 			c.forge("", h, 0, heartbeat())
 		},
 		"to everyone": func(c *cluster, h wire.FrameHeader) {
-			in := emitTo()
-			in.Target.Everyone = true
-			c.forge("", h, 0, in)
+			inst := emitTo()
+			inst.Target.Everyone = true
+			c.forge("", h, 0, inst)
 		},
 		"nothing":            func(c *cluster, h wire.FrameHeader) { c.forge("A", h, 0) },
 		"with a predecessor": func(c *cluster, h wire.FrameHeader) { h.Previous = h.Number - 1; c.forge("A", h, 0) },
@@ -228,9 +228,9 @@ func TestForgedPrevious(t *testing.T) {
 		for _, control := range []bool{true, false} {
 			c.forge("", wire.FrameHeader{Origin: a.id, Number: number() + 1, Previous: absurd, Control: control}, 0)
 		}
-		in := emitTo()
-		in.Target.Everyone, in.Event = true, "all"
-		mustPublish(t, a, heartbeat(), in)
+		inst := emitTo()
+		inst.Target.Everyone, inst.Event = true, "all"
+		mustPublish(t, a, heartbeat(), inst)
 		wantEvents(t, b, "all")
 		if n := b.a.AdapterStats().Dropped["malformed"]; n != 2 || len(b.seen()) != 0 {
 			t.Errorf("%d malformed, gaps %+v", n, b.seen())

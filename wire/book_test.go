@@ -111,12 +111,12 @@ func (w *world) executed(f wire.Frame) {
 		w.all = append(w.all, execution{h.Origin, h.Number, f.Topic, time.Now()})
 	}
 	for {
-		in, _, _, err := w.reader.Next()
+		inst, _, _, err := w.reader.Next()
 		if err != nil {
 			return
 		}
-		if in != nil && in.Kind == crosscast.KindEmit {
-			w.frames[in.Event] = append(w.frames[in.Event], execution{h.Origin, h.Number, f.Topic, time.Now()})
+		if inst != nil && inst.Kind == crosscast.KindEmit {
+			w.frames[inst.Event] = append(w.frames[inst.Event], execution{h.Origin, h.Number, f.Topic, time.Now()})
 		}
 	}
 }
@@ -133,17 +133,17 @@ func (w *world) read(port, _ string, data []byte) {
 	}
 }
 
-func (p *peer) Handle(in *crosscast.Instruction) {
-	switch in.Kind {
+func (p *peer) Handle(inst *crosscast.Instruction) {
+	switch inst.Kind {
 	case crosscast.KindHello:
-		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, To: in.From})
+		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, To: inst.From})
 	case crosscast.KindEmit:
 		if p.onEmit != nil {
-			p.onEmit(in.Event)
+			p.onEmit(inst.Event)
 		}
 		p.mu.Lock()
 		hold := p.hold
-		p.delivered = append(p.delivered, in.Event)
+		p.delivered = append(p.delivered, inst.Event)
 		p.mu.Unlock()
 		if hold != nil {
 			<-hold
@@ -183,22 +183,22 @@ func (p *peer) emit(flags crosscast.Flags, targets ...crosscast.Address) {
 	p.next++
 	event := fmt.Sprintf("%s/%d", p.id, p.next)
 	p.mu.Unlock()
-	in := &crosscast.Instruction{
+	inst := &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Flags: flags, Namespace: "/", Event: event,
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"x"`)},
 	}
-	in.Target.Everyone = len(targets) == 0
+	inst.Target.Everyone = len(targets) == 0
 	for _, a := range targets {
 		if a.Space == crosscast.RoomSpace {
-			in.Target.Rooms = append(in.Target.Rooms, a.Name)
+			inst.Target.Rooms = append(inst.Target.Rooms, a.Name)
 		} else {
-			in.Target.Users = append(in.Target.Users, a.Name)
+			inst.Target.Users = append(inst.Target.Users, a.Name)
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	at := time.Now()
-	if p.a.Publish(ctx, in) == nil {
+	if p.a.Publish(ctx, inst) == nil {
 		p.mu.Lock()
 		p.emitted[event] = emission{targets, at}
 		p.mu.Unlock()

@@ -16,11 +16,11 @@ type slowBeats struct {
 	onBeat func()
 }
 
-func (s slowBeats) Handle(in *crosscast.Instruction) {
-	if in.Kind == crosscast.KindHeartbeat {
+func (s slowBeats) Handle(inst *crosscast.Instruction) {
+	if inst.Kind == crosscast.KindHeartbeat {
 		s.onBeat()
 	}
-	s.peer.Handle(in)
+	s.peer.Handle(inst)
 }
 
 // TestQuietWhileTheLinkEnds: the link is given up while a call for a heartbeat lasts, behind which topics are named.
