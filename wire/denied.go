@@ -186,8 +186,8 @@ func (s *subscriptions) retryDenied() {
 	s.askDeniedLocked()
 }
 
-// askDeniedLocked begins a round: it asks, one by one, for those denied topics that were asked for the longest ago. As long as
-// that finds some that are allowed, the next round begins when this one is over, and else after a while.
+// askDeniedLocked begins a round: it asks, one by one, for those denied topics that were asked for the longest ago.
+// As long as that finds some that are allowed, the next round begins when this one is over, and else after a while.
 func (s *subscriptions) askDeniedLocked() {
 	d := &s.denials
 	if s.link == nil || d.count == 0 {
@@ -276,8 +276,8 @@ func (s *subscriptions) countDenied() int {
 	return s.denials.count
 }
 
-// logDenied writes a line when something is denied anew, and when nothing is any more, unless there was one a short time ago.
-// Then a later call does.
+// logDenied writes a line when something is denied anew, and when nothing is any more, unless there was one a short
+// time ago. Then a later call does.
 func (s *subscriptions) logDenied() {
 	s.mu.Lock()
 	d := &s.denials

@@ -31,10 +31,10 @@ type format interface {
 	control(b *outbox, inst *crosscast.Instruction) (*frame, error)
 
 	// beginFrame appends to buf what an empty frame has.
-	begin(buf []byte, control bool) []byte
+	beginFrame(buf []byte, control bool) []byte
 
 	// sealFrame writes into a frame what it says of others: its numbers, and losses.
-	seal(b *outbox, f *frame)
+	sealFrame(b *outbox, f *frame)
 
 	// handle acts on what arrived on a topic; the receiver's mu is held. With large it is larger than any frame may be,
 	// which was counted.

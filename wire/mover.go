@@ -140,7 +140,8 @@ func (m *mover) run() {
 // proven reports whether both halves of the link work, and no echo is overdue.
 func (m *mover) proven() bool { return m.sender.proven() && !m.echo.overdue() }
 
-// lookForServer replaces both halves of the link when the bus names another server. since is when the silent peers were heard last.
+// lookForServer replaces both halves of the link when the bus names another server. since is when the silent peers
+// were heard last.
 func (m *mover) lookForServer(since time.Time) {
 	l := m.link()
 	if l == nil || !l.hasResumed() || l.isBroken() || !m.moved(l) {

@@ -262,7 +262,8 @@ func (b *outbox) loseLeft() []crosscast.Loss {
 }
 
 var (
-	errExpired = fmt.Errorf("%w: waited too long for the link to come back: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
+	errExpired = fmt.Errorf("%w: waited too long for the link to come back: %w",
+		crosscast.ErrRefused, crosscast.ErrNotConnected)
 	errStopped = fmt.Errorf("%w: %w before it could be published", crosscast.ErrRefused, crosscast.ErrClosed)
 	errUnsent  = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
 )
@@ -314,8 +315,8 @@ type outcomes struct {
 	links         int         // that got the last frame to everyone; -1: not known
 }
 
-// settleBatch enters what became of a batch that was sent at a time. heard says whether this node is among the receivers of a
-// topic.
+// settleBatch enters what became of a batch that was sent at a time. heard says whether this node is among the
+// receivers of a topic.
 func (b *outbox) settleBatch(batch []*frame, out []Frame, sent, now time.Time, heard func(topic string) bool) outcomes {
 	o := outcomes{links: -1}
 	told := b.losses.count // by the batch

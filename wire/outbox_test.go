@@ -73,9 +73,8 @@ func TestOutboxKeepsOrder(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		b, clock := newTestOutbox(full)
 		type emission struct {
-			topics []string
-			kind   kind
-			done   *delivery
+			kind kind
+			done *delivery
 		}
 		var emitted []*emission
 		byDelivery := map[*delivery]int{}

@@ -160,8 +160,8 @@ func (l *ledger) toldBy(o *origin) time.Time {
 	return later(l.started, o.announced.reportedUntil)
 }
 
-// unnamedSince is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was told of yet,
-// may have been named during it. Origins are counted anew.
+// unnamedSince is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was
+// told of yet, may have been named during it. Origins are counted anew.
 func (l *ledger) unnamedSince(since time.Time) time.Time {
 	wait := toldWithin * l.self.Heartbeat
 	before := since.Add(-wait)

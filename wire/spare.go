@@ -11,7 +11,8 @@ type spare struct {
 // bufferSizes are how many bytes larger buffers have, at least.
 var bufferSizes = [...]int{512, 2 << 10, 8 << 10, 32 << 10, packBytes + 8<<10}
 
-// takeFrame returns a frame. While the link is down it has no buffer: what waits then is to take no more memory than it must.
+// takeFrame returns a frame. While the link is down it has no buffer: what waits then is to take no more memory than
+// it must.
 func (s *spare) takeFrame(up bool) *frame {
 	n := len(s.frames)
 	if n == 0 || !up {
