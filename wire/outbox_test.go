@@ -39,7 +39,12 @@ func (b *outbox) emit(d *delivery, rooms, users []string) {
 	inst := &crosscast.Instruction{
 		Kind: crosscast.KindEmit, Namespace: "/", Event: "e", Target: crosscast.Target{Rooms: rooms, Users: users},
 	}
-	b.enterInstruction(route(nil, inst, b.self.ID), inst, instructionBound(inst), d, true)
+	to := route(nil, inst, b.self.ID)
+	data, err := appendInstruction(nil, inst, &to[0].name)
+	if err != nil {
+		panic(err)
+	}
+	b.enterInstruction(to, itemsOf(inst), data, d, true)
 }
 
 // send takes up to limit bytes, and numbers them.
