@@ -81,15 +81,15 @@ func (c *conn) start() {
 	_ = c.SendFrame(append([]byte{engineOpen}, open...)) // a queue that is closed already says so itself
 	c.mu.Lock()
 	if !c.ended {
-		c.timer = time.AfterFunc(o.ConnectTimeout, c.unconnected)
+		c.timer = time.AfterFunc(o.ConnectTimeout, c.endUnconnected)
 	}
 	c.mu.Unlock()
 	go c.reader()
 	c.StartPings(c.ctx, c.ping, c.timeOut)
 }
 
-// unconnected ends a connection whose client has not connected to any namespace.
-func (c *conn) unconnected() {
+// endUnconnected ends a connection whose client has not connected to any namespace.
+func (c *conn) endUnconnected() {
 	c.mu.Lock()
 	waits := c.timer != nil
 	c.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *conn) reader() {
 		}
 		c.server.warn(why, c.handshake.Address)
 		if why.Reason == crosscast.ReasonLeft {
-			c.left()
+			c.leave()
 		} else {
 			c.close(why.Reason)
 		}
@@ -142,7 +142,7 @@ func (c *conn) reader() {
 		c.server.remove(c)
 		close(c.done)
 	}()
-	why = c.Read(c.message)
+	why = c.Read(c.handleMessage)
 }
 
 // wait waits until the connection has ended, and everything of it that is no socket.
@@ -152,14 +152,14 @@ func (c *conn) wait() {
 }
 
 // close ends the connection, and with it its sockets, for the server's part. It does not block. Only the first close
-// or left does anything.
+// or leave does anything.
 func (c *conn) close(reason crosscast.Reason) {
 	reason = c.SetCause(wsconn.CauseOf(reason)).Reason
 	c.end(reason, func(s *session) { s.end(reason) })
 }
 
-// left ends the connection when the client has ended it: what it has sent is handled first.
-func (c *conn) left() { c.end(crosscast.ReasonLeft, (*session).leave) }
+// leave ends the connection when the client has ended it: what it has sent is handled first.
+func (c *conn) leave() { c.end(crosscast.ReasonLeft, (*session).leave) }
 
 func (c *conn) end(reason crosscast.Reason, session func(*session)) {
 	c.mu.Lock()
@@ -194,10 +194,10 @@ func malformed(err error) error {
 	return wsconn.Unacceptable(why)
 }
 
-// message takes a message of the client: a packet of Engine.IO.
-func (c *conn) message(typ websocket.MessageType, b []byte) error {
+// handleMessage handles a message of the client: a packet of Engine.IO.
+func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 	if typ == websocket.MessageBinary {
-		return c.attachment(slices.Clone(b))
+		return c.handleAttachment(slices.Clone(b))
 	}
 	if err := wsconn.CheckText(b); err != nil {
 		return err
@@ -207,7 +207,7 @@ func (c *conn) message(typ websocket.MessageType, b []byte) error {
 	}
 	switch b[0] {
 	case engineMessage:
-		return c.text(b[1:])
+		return c.handleText(b[1:])
 	case enginePong:
 		select {
 		case c.pong <- struct{}{}:
@@ -218,7 +218,7 @@ func (c *conn) message(typ websocket.MessageType, b []byte) error {
 		if err != nil {
 			return malformed(err)
 		}
-		return c.attachment(data)
+		return c.handleAttachment(data)
 	case engineClose:
 		return wsconn.Unacceptable(wsconn.CauseOf(crosscast.ReasonLeft))
 	case engineOpen, engineUpgrade, engineNoop: // of no meaning here, and no harm on Node.js
@@ -228,8 +228,8 @@ func (c *conn) message(typ websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// text takes a packet of Socket.IO, without its attachments.
-func (c *conn) text(text []byte) error {
+// handleText handles a packet of Socket.IO, without its attachments.
+func (c *conn) handleText(text []byte) error {
 	if c.partial != nil {
 		return malformed(errAttachments)
 	}
@@ -246,11 +246,11 @@ func (c *conn) text(text []byte) error {
 		}
 		return nil
 	}
-	return c.packet(&p, nil)
+	return c.handlePacket(&p, nil)
 }
 
-// attachment takes an attachment, which may be kept.
-func (c *conn) attachment(b []byte) error {
+// handleAttachment handles an attachment, which may be kept.
+func (c *conn) handleAttachment(b []byte) error {
 	p := c.partial
 	if p == nil {
 		return malformed(errAttachments)
@@ -268,13 +268,13 @@ func (c *conn) attachment(b []byte) error {
 	c.late.Stop()
 	attachments := c.attachments
 	c.partial, c.attachments = nil, nil
-	return c.packet(p, attachments)
+	return c.handlePacket(p, attachments)
 }
 
 const errPacket = "packet too large, with its attachments"
 
-// packet takes a packet of Socket.IO.
-func (c *conn) packet(p *packet, attachments [][]byte) error {
+// handlePacket handles a packet of Socket.IO.
+func (c *conn) handlePacket(p *packet, attachments [][]byte) error {
 	c.server.stats.in.Add(1)
 	c.mu.Lock()
 	s := c.sessions[p.namespace]
@@ -285,12 +285,12 @@ func (c *conn) packet(p *packet, attachments [][]byte) error {
 	}
 	switch {
 	case p.typ == connect:
-		c.connect(p, s, state < closed)
+		c.handleConnect(p, s, state < closed)
 		return nil
 	case state == connecting && !s.again || state == gone:
 		return malformed(errState)
 	case p.typ == disconnect:
-		s.disconnected()
+		s.handleDisconnect()
 		return nil
 	}
 	args, err := parseArgs(p.values, attachments)
@@ -298,16 +298,16 @@ func (c *conn) packet(p *packet, attachments [][]byte) error {
 		return malformed(err)
 	}
 	if p.typ == ack {
-		s.acknowledged(p.id, args)
+		s.handleAck(p.id, args)
 		return nil
 	}
 	s.events.Push(event{name: p.event, args: args, id: p.id, hasID: p.hasID})
 	return nil
 }
 
-// connect begins a session, which waits for the end of the client's former one in the namespace, if there was one. A
+// handleConnect begins a session, which waits for the end of the client's former one in the namespace, if there was one. A
 // client that is connected does so when it does not know that: it has left before the answer came, and said nothing.
-func (c *conn) connect(p *packet, former *session, again bool) {
+func (c *conn) handleConnect(p *packet, former *session, again bool) {
 	if former != nil {
 		former = former.follow()
 	}
@@ -356,8 +356,8 @@ func (c *conn) refuse(namespace string, why *ConnectError) {
 	_ = c.SendFrame(append(frame, text...)) // a client that does not take it is dealt with by the queue
 }
 
-// connected notes that the client is in a namespace.
-func (c *conn) connected() {
+// noteConnected notes that the client is in a namespace.
+func (c *conn) noteConnected() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.timer != nil {

@@ -37,7 +37,7 @@ func (s *session) Handle(e event) {
 		return
 	}
 	err := guard.ErrExit
-	defer func() { s.handled(&e, err) }()
+	defer func() { s.finish(&e, err) }()
 	err = guard.Call(func() error { return s.handle(h, &e) })
 }
 
@@ -57,8 +57,8 @@ func (s *session) handle(h Handler, e *event) error {
 	return s.sendAck(e, v)
 }
 
-// handled acts on what has become of an event.
-func (s *session) handled(e *event, err error) {
+// finish acts on what has become of an event.
+func (s *session) finish(e *event, err error) {
 	switch err.(type) {
 	case nil:
 	case *PanicError:
@@ -100,10 +100,10 @@ func (s *session) sendAck(e *event, v any) error {
 	return nil
 }
 
-// acknowledged passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait
+// handleAck passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait
 // for it, and what it has sent before waits for the handler. That nobody waits for the reply (any more) is not the
 // client's fault, and is counted by the node.
-func (s *session) acknowledged(id uint64, args Args) {
+func (s *session) handleAck(id uint64, args Args) {
 	s.mu.Lock()
 	socket := s.socket
 	s.mu.Unlock()

@@ -78,7 +78,7 @@ func (s *session) open() {
 			socket.Close(ending)
 		}
 		if s.admit() {
-			s.conn.connected()
+			s.conn.noteConnected()
 		}
 		s.events.Start(s.first)
 	}()
@@ -105,7 +105,7 @@ func (s *session) await() {
 // follow ends the session when the client connects to the namespace again, and returns the one whose end comes before
 // the next: this one, or, if it has not begun, the one that it waits for. So there are never more than two.
 func (s *session) follow() *session {
-	s.disconnected()
+	s.handleDisconnect()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.former != nil {
@@ -298,8 +298,8 @@ func (s *session) leave() {
 	s.handleRest()
 }
 
-// disconnected is leave for a client that leaves the namespace only.
-func (s *session) disconnected() {
+// handleDisconnect is leave for a client that leaves the namespace only.
+func (s *session) handleDisconnect() {
 	s.mu.Lock()
 	was := s.now.Load()
 	s.now.Store(gone)

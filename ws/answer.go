@@ -76,21 +76,21 @@ func (c *conn) sendControl(control Control) error {
 	return err
 }
 
-// replied passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait for
+// handleReply passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait for
 // it, and what it has sent before waits for the handler. That nobody waits for the reply (any more) is not the client's
 // fault, and is counted by the node.
-func (c *conn) replied(in *Incoming) {
+func (c *conn) handleReply(m *Incoming) {
 	var err error
 	switch {
-	case in.Failure != "":
-		err = c.socket.Refuse(in.ID)
+	case m.Failure != "":
+		err = c.socket.Refuse(m.ID)
 	case c.server.o.Envelope.Binary():
-		err = c.socket.Reply(in.ID, crosscast.Bytes(in.Data))
+		err = c.socket.Reply(m.ID, crosscast.Bytes(m.Data))
 	default:
-		err = c.socket.Reply(in.ID, in.Data)
+		err = c.socket.Reply(m.ID, m.Data)
 	}
 	if err != nil && !errors.Is(err, crosscast.ErrDropped) {
-		_ = c.socket.Refuse(in.ID)
+		_ = c.socket.Refuse(m.ID)
 		c.events.Push(event{err: Errorf("reply: %w", err)})
 	}
 }

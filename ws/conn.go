@@ -85,11 +85,11 @@ func (c *conn) reader() {
 		}
 		c.events.Leave(event{left: true}, c.server.o.LeaveTimeout, c.cancel)
 	}()
-	why = c.Read(c.message)
+	why = c.Read(c.handleMessage)
 }
 
-// message takes a message of the client.
-func (c *conn) message(typ websocket.MessageType, b []byte) error {
+// handleMessage handles a message of the client.
+func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 	if typ != c.server.typ {
 		text := "only text messages are understood"
 		if typ == websocket.MessageText {
@@ -104,22 +104,22 @@ func (c *conn) message(typ websocket.MessageType, b []byte) error {
 			return err
 		}
 	}
-	in, err := c.parse(b)
-	if err == nil && in.Event == "" && in.ID != 0 {
-		c.replied(&in)
+	m, err := c.parse(b)
+	if err == nil && m.Event == "" && m.ID != 0 {
+		c.handleReply(&m)
 		return nil
 	}
-	c.events.Push(event{name: in.Event, data: in.Data, id: in.ID, err: err})
+	c.events.Push(event{name: m.Event, data: m.Data, id: m.ID, err: err})
 	return nil
 }
 
-// parse takes a message apart. The text of an error may have much of the message, and waits as an event does.
-func (c *conn) parse(b []byte) (in Incoming, err error) {
-	err = guard.Call(func() (err error) { in, err = c.server.o.Envelope.Parse(b); return err })
+// parse parses a message. The text of an error might have much of the message, and waits as an event does.
+func (c *conn) parse(b []byte) (m Incoming, err error) {
+	err = guard.Call(func() (err error) { m, err = c.server.o.Envelope.Parse(b); return err })
 	if err == nil {
-		return in, nil
+		return m, nil
 	}
-	c.server.panicked(c.socket, err)
+	c.server.reportPanic(c.socket, err)
 	text := "malformed message"
 	_ = guard.Call(func() error { // an error is the application's, too
 		if !errors.As(err, new(*PanicError)) {

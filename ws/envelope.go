@@ -80,23 +80,23 @@ func (JSON) Parse(message []byte) (Incoming, error) {
 	if err := json.Unmarshal(message, &m); err != nil {
 		return Incoming{}, errors.New("malformed message: " + err.Error())
 	}
-	in := Incoming{Event: m.Event, Data: m.Data}
+	msg := Incoming{Event: m.Event, Data: m.Data}
 	switch {
 	case m.ID == nil && m.Event == "":
 		return Incoming{}, errNoEvent
 	case m.ID == nil:
-		return in, nil
+		return msg, nil
 	case *m.ID == 0 || *m.ID > maxID:
 		return Incoming{}, fmt.Errorf("malformed message: id of %d, want 1 to %d", *m.ID, uint64(maxID))
 	}
-	in.ID = *m.ID
+	msg.ID = *m.ID
 	if m.Event == "" && m.Error != nil {
-		in.Failure = *m.Error
-		if in.Failure == "" {
-			in.Failure = "failed"
+		msg.Failure = *m.Error
+		if msg.Failure == "" {
+			msg.Failure = "failed"
 		}
 	}
-	return in, nil
+	return msg, nil
 }
 
 // Control implements [Envelope].

@@ -48,7 +48,7 @@ func (c *conn) Handle(e event) {
 	}
 	e.known = true
 	err := guard.ErrExit
-	defer func() { c.handled(&e, err) }()
+	defer func() { c.finish(&e, err) }()
 	err = guard.Call(func() error { return c.handle(h, &e) })
 }
 
@@ -72,8 +72,8 @@ func (c *conn) handle(h Handler, e *event) error {
 	return c.sendControl(Control{Kind: ControlReply, ID: e.id, Data: p})
 }
 
-// handled acts on what has become of an event.
-func (c *conn) handled(e *event, err error) {
+// finish acts on what has become of an event.
+func (c *conn) finish(e *event, err error) {
 	switch {
 	case err == nil:
 	case errors.As(err, new(*PanicError)):

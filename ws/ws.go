@@ -245,8 +245,8 @@ func (s *Server) report(socket *crosscast.Socket, event string, err error) {
 	guard.Log(s.ns.Logger(), "ws.Options.OnError", failed)
 }
 
-// panicked reports err if it is a panic, of the Envelope or a hook of Handshake.
-func (s *Server) panicked(socket *crosscast.Socket, err error) {
+// reportPanic reports err if it is a panic of the Envelope.
+func (s *Server) reportPanic(socket *crosscast.Socket, err error) {
 	if errors.As(err, new(*PanicError)) {
 		s.report(socket, "", err)
 	}

@@ -58,49 +58,40 @@ func (l *Lane[E]) Start(first func()) {
 	})
 }
 
-// Push adds e, and waits for room first. Only the connection's reader calls it.
-func (l *Lane[E]) Push(e E) {
-	size := eventSize + e.Size()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.fits(size, 1) {
-		l.wait(size)
-	}
-	l.add(e, size)
-}
-
-// fits reports whether so many bytes may wait beside what does, with so many times the limit. Called with mu held.
-func (l *Lane[E]) fits(size, times int) bool {
-	return len(l.queue) == 0 || l.bytes+size <= times*l.limit || l.closed
-}
-
 // asking is how many times the limit may wait while the client owes a reply, which comes behind what it has sent before.
 const asking = 4
 
-// wait waits for room for so many bytes, or the end of the connection. A client whose reply is too far behind is given up.
-// Called with mu held.
-func (l *Lane[E]) wait(size int) {
+// Push adds e, and waits for room first, or for the end of the connection. A client whose reply is too far behind is given
+// up. Only the connection's reader calls it.
+func (l *Lane[E]) Push(e E) {
 	c := l.conn
-	for !l.fits(size, 1) && !c.gone.Load() {
-		l.mu.Unlock()
-		owes := c.Debtor != nil && c.Debtor.Owes()
-		l.mu.Lock()
-		if owes && l.fits(size, asking) {
-			break
-		}
-		l.mu.Unlock()
-		if owes {
-			c.Debtor.RefuseAll()
-		} else {
+	for !l.tryPush(e, 1) {
+		if c.Debtor == nil || !c.Debtor.Owes() {
 			c.paused.Store(true)
 			<-c.room
+		} else if l.tryPush(e, asking) {
+			break
+		} else {
+			c.Debtor.RefuseAll()
 		}
-		l.mu.Lock()
 	}
 	if c.paused.Load() {
 		c.heard.Add(1) // the client's control frames begin to be read only now
 		c.paused.Store(false)
 	}
+}
+
+// tryPush adds e if it fits in so many times the limit, or nobody will make room any more, and reports whether it has.
+func (l *Lane[E]) tryPush(e E, times int) bool {
+	size := eventSize + e.Size()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fits := len(l.queue) == 0 || l.bytes+size <= times*l.limit
+	if !fits && !l.closed && !l.conn.gone.Load() {
+		return false
+	}
+	l.addLocked(e, size)
+	return true
 }
 
 // Leave adds e, the client's last, without waiting for room. What waits before it is handled for so long; then late is
@@ -111,7 +102,7 @@ func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
 	if l.closed || l.leaving != nil {
 		return
 	}
-	l.add(e, eventSize+e.Size())
+	l.addLocked(e, eventSize+e.Size())
 	l.leaving = time.AfterFunc(patience, func() {
 		l.mu.Lock()
 		if n := len(l.queue); n > 0 {
@@ -123,14 +114,14 @@ func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
 	})
 }
 
-// add adds e unless the lane is closed. Called with mu held.
-func (l *Lane[E]) add(e E, size int) {
+// addLocked adds e unless the lane is closed.
+func (l *Lane[E]) addLocked(e E, size int) {
 	if l.closed {
 		return
 	}
 	l.queue = append(l.queue, e)
 	l.bytes += size
-	l.wake()
+	l.wakeLocked()
 }
 
 // Close lets nothing be added any more. What waits is handled, or discarded, and then Last is called. Only the first
@@ -149,11 +140,11 @@ func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 		l.queue, l.bytes = nil, 0
 	}
 	l.conn.look()
-	l.wake()
+	l.wakeLocked()
 }
 
-// wake starts the goroutine that handles events, unless there is one. Called with mu held.
-func (l *Lane[E]) wake() {
+// wakeLocked starts the goroutine that handles events, unless there is one.
+func (l *Lane[E]) wakeLocked() {
 	if !l.running {
 		l.running = true
 		guard.Go(l.work)

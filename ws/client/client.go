@@ -254,7 +254,7 @@ func (c *Client) run() {
 		half := max(backoff/2, 1)
 		wait := half + rand.N(half)
 		backoff = min(2*backoff, c.o.MaxBackoff)
-		c.lost(joined, err, wait)
+		c.reportEnd(joined, err, wait)
 		select {
 		case <-time.After(wait):
 		case <-c.ctx.Done():
@@ -263,8 +263,8 @@ func (c *Client) run() {
 	}
 }
 
-// lost tells of the end of a connection that was joined, or that there was none.
-func (c *Client) lost(joined bool, err error, wait time.Duration) {
+// reportEnd reports the end of a connection that was joined, or that there was none.
+func (c *Client) reportEnd(joined bool, err error, wait time.Duration) {
 	c.mu.Lock()
 	c.failed = err
 	c.mu.Unlock()

@@ -263,7 +263,7 @@ func (s *session) readAll() error {
 		if err != nil {
 			return err
 		}
-		s.alive()
+		s.noteAlive()
 		b, err := io.ReadAll(listener{r, s})
 		if err != nil {
 			return err
@@ -278,7 +278,7 @@ func (s *session) readAll() error {
 		case m.Event != "":
 			s.push(m)
 		default:
-			s.replied(&m)
+			s.handleReply(&m)
 		}
 	}
 }
@@ -291,7 +291,7 @@ type listener struct {
 
 func (l listener) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(len(p), 16<<10)])
-	l.s.alive()
+	l.s.noteAlive()
 	return n, err
 }
 
@@ -312,8 +312,8 @@ func (s *session) push(m incoming) {
 	signal(s.wake)
 }
 
-// replied passes a reply on. One that nobody waits for (any more) is no mistake of the server's.
-func (s *session) replied(m *incoming) {
+// handleReply passes a reply on. One that nobody waits for (any more) is no mistake of the server's.
+func (s *session) handleReply(m *incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ch := s.waiting[m.ID]; ch != nil {
@@ -322,7 +322,7 @@ func (s *session) replied(m *incoming) {
 	}
 }
 
-func (s *session) alive() {
+func (s *session) noteAlive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heard = time.Now()
