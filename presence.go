@@ -82,6 +82,7 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	w := &Watch{users: o.Users}
 	w.lane.run = w.call
 	w.space = ns.hold()
+	w.lane.busy = ns.node.busy
 	ns.node.interests.want(w.space.all.wait(nil))
 	sent, err := ns.node.presence.watch(w.space, strings.Clone(room), w)
 	if err != nil {

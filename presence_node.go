@@ -75,6 +75,7 @@ func (p *presence) init(n *Node) {
 	p.maxKept = maxTold
 	p.out.run = func(f func()) { f() }
 	p.spread.run = spread.do
+	p.out.busy, p.spread.busy = n.busy, n.busy
 }
 
 // wake has turn called soon.

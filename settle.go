@@ -56,7 +56,7 @@ func (a *activity) wait(ctx context.Context) error {
 
 // Settle is for tests. It waits, bounded by ctx, until nothing is under way: everything that was emitted, joined,
 // commanded, asked or told before it was called has been handled on every node, and so has what came of it. That
-// includes the hooks of Options, the functions of subscriptions, the OnClose of sockets and the handlers of requests.
+// includes the hooks of Options, the functions of subscriptions and watches, the OnClose of sockets and the handlers of requests.
 // Looking at what arrived, or did not, needs no sleep after it. It may be called in a testing/synctest bubble, and
 // outside of one.
 //

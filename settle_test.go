@@ -164,3 +164,24 @@ func TestSettleEnds(t *testing.T) {
 		ok(t, crosscast.NewCluster().Settle(ctx))
 	})
 }
+
+// Settle waits for what watches are told of, also on other nodes.
+func TestSettleWaitsForWatches(t *testing.T) {
+	c, a, b, last := settled(t, crosscast.Options{})
+	var told atomic.Int64
+	for _, n := range []*crosscast.Node{a, b} {
+		w, err := n.Watch(ctx, "r", crosscast.WatchOptions{OnChange: func(_ *crosscast.Watch, e crosscast.PresenceEvent) {
+			told.Add(int64(len(e.Joined) - len(e.Left)))
+		}})
+		ok(t, err)
+		defer w.Close()
+	}
+	for range 200 {
+		s := connect(t, last.Namespace, &recorder{}, "r")
+		ok(t, c.Settle(ctx))
+		equal(t, "joined", told.Load(), 2)
+		s.Close(crosscast.ReasonServer)
+		ok(t, c.Settle(ctx))
+		equal(t, "left", told.Load(), 0)
+	}
+}

@@ -82,7 +82,7 @@ func (c *Cluster) Connect(ctx context.Context, i int, o crosscast.ConnectOptions
 }
 
 // Settle waits until everything that was emitted, joined, commanded, asked or told before has been handled on all
-// nodes, and everything that came of it: hooks, subscriptions, OnClose and request handlers have returned. See
+// nodes, and everything that came of it: hooks, subscriptions, watches, OnClose and request handlers have returned. See
 // [crosscast.Cluster.Settle].
 func (c *Cluster) Settle(ctx context.Context) {
 	c.tb.Helper()
