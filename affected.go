@@ -17,7 +17,10 @@ func (n *Node) EmitAffected(g Gap, event string, payload any) error {
 	if err != nil {
 		return err
 	}
-	n.emitEach(n.affected(&g), Instruction{Kind: KindEmit, From: n.id, Event: event, Payload: p})
+	all := n.affected(&g)
+	inTurn(len(all), func(i int) {
+		n.emitToSockets(&all[i], Instruction{Kind: KindEmit, From: n.id, Event: event, Payload: p})
+	})
 	return nil
 }
 
@@ -59,21 +62,6 @@ func (n *Node) affected(g *Gap) (all []affected) {
 		}
 	}
 	return all
-}
-
-// emitEach hands inst to the sockets of each namespace.
-func (n *Node) emitEach(all []affected, inst Instruction) {
-	next := 0
-	defer func() {
-		if next < len(all) { // a conn has ended the goroutine
-			n.emitEach(all[next:], inst)
-		}
-	}()
-	for next < len(all) {
-		a := &all[next]
-		next++
-		n.emitToSockets(a, inst)
-	}
 }
 
 func (n *Node) emitToSockets(a *affected, inst Instruction) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -157,3 +158,42 @@ type exitingConn struct{}
 
 func (exitingConn) Send(*crosscast.Message) error { runtime.Goexit(); return nil }
 func (exitingConn) Close(crosscast.Reason)        {}
+
+// Namespace.OnGap is called with the namespace's part of each gap, in the order of registration, before Options.OnGap.
+func TestGapsOfANamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t)
+		var l log
+		silent := slog.New(slog.DiscardHandler)
+		n := start(t, crosscast.Options{Adapter: d, Logger: silent, OnGap: func(_ *crosscast.Node, g crosscast.Gap) {
+			l.add("node %s %s", g.Reason, sorted(addressTexts(g.Names)))
+		}})
+		hook := func(name string) func(crosscast.Gap) {
+			return func(g crosscast.Gap) {
+				l.add("%s %s %s %v", name, g.Reason, sorted(addressTexts(g.Names)), g.Names == nil)
+			}
+		}
+		other := of(t, n, "other")
+		ok(t, n.OnGap(hook("first")))
+		ok(t, other.OnGap(func(g crosscast.Gap) { l.add("panics"); panic("no luck") }))
+		ok(t, other.OnGap(func(g crosscast.Gap) { l.add("exits"); runtime.Goexit() }))
+		ok(t, other.OnGap(hook("other")))
+		ok(t, n.OnGap(hook("second")))
+		gap := func(names ...crosscast.Address) string {
+			elsewhere(func() { d.h.Gap(crosscast.Gap{Reason: crosscast.GapHole, Origin: "aaaaaaaa", Names: names}) })
+			return l.take()
+		}
+		room := crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}
+		equal(t, "of /", gap(room), "first hole r false; second hole r false; node hole r")
+		all := crosscast.Address{Namespace: "other", Space: crosscast.NamespaceSpace}
+		equal(t, "of both", gap(all, room), "first hole r false; panics; exits; other hole other:* false; "+
+			"second hole r false; node hole other:* r")
+		equal(t, "of all", gap(), "first hole  true; panics; exits; other hole  true; second hole  true; node hole ")
+		equal(t, "of none", gap(crosscast.Address{Namespace: "third", Space: crosscast.NamespaceSpace}),
+			"node hole third:*")
+		ok(t, n.Close(ctx))
+		if err := other.OnGap(hook("late")); !errors.Is(err, crosscast.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}

@@ -231,8 +231,8 @@
 //	WatchOptions.OnChange  one at a time for one watch, on its own goroutine; may block: what changes meanwhile is summed
 //	                       up; may call anything but Node.Close
 //	Watch.Follow's         one at a time for one watch; should not block, because the watch's other followers wait
-//	Options.OnGap          on the goroutine that delivers, before anything later of that origin; must not block: no Join,
-//	                       Flush or Deliver inside
+//	Options.OnGap,         on the goroutine that delivers, before anything later of that origin; must not block: no Join,
+//	Namespace.OnGap        Flush or Deliver inside
 //	Options.OnRoom,        one at a time for each, in the order of what they report, each on a goroutine of its own; may
 //	OnNode, OnLoss, OnLink call anything but Node.Close
 //	RequestHandler         concurrently, each on its own goroutine; may block until its context ends

@@ -89,9 +89,7 @@ func (n *Node) missed(g Gap) {
 			s.gap(g)
 		}
 	}()
-	if n.onGap != nil {
-		n.call("Options.OnGap", func() { n.onGap(n, g) })
-	}
+	n.tellHooks(g)
 }
 
 // invalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.

@@ -161,11 +161,12 @@ type Node struct {
 	nowhere *space         // always empty
 	handles *sync.Map      // from string to weak.Pointer[Namespace]: those that somebody has
 
-	mu      sync.Mutex // guards what follows
-	subs    map[*Subscription]struct{}
-	onClose []func()      // of OnClose
-	closing chan struct{} // made by the first Close; closed when it is done
-	closed  error         // what Close returned; valid once closing is closed
+	mu       sync.Mutex // guards what follows
+	subs     map[*Subscription]struct{}
+	onClose  []func()      // of OnClose
+	gapHooks []gapHook     // of Namespace.OnGap; never changed in place
+	closing  chan struct{} // made by the first Close; closed when it is done
+	closed   error         // what Close returned; valid once closing is closed
 }
 
 // Start starts a node and returns when its peers hear it and it hears them. Where the bus cannot tell how many there are,

@@ -20,6 +20,22 @@ func (n *Node) call(what string, f func()) (returned bool) {
 	return err == nil
 }
 
+// inTurn calls f with each number below n. A call that ends the goroutine is not the last one.
+func inTurn(n int, f func(i int)) {
+	next := 0
+	var rest func()
+	rest = func() {
+		if next < n {
+			defer rest()
+		}
+		for next < n {
+			next++
+			f(next - 1)
+		}
+	}
+	rest()
+}
+
 // report counts and logs err if it is a panic, of what; without a Logger with slog.Default, because nobody else may know
 // of it.
 func (n *Node) report(what string, err error) {
