@@ -39,7 +39,7 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 		return &ask{failure: err}
 	}
 	in := &Instruction{
-		Kind: KindEmit, Flags: t.flags, Namespace: t.ns.name, From: n.id,
+		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	to := []NodeID{}

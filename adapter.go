@@ -2,6 +2,7 @@ package crosscast
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -21,6 +22,18 @@ type NodeInfo struct {
 	EmitOnly bool
 }
 
+// AdapterStart is what [Adapter.Start] gets.
+//
+// For drivers.
+type AdapterStart struct {
+	Self    NodeInfo       // the node that the adapter serves
+	Handler AdapterHandler // receives what arrives
+	// Logger is the node's; nil: it has none. A driver with a logger of its own, from its options, uses that one instead.
+	// A driver that calls Handler.Link logs each change, because the node does not: a node without a logger writes the
+	// first of each kind to slog.Default.
+	Logger *slog.Logger
+}
+
 // An Adapter carries instructions between the nodes of a cluster. It is the driver contract: everything that
 // thinks (membership, filtering, timeouts, who is alive) is the node's; an adapter only carries.
 //
@@ -37,7 +50,7 @@ type NodeInfo struct {
 //   - Once: an instruction is handled at most once by a node.
 //   - Not to itself: a node never handles what it published.
 //   - Memory: Publish keeps nothing of the instruction after it returned; Handle may keep nothing either.
-//   - Never silent: what a node may have missed reaches its [Handler] as a Gap, before anything later of that origin
+//   - Never silent: what a node may have missed reaches its [AdapterHandler] as a Gap, before anything later of that origin
 //     is handled. What was accepted by Publish and did not, or may not have, gone out reaches it as a Loss.
 //   - Bounded: every queue has a limit in bytes.
 //
@@ -54,28 +67,28 @@ type Adapter interface {
 	// ends by its own time-outs, and must not touch what a later Start has begun: that may wait, bounded by ctx, for its
 	// end. While a node has the adapter, Start fails at once with an error that names the node by NodeInfo.Name. After
 	// Close it returns [ErrClosed].
-	Start(ctx context.Context, self NodeInfo, h Handler) error
+	Start(ctx context.Context, s AdapterStart) error
 
-	// Publish queues in for every peer with interest in its target, or for the node in.To; with in.Ref, whose sender
+	// Publish queues inst for every peer with interest in its target, or for the node inst.To; with inst.Ref, whose sender
 	// counts on an answer of each peer, and for kinds other than [KindEmit], for every peer. It copies what it needs and
 	// returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the link is down and
 	// the queue is full, it fails at once with [ErrNotConnected]. So it does for a volatile instruction while the link is
 	// down or the queue is full; the adapter counts it as dropped then. Hello and heartbeat instructions never wait. An instruction too large for the driver is refused with an error that matches
 	// [ErrTooLarge].
-	Publish(ctx context.Context, in *Instruction) error
+	Publish(ctx context.Context, inst *Instruction) error
 
 	// Close hands over what is queued, within ctx, disconnects and stops. It is idempotent; afterwards every
-	// method returns [ErrClosed] and the Handler is not called again. When ctx ends first, it returns ctx's error
+	// method returns [ErrClosed] and the AdapterHandler is not called again. When ctx ends first, it returns ctx's error
 	// and what is still running ends by itself.
 	Close(ctx context.Context) error
 }
 
-// A Handler receives from an [Adapter]. The node is the one that implements it.
-type Handler interface {
+// An AdapterHandler receives from an [Adapter]. The node is the one that implements it.
+type AdapterHandler interface {
 	// Handle acts on an instruction of a peer or, with an empty From, of somebody outside. It is never called
-	// concurrently for one origin; in is valid during the call only. Handle never waits for the adapter, so an adapter
+	// concurrently for one origin; inst is valid during the call only. Handle never waits for the adapter, so an adapter
 	// may call it from the goroutine that reads its connection.
-	Handle(in *Instruction)
+	Handle(inst *Instruction)
 
 	// Gap reports that instructions may have been missed. It is never called concurrently with Handle for the
 	// same origin (for any origin, when g.Origin is empty).
@@ -117,7 +130,7 @@ type Subscriber interface {
 
 // A Selective is a [Subscriber] that hears nothing by itself but what Start promises for the namespace "/": everyone,
 // and what is for this node alone. So the node also subscribes to the address of each other namespace while it
-// is in use, and to that of each socket, from Connect on; see [NamespaceSpace] and [SocketSpace]. Connect and
+// is in use, and to that of each socket, from Connect on; see [SpaceNamespace] and [SpaceSocket]. Connect and
 // [Namespace.Subscribe] wait for them, and what is to be answered is not published before its namespace's is confirmed.
 // A namespace is in use while it has a socket, a subscription, a watch, or an open question of this node, and once it is
 // kept ([Namespace.Keep]). All these addresses are unsubscribed as a room's is, when they have lingered.
@@ -150,18 +163,18 @@ type Namer interface {
 // What it cannot carry, such as an instruction to one node, Publish refuses with an error that matches
 // errors.ErrUnsupported.
 type Counter interface {
-	// CountPeers returns how many peers will answer in. The node calls it, bounded by ctx, before it publishes an
+	// CountPeers returns how many peers will answer inst. The node calls it, bounded by ctx, before it publishes an
 	// instruction that every peer is to answer, and then, with again, each heartbeat while answers are missing: the
-	// smallest number counts, so that neither a peer that has left nor a stranger is waited for until the deadline. in
+	// smallest number counts, so that neither a peer that has left nor a stranger is waited for until the deadline. inst
 	// is as it is published, but without Payload. For an emitter CountPeers also sees to it that answers in
-	// in.Namespace are heard.
-	CountPeers(ctx context.Context, in *Instruction, again bool) (int, error)
+	// inst.Namespace are heard.
+	CountPeers(ctx context.Context, inst *Instruction, again bool) (int, error)
 }
 
 // A Deliverer is an [Adapter] that can tell what became of one instruction.
 type Deliverer interface {
-	// Deliver publishes in and waits, bounded by ctx, until the bus has accepted it.
-	Deliver(ctx context.Context, in *Instruction) (Reach, error)
+	// Deliver publishes inst and waits, bounded by ctx, until the bus has accepted it.
+	Deliver(ctx context.Context, inst *Instruction) (Reach, error)
 }
 
 // Reach is how many peers an instruction was handed to.
@@ -177,15 +190,15 @@ type Sizer interface {
 	// namespace and an event, of [MaxName] bytes each. The node asks before Start, which fails if that is less than
 	// Options.MaxPayload.
 	MaxPayload() int
-	// Fits returns the error with which Publish would refuse in for its size. It is asked of instructions with a larger
-	// payload than an eighth of Options.MaxPayload, several names, or Meta. It keeps nothing of in.
-	Fits(in *Instruction) error
+	// Fits returns the error with which Publish would refuse inst for its size. It is asked of instructions with a larger
+	// payload than an eighth of Options.MaxPayload, several names, or Meta. It keeps nothing of inst.
+	Fits(inst *Instruction) error
 }
 
 // A Flusher is an [Adapter] that queues.
 type Flusher interface {
 	// Flush waits, bounded by ctx, until everything published before has an outcome. Losses are not its errors:
-	// they were reported to the Handler before it returns.
+	// they were reported to the AdapterHandler before it returns.
 	Flush(ctx context.Context) error
 }
 
@@ -227,10 +240,10 @@ type Meter interface {
 type Space uint8
 
 const (
-	RoomSpace Space = 1 + iota
-	UserSpace
-	SocketSpace    // the name is a SocketID; only a [Selective] is asked for it
-	NamespaceSpace // no name: everyone in the namespace, and what is for all nodes that have it; the same
+	SpaceRoom Space = 1 + iota
+	SpaceUser
+	SpaceSocket    // the name is a SocketID; only a [Selective] is asked for it
+	SpaceNamespace // no name: everyone in the namespace, and what is for all nodes that have it; the same
 )
 
 // Address is a name that a node can have interest in.
@@ -263,22 +276,14 @@ const (
 // one is no gap, and they never wait in a queue.
 func (k Kind) Control() bool { return k == KindHello || k == KindHeartbeat }
 
-// Flags change how an instruction is carried.
-type Flags uint8
-
-const (
-	// Volatile instructions wait for nothing: neither for the link, nor for room in a queue. See Adapter.Publish.
-	Volatile Flags = 1 << iota
-)
-
 // Instruction is what one node tells the others. It is immutable from the moment it is passed on.
 type Instruction struct {
 	Kind      Kind
-	Flags     Flags
 	Namespace string
 	From      NodeID
 	To        NodeID // one node's inbox; empty: every peer with interest
 	Target    Target
+	Volatile  bool // it waits for nothing: neither for the link, nor for room in a queue; see Adapter.Publish
 	Event     string
 	Payload   Payload
 	Meta      []KeyValue // a few bounded pairs that travel along, such as a trace context

@@ -51,13 +51,13 @@ func (n *Node) affected(g *Gap) (all []affected) {
 			all = append(all, affected{space: ns})
 		}
 		switch t := &all[i].target; a.Space {
-		case NamespaceSpace:
+		case SpaceNamespace:
 			t.Everyone = true
-		case RoomSpace:
+		case SpaceRoom:
 			t.Rooms = append(t.Rooms, a.Name)
-		case UserSpace:
+		case SpaceUser:
 			t.Users = append(t.Users, a.Name)
-		case SocketSpace:
+		case SpaceSocket:
 			t.Sockets = append(t.Sockets, SocketID(a.Name))
 		}
 	}

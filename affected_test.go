@@ -48,24 +48,24 @@ func TestEmitAffected(t *testing.T) {
 		address := func(ns string, space crosscast.Space, name string) crosscast.Address {
 			return crosscast.Address{Namespace: ns, Space: space, Name: name}
 		}
-		many := []crosscast.Address{address("/", crosscast.UserSpace, "ann")}
+		many := []crosscast.Address{address("/", crosscast.SpaceUser, "ann")}
 		for i := range crosscast.MaxNames + 1 {
-			many = append(many, address("/", crosscast.RoomSpace, fmt.Sprint(i)), address("other", crosscast.RoomSpace, "r"))
+			many = append(many, address("/", crosscast.SpaceRoom, fmt.Sprint(i)), address("other", crosscast.SpaceRoom, "r"))
 		}
-		many = append(many, address("/", crosscast.RoomSpace, "s"), address("/", crosscast.RoomSpace, "r"))
+		many = append(many, address("/", crosscast.SpaceRoom, "s"), address("/", crosscast.SpaceRoom, "r"))
 		for name, v := range map[string]struct {
 			names []crosscast.Address
 			to    []*recorder
 		}{
 			"nobody":               {[]crosscast.Address{}, nil},
-			"no such namespace":    {[]crosscast.Address{address("none", crosscast.NamespaceSpace, "")}, nil},
-			"a room":               {[]crosscast.Address{address("/", crosscast.RoomSpace, "r")}, []*recorder{both, onlyR}},
-			"a user":               {[]crosscast.Address{address("/", crosscast.UserSpace, "ann")}, []*recorder{both}},
-			"a socket":             {[]crosscast.Address{address("/", crosscast.SocketSpace, string(lonely.ID()))}, []*recorder{none}},
-			"a namespace":          {[]crosscast.Address{address("other", crosscast.NamespaceSpace, "")}, []*recorder{otherR, otherNone}},
+			"no such namespace":    {[]crosscast.Address{address("none", crosscast.SpaceNamespace, "")}, nil},
+			"a room":               {[]crosscast.Address{address("/", crosscast.SpaceRoom, "r")}, []*recorder{both, onlyR}},
+			"a user":               {[]crosscast.Address{address("/", crosscast.SpaceUser, "ann")}, []*recorder{both}},
+			"a socket":             {[]crosscast.Address{address("/", crosscast.SpaceSocket, string(lonely.ID()))}, []*recorder{none}},
+			"a namespace":          {[]crosscast.Address{address("other", crosscast.SpaceNamespace, "")}, []*recorder{otherR, otherNone}},
 			"more than a target's": {many, []*recorder{both, onlyR, otherR}},
 			"a namespace, and a room of it": {
-				[]crosscast.Address{address("/", crosscast.RoomSpace, "r"), address("/", crosscast.NamespaceSpace, "")},
+				[]crosscast.Address{address("/", crosscast.SpaceRoom, "r"), address("/", crosscast.SpaceNamespace, "")},
 				[]*recorder{both, onlyR, none},
 			},
 			"all": {nil, []*recorder{both, onlyR, none, otherR, otherNone}},
@@ -105,7 +105,7 @@ func TestEmitAffectedIsInPlace(t *testing.T) {
 		}
 		emit("1")
 		d.h.Gap(crosscast.Gap{Reason: crosscast.GapHole, Names: []crosscast.Address{
-			{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"},
+			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"},
 		}})
 		emit("2")
 		equal(t, "before anything waits", r.take(), "1 gap 2")
@@ -183,13 +183,13 @@ func TestGapsOfANamespace(t *testing.T) {
 			elsewhere(func() { d.h.Gap(crosscast.Gap{Reason: crosscast.GapHole, Origin: "aaaaaaaa", Names: names}) })
 			return l.take()
 		}
-		room := crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}
+		room := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}
 		equal(t, "of /", gap(room), "first hole r false; second hole r false; node hole r")
-		all := crosscast.Address{Namespace: "other", Space: crosscast.NamespaceSpace}
+		all := crosscast.Address{Namespace: "other", Space: crosscast.SpaceNamespace}
 		equal(t, "of both", gap(all, room), "first hole r false; panics; exits; other hole other:* false; "+
 			"second hole r false; node hole other:* r")
 		equal(t, "of all", gap(), "first hole  true; panics; exits; other hole  true; second hole  true; node hole ")
-		equal(t, "of none", gap(crosscast.Address{Namespace: "third", Space: crosscast.NamespaceSpace}),
+		equal(t, "of none", gap(crosscast.Address{Namespace: "third", Space: crosscast.SpaceNamespace}),
 			"node hole third:*")
 		ok(t, n.Close(ctx))
 		if err := other.OnGap(hook("late")); !errors.Is(err, crosscast.ErrClosed) {

@@ -37,7 +37,7 @@ func (s *Socket) unpromised(rooms []string) (pending []*membership) {
 		return nil
 	}
 	for _, r := range rooms {
-		s.ns.withGroup(RoomSpace, r, func(g *group) {
+		s.ns.withGroup(SpaceRoom, r, func(g *group) {
 			if m := s.membership(g); s.claims[m] > 0 {
 				pending = append(pending, m)
 			}

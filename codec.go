@@ -47,6 +47,8 @@ const (
 	MaxNames = 1024
 	// MaxMeta is the largest number of an instruction's pairs of meta data.
 	MaxMeta = 8
+
+	flagVolatile = 1 // of an instruction's flags
 )
 
 func appendNamespace(dst []byte, ns string) []byte {
@@ -195,12 +197,16 @@ func AppendInstruction(dst []byte, inst *Instruction) ([]byte, error) {
 		n = 4
 	case inst.Namespace != "" && inst.Namespace != "/":
 		n = 3
-	case inst.Flags != 0:
+	case inst.Volatile:
 		n = 2
 	}
 	dst = mpack.AppendUint(append(dst, mpack.FixArray|byte(n)), uint64(inst.Kind))
 	if n > 1 {
-		dst = mpack.AppendUint(dst, uint64(inst.Flags))
+		flags := uint64(0)
+		if inst.Volatile {
+			flags = flagVolatile
+		}
+		dst = mpack.AppendUint(dst, flags)
 	}
 	if n > 2 {
 		dst = appendNamespace(dst, inst.Namespace)

@@ -22,7 +22,7 @@ func presenceGolden() []named {
 	}
 	toAll := crosscast.Target{Everyone: true}
 	watch := crosscast.Instruction{
-		Kind: crosscast.KindWatch, Flags: crosscast.Volatile, Target: toAll, TTL: 16 * time.Second,
+		Kind: crosscast.KindWatch, Volatile: true, Target: toAll, TTL: 16 * time.Second,
 	}
 	renewal := watch
 	renewal.Presence = &crosscast.Presence{Round: 300}
@@ -34,7 +34,7 @@ func presenceGolden() []named {
 	return []named{
 		one("watch", watch),
 		one("watch-renewed", renewal),
-		one("watch-listed", crosscast.Instruction{Kind: crosscast.KindWatch, Flags: crosscast.Volatile,
+		one("watch-listed", crosscast.Instruction{Kind: crosscast.KindWatch, Volatile: true,
 			TTL: 16 * time.Second, Presence: &crosscast.Presence{Versions: []uint64{300}}}),
 		one("presence-whole", tell(crosscast.Presence{Version: 300, Part: 1, Last: true,
 			Changes: []crosscast.PresenceChange{{Member: ann}, {Member: nobody}}})),

@@ -61,7 +61,7 @@ func (r *InstructionReader) Read(data []byte) (inst *Instruction, rest []byte, e
 		}
 		switch i {
 		case 1:
-			inst.Flags = Flags(c.Uint())
+			inst.Volatile = c.Uint()&flagVolatile != 0
 		case 2:
 			inst.Namespace = r.names.Get(c.name())
 		case 3:

@@ -46,7 +46,11 @@ func treeOf(in *crosscast.Instruction) []any {
 	if q := in.Question; q != nil {
 		question = []any{uint64(q.Kind), uint64(q.Fields), q.Salt}
 	}
-	return []any{uint64(in.Kind), uint64(in.Flags), ns, target, event, payload,
+	volatile := uint64(0)
+	if in.Volatile {
+		volatile = 1
+	}
+	return []any{uint64(in.Kind), volatile, ns, target, event, payload,
 		meta, node, listOf(in.Rooms), string(in.Reason), ref, uint64(in.TTL / time.Millisecond), question,
 		answerTree(in.Answer), presenceTree(in.Presence)}
 }
@@ -141,7 +145,7 @@ func refereeWrites(t testing.TB, in *crosscast.Instruction) []byte {
 }
 
 func instructionOf(e []any) crosscast.Instruction {
-	in := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Flags: crosscast.Flags(number(e[1])),
+	in := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Volatile: number(e[1])&1 == 1,
 		Namespace: namespace(e[2])}
 	if e[3] != nil {
 		t := make([]any, 7)

@@ -100,8 +100,7 @@ func genNamespace() *rapid.Generator[string] {
 
 var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
 	in := crosscast.Instruction{
-		Kind: crosscast.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Flags: crosscast.Flags(rapid.Byte().Draw(t,
-			"flags")),
+		Kind: crosscast.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Volatile: rapid.Bool().Draw(t, "volatile"),
 		Namespace: genNamespace().Draw(t, "namespace"),
 	}
 	if rapid.Bool().Draw(t, "event") {
@@ -260,7 +259,7 @@ func golden() []named {
 	full := emit("/chat", crosscast.Target{Everyone: true, Rooms: []string{"room1", "room2"}, Users: []string{ada},
 		Sockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}, ExceptRooms: []string{"muted"}, ExceptUsers: []string{"eve"},
 		ExceptSockets: []crosscast.SocketID{"AAAAAAAACCCCCCCCCCCC"}})
-	full.Kind, full.Flags = 200, crosscast.Volatile|0x80
+	full.Kind, full.Volatile = 200, true
 	full.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 2}}
 	full.Meta = []crosscast.KeyValue{{Key: "traceparent", Value: "00-01"}, {}}
 	full.Node = node

@@ -40,7 +40,7 @@ func (e *emission) fill(n *Node, in *Instruction) {
 	m := &e.msg
 	m.node = n
 	m.Namespace, m.From, m.Target, m.Event = in.Namespace, in.From, &in.Target, in.Event
-	m.Payload, m.Volatile, m.Meta = in.Payload, in.Flags&Volatile != 0, in.Meta
+	m.Payload, m.Volatile, m.Meta = in.Payload, in.Volatile, in.Meta
 }
 
 // deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under
@@ -147,10 +147,10 @@ func (ns *space) collect(e *emission) {
 		len(t.ExceptRooms) == 0 && len(t.ExceptUsers) == 0 && len(t.ExceptSockets) <= fewExceptions
 	if !simple {
 		for _, name := range t.ExceptRooms {
-			ns.except(e, RoomSpace, name)
+			ns.except(e, SpaceRoom, name)
 		}
 		for _, name := range t.ExceptUsers {
-			ns.except(e, UserSpace, name)
+			ns.except(e, SpaceUser, name)
 		}
 		for _, id := range t.ExceptSockets {
 			if s := ns.socket(id); s != nil {
@@ -159,13 +159,13 @@ func (ns *space) collect(e *emission) {
 		}
 	}
 	if t.Everyone {
-		ns.take(e, NamespaceSpace, "", simple)
+		ns.take(e, SpaceNamespace, "", simple)
 	}
 	for _, name := range t.Rooms {
-		ns.take(e, RoomSpace, name, simple)
+		ns.take(e, SpaceRoom, name, simple)
 	}
 	for _, name := range t.Users {
-		ns.take(e, UserSpace, name, simple)
+		ns.take(e, SpaceUser, name, simple)
 	}
 	for _, id := range t.Sockets {
 		if s := ns.socket(id); s != nil && (simple || e.see(s)) {

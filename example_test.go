@@ -138,8 +138,8 @@ func ExampleNode_EmitAffected() {
 	onGap(node, crosscast.Gap{ // as an adapter makes them
 		Reason: crosscast.GapLoss,
 		Names: []crosscast.Address{
-			{Namespace: "/", Space: crosscast.RoomSpace, Name: "news"},
-			{Namespace: "/", Space: crosscast.RoomSpace, Name: "sport"},
+			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "news"},
+			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "sport"},
 		},
 	})
 	node.Emit(ctx, "headline", "rain")

@@ -13,7 +13,7 @@ import (
 type Gap struct {
 	// Origin is the node whose instructions may be missing; empty: any node.
 	Origin NodeID
-	// Names are the rooms and users concerned, or the namespaces as a whole ([NamespaceSpace]); nil: all, those of
+	// Names are the rooms and users concerned, or the namespaces as a whole ([SpaceNamespace]); nil: all, those of
 	// everyone and of sockets included.
 	Names []Address
 	// From and To are the first and last frame number of Origin that may be missing, where they are known, else 0.
@@ -42,13 +42,13 @@ const (
 )
 
 // Covers reports whether messages to the given name may have been missed. A gap that names a namespace, by an address
-// with [NamespaceSpace], covers all names in it.
+// with [SpaceNamespace], covers all names in it.
 func (g *Gap) Covers(a Address) bool {
 	if g.Names == nil {
 		return true
 	}
 	for _, name := range g.Names {
-		if name == a || name.Space == NamespaceSpace && name.Namespace == a.Namespace {
+		if name == a || name.Space == SpaceNamespace && name.Namespace == a.Namespace {
 			return true
 		}
 	}
@@ -58,7 +58,7 @@ func (g *Gap) Covers(a Address) bool {
 // controls reports whether instructions may have been missed that are for everyone, or for one node: all but emissions
 // to rooms and users.
 func (g *Gap) controls() bool {
-	return g.Names == nil || slices.ContainsFunc(g.Names, func(a Address) bool { return a.Space == NamespaceSpace })
+	return g.Names == nil || slices.ContainsFunc(g.Names, func(a Address) bool { return a.Space == SpaceNamespace })
 }
 
 // goesOn reports whether g has no end yet.

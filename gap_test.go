@@ -38,7 +38,7 @@ func TestGaps(t *testing.T) {
 		equal(t, "asked who is there", d.log.take(), "hello")
 
 		room := func(name string) crosscast.Address {
-			return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name}
+			return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
 		}
 		emit := func(event string) {
 			d.h.Handle(&crosscast.Instruction{
@@ -49,7 +49,7 @@ func TestGaps(t *testing.T) {
 		emit("1")
 		d.h.Gap(crosscast.Gap{
 			Origin: "aaaaaaaa", Reason: crosscast.GapHole,
-			Names: []crosscast.Address{room("r"), room("s"), room("t"), {Namespace: "/", Space: crosscast.UserSpace, Name: "x"}},
+			Names: []crosscast.Address{room("r"), room("s"), room("t"), {Namespace: "/", Space: crosscast.SpaceUser, Name: "x"}},
 		})
 		emit("2")
 		synctest.Wait()
@@ -82,9 +82,9 @@ func TestGapOfANamespace(t *testing.T) {
 		time.Sleep(time.Minute + time.Second) // in the first heartbeat it was asked for a digest already
 		synctest.Wait()
 		d.log.take()
-		room := crosscast.Address{Namespace: "second", Space: crosscast.RoomSpace, Name: "r"}
+		room := crosscast.Address{Namespace: "second", Space: crosscast.SpaceRoom, Name: "r"}
 		g := crosscast.Gap{Origin: "aaaaaaaa", Reason: crosscast.GapHole, Names: []crosscast.Address{
-			{Namespace: "second", Space: crosscast.NamespaceSpace}, {Namespace: "unknown", Space: crosscast.NamespaceSpace},
+			{Namespace: "second", Space: crosscast.SpaceNamespace}, {Namespace: "unknown", Space: crosscast.SpaceNamespace},
 		}}
 		d.h.Gap(g)
 		synctest.Wait()
@@ -97,7 +97,7 @@ func TestGapOfANamespace(t *testing.T) {
 		equal(t, "asked again who is in the room that is watched, once a heartbeat", d.log.take(), " to aaaaaaaa")
 		elsewhere := room
 		elsewhere.Namespace = "/"
-		user := crosscast.Address{Namespace: "second", Space: crosscast.UserSpace, Name: "u"}
+		user := crosscast.Address{Namespace: "second", Space: crosscast.SpaceUser, Name: "u"}
 		equal(t, "covers", fmt.Sprint(g.Covers(room), g.Covers(user), g.Covers(elsewhere)), "true true false")
 	})
 }

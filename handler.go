@@ -101,7 +101,7 @@ func (n *Node) invalid(in *Instruction) {
 	}
 	names := in.names()
 	if names == nil {
-		names = []Address{{Namespace: in.Namespace, Space: NamespaceSpace}}
+		names = []Address{{Namespace: in.Namespace, Space: SpaceNamespace}}
 	}
 	now := time.Now()
 	n.missed(Gap{Origin: in.From, Names: names, Since: now, Until: now, Reason: GapInvalid})

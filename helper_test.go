@@ -3,6 +3,7 @@ package crosscast_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -156,10 +157,11 @@ func (l *log) take() string {
 // driver is an adapter whose every answer a test decides. It notes its calls, and fails the test when calls about
 // interest overlap.
 type driver struct {
-	tb   testing.TB
-	log  log
-	self crosscast.NodeInfo
-	h    crosscast.Handler
+	tb     testing.TB
+	log    log
+	self   crosscast.NodeInfo
+	h      crosscast.AdapterHandler
+	logger *slog.Logger
 
 	mu         sync.Mutex
 	publishErr error
@@ -175,8 +177,8 @@ func newDriver(tb testing.TB) *driver {
 	return &driver{tb: tb, heard: make(map[string]bool), reach: crosscast.Reach{Known: true}}
 }
 
-func (d *driver) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
-	d.self, d.h = self, h
+func (d *driver) Start(_ context.Context, s crosscast.AdapterStart) error {
+	d.self, d.h, d.logger = s.Self, s.Handler, s.Logger
 	return nil
 }
 
@@ -279,11 +281,11 @@ func addressTexts(names []crosscast.Address) []string {
 	for _, a := range names {
 		name := a.Name
 		switch a.Space {
-		case crosscast.UserSpace:
+		case crosscast.SpaceUser:
 			name = "@" + name
-		case crosscast.SocketSpace:
+		case crosscast.SpaceSocket:
 			name = "#" + name
-		case crosscast.NamespaceSpace:
+		case crosscast.SpaceNamespace:
 			name = "*" + name
 		}
 		if a.Namespace != "/" {

@@ -133,7 +133,7 @@ func (n *Node) nodeEvent(e NodeEvent) {
 
 // roomEvent reports a change of g, whose lock is held, so that the reports of one room keep the order of its changes.
 func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
-	if n.onRoom != nil && g.space == RoomSpace {
+	if n.onRoom != nil && g.space == SpaceRoom {
 		n.hooks.rooms.call(RoomEvent{kind, g.ns.name, g.name, s})
 	}
 }

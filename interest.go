@@ -205,11 +205,11 @@ func (a Address) text() string {
 		where = " of namespace " + strconv.Quote(a.Namespace)
 	}
 	switch a.Space {
-	case RoomSpace:
+	case SpaceRoom:
 		return "room " + strconv.Quote(a.Name) + where
-	case UserSpace:
+	case SpaceUser:
 		return "user " + strconv.Quote(a.Name) + where
-	case SocketSpace:
+	case SpaceSocket:
 		return "socket " + strconv.Quote(a.Name) + where
 	}
 	return "namespace " + strconv.Quote(a.Namespace)
@@ -435,7 +435,7 @@ func (g *group) expire(now time.Time) bool {
 	if len(g.sockets) > 0 || len(g.subs) > 0 || !x.end(it, now) {
 		return false
 	}
-	if g.space != NamespaceSpace {
+	if g.space != SpaceNamespace {
 		g.leave()
 	}
 	return true
@@ -451,7 +451,7 @@ func (x *interests) end(it *interest, now time.Time) bool {
 	case it.idleSince.Add(x.after).After(now):
 		x.push(it, it.idleSince.Add(x.after))
 		return false
-	case it.group.space == NamespaceSpace && !it.group.ns.expire(): // it is in use
+	case it.group.space == SpaceNamespace && !it.group.ns.expire(): // it is in use
 		return false
 	}
 	it.ended = true

@@ -140,7 +140,7 @@ func refuse(err error, rooms ...string) func(context.Context, []string) error {
 		e := new(crosscast.NamesError)
 		for _, name := range names {
 			if slices.Contains(rooms, name) {
-				e.Names = append(e.Names, crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name})
+				e.Names = append(e.Names, crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name})
 				e.Errs = append(e.Errs, err)
 			}
 		}
@@ -229,7 +229,7 @@ func TestJoinWithoutALink(t *testing.T) {
 // What was confirmed, and is refused now, is asked for again by each that needs it. Who is in the room stays.
 func TestDeniedWhileConfirmed(t *testing.T) {
 	for _, names := range [][]crosscast.Address{
-		{{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}, {Namespace: "/no", Space: 9, Name: "r"}, {}}, nil,
+		{{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}, {Namespace: "/no", Space: 9, Name: "r"}, {}}, nil,
 	} {
 		n, d := interestNode(t, crosscast.Options{})
 		s := connect(t, n.Namespace, &recorder{}, "r", "s")
@@ -261,7 +261,7 @@ func TestDeniedWhileAsked(t *testing.T) {
 		go func() { joined <- s.Join(ctx, "r") }()
 		synctest.Wait()
 		d.h.Gap(crosscast.Gap{
-			Names: []crosscast.Address{{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}}, Reason: crosscast.GapDenied,
+			Names: []crosscast.Address{{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}}, Reason: crosscast.GapDenied,
 		})
 		confirm <- nil
 		ok(t, <-joined)

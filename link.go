@@ -3,6 +3,8 @@ package crosscast
 import (
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // A LinkState says what one half of the link between a node and its bus can do.
@@ -83,22 +85,14 @@ func (h *handler) Link(s LinkStatus) {
 	}
 }
 
-// linkCures says what to do about a half of a link that is not live.
-var linkCures = map[LinkState]string{
-	LinkDown:   "look whether the bus runs and can be reached from here; the node connects again by itself",
-	LinkDenied: "look at the credentials, and what their user is allowed; the node tries again by itself",
-	LinkDeaf: "what is published does not come back: look at what is between the node and the bus, such as a proxy; the " +
-		"node connects again by itself",
-}
-
-// noteLink logs the first time that a half of the link is in each state that needs a cure, as a warning, and every change
-// for those who debug.
+// noteLink logs the first time that a half of the link is in each state that needs a cure, where the adapter has no logger
+// to do it: see [AdapterStart]. Every change is for those who debug.
 func (n *Node) noteLink(s LinkStatus) {
 	if n.state.Load() != nodeOpen {
 		return
 	}
 	for what, half := range map[string]LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
-		if cure := linkCures[half.State]; cure != "" {
+		if cure := warn.LinkCure(string(half.State)); n.logger == nil && cure != "" {
 			n.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
 				"node", n.name, "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
 		}

@@ -59,7 +59,7 @@ type localAdapter struct {
 	limit   int
 	id      NodeID
 	name    string // the node's
-	h       Handler
+	h       AdapterHandler
 	wake    chan struct{}
 	quit    chan struct{} // closed by Close
 	ended   chan struct{} // closed when the goroutine has ended
@@ -86,23 +86,23 @@ const (
 
 // A localItem is an instruction, which all receivers share, or a gap.
 type localItem struct {
-	in   *Instruction
+	inst *Instruction
 	at   time.Time // when it was queued
 	size int
 	gap  *Gap
 }
 
-func (a *localAdapter) Start(_ context.Context, self NodeInfo, h Handler) error {
+func (a *localAdapter) Start(_ context.Context, s AdapterStart) error {
 	live := LinkHalf{State: LinkLive, Since: time.Now()}
-	if err := a.take(self, h, LinkStatus{Publishing: live, Subscribing: live}); err != nil {
+	if err := a.take(&s, LinkStatus{Publishing: live, Subscribing: live}); err != nil {
 		return err
 	}
-	h.Link(a.link)
+	s.Handler.Link(a.link)
 	return nil
 }
 
 // take makes the adapter a node's.
-func (a *localAdapter) take(self NodeInfo, h Handler, s LinkStatus) error {
+func (a *localAdapter) take(s *AdapterStart, link LinkStatus) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch a.state {
@@ -111,8 +111,8 @@ func (a *localAdapter) take(self NodeInfo, h Handler, s LinkStatus) error {
 	case localClosed:
 		return ErrClosed
 	}
-	a.state, a.id, a.name, a.h, a.deaf = localStarted, self.ID, self.Name, h, self.EmitOnly
-	a.link = s
+	a.state, a.id, a.name, a.h, a.deaf = localStarted, s.Self.ID, s.Self.Name, s.Handler, s.Self.EmitOnly
+	a.link = link
 	guard.Go(a.work)
 	c := a.cluster
 	c.mu.Lock()
@@ -138,19 +138,19 @@ func (a *localAdapter) work() {
 // handle hands over a gap or an instruction. Only the time that one waited here is how late it is.
 func (a *localAdapter) handle(item localItem) {
 	defer a.cluster.busy.end(1)
-	if item.in == nil {
+	if item.inst == nil {
 		a.h.Gap(*item.gap)
 		return
 	}
 	a.in.Add(1)
 	a.bytesIn.Add(uint64(item.size))
-	if item.in.Ref == "" {
-		a.h.Handle(item.in)
+	if item.inst.Ref == "" {
+		a.h.Handle(item.inst)
 		return
 	}
-	in := *item.in // the other receivers have the same
-	in.Late = time.Since(item.at)
-	a.h.Handle(&in)
+	inst := *item.inst // the other receivers have the same
+	inst.Late = time.Since(item.at)
+	a.h.Handle(&inst)
 }
 
 // next takes the oldest item.
@@ -179,25 +179,25 @@ func (a *localAdapter) running() bool {
 	return a.state == localStarted
 }
 
-func (a *localAdapter) Publish(ctx context.Context, in *Instruction) error {
-	_, err := a.Deliver(ctx, in)
+func (a *localAdapter) Publish(ctx context.Context, inst *Instruction) error {
+	_, err := a.Deliver(ctx, inst)
 	return err
 }
 
-// Deliver hands in to the queues of the peers concerned: their number is exact.
-func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, error) {
+// Deliver hands inst to the queues of the peers concerned: their number is exact.
+func (a *localAdapter) Deliver(ctx context.Context, inst *Instruction) (Reach, error) {
 	if !a.running() {
 		return Reach{}, ErrClosed
 	}
-	item := localItem{size: localSize(in)}
+	item := localItem{size: localSize(inst)}
 	reach := Reach{Known: true}
 	var err error
 	for _, p := range a.cluster.snapshot() {
-		if p == a || in.To != "" && in.To != p.id || in.To == "" && !p.wants(in) {
+		if p == a || inst.To != "" && inst.To != p.id || inst.To == "" && !p.wants(inst) {
 			continue
 		}
-		if item.in == nil {
-			item.in, item.at = in.clone(), time.Now()
+		if item.inst == nil {
+			item.inst, item.at = inst.clone(), time.Now()
 		}
 		took, perr := p.put(ctx, a, item)
 		if took {
@@ -212,13 +212,13 @@ func (a *localAdapter) Deliver(ctx context.Context, in *Instruction) (Reach, err
 	return reach, err
 }
 
-// wants reports whether the node has interest in in.
-func (a *localAdapter) wants(in *Instruction) bool {
+// wants reports whether the node has interest in inst.
+func (a *localAdapter) wants(inst *Instruction) bool {
 	if a.deaf {
 		return false
 	}
-	t := &in.Target
-	if in.Kind != KindEmit || in.Ref != "" || t.Everyone {
+	t := &inst.Target
+	if inst.Kind != KindEmit || inst.Ref != "" || t.Everyone {
 		return true
 	}
 	for _, id := range t.Sockets {
@@ -228,7 +228,7 @@ func (a *localAdapter) wants(in *Instruction) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.hears(in.Namespace, RoomSpace, t.Rooms) || a.hears(in.Namespace, UserSpace, t.Users)
+	return a.hears(inst.Namespace, SpaceRoom, t.Rooms) || a.hears(inst.Namespace, SpaceUser, t.Users)
 }
 
 func (a *localAdapter) hears(namespace string, space Space, names []string) bool {
@@ -248,9 +248,9 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 	// An item that alone exceeds the limit gets in once the queue is empty.
 	for a.state == localStarted && a.bytes > 0 && a.bytes+item.size > a.limit {
 		switch {
-		case item.in.Kind.Control():
+		case item.inst.Kind.Control():
 			return false, nil
-		case item.in.Flags&Volatile != 0:
+		case item.inst.Volatile:
 			a.volatile.Add(1)
 			return false, ErrNotConnected
 		}
@@ -269,7 +269,7 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 		a.mu.Lock()
 		if ctx.Err() != nil && a.state == localStarted {
 			a.full.Add(1)
-			a.overflow(item.in)
+			a.overflow(item.inst)
 			return false, ctx.Err()
 		}
 	}
@@ -291,40 +291,40 @@ func (a *localAdapter) push(item localItem) {
 	}
 }
 
-// overflow queues a gap in the place of in, or widens the last one when nothing for clients came after it from that
+// overflow queues a gap in the place of inst, or widens the last one when nothing for clients came after it from that
 // origin; a.mu is held. What carries nothing for clients and changes nothing is missed by who sent it only.
-func (a *localAdapter) overflow(in *Instruction) {
-	switch in.Kind {
+func (a *localAdapter) overflow(inst *Instruction) {
+	switch inst.Kind {
 	case KindAsk, KindAnswer, KindRequest, KindWatch, KindPresence:
 		return
 	}
 	now := time.Now()
-	gap := Gap{Origin: in.From, Names: in.names(), Since: now, Until: now, Reason: GapOverflow}
+	gap := Gap{Origin: inst.From, Names: inst.names(), Since: now, Until: now, Reason: GapOverflow}
 	for i := len(a.queue) - 1; i >= 0; i-- {
 		item := &a.queue[i]
-		if item.in == nil && item.gap.Origin == in.From {
+		if item.inst == nil && item.gap.Origin == inst.From {
 			item.gap.widen(&gap)
 			return
 		}
-		if item.in != nil && item.in.From == in.From && !item.in.Kind.Control() {
+		if item.inst != nil && item.inst.From == inst.From && !item.inst.Kind.Control() {
 			break
 		}
 	}
 	a.push(localItem{gap: &gap})
 }
 
-// names returns the rooms and users that in is for; nil: others, too.
-func (in *Instruction) names() []Address {
-	t := &in.Target
-	if in.Kind != KindEmit || t.Everyone || len(t.Sockets) > 0 {
+// names returns the rooms and users that inst is for; nil: others, too.
+func (inst *Instruction) names() []Address {
+	t := &inst.Target
+	if inst.Kind != KindEmit || t.Everyone || len(t.Sockets) > 0 {
 		return nil
 	}
 	var names []Address
 	for _, r := range t.Rooms {
-		names = append(names, Address{in.Namespace, RoomSpace, r})
+		names = append(names, Address{inst.Namespace, SpaceRoom, r})
 	}
 	for _, u := range t.Users {
-		names = append(names, Address{in.Namespace, UserSpace, u})
+		names = append(names, Address{inst.Namespace, SpaceUser, u})
 	}
 	return names
 }
@@ -407,29 +407,29 @@ func (a *localAdapter) AdapterStats() AdapterStats {
 const localItemSize = 512
 
 // localSize estimates what a queued instruction takes.
-func localSize(in *Instruction) int {
-	size := localItemSize + len(in.Event) + len(in.Payload.Data) + in.Target.size() + metaSize(in.Meta)
-	for _, r := range in.Rooms {
+func localSize(inst *Instruction) int {
+	size := localItemSize + len(inst.Event) + len(inst.Payload.Data) + inst.Target.size() + metaSize(inst.Meta)
+	for _, r := range inst.Rooms {
 		size += 16 + len(r)
 	}
-	if in.Answer != nil {
-		size += answerSize(in.Answer)
+	if inst.Answer != nil {
+		size += answerSize(inst.Answer)
 	}
-	if in.Presence != nil {
-		size += presenceSize(in.Presence)
+	if inst.Presence != nil {
+		size += presenceSize(inst.Presence)
 	}
 	return size
 }
 
-func (in *Instruction) clone() *Instruction {
-	c := *in
-	c.Target = *in.Target.clone()
-	c.Rooms = slices.Clone(in.Rooms)
-	if in.Question != nil {
-		q := *in.Question
+func (inst *Instruction) clone() *Instruction {
+	c := *inst
+	c.Target = *inst.Target.clone()
+	c.Rooms = slices.Clone(inst.Rooms)
+	if inst.Question != nil {
+		q := *inst.Question
 		c.Question = &q
 	}
-	c.Payload.Data = slices.Clone(in.Payload.Data)
-	c.Meta = slices.Clone(in.Meta)
+	c.Payload.Data = slices.Clone(inst.Payload.Data)
+	c.Meta = slices.Clone(inst.Meta)
 	return &c
 }

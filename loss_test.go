@@ -116,7 +116,7 @@ func TestLossesThatWait(t *testing.T) {
 				told = append(told, l)
 			}})
 		room := func(i int) crosscast.Address {
-			return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: fmt.Sprint(i)}
+			return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: fmt.Sprint(i)}
 		}
 		lose := func(i int, err error) {
 			d.h.Loss(crosscast.Loss{

@@ -172,7 +172,7 @@ func (ns *Namespace) Members(room string) []*Socket {
 	sh := ns.here().shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if g := sh.groups[RoomSpace-1][room]; g != nil {
+	if g := sh.groups[SpaceRoom-1][room]; g != nil {
 		return append([]*Socket(nil), g.sockets...)
 	}
 	return nil
@@ -185,7 +185,7 @@ func (ns *Namespace) Rooms() []string {
 	for i := range sp.shards {
 		sh := &sp.shards[i]
 		sh.mu.Lock()
-		for name, g := range sh.groups[RoomSpace-1] {
+		for name, g := range sh.groups[SpaceRoom-1] {
 			if len(g.sockets) > 0 {
 				rooms = append(rooms, name)
 			}

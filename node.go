@@ -204,7 +204,7 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 	if sub, ok := n.adapter.(Subscriber); ok && n.lookout == nil {
 		n.interests = startInterests(n, sub, linger)
 	}
-	if err := n.adapter.Start(ctx, n.info(), (*handler)(n)); err != nil {
+	if err := n.adapter.Start(ctx, AdapterStart{Self: n.info(), Handler: (*handler)(n), Logger: n.logger}); err != nil {
 		return err
 	}
 	n.meets = true

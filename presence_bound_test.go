@@ -15,15 +15,15 @@ import (
 
 // quietAdapter publishes to nobody. It counts the names of rooms that peers are asked about.
 type quietAdapter struct {
-	h Handler
+	h AdapterHandler
 
 	mu      sync.Mutex
 	rooms   map[NodeID]int // by whom they are for
 	refused map[NodeID]int
 }
 
-func (a *quietAdapter) Start(_ context.Context, _ NodeInfo, h Handler) error { a.h = h; return nil }
-func (a *quietAdapter) Close(context.Context) error                          { return nil }
+func (a *quietAdapter) Start(_ context.Context, s AdapterStart) error { a.h = s.Handler; return nil }
+func (a *quietAdapter) Close(context.Context) error                   { return nil }
 func (a *quietAdapter) Publish(_ context.Context, in *Instruction) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -160,12 +160,12 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 		// A peer has its share all the same, and is known to tell.
 		a.hello("modest00")
 		a.tell("modest00", Presence{Version: 1, Last: true, Changes: members("modest00", 0)}, "room1")
-		v := n.presence.views[Address{"/", RoomSpace, "room1"}]
+		v := n.presence.views[Address{"/", SpaceRoom, "room1"}]
 		if got := v.roster.version("modest00"); got != 1 {
 			t.Error("a small list is refused")
 		}
 		var w *Watch
-		for _, w = range n.presence.views[Address{"/", RoomSpace, "room0"}].watches {
+		for _, w = range n.presence.views[Address{"/", SpaceRoom, "room0"}].watches {
 		}
 		found := false
 		for _, m := range w.Missing() {

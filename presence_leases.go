@@ -72,7 +72,7 @@ func (p *presence) asked(in *Instruction) {
 	by := p.watchers[in.From]
 	if in.TTL <= 0 {
 		for _, room := range in.Rooms {
-			if w := p.rooms[Address{in.Namespace, RoomSpace, room}]; w != nil && by != nil {
+			if w := p.rooms[Address{in.Namespace, SpaceRoom, room}]; w != nil && by != nil {
 				p.drop(by, w)
 			}
 		}
@@ -92,7 +92,7 @@ func (p *presence) asked(in *Instruction) {
 		if len(r.Versions) == len(in.Rooms) {
 			known = r.Versions[i]
 		}
-		p.lease(in.From, who, Address{in.Namespace, RoomSpace, room}, known, now.Add(min(in.TTL, maxLease)))
+		p.lease(in.From, who, Address{in.Namespace, SpaceRoom, room}, known, now.Add(min(in.TTL, maxLease)))
 	}
 }
 
@@ -286,6 +286,6 @@ func (p *presence) answer(rooms []*watched) {
 		}
 		r.Sums = told.sums(d.buckets)
 		p.mu.Unlock()
-		p.publish(&Instruction{Kind: KindPresence, Flags: Volatile, To: to, Presence: r})
+		p.publish(&Instruction{Kind: KindPresence, Volatile: true, To: to, Presence: r})
 	}
 }

@@ -195,7 +195,7 @@ func (p *presence) watch(ns *space, room string, w *Watch) (sent <-chan error, e
 
 // view returns a room's view for one more watch; nil: the node is closed.
 func (p *presence) view(ns *space, room string) (v *view, sent <-chan error) {
-	at := Address{ns.name, RoomSpace, room}
+	at := Address{ns.name, SpaceRoom, room}
 	p.n.peers.with(func(known map[NodeID]*peer) {
 		p.mu.Lock()
 		defer p.mu.Unlock()

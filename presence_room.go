@@ -60,7 +60,7 @@ func (w *watched) see(v *view) {
 		sh := w.ns.shardOf(w.at.Name)
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
-		if g := sh.groups[RoomSpace-1][w.at.Name]; g != nil {
+		if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
 			v.own.members = slices.Clone(g.sockets) // nobody else has v yet
 		}
 	}
@@ -110,7 +110,7 @@ func (w *watched) attach(to *watched) {
 		}
 		sh.watched[w.at.Name] = to
 	}
-	if g := sh.groups[RoomSpace-1][w.at.Name]; g != nil {
+	if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
 		g.watched = to
 	}
 }
@@ -153,7 +153,7 @@ func (w *watched) lock() (sockets []*Socket, unlock func()) {
 	w.p.mu.Unlock()
 	sh := ns.shardOf(w.at.Name)
 	sh.mu.Lock()
-	if g := sh.groups[RoomSpace-1][w.at.Name]; g != nil {
+	if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
 		sockets = g.sockets
 	}
 	w.mu.Lock()

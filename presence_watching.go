@@ -300,7 +300,7 @@ func (p *presence) told(in *Instruction) {
 
 func (p *presence) eachView(in *Instruction, f func(i int, v *view)) {
 	for i, room := range in.Rooms {
-		if v := p.views[Address{in.Namespace, RoomSpace, room}]; v != nil {
+		if v := p.views[Address{in.Namespace, SpaceRoom, room}]; v != nil {
 			f(i, v)
 		} else {
 			p.n.stats.drop(dropPresence)
@@ -416,7 +416,7 @@ func (p *presence) ask() {
 
 	ttl := leaseFor * p.n.heartbeat
 	for namespace, rooms := range byNamespace(ended) {
-		p.list(Instruction{Kind: KindWatch, Flags: Volatile, Namespace: namespace}, rooms, nil, nil)
+		p.list(Instruction{Kind: KindWatch, Volatile: true, Namespace: namespace}, rooms, nil, nil)
 	}
 	var failed error
 	if len(news) > 0 {
@@ -425,7 +425,7 @@ func (p *presence) ask() {
 			at[i] = news[i].view.at
 		}
 		for namespace, rooms := range byNamespace(at) {
-			in := Instruction{Kind: KindWatch, Flags: Volatile, Namespace: namespace, TTL: ttl}
+			in := Instruction{Kind: KindWatch, Volatile: true, Namespace: namespace, TTL: ttl}
 			if err := p.list(in, rooms, nil, nil); err != nil {
 				failed = err
 			}
@@ -438,7 +438,7 @@ func (p *presence) ask() {
 		}
 	}
 	say := func(to NodeID, r Presence) {
-		err := p.publish(&Instruction{Kind: KindWatch, Flags: Volatile, To: to, TTL: ttl, Presence: &r})
+		err := p.publish(&Instruction{Kind: KindWatch, Volatile: true, To: to, TTL: ttl, Presence: &r})
 		if err != nil {
 			failed = err
 		}
@@ -491,10 +491,10 @@ func (p *presence) askMate(m *mate) (failed error) {
 	for namespace, rooms := range byNamespace(at) {
 		known := make([]uint64, len(rooms))
 		for i, room := range rooms {
-			known[i] = versions[Address{namespace, RoomSpace, room}]
+			known[i] = versions[Address{namespace, SpaceRoom, room}]
 		}
 		in := Instruction{
-			Kind: KindWatch, Flags: Volatile, Namespace: namespace, To: m.id, TTL: leaseFor * p.n.heartbeat,
+			Kind: KindWatch, Volatile: true, Namespace: namespace, To: m.id, TTL: leaseFor * p.n.heartbeat,
 		}
 		if err := p.list(in, rooms, known, nil); err != nil {
 			failed = err

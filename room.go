@@ -32,7 +32,7 @@ type group struct {
 	ns       *space
 	shard    *shard
 	name     string
-	space    Space // NamespaceSpace: everyone
+	space    Space // SpaceNamespace: everyone
 	sockets  []*Socket
 	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
 	subs     []*Subscription
@@ -60,7 +60,7 @@ func (sh *shard) group(ns *space, space Space, name string) *group {
 		name = strings.Clone(name) // what the caller gave may be a piece of something large
 		g = &group{ns: ns, shard: sh, name: name, space: space}
 		g.interest = ns.node.interests.of(g)
-		if space == RoomSpace {
+		if space == SpaceRoom {
 			g.watched = sh.watched[name]
 		}
 		if sh.groups[space-1] == nil {
@@ -74,13 +74,13 @@ func (sh *shard) group(ns *space, space Space, name string) *group {
 
 // withGroup calls f with the named group, locked, if there is one.
 func (ns *space) withGroup(space Space, name string, f func(*group)) {
-	if space == NamespaceSpace {
+	if space == SpaceNamespace {
 		ns.allShard.mu.Lock()
 		defer ns.allShard.mu.Unlock()
 		f(&ns.all)
 		return
 	}
-	if space == 0 || space > NamespaceSpace {
+	if space == 0 || space > SpaceNamespace {
 		return
 	}
 	sh := ns.shardOf(name)
@@ -93,7 +93,7 @@ func (ns *space) withGroup(space Space, name string, f func(*group)) {
 
 // everyGroup calls f with each group, locked.
 func (ns *space) everyGroup(f func(*group)) {
-	ns.withGroup(NamespaceSpace, "", f)
+	ns.withGroup(SpaceNamespace, "", f)
 	for i := range ns.shards {
 		sh := &ns.shards[i]
 		sh.mu.Lock()
@@ -151,13 +151,13 @@ func (ns *space) open(s *Socket, rooms []string) []*interest {
 
 	waits := ns.all.wait(nil)
 	if ns.node.interests.all() {
-		waits = ns.join(s, SocketSpace, string(s.id), waits)
+		waits = ns.join(s, SpaceSocket, string(s.id), waits)
 	}
 	if s.user != "" {
-		waits = ns.join(s, UserSpace, s.user, waits)
+		waits = ns.join(s, SpaceUser, s.user, waits)
 	}
 	for _, r := range rooms {
-		waits = ns.join(s, RoomSpace, r, waits)
+		waits = ns.join(s, SpaceRoom, r, waits)
 	}
 	if len(waits) > 0 {
 		s.early = new(early)
@@ -173,7 +173,7 @@ func (ns *space) join(s *Socket, space Space, name string, waits []*interest) []
 	g := sh.group(ns, space, name)
 	if s.membership(g) == nil {
 		g.add(s)
-		if space == RoomSpace {
+		if space == SpaceRoom {
 			sh.members++
 		}
 		if len(g.sockets) == 1 {
@@ -201,7 +201,7 @@ func (ns *space) leave(s *Socket, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.groups[RoomSpace-1][room]
+	g := sh.groups[SpaceRoom-1][room]
 	if g == nil {
 		return
 	}
@@ -261,7 +261,7 @@ func (g *group) remove(m *membership) {
 	sh, n := g.shard, g.ns.node
 	s := g.sockets[m.inGroup]
 	g.drop(m)
-	if g.space == RoomSpace {
+	if g.space == SpaceRoom {
 		sh.members--
 	}
 	n.roomEvent(RoomLeft, g, s)
@@ -320,7 +320,7 @@ func (s *Socket) forget(m *membership) {
 func (s *Socket) rooms() []string {
 	rooms := make([]string, 0, len(s.members))
 	for _, m := range s.members {
-		if m.group.space == RoomSpace {
+		if m.group.space == SpaceRoom {
 			rooms = append(rooms, m.group.name)
 		}
 	}

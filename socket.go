@@ -113,7 +113,7 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	}
 	before := len(s.members)
 	for _, r := range rooms {
-		waits = s.ns.join(s, RoomSpace, r, waits)
+		waits = s.ns.join(s, SpaceRoom, r, waits)
 	}
 	if claim && len(waits) > 0 {
 		return waits, s.claim(rooms, s.members[before:]), nil
@@ -132,7 +132,7 @@ func (s *Socket) hasPlace(rooms []string) error {
 	}
 	in := make(map[string]struct{}, len(s.members)+len(rooms))
 	for _, m := range s.members {
-		if m.group.space == RoomSpace {
+		if m.group.space == SpaceRoom {
 			in[m.group.name] = struct{}{}
 		}
 	}

@@ -40,7 +40,7 @@ const endedSpace = math.MinInt64 / 2
 func newSpace(handle *Namespace) *space {
 	n := handle.node
 	ns := &space{handle: handle, node: n, name: handle.name, seed: maphash.MakeSeed()}
-	ns.all = group{ns: ns, shard: &ns.allShard, space: NamespaceSpace}
+	ns.all = group{ns: ns, shard: &ns.allShard, space: SpaceNamespace}
 	if n.interests.all() {
 		ns.all.interest = n.interests.of(&ns.all)
 	}

@@ -156,7 +156,7 @@ func TestNamespacesOfStrangers(t *testing.T) {
 			}
 		}
 		d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{
-			{Namespace: "strange", Space: crosscast.NamespaceSpace},
+			{Namespace: "strange", Space: crosscast.SpaceNamespace},
 		}})
 		synctest.Wait()
 		equal(t, "in use", n.Stats().Namespaces, 1)
@@ -219,7 +219,7 @@ func TestNamespacesUnderChurn(t *testing.T) {
 					if g%2 == 0 {
 						n.Stats()
 						d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{
-							{Namespace: name, Space: crosscast.RoomSpace, Name: "another"},
+							{Namespace: name, Space: crosscast.SpaceRoom, Name: "another"},
 						}})
 					}
 					if ns.To("r").Emit(ctx, "e", nil); r.take() == "" {

@@ -202,8 +202,8 @@ func (ns *space) count(s *Stats) {
 	for i := range ns.shards {
 		sh := &ns.shards[i]
 		sh.mu.Lock()
-		s.Rooms += int(sh.used[RoomSpace-1])
-		s.Users += int(sh.used[UserSpace-1])
+		s.Rooms += int(sh.used[SpaceRoom-1])
+		s.Users += int(sh.used[SpaceUser-1])
 		s.Memberships += int(sh.members)
 		sh.mu.Unlock()
 	}

@@ -12,10 +12,10 @@ import (
 )
 
 // bare is an adapter that keeps its handler, and does nothing by itself.
-type bare struct{ h crosscast.Handler }
+type bare struct{ h crosscast.AdapterHandler }
 
-func (b *bare) Start(_ context.Context, _ crosscast.NodeInfo, h crosscast.Handler) error {
-	b.h = h
+func (b *bare) Start(_ context.Context, s crosscast.AdapterStart) error {
+	b.h = s.Handler
 	return nil
 }
 

@@ -116,7 +116,7 @@ func (ns *space) subscribe(s *Subscription, room string, waits []*interest) []*i
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.group(ns, RoomSpace, room)
+	g := sh.group(ns, SpaceRoom, room)
 	g.subs = append(g.subs, s)
 	return g.wait(waits)
 }
@@ -125,7 +125,7 @@ func (ns *space) unsubscribe(s *Subscription, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.groups[RoomSpace-1][room]
+	g := sh.groups[SpaceRoom-1][room]
 	if g == nil {
 		return
 	}
@@ -138,13 +138,13 @@ func (ns *space) unsubscribe(s *Subscription, room string) {
 // subscribers returns the subscriptions that hear a, a name of the namespace.
 func (ns *space) subscribers(a Address) []*Subscription {
 	switch a.Space {
-	case NamespaceSpace:
+	case SpaceNamespace:
 		return slices.DeleteFunc(ns.node.subscriptions(), func(s *Subscription) bool { return s.ns != ns })
-	case RoomSpace:
+	case SpaceRoom:
 		sh := ns.shardOf(a.Name)
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
-		if g := sh.groups[RoomSpace-1][a.Name]; g != nil {
+		if g := sh.groups[SpaceRoom-1][a.Name]; g != nil {
 			return slices.Clone(g.subs)
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Subscription) message(m *Message) bool {
 	g := Gap{Origin: m.From, Since: now, Until: now, Reason: GapOverflow}
 	for _, room := range m.Target.Rooms {
 		if slices.Contains(s.rooms, room) {
-			g.Names = append(g.Names, Address{s.ns.name, RoomSpace, room})
+			g.Names = append(g.Names, Address{s.ns.name, SpaceRoom, room})
 		}
 	}
 	s.miss(g)

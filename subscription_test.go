@@ -114,7 +114,7 @@ func TestSubscriptionOverflowsWhileAGapGoesOn(t *testing.T) {
 		begun := time.Now()
 		denied := func(until time.Time) {
 			d.h.Gap(crosscast.Gap{
-				Names: []crosscast.Address{{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"}},
+				Names: []crosscast.Address{{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}},
 				Since: begun, Until: until, Reason: crosscast.GapDenied,
 			})
 		}

@@ -39,9 +39,9 @@ func (s *Subscription) Synced(ctx context.Context) error {
 				its = append(its, g.interest)
 			}
 		}
-		s.ns.withGroup(NamespaceSpace, "", add)
+		s.ns.withGroup(SpaceNamespace, "", add)
 		for _, room := range s.rooms {
-			s.ns.withGroup(RoomSpace, room, add)
+			s.ns.withGroup(SpaceRoom, room, add)
 		}
 		return its, nil
 	})

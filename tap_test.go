@@ -13,7 +13,7 @@ import (
 type tap struct {
 	full
 	mu        sync.Mutex
-	handler   crosscast.Handler
+	handler   crosscast.AdapterHandler
 	out, in   func(*crosscast.Instruction) bool // to be lost
 	published map[crosscast.Kind]int
 }
@@ -85,13 +85,14 @@ func (p *tap) Deliver(ctx context.Context, in *crosscast.Instruction) (crosscast
 	return p.full.Deliver(ctx, in)
 }
 
-func (p *tap) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
-	p.handler = h
-	return p.full.Start(ctx, self, tappedHandler{h, p})
+func (p *tap) Start(ctx context.Context, s crosscast.AdapterStart) error {
+	p.handler = s.Handler
+	s.Handler = tappedHandler{s.Handler, p}
+	return p.full.Start(ctx, s)
 }
 
 type tappedHandler struct {
-	crosscast.Handler
+	crosscast.AdapterHandler
 	p *tap
 }
 
@@ -100,6 +101,6 @@ func (h tappedHandler) Handle(in *crosscast.Instruction) {
 	f := h.p.in
 	h.p.mu.Unlock()
 	if f == nil || !f(in) {
-		h.Handler.Handle(in)
+		h.AdapterHandler.Handle(in)
 	}
 }

@@ -14,11 +14,11 @@ import (
 // Names are checked when something is emitted, not before. A target without any recipient (To() without names) is
 // nobody: emitting to it does nothing and returns nil.
 type BoundTarget struct {
-	ns     *Namespace
-	target Target
-	meta   []KeyValue
-	flags  Flags
-	local  bool
+	ns       *Namespace
+	target   Target
+	meta     []KeyValue
+	volatile bool
+	local    bool
 }
 
 // with returns a new slice of old's and more's elements; the result never shares spare capacity with old or more.
@@ -71,7 +71,7 @@ func (t BoundTarget) Local() BoundTarget {
 // adapter's queue, or for the link. [BoundTarget.Emit] then returns nil, and what was dropped is counted in
 // [Stats]; Deliver returns [ErrNotConnected]. This node's sockets are served all the same.
 func (t BoundTarget) Volatile() BoundTarget {
-	t.flags |= Volatile
+	t.volatile = true
 	return t
 }
 
@@ -135,7 +135,7 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 	e := newEmission()
 	defer e.release()
 	e.in = Instruction{
-		Kind: KindEmit, Flags: t.flags, Namespace: t.ns.name, From: n.id,
+		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)
@@ -153,7 +153,7 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 		receipt.Reach, err = n.deliverRemote(ctx, &e.in)
 	} else {
 		err = n.adapter.Publish(ctx, &e.in)
-		if t.flags&Volatile != 0 && errors.Is(err, ErrNotConnected) {
+		if t.volatile && errors.Is(err, ErrNotConnected) {
 			return receipt, nil // the adapter has counted it
 		}
 	}

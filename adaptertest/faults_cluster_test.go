@@ -18,28 +18,28 @@ var clusterFaults = []fault{
 			"questions": "incomplete", "commands": "incomplete", "acknowledgements": "incomplete", "requests": "incomplete",
 			"emitter-asks": "incomplete",
 		},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind == crosscast.KindAnswer {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind == crosscast.KindAnswer {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
 		name: "loses presence",
 		red:  map[string]string{"presence": "every peer tells of its members"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind == crosscast.KindPresence {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind == crosscast.KindPresence {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
 		name: "loses the reason of a disconnect",
 		red:  map[string]string{"driver-fields-reason": "arrived:"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			c := *in
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			c := *inst
 			c.Reason = ""
 			return next(&c)
 		},
@@ -47,8 +47,8 @@ var clusterFaults = []fault{
 	{
 		name: "loses the last room of a command",
 		red:  map[string]string{"driver-fields-commands": "arrived:"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			c := *in
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			c := *inst
 			c.Rooms = c.Rooms[:max(0, len(c.Rooms)-1)]
 			return next(&c)
 		},
@@ -56,49 +56,49 @@ var clusterFaults = []fault{
 	{
 		name: "loses goodbyes",
 		red:  map[string]string{"driver-fields-nodes": "0 arrived", "nodes": "a node that has closed is forgotten"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind == crosscast.KindGoodbye {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind == crosscast.KindGoodbye {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
 		name: "writes JSON anew",
 		red:  map[string]string{"payloads-json": "arrived on"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			if in.Payload.Encoding == crosscast.EncodingJSON {
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			if inst.Payload.Encoding == crosscast.EncodingJSON {
 				var b bytes.Buffer
-				json.Compact(&b, in.Payload.Data)
-				in.Payload.Data = b.Bytes()
+				json.Compact(&b, inst.Payload.Data)
+				inst.Payload.Data = b.Bytes()
 			}
-			next(in)
+			next(inst)
 		},
 	},
 	{
 		name: "introduces its emitters",
 		red:  map[string]string{"emitter-unknown": "takes an emitter for one"},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if f.emitOnly && in.Kind == crosscast.KindEmit {
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if f.emitOnly && inst.Kind == crosscast.KindEmit {
 				hello := &instruction{
-					Kind: crosscast.KindHeartbeat, Namespace: "/", From: in.From, Target: everyone,
+					Kind: crosscast.KindHeartbeat, Namespace: "/", From: inst.From, Target: everyone,
 					Node: crosscast.NodeInfo{Name: "emitter", Heartbeat: time.Minute},
 				}
 				if err := next(hello); err != nil {
 					return err
 				}
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
 		name: "loses what an emitter publishes to a user",
 		red:  map[string]string{"emitter-emits": "instead of"},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if f.emitOnly && in.Kind == crosscast.KindEmit && len(in.Target.Users) > 0 {
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if f.emitOnly && inst.Kind == crosscast.KindEmit && len(inst.Target.Users) > 0 {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 }
@@ -122,13 +122,13 @@ var foreignFaults = []fault{
 		name:      "forgets to hear a namespace",
 		on:        overForeign,
 		red:       map[string]string{"joined-namespace": "waited", "driver-count": "counting 2 peers in /chat"},
-		subscribe: without(crosscast.NamespaceSpace),
+		subscribe: without(crosscast.SpaceNamespace),
 	},
 	{
 		name:      "forgets to hear a socket",
 		on:        overForeign,
 		red:       map[string]string{"joined-connect": "waited", "joined-namespace": "waited", "targets": "instead of"},
-		subscribe: without(crosscast.SocketSpace),
+		subscribe: without(crosscast.SpaceSocket),
 	},
 	{
 		name: "counts itself",
@@ -150,13 +150,13 @@ var foreignFaults = []fault{
 		name: "says that nobody has got an emission to reply to",
 		on:   overForeign,
 		red:  map[string]string{"acknowledgements": "30 clients replied"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind == crosscast.KindAnswer {
-				c, a := *in, *in.Answer
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind == crosscast.KindAnswer {
+				c, a := *inst, *inst.Answer
 				c.Answer, a.Count = &a, 0
-				in = &c
+				inst = &c
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
@@ -165,11 +165,11 @@ var foreignFaults = []fault{
 		red: map[string]string{
 			"questions": "a peer did not answer", "acknowledgements": "a peer did not answer",
 		},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind == crosscast.KindAnswer {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind == crosscast.KindAnswer {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 }

@@ -17,11 +17,11 @@ var outageFaults = []fault{
 			"outage-local-first": "did not return", "outage-nothing-waits": "did not return",
 			"outage-volatile": "did not return",
 		},
-		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
-			for f.down() && !in.Kind.Control() && ctx.Err() == nil {
+		publish: func(f *faulty, ctx context.Context, inst *instruction, next func(*instruction) error) error {
+			for f.down() && !inst.Kind.Control() && ctx.Err() == nil {
 				time.Sleep(time.Millisecond) // poll
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
@@ -87,8 +87,8 @@ var outageFaults = []fault{
 			"outage-gap": "SILENT LOSS", "outage-join": "before a gap that covers",
 			"gap-in-place": "nothing of what OnGap emits",
 		},
-		handle: func(f *faulty, in *instruction, next func(*instruction)) {
-			next(in)
+		handle: func(f *faulty, inst *instruction, next func(*instruction)) {
+			next(inst)
 			f.mu.Lock()
 			owed := f.n > 0
 			f.n = 0
@@ -113,11 +113,11 @@ var outageFaults = []fault{
 			"outage-close":         "Close returned nil without a loss",
 			"outage-nothing-waits": "no limit",
 		},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if f.down() && !in.Kind.Control() {
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if f.down() && !inst.Kind.Control() {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{

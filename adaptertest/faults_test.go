@@ -25,25 +25,25 @@ var faults = []fault{
 			"once-several-targets": "instead of", "once-many-names": "instead of", "once-churn": "instead of",
 			"once-subscriptions": "instead of", "load": "twice",
 		},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) { next(in); next(in) },
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) { next(inst); next(inst) },
 	},
 	{
 		name: "handles what the bus repeats",
 		on:   overWire,
 		red:  map[string]string{"once-repeated": "instead of nothing"},
-		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+		handle: func(f *faulty, inst *instruction, next func(*instruction)) {
 			f.mu.Lock()
-			f.held = []*instruction{in}
+			f.held = []*instruction{inst}
 			f.mu.Unlock()
-			next(in)
+			next(inst)
 		},
 		inject: func(all []*faulty) {
 			for _, f := range all {
 				f.mu.Lock()
 				held := f.held
 				f.mu.Unlock()
-				for _, in := range held {
-					f.h.Handle(in)
+				for _, inst := range held {
+					f.h.Handle(inst)
 				}
 			}
 		},
@@ -51,9 +51,9 @@ var faults = []fault{
 	{
 		name: "forgets the target",
 		red:  map[string]string{"targets": "instead of", "spaces": "instead of nothing", "leave": "instead of"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			in.Target = crosscast.Target{Everyone: true}
-			next(in)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			inst.Target = crosscast.Target{Everyone: true}
+			next(inst)
 		},
 	},
 	{
@@ -61,9 +61,9 @@ var faults = []fault{
 		red: map[string]string{
 			"spaces": "instead of nothing", "message-target": "arrived as", "driver-fields-target": "arrived:",
 		},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			in.Target.Rooms = append(in.Target.Rooms, in.Target.Users...)
-			next(in)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			inst.Target.Rooms = append(inst.Target.Rooms, inst.Target.Users...)
+			next(inst)
 		},
 	},
 	{
@@ -72,11 +72,11 @@ var faults = []fault{
 			"echo": "instead of", "once-several-targets": "instead of", "driver-order": "a node never handles what " +
 				"it published",
 		},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind == crosscast.KindEmit && in.To == "" && !isFence(in) {
-				f.h.Handle(in)
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind == crosscast.KindEmit && inst.To == "" && !isFence(inst) {
+				f.h.Handle(inst)
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
@@ -84,19 +84,19 @@ var faults = []fault{
 		red: map[string]string{
 			"exceptions": "instead of", "driver-fields": "arrived:", "driver-fields-target": "arrived:",
 		},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			in.Target.ExceptRooms, in.Target.ExceptUsers, in.Target.ExceptSockets = nil, nil, nil
-			next(in)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			inst.Target.ExceptRooms, inst.Target.ExceptUsers, inst.Target.ExceptSockets = nil, nil, nil
+			next(inst)
 		},
 	},
 	{
 		name: "drops volatile instructions",
 		red:  map[string]string{"volatile": "got nothing instead of", "driver-fields": "0 arrived"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Flags&crosscast.Volatile != 0 {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Volatile {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
@@ -104,19 +104,19 @@ var faults = []fault{
 		red: map[string]string{
 			"namespaces": "instead of", "message": "messages arrived instead of", "joined-namespace": "waited",
 		},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			in.Namespace = "/"
-			next(in)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			inst.Namespace = "/"
+			next(inst)
 		},
 	},
 	{
 		name: "folds the case of names",
 		red:  map[string]string{"names": "instead of", "names-bytes": "instead of"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			for i, room := range in.Target.Rooms {
-				in.Target.Rooms[i] = strings.ToLower(room)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			for i, room := range inst.Target.Rooms {
+				inst.Target.Rooms[i] = strings.ToLower(room)
 			}
-			next(in)
+			next(inst)
 		},
 	},
 	{
@@ -191,9 +191,9 @@ var faults = []fault{
 			"interest": "another node received 150 of them", "interest-sockets": "another node received 50 of them",
 			"interest-ends": "receiving nothing",
 		},
-		publish: func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind != crosscast.KindEmit || in.To != "" || in.Target.Everyone {
-				return next(in)
+		publish: func(f *faulty, ctx context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind != crosscast.KindEmit || inst.To != "" || inst.Target.Everyone {
+				return next(inst)
 			}
 			for _, p := range f.all() {
 				if p == f {
@@ -203,7 +203,7 @@ var faults = []fault{
 				h := p.h
 				p.mu.Unlock()
 				if h != nil {
-					h.Handle(in)
+					h.Handle(inst)
 				}
 			}
 			return nil
@@ -215,45 +215,45 @@ var faults = []fault{
 			"order-one-name": "instead of", "order-of-each": "to one room", "order-across-names": "instead of",
 			"order-subscription": "instead of", "driver-order": "published in turns", "driver-order-inbox": "instead of",
 		},
-		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+		handle: func(f *faulty, inst *instruction, next func(*instruction)) {
 			if f.every(19) {
 				f.mu.Lock()
-				f.held = append(f.held, in)
+				f.held = append(f.held, inst)
 				f.mu.Unlock()
 				return
 			}
-			next(in)
+			next(inst)
 			f.mu.Lock()
 			held := f.held
 			f.held = nil
 			f.mu.Unlock()
-			for _, in := range held {
-				next(in)
+			for _, inst := range held {
+				next(inst)
 			}
 		},
 	},
 	{
 		name: "sends what goes to one room ahead of the rest",
 		red:  map[string]string{"order-across-names": "instead of"},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
 			f.mu.Lock()
 			held := f.held
 			f.held = nil
-			if in.Target.Everyone && !isFence(in) && in.Kind == crosscast.KindEmit {
-				f.held = []*instruction{cloneInstruction(in)}
+			if inst.Target.Everyone && !isFence(inst) && inst.Kind == crosscast.KindEmit {
+				f.held = []*instruction{cloneInstruction(inst)}
 			}
 			wait := f.held != nil
 			f.mu.Unlock()
 			var err error
-			if !wait && len(in.Target.Rooms)+len(in.Target.Users) == 1 {
-				err = next(in)
+			if !wait && len(inst.Target.Rooms)+len(inst.Target.Users) == 1 {
+				err = next(inst)
 				wait = true
 			}
-			for _, in := range held {
-				err = errors.Join(err, next(in))
+			for _, inst := range held {
+				err = errors.Join(err, next(inst))
 			}
 			if !wait {
-				err = errors.Join(err, next(in))
+				err = errors.Join(err, next(inst))
 			}
 			return err
 		},
@@ -261,21 +261,21 @@ var faults = []fault{
 	{
 		name: "has no order between users and rooms",
 		red:  map[string]string{"order-of-kinds": "instead of"},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
 			f.mu.Lock()
 			held := f.held
 			f.held = nil
-			late := len(in.Target.Users) == 1
+			late := len(inst.Target.Users) == 1
 			if late {
-				f.held = []*instruction{cloneInstruction(in)}
+				f.held = []*instruction{cloneInstruction(inst)}
 			}
 			f.mu.Unlock()
 			var err error
 			if !late {
-				err = next(in)
+				err = next(inst)
 			}
-			for _, in := range held {
-				err = errors.Join(err, next(in))
+			for _, inst := range held {
+				err = errors.Join(err, next(inst))
 			}
 			return err
 		},
@@ -283,19 +283,19 @@ var faults = []fault{
 	{
 		name: "takes binary for JSON",
 		red:  map[string]string{"payloads": "arrived on", "driver-fields": "arrived:"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			if in.Payload.Encoding == crosscast.EncodingBinary { // as valid JSON: a node drops what is none
-				in.Payload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: fmt.Appendf(nil, `"%x"`, in.Payload.Data)}
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			if inst.Payload.Encoding == crosscast.EncodingBinary { // as valid JSON: a node drops what is none
+				inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: fmt.Appendf(nil, `"%x"`, inst.Payload.Data)}
 			}
-			next(in)
+			next(inst)
 		},
 	},
 	{
 		name: "ends payloads at a line's end",
 		red:  map[string]string{"payloads": "arrived on"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			in.Payload.Data, _, _ = bytes.Cut(in.Payload.Data, []byte("\r\n"))
-			next(in)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			inst.Payload.Data, _, _ = bytes.Cut(inst.Payload.Data, []byte("\r\n"))
+			next(inst)
 		},
 	},
 	{
@@ -304,25 +304,25 @@ var faults = []fault{
 			"payload-kept": "after Emit", "driver-memory": "overwritten after Publish",
 			"driver-memory-sockets": "overwritten after Publish",
 		},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind != crosscast.KindEmit {
-				return next(in)
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind != crosscast.KindEmit {
+				return next(inst)
 			}
 			f.mu.Lock()
 			held := f.held
 			f.held = nil
-			if !isFence(in) {
-				shallow := *in
+			if !isFence(inst) {
+				shallow := *inst
 				f.held = []*instruction{&shallow}
 			}
 			f.mu.Unlock()
-			for _, in := range held {
-				if err := next(in); err != nil {
+			for _, inst := range held {
+				if err := next(inst); err != nil {
 					return err
 				}
 			}
-			if isFence(in) {
-				return next(in)
+			if isFence(inst) {
+				return next(inst)
 			}
 			return nil
 		},
@@ -330,17 +330,17 @@ var faults = []fault{
 	{
 		name:   "drops the meta pairs",
 		red:    map[string]string{"message-meta": "meta pairs are []", "driver-fields-meta": "arrived:"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) { in.Meta = nil; next(in) },
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) { inst.Meta = nil; next(inst) },
 	},
 	{
 		name: "is not ready when Start returns",
 		red:  map[string]string{"driver-ready": "waited", "driver-ready-inbox": "waited"},
-		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+		handle: func(f *faulty, inst *instruction, next func(*instruction)) {
 			f.mu.Lock()
 			early := time.Since(f.since) < 50*time.Millisecond
 			f.mu.Unlock()
 			if !early {
-				next(in)
+				next(inst)
 			}
 		},
 	},
@@ -349,8 +349,8 @@ var faults = []fault{
 		red: map[string]string{
 			"driver-to": "instead of", "driver-fields-inbox": "arrived:", "requests-some": "handlers of",
 		},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			c := *in
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			c := *inst
 			c.To = ""
 			return next(&c)
 		},
@@ -363,28 +363,28 @@ var faults = []fault{
 	{
 		name: "refuses large instructions with an error of its own",
 		red:  map[string]string{"driver-too-large": "does not match ErrTooLarge"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if len(in.Payload.Data) > 2<<20 {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if len(inst.Payload.Data) > 2<<20 {
 				return errors.New("too much")
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
 		name: "loses large instructions",
 		red:  map[string]string{"driver-too-large": "instead of"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if len(in.Payload.Data) > 2<<20 {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if len(inst.Payload.Data) > 2<<20 {
 				return nil
 			}
-			return next(in)
+			return next(inst)
 		},
 	},
 	{
 		name: "loses silently what a full queue does not take",
 		red:  map[string]string{"driver-slow-peer": "there was no gap"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			next(in)
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			next(inst)
 			return nil
 		},
 		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
@@ -392,8 +392,8 @@ var faults = []fault{
 	{
 		name: "handles one origin's instructions concurrently",
 		red:  map[string]string{"driver-slow-peer": "Handle is never called concurrently for one origin"},
-		handle: func(_ *faulty, in *instruction, next func(*instruction)) {
-			go next(in)
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			go next(inst)
 		},
 	},
 	{
@@ -401,11 +401,11 @@ var faults = []fault{
 		on:   overWire,
 		red: map[string]string{"driver-no-false-gap": "nothing went wrong", "outage-of-another": "whose links stood " +
 			"all the time", "load": "a gap where nothing went wrong"},
-		handle: func(f *faulty, in *instruction, next func(*instruction)) {
+		handle: func(f *faulty, inst *instruction, next func(*instruction)) {
 			if f.every(20) {
 				f.h.Gap(crosscast.Gap{Reason: crosscast.GapHole})
 			}
-			next(in)
+			next(inst)
 		},
 	},
 	{
@@ -449,8 +449,8 @@ var faults = []fault{
 	{
 		name: "takes what is published after Close",
 		red:  map[string]string{"close-twice": "Publish after Close returned <nil>"},
-		publish: func(_ *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if err := next(in); !errors.Is(err, crosscast.ErrClosed) {
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if err := next(inst); !errors.Is(err, crosscast.ErrClosed) {
 				return err
 			}
 			return nil
@@ -469,12 +469,12 @@ var faults = []fault{
 	{
 		name: "forgets its queue when it is closed",
 		red:  map[string]string{"close-hands-over": "waited"},
-		publish: func(f *faulty, _ context.Context, in *instruction, next func(*instruction) error) error {
-			if in.Kind.Control() {
-				return next(in)
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Kind.Control() {
+				return next(inst)
 			}
 			f.mu.Lock()
-			f.held = append(f.held, cloneInstruction(in))
+			f.held = append(f.held, cloneInstruction(inst))
 			var out *instruction
 			if len(f.held) > 5 {
 				out, f.held = f.held[0], f.held[1:]

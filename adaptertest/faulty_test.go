@@ -21,7 +21,7 @@ type fault struct {
 
 	// What is done instead of a method of the adapter, or of its handler. nil: nothing special.
 	start       func(f *faulty, ctx context.Context, next func() error) error
-	publish     func(f *faulty, ctx context.Context, in *instruction, next func(*instruction) error) error
+	publish     func(f *faulty, ctx context.Context, inst *instruction, next func(*instruction) error) error
 	deliver     func(f *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error)
 	flush       func(f *faulty, next func() error) error
 	subscribe   func(f *faulty, ctx context.Context, names []address, next func(...address) error) error
@@ -31,7 +31,7 @@ type fault struct {
 	count       func(peers int) int // of a foreign
 	heard       func(peer crosscast.NodeID, next func(crosscast.NodeID) time.Time) time.Time
 	expire      func(peer crosscast.NodeID, next func(crosscast.NodeID))
-	handle      func(f *faulty, in *crosscast.Instruction, next func(*crosscast.Instruction))
+	handle      func(f *faulty, inst *crosscast.Instruction, next func(*crosscast.Instruction))
 	gap         func(f *faulty, g crosscast.Gap, next func(crosscast.Gap))
 	link        func(f *faulty, s crosscast.LinkStatus, next func(crosscast.LinkStatus))
 	inject      func(all []*faulty)
@@ -73,7 +73,7 @@ func (f faultyObserver) Expire(peer crosscast.NodeID) {
 type faulty struct {
 	whole
 	fault *fault
-	h     crosscast.Handler
+	h     crosscast.AdapterHandler
 	all   func() []*faulty // of the cluster
 
 	mu    sync.Mutex // guards what follows; a fault may use it as it likes
@@ -120,14 +120,15 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 	return c
 }
 
-func (f *faulty) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+func (f *faulty) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	f.mu.Lock()
 	if !f.started {
-		f.h, f.since, f.emitOnly = h, time.Now(), self.EmitOnly
+		f.h, f.since, f.emitOnly = s.Handler, time.Now(), s.Self.EmitOnly
 	}
 	f.mu.Unlock()
+	s.Handler = faultyHandler{f, s.Handler}
 	next := func() error {
-		err := f.whole.Start(ctx, self, faultyHandler{f, h})
+		err := f.whole.Start(ctx, s)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.started = f.started || err == nil
@@ -139,16 +140,16 @@ func (f *faulty) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast
 	return next()
 }
 
-func (f *faulty) Publish(ctx context.Context, in *crosscast.Instruction) error {
-	next := func(in *crosscast.Instruction) error { return f.whole.Publish(ctx, in) }
+func (f *faulty) Publish(ctx context.Context, inst *crosscast.Instruction) error {
+	next := func(inst *crosscast.Instruction) error { return f.whole.Publish(ctx, inst) }
 	if f.fault.publish != nil {
-		return f.fault.publish(f, ctx, in, next)
+		return f.fault.publish(f, ctx, inst, next)
 	}
-	return next(in)
+	return next(inst)
 }
 
-func (f *faulty) Deliver(ctx context.Context, in *crosscast.Instruction) (crosscast.Reach, error) {
-	next := func() (crosscast.Reach, error) { return f.whole.Deliver(ctx, in) }
+func (f *faulty) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+	next := func() (crosscast.Reach, error) { return f.whole.Deliver(ctx, inst) }
 	if f.fault.deliver != nil {
 		return f.fault.deliver(f, next)
 	}
@@ -203,8 +204,8 @@ type faultyForeign struct {
 
 func (f faultyForeign) Selective() bool { return f.inner.Selective() }
 
-func (f faultyForeign) CountPeers(ctx context.Context, in *instruction, again bool) (int, error) {
-	n, err := f.inner.CountPeers(ctx, in, again)
+func (f faultyForeign) CountPeers(ctx context.Context, inst *instruction, again bool) (int, error) {
+	n, err := f.inner.CountPeers(ctx, inst, again)
 	if f.fault.count != nil {
 		n = f.fault.count(n)
 	}
@@ -225,14 +226,14 @@ func (f *faulty) every(k int) bool {
 // faultyHandler is the node as the whole adapter sees it.
 type faultyHandler struct {
 	f *faulty
-	h crosscast.Handler
+	h crosscast.AdapterHandler
 }
 
-func (h faultyHandler) Handle(in *crosscast.Instruction) {
-	if h.f.fault.handle != nil && in.Kind == crosscast.KindEmit && !isFence(in) {
-		h.f.fault.handle(h.f, cloneInstruction(in), h.h.Handle)
+func (h faultyHandler) Handle(inst *crosscast.Instruction) {
+	if h.f.fault.handle != nil && inst.Kind == crosscast.KindEmit && !isFence(inst) {
+		h.f.fault.handle(h.f, cloneInstruction(inst), h.h.Handle)
 	} else {
-		h.h.Handle(in)
+		h.h.Handle(inst)
 	}
 }
 
@@ -256,7 +257,7 @@ func (h faultyHandler) Link(s crosscast.LinkStatus) {
 	}
 }
 
-func isFence(in *crosscast.Instruction) bool { return strings.HasPrefix(in.Event, fencePrefix) }
+func isFence(inst *crosscast.Instruction) bool { return strings.HasPrefix(inst.Event, fencePrefix) }
 
 // A recorder is a testing.TB whose failures are kept and fail nothing.
 type recorder struct {

@@ -69,11 +69,12 @@ func (f *foreign) Lacks() map[crosscast.Capability]string {
 	}
 }
 
-func (f *foreign) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
-	if !self.EmitOnly {
-		f.set([]address{{Namespace: "/", Space: crosscast.NamespaceSpace}}, true)
+func (f *foreign) Start(ctx context.Context, s crosscast.AdapterStart) error {
+	if !s.Self.EmitOnly {
+		f.set([]address{{Namespace: "/", Space: crosscast.SpaceNamespace}}, true)
 	}
-	if err := f.whole.Start(ctx, self, foreignHandler{f, h}); err != nil {
+	s.Handler = foreignHandler{f, s.Handler}
+	if err := f.whole.Start(ctx, s); err != nil {
 		return err
 	}
 	f.bus.mu.Lock()
@@ -90,12 +91,12 @@ func (f *foreign) Close(ctx context.Context) error {
 }
 
 // CountPeers counts who hears what everyone is asked.
-func (f *foreign) CountPeers(ctx context.Context, in *instruction, _ bool) (int, error) {
+func (f *foreign) CountPeers(ctx context.Context, inst *instruction, _ bool) (int, error) {
 	f.bus.mu.Lock()
 	defer f.bus.mu.Unlock()
 	n := 0
 	for _, p := range f.bus.nodes {
-		if p != f && p.hearsIn(in.Namespace) {
+		if p != f && p.hearsIn(inst.Namespace) {
 			n++
 		}
 	}
@@ -105,7 +106,7 @@ func (f *foreign) CountPeers(ctx context.Context, in *instruction, _ bool) (int,
 func (f *foreign) hearsIn(namespace string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.hears[address{Namespace: namespace, Space: crosscast.NamespaceSpace}]
+	return f.hears[address{Namespace: namespace, Space: crosscast.SpaceNamespace}]
 }
 
 // foreignLatency is how long a confirmation takes.
@@ -134,34 +135,34 @@ func (f *foreign) set(names []address, hears bool) {
 func foreignNames(names []address) (rooms []address) {
 	for _, a := range names {
 		switch a.Space {
-		case crosscast.NamespaceSpace:
+		case crosscast.SpaceNamespace:
 			continue
-		case crosscast.UserSpace:
+		case crosscast.SpaceUser:
 			a.Name = foreignUser + a.Name
 		}
-		a.Space = crosscast.RoomSpace
+		a.Space = crosscast.SpaceRoom
 		rooms = append(rooms, a)
 	}
 	return rooms
 }
 
-func (f *foreign) Publish(ctx context.Context, in *instruction) error {
-	if in.Kind == crosscast.KindAnswer {
+func (f *foreign) Publish(ctx context.Context, inst *instruction) error {
+	if inst.Kind == crosscast.KindAnswer {
 		var err error
-		for _, c := range f.answer(in) {
+		for _, c := range f.answer(inst) {
 			err = cmp.Or(err, f.whole.Publish(ctx, c))
 		}
 		return err
 	}
-	c, err := f.carried(in)
+	c, err := f.carried(inst)
 	if c == nil {
 		return err
 	}
 	return f.whole.Publish(ctx, c)
 }
 
-func (f *foreign) Deliver(ctx context.Context, in *instruction) (crosscast.Reach, error) {
-	c, err := f.carried(in)
+func (f *foreign) Deliver(ctx context.Context, inst *instruction) (crosscast.Reach, error) {
+	c, err := f.carried(inst)
 	if c == nil {
 		return crosscast.Reach{}, err
 	}
@@ -170,10 +171,10 @@ func (f *foreign) Deliver(ctx context.Context, in *instruction) (crosscast.Reach
 
 func unsupported(what string) error { return fmt.Errorf("%s: %w", what, errors.ErrUnsupported) }
 
-// carried returns what the wire carries of in; nil: nothing.
-func (f *foreign) carried(in *instruction) (*instruction, error) {
-	c := cloneInstruction(in)
-	switch in.Kind {
+// carried returns what the wire carries of inst; nil: nothing.
+func (f *foreign) carried(inst *instruction) (*instruction, error) {
+	c := cloneInstruction(inst)
+	switch inst.Kind {
 	case crosscast.KindHello, crosscast.KindHeartbeat, crosscast.KindGoodbye:
 		return nil, f.whole.Flush(context.Background()) // an error when it is closed
 	case crosscast.KindWatch, crosscast.KindPresence:
@@ -181,18 +182,18 @@ func (f *foreign) carried(in *instruction) (*instruction, error) {
 	case crosscast.KindAsk:
 		c.Question = &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields}
 	case crosscast.KindRequest:
-		if !in.Target.Everyone {
+		if !inst.Target.Everyone {
 			return nil, unsupported("requests to those with a member")
 		}
 	}
-	if in.To != "" {
+	if inst.To != "" {
 		return nil, unsupported("instructions to one node")
 	}
 	c.Meta, c.Reason = nil, ""
 	c.Target = crosscast.Target{
-		Everyone:    in.Target.Everyone,
-		Rooms:       foreignRooms(in.Target.Rooms, in.Target.Users, in.Target.Sockets),
-		ExceptRooms: foreignRooms(in.Target.ExceptRooms, in.Target.ExceptUsers, in.Target.ExceptSockets),
+		Everyone:    inst.Target.Everyone,
+		Rooms:       foreignRooms(inst.Target.Rooms, inst.Target.Users, inst.Target.Sockets),
+		ExceptRooms: foreignRooms(inst.Target.ExceptRooms, inst.Target.ExceptUsers, inst.Target.ExceptSockets),
 	}
 	for _, name := range slices.Concat(c.Target.Rooms, c.Target.ExceptRooms, []string{c.Namespace, c.Event}) {
 		if !utf8.ValidString(name) {
@@ -221,10 +222,10 @@ func foreignRooms(rooms, users []string, sockets []crosscast.SocketID) []string 
 }
 
 // answer returns what is sent of an answer: it has no sender, and the form that its question has.
-func (f *foreign) answer(in *instruction) []*instruction {
+func (f *foreign) answer(inst *instruction) []*instruction {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key, a := string(in.To)+" "+in.Ref, in.Answer
+	key, a := string(inst.To)+" "+inst.Ref, inst.Answer
 	q := f.asked[key]
 	if a.Last {
 		delete(f.asked, key)
@@ -250,7 +251,7 @@ func (f *foreign) answer(in *instruction) []*instruction {
 	}
 	var all []*instruction
 	for _, a := range out {
-		c := cloneInstruction(in)
+		c := cloneInstruction(inst)
 		c.From, c.Answer = "", a
 		all = append(all, c)
 	}
@@ -260,24 +261,24 @@ func (f *foreign) answer(in *instruction) []*instruction {
 // foreignHandler makes instructions of what the wire carried.
 type foreignHandler struct {
 	f *foreign
-	h crosscast.Handler
+	h crosscast.AdapterHandler
 }
 
-func (h foreignHandler) Handle(in *instruction) {
+func (h foreignHandler) Handle(inst *instruction) {
 	f := h.f
-	single := in.Kind == crosscast.KindEmit && in.Ref == "" && !in.Target.Everyone && len(in.Target.Rooms) == 1
-	if in.Kind != crosscast.KindAnswer && !single && !f.hearsIn(in.Namespace) {
+	single := inst.Kind == crosscast.KindEmit && inst.Ref == "" && !inst.Target.Everyone && len(inst.Target.Rooms) == 1
+	if inst.Kind != crosscast.KindAnswer && !single && !f.hearsIn(inst.Namespace) {
 		return
 	}
-	c := *in
-	c.Target.Users, c.Target.Sockets = foreignSpaces(in.Target.Rooms)
-	c.Target.ExceptUsers, c.Target.ExceptSockets = foreignSpaces(in.Target.ExceptRooms)
-	if in.Kind == crosscast.KindDisconnect {
+	c := *inst
+	c.Target.Users, c.Target.Sockets = foreignSpaces(inst.Target.Rooms)
+	c.Target.ExceptUsers, c.Target.ExceptSockets = foreignSpaces(inst.Target.ExceptRooms)
+	if inst.Kind == crosscast.KindDisconnect {
 		c.Reason = crosscast.ReasonServer
 	}
-	if in.Ref != "" && in.Kind != crosscast.KindAnswer {
+	if inst.Ref != "" && inst.Kind != crosscast.KindAnswer {
 		f.mu.Lock()
-		f.asked[string(in.From)+" "+in.Ref] = &foreignQuestion{kind: in.Kind}
+		f.asked[string(inst.From)+" "+inst.Ref] = &foreignQuestion{kind: inst.Kind}
 		f.mu.Unlock()
 	}
 	h.h.Handle(&c)

@@ -30,7 +30,7 @@ type medium struct {
 type minimal struct {
 	medium *medium
 	self   crosscast.NodeInfo
-	h      crosscast.Handler
+	h      crosscast.AdapterHandler
 	wake   chan struct{} // capacity 1
 	ended  chan struct{}
 
@@ -55,7 +55,7 @@ func newMinimal(m *medium) *minimal {
 	return &minimal{medium: m, wake: make(chan struct{}, 1), ended: make(chan struct{}), room: make(chan struct{})}
 }
 
-func (a *minimal) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+func (a *minimal) Start(_ context.Context, s crosscast.AdapterStart) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -64,7 +64,7 @@ func (a *minimal) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.
 	if a.started {
 		return fmt.Errorf("in use by node %q", a.self.Name)
 	}
-	a.self, a.h, a.started = self, h, true
+	a.self, a.h, a.started = s.Self, s.Handler, true
 	go a.work()
 	a.medium.mu.Lock()
 	defer a.medium.mu.Unlock()
@@ -72,14 +72,14 @@ func (a *minimal) Start(_ context.Context, self crosscast.NodeInfo, h crosscast.
 	return nil
 }
 
-func (a *minimal) Publish(ctx context.Context, in *crosscast.Instruction) error {
+func (a *minimal) Publish(ctx context.Context, inst *crosscast.Instruction) error {
 	a.mu.Lock()
 	closed := a.closed
 	a.mu.Unlock()
 	if closed {
 		return crosscast.ErrClosed
 	}
-	data, err := crosscast.AppendInstruction(nil, in) // a copy: nothing of in is kept
+	data, err := crosscast.AppendInstruction(nil, inst) // a copy: nothing of inst is kept
 	if err != nil {
 		return err
 	}
@@ -87,10 +87,10 @@ func (a *minimal) Publish(ctx context.Context, in *crosscast.Instruction) error 
 	nodes := a.medium.nodes
 	a.medium.mu.Unlock()
 	for _, p := range nodes {
-		if p == a || in.To != "" && in.To != p.self.ID {
+		if p == a || inst.To != "" && inst.To != p.self.ID {
 			continue
 		}
-		if perr := p.put(ctx, slices.Clone(data), in); perr != nil {
+		if perr := p.put(ctx, slices.Clone(data), inst); perr != nil {
 			err = perr
 		}
 	}
@@ -98,11 +98,11 @@ func (a *minimal) Publish(ctx context.Context, in *crosscast.Instruction) error 
 }
 
 // put queues an instruction at a peer. While the queue is full it waits; hellos and heartbeats never do.
-func (a *minimal) put(ctx context.Context, data []byte, in *crosscast.Instruction) error {
+func (a *minimal) put(ctx context.Context, data []byte, inst *crosscast.Instruction) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for !a.closed && a.bytes > 0 && a.bytes+len(data) > queueLimit {
-		if in.Kind.Control() {
+		if inst.Kind.Control() {
 			return nil
 		}
 		room := a.room
@@ -116,10 +116,10 @@ func (a *minimal) put(ctx context.Context, data []byte, in *crosscast.Instructio
 			continue
 		}
 		// One gap stands for all that is lost in a row.
-		if last := len(a.queue) - 1; a.queue[last].data != nil || a.queue[last].gap.Origin != in.From {
+		if last := len(a.queue) - 1; a.queue[last].data != nil || a.queue[last].gap.Origin != inst.From {
 			now := time.Now()
 			a.queue = append(a.queue, parcel{
-				gap: crosscast.Gap{Origin: in.From, Since: now, Until: now, Reason: crosscast.GapOverflow},
+				gap: crosscast.Gap{Origin: inst.From, Since: now, Until: now, Reason: crosscast.GapOverflow},
 			})
 		}
 		return ctx.Err()
@@ -127,7 +127,7 @@ func (a *minimal) put(ctx context.Context, data []byte, in *crosscast.Instructio
 	if a.closed {
 		return nil
 	}
-	a.queue = append(a.queue, parcel{data: data, from: in.From, to: in.To})
+	a.queue = append(a.queue, parcel{data: data, from: inst.From, to: inst.To})
 	a.bytes += len(data)
 	select {
 	case a.wake <- struct{}{}:
@@ -146,16 +146,16 @@ func (a *minimal) work() {
 				a.h.Gap(p.gap)
 				continue
 			}
-			in, _, err := reader.Read(p.data)
+			inst, _, err := reader.Read(p.data)
 			if err != nil {
 				continue // not ours; a driver would count it
 			}
-			in.From, in.To = p.from, p.to
-			if in.Kind.Control() {
-				in.Node.ID = p.from
+			inst.From, inst.To = p.from, p.to
+			if inst.Kind.Control() {
+				inst.Node.ID = p.from
 			}
-			a.h.Handle(in)
-			scribble(in)
+			a.h.Handle(inst)
+			scribble(inst)
 		}
 	}
 }
@@ -204,8 +204,8 @@ func (a *minimal) Close(ctx context.Context) error {
 
 // scribble overwrites an instruction after Handle, which may keep nothing of it: this is what tests the node. Every
 // driver that uses its memory again does as much.
-func scribble(in *crosscast.Instruction) {
-	t := &in.Target
+func scribble(inst *crosscast.Instruction) {
+	t := &inst.Target
 	for _, names := range [][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
 		for i := range names {
 			names[i] = "BAD"
@@ -216,9 +216,9 @@ func scribble(in *crosscast.Instruction) {
 			ids[i] = "BAD"
 		}
 	}
-	clear(in.Payload.Data)
-	for i := range in.Meta {
-		in.Meta[i] = crosscast.KeyValue{Key: "BAD", Value: "BAD"}
+	clear(inst.Payload.Data)
+	for i := range inst.Meta {
+		inst.Meta[i] = crosscast.KeyValue{Key: "BAD", Value: "BAD"}
 	}
-	*in = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD"}
+	*inst = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD"}
 }

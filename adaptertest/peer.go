@@ -19,8 +19,8 @@ type peer struct {
 	info   crosscast.NodeInfo
 	closed bool
 
-	log  *log                            // of what was handled, as messages whose event is the instruction's
-	hold func(in *crosscast.Instruction) // set before the peer starts: what Handle waits for
+	log  *log                              // of what was handled, as messages whose event is the instruction's
+	hold func(inst *crosscast.Instruction) // set before the peer starts: what Handle waits for
 
 	mu     sync.Mutex               // guards what follows
 	got    []*crosscast.Instruction // clones, and nil in the place of a gap
@@ -38,10 +38,15 @@ func (b *bed) newPeer() *peer {
 	return p
 }
 
+// begin is what Start of p gets.
+func (p *peer) begin() crosscast.AdapterStart {
+	return crosscast.AdapterStart{Self: p.info, Handler: p}
+}
+
 // startPeer starts p and closes it at the end.
 func (b *bed) startPeer(p *peer) *peer {
 	b.Helper()
-	if err := p.Start(b.ctx, p.info, p); err != nil {
+	if err := p.Start(b.ctx, p.begin()); err != nil {
 		b.Fatalf("Start: %v", err)
 	}
 	b.peers = append(b.peers, p)
@@ -83,27 +88,27 @@ func (p *peer) check(what string) {
 	}
 }
 
-// Handle implements crosscast.Handler.
-func (p *peer) Handle(in *crosscast.Instruction) {
+// Handle implements crosscast.AdapterHandler.
+func (p *peer) Handle(inst *crosscast.Instruction) {
 	p.check("Handle")
-	if in.From == p.info.ID {
-		p.b.breaks("THE RULE: a node never handles what it published.\nSEEN: it handled its own %q.", in.Event)
+	if inst.From == p.info.ID {
+		p.b.breaks("THE RULE: a node never handles what it published.\nSEEN: it handled its own %q.", inst.Event)
 	}
-	if !p.log.enter(in.From) {
+	if !p.log.enter(inst.From) {
 		p.b.breaks("THE RULE: Handle is never called concurrently for one origin.\nSEEN: two calls at once.")
 	}
-	defer p.log.exit(in.From)
+	defer p.log.exit(inst.From)
 	if p.hold != nil {
-		p.hold(in)
+		p.hold(inst)
 	}
-	c := cloneInstruction(in)
+	c := cloneInstruction(inst)
 	p.mu.Lock()
 	p.got = append(p.got, c)
 	p.mu.Unlock()
 	p.log.add(entry{msg: &crosscast.Message{Event: c.Event, From: c.From}})
 }
 
-// Gap implements crosscast.Handler.
+// Gap implements crosscast.AdapterHandler.
 func (p *peer) Gap(g crosscast.Gap) {
 	p.check("Gap")
 	p.mu.Lock()
@@ -112,13 +117,13 @@ func (p *peer) Gap(g crosscast.Gap) {
 	p.log.add(entry{gap: &g})
 }
 
-// Awaits implements crosscast.Handler.
+// Awaits implements crosscast.AdapterHandler.
 func (p *peer) Awaits(string) bool { return true }
 
-// Link implements crosscast.Handler.
+// Link implements crosscast.AdapterHandler.
 func (p *peer) Link(crosscast.LinkStatus) {}
 
-// Loss implements crosscast.Handler.
+// Loss implements crosscast.AdapterHandler.
 func (p *peer) Loss(l crosscast.Loss) {
 	p.check("Loss")
 	p.mu.Lock()
@@ -131,9 +136,9 @@ func (p *peer) emission(event string, t crosscast.Target) *crosscast.Instruction
 	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: p.info.ID, Event: event, Target: t}
 }
 
-func (p *peer) publish(in *crosscast.Instruction) {
+func (p *peer) publish(inst *crosscast.Instruction) {
 	p.b.Helper()
-	if err := p.Publish(p.b.ctx, in); err != nil {
+	if err := p.Publish(p.b.ctx, inst); err != nil {
 		p.b.Fatalf("Publish: %v", err)
 	}
 }
@@ -152,7 +157,7 @@ func (p *peer) hear(names ...crosscast.Address) {
 func (p *peer) hearIn(namespace string) {
 	p.b.Helper()
 	if s, ok := p.Adapter.(crosscast.Selective); ok && s.Selective() {
-		p.hear(crosscast.Address{Namespace: namespace, Space: crosscast.NamespaceSpace})
+		p.hear(crosscast.Address{Namespace: namespace, Space: crosscast.SpaceNamespace})
 	}
 }
 
@@ -185,14 +190,14 @@ func (p *peer) handled() []*crosscast.Instruction {
 	defer p.mu.Unlock()
 	got := p.got
 	p.got = nil
-	return slices.DeleteFunc(got, func(in *crosscast.Instruction) bool { return strings.HasPrefix(in.Event, fencePrefix) })
+	return slices.DeleteFunc(got, func(inst *crosscast.Instruction) bool { return strings.HasPrefix(inst.Event, fencePrefix) })
 }
 
 // events returns the events that came since the last call.
 func (p *peer) events() []string {
 	var events []string
-	for _, in := range p.handled() {
-		events = append(events, in.Event)
+	for _, inst := range p.handled() {
+		events = append(events, inst.Event)
 	}
 	return events
 }
@@ -205,13 +210,13 @@ func (p *peer) want(events ...string) {
 }
 
 func room(name string) crosscast.Address {
-	return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name}
+	return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
 }
 
 func toRoom(names ...string) crosscast.Target { return crosscast.Target{Rooms: names} }
 
-func cloneInstruction(in *crosscast.Instruction) *crosscast.Instruction {
-	c := *in
+func cloneInstruction(inst *crosscast.Instruction) *crosscast.Instruction {
+	c := *inst
 	t := &c.Target
 	for _, names := range []*[]string{&t.Rooms, &t.Users, &t.ExceptRooms, &t.ExceptUsers} {
 		*names = cloneNames(*names)

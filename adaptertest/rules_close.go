@@ -35,16 +35,16 @@ var closeRules = []rule{
 				}
 			}
 			b.within("a method after Close", func() {
-				in := p1.emission("m", everyone)
-				closed("Start", p1.Start(b.ctx, p1.info, p1))
-				closed("Publish", p1.Publish(b.ctx, in))
+				inst := p1.emission("m", everyone)
+				closed("Start", p1.Start(b.ctx, p1.begin()))
+				closed("Publish", p1.Publish(b.ctx, inst))
 				if s, ok := p1.Adapter.(crosscast.Subscriber); ok {
 					closed("Subscribe", s.Subscribe(b.ctx, room("r")))
 					closed("Subscribe", s.Subscribe(b.ctx, room("r2")))
 					closed("Unsubscribe", s.Unsubscribe(b.ctx, room("r")))
 				}
 				if d, ok := p1.Adapter.(crosscast.Deliverer); ok {
-					_, err := d.Deliver(b.ctx, in)
+					_, err := d.Deliver(b.ctx, inst)
 					closed("Deliver", err)
 				}
 				if f, ok := p1.Adapter.(crosscast.Flusher); ok {
@@ -62,7 +62,7 @@ var closeRules = []rule{
 		run: func(b *bed) {
 			p := b.newPeer()
 			b.must(p.Close(b.ctx))
-			if err := p.Start(b.ctx, p.info, p); !errors.Is(err, crosscast.ErrClosed) {
+			if err := p.Start(b.ctx, p.begin()); !errors.Is(err, crosscast.ErrClosed) {
 				b.Errorf("Start after Close returned %v instead of ErrClosed", err)
 				p.Close(b.ctx)
 			}

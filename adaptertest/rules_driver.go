@@ -52,11 +52,11 @@ var driverRules = []rule{
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
 			count := func(p *peer, namespace string, again bool) int {
-				in := &crosscast.Instruction{
+				inst := &crosscast.Instruction{
 					Kind: crosscast.KindAsk, Namespace: namespace, From: p.info.ID, Target: everyone, Ref: "1",
 					TTL: b.patience, Question: &crosscast.Question{Kind: crosscast.AskCount},
 				}
-				peers, err := p.Adapter.(crosscast.Counter).CountPeers(b.ctx, in, again)
+				peers, err := p.Adapter.(crosscast.Counter).CountPeers(b.ctx, inst, again)
 				b.must(err)
 				return peers
 			}
@@ -138,12 +138,12 @@ var driverRules = []rule{
 			p0, p1, _ := b.threePeers()
 			var want []string
 			for _, size := range []int{1 << 20, 3 << 20, 16 << 20} {
-				in := p0.emission(fmt.Sprint("large", size), everyone)
-				in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, size)}
-				err := p0.Publish(b.ctx, in)
+				inst := p0.emission(fmt.Sprint("large", size), everyone)
+				inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, size)}
+				err := p0.Publish(b.ctx, inst)
 				switch {
 				case err == nil:
-					want = append(want, in.Event)
+					want = append(want, inst.Event)
 				case !errors.Is(err, crosscast.ErrTooLarge):
 					b.Errorf("Publish of %d bytes: %v, which does not match ErrTooLarge", size, err)
 				case size == 1<<20:
@@ -174,9 +174,9 @@ var driverRules = []rule{
 			failed := make(map[string]bool)
 			b.within("publishing 12 MiB, with a context of 100 ms, to a peer that handles nothing", func() {
 				for i := range 192 {
-					in := p0.emission(fmt.Sprint("m", i), everyone)
-					in.Payload = payload
-					failed[in.Event] = p0.Publish(ctx, in) != nil
+					inst := p0.emission(fmt.Sprint("m", i), everyone)
+					inst.Payload = payload
+					failed[inst.Event] = p0.Publish(ctx, inst) != nil
 				}
 			})
 			free()

@@ -19,7 +19,7 @@ var instructionRules = []rule{
 			p1.hear(room("r"))
 			p1.hearIn("/chat")
 			full := *p0.emission("all", crosscast.Target{Everyone: true, ExceptRooms: []string{"a", "b"}})
-			full.Flags, full.Namespace = crosscast.Volatile, "/chat"
+			full.Volatile, full.Namespace = true, "/chat"
 			full.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 254, 255}}
 			many := *p0.emission("many", crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}})
 			single := *p0.emission("single", toRoom("r"))
@@ -36,13 +36,13 @@ var instructionRules = []rule{
 			var sent []crosscast.Instruction
 			for _, kind := range []crosscast.Kind{crosscast.KindJoin, crosscast.KindLeave, crosscast.KindDisconnect} {
 				for _, t := range []crosscast.Target{target, everyone} {
-					in := crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: t}
+					inst := crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: t}
 					if kind == crosscast.KindDisconnect {
-						in.Reason = crosscast.ReasonServer
+						inst.Reason = crosscast.ReasonServer
 					} else {
-						in.Rooms = []string{"a", "b"}
+						inst.Rooms = []string{"a", "b"}
 					}
-					sent = append(sent, in)
+					sent = append(sent, inst)
 				}
 			}
 			b.arrive(p0, p1, sent...)
@@ -54,9 +54,9 @@ var instructionRules = []rule{
 		capability: crosscast.CapReasons,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
-			in := crosscast.Instruction{Kind: crosscast.KindDisconnect, Namespace: "/", From: p0.info.ID, Target: everyone}
-			in.Reason = "signed out"
-			b.arrive(p0, p1, in)
+			inst := crosscast.Instruction{Kind: crosscast.KindDisconnect, Namespace: "/", From: p0.info.ID, Target: everyone}
+			inst.Reason = "signed out"
+			b.arrive(p0, p1, inst)
 		},
 	},
 	{
@@ -84,9 +84,9 @@ var instructionRules = []rule{
 		capability: crosscast.CapMeta,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
-			in := *p0.emission("meta", everyone)
-			in.Meta = []crosscast.KeyValue{{Key: "k", Value: "v"}, {Key: "k", Value: ""}}
-			b.arrive(p0, p1, in)
+			inst := *p0.emission("meta", everyone)
+			inst.Meta = []crosscast.KeyValue{{Key: "k", Value: "v"}, {Key: "k", Value: ""}}
+			b.arrive(p0, p1, inst)
 		},
 	},
 	{
@@ -95,9 +95,9 @@ var instructionRules = []rule{
 		capability: crosscast.CapOneNode,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
-			in := *p0.toNode(p1, "inbox")
-			in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 254, 255}}
-			b.arrive(p0, p1, in)
+			inst := *p0.toNode(p1, "inbox")
+			inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 1, 254, 255}}
+			b.arrive(p0, p1, inst)
 		},
 	},
 	{
@@ -150,15 +150,15 @@ var instructionRules = []rule{
 			if len(got) != 200 {
 				b.Errorf("%d of 200 instructions arrived", len(got))
 			}
-			for i, in := range got {
+			for i, inst := range got {
 				var name string
 				switch want := []crosscast.Kind{crosscast.KindEmit, crosscast.KindLeave}[i%2]; {
-				case in.Kind != want:
-					b.Fatalf("emissions and commands were published in turns; instruction %d is of kind %d", i, in.Kind)
-				case in.Kind == crosscast.KindEmit:
-					name = in.Event
+				case inst.Kind != want:
+					b.Fatalf("emissions and commands were published in turns; instruction %d is of kind %d", i, inst.Kind)
+				case inst.Kind == crosscast.KindEmit:
+					name = inst.Event
 				default:
-					name = fmt.Sprint(in.Rooms[0])
+					name = fmt.Sprint(inst.Rooms[0])
 				}
 				if name != fmt.Sprint("m", i/2) {
 					b.Fatalf("emissions and commands were published in turns; instruction %d is %s", i, name)
@@ -195,28 +195,28 @@ var instructionRules = []rule{
 
 // toNode makes an emission for one node.
 func (p *peer) toNode(to *peer, event string) *crosscast.Instruction {
-	in := p.emission(event, everyone)
-	in.To = to.info.ID
-	return in
+	inst := p.emission(event, everyone)
+	inst.To = to.info.ID
+	return inst
 }
 
 // arrive publishes instructions and checks that they arrive as they were.
 func (b *bed) arrive(from, at *peer, sent ...crosscast.Instruction) {
 	b.Helper()
-	for _, in := range sent {
-		from.publish(&in)
+	for _, inst := range sent {
+		from.publish(&inst)
 		b.settlePeers() // hellos and heartbeats may overtake
 		got := at.handled()
 		if len(got) != 1 {
-			b.Errorf("of one instruction (kind %d, %q) %d arrived", in.Kind, in.Event, len(got))
+			b.Errorf("of one instruction (kind %d, %q) %d arrived", inst.Kind, inst.Event, len(got))
 			continue
 		}
 		g := got[0]
-		if in.Kind == crosscast.KindHello || in.Kind == crosscast.KindHeartbeat || in.Kind == crosscast.KindGoodbye {
-			g.Target, in.Target = crosscast.Target{}, crosscast.Target{} // the kind and To say all
-			g.Node.ID, in.Node.ID = "", ""                               // From says it
+		if inst.Kind == crosscast.KindHello || inst.Kind == crosscast.KindHeartbeat || inst.Kind == crosscast.KindGoodbye {
+			g.Target, inst.Target = crosscast.Target{}, crosscast.Target{} // the kind and To say all
+			g.Node.ID, inst.Node.ID = "", ""                               // From says it
 		}
-		if a, w := normal(*g), normal(in); !reflect.DeepEqual(a, w) {
+		if a, w := normal(*g), normal(inst); !reflect.DeepEqual(a, w) {
 			b.Errorf("published: %+v\narrived:   %+v", w, a)
 		}
 	}
@@ -232,18 +232,18 @@ func (b *bed) overwrite(sockets bool) {
 		rooms[0], rooms[1], except[0], users[0] = "r", fmt.Sprint("r", i%2), fmt.Sprint("x", i), fmt.Sprint("u", i)
 		ids[0] = crosscast.SocketID(fmt.Sprintf("%ssocket-%05d", p0.info.ID, i))
 		copy(data, fmt.Sprintf("%064d", i))
-		in := *p0.emission(fmt.Sprint("m", i), crosscast.Target{Rooms: rooms, ExceptRooms: except})
-		in.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: data}
+		inst := *p0.emission(fmt.Sprint("m", i), crosscast.Target{Rooms: rooms, ExceptRooms: except})
+		inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: data}
 		if sockets {
-			in.Target.Users, in.Target.ExceptSockets = users, ids
+			inst.Target.Users, inst.Target.ExceptSockets = users, ids
 		}
-		return in
+		return inst
 	}
-	in := new(crosscast.Instruction)
+	inst := new(crosscast.Instruction)
 	for i := range 200 {
-		*in = fill(i)
-		p0.publish(in)
-		*in = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD", Target: everyone}
+		*inst = fill(i)
+		p0.publish(inst)
+		*inst = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD", Target: everyone}
 		rooms[0], rooms[1], except[0], users[0], ids[0] = "BAD", "BAD", "BAD", "BAD", "BAD"
 		copy(data, bytes.Repeat([]byte("BAD!"), 16))
 	}
@@ -252,8 +252,8 @@ func (b *bed) overwrite(sockets bool) {
 	if len(got) != 200 {
 		b.Errorf("%d of 200 instructions arrived", len(got))
 	}
-	for i, in := range got {
-		if a, w := normal(*in), normal(fill(i)); !reflect.DeepEqual(a, w) {
+	for i, inst := range got {
+		if a, w := normal(*inst), normal(fill(i)); !reflect.DeepEqual(a, w) {
 			b.Fatalf("an instruction that was overwritten after Publish arrived so:\n%+v\ninstead "+
 				"of:\n%+v", a, w)
 		}
@@ -261,8 +261,8 @@ func (b *bed) overwrite(sockets bool) {
 }
 
 // normal makes empty slices nil, and no reason of the one that stands for it.
-func normal(in crosscast.Instruction) crosscast.Instruction {
-	c := *cloneInstruction(&in)
+func normal(inst crosscast.Instruction) crosscast.Instruction {
+	c := *cloneInstruction(&inst)
 	t := &c.Target
 	for _, names := range []*[]string{&t.Rooms, &t.Users, &t.ExceptRooms, &t.ExceptUsers} {
 		if len(*names) == 0 {

@@ -99,4 +99,4 @@ func (b *bed) onceEach(c *client) (n int) {
 	return n
 }
 
-var _ crosscast.Handler = (*peer)(nil)
+var _ crosscast.AdapterHandler = (*peer)(nil)

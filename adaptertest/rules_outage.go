@@ -77,7 +77,7 @@ var outageRules = []rule{
 			b.emit(n0.To("r3"), "room3")
 			b.settle()
 			s.wait("room3", 1)
-			user := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "u"}
+			user := crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "u"}
 			c.wantAfterGap(room("r"), "room")
 			c2.wantAfterGap(user, "user", "room2")
 			s.wantAfterGap(room("r3"), "room3")
@@ -360,7 +360,7 @@ var outageRules = []rule{
 			b.within("Start without a link, with a context of 200 ms,", func() {
 				ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
 				defer cancel()
-				if err := p.Start(ctx, p.info, p); err == nil {
+				if err := p.Start(ctx, p.begin()); err == nil {
 					b.breaks("Start without a link returned nil")
 					p.Close(b.ctx)
 				}

@@ -67,7 +67,7 @@ var startRules = []rule{
 			p2.hear(room("r"))
 			second := &peer{b: b, log: newLog(), info: crosscast.NodeInfo{ID: crosscast.NewNodeID(), Name: "second"}}
 			b.within("a second Start", func() {
-				err := p1.Start(b.ctx, second.info, second)
+				err := p1.Start(b.ctx, second.begin())
 				if err == nil || !strings.Contains(err.Error(), p1.info.Name) {
 					b.breaks("Start of an adapter that %q has returned: %v", p1.info.Name, err)
 				}

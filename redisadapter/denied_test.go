@@ -65,8 +65,8 @@ func TestRevokedChannels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	room := crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "R"}
-	user := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "bob"}
+	room := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "R"}
+	user := crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "bob"}
 	expectGap := func() crosscast.Gap {
 		t.Helper()
 		select {

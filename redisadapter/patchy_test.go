@@ -65,7 +65,7 @@ func (l *listener) has(events []string) (got, gapped, silent int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range events {
-		address := crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: e}
+		address := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: e}
 		switch {
 		case l.got[e]:
 			got++
@@ -91,7 +91,7 @@ func TestMastersLoseMessages(t *testing.T) {
 			got:     make(map[string]bool), beat: make(map[crosscast.NodeID]bool),
 		}
 		self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: heartbeat}
-		if err := l.Start(ctx, self, l); err != nil {
+		if err := l.Start(ctx, crosscast.AdapterStart{Self: self, Handler: l}); err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close(context.WithoutCancel(ctx))
@@ -101,7 +101,7 @@ func TestMastersLoseMessages(t *testing.T) {
 	addresses := make([]crosscast.Address, len(rooms))
 	for i := range rooms {
 		rooms[i] = fmt.Sprint("room", i)
-		addresses[i] = crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: rooms[i]}
+		addresses[i] = crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: rooms[i]}
 	}
 	for _, l := range nodes[1:] {
 		if err := l.Subscribe(ctx, addresses...); err != nil {

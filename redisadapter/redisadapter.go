@@ -37,7 +37,7 @@ type Options struct {
 	Ingress bool
 	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
 	// worse, an Info when it gets better; of a call of the application's that keeps the link from being read; and of the
-	// first message for each reason that the ingress refuses. Default: nothing is logged.
+	// first message for each reason that the ingress refuses. Default: the node's.
 	Logger *slog.Logger
 }
 

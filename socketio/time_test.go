@@ -426,9 +426,9 @@ func TestWriteTimeout(t *testing.T) {
 // slowLink is an adapter whose confirmations take a second.
 type slowLink struct{}
 
-func (slowLink) Start(context.Context, crosscast.NodeInfo, crosscast.Handler) error { return nil }
-func (slowLink) Publish(context.Context, *crosscast.Instruction) error              { return nil }
-func (slowLink) Close(context.Context) error                                        { return nil }
+func (slowLink) Start(context.Context, crosscast.AdapterStart) error   { return nil }
+func (slowLink) Publish(context.Context, *crosscast.Instruction) error { return nil }
+func (slowLink) Close(context.Context) error                           { return nil }
 func (slowLink) Subscribe(context.Context, ...crosscast.Address) error {
 	time.Sleep(time.Second)
 	return nil

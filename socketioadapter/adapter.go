@@ -66,7 +66,7 @@ type Options struct {
 	PublishTimeout time.Duration
 	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
 	// worse, an Info when it gets better; and of a call of the application's that keeps the link from being read.
-	// Default: nothing is logged.
+	// Default: the node's.
 	Logger *slog.Logger
 }
 
@@ -138,14 +138,15 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 }
 
 // Start implements crosscast.Adapter.
-func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	if a.optErr != nil {
 		return a.optErr
 	}
-	if err := a.Adapter.Start(ctx, self, watcher{h, &a.counter}); err != nil {
+	s.Handler = watcher{s.Handler, &a.counter}
+	if err := a.Adapter.Start(ctx, s); err != nil {
 		return err
 	}
-	if self.EmitOnly { // which has no part in outages of others
+	if s.Self.EmitOnly { // which has no part in outages of others
 		return nil
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -176,23 +177,23 @@ func (a *Adapter) Close(ctx context.Context) error {
 
 // watcher tells the counter of outages.
 type watcher struct {
-	crosscast.Handler
+	crosscast.AdapterHandler
 	counter *counter
 }
 
-// Gap implements crosscast.Handler.
+// Gap implements crosscast.AdapterHandler.
 func (w watcher) Gap(g crosscast.Gap) {
 	if g.Origin == "" && g.Names == nil {
 		w.counter.recovered()
 	}
-	w.Handler.Gap(g)
+	w.AdapterHandler.Gap(g)
 }
 
 // Unsubscribe implements crosscast.Subscriber.
 func (a *Adapter) Unsubscribe(ctx context.Context, names ...crosscast.Address) error {
 	err := a.Adapter.Unsubscribe(ctx, names...)
 	for _, name := range names {
-		if name.Space == crosscast.NamespaceSpace {
+		if name.Space == crosscast.SpaceNamespace {
 			a.counter.unwatch(name.Namespace)
 		}
 	}

@@ -37,7 +37,7 @@ func BenchmarkWrite(b *testing.B) {
 		for name, p := range benchPayloads {
 			b.Run(fmt.Sprintf("%s/%s", mode, name), func(b *testing.B) {
 				d := socketioadapter.NewDialect(modes[mode])
-				d.Begin(crosscast.NodeInfo{ID: "aaaaaaaa"}, nothing{})
+				d.Begin(starting(crosscast.NodeInfo{ID: "aaaaaaaa"}, nothing{}))
 				in := emission(p)
 				send := func(string, crosscast.Address, []byte) {}
 				b.ReportAllocs()
@@ -57,7 +57,7 @@ func BenchmarkRead(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%s", mode, name), func(b *testing.B) {
 				m := newSide(b, "aaaaaaaa", modes[mode]).write(emission(p))[0]
 				d := socketioadapter.NewDialect(modes[mode])
-				d.Begin(crosscast.NodeInfo{ID: "bbbbbbbb"}, nothing{})
+				d.Begin(starting(crosscast.NodeInfo{ID: "bbbbbbbb"}, nothing{}))
 				data := []byte(m.data)
 				b.ReportAllocs()
 				b.SetBytes(int64(len(data)))

@@ -82,9 +82,9 @@ func (c *channels) own(room string) bool {
 func (c *channels) of(a crosscast.Address, prefix string) []string {
 	room := a.Name
 	switch a.Space {
-	case crosscast.NamespaceSpace:
+	case crosscast.SpaceNamespace:
 		return c.home(a.Namespace)
-	case crosscast.UserSpace:
+	case crosscast.SpaceUser:
 		room = prefix + room
 	}
 	if !c.own(room) {

@@ -15,9 +15,9 @@ import (
 // TestChannels: what a node hears, and where what it emits goes, in each mode; "-" is the namespace's own channel.
 func TestChannels(t *testing.T) {
 	room := func(name string) crosscast.Address {
-		return crosscast.Address{Namespace: "/n", Space: crosscast.RoomSpace, Name: name}
+		return crosscast.Address{Namespace: "/n", Space: crosscast.SpaceRoom, Name: name}
 	}
-	user := crosscast.Address{Namespace: "/n", Space: crosscast.UserSpace, Name: "u"}
+	user := crosscast.Address{Namespace: "/n", Space: crosscast.SpaceUser, Name: "u"}
 	for _, c := range []struct {
 		name    string
 		address crosscast.Address
@@ -27,9 +27,9 @@ func TestChannels(t *testing.T) {
 		{"a room", room("r"), "r", []string{"classic", "dynamic", "private"}},
 		{"a user", user, "user:u", []string{"classic", "dynamic", "private"}},
 		{"a user whose room looks like a socket",
-			crosscast.Address{Namespace: "/n", Space: crosscast.UserSpace, Name: strings.Repeat("u", 15)},
+			crosscast.Address{Namespace: "/n", Space: crosscast.SpaceUser, Name: strings.Repeat("u", 15)},
 			"user:" + strings.Repeat("u", 15), []string{"classic", "private"}},
-		{"a socket", crosscast.Address{Namespace: "/n", Space: crosscast.SocketSpace, Name: string(socketA)},
+		{"a socket", crosscast.Address{Namespace: "/n", Space: crosscast.SpaceSocket, Name: string(socketA)},
 			string(socketA), []string{"classic", "private"}},
 		{"a room of 20 letters", room("12345678901234567890"), "12345678901234567890", []string{"classic", "private"}},
 		{"of 20 bytes, but 10 letters", room("éééééééééé"), "éééééééééé",
@@ -56,11 +56,11 @@ func TestChannels(t *testing.T) {
 			in := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/n", Event: "e"}
 			named := c.address
 			switch c.address.Space {
-			case crosscast.RoomSpace:
+			case crosscast.SpaceRoom:
 				in.Target.Rooms = []string{c.address.Name, c.address.Name}
-			case crosscast.UserSpace:
+			case crosscast.SpaceUser:
 				in.Target.Users = []string{c.address.Name}
-			case crosscast.SocketSpace:
+			case crosscast.SpaceSocket:
 				in.Target.Sockets = []crosscast.SocketID{crosscast.SocketID(c.address.Name)}
 				named = crosscast.Address{} // a loss of it is one of sockets
 			}
@@ -127,7 +127,7 @@ func TestHome(t *testing.T) {
 			if got := s.Home(); !slices.Equal(got, want[i]) {
 				t.Errorf("%s, emitter %v: home is %q instead of %q", mode, emitter, got, want[i])
 			}
-			other := s.Topics(crosscast.Address{Namespace: "/n", Space: crosscast.NamespaceSpace})
+			other := s.Topics(crosscast.Address{Namespace: "/n", Space: crosscast.SpaceNamespace})
 			if watched := socketioadapter.Watched(s.Dialect); !slices.Equal(watched, []string{"/", "/n"}) {
 				t.Errorf("%s: servers are counted in %q", mode, watched)
 			}

@@ -217,7 +217,7 @@ func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, aga
 		return 0, crosscast.ErrNotConnected
 	}
 	if a.dialect.channels.emitter { // which hears answers in "/" only, unless it asks for more
-		err := a.Adapter.Subscribe(ctx, crosscast.Address{Namespace: ns, Space: crosscast.NamespaceSpace})
+		err := a.Adapter.Subscribe(ctx, crosscast.Address{Namespace: ns, Space: crosscast.SpaceNamespace})
 		if err != nil {
 			return 0, err
 		}

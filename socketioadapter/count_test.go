@@ -24,7 +24,7 @@ func bare(t *testing.T, rdb redis.UniversalClient, o socketioadapter.Options, em
 	t.Helper()
 	a := socketioadapter.New(rdb, o)
 	self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second, EmitOnly: emitter}
-	if err := a.Start(redistest.Within(t, redistest.Patience), self, nothing{}); err != nil {
+	if err := a.Start(redistest.Within(t, redistest.Patience), starting(self, nothing{})); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -68,12 +68,12 @@ func TestCountPeers(t *testing.T) {
 			for _, ns := range []string{"/*", "/x", "/x#y", "/[x]"} {
 				for _, n := range []*socketioadapter.Adapter{a, b} {
 					must(t, n.Subscribe(redistest.Within(t, redistest.Patience),
-						crosscast.Address{Namespace: ns, Space: crosscast.NamespaceSpace},
-						crosscast.Address{Namespace: ns, Space: crosscast.RoomSpace, Name: "abc"}))
+						crosscast.Address{Namespace: ns, Space: crosscast.SpaceNamespace},
+						crosscast.Address{Namespace: ns, Space: crosscast.SpaceRoom, Name: "abc"}))
 				}
 			}
 			must(t, c.Subscribe(redistest.Within(t, redistest.Patience),
-				crosscast.Address{Namespace: "/x#y", Space: crosscast.NamespaceSpace}))
+				crosscast.Address{Namespace: "/x#y", Space: crosscast.SpaceNamespace}))
 			for _, again := range []bool{false, true} {
 				wantPeers(t, a, "/*", again, 1)
 				wantPeers(t, a, "/x", again, 1)

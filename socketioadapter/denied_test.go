@@ -42,12 +42,12 @@ func TestRevokedChannels(t *testing.T) {
 			b := socketioadapter.New(redistest.Client(t, o), tt.o)
 			h := gapped{&tally{got: make(map[string]int)}, make(chan crosscast.Gap, 100)}
 			ctx := redistest.Within(t, 2*redistest.Patience)
-			must(t, b.Start(ctx, crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second}, h))
+			must(t, b.Start(ctx, starting(crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second}, h)))
 			t.Cleanup(func() { must(t, b.Close(redistest.Within(t, redistest.Patience))) })
 			room := func(name string) crosscast.Address {
-				return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name}
+				return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
 			}
-			ns := crosscast.Address{Namespace: "/n", Space: crosscast.NamespaceSpace}
+			ns := crosscast.Address{Namespace: "/n", Space: crosscast.SpaceNamespace}
 			must(t, b.Subscribe(ctx, room("A"), room(".R"), ns))
 			next := func() crosscast.Gap {
 				t.Helper()

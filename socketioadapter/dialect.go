@@ -23,7 +23,7 @@ type dialect struct {
 
 	self      crosscast.NodeID
 	emitter   bool
-	handler   crosscast.Handler
+	handler   crosscast.AdapterHandler
 	refs      string // what begins the requestIds of this node
 	reader    reader
 	in        crosscast.Instruction // the one that handler is told of
@@ -37,7 +37,7 @@ type dialect struct {
 func newDialect(o Options, c *counter) *dialect {
 	return &dialect{
 		channels: channels{key: o.Key, sharded: o.Mode == Sharded, rooms: o.Subscription}, prefix: o.UserRooms,
-		maxFrame: o.MaxFrame, counter: c, log: cmp.Or(o.Logger, slog.Default()),
+		maxFrame: o.MaxFrame, counter: c,
 	}
 }
 
@@ -45,8 +45,9 @@ func newDialect(o Options, c *counter) *dialect {
 const forceClose crosscast.Reason = "forced server close"
 
 // Begin implements wire.Dialect.
-func (d *dialect) Begin(self crosscast.NodeInfo, h crosscast.Handler) {
-	d.self, d.emitter, d.handler = self.ID, self.EmitOnly, h
+func (d *dialect) Begin(s crosscast.AdapterStart) {
+	self := s.Self
+	d.self, d.emitter, d.handler, d.log = self.ID, self.EmitOnly, s.Handler, cmp.Or(s.Logger, slog.Default())
 	d.channels.self, d.channels.emitter = uidOf(self, d.channels.sharded), self.EmitOnly
 	d.refs = d.channels.self + "~"
 	d.counter.watch("/")
@@ -59,7 +60,7 @@ func (d *dialect) Home() []string { return d.channels.home("/") }
 
 // Topics implements wire.Dialect.
 func (d *dialect) Topics(name crosscast.Address) []string {
-	if name.Space == crosscast.NamespaceSpace {
+	if name.Space == crosscast.SpaceNamespace {
 		d.counter.watch(name.Namespace)
 	}
 	return d.channels.of(name, d.prefix)

@@ -54,7 +54,7 @@ func TestNodesUnderstandEachOther(t *testing.T) {
 				`emit from=aaaaaaaa everyone event="e" json={"a":[1,"é"]}`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: many, Event: "e", Flags: crosscast.Volatile,
+				crosscast.Instruction{Kind: crosscast.KindEmit, Target: many, Event: "e", Volatile: true,
 					Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 255}}, Namespace: "/n"},
 				`emit volatile ns="/n" from=aaaaaaaa ` + manyTold + ` event="e" binary=00ff`,
 			},

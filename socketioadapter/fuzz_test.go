@@ -12,7 +12,7 @@ import (
 
 // channelsOf are all channels that a node hears, and one of a room.
 func channelsOf(s *side) []string {
-	return append(s.Home(), s.Topics(crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "r"})...)
+	return append(s.Home(), s.Topics(crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"})...)
 }
 
 // FuzzRead: whatever arrives, it is told as an instruction that the node can take, or dropped with an error.
@@ -104,11 +104,11 @@ func FuzzNames(f *testing.F) {
 			address crosscast.Address
 			target  crosscast.Target
 		}{
-			{crosscast.Address{Namespace: ns, Space: crosscast.RoomSpace, Name: name}, crosscast.Target{Rooms: []string{name}}},
-			{crosscast.Address{Namespace: ns, Space: crosscast.UserSpace, Name: name}, crosscast.Target{Users: []string{name}}},
+			{crosscast.Address{Namespace: ns, Space: crosscast.SpaceRoom, Name: name}, crosscast.Target{Rooms: []string{name}}},
+			{crosscast.Address{Namespace: ns, Space: crosscast.SpaceUser, Name: name}, crosscast.Target{Users: []string{name}}},
 		} {
 			all := a.write(&crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, Event: "e", Target: c.target})
-			hears := append(b.Topics(c.address), b.Topics(crosscast.Address{Namespace: ns, Space: crosscast.NamespaceSpace})...)
+			hears := append(b.Topics(c.address), b.Topics(crosscast.Address{Namespace: ns, Space: crosscast.SpaceNamespace})...)
 			if len(all) != 1 || !slices.Contains(hears, all[0].channel) {
 				t.Fatalf("it is written to %q, and a member's node hears %q", all, hears)
 			}

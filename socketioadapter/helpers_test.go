@@ -32,7 +32,7 @@ func newSide(tb testing.TB, id crosscast.NodeID, o socketioadapter.Options) *sid
 
 func startSide(tb testing.TB, self crosscast.NodeInfo, o socketioadapter.Options) *side {
 	s := &side{tb: tb, Dialect: socketioadapter.NewDialect(o), id: self.ID}
-	s.Begin(self, s)
+	s.Begin(starting(self, s))
 	return s
 }
 
@@ -107,7 +107,7 @@ func describe(in *crosscast.Instruction) string {
 	}
 	b.WriteString(names[in.Kind])
 	add := func(format string, args ...any) { fmt.Fprintf(&b, " "+format, args...) }
-	if in.Flags&crosscast.Volatile != 0 {
+	if in.Volatile {
 		add("volatile")
 	}
 	if in.Namespace != "/" {
@@ -223,4 +223,9 @@ func quoted(tb testing.TB, line string) (s, rest string) {
 func inBubble(t *testing.T, run func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, run)
+}
+
+// starting is what Start gets.
+func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler) crosscast.AdapterStart {
+	return crosscast.AdapterStart{Self: self, Handler: h}
 }

@@ -42,7 +42,7 @@ func (n node) Awaits(string) bool { return n.awaits }
 // reads returns how many bytes are allocated to read a message.
 func reads(o socketioadapter.Options, on, data string, awaits bool) uint64 {
 	d := socketioadapter.NewDialect(o)
-	d.Begin(crosscast.NodeInfo{ID: "aaaaaaaa"}, node{awaits: awaits})
+	d.Begin(starting(crosscast.NodeInfo{ID: "aaaaaaaa"}, node{awaits: awaits}))
 	b := []byte(data)
 	return allocated(func() { _, _ = d.Read(on, b) })
 }

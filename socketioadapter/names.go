@@ -42,10 +42,10 @@ func (n *names) single(ns, prefix string) (room string, a crosscast.Address) {
 		return "", a
 	case len(n.rooms) > 0:
 		room = n.rooms[0]
-		a = crosscast.Address{Namespace: ns, Space: crosscast.RoomSpace, Name: room}
+		a = crosscast.Address{Namespace: ns, Space: crosscast.SpaceRoom, Name: room}
 	case len(n.users) > 0:
 		room = prefix + n.users[0]
-		a = crosscast.Address{Namespace: ns, Space: crosscast.UserSpace, Name: n.users[0]}
+		a = crosscast.Address{Namespace: ns, Space: crosscast.SpaceUser, Name: n.users[0]}
 	default:
 		room = string(n.sockets[0])
 	}

@@ -73,7 +73,7 @@ func TestNothingArrivesTwice(t *testing.T) {
 	a := bare(t, redistest.Client(t, o), classic, false)
 	heard := &tally{got: make(map[string]int)}
 	b := socketioadapter.New(s.Client(), classic)
-	must(t, b.Start(redistest.Within(t, redistest.Patience), crosscast.NodeInfo{ID: crosscast.NewNodeID()}, heard))
+	must(t, b.Start(redistest.Within(t, redistest.Patience), starting(crosscast.NodeInfo{ID: crosscast.NewNodeID()}, heard)))
 	t.Cleanup(func() { must(t, b.Close(redistest.Within(t, redistest.Patience))) })
 
 	emit := func(event string) {

@@ -21,9 +21,9 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 			s := redistest.Start(t, redistest.Config{})
 			a := socketioadapter.New(s.Client(), socketioadapter.Options{Mode: mode, MaxAge: time.Minute})
 			self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second}
-			must(t, a.Start(redistest.Within(t, redistest.Patience), self, gapped{
+			must(t, a.Start(redistest.Within(t, redistest.Patience), starting(self, gapped{
 				&tally{got: make(map[string]int)}, make(chan crosscast.Gap, 100),
-			}))
+			})))
 			t.Cleanup(func() { a.Close(redistest.Within(t, time.Second)) }) // what waits is lost
 			s.Kill()
 			eventually(t, "the outage", func() bool { return !a.AdapterStats().Connected })

@@ -42,7 +42,7 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 			in.Kind, in.Target.Everyone = crosscast.KindRequest, true
 		}
 		if m.volatile {
-			in.Flags = crosscast.Volatile
+			in.Volatile = true
 		}
 	case join, leave, disconnect:
 		if n := len(m.rooms); n > crosscast.MaxNames { // each for each socket in the target

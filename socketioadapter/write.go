@@ -28,7 +28,7 @@ func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 		return err
 	}
 	m := d.message(0, namespaceOf(in))
-	m.target, m.volatile = in.Target, in.Flags&crosscast.Volatile != 0
+	m.target, m.volatile = in.Target, in.Volatile
 	m.event, m.payload, m.rooms, m.close = in.Event, in.Payload, in.Rooms, in.Reason == forceClose
 	topic, name := d.channels.request(m.namespace), crosscast.Address{}
 	if in.Ref != "" {

@@ -39,29 +39,29 @@ func New(bus Bus, o Options) *Adapter {
 func newAdapter(bus Bus, o Options, newFormat func(*session) format) *Adapter {
 	a := &Adapter{bus: bus, newFormat: newFormat, closed: make(chan struct{})}
 	a.o, a.optErr = o.withDefaults()
-	a.run = a.newRun(context.Background(), crosscast.NodeInfo{}, nil)
+	a.run = a.newRun(context.Background(), crosscast.AdapterStart{})
 	return a
 }
 
 // Start implements crosscast.Adapter. One attempt is made; when it fails, so does Start. It returns by the end of ctx,
 // whatever the bus does.
-func (a *Adapter) Start(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) error {
+func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	if a.optErr != nil {
 		return a.optErr
 	}
 	if a.isClosed() {
 		return crosscast.ErrClosed
 	}
-	if len(self.ID) != 8 {
-		return fmt.Errorf("crosscast: node ID %q does not have 8 bytes", string(self.ID))
+	if len(s.Self.ID) != 8 {
+		return fmt.Errorf("crosscast: node ID %q does not have 8 bytes", string(s.Self.ID))
 	}
-	if self.Heartbeat <= 0 {
-		self.Heartbeat = time.Second
+	if s.Self.Heartbeat <= 0 {
+		s.Self.Heartbeat = time.Second
 	}
-	if err := a.reserve(ctx, self); err != nil {
+	if err := a.reserve(ctx, s.Self); err != nil {
 		return err
 	}
-	r := a.newRun(ctx, self, h)
+	r := a.newRun(ctx, s)
 	a.mu.Lock()
 	a.run = r
 	a.mu.Unlock()

@@ -51,7 +51,7 @@ func (c *cluster) addAs(o wire.Options, emitOnly bool) *peer {
 	id := crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers)))
 	p := &peer{id: id, port: c.hub.Port(string(id)), emitted: map[string]emission{}, joined: map[crosscast.Address]time.Time{}}
 	p.a = wire.New(p.port, o)
-	if err := p.a.Start(c.t.Context(), crosscast.NodeInfo{ID: id, Heartbeat: c.heartbeat, EmitOnly: emitOnly}, p); err != nil {
+	if err := p.a.Start(c.t.Context(), starting(crosscast.NodeInfo{ID: id, Heartbeat: c.heartbeat, EmitOnly: emitOnly}, p)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)
@@ -100,7 +100,7 @@ func emitTo(rooms ...string) *crosscast.Instruction {
 }
 
 func room(name string) crosscast.Address {
-	return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: name}
+	return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
 }
 
 func subscribe(t *testing.T, p *peer, names ...string) {
@@ -282,7 +282,7 @@ func TestWhileTheLinkIsDown(t *testing.T) {
 			t.Error("Subscribe:", err)
 		}
 		v := emitTo("A")
-		v.Flags = crosscast.Volatile
+		v.Volatile = true
 		if err := a.a.Publish(t.Context(), v); !errors.Is(err, crosscast.ErrNotConnected) {
 			t.Error("volatile:", err)
 		}
@@ -416,16 +416,16 @@ func TestStartFails(t *testing.T) {
 		hub := membus.New()
 		p := &peer{port: hub.Port("p")}
 		p.port.Down()
-		err := wire.New(p.port, wire.Options{}).Start(t.Context(), crosscast.NodeInfo{ID: "node0000"}, p)
+		err := wire.New(p.port, wire.Options{}).Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0000"}, p))
 		if err == nil || !strings.Contains(err.Error(), "membus: down") {
 			t.Error("unreachable:", err)
 		}
 		p.port.Up()
 		p.port.Deny("cc:all", true)
-		if err := wire.New(p.port, wire.Options{}).Start(t.Context(), crosscast.NodeInfo{ID: "node0000"}, p); !errors.Is(err, crosscast.ErrDenied) {
+		if err := wire.New(p.port, wire.Options{}).Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0000"}, p)); !errors.Is(err, crosscast.ErrDenied) {
 			t.Error("denied:", err)
 		}
-		if err := wire.New(p.port, wire.Options{Prefix: "a*"}).Start(t.Context(), crosscast.NodeInfo{ID: "node0000"}, p); err == nil {
+		if err := wire.New(p.port, wire.Options{Prefix: "a*"}).Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0000"}, p)); err == nil {
 			t.Error("a bad prefix was accepted")
 		}
 	})
@@ -448,7 +448,7 @@ func TestClose(t *testing.T) {
 		for name, err := range map[string]error{
 			"Publish":   a.a.Publish(t.Context(), emitTo("A")),
 			"Subscribe": a.a.Subscribe(t.Context(), room("A")),
-			"Start":     a.a.Start(t.Context(), crosscast.NodeInfo{}, a),
+			"Start":     a.a.Start(t.Context(), starting(crosscast.NodeInfo{}, a)),
 		} {
 			if !errors.Is(err, crosscast.ErrClosed) {
 				t.Errorf("%s after Close: %v", name, err)
@@ -506,4 +506,9 @@ func TestIdle(t *testing.T) {
 			t.Errorf("%d frames, gaps %+v", frames, c.peers[0].seen())
 		}
 	})
+}
+
+// starting is what Start gets.
+func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler) crosscast.AdapterStart {
+	return crosscast.AdapterStart{Self: self, Handler: h}
 }

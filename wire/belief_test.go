@@ -398,7 +398,7 @@ func TestForgedEcho(t *testing.T) {
 			d := &plain{}
 			p := &peer{id: "node0000", port: hub.Port("node0000")}
 			p.a = wire.Speak(p.port, d, wire.Options{})
-			if err := p.a.Start(t.Context(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, p); err != nil {
+			if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, p)); err != nil {
 				t.Fatal(err)
 			}
 			beat := func(n int) {

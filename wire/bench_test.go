@@ -76,7 +76,7 @@ func BenchmarkReceive(b *testing.B) {
 	bus.data = wire.AppendItem(bus.data, emitTo("A"), room("A"), 0)
 	a := wire.New(bus, wire.Options{})
 	r := &receiver{want: int64(b.N), done: make(chan struct{})}
-	if err := a.Start(b.Context(), crosscast.NodeInfo{ID: "receiver"}, r); err != nil {
+	if err := a.Start(b.Context(), starting(crosscast.NodeInfo{ID: "receiver"}, r)); err != nil {
 		b.Fatal(err)
 	}
 	if err := a.Subscribe(b.Context(), room("A")); err != nil {
@@ -121,7 +121,7 @@ func BenchmarkPublishInTurn(b *testing.B) {
 		b.Run(load.name, func(b *testing.B) {
 			p := &peer{id: "node0000", port: membus.New().Port("a")}
 			p.a = wire.New(p.port, wire.Options{})
-			if err := p.a.Start(context.Background(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}, p); err != nil {
+			if err := p.a.Start(context.Background(), starting(crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}, p)); err != nil {
 				b.Fatal(err)
 			}
 			defer p.a.Close(context.Background())

@@ -137,7 +137,7 @@ func checkAlarms(t *testing.T, peers []*peer, p *peer, w *world) {
 		if g.Reason != crosscast.GapHole || len(g.Names) != 1 {
 			continue
 		}
-		topic := map[crosscast.Space]string{crosscast.RoomSpace: "cc:r:/:", crosscast.UserSpace: "cc:u:/:"}[g.Names[0].Space]
+		topic := map[crosscast.Space]string{crosscast.SpaceRoom: "cc:r:/:", crosscast.SpaceUser: "cc:u:/:"}[g.Names[0].Space]
 		missed := slices.ContainsFunc(w.all, func(x execution) bool {
 			got := w.got[receipt{p.id, x.origin, x.number}]
 			return x.origin == g.Origin && x.topic == topic+g.Names[0].Name && g.From <= x.number && x.number <= g.To &&

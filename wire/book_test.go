@@ -178,18 +178,18 @@ func (p *peer) Loss(l crosscast.Loss) {
 	p.losses = append(p.losses, l)
 }
 
-func (p *peer) emit(flags crosscast.Flags, targets ...crosscast.Address) {
+func (p *peer) emit(volatile bool, targets ...crosscast.Address) {
 	p.mu.Lock()
 	p.next++
 	event := fmt.Sprintf("%s/%d", p.id, p.next)
 	p.mu.Unlock()
 	inst := &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Flags: flags, Namespace: "/", Event: event,
+		Kind: crosscast.KindEmit, Volatile: volatile, Namespace: "/", Event: event,
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"x"`)},
 	}
 	inst.Target.Everyone = len(targets) == 0
 	for _, a := range targets {
-		if a.Space == crosscast.RoomSpace {
+		if a.Space == crosscast.SpaceRoom {
 			inst.Target.Rooms = append(inst.Target.Rooms, a.Name)
 		} else {
 			inst.Target.Users = append(inst.Target.Users, a.Name)
@@ -234,9 +234,9 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 	hub.OnRead(w.read)
 	patchy := seed%5 >= 3
 	room := func(i int) crosscast.Address {
-		return crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: string(rune('A' + i))}
+		return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: string(rune('A' + i))}
 	}
-	user := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "A"}
+	user := crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "A"}
 
 	peers := make([]*peer, 3, 4)
 	if seed%2 == 0 {
@@ -257,7 +257,7 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		}
 		p.a = wire.New(p.port, o)
 		self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second, EmitOnly: p.emitOnly}
-		if err := p.a.Start(t.Context(), self, p); err != nil {
+		if err := p.a.Start(t.Context(), starting(self, p)); err != nil {
 			t.Fatal(err)
 		}
 		peers[i] = p
@@ -287,10 +287,10 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 	w.inOrder = links
 	everywhere := func() {
 		for _, p := range peers {
-			p.emit(0)
-			p.emit(0, user)
+			p.emit(false)
+			p.emit(false, user)
 			for i := range 3 {
-				p.emit(0, room(i))
+				p.emit(false, room(i))
 			}
 		}
 		time.Sleep(2 * time.Second)
@@ -311,19 +311,16 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		switch a := r.IntN(100); {
 		case a < 60:
 			for range r.IntN(6) + 1 {
-				var flags crosscast.Flags
-				if r.IntN(10) == 0 {
-					flags = crosscast.Volatile
-				}
+				volatile := r.IntN(10) == 0
 				switch r.IntN(6) {
 				case 0:
-					p.emit(flags)
+					p.emit(volatile)
 				case 1:
-					p.emit(flags, room(r.IntN(3)), room(r.IntN(3)), user)
+					p.emit(volatile, room(r.IntN(3)), room(r.IntN(3)), user)
 				case 2:
-					p.emit(flags, user)
+					p.emit(volatile, user)
 				default:
-					p.emit(flags, room(r.IntN(3)))
+					p.emit(volatile, room(r.IntN(3)))
 				}
 			}
 		case a < 70:

@@ -294,8 +294,8 @@ func (s *subscriptions) logDenied() {
 	s.mu.Unlock()
 	switch {
 	case fresh:
-		s.o.Logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name, "error", cause)
+		s.logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name, "error", cause)
 	case over:
-		s.o.Logger.Info("crosscast: no subscription is denied any more")
+		s.logger.Info("crosscast: no subscription is denied any more")
 	}
 }

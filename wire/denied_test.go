@@ -66,7 +66,7 @@ func (c *cluster) watched(o wire.Options) (*peer, *watchedBus) {
 		id: "watched0", port: b.Port, a: wire.New(b, o),
 		emitted: map[string]emission{}, joined: map[crosscast.Address]time.Time{},
 	}
-	if err := p.a.Start(c.t.Context(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, p); err != nil {
+	if err := p.a.Start(c.t.Context(), starting(crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, p)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)

@@ -15,9 +15,9 @@ import (
 //
 // Write and Topics may be called concurrently with everything; the others are called one at a time.
 type Dialect interface {
-	// Begin is called by each Start, before everything else, and forgets a start that failed: instructions that arrive go
-	// to h.
-	Begin(self crosscast.NodeInfo, h crosscast.Handler)
+	// Begin is called by each Start, before everything else, and forgets a start that failed. Instructions that arrive go
+	// to s.Handler.
+	Begin(s crosscast.AdapterStart)
 
 	// Home returns the topics that the node hears from Start to Close, whatever it has interest in.
 	Home() []string
@@ -63,7 +63,7 @@ type spoken struct {
 
 func (p *spoken) start(e *echo) ground {
 	p.echo = e
-	p.dialect.Begin(p.self, counting{p.handler, p})
+	p.dialect.Begin(crosscast.AdapterStart{Self: p.self, Handler: counting{p.handler, p}, Logger: p.o.Logger})
 	topic, _ := p.dialect.Echo(1)
 	notices := destination{foreign: topic}
 	g := ground{notices: notices, echoes: notices, interest: true}
@@ -86,7 +86,7 @@ func (p *spoken) gatherer() Gatherer {
 
 // counting counts the instructions that a Handler gets, and notes which are late.
 type counting struct {
-	crosscast.Handler
+	crosscast.AdapterHandler
 	p *spoken
 }
 
@@ -95,7 +95,7 @@ func (c counting) Handle(inst *crosscast.Instruction) {
 	if inst.Ref != "" {
 		inst.Late = c.p.echo.late(time.Now())
 	}
-	c.Handler.Handle(inst)
+	c.AdapterHandler.Handle(inst)
 }
 
 func (p *spoken) destinations(dst []destination, name crosscast.Address) []destination {
@@ -197,7 +197,7 @@ func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruc
 		return nil
 	}
 	for {
-		room, err := s.queueMessages(m, inst.Flags&crosscast.Volatile != 0, d)
+		room, err := s.queueMessages(m, inst.Volatile, d)
 		if room == nil {
 			return err
 		}

@@ -19,10 +19,10 @@ import (
 // a namespace other than "/" is not heard.
 type plain struct {
 	self crosscast.NodeInfo
-	h    crosscast.Handler
+	h    crosscast.AdapterHandler
 }
 
-func (p *plain) Begin(self crosscast.NodeInfo, h crosscast.Handler) { p.self, p.h = self, h }
+func (p *plain) Begin(s crosscast.AdapterStart) { p.self, p.h = s.Self, s.Handler }
 
 func (p *plain) home() string { return "home:" + string(p.self.ID) }
 
@@ -37,7 +37,7 @@ func (p *plain) Topics(a crosscast.Address) []string {
 	switch {
 	case a.Namespace != "/":
 		return nil
-	case a.Space == crosscast.UserSpace:
+	case a.Space == crosscast.SpaceUser:
 		return []string{"u:" + a.Name}
 	}
 	return []string{a.Name}
@@ -105,7 +105,7 @@ func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo)
 	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), c.heartbeat
 	p := &peer{id: self.ID, port: c.hub.Port(string(self.ID))}
 	p.a = wire.Speak(p.port, d, o)
-	if err := p.a.Start(c.t.Context(), self, p); err != nil {
+	if err := p.a.Start(c.t.Context(), starting(self, p)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)
@@ -193,7 +193,7 @@ func TestDialectSharesTopics(t *testing.T) {
 	speaking(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
 		asRoom := room("u:eve")
-		asUser := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "eve"}
+		asUser := crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "eve"}
 		home := room("all") // of the dialect's own
 		for _, first := range []crosscast.Address{asRoom, asUser} {
 			second := asUser

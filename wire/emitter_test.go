@@ -106,7 +106,7 @@ func TestEmitterStartFails(t *testing.T) {
 		}
 		p.SetFate(nil)
 		a := wire.New(p, wire.Options{})
-		if err := a.Start(t.Context(), crosscast.NodeInfo{ID: "node0000", EmitOnly: true}, &peer{}); err != nil {
+		if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0000", EmitOnly: true}, &peer{})); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.Subscribe(t.Context(), room("A")); !errors.Is(err, crosscast.ErrEmitOnly) {

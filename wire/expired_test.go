@@ -137,7 +137,7 @@ func TestDamagedFrameSpan(t *testing.T) {
 			emitted := time.Now()
 			time.Sleep(50 * time.Millisecond) // on its way
 			data := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "stranger", Number: n + 1, Previous: n})
-			data = wire.AppendItem(data, emitTo("A"), crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "A"}, 0)
+			data = wire.AppendItem(data, emitTo("A"), crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "A"}, 0)
 			if n == 2 {
 				data = data[:len(data)-4]
 			}

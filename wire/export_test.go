@@ -50,7 +50,7 @@ func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	return o, a.run.receiver.ledger.handleQuiet(o, &topic{}, number, data)
 }
 
-type noGaps struct{ crosscast.Handler }
+type noGaps struct{ crosscast.AdapterHandler }
 
 func (noGaps) Gap(crosscast.Gap) {}
 

@@ -96,7 +96,7 @@ type frameHeader struct {
 // A lossRange is a stretch of frames that an origin could not publish, or may not have published.
 type lossRange struct {
 	From, To uint64
-	// Names are the rooms and users concerned; nil: any. An address with [crosscast.SocketSpace] has the ID of a node for
+	// Names are the rooms and users concerned; nil: any. An address with [crosscast.SpaceSocket] has the ID of a node for
 	// its Name: it stands for what was for that node alone.
 	Names []crosscast.Address
 }
@@ -191,7 +191,7 @@ func isTopicsTarget(inst *crosscast.Instruction, topic *crosscast.Address) bool 
 	if t.Everyone || len(t.Sockets) != 0 || t.HasExceptions() || len(topic.Name) == 0 || len(topic.Name) > crosscast.MaxName {
 		return false
 	}
-	if topic.Space == crosscast.RoomSpace {
+	if topic.Space == crosscast.SpaceRoom {
 		if len(t.Users) != 0 || len(t.Rooms) != 1 || t.Rooms[0] != topic.Name {
 			return false
 		}

@@ -115,7 +115,7 @@ func TestCopyNumberIsOfOneInstruction(t *testing.T) {
 
 // TestImpliedTargetOfAnotherNamespace: a topic stands for a name in one namespace.
 func TestImpliedTargetOfAnotherNamespace(t *testing.T) {
-	chat := frameAddress("/chat", crosscast.UserSpace, "u9")
+	chat := frameAddress("/chat", crosscast.SpaceUser, "u9")
 	for frame, topic := range map[string]crosscast.Address{
 		hostileHeader + "\x93\x01\x00\xa5/chat": frameTo1, hostileHeader + "\x91\x01": chat,
 	} {
@@ -352,7 +352,7 @@ func TestReaderForgets(t *testing.T) {
 	before := memtest.Heap()
 	for i := range 100_000 {
 		h.Origin = crosscast.NodeID(fmt.Sprintf("%08d", i))
-		h.Losses[0].Names[0] = frameAddress("/", crosscast.RoomSpace, fmt.Sprint("room", i))
+		h.Losses[0].Names[0] = frameAddress("/", crosscast.SpaceRoom, fmt.Sprint("room", i))
 		drain(t, &r, wire.AppendFrameHeader(nil, &h), noName)
 	}
 	if after := memtest.Heap(); after > before+1<<20 {

@@ -241,7 +241,7 @@ func (r *frameReader) implyTarget(inst *crosscast.Instruction) bool {
 		r.fail(errNamespace)
 		return false
 	}
-	if r.topic.Space == crosscast.RoomSpace {
+	if r.topic.Space == crosscast.SpaceRoom {
 		inst.Target.Rooms = r.topicName[:]
 	} else {
 		inst.Target.Users = r.topicName[:]

@@ -27,7 +27,7 @@ const frameOrigin crosscast.NodeID = "AAAAAAAA"
 
 var (
 	noName   = crosscast.Address{} // that of a topic which stands for none
-	frameTo1 = frameAddress("/", crosscast.RoomSpace, "room1")
+	frameTo1 = frameAddress("/", crosscast.SpaceRoom, "room1")
 )
 
 func frameAddress(ns string, space crosscast.Space, name string) crosscast.Address {
@@ -189,9 +189,9 @@ func genItem(topic crosscast.Address) *rapid.Generator[codecItem] {
 		switch rapid.IntRange(0, 2).Draw(t, "target") {
 		case 0: // what the topic stands for
 			switch topic.Space {
-			case crosscast.RoomSpace:
+			case crosscast.SpaceRoom:
 				inst.Namespace, inst.Target.Rooms = topic.Namespace, []string{topic.Name}
-			case crosscast.UserSpace:
+			case crosscast.SpaceUser:
 				inst.Namespace, inst.Target.Users = topic.Namespace, []string{topic.Name}
 			}
 		case 1:
@@ -252,7 +252,7 @@ func goldenFrames() []namedFrame {
 		return codecFrame{topic, header, []codecItem{{Inst: &inst}}}
 	}
 	everybody, toRoom := crosscast.Target{Everyone: true}, crosscast.Target{Rooms: []string{"room1"}}
-	ada := frameAddress("/chat", crosscast.UserSpace, "ada")
+	ada := frameAddress("/chat", crosscast.SpaceUser, "ada")
 
 	copied := one(frameTo1, emit("/", crosscast.Target{Rooms: []string{"room1", "room2"}}))
 	copied.Items[0].Copy = 300
@@ -324,7 +324,7 @@ func TestDocumentedBytes(t *testing.T) {
 }
 
 func TestTargetOfTopicCostsOneByte(t *testing.T) {
-	user := frameAddress("/chat", crosscast.UserSpace, "u9")
+	user := frameAddress("/chat", crosscast.SpaceUser, "u9")
 	for _, test := range []struct {
 		name    string
 		topic   crosscast.Address
@@ -376,7 +376,7 @@ func TestNamesOfTopicsAreChecked(t *testing.T) {
 	for _, n := range []int{0, crosscast.MaxName + 1} {
 		name := strings.Repeat("n", n)
 		inst := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Target: crosscast.Target{Rooms: []string{name}}}
-		if _, err := wire.AppendInstruction(nil, inst, frameAddress("/", crosscast.RoomSpace, name)); !errors.Is(err, crosscast.ErrInvalidName) {
+		if _, err := wire.AppendInstruction(nil, inst, frameAddress("/", crosscast.SpaceRoom, name)); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Errorf("a room of %d bytes: %v", n, err)
 		}
 	}

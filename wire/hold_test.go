@@ -119,7 +119,7 @@ func TestAnEmitterGathersWithoutALoss(t *testing.T) {
 		e := &peer{id: "emitter0", port: c.hub.Port("emitter0"), emitOnly: true}
 		e.a = wire.New(e.port, wire.Options{})
 		info := crosscast.NodeInfo{ID: e.id, Heartbeat: 10 * time.Second, EmitOnly: true}
-		if err := e.a.Start(t.Context(), info, e); err != nil {
+		if err := e.a.Start(t.Context(), starting(info, e)); err != nil {
 			t.Fatal(err)
 		}
 		c.peers = append(c.peers, e)

@@ -60,7 +60,7 @@ func (l *ledger) handleIngress(text []byte) {
 func (s *session) refuse(why dropReason, err error) {
 	s.count(why)
 	if s.refusals.logged[why].CompareAndSwap(false, true) {
-		s.o.Logger.Warn("crosscast: a message to the ingress was refused; others for the same reason are only counted",
+		s.logger.Warn("crosscast: a message to the ingress was refused; others for the same reason are only counted",
 			"topic", destination{ingress: true}.topic(s.o.Prefix), "reason", dropNames[why], "error", err)
 	}
 }

@@ -303,7 +303,7 @@ func FuzzIngress(f *testing.F) {
 			t.Fatalf("read as %+v, plainly %+v", inst, plain)
 		}
 		others := len(g.Sockets) + len(g.ExceptSockets) + len(g.ExceptUsers) + len(inst.Rooms)
-		if inst.Kind != crosscast.KindEmit || inst.From+inst.To != "" || inst.Ref != "" || inst.Event == "" || inst.Flags != 0 ||
+		if inst.Kind != crosscast.KindEmit || inst.From+inst.To != "" || inst.Ref != "" || inst.Event == "" || inst.Volatile ||
 			g.IsNobody() || others > 0 {
 			t.Fatalf("no emission: %+v", inst)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // linkState is what is known of the link, for people: the state of each half, and whether the application keeps the reader
@@ -200,7 +201,7 @@ func (s *linkState) tellAll() {
 }
 
 func (s *linkState) logChange(c *change) {
-	log := s.o.Logger
+	log := s.logger
 	switch level := c.level(); {
 	case c.half == "" && c.status.Busy:
 		log.Warn("crosscast: a call of the application's keeps the link from being read; what arrives waits",
@@ -209,8 +210,11 @@ func (s *linkState) logChange(c *change) {
 	case c.to.Err == nil:
 		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State))
 	default:
-		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State),
-			"error", c.to.Err)
+		args := []any{"error", c.to.Err}
+		if cure := warn.LinkCure(string(c.to.State)); cure != "" {
+			args = append(args, "cure", cure)
+		}
+		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State), args...)
 	}
 }
 

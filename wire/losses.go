@@ -85,7 +85,7 @@ func (s *lossState) describe(h *frameHeader, now time.Time) {
 type lostFrames struct {
 	from, to     uint64
 	instructions int
-	names        []crosscast.Address // crosscast.SocketSpace: the inbox of a node
+	names        []crosscast.Address // crosscast.SpaceSocket: the inbox of a node
 	inbox        bool                // there is one among names
 	all          bool
 	err          error
@@ -114,7 +114,7 @@ func (l *lostFrames) addFrame(f *frame, err error) {
 
 // inboxName stands, among the names of what was lost, for what was for one node alone.
 func inboxName(id crosscast.NodeID) crosscast.Address {
-	return crosscast.Address{Namespace: "/", Space: crosscast.SocketSpace, Name: string(id)}
+	return crosscast.Address{Namespace: "/", Space: crosscast.SpaceSocket, Name: string(id)}
 }
 
 func (l *lostFrames) forPeers() lossRange {
@@ -139,7 +139,7 @@ func concerned(names []crosscast.Address, self crosscast.NodeID) (mine []crossca
 	}
 	for _, name := range names {
 		switch {
-		case name.Space != crosscast.SocketSpace:
+		case name.Space != crosscast.SpaceSocket:
 			mine = append(mine, name)
 		case name == inboxName(self):
 			return nil, true

@@ -160,7 +160,7 @@ func (m *mover) moved(l *link) bool {
 	defer cancel()
 	moved, err := m.bus.Moved(ctx, l.conn)
 	if err != nil {
-		m.o.Logger.Debug("crosscast: cannot look up the server of the bus", "error", err)
+		m.logger.Debug("crosscast: cannot look up the server of the bus", "error", err)
 	}
 	return moved
 }

@@ -33,9 +33,12 @@ type Options struct {
 	Ingress bool
 	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
 	// worse, an Info when it gets better; of a call of the application's that keeps the link from being read; and of the
-	// first message for each reason that the ingress refuses. Default: nothing is logged.
+	// first message for each reason that the ingress refuses. Default: the node's.
 	Logger *slog.Logger
 }
+
+// silent is the logger where there is none.
+var silent = slog.New(slog.DiscardHandler)
 
 const (
 	packBytes      = 64 << 10               // a frame of this size takes no more instructions
@@ -67,9 +70,6 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxFrame = cmp.Or(o.MaxFrame, 2<<20)
 	o.MaxAge = cmp.Or(o.MaxAge, 5*time.Second)
 	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	return o, cmp.Or(
 		checkPrefix(o.Prefix),
 		bounds.Size("crosscast/wire: Options.QueueBytes", o.QueueBytes, 4<<10),

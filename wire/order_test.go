@@ -64,7 +64,7 @@ func TestAnEmissionToSeveralRoomsKeepsItsPlace(t *testing.T) {
 func TestWhatOneGoroutineEmitsKeepsItsOrder(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
-		user := crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "u"}
+		user := crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "u"}
 		if err := b.a.Subscribe(t.Context(), room("A"), user); err != nil {
 			t.Fatal(err)
 		}

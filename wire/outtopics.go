@@ -70,9 +70,9 @@ func (ts *outTopics) of(to *destination, prefix string) *outTopic {
 func addressOf(s string) (a crosscast.Address) {
 	switch {
 	case strings.HasPrefix(s, ":r:"):
-		a.Space = crosscast.RoomSpace
+		a.Space = crosscast.SpaceRoom
 	case strings.HasPrefix(s, ":u:"):
-		a.Space = crosscast.UserSpace
+		a.Space = crosscast.SpaceUser
 	default:
 		return a
 	}

@@ -347,7 +347,7 @@ func TestLossesAreToldBeforeFlushReturns(t *testing.T) {
 				p := &peer{id: "node0000", port: c.hub.Port("node0000")}
 				s := &slowLoss{p, make(chan struct{}), make(chan struct{})}
 				p.a = wire.New(p.port, wire.Options{})
-				if err := p.a.Start(t.Context(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, s); err != nil {
+				if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, s)); err != nil {
 					t.Fatal(err)
 				}
 				c.peers = append(c.peers, p)

@@ -19,7 +19,7 @@ func cutOff(tb testing.TB, o wire.Options) *peer {
 	tb.Helper()
 	p := &peer{id: "node0000", port: membus.New().Port("a")}
 	p.a = wire.New(p.port, o)
-	if err := p.a.Start(context.Background(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}, p); err != nil {
+	if err := p.a.Start(context.Background(), starting(crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}, p)); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { p.a.Close(context.Background()) })
@@ -148,7 +148,7 @@ func TestVolatileWaitsForNothing(t *testing.T) {
 		}
 		begin := time.Now()
 		v := toFresh(0)
-		v.Flags, v.Payload.Data = crosscast.Volatile, make([]byte, 4000)
+		v.Volatile, v.Payload.Data = true, make([]byte, 4000)
 		if err := a.a.Publish(t.Context(), v); !errors.Is(err, crosscast.ErrNotConnected) {
 			t.Error("Publish:", err)
 		}

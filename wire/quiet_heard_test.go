@@ -37,7 +37,7 @@ func TestQuietWhileTheLinkEnds(t *testing.T) {
 			go func() { ended <- p.a.Close(t.Context()) }()
 			time.Sleep(time.Second) // lasts: the adapter has given the link up meanwhile
 		}}
-		if err := p.a.Start(t.Context(), crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, handler); err != nil {
+		if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id, Heartbeat: time.Second}, handler)); err != nil {
 			t.Fatal(err)
 		}
 		a.beatOnce(t)

@@ -36,7 +36,7 @@ func (c *cluster) addPatchy(emitter bool) *peer {
 	p.port.SetPatchy()
 	p.a = wire.New(p.port, wire.Options{QueueBytes: 64 << 20})
 	self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second, EmitOnly: emitter}
-	if err := p.a.Start(c.t.Context(), self, p); err != nil {
+	if err := p.a.Start(c.t.Context(), starting(self, p)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)
@@ -571,7 +571,7 @@ func BenchmarkPublish(b *testing.B) {
 			}
 			p.a = wire.New(p.port, wire.Options{})
 			self := crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}
-			if err := p.a.Start(context.Background(), self, p); err != nil {
+			if err := p.a.Start(context.Background(), starting(self, p)); err != nil {
 				b.Fatal(err)
 			}
 			defer p.a.Close(context.Background())

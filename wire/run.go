@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -35,11 +36,13 @@ type run struct {
 	inbox    *inbox // of an emitter
 }
 
-func (a *Adapter) newRun(ctx context.Context, self crosscast.NodeInfo, h crosscast.Handler) *run {
+func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run {
 	s := &session{
-		o: a.o, self: self, handler: h, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
+		o: a.o, self: start.Self, handler: start.Handler, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
 	}
-	if self.EmitOnly {
+	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
+	s.logger = cmp.Or(s.o.Logger, silent)
+	if s.self.EmitOnly {
 		s.presence = emitter
 	}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))

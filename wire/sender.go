@@ -307,7 +307,7 @@ func (s *sender) queueInstruction(
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked((len(data)+maxCopyNumber+frameBytes+topicBytes)*len(to), inst.Flags&crosscast.Volatile != 0)
+	room, err = s.admitLocked((len(data)+maxCopyNumber+frameBytes+topicBytes)*len(to), inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}

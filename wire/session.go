@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +14,9 @@ import (
 // adapter share it.
 type session struct {
 	o        Options
+	logger   *slog.Logger
 	self     crosscast.NodeInfo
-	handler  crosscast.Handler
+	handler  crosscast.AdapterHandler
 	stats    *stats
 	refusals *refusals
 	format   format

@@ -22,7 +22,7 @@ func TestStartedMeansConnected(t *testing.T) {
 	for range 500 {
 		p := &peer{id: "node0000", port: hub.Port("node0000")}
 		p.a = wire.New(p.port, wire.Options{})
-		if err := p.a.Start(t.Context(), crosscast.NodeInfo{ID: p.id}, p); err != nil {
+		if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id}, p)); err != nil {
 			t.Fatal(err)
 		}
 		hello := &crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true}}
@@ -102,7 +102,7 @@ func TestStartAgain(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			begin := time.Now()
-			err := p.a.Start(ctx, self, failed)
+			err := p.a.Start(ctx, starting(self, failed))
 			if d := time.Since(begin); d > limit {
 				t.Errorf("Start took %v instead of %v", d, limit)
 			}
@@ -136,7 +136,7 @@ func TestStartAgain(t *testing.T) {
 		}
 		p.port.SetLatency(0)
 
-		if err := p.a.Start(t.Context(), self, p); err != nil {
+		if err := p.a.Start(t.Context(), starting(self, p)); err != nil {
 			t.Fatal("once the bus works:", err)
 		}
 		if d := time.Since(begin); d > slow {
@@ -144,7 +144,7 @@ func TestStartAgain(t *testing.T) {
 		}
 		other := &peer{id: "node0002", port: hub.Port("other")}
 		other.a = wire.New(other.port, wire.Options{})
-		if err := other.a.Start(t.Context(), crosscast.NodeInfo{ID: other.id, Heartbeat: time.Second}, other); err != nil {
+		if err := other.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: other.id, Heartbeat: time.Second}, other)); err != nil {
 			t.Fatal(err)
 		}
 		subscribe(t, other, "A")
@@ -170,7 +170,7 @@ func TestStartAgain(t *testing.T) {
 		if n := len(failed.got()) + len(failed.seen()) + len(failed.lost()); n > 0 {
 			t.Errorf("those whose start failed were told of %d things", n)
 		}
-		if err := p.a.Start(t.Context(), self, p); !errors.Is(err, crosscast.ErrClosed) {
+		if err := p.a.Start(t.Context(), starting(self, p)); !errors.Is(err, crosscast.ErrClosed) {
 			t.Error("Start after Close:", err)
 		}
 	})
@@ -184,14 +184,14 @@ func TestOneAdapterForTwoNodes(t *testing.T) {
 		second := func(when string) {
 			t.Helper()
 			begin := time.Now()
-			err := p.a.Start(t.Context(), crosscast.NodeInfo{ID: "node0002", Name: "two"}, &peer{})
+			err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0002", Name: "two"}, &peer{}))
 			if err == nil || !strings.Contains(err.Error(), `in use by node "one"`) || time.Since(begin) > 0 {
 				t.Errorf("%s, after %v: %v", when, time.Since(begin), err)
 			}
 		}
 		p.port.SetLatency(time.Second)
 		started := make(chan error)
-		go func() { started <- p.a.Start(t.Context(), self, p) }()
+		go func() { started <- p.a.Start(t.Context(), starting(self, p)) }()
 		synctest.Wait()
 		second("while the first is starting")
 		if err := <-started; err != nil {
@@ -215,7 +215,7 @@ func TestCloseWhileStarting(t *testing.T) {
 		port.SetLatency(time.Second)
 		a := wire.New(port, wire.Options{})
 		started := make(chan error)
-		go func() { started <- a.Start(t.Context(), self, &peer{}) }()
+		go func() { started <- a.Start(t.Context(), starting(self, &peer{})) }()
 		synctest.Wait()
 		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)

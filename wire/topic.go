@@ -40,7 +40,7 @@ func appendAddress(dst []byte, prefix string, a *crosscast.Address) []byte {
 		return dst
 	}
 	dst = append(dst, prefix...)
-	if a.Space == crosscast.UserSpace {
+	if a.Space == crosscast.SpaceUser {
 		dst = append(dst, ":u:"...)
 	} else {
 		dst = append(dst, ":r:"...)
@@ -102,9 +102,9 @@ func kindOf(d *destination) kind {
 	switch {
 	case d.foreign != "":
 		return toSeveral
-	case d.name.Space == crosscast.RoomSpace:
+	case d.name.Space == crosscast.SpaceRoom:
 		return toRoom
-	case d.name.Space == crosscast.UserSpace:
+	case d.name.Space == crosscast.SpaceUser:
 		return toUser
 	case d.node != "":
 		return toInbox
@@ -167,10 +167,10 @@ func route(dst []destination, inst *crosscast.Instruction, self crosscast.NodeID
 		dst = append(dst, d)
 	}
 	for _, r := range t.Rooms {
-		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.RoomSpace, Name: r}})
+		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.SpaceRoom, Name: r}})
 	}
 	for _, u := range t.Users {
-		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.UserSpace, Name: u}})
+		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.SpaceUser, Name: u}})
 	}
 	for _, s := range t.Sockets {
 		if n := s.Node(); n != self && n != "" {

@@ -32,9 +32,9 @@ func FuzzTopics(f *testing.F) {
 func anyDestination(kind byte, ns, name string) (d destination, ok bool) {
 	switch kind % 5 {
 	case 0:
-		d.name = crosscast.Address{Namespace: ns, Space: crosscast.RoomSpace, Name: name}
+		d.name = crosscast.Address{Namespace: ns, Space: crosscast.SpaceRoom, Name: name}
 	case 1:
-		d.name = crosscast.Address{Namespace: ns, Space: crosscast.UserSpace, Name: name}
+		d.name = crosscast.Address{Namespace: ns, Space: crosscast.SpaceUser, Name: name}
 	case 2:
 		return d, true
 	case 3:

@@ -19,7 +19,7 @@ import (
 func TestOutcomesByName(t *testing.T) {
 	speaking(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
-		asRoom, asUser := room("u:eve"), crosscast.Address{Namespace: "/", Space: crosscast.UserSpace, Name: "eve"}
+		asRoom, asUser := room("u:eve"), crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "eve"}
 		b.port.Deny("u:eve", true)
 		b.port.Deny("B", true)
 		err := b.a.Subscribe(t.Context(), room("A"), asUser, room("B"), asRoom, room("C"), asUser)

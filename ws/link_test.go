@@ -16,11 +16,11 @@ import (
 // answering is an adapter that answers each Subscribe with what it returns.
 type answering func(ctx context.Context) error
 
-func (answering) Start(context.Context, crosscast.NodeInfo, crosscast.Handler) error { return nil }
-func (answering) Publish(context.Context, *crosscast.Instruction) error              { return nil }
-func (answering) Close(context.Context) error                                        { return nil }
-func (f answering) Subscribe(ctx context.Context, _ ...crosscast.Address) error      { return f(ctx) }
-func (answering) Unsubscribe(context.Context, ...crosscast.Address) error            { return nil }
+func (answering) Start(context.Context, crosscast.AdapterStart) error           { return nil }
+func (answering) Publish(context.Context, *crosscast.Instruction) error         { return nil }
+func (answering) Close(context.Context) error                                   { return nil }
+func (f answering) Subscribe(ctx context.Context, _ ...crosscast.Address) error { return f(ctx) }
+func (answering) Unsubscribe(context.Context, ...crosscast.Address) error       { return nil }
 
 // TestWithoutLink: while the bus is down clients connect, and are served by their node.
 func TestWithoutLink(t *testing.T) {

@@ -88,7 +88,7 @@ func TestOutage(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if g := wait(t, gap, "the gap of the outage"); !g.Covers(crosscast.Address{Namespace: "/", Space: crosscast.RoomSpace, Name: "room1"}) {
+	if g := wait(t, gap, "the gap of the outage"); !g.Covers(crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "room1"}) {
 		text, _ := json.Marshal(g)
 		t.Errorf("the gap %s does not cover the room", text)
 	}
