@@ -10,7 +10,7 @@ import (
 // restarted process is a new node.
 type NodeID string
 
-// NodeInfo describes a node to its peers.
+// For drivers: NodeInfo describes a node to its peers.
 type NodeInfo struct {
 	ID   NodeID
 	Name string // a label for people; need not be unique
@@ -18,13 +18,11 @@ type NodeInfo struct {
 	Heartbeat time.Duration
 	// EmitOnly is for the node's own adapter, and is not published: the node is an emitter (Options.EmitOnly). Nobody
 	// but those whom it asks something sends it anything, so it need hear nothing but its inbox, which it need not
-	// hear either before Listen, if the adapter is a [Listener].
+	// hear either before Listen, if the adapter is an [AdapterSubscriber].
 	EmitOnly bool
 }
 
-// AdapterStart is what [Adapter.Start] gets.
-//
-// For drivers.
+// For drivers: AdapterStart is what [Adapter.Start] gets.
 type AdapterStart struct {
 	Self    NodeInfo       // the node that the adapter serves
 	Handler AdapterHandler // receives what arrives
@@ -34,8 +32,8 @@ type AdapterStart struct {
 	Logger *slog.Logger
 }
 
-// An Adapter carries instructions between the nodes of a cluster. It is the driver contract: everything that
-// thinks (membership, filtering, timeouts, who is alive) is the node's; an adapter only carries.
+// For drivers: an Adapter carries instructions between the nodes of a cluster. Everything that thinks (membership,
+// filtering, timeouts, who is alive) is the node's; an adapter only carries.
 //
 // One adapter serves one node. The node calls Start before anything else, and Close once, after everything else; when
 // Start fails it does not call Close, and another node may start with the adapter. Publish and the methods of the
@@ -50,15 +48,21 @@ type AdapterStart struct {
 //   - Once: an instruction is handled at most once by a node.
 //   - Not to itself: a node never handles what it published.
 //   - Memory: Publish keeps nothing of the instruction after it returned; Handle may keep nothing either.
-//   - Never silent: what a node may have missed reaches its [AdapterHandler] as a Gap, before anything later of that origin
-//     is handled. What was accepted by Publish and did not, or may not have, gone out reaches it as a Loss.
+//   - Never silent: what a node may have missed reaches its [AdapterHandler] as a Gap, before anything later of that
+//     origin is handled. What was accepted by Publish and did not, or may not have, gone out reaches it as a Loss.
 //   - Bounded: every queue has a limit in bytes.
 //
 // What may not be assumed: any order between two nodes; that Publish returning nil means that anybody heard.
 //
-// An adapter that can do more says so by also implementing [Subscriber], [Deliverer], [Sizer], [Flusher], [Prover],
-// [PeerObserver], [Listener] or [Meter]. One for a wire on which nodes do not introduce themselves, every name has to be
-// asked for, or something cannot be carried at all, is also a [Counter], [Selective], [Namer] or [Limited].
+// These three methods make a driver. The optional interfaces say what more it can do; each may be left out. A driver has
+// one when it has all of its methods, which it should assert: var _ crosscast.AdapterSubscriber = (*Adapter)(nil).
+//
+//	AdapterSubscriber   limit what a node hears to what it has interest in
+//	AdapterDeliverer    report what became of one instruction, and of everything before
+//	AdapterSizer        refuse what is too large before anybody gets it
+//	AdapterObserver     tell whether the link works, and when a peer was last heard
+//	AdapterMeter        count
+//	ForeignAdapter      speak a wire that others have defined
 type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only, and Start returns by its
 	// end. The error names the address and the cause.
@@ -69,21 +73,28 @@ type Adapter interface {
 	// Close it returns [ErrClosed].
 	Start(ctx context.Context, s AdapterStart) error
 
-	// Publish queues inst for every peer with interest in its target, or for the node inst.To; with inst.Ref, whose sender
-	// counts on an answer of each peer, and for kinds other than [KindEmit], for every peer. It copies what it needs and
-	// returns; while the link is up and the queue is full it waits for room, bounded by ctx. While the link is down and
-	// the queue is full, it fails at once with [ErrNotConnected]. So it does for a volatile instruction while the link is
-	// down or the queue is full; the adapter counts it as dropped then. Hello and heartbeat instructions never wait. An instruction too large for the driver is refused with an error that matches
-	// [ErrTooLarge].
+	// Publish queues inst, copies what it needs, and returns. inst goes to:
+	//
+	//   - the node inst.To, if that is set;
+	//   - every peer, if inst.Ref is set (the sender counts on an answer of each), or inst.Kind is not [KindEmit];
+	//   - otherwise the peers with interest in inst.Target.
+	//
+	// When the queue is full, Publish waits for room, bounded by ctx. It fails at once with [ErrNotConnected] instead:
+	//
+	//   - while the link is down and the queue is full;
+	//   - for a volatile instruction, while the link is down or the queue is full. The adapter counts it as dropped.
+	//
+	// Hello and heartbeat instructions never wait. An instruction that is too large for the driver is refused with an
+	// error that matches [ErrTooLarge].
 	Publish(ctx context.Context, inst *Instruction) error
 
-	// Close hands over what is queued, within ctx, disconnects and stops. It is idempotent; afterwards every
-	// method returns [ErrClosed] and the AdapterHandler is not called again. When ctx ends first, it returns ctx's error
-	// and what is still running ends by itself.
+	// Close hands over what is queued, within ctx, disconnects and stops. It is idempotent; afterwards every method
+	// returns [ErrClosed] and the AdapterHandler is not called again. When ctx ends first, Close returns ctx's error, and
+	// what is still running ends by itself.
 	Close(ctx context.Context) error
 }
 
-// An AdapterHandler receives from an [Adapter]. The node is the one that implements it.
+// For drivers: an AdapterHandler receives from an [Adapter]. The node implements it.
 type AdapterHandler interface {
 	// Handle acts on an instruction of a peer or, with an empty From, of somebody outside. It is never called
 	// concurrently for one origin; inst is valid during the call only. Handle never waits for the adapter, so an adapter
@@ -97,7 +108,7 @@ type AdapterHandler interface {
 	// Loss reports that instructions which Publish had accepted were refused, or may not have gone out.
 	Loss(l Loss)
 
-	// Awaits reports whether an answer with this Ref is still waited for. An adapter that translates answers may ask
+	// Awaits reports whether an answer with this Ref is still waited for. An adapter that translates answers may query it
 	// before it makes one of many bytes. It may be called concurrently with everything.
 	Awaits(ref string) bool
 
@@ -106,18 +117,20 @@ type AdapterHandler interface {
 	Link(s LinkStatus)
 }
 
-// A Subscriber is an [Adapter] that can limit what a node hears to what it has interest in. Without it every
-// instruction reaches every node, which then filters.
+// For drivers: an AdapterSubscriber is an [Adapter] that can limit what a node hears to what it has interest in. With
+// an adapter that is none, every instruction reaches every node, which then filters.
 //
 // For one name the node's calls never overlap, and come in the order in which they were decided.
-type Subscriber interface {
+type AdapterSubscriber interface {
 	// Subscribe adds interest in names, and returns nil when all of them are confirmed: what any node publishes to them
 	// later arrives. Names already confirmed are confirmed at once. A [*NamesError] says which names have failed, and
-	// why; the others are confirmed. Any other error is that of every name.
+	// why; the others are confirmed. Any other error is that of every name:
 	//
-	// [ErrNotConnected] means that the link is down, or was lost meanwhile: it is returned at once, the name is
-	// subscribed on recovery, and the gap of that outage covers it. [ErrDenied] means that the bus refuses the name at
-	// this moment. Whatever the error, the names are remembered until Unsubscribe, and tried again.
+	//   - [ErrNotConnected]: the link is down, or was lost meanwhile. It is returned at once; the name is subscribed on
+	//     recovery, and the gap of that outage covers it.
+	//   - [ErrDenied]: the bus refuses the name at this moment.
+	//
+	// Whatever the error, the names are remembered until Unsubscribe, and tried again.
 	//
 	// When the bus begins to refuse a name that was confirmed, or that ErrNotConnected was returned for, that is a Gap
 	// with [GapDenied], and without an Until because it goes on; when it allows the name again, there is another with
@@ -126,32 +139,84 @@ type Subscriber interface {
 
 	// Unsubscribe drops interest in names. It does not wait for a confirmation.
 	Unsubscribe(ctx context.Context, names ...Address) error
+
+	// Listen returns, bounded by ctx, when an emitter (NodeInfo.EmitOnly) surely hears what is for it alone. The node calls
+	// it before each question; before the first one the adapter need not hear anything. It returns an error that matches
+	// [ErrNotConnected] when the link cannot be made or is down. A driver that always hears returns nil.
+	Listen(ctx context.Context) error
 }
 
-// A Selective is a [Subscriber] that hears nothing by itself but what Start promises for the namespace "/": everyone,
-// and what is for this node alone. So the node also subscribes to the address of each other namespace while it
-// is in use, and to that of each socket, from Connect on; see [SpaceNamespace] and [SpaceSocket]. Connect and
-// [Namespace.Subscribe] wait for them, and what is to be answered is not published before its namespace's is confirmed.
+// For drivers: an AdapterDeliverer is an [Adapter] that can report what became of instructions.
+type AdapterDeliverer interface {
+	// Deliver publishes inst and waits, bounded by ctx, until the bus has accepted it.
+	Deliver(ctx context.Context, inst *Instruction) (Reach, error)
+
+	// Flush waits, bounded by ctx, until everything published before has an outcome. A Loss is no error of Flush: it
+	// reaches the AdapterHandler before Flush returns.
+	Flush(ctx context.Context) error
+}
+
+// Reach is how many peers an instruction was handed to. It is the result of [BoundTarget.Deliver], too.
+type Reach struct {
+	Nodes int  // an upper bound
+	Known bool // false: the bus cannot tell, and Nodes is 0
+}
+
+// For drivers: an AdapterSizer is an [Adapter] that refuses what is too large for it. The node queries it before it
+// serves its own sockets, so that [ErrTooLarge] means that nobody got anything.
+type AdapterSizer interface {
+	// MaxPayload returns how large a payload may be, in bytes, that fits beside the names of one room or user, a
+	// namespace and an event, of [MaxName] bytes each. The node calls it before Start, which fails if that is less than
+	// Options.MaxPayload.
+	MaxPayload() int
+	// Fits returns the error with which Publish would refuse inst for its size. The node calls it for instructions with a
+	// payload larger than an eighth of Options.MaxPayload, several names, or Meta. It keeps nothing of inst.
+	Fits(inst *Instruction) error
+}
+
+// For drivers: an AdapterObserver is an [Adapter] that knows more of its link and its peers than what arrives. Its
+// methods do not wait for anything. One goroutine calls them.
+type AdapterObserver interface {
+	// Proven reports whether the link surely works at this moment, both ways. While it does not, the node takes no peer's
+	// silence for its end, and calls none of the following.
+	Proven() bool
+
+	// Heard returns when anything new of a peer arrived last, or a time shortly before; zero: it is not known. The node
+	// calls it when heartbeats of the peer are missing: they may be lost or late while the peer is heard.
+	Heard(peer NodeID) time.Time
+
+	// Suspect reports that heartbeats of a peer, which was heard last at the given time, are missing: it may be that it has
+	// moved to another server of the bus, and this node has not. The node calls it once for each time that it suspects
+	// the peer, and always before Expire.
+	Suspect(peer NodeID, heard time.Time)
+
+	// Expire reports that the node takes the peer for dead. The adapter reports a Gap of that origin with [GapPeerLost],
+	// from the last that it has heard of it, and another when the peer returns, unless it can know that nothing was
+	// missed in between.
+	Expire(peer NodeID)
+}
+
+// For drivers: an AdapterMeter is an [Adapter] with counters of its own.
+type AdapterMeter interface {
+	AdapterStats() AdapterStats
+}
+
+// For drivers: a ForeignAdapter speaks a wire that others have defined, such as Socket.IO's. It differs in these ways:
+//
+//   - Peers say no hello and have no heartbeats, so the node knows only their number: it has no Nodes and no OnNode, and
+//     sends each question to everyone. Package adaptertest calls what else such a wire lacks a Capability.
+//   - The node hears only two things unasked: what is for everyone in the namespace "/", and what is for this node alone.
+//     It also subscribes to the address of each other namespace while that is in use, and to that of each socket, from
+//     Connect on; see [SpaceNamespace] and [SpaceSocket]. Connect and [Namespace.Subscribe] wait for them. A question is
+//     published once its namespace's address is confirmed. All these addresses linger as a room's does.
+//   - The wire may have one space of names, in which a room might be what a user or another socket is to other nodes.
+//   - What the wire cannot carry, such as an instruction to one node, Publish refuses with an error that matches
+//     errors.ErrUnsupported.
+//
 // A namespace is in use while it has a socket, a subscription, a watch, or an open question of this node, and once it is
-// kept ([Namespace.Keep]). All these addresses are unsubscribed as a room's is, when they have lingered.
-type Selective interface {
-	Subscriber
-	// Selective reports whether the adapter, as it is configured, is one. The node asks once, before Start.
-	Selective() bool
-}
-
-// A Namer is an [Adapter] whose wire has one space of names ([CapSeparateSpaces]), so that a room might be what a user or
-// another socket is to other nodes.
-type Namer interface {
-	// CheckRoom returns an error that matches [ErrInvalidName] for a room in which a socket would hear what is for somebody
-	// else. The node asks it for each room of [Socket.Join] and [Namespace.Connect], not for those of commands; user is
-	// the socket's. It may be called concurrently.
-	CheckRoom(id SocketID, user, room string) error
-}
-
-// A Counter is an [Adapter] whose peers never say hello and have no heartbeats, so that the node knows their number
-// only. With one the node has no Nodes and no OnNode, asks always everyone, and takes these answers, which are for the
-// adapter to make from what its peers say:
+// kept ([Namespace.Keep]).
+//
+// The adapter makes the answers to a question from what its peers say:
 //
 //   - Each peer's answer is one [Answer] with Last. Its From may be empty; with a From, a second one is ignored.
 //   - An answer to [AskCount] or [AskRooms], or to a command, may have Sockets, with the fields that the question is
@@ -159,81 +224,24 @@ type Namer interface {
 //     From that has sockets, but no new ones, is ignored.
 //   - An answer to an acknowledged emission has as its Count how many clients got it. Each reply is another Answer,
 //     without Last, before or after that; in it Socket may be empty.
-//
-// What it cannot carry, such as an instruction to one node, Publish refuses with an error that matches
-// errors.ErrUnsupported.
-type Counter interface {
+type ForeignAdapter interface {
+	AdapterSubscriber
+
 	// CountPeers returns how many peers will answer inst. The node calls it, bounded by ctx, before it publishes an
-	// instruction that every peer is to answer, and then, with again, each heartbeat while answers are missing: the
-	// smallest number counts, so that neither a peer that has left nor a stranger is waited for until the deadline. inst
-	// is as it is published, but without Payload. For an emitter CountPeers also sees to it that answers in
+	// instruction that every peer is to answer, and then, with again, each heartbeat while answers are missing. The
+	// smallest number counts, so the node waits neither for a peer that has left nor for a stranger until the deadline.
+	// inst is as it is published, but without Payload. For an emitter CountPeers also sees to it that answers in
 	// inst.Namespace are heard.
 	CountPeers(ctx context.Context, inst *Instruction, again bool) (int, error)
-}
 
-// A Deliverer is an [Adapter] that can tell what became of one instruction.
-type Deliverer interface {
-	// Deliver publishes inst and waits, bounded by ctx, until the bus has accepted it.
-	Deliver(ctx context.Context, inst *Instruction) (Reach, error)
-}
+	// CheckRoom returns an error that matches [ErrInvalidName] for a room in which a socket would hear what is for somebody
+	// else. The node calls it for each room of [Socket.Join] and [Namespace.Connect], not for those of commands; user is
+	// the socket's. It may be called concurrently.
+	CheckRoom(id SocketID, user, room string) error
 
-// Reach is how many peers an instruction was handed to.
-type Reach struct {
-	Nodes int  // an upper bound
-	Known bool // false: the bus cannot tell, and Nodes is 0
-}
-
-// A Sizer is an [Adapter] that refuses what is too large for it. The node asks it before it serves its own sockets, so
-// that [ErrTooLarge] means that nobody got anything.
-type Sizer interface {
-	// MaxPayload returns how large a payload may be, in bytes, that fits beside the names of one room or user, a
-	// namespace and an event, of [MaxName] bytes each. The node asks before Start, which fails if that is less than
-	// Options.MaxPayload.
-	MaxPayload() int
-	// Fits returns the error with which Publish would refuse inst for its size. It is asked of instructions with a larger
-	// payload than an eighth of Options.MaxPayload, several names, or Meta. It keeps nothing of inst.
-	Fits(inst *Instruction) error
-}
-
-// A Flusher is an [Adapter] that queues.
-type Flusher interface {
-	// Flush waits, bounded by ctx, until everything published before has an outcome. Losses are not its errors:
-	// they were reported to the AdapterHandler before it returns.
-	Flush(ctx context.Context) error
-}
-
-// A Prover is an [Adapter] that can tell whether its link surely works at this moment, both ways. While it does not,
-// the node takes no peer's silence for its end.
-type Prover interface {
-	Proven() bool
-}
-
-// A PeerObserver is an [Adapter] that is told which peers have fallen silent. Its methods do not wait for anything. They
-// are called by one goroutine, and only while the link is Proven, where the adapter is a [Prover].
-type PeerObserver interface {
-	// Heard returns when anything new of a peer arrived last, or a time shortly before; zero: it is not known. The node
-	// asks it when heartbeats of the peer are missing: they may be lost or late while the peer is heard.
-	Heard(peer NodeID) time.Time
-	// Suspect tells that heartbeats of a peer, which was heard last at the given time, are missing: it may be that it has
-	// moved to another server of the bus, and this node has not. The node calls it once for each time that it suspects
-	// the peer, and always before Expire.
-	Suspect(peer NodeID, heard time.Time)
-	// Expire tells that the peer is taken for dead. The adapter reports a Gap of that origin with [GapPeerLost], from
-	// the last that it has heard of it, and another when the peer returns, unless it can know that nothing was missed
-	// in between.
-	Expire(peer NodeID)
-}
-
-// A Listener is an [Adapter] that, started for a node with NodeInfo.EmitOnly, hears nothing until Listen is called.
-type Listener interface {
-	// Listen returns, bounded by ctx, when the node surely hears its inbox. The node calls it before it asks something,
-	// again and again. When the link cannot be made or is down, it returns an error that matches [ErrNotConnected].
-	Listen(ctx context.Context) error
-}
-
-// A Meter is an [Adapter] with counters of its own.
-type Meter interface {
-	AdapterStats() AdapterStats
+	// TextOnly reports whether the wire carries only names that are UTF-8. The node then refuses others with
+	// [ErrInvalidName]. It is called once, before Start.
+	TextOnly() bool
 }
 
 // Space says which of the separate spaces of names an [Address] is in.
@@ -242,7 +250,7 @@ type Space uint8
 const (
 	SpaceRoom Space = 1 + iota
 	SpaceUser
-	SpaceSocket    // the name is a SocketID; only a [Selective] is asked for it
+	SpaceSocket    // the name is a SocketID; only a [ForeignAdapter] is asked for it
 	SpaceNamespace // no name: everyone in the namespace, and what is for all nodes that have it; the same
 )
 
@@ -253,7 +261,7 @@ type Address struct {
 	Name      string
 }
 
-// Kind says what an instruction tells the others. A node ignores the kinds that it does not know, so that versions
+// For drivers: Kind says what an instruction tells the others. A node ignores the kinds that it does not know, so that versions
 // can be mixed during a rollout.
 type Kind uint8
 
@@ -276,7 +284,7 @@ const (
 // one is no gap, and they never wait in a queue.
 func (k Kind) Control() bool { return k == KindHello || k == KindHeartbeat }
 
-// Instruction is what one node tells the others. It is immutable from the moment it is passed on.
+// For drivers: Instruction is what one node tells the others. It is immutable from the moment it is passed on.
 type Instruction struct {
 	Kind      Kind
 	Namespace string

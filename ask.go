@@ -88,7 +88,7 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
 	}
 	remote := in != nil && n.adapter != nil
-	if remote && to == nil && n.counter != nil {
+	if remote && to == nil && n.foreign != nil {
 		q.census = newCensus(n.id, in)
 	}
 	if remote && n.interests.all() {
@@ -109,7 +109,7 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		}
 	}
 	switch {
-	case remote && n.counter == nil:
+	case remote && n.foreign == nil:
 		to = q.expect(in.Kind, to)
 	case remote:
 		q.await(to)

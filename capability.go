@@ -18,7 +18,7 @@ const (
 	// CapByteNames: rooms, users, events and namespaces may have names of any bytes. Without it, of UTF-8 text only.
 	CapByteNames Capability = "names of any bytes"
 	// CapSeparateSpaces: rooms, users and sockets are separate spaces of names, and a message's target arrives as it was
-	// emitted. Without it a room that is named like a socket or user may hear what is for these; see [Namer].
+	// emitted. Without it a room that is named like a socket or user may hear what is for these; see [ForeignAdapter.CheckRoom].
 	CapSeparateSpaces Capability = "separate spaces"
 	// CapInterest: a node receives nothing for a room or user that it has no member or subscriber of, and Deliver can tell
 	// that nobody has one.

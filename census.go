@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Questions where the adapter is a [Counter]: the node knows only how many peers are to answer, and an answer need not
+// Questions where the adapter is a [ForeignAdapter]: the node knows only how many peers are to answer, and an answer need not
 // say whose it is. So answers are counted, and repeated ones are known by the sockets in them.
 
 const (
@@ -155,7 +155,7 @@ func (q *ask) count(ctx context.Context, again bool) error {
 	c := q.census
 	in := *c.in
 	in.Payload = Payload{} // it may not be kept, and is the application's again
-	n, err := q.n.counter.CountPeers(ctx, &in, again)
+	n, err := q.n.foreign.CountPeers(ctx, &in, again)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 
 // counting is a driver that knows of peers only how many there are.
 type counting struct {
-	*driver
+	foreignDriver
 	peers func(ctx context.Context, in *crosscast.Instruction, again bool) (int, error)
 }
 
@@ -34,7 +34,7 @@ func countingNode(
 	t *testing.T, peers int, answer func(in *crosscast.Instruction, reply func(crosscast.NodeID, *crosscast.Answer)),
 ) (*crosscast.Node, *counting) {
 	t.Helper()
-	c := &counting{driver: newDriver(t)}
+	c := &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}
 	c.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return peers, nil }
 	c.onPublish = func(in *crosscast.Instruction) {
 		if in.Ref == "" {
@@ -428,7 +428,7 @@ func TestCensusOfOneNode(t *testing.T) {
 // Nothing is expected of peers that never say who they are.
 func TestCounterHasNoPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &counting{driver: newDriver(t)}
+		c := &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}
 		c.reach = crosscast.Reach{Nodes: 5, Known: true}
 		began := time.Now()
 		n := start(t, crosscast.Options{Adapter: c,
@@ -445,7 +445,7 @@ func TestCounterHasNoPeers(t *testing.T) {
 
 // An emitter whose adapter counts no servers knows nothing, and says so.
 func TestEmitterOfNoServers(t *testing.T) {
-	c := &counting{driver: newDriver(t)}
+	c := &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}
 	c.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return 0, nil }
 	e := start(t, crosscast.Options{Adapter: c, EmitOnly: true})
 	var incomplete *crosscast.IncompleteError
@@ -483,7 +483,7 @@ func (l listening) Listen(context.Context) error {
 
 func TestEmitterWithACensus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := listening{counting: &counting{driver: newDriver(t)}}
+		l := listening{counting: &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}}
 		l.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return 2, nil }
 		l.onPublish = func(in *crosscast.Instruction) {
 			for range 2 {

@@ -130,7 +130,7 @@
 // (TestTooLargeMeansNobody)
 //
 // These are the guarantees with an adapter that can do all of that. One that speaks a wire which others have defined
-// may be unable to: then it is a [Limited], and says what it lacks.
+// may be unable to: see [ForeignAdapter] and the driver's documentation, which says what it lacks.
 //
 // # What may not be assumed
 //

@@ -26,7 +26,7 @@ var errNobody = errors.New("no node said that it is there")
 // is about as fresh as those of other nodes. When nobody answers, q has failed in part.
 func (l *lookout) look(q *ask) error {
 	n := q.n
-	if n.counter != nil { // who is there is not known, but how many
+	if n.foreign != nil { // who is there is not known, but how many
 		return l.listen(q)
 	}
 	select {
@@ -63,7 +63,7 @@ func (l *lookout) look(q *ask) error {
 
 // listen has the adapter hear the answers to q.
 func (l *lookout) listen(q *ask) error {
-	if a, ok := q.n.adapter.(Listener); ok {
+	if a, ok := q.n.adapter.(AdapterSubscriber); ok {
 		return a.Listen(q.ctx)
 	}
 	return nil

@@ -174,11 +174,11 @@ func (n *Node) tell(in *Instruction) {
 
 // deliverRemote publishes in and waits for what becomes of it, as far as the adapter can tell.
 func (n *Node) deliverRemote(ctx context.Context, in *Instruction) (Reach, error) {
-	if d, ok := n.adapter.(Deliverer); ok {
+	if d, ok := n.adapter.(AdapterDeliverer); ok {
 		return d.Deliver(ctx, in)
 	}
 	err := n.adapter.Publish(ctx, in)
-	if f, ok := n.adapter.(Flusher); ok && err == nil {
+	if f, ok := n.adapter.(AdapterDeliverer); ok && err == nil {
 		err = f.Flush(ctx)
 	}
 	return Reach{}, err
@@ -211,12 +211,9 @@ func startHeart(n *Node) *heart {
 
 // beat looks after the peers. The time is taken here: a tick may have waited for as long as this process stood still.
 func (n *Node) beat() {
-	proven := true
-	if p, ok := n.adapter.(Prover); ok {
-		proven = p.Proven()
-	}
+	observer, observes := n.adapter.(AdapterObserver)
+	proven := !observes || observer.Proven()
 	now := time.Now()
-	observer, observes := n.adapter.(PeerObserver)
 	if observes && proven {
 		for _, id := range n.peers.late(now) {
 			n.peers.heardAt(id, observer.Heard(id), now)

@@ -253,6 +253,17 @@ func (d *driver) Unsubscribe(_ context.Context, names ...crosscast.Address) erro
 	return nil
 }
 
+func (d *driver) Listen(context.Context) error { return nil }
+
+// foreignDriver is one of a wire that others have defined, but for CountPeers.
+type foreignDriver struct {
+	*driver
+	text bool
+}
+
+func (foreignDriver) CheckRoom(crosscast.SocketID, string, string) error { return nil }
+func (d foreignDriver) TextOnly() bool                                   { return d.text }
+
 func (d *driver) hears() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

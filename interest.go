@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// maxBatch is how many names one call of Subscriber asks for, and maxHeld how many interests are acted on at a time while
+// maxBatch is how many names one call of Subscribe asks for, and maxHeld how many interests are acted on at a time while
 // whoever delivers may wait for interests.mu.
 const maxBatch, maxHeld = 4096, 128
 
@@ -58,11 +58,11 @@ type lingerer struct {
 	at time.Time
 }
 
-// interests owns one goroutine, the only one that calls the Subscriber. A nil *interests asks for nothing.
+// interests owns one goroutine, the only one that calls the AdapterSubscriber. A nil *interests asks for nothing.
 type interests struct {
-	sub    Subscriber
+	sub    AdapterSubscriber
 	node   *Node
-	every  bool          // sub is Selective
+	every  bool          // the adapter is a ForeignAdapter
 	after  time.Duration // how long to linger
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the worker has ended
@@ -74,14 +74,11 @@ type interests struct {
 	stopped bool
 }
 
-func startInterests(n *Node, sub Subscriber, linger time.Duration) *interests {
+func startInterests(n *Node, sub AdapterSubscriber, linger time.Duration) *interests {
 	ctx, cancel := context.WithCancel(context.Background())
 	x := &interests{
-		sub: sub, node: n, after: linger, cancel: cancel,
+		sub: sub, every: n.foreign != nil, node: n, after: linger, cancel: cancel,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
-	if sel, ok := sub.(Selective); ok {
-		x.every = sel.Selective()
 	}
 	go x.work(ctx)
 	return x
@@ -305,7 +302,7 @@ func (x *interests) open() *batch {
 	return b
 }
 
-// work calls the Subscriber until ctx ends.
+// work calls the AdapterSubscriber until ctx ends.
 func (x *interests) work(ctx context.Context) {
 	defer close(x.ended)
 	timer := time.NewTimer(time.Hour)

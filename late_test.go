@@ -109,16 +109,9 @@ func TestCommandsOfPeersShow(t *testing.T) {
 	}
 }
 
-// limited is an adapter whose names are UTF-8.
-type limited struct{ *driver }
-
-func (limited) Lacks() map[crosscast.Capability]string {
-	return map[crosscast.Capability]string{crosscast.CapByteNames: "it is so"}
-}
-
 // A name that the adapter cannot carry is refused before this node's sockets get anything.
 func TestNamesThatTheAdapterCannotCarry(t *testing.T) {
-	n := start(t, crosscast.Options{Adapter: limited{newDriver(t)}})
+	n := start(t, crosscast.Options{Adapter: selective{foreignDriver{newDriver(t), true}}})
 	var r recorder
 	s := connect(t, n.Namespace, &r, "r")
 	for what, err := range map[string]error{

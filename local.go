@@ -389,7 +389,9 @@ func (a *localAdapter) Close(ctx context.Context) error {
 	}
 }
 
-// AdapterStats implements [Meter]. Frames are not counted, and bytes are estimated: nothing is encoded.
+func (a *localAdapter) Listen(context.Context) error { return nil }
+
+// AdapterStats implements [AdapterMeter]. Frames are not counted, and bytes are estimated: nothing is encoded.
 func (a *localAdapter) AdapterStats() AdapterStats {
 	s := AdapterStats{
 		InstructionsIn: a.in.Load(), InstructionsOut: a.out.Load(),

@@ -107,11 +107,11 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 
 // checkRooms returns an error for rooms that s may not join of itself, whose names are valid.
 func (n *Node) checkRooms(s *Socket, rooms []string) error {
-	if n.namer == nil {
+	if n.foreign == nil {
 		return nil
 	}
 	for _, room := range rooms {
-		if err := n.namer.CheckRoom(s.id, s.user, room); err != nil {
+		if err := n.foreign.CheckRoom(s.id, s.user, room); err != nil {
 			return err
 		}
 	}

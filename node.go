@@ -44,7 +44,7 @@ type Options struct {
 	// give it to, an [IncompleteError] says so, beside an empty ID: there is no server, or the emitter looks elsewhere.
 	EmitOnly bool
 	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB. The
-	// adapter's largest frame must have room for it, beside names: see [Sizer].
+	// adapter's largest frame must have room for it, beside names: see [AdapterSizer].
 	MaxPayload int
 	// MaxRooms is how many rooms one socket may be in, so that a client that chooses names is bounded; default 10,000,
 	// at least 1. Join and Connect refuse more with a [LimitError] that matches [ErrTooLarge]; a command to join does
@@ -70,7 +70,7 @@ type Options struct {
 	OnLoss func(*Node, Loss)
 	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead. Of one peer only the last event
 	// waits, and a peer that came and went meanwhile may be left out when more than 8,192 events wait. An adapter that
-	// is a [Counter] does not tell.
+	// is a [ForeignAdapter] does not tell.
 	OnNode func(*Node, NodeEvent)
 	// OnRoom is told who joins and leaves which room on this node. At most 65,536 events wait; then a single one takes
 	// their place, [RoomsChanged].
@@ -125,15 +125,14 @@ type Node struct {
 	onNode     func(*Node, NodeEvent)
 	onLink     func(*Node, LinkStatus)
 
-	adapter   Adapter    // nil: a single server
-	counter   Counter    // nil: the adapter is none
-	sizer     Sizer      // nil: the adapter is none
-	namer     Namer      // nil: the adapter is none
-	onlyText  bool       // the adapter carries no names but UTF-8
-	interests *interests // nil: the adapter is no Subscriber
-	heart     *heart     // nil without an adapter, and of an emitter
-	meets     bool       // the adapter has started
-	lookout   *lookout   // of an emitter; nil: this node is none
+	adapter   Adapter        // nil: a single server
+	sizer     AdapterSizer   // nil: the adapter is none
+	foreign   ForeignAdapter // nil: the adapter is none
+	onlyText  bool           // the adapter carries no names but UTF-8
+	interests *interests     // nil: the adapter is no AdapterSubscriber
+	heart     *heart         // nil without an adapter, and of an emitter
+	meets     bool           // the adapter has started
+	lookout   *lookout       // of an emitter; nil: this node is none
 	peers     peers
 	hooks     hooks
 	losses    lossLog
@@ -201,7 +200,7 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if sub, ok := n.adapter.(Subscriber); ok && n.lookout == nil {
+	if sub, ok := n.adapter.(AdapterSubscriber); ok && n.lookout == nil {
 		n.interests = startInterests(n, sub, linger)
 	}
 	if err := n.adapter.Start(ctx, AdapterStart{Self: n.info(), Handler: (*handler)(n), Logger: n.logger}); err != nil {
@@ -253,11 +252,9 @@ func newNode(o Options) (*Node, error) {
 		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}), started: make(chan struct{}),
 	}
-	n.counter, _ = o.Adapter.(Counter)
-	n.sizer, _ = o.Adapter.(Sizer)
-	n.namer, _ = o.Adapter.(Namer)
-	if l, ok := o.Adapter.(Limited); ok {
-		_, n.onlyText = l.Lacks()[CapByteNames]
+	n.sizer, _ = o.Adapter.(AdapterSizer)
+	if f, ok := o.Adapter.(ForeignAdapter); ok {
+		n.foreign, n.onlyText = f, f.TextOnly()
 	}
 	if o.EmitOnly {
 		n.lookout = newLookout()
@@ -284,13 +281,13 @@ func newNode(o Options) (*Node, error) {
 // has started, so when the link or ctx ends meanwhile that is no error: heartbeats introduce the node, too, and the gap
 // of an outage makes it say hello again.
 func (n *Node) introduce(ctx context.Context) error {
-	if n.counter != nil {
+	if n.foreign != nil {
 		return nil
 	}
 	var reach Reach
 	var err error
 	hello := n.control(KindHello, "")
-	if d, ok := n.adapter.(Deliverer); ok {
+	if d, ok := n.adapter.(AdapterDeliverer); ok {
 		reach, err = d.Deliver(ctx, hello)
 	} else {
 		err = n.adapter.Publish(ctx, hello)
@@ -320,7 +317,7 @@ func (n *Node) introduce(ctx context.Context) error {
 func (n *Node) ID() NodeID { return n.id }
 
 // Nodes returns the peers that this node knows, those suspected included; not this node itself. An emitter knows those
-// that there were at its last question, by ID only. With an adapter that is a [Counter] nobody is known.
+// that there were at its last question, by ID only. With an adapter that is a [ForeignAdapter] nobody is known.
 func (n *Node) Nodes() []Peer { return n.peers.list() }
 
 // Name returns the node's label. (The embedded namespace's is "/".)
@@ -342,7 +339,7 @@ func (n *Node) Flush(ctx context.Context) error {
 		return ErrClosed
 	}
 	since := n.losses.mark()
-	if f, ok := n.adapter.(Flusher); ok {
+	if f, ok := n.adapter.(AdapterDeliverer); ok {
 		if err := f.Flush(ctx); err != nil {
 			return err
 		}

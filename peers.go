@@ -54,7 +54,7 @@ type peer struct {
 	again bool      // it was heard more than once
 }
 
-// A silence is what an adapter that is a [PeerObserver] is told of a peer.
+// A silence is what an adapter that is an [AdapterObserver] is told of a peer.
 type silence struct {
 	id                 NodeID
 	last               time.Time // when it was heard last

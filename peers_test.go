@@ -52,7 +52,10 @@ type provable struct {
 	unproven atomic.Bool
 }
 
-func (p *provable) Proven() bool { return !p.unproven.Load() }
+func (p *provable) Proven() bool                      { return !p.unproven.Load() }
+func (*provable) Heard(crosscast.NodeID) time.Time    { return time.Time{} }
+func (*provable) Suspect(crosscast.NodeID, time.Time) {}
+func (*provable) Expire(crosscast.NodeID)             {}
 
 func TestSilentAndUnproven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -64,7 +64,7 @@ type follower struct {
 // watches costs nothing.
 //
 // An error means that nothing happened: it is one of an argument, [ErrClosed], or ctx's if that ends before Watch
-// returns. An emitter cannot watch ([ErrEmitOnly]), nor a node whose adapter is a [Counter]: then the error matches
+// returns. An emitter cannot watch ([ErrEmitOnly]), nor a node whose adapter is a [ForeignAdapter]: then the error matches
 // errors.ErrUnsupported.
 func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*Watch, error) {
 	if err := checkName("room", room); err != nil {
@@ -76,7 +76,7 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	switch n := ns.node; {
 	case n.lookout != nil:
 		return nil, ErrEmitOnly
-	case n.counter != nil:
+	case n.foreign != nil:
 		return nil, errNoPresence
 	}
 	w := &Watch{users: o.Users}

@@ -35,7 +35,7 @@ type handlers struct {
 // OnRequest registers the handler of requests named name, of all namespaces; nil removes it. A node without a handler for
 // a request answers that it has none.
 //
-// With package socketioadapter (with each [Selective]) a node hears the requests of "/", and those of another namespace
+// With package socketioadapter (with each [ForeignAdapter]) a node hears the requests of "/", and those of another namespace
 // only while it is in use here: while it has a socket, a subscription or a watch, or was kept ([Namespace.Keep]).
 func (n *Node) OnRequest(name string, h RequestHandler) error {
 	if err := checkName("request", name); err != nil {

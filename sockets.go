@@ -93,7 +93,7 @@ const maxHolders = 8
 // holders returns the peers that hold t's sockets, which name them, when those are all of the target and on a few
 // nodes; else, and when peers are not known by ID, nil.
 func (n *Node) holders(t *Target) []NodeID {
-	if n.counter != nil || !t.onlySockets() {
+	if n.foreign != nil || !t.onlySockets() {
 		return nil
 	}
 	var nodes []NodeID

@@ -52,7 +52,7 @@ type Stats struct {
 	// has what the adapter did not pass on.
 	Dropped map[DropReason]uint64
 	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for; with a
-	// [Selective] also questions in a namespace that was not heard yet. Total and Max say how long they waited.
+	// [ForeignAdapter] also questions in a namespace that was not heard yet. Total and Max say how long they waited.
 	Joins struct {
 		Count      uint64
 		Total, Max time.Duration
@@ -188,7 +188,7 @@ func (n *Node) Stats() Stats {
 		s.Namespaces++
 		ns.count(&s)
 	}
-	if m, ok := n.adapter.(Meter); ok {
+	if m, ok := n.adapter.(AdapterMeter); ok {
 		s.Adapter = m.AdapterStats()
 		s.QueueBytes, s.Connected = s.Adapter.QueueBytes, s.Adapter.Connected
 	}

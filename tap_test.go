@@ -20,9 +20,8 @@ type tap struct {
 
 type full interface {
 	crosscast.Adapter
-	crosscast.Subscriber
-	crosscast.Deliverer
-	crosscast.Flusher
+	crosscast.AdapterSubscriber
+	crosscast.AdapterDeliverer
 }
 
 func newTap(c *crosscast.Cluster) *tap {

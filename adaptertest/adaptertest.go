@@ -66,16 +66,15 @@ const defaultPatience = 10 * time.Second
 type needs string
 
 const (
-	needsLink  needs = "Cluster.Cut and Restore"
-	needsDeaf  needs = "Cluster.Deafen"
-	needsDeny  needs = "Cluster.Deny"
-	needsBytes needs = "Cluster.Peek and Inject"
-	needsSub   needs = "crosscast.Subscriber"
-	needsReach needs = "crosscast.Deliverer"
-	needsFlush needs = "crosscast.Flusher"
-	needsCount needs = "crosscast.Counter"
+	needsLink    needs = "Cluster.Cut and Restore"
+	needsDeaf    needs = "Cluster.Deafen"
+	needsDeny    needs = "Cluster.Deny"
+	needsBytes   needs = "Cluster.Peek and Inject"
+	needsSub     needs = "crosscast.AdapterSubscriber"
+	needsReach   needs = "crosscast.AdapterDeliverer"
+	needsForeign needs = "crosscast.ForeignAdapter"
 
-	needsObserver needs = "crosscast.PeerObserver"
+	needsObserver needs = "crosscast.AdapterObserver"
 )
 
 // A rule is what the suite checks, in plain words and in code.

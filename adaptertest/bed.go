@@ -61,19 +61,16 @@ func (b *bed) offers(n needs) bool {
 	b.adapters++
 	switch ok := false; n {
 	case needsSub:
-		_, ok = a.(crosscast.Subscriber)
+		_, ok = a.(crosscast.AdapterSubscriber)
 		return ok
 	case needsReach:
-		_, ok = a.(crosscast.Deliverer)
+		_, ok = a.(crosscast.AdapterDeliverer)
 		return ok
-	case needsFlush:
-		_, ok = a.(crosscast.Flusher)
-		return ok
-	case needsCount:
-		_, ok = a.(crosscast.Counter)
+	case needsForeign:
+		_, ok = a.(crosscast.ForeignAdapter)
 		return ok
 	case needsObserver:
-		_, ok = a.(crosscast.PeerObserver)
+		_, ok = a.(crosscast.AdapterObserver)
 		return ok
 	}
 	panic("adaptertest: unknown need: " + string(n))
@@ -337,19 +334,19 @@ func (b *bed) restored(n *node) {
 // needSubscriber leaves a rule out that is about waiting for subscriptions.
 func (b *bed) needSubscriber(n *node) {
 	b.Helper()
-	if _, ok := n.adapter.(crosscast.Subscriber); !ok {
-		b.Skip("NOT CHECKED: not offered: crosscast.Subscriber")
+	if _, ok := n.adapter.(crosscast.AdapterSubscriber); !ok {
+		b.Skip("NOT CHECKED: not offered: crosscast.AdapterSubscriber")
 	}
 }
 
-// connected asks the driver: as a Meter, or for what it has told of its link.
+// connected asks the driver: as an AdapterMeter, or for what it has told of its link.
 func (n *node) connected() bool {
-	if _, ok := n.adapter.(crosscast.Meter); ok {
+	if _, ok := n.adapter.(crosscast.AdapterMeter); ok {
 		return n.Stats().Connected
 	}
 	link := n.Link()
 	if link.Subscribing.State == "" {
-		n.b.Skip("NOT CHECKED: the driver is no Meter, and does not tell of its link, so nobody can see whether it stands")
+		n.b.Skip("NOT CHECKED: the driver is no AdapterMeter, and does not tell of its link, so nobody can see whether it stands")
 	}
 	return link.Live()
 }

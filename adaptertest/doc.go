@@ -32,7 +32,7 @@
 //
 // A driver for which links can break should offer Cut and Restore: most of the mistakes that matter are made there.
 // Deafen, Deny, Peek and Inject let the suite do what networks, administrators and strangers do. Without them, and without the optional
-// interfaces of package crosscast (Subscriber, Deliverer, Flusher, Counter, PeerObserver), rules are not checked, and Run says how many
+// interfaces of package crosscast (AdapterSubscriber, AdapterDeliverer, AdapterObserver, ForeignAdapter), rules are not checked, and Run says how many
 // and why on the standard error.
 //
 // A driver that speaks a wire which others have defined may be unable to do some of what the rules are about. It says so
@@ -47,7 +47,7 @@
 //
 //  1. Start, Publish to all and Close, without optional interfaces: the node filters. The rules once, order, targets,
 //     payloads and driver-… are the ones to look at. minimal_test.go beside this file is such a driver, whole.
-//  2. Subscriber: what a node has no interest in does not reach it. Rules joined-… and interest-….
-//  3. Deliverer, Flusher, Meter, as far as the bus can tell.
+//  2. AdapterSubscriber: what a node has no interest in does not reach it. Rules joined-… and interest-….
+//  3. AdapterDeliverer, AdapterMeter, as far as the bus can tell.
 //  4. Cut and Restore: rules outage-….
 package adaptertest

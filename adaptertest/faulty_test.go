@@ -40,17 +40,18 @@ type fault struct {
 // A whole adapter implements every optional interface.
 type whole interface {
 	crosscast.Adapter
-	crosscast.Subscriber
-	crosscast.Deliverer
-	crosscast.Flusher
-	crosscast.Meter
+	crosscast.AdapterSubscriber
+	crosscast.AdapterDeliverer
+	crosscast.AdapterMeter
 }
 
 // faultyObserver is a faulty adapter that is told of silent peers.
 type faultyObserver struct {
 	*faulty
-	inner crosscast.PeerObserver
+	inner crosscast.AdapterObserver
 }
+
+func (f faultyObserver) Proven() bool { return f.inner.Proven() }
 
 func (f faultyObserver) Heard(peer crosscast.NodeID) time.Time {
 	if f.fault.heard != nil {
@@ -109,7 +110,7 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 		if inner, ok := f.whole.(*foreign); ok {
 			return faultyForeign{f, inner}
 		}
-		if inner, ok := f.whole.(crosscast.PeerObserver); ok && (x.heard != nil || x.expire != nil) {
+		if inner, ok := f.whole.(crosscast.AdapterObserver); ok && (x.heard != nil || x.expire != nil) {
 			return faultyObserver{f, inner}
 		}
 		return f
@@ -202,7 +203,11 @@ type faultyForeign struct {
 	inner *foreign
 }
 
-func (f faultyForeign) Selective() bool { return f.inner.Selective() }
+func (f faultyForeign) TextOnly() bool { return f.inner.TextOnly() }
+
+func (f faultyForeign) CheckRoom(id crosscast.SocketID, user, room string) error {
+	return f.inner.CheckRoom(id, user, room)
+}
 
 func (f faultyForeign) CountPeers(ctx context.Context, inst *instruction, again bool) (int, error) {
 	n, err := f.inner.CountPeers(ctx, inst, again)

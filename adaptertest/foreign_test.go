@@ -53,7 +53,9 @@ func overForeign(testing.TB) Cluster {
 
 const foreignUser = "user:" // begins the rooms of users
 
-func (f *foreign) Selective() bool { return true }
+func (f *foreign) TextOnly() bool { return true }
+
+func (f *foreign) CheckRoom(crosscast.SocketID, string, string) error { return nil }
 
 func (f *foreign) Lacks() map[crosscast.Capability]string {
 	return map[crosscast.Capability]string{

@@ -146,7 +146,7 @@ func (p *peer) publish(inst *crosscast.Instruction) {
 // hear subscribes to rooms, where the driver can.
 func (p *peer) hear(names ...crosscast.Address) {
 	p.b.Helper()
-	if s, ok := p.Adapter.(crosscast.Subscriber); ok {
+	if s, ok := p.Adapter.(crosscast.AdapterSubscriber); ok {
 		if err := s.Subscribe(p.b.ctx, names...); err != nil {
 			p.b.Fatalf("Subscribe: %v", err)
 		}
@@ -156,7 +156,7 @@ func (p *peer) hear(names ...crosscast.Address) {
 // hearIn subscribes to a namespace, where the driver has to be asked for it.
 func (p *peer) hearIn(namespace string) {
 	p.b.Helper()
-	if s, ok := p.Adapter.(crosscast.Selective); ok && s.Selective() {
+	if _, ok := p.Adapter.(crosscast.ForeignAdapter); ok {
 		p.hear(crosscast.Address{Namespace: namespace, Space: crosscast.SpaceNamespace})
 	}
 }

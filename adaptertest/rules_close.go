@@ -38,16 +38,16 @@ var closeRules = []rule{
 				inst := p1.emission("m", everyone)
 				closed("Start", p1.Start(b.ctx, p1.begin()))
 				closed("Publish", p1.Publish(b.ctx, inst))
-				if s, ok := p1.Adapter.(crosscast.Subscriber); ok {
+				if s, ok := p1.Adapter.(crosscast.AdapterSubscriber); ok {
 					closed("Subscribe", s.Subscribe(b.ctx, room("r")))
 					closed("Subscribe", s.Subscribe(b.ctx, room("r2")))
 					closed("Unsubscribe", s.Unsubscribe(b.ctx, room("r")))
 				}
-				if d, ok := p1.Adapter.(crosscast.Deliverer); ok {
+				if d, ok := p1.Adapter.(crosscast.AdapterDeliverer); ok {
 					_, err := d.Deliver(b.ctx, inst)
 					closed("Deliver", err)
 				}
-				if f, ok := p1.Adapter.(crosscast.Flusher); ok {
+				if f, ok := p1.Adapter.(crosscast.AdapterDeliverer); ok {
 					closed("Flush", f.Flush(b.ctx))
 				}
 			})
@@ -120,7 +120,7 @@ var closeRules = []rule{
 				busy.Go(func() {
 					for i := 0; ; i++ {
 						err := p1.Publish(b.ctx, p1.emission("m", everyone))
-						if s, ok := p1.Adapter.(crosscast.Subscriber); ok && err == nil {
+						if s, ok := p1.Adapter.(crosscast.AdapterSubscriber); ok && err == nil {
 							err = s.Subscribe(b.ctx, room(fmt.Sprint(g, "-", i%50)))
 						}
 						switch {

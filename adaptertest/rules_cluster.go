@@ -47,7 +47,7 @@ func (b *bed) acquainted() (n0, n1, n2 *node) {
 // peers is how many peers would be asked.
 func (n *node) peers() int {
 	n.b.Helper()
-	counter, ok := n.adapter.(crosscast.Counter)
+	counter, ok := n.adapter.(crosscast.ForeignAdapter)
 	if !ok {
 		return len(n.Nodes())
 	}

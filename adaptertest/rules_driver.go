@@ -48,7 +48,7 @@ var driverRules = []rule{
 		name: "driver-count",
 		text: "CountPeers returns how many peers would answer: those that have started and are not closed, in the " +
 			"namespace of the question, and never this node.",
-		needs: needsCount,
+		needs: needsForeign,
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
 			count := func(p *peer, namespace string, again bool) int {
@@ -56,7 +56,7 @@ var driverRules = []rule{
 					Kind: crosscast.KindAsk, Namespace: namespace, From: p.info.ID, Target: everyone, Ref: "1",
 					TTL: b.patience, Question: &crosscast.Question{Kind: crosscast.AskCount},
 				}
-				peers, err := p.Adapter.(crosscast.Counter).CountPeers(b.ctx, inst, again)
+				peers, err := p.Adapter.(crosscast.ForeignAdapter).CountPeers(b.ctx, inst, again)
 				b.must(err)
 				return peers
 			}
@@ -87,7 +87,7 @@ var driverRules = []rule{
 		needs: needsSub,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
-			s := p1.Adapter.(crosscast.Subscriber)
+			s := p1.Adapter.(crosscast.AdapterSubscriber)
 			for i := range 100 {
 				name := room(fmt.Sprint("r", i%3))
 				b.must(s.Subscribe(b.ctx, name, room("stays")))
@@ -107,13 +107,13 @@ var driverRules = []rule{
 	{
 		name:  "driver-flush",
 		text:  "Flush waits until everything published before has an outcome, and on an idle adapter for nothing.",
-		needs: needsFlush,
+		needs: needsReach,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
-			f := p0.Adapter.(crosscast.Flusher)
+			f := p0.Adapter.(crosscast.AdapterDeliverer)
 			b.must(f.Flush(b.ctx))
 			p1.hear(room("r"))
-			m, metered := p0.Adapter.(crosscast.Meter)
+			m, metered := p0.Adapter.(crosscast.AdapterMeter)
 			for range 20 {
 				for range 50 {
 					p0.publish(p0.emission("m", toRoom("r")))
@@ -263,7 +263,7 @@ var driverRules = []rule{
 					b.Errorf("a client got %q, made of a stranger's bytes", event)
 				}
 			}
-			if _, ok := n1.adapter.(crosscast.Meter); ok {
+			if _, ok := n1.adapter.(crosscast.AdapterMeter); ok {
 				if counted := n1.dropped() - before; counted < uint64(len(bad)) {
 					b.Errorf("%d pieces of bytes were sent, on each of %d topics, and a node counts %d in "+
 						"AdapterStats.Dropped",

@@ -16,7 +16,7 @@ var observerRules = []rule{
 		capability: crosscast.CapNodes,
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
-			o := p1.Adapter.(crosscast.PeerObserver)
+			o := p1.Adapter.(crosscast.AdapterObserver)
 			hears := func(p *peer) time.Time {
 				b.Helper()
 				begin := time.Now()
@@ -51,7 +51,7 @@ var observerRules = []rule{
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			b.settlePeers()
-			o := p1.Adapter.(crosscast.PeerObserver)
+			o := p1.Adapter.(crosscast.AdapterObserver)
 			b.within("Suspect and Expire", func() {
 				o.Suspect(p0.info.ID, time.Now())
 				o.Expire(p0.info.ID)

@@ -307,8 +307,8 @@ var outageRules = []rule{
 		needs: needsLink,
 		run: func(b *bed) {
 			n0, _, c1, c2 := b.listening()
-			if _, ok := n0.adapter.(crosscast.Flusher); !ok {
-				b.Skip("NOT CHECKED: not offered: crosscast.Flusher")
+			if _, ok := n0.adapter.(crosscast.AdapterDeliverer); !ok {
+				b.Skip("NOT CHECKED: not offered: crosscast.AdapterDeliverer")
 			}
 			for i := range 300 {
 				b.emit(n0.To("r"), fmt.Sprint("m", i))

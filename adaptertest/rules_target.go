@@ -362,8 +362,8 @@ var targetRules = []rule{
 		capability: crosscast.CapInterest,
 		run: func(b *bed) {
 			n0, _, _ := b.three()
-			if _, ok := n0.adapter.(crosscast.Subscriber); !ok {
-				b.Skip("NOT CHECKED: not offered: crosscast.Subscriber")
+			if _, ok := n0.adapter.(crosscast.AdapterSubscriber); !ok {
+				b.Skip("NOT CHECKED: not offered: crosscast.AdapterSubscriber")
 			}
 			for _, t := range []crosscast.BoundTarget{n0.To("nobody"), n0.ToUser("nobody")} {
 				got, err := t.Deliver(b.ctx, "m", nil)

@@ -434,6 +434,7 @@ func (slowLink) Subscribe(context.Context, ...crosscast.Address) error {
 	return nil
 }
 func (slowLink) Unsubscribe(context.Context, ...crosscast.Address) error { return nil }
+func (slowLink) Listen(context.Context) error                            { return nil }
 
 // TestConnectComesFirst: what is emitted to a socket before its client is connected waits for that.
 func TestConnectComesFirst(t *testing.T) {

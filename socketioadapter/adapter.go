@@ -92,8 +92,8 @@ func (o Options) withDefaults() (Options, error) {
 
 const maxOption = 100 // bytes
 
-// Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.Adapter, and Subscriber,
-// Selective, Counter, Namer, Limited, Deliverer, Flusher, Prover, Listener and Meter.
+// Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.ForeignAdapter,
+// and AdapterDeliverer, AdapterSizer, AdapterObserver and AdapterMeter.
 //
 // Beside the goroutines of the wire.Adapter that it is, it has one, which counts servers, but for emitters; Close ends
 // it.
@@ -189,7 +189,7 @@ func (w watcher) Gap(g crosscast.Gap) {
 	w.AdapterHandler.Gap(g)
 }
 
-// Unsubscribe implements crosscast.Subscriber.
+// Unsubscribe implements crosscast.AdapterSubscriber.
 func (a *Adapter) Unsubscribe(ctx context.Context, names ...crosscast.Address) error {
 	err := a.Adapter.Unsubscribe(ctx, names...)
 	for _, name := range names {
@@ -200,8 +200,8 @@ func (a *Adapter) Unsubscribe(ctx context.Context, names ...crosscast.Address) e
 	return err
 }
 
-// Selective implements crosscast.Selective.
-func (a *Adapter) Selective() bool { return true }
+// TextOnly implements crosscast.ForeignAdapter.
+func (a *Adapter) TextOnly() bool { return false }
 
 // Lacks implements crosscast.Limited.
 func (a *Adapter) Lacks() map[crosscast.Capability]string {
@@ -228,11 +228,9 @@ func (a *Adapter) Lacks() map[crosscast.Capability]string {
 }
 
 var (
-	_ crosscast.Limited   = (*Adapter)(nil)
-	_ crosscast.Adapter   = (*Adapter)(nil)
-	_ crosscast.Selective = (*Adapter)(nil)
-	_ crosscast.Counter   = (*Adapter)(nil)
-	_ crosscast.Namer     = (*Adapter)(nil)
-	_ wire.Dialect        = (*dialect)(nil)
-	_ wire.Gatherer       = (*dialect)(nil)
+	_ crosscast.Limited        = (*Adapter)(nil)
+	_ crosscast.Adapter        = (*Adapter)(nil)
+	_ crosscast.ForeignAdapter = (*Adapter)(nil)
+	_ wire.Dialect             = (*dialect)(nil)
+	_ wire.Gatherer            = (*dialect)(nil)
 )

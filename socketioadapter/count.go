@@ -210,7 +210,7 @@ const shardedUIDLen = 16
 // globEscape makes a pattern of a name, which only that name matches.
 var globEscape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`, `\`, `\\`)
 
-// CountPeers implements crosscast.Counter.
+// CountPeers implements crosscast.ForeignAdapter.
 func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {
 	ns := namespaceOf(in)
 	if !a.canAsk() { // go-redis would try for a while

@@ -111,7 +111,7 @@ func (p *place) enter(name, prefix string) {
 	}
 }
 
-// CheckRoom implements crosscast.Namer: a client that chooses its rooms must not hear what is for somebody else.
+// CheckRoom implements crosscast.ForeignAdapter: a client that chooses its rooms must not hear what is for somebody else.
 func (a *Adapter) CheckRoom(id crosscast.SocketID, user, room string) error {
 	whose := ""
 	if of, ok := strings.CutPrefix(room, a.dialect.prefix); ok && of != "" {

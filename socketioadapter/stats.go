@@ -44,7 +44,7 @@ func (d *dialect) addDropped(all map[string]uint64) {
 	}
 }
 
-// AdapterStats implements crosscast.Meter.
+// AdapterStats implements crosscast.AdapterMeter.
 func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	s := a.Adapter.AdapterStats()
 	a.dialect.addDropped(s.Dropped)

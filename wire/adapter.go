@@ -11,7 +11,7 @@ import (
 )
 
 // Adapter carries instructions between nodes over a [Bus]. It serves one node. It implements crosscast.Adapter, and
-// Subscriber, Deliverer, Flusher, Prover, PeerObserver, Listener and Meter.
+// AdapterSubscriber, AdapterDeliverer, AdapterSizer, AdapterObserver and AdapterMeter.
 type Adapter struct {
 	bus       Bus
 	newFormat func(*session) format
@@ -119,7 +119,7 @@ func (a *Adapter) Publish(ctx context.Context, inst *crosscast.Instruction) erro
 	return a.run.sender.publish(ctx, inst, nil)
 }
 
-// Deliver implements crosscast.Deliverer.
+// Deliver implements crosscast.AdapterDeliverer.
 func (a *Adapter) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
 	d := newDelivery()
 	if err := a.run.sender.publish(ctx, inst, d); err != nil {
@@ -133,7 +133,7 @@ func (a *Adapter) Deliver(ctx context.Context, inst *crosscast.Instruction) (cro
 	}
 }
 
-// Flush implements crosscast.Flusher.
+// Flush implements crosscast.AdapterDeliverer.
 func (a *Adapter) Flush(ctx context.Context) error {
 	if a.isClosed() {
 		return crosscast.ErrClosed
@@ -141,7 +141,7 @@ func (a *Adapter) Flush(ctx context.Context) error {
 	return a.run.sender.flush(ctx)
 }
 
-// Subscribe implements crosscast.Subscriber. An emitter has no interest in anything; one that speaks a dialect may need
+// Subscribe implements crosscast.AdapterSubscriber. An emitter has no interest in anything; one that speaks a dialect may need
 // it for answers, and subscribes after Listen.
 func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) error {
 	if !a.run.ground.interest {
@@ -153,7 +153,7 @@ func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) err
 	return a.run.subs.subscribe(ctx, names)
 }
 
-// Unsubscribe implements crosscast.Subscriber.
+// Unsubscribe implements crosscast.AdapterSubscriber.
 func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) error {
 	if a.isClosed() {
 		return crosscast.ErrClosed
@@ -162,7 +162,7 @@ func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) err
 	return nil
 }
 
-// Proven implements crosscast.Prover: the link is up, what was published last was accepted, nothing has been under way for
+// Proven implements crosscast.AdapterObserver: the link is up, what was published last was accepted, nothing has been under way for
 // long, and no echo is overdue.
 func (a *Adapter) Proven() bool { return a.run.mover.proven() }
 

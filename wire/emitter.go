@@ -54,7 +54,7 @@ func (x *inbox) current() (*link, <-chan struct{}, error) {
 	return x.link, x.changed, x.err
 }
 
-// Listen implements crosscast.Listener. The first call makes the link, which stays until Close.
+// Listen implements crosscast.AdapterSubscriber. The first call makes the link, which stays until Close.
 func (a *Adapter) Listen(ctx context.Context) error {
 	r := a.run
 	if r.presence.linked {

@@ -32,7 +32,7 @@ func (l *ledger) noteHeard(now time.Time) {
 	l.heardPeers.Store(h)
 }
 
-// Heard implements crosscast.PeerObserver.
+// Heard implements crosscast.AdapterObserver.
 func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
 	if h := a.run.receiver.ledger.heardPeers.Load(); h != nil {
 		return h.peers[id]
@@ -55,7 +55,7 @@ type expiry struct {
 	at time.Time
 }
 
-// Expire implements crosscast.PeerObserver.
+// Expire implements crosscast.AdapterObserver.
 func (a *Adapter) Expire(id crosscast.NodeID) {
 	if a.run.format.numbered() {
 		a.run.receiver.expiries.enter(expiry{id, time.Now()})

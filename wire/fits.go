@@ -16,7 +16,7 @@ var besides = func() int {
 	return plainHeader + instructionBound(&inst)
 }()
 
-// MaxPayload implements crosscast.Sizer. What a payload becomes in a dialect may have another size: then Fits tells. With
+// MaxPayload implements crosscast.AdapterSizer. What a payload becomes in a dialect may have another size: then Fits tells. With
 // options that Start refuses it says nothing, so that Start does.
 func (a *Adapter) MaxPayload() int {
 	if a.optErr != nil {
@@ -25,5 +25,5 @@ func (a *Adapter) MaxPayload() int {
 	return max(0, a.o.MaxFrame-besides)
 }
 
-// Fits implements crosscast.Sizer.
+// Fits implements crosscast.AdapterSizer.
 func (a *Adapter) Fits(inst *crosscast.Instruction) error { return a.run.format.fits(inst) }

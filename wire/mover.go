@@ -60,7 +60,7 @@ func (*movedError) Error() string { return errMoved.Error() }
 
 var errMoved = errors.New("the bus has moved to another server: this one was left by the peers")
 
-// Suspect implements crosscast.PeerObserver.
+// Suspect implements crosscast.AdapterObserver.
 func (a *Adapter) Suspect(id crosscast.NodeID, heard time.Time) {
 	if a.run.mover.bus != nil {
 		a.run.mover.suspect(id, heard)

@@ -47,7 +47,7 @@ type stats struct {
 	dropped                         [dropReasons]atomic.Uint64
 }
 
-// AdapterStats implements crosscast.Meter. It may be called at any time, also before and during a Start.
+// AdapterStats implements crosscast.AdapterMeter. It may be called at any time, also before and during a Start.
 func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	a.mu.Lock()
 	r := a.run

@@ -21,6 +21,7 @@ func (answering) Publish(context.Context, *crosscast.Instruction) error         
 func (answering) Close(context.Context) error                                   { return nil }
 func (f answering) Subscribe(ctx context.Context, _ ...crosscast.Address) error { return f(ctx) }
 func (answering) Unsubscribe(context.Context, ...crosscast.Address) error       { return nil }
+func (answering) Listen(context.Context) error                                  { return nil }
 
 // TestWithoutLink: while the bus is down clients connect, and are served by their node.
 func TestWithoutLink(t *testing.T) {
