@@ -204,7 +204,7 @@ type AdapterMeter interface {
 // For drivers: a ForeignAdapter speaks a wire that others have defined, such as Socket.IO's. It differs in these ways:
 //
 //   - Peers say no hello and have no heartbeats, so the node knows only their number: it has no Nodes and no OnNode, and
-//     sends each question to everyone. Package adaptertest calls what else such a wire lacks a Capability.
+//     sends each question to everyone. Package adaptertest has a list of what else such a wire might lack.
 //   - The node hears only two things unasked: what is for everyone in the namespace "/", and what is for this node alone.
 //     It also subscribes to the address of each other namespace while that is in use, and to that of each socket, from
 //     Connect on; see [SpaceNamespace] and [SpaceSocket]. Connect and [Namespace.Subscribe] wait for them. A question is

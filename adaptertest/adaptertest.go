@@ -20,6 +20,10 @@ type Harness struct {
 	// with tb.Cleanup; that runs after the nodes were closed.
 	New func(tb testing.TB) Cluster
 
+	// Lacks is what the driver, with the options that New gives it, cannot do, each with the reason, in a sentence for
+	// users. The rules that need it are not checked; all others are. It belongs in the driver's documentation, too.
+	Lacks map[Capability]string
+
 	// Exceptions are the rules that the driver does not keep, by name, each with the reason. They are not checked.
 	Exceptions map[string]string
 
@@ -82,7 +86,7 @@ type rule struct {
 	name       string
 	text       string
 	needs      needs
-	capability crosscast.Capability // without it a driver cannot keep the rule; empty: every driver can
+	capability Capability // without it a driver cannot keep the rule; empty: every driver can
 	run        func(b *bed)
 }
 
@@ -111,12 +115,11 @@ func Run(t *testing.T, h Harness) {
 			t.Errorf("adaptertest: Exceptions names %q, which is no rule", name)
 		}
 	}
-	var lacks map[crosscast.Capability]string
-	t.Run("capabilities", func(t *testing.T) { lacks = limits(t, h) })
+	t.Run("capabilities", func(t *testing.T) { checkLacks(t, h.Lacks) })
 	var unchecked []string
 	for _, r := range allRules() {
 		t.Run(r.name, func(t *testing.T) {
-			if why, ok := lacks[r.capability]; ok {
+			if why, ok := h.Lacks[r.capability]; ok {
 				unchecked = append(unchecked, fmt.Sprintf("%s: the driver lacks %s: %s", r.name, r.capability, why))
 				t.Skipf("the driver lacks %s: %s\nThe rule: %s", r.capability, why, r.text)
 			}
@@ -136,14 +139,9 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
-// limits returns what the drivers of h lack, and why. Each must be something that rules need.
-func limits(tb testing.TB, h Harness) map[crosscast.Capability]string {
+// checkLacks fails unless each is something that rules need, and has a reason.
+func checkLacks(tb testing.TB, lacks map[Capability]string) {
 	tb.Helper()
-	limited, ok := h.New(tb).Adapter().(crosscast.Limited)
-	if !ok {
-		return nil
-	}
-	lacks := limited.Lacks()
 	for _, c := range slices.Sorted(maps.Keys(lacks)) {
 		if c == "" || !slices.ContainsFunc(allRules(), func(r rule) bool { return r.capability == c }) {
 			tb.Errorf("adaptertest: Lacks names %q, which is no capability", c)
@@ -152,7 +150,6 @@ func limits(tb testing.TB, h Harness) map[crosscast.Capability]string {
 			tb.Errorf("adaptertest: Lacks gives no reason for %q", c)
 		}
 	}
-	return lacks
 }
 
 // check runs one rule. It returns what the rule needs and the cluster does not offer.

@@ -36,7 +36,7 @@
 // and why on the standard error.
 //
 // A driver that speaks a wire which others have defined may be unable to do some of what the rules are about. It says so
-// by being a [crosscast.Limited], and Run leaves out the rules that need it, and prints them with the driver's reason. A
+// by [Harness].Lacks, and Run leaves out the rules that need it, and prints them with the driver's reason. A
 // rule that a driver cannot keep for another reason goes to Exceptions with that, which Run prints as well. Both belong
 // in the driver's documentation.
 //

@@ -57,18 +57,16 @@ func (f *foreign) TextOnly() bool { return true }
 
 func (f *foreign) CheckRoom(crosscast.SocketID, string, string) error { return nil }
 
-func (f *foreign) Lacks() map[crosscast.Capability]string {
-	return map[crosscast.Capability]string{
-		crosscast.CapExactJSON:      "values are written anew",
-		crosscast.CapByteNames:      "names are text",
-		crosscast.CapSeparateSpaces: "there are only rooms",
-		crosscast.CapMeta:           "messages have no meta pairs",
-		crosscast.CapOneNode:        "nothing is for one node",
-		crosscast.CapNamedAnswers:   "answers do not say whose they are",
-		crosscast.CapNodes:          "nodes do not introduce themselves",
-		crosscast.CapReasons:        "there is one reason",
-		crosscast.CapPresence:       "nobody is told who comes and goes",
-	}
+var foreignLacks = map[Capability]string{
+	CapExactJSON:      "values are written anew",
+	CapByteNames:      "names are text",
+	CapSeparateSpaces: "there are only rooms",
+	CapMeta:           "messages have no meta pairs",
+	CapOneNode:        "nothing is for one node",
+	CapNamedAnswers:   "answers do not say whose they are",
+	CapNodes:          "nodes do not introduce themselves",
+	CapReasons:        "there is one reason",
+	CapPresence:       "nobody is told who comes and goes",
 }
 
 func (f *foreign) Start(ctx context.Context, s crosscast.AdapterStart) error {
@@ -307,15 +305,14 @@ func (h foreignHandler) Awaits(ref string) bool { return h.h.Awaits(ref) }
 func (h foreignHandler) Link(s crosscast.LinkStatus) { h.h.Link(s) }
 
 // TestForeign runs the suite on it. What it lacks must keep it from checking these rules and no other.
-func TestForeign(t *testing.T) { Run(t, Harness{New: overForeign}) }
+func TestForeign(t *testing.T) { Run(t, Harness{New: overForeign, Lacks: foreignLacks}) }
 
 // A rule that needs what a driver lacks would be red, or it need not be left out.
 func TestLackingIsSeen(t *testing.T) {
 	forgotten = make(chan struct{})
 	t.Cleanup(func() { close(forgotten) })
-	lacks := new(foreign).Lacks()
 	for _, r := range allRules() {
-		if _, ok := lacks[r.capability]; !ok {
+		if _, ok := foreignLacks[r.capability]; !ok {
 			continue
 		}
 		red, said := record(t, Harness{New: overForeign, Patience: 300 * time.Millisecond}, r)
@@ -326,34 +323,21 @@ func TestLackingIsSeen(t *testing.T) {
 	}
 }
 
-// limited is an adapter that says what it lacks.
-type limited struct {
-	crosscast.Adapter
-	lacks map[crosscast.Capability]string
-}
-
-func (l limited) Lacks() map[crosscast.Capability]string { return l.lacks }
-
 func TestLacksIsChecked(t *testing.T) {
 	for _, try := range []struct {
-		lacks map[crosscast.Capability]string
+		lacks map[Capability]string
 		said  string
 	}{
-		{map[crosscast.Capability]string{crosscast.CapMeta: "no room for them"}, ""},
-		{map[crosscast.Capability]string{crosscast.CapMeta: ""}, `adaptertest: Lacks gives no reason for "meta"`},
-		{map[crosscast.Capability]string{"metaphysics": "why not"},
+		{map[Capability]string{CapMeta: "no room for them"}, ""},
+		{map[Capability]string{CapMeta: ""}, `adaptertest: Lacks gives no reason for "meta"`},
+		{map[Capability]string{"metaphysics": "why not"},
 			`adaptertest: Lacks names "metaphysics", which is no capability`},
-		{map[crosscast.Capability]string{"": "why not"}, `adaptertest: Lacks names "", which is no capability`},
+		{map[Capability]string{"": "why not"}, `adaptertest: Lacks names "", which is no capability`},
 	} {
 		r := &recorder{TB: t}
-		got := limits(r, Harness{New: func(tb testing.TB) Cluster {
-			return Cluster{Adapter: func() crosscast.Adapter { return limited{inProcess(tb).Adapter(), try.lacks} }}
-		}})
-		if said := strings.Join(r.said, "\n"); said != try.said || len(got) != len(try.lacks) {
+		checkLacks(r, try.lacks)
+		if said := strings.Join(r.said, "\n"); said != try.said {
 			t.Errorf("of %v: %q", try.lacks, said)
 		}
-	}
-	if got := limits(t, Harness{New: inProcess}); got != nil {
-		t.Errorf("of an adapter without limits: %v", got)
 	}
 }

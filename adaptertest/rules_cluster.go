@@ -104,7 +104,7 @@ var clusterRules = []rule{
 	{
 		name:       "nodes",
 		text:       "Nodes know each other, by name, and know when one has left.",
-		capability: crosscast.CapNodes,
+		capability: CapNodes,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			known := func(n *node) string {
@@ -286,7 +286,7 @@ var clusterRules = []rule{
 	{
 		name:       "requests-some",
 		text:       "A request to one node, or to those with a member of a room, reaches these and no other.",
-		capability: crosscast.CapOneNode,
+		capability: CapOneNode,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			called := b.answerName(n0, n1, n2)
@@ -303,7 +303,7 @@ var clusterRules = []rule{
 	{
 		name:       "answers-name",
 		text:       "Answers say which node, or which socket, they are of.",
-		capability: crosscast.CapNamedAnswers,
+		capability: CapNamedAnswers,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			b.answerName(n1, n2)
@@ -330,7 +330,7 @@ var clusterRules = []rule{
 	{
 		name:       "presence",
 		text:       "Who watches a room is told of its members on every node, and of each that joins or leaves.",
-		capability: crosscast.CapPresence,
+		capability: CapPresence,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			first := b.connect(n1, crosscast.ConnectOptions{Rooms: []string{"r"}})

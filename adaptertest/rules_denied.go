@@ -14,7 +14,7 @@ var deniedRules = []rule{
 		text: "A name that the bus denies makes Join, Connect and Subscribe fail with ErrDenied, and nothing happens; other " +
 			"names can be joined. Once it is allowed it can be joined like any other.",
 		needs:      needsDeny,
-		capability: crosscast.CapInterest,
+		capability: CapInterest,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
@@ -51,7 +51,7 @@ var deniedRules = []rule{
 			"on; whoever joins it is told; and other names are heard. Once it is allowed again there is another gap, with the " +
 			"same beginning and an end, and it is heard.",
 		needs:      needsDeny,
-		capability: crosscast.CapInterest,
+		capability: CapInterest,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()

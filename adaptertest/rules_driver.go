@@ -34,7 +34,7 @@ var driverRules = []rule{
 	{
 		name:       "driver-ready-inbox",
 		text:       "When Start has returned nil, whatever another ready node publishes to this node arrives.",
-		capability: crosscast.CapOneNode,
+		capability: CapOneNode,
 		run: func(b *bed) {
 			first := b.startPeer(b.newPeer())
 			for i := range 10 {

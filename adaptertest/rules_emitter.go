@@ -46,7 +46,7 @@ var emitterRules = []rule{
 	{
 		name:       "emitter-unknown",
 		text:       "No node takes an emitter for a peer.",
-		capability: crosscast.CapNodes,
+		capability: CapNodes,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			unknown := func() {

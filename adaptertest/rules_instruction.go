@@ -51,7 +51,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-fields-reason",
 		text:       "The reason to disconnect, which may be any text, arrives as it was published.",
-		capability: crosscast.CapReasons,
+		capability: CapReasons,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			inst := crosscast.Instruction{Kind: crosscast.KindDisconnect, Namespace: "/", From: p0.info.ID, Target: everyone}
@@ -62,7 +62,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-fields-target",
 		text:       "Rooms, users and sockets, of a target and of its exceptions, arrive as they were published.",
-		capability: crosscast.CapSeparateSpaces,
+		capability: CapSeparateSpaces,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			p1.hear(room("r"))
@@ -81,7 +81,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-fields-meta",
 		text:       "Meta pairs arrive as they were published.",
-		capability: crosscast.CapMeta,
+		capability: CapMeta,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			inst := *p0.emission("meta", everyone)
@@ -92,7 +92,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-fields-inbox",
 		text:       "Every field of an instruction to one node arrives as it was published.",
-		capability: crosscast.CapOneNode,
+		capability: CapOneNode,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			inst := *p0.toNode(p1, "inbox")
@@ -103,7 +103,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-fields-nodes",
 		text:       "What nodes tell each other of themselves arrives as it was published.",
-		capability: crosscast.CapNodes,
+		capability: CapNodes,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			node := crosscast.NodeInfo{ID: p0.info.ID, Name: "n\x00é", Heartbeat: 1500 * time.Millisecond}
@@ -118,7 +118,7 @@ var instructionRules = []rule{
 		name: "driver-to",
 		text: "An instruction with To reaches that node and no other; one to a node that does not exist reaches " +
 			"nobody.",
-		capability: crosscast.CapOneNode,
+		capability: CapOneNode,
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
 			for i := range 20 {
@@ -169,7 +169,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-order-inbox",
 		text:       "Instructions to a single node keep their order.",
-		capability: crosscast.CapOneNode,
+		capability: CapOneNode,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			for i := range 100 {
@@ -188,7 +188,7 @@ var instructionRules = []rule{
 	{
 		name:       "driver-memory-sockets",
 		text:       "The same of users and sockets.",
-		capability: crosscast.CapSeparateSpaces,
+		capability: CapSeparateSpaces,
 		run:        func(b *bed) { b.overwrite(true) },
 	},
 }

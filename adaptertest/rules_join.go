@@ -242,7 +242,7 @@ var joinRules = []rule{
 		name:       "interest",
 		text:       "A node without a member or subscriber of a room, or a socket of a user, receives nothing for it.",
 		needs:      needsSub,
-		capability: crosscast.CapInterest,
+		capability: CapInterest,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c := b.connect(n1, connect{User: "u", Rooms: []string{"r"}})
@@ -265,7 +265,7 @@ var joinRules = []rule{
 		name:       "interest-sockets",
 		text:       "A node that does not hold a socket receives nothing for it.",
 		needs:      needsSub,
-		capability: crosscast.CapSocketInterest,
+		capability: CapSocketInterest,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c := b.connect(n1, connect{})
@@ -284,7 +284,7 @@ var joinRules = []rule{
 		text: "When the last member has left and the lingering is over, the node receives nothing for the room any " +
 			"more.",
 		needs:      needsSub,
-		capability: crosscast.CapInterest,
+		capability: CapInterest,
 		run: func(b *bed) {
 			b.linger = time.Millisecond
 			n0, n1, _ := b.three()

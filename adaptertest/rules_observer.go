@@ -13,7 +13,7 @@ var observerRules = []rule{
 		text: "Heard returns, shortly after something of a peer has arrived, a time no earlier than that; while a peer is " +
 			"silent its time stands, whoever else is heard.",
 		needs:      needsObserver,
-		capability: crosscast.CapNodes,
+		capability: CapNodes,
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
 			o := p1.Adapter.(crosscast.AdapterObserver)
@@ -47,7 +47,7 @@ var observerRules = []rule{
 		text: "Expire of a peer becomes a gap of that origin, with the reason GapPeerLost; what the peer sends later " +
 			"arrives.",
 		needs:      needsObserver,
-		capability: crosscast.CapNodes,
+		capability: CapNodes,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			b.settlePeers()

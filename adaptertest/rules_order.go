@@ -74,8 +74,8 @@ var orderRules = []rule{
 		name: "order-of-kinds",
 		text: "What one goroutine emits to a socket, to its user and to a room it is in reaches the socket in that order. " +
 			"There is none between two rooms, two users or two sockets. A bus of several masters that spreads names over " +
-			"them has none between names on different ones: its driver lacks crosscast.CapOrder.",
-		capability: crosscast.CapOrder,
+			"them has none between names on different ones: its driver lacks CapOrder.",
+		capability: CapOrder,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			for _, n := range []*node{n0, n1, n2} { // for one of them, n0 holds the socket itself
@@ -94,7 +94,7 @@ var orderRules = []rule{
 		name: "order-across-names",
 		text: "An emission to everyone, or to several names, keeps its place among all that its node sends. It does not " +
 			"on a bus of several masters that spreads names over them.",
-		capability: crosscast.CapOrder,
+		capability: CapOrder,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1 := b.connect(n1, connect{User: "u", Rooms: []string{"r0", "r1", "r2"}})

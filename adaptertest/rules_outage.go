@@ -157,7 +157,7 @@ var outageRules = []rule{
 		name:       "outage-publisher-gap",
 		text:       "What is lost because the emitting node's link is down is a gap at those who missed it.",
 		needs:      needsLink,
-		capability: crosscast.CapHoles,
+		capability: CapHoles,
 		run:        func(b *bed) { b.publisherOutage((*books).check) },
 	},
 	{
@@ -171,7 +171,7 @@ var outageRules = []rule{
 		name:       "outage-flapping-gap",
 		text:       "However often links break while messages flow, there is a gap in the place of what was not delivered.",
 		needs:      needsLink,
-		capability: crosscast.CapHoles,
+		capability: CapHoles,
 		run:        func(b *bed) { b.flappingOutage((*books).check) },
 	},
 	{

@@ -48,7 +48,7 @@ var payloadRules = []rule{
 	{
 		name:       "payloads-json",
 		text:       "A JSON payload arrives byte for byte.",
-		capability: crosscast.CapExactJSON,
+		capability: CapExactJSON,
 		run: func(b *bed) {
 			b.checkPayloads(bytes.Equal,
 				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(` { "a" : 1.50 , "a" : "\u0000\u00e9" } `)},
@@ -110,7 +110,7 @@ var payloadRules = []rule{
 	{
 		name:       "message-target",
 		text:       "A message says whom it is for.",
-		capability: crosscast.CapSeparateSpaces,
+		capability: CapSeparateSpaces,
 		run: func(b *bed) {
 			n0, c, targets := b.messageBed()
 			for _, t := range targets {
@@ -133,7 +133,7 @@ var payloadRules = []rule{
 	{
 		name:       "message-meta",
 		text:       "A message has the meta pairs that it was emitted with.",
-		capability: crosscast.CapMeta,
+		capability: CapMeta,
 		run: func(b *bed) {
 			_, c, targets := b.messageBed()
 			pairs := []crosscast.KeyValue{

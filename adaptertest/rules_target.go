@@ -99,7 +99,7 @@ var targetRules = []rule{
 		text: "What the bus carries a second time (a client library repeats a batch after a broken connection) is " +
 			"handled once.",
 		needs:      needsBytes,
-		capability: crosscast.CapHoles,
+		capability: CapHoles,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1 := b.connect(n1, connect{User: "u", Rooms: []string{"r1", "r2"}})
@@ -154,7 +154,7 @@ var targetRules = []rule{
 		name: "spaces",
 		text: "Rooms, users and sockets are separate spaces: a room named like a user or a socket hears nothing of " +
 			"theirs.",
-		capability: crosscast.CapSeparateSpaces,
+		capability: CapSeparateSpaces,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			alice := b.connect(n1, connect{User: "alice"})
@@ -297,7 +297,7 @@ var targetRules = []rule{
 		name: "names-bytes",
 		text: "Names need not be text: rooms, users, events and namespaces may have any bytes, and different ones are " +
 			"different.",
-		capability: crosscast.CapByteNames,
+		capability: CapByteNames,
 		run: func(b *bed) {
 			b.checkNames(slices.DeleteFunc(oddNames(), utf8.ValidString))
 			var in []*client
@@ -359,7 +359,7 @@ var targetRules = []rule{
 		name:       "deliver-nobody",
 		text:       "Deliver tells that nobody was reached when nobody is in a room, or has a socket of a user.",
 		needs:      needsReach,
-		capability: crosscast.CapInterest,
+		capability: CapInterest,
 		run: func(b *bed) {
 			n0, _, _ := b.three()
 			if _, ok := n0.adapter.(crosscast.AdapterSubscriber); !ok {

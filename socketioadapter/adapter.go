@@ -103,7 +103,6 @@ type Adapter struct {
 	counter counter
 	optErr  error
 	allow   func(room string) bool // optional
-	spread  bool                   // names over several servers
 
 	stop  context.CancelFunc // ends the goroutine
 	ended chan struct{}      // closed when it has ended; nil before Start
@@ -122,8 +121,6 @@ func New(rdb redis.UniversalClient, o Options) *Adapter {
 	if sharded {
 		needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
 	}
-	_, cluster := rdb.(*redis.ClusterClient)
-	a.spread = cluster && sharded && o.Subscription != Static
 	bus := redisbus.New(rdb, redisbus.Config{
 		Anchor: o.Key, Needs: needs, Sharded: sharded, Once: true, Timeout: o.PublishTimeout,
 	})
@@ -203,32 +200,7 @@ func (a *Adapter) Unsubscribe(ctx context.Context, names ...crosscast.Address) e
 // TextOnly implements crosscast.ForeignAdapter.
 func (a *Adapter) TextOnly() bool { return false }
 
-// Lacks implements crosscast.Limited.
-func (a *Adapter) Lacks() map[crosscast.Capability]string {
-	lacks := map[crosscast.Capability]string{
-		crosscast.CapExactJSON:      "values travel as msgpack, or are written as JavaScript does",
-		crosscast.CapSeparateSpaces: "Socket.IO has one space of names, in which a socket and a user are rooms",
-		crosscast.CapMeta:           "messages of Socket.IO have no place for it",
-		crosscast.CapOneNode:        "what is for one server goes to all",
-		crosscast.CapNodes:          "servers do not introduce themselves",
-		crosscast.CapReasons:        "servers only tell whether the connection is to be closed, too",
-		crosscast.CapPresence:       "servers do not tell who comes and goes",
-		crosscast.CapHoles:          "messages of Socket.IO have no numbers",
-	}
-	if a.spread {
-		lacks[crosscast.CapOrder] = "a Redis Cluster spreads the rooms' channels over its masters, in this subscription mode"
-	}
-	if c := &a.dialect.channels; c.sharded && c.rooms != DynamicPrivate {
-		lacks[crosscast.CapSocketInterest] = "a socket has no channel of its own, in this subscription mode"
-		if c.rooms == Static {
-			lacks[crosscast.CapInterest] = "a room has no channel of its own, in this subscription mode"
-		}
-	}
-	return lacks
-}
-
 var (
-	_ crosscast.Limited        = (*Adapter)(nil)
 	_ crosscast.Adapter        = (*Adapter)(nil)
 	_ crosscast.ForeignAdapter = (*Adapter)(nil)
 	_ wire.Dialect             = (*dialect)(nil)

@@ -16,13 +16,36 @@ import (
 func TestConformance(t *testing.T) {
 	run := func(t *testing.T, o socketioadapter.Options, options func() *redis.Options) {
 		sharded := o.Mode == socketioadapter.Sharded
-		adaptertest.Run(t, redistest.Harness(options, sharded, func(rdb *redis.Client, name string) crosscast.Adapter {
+		h := redistest.Harness(options, sharded, func(rdb *redis.Client, name string) crosscast.Adapter {
 			o.Key, o.PublishTimeout = name, redistest.Patience
 			return socketioadapter.New(rdb, o)
-		}))
+		})
+		h.Lacks = lacks(o)
+		adaptertest.Run(t, h)
 	}
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		run(t, o, redistest.Start(t, redistest.Config{}).Options)
 	})
 	t.Run("miniredis", func(t *testing.T) { run(t, classic, redistest.Mini(t)) })
+}
+
+// lacks is what Socket.IO cannot carry; doc.go says it to users.
+func lacks(o socketioadapter.Options) map[adaptertest.Capability]string {
+	all := map[adaptertest.Capability]string{
+		adaptertest.CapExactJSON:      "values travel as msgpack, or are written as JavaScript does",
+		adaptertest.CapSeparateSpaces: "Socket.IO has one space of names, in which a socket and a user are rooms",
+		adaptertest.CapMeta:           "messages of Socket.IO have no place for it",
+		adaptertest.CapOneNode:        "what is for one server goes to all",
+		adaptertest.CapNodes:          "servers do not introduce themselves",
+		adaptertest.CapReasons:        "servers only tell whether the connection is to be closed, too",
+		adaptertest.CapPresence:       "servers do not tell who comes and goes",
+		adaptertest.CapHoles:          "messages of Socket.IO have no numbers",
+	}
+	if o.Mode == socketioadapter.Sharded && o.Subscription != socketioadapter.DynamicPrivate {
+		all[adaptertest.CapSocketInterest] = "a socket has no channel of its own, in this subscription mode"
+		if o.Subscription == socketioadapter.Static {
+			all[adaptertest.CapInterest] = "a room has no channel of its own, in this subscription mode"
+		}
+	}
+	return all
 }

@@ -97,8 +97,6 @@
 //   - Bounded, Suspicious: yes. What cannot be read is counted in Stats and dropped.
 //   - Partial, not nothing: yes, by number instead of name.
 //
-// [Adapter.Lacks] is the list that package adaptertest is given.
-//
 // # Settings
 //
 // The client's settings are those that package redisadapter recommends. Protect the channels: who may publish on them

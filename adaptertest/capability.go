@@ -1,15 +1,7 @@
-package crosscast
+package adaptertest
 
-// A Limited is an [Adapter] whose wire cannot carry all that the library does: one that others have defined. What an
-// adapter lacks belongs in its documentation, too. Package adaptertest does not check the rules that need what is
-// lacking, and prints them with the reasons.
-type Limited interface {
-	// Lacks returns what the adapter, as it is configured, cannot do, and why, in a sentence for users. It may be
-	// called at any time.
-	Lacks() map[Capability]string
-}
-
-// A Capability is something that every adapter can do which is not a [Limited].
+// A Capability is something that rules are about, and that a driver for a wire which others have defined might not be able
+// to do. Such a driver says so by Harness.Lacks; every other one can do all of it.
 type Capability string
 
 const (
@@ -18,7 +10,8 @@ const (
 	// CapByteNames: rooms, users, events and namespaces may have names of any bytes. Without it, of UTF-8 text only.
 	CapByteNames Capability = "names of any bytes"
 	// CapSeparateSpaces: rooms, users and sockets are separate spaces of names, and a message's target arrives as it was
-	// emitted. Without it a room that is named like a socket or user may hear what is for these; see [ForeignAdapter.CheckRoom].
+	// emitted. Without it a room that is named like a socket or user may hear what is for these; see
+	// crosscast.ForeignAdapter.CheckRoom.
 	CapSeparateSpaces Capability = "separate spaces"
 	// CapInterest: a node receives nothing for a room or user that it has no member or subscriber of, and Deliver can tell
 	// that nobody has one.
@@ -27,10 +20,10 @@ const (
 	CapSocketInterest Capability = "interest in sockets"
 	// CapMeta: a message's Meta arrives.
 	CapMeta Capability = "meta"
-	// CapOneNode: something can be for one node, or for those with a member of a room: [Servers] with Only and With.
+	// CapOneNode: something can be for one node, or for those with a member of a room: crosscast.Servers with Only and With.
 	CapOneNode Capability = "instructions to one node"
 	// CapNamedAnswers: it is known who answers: Changed.Nodes, Response.Node, Reply.Socket, and the nodes in an
-	// [IncompleteError]. Without it these are empty.
+	// crosscast.IncompleteError. Without it these are empty.
 	CapNamedAnswers Capability = "answers with names"
 	// CapNodes: nodes know each other: Node.Nodes and Options.OnNode.
 	CapNodes Capability = "nodes that know each other"
