@@ -1,13 +1,13 @@
 package crosscast
 
-// Claims. A membership takes effect at once, but while its call waits for a confirmation nobody was promised it: when
-// the call fails it is to be taken back, unless another call has been told meanwhile that the socket is in the room.
-// So each call that waits counts in the claims of the memberships that it has added, and of those that others have
-// added and still wait for. The first one that succeeds makes a membership a promise, which has no claims any more; the
-// last one that fails ends it. Who leaves a room ends the claims with the membership: those who wait find them gone.
+// Claims. A membership takes effect at once, but it is promised to nobody while its call waits for a confirmation. If
+// the call fails, the membership is taken back, unless another call has reported success for it meanwhile. Therefore
+// each waiting call counts one claim for every membership that it has added, and for every one that other calls have
+// added and still wait for. The first successful call makes the membership a promise and removes its claims. The last
+// failing call ends the membership. A Leave ends the membership with its claims; waiting calls then find no claims.
 
-// claim counts a call that waits for rooms, and returns the memberships that it is to settle. The last of s.members are
-// those that it has added; s.mu is held.
+// claim counts a call that waits for rooms, and returns the memberships for its later settle. added are the memberships
+// that the call has added, the last of s.members; s.mu is held.
 func (s *Socket) claim(rooms []string, added []*membership) []*membership {
 	claimed := s.unpromised(rooms)
 	if s.claims == nil {
@@ -23,7 +23,7 @@ func (s *Socket) claim(rooms []string, added []*membership) []*membership {
 	return claimed
 }
 
-// promise makes the memberships in rooms stand, whatever becomes of the calls that wait for them; s.mu is held.
+// promise makes the memberships in rooms permanent, even if the calls that wait for them fail; s.mu is held.
 func (s *Socket) promise(rooms []string) {
 	for _, m := range s.unpromised(rooms) {
 		delete(s.claims, m)
@@ -46,7 +46,7 @@ func (s *Socket) unpromised(rooms []string) (pending []*membership) {
 	return pending
 }
 
-// settle ends a call's claims: it has succeeded, or failed.
+// settle ends a call's claims after its success or failure.
 func (s *Socket) settle(claimed []*membership, succeeded bool) {
 	if len(claimed) == 0 {
 		return
@@ -67,7 +67,7 @@ func (s *Socket) settle(claimed []*membership, succeeded bool) {
 	s.unclaimed()
 }
 
-// unclaimed forgets the claims when there are none; s.mu is held.
+// unclaimed frees the map of claims if it is empty; s.mu is held.
 func (s *Socket) unclaimed() {
 	if len(s.claims) == 0 {
 		s.claims = nil

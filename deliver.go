@@ -7,13 +7,13 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// An emission is what one delivery needs, reused so that a delivery allocates nothing.
+// An emission holds the state of one delivery. It is reused, so that a delivery allocates nothing.
 type emission struct {
-	in       Instruction // of an emission of this node
+	in       Instruction // for an emission of this node
 	one      [1]SocketID // the target of Socket.Emit
 	msg      Message
 	sockets  []*Socket
-	at, took int // of sockets: whose turn it is, and how many took the message
+	at, took int // index of the next socket, and number of sockets that took the message
 	subs     []*Subscription
 	seen     []uint64 // a bit for each socket's slot, all zero between uses
 }
@@ -43,21 +43,21 @@ func (e *emission) fill(n *Node, in *Instruction) {
 	m.Payload, m.Volatile, m.Meta = in.Payload, in.Volatile, in.Meta
 }
 
-// deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under
-// the locks, one group at a time, and hands over after that. It returns how many sockets took the message.
+// deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under the
+// locks, one group at a time, and hands over afterwards. It returns the number of sockets that took the message.
 func (ns *space) deliver(e *emission) (took int) {
 	ns.collect(e)
 	return ns.handOver(e, nil)
 }
 
-// anybody reports whether anything was collected.
+// anybody reports whether any recipient was collected.
 func (e *emission) anybody() bool { return len(e.sockets) > 0 || len(e.subs) > 0 }
 
-// handOver hands e.msg to what was collected. It returns how many sockets took the message, and calls refused, if it
-// is given, with those that did not.
+// handOver hands e.msg to the collected recipients. It returns the number of sockets that took the message, and calls
+// refused, if not nil, for each of the others.
 func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) {
 	if len(e.subs) > 0 {
-		defer e.offer(ns.node) // also when a conn ends the goroutine
+		defer e.offer(ns.node) // also if a conn ends the goroutine
 	}
 	e.handOn(ns.node, refused)
 	return e.took
@@ -75,8 +75,8 @@ func (e *emission) offer(n *Node) {
 	n.stats.delivered.Add(taken)
 }
 
-// handOn hands e.msg to the sockets whose turn has not come. A conn that panics, or ends the goroutine, keeps it from
-// nobody else: there is one guard for many conns, because each takes about as long as a guard.
+// handOn hands e.msg to the remaining sockets. A conn that panics, or ends the goroutine, does not keep it from the
+// others. One guard serves many conns, because a guard costs about as much as one conn.
 func (e *emission) handOn(n *Node, refused func(*Socket, error)) {
 	for e.at < len(e.sockets) {
 		e.handSome(n, refused)
@@ -112,7 +112,8 @@ func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
 	all = true
 }
 
-// handedBadly acts on a conn that has panicked, or, when err is nil, has ended the goroutine: then nobody else goes on.
+// handedBadly handles a conn that has panicked or, if err is nil, has ended the goroutine. In the second case it also
+// goes on with the remaining sockets.
 func (e *emission) handedBadly(n *Node, refused func(*Socket, error), err error) {
 	exits := err == nil
 	if exits {
@@ -131,12 +132,12 @@ func (e *emission) handedBadly(n *Node, refused func(*Socket, error), err error)
 	}
 }
 
-// fewExceptions is how many excepted sockets are faster looked for one by one.
+// fewExceptions is the number of excepted sockets up to which a search one by one is faster.
 const fewExceptions = 8
 
-// collect fills e.sockets and e.subs, each recipient once. One group without exceptions, or with a few sockets
-// excepted as in a broadcast to all others, is copied; anything else goes through a set of the sockets seen, which
-// starts out with the exceptions.
+// collect fills e.sockets and e.subs, each recipient once. A single group with no exceptions, or with a few excepted
+// sockets as in a broadcast to all others, is copied. Any other target uses a set of the sockets seen, which starts
+// with the exceptions.
 func (ns *space) collect(e *emission) {
 	t := e.msg.Target
 	groups := len(t.Rooms) + len(t.Users)
@@ -193,7 +194,8 @@ func (ns *space) collect(e *emission) {
 	}
 }
 
-// take collects the named group. Under its lock it is copied, and no more: it might be large, and others wait.
+// take collects the named group. It only copies under the group's lock, because the group might be large and other
+// calls wait.
 func (ns *space) take(e *emission, space Space, name string, simple bool) {
 	from := len(e.sockets)
 	ns.withGroup(space, name, func(g *group) {
@@ -224,7 +226,7 @@ func (ns *space) except(e *emission, space Space, name string) {
 	e.sockets = e.sockets[:from]
 }
 
-// fewSubscriptions is how many are faster compared with each other than put into a map.
+// fewSubscriptions is the number up to which a comparison with each other is faster than a map.
 const fewSubscriptions = 32
 
 // unique returns subs, each once.
@@ -250,8 +252,8 @@ func unique(subs []*Subscription) []*Subscription {
 	return kept
 }
 
-// see marks s as seen, and reports whether it was not before. A slot that changes hands meanwhile can hide only a
-// socket that connected after the delivery had begun.
+// see marks s as seen, and returns false if it was marked already. A slot that changes hands meanwhile can only hide a
+// socket that connected after the start of the delivery.
 func (e *emission) see(s *Socket) bool {
 	word, bit := int(s.slot>>6), uint64(1)<<(s.slot&63)
 	if word >= len(e.seen) {
@@ -264,7 +266,7 @@ func (e *emission) see(s *Socket) bool {
 	return true
 }
 
-// growSeen makes room for n words; what lies beyond the length is always zero.
+// growSeen makes room for n words. The words beyond the length are always zero.
 func (e *emission) growSeen(n int) {
 	e.seen = slices.Grow(e.seen, n-len(e.seen))[:n]
 }

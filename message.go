@@ -9,25 +9,27 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// A Conn is how messages reach one client. Users implement it or take it from a binding; whoever has only a
-// blocking write wraps it in a [Queue].
+// A Conn is how messages reach one client. Users implement it or take it from a binding. A connection that has only a
+// blocking write is wrapped in a [Queue].
 //
-// A node calls Send from many goroutines, one at a time per origin; the order of its calls is the order to keep.
+// A node calls Send from many goroutines, but one at a time per origin. A Conn must keep the order of the calls.
 type Conn interface {
-	// Send takes m, or refuses it, without blocking. m is valid during the call only: keep what [Message.Frame]
-	// returns, or a [Message.Clone].
+	// Send takes or refuses m, without blocking. m is valid only during the call: keep the result of [Message.Frame],
+	// or a [Message.Clone]. Send returns:
 	//
-	// nil: taken. [ErrDropped]: this message was dropped, the connection goes on. Any other error: the connection
-	// is of no use any more, and the node closes the socket ([ErrSlow]: with [ReasonSlow]), as it does when Send panics
-	// ([ReasonInternal]). After Close it returns [ErrClosed].
+	//   - nil: m was taken.
+	//   - [ErrDropped]: m was dropped, and the connection goes on.
+	//   - [ErrClosed]: Close was called.
+	//   - any other error: the connection is unusable, and the node closes the socket, with [ReasonSlow] for [ErrSlow].
+	//     A panic of Send does the same, with [ReasonInternal].
 	Send(m *Message) error
 
-	// Close ends the connection without blocking. It is called once, by the socket. A Conn whose handlers outlive
-	// Close also has a method Done() <-chan struct{}, which [Node.Close] waits for, unless Close has panicked.
+	// Close ends the connection without blocking. The socket calls it once. A Conn whose handlers outlive Close also
+	// has a method Done() <-chan struct{}. [Node.Close] waits for Done, unless Close has panicked.
 	Close(reason Reason)
 }
 
-// Reason says why a socket was closed. Applications may use texts of their own.
+// Reason is the reason why a socket was closed. Applications may use texts of their own.
 type Reason string
 
 const (
@@ -36,37 +38,37 @@ const (
 	ReasonShutdown Reason = "server shutting down" // Node.Close
 	ReasonSlow     Reason = "too slow"             // the client did not keep up
 	ReasonTimeout  Reason = "timed out"            // the client stopped answering
-	ReasonProtocol Reason = "protocol error"       // the client sent what it may not send
+	ReasonProtocol Reason = "protocol error"       // the client broke the protocol
 	ReasonInternal Reason = "internal error"       // a function of the application's panicked
 )
 
-// A Message is what reaches a conn or a subscription. The node reuses it: it is valid during the call that hands it
-// over, and Clone makes a copy to keep. Its fields must not be changed.
+// A Message is passed to a conn or a subscription. A conn may use it only during the call, because the node reuses it;
+// Clone makes a copy to keep. Its fields must not be changed.
 type Message struct {
 	Namespace string
-	From      NodeID // the emitting node; empty: it came from outside, through an ingress (see package wire)
+	From      NodeID // the emitting node; empty: an external program, through an ingress (see package wire)
 	Target    *Target
 	Event     string
 	Payload   Payload
 	Volatile  bool
 	Meta      []KeyValue
-	// Ack is not 0 when the client is to reply: the binding sends it along, and passes the client's reply to
+	// Ack is not 0 if the client is to reply. The binding sends it along, and passes the client's reply to
 	// Socket.Reply.
 	Ack uint64
 
-	// The frame that was made first is read without the lock: nearly always there is one framer, and a lock for each
-	// socket would cost as much as its queue.
+	// The first frame is read without the lock. There is nearly always one framer, and a lock for each socket would
+	// cost as much as its queue.
 	ready atomic.Bool // first is set and does not change any more
 	first framed
 	mu    sync.Mutex
-	more  []framed // of further framers; guarded by mu, as is setting first
+	more  []framed // of further framers; mu guards it, and the write of first
 
-	node *Node // reports a framer that panics; nil: nobody does
+	node *Node // reports a framer that panics; nil: no report
 }
 
 // A Framer turns a message into the bytes that a binding writes to its connections, for example a JSON envelope. It
-// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing. A message
-// whose framing panics cannot be framed: the error is a [*PanicError].
+// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing. If
+// Frame panics, the message cannot be framed: the error is a [*PanicError].
 type Framer interface {
 	Frame(m *Message) ([]byte, error)
 }
@@ -77,9 +79,8 @@ type framed struct {
 	err  error
 }
 
-// Frame returns f's frame of the message, made at the first call for each framer and shared by all sockets of the
-// node: the cost of framing is paid once per broadcast. The bytes may be kept and must not be changed. It may be
-// called concurrently.
+// Frame returns f's frame of the message. It is made at the first call for each framer and shared by all sockets of the
+// node, so a broadcast is framed once. The bytes may be kept and must not be changed. Frame may be called concurrently.
 func (m *Message) Frame(f Framer) ([]byte, error) {
 	if m.ready.Load() && m.first.by == f {
 		return m.first.data, m.first.err
@@ -95,7 +96,7 @@ func (m *Message) frame(f Framer) ([]byte, error) {
 	return made.data, made.err
 }
 
-// framed returns f's frame, and whether it was made just now.
+// framed returns f's frame, and whether this call made it.
 func (m *Message) framed(f Framer) (made framed, isNew bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,7 +109,7 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 		}
 	}
 	made = framed{by: f, err: guard.ErrExit}
-	defer func() { // also when f ends the goroutine: those who wait are not to try again
+	defer func() { // also if f ends the goroutine: waiting calls must not try again
 		if m.ready.Load() {
 			m.more = append(m.more, made)
 		} else {
@@ -123,7 +124,7 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 	return made, true
 }
 
-// resetFrames forgets the frames, so that the message can be used again. Nobody may use it meanwhile.
+// resetFrames forgets the frames, so that the message can be reused. No other goroutine may use it meanwhile.
 func (m *Message) resetFrames() {
 	m.ready.Store(false)
 	m.first = framed{}

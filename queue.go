@@ -13,61 +13,62 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// QueuePolicy says what a [Queue] does with a frame for which there is no room: when the client is too slow.
+// QueuePolicy selects how a [Queue] treats a frame that finds no room because the client is too slow.
 type QueuePolicy uint8
 
 const (
-	// QueueDisconnect ends the queue: Send returns [ErrSlow], what waits is dropped, and OnClose gets [ReasonSlow]. The
-	// client has received everything up to a point, and nothing after it.
+	// QueueDisconnect ends the queue: Send returns [ErrSlow], the waiting frames are dropped, and OnClose gets
+	// [ReasonSlow]. The client has received everything up to some point, and nothing after it.
 	QueueDisconnect QueuePolicy = iota
-	// QueueDropNewest drops the frame that does not fit, and Send returns [ErrDropped].
+	// QueueDropNewest drops the frame that does not fit. Send returns [ErrDropped].
 	QueueDropNewest
-	// QueueDropOldest drops what has waited longest until the frame fits, and Send returns nil.
+	// QueueDropOldest drops the oldest waiting frames until the new one fits. Send returns nil.
 	QueueDropOldest
 )
 
 // QueueOptions configure a [Queue]. The zero value works.
 type QueueOptions struct {
-	// Framer makes the bytes of a message. Default: [JSONEnvelope].
+	// Framer makes a message's bytes. Default: [JSONEnvelope].
 	Framer Framer
 
-	// Limit is how many bytes may wait behind the frame that is being written, for as long as it takes. Default: 1 MiB;
-	// 1 byte to 1 GiB. Each frame counts 48 bytes more than it has, which is the queue's own memory for it. What is emitted
-	// to many sockets counts for each, though they share the frame. A frame is always taken when none waits, so that one
-	// which is larger than the limit still gets through to a client that keeps up.
+	// Limit is the number of bytes that may wait behind the frame being written, for any time. Default: 1 MiB; 1 byte
+	// to 1 GiB. Each frame counts 48 bytes more than its length, for the queue's own memory. A frame shared by many
+	// sockets counts at each of them. If no frame waits, the next one is always taken, so a client that keeps up also
+	// gets a frame larger than the limit.
 	Limit int
 
-	// Burst is how many bytes may wait for a while, BurstTime, so that a burst costs no client that reads. Default: 8 ×
-	// Limit, at most 1 GiB; at least Limit.
+	// Burst is the number of bytes that may wait during a burst, for BurstTime: a client that reads survives a burst.
+	// Default: 8 × Limit, at most 1 GiB; at least Limit.
 	Burst int
 
-	// BurstTime is how long more than Limit may wait, while the client reads: while frames are written, each within
-	// WriteTimeout. Default: 5 seconds, at most 1 hour; negative: no bursts.
+	// BurstTime is the longest time for which more than Limit may wait. It applies only while the client reads: each
+	// frame must be written within WriteTimeout. Default: 5 seconds, at most 1 hour; negative: no bursts.
 	BurstTime time.Duration
 
-	// WriteTimeout is how long the client may take for a frame during a burst; after that the limit holds at once. The
+	// WriteTimeout is the time that the client has for one frame during a burst. After it, Limit applies at once. The
 	// queue does not end the write. Default: 10 seconds, at most 1 hour.
 	WriteTimeout time.Duration
 
-	// Budget bounds what waits above the limits of several queues together. Default: one of 64 MiB, which all queues of
-	// the process share that have none of their own.
+	// Budget bounds the bytes above the limits of several queues together. Default: one budget of 64 MiB, shared by all
+	// queues of the process that have no other.
 	Budget *QueueBudget
 
-	// Policy is what happens to a frame for which there is no room: more than Burst would wait, or more than Limit when
-	// there may be no burst any more. Default: [QueueDisconnect].
+	// Policy applies to a frame without room: with it, more than Burst would wait, or more than Limit if no burst is
+	// allowed at the moment. Default: [QueueDisconnect].
 	Policy QueuePolicy
 
-	// DropNotice, if set, makes a frame that is written in the place of a run of dropped ones, so that the client
-	// knows that it missed something and how many. It is called by the writer, just before the write, when the
-	// length of the run is known; it may return nil to write nothing. Volatile messages that are dropped on
-	// arrival, and what is dropped when the queue ends, are not part of it.
+	// DropNotice, if set, makes a frame that is written in the place of a run of dropped frames, and so tells the
+	// client how many it missed. The writer calls it just before the write, when the length of the run is known. If it
+	// returns nil, nothing is written. Two kinds of frames are not counted: volatile messages dropped on arrival, and
+	// frames dropped when the queue ends.
 	DropNotice func(dropped int) []byte
 
-	// CloseGrace is how long what waits may still be written after Close. Default: 1 second, at most 1 hour;
-	// negative: not at all.
+	// CloseGrace is the time in which waiting frames may still be written after Close. Default: 1 second, at most 1
+	// hour; negative: none.
 	CloseGrace time.Duration
 
-	// OnClose, if set, closes the connection below, once: see [Queue]. It may wait, but not for Done.
+	// OnClose, if set, closes the connection below. It is called once: see [Queue]. It may block, but must not wait for
+	// Done.
 	OnClose func(reason Reason)
 }
 
@@ -79,49 +80,48 @@ const (
 	defaultCloseGrace   = time.Second
 )
 
-// A Queue is a [Conn] over a write that blocks: of a websocket library, a server-sent-event response, a gRPC stream. It
-// is bounded in bytes, and has a policy for clients that are too slow.
+// A Queue is a [Conn] over a blocking write, such as that of a websocket library, a server-sent-event response or a
+// gRPC stream. It is bounded in bytes, and has a policy for slow clients.
 //
 // The write function is called by one goroutine at a time, with the frames in the order of the calls that queued them.
-// That goroutine exists only while something is to be written: it is started by the Send that finds none, serves
-// everything that arrives meanwhile, and ends when nothing waits, so a burst starts it once and an idle queue has none.
-// The frame is valid for ever and must not be changed.
+// A Send that finds no such goroutine starts one. The goroutine ends when nothing waits, so a burst starts it once and
+// an idle queue has none. The frame stays valid forever and must not be changed.
 //
-// Write, DropNotice and OnClose may panic, which slog.Default is told of: write's panic is an error of it, a
-// [*PanicError], and a notice that panics is none.
+// Write, DropNotice and OnClose may panic. The panic is logged to slog.Default. A panic of write counts as an error of
+// write, a [*PanicError]. A DropNotice that panics writes no notice.
 //
-// A volatile message is for a client that keeps up. It is dropped, whatever the policy, while more than a sixteenth of
-// the limit waits: it passes through a short burst, but does not pile up behind a client that stalls, and never is
-// what disconnects it.
+// A volatile message is for a client that keeps up. Under every policy it is dropped while more than a sixteenth of the
+// limit waits. So it passes through a short burst, does not pile up for a client that stalls, and never disconnects a
+// client.
 //
-// A queue ends in one of three ways. Each leads to exactly one call of OnClose, on a goroutine that is none of its
-// callers', with what is given here:
+// A queue ends in one of three ways. Each causes exactly one call of OnClose, on a goroutine of the queue:
 //
-//   - Close was called: its reason, when what waits was written, or after CloseGrace.
-//   - write returned an error: [ReasonLeft], at once; after a panic, [ReasonInternal]. What waits is dropped. Until Close
-//     is called, Send returns that error, wrapped.
-//   - There was no room for a frame under [QueueDisconnect], or the Budget was spent and this client was furthest
-//     behind: [ReasonSlow], at once. What waits is dropped. Until Close is called, Send returns [ErrSlow].
+//   - Close was called: OnClose gets its reason, after the waiting frames were written or CloseGrace has passed.
+//   - write returned an error: OnClose gets [ReasonLeft], or after a panic [ReasonInternal], at once. The waiting
+//     frames are dropped. Until Close is called, Send returns the error, wrapped.
+//   - The client was too slow: a frame found no room under [QueueDisconnect], or the Budget was spent and this client
+//     was furthest behind. OnClose gets [ReasonSlow], at once. The waiting frames are dropped. Until Close is called,
+//     Send returns [ErrSlow].
 //
-// OnClose runs after the last write has returned, except that it does not wait for one that still blocks when the grace
-// or the client's time is over: OnClose must make that one return, which closing the connection does.
+// OnClose runs after the last write has returned, with one exception: if a write still blocks when the grace or the
+// client's time is over, OnClose is called anyway and must make that write return. Closing the connection does so.
 //
 // All methods may be called concurrently, and none of them blocks. A Queue must not be copied.
 type Queue struct {
-	mu sync.Mutex // guards everything that is not said to be constant
+	mu sync.Mutex // guards all fields that are not marked constant
 
-	// What push touches comes first and fits a cache line, the ring's own place apart.
+	// The fields that push touches come first. They fit one cache line, except the ring's own place.
 	framer Framer // constant
 	room   int    // limit, less the bytes of the frames in ring; below zero during a burst
-	ring   ring   // frames that wait; the one being written is not among them
+	ring   ring   // waiting frames, without the one being written
 
-	limit  int // after shut: the bytes that wait
+	limit  int // after shut: the waiting bytes
 	state  queueState
 	policy QueuePolicy // constant
 	starts uint32
 
 	bursts        interned.Handle[burstOptions] // constant
-	high          int                           // the most that waited, up to the last pop
+	high          int                           // the most bytes that waited, up to the last pop
 	writer        func()                        // constant: q.run, bound once so that starting it allocates nothing
 	write         func([]byte) error            // constant
 	notice        func(dropped int) []byte      // constant
@@ -130,7 +130,7 @@ type Queue struct {
 	writtenFrames uint64
 	writtenBytes  uint64
 	dropped       uint64
-	rare          *queueRare // what most queues never need; see rarely
+	rare          *queueRare // fields that most queues never need; see rarelyLocked
 }
 
 type queueState uint8
@@ -138,7 +138,7 @@ type queueState uint8
 const (
 	writing queueState = 1 << iota // a writer goroutine exists
 	closed                         // Close was called
-	ended                          // no further write begins, nothing waits, and somebody calls finish
+	ended                          // no further write begins, nothing waits, and finish is called by somebody
 	hooked                         // finish has called OnClose
 )
 
@@ -146,20 +146,20 @@ const (
 type queueRare struct {
 	burst
 	runs   []dropRun
-	err    error         // the write's, or ErrSlow
+	err    error         // the error of write, or ErrSlow
 	reason Reason        // of Close
 	timer  *time.Timer   // bounds the grace
-	done   chan struct{} // nil: nobody has asked yet
+	done   chan struct{} // nil until Done is called
 }
 
-// A dropRun is a number of frames that were dropped in front of the one at position at of the ring.
+// A dropRun counts the frames that were dropped in front of the one at position at of the ring.
 type dropRun struct {
 	at      uint32
 	dropped int
 }
 
-// NewQueue returns a queue over write, which writes one frame and may block. It panics when write is nil, the framer is
-// not comparable, the policy is none, or another option is out of bounds.
+// NewQueue returns a queue over write, which writes one frame and may block. It panics if write is nil, the framer is
+// not comparable, the policy is unknown, or another option is out of bounds.
 func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 	if o.Framer == nil {
 		o.Framer = JSONEnvelope{}
@@ -200,9 +200,13 @@ func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 	return q
 }
 
-// Send queues m's frame. It returns nil when the frame was taken; [ErrDropped] when m was dropped and the queue goes
-// on, which a message that cannot be framed is too (the error then also wraps the framer's); [ErrClosed] after Close;
-// and any other error when the queue has ended by itself, [ErrSlow] among them.
+// Send queues m's frame, and returns:
+//
+//   - nil: the frame was taken.
+//   - [ErrDropped]: m was dropped, because there was no room or m could not be framed. In the second case the error
+//     also wraps the framer's. The queue goes on.
+//   - [ErrClosed]: Close was called.
+//   - any other error, such as [ErrSlow]: the queue has ended by itself.
 func (q *Queue) Send(m *Message) error {
 	frame, err := m.Frame(q.framer)
 	if err != nil {
@@ -217,13 +221,14 @@ func (q *Queue) Send(m *Message) error {
 	return q.push(frame, m.Volatile)
 }
 
-// SendFrame queues bytes that are not those of a message, such as a binding's answer to a ping, by the rules of Send.
+// SendFrame queues bytes that are not a message's, such as a binding's reply to a ping. It returns the errors of Send.
 // The queue keeps frame, which must not be changed any more.
 func (q *Queue) SendFrame(frame []byte) error { return q.push(frame, false) }
 
-// push has a short way for what a broadcast mostly meets: a queue with a writer, and room in the limit and the ring. It
-// needs the first 64 bytes of the queue and one place of the ring, because at 100,000 sockets reading memory is what
-// costs. That nothing is taken any more shows as no room, and that no writer runs as a ring without places.
+// push has a short path for the common case of a broadcast: a queue with a writer, and room in the limit and in the
+// ring. This path needs the first 64 bytes of the queue and one place of the ring, because at 100,000 sockets the cost
+// is in reading memory. A queue that takes nothing any more has no room, and a queue without a writer has a ring
+// without places, so both leave the short path.
 func (q *Queue) push(frame []byte, volatile bool) error {
 	size := frameSize(frame)
 	q.mu.Lock()
@@ -241,7 +246,7 @@ func (q *Queue) push(frame []byte, volatile bool) error {
 	return err
 }
 
-// followUp is what is to be done without the lock after a push.
+// followUp is the work that a push leaves for after the unlock.
 type followUp uint8
 
 const (
@@ -250,7 +255,7 @@ const (
 	finishSlow                        // the queue has ended with ReasonSlow
 )
 
-// follow does what a push has left to do.
+// follow does the work that a push has left.
 func (q *Queue) follow(then followUp) {
 	if then&startWriter != 0 {
 		go q.writer()
@@ -263,16 +268,16 @@ func (q *Queue) follow(then followUp) {
 	}
 }
 
-// frameCost is the most that the ring needs for a frame.
+// frameCost is the largest amount of memory that the ring needs for a frame.
 const frameCost = 48
 
-// frameSize is what frame counts towards the limit.
+// frameSize is the amount that frame counts towards the limit.
 func frameSize(frame []byte) int { return len(frame) + frameCost }
 
-// waitingLocked is how many bytes wait.
+// waitingLocked is the number of waiting bytes.
 func (q *Queue) waitingLocked() int { return q.limit - q.room }
 
-// pushLocked is push for every case, and returns what is to be done after it.
+// pushLocked is push for every case. It returns the work to do after the unlock.
 func (q *Queue) pushLocked(frame []byte, size int, volatile bool) (then followUp, err error) {
 	if q.state&(closed|ended) != 0 {
 		return 0, q.errLocked()
@@ -299,7 +304,7 @@ func (q *Queue) pushLocked(frame []byte, size int, volatile bool) (then followUp
 	return then, nil
 }
 
-// errLocked is the error of a Send to a queue that takes nothing any more.
+// errLocked is the error of a Send after the end of the queue.
 func (q *Queue) errLocked() error {
 	if q.state&closed != 0 {
 		return ErrClosed
@@ -307,7 +312,8 @@ func (q *Queue) errLocked() error {
 	return q.rare.err
 }
 
-// makeRoomLocked makes room for size bytes, or returns why it did not, and what is to be done then.
+// makeRoomLocked makes room for size bytes. If it cannot, it returns the error of Send and the work to do after the
+// unlock.
 func (q *Queue) makeRoomLocked(size int, volatile bool) (then followUp, err error) {
 	least := size // of room
 	if !volatile {
@@ -332,7 +338,7 @@ func (q *Queue) makeRoomLocked(size int, volatile bool) (then followUp, err erro
 	return finishSlow, ErrSlow
 }
 
-// dropOldestLocked drops what has waited longest until there is so much room, or no more than keep frames wait.
+// dropOldestLocked drops the oldest waiting frames, until there is the given room or at most keep frames wait.
 func (q *Queue) dropOldestLocked(room, keep int) {
 	for q.ring.len() > keep && q.room < room {
 		q.popLocked()
@@ -341,9 +347,9 @@ func (q *Queue) dropOldestLocked(room, keep int) {
 	}
 }
 
-// popLocked takes the first frame that waits. Never called when none does.
+// popLocked takes the first waiting frame. There must be one.
 func (q *Queue) popLocked() []byte {
-	q.high = max(q.high, q.waitingLocked()) // here and not in push, which touches less memory that way
+	q.high = max(q.high, q.waitingLocked()) // here and not in push, which so touches less memory
 	frame := q.ring.pop()
 	if q.state&closed != 0 {
 		q.limit -= frameSize(frame)
@@ -357,16 +363,16 @@ func (q *Queue) popLocked() []byte {
 	return frame
 }
 
-// shutLocked takes the room away, so that push looks at the state. What waits stays limit - room.
+// shutLocked sets the room to zero, so that push looks at the state. The number of waiting bytes stays limit - room.
 func (q *Queue) shutLocked() {
 	q.calmLocked()
 	q.limit -= q.room
 	q.room = 0
 }
 
-// noteDropLocked remembers, for the notice, that a frame was dropped in front of position at. Runs are in the order of the
-// frames: QueueDropNewest adds at the end, which moves back when the budget is spent, and the only run of
-// QueueDropOldest moves along with the head.
+// noteDropLocked records, for the notice, a frame dropped in front of position at. Runs are in the order of the frames:
+// QueueDropNewest adds at the end, which moves back when the budget is spent. QueueDropOldest has only one run, which
+// moves along with the head.
 func (q *Queue) noteDropLocked(at uint32) {
 	if q.notice == nil {
 		return
@@ -379,7 +385,7 @@ func (q *Queue) noteDropLocked(at uint32) {
 	r.runs = append(r.runs[:n], dropRun{at, dropped})
 }
 
-// run is the writer: it writes until nothing waits.
+// run is the writer. It writes until nothing waits.
 func (q *Queue) run() {
 	returned := false
 	defer func() {
@@ -393,7 +399,7 @@ func (q *Queue) run() {
 
 func (q *Queue) writeAll() {
 	q.mu.Lock()
-	for { // when the queue ends meanwhile, nothing waits any more
+	for { // if the queue ends meanwhile, nothing waits any more
 		var err error
 		if dropped := q.dueRunLocked(); dropped > 0 {
 			q.mu.Unlock()
@@ -438,7 +444,7 @@ func (q *Queue) writeAll() {
 	q.mu.Unlock()
 }
 
-// dueRunLocked takes the run that was dropped in front of the next frame, and returns its length.
+// dueRunLocked removes the run that was dropped in front of the next frame, and returns its length.
 func (q *Queue) dueRunLocked() int {
 	r := q.rare
 	if r == nil || len(r.runs) == 0 || r.runs[0].at != q.ring.head {
@@ -451,8 +457,9 @@ func (q *Queue) dueRunLocked() int {
 	return dropped
 }
 
-// Close ends the queue without blocking: nothing is taken any more, and what waits is still written, for CloseGrace at
-// most. Then OnClose is called. Only the first call counts, and none does once the queue has ended by itself.
+// Close ends the queue without blocking. No frame is taken any more, the waiting ones are written for at most
+// CloseGrace, and then OnClose is called. Only the first call counts, and no call counts after the queue has ended by
+// itself.
 func (q *Queue) Close(reason Reason) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -474,7 +481,7 @@ func (q *Queue) Close(reason Reason) {
 	go q.finish(reason)
 }
 
-// expire ends a queue whose grace is over.
+// expire ends the queue after its grace.
 func (q *Queue) expire() {
 	q.mu.Lock()
 	if q.state&ended != 0 {
@@ -487,8 +494,8 @@ func (q *Queue) expire() {
 	q.finish(reason)
 }
 
-// endLocked drops what waits and lets no further write begin. The caller has found that the queue had not ended, and calls
-// finish.
+// endLocked drops the waiting frames and lets no further write begin. The caller has checked that the queue had not
+// ended, and calls finish.
 func (q *Queue) endLocked(err error) {
 	q.state |= ended
 	q.calmLocked()
@@ -504,8 +511,8 @@ func (q *Queue) endLocked(err error) {
 	}
 }
 
-// stopLocked is how the writer ends the queue: it calls finish with the reason that this returns. A reason given to Close
-// goes before the given one.
+// stopLocked ends the writer, which then calls finish with the returned reason. A reason given to Close takes
+// precedence over the given one.
 func (q *Queue) stopLocked(reason Reason) Reason {
 	q.state &^= writing
 	if q.state&closed != 0 {
@@ -527,8 +534,8 @@ func (q *Queue) finish(reason Reason) {
 	}
 }
 
-// settleLocked closes done once OnClose and the last write have returned. Of the two that call it, finish and a writer that
-// ends after it, the later one finds both.
+// settleLocked closes done once OnClose and the last write have returned. finish calls it, and so does a writer that
+// ends after finish; the later of the two calls finds both done.
 func (q *Queue) settleLocked() {
 	if q.state&(hooked|writing) != hooked {
 		return
@@ -540,8 +547,8 @@ func (q *Queue) settleLocked() {
 	}
 }
 
-// Done returns a channel that is closed when the queue has ended, OnClose has returned, and no write is running: from
-// then on nothing of the queue touches the connection.
+// Done returns a channel that is closed when the queue has ended, OnClose has returned and no write is running. After
+// that the queue does not touch the connection.
 func (q *Queue) Done() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -560,13 +567,13 @@ func (q *Queue) rarelyLocked() *queueRare {
 }
 
 // QueueStats is a snapshot of one [Queue]. Every frame that a Send has taken or dropped is in exactly one of Queued,
-// Written and Dropped, except the one that is being written.
+// Written and Dropped, except the one being written.
 type QueueStats struct {
 	QueuedFrames, QueuedBytes   int    // waiting now; bytes as the limit counts them
-	HighWater                   int    // the most bytes that have waited
+	HighWater                   int    // the most bytes that have waited at once
 	WrittenFrames, WrittenBytes uint64 // notices not included
-	Dropped                     uint64 // frames that were taken or offered, and will not be written
-	Starts                      uint64 // how often a writer goroutine was started
+	Dropped                     uint64 // frames dropped at Send or later
+	Starts                      uint64 // number of starts of the writer goroutine
 }
 
 // Stats returns the queue's counters.

@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// A QueueBudget bounds what waits in several queues above their limits: bursts. What waits below a limit is not its
-// concern, nor is a frame that waits alone.
+// A QueueBudget bounds the bytes that wait in several queues above their limits, in bursts. It does not count bytes
+// below a limit, or a frame that waits alone.
 //
-// When it is spent, the policies of the queues act on their clients, beginning with the one that is furthest behind,
-// until an eighth of it is free: a client is disconnected, or so much of what waits for it is dropped, at the end that
-// its policy says, that its limit holds again. Senders at the same time may exceed the budget by a frame each.
+// When the budget is spent, the queues apply their policies, beginning with the client that is furthest behind, until
+// an eighth of the budget is free. A client is disconnected, or so many of its frames are dropped, at the end that its
+// policy says, that its limit holds again. Senders at the same time might exceed the budget by a frame each.
 //
-// It must not be copied.
+// All methods may be called concurrently. A QueueBudget must not be copied.
 type QueueBudget struct {
 	bytes int64
 	used  atomic.Int64
 
-	relieving sync.Mutex // held by relieve; no other lock is held when it is taken
+	relieving sync.Mutex // held by relieve; taken with no other lock held
 
-	mu     sync.Mutex // guards what follows; locked after a queue's
+	mu     sync.Mutex // guards queues; locked after a queue's mutex
 	queues map[*Queue]*burst
 }
 
-// NewQueueBudget returns a budget of so many bytes. It panics when that is below 1.
+// NewQueueBudget returns a budget of the given number of bytes. It panics if bytes is below 1.
 func NewQueueBudget(bytes int) *QueueBudget {
 	if bytes < 1 {
 		panic(fmt.Sprintf("crosscast: QueueBudget of %d bytes", bytes))
@@ -35,28 +35,28 @@ func NewQueueBudget(bytes int) *QueueBudget {
 	return &QueueBudget{bytes: int64(bytes), queues: make(map[*Queue]*burst)}
 }
 
-// Used returns how many bytes wait above the limits. It may be called concurrently.
+// Used returns the number of bytes that wait above the limits. It may be called concurrently.
 func (b *QueueBudget) Used() int { return int(b.used.Load()) }
 
-// sharedBudget is of the queues that have no other.
+// sharedBudget is for queues without a budget of their own.
 var sharedBudget = NewQueueBudget(64 << 20)
 
-// burstOptions are those of a [QueueOptions]. Queues that have the same share them.
+// burstOptions are part of [QueueOptions]. Queues with equal ones share them.
 type burstOptions struct {
-	bytes        int // that may wait, those below the limit included
+	bytes        int // the most bytes that may wait, including those below the limit
 	time         time.Duration
 	writeTimeout time.Duration
 	budget       *QueueBudget
 }
 
-// A burst is what a queue knows of the time since more than its limit waits. It is guarded by the queue's mu.
+// A burst describes the time in which more than the queue's limit waits. The queue's mu guards it.
 type burst struct {
-	began    time.Time    // zero: there is none
-	finished time.Time    // when a frame was written last, or began
-	excess   atomic.Int64 // what is charged to the budget; read without mu
+	began    time.Time    // zero: there is no burst
+	finished time.Time    // end of the last write, or began
+	excess   atomic.Int64 // bytes charged to the budget; read without mu
 }
 
-// aboveLocked returns how many bytes may wait above the limit now.
+// aboveLocked returns the number of bytes that may wait above the limit now.
 func (q *Queue) aboveLocked() int {
 	o := q.bursts.Value()
 	if o.time < 0 {
@@ -70,7 +70,7 @@ func (q *Queue) aboveLocked() int {
 	return o.bytes - q.limit
 }
 
-// accountLocked notes how much waits above the limit. It is called when something does, or has until now.
+// accountLocked records the bytes above the limit. It is called if there are any, or were until now.
 func (q *Queue) accountLocked() {
 	r := q.rarelyLocked()
 	switch {
@@ -95,7 +95,7 @@ func (q *Queue) calmLocked() {
 	}
 }
 
-// charge sets what q is charged. Called with the queue's mu held.
+// charge sets the bytes charged for q, whose mu is held.
 func (b *QueueBudget) charge(q *Queue, r *burst, excess int64) {
 	before := r.excess.Swap(excess)
 	b.used.Add(excess - before)
@@ -111,14 +111,14 @@ func (b *QueueBudget) charge(q *Queue, r *burst, excess int64) {
 	}
 }
 
-// relieve has queues yield until an eighth of the budget is free, when it is spent.
+// relieve checks whether the budget is spent. If so, it makes queues yield until an eighth of the budget is free.
 func (b *QueueBudget) relieve() {
 	if b.used.Load() <= b.bytes {
 		return
 	}
 	b.relieving.Lock()
 	defer b.relieving.Unlock()
-	if b.used.Load() <= b.bytes { // somebody else has done it
+	if b.used.Load() <= b.bytes { // another call has done it
 		return
 	}
 	for _, q := range b.furthest() {
@@ -129,7 +129,7 @@ func (b *QueueBudget) relieve() {
 	}
 }
 
-// furthest returns the queues that are charged, that with the largest charge first.
+// furthest returns the queues with a charge, the largest charge first.
 func (b *QueueBudget) furthest() []*Queue {
 	type charged struct {
 		q      *Queue
@@ -149,7 +149,7 @@ func (b *QueueBudget) furthest() []*Queue {
 	return queues
 }
 
-// yield has the policy act as if there might be no burst any more.
+// yield applies the policy as if no burst were allowed any more.
 func (q *Queue) yield() {
 	q.mu.Lock()
 	switch {

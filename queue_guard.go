@@ -8,7 +8,7 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// failLocked is how the writer ends the queue when it could not write. It returns the reason for finish.
+// failLocked ends the queue after a failed write of the writer. It returns the reason for finish.
 func (q *Queue) failLocked(err error) Reason {
 	q.endLocked(fmt.Errorf("crosscast: writing to the client: %w", err))
 	reason := ReasonLeft
@@ -18,7 +18,7 @@ func (q *Queue) failLocked(err error) Reason {
 	return q.stopLocked(reason)
 }
 
-// exited does the rest for a writer whose goroutine a function of the application's has ended.
+// exited does the remaining work of a writer whose goroutine was ended by a function of the application.
 func (q *Queue) exited() {
 	q.mu.Lock()
 	q.dropped++
@@ -33,7 +33,7 @@ func (q *Queue) exited() {
 	q.mu.Unlock()
 }
 
-// writeFrame and what follows log panics with slog.Default: a queue knows of no node.
+// writeFrame and makeNotice log panics to slog.Default, because a queue knows no node.
 func (q *Queue) writeFrame(frame []byte) error {
 	err := guard.Call(func() error { return q.write(frame) })
 	if err != nil {

@@ -2,15 +2,16 @@ package crosscast
 
 import "sync"
 
-// A ring holds frames in order. Its memory follows what waits: one place inside the ring itself, which is all that a
-// client who keeps up needs; then 8 places, which are lent from a pool; then twice as many, given up when it is empty.
+// A ring holds frames in order. Its memory follows the number of waiting frames: one place in the ring itself, enough
+// for a client that keeps up; then 8 places lent by a pool; then twice as many each time, given up when the ring is
+// empty.
 type ring struct {
 	slots      [][]byte // a power of two of them; the frame at position p is in slots[p % len(slots)]
-	head, tail uint32   // positions of the first frame and of the next to come; they only rise, and wrap around
+	head, tail uint32   // positions of the first frame and of the next one to put; they only rise, and wrap around
 	first      [1][]byte
 }
 
-// smallRing is the number of places that the pool lends.
+// smallRing is the number of places lent by the pool.
 const smallRing = 8
 
 var smallRings = sync.Pool{New: func() any { return new([smallRing][]byte) }}
@@ -66,7 +67,7 @@ func (r *ring) grow() {
 	}
 }
 
-// release takes all places from an empty ring.
+// release gives up all places of an empty ring.
 func (r *ring) release() {
 	if len(r.slots) == smallRing {
 		smallRings.Put((*[smallRing][]byte)(r.slots))

@@ -7,15 +7,16 @@ import (
 	"sync"
 )
 
-// Membership. A group is the sockets of this node under one name: a room, a user, everyone or, if the adapter has to
-// ask for it, a socket's own ID. Invariants:
+// Membership. A group is the set of this node's sockets under one name: a room, a user or everyone. If the adapter must
+// subscribe to everything, each socket's own ID is a group too. Invariants:
 //
 //   - For each membership m of socket s in group g: g.members[m.inGroup] == m, g.sockets[m.inGroup] == s and
 //     s.members[m.inSocket] == m. There is at most one for each pair.
 //   - inSocket and s.members are guarded by s.mu, everything in a group by its shard's mutex. Locks are taken in the
 //     order socket, shard, interests or hooks; never two sockets or two shards at once. No user code runs under one.
-//   - A group is in its shard's map, and a use of its space, while it has a socket, a subscription or an interest, and an interest lives until
-//     it has lingered. So whoever holds a membership may compare groups by pointer.
+//   - A group is in its shard's map, and counts as a use of its space, while it has a socket, a subscription or an
+//     interest. An interest lives until it has lingered. Therefore the holder of a membership may compare groups by
+//     pointer.
 const shardCount = 64
 
 // A shard holds the groups and sockets whose names hash to it. It fills a cache line.
@@ -23,7 +24,7 @@ type shard struct {
 	mu      sync.Mutex
 	groups  [3]map[string]*group // by Space, less one
 	sockets map[SocketID]*Socket
-	watched map[string]*watched // rooms; nil while nobody watches one
+	watched map[string]*watched // rooms; nil while no room is watched
 	used    [3]int32            // groups with a socket, by Space, less one
 	members int32               // memberships in rooms
 }
@@ -36,8 +37,8 @@ type group struct {
 	sockets  []*Socket
 	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
 	subs     []*Subscription
-	interest *interest // nil when the adapter need not be asked
-	watched  *watched  // nil: nobody watches the room
+	interest *interest // nil if the adapter has no interests
+	watched  *watched  // nil: the room is not watched
 }
 
 type membership struct {
@@ -46,18 +47,18 @@ type membership struct {
 	inSocket int32
 }
 
-// manyMembers is how many memberships a socket finds faster by a map than by looking at each.
+// manyMembers is the number of memberships above which a socket uses a map to find one.
 const manyMembers = 32
 
 func (ns *space) shardOf(name string) *shard {
 	return &ns.shards[maphash.String(ns.seed, name)%shardCount]
 }
 
-// group returns the named group, which it makes when there is none; sh.mu is held.
+// group returns the named group, and makes it if there is none; sh.mu is held.
 func (sh *shard) group(ns *space, space Space, name string) *group {
 	g := sh.groups[space-1][name]
 	if g == nil {
-		name = strings.Clone(name) // what the caller gave may be a piece of something large
+		name = strings.Clone(name) // the given name might be part of a large string
 		g = &group{ns: ns, shard: sh, name: name, space: space}
 		g.interest = ns.node.interests.of(g)
 		if space == SpaceRoom {
@@ -67,12 +68,12 @@ func (sh *shard) group(ns *space, space Space, name string) *group {
 			sh.groups[space-1] = make(map[string]*group)
 		}
 		sh.groups[space-1][name] = g
-		ns.uses.Add(1) // whoever needs the group holds ns already
+		ns.uses.Add(1) // the caller already holds ns
 	}
 	return g
 }
 
-// withGroup calls f with the named group, locked, if there is one.
+// withGroup calls f with the named group, locked, if it exists.
 func (ns *space) withGroup(space Space, name string, f func(*group)) {
 	if space == SpaceNamespace {
 		ns.allShard.mu.Lock()
@@ -106,7 +107,7 @@ func (ns *space) everyGroup(f func(*group)) {
 	}
 }
 
-// unused is called when a socket or subscription has left g; g.shard.mu is held.
+// unused is called after a socket or subscription has left g; g.shard.mu is held.
 func (g *group) unused() {
 	if len(g.sockets) > 0 || len(g.subs) > 0 {
 		return
@@ -124,8 +125,8 @@ func (g *group) leave() {
 	g.ns.release()
 }
 
-// open registers a new socket, which holds ns already, and adds it to everyone, its user and rooms. It returns what to
-// wait for.
+// open registers a new socket, which already holds ns, and adds it to everyone, its user and rooms. It returns the
+// interests to wait for.
 func (ns *space) open(s *Socket, rooms []string) []*interest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +166,7 @@ func (ns *space) open(s *Socket, rooms []string) []*interest {
 	return waits
 }
 
-// join adds s, whose mu is held, to the named group. It appends the group's interest to waits unless it is confirmed.
+// join adds s, whose mu is held, to the named group. It appends the group's interest to waits if that is not confirmed.
 func (ns *space) join(s *Socket, space Space, name string, waits []*interest) []*interest {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
@@ -188,7 +189,7 @@ func (ns *space) join(s *Socket, space Space, name string, waits []*interest) []
 	return g.wait(waits)
 }
 
-// wait appends the group's interest to waits, unless there is none or it is confirmed.
+// wait appends the group's interest to waits if there is one and it is not confirmed.
 func (g *group) wait(waits []*interest) []*interest {
 	if it := g.interest; it != nil && !it.confirmed.Load() {
 		waits = append(waits, it)
@@ -211,7 +212,7 @@ func (ns *space) leave(s *Socket, room string) {
 	}
 }
 
-// end ends m, which is s's, whose mu is held.
+// end ends m, a membership of s, whose mu is held.
 func (ns *space) end(s *Socket, m *membership) {
 	m.group.shard.mu.Lock()
 	defer m.group.shard.mu.Unlock()
@@ -219,7 +220,7 @@ func (ns *space) end(s *Socket, m *membership) {
 	m.group.remove(m)
 }
 
-// leaveAll ends all memberships of s, whose mu is held, everyone's last, and its hold of ns.
+// leaveAll ends all memberships of s, whose mu is held, and its hold of ns. The membership in everyone ends last.
 func (ns *space) leaveAll(s *Socket) {
 	for i := len(s.members) - 1; i > 0; i-- {
 		m := s.members[i]
@@ -256,7 +257,7 @@ func (g *group) add(s *Socket) {
 	}
 }
 
-// remove takes m out of its room or user and reports that; g.shard.mu is held.
+// remove takes m out of its room or user and calls the hooks; g.shard.mu is held.
 func (g *group) remove(m *membership) {
 	sh, n := g.shard, g.ns.node
 	s := g.sockets[m.inGroup]
@@ -275,7 +276,7 @@ func (g *group) remove(m *membership) {
 	}
 }
 
-// drop takes m out of its group's lists; the last one takes its place. g.shard.mu is held.
+// drop takes m out of its group's lists, and moves the last one into its place. g.shard.mu is held.
 func (g *group) drop(m *membership) {
 	i, last := m.inGroup, len(g.members)-1
 	g.members[i], g.sockets[i] = g.members[last], g.sockets[last]
@@ -284,7 +285,7 @@ func (g *group) drop(m *membership) {
 	g.members, g.sockets = shrunk(g.members[:last]), shrunk(g.sockets[:last])
 }
 
-// shrunk returns s with less spare capacity when it has far too much.
+// shrunk returns s with less spare capacity if it has far too much.
 func shrunk[T any](s []T) []T {
 	if c := cap(s); c >= 64 && len(s) <= c/4 {
 		return append(make([]T, 0, c/2), s...)
@@ -292,7 +293,7 @@ func shrunk[T any](s []T) []T {
 	return s
 }
 
-// membership returns s's membership in g, nil if there is none; both are locked.
+// membership returns s's membership in g, or nil; both are locked.
 func (s *Socket) membership(g *group) *membership {
 	if s.index != nil {
 		return s.index[g]
@@ -305,7 +306,8 @@ func (s *Socket) membership(g *group) *membership {
 	return nil
 }
 
-// forget takes m out of s's list; the last one takes its place, so everyone's stays the first. s.mu is held.
+// forget takes m out of s's list, and moves the last one into its place, so the membership in everyone stays the first.
+// s.mu is held.
 func (s *Socket) forget(m *membership) {
 	last := len(s.members) - 1
 	s.members[m.inSocket] = s.members[last]
@@ -327,5 +329,5 @@ func (s *Socket) rooms() []string {
 	return slices.Clip(rooms)
 }
 
-// address returns the name that the node is interested in for g's sake.
+// address returns the name in which the node is interested because of g.
 func (g *group) address() Address { return Address{g.ns.name, g.space, g.name} }

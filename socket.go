@@ -11,8 +11,8 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// A Socket is one client connection, held by this node. Its methods may be called concurrently, and from within any
-// hook. It lives until Close, the node's Close, or until its conn fails.
+// A Socket is one client connection, held by this node. Its methods may be called concurrently, and within any hook. It
+// lives until Close, the node's Close, or a failure of its conn.
 type Socket struct {
 	ns        *space // held until it closes
 	id        SocketID
@@ -20,36 +20,36 @@ type Socket struct {
 	data      any
 	handshake any
 
-	// What a delivery needs, in one place.
+	// These fields are all that a delivery needs.
 	conn       Conn
 	slot       int32       // its bit in the sets of a delivery; unique in the namespace while the socket is open
 	connecting atomic.Bool // Connect has not returned, or has failed: see early
-	failing    atomic.Bool // its conn has failed, and it is about to be closed
+	failing    atomic.Bool // the conn has failed, and the socket is about to be closed
 	closed     atomic.Bool // set under mu
 
 	onClose                 func(*Socket, Reason)
-	dataJSON, handshakeJSON json.RawMessage // for questions
+	dataJSON, handshakeJSON json.RawMessage // for queries
 
-	mu      sync.Mutex             // guards what follows; locked before a shard's
-	members []*membership          // of everyone, then of its ID and user, then of rooms
-	index   map[*group]*membership // the same, once they are many
-	claims  map[*membership]int    // nil while nothing is unconfirmed
+	mu      sync.Mutex             // guards the following fields; locked before a shard's
+	members []*membership          // in everyone, then in its ID and user, then in rooms
+	index   map[*group]*membership // the same, if there are many
+	claims  map[*membership]int    // nil if everything is confirmed
 	early   *early                 // nil unless Connect waits
 	last    *[]string              // the rooms at the time of closing
 
-	awaiting awaiting // guarded by mu, too
+	awaiting awaiting // guarded by mu
 }
 
 // ID returns the socket's ID, which is unique in the cluster and names this node.
 func (s *Socket) ID() SocketID { return s.id }
 
-// User returns whom the socket belongs to; empty: nobody.
+// User returns the owner of the socket; empty: none.
 func (s *Socket) User() string { return s.user }
 
-// Data returns what was given to Connect.
+// Data returns the Data given to Connect.
 func (s *Socket) Data() any { return s.data }
 
-// Handshake returns what the binding gave to Connect of the connection; see its documentation for the type.
+// Handshake returns the binding's data about the connection. The binding's documentation names its type.
 func (s *Socket) Handshake() any { return s.handshake }
 
 // Namespace returns the namespace that the socket is in.
@@ -58,7 +58,7 @@ func (s *Socket) Namespace() *Namespace { return s.ns.handle }
 // Closed reports whether the socket was closed.
 func (s *Socket) Closed() bool { return s.closed.Load() }
 
-// Rooms returns the rooms that the socket is in; after Close, those it was in when it closed.
+// Rooms returns the socket's rooms; after Close, the rooms at the time of closing.
 func (s *Socket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,21 +68,24 @@ func (s *Socket) Rooms() []string {
 	return s.rooms()
 }
 
-// Join adds the socket to rooms; those it is in already are no error. It adds the socket at once, and then waits until
-// every emission to the rooms that begins later, on any node, reaches the socket unless a gap is reported.
+// Join adds the socket to rooms. Rooms that it is in already are no error. It adds the socket at once, and then waits
+// for the confirmation: every later emission to the rooms, on any node, reaches the socket, or a gap is reported.
 //
-// An error means that nothing happened: what this call has added is taken back, all of its rooms. Until then the socket
-// is in the rooms, so the client might have been sent what was emitted to them meanwhile, by this node or another. Who
-// must not hear a room is to be kept out before Join is called. Where another call waits for the same membership, that
-// decides. The error is one of an argument, [ErrClosed], ctx's if that ends before the confirmation, or, when the bus
-// forbids this node to hear a room, [ErrDenied], with the rooms in a [*NamesError].
+// An error means that all memberships which this call has added are taken back. Until then the socket is in the rooms,
+// and the client might have received emissions to them. An application must check that a client may hear a room before
+// it calls Join. If another call waits for the same membership, it is taken back only if both fail. The errors are:
 //
-// A link that is down is no error: Join returns at once, the subscription is made up for on recovery, and the gap of
-// that outage includes the rooms. Who wants to wait for that calls [Socket.Synced].
+//   - an error of an argument
+//   - [ErrClosed]: the socket is closed, or its node
+//   - ctx's error, if it ends before the confirmation
+//   - [ErrDenied]: the bus forbids this node to hear a room. A [*NamesError] holds the rooms.
 //
-// Names of rooms often come from clients. Where the wire has one space of names, that of Socket.IO, rooms that are what
-// a user or another socket is there are refused with [ErrInvalidName]. A command, such as [BoundTarget.Join], may have a
-// socket join them all the same.
+// A link that is down is no error: Join returns at once, the subscription is made on recovery, and the gap of that
+// outage includes the rooms. [Socket.Synced] waits for the subscription.
+//
+// Names of rooms often come from clients. On a wire with one space for all names, such as Socket.IO's, Join refuses a
+// room that is called like a user or another socket there, with [ErrInvalidName]. A command, such as
+// [BoundTarget.Join], is not restricted in this way.
 func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 	if err := checkNames("room", rooms); err != nil {
 		return err
@@ -100,8 +103,8 @@ func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 	return err
 }
 
-// join adds the socket to rooms, and appends what has to be waited for to waits. With claim, whoever calls it waits for
-// that, and then settles what is claimed; else the memberships stand, whatever comes of it.
+// join adds the socket to rooms, and appends the interests to wait for to waits. With claim, the caller waits for them
+// and then settles the returned claims. Without claim, the memberships stand in any case.
 func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interest, []*membership, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,10 +127,10 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	return waits, nil, nil
 }
 
-// hasPlace returns a [LimitError] when the socket, whose mu is held, would be in too many rooms.
+// hasPlace returns a [LimitError] if the rooms would be too many for the socket, whose mu is held.
 func (s *Socket) hasPlace(rooms []string) error {
 	most := s.ns.node.maxRooms
-	if len(s.members)+len(rooms) <= most { // the first are no rooms
+	if len(s.members)+len(rooms) <= most { // the first members are no rooms
 		return nil
 	}
 	in := make(map[string]struct{}, len(s.members)+len(rooms))
@@ -145,7 +148,8 @@ func (s *Socket) hasPlace(rooms []string) error {
 	return nil
 }
 
-// Leave takes the socket out of rooms; those it is not in are no error. A message already under way may still arrive.
+// Leave takes the socket out of rooms. Rooms that it is not in are no error. A message already under way might still
+// arrive.
 func (s *Socket) Leave(rooms ...string) error {
 	if err := checkNames("room", rooms); err != nil {
 		return err
@@ -162,7 +166,7 @@ func (s *Socket) Leave(rooms ...string) error {
 }
 
 // Emit sends to this client. The error is one of an argument, as in [BoundTarget.Emit], or the conn's: [ErrDropped],
-// [ErrClosed], or why the socket is being closed.
+// [ErrClosed], or the reason why the socket is being closed.
 func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	if s.closed.Load() {
 		return ErrClosed
@@ -192,7 +196,7 @@ func (s *Socket) To(rooms ...string) BoundTarget { return s.ns.handle.To(rooms..
 // Broadcast targets every socket of the namespace except this one.
 func (s *Socket) Broadcast() BoundTarget { return s.ns.handle.Everyone().ExceptSocket(s.id) }
 
-// Close ends the socket: its memberships end, its conn is closed, and OnClose is called. Only the first Close does
+// Close ends the socket: its memberships end, its conn is closed, and OnClose is called. Only the first call does
 // anything; others return at once.
 func (s *Socket) Close(reason Reason) {
 	s.close(reason, func(ended <-chan struct{}) {
@@ -210,8 +214,8 @@ func (s *Socket) Close(reason Reason) {
 
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// close does what Close does. For the first caller, after is called last, whatever the application's functions do: with a
-// channel that is closed once the conn's handlers have ended. It must call node.sockets.Done then.
+// close does the work of Close. For the first caller it calls after last, even if functions of the application panic.
+// after gets a channel that is closed once the conn's handlers have ended, and must then call node.sockets.Done.
 func (s *Socket) close(reason Reason, after func(ended <-chan struct{})) {
 	if !s.endMembership() {
 		return
@@ -221,8 +225,8 @@ func (s *Socket) close(reason Reason, after func(ended <-chan struct{})) {
 	closed = s.closeConn(reason)
 }
 
-// end closes the socket as a command does, on the goroutine that delivers: OnClose, which is the application's,
-// follows on another. It reports whether the socket was open.
+// end closes the socket for a command, on the goroutine that delivers. OnClose is the application's, so it runs on
+// another goroutine. end reports whether the socket was open.
 func (s *Socket) end(reason Reason) bool {
 	if !s.endMembership() {
 		return false
@@ -245,13 +249,13 @@ func (s *Socket) end(reason Reason) bool {
 	return true
 }
 
-// closeConn closes the conn, and reports whether that returned.
+// closeConn closes the conn, and reports whether its Close returned normally.
 func (s *Socket) closeConn(reason Reason) bool {
 	return s.ns.node.call("Conn.Close", func() { s.conn.Close(reason) })
 }
 
-// tellClosed calls OnClose, and then after, with a channel that is closed once the handlers of the conn have ended. Those
-// of a conn that could not be closed might never do.
+// tellClosed calls OnClose, and then after, with a channel that is closed once the conn's handlers have ended. If
+// Conn.Close failed, the channel is already closed, because such handlers might never end.
 func (s *Socket) tellClosed(reason Reason, closed bool, after func(ended <-chan struct{})) {
 	ended := (<-chan struct{})(closedChan)
 	defer func() { after(ended) }()
@@ -290,7 +294,7 @@ func (s *Socket) endMembership() bool {
 	return true
 }
 
-// refused acts on an error of the conn. It reports whether that is why the socket is being closed.
+// refused handles an error of the conn. It reports whether this error makes the socket close.
 func (s *Socket) refused(err error) bool {
 	st := &s.ns.node.stats
 	reason := ReasonLeft
@@ -310,8 +314,8 @@ func (s *Socket) refused(err error) bool {
 	if !s.failing.CompareAndSwap(false, true) {
 		return false
 	}
-	// On its own goroutine: this one is delivering, and OnClose is the user's. Node.Close waits for it as for every
-	// open socket.
+	// On its own goroutine: this one is delivering, and OnClose is the application's. Node.Close waits for it as for
+	// every open socket.
 	n := s.ns.node
 	n.busy.begin()
 	go func() {

@@ -10,34 +10,34 @@ import (
 	"github.com/crosscast/crosscast/internal/bounds"
 )
 
-// A Receiver is a function instead of a socket: for servers that have a hub of their own, for workers, and for
-// whatever else is no client connection.
+// A Receiver receives messages by a function instead of a socket, for servers with a hub of their own, workers, and
+// everything else that is not a client connection.
 type Receiver struct {
-	// OnMessage is called with each message to one of the rooms. It may keep the message, which all receivers of
-	// this node share. Calls for one subscription are made one at a time and in order, on a goroutine of the
-	// subscription. The first might come before Subscribe returns. Required.
+	// OnMessage is called with each message to one of the rooms. It may keep the message, which all receivers of this
+	// node share. Calls for one subscription are made one at a time and in order, on a goroutine of the subscription.
+	// The first call might come before Subscribe returns. Required.
 	OnMessage func(*Subscription, *Message)
-	// OnGap is called in the place of messages that may have been missed. Optional.
+	// OnGap is called in the place of messages that might have been missed. Optional.
 	OnGap func(*Subscription, Gap)
-	// QueueBytes bounds the memory of the messages that wait for OnMessage, each of which takes about 500 bytes more than
-	// its payload and names; default 1 MiB; 1 byte to 1 GiB. When it is full a message is dropped and becomes a Gap with
-	// GapOverflow in its place.
+	// QueueBytes bounds the memory of the messages that wait for OnMessage. Each takes about 500 bytes more than its
+	// payload and names. Default: 1 MiB; 1 byte to 1 GiB. A message that finds the queue full is dropped, and becomes a
+	// Gap with GapOverflow in its place.
 	QueueBytes int
 }
 
-// A Subscription is a [Receiver] in rooms. It gets what is emitted to at least one of its rooms, once, by any node,
-// this one included; not what is emitted to everyone, to users or to sockets, and exceptions do not concern it.
+// A Subscription is a [Receiver] in rooms. It gets each emission to at least one of its rooms, once, from every node
+// including this one. It gets no emissions to everyone, to users or to sockets. Exceptions do not concern it.
 type Subscription struct {
 	ns    *space // held until Close
 	rooms []string
 	r     Receiver
 
 	lane   lane[received]
-	closed bool // guarded by lane.mu, and so is bytes
-	bytes  int  // queued
+	closed bool // guarded by lane.mu
+	bytes  int  // queued; guarded by lane.mu
 }
 
-// received is a message or, when m is nil, a gap.
+// received is a message or, if m is nil, a gap.
 type received struct {
 	m    *Message
 	size int
@@ -46,10 +46,10 @@ type received struct {
 
 const defaultQueueBytes = 1 << 20
 
-// Subscribe adds a receiver to rooms, and returns when it gets everything that is emitted to them later, on any node.
-// Its errors are those of [Socket.Join], and mean that nothing happened: there is no subscription, and no call of
-// OnMessage or OnGap begins after Subscribe has returned. A link that is down is no error: the gap of that outage covers
-// the rooms.
+// Subscribe adds a receiver to rooms. When it returns, the receiver gets all later emissions to them, from every node.
+// Its errors are those of [Socket.Join]. An error means that there is no subscription, and no call of OnMessage or
+// OnGap begins after Subscribe has returned. A link that is down is no error: the gap of the outage covers the rooms.
+// It may be called concurrently.
 func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string) (*Subscription, error) {
 	switch {
 	case r.OnMessage == nil:
@@ -84,8 +84,8 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	return s, nil
 }
 
-// Close ends the subscription; what is queued for it is discarded. It does not wait for a call of OnMessage that is
-// being made, so it may be called from within one; no call begins after it returned. Further Closes do nothing.
+// Close ends the subscription and discards its queue. It does not wait for a running call of OnMessage, so OnMessage
+// may call it. No call begins after Close has returned. Further calls do nothing.
 func (s *Subscription) Close() error {
 	if !s.ns.node.removeSubscription(s) {
 		return nil
@@ -104,7 +104,7 @@ func (s *Subscription) open() bool {
 	return !s.closed
 }
 
-// discard ends the calls of the receiver.
+// discard ends the calls to the receiver.
 func (s *Subscription) discard() {
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
@@ -135,7 +135,7 @@ func (ns *space) unsubscribe(s *Subscription, room string) {
 	}
 }
 
-// subscribers returns the subscriptions that hear a, a name of the namespace.
+// subscribers returns the subscriptions that hear a, a name of ns.
 func (ns *space) subscribers(a Address) []*Subscription {
 	switch a.Space {
 	case SpaceNamespace:
@@ -151,11 +151,11 @@ func (ns *space) subscribers(a Address) []*Subscription {
 	return nil
 }
 
-// What a queued message or gap takes, about, beside its names and payload: itself with its place in the queue; and what
-// one name of a gap does.
+// Approximate memory of queued items: a message and a gap with their places in the queue, without names and payload;
+// and one name of a gap.
 const messageItem, gapItem, nameSize = 480, 256, 64
 
-// messageSize is what m takes in a queue.
+// messageSize is the memory that m takes in a queue.
 func messageSize(m *Message) int {
 	size := messageItem + len(m.Namespace) + len(m.Event) + len(m.Payload.Data)
 	if m.Target != nil {
@@ -164,7 +164,7 @@ func messageSize(m *Message) int {
 	return size + metaSize(m.Meta)
 }
 
-// size is what the names of a target take.
+// size is the memory of the names of a target.
 func (t *Target) size() (size int) {
 	for _, names := range [...][]string{t.Rooms, t.Users, t.ExceptRooms, t.ExceptUsers} {
 		for _, name := range names {
@@ -181,7 +181,7 @@ func metaSize(pairs []KeyValue) (size int) {
 	return size
 }
 
-// message queues m, which is the receivers' to keep, and reports whether it did.
+// message queues m, which the receivers may keep, and reports whether it did.
 func (s *Subscription) message(m *Message) bool {
 	size := messageSize(m)
 	s.lane.mu.Lock()
@@ -220,10 +220,10 @@ func (s *Subscription) gap(g Gap) {
 	}
 }
 
-// miss queues g. When the queue ends with a gap and both are overflows, or it is full, it widens that one instead: so
-// there is one gap for each run of dropped messages, and a full queue holds at most one for each message. But a gap that
-// goes on and one that has ended say different things, so they become one only when the queue is twice as full as it may
-// be. s.lane.mu is held.
+// miss queues g. It widens the last item instead if that is a gap too, and either both are overflows or the queue is
+// full. So each run of dropped messages is one gap, and a full queue holds at most one gap per message. A gap that goes
+// on and one that has ended have different meanings, so they are merged only if the queue is more than twice as full as
+// allowed. s.lane.mu is held.
 func (s *Subscription) miss(g Gap) {
 	size := gapItem + nameSize*len(g.Names)
 	if q := s.lane.queue; len(q) > 0 && q[len(q)-1].m == nil {
