@@ -11,10 +11,10 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// Answered makes a [Handler] of a function whose result is the reply to a client that asked for one, encoded as
-// [crosscast.Socket.Emit] does. Otherwise the result is dropped.
+// Answered makes a [Handler] of a function whose result is the reply to the client. The result is encoded as in
+// [crosscast.Socket.Emit], and dropped if the client does not wait for a reply.
 //
-// A Handler that is not made by Answered or TypedAnswer replies without data.
+// All other handlers reply without data.
 func Answered(f func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) (any, error)) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
 		v, err := f(ctx, s, data)
@@ -25,7 +25,7 @@ func Answered(f func(ctx context.Context, s *crosscast.Socket, data json.RawMess
 	}
 }
 
-// TypedAnswer is [Answered] for a function that takes its data unmarshalled, as [Typed] does.
+// TypedAnswer is [Answered] for a function that takes its data unmarshalled, as in [Typed].
 func TypedAnswer[T, R any](f func(ctx context.Context, s *crosscast.Socket, data T) (R, error)) Handler {
 	return Answered(func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) (any, error) {
 		v, err := unmarshal[T](data)
@@ -36,14 +36,14 @@ func TypedAnswer[T, R any](f func(ctx context.Context, s *crosscast.Socket, data
 	})
 }
 
-// answerKey finds, in a handler's context, where its result goes: a Handler returns only an error, and what wraps one
-// (a log, a time-out) passes the context on anyway. The pointer is atomic because a wrapper may return before f does.
+// answerKey finds the place for a handler's result in its context. A Handler returns only an error, and its wrappers
+// (logging, timeouts) pass the context on anyway. The pointer is atomic because a wrapper might return before f does.
 type answerKey struct{}
 
 type answer = atomic.Pointer[any]
 
-// fail tells the client that its event was not handled, and as much of why as it may see: in a reply, if it asked for
-// one. What it is not told the application is.
+// fail reports to the client that its event failed, in the reply if the client waits for one. The application gets the
+// error if the client may not see its text.
 func (c *conn) fail(e *event, err error) {
 	text, visible := wsconn.Tellable(err)
 	if !visible {
@@ -60,14 +60,14 @@ func (c *conn) fail(e *event, err error) {
 	c.sendFailure(e.name, control)
 }
 
-// sendFailure sends a control message that says what has failed. event may be empty.
+// sendFailure sends a control message about a failure. event may be empty.
 func (c *conn) sendFailure(event string, control Control) {
 	if err := guard.Call(func() error { return c.sendControl(control) }); err != nil {
 		c.server.report(c.socket, event, err)
 	}
 }
 
-// sendControl queues a control message. The queue deals with a client that does not take it.
+// sendControl queues a control message. The queue handles slow clients.
 func (c *conn) sendControl(control Control) error {
 	frame, err := c.server.o.Envelope.Control(control)
 	if err == nil && len(frame) > 0 {
@@ -76,9 +76,9 @@ func (c *conn) sendControl(control Control) error {
 	return err
 }
 
-// handleReply passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait for
-// it, and what it has sent before waits for the handler. That nobody waits for the reply (any more) is not the client's
-// fault, and is counted by the node.
+// handleReply passes on the client's reply to an acknowledged emission at once: a handler of the same client might wait
+// for it, and the client's earlier events wait for that handler. A reply for which nobody waits is no fault of the
+// client; the node counts it.
 func (c *conn) handleReply(m *Incoming) {
 	var err error
 	switch {

@@ -1,32 +1,39 @@
-// A websocket client of crosscast's Go package ws that stays connected. No dependencies. It is a plain script that is a
-// module as well; as client.mjs, ws.ClientJS serves it with a line that exports its names.
+// A websocket client for crosscast's Go package ws. It stays connected, and has no dependencies. The file is a plain
+// script, and a module as well. As client.mjs, ws.ClientJS serves it with a line that exports its names.
 //
 //   <script src="/client.js"></script>  or  import "/client.js";     and then  const { Client } = crosscast;
 //   import { Client } from "/client.mjs";
 //
 //   const client = new Client("/ws", {
 //     onconnect: client => client.request("join", "room1"),  // each time: a new connection is in no room
-//     ongap: (client, since, until) => {},                   // Dates: what was emitted between them might be missing
+//     ongap: (client, since, until) => {},                   // Dates: emissions between them might be missing
 //   });
-//   client.on("said", text => {});              // what it returns, or its promise, replies to an acknowledged emission
-//   client.emit("say", "hello");                // throws when there is no connection: nothing is kept for later
+//   client.on("said", text => {});              // the result, or its promise, replies to an acknowledged emission
+//   client.emit("say", "hello");                // throws if there is no connection; nothing is kept for later
 //   const answer = await client.request("say", "hello", {timeout: 5000});
 //   client.close();
 //
-// Events are handled in the order in which they were sent, those of a new connection after onconnect and ongap. A handler
-// that waits does not hold up the next. since is two seconds before the last message of the connection that was lost, or
-// the beginning of that connection, if it is later. The next attempt is made at once when the browser reports that the
-// network is back ("online"), or that the page is visible again.
+// Events are handled in the order in which they were sent. Events of a new connection come after onconnect and ongap. A
+// handler that waits does not hold up the next one. since is two seconds before the last message of the lost connection,
+// or the beginning of that connection, if that is later. When the browser reports that the network is back ("online"), or
+// that the page is visible again, the next attempt is made at once.
 //
 // Further options: events ({name: handler}); ondisconnect(client, reason), onretry(client, reason, wait),
 // onerror(client, event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the class.
 //
-// Errors are of ClientError. Their code is "not connected", "timeout", "closed", "remote" (the server's answer), or
-// "uncertain" (the connection was lost before the answer: the server may have handled the event). Nothing is sent twice.
+// Errors are of class ClientError. Their code is one of:
+//
+//   "not connected"  nothing was sent
+//   "timeout"        no reply came in time
+//   "closed"         close was called
+//   "remote"         the server replied with an error
+//   "uncertain"      the connection was lost before the reply; the server might have handled the event
+//
+// Nothing is sent twice.
 (() => {
   "use strict";
 
-  const inFlight = 2000; // ms that a message may take from the server to here, beside those that came before it
+  const inFlight = 2000; // ms, the assumed travel time of a message from the server
 
   class ClientError extends Error {
     constructor(code, message = code) {
@@ -40,15 +47,15 @@
     #url;
     #options;
     #handlers = new Map();
-    #waiting = new Map(); // requests of the connection that stands, by ID
-    #last = 0;            // ID of a request
-    #socket = null;       // the connection that stands
+    #waiting = new Map(); // requests of the present connection, by ID
+    #last = 0;            // ID of the newest request
+    #socket = null;       // the present connection
     #end = () => {};      // ends the present connection, or attempt
     #timer;               // of the next attempt
     #backoff;
-    #since = 0;           // what was emitted later, the previous connection may have missed; 0: there was none
+    #since = 0;           // when the gap of the previous connection begins, in ms; 0: there was none
     #closed = false;
-    #retry = () => {      // makes the attempt that waits, unless nobody sees the page
+    #retry = () => {      // makes the next attempt now, unless the page is hidden
       if (this.#timer === undefined || globalThis.document?.visibilityState === "hidden") return;
       clearTimeout(this.#timer);
       this.#connect();
@@ -80,7 +87,7 @@
     request(event, data, {timeout = this.#options.requestTimeout} = {}) {
       return new Promise((resolve, reject) => {
         const id = ++this.#last;
-        this.#send({event, data, id}); // what it throws rejects
+        this.#send({event, data, id}); // an exception rejects the promise
         const timer = setTimeout(() => this.#settle(id, w => w.reject(new ClientError("timeout"))), timeout);
         this.#waiting.set(id, {resolve, reject, timer});
       });
@@ -101,7 +108,7 @@
       this.#socket.send(JSON.stringify(message));
     }
 
-    // settle ends a request. That nobody waits for a reply (any more) is no mistake of the server's.
+    // settle ends a request. A reply for which nobody waits is no mistake of the server.
     #settle(id, how) {
       const waiting = this.#waiting.get(id);
       if (!waiting) return;
@@ -110,7 +117,7 @@
       how(waiting);
     }
 
-    // call calls a hook, whose mistakes are not to stop the client.
+    // call calls a hook. Its exceptions must not stop the client.
     #call(hook, ...args) {
       try {
         this.#options[hook]?.(this, ...args);
@@ -137,7 +144,7 @@
         for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(new ClientError(code)));
         if (this.#closed) return;
         if (joined && Date.now() - began > options.maxBackoff) this.#backoff = options.minBackoff;
-        // Jitter, so that the clients of a server that restarts do not come back all at once.
+        // Jitter, so that the clients of a restarted server do not come back all at once.
         const wait = this.#backoff / 2 * (1 + Math.random());
         this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
         this.#timer = setTimeout(() => this.#connect(), wait);
@@ -177,7 +184,7 @@
       };
     }
 
-    // handle handles an event, and answers when the server wants a reply.
+    // handle handles an event, and replies if the server waits for a reply.
     async #handle(socket, {event, data, id}) {
       const handler = this.#handlers.get(event);
       if (!handler && !id) return;

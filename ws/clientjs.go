@@ -13,15 +13,15 @@ import (
 //go:embed client.js
 var script []byte
 
-// module is what makes an ES module with exports of script. A file with exports cannot be a plain script as well.
+// module makes an ES module of script. A file with exports cannot be a plain script as well.
 const module = "export const { Client, ClientError } = globalThis.crosscast;\n"
 
-// ClientJS serves a client for browsers, one file without dependencies, whose documentation is at its top:
+// ClientJS serves a client for browsers, one file without dependencies. The top of the file has its documentation.
 //
 //	mux.HandleFunc("GET /client.js", ws.ClientJS)   // <script src="/client.js"></script>, then crosscast.Client
 //	mux.HandleFunc("GET /client.mjs", ws.ClientJS)  // import { Client } from "/client.mjs"
 //
-// Whoever bundles scripts takes client.js from this package's directory, as a module with side effects.
+// With a bundler, import client.js from this package's directory, as a module with side effects.
 func ClientJS(w http.ResponseWriter, r *http.Request) {
 	body := script
 	if strings.HasSuffix(r.URL.Path, ".mjs") {
@@ -31,7 +31,7 @@ func ClientJS(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/javascript; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-cache") // ask each time, and be answered 304 mostly
+	h.Set("Cache-Control", "no-cache") // validate each time; mostly the answer is 304
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// conn is the crosscast.Conn of one client. Beside the goroutines of the connection below it has one that reads, and,
-// while there is something to do, one that handles events.
+// conn is the crosscast.Conn of one client. In addition to the goroutines of wsconn.Conn it has one that reads and,
+// while there are events, one that handles them.
 type conn struct {
 	wsconn.Conn
 	server *Server
@@ -34,7 +34,7 @@ func newConn(s *Server, r *http.Request) *conn {
 	return c
 }
 
-// start lets the connection's goroutines run. The socket may have been closed already.
+// start starts the connection's goroutines. The socket might be closed already.
 func (c *conn) start(s *crosscast.Socket) {
 	c.socket, c.Debtor = s, s
 	c.events.Start(c.open)
@@ -42,7 +42,7 @@ func (c *conn) start(s *crosscast.Socket) {
 	c.StartPings(c.ctx, c.Ping, func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
 }
 
-// refuse ends a connection that was upgraded and did not become a socket.
+// refuse ends an upgraded connection that did not become a socket.
 func (c *conn) refuse(err error) {
 	c.cancel()
 	c.Queue.Close(wsconn.ReasonOf(err))
@@ -64,7 +64,7 @@ func (c *conn) Close(reason crosscast.Reason) {
 	c.StopPings()
 	c.events.Close(!left, reason)
 	if !left {
-		c.cancel() // now that the handler which it ends has no successor
+		c.cancel() // after Close, so that no other handler starts once the running one ends
 	}
 	c.Queue.Close(reason)
 }
@@ -75,7 +75,7 @@ func (c *conn) Done() <-chan struct{} { return c.done }
 // end closes the socket for a cause.
 func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
 
-// reader reads until the connection ends, or a function of the application's ends its goroutine.
+// reader reads until the connection ends, or a function of the application ends its goroutine.
 func (c *conn) reader() {
 	why := wsconn.CauseOf(wsconn.ReasonInternal)
 	defer func() {
@@ -88,7 +88,6 @@ func (c *conn) reader() {
 	why = c.Read(c.handleMessage)
 }
 
-// handleMessage handles a message of the client.
 func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 	if typ != c.server.typ {
 		text := "only text messages are understood"
@@ -113,7 +112,7 @@ func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// parse parses a message. The text of an error might have much of the message, and waits as an event does.
+// parse parses a message. The text of an error might contain much of the message, and waits like an event.
 func (c *conn) parse(b []byte) (m Incoming, err error) {
 	err = guard.Call(func() (err error) { m, err = c.server.o.Envelope.Parse(b); return err })
 	if err == nil {
@@ -121,7 +120,7 @@ func (c *conn) parse(b []byte) (m Incoming, err error) {
 	}
 	c.server.reportPanic(c.socket, err)
 	text := "malformed message"
-	_ = guard.Call(func() error { // an error is the application's, too
+	_ = guard.Call(func() error { // the methods of an error are the application's, too
 		if !errors.As(err, new(*PanicError)) {
 			text = err.Error()
 		}
@@ -130,14 +129,14 @@ func (c *conn) parse(b []byte) (m Incoming, err error) {
 	return Incoming{}, errors.New(strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxErrorText)]), ""))
 }
 
-// maxErrorText is how many bytes a client is told of why its message is none.
+// maxErrorText is how many bytes of an error about a malformed message a client gets.
 const maxErrorText = 200
 
-// event is an event of the client, or why its message is none, or that it has left.
+// event is an event of the client, the error of a malformed message, or the note that the client has left.
 type event struct {
 	name  string
 	data  json.RawMessage
-	id    uint64 // of the reply that the client waits for; 0: of none
+	id    uint64 // of the reply that the client waits for; 0: none
 	err   error
 	left  bool
 	known bool // it has a handler

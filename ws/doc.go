@@ -1,6 +1,6 @@
 // Package ws connects websocket clients to a node, over github.com/coder/websocket.
 //
-// A [Server] is made once; its Accept turns a request that the application has authenticated into a socket:
+// Make a [Server] once. Its Accept makes a socket of a request that the application has authenticated:
 //
 //	chat, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
 //		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
@@ -11,76 +11,84 @@
 //		chat.Accept(w, r, ws.Client{User: r.Header.Get("X-User")})
 //	})
 //
-// # What is sent
+// # Protocol
 //
-// Both ways a websocket message is a JSON text; see [Envelope] for others:
+// Each websocket message is a JSON text, in both directions. An [Envelope] replaces this format.
 //
 //	{"event":"…","data":…}           an event
 //	{"event":"…","data":…,"id":7}    an event whose sender waits for a reply
 //	{"id":7,"data":…}                the reply
-//	{"id":7,"error":"…"}             the reply when there is none, and why
+//	{"id":7,"error":"…"}             the refusal to reply, and its cause
 //
-// "data" may be left out. An id is an integer from 1 to 2⁵³-1; each side draws its own, and a client uses one again only
-// when it has a reply, or does not wait any more. An event gets at most one reply.
+// "data" is optional. An id is an integer from 1 to 2⁵³-1. Each side draws its own ids. A client reuses an id only
+// after the reply has come, or when it does not wait any more. An event gets at most one reply.
 //
-// To a client, an event with an id comes of [crosscast.BoundTarget.EmitAck]. Its reply is passed on as soon as it is
-// read, before events that the client has sent earlier and that still wait. With "error" the client counts as silent at
-// once. A reply that nobody waits for (any more) is counted in the node's Stats, and otherwise ignored. From a client, an
-// event with an id is answered when its handler has returned: with what an [Answered] handler returned, without data by
-// any other, or with its error. The reply comes after what the handler emitted to the client.
+// The server sends an event with an id for [crosscast.BoundTarget.EmitAck]. The client's reply is passed on as soon as
+// it is read, before earlier events of the client that still wait. After an "error" the client counts as silent at
+// once. A reply for which nobody waits is counted in the node's Stats, and otherwise ignored.
 //
-// What is emitted is framed once for all clients of a node, and waits in a [crosscast.Queue]: bounded in bytes, with a
-// policy for clients that are too slow.
+// The server answers a client's event with an id after its handler has returned, and after everything that the handler
+// emitted to the client. The reply holds the result of an [Answered] handler, no data for any other handler, or the
+// handler's error.
 //
-// Package client has a client for this in Go, and [ClientJS] is one for browsers.
+// An emission is framed once for all clients of a node. Outgoing frames wait in a [crosscast.Queue], which is bounded
+// in bytes and has a policy for slow clients.
+//
+// Package client is a Go client for this protocol, and [ClientJS] serves one for browsers.
 //
 // # Events of a client
 //
-// The events of one client are handled one at a time, in the order in which they were sent, on a goroutine that exists
-// only while there are any. Reading goes on meanwhile, up to [Options.EventBytes] of waiting events; then it pauses
-// until there is room, which slows the client down through TCP, and loses nothing. During a pause pings are still sent,
-// but the client's control frames wait behind its events, its pongs among them: so a client is never taken for dead
-// because of a pause, and its own pings are answered late. A ping that comes while a message is written is answered when
-// that is written; of several the last.
+// The events of one client are handled one at a time, in the order in which they were sent. Their goroutine exists only
+// while there are events. Meanwhile the server reads on, until [Options.EventBytes] of events wait. Then it pauses
+// reading until there is room. A pause slows the client down through TCP, and loses nothing.
 //
-// A handler may ask its own client, with EmitAck, though the reply stands behind what the client has sent before: while a
-// client owes a reply, reading goes on up to four times EventBytes. When that is not enough, the client counts as silent
-// at once: what asks it gets the error of that, a [crosscast.IncompleteError], and reading pauses.
+// During a pause the server still sends pings, but reads no control frames of the client. Therefore a pause never makes
+// a client count as dead, and the client's own pings are answered late. A ping that arrives while a message is being
+// written is answered after that message. If several arrive, only the last one is answered.
 //
-// A message that cannot be parsed is answered with an event "error" and {"message":"…"}, in the place of the event, and
-// the connection goes on. So are an event without a handler and an error from a handler, unless the event has an id: then
-// the reply says it.
+// A handler may query its own client with EmitAck, although the reply comes behind everything that the client has sent
+// before. While a client owes a reply, reading goes on up to four times EventBytes. If the reply is not found by then,
+// the client counts as silent at once: EmitAck reports a [crosscast.IncompleteError], and reading pauses.
 //
-// When the client leaves, what it has sent is handled first; then the socket is closed. When its connection breaks,
-// what was read of it is handled all the same. Both may take Options.LeaveTimeout at most. When the server closes the
-// socket, for whatever reason, the context of the handler that runs is cancelled, and what waits is dropped. OnDisconnect
-// is called after that, last; [crosscast.Node.Close] waits for it.
+// The server answers a malformed message with an event "error" and {"message":"…"}, in the place of the event. The
+// connection goes on. The same holds for an event without a handler, and for an error from a handler. If the event has
+// an id, the reply carries the error instead.
 //
-// # What a client can make the server keep
+// The end of a connection depends on its cause:
 //
-// Each thing of a connection that grows with what its client does, its bound, and the test of that. TestHostileClients tries
-// them all together.
+//   - The client leaves, or its connection breaks. All events that were read are handled first, for at most
+//     Options.LeaveTimeout. Then the socket is closed.
+//   - The server closes the socket, for any reason. The context of the running handler is cancelled, and the waiting
+//     events are dropped.
 //
-//	the message that is read    Options.ReadLimit (1 MiB)                  TestReadLimit
-//	events that wait            Options.EventBytes (256 KiB); four times   TestBackPressure, TestBurstOfQuestions
+// OnDisconnect is called last. [crosscast.Node.Close] waits for it.
+//
+// # Memory per client
+//
+// The following things grow with a client's actions. Each has a bound and a test. TestHostileClients tries all of them
+// together.
+//
+//	the message being read      Options.ReadLimit (1 MiB)                  TestReadLimit
+//	waiting events              Options.EventBytes (256 KiB); four times   TestBackPressure, TestBurstOfQuestions
 //	                            that while the client owes a reply
-//	why a message is none       200 bytes each, of EventBytes              TestErrorTextIsBounded
-//	what waits for the client   Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
+//	the error of a malformed    200 bytes each, counted in EventBytes      TestErrorTextIsBounded
+//	message
+//	frames for the client       Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
 //	                            for 5 s; Queue.Budget (64 MiB) in all      TestQueueBudget
-//	pings that wait             the newest                                 TestPingDuringWrite
+//	waiting pings               the newest one                             TestPingDuringWrite
 //	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms
-//	the request                 nothing but the values of its context      TestHeadersAreNotKept
+//	the request                 only the values of its context             TestHeadersAreNotKept
 //	the time after it has left  Options.LeaveTimeout (30 s), after the     TestLeaveTimeout
-//	                            reader has found out: by the next ping,
-//	                            or the one after it while reading pauses
+//	                            server has noticed: at the next ping,
+//	                            or the one after it if reading pauses
 //	the time after its closing  Queue.CloseGrace and 4 s                   TestClosedIsGone
 //
-// What a handler keeps is the application's, and so are http.Server.MaxHeaderBytes, ReadHeaderTimeout, and how many
-// connections there are.
+// The application bounds the memory of its handlers, the number of connections, http.Server.MaxHeaderBytes and
+// ReadHeaderTimeout.
 //
 // # Close codes
 //
-// A client is told why by the code and reason of its closing handshake:
+// The code and the reason of the closing handshake tell the client the cause:
 //
 //	1000  closed by the application, with the reason as text
 //	1001  "server shutting down"
@@ -89,9 +97,9 @@
 //	1007  a text message that is not UTF-8
 //	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping
 //	1009  a message larger than ReadLimit
-//	1011  "internal error": a handler panicked, or what the application gave to Accept is not acceptable
-//	1013  "try again later": the bus refuses what the socket needs, or has not confirmed it in time
+//	1011  "internal error": a handler panicked, or Connect refused an argument of Accept
+//	1013  "try again later": the bus denied a subscription of the socket, or did not confirm it in time
 //
-// A closed connection is gone after Queue.CloseGrace and 4 seconds, whatever the client does: by default that is 5 seconds
-// after the server has closed the socket, has refused a message, or found the client too slow or silent.
+// A closed connection is gone after Queue.CloseGrace and 4 seconds, whatever the client does. By default that is 5
+// seconds after the server has closed the socket, has refused a message, or has found the client too slow or silent.
 package ws

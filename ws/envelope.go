@@ -9,34 +9,34 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// An Envelope is the format of the messages of clients. It must be comparable, as a [crosscast.Framer], and its methods
+// An Envelope is the format of the messages of clients. It must be comparable, as every [crosscast.Framer]. Its methods
 // may be called concurrently.
 type Envelope interface {
-	// Frame makes the websocket message of what is emitted: once, for all clients of a node. When the message's Ack is
-	// not 0, the client is to reply with that number.
+	// Frame makes the websocket message of an emission, once for all clients of a node. If the message's Ack is not 0,
+	// the client must reply with that number.
 	crosscast.Framer
-	// Control makes the websocket message of what the server itself sends to a client. Nothing is sent if it returns no
-	// bytes, as it should for a kind that it does not know.
+	// Control makes the websocket message of a [Control]. If it returns no bytes, nothing is sent. It should return
+	// none for kinds that it does not know.
 	Control(c Control) ([]byte, error)
-	// Parse reads a client's message. It must not keep any of it: the bytes are used again. The text of an error is sent
-	// to the client.
+	// Parse reads a client's message. It must not keep any part of it, because the bytes are reused. The client gets
+	// the text of an error, up to 200 bytes.
 	Parse(message []byte) (Incoming, error)
-	// Binary reports whether messages are binary, both ways. Otherwise they are text.
+	// Binary reports whether messages are binary in both directions. Otherwise they are text.
 	Binary() bool
 }
 
-// A Control is a message of the server's own: the application did not emit it.
+// A Control is a message that the server itself sends to a client.
 type Control struct {
 	Kind ControlKind
-	// ID is that of the event which a ControlReply answers. It is never 0 then, and always 0 otherwise.
+	// ID is the ID of the event that a ControlReply answers, and not 0. It is 0 for other kinds.
 	ID uint64
 	// Data is the reply. It is empty if the handler returned none, and if there is a Failure.
 	Data crosscast.Payload
-	// Failure is the text of a ControlError. In a ControlReply it is why there is no reply, or empty.
+	// Failure is the text of a ControlError, or the error in a ControlReply. It is empty in a successful reply.
 	Failure string
 }
 
-// A ControlKind is what a [Control] says. Later versions might add kinds.
+// A ControlKind is the kind of a [Control]. Later versions might add kinds.
 type ControlKind uint8
 
 const (
@@ -46,21 +46,21 @@ const (
 	ControlError
 )
 
-// Incoming is what a client's message says: an event, or, without one, a reply.
+// Incoming is a parsed message of a client: an event, or a reply if Event is empty.
 type Incoming struct {
 	Event string
-	// Data is of the event or the reply; nil when there is none.
+	// Data belongs to the event or the reply; nil: none.
 	Data json.RawMessage
-	// ID is not 0 when the client waits for a reply to the event. Of a reply it is the Ack of the message.
+	// ID is not 0 if the client waits for a reply to the event. In a reply it is the Ack of the message.
 	ID uint64
-	// Failure is why a reply has no data: the client refuses to reply.
+	// Failure is the client's reason for refusing to reply; empty: the client replies.
 	Failure string
 }
 
-// maxID is the largest ID of a client's event, the largest integer of JavaScript.
+// maxID is the largest ID of a client's event, the largest safe integer of JavaScript.
 const maxID = 1<<53 - 1
 
-// JSON is the default [Envelope]: see the package's documentation. Events to clients are framed as by
+// JSON is the default [Envelope], described in the package documentation. Events to clients are framed as by
 // [crosscast.JSONEnvelope].
 type JSON struct{ crosscast.JSONEnvelope }
 
@@ -116,7 +116,7 @@ func (e JSON) Control(c Control) ([]byte, error) {
 	return nil, nil
 }
 
-// appendReply appends what follows the ID of a reply.
+// appendReply appends the rest of a reply, after its ID.
 func appendReply(b []byte, c Control) ([]byte, error) {
 	name, data := `,"data":`, []byte(nil)
 	var err error

@@ -72,7 +72,7 @@ func (c *conn) handle(h Handler, e *event) error {
 	return c.sendControl(Control{Kind: ControlReply, ID: e.id, Data: p})
 }
 
-// finish acts on what has become of an event.
+// finish handles the outcome of an event.
 func (c *conn) finish(e *event, err error) {
 	switch {
 	case err == nil:

@@ -23,7 +23,7 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// TestHostileClients tries everything that a client can make a server keep (see "What a client can make the server keep"
+// TestHostileClients tries everything that a client can make a server keep (see "Memory per client"
 // in the package's documentation), for 3 seconds or the time in CROSSCAST_HOSTILE: the heap stays bounded meanwhile, and is
 // what it was when they have left.
 func TestHostileClients(t *testing.T) {

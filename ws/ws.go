@@ -20,22 +20,22 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// A Handler handles one event of a client. data is a JSON text, nil when there was none (with another [Envelope]: what
-// that says); it may be kept.
+// A Handler handles one event of a client. data is a JSON text, or nil if the event has none; another [Envelope] might
+// define it differently. The handler may keep data.
 //
-// ctx has the values of the request's context. It ends when the server closes the socket; when the client
-// leaves, not before Options.LeaveTimeout.
+// ctx has the values of the request's context. It is cancelled when the server closes the socket. When the client
+// leaves, handlers may run on for Options.LeaveTimeout before it is cancelled.
 //
-// When the client asked for a reply, it gets one when the handler has returned: see [Answered]. An error is told to the
-// client in that reply, or else with the event "error". The client sees the text of an [Errorf], and of an error
-// of crosscast about a name or a size, which mostly comes from what it sent; of any other it is only told that there
-// was one, and Options.OnError gets it.
+// If the client waits for a reply, it gets one after the handler has returned: see [Answered]. An error goes to the
+// client in that reply, or in an event "error" if the client does not wait. The client sees the text of two kinds of
+// errors: those of [Errorf], and crosscast's errors about a name or a size, which mostly came from the client. Any
+// other error goes to Options.OnError, and the client gets "internal error".
 type Handler func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error
 
-// Events are the handlers by the name of the event.
+// Events maps the names of events to their handlers.
 type Events map[string]Handler
 
-// Typed makes a [Handler] of a function that takes its data unmarshalled: the zero T when there was none.
+// Typed makes a [Handler] of a function that takes its data unmarshalled. Without data, it gets the zero T.
 func Typed[T any](f func(ctx context.Context, s *crosscast.Socket, data T) error) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
 		v, err := unmarshal[T](data)
@@ -55,63 +55,62 @@ func unmarshal[T any](data json.RawMessage) (v T, err error) {
 	return v, nil
 }
 
-// Errorf makes an error whose text the client may see.
+// Errorf returns an error whose text the client may see.
 func Errorf(format string, args ...any) error { return wsconn.Errorf(format, args...) }
 
-// A PanicError is what Options.OnError gets when a handler panicked: with the Value, and the Stack of its goroutine.
+// A PanicError is the error for Options.OnError when a handler panicked. It has the Value and the Stack of the panic.
 type PanicError = crosscast.PanicError
 
 // Options of a [Server]. The zero value works.
 type Options struct {
-	// Events are the handlers. An event that has none is answered with an error.
+	// Events are the handlers. An event without a handler is answered with an error.
 	Events Events
 	// OnConnect is called before the first event of a socket is handled. Optional.
 	OnConnect func(ctx context.Context, s *crosscast.Socket)
-	// OnDisconnect is called after the last one, when the socket's memberships have ended. It may still emit, for
+	// OnDisconnect is called after the last event, when the socket's memberships have ended. It may still emit, for
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
-	// OnError is told what a handler returned, or panicked with (a [*PanicError], which also closes the socket), unless
-	// it was for the client. For OnConnect and OnDisconnect, event is empty. Default: logs with the
-	// node's Logger, or slog.Default.
+	// OnError gets errors that handlers returned, except those that the client may see, and panics (as a
+	// [*PanicError]). A panic also closes the socket. event is empty for OnConnect and OnDisconnect. Default: logs with
+	// the node's Logger, or slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Envelope is the format of messages. Default: [JSON].
 	Envelope Envelope
-	// Origins are the pages from which browsers may connect, beside those of the server's own host. Each is a host, such as
-	// "example.com", or a scheme and a host, such as "https://example.com", and may be a pattern of path.Match, such as
-	// "*.example.com"; upper and lower case are the same. "*" is every page. A browser on another page is refused (403);
-	// a client that sends no header Origin is not checked. Default: none.
+	// Origins are the pages from which browsers may connect, in addition to pages of the server's own host. Each one is
+	// a host ("example.com"), or a scheme and a host ("https://example.com"), and may be a pattern of path.Match
+	// ("*.example.com"). Case does not matter. "*" allows every page. A browser on another page gets status 403.
+	// Clients that send no header Origin are not checked. Default: none.
 	Origins []string
-	// Subprotocols are the websocket subprotocols of the server, the best first. A connection gets the first one that its
-	// client offers, or none. Default: none.
+	// Subprotocols are the websocket subprotocols of the server, the best first. A connection gets the first one that
+	// its client offers, or none. Default: none.
 	Subprotocols []string
-	// CompressFrom is the size of the smallest message to a client that is compressed, in bytes, for clients that offer
-	// the extension permessage-deflate; they may compress theirs, too. It is negotiated without context takeover, so that
-	// an idle connection keeps no compressor. Compressing takes time for each client of each broadcast. Default 0: nothing
-	// is compressed, and the extension is refused; at most 1 GiB.
+	// CompressFrom is the size in bytes from which messages to a client are compressed. Default 0: nothing is
+	// compressed, and the extension permessage-deflate is refused. At most 1 GiB. The client must offer the extension,
+	// and may then compress its messages, too. It is negotiated without context takeover, so an idle connection keeps
+	// no compressor. Compression costs time for each client of each broadcast.
 	CompressFrom int
-	// ReadLimit is the size of the largest message taken from a client, in bytes. Default 1 MiB; 1 byte to 1 GiB.
+	// ReadLimit is the largest size of a client's message, in bytes. Default 1 MiB; 1 byte to 1 GiB.
 	ReadLimit int
-	// EventBytes is how many bytes of a client's events may wait to be handled before reading pauses, each counting 256
-	// more than its data. An event is always taken when none waits. Default 256 KiB; 1 byte to 1 GiB.
+	// EventBytes is how many bytes of a client's events may wait before reading pauses. Default 256 KiB; 1 byte to 1
+	// GiB. Each event counts as its name and data and 256 bytes more. One event may always wait, whatever its size.
 	EventBytes int
-	// LeaveTimeout is how long what a client has sent may still be handled when it has left: then the context of the handler
-	// that runs is cancelled, and the rest dropped. Default 30 s; above 0, and at most 1 h.
+	// LeaveTimeout is how long a client's remaining events are handled after it has left. Then the context of the
+	// running handler is cancelled, and the other events are dropped. Default 30 s; above 0, and at most 1 h.
 	LeaveTimeout time.Duration
-	// Queue is how messages wait for the client. Its Framer, OnClose and WriteTimeout are not used.
+	// Queue holds the messages that wait for the client. Its Framer, OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
-	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h;
-	// negative: no pings.
+	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h; negative: no
+	// pings.
 	PingInterval time.Duration
-	// PingTimeout is how long after a ping something must have come from the client. Default 20 s; above 0, and
-	// at most 1 h.
+	// PingTimeout is how long after a ping the client must have sent something. Default 20 s; above 0, and at most 1 h.
 	PingTimeout time.Duration
-	// WriteTimeout bounds the writing of one message. Default 10 s; above 0, and at most 1 h.
+	// WriteTimeout is how long the writing of one message may take. Default 10 s; above 0, and at most 1 h.
 	WriteTimeout time.Duration
 }
 
-// A Server accepts websocket clients for one namespace. Its methods may be called concurrently. It needs no closing:
-// the node closes its sockets.
+// A Server accepts websocket clients for one namespace. Its methods may be called concurrently. It has no Close: the
+// node closes its sockets.
 type Server struct {
 	ns     *crosscast.Namespace
 	o      Options
@@ -174,19 +173,19 @@ func (s *Server) write(c *wsconn.Conn, frame []byte) error {
 	return c.WS.Write(context.Background(), s.typ, frame)
 }
 
-// A Client says who a request is from. The zero value is an anonymous client in no room.
+// A Client describes the sender of a request. The zero value is an anonymous client in no room.
 type Client struct {
-	User  string   // whom the socket belongs to; empty: nobody
+	User  string   // the socket's user; empty: none
 	Rooms []string // joined before Accept returns
 	Data  any      // see crosscast.ConnectOptions
 }
 
-// Accept upgrades a request, which the application has authenticated, and returns its socket. The request's handler may
-// return then; the socket goes on.
+// Accept upgrades a request, which the application has authenticated, and returns its socket. The handler of the
+// request may then return; the socket goes on.
 //
-// After an error there is no socket: the request was answered with an HTTP status, or the connection is being closed
-// (see "Close codes"), which the client is told. The errors after the upgrade are those of
-// [crosscast.Namespace.Connect]; the request's context bounds it.
+// After an error there is no socket. The client gets an HTTP status or, if the request was already upgraded, a close
+// code (see "Close codes"). Errors after the upgrade are those of [crosscast.Namespace.Connect], which the request's
+// context bounds.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (*crosscast.Socket, error) {
 	if err := client.check(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -200,7 +199,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	var socket *crosscast.Socket
 	var err error
 	defer func() {
-		if socket == nil { // also when what is called of the application's, such as the marshalling of Data, panics
+		if socket == nil { // also after a panic of the application's code, such as the marshalling of Data
 			c.refuse(err)
 		}
 	}()
@@ -215,7 +214,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	return socket, nil
 }
 
-// warn logs the first of a cause for which clients are refused.
+// warn logs the first refusal for a cause.
 func (s *Server) warn(cause, message string, err error, cure string) {
 	if !errors.Is(err, crosscast.ErrClosed) {
 		s.config.Firsts.Warn(s.ns.Logger(), cause, "crosscast/ws: "+message+"; more for this cause is not logged",
@@ -226,7 +225,7 @@ func (s *Server) warn(cause, message string, err error, cure string) {
 // ServeHTTP accepts anonymous clients.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { _, _ = s.Accept(w, r, Client{}) }
 
-// check finds before the upgrade, while the answer can be an HTTP status, what Connect would find after it.
+// check makes the checks of Connect before the upgrade, while the answer can still be an HTTP status.
 func (c *Client) check() error {
 	if len(c.User) > crosscast.MaxName {
 		return &crosscast.LimitError{What: "user", Len: len(c.User), Max: crosscast.MaxName, Name: true}
@@ -239,7 +238,7 @@ func (c *Client) check() error {
 	return nil
 }
 
-// report tells OnError, which is the application's.
+// report calls OnError, a function of the application.
 func (s *Server) report(socket *crosscast.Socket, event string, err error) {
 	failed := guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
 	guard.Log(s.ns.Logger(), "ws.Options.OnError", failed)

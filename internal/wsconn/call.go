@@ -9,21 +9,21 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// Errorf makes an error whose text the client may see.
+// Errorf returns an error whose text the client may see.
 func Errorf(format string, args ...any) error { return clientError{fmt.Errorf(format, args...)} }
 
 type clientError struct{ error }
 
 func (e clientError) Unwrap() error { return e.error }
 
-// ForClient reports whether the client may see err's text: that of an Errorf, and of an error of crosscast about a name
-// or a size, which mostly comes from what the client sent.
+// ForClient reports whether the client may see err's text. It may see errors of Errorf, and errors of crosscast about a
+// name or a size, which mostly came from the client.
 func ForClient(err error) bool {
 	var own clientError
 	return errors.As(err, &own) || errors.Is(err, crosscast.ErrInvalidName) || errors.Is(err, crosscast.ErrTooLarge)
 }
 
-// Tellable returns the text of an error that the client may see. Errors are the application's, and their methods, too.
+// Tellable returns the text of an error if the client may see it. Errors and their methods are the application's.
 func Tellable(err error) (text string, ok bool) {
 	_ = guard.Call(func() error {
 		if ForClient(err) {
@@ -34,7 +34,7 @@ func Tellable(err error) (text string, ok bool) {
 	return text, ok
 }
 
-// LogError logs what a handler of binding returned, or panicked with. s may be nil.
+// LogError logs the error or panic of a handler of binding. s may be nil.
 func LogError(log *slog.Logger, binding string, s *crosscast.Socket, event string, err error) {
 	args := []any{"event", event, "error", err}
 	if s != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// ReasonInternal is why a socket is closed whose handler panicked, or which could not be made.
+// ReasonInternal closes a socket whose handler panicked, or a connection for which no socket could be made.
 const ReasonInternal = crosscast.ReasonInternal
 
-// ReasonUnavailable is why a connection ends whose socket could not be made, and might be another time.
+// ReasonUnavailable ends a connection for which no socket could be made now. Another attempt might succeed.
 const ReasonUnavailable crosscast.Reason = "try again later"
 
-// ReasonOf says why a connection ends that did not become a socket, by the error of Connect.
+// ReasonOf returns the reason for ending a connection that did not become a socket. err is the error of Connect.
 func ReasonOf(err error) crosscast.Reason {
 	switch {
 	case errors.Is(err, crosscast.ErrClosed):
@@ -24,17 +24,17 @@ func ReasonOf(err error) crosscast.Reason {
 	case errors.Is(err, crosscast.ErrDenied), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ReasonUnavailable
 	}
-	return ReasonInternal // an argument of the application's
+	return ReasonInternal // Connect refused an argument
 }
 
-// A Cause is why a connection ends: what the application and what the client is told.
+// A Cause is the cause for which a connection ends: the application gets Reason, the client gets Code and Text.
 type Cause struct {
 	Reason crosscast.Reason
 	Code   websocket.StatusCode
 	Text   string
 }
 
-// CauseOf says what a client is told for a reason.
+// CauseOf returns the cause that belongs to a reason.
 func CauseOf(r crosscast.Reason) Cause {
 	code := websocket.StatusNormalClosure
 	switch r {
@@ -52,5 +52,5 @@ func CauseOf(r crosscast.Reason) Cause {
 	return Cause{r, code, closeText(string(r))}
 }
 
-// closeText makes of s what a close frame can carry: at most 123 bytes of UTF-8.
+// closeText cuts s to the size of a close frame's text: at most 123 bytes of UTF-8.
 func closeText(s string) string { return strings.ToValidUTF8(s[:min(len(s), 123)], "") }

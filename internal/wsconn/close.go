@@ -8,12 +8,12 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// closing is how long after the queue's grace a connection that ends may take. The library's own bounds are longer, and
+// closing is how long an ending connection may take beyond the queue's grace. The library's own limits are longer, and
 // do not hold while it discards the rest of a frame.
 const closing = 4 * time.Second
 
-// SetCause sets why the connection ends, unless that is known already, and returns why. It is the beginning of the end:
-// the queue's grace and 4 seconds later the connection is gone, whatever the client does.
+// SetCause sets the cause for which the connection ends, unless it has one already, and returns the cause that holds.
+// The connection is gone after the queue's grace and 4 seconds, whatever the client does.
 func (c *Conn) SetCause(why Cause) Cause {
 	why, first := c.setCause(why)
 	if first {
@@ -22,7 +22,7 @@ func (c *Conn) SetCause(why Cause) Cause {
 	return why
 }
 
-// setCause does so, and reports whether it has.
+// setCause is SetCause without the log. It reports whether it has set the cause.
 func (c *Conn) setCause(why Cause) (Cause, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *Conn) setCause(why Cause) (Cause, bool) {
 // hangUp is the queue's OnClose.
 func (c *Conn) hangUp(reason crosscast.Reason) {
 	why := c.SetCause(CauseOf(reason))
-	// An error means that the client took no part in the handshake: the connection is closed all the same.
+	// An error means that the client took no part in the handshake. The connection is closed anyway.
 	_ = c.WS.Close(why.Code, why.Text)
 	c.cut()
 	c.mu.Lock()
@@ -45,14 +45,14 @@ func (c *Conn) hangUp(reason crosscast.Reason) {
 	c.limit.Stop()
 }
 
-// stalled ends a connection that cannot be written to: its writer and its reader find that it has ended.
+// stalled ends a connection whose write takes too long. Its writer and its reader notice the end.
 func (c *Conn) stalled() {
 	c.SetCause(CauseOf(crosscast.ReasonSlow))
 	c.cut()
 }
 
-// broken cuts a connection that cannot be written to, so that the reader finds out, also while it waits. One that has a
-// cause ends anyway.
+// broken cuts a connection after a failed write, so that the reader notices, even while it waits for room. A connection
+// with a cause ends anyway.
 func (c *Conn) broken() {
 	c.mu.Lock()
 	ends := c.cause.Reason != ""
@@ -62,8 +62,8 @@ func (c *Conn) broken() {
 	}
 }
 
-// cut closes what is below the connection, and so makes whoever reads or writes return. Closing a TLS connection may
-// wait for its client.
+// cut closes the network connection, so that blocked reads and writes return. It goes below TLS, because closing a TLS
+// connection might wait for the client.
 func (c *Conn) cut() {
 	c.gone.Store(true)
 	c.look()
@@ -78,8 +78,8 @@ func (c *Conn) cut() {
 	}
 }
 
-// cutStuck cuts the connection when a frame is being written for as long as the library waits for its turn to write: it
-// has found a violation of the protocol, and could not say so.
+// cutStuck cuts the connection if one frame has been written for as long as the library waits for its turn to write:
+// the library has found a violation of the protocol, and could not report it to the client.
 func (c *Conn) cutStuck() {
 	const turn = 5 * time.Second
 	if began := c.began.Load(); began != 0 && time.Since(time.Unix(0, began)) >= turn {

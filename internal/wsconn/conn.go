@@ -1,5 +1,5 @@
-// Package wsconn is what the bindings over websocket have in common: a connection with a queue, which is pinged and
-// closed with a cause, and a lane in which what the client sends is handled.
+// Package wsconn is shared by the bindings over websocket. It has a connection with a queue, pings and a cause for its
+// end, and a lane in which the client's events are handled.
 package wsconn
 
 import (
@@ -26,28 +26,28 @@ import (
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
-// Config is what the connections of one server have in common. It must not be changed once there are any.
+// Config is the part that all connections of a server share. It must not change once there are connections.
 type Config struct {
-	Owner  string // the binding, in errors and logs
+	Owner  string // the binding, for errors and logs
 	Logger *slog.Logger
-	Firsts *warn.Firsts // of causes for which clients are refused
-	// Origins are the pages from which browsers may connect, beside those of the server's own host: patterns of path.Match,
-	// of a host or of scheme://host.
+	Firsts *warn.Firsts // logged refusals, by cause
+	// Origins are the pages from which browsers may connect, in addition to pages of the server's own host: patterns of
+	// path.Match for a host or for scheme://host.
 	Origins      []string
-	Subprotocols []string // that clients may choose from, the best first
-	CompressFrom int      // size of the smallest message that is compressed, in bytes; 0: none is
+	Subprotocols []string // of the server, the best first
+	CompressFrom int      // size in bytes from which messages are compressed; 0: no compression
 	ReadLimit    int      // of one message, in bytes
-	LimitOption  string   // what the binding calls ReadLimit
-	// Queue is how messages wait for the client. Its OnClose and WriteTimeout are not used.
+	LimitOption  string   // the binding's name for ReadLimit
+	// Queue has the options of the connections' queues. Its OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// Write writes one frame of the queue.
 	Write        func(c *Conn, frame []byte) error
 	WriteTimeout time.Duration // of one Write
 	PingInterval time.Duration // between the answer to a ping and the next one; negative: no pings
-	PingTimeout  time.Duration // after a ping something must have come from the client
+	PingTimeout  time.Duration // within which the client must send something after a ping
 }
 
-// Check checks what is the same in the options of all bindings. Zero values are defaults.
+// Check checks the options that all bindings share. Zero values are defaults.
 func (c *Config) Check() error {
 	owner := c.Owner
 	q := &c.Queue
@@ -74,39 +74,39 @@ func (c *Config) Check() error {
 	)
 }
 
-// A Conn is a websocket connection of a server. Its goroutines: the owner's, which calls Read; while there is something
-// to do, one that writes (the queue's); and while a ping is unanswered, one that waits for what comes of it.
+// A Conn is a websocket connection of a server. Its goroutines are: the owner's, which calls Read; the queue's, which
+// writes while there are frames; and one that waits while a ping is unanswered.
 //
-// Its methods may be called concurrently, except where they say otherwise. It is a part of its owner, so that what a
-// broadcast touches is in one place, and must not be copied.
+// Its methods may be called concurrently, unless they say otherwise. A Conn is embedded in its owner, so that the
+// memory that a broadcast touches is in one place. It must not be copied.
 type Conn struct {
 	*crosscast.Queue
 	WS     *websocket.Conn // set by Accept
-	Debtor Debtor          // what is asked for replies of the client; set before Read
+	Debtor Debtor          // the client's sockets; set before Read
 
 	config *Config
 	net    net.Conn      // below WS; set by Accept
 	stall  *time.Timer   // ends a write that takes too long; armed by write
 	heard  atomic.Uint32 // counts signs of life
 	paused atomic.Bool   // the reader waits for room in a lane
-	gone   atomic.Bool   // cut was called: there is nothing to wait for
+	gone   atomic.Bool   // cut was called, so nothing needs to wait
 	read   chan struct{} // closed when reading has ended
-	room   chan struct{} // tells the reader that it might not have to wait any more; holds one
-	pongs  chan struct{} // tells of a pong; holds one
+	room   chan struct{} // signals to the reader that it might not have to wait any more; holds one
+	pongs  chan struct{} // signals a pong; holds one
 
-	out     chan struct{} // holds one while a frame of the queue, or what waits in controls, is written
-	control atomic.Bool   // something is in controls
-	began   atomic.Int64  // when the frame that is being written was begun; 0: none is
+	out     chan struct{} // holds one while a frame of the queue, or a control frame of controls, is written
+	control atomic.Bool   // controls is not empty
+	began   atomic.Int64  // when the write of the present frame began; 0: no frame is being written
 
-	mu       sync.Mutex  // guards what follows
-	cause    Cause       // the first one
-	limit    *time.Timer // ends the connection some time after it has a cause
+	mu       sync.Mutex  // guards the fields below
+	cause    Cause       // the first one set
+	limit    *time.Timer // ends the connection some time after it got a cause
 	controls controls
 	pinger   *time.Timer
 	stopped  bool // no ping begins any more
 }
 
-// Init makes c a connection to come. Until Accept, nothing of it runs that writes.
+// Init initializes c. Nothing is written before Accept.
 func (c *Conn) Init(config *Config) {
 	c.config, c.read = config, make(chan struct{})
 	c.out, c.room, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
@@ -115,7 +115,7 @@ func (c *Conn) Init(config *Config) {
 	c.Queue = crosscast.NewQueue(c.write, o)
 }
 
-// Accept upgrades a request, which is answered whatever happens.
+// Accept upgrades a request. It always sends an answer, also after an error.
 func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	handshake := websocket.AcceptOptions{
 		OriginPatterns: c.config.Origins, Subprotocols: c.config.Subprotocols,
@@ -127,7 +127,7 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer := &response{ResponseWriter: w}
 	w = answer
-	if canHijack(w) { // else websocket.Accept says so
+	if canHijack(w) { // otherwise websocket.Accept returns the error
 		w = takeover{answer, c}
 	}
 	ws, err := websocket.Accept(w, r, &handshake)
@@ -135,12 +135,12 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 		c.refused(answer, r, err)
 		return err
 	}
-	ws.SetReadLimit(-1) // readMessage has its own
+	ws.SetReadLimit(-1) // readMessage has its own limit
 	c.WS = ws
 	return nil
 }
 
-// write is the queue's. The bound on its time is a timer that is used again, which a context would allocate.
+// write is the queue's write function. It limits its time with a reused timer, because a context would allocate.
 func (c *Conn) write(frame []byte) error {
 	if c.stall == nil {
 		c.stall = time.AfterFunc(c.config.WriteTimeout, c.stalled)
@@ -152,13 +152,14 @@ func (c *Conn) write(frame []byte) error {
 	err := c.config.Write(c, frame)
 	c.began.Store(0)
 	<-c.out
-	c.sendControls() // that have waited for the frame's end
+	c.sendControls() // those that waited for the end of the frame
 	c.stall.Stop()
 	return err
 }
 
-// Read calls message with what the client sends, until the connection ends or message returns an error, and returns why
-// the connection ends. b is valid during the call only; see CheckText. It is called once.
+// Read calls message for each message of the client, until the connection ends or message returns an error. It returns
+// the cause for which the connection ends. b is valid only during the call, and not checked: see CheckText. Read is
+// called once.
 func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) Cause {
 	defer close(c.read)
 	err := c.readAll(message)
@@ -183,7 +184,7 @@ func (c *Conn) readAll(message func(websocket.MessageType, []byte) error) error 
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// maxPooled is the capacity of the largest buffer that is used again.
+// maxPooled is the capacity of the largest buffer that is reused.
 const maxPooled = 64 << 10
 
 func (c *Conn) readMessage(
@@ -213,8 +214,8 @@ func CheckText(b []byte) error {
 
 const tooLarge = "message too large"
 
-// A listener counts the parts of a long message as signs of life, and its bytes. The library has a limit too, and when
-// that is reached waits for its turn to write, and then for the client.
+// A listener counts the parts of a long message as signs of life, and limits its bytes. The library has a limit, too,
+// but on reaching it, waits for its turn to write, and then for the client.
 type listener struct {
 	r     io.Reader
 	heard *atomic.Uint32
@@ -222,7 +223,7 @@ type listener struct {
 }
 
 func (l *listener) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p[:min(len(p), 4096, l.left+1)]) // returns only when p is full, or the frame over
+	n, err := l.r.Read(p[:min(len(p), 4096, l.left+1)]) // returns only when p is full, or the frame has ended
 	l.heard.Add(1)
 	if l.left -= n; l.left < 0 {
 		return 0, Unacceptable{crosscast.ReasonProtocol, websocket.StatusMessageTooBig, tooLarge}
@@ -230,18 +231,19 @@ func (l *listener) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A Debtor is a [crosscast.Socket], or several that have a connection together.
+// A Debtor is a [crosscast.Socket], or several sockets that share a connection.
 type Debtor interface {
-	// Owes reports whether the client is to reply to something.
+	// Owes reports whether a reply of the client is awaited.
 	Owes() bool
-	// RefuseAll has nobody wait for that any more.
+	// RefuseAll ends the wait for all replies of the client.
 	RefuseAll()
 }
 
-// Asked is to be called when the client was asked for a reply: its reader might wait for room.
+// Asked must be called after the client was sent a message that wants a reply, because its reader might be waiting for
+// room.
 func (c *Conn) Asked() { c.look() }
 
-// look has a reader that waits look whether it still must.
+// look makes a waiting reader check whether it must still wait.
 func (c *Conn) look() {
 	select {
 	case c.room <- struct{}{}:
@@ -252,12 +254,13 @@ func (c *Conn) look() {
 // ReadEnd returns a channel that is closed when reading has ended.
 func (c *Conn) ReadEnd() <-chan struct{} { return c.read }
 
-// Unacceptable is the error of a message that may not be sent, with the cause that the connection ends of.
+// Unacceptable is the error of a message that the client may not send. It holds the cause for which the connection
+// ends.
 type Unacceptable Cause
 
 func (Unacceptable) Error() string { return "unacceptable message" }
 
-// causeOfRead says why a connection ends that cannot be read from.
+// causeOfRead returns the cause for which a connection ends after reading has failed.
 func causeOfRead(err error) Cause {
 	var unacceptable Unacceptable
 	var network net.Error
@@ -268,5 +271,5 @@ func causeOfRead(err error) Cause {
 		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.As(err, &network):
 		return CauseOf(crosscast.ReasonLeft)
 	}
-	return CauseOf(crosscast.ReasonProtocol) // the library has closed with 1002, mostly
+	return CauseOf(crosscast.ReasonProtocol) // mostly the library has closed with 1002
 }

@@ -8,46 +8,47 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// A Lane is where what a client sends waits to be handled: one at a time, in order, on a goroutine that exists only
-// while something waits. It is bounded in bytes: the connection's reader waits for room, unless it looks for a reply.
+// A Lane handles the events of a client: one at a time, in order, on a goroutine that exists only while events wait. It
+// is bounded in bytes. A full lane makes the connection's reader wait for room, unless the reader must look for a
+// reply.
 type Lane[E Event] struct {
 	conn   *Conn
 	worker Worker[E]
-	limit  int // of what may wait, in bytes
+	limit  int // of the waiting events, in bytes
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	queue   []E
 	bytes   int
-	running bool // a goroutine handles what waits
+	running bool // a goroutine handles events
 	closed  bool // nothing is added any more
 	ended   bool // Last was called
 	reason  crosscast.Reason
-	leaving *time.Timer // ends the patience of Leave
+	leaving *time.Timer // ends the time that Leave has set
 }
 
-// An Event is something that a client sent.
+// An Event is an event of a client.
 type Event interface {
-	Size() int // its bytes
+	Size() int // in bytes
 }
 
-// eventSize is what a waiting event takes beside its own bytes.
+// eventSize is the memory of a waiting event, beside its Size.
 const eventSize = 256
 
-// A Worker handles what is in a lane. A call of it that ends its goroutine is over, and the lane goes on with the next.
+// A Worker handles the events of a lane. If Handle ends its goroutine, the lane goes on with the next event.
 type Worker[E Event] interface {
 	Handle(e E)
-	// Last is called after everything else, when the lane is closed.
+	// Last is called after all other calls, once the lane is closed.
 	Last(reason crosscast.Reason)
 }
 
-// Init makes a lane whose events are read from conn, and of which at most limit bytes wait, each event counting 256
-// more than its own. An event is always taken when none waits. Nothing is handled before Start.
+// Init initializes a lane for events that are read from conn. At most limit bytes may wait; each event counts as its
+// Size and 256 bytes more. One event may always wait. Nothing is handled before Start.
 func (l *Lane[E]) Init(conn *Conn, worker Worker[E], limit int) {
 	l.conn, l.worker, l.limit = conn, worker, limit
 	l.running = true // until Start
 }
 
-// Start has first called, and then what waits handled.
+// Start calls first, and then handles events, on a new goroutine.
 func (l *Lane[E]) Start(first func()) {
 	guard.Go(func() {
 		if f := first; f != nil {
@@ -58,11 +59,12 @@ func (l *Lane[E]) Start(first func()) {
 	})
 }
 
-// asking is how many times the limit may wait while the client owes a reply, which comes behind what it has sent before.
+// asking is the factor for the limit while the client owes a reply, which comes behind everything that it has sent
+// before.
 const asking = 4
 
-// Push adds e, and waits for room first, or for the end of the connection. A client whose reply is too far behind is given
-// up. Only the connection's reader calls it.
+// Push waits for room, or for the end of the connection, and adds e. If the client owes a reply that is too far behind,
+// it counts as silent. Only the connection's reader calls Push.
 func (l *Lane[E]) Push(e E) {
 	c := l.conn
 	for !l.tryPush(e, 1) {
@@ -76,12 +78,13 @@ func (l *Lane[E]) Push(e E) {
 		}
 	}
 	if c.paused.Load() {
-		c.heard.Add(1) // the client's control frames begin to be read only now
+		c.heard.Add(1) // only now reading goes on to the client's control frames
 		c.paused.Store(false)
 	}
 }
 
-// tryPush adds e if it fits in so many times the limit, or nobody will make room any more, and reports whether it has.
+// tryPush adds e and returns true if e fits in times the limit. It also returns true if nobody will make room any more;
+// a closed lane then drops e.
 func (l *Lane[E]) tryPush(e E, times int) bool {
 	size := eventSize + e.Size()
 	l.mu.Lock()
@@ -94,8 +97,8 @@ func (l *Lane[E]) tryPush(e E, times int) bool {
 	return true
 }
 
-// Leave adds e, the client's last, without waiting for room. What waits before it is handled for so long; then late is
-// called, and the rest of it is dropped. Only the first call counts.
+// Leave adds e, the client's last event, without waiting for room. The events before it are handled for up to patience.
+// Then late is called, and the rest of them is dropped. Only the first call counts.
 func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,8 +127,7 @@ func (l *Lane[E]) addLocked(e E, size int) {
 	l.wakeLocked()
 }
 
-// Close lets nothing be added any more. What waits is handled, or discarded, and then Last is called. Only the first
-// call counts.
+// Close ends adding. The waiting events are handled, or discarded, and then Last is called. Only the first call counts.
 func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,7 +153,7 @@ func (l *Lane[E]) wakeLocked() {
 	}
 }
 
-// work handles what waits and, once the lane is closed, is the last to go.
+// work handles events. Once the lane is closed and empty, it calls Last.
 func (l *Lane[E]) work() {
 	l.mu.Lock()
 	for len(l.queue) > 0 {

@@ -9,19 +9,19 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// controls are the control frames that wait for the end of a frame of the queue: the library would have the reader, or
-// whoever pings, wait for that for 5 seconds, and then give up. Only the newest of either is worth to be sent.
+// controls are control frames that wait for the end of a frame of the queue. The library would make the reader or the
+// pinger wait for 5 seconds, and then give up. Only the newest ping and the newest pong are worth sending.
 type controls struct{ ping, pong []byte }
 
-// Both are written below the library, which is right because it writes a frame that fits its buffer, as those of others
-// than the queue do, at once.
+// Control frames are written below the library. Apart from frames of the queue, the library writes each frame at once,
+// because it fits its buffer, so a control frame never splits one.
 const opPing, opPong = 9, 10
 
-// sendControl has a control frame sent, by the goroutine that writes a frame of the queue, or here.
+// sendControl sends a control frame, here or on the goroutine that is writing a frame of the queue.
 func (c *Conn) sendControl(op byte, payload []byte) {
 	frame := append([]byte{0x80 | op, byte(len(payload))}, payload...)
 	c.mu.Lock()
-	if c.cause.Reason != "" { // its closing frame may be out, and is the last
+	if c.cause.Reason != "" { // its closing frame might be out, and must be the last
 		c.mu.Unlock()
 		return
 	}
@@ -36,7 +36,7 @@ func (c *Conn) sendControl(op byte, payload []byte) {
 	c.sendControls()
 }
 
-// sendControls sends the control frames that wait, unless something is being written: then its writer does.
+// sendControls sends the waiting control frames, unless a frame is being written: then its writer sends them.
 func (c *Conn) sendControls() {
 	for c.control.Load() && c.tryOut() {
 		c.mu.Lock()
@@ -63,7 +63,7 @@ func (c *Conn) tryOut() bool {
 	}
 }
 
-// handlePing answers a ping of the client's. The library does not: it would wait for the end of a message being written.
+// handlePing answers a ping of the client. The library would wait for the end of the message that is being written.
 func (c *Conn) handlePing(_ context.Context, payload []byte) bool {
 	c.heard.Add(1)
 	c.sendControl(opPong, payload)
@@ -81,7 +81,7 @@ func (c *Conn) handlePong(context.Context, []byte) {
 // Ping sends a ping of the websocket protocol, and waits for a pong.
 func (c *Conn) Ping(ctx context.Context) error {
 	select {
-	case <-c.pongs: // of an earlier one
+	case <-c.pongs: // of an earlier ping
 	default:
 	}
 	c.sendControl(opPing, nil)
@@ -95,9 +95,9 @@ func (c *Conn) Ping(ctx context.Context) error {
 	}
 }
 
-// StartPings lets ping be called again and again, until StopPings. ping sends a ping and waits for its answer, or the
-// end of its context, which comes from ctx. When it returns an error, and nothing came from the client in time, silent
-// is called, and no further ping. While reading pauses nothing can come, and that is not the client's fault.
+// StartPings calls ping at each interval until StopPings. ping sends a ping, and waits for its answer or the end of its
+// context, which is derived from ctx. If ping fails, and nothing came from the client in time, StartPings calls silent,
+// and ping no more. During a pause of reading nothing can come, so the client does not count as silent.
 func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error, silent func()) {
 	if c.config.PingInterval < 0 {
 		return
@@ -120,7 +120,7 @@ func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error,
 	})
 }
 
-// StopPings lets no further ping begin. One that is under way ends with its answer, its time, or the context of
+// StopPings prevents further pings. A ping that is under way ends with its answer, its timeout, or the context of
 // StartPings.
 func (c *Conn) StopPings() {
 	c.mu.Lock()
@@ -131,8 +131,8 @@ func (c *Conn) StopPings() {
 	}
 }
 
-// answers sends one ping, and reports whether the client lives, or nobody needs to know any more. When it does not, the
-// cause is set before the ping's context ends: that may be what closes the connection.
+// answers sends one ping. It reports whether the client lives, or nobody needs to know any more. If the client is
+// silent, the cause is set before the ping's context ends, because that might close the connection.
 func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bool {
 	before := c.heard.Load()
 	alive := func() bool { return c.paused.Load() || c.heard.Load() != before } // in this order, see Lane.Push
@@ -155,7 +155,7 @@ func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bo
 	}
 	select {
 	case <-c.read: // the connection has ended
-	case <-ctx.Done(): // or else the ping is stuck, behind a message that the client does not read
+	case <-ctx.Done(): // or the ping is stuck behind a message that the client does not read
 	}
 	return !dead.Load()
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// refused adds to the answer of a request that is no websocket's what to do about it, and logs the first of a cause.
+// refused adds a cure to the answer of a refused request, and logs the first refusal for each cause.
 func (c *Conn) refused(w *response, r *http.Request, err error) {
 	var cause, cure string
 	switch w.status {
@@ -28,7 +28,7 @@ func (c *Conn) refused(w *response, r *http.Request, err error) {
 	c.warn(cause, "a request was refused", "error", err, "cure", cure, "host", r.Host, "origin", r.Header.Get("Origin"))
 }
 
-// warnOf logs the first connection that ends for a cause of which an option is the cure.
+// warnOf logs the first connection that ends for a cause, if an option is the cure.
 func (c *Conn) warnOf(why Cause) {
 	switch {
 	case why.Text == tooLarge:
@@ -40,7 +40,7 @@ func (c *Conn) warnOf(why Cause) {
 	}
 }
 
-// warn logs the first of a cause.
+// warn logs the first event for each cause.
 func (c *Conn) warn(cause, message string, args ...any) {
 	c.config.Firsts.Warn(c.config.Logger, cause, c.config.Owner+": "+message+"; more for this cause is not logged", args...)
 }

@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// A response notes its status.
+// A response records its status.
 type response struct {
 	http.ResponseWriter
 	status int
@@ -34,14 +34,14 @@ func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// WriteHeaderNow is what a response of the framework gin needs before Hijack.
+// WriteHeaderNow is needed before Hijack by responses of the framework gin.
 func (t takeover) WriteHeaderNow() {
 	if w, ok := t.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
 		w.WriteHeaderNow()
 	}
 }
 
-// canHijack reports whether the connection of a response can be taken over.
+// canHijack reports whether the connection of a response can be hijacked.
 func canHijack(w http.ResponseWriter) bool {
 	for {
 		switch t := w.(type) {

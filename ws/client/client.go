@@ -17,24 +17,24 @@ import (
 )
 
 var (
-	// ErrNotConnected: there is no connection now, and nothing was sent.
+	// ErrNotConnected means that there is no connection now, and nothing was sent.
 	ErrNotConnected = errors.New("crosscast/client: not connected")
-	// ErrUncertain: the connection was lost; the server may have got what was sent, or not.
+	// ErrUncertain means that the connection was lost, and the server might have received the message.
 	ErrUncertain = errors.New("crosscast/client: connection lost, outcome unknown")
-	// ErrClosed: Close was called.
+	// ErrClosed means that Close was called.
 	ErrClosed = errors.New("crosscast/client: closed")
-	// ErrTooLarge: the message is larger than Options.WriteLimit.
+	// ErrTooLarge means that the message is larger than Options.WriteLimit.
 	ErrTooLarge = errors.New("crosscast/client: message too large")
 )
 
-// A RemoteError is what the server answered to a request that it did not carry out.
+// A RemoteError is the server's error in reply to a request.
 type RemoteError string
 
 func (e RemoteError) Error() string { return string(e) }
 
-// A CloseError is why a connection was lost that the server closed: the code and the reason of its closing handshake.
-// "Close codes" in the documentation of package ws lists them. Options.OnDisconnect gets it, and OnRetry when the server
-// closes the connection before OnConnect has returned.
+// A CloseError holds the code and the reason with which the server closed a connection. "Close codes" in the
+// documentation of package ws lists them. Options.OnDisconnect gets it. OnRetry gets it if the server closes the
+// connection before OnConnect has returned.
 type CloseError struct {
 	Code   int
 	Reason string
@@ -44,7 +44,7 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("crosscast/client: the server closed the connection: %d %q", e.Code, e.Reason)
 }
 
-// errorOf is an error of the library's as one of this package.
+// errorOf makes an error of the websocket library an error of this package.
 func errorOf(err error) error {
 	var closed websocket.CloseError
 	if errors.As(err, &closed) {
@@ -53,7 +53,7 @@ func errorOf(err error) error {
 	return err
 }
 
-// A Client is a connection that is made again when it is lost, until Close. Its methods may be called concurrently.
+// A Client keeps a connection and makes it again when it is lost, until Close. Its methods may be called concurrently.
 type Client struct {
 	url    string
 	o      Options
@@ -64,14 +64,14 @@ type Client struct {
 
 	writing atomic.Bool // a message is being written
 
-	mu      sync.Mutex // guards what follows
-	session *session   // the connection that stands; nil: none
-	failed  error      // why the last attempt did
+	mu      sync.Mutex // guards the fields below
+	session *session   // the present connection; nil: none
+	failed  error      // the error of the last attempt
 }
 
-// Dial connects to a server: url begins with ws://, wss://, http:// or https://. It returns when OnConnect has returned
-// nil. When attempts fail, it goes on until ctx ends, and then returns an error that has the last one's, with nothing
-// left behind; that waits for a closing handshake that has begun, and for a hook that runs.
+// Dial connects to a server, and returns when OnConnect has returned nil. url begins with ws://, wss://, http:// or
+// https://. Dial retries until ctx ends. Then it returns an error that contains the last attempt's, and leaves nothing
+// behind: it first waits for a closing handshake and for a hook that are under way.
 func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	if err := checkURL(url); err != nil {
 		return nil, err
@@ -103,9 +103,10 @@ func checkURL(s string) error {
 	return nil
 }
 
-// Close ends the connection with a handshake, and waits for it and for a handler or hook that runs: so none of them may
-// wait for Close. Events that wait are dropped. It is bounded by ctx; a server that takes no part in the handshake is
-// waited for 5 seconds each way, after that too. It may be called more than once.
+// Close ends the connection with a closing handshake. It waits for the handshake, and for a running handler or hook, so
+// none of them may wait for Close. Waiting events are dropped. If ctx ends first, Close returns its error, and the
+// client goes on closing: for a server that takes no part in the handshake, for 5 seconds in each direction. Close may
+// be called more than once.
 func (c *Client) Close(ctx context.Context) error {
 	c.cancel()
 	select {
@@ -131,10 +132,11 @@ func (c *Client) use(s *session) {
 	c.session = s
 }
 
-// Emit sends an event. data is marshalled to JSON; with nil there is none. nil means that it was written, not that the
-// server has it: [Client.Request] tells that.
+// Emit sends an event. data is marshalled to JSON; nil sends no data. Emit returns nil when the event was written, but
+// the server might not have received it: use [Client.Request] to be sure.
 //
-// When ctx ends, Emit does not begin to write. It does not break off a write, which would cost the connection.
+// If ctx ends before the write begins, nothing is sent. A write that has begun is not interrupted, because that would
+// end the connection.
 func (c *Client) Emit(ctx context.Context, event string, data any) error {
 	frame, err := c.frame(&outgoing{Event: event, Data: data})
 	if err != nil {
@@ -147,8 +149,8 @@ func (c *Client) Emit(ctx context.Context, event string, data any) error {
 	return s.send(ctx, frame)
 }
 
-// Request sends an event and waits for the reply, whose data is unmarshalled into reply unless that is nil. The
-// deadline is ctx's, or Options.RequestTimeout. What the server answers instead of a reply is a [RemoteError].
+// Request sends an event, waits for the reply, and unmarshals its data into reply, unless reply is nil. The deadline is
+// that of ctx, or else Options.RequestTimeout. If the server replies with an error, Request returns a [RemoteError].
 func (c *Client) Request(ctx context.Context, event string, data, reply any) error {
 	s, err := c.connected(ctx)
 	if err != nil {
@@ -177,7 +179,7 @@ func (c *Client) Request(ctx context.Context, event string, data, reply any) err
 		return ErrClosed
 	case <-s.ctx.Done():
 		select {
-		case r = <-replied: // the last thing that was read
+		case r = <-replied: // it came just before the end
 		default:
 			return ErrUncertain
 		}
@@ -194,7 +196,7 @@ func (c *Client) Request(ctx context.Context, event string, data, reply any) err
 	return nil
 }
 
-// connected returns the connection that stands.
+// connected returns the present connection.
 func (c *Client) connected(ctx context.Context) (*session, error) {
 	switch s := c.current(); {
 	case ctx.Err() != nil:
@@ -221,7 +223,7 @@ func (c *Client) frame(m *outgoing) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("crosscast/client: %q: %w", m.Event, err)
 	}
-	if !utf8.Valid(b) { // of a json.RawMessage or a MarshalJSON: the server would end the connection
+	if !utf8.Valid(b) { // from a json.RawMessage or a MarshalJSON; the server would end the connection
 		return nil, fmt.Errorf("crosscast/client: %q: not UTF-8", m.Event)
 	}
 	if len(b) > c.o.WriteLimit {
@@ -234,7 +236,7 @@ func (c *Client) frame(m *outgoing) ([]byte, error) {
 func (c *Client) run() {
 	defer close(c.done)
 	backoff := c.o.MinBackoff
-	var since time.Time // when what the previous connection may have missed begins; zero: there was none
+	var since time.Time // when the gap of the previous connection begins; zero: there was none
 	for {
 		began := time.Now()
 		s, err := c.connect()
@@ -263,7 +265,7 @@ func (c *Client) run() {
 	}
 }
 
-// reportEnd reports the end of a connection that was joined, or that there was none.
+// reportEnd reports the end of a joined connection, or a failed attempt.
 func (c *Client) reportEnd(joined bool, err error, wait time.Duration) {
 	c.mu.Lock()
 	c.failed = err

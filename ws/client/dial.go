@@ -9,7 +9,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// pings: whether a ping tells that the server answers.
+// pings reports whether the client can send pings.
 const pings = true
 
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
@@ -24,8 +24,8 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 	}
 	o := websocket.DialOptions{
 		HTTPClient: c.o.HTTPClient, HTTPHeader: header, Subprotocols: c.o.Subprotocols,
-		// Behind a message the library would have the pong wait for 5 seconds, and then end the connection. The message
-		// shows the server that the client lives.
+		// Behind a message the library would delay the pong for up to 5 seconds, and then end the connection. The
+		// message itself shows the server that the client lives.
 		OnPingReceived: func(context.Context, []byte) bool { return !c.writing.Load() },
 	}
 	if c.o.CompressFrom > 0 {

@@ -7,7 +7,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// pings: whether a ping tells that the server answers. A browser does not let anybody send one.
+// pings reports whether the client can send pings. Browsers do not offer this.
 const pings = false
 
 var errBrowser = errors.New(

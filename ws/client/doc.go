@@ -1,4 +1,4 @@
-// Package client is a websocket client of package ws that stays connected.
+// Package client is a websocket client for package ws. It stays connected.
 //
 //	c, err := client.Dial(ctx, "ws://localhost:8080/", client.Options{
 //		Events: client.Events{"said": client.Typed(func(ctx context.Context, c *client.Client, text string) error {
@@ -13,33 +13,32 @@
 //	err = c.Emit(ctx, "say", "hello")
 //	err = c.Close(ctx)
 //
-// The protocol is in the documentation of package ws. This package depends on github.com/coder/websocket only, not on
-// crosscast.
+// The documentation of package ws describes the protocol. This package depends on github.com/coder/websocket only, not
+// on crosscast.
 //
-// # What a connection begins and ends with
+// # Life of a connection
 //
-// A [Client] has one goroutine that connects, and on which everything of the application's is called, one at a time:
+// A [Client] has one goroutine. It connects, and calls all functions of the application, one at a time:
 //
-//  1. OnConnect, which joins rooms. When it fails, the connection is closed.
-//  2. OnGap, unless this is the first connection: what was emitted between the two may be missed. OnConnect has
-//     returned, so what is fetched now and what arrives from now on leave no hole between them.
-//  3. The handlers of events, in the order in which the server sent them.
-//  4. When the connection is lost, what was read of it is still handled; then OnDisconnect.
-//  5. After a pause, the next attempt. When that fails: OnRetry, and a longer pause.
+//  1. OnConnect joins rooms. If it fails, the connection is closed.
+//  2. OnGap, except for the first connection: emissions between the two connections might be missing. OnConnect has
+//     returned, so data fetched now and the events that arrive from now on leave no hole between them.
+//  3. The handlers of events, in the order in which the server sent the events.
+//  4. When the connection is lost, all events that were read are still handled. Then OnDisconnect is called.
+//  5. After a pause comes the next attempt. If it fails, OnRetry is called, and a longer pause follows.
 //
-// A handler may wait for a [Client.Request]: replies are taken as they are read, before events that wait. But while more
-// than Options.EventBytes of events wait, nothing is read, and replies are not either; the request then fails at its
-// deadline.
+// A handler may wait for a [Client.Request], because replies are passed on as they are read, before waiting events. One
+// exception: while more than Options.EventBytes of events wait, nothing is read, and a request fails at its deadline.
 //
 // # The pause
 //
-// It is drawn between one and two halves of the back-off, so that the clients of a server that restarts do not come back
-// all at once. The back-off begins with MinBackoff, doubles up to MaxBackoff, and begins anew after a connection that
-// stood longer than MaxBackoff.
+// The pause is random, between half of the back-off and all of it, so that the clients of a restarted server do not
+// come back all at once. The back-off begins with MinBackoff and doubles up to MaxBackoff. It begins anew after a
+// connection that stood longer than MaxBackoff.
 //
 // # Requests
 //
-// What is sent while there is no connection fails at once with [ErrNotConnected]; nothing is kept for later. A request
-// whose connection is lost before the reply fails with [ErrUncertain]: the server may have handled it. Nothing is sent
-// twice.
+// Without a connection, Emit and Request fail at once with [ErrNotConnected]. Nothing is kept for later. A request
+// whose connection is lost before the reply fails with [ErrUncertain]: the server might have handled it. Nothing is
+// sent twice.
 package client

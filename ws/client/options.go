@@ -14,25 +14,25 @@ import (
 	"github.com/crosscast/crosscast/internal/bounds"
 )
 
-// A Handler handles one event that c received. data is a JSON text, nil when there was none; it may be kept. ctx ends
-// with Close. c may be used before [Dial] has returned it.
+// A Handler handles one event. data is a JSON text, or nil if the event has none; the handler may keep it. ctx ends
+// with Close. The handler may use c before [Dial] has returned it.
 //
-// The result is the reply if the server waits for one ([crosscast.BoundTarget.EmitAck]), and dropped otherwise. An error
-// refuses the reply, and goes to Options.OnError.
+// The result is the reply if the server waits for one ([crosscast.BoundTarget.EmitAck]), and dropped otherwise. An
+// error refuses the reply, and goes to Options.OnError.
 //
 // [crosscast.BoundTarget.EmitAck]: https://pkg.go.dev/github.com/crosscast/crosscast#BoundTarget.EmitAck
 type Handler func(ctx context.Context, c *Client, data json.RawMessage) (any, error)
 
-// Events are the handlers by the name of the event.
+// Events maps the names of events to their handlers.
 type Events map[string]Handler
 
-// Typed makes a [Handler] of a function that takes its data unmarshalled (the zero T when there was none) and replies
-// without data.
+// Typed makes a [Handler] of a function that takes its data unmarshalled. Without data, it gets the zero T. The handler
+// replies without data.
 func Typed[T any](f func(ctx context.Context, c *Client, data T) error) Handler {
 	return TypedAnswer(func(ctx context.Context, c *Client, data T) (any, error) { return nil, f(ctx, c, data) })
 }
 
-// TypedAnswer makes a [Handler] of a function that takes its data unmarshalled, and returns the reply.
+// TypedAnswer makes a [Handler] of a function that takes its data unmarshalled and returns the reply.
 func TypedAnswer[T, R any](f func(ctx context.Context, c *Client, data T) (R, error)) Handler {
 	return func(ctx context.Context, c *Client, data json.RawMessage) (any, error) {
 		var v T
@@ -45,62 +45,63 @@ func TypedAnswer[T, R any](f func(ctx context.Context, c *Client, data T) (R, er
 	}
 }
 
-// Options of a [Client]. The zero value works. Times are above 0, and at most 1 h; sizes are 1 byte to 1 GiB.
+// Options of a [Client]. The zero value works. Times must be above 0, and at most 1 h. Sizes must be 1 byte to 1 GiB.
 type Options struct {
-	// Events are the handlers. An event that has none is ignored, or refused when it wants a reply.
+	// Events are the handlers. An event without a handler is ignored, or refused if the server waits for a reply.
 	Events Events
-	// OnConnect is called at the start of each connection: to join rooms, for example. Other goroutines may use c
-	// meanwhile. An error closes the connection. ctx ends when the connection does. Optional, as all of these.
+	// OnConnect is called at the start of each connection, for example to join rooms. Other goroutines may use c
+	// meanwhile. An error closes the connection. ctx ends with the connection. Optional, as all hooks here.
 	OnConnect func(ctx context.Context, c *Client) error
-	// OnDisconnect is told why a connection was lost for which OnConnect had returned nil. Not called for Close.
+	// OnDisconnect gets the cause when a connection is lost after OnConnect had returned nil. Close does not call it.
 	OnDisconnect func(c *Client, err error)
-	// OnRetry is told why an attempt to connect has failed, and how long the client waits before the next one.
+	// OnRetry gets the error of a failed attempt to connect, and the pause before the next one.
 	OnRetry func(c *Client, err error, wait time.Duration)
-	// OnGap is told that what was emitted between since and until may have been missed. since is when the last ping was
-	// sent that the server answered on the connection that was lost. Without one it is two seconds before the last sign of
-	// life, or the beginning of that connection, if that is later. Messages that the server held back for this client
-	// because it reads slowly might be older. What a server itself may have
-	// missed (crosscast.Options.OnGap) it can only tell in an event of the application's.
+	// OnGap reports that emissions between since and until might be missing. since is the time at which the last
+	// answered ping of the lost connection was sent. If no ping was answered, since is two seconds before the last sign
+	// of life, or the beginning of that connection, if that is later. Missing messages might be older, if the server
+	// held them back for a slow client. OnGap does not cover gaps of the server itself (crosscast.Options.OnGap): the
+	// application must send an event for those.
 	OnGap func(c *Client, since, until time.Time)
-	// OnError is told what a handler returned and, with an empty event, of messages that are none. Default: logs with
+	// OnError gets the errors of handlers, and errors of malformed messages with an empty event. Default: logs with
 	// slog.Default.
 	OnError func(c *Client, event string, err error)
 
 	// Header is sent with the request of each attempt. Optional. Not for js/wasm.
 	Header http.Header
-	// Authorize adds to a copy of Header for each attempt, for example a token that expires. An error is a failed
-	// attempt. Optional. Not for js/wasm.
+	// Authorize adds headers to a copy of Header for each attempt, such as a token that expires. If it returns an
+	// error, the attempt fails. Optional. Not for js/wasm.
 	Authorize func(ctx context.Context, h http.Header) error
-	// HTTPClient makes the requests: its Transport has the settings for TLS and proxies, and must speak HTTP/1.1. Default:
-	// http.DefaultClient. Not for js/wasm.
+	// HTTPClient makes the requests. Its Transport has the settings for TLS and proxies, and must speak HTTP/1.1.
+	// Default: http.DefaultClient. Not for js/wasm.
 	HTTPClient *http.Client
 	// Subprotocols are the websocket subprotocols that the client offers. The server chooses one of them, or none.
 	// Default: none.
 	Subprotocols []string
-	// CompressFrom is the size of the smallest message to the server that is compressed, in bytes, if the server agrees;
-	// it may compress what it sends, too. Default 0: the extension permessage-deflate is not offered; at most 1 GiB. For
-	// js/wasm the browser decides, and this is not used.
+	// CompressFrom is the size in bytes from which messages to the server are compressed, if the server agrees. The
+	// server may then compress its messages, too. Default 0: the extension permessage-deflate is not offered. At most 1
+	// GiB. Not used for js/wasm, where the browser decides.
 	CompressFrom int
-	// DialTimeout bounds an attempt to connect. Default 10 s.
+	// DialTimeout is the time limit of an attempt to connect. Default 10 s.
 	DialTimeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause between attempts. Defaults 250 ms and 10 s.
+	// MinBackoff and MaxBackoff bound the back-off, from which the pause between attempts is drawn. Defaults 250 ms and
+	// 10 s.
 	MinBackoff, MaxBackoff time.Duration
 
-	// RequestTimeout is the deadline of a request whose context has none. Default 10 s.
+	// RequestTimeout is the time limit of a request whose context has no deadline. Default 10 s.
 	RequestTimeout time.Duration
-	// WriteTimeout bounds the writing of one message; then the connection is given up. Default 10 s.
+	// WriteTimeout is the time limit for writing one message. After that the connection is given up. Default 10 s.
 	WriteTimeout time.Duration
-	// WriteLimit is the size of the largest message that is sent, in bytes. Default 1 MiB, which is the server's
-	// default limit.
+	// WriteLimit is the largest size of a message to the server, in bytes. Default 1 MiB, which is also the server's
+	// default.
 	WriteLimit int
-	// ReadLimit is the size of the largest message taken from the server; a larger one ends the connection. Default
-	// 4 MiB.
+	// ReadLimit is the largest size of a message from the server, in bytes. A larger one ends the connection. Default 4
+	// MiB.
 	ReadLimit int
-	// EventBytes is how many bytes of events may wait to be handled before reading pauses, each counting 256 more than
-	// its data. An event is always taken when none waits. Default 1 MiB.
+	// EventBytes is how many bytes of events may wait before reading pauses. Default 1 MiB. Each event counts as its
+	// name and data and 256 bytes more. One event may always wait, whatever its size.
 	EventBytes int
-	// PingInterval is the time between pings, and PingTimeout how long after one something must have come from the
-	// server. Defaults 20 s and 10 s; a negative interval: no pings. For js/wasm there are none.
+	// PingInterval is the time between pings. PingTimeout is how long after a ping the server must have sent something.
+	// Defaults 20 s and 10 s. A negative interval means no pings. Not used for js/wasm, which has none.
 	PingInterval, PingTimeout time.Duration
 }
 

@@ -12,41 +12,41 @@ import (
 	"github.com/coder/websocket"
 )
 
-// session is one connection. Beside the client's goroutine it has one that reads and one that pings, and at Close one
-// for the closing handshake; serve waits for them.
+// session is one connection. In addition to the client's goroutine it has one that reads and one that pings. Close adds
+// one for the closing handshake. serve waits for all of them.
 type session struct {
 	c       *Client
 	conn    *websocket.Conn
-	ctx     context.Context // ends when reading has
+	ctx     context.Context // ends with reading
 	cancel  context.CancelFunc
-	writing chan struct{} // holds one while somebody writes
+	writing chan struct{} // holds one while a goroutine writes
 	began   time.Time
-	joined  bool // OnConnect has returned nil; the client's goroutine's
+	joined  bool // OnConnect has returned nil; used by the client's goroutine only
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	queue   []incoming
 	bytes   int           // of queue
-	wake    chan struct{} // tells the client's goroutine of a change; holds one
-	room    chan struct{} // tells the reader that something was taken out; holds one
+	wake    chan struct{} // signals a change to the client's goroutine; holds one
+	room    chan struct{} // signals to the reader that an event was removed; holds one
 	paused  bool          // the reader waits for room
-	over    bool          // it need not wait for room any more
-	ended   error         // why reading has
+	over    bool          // the reader must not wait for room any more
+	ended   error         // why reading has ended
 	heard   time.Time     // the last sign of life
-	proven  time.Time     // when the last ping that was answered was sent; zero: none was
+	proven  time.Time     // when the last answered ping was sent; zero: no ping was answered
 	waiting map[uint64]chan *incoming
-	last    uint64 // ID of a request
+	last    uint64 // ID of the newest request
 }
 
-// incoming is a message of the server: an event, or, without one, a reply.
+// incoming is a message of the server: an event, or a reply if Event is empty.
 type incoming struct {
 	Event string
 	Data  json.RawMessage
 	ID    uint64
 	Error *string
-	bad   error // why the message is none
+	bad   error // the error of a malformed message
 }
 
-// eventSize is what a waiting event takes beside its data.
+// eventSize is the memory of a waiting event, beside its name and data.
 const eventSize = 256
 
 func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) }
@@ -68,8 +68,8 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// serve calls what is the application's until the connection has ended, or the client is closed, and returns why.
-// since is the beginning of what the previous connection may have missed; zero: there was none.
+// serve calls the application's functions until the connection has ended or the client is closed, and returns the
+// cause. since is the beginning of the previous connection's gap; zero: there was no previous connection.
 func (s *session) serve(since time.Time) error {
 	var others sync.WaitGroup
 	others.Go(s.reader)
@@ -85,7 +85,7 @@ func (s *session) serve(since time.Time) error {
 	err := s.work(since)
 	s.c.use(nil)
 	if stop() {
-		s.hangUp() // mostly it has ended, and then this does nothing
+		s.hangUp() // mostly a no-op, because the connection has ended
 	} else {
 		<-hungUp
 	}
@@ -93,7 +93,8 @@ func (s *session) serve(since time.Time) error {
 	return err
 }
 
-// hangUp ends the connection. An error means that the server took no part in the handshake: it is closed all the same.
+// hangUp ends the connection. An error means that the server took no part in the handshake; the connection is closed
+// anyway.
 func (s *session) hangUp() {
 	s.mu.Lock()
 	s.over = true
@@ -102,7 +103,7 @@ func (s *session) hangUp() {
 	_ = s.conn.Close(websocket.StatusNormalClosure, "")
 }
 
-// work joins, and handles events.
+// work calls OnConnect and OnGap, and then handles events.
 func (s *session) work(since time.Time) error {
 	o := &s.c.o
 	if o.OnConnect != nil {
@@ -133,7 +134,7 @@ func (s *session) work(since time.Time) error {
 	}
 }
 
-// next returns the next event, or why there is none any more.
+// next returns the next event, or an error if there will be none.
 func (s *session) next() (*incoming, error) {
 	for {
 		s.mu.Lock()
@@ -185,7 +186,7 @@ func (s *session) handle(m *incoming) {
 	}
 }
 
-// reply answers an acknowledged emission. When that fails the connection has ended, and the server knows.
+// reply answers an acknowledged emission. A failed write ends the connection, so the server notices it, too.
 func (s *session) reply(m *incoming, v any, failure error) {
 	out := &outgoing{ID: m.ID, Data: v}
 	if failure != nil {
@@ -202,7 +203,7 @@ func (s *session) reply(m *incoming, v any, failure error) {
 	_ = s.send(s.c.ctx, frame)
 }
 
-// send writes one message. What cannot be written in time ends the connection.
+// send writes one message. A write that takes too long ends the connection.
 func (s *session) send(ctx context.Context, frame []byte) error {
 	select {
 	case s.writing <- struct{}{}:
@@ -228,7 +229,7 @@ func (s *session) send(ctx context.Context, frame []byte) error {
 	return nil
 }
 
-// expect returns the ID of a new request, and where its reply will be.
+// expect returns the ID of a new request, and the channel that its reply will come on.
 func (s *session) expect() (uint64, <-chan *incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,7 +255,7 @@ func (s *session) reader() {
 	signal(s.wake)
 	s.mu.Unlock()
 	s.cancel()
-	_ = s.conn.CloseNow() // mostly it has ended
+	_ = s.conn.CloseNow() // mostly a no-op, because the connection has ended
 }
 
 func (s *session) readAll() error {
@@ -283,7 +284,7 @@ func (s *session) readAll() error {
 	}
 }
 
-// A listener takes the parts of a long message as signs of life.
+// A listener counts the parts of a long message as signs of life.
 type listener struct {
 	r io.Reader
 	s *session
@@ -295,7 +296,7 @@ func (l listener) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// push queues an event, and waits for room first. Only the reader calls it.
+// push waits for room and queues an event. Only the reader calls it.
 func (s *session) push(m incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -312,7 +313,7 @@ func (s *session) push(m incoming) {
 	signal(s.wake)
 }
 
-// handleReply passes a reply on. One that nobody waits for (any more) is no mistake of the server's.
+// handleReply passes a reply on. A reply for which nobody waits is no mistake of the server.
 func (s *session) handleReply(m *incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -328,10 +329,10 @@ func (s *session) noteAlive() {
 	s.heard = time.Now()
 }
 
-// inFlight is how long a message may take from the server to here, where no ping tells.
+// inFlight is the assumed travel time of a message from the server, for connections without an answered ping.
 const inFlight = 2 * time.Second
 
-// mayMiss returns the beginning of what this connection may have missed.
+// mayMiss returns the beginning of this connection's gap.
 func (s *session) mayMiss() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -346,8 +347,8 @@ func (s *session) mayMiss() time.Time {
 
 var errTimeout = errors.New("crosscast/client: the server does not answer")
 
-// pinger ends a connection on which nothing comes in time after a ping. While reading pauses nothing can come, which is
-// not the server's fault; and when a pause begins after a ping, something has come.
+// pinger ends a connection on which nothing arrives in time after a ping. A pause of reading is not the server's fault:
+// no ping is sent then, and if a pause begins after a ping, something has arrived.
 func (s *session) pinger() {
 	ticker := time.NewTicker(s.c.o.PingInterval)
 	defer ticker.Stop()
