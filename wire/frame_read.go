@@ -172,12 +172,16 @@ func (r *frameReader) readAddress(c *mpack.Cursor) (a crosscast.Address) {
 func (r *frameReader) next() (item, error) {
 	for len(r.rest) > 0 {
 		r.index++
-		var it item
-		if r.rest[0]&0xf0 != mpack.FixArray && !r.readOther(&it) {
-			break
-		}
-		if it.quiet != nil {
-			return it, nil
+		copyNumber := uint64(0)
+		if r.rest[0]&0xf0 != mpack.FixArray { // no instruction, or of many elements
+			it, ok := r.readOther()
+			if !ok {
+				break
+			}
+			if it.quiet != nil {
+				return it, nil
+			}
+			copyNumber = it.copyNumber
 		}
 		inst, rest, err := r.instructions.Read(r.rest)
 		if err != nil {
@@ -200,8 +204,7 @@ func (r *frameReader) next() (item, error) {
 		if names == 0 && r.topic.Space != 0 && !inst.Target.Everyone && !r.implyTarget(inst) {
 			break
 		}
-		it.inst = inst
-		return it, nil
+		return item{inst: inst, copyNumber: copyNumber}, nil
 	}
 	if r.err != nil {
 		return item{}, r.err
@@ -211,28 +214,25 @@ func (r *frameReader) next() (item, error) {
 
 // readOther reads what is no instruction of a few elements: all that is told of quiet topics, or the copy number before an
 // instruction. It reports false after a failure.
-func (r *frameReader) readOther(it *item) bool {
+func (r *frameReader) readOther() (it item, ok bool) {
 	c := mpack.NewCursor(r.rest)
 	switch {
 	case c.AtArray():
-		return true
+		return it, true
 	case c.AtBin():
 		it.quiet = c.Bin()
 		if r.items++; r.items > maxItems {
 			c.Fail()
 		}
-	default:
+	default: // what is behind it is read as an instruction, whatever it is
 		it.copyNumber = c.Uint()
-		if !c.AtArray() {
-			c.Fail()
-		}
 	}
 	if c.Bad() {
 		r.fail(errNoItem)
-		return false
+		return it, false
 	}
 	r.rest = r.rest[c.Pos():]
-	return true
+	return it, true
 }
 
 // implyTarget sets the target of an instruction that has none on the topic of a name. It reports false after a failure.
