@@ -38,10 +38,16 @@ func (t BoundTarget) Leave(ctx context.Context, rooms ...string) error {
 	return t.order(ctx, &Instruction{Kind: KindLeave, Rooms: rooms})
 }
 
-// Disconnect closes the target's sockets, as Join. An empty reason is [ReasonServer].
+// Disconnect closes the target's sockets, as Join. An empty reason is an error, because an empty Command.Disconnect
+// closes nothing; an application without reasons of its own gives [ReasonServer].
 func (t BoundTarget) Disconnect(ctx context.Context, reason Reason) error {
+	if reason == "" {
+		return errNoReason
+	}
 	return t.order(ctx, &Instruction{Kind: KindDisconnect, Reason: reason})
 }
+
+var errNoReason = errors.New("crosscast: Disconnect without a reason")
 
 // order commands without waiting for anybody.
 func (t *BoundTarget) order(ctx context.Context, in *Instruction) error {

@@ -48,7 +48,10 @@ func TestCommandsOnAllNodes(t *testing.T) {
 		equal(t, "all", inRoom("all"), 4)
 		ok(t, n.To().Join(ctx, "nothing"))
 		equal(t, "nothing", inRoom("nothing"), 0)
-		ok(t, nodes[1].ToUser("u1").Disconnect(ctx, ""))
+		if err := nodes[1].ToUser("u1").Disconnect(ctx, ""); err == nil {
+			t.Error("no reason, no error")
+		}
+		ok(t, nodes[1].ToUser("u1").Disconnect(ctx, crosscast.ReasonServer))
 		synctest.Wait()
 		for i, s := range sockets {
 			equal(t, "closed", s.Closed(), i%4 == 1)
@@ -174,7 +177,7 @@ func TestCommandsWithoutABus(t *testing.T) {
 		equal(t, "reasons", r.reasons(), "down")
 		// For what this node holds alone, nobody else is needed.
 		s = connect(t, n.Namespace, new(recorder))
-		ok(t, n.ToSocket(s.ID()).Disconnect(ctx, ""))
+		ok(t, n.ToSocket(s.ID()).Disconnect(ctx, crosscast.ReasonServer))
 	})
 }
 
@@ -371,7 +374,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				case 0:
 					s.Close("x")
 				case 1:
-					ok(t, nodes[(g+i)%3].ToSocket(s.ID()).Disconnect(ctx, ""))
+					ok(t, nodes[(g+i)%3].ToSocket(s.ID()).Disconnect(ctx, crosscast.ReasonServer))
 				}
 			}
 		})

@@ -235,7 +235,7 @@
 //	Namespace.OnGap        Flush or Deliver inside
 //	Options.OnRoom,        one at a time for each, in the order of what they report, each on a goroutine of its own; may
 //	OnNode, OnLoss, OnLink call anything but Node.Close
-//	RequestHandler         concurrently, each on its own goroutine; may block until its context ends
+//	OnRequest's handler    concurrently, each on its own goroutine; may block until its context ends
 //	ConnectOptions.OnClose once, on the goroutine that closes the socket; may still emit; Node.Close waits for it
 //	Node.OnClose           once, on a goroutine of its own; may still emit; Node.Close waits for it
 //

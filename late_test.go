@@ -121,7 +121,7 @@ func TestNamesThatTheAdapterCannotCarry(t *testing.T) {
 		"event":  n.To("r").Emit(ctx, "\xff", nil),
 		"ack":    readOut(n.To("r").EmitAck(ctx, "\xff", nil)),
 		"join":   n.To("r").Join(ctx, "\xff"),
-		"target": n.To("r", "\xff").Disconnect(ctx, ""),
+		"target": n.To("r", "\xff").Disconnect(ctx, crosscast.ReasonServer),
 	} {
 		if !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Errorf("%s: %v", what, err)

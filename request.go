@@ -11,7 +11,7 @@ import (
 
 // Requests between servers: named handlers on nodes, called by their peers.
 
-// A Request is what a [RequestHandler] is called with.
+// A Request is what the handler of [Node.OnRequest] is called with.
 type Request struct {
 	From      NodeID
 	Name      string
@@ -19,25 +19,31 @@ type Request struct {
 	Payload   Payload // the handler's to keep
 }
 
-// A RequestHandler answers a request of a peer. It runs on a goroutine of its own, beside at most 255 others; requests
-// beyond that are refused. ctx ends a little before the asker's deadline, after 5 s when the request was told and not
-// asked, or when the node closes; the asker then gets an error, whether or not the handler returns. What it returns is
-// marshalled as by [BoundTarget.Emit]; an error travels back as text. When it panics, the asker gets an error, the
-// panic is logged, and the node lives.
-type RequestHandler func(ctx context.Context, r *Request) (any, error)
+// requestHandler is an application's, see [Node.OnRequest].
+type requestHandler = func(ctx context.Context, r *Request) (any, error)
 
 // handlers are a node's, by name.
 type handlers struct {
 	mu sync.RWMutex // guards what follows
-	m  map[string]RequestHandler
+	m  map[string]requestHandler
 }
 
 // OnRequest registers the handler of requests named name, of all namespaces; nil removes it. A node without a handler for
 // a request answers that it has none.
 //
+// Each call of the handler runs on a goroutine of its own, beside at most 255 others; requests beyond that are refused.
+// Its context ends at the first of these moments, and the asking node then gets an error, whether or not the handler
+// returns:
+//
+//   - a little before the deadline of [Servers.Ask]; 5 s after a [Servers.Tell]
+//   - this node closes
+//
+// The returned value is marshalled as by [BoundTarget.Emit]; an error travels back as text. When the handler panics, the
+// asking node gets an error, the panic is logged, and this node lives.
+//
 // With package socketioadapter (with each [ForeignAdapter]) a node hears the requests of "/", and those of another namespace
 // only while it is in use here: while it has a socket, a subscription or a watch, or was kept ([Namespace.Keep]).
-func (n *Node) OnRequest(name string, h RequestHandler) error {
+func (n *Node) OnRequest(name string, h func(ctx context.Context, r *Request) (any, error)) error {
 	if err := checkName("request", name); err != nil {
 		return err
 	}
@@ -47,7 +53,7 @@ func (n *Node) OnRequest(name string, h RequestHandler) error {
 	n.handlers.mu.Lock()
 	defer n.handlers.mu.Unlock()
 	if n.handlers.m == nil {
-		n.handlers.m = make(map[string]RequestHandler)
+		n.handlers.m = make(map[string]requestHandler)
 	}
 	if h == nil {
 		delete(n.handlers.m, name)
@@ -178,7 +184,7 @@ func (n *Node) requested(in *Instruction) {
 }
 
 // serve calls h and answers with what it returns, or, once ctx has ended, that it has not.
-func (n *Node) serve(ctx context.Context, h RequestHandler, r *Request, w *answerer) {
+func (n *Node) serve(ctx context.Context, h requestHandler, r *Request, w *answerer) {
 	var once sync.Once
 	answer := func(ctx context.Context, a *Answer) {
 		once.Do(func() {
@@ -203,7 +209,7 @@ func (n *Node) serve(ctx context.Context, h RequestHandler, r *Request, w *answe
 }
 
 // handle calls h, which is the application's, and so are the marshalling of its result and the text of its error.
-func (n *Node) handle(ctx context.Context, h RequestHandler, r *Request) *Answer {
+func (n *Node) handle(ctx context.Context, h requestHandler, r *Request) *Answer {
 	a := &Answer{Last: true}
 	if !n.call(fmt.Sprintf("the handler of requests %q", r.Name), func() {
 		v, err := h(ctx, r)

@@ -101,7 +101,7 @@ func TestHandlersThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _ := threeTaps(t)
 		never := make(chan struct{})
-		for name, h := range map[string]crosscast.RequestHandler{
+		for name, h := range map[string]func(context.Context, *crosscast.Request) (any, error){
 			"error":  func(context.Context, *crosscast.Request) (any, error) { return nil, errors.New("no luck") },
 			"panic":  func(context.Context, *crosscast.Request) (any, error) { panic("no luck") },
 			"exit":   func(context.Context, *crosscast.Request) (any, error) { runtime.Goexit(); return nil, nil },

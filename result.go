@@ -9,8 +9,8 @@ import (
 
 // Questions to the cluster, on the side of who reads what was answered.
 
-// Answers is a result that arrives from many nodes. It is read once, by one goroutine: first All, then Err. A result
-// that nobody reads costs memory until its deadline.
+// Answers is a result that arrives from many nodes. It is read once, by one goroutine: with Collect, or with All and then
+// Err. A result that is neither read nor closed costs memory until its deadline.
 type Answers[T any] struct {
 	q    *ask
 	each func(from NodeID, a *Answer) []T
@@ -28,6 +28,20 @@ func (a *Answers[T]) All() iter.Seq[T] {
 			}
 			return true
 		})
+	}
+}
+
+// Collect reads the result to its end. Beside an [*IncompleteError] it returns what was answered.
+func (a *Answers[T]) Collect() ([]T, error) {
+	all := slices.Collect(a.All())
+	return all, a.Err()
+}
+
+// Close ends the question: an All that is running ends, and what is answered later is dropped. It may be called by any
+// goroutine, and again. After an All that has ended it does nothing.
+func (a *Answers[T]) Close() {
+	if a.q.failure == nil {
+		a.q.end()
 	}
 }
 

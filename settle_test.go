@@ -96,7 +96,7 @@ func TestSettleWaitsForEverything(t *testing.T) {
 			Rooms: []string{"bye"}, OnClose: func(*crosscast.Socket, crosscast.Reason) { closing.pass() },
 		})
 		ok(t, err)
-		ok(t, a.To("bye").Disconnect(ctx, ""))
+		ok(t, a.To("bye").Disconnect(ctx, crosscast.ReasonServer))
 		closing.unsettled(t, "the OnClose of a disconnected socket", c)
 		equal(t, "closed", s.Closed(), false)
 	})

@@ -67,7 +67,7 @@ func openGo(name string, col column, key string, rdb redis.UniversalClient, name
 		return nil, err
 	}
 	s.node = node
-	for event, h := range map[string]crosscast.RequestHandler{
+	for event, h := range map[string]func(context.Context, *crosscast.Request) (any, error){
 		"told":  s.hears,
 		"fence": s.hears,
 		"asked": func(ctx context.Context, r *crosscast.Request) (any, error) {

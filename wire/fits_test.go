@@ -62,7 +62,7 @@ func TestTooLargeMeansNobody(t *testing.T) {
 		_, do := target.Do(ctx, crosscast.Command{Join: []string{"x"}})
 		for what, err := range map[string]error{
 			"Emit": target.Emit(ctx, "e", nil), "Meta": traced.Emit(ctx, "e", make(crosscast.Bytes, o.MaxPayload)), "Deliver": deliver, "EmitAck": answers.Err(), "Do": do,
-			"Join": target.Join(ctx, "x"), "Disconnect": target.Disconnect(ctx, ""),
+			"Join": target.Join(ctx, "x"), "Disconnect": target.Disconnect(ctx, crosscast.ReasonServer),
 		} {
 			if !errors.Is(err, crosscast.ErrTooLarge) {
 				t.Errorf("%s: %v", what, err)
