@@ -14,15 +14,15 @@ import (
 	"github.com/crosscast/crosscast/internal/validjson"
 )
 
-// Args are the arguments of an event or of an acknowledgement. The zero value is none. They must not be changed, and
-// may be kept and read concurrently. What takes a payload, such as [crosscast.BoundTarget.Emit], takes Args.
+// Args are the arguments of an event or of an acknowledgement. The zero value has none. They must not be changed, and
+// may be kept and read concurrently. Everything that takes a payload, such as [crosscast.BoundTarget.Emit], takes Args.
 type Args struct {
-	values   []json.RawMessage  // JSON texts, bytes, or values of msgpack, as encoding says
+	values   []json.RawMessage  // JSON texts, bytes, or values of msgpack, depending on encoding
 	encoding crosscast.Encoding // None: JSON texts that are not in one payload
 	payload  crosscast.Payload
 }
 
-// parseArgs makes the arguments of what a packet has.
+// parseArgs makes the arguments of a packet.
 func parseArgs(values []json.RawMessage, attachments [][]byte) (Args, error) {
 	if len(attachments) == 0 {
 		return Args{values: values}, nil
@@ -34,8 +34,7 @@ func parseArgs(values []json.RawMessage, attachments [][]byte) (Args, error) {
 	return ArgsOf(p)
 }
 
-// ArgsOf returns the arguments in a payload: of an answer, of a request, or of what a subscription has received. It
-// keeps p.
+// ArgsOf returns the arguments in a payload: of an answer, of a request, or of a subscription's message. It keeps p.
 func ArgsOf(p crosscast.Payload) (Args, error) {
 	a := Args{encoding: p.Encoding, payload: p}
 	switch p.Encoding {
@@ -81,20 +80,20 @@ func NewArgs(values ...any) (Args, error) {
 	return ArgsOf(p)
 }
 
-// Values makes a payload of several arguments, or of some with bytes in them:
+// Values makes a payload of several arguments, or of arguments with bytes in them:
 //
 //	node.To("room1").Emit(ctx, "message", socketio.Values("from", crosscast.Bytes(picture)))
 //
 // Each value is one of:
 //
 //   - [crosscast.Bytes]: bytes. A bare []byte is refused, because it might be JSON.
-//   - []any, map[string]any: as JSON, however deep, with bytes where there is a crosscast.Bytes or, as [Args.Decode]
-//     leaves them, a []byte.
-//   - [json.RawMessage]: the value it says.
-//   - [Args]: all its arguments, bytes included.
-//   - anything else: as encoding/json makes it, where the bytes of a struct are a string in base64.
+//   - []any, map[string]any: as JSON, at any depth. Each crosscast.Bytes in it is sent as bytes, and so is each []byte
+//     ([Args.Decode] makes these).
+//   - [json.RawMessage]: the value of its JSON text.
+//   - [Args]: all its arguments, with their bytes.
+//   - anything else: as encoding/json encodes it. The bytes of a struct become a string in base64.
 //
-// A value that cannot be encoded is an error of the Emit, or of whatever else takes the result as a payload.
+// If a value cannot be encoded, Emit returns the error, or the other function that takes the result as a payload.
 func Values(values ...any) any {
 	p, err := encode(values)
 	if err != nil {
@@ -103,12 +102,12 @@ func Values(values ...any) any {
 	return p
 }
 
-// A failure is a payload that there is none of: marshalling it fails.
+// A failure is a payload that could not be encoded. Marshalling it returns the error.
 type failure struct{ err error }
 
 func (f failure) MarshalJSON() ([]byte, error) { return nil, f.err }
 
-// encode makes a payload of arguments, in the one form that each list of them has.
+// encode makes a payload of arguments. Each list of arguments has only one form.
 func encode(values []any) (crosscast.Payload, error) {
 	var none crosscast.Payload
 	if len(values) == 0 {
@@ -140,7 +139,7 @@ func encode(values []any) (crosscast.Payload, error) {
 	return crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: dst}, nil
 }
 
-// join is encode for values that have Args among them.
+// join is encode for values with Args among them.
 func join(values []any) (crosscast.Payload, error) {
 	var dst []byte
 	count := 0
@@ -160,7 +159,7 @@ func join(values []any) (crosscast.Payload, error) {
 	return p, err
 }
 
-// hasBytes reports whether there are bytes in v that are not encoding/json's.
+// hasBytes reports whether v contains bytes that encoding/json does not encode.
 func hasBytes(v any, depth int) (bool, error) {
 	if depth > mpack.MaxDepth {
 		return false, mpack.ErrDepth // perhaps v contains itself
@@ -217,10 +216,10 @@ func appendValue(dst []byte, v any, depth int) ([]byte, error) {
 	return mpack.AppendFromJSON(dst, text)
 }
 
-// Len returns how many there are.
+// Len returns the number of arguments.
 func (a Args) Len() int { return len(a.values) }
 
-// Bytes returns argument i if it is bytes; they must not be changed.
+// Bytes returns argument i if it is bytes. They must not be changed.
 func (a Args) Bytes(i int) ([]byte, bool) {
 	switch a.encoding {
 	case crosscast.EncodingBinary:
@@ -232,7 +231,7 @@ func (a Args) Bytes(i int) ([]byte, bool) {
 	return nil, false
 }
 
-// JSON returns argument i as JSON, with bytes as strings in base64. It must not be changed.
+// JSON returns argument i as JSON, with bytes as strings in base64. The result must not be changed.
 func (a Args) JSON(i int) (json.RawMessage, error) {
 	switch a.encoding {
 	case crosscast.EncodingBinary:
@@ -248,8 +247,8 @@ func base64JSON(dst, b []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }
 
-// Decode stores argument i in what v points to: bytes in a []byte or an any, anything else as encoding/json does with
-// [Args.JSON]. So the bytes within an object are those of a struct's field of type []byte.
+// Decode stores argument i in the variable that v points to. Bytes are stored in a []byte or an any. Other values are
+// decoded by encoding/json from [Args.JSON], so bytes within an object fit a struct's field of type []byte.
 func (a Args) Decode(i int, v any) error {
 	if i < 0 || i >= len(a.values) {
 		return fmt.Errorf("crosscast/socketio: no argument %d, there are %d", i, len(a.values))
@@ -271,8 +270,8 @@ func (a Args) Decode(i int, v any) error {
 	return json.Unmarshal(text, v)
 }
 
-// Rest returns the arguments from i on, none if there are not so many. So a handler relays what a client has sent behind
-// the name of a room, bytes included:
+// Rest returns the arguments from i on, if there are any. With it a handler relays the arguments after the name of a
+// room, with their bytes:
 //
 //	s.To(room).Emit(ctx, "message", args.Rest(1))
 func (a Args) Rest(i int) Args {
@@ -289,31 +288,31 @@ func (a Args) Rest(i int) Args {
 		values = append(values, v...)
 	}
 	p, _, err := args.FromMsgpackValues(values, len(a.values)-i)
-	if err != nil { // not of what ArgsOf takes
+	if err != nil { // not possible for arguments that ArgsOf accepts
 		return Args{}
 	}
 	rest, _ := ArgsOf(p)
 	return rest
 }
 
-// Payload implements crosscast.Payloader: it returns the arguments as what is emitted, exactly as they are.
+// Payload implements crosscast.Payloader. It returns the arguments unchanged as a payload.
 func (a Args) Payload() crosscast.Payload {
 	if a.encoding != crosscast.EncodingNone {
 		return a.payload
 	}
 	p, err := args.FromJSON(a.values, nil)
-	if err != nil { // not of what parsePacket takes; whoever emits this gets an error
+	if err != nil { // not possible for arguments that parsePacket accepts; emitting this payload is an error
 		return crosscast.Payload{Encoding: crosscast.EncodingJSON}
 	}
 	return p
 }
 
-// MarshalJSON fails: arguments are a payload, or stand among those of Values, but are no part of another value.
+// MarshalJSON fails: Args are a payload, or one of several Values, but no part of another value.
 func (a Args) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("crosscast/socketio: Args within another value")
 }
 
-// size is what the arguments take in memory.
+// size returns the memory that the arguments take.
 func (a Args) size() int {
 	size := len(a.payload.Data)
 	for _, v := range a.values {

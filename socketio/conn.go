@@ -21,29 +21,29 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// A conn is the connection of one client: Engine.IO's part, and which namespaces the client is in. Beside the
-// goroutines of the connection below it has one that reads, and each of its sessions has its own.
+// A conn is the connection of one client: Engine.IO's part, and the client's namespaces. In addition to the goroutines
+// of wsconn.Conn it has one that reads, and each of its sessions has its own.
 type conn struct {
 	wsconn.Conn
 	server    *Server
 	handshake Handshake
 	base      context.Context // of handlers: the request's, without its end
-	ctx       context.Context // of pings, and of whatever is done for sessions to come; ends with the connection
+	ctx       context.Context // of pings, and of opening sessions; ends with the connection
 	cancel    context.CancelFunc
 	pong      chan struct{} // holds one
 	done      chan struct{} // closed when the connection has ended
 
-	// The reader's: a packet that waits for attachments.
+	// Used by the reader only: a packet that waits for attachments.
 	partial     *packet
 	attachments [][]byte
 	bytes       int         // of both
-	late        *time.Timer // armed while there is a partial one; nil: there was none yet
+	late        *time.Timer // armed while there is a partial packet; nil: there was none yet
 
 	opening sync.WaitGroup // sessions that have no socket yet
 
-	mu       sync.Mutex // guards what follows; locked before a session's
+	mu       sync.Mutex // guards the fields below; locked before a session's mu
 	sessions map[string]*session
-	timer    *time.Timer // of the first namespace; nil: there was one
+	timer    *time.Timer // for the first namespace; nil: a namespace was connected
 	ended    bool
 }
 
@@ -63,7 +63,7 @@ func newConn(s *Server, r *http.Request) *conn {
 	return c
 }
 
-// start sends the first packet, and lets the connection's goroutines run.
+// start sends the first packet, and starts the connection's goroutines.
 func (c *conn) start() {
 	o := &c.server.o
 	var id [15]byte
@@ -78,7 +78,7 @@ func (c *conn) start() {
 		base64.URLEncoding.EncodeToString(id[:]), []string{},
 		o.PingInterval.Milliseconds(), o.PingTimeout.Milliseconds(), o.MaxPayload,
 	})
-	_ = c.SendFrame(append([]byte{engineOpen}, open...)) // a queue that is closed already says so itself
+	_ = c.SendFrame(append([]byte{engineOpen}, open...)) // a closed queue handles this itself
 	c.mu.Lock()
 	if !c.ended {
 		c.timer = time.AfterFunc(o.ConnectTimeout, c.endUnconnected)
@@ -103,11 +103,11 @@ func (c *conn) timeOut() {
 	c.close(crosscast.ReasonTimeout)
 }
 
-// ping sends a ping and waits for its answer. It passes by the queue, which may drop it, or hold it up for so long that
-// the client is taken for dead although it reads; between the messages of a packet it does no harm.
+// ping sends a ping and waits for its answer. It bypasses the queue, which might drop the ping, or delay it until a
+// client that reads counts as dead. Between the messages of a packet it does no harm.
 func (c *conn) ping(ctx context.Context) error {
 	select {
-	case <-c.pong: // of an earlier one
+	case <-c.pong: // of an earlier ping
 	default:
 	}
 	if err := c.WS.Write(ctx, websocket.MessageText, []byte{enginePing}); err != nil {
@@ -121,7 +121,8 @@ func (c *conn) ping(ctx context.Context) error {
 	}
 }
 
-// reader reads until the connection ends. A function of the application's that ends the goroutine ends the connection.
+// reader reads until the connection ends. If a function of the application ends the goroutine, the connection ends,
+// too.
 func (c *conn) reader() {
 	why := wsconn.CauseOf(wsconn.ReasonInternal)
 	defer func() {
@@ -145,20 +146,20 @@ func (c *conn) reader() {
 	why = c.Read(c.handleMessage)
 }
 
-// wait waits until the connection has ended, and everything of it that is no socket.
+// wait waits for the end of the connection, and of its sessions that are not sockets.
 func (c *conn) wait() {
 	<-c.done
 	c.opening.Wait()
 }
 
-// close ends the connection, and with it its sockets, for the server's part. It does not block. Only the first close
-// or leave does anything.
+// close ends the connection and its sockets from the server's side. It does not block. Only the first call of close or
+// leave has an effect.
 func (c *conn) close(reason crosscast.Reason) {
 	reason = c.SetCause(wsconn.CauseOf(reason)).Reason
 	c.end(reason, func(s *session) { s.end(reason) })
 }
 
-// leave ends the connection when the client has ended it: what it has sent is handled first.
+// leave ends the connection after the client has ended it. The client's events are handled first.
 func (c *conn) leave() { c.end(crosscast.ReasonLeft, (*session).leave) }
 
 func (c *conn) end(reason crosscast.Reason, session func(*session)) {
@@ -171,14 +172,14 @@ func (c *conn) end(reason crosscast.Reason, session func(*session)) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	sessions := slices.Collect(maps.Values(c.sessions)) // nobody adds to them any more
+	sessions := slices.Collect(maps.Values(c.sessions)) // nothing is added to them any more
 	c.mu.Unlock()
 	c.StopPings()
 	c.cancel()
 	for _, s := range sessions {
 		session(s)
 	}
-	c.Queue.Close(reason) // behind what closing the sockets has sent
+	c.Queue.Close(reason) // after the frames that closing the sockets has sent
 }
 
 func (c *conn) hasEnded() bool {
@@ -187,7 +188,7 @@ func (c *conn) hasEnded() bool {
 	return c.ended
 }
 
-// malformed is the error of a message that the client may not send.
+// malformed returns the error for a message that the client may not send.
 func malformed(err error) error {
 	why := wsconn.CauseOf(crosscast.ReasonProtocol)
 	why.Text = err.Error()
@@ -221,8 +222,8 @@ func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 		return c.handleAttachment(data)
 	case engineClose:
 		return wsconn.Unacceptable(wsconn.CauseOf(crosscast.ReasonLeft))
-	case engineOpen, engineUpgrade, engineNoop: // of no meaning here, and no harm on Node.js
-	default: // a ping is the server's to send
+	case engineOpen, engineUpgrade, engineNoop: // no meaning here, and harmless on Node.js
+	default: // only the server may send a ping
 		return malformed(errType)
 	}
 	return nil
@@ -249,7 +250,7 @@ func (c *conn) handleText(text []byte) error {
 	return c.handlePacket(&p, nil)
 }
 
-// handleAttachment handles an attachment, which may be kept.
+// handleAttachment handles an attachment, and may keep it.
 func (c *conn) handleAttachment(b []byte) error {
 	p := c.partial
 	if p == nil {
@@ -305,8 +306,9 @@ func (c *conn) handlePacket(p *packet, attachments [][]byte) error {
 	return nil
 }
 
-// handleConnect begins a session, which waits for the end of the client's former one in the namespace, if there was one. A
-// client that is connected does so when it does not know that: it has left before the answer came, and said nothing.
+// handleConnect begins a session. The session waits for the end of the client's former one in the namespace, if there
+// was one. again means that the client seems to be connected already: it might have left before the answer came,
+// without telling the server.
 func (c *conn) handleConnect(p *packet, former *session, again bool) {
 	if former != nil {
 		former = former.follow()
@@ -337,7 +339,7 @@ func (c *conn) handleConnect(p *packet, former *session, again bool) {
 	c.opening.Go(s.open)
 }
 
-// refuse tells the client that it is not in a namespace.
+// refuse sends the client a connect_error for a namespace.
 func (c *conn) refuse(namespace string, why *ConnectError) {
 	type object struct {
 		Message string `json:"message"`
@@ -345,7 +347,7 @@ func (c *conn) refuse(namespace string, why *ConnectError) {
 	}
 	var text []byte
 	err := guard.Call(func() (err error) { text, err = json.Marshal(object{why.Message, why.Data}); return err })
-	if err == nil && !utf8.Valid(text) { // of a json.RawMessage or a MarshalJSON within Data
+	if err == nil && !utf8.Valid(text) { // from a json.RawMessage or a MarshalJSON within Data
 		err = errors.New("crosscast/socketio: ConnectError.Data is not UTF-8")
 	}
 	if err != nil {
@@ -353,10 +355,10 @@ func (c *conn) refuse(namespace string, why *ConnectError) {
 		text, _ = json.Marshal(object{Message: why.Message})
 	}
 	frame := appendHeader(make([]byte, 0, headerSize(namespace)+len(text)), connectError, namespace, 0, 0, false)
-	_ = c.SendFrame(append(frame, text...)) // a client that does not take it is dealt with by the queue
+	_ = c.SendFrame(append(frame, text...)) // the queue handles slow clients
 }
 
-// noteConnected notes that the client is in a namespace.
+// noteConnected records that the client is in a namespace.
 func (c *conn) noteConnected() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -366,8 +368,8 @@ func (c *conn) noteConnected() {
 	}
 }
 
-// forget forgets a session that did not become a socket, and reports whether its client waits for one. One that the
-// client has left is not forgotten: the next has to wait for those before it.
+// forget removes a session that did not become a socket, and reports whether the client waits for an answer. A session
+// that the client has left is not removed, because the next one has to wait for those before it.
 func (c *conn) forget(s *session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -378,7 +380,7 @@ func (c *conn) forget(s *session) bool {
 	return waits
 }
 
-// A debtor is all sockets of a connection, because one reader reads for them.
+// A debtor is all sockets of a connection, because they share one reader.
 type debtor struct{ c *conn }
 
 func (d debtor) sockets() []*crosscast.Socket {

@@ -1,5 +1,5 @@
-// Package socketio connects clients of Socket.IO, unmodified, to a node: socket.io-client of versions 3 and 4, and what
-// speaks the same protocol in other languages (Engine.IO 4, Socket.IO 5), over websocket.
+// Package socketio connects unmodified Socket.IO clients to a node, over websocket. It supports socket.io-client 3 and
+// 4, and clients in other languages that speak the same protocol (Engine.IO 4, Socket.IO 5).
 //
 //	io, err := socketio.New(node, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
 //		Events: socketio.Events{"join": socketio.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
@@ -8,128 +8,136 @@
 //	}}})
 //	http.Handle("/socket.io/", io)
 //
-// A client says which transport it wants:
+// Clients must choose websocket as the transport:
 //
 //	const socket = io("https://example.com", { transports: ["websocket"] });
 //
-// Without that option a client begins with polling, which is not there: it never connects, and the answer to its request,
-// the first warning in the log, and Stats say why.
+// Without that option a client begins with long polling, which the server does not have, and never connects. The answer
+// to the client's request, the first warning in the log, and Stats name the cause.
 //
-// Each namespace that a client connects to is a [crosscast.Socket] of its own, in the node's namespace of the same
-// name. One websocket connection carries them all, with one [crosscast.Queue]: bounded in bytes, with a policy for
-// clients that are too slow. What is emitted is framed once for all clients of a node, also with attachments.
+// Each namespace of a client is a [crosscast.Socket] of its own, in the node's namespace of the same name. One
+// websocket connection carries them all. It has one [crosscast.Queue], which is bounded in bytes and has a policy for
+// slow clients. An emission is framed once for all clients of a node, with its attachments.
 //
 // # Arguments
 //
-// An event has any number of arguments, with bytes anywhere in them. A handler gets them as [Args], which can be emitted
-// and acknowledged as they came, all or the [Args.Rest] of them. To emit one, emit it as usual; to emit none, nil; to
-// emit several, or bytes within other values, use [Values]. Clients of other
-// bindings in the same rooms get them too: package ws as a JSON array, with bytes in base64.
+// An event has any number of arguments, and bytes at any place in them. A handler gets them as [Args]. It can emit or
+// acknowledge them as they came, or only the [Args.Rest] of them. To emit one argument, emit it as usual. To emit none,
+// emit nil. To emit several, or bytes within other values, use [Values]. Clients of other bindings in the same rooms
+// get the arguments, too: clients of package ws as a JSON array, with bytes in base64.
 //
-// A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload that [ArgsOf] takes apart. It is passed on
-// as soon as it is read, before events that the client has sent earlier and that still wait.
+// A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload; [ArgsOf] returns its arguments. It is
+// passed on as soon as it is read, before earlier events of the client that still wait.
 //
 // # Events of a client
 //
-// The events of one socket are handled one at a time, in the order in which they were sent, on a goroutine that exists
-// only while there are any; those of a client's namespaces do not wait for each other. Reading goes on meanwhile, up to
-// [Options.EventBytes] of waiting events of a socket; then it pauses until there is room, which slows the client down
-// through TCP, and loses nothing. During a pause pings are still sent, but the client's pongs wait behind its events:
-// so it is never taken for dead because of a pause.
+// The events of one socket are handled one at a time, in the order in which they were sent. Their goroutine exists only
+// while there are events. The sockets of one client do not wait for each other. Meanwhile the server reads on, until
+// [Options.EventBytes] of events wait for one socket. Then it pauses reading until there is room. A pause slows the
+// client down through TCP, and loses nothing. During a pause the server still sends pings, but cannot read the client's
+// pongs. Therefore a pause never makes a client count as dead.
 //
-// A handler may ask its own client, with EmitAck, though the reply stands behind what the client has sent before: while a
-// client owes a reply in any of its namespaces, reading goes on up to four times EventBytes. When that is not enough, the
-// client counts as silent at once: what asks it gets the error of that, a [crosscast.IncompleteError], and reading pauses.
+// A handler may query its own client with EmitAck, although the reply comes behind everything that the client has sent
+// before. While a client owes a reply in any of its namespaces, reading goes on up to four times EventBytes. If the
+// reply is not found by then, the client counts as silent at once: EmitAck reports a [crosscast.IncompleteError], and
+// reading pauses.
 //
-// When the client leaves a namespace or the connection, or that breaks, what it has sent is handled first, for
-// [Options.LeaveTimeout] at most; then the socket is closed. When the server closes the socket, the context of the
-// handler that runs is cancelled, and what waits is dropped. OnDisconnect is called after that, last;
-// [crosscast.Node.Close] waits for it. A client that connects to a namespace again, over the same connection, is asked who
-// it is when all that is done.
+// The end of a socket depends on its cause:
 //
-// A client is told that it is connected, with the socket's ID, when its rooms are joined on the bus, too. What is
-// emitted to it meanwhile waits for that, up to 1 MiB.
+//   - The client leaves the namespace or the connection, or the connection breaks. All events that were read are
+//     handled first, for at most [Options.LeaveTimeout]. Then the socket is closed.
+//   - The server closes the socket. The context of the running handler is cancelled, and the waiting events are
+//     dropped.
+//
+// OnDisconnect is called last. [crosscast.Node.Close] waits for it. If a client connects to a namespace again over the
+// same connection, Authenticate is called after all this.
+//
+// A client receives the answer "connected", with its socket's ID, after its rooms were joined on the bus, too.
+// Emissions to it wait until then, up to 1 MiB.
 //
 // # How a connection ends
 //
-// Closing a socket tells the client (its reason is then "io server disconnect", and it does not connect again by
-// itself), and leaves the connection, for other namespaces or the same one. The whole connection ends with
-// [ReasonForced], which tells the client so for each namespace, and, so that the client connects again, without a word
-// for these, by the code and reason of the closing handshake:
+// Closing a socket sends the client a disconnect. Its reason there is "io server disconnect", and it does not reconnect
+// by itself. The connection stays open for its other namespaces, or for the same one again.
+//
+// [ReasonForced] sends a disconnect for each namespace, and closes the whole connection. For other causes the whole
+// connection ends without a disconnect, so that the client reconnects. The code and the reason of the closing handshake
+// tell it the cause:
 //
 //	1001  "server shutting down"
-//	1002  what the client sent is no packet, or one that it may not send, or not now
+//	1002  a malformed packet, or a packet that the client may not send, or not now
 //	1007  a text message that is not UTF-8
-//	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping, or no namespace in
-//	      time
+//	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping, no namespace in
+//	      time, or attachments that did not come in time
 //	1009  a message larger than MaxPayload, or a packet larger than MaxPacket
 //	1011  "internal error": a handler panicked
 //
-// A socket that cannot be made, because the bus refuses what it needs or has not confirmed it in time, is refused as by
-// Authenticate: the client gets a connect_error, "try again later". When that was its first namespace and the time is
-// over, the connection ends, so that the client connects again.
+// If the bus denies a subscription of a new socket, or does not confirm it in time, the client gets a connect_error,
+// "try again later". If that was its first namespace, the connection ends after ConnectTimeout, so that the client
+// reconnects.
 //
-// As on Node.js a client that breaks the protocol is not answered: the connection ends. Stats counts it. Packets that
-// come after the server has closed their socket are dropped.
+// As on Node.js, a client that breaks the protocol gets no answer: the connection ends, and Stats counts it. Packets
+// for a socket that the server has closed are dropped.
 //
-// A client may connect to a namespace that it is in, or is about to be in: one that has left before the server's answer
-// came says nothing of that, and comes back. Its socket ends as if the client had left, and it gets a new one, with an
-// ID, Authenticate and OnConnect of its own. (Node.js ends the connection then, or makes a second socket.) What the client
-// sends until it is told of the new socket is the new one's.
+// A client may connect to a namespace in which it is already, or is about to be: it might have left before the server's
+// answer came, and then it did not tell the server. Its socket ends as if the client had left, and it gets a new one,
+// with a new ID and new calls of Authenticate and OnConnect. All packets that the client sends until the new answer
+// belong to the new socket. (Node.js ends the connection in this case, or makes a second socket.)
 //
 // # Limits
 //
-// This is all that a client's input can make grow, with its bound, the option (or the constant), and the test of it.
-// TestHostileClients tries them together.
+// The following things grow with a client's input. Each has a bound, set by an option or constant, and a test.
+// TestHostileClients tries all of them together.
 //
 //	URL and headers, kept as Handshake           MaxHeaders, 16 KiB          TestRefusedRequests
-//	a message that is being read                 MaxPayload, 1 MB            TestBadMessages
+//	the message being read                       MaxPayload, 1 MB            TestBadMessages
 //	a packet that waits for attachments          MaxPacket, 2 × MaxPayload   TestMaxPacket
-//	  how many attachments                       MaxAttachments, 10          TestBadMessages
-//	  for how long it waits for the next         PingInterval + PingTimeout  TestLateAttachments
+//	  number of its attachments                  MaxAttachments, 10          TestBadMessages
+//	  time until the next one                    PingInterval + PingTimeout  TestLateAttachments
 //	the arguments of an event, 24 bytes each     65,536                      TestMaxArguments
 //	nesting of arrays and objects                512                         TestBadMessages
-//	a socket's events that wait                  EventBytes, 256 KiB         TestBackPressure
-//	  and one of any size, beside the one that is handled: each is a packet
+//	a socket's waiting events                    EventBytes, 256 KiB         TestBackPressure
+//	  and one event of any size, in addition to the one being handled: each is a packet
 //	  four times that while the client owes a reply                          TestBurstOfQuestions
-//	the time after it has left, once the reader  LeaveTimeout, 30 s          TestLeaveTimeout
-//	  has found out: by the next ping, or the one after it while reading pauses
+//	the time after it has left, once the server  LeaveTimeout, 30 s          TestLeaveTimeout
+//	  has noticed: at the next ping, or the one after it if reading pauses
 //	auth, of each namespace                      MaxAuth, 16 KiB             TestMaxAuth
 //	sockets: one for each of Namespaces, and one that waits for the end of the one before
 //	                                                                         TestConnectAgainEarly
 //	answers that the client does not read        Queue.Limit                 TestSlowClient
-//	what is emitted before it is connected       1 MiB                       TestConnectWaitsForTooMuch
+//	emissions before it is connected             1 MiB                       TestConnectWaitsForTooMuch
 //	the ID of an event                           2⁵³-1                       TestBadMessages
 //
-// The handshake is kept a second time, as JSON, for each namespace: without HiddenHeaders, and characters that JSON
-// escapes take up to six bytes. MaxAttachments is for both directions: emissions with more are dropped, and counted by
-// the node.
+// The handshake is kept a second time for each namespace, as JSON without HiddenHeaders. Characters that JSON escapes
+// take up to six bytes there. MaxAttachments holds in both directions: an emission with more attachments is dropped,
+// and counted by the node.
 //
-// The first client that is refused or closed by each limit is logged as a warning, by the node's Logger or slog.Default;
-// Stats counts all.
+// The first client that each limit refuses or closes is logged as a warning, by the node's Logger or slog.Default.
+// Stats counts all of them.
 //
 // Emissions of a reserved event (connect, connect_error, disconnect, disconnecting, newListener, removeListener) are
-// dropped as well: clients would break their connection.
+// dropped, too, because clients would break their connection.
 //
 // # Not supported
 //
-//   - HTTP long-polling, and going over from it to websocket: it would need sticky sessions. Clients that begin with it
-//     get the protocol's error, which says so; with the option tryAllTransports they go on to websocket by themselves.
+//   - HTTP long-polling, and upgrades from it to websocket. They would need sticky sessions. Clients that begin with
+//     long-polling get the protocol's error, which names the cause. With the option tryAllTransports they go on to
+//     websocket by themselves.
 //   - WebTransport, and Engine.IO 3 (clients of version 2).
-//   - Connection state recovery: a client that connects again is a new socket.
-//   - Namespaces by pattern, and compression that is chosen for each message.
+//   - Connection state recovery: a client that reconnects is a new socket.
+//   - Namespaces by pattern, and a choice of compression for each message.
 //   - A catch-all for events without a handler.
 //
 // # Names from clients
 //
-// A handler that joins the room that a client names lets the client choose what it hears. With package socketioadapter
-// users and sockets are rooms to other servers, so Join and Authenticate's Rooms refuse names like theirs, such as
-// "user:u9", with [crosscast.ErrInvalidName], which the client sees: see "Names" in that package. With other adapters
-// these are rooms like any other, and nothing that is for a user or socket is heard there. Which of the application's own
-// rooms a client may be in is for the handler to check.
+// If a handler joins the room that a client names, the client chooses what it receives. With package socketioadapter,
+// users and sockets are rooms to other servers. Therefore Join and Authenticate's Rooms refuse names such as "user:u9"
+// with [crosscast.ErrInvalidName], which the client sees: see "Names" in that package. With other adapters these are
+// ordinary rooms, and carry no emissions for a user or socket. The handler must check which of the application's own
+// rooms a client may join.
 //
 // # Handshakes
 //
-// A socket's [Handshake] can be asked for from all nodes, as fetchSockets does on Node.js. Whoever may ask the cluster
-// sees the request's headers, but for [Options.HiddenHeaders]: cookies and credentials.
+// A socket's [Handshake] can be queried from all nodes, as with fetchSockets on Node.js. Everybody who may query the
+// cluster sees the headers of the request, except [Options.HiddenHeaders]: cookies and credentials.
 package socketio

@@ -10,7 +10,7 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// event is an event of the client, or that it has left.
+// event is an event of the client, or the note that the client has left.
 type event struct {
 	name  string
 	args  Args
@@ -41,7 +41,7 @@ func (s *session) Handle(e event) {
 	err = guard.Call(func() error { return s.handle(h, &e) })
 }
 
-// handle calls a handler, and acknowledges its event with what it returned.
+// handle calls a handler, and sends its result as the acknowledgement.
 func (s *session) handle(h Handler, e *event) error {
 	if !e.hasID {
 		return h(s.ctx, s.socket, e.args)
@@ -57,7 +57,7 @@ func (s *session) handle(h Handler, e *event) error {
 	return s.sendAck(e, v)
 }
 
-// finish acts on what has become of an event.
+// finish handles the outcome of an event.
 func (s *session) finish(e *event, err error) {
 	switch err.(type) {
 	case nil:
@@ -69,22 +69,22 @@ func (s *session) finish(e *event, err error) {
 	}
 }
 
-// fail tells the client that its event was not handled, if it asked, and as much of why as it may see. What it is not
-// told the application is.
+// fail sends the client the error of its event, if it waits for an acknowledgement. The application gets the error if
+// the client does not get its text.
 func (s *session) fail(e *event, err error) {
 	text, visible := wsconn.Tellable(err)
 	if !visible {
 		text = string(wsconn.ReasonInternal)
 	}
 	if e.hasID {
-		defer s.sendAck(e, map[string]string{"error": text}) // whatever OnError does
+		defer s.sendAck(e, map[string]string{"error": text}) // even if OnError ends the goroutine
 	}
 	if !visible || !e.hasID {
 		s.conn.server.report(s.socket, e.name, err)
 	}
 }
 
-// sendAck queues an acknowledgement. A client that does not take it is dealt with by the queue.
+// sendAck queues an acknowledgement. The queue handles slow clients.
 func (s *session) sendAck(e *event, v any) error {
 	p, err := s.space.ns.Encode(v)
 	if err != nil {
@@ -100,9 +100,9 @@ func (s *session) sendAck(e *event, v any) error {
 	return nil
 }
 
-// handleAck passes on the client's reply to an acknowledged emission, at once: a handler of the same client may wait
-// for it, and what it has sent before waits for the handler. That nobody waits for the reply (any more) is not the
-// client's fault, and is counted by the node.
+// handleAck passes on the client's reply to an acknowledged emission at once: a handler of the same client might wait
+// for it, and the client's earlier events wait for that handler. A reply for which nobody waits is no fault of the
+// client; the node counts it.
 func (s *session) handleAck(id uint64, args Args) {
 	s.mu.Lock()
 	socket := s.socket
@@ -116,7 +116,7 @@ func (s *session) handleAck(id uint64, args Args) {
 	}
 }
 
-// Typed makes a [Handler] of a function that takes the first argument decoded: the zero T when there is none.
+// Typed makes a [Handler] of a function that takes the first argument decoded. Without arguments, it gets the zero T.
 func Typed[T any](f func(ctx context.Context, s *crosscast.Socket, arg T) error) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, args Args) error {
 		v, err := first[T](args)
@@ -136,11 +136,11 @@ func first[T any](args Args) (v T, err error) {
 	return v, nil
 }
 
-// Answered makes a [Handler] of a function whose result is the acknowledgement, for a client that asked for one:
-// nothing for nil, all arguments of an [Args] or of [Values], and one of anything else, as [crosscast.BoundTarget.Emit]
-// takes it. Otherwise the result is dropped.
+// Answered makes a [Handler] of a function whose result is the acknowledgement. nil is no argument, an [Args] or
+// [Values] is all its arguments, and anything else is one argument, encoded as in [crosscast.BoundTarget.Emit]. The
+// result is dropped if the client does not wait for an acknowledgement.
 //
-// A Handler that is not made by Answered or TypedAnswer acknowledges without arguments.
+// All other handlers acknowledge without arguments.
 func Answered(f func(ctx context.Context, s *crosscast.Socket, args Args) (any, error)) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, args Args) error {
 		v, err := f(ctx, s, args)
@@ -151,7 +151,7 @@ func Answered(f func(ctx context.Context, s *crosscast.Socket, args Args) (any, 
 	}
 }
 
-// TypedAnswer is [Answered] for a function that takes the first argument decoded, as [Typed] does.
+// TypedAnswer is [Answered] for a function that takes the first argument decoded, as in [Typed].
 func TypedAnswer[T, R any](f func(ctx context.Context, s *crosscast.Socket, arg T) (R, error)) Handler {
 	return Answered(func(ctx context.Context, s *crosscast.Socket, args Args) (any, error) {
 		v, err := first[T](args)
@@ -162,8 +162,8 @@ func TypedAnswer[T, R any](f func(ctx context.Context, s *crosscast.Socket, arg 
 	})
 }
 
-// answerKey finds, in a handler's context, where its result goes: a Handler returns only an error, and what wraps one
-// (a log, a time-out) passes the context on anyway. The pointer is atomic because a wrapper may return before f does.
+// answerKey finds the place for a handler's result in its context. A Handler returns only an error, and its wrappers
+// (logging, timeouts) pass the context on anyway. The pointer is atomic because a wrapper might return before f does.
 type answerKey struct{}
 
 type answer = atomic.Pointer[any]

@@ -14,8 +14,7 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// A framer makes the packets of messages. It is the same for all servers with the same limit, so that a broadcast is
-// framed once.
+// A framer makes the packets of messages. Servers with the same limit share it, so that a broadcast is framed once.
 type framer struct{ maxAttachments int }
 
 // Frame implements crosscast.Framer.
@@ -40,8 +39,8 @@ func ackFrame(namespace string, id uint64, p crosscast.Payload, maxAttachments i
 	return frame(ack, namespace, id, true, p.Encoding, size, maxAttachments, appendJSON)
 }
 
-// frame makes a packet whose JSON is what appendJSON appends, about size bytes, with placeholders for the bytes that a
-// payload of that encoding may have.
+// frame makes a packet. appendJSON appends its JSON, about size bytes, with placeholders for bytes if the encoding
+// allows bytes.
 func frame(
 	typ byte, namespace string, id uint64, hasID bool, encoding crosscast.Encoding, size, maxAttachments int,
 	appendJSON func(dst []byte, bytes mpack.Bytes) ([]byte, error),
@@ -79,7 +78,7 @@ func (s *Server) write(c *wsconn.Conn, frame []byte) error {
 	})
 }
 
-// writeBase64 is write for a client that wants no binary messages.
+// writeBase64 is write for a client that accepts no binary messages.
 func (s *Server) writeBase64(c *wsconn.Conn, frame []byte) error {
 	return s.writeFrame(c, frame, func(attachment []byte) error {
 		text := base64.StdEncoding.AppendEncode([]byte{engineBase64}, attachment)

@@ -9,35 +9,36 @@ import (
 	"time"
 )
 
-// A Handshake is what a client says of itself when it connects to a namespace. As JSON it is what a server on Node.js
-// knows as socket.handshake, but without [Options.HiddenHeaders]; so it is also what [crosscast.SocketInfo].Handshake
-// tells of the socket, on all nodes. Nothing of it may be changed.
+// A Handshake is the request of a client that connects to a namespace. Its JSON is that of socket.handshake on Node.js,
+// without [Options.HiddenHeaders]. [crosscast.SocketInfo].Handshake has this JSON, on all nodes. A Handshake must not
+// be changed.
 type Handshake struct {
-	// Headers of the request, by their name in lower case. Of several with one name the values are joined.
+	// Headers of the request, by name in lower case. Values of a repeated header are joined, or only the first is kept,
+	// as on Node.js.
 	Headers map[string]string `json:"headers"`
-	// Time is when the client connected to the namespace, as JavaScript prints it.
+	// Time of the client's connection to the namespace, as JavaScript prints it.
 	Time string `json:"time"`
-	// Address is the IP address of the connection's other end: of the proxy, if there is one.
+	// Address is the IP address of the other end of the connection, which might be a proxy.
 	Address string `json:"address"`
-	// XDomain is whether the request came from a page: it has an Origin.
+	// XDomain reports whether the request has a header Origin, as requests from pages do.
 	XDomain bool `json:"xdomain"`
-	// Secure is whether the connection is one of TLS.
+	// Secure reports whether the connection uses TLS.
 	Secure bool `json:"secure"`
 	// Issued is Time in milliseconds since 1970.
 	Issued int64 `json:"issued"`
 	// URL of the request, without the host.
 	URL string `json:"url"`
-	// Query of the URL; of several values of a name the last.
+	// Query of the URL. Of a repeated name the last value is kept.
 	Query map[string]string `json:"query"`
 	// Auth is the client's option auth, a JSON object.
 	Auth json.RawMessage `json:"auth"`
 
-	// Namespace is what the client connects to.
+	// Namespace is the namespace that the client connects to.
 	Namespace string `json:"-"`
-	// Request is the websocket's.
+	// Request is the websocket request.
 	Request *http.Request `json:"-"`
 
-	hidden map[string]bool // headers that the JSON has not
+	hidden map[string]bool // headers that are left out of the JSON
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -53,7 +54,7 @@ func (h Handshake) MarshalJSON() ([]byte, error) {
 	return json.Marshal(members(h))
 }
 
-// newHandshake tells of a request what is the same for all namespaces.
+// newHandshake makes the part of a handshake that all namespaces share.
 func newHandshake(r *http.Request, hidden map[string]bool) Handshake {
 	h := Handshake{
 		Headers: headers(r), Address: r.RemoteAddr, XDomain: r.Header.Get("Origin") != "", Secure: r.TLS != nil,
@@ -82,7 +83,7 @@ func (h Handshake) of(namespace string, auth json.RawMessage) *Handshake {
 	return &h
 }
 
-// once are the headers of which Node.js keeps the first only.
+// once are the headers of which Node.js keeps only the first.
 var once = map[string]bool{
 	"age": true, "authorization": true, "content-length": true, "content-type": true, "etag": true, "expires": true,
 	"from": true, "host": true, "if-modified-since": true, "if-unmodified-since": true, "last-modified": true,
@@ -90,7 +91,7 @@ var once = map[string]bool{
 	"server": true, "user-agent": true,
 }
 
-// headers returns a request's headers as Node.js has them.
+// headers returns a request's headers in the form of Node.js.
 func headers(r *http.Request) map[string]string {
 	all := make(map[string]string, len(r.Header)+1)
 	for name, values := range r.Header {
@@ -111,14 +112,14 @@ func headers(r *http.Request) map[string]string {
 	return all
 }
 
-// A refusal is why Engine.IO refuses a request.
+// A refusal is the error with which Engine.IO refuses a request.
 type refusal struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
-	cause   string // of Stats.Refused
+	cause   string // for Stats.Refused
 }
 
-// The messages of Node.js, and behind them what to do.
+// The messages of Node.js, each followed by a cure.
 var (
 	unknownTransport = &refusal{0, "Transport unknown: the server has websocket only. Set the client's option " +
 		`transports: ["websocket"]`, "transport"}
@@ -131,7 +132,7 @@ var (
 		"version"}
 )
 
-// check returns why a request is refused; nil: it is not. The order is that of Node.js.
+// check returns the refusal of a request, or nil. The order of the checks is that of Node.js.
 func check(r *http.Request) *refusal {
 	q := r.URL.Query()
 	switch {
@@ -161,7 +162,7 @@ func hasToken(h http.Header, header, token string) bool {
 	return false
 }
 
-// headTooLarge returns the refusal of a request whose URL and headers have too many bytes; nil: they have not.
+// headTooLarge returns the refusal of a request whose URL and headers are larger than most, or nil.
 func headTooLarge(r *http.Request, most int) *refusal {
 	size := len(r.RequestURI)
 	for name, values := range r.Header {
@@ -184,10 +185,10 @@ func (f *refusal) status() int {
 	return http.StatusBadRequest
 }
 
-// answer tells the client of a refusal.
+// answer sends the refusal.
 func (f *refusal) answer(w http.ResponseWriter) {
 	b, _ := json.Marshal(f) // two plain fields
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(f.status())
-	_, _ = w.Write(b) // the client may have gone
+	_, _ = w.Write(b) // the client might be gone
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// The types of Engine.IO's packets, as they are written: the first character of a text message.
+// The types of Engine.IO packets. The type is the first character of a text message.
 const (
 	engineOpen    = '0'
 	engineClose   = '1'
@@ -21,10 +21,10 @@ const (
 	engineMessage = '4'
 	engineUpgrade = '5'
 	engineNoop    = '6'
-	engineBase64  = 'b' // bytes, for clients that want no binary messages
+	engineBase64  = 'b' // bytes, for clients that accept no binary messages
 )
 
-// The types of Socket.IO's packets, as they are written behind engineMessage.
+// The types of Socket.IO packets. The type follows engineMessage.
 const (
 	connect      = '0'
 	disconnect   = '1'
@@ -35,8 +35,8 @@ const (
 	binaryAck    = '6'
 )
 
-// isReserved reports whether an event has a meaning of its own in one of the implementations. Clients break the
-// connection when they get one, and so do servers.
+// isReserved reports whether an implementation uses an event for itself. Clients and servers break the connection when
+// they receive it.
 func isReserved(event string) bool {
 	switch event {
 	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
@@ -45,22 +45,23 @@ func isReserved(event string) bool {
 	return false
 }
 
-// A packet is one of Socket.IO's, but for its attachments.
+// A packet is a Socket.IO packet without its attachments.
 type packet struct {
-	typ         byte // binaryEvent and binaryAck are emission and ack
+	typ         byte // binaryEvent and binaryAck become emission and ack
 	attachments int
 	namespace   string
-	id          uint64 // of an event whose sender waits for an acknowledgement, or of that
+	id          uint64 // of an event that wants an acknowledgement, or of the acknowledgement
 	hasID       bool
 	auth        json.RawMessage   // of connect; nil: none
 	event       string            // of emission
 	values      []json.RawMessage // the arguments of the event or the acknowledgement
 }
 
-// maxArguments is how many arguments an event or acknowledgement has, at most: each takes memory beside its text.
+// maxArguments is the largest number of arguments of an event or acknowledgement. Each takes memory in addition to its
+// text.
 const maxArguments = 1 << 16
 
-// size is what the packet takes while it waits for attachments.
+// size returns the memory of the packet while it waits for attachments.
 func (p *packet) size() int {
 	size := 24 * len(p.values)
 	for _, v := range p.values {
@@ -69,7 +70,7 @@ func (p *packet) size() int {
 	return size
 }
 
-// maxID is the largest ID of an event, the largest integer of JavaScript.
+// maxID is the largest ID of an event, the largest safe integer of JavaScript.
 const maxID = 1<<53 - 1
 
 var (
@@ -83,11 +84,11 @@ var (
 	errState       = errors.New("packet for a namespace in another state")
 )
 
-// parsePacket takes a packet apart: its text without the type of Engine.IO's packet. Nothing of text is kept.
+// parsePacket parses a packet. text begins after the type of the Engine.IO packet. No part of text is kept.
 //
-// It takes what clients write, and refuses some of what Node.js takes beside that: numbers of attachments and IDs that
-// are not plain digits, white space before the JSON, events without a name, acknowledgements without an ID or a list,
-// and nesting deeper than mpack.MaxDepth.
+// It accepts everything that clients write. It refuses some input that Node.js accepts: numbers of attachments and IDs
+// that are not plain digits, white space before the JSON, events without a name, acknowledgements without an ID or a
+// list, and nesting deeper than mpack.MaxDepth.
 func parsePacket(text []byte, maxAttachments int) (packet, error) {
 	var p packet
 	if len(text) == 0 {
@@ -127,7 +128,7 @@ func parsePacket(text []byte, maxAttachments int) (packet, error) {
 	return p, p.parseData(text)
 }
 
-// digits takes the digits at the beginning of text as a number. Beyond maxID it may be any number beyond that.
+// digits parses the digits at the beginning of text. A result above maxID might be wrong, but is above maxID.
 func digits(text []byte) (n uint64, rest []byte) {
 	for len(text) > 0 && text[0] >= '0' && text[0] <= '9' {
 		if n <= maxID {
@@ -138,7 +139,7 @@ func digits(text []byte) (n uint64, rest []byte) {
 	return n, text
 }
 
-// parseData takes the JSON at the end of a packet apart.
+// parseData parses the JSON at the end of a packet.
 func (p *packet) parseData(text []byte) error {
 	switch p.typ {
 	case connect:
@@ -155,7 +156,7 @@ func (p *packet) parseData(text []byte) error {
 			return errPayload
 		}
 		return nil
-	case connectError: // from a client, it ends the connection whatever it says
+	case connectError: // from a client, it always ends the connection
 		return errType
 	}
 	if p.typ == ack && !p.hasID {
@@ -168,7 +169,7 @@ func (p *packet) parseData(text []byte) error {
 	switch {
 	case depth > mpack.MaxDepth:
 		return errPayload
-	case commas > maxArguments: // beside the event
+	case commas > maxArguments: // the event is not an argument
 		return errArguments
 	}
 	values := splitArray(slices.Clone(text), commas)
@@ -185,8 +186,7 @@ func (p *packet) parseData(text []byte) error {
 	return err
 }
 
-// measure returns how many commas are between the elements of text, which is JSON and begins an array, and how deep
-// arrays and objects are nested in it.
+// measure returns the number of commas between the elements of text, which is a JSON array, and the depth of nesting.
 func measure(text []byte) (commas, depth int) {
 	walk(text, func(at, level int) {
 		depth = max(depth, level)
@@ -197,7 +197,7 @@ func measure(text []byte) (commas, depth int) {
 	return commas, depth
 }
 
-// splitArray returns the elements of text, which has been measured. They are parts of it.
+// splitArray returns the elements of text, an array with that many commas. They are parts of text.
 func splitArray(text []byte, commas int) []json.RawMessage {
 	begin := 1
 	elements := make([]json.RawMessage, 0, commas+1)
@@ -213,8 +213,8 @@ func splitArray(text []byte, commas int) []json.RawMessage {
 	return elements
 }
 
-// walk calls f with where the brackets and commas of JSON are, outside of strings, and how deep the nesting is there:
-// behind the bracket, if it is one.
+// walk calls f for each bracket and comma of JSON outside of strings, with its position and depth. The depth of a
+// bracket is the depth after it.
 func walk(text []byte, f func(at, level int)) {
 	level := 0
 	for i := 0; i < len(text); i++ {
@@ -237,7 +237,7 @@ func walk(text []byte, f func(at, level int)) {
 	}
 }
 
-// eventName returns the name of an event: a string, or a number as JavaScript prints it.
+// eventName returns the name of an event: a string, or a number in JavaScript's form.
 func eventName(value json.RawMessage) (string, error) {
 	if value[0] == '"' {
 		var name string
@@ -257,13 +257,13 @@ func eventName(value json.RawMessage) (string, error) {
 		return "", errPayload
 	}
 	text, _, err := mpack.AppendJSON(nil, number, nil)
-	if err != nil || string(text) == "null" { // more than JavaScript's numbers can be
+	if err != nil || string(text) == "null" { // too large for a number of JavaScript
 		return "", errPayload
 	}
 	return string(text), nil
 }
 
-// appendHeader appends a packet up to its JSON, with the type of Engine.IO's packet in front.
+// appendHeader appends a packet up to its JSON. The type of the Engine.IO packet comes first.
 func appendHeader(dst []byte, typ byte, namespace string, attachments int, id uint64, hasID bool) []byte {
 	if attachments > 0 && (typ == emission || typ == ack) {
 		typ += binaryEvent - emission
@@ -281,13 +281,13 @@ func appendHeader(dst []byte, typ byte, namespace string, attachments int, id ui
 	return dst
 }
 
-// headerSize is at least what appendHeader appends.
+// headerSize returns an upper bound for the bytes that appendHeader appends.
 func headerSize(namespace string) int {
 	return len("45") + 20 + len("-") + len(namespace) + len(",") + 20
 }
 
-// A frame of the queue is a packet of Engine.IO as text; or, beginning with a zero, several messages in a row: each is
-// its length and its bytes, and all but the first are attachments.
+// A frame of the queue is an Engine.IO packet as text. If it begins with a zero, it is several messages instead: each
+// is its length and its bytes, and all but the first are attachments.
 
 // joinFrame makes one frame of a packet and its attachments.
 func joinFrame(text []byte, attachments [][]byte) []byte {
@@ -317,7 +317,7 @@ func splitFrame(frame []byte, write func(message []byte, text bool) error) error
 	return nil
 }
 
-// validNamespace reports whether clients can name a namespace like that.
+// validNamespace reports whether clients can connect to a namespace of that name.
 func validNamespace(name string) bool {
 	return strings.HasPrefix(name, "/") && !strings.Contains(name, ",")
 }

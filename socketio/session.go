@@ -12,36 +12,36 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// The states of a session. Only connecting and open can be followed by another, a higher one.
+// The states of a session. Only connecting and open are followed by another state, which is always higher.
 const (
-	connecting = iota // until the client is told that it is connected; what is emitted meanwhile waits
+	connecting = iota // until the client is connected; emissions wait
 	open
 	closed // by the server
-	gone   // the client has said so
+	gone   // the client has left
 )
 
-// A session is the crosscast.Conn of one client in one namespace. Its goroutine exists while it has no socket yet, and
-// afterwards while there are events to handle.
+// A session is the crosscast.Conn of one client in one namespace. Its goroutine exists until it has a socket, and later
+// while there are events to handle.
 type session struct {
-	queue *crosscast.Queue // the connection's
+	queue *crosscast.Queue // shared with the connection
 	now   atomic.Uint32    // the state; set under mu
 
 	conn    *conn
 	space   *space
 	auth    json.RawMessage
-	again   bool            // the client might take the answer to a former session for this one's
+	again   bool            // the client might take the answer to a former session for this session's
 	ctx     context.Context // of handlers
 	cancel  context.CancelFunc
-	opening context.Context // of what comes before the socket; ends when the client leaves
+	opening context.Context // until there is a socket; ends when the client leaves
 	abandon context.CancelFunc
 	events  wsconn.Lane[event]
 	done    chan struct{} // closed when everything has ended
 
-	mu     sync.Mutex // guards what follows
-	former *session   // of the same client and namespace, whose end is waited for; nil once this one has begun
+	mu     sync.Mutex // guards the fields below
+	former *session   // of the same client and namespace, must end first; nil once this session has begun
 	socket *crosscast.Socket
-	ending crosscast.Reason // the connection has ended, and there is no socket yet
-	held   [][]byte         // frames for when the client is connected
+	ending crosscast.Reason // why the connection has ended, for a socket that is made later
+	held   [][]byte         // frames that wait until the client is connected
 	bytes  int              // of held
 }
 
@@ -53,14 +53,14 @@ func newSession(c *conn, sp *space, auth json.RawMessage, former *session) *sess
 	return s
 }
 
-// state returns the session's state, once what enters it is done.
+// state returns the session's state, after work under mu that enters it.
 func (s *session) state() uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now.Load()
 }
 
-// open makes the session's socket, once the former session has ended, and has its events handled.
+// open waits for the end of the former session, makes the session's socket, and starts the handling of events.
 func (s *session) open() {
 	var socket *crosscast.Socket
 	err := guard.ErrExit
@@ -86,7 +86,8 @@ func (s *session) open() {
 	err = guard.Call(func() (err error) { socket, err = s.connect(); return err })
 }
 
-// await waits until the former session has ended, or the client has left this one, which then never begins.
+// await waits until the former session has ended, or the client has left this one. In the second case this one never
+// begins.
 func (s *session) await() {
 	if s.former == nil {
 		return
@@ -102,8 +103,9 @@ func (s *session) await() {
 	}
 }
 
-// follow ends the session when the client connects to the namespace again, and returns the one whose end comes before
-// the next: this one, or, if it has not begun, the one that it waits for. So there are never more than two.
+// follow ends the session when the client connects to the namespace again. It returns the session that must end before
+// the next one begins: this one or, if this one has not begun, the one that it waits for. So there are never more than
+// two.
 func (s *session) follow() *session {
 	s.handleDisconnect()
 	s.mu.Lock()
@@ -114,7 +116,7 @@ func (s *session) follow() *session {
 	return s
 }
 
-// connect asks who the client is and makes its socket.
+// connect calls Authenticate and makes the client's socket.
 func (s *session) connect() (*crosscast.Socket, error) {
 	ctx, cancel := context.WithTimeout(s.opening, s.conn.server.o.ConnectTimeout)
 	defer cancel()
@@ -128,7 +130,7 @@ func (s *session) connect() (*crosscast.Socket, error) {
 		if client, err = f(ctx, h); err != nil {
 			return nil, err
 		}
-		if err := ctx.Err(); err != nil { // it may not have looked
+		if err := ctx.Err(); err != nil { // it might have ignored ctx
 			return nil, err
 		}
 	}
@@ -142,7 +144,7 @@ func (s *session) refuse(err error) {
 	defer close(s.done)
 	c := s.conn
 	s.cancel()
-	s.events.Close(true, crosscast.ReasonLeft) // nothing is handled: there is no socket
+	s.events.Close(true, crosscast.ReasonLeft) // nothing is handled, because there is no socket
 	if c.hasEnded() || !c.forget(s) {
 		return
 	}
@@ -152,14 +154,14 @@ func (s *session) refuse(err error) {
 		return
 	}
 	c.server.stats.refuse("authenticate")
-	defer c.refuse(s.space.name, told) // whatever OnError does
+	defer c.refuse(s.space.name, told) // even if OnError ends the goroutine
 	if !visible {
 		c.server.report(nil, "", err)
 	}
 }
 
-// connectErrorOf returns what a client is told of an error, nil when the node is being closed, and whether that is all of
-// it. Errors are the application's, and their methods, too.
+// connectErrorOf returns the answer to the client for an error (nil if the node is closing), and whether the client
+// sees the error's own text. Errors and their methods are the application's.
 func connectErrorOf(err error) (told *ConnectError, visible bool) {
 	told = &ConnectError{Message: string(wsconn.ReasonInternal)}
 	_ = guard.Call(func() error {
@@ -179,8 +181,8 @@ func connectErrorOf(err error) (told *ConnectError, visible bool) {
 	return told, visible
 }
 
-// admit tells the client that it is connected, and sends what was emitted to it meanwhile. It reports whether the
-// client waits for that.
+// admit sends the client its socket's ID, and the emissions that have waited. It reports whether the client waits for
+// an answer.
 func (s *session) admit() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +191,7 @@ func (s *session) admit() bool {
 	}
 	id := []byte(`{"sid":"` + s.socket.ID() + `"}`)
 	frame := appendHeader(make([]byte, 0, headerSize(s.space.name)+len(id)), connect, s.space.name, 0, 0, false)
-	_ = s.queue.SendFrame(append(frame, id...)) // a client that does not take it is dealt with by the queue
+	_ = s.queue.SendFrame(append(frame, id...)) // the queue handles slow clients
 	for _, frame := range s.held {
 		_ = s.queue.SendFrame(frame)
 	}
@@ -211,7 +213,7 @@ func (s *session) Send(m *crosscast.Message) (err error) {
 	return err
 }
 
-// hold keeps m's frame until the client is connected: not all clients take an event before.
+// hold keeps m's frame until the client is connected, because some clients accept no event before.
 func (s *session) hold(m *crosscast.Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +238,7 @@ func (s *session) hold(m *crosscast.Message) error {
 	return nil
 }
 
-// maxHeld is how many bytes wait for a client to be connected.
+// maxHeld is how many bytes may wait until the client is connected.
 const maxHeld = 1 << 20
 
 // Close implements crosscast.Conn.
@@ -258,14 +260,14 @@ func (s *session) Close(reason crosscast.Reason) {
 	}
 	s.events.Close(!left, reason)
 	if !left {
-		s.cancel() // now that the handler which it ends has no successor
+		s.cancel() // after Close, so that no other handler starts once the running one ends
 	}
 	if ends {
 		s.conn.close(reason)
 	}
 }
 
-// endsConnection reports whether a reason for which a socket is closed concerns the whole connection.
+// endsConnection reports whether closing a socket for a reason ends the whole connection.
 func endsConnection(r crosscast.Reason) bool {
 	switch r {
 	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
@@ -275,10 +277,10 @@ func endsConnection(r crosscast.Reason) bool {
 	return false
 }
 
-// Done is closed when the session's handlers have ended. For the connection the server waits.
+// Done is closed when the session's handlers have ended. Server.close waits for the connection.
 func (s *session) Done() <-chan struct{} { return s.done }
 
-// end closes the session's socket, because the connection ends. One that the client has left closes by itself.
+// end closes the session's socket because the connection ends. A socket that the client has left closes by itself.
 func (s *session) end(reason crosscast.Reason) {
 	s.mu.Lock()
 	socket := s.socket
@@ -290,7 +292,7 @@ func (s *session) end(reason crosscast.Reason) {
 	}
 }
 
-// leave closes the session's socket when everything that the client has sent is handled.
+// leave closes the session's socket after all events of the client.
 func (s *session) leave() {
 	s.mu.Lock()
 	s.ending = crosscast.ReasonLeft
@@ -298,7 +300,7 @@ func (s *session) leave() {
 	s.handleRest()
 }
 
-// handleDisconnect is leave for a client that leaves the namespace only.
+// handleDisconnect is leave for a client that leaves only the namespace.
 func (s *session) handleDisconnect() {
 	s.mu.Lock()
 	was := s.now.Load()
@@ -310,7 +312,7 @@ func (s *session) handleDisconnect() {
 	}
 }
 
-// handleRest closes the session's socket behind what the client has sent.
+// handleRest closes the session's socket after the remaining events.
 func (s *session) handleRest() {
 	s.events.Leave(event{left: true}, s.conn.server.o.LeaveTimeout, s.cancel)
 }

@@ -21,121 +21,120 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// ReasonForced closes a client's whole connection, with all its sockets, whichever of them is closed with it: what
-// disconnect(true) does on Node.js.
+// ReasonForced closes the whole connection of a client, with all its sockets, like disconnect(true) on Node.js.
 const ReasonForced crosscast.Reason = "forced server close"
 
-// A Handler handles one event of a client, with the event's arguments, which may be kept.
+// A Handler handles one event of a client. It may keep the arguments.
 //
-// ctx has the values of the request's context. It ends when the server closes the socket; when the client
-// leaves, not before Options.LeaveTimeout.
+// ctx has the values of the request's context. It is cancelled when the server closes the socket. When the client
+// leaves, handlers may run on for Options.LeaveTimeout before it is cancelled.
 //
-// When the client asked for an acknowledgement, it gets one when the handler has returned: see [Answered]. An error is
-// acknowledged with one argument, {"error":"…"}: the text of an [Errorf], and of an error of crosscast about a name or
-// a size, which mostly comes from what the client sent; of any other the client is only told that there was one. What
-// the client is not told, or not in full, Options.OnError gets.
+// If the client waits for an acknowledgement, it gets one after the handler has returned: see [Answered]. An error is
+// acknowledged with one argument, {"error":"…"}. The client sees the text of two kinds of errors: those of [Errorf],
+// and crosscast's errors about a name or a size, which mostly came from the client. For any other error it gets
+// "internal error". Options.OnError gets each error whose text the client does not get.
 type Handler func(ctx context.Context, s *crosscast.Socket, args Args) error
 
-// Events are the handlers by the name of the event.
+// Events maps the names of events to their handlers.
 type Events map[string]Handler
 
-// A Namespace is what clients find under a name.
+// A Namespace holds the functions for one namespace.
 type Namespace struct {
-	// Authenticate says who a client is, or refuses it, as a middleware does: with a [*ConnectError] or an [Errorf], whose
-	// text the client sees; of any other error it is only told that there was one, and Options.OnError gets it. ctx ends
-	// when the client leaves, or after Options.ConnectTimeout. Default: everybody is an anonymous client.
+	// Authenticate returns the client's user and rooms, or refuses it, like a middleware of Node.js. The client sees
+	// the text of a [*ConnectError] or an [Errorf]. For any other error it gets "internal error", and Options.OnError
+	// gets the error. ctx ends when the client leaves, or after Options.ConnectTimeout. Default: everybody is
+	// anonymous.
 	Authenticate func(ctx context.Context, h *Handshake) (Client, error)
-	// Events are the handlers. An event that has none is counted, and otherwise ignored, unless the client asked for an
-	// acknowledgement: then it is one of an error.
+	// Events are the handlers. An event without a handler is counted. It is acknowledged with an error if the client
+	// waits for that, and otherwise ignored.
 	Events Events
 	// OnConnect is called before the first event of a socket is handled. Optional.
 	OnConnect func(ctx context.Context, s *crosscast.Socket)
-	// OnDisconnect is called after the last one, when the socket's memberships have ended. It may still emit, for
+	// OnDisconnect is called after the last event, when the socket's memberships have ended. It may still emit, for
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
 }
 
-// A Client says who a client is. The zero value is an anonymous client in no room.
+// A Client is the result of Authenticate. The zero value is an anonymous client in no room.
 type Client struct {
-	User  string   // whom the socket belongs to; empty: nobody
-	Rooms []string // joined before the client is told that it is connected
+	User  string   // the socket's user; empty: none
+	Rooms []string // joined before the client gets the answer that it is connected
 	Data  any      // see crosscast.ConnectOptions
 }
 
 // Options of a [Server]. Only Namespaces must be set.
 type Options struct {
-	// Namespaces are those that clients may connect to, by name: "/", or "/" and more without a comma. The node keeps them,
-	// see [crosscast.Namespace.Keep].
+	// Namespaces are the namespaces of clients, by name: "/", or "/" and more without a comma. The node keeps them: see
+	// [crosscast.Namespace.Keep].
 	Namespaces map[string]*Namespace
-	// OnError is told what a handler or Authenticate returned, or panicked with (a [*PanicError], which also closes the
-	// connection), unless it was for the client; and why a socket could not be made, see
-	// [crosscast.Namespace.Connect]. Where there is no event it is empty; where there is no socket yet, s is nil.
-	// Default: logs with the node's Logger, or slog.Default.
+	// OnError gets errors that handlers and Authenticate returned, except those that the client may see, and panics (as
+	// a [*PanicError]). A panic of a handler or of OnConnect also closes the connection. OnError also gets errors of
+	// [crosscast.Namespace.Connect]. event is empty for errors without an event, and s is nil if there is no socket
+	// yet. Default: logs with the node's Logger, or slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
-	// Origins are the pages from which browsers may connect, beside those of the server's own host. Each is a host, such as
-	// "example.com", or a scheme and a host, such as "https://example.com", and may be a pattern of path.Match, such as
-	// "*.example.com"; upper and lower case are the same. "*" is every page. A browser on another page is refused (403);
-	// a client that sends no header Origin is not checked. Default: none.
+	// Origins are the pages from which browsers may connect, in addition to pages of the server's own host. Each one is
+	// a host ("example.com"), or a scheme and a host ("https://example.com"), and may be a pattern of path.Match
+	// ("*.example.com"). Case does not matter. "*" allows every page. A browser on another page gets status 403.
+	// Clients that send no header Origin are not checked. Default: none.
 	Origins []string
-	// Subprotocols are the websocket subprotocols of the server, the best first. A connection gets the first one that its
-	// client offers, or none. Default: none.
+	// Subprotocols are the websocket subprotocols of the server, the best first. A connection gets the first one that
+	// its client offers, or none. Default: none.
 	Subprotocols []string
-	// CompressFrom is the size of the smallest message to a client that is compressed, in bytes, for clients that offer
-	// the extension permessage-deflate; they may compress theirs, too. It is negotiated without context takeover, so that
-	// an idle connection keeps no compressor. Compressing takes time for each client of each broadcast. Default 0: nothing
-	// is compressed, and the extension is refused; at most 1 GiB.
+	// CompressFrom is the size in bytes from which messages to a client are compressed. Default 0: nothing is
+	// compressed, and the extension permessage-deflate is refused. At most 1 GiB. The client must offer the extension,
+	// and may then compress its messages, too. It is negotiated without context takeover, so an idle connection keeps
+	// no compressor. Compression costs time for each client of each broadcast.
 	CompressFrom int
-	// MaxPayload is the size of the largest websocket message taken from a client, in bytes. Default 1,000,000; 1 byte
-	// to 1 GiB.
+	// MaxPayload is the largest size of a client's websocket message, in bytes. Default 1,000,000; 1 byte to 1 GiB.
 	MaxPayload int
-	// MaxPacket is the size of the largest packet with its attachments, of which each is at most MaxPayload: so much
-	// waits while some are missing. The next must come within PingInterval and PingTimeout. Default 2 × MaxPayload; 1 byte
-	// to 2 GiB.
+	// MaxPacket is the largest size of a packet with its attachments, in bytes. Default 2 × MaxPayload; 1 byte to 2
+	// GiB. Each attachment is at most MaxPayload, and must come within PingInterval and PingTimeout after the one
+	// before.
 	MaxPacket int
-	// MaxHeaders is the size of the largest URL and headers of a request, in bytes, as the connection keeps them; a request
-	// with more is refused (431). Default 16 KiB, as on Node.js; 1 byte to 1 GiB.
+	// MaxHeaders is the largest size of a request's URL and headers, in bytes. Default 16 KiB, as on Node.js; 1 byte to
+	// 1 GiB. A larger request gets status 431. The connection keeps the URL and headers.
 	MaxHeaders int
-	// MaxAuth is the size of the largest auth of a client, in bytes of JSON: a client with more is refused, which OnError
-	// is told of once. Every answer about sockets has that of each, so it is bounded apart from MaxPayload. Default 16 KiB;
-	// 1 byte to 1 GiB.
+	// MaxAuth is the largest size of a client's auth, in bytes of JSON. Default 16 KiB; 1 byte to 1 GiB. A client with
+	// a larger one is refused, and OnError gets one error for the first of them. Each answer about sockets contains the
+	// auth of each socket, so it has its own limit.
 	MaxAuth int
-	// HiddenHeaders are the names of the headers that a [Handshake] has but its JSON has not, so that other nodes are not
-	// told of them. Default: Cookie, Authorization and Proxy-Authorization. Empty, and not nil: none.
+	// HiddenHeaders are the names of headers that a [Handshake] has but its JSON has not, so that other nodes do not
+	// get them. Default: Cookie, Authorization and Proxy-Authorization. Empty, and not nil: none.
 	HiddenHeaders []string
-	// MaxAttachments is how many binary attachments a packet may have, both ways. Clients take 10 unless they are told
-	// otherwise. Default 10, at most 1,000.
+	// MaxAttachments is the largest number of binary attachments of a packet, in both directions. Default 10, which is
+	// also the clients' default; at most 1,000.
 	MaxAttachments int
-	// EventBytes is how many bytes of a socket's events may wait to be handled before reading pauses, each counting 256
-	// more than its arguments. An event is always taken when none waits. Default 256 KiB; 1 byte to
-	// 1 GiB.
+	// EventBytes is how many bytes of a socket's events may wait before reading pauses. Default 256 KiB; 1 byte to 1
+	// GiB. Each event counts as its name and arguments and 256 bytes more. One event may always wait, whatever its
+	// size.
 	EventBytes int
-	// Queue is how packets wait for the client, those of all its sockets together. Its Framer, OnClose and WriteTimeout are
-	// not used. A DropNotice makes a packet as it is written, such as 42["missed",3].
+	// Queue holds the packets that wait for the client, those of all its sockets together. Its Framer, OnClose and
+	// WriteTimeout are not used. A DropNotice returns a packet in its written form, such as 42["missed",3].
 	Queue crosscast.QueueOptions
-	// PingInterval is the time between the answer to a ping and the next one. Default 25 s; above 0, and at most
-	// 1 h, as the other times.
+	// PingInterval is the time between the answer to a ping and the next one. Default 25 s. All times must be above 0,
+	// and at most 1 h.
 	PingInterval time.Duration
-	// PingTimeout is how long after a ping something must have come from the client. Default 20 s.
+	// PingTimeout is how long after a ping the client must have sent something. Default 20 s.
 	PingTimeout time.Duration
-	// LeaveTimeout is how long what a client has sent may still be handled when it has left a namespace or the connection:
-	// then the context of the handler that runs is cancelled, and the rest dropped. Default 30 s.
+	// LeaveTimeout is how long a client's remaining events are handled after it has left a namespace or the connection.
+	// Then the context of the running handler is cancelled, and the other events are dropped. Default 30 s.
 	LeaveTimeout time.Duration
-	// ConnectTimeout is how long a client may take to connect to its first namespace, and Authenticate to any. Default
-	// 45 s.
+	// ConnectTimeout is how long a client may take to connect to its first namespace, and Authenticate for any
+	// namespace. Default 45 s.
 	ConnectTimeout time.Duration
-	// WriteTimeout bounds the writing of one packet. Default 10 s.
+	// WriteTimeout is how long the writing of one packet may take. Default 10 s.
 	WriteTimeout time.Duration
 }
 
-// Errorf makes an error whose text the client may see.
+// Errorf returns an error whose text the client may see.
 func Errorf(format string, args ...any) error { return wsconn.Errorf(format, args...) }
 
-// A PanicError is what Options.OnError gets when a function of the application's panicked: with the Value, and the
-// Stack of its goroutine.
+// A PanicError is the error for Options.OnError when a function of the application panicked. It has the Value and the
+// Stack of the panic.
 type PanicError = crosscast.PanicError
 
-// A ConnectError refuses a client that connects to a namespace. The client's event "connect_error" has both.
+// A ConnectError refuses a client that connects to a namespace. The client's event "connect_error" has both fields.
 type ConnectError struct {
 	Message string
 	Data    any // marshalled as JSON; nil: none
@@ -150,26 +149,26 @@ type space struct {
 	ns   *crosscast.Namespace
 }
 
-// A Server accepts Socket.IO clients. It is an http.Handler, usually of "/socket.io/". Its methods may be called
-// concurrently. It needs no closing: the node closes its connections.
+// A Server accepts Socket.IO clients. It is an http.Handler, usually for "/socket.io/". Its methods may be called
+// concurrently. It has no Close: the node closes its connections.
 type Server struct {
 	o      Options
 	log    *slog.Logger
 	spaces map[string]*space
 	hidden map[string]bool // headers, in lower case
 	config wsconn.Config   // of connections
-	base64 wsconn.Config   // of connections of clients that want no binary messages
+	base64 wsconn.Config   // of connections of clients that accept no binary messages
 	stats  counters
-	firsts warn.Firsts // that were refused, or closed
+	firsts warn.Firsts // logged refusals and closures, by cause
 
-	largeAuth sync.Once // was reported
+	largeAuth sync.Once // the first too large auth was reported
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	conns  map[*conn]struct{}
 	closed bool // the node is closing
 }
 
-// New returns a server of node's clients.
+// New returns a server for the clients of a node.
 func New(node *crosscast.Node, o Options) (*Server, error) {
 	if node == nil {
 		return nil, errors.New("crosscast/socketio: New without a node")
@@ -286,8 +285,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.start()
 }
 
-// warn logs the first client that a limit of packets has closed, for each limit, and the first that speaks something else.
-// What is common to bindings, such as a client that is too slow, the connection logs.
+// warn logs the first client that each limit of packets has closed, and the first that broke the protocol in another
+// way. wsconn logs causes that all bindings share, such as slow clients.
 func (s *Server) warn(why wsconn.Cause, address string) {
 	var cure string
 	switch {
@@ -304,7 +303,7 @@ func (s *Server) warn(why wsconn.Cause, address string) {
 		"why", why.Text, "cure", cure, "address", address)
 }
 
-// report tells the application of an error. s may be nil.
+// report calls OnError, a function of the application. s may be nil.
 func (s *Server) report(socket *crosscast.Socket, event string, err error) {
 	failed := guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
 	guard.Log(s.log, "socketio.Options.OnError", failed)
@@ -326,7 +325,7 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c)
 }
 
-// close ends what the node's closing of sockets leaves: connections without any.
+// close ends the connections. The node's closing of sockets has left those without a socket.
 func (s *Server) close() {
 	s.mu.Lock()
 	s.closed = true

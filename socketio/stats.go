@@ -6,30 +6,31 @@ import (
 	"sync/atomic"
 )
 
-// Stats is a snapshot of a [Server]. What happened only rises.
+// Stats is a snapshot of a [Server]. The counters never fall.
 type Stats struct {
-	Connections int // open now; each carries the sockets of one client in several namespaces
+	Connections int // open now; one for each client, whatever its number of namespaces
 
-	In, Out uint64 // Socket.IO packets that clients sent, and packets written to them, pings not included
-	// Malformed counts connections that were closed because of what the client sent: no packet, or one that it may not
-	// send, or not now.
+	In, Out uint64 // Socket.IO packets from and to clients, without pings
+	// Malformed counts connections that were closed because of a malformed packet, or of a packet that the client may
+	// not send, or not now.
 	Malformed uint64
-	// Unhandled counts events that have no handler.
+	// Unhandled counts events without a handler.
 	Unhandled uint64
-	// Timeouts counts connections that were closed because the client sent nothing, or did not connect to a namespace.
+	// Timeouts counts connections that were closed because the client sent nothing, connected to no namespace in time,
+	// or did not send an attachment in time.
 	Timeouts uint64
-	// Refused counts what was refused, by cause. Requests: "transport" (polling, mostly), "session" (that wants to go on
-	// after polling), "method", "upgrade" (no websocket), "version" (of Engine.IO, clients before version 3),
-	// "headers" (more than MaxHeaders), "websocket" (no valid handshake, or an origin that is not one of Options.Origins).
-	// Connects to a namespace: "namespace" (there is none of that name), "auth" (larger than MaxAuth), "authenticate"
-	// (Authenticate, or what it returned).
+	// Refused counts refusals, by cause. Causes for requests: "transport" (mostly polling), "session" (an upgrade from
+	// polling), "method", "upgrade" (no websocket), "version" (of Engine.IO: clients before version 3), "headers" (more
+	// than MaxHeaders), "websocket" (an invalid handshake, or an origin that Options.Origins does not allow). Causes
+	// for connects to a namespace: "namespace" (none of that name), "auth" (larger than MaxAuth), "authenticate"
+	// (Authenticate returned an error, or its socket could not be made).
 	Refused map[string]uint64
 }
 
 type counters struct {
 	in, out, malformed, unhandled, timeouts atomic.Uint64
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	refused map[string]uint64
 }
 

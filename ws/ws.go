@@ -71,8 +71,8 @@ type Options struct {
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
 	// OnError gets errors that handlers returned, except those that the client may see, and panics (as a
-	// [*PanicError]). A panic also closes the socket. event is empty for OnConnect and OnDisconnect. Default: logs with
-	// the node's Logger, or slog.Default.
+	// [*PanicError]). A panic of a handler or of OnConnect also closes the socket. event is empty for OnConnect,
+	// OnDisconnect and Envelope. Default: logs with the node's Logger, or slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Envelope is the format of messages. Default: [JSON].
