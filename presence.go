@@ -11,19 +11,19 @@ import (
 	"sync"
 )
 
-// WatchOptions say how to watch a room. The zero value is for [Watch.Members] alone.
+// WatchOptions say how to watch a room. The zero value is enough for [Watch.Members].
 type WatchOptions struct {
-	// OnChange is told who is in the room: first, once, of all members, even when there are none, and then of those who
-	// joined and left. The first call might come before [Namespace.Watch] returns. Calls come one at a time, on a goroutine
-	// of their own, and may do anything but Node.Close. While one is being made changes are gathered for the next, and
-	// whoever came and went meanwhile is not told of: so a slow OnChange costs no more than there are members, and nothing
-	// is ever dropped.
+	// OnChange is called with the members of the room: first, once, with all of them, even if there are none, and then
+	// with those who joined and left. The first call might come before [Namespace.Watch] returns. Calls come one at a
+	// time, on a goroutine of their own, and may do anything but Node.Close. During a call, changes are merged for the
+	// next one, and a member that came and went meanwhile is left out. So a slow OnChange costs memory for at most the
+	// number of members, and no lasting change is dropped.
 	OnChange func(*Watch, PresenceEvent)
 	// Users counts the sockets of a user as one member, wherever they are. Sockets without a user are left out.
 	Users bool
 }
 
-// A PresenceEvent is what WatchOptions.OnChange is told, ordered by user and socket. For each member, joined and left
+// A PresenceEvent is passed to WatchOptions.OnChange, ordered by user and socket. For each member, joined and left
 // alternate, and joined comes first.
 type PresenceEvent struct {
 	Current bool // the first event: Joined are the members at the beginning
@@ -31,41 +31,41 @@ type PresenceEvent struct {
 	Left    []Member
 }
 
-// A Watch tells who is in a room, on all nodes. Its methods may be called concurrently. Close it when done.
+// A Watch shows the members of a room, on all nodes. Its methods may be called concurrently. It must be closed.
 //
-// What it tells is, for each node, who was in the room there at some moment, and soon at this one: it does not depend
-// on the order in which the nodes' reports arrive, and when some are lost the nodes are asked again, at once after a
-// [Gap], and otherwise within five heartbeats. The members of a node that says goodbye leave at once, and those of one
-// that dies when it is taken for dead ([NodeExpired]).
+// For each node, a Watch shows the members as of some recent moment. The order in which the nodes' reports arrive does
+// not matter. If reports are lost, the nodes are asked again: at once after a [Gap], otherwise within five heartbeats.
+// The members of a node that says goodbye leave at once. Those of a node that dies leave when it is taken for dead
+// ([NodeExpired]).
 type Watch struct {
 	space *space // held until unwatch
 	view  *view
 	users bool
-	lane  lane[*follower] // a follower that begins; nil: the others are told of changes
+	lane  lane[*follower] // a follower that begins; nil: changes, for the others
 
-	mu        sync.Mutex  // guards what follows; locked after view.mu
+	mu        sync.Mutex  // guards the following fields; locked after view.mu
 	followers []*follower // never changed in place
-	pending   diff        // not told yet to those who have begun
-	queued    bool        // there is a call to come
+	pending   diff        // changes that the followers who have begun have not got yet
+	queued    bool        // a call is to come
 	closed    bool
 }
 
-// A follower is a function that is told of a watch's members.
+// A follower is a function that is called with a watch's members.
 type follower struct {
 	f     func(PresenceEvent) (more bool)
 	name  string // in the log
-	begun bool   // it was told of all members; guarded by Watch.mu, like the next
+	begun bool   // it was called with all members; guarded by Watch.mu, like ended
 	ended bool
 }
 
-// Watch watches a room, on all nodes. It returns when every peer has told of its members, but waits for two heartbeats at
-// most, and never for more than 5 s; while the link is down it returns at once. Who is still to be heard then is in
-// [Watch.Missing], and made up for. Several watches of a room on one node share what they cost. A room that nobody
-// watches costs nothing.
+// Watch watches a room, on all nodes. It returns when every peer has reported its members, but waits for at most two
+// heartbeats, and never for more than 5 s. While the link is down it returns at once. [Watch.Missing] returns the peers
+// that have not reported yet; they are asked again. Several watches of a room on one node share their cost. A room that
+// nobody watches costs nothing. It may be called concurrently.
 //
-// An error means that nothing happened: it is one of an argument, [ErrClosed], or ctx's if that ends before Watch
-// returns. An emitter cannot watch ([ErrEmitOnly]), nor a node whose adapter is a [ForeignAdapter]: then the error matches
-// errors.ErrUnsupported.
+// An error means that nothing happened. It is one of an argument, [ErrClosed], or ctx's if that ends before Watch
+// returns. An emitter cannot watch ([ErrEmitOnly]). A node whose adapter is a [Counter] cannot either: its error
+// matches errors.ErrUnsupported.
 func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*Watch, error) {
 	if err := checkName("room", room); err != nil {
 		return nil, err
@@ -102,11 +102,11 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	return w, nil
 }
 
-// A MissingPeer is a peer of which a watch does not know who is in the room there.
+// A MissingPeer is a peer whose members a watch does not know.
 type MissingPeer struct {
 	Node NodeID
-	// Err says why: ErrNotConnected while the link is down; what else kept it from being asked; ErrBusy, it is watched too
-	// much already; or it has not answered.
+	// Err is the reason: ErrNotConnected, the link is down; ErrBusy, the peer is watched too much already; another
+	// error that kept the peer from being asked; or an error that says that it has not answered yet.
 	Err error
 }
 
@@ -115,9 +115,9 @@ var (
 	errFull    = fmt.Errorf("%w: it is watched too much already, or has too many members", ErrBusy)
 )
 
-// Missing returns the peers that do not tell of their members, by ID: those that have come just now, that cannot be
-// reached, that run a version without watches, or that are watched too much already: then the error matches [ErrBusy].
-// They are asked again, in a few heartbeats, and more and more rarely those that are watched too much.
+// Missing returns the peers that do not report their members, ordered by ID: peers that have just come, that cannot be
+// reached, that run a version without watches, or that are watched too much already (the error matches [ErrBusy]). They
+// are asked again in a few heartbeats; those that are watched too much, more and more rarely.
 func (w *Watch) Missing() []MissingPeer {
 	untold, full, _ := w.view.missing()
 	if len(untold)+len(full) == 0 || w.isClosed() {
@@ -135,7 +135,7 @@ func (w *Watch) Missing() []MissingPeer {
 	return missing
 }
 
-// Synced waits until the link stands, and every peer has told of its members: Missing is empty then. The error is
+// Synced waits until the link stands and every peer has reported its members. Then Missing is empty. The error is
 // [ErrClosed] or ctx's.
 func (w *Watch) Synced(ctx context.Context) error {
 	v := w.view
@@ -144,7 +144,7 @@ func (w *Watch) Synced(ctx context.Context) error {
 	for {
 		link, changed := v.p.n.link.now()
 		untold, full, progress := v.missing()
-		if w.isClosed() { // looked at last: nobody is missing for a watch that was closed
+		if w.isClosed() { // looked at last: a closed watch misses no peers
 			return ErrClosed
 		}
 		live := link.Live()
@@ -160,23 +160,26 @@ func (w *Watch) Synced(ctx context.Context) error {
 	}
 }
 
-// Follow has f told who is in the room: first, once, of all members, and then of those who joined and left, without a
-// hole and without telling twice. So whoever connects a client gives it the state and each later change with one call,
-// where [Watch.Members] and a function that was told before would race. f is told until it returns false, as it does when
-// [Socket.Emit] fails because the client has left; or until stop has returned, except by a call that is being made; or
-// until the watch is closed.
+// Follow calls f with the members of the room: first, once, with all of them, and then with those who joined and left.
+// No change is left out, and none comes twice. So a server that connects a client gives it the state and each later
+// change with one call, without the race between [Watch.Members] and a function that was registered earlier. The calls
+// end in one of three ways:
+//
+//   - f returns false, for example because [Socket.Emit] fails when the client has left.
+//   - stop has returned; a running call goes on.
+//   - The watch is closed.
 //
 // The followers of a watch, and OnChange, are called one after the other, on one goroutine, with the same events, whose
-// slices must not be changed: very many cost little more than their calls. A call may do anything but Node.Close, and
-// should not block, as [Socket.Emit] does not, because the others wait for it. What changes meanwhile is summed up, as
-// with OnChange. Who may block begins a watch of its own.
+// slices must not be changed. So many followers cost little more than their calls. A call may do anything but
+// Node.Close. It should not block, because the others wait for it; [Socket.Emit] does not block. Changes during a call
+// are merged, as for OnChange. A function that blocks should have a watch of its own.
 func (w *Watch) Follow(f func(PresenceEvent) (more bool)) (stop func()) {
 	fo := &follower{f: f, name: "a function of Watch.Follow"}
 	w.follow(fo)
 	return func() { w.unfollow(fo) }
 }
 
-// follow has f begin. What has arrived by now, and was not handed to the watch yet, is handed over first.
+// follow makes f begin. Changes that have arrived but were not handed to the watch yet are handed over first.
 func (w *Watch) follow(f *follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,13 +199,13 @@ func (w *Watch) unfollow(f *follower) {
 	}
 }
 
-// followed reports whether there is somebody to be told of changes; w.mu is held.
+// followed reports whether any follower has begun; w.mu is held.
 func (w *Watch) followed() bool {
 	return slices.ContainsFunc(w.followers, func(f *follower) bool { return f.begun })
 }
 
-// Members returns who is in the room now, ordered by user and socket; after Close, nobody. It may be ahead of what
-// followers were told.
+// Members returns the members of the room now, ordered by user and socket; after Close, none. It may be ahead of the
+// calls of followers.
 func (w *Watch) Members() []Member {
 	all := w.view.members(w)
 	slices.SortFunc(all, compareMembers)
@@ -213,8 +216,8 @@ func compareMembers(a, b Member) int {
 	return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Socket, b.Socket))
 }
 
-// Close ends the watch. It does not wait for a call of OnChange that is being made, so it may be called from within
-// one; no call begins after it returned. Further Closes do nothing.
+// Close ends the watch. It does not wait for a running call of OnChange, so OnChange may call it. No call begins after
+// Close has returned. Further calls do nothing.
 func (w *Watch) Close() {
 	w.close()
 	w.view.p.unwatch(w)
@@ -233,7 +236,7 @@ func (w *Watch) isClosed() bool {
 	return w.closed
 }
 
-// add notes what has changed; w.view is locked.
+// add records changes; w.view is locked.
 func (w *Watch) add(d diff) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -251,7 +254,7 @@ func (w *Watch) add(d diff) {
 	}
 }
 
-// call tells f of all members, or the followers of what has changed. It runs on the lane.
+// call calls f with all members, or the followers with the changes. It runs on the lane.
 func (w *Watch) call(f *follower) {
 	if f != nil {
 		w.tell([]*follower{f}, w.begin(f))
@@ -277,7 +280,7 @@ func (w *Watch) call(f *follower) {
 	w.tell(to, e)
 }
 
-// begin returns what the others have been told so far, all members, and lets f be told with them of what changes.
+// begin returns all members as of the last call of the other followers, and makes f get later changes along with them.
 func (w *Watch) begin(f *follower) PresenceEvent {
 	v := w.view
 	v.lock()
@@ -301,14 +304,14 @@ func (w *Watch) begin(f *follower) PresenceEvent {
 	return PresenceEvent{Current: true, Joined: slices.SortedFunc(maps.Keys(current), compareMembers)}
 }
 
-// follows reports whether f is to be told.
+// follows reports whether f is to be called.
 func (w *Watch) follows(f *follower) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return f.begun && !f.ended && !w.closed
 }
 
-// tell calls followers. One that ends the goroutine keeps no other from it.
+// tell calls followers. A follower that ends the goroutine does not keep the others from their calls.
 func (w *Watch) tell(to []*follower, e PresenceEvent) {
 	i := 0
 	defer func() {

@@ -2,11 +2,11 @@ package crosscast
 
 import "math/bits"
 
-// A watcher and the node that it watches compare which versions of which rooms the one has, and the other has told. Each
-// keeps sums over its rooms, by bucket, and a sum changes with each version: so comparing costs the same for one room as
-// for very many.
+// A watcher and a watched node compare their versions of the rooms: those that the watcher has, and those that the node
+// has sent. Each keeps sums over its rooms, by bucket, and a sum changes with each version. So a comparison costs the
+// same for one room as for very many.
 
-// buckets is how many parts the rooms are in, by the hash of their names: as many as Presence.Buckets has bits.
+// buckets is the number of parts into which the hashes of names divide the rooms: one for each bit of Presence.Buckets.
 const buckets = 64
 
 // A roomHash stands for a room in sums, and is the same on all nodes. Its top bits name the room's bucket.
@@ -31,7 +31,7 @@ func mix(v uint64) uint64 {
 
 func (h roomHash) bucket() int { return int(h >> 58) }
 
-// at is what the room adds to its bucket's sum. A room whose version is not known adds nothing.
+// at is the room's part of its bucket's sum. A room without a known version adds nothing.
 func (h roomHash) at(version uint64) uint64 {
 	if version == 0 {
 		return 0
@@ -42,10 +42,10 @@ func (h roomHash) at(version uint64) uint64 {
 // A digest is the sums of all buckets.
 type digest [buckets]uint64
 
-// move notes that a room's version, as it is known or was told, has changed.
+// move records that a room's known or sent version has changed.
 func (d *digest) move(h roomHash, from, to uint64) { d[h.bucket()] += h.at(to) - h.at(from) }
 
-// sums returns those of a set of buckets; of none of them, the sum of all.
+// sums returns the sums of a set of buckets; for no set, the one sum of all.
 func (d *digest) sums(set uint64) []uint64 {
 	if set == 0 {
 		all := uint64(0)
@@ -63,8 +63,8 @@ func (d *digest) sums(set uint64) []uint64 {
 	return some
 }
 
-// differing returns those of a set of buckets whose sums are not the given ones; of no set, whether the sum of all is not:
-// then it is all buckets. Sums that do not fit the set differ in nothing.
+// differing returns the buckets of a set whose sums differ from the given ones. For no set it compares the sum of all,
+// and returns all buckets if that differs. If sums has the wrong length, it returns none.
 func (d *digest) differing(set uint64, sums []uint64) (differ uint64) {
 	own := d.sums(set)
 	if len(own) != len(sums) {

@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// The watched side: what peers watch here. What a peer may have noted is bounded in bytes, and each has a share.
+// The watched side: the rooms that peers watch here. The memory for all peers is bounded in bytes, and each peer has a
+// share.
 
 const (
 	maxLease = 30 * time.Minute // a peer's watches last no longer without being renewed
 
-	watcherBytes  = 16 << 10 // what each watcher may have noted, whatever the others have
-	maxLeaseBytes = 48 << 20 // beyond that, a watcher may have as much as all of them leave free
-	leaseBytes    = 512      // of one room of one watcher, about, beside its name
-	maxRefused    = 4096     // rooms that watchers are still to be told of as refused
+	watcherBytes  = 16 << 10 // share of each watcher
+	maxLeaseBytes = 48 << 20 // beyond its share, a watcher may use the free rest of this
+	leaseBytes    = 512      // one room of one watcher, about, without its name
+	maxRefused    = 4096     // refused rooms that are not reported to watchers yet
 )
 
-// A name that somebody made up must not take the place of a node. So how many watchers there may be before one more is
-// refused, and what they may have noted beyond their shares, depends on what that one is to this node. Those who are heard
-// again and again are peers, of whom there are at most maxPeers.
+// A forged name must not take the place of a node. Therefore two limits depend on a watcher's standing: the number of
+// watchers above which it is refused, and the bytes that it may use beyond its share. Nodes that are heard again and
+// again are peers, and there are at most maxPeers of them.
 var (
 	maxWatchers = [...]int{stranger: 256, heardOnce: 1024, heardAgain: 1024 + maxPeers}
 	maxNoted    = [...]int{stranger: 0, heardOnce: maxLeaseBytes / 2, heardAgain: maxLeaseBytes}
 )
 
-// leasing is the part of presence about them. All is guarded by presence.mu.
+// leasing is the part of presence for the watched side. All is guarded by presence.mu.
 type leasing struct {
 	watchers map[NodeID]*watcher
 	noted    int // bytes, of all
@@ -42,21 +43,21 @@ type watcher struct {
 	until  time.Time
 	leases map[*watched]*lease
 	bytes  int
-	told   digest // of the versions that it was told
+	told   digest // of the versions sent to it
 }
 
 // A lease is a peer's watch of one room.
 type lease struct {
 	by      *watcher
-	whole   bool   // it is to be told all the members; guarded by watched.mu
-	version uint64 // it was told; 0: none, or not surely
-	doubted bool   // the watcher was to list it, and has not yet
+	whole   bool   // all the members are to be sent; guarded by watched.mu
+	version uint64 // sent to the watcher; 0: none, or not surely
+	doubted bool   // the watcher was to list the room, and has not yet
 	ended   bool
 }
 
 type digestRequest struct{ round, buckets uint64 }
 
-// asked acts on a peer's watch.
+// asked handles a peer's KindWatch.
 func (p *presence) asked(in *Instruction) {
 	now := time.Now()
 	r := in.Presence
@@ -96,7 +97,7 @@ func (p *presence) asked(in *Instruction) {
 	}
 }
 
-// want has a digest told; p.mu is held.
+// want queues a digest for a peer; p.mu is held.
 func (p *presence) want(to NodeID, d digestRequest) {
 	if _, ok := p.digests[to]; !ok && len(p.digests) >= maxPeers {
 		p.n.stats.drop(dropBusy)
@@ -109,7 +110,7 @@ func (p *presence) want(to NodeID, d digestRequest) {
 	p.wake()
 }
 
-// doubt has what a watcher watches in some buckets end, unless it is listed before the next time; p.mu is held.
+// doubt marks a watcher's leases in some buckets. A lease that is not listed before the next doubt ends; p.mu is held.
 func (p *presence) doubt(by *watcher, buckets uint64) {
 	for w, l := range by.leases {
 		if buckets&(1<<w.hash.bucket()) == 0 {
@@ -123,7 +124,7 @@ func (p *presence) doubt(by *watcher, buckets uint64) {
 	}
 }
 
-// lease begins or goes on with a peer's watch of a room, of which it has a version; p.mu is held.
+// lease begins or renews a peer's watch of a room. known is the version that the peer has; p.mu is held.
 func (p *presence) lease(from NodeID, who standing, at Address, known uint64, until time.Time) {
 	w, by := p.rooms[at], p.watchers[from]
 	if w != nil && by != nil && by.leases[w] != nil {
@@ -169,7 +170,7 @@ func (p *presence) lease(from NodeID, who standing, at Address, known uint64, un
 
 func leaseCost(at Address) int { return leaseBytes + len(at.Namespace) + len(at.Name) }
 
-// hasSpace reports whether a watcher, nil if it is new, may have so much more noted; p.mu is held.
+// hasSpace reports whether a watcher, nil if it is new, may use so many more bytes; p.mu is held.
 func (p *presence) hasSpace(by *watcher, who standing, cost int) bool {
 	bytes := cost
 	if by != nil {
@@ -180,7 +181,8 @@ func (p *presence) hasSpace(by *watcher, who standing, cost int) bool {
 	return bytes <= watcherBytes || bytes <= maxNoted[who]-p.noted
 }
 
-// refuse has a peer told that a room is not told of. Of too many it hears nothing, and asks again; p.mu is held.
+// refuse queues the report that a room is refused. Above maxRefused it only counts: the peer gets no answer and asks
+// again; p.mu is held.
 func (p *presence) refuse(from NodeID, at Address) {
 	p.n.stats.drop(dropBusy)
 	if p.refusalCount >= maxRefused {
@@ -216,7 +218,7 @@ func (p *presence) drop(by *watcher, w *watched) {
 	p.unused(w)
 }
 
-// forget ends what a peer watches; p.mu is held.
+// forget ends all watches of a peer; p.mu is held.
 func (p *presence) forget(id NodeID) {
 	if by := p.watchers[id]; by != nil {
 		for w := range by.leases {
@@ -225,7 +227,7 @@ func (p *presence) forget(id NodeID) {
 	}
 }
 
-// expire ends what was not renewed; p.mu is held.
+// expire ends the watches of peers that did not renew them; p.mu is held.
 func (p *presence) expire(now time.Time) {
 	for id, by := range p.watchers {
 		if now.After(by.until) {
@@ -234,7 +236,7 @@ func (p *presence) expire(now time.Time) {
 	}
 }
 
-// An emptyList is rooms of one namespace without a member, of which a watcher is told together.
+// An emptyList is the rooms of one namespace without a member that one watcher is to get together.
 type emptyList struct {
 	rooms    []string
 	versions []uint64
@@ -251,7 +253,7 @@ type emptyKey struct {
 	namespace string
 }
 
-// answer tells watchers what there is to tell: of rooms, and then in digests how that has added up. It runs on the lane.
+// answer sends to watchers all that is due: first rooms, then digests that sum them up. It runs on the lane.
 func (p *presence) answer(rooms []*watched) {
 	p.mu.Lock()
 	refused, digests := p.refusals, maps.Clone(p.digests)
@@ -280,7 +282,7 @@ func (p *presence) answer(rooms []*watched) {
 	for to, d := range digests {
 		r := &Presence{Round: d.round, Buckets: d.buckets}
 		p.mu.Lock()
-		told := new(digest) // of a watcher of nothing
+		told := new(digest) // for a watcher of nothing
 		if by := p.watchers[to]; by != nil {
 			told = &by.told
 		}

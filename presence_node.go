@@ -8,61 +8,62 @@ import (
 	"time"
 )
 
-// What all of a node's watches, and its peers' watches of its rooms, have in common.
+// The common part of a node's watches and its peers' watches of its rooms.
 //
-// What nodes say to each other, W the one that watches and A one of its peers:
+// The protocol between W, a watching node, and A, one of its peers:
 //
-//   - W asks everyone, or A alone, who is in some rooms (KindWatch with Rooms), and says which versions of A's lists it
-//     has, if any. A notes that W watches these rooms, and tells of those of which W does not have what A told last.
-//   - A tells of a room's members (KindPresence): all of them, and from then on what changes. Rooms without a member are
-//     told of together, by name. What A has no space to note it refuses, by name too (Full); W asks again, more and
-//     more rarely.
-//   - W asks everyone, each few heartbeats, or A alone, for a digest (KindWatch with a Round): that renews all that W
-//     watches. A answers with one sum over the versions that it has told W.
-//   - Where A's sum is not W's own over the versions that it has, W asks A for the sums of the buckets that rooms are
-//     in, and then lists what it watches in the buckets that differ. A forgets what it noted there and is not listed.
-//   - W says which rooms it watches no more (KindWatch without a TTL).
+//   - W asks everyone, or A alone, for the members of some rooms (KindWatch with Rooms), and names the versions of A's
+//     lists that it has, if any. A records that W watches these rooms, and reports those whose last sent list W does
+//     not have.
+//   - A reports a room's members (KindPresence): first all of them, then the changes. Rooms without a member are
+//     reported together, by name. If A has no space to record a room, it refuses it, by name too (Full). W asks again,
+//     more and more rarely.
+//   - W asks everyone, every few heartbeats, or A alone, for a digest (KindWatch with a Round). This renews all watches
+//     of W. A answers with one sum over the versions that it has sent to W.
+//   - If A's sum differs from W's own over the versions that it has, W asks A for the sum of each bucket, and then
+//     lists the rooms that it watches in the buckets that differ. A drops its records there that are not listed.
+//   - W names the rooms that it watches no more (KindWatch without a TTL).
 //
-// A node's inbox keeps its order. So when a digest arrives, what A had told before has arrived, or is lost; and what W
-// asked for before it asked for the digest, and has not been told of, is lost. Nothing else is ever asked for again,
-// and nothing waits for a time to pass. Rooms that nothing was told of add nothing to the sums on either side, so those
-// that are being asked for make no difference.
+// A node's inbox keeps its order. So when a digest arrives, everything that A had sent before has arrived or is lost.
+// And every room that W asked for before it asked for the digest, and that has no answer yet, is lost. Nothing else is
+// ever asked for again, and nothing waits for a time to pass. A room without any report adds nothing to the sums on
+// either side, so pending rooms make no difference.
 //
-// All is published on one lane, which looks at what is due: whatever arrives only notes that, in tables with a bound.
+// One lane publishes everything, and looks for due work. Arriving instructions only record work in bounded tables.
 
 const (
-	// A watch of a peer's rooms is renewed each so many heartbeats, which also finds out what was missed, and ends after
-	// so many without. A node that dies is so forgotten by those whom it watched.
+	// A watch of a peer's rooms is renewed every renewEvery heartbeats, which also detects missed reports. It ends
+	// after leaseFor heartbeats without a renewal. So the nodes that a dead node watched forget it.
 	renewEvery = 5
 	leaseFor   = 3*renewEvery + 1
-	// presencePatience is for how many heartbeats at most a full adapter holds up what is to be published.
+	// presencePatience is the number of heartbeats for which a full adapter may hold up publishing.
 	presencePatience = 2
-	// presenceBytes is about how much goes into one instruction: it shares a frame, and is far below what a frame may be.
-	// Where an adapter takes less, it becomes less, down to the smallest.
+	// presenceBytes is the approximate size of one instruction: it shares a frame, and is far below the limit of a
+	// frame. If an adapter takes less, the size is halved, down to leastPresenceBytes.
 	presenceBytes      = 16 << 10
 	leastPresenceBytes = 256
 )
 
-// presence is a node's. Locks are taken in the order peers, presence, shard, watched, view, watch, lane.
+// presence belongs to a node. Locks are taken in the order peers, presence, shard, watched, view, watch, lane.
 type presence struct {
 	n      *Node
 	out    lane[func()] // publishes, in order
 	spread lane[spread] // hands changes to the watches
 
-	// Of the lane that publishes.
+	// For the lane that publishes.
 	fit   int  // bytes of one instruction, about
-	stuck bool // something could not be published in this turn, so nothing else is waited for
+	stuck bool // an instruction could not be published in this turn, so no other one waits
 
 	due struct {
-		mu     sync.Mutex // guards what follows; locked after every other lock but those of lanes
-		queued bool       // there is a call of turn to come
-		rooms  []*watched // with something to tell
+		mu     sync.Mutex // guards the following fields; locked after every other lock but those of lanes
+		queued bool       // a call of turn is to come
+		rooms  []*watched // with something to report
 	}
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	rooms    map[Address]*watched
 	homeless map[string]map[*watched]bool // rooms of namespaces without a space
-	floor    uint64                       // no room that was watched before has had a higher version
+	floor    uint64                       // the highest version of any room that was watched before
 	stopped  bool
 
 	watching
@@ -78,14 +79,14 @@ func (p *presence) init(n *Node) {
 	p.out.busy, p.spread.busy = n.busy, n.busy
 }
 
-// wake has turn called soon.
+// wake makes turn run soon.
 func (p *presence) wake() {
 	p.due.mu.Lock()
 	defer p.due.mu.Unlock()
 	p.wakeLocked()
 }
 
-// wakeLocked is wake for those who hold p.due.mu.
+// wakeLocked is wake for callers that hold p.due.mu.
 func (p *presence) wakeLocked() {
 	if !p.due.queued {
 		p.due.queued = true
@@ -93,9 +94,9 @@ func (p *presence) wakeLocked() {
 	}
 }
 
-// turn publishes what is due. It runs on the lane, so never twice at a time.
+// turn publishes everything that is due. It runs on the lane, so never twice at a time.
 func (p *presence) turn() {
-	p.mu.Lock() // so that what one instruction asks for is answered together
+	p.mu.Lock() // so that the answers to one instruction go together
 	p.due.mu.Lock()
 	rooms := p.due.rooms
 	p.due.rooms, p.due.queued = nil, false
@@ -106,7 +107,7 @@ func (p *presence) turn() {
 	p.ask()
 }
 
-// publish sends one instruction of this node's. When the adapter is full it waits, but not for a second one in a turn.
+// publish sends one instruction of this node. It waits while the adapter is full, but in each turn only once.
 func (p *presence) publish(in *Instruction) error {
 	in.From = p.n.id
 	in.Target.Everyone = in.To == ""
@@ -129,7 +130,7 @@ func (p *presence) publish(in *Instruction) error {
 	return err
 }
 
-// shrink reports whether an instruction that the adapter did not take is to be made again, smaller.
+// shrink reports whether an instruction that the adapter refused is to be made again, smaller.
 func (p *presence) shrink(err error) bool {
 	if !errors.Is(err, ErrTooLarge) || p.fit <= leastPresenceBytes {
 		return false
@@ -138,8 +139,8 @@ func (p *presence) shrink(err error) bool {
 	return true
 }
 
-// list publishes an instruction about rooms, in parts. It has what is given of in, and the rooms' versions if there are
-// any. sent, unless it is nil, is called with each part's, and whether it went.
+// list publishes an instruction about rooms, in parts. Each part has the given fields of in, and its rooms' versions,
+// if given. sent, if not nil, is called for each part with its range and error.
 func (p *presence) list(in Instruction, rooms []string, versions []uint64, sent func(from, to int, err error)) error {
 	var failed error
 	for from := 0; from < len(rooms); {
@@ -174,7 +175,7 @@ func (p *presence) list(in Instruction, rooms []string, versions []uint64, sent 
 	return failed
 }
 
-// watch adds a watch of a room in ns, which w holds. The channel, if there is one, tells whether the peers were asked.
+// watch adds a watch of a room in ns, which w holds. The channel, if not nil, reports whether the peers were asked.
 func (p *presence) watch(ns *space, room string, w *Watch) (sent <-chan error, err error) {
 	v, sent := p.view(ns, room)
 	if v == nil {
@@ -184,7 +185,7 @@ func (p *presence) watch(ns *space, room string, w *Watch) (sent <-chan error, e
 	w.view = v
 	v.join(w)
 	p.mu.Lock()
-	stopped := p.stopped // after end looked for watches
+	stopped := p.stopped // checked after v.join: end might have run before it
 	p.mu.Unlock()
 	if stopped {
 		w.Close()
@@ -238,7 +239,7 @@ func (p *presence) beat(now time.Time) {
 	p.renewDue()
 }
 
-// peer acts on what happened to a peer. The peers are locked.
+// peer handles a peer's event. The peers are locked.
 func (p *presence) peer(e *NodeEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -254,7 +255,7 @@ func (p *presence) peer(e *NodeEvent) {
 	}
 }
 
-// begin makes the space of a namespace that has none, with the rooms in it that peers watch already.
+// begin makes the space of a namespace that has none, and attaches the rooms in it that peers already watch.
 func (p *presence) begin(ns *Namespace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

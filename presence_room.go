@@ -5,27 +5,27 @@ import (
 	"sync"
 )
 
-// What a node keeps of a room of its own that is watched, from here or by peers.
+// A node's records of a watched room of its own. It may be watched from here or by peers.
 //
-// Locks are taken in the order peers, presence, shard, watched, view. Sockets come and go under their shard's lock,
-// which makes a version and a copy of the members that belongs to it. Emissions wait for that lock, so nothing under it
-// takes longer than a copy of the list of sockets.
+// Locks are taken in the order peers, presence, shard, watched, view. Sockets come and go under their shard's lock, so
+// a version and a copy of its members are made under that lock. Emissions wait for it, so it is never held longer than
+// a copy of the list of sockets takes.
 
-// A watched is a room that somebody watches.
+// A watched is a room with a watch.
 type watched struct {
 	p    *presence
 	at   Address
 	hash roomHash
-	ns   *space // held; nil while there is none: among the homeless; guarded by presence.mu
+	ns   *space // held; nil while the namespace has no space, with the room in homeless; guarded by presence.mu
 
-	mu     sync.Mutex // guards what follows
-	view   *view      // of this node's own watches; nil: there are none
+	mu     sync.Mutex // guards the following fields
+	view   *view      // for this node's own watches; nil: there are none
 	leases []*lease
 	log    changelog // keeps changes while there are leases
 	queued bool      // send is to be called
 }
 
-// changed notes that s has joined or left; the room's shard is locked.
+// changed records that s has joined or left; the room's shard is locked.
 func (w *watched) changed(s *Socket, left bool) {
 	c := PresenceChange{Member{s.id, s.user}, left}
 	w.mu.Lock()
@@ -41,7 +41,7 @@ func (w *watched) changed(s *Socket, left bool) {
 	}
 }
 
-// poke has send called soon; w.mu is held.
+// poke makes send run soon; w.mu is held.
 func (w *watched) poke() {
 	if w.queued {
 		return
@@ -54,14 +54,14 @@ func (w *watched) poke() {
 	w.p.wakeLocked()
 }
 
-// see gives a view that begins its room's members; p.mu is held.
+// see gives a new view the room's members; p.mu is held.
 func (w *watched) see(v *view) {
 	if w.ns != nil {
 		sh := w.ns.shardOf(w.at.Name)
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
 		if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
-			v.own.members = slices.Clone(g.sockets) // nobody else has v yet
+			v.own.members = slices.Clone(g.sockets) // v is not shared yet
 		}
 	}
 	w.mu.Lock()
@@ -69,13 +69,13 @@ func (w *watched) see(v *view) {
 	w.view = v
 }
 
-// open begins to note who comes and goes in a room; p.mu is held.
+// open begins to record the changes of a room; p.mu is held.
 func (p *presence) open(at Address) *watched {
 	w := &watched{p: p, at: at, hash: hashOf(at)}
 	if ns := p.n.spaces.get(at.Namespace); ns != nil && ns.hold() {
 		w.ns = ns
 	}
-	// A version that the room had before it was watched the last time must not come again.
+	// A version that the room had when it was watched before must not come again.
 	w.log.version = p.floor + 1
 	if p.rooms == nil {
 		p.rooms, p.homeless = make(map[Address]*watched), make(map[string]map[*watched]bool)
@@ -91,7 +91,7 @@ func (p *presence) open(at Address) *watched {
 	return w
 }
 
-// attach has the room's shard report to to.
+// attach makes the room's shard report changes to to.
 func (w *watched) attach(to *watched) {
 	if w.ns == nil {
 		return
@@ -115,7 +115,7 @@ func (w *watched) attach(to *watched) {
 	}
 }
 
-// unused ends w when nobody watches any more; p.mu is held.
+// unused ends w if nobody watches it any more; p.mu is held.
 func (p *presence) unused(w *watched) {
 	w.mu.Lock()
 	used := w.view != nil || len(w.leases) > 0
@@ -139,11 +139,11 @@ func (p *presence) unused(w *watched) {
 	}
 }
 
-// lock keeps members from coming and going, and returns those that there are.
+// lock keeps members from coming and going, and returns the present ones.
 func (w *watched) lock() (sockets []*Socket, unlock func()) {
 	w.p.mu.Lock()
 	ns := w.ns
-	if ns == nil { // and must not begin meanwhile
+	if ns == nil { // no space may begin meanwhile
 		w.mu.Lock()
 		return nil, func() {
 			w.mu.Unlock()
@@ -163,8 +163,8 @@ func (w *watched) lock() (sockets []*Socket, unlock func()) {
 	}
 }
 
-// send tells the watching peers what there is to tell, or adds to empty what they are to be told with other rooms. It
-// runs on the lane, so peers get the versions in order.
+// send reports the room to the watching peers. If it is empty, it is added to empty instead, to be reported with other
+// rooms. It runs on the lane, so peers get the versions in order.
 func (w *watched) send(empty map[emptyKey]*emptyList) {
 	sockets, unlock := w.lock()
 	w.queued = false
@@ -210,7 +210,7 @@ func (w *watched) send(empty map[emptyKey]*emptyList) {
 	}
 }
 
-// tell publishes to watching peers what leads them to a version, cut so that it fits.
+// tell publishes to watching peers the parts that lead to a version, cut to fit.
 func (w *watched) tell(to []*lease, version uint64, cut func(fit int) []*Presence) {
 	if len(to) == 0 {
 		return
@@ -230,8 +230,8 @@ func (w *watched) tell(to []*lease, version uint64, cut func(fit int) []*Presenc
 	}
 }
 
-// settle notes which version a peer was told. When that has failed it is told the whole the next time: after a change, or
-// when a digest has shown that it lacks it.
+// settle records the version sent to a peer. If sending has failed, the peer gets the whole list the next time: after a
+// change, or when a digest has shown that the peer lacks it.
 func (w *watched) settle(l *lease, version uint64, err error) {
 	w.p.mu.Lock()
 	defer w.p.mu.Unlock()

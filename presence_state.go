@@ -1,41 +1,44 @@
 package crosscast
 
-// Presence, as pure data: what a node keeps of a room of its own that is watched, and what a watcher knows of a room.
+// Presence, as pure data: a node's records of a watched room of its own, and a watcher's knowledge of a room.
 //
-// Each node is the only authority on its own members, so there is nothing to merge: only one list for each node and
-// room, which changes. A change raises the list's version by one, and versions never fall while the node runs. What
-// travels is a piece of that history: the changes from one version to another, or from nothing to a version, which is
-// the whole list. A watcher takes changes only where they join on to the version that it has, and the whole list only
-// when it is not older, so at any time and for any order of arrival it has exactly what the node's list was at some
-// version. That it is behind shows where changes do not join on, or by a digest of versions, and it asks for the whole.
+// Each node is the only authority on its own members, so nothing is merged: there is one list for each node and room,
+// and it changes. A change raises the list's version by one, and versions never fall while the node runs. An
+// instruction carries a piece of that history: either the changes from one version to another, or the whole list at a
+// version, which is Since 0. A watcher applies changes only if they begin at the version that it has. It takes a whole
+// list only if that is not older than its own. So at any time, and for any order of arrival, it has exactly the node's
+// list at some version. If changes do not join on, or a digest of versions differs, the watcher is behind, and asks for
+// the whole list.
 
-// maxChanges is how many changes of one room wait to be sent; when there are more, the whole is sent instead.
+// maxChanges is the number of changes of one room that may wait to be sent. If there are more, the whole list is sent
+// instead.
 const maxChanges = 4096
 
-// A Member is who is in a watched room: a socket and its user, or with WatchOptions.Users a user alone.
+// A Member is one entry of a watched room: a socket and its user, or with WatchOptions.Users a user alone.
 type Member struct {
 	Socket SocketID // names its node; empty: all sockets of User together
-	User   string   // empty: nobody
+	User   string   // empty: no user
 }
 
-// Presence is what an instruction of [KindPresence] tells of the members of rooms on one node: of one room, the changes
-// that lead from one version of their list to another; of several, that they are empty, or are not told of; or a digest.
-// In an instruction of [KindWatch] it says what the watcher has.
+// Presence is the part of an instruction of [KindPresence] about members of rooms on one node. For one room it has the
+// changes that lead from one version of the list to another. For several rooms it says that they are empty, or are not
+// reported. Or it is a digest. In an instruction of [KindWatch] it names the watcher's versions.
 type Presence struct {
 	Since   uint64 // 0: from nothing, so that Changes are all the members
-	Version uint64 // 1 and above; the same as Since: there are no changes
-	Part    int    // of all the members: counts from 0, so that a missing part shows
+	Version uint64 // of a whole list: counts from 0, so that a missing part shows
+	Part    int    // of a whole list: this is the last part
 	Last    bool   // of all the members: nothing follows
 	Changes []PresenceChange
 
-	// Round numbers what asks for a digest, and its answer has the same.
+	// Round numbers a request for a digest. The answer has the same Round.
 	Round uint64
-	// Buckets is a set of bits: the buckets of rooms that the rest is about. 0: all of them, as one.
+	// Buckets is a set of bits: the buckets of rooms that the other fields are about. 0: all of them, as one.
 	Buckets uint64
 	Sums    []uint64 // the digest: one sum for each of Buckets
-	// Versions has one for each of the instruction's Rooms: of a list that is empty, or that the watcher has.
+	// Versions has one version for each of the instruction's Rooms: of an empty list, or of the list that the watcher
+	// has.
 	Versions []uint64
-	Full     bool // the instruction's Rooms are not told of: too much is watched already
+	Full     bool // the instruction's Rooms are not reported: too much is watched already
 }
 
 // A PresenceChange is a socket that joined or left.
@@ -47,7 +50,7 @@ type PresenceChange struct {
 // A changelog numbers the changes of one room on its node, and keeps those not sent yet.
 type changelog struct {
 	version uint64
-	changes []PresenceChange // the last ones
+	changes []PresenceChange // the latest ones
 	lost    bool             // there were too many
 }
 
@@ -62,13 +65,13 @@ func (l *changelog) add(c PresenceChange) {
 	}
 }
 
-// base is the version before the changes that wait; ok is false when there were too many to be kept.
+// base is the version before the waiting changes; ok is false if there were too many to keep.
 func (l *changelog) base() (version uint64, ok bool) {
 	return l.version - uint64(len(l.changes)), !l.lost
 }
 
-// take returns what was added since the last take, and the version before that; ok is false when there was too much to be
-// kept.
+// take returns the changes since the last take, and the version before them; ok is false if there were too many to
+// keep.
 func (l *changelog) take() (changes []PresenceChange, since uint64, ok bool) {
 	since, ok = l.base()
 	changes, l.changes, l.lost = l.changes, nil, false
@@ -86,8 +89,8 @@ func pieces(changes []PresenceChange, since uint64, fit int) (parts []*Presence)
 	return parts
 }
 
-// whole tells all the members at a version, in instructions of about fit bytes. They come in the same order each time, so
-// that parts of what was sent twice fit.
+// whole makes instructions of about fit bytes from all the members at a version. The order is the same each time, so
+// that parts of a list that was sent twice fit together.
 func whole(version uint64, members []PresenceChange, fit int) (parts []*Presence) {
 	for {
 		n := fitting(members, fit)
@@ -100,7 +103,7 @@ func whole(version uint64, members []PresenceChange, fit int) (parts []*Presence
 	}
 }
 
-// fitting is how many of changes go into one instruction of about fit bytes: at least one, if there are any.
+// fitting is the number of changes that go into one instruction of about fit bytes: at least one, if there are any.
 func fitting(changes []PresenceChange, fit int) int {
 	size := 0
 	for i := range changes {
@@ -111,7 +114,7 @@ func fitting(changes []PresenceChange, fit int) int {
 	return len(changes)
 }
 
-// A diff is what has become of members: true, they joined, or false, they left. What was undone is not in it.
+// A diff is the net change of members: true, they joined; false, they left. A change that was undone is not in it.
 type diff map[Member]bool
 
 func (d *diff) note(m Member, here bool) {
@@ -125,14 +128,14 @@ func (d *diff) note(m Member, here bool) {
 	(*d)[m] = here
 }
 
-// A roster is what a watcher knows of one room: the list of each node, its own included. Of a node that has told nothing
-// it has nothing, so that one which never will costs nothing.
+// A roster is a watcher's knowledge of one room: the list of each node, including its own. A node that has reported
+// nothing has no entry, so a node that never reports costs nothing.
 type roster struct {
-	self  NodeID // whose list is always known
+	self  NodeID // this node, whose list is always known
 	nodes map[NodeID]*nodeList
-	users map[string]int // their sockets, on all nodes
+	users map[string]int // number of their sockets, on all nodes
 	known int            // other nodes whose list is known
-	full  int            // nodes that said that they do not tell
+	full  int            // nodes that refused to report
 	diff  diff           // not taken yet; users are members without a socket
 }
 
@@ -140,20 +143,20 @@ type roster struct {
 type nodeList struct {
 	version uint64 // 0: it never came, or is not kept up to date any more
 	members map[SocketID]string
-	full    bool      // the node said that it does not tell
-	asked   bool      // for the whole, since it came last
+	full    bool      // the node refused to report
+	asked   bool      // for the whole list, since it came last
 	partial *nodeList // a whole list that is arriving
-	parts   int       // of it
+	parts   int       // number of its parts so far
 	size    int       // bytes of members, about
 }
 
-// What a list and a member take, about, beside the user's name.
+// Approximate memory of a list and of a member, without the user's name.
 const listSize, memberSize = 96, 112
 
-// settled reports whether a node has told of its members, or that it does not.
+// settled reports whether a node has reported its members, or refused to.
 func (l *nodeList) settled() bool { return l != nil && (l.version != 0 || l.full) }
 
-// bytes is about what l takes.
+// bytes is the approximate memory of l.
 func (l *nodeList) bytes() int {
 	if l == nil {
 		return 0
@@ -165,7 +168,7 @@ func (l *nodeList) bytes() int {
 	return n
 }
 
-// list returns the list of a node, made when there is none.
+// list returns the list of a node, and makes it if there is none.
 func (r *roster) list(id NodeID) *nodeList {
 	l := r.nodes[id]
 	if l == nil {
@@ -187,7 +190,7 @@ func (r *roster) gone(id NodeID) {
 	}
 }
 
-// refused notes that a node does not tell of its members, for now.
+// refused records that a node does not report its members, for now.
 func (r *roster) refused(id NodeID) {
 	if id != r.self {
 		l := r.list(id)
@@ -196,7 +199,7 @@ func (r *roster) refused(id NodeID) {
 	}
 }
 
-// become notes which version of its list a node has told, or that it does not tell.
+// become records the version of the list that a node has reported, or its refusal.
 func (r *roster) become(l *nodeList, id NodeID, version uint64, full bool) {
 	if id != r.self {
 		r.known += btoi(version != 0) - btoi(l.version != 0)
@@ -220,7 +223,7 @@ func (r *roster) version(id NodeID) uint64 {
 	return 0
 }
 
-// set notes that m is, or is not, in l.
+// set records that m is, or is not, in l.
 func (r *roster) set(l *nodeList, m Member, here bool) {
 	user, was := l.members[m.Socket]
 	if was == here {
@@ -254,7 +257,7 @@ func (r *roster) set(l *nodeList, m Member, here bool) {
 	}
 }
 
-// replace makes members all that there are in l.
+// replace makes members the whole content of l.
 func (r *roster) replace(l *nodeList, members map[SocketID]string) {
 	for id, user := range l.members {
 		if u, ok := members[id]; !ok || u != user {
@@ -266,7 +269,7 @@ func (r *roster) replace(l *nodeList, members map[SocketID]string) {
 	}
 }
 
-// apply takes what another node tells. It reports whether the node is to be asked for the whole.
+// apply takes a report of another node. It returns whether to ask the node for the whole list.
 func (r *roster) apply(from NodeID, p *Presence) (ask bool) {
 	l := r.nodes[from]
 	switch {
@@ -275,7 +278,7 @@ func (r *roster) apply(from NodeID, p *Presence) (ask bool) {
 	case p.Since == 0:
 		l = r.list(from)
 		ask = r.part(l, from, p)
-	case l == nil: // it is being asked
+	case l == nil: // the whole list is being asked for
 		return false
 	case p.Since == l.version:
 		for i := range p.Changes {
@@ -285,13 +288,13 @@ func (r *roster) apply(from NodeID, p *Presence) (ask bool) {
 		}
 		l.version = p.Version
 	default:
-		ask = p.Version > l.version && !l.asked // some were missed; else they are old
+		ask = p.Version > l.version && !l.asked // some changes were missed; otherwise these are old
 	}
 	l.asked = l.asked || ask
 	return ask
 }
 
-// part takes a part of a whole list, and reports whether to ask for it again.
+// part takes a part of a whole list, and returns whether to ask for the list again.
 func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
 	if p.Version < l.version { // old
 		return false
@@ -323,7 +326,7 @@ func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
 	return false
 }
 
-// take returns what has changed since the last take.
+// take returns the changes since the last take.
 func (r *roster) take() diff {
 	d := r.diff
 	r.diff = nil

@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// A view is what a node knows of a room that it watches. All its watches of the room share it.
+// A view is a node's knowledge of a room that it watches. All its watches of the room share it.
 //
-// What comes and goes on the node itself is noted under own.mu alone, because the room's shard is locked then: joins and
-// emissions must not wait for whoever reads or changes the roster, which may be long. It gets into the roster when mu is
-// locked.
+// Changes on the node itself are recorded under own.mu alone, because the room's shard is locked then: joins and
+// emissions must not wait for a reader or writer of the roster, which might be long. They get into the roster when mu
+// is locked.
 type view struct {
 	p     *presence
 	at    Address
 	hash  roomHash
 	begun uint64 // the round before all peers were asked about the room
-	refs  int    // watches that there are, or will be; guarded by presence.mu
+	refs  int    // watches that exist or are about to; guarded by presence.mu
 
 	own struct {
-		mu      sync.Mutex // guards what follows; locked after every other lock but those of lanes
+		mu      sync.Mutex // guards the following fields; locked after every other lock but those of lanes
 		members []*Socket  // those at the beginning; nil: they are in the roster
-		changes diff       // since
-		queued  bool       // there is a call of handOver to come
+		changes diff       // later ones
+		queued  bool       // a call of handOver is to come
 	}
 
-	mu       sync.Mutex // guards what follows; locked by lock
+	mu       sync.Mutex // guards the following fields; locked by lock
 	roster   roster
 	watches  []*Watch
-	progress chan struct{} // made by missing; closed when a list came, or will not, or the node closes
+	progress chan struct{} // made by missing; closed when a list came or was refused, or the node closes
 }
 
 // lock locks v.mu, and brings the roster up to date with this node's own members.
@@ -42,7 +42,7 @@ func (v *view) lock() {
 	v.own.members, v.own.changes = nil, nil
 	v.own.mu.Unlock()
 	own := v.roster.nodes[v.roster.self]
-	if members != nil { // the first call: nobody is told of these as of changes
+	if members != nil { // the first call: these members are not changes
 		for _, s := range members {
 			v.roster.set(own, Member{s.id, s.user}, true)
 		}
@@ -53,7 +53,7 @@ func (v *view) lock() {
 	}
 }
 
-// changed notes a change on this node; the room's shard is locked.
+// changed records a change on this node; the room's shard is locked.
 func (v *view) changed(c PresenceChange) {
 	v.own.mu.Lock()
 	defer v.own.mu.Unlock()
@@ -61,7 +61,7 @@ func (v *view) changed(c PresenceChange) {
 	v.queue()
 }
 
-// queue has handOver called soon; v.own.mu is held.
+// queue makes handOver run soon; v.own.mu is held.
 func (v *view) queue() {
 	if !v.own.queued {
 		v.own.queued = true
@@ -82,7 +82,8 @@ func (v *view) moved() {
 	}
 }
 
-// A spread hands what has changed to the watches of a view, and then lets a follower of one begin with what that has.
+// A spread hands changes to the watches of a view, and then lets a follower of one watch begin with the members of that
+// watch.
 type spread struct {
 	view  *view
 	watch *Watch // nil: none begins
@@ -102,8 +103,8 @@ func (s spread) do() {
 	}
 }
 
-// handOver tells the watches what has changed. It does so with v locked, so that at any time a change is among those that
-// are to be handed over, or with the watch.
+// handOver hands changes to the watches. v is locked meanwhile, so at any time a change is either still to be handed
+// over, or with the watch.
 func (v *view) handOver() {
 	v.own.mu.Lock()
 	v.own.queued = false
@@ -133,7 +134,7 @@ func (v *view) leave(w *Watch) bool {
 		return false
 	}
 	v.watches = slices.Delete(v.watches, i, i+1)
-	v.moved() // whoever waits for it
+	v.moved() // wakes waiting calls
 	return true
 }
 
@@ -151,12 +152,12 @@ func (v *view) members(w *Watch) []Member {
 
 var errNoPresence = fmt.Errorf("peers that are not known by ID cannot be watched: %w", errors.ErrUnsupported)
 
-// maxWatchWait bounds how long a call of Watch waits for peers.
+// maxWatchWait bounds the time for which a call of Watch waits for peers.
 const maxWatchWait = 5 * time.Second
 
-// await returns when all peers have told, or said that they do not, or need not be waited for: the link is down, two
-// heartbeats have passed, or v has ended. sent tells, once, whether the peers were asked; nil: they were before. The
-// error is ctx's.
+// await returns when all peers have reported or refused. It also returns when the link is down, two heartbeats have
+// passed, or v has ended. sent reports, once, whether the peers were asked; nil: they were asked before. The error is
+// ctx's.
 func (v *view) await(ctx context.Context, sent <-chan error) error {
 	n := v.p.n
 	v.p.wait(1)
@@ -184,8 +185,8 @@ func (v *view) await(ctx context.Context, sent <-chan error) error {
 	}
 }
 
-// missing returns the nodes whose list is not known: those that have not told, and those that said that they do not. The
-// channel is closed when that may have changed. Nobody is missing for a view that has ended.
+// missing returns the nodes without a known list: those that have not reported, and those that refused. The channel is
+// closed when this might have changed. For a view that has ended, no node is missing.
 func (v *view) missing() (untold, full []NodeID, progress <-chan struct{}) {
 	v.p.mu.Lock()
 	defer v.p.mu.Unlock()

@@ -2,24 +2,24 @@ package crosscast
 
 import "slices"
 
-// The watching side: the rooms that this node watches, and what it asks its peers.
+// The watching side: the rooms that this node watches, and its requests to its peers.
 
-// watching is the part of presence about that. All is guarded by presence.mu.
+// watching is the part of presence for the watching side. All is guarded by presence.mu.
 type watching struct {
 	views map[Address]*view
-	mates map[NodeID]*mate // the peers, while this node watches something
-	kept  int              // bytes of what they have told, about
+	mates map[NodeID]*mate // the peers, while this node watches a room
+	kept  int              // bytes of their reports, about
 	fulls int              // entries in full, of all of them
 
 	maxKept int    // maxTold
-	round   uint64 // number of what asked for a digest the last time
+	round   uint64 // number of the last request for a digest
 	beats   int    // heartbeats so far
 
 	waiting int   // calls of Watch and Watch.Synced that wait for peers
 	failed  error // why peers could not be asked, the last time
 
 	// For the lane.
-	news  []newView // rooms that everyone is to be asked about
+	news  []newView // rooms for a request to everyone
 	ended []Address // rooms that are watched no more
 	all   renewal   // of everyone
 }
@@ -27,45 +27,45 @@ type watching struct {
 // A newView is a view that begins.
 type newView struct {
 	view *view
-	sent chan<- error // has space for whether the peers were asked
+	sent chan<- error // has space for the error of the request, or nil
 }
 
-// A mate is what this node keeps of a peer whose rooms it watches.
+// A mate is this node's record of a peer whose rooms it watches.
 type mate struct {
 	id    NodeID
-	known digest             // of the versions that it has told
-	told  int                // rooms of which it has told, those in full included
-	bytes int                // of what it has told, about
-	full  map[*view]struct{} // rooms of which it does not tell, or tells too much
-	asked uint64             // the round before it was asked last about all others; see view.begun
-	sent  uint64             // the last round in which it was asked for a digest
-	heard uint64             // the last round of which one came
-	retry int                // the beat after which it is asked again for those in full
+	known digest             // of the versions that it has reported
+	told  int                // number of rooms that it has reported, those in full included
+	bytes int                // of its reports, about
+	full  map[*view]struct{} // rooms that it refuses, or whose reports are too large
+	asked uint64             // the round before the last request for all its other rooms; see view.begun
+	sent  uint64             // the last round of a request for a digest to it
+	heard uint64             // the last round of a digest from it
+	retry int                // the beat after which those in full are requested again
 	pause int                // beats until then
 
 	// For the lane.
-	ask    map[*view]struct{} // rooms that it has told of and is to be asked about
-	before uint64             // it is to be asked about the rooms that it has not told of, and was not asked about since this round
-	list   uint64             // buckets in which it is to be listed everything
-	parts  uint64             // the round in which it is to be asked for the sums of all buckets; 0: it is not
+	ask    map[*view]struct{} // reported rooms that are to be requested
+	before uint64             // rooms without a report are to be requested if their last request was before this round
+	list   uint64             // buckets in which it is to get a list of all rooms
+	parts  uint64             // the round of a request for the sums of all buckets; 0: none
 	renewal
 }
 
-// A renewal is the asking for a digest, at most once in a heartbeat.
+// A renewal is a request for a digest, at most one in a heartbeat.
 type renewal struct {
-	due   uint64 // the round in which to ask; 0: none
+	due   uint64 // the round of the request; 0: none
 	done  bool   // in this heartbeat
 	again bool   // in the next one
 }
 
 const (
 	maxPause  = 64 * renewEvery // beats
-	probe     = 256             // rooms that a peer which was full is asked about, before it has told of one of them
+	probe     = 256             // rooms requested from a peer that was full, before it has reported one of them
 	firstWait = renewEvery
 
-	toldShare = 32 << 10  // bytes that each peer may have told, whatever the others have
-	maxTold   = 256 << 20 // beyond that, a peer may have told as much as all of them leave free
-	maxFulls  = 65536     // rooms, for all peers, of which they do not tell
+	toldShare = 32 << 10  // bytes of reports of each peer, whatever the others use
+	maxTold   = 256 << 20 // beyond its share, a peer may use the free rest of this
+	maxFulls  = 65536     // refused rooms of all peers
 )
 
 func (p *presence) wait(n int) {
@@ -74,7 +74,7 @@ func (p *presence) wait(n int) {
 	p.waiting += n
 }
 
-// unasked says why a peer's list has not come.
+// unasked returns the reason why a peer's list has not come.
 func (p *presence) unasked() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,7 +97,7 @@ func (p *presence) look(at Address, known map[NodeID]*peer) (*view, <-chan error
 	if p.views == nil {
 		p.views, p.mates = make(map[Address]*view), make(map[NodeID]*mate)
 	}
-	if len(p.views) == 0 { // from now on meet and part see to it
+	if len(p.views) == 0 { // from now on, meet and part keep mates up to date
 		for id := range known {
 			p.mate(id)
 		}
@@ -139,7 +139,7 @@ func (p *presence) overlook(v *view) {
 	}
 }
 
-// mate returns what is kept of a peer; p.mu is held.
+// mate returns the record of a peer; p.mu is held.
 func (p *presence) mate(id NodeID) *mate {
 	m := p.mates[id]
 	if m == nil {
@@ -149,8 +149,8 @@ func (p *presence) mate(id NodeID) *mate {
 	return m
 }
 
-// meet asks a peer that has come for a digest: when it answers that, it is asked about the rooms. So a name that
-// somebody made up costs no more however many rooms are watched; p.mu is held.
+// meet asks a new peer for a digest. Only if it answers is it asked about the rooms. So a forged name costs the same
+// however many rooms are watched; p.mu is held.
 func (p *presence) meet(id NodeID) {
 	if len(p.views) > 0 {
 		p.renew(p.mate(id))
@@ -172,17 +172,17 @@ func (p *presence) part(id NodeID) {
 	}
 }
 
-// untold is of how many rooms a peer has not told, and not said that it does not; p.mu is held.
+// untold is the number of rooms that a peer has neither reported nor refused; p.mu is held.
 func (p *presence) untold(m *mate) int { return len(p.views) - m.told }
 
-// hold notes that a peer has told so many bytes more, and reports whether it may; p.mu is held.
+// hold counts more bytes for a peer's reports, and returns whether they are within the limits; p.mu is held.
 func (p *presence) hold(m *mate, bytes int) bool {
 	m.bytes += bytes
 	p.kept += bytes
 	return bytes <= 0 || m.bytes <= toldShare || p.kept <= p.maxKept
 }
 
-// askAgain has a peer asked about a room of which it has told; p.mu is held.
+// askAgain queues a request for a room that a peer has reported; p.mu is held.
 func (p *presence) askAgain(m *mate, v *view) {
 	if m.ask == nil {
 		m.ask = make(map[*view]struct{})
@@ -191,7 +191,7 @@ func (p *presence) askAgain(m *mate, v *view) {
 	p.wake()
 }
 
-// renew has a peer asked for a digest, now or in the next heartbeat; p.mu is held.
+// renew requests a digest from a peer, now or in the next heartbeat; p.mu is held.
 func (p *presence) renew(m *mate) {
 	if m.again = m.done; m.again {
 		return
@@ -202,7 +202,7 @@ func (p *presence) renew(m *mate) {
 	p.wake()
 }
 
-// renewAll has everyone asked for a digest, now or in the next heartbeat; p.mu is held.
+// renewAll requests a digest from everyone, now or in the next heartbeat; p.mu is held.
 func (p *presence) renewAll() {
 	if p.all.again = p.all.done; !p.all.again {
 		p.all.done = true
@@ -210,7 +210,7 @@ func (p *presence) renewAll() {
 	}
 }
 
-// renewNow has everyone asked for a digest; p.mu is held.
+// renewNow requests a digest from everyone; p.mu is held.
 func (p *presence) renewNow() {
 	p.round++
 	p.all.due = p.round
@@ -220,7 +220,7 @@ func (p *presence) renewNow() {
 	p.wake()
 }
 
-// renewDue asks for the digests that are due, once a heartbeat; p.mu is held.
+// renewDue requests the digests that are due, once a heartbeat; p.mu is held.
 func (p *presence) renewDue() {
 	if len(p.views) == 0 {
 		return
@@ -239,7 +239,7 @@ func (p *presence) renewDue() {
 	}
 }
 
-// retry has a peer asked again that had no space for some rooms, if it is time; p.mu is held.
+// retry asks a peer again about rooms for which it had no space, if it is time; p.mu is held.
 func (p *presence) retry(m *mate) {
 	if len(m.full) == 0 || p.beats < m.retry {
 		return
@@ -255,9 +255,9 @@ func (p *presence) retry(m *mate) {
 	m.pause = min(2*m.pause, maxPause)
 }
 
-// gap asks what was missed.
+// gap requests digests after a gap.
 func (p *presence) gap(g *Gap) {
-	if !g.controls() { // emissions to rooms and users, so nothing of this
+	if !g.controls() { // only emissions to rooms and users are missing
 		return
 	}
 	p.mu.Lock()
@@ -272,7 +272,7 @@ func (p *presence) gap(g *Gap) {
 	}
 }
 
-// told acts on what a peer tells.
+// told handles a report of a peer.
 func (p *presence) told(in *Instruction) {
 	r := in.Presence
 	if r == nil {
@@ -291,7 +291,7 @@ func (p *presence) told(in *Instruction) {
 		p.eachView(in, func(_ int, v *view) { p.refused(m, v) })
 	case len(in.Rooms) == 1 && r.Versions == nil:
 		p.eachView(in, func(_ int, v *view) { p.heard(m, v, r) })
-	case len(in.Rooms) == len(r.Versions): // they are empty
+	case len(in.Rooms) == len(r.Versions): // the rooms are empty
 		p.eachView(in, func(i int, v *view) { p.heard(m, v, &Presence{Version: r.Versions[i], Last: true}) })
 	default:
 		p.n.stats.drop(dropPresence)
@@ -308,8 +308,8 @@ func (p *presence) eachView(in *Instruction, f func(i int, v *view)) {
 	}
 }
 
-// change makes a change of what a peer has told of a room, and reports whether there is space for it; p.mu is held, and v
-// locked.
+// change calls f, which changes the record of a peer's list of a room, and returns whether there is space for it; p.mu
+// is held, and v locked.
 func (p *presence) change(m *mate, v *view, f func()) (fits bool) {
 	l, version := v.roster.nodes[m.id], v.roster.version(m.id)
 	bytes, settled := l.bytes(), l.settled()
@@ -320,12 +320,12 @@ func (p *presence) change(m *mate, v *view, f func()) (fits bool) {
 	return p.hold(m, l.bytes()-bytes)
 }
 
-// heard takes what a peer tells of one room; p.mu is held.
+// heard takes a peer's report of one room; p.mu is held.
 func (p *presence) heard(m *mate, v *view, r *Presence) {
 	ask := false
 	v.lock()
 	fits := p.change(m, v, func() { ask = v.roster.apply(m.id, r) })
-	if !fits { // its members leave, because what is kept of them would not be kept up to date
+	if !fits { // its members leave, because they would not be kept up to date
 		p.change(m, v, func() { v.roster.gone(m.id) })
 	}
 	known := v.roster.version(m.id) != 0
@@ -343,7 +343,7 @@ func (p *presence) heard(m *mate, v *view, r *Presence) {
 	}
 }
 
-// unfull notes that a peer is not one that does not tell of a room, and reports whether it was; p.mu is held.
+// unfull removes a room from a peer's full ones, and returns whether it was one; p.mu is held.
 func (p *presence) unfull(m *mate, v *view) bool {
 	if _, was := m.full[v]; !was {
 		return false
@@ -353,8 +353,8 @@ func (p *presence) unfull(m *mate, v *view) bool {
 	return true
 }
 
-// refused notes that a peer does not tell of a room, or tells too much. Of too many rooms that is not noted: they are asked
-// about again as if the peer had said nothing; p.mu is held.
+// refused records that a peer refuses a room, or that its reports are too large. Above maxFulls this is not recorded,
+// and the room is requested again as if the peer had sent nothing; p.mu is held.
 func (p *presence) refused(m *mate, v *view) {
 	if _, was := m.full[v]; !was {
 		if p.fulls >= maxFulls {
@@ -379,7 +379,7 @@ func (p *presence) compare(m *mate, r *Presence) {
 		return
 	}
 	m.heard = r.Round
-	if p.untold(m) > 0 { // what they were asked, or told, is lost
+	if p.untold(m) > 0 { // requests for them, or their reports, are lost
 		m.before = r.Round
 		p.wake()
 	}
@@ -396,7 +396,7 @@ func (p *presence) compare(m *mate, r *Presence) {
 	p.wake()
 }
 
-// ask publishes what peers are to be asked. It runs on the lane.
+// ask publishes the requests to peers. It runs on the lane.
 func (p *presence) ask() {
 	p.mu.Lock()
 	ended, news, all := p.ended, p.news, p.all.due
@@ -431,7 +431,7 @@ func (p *presence) ask() {
 			}
 		}
 		if failed != nil {
-			p.setFailed(failed) // before the watch returns, which is asked why
+			p.setFailed(failed) // before Watch returns, because Missing reports it
 		}
 		for i := range news {
 			news[i].sent <- failed
@@ -473,7 +473,7 @@ func (p *presence) setFailed(err error) {
 	p.failed = err
 }
 
-// askMate asks a peer about rooms, and says which versions are known. m is as the peer was when it was decided.
+// askMate asks a peer about rooms, and names the known versions. m is a copy of the mate from the time of the decision.
 func (p *presence) askMate(m *mate) (failed error) {
 	var at []Address
 	versions := make(map[Address]uint64)
@@ -503,7 +503,7 @@ func (p *presence) askMate(m *mate) (failed error) {
 	return failed
 }
 
-// askRoom adds a room to what a peer is to be asked about, if it is; p.mu is held.
+// askRoom adds a room to the request to a peer, if it belongs there; p.mu is held.
 func (p *presence) askRoom(m *mate, v *view, at *[]Address, versions map[Address]uint64) {
 	v.mu.Lock()
 	l, version := v.roster.nodes[m.id], v.roster.version(m.id)
@@ -518,7 +518,7 @@ func (p *presence) askRoom(m *mate, v *view, at *[]Address, versions map[Address
 	}
 }
 
-// byNamespace sorts rooms by namespace.
+// byNamespace groups rooms by namespace.
 func byNamespace(all []Address) map[string][]string {
 	rooms := make(map[string][]string)
 	for _, at := range all {
