@@ -8,10 +8,11 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// An instruction is bytes between nodes: an array of msgpack, which this file specifies. Names and events are any bytes,
-// written as msgpack strings. A writer takes the shortest form of each value; a reader takes any width of the same values.
+// An instruction is bytes between nodes: an array of msgpack, which this file specifies. Names and events are any
+// bytes, written as msgpack strings. A writer uses the shortest form of each value. A reader accepts any width.
 //
-// In an instruction, and in its target, nil stands for the zero value of any element. Elements left out at the end are nil.
+// In an instruction, and in its target, nil stands for the zero value of any element, and elements left out at the end
+// are nil.
 //
 //	0 kind       unsigned: 1 emit, 2 hello, 3 heartbeat, 4 goodbye, 5 join, 6 leave, 7 disconnect, 8 ask, 9 answer,
 //	             10 request, 11 watch, 12 presence; never nil or 0
@@ -24,10 +25,10 @@ import (
 //	             512 deep, itself counted, and the keys of maps are strings or numbers
 //	6 meta       array of at most 16 strings: key, value, key, value, …
 //	7 node       [name, heartbeat in milliseconds] of the node that says hello
-//	8 rooms      array of strings: what to join, leave or watch, or whose members presence tells of
+//	8 rooms      array of strings: to join, leave or watch, or the rooms of presence
 //	9 reason     string: of a disconnect
-//	10 ref       string: the question, or what else is to be answered; in an answer, what it answers
-//	11 ttl       unsigned: how long the origin waits for answers, or watches, in milliseconds
+//	10 ref       string: names an instruction that is to be answered; the answer has the same ref
+//	11 ttl       unsigned: time for which the origin waits for answers, or watches, in milliseconds
 //	12 question  [kind, fields, salt], all unsigned; codec_body.go has the values
 //	13 answer    an array; codec_body.go has its elements
 //	14 presence  an array; codec_presence.go has its elements
@@ -37,10 +38,10 @@ import (
 // Names, events, namespaces and refs take 1 to 255 bytes; keys, values, reasons and the names of nodes at most 255. An
 // instruction has at most 1,024 names in its target's lists together, and 1,024 rooms. A reader refuses more than that.
 //
-// A later version may add: elements at the end of any array but a list, bits of flags, and kinds. A reader skips those that
-// it does not know; of a kind above 255 it skips the whole instruction. The elements above keep their places and types for
-// every kind, so that a reader passes on kinds that it does not know. Any other change is another format, which needs a
-// transport's help to tell the two apart.
+// A later version may add elements at the end of any array but a list, bits of flags, and kinds. A reader skips
+// elements and bits that it does not know, and a whole instruction of a kind above 255. The elements above keep their
+// places and types for every kind, so a reader passes on unknown kinds. Any other change is another format, and the
+// transport must tell the two apart.
 
 const (
 	// MaxNames is the largest number of names in one instruction's target, over all its lists, and that of its rooms.
@@ -131,7 +132,7 @@ func checkPayload(p *Payload) error {
 	return nil
 }
 
-// checkArgs returns an error unless data is what [EncodingArgs] says.
+// checkArgs returns an error unless data is a payload of [EncodingArgs].
 func checkArgs(data []byte) error {
 	c := mpack.NewCursor(data)
 	if !c.AtArray() {
@@ -168,14 +169,14 @@ func checkTarget(t *Target) error {
 	return nil
 }
 
-// AppendInstruction appends an instruction as bytes. For drivers: it may be called concurrently, keeps nothing of inst, and
-// allocates nothing but a larger dst.
+// AppendInstruction appends an instruction as bytes. For drivers: it may be called concurrently, keeps nothing of inst,
+// and allocates only a larger dst.
 //
-// The bytes carry neither inst.From nor inst.To, which are the transport's to tell, nor inst.Late. An empty namespace is
-// "/". Heartbeats and TTLs are rounded up to milliseconds.
+// The bytes do not carry inst.From and inst.To, which the transport carries, or inst.Late. An empty namespace is "/".
+// Heartbeats and TTLs are rounded up to milliseconds.
 //
-// An error means that the format cannot carry inst, and dst is returned as it was. The error is a [LimitError], unless the
-// payload is of [EncodingArgs] and not one array.
+// An error means that the format cannot carry inst. Then dst is returned unchanged. The error is a [LimitError], unless
+// the payload is of [EncodingArgs] and not one array.
 func AppendInstruction(dst []byte, inst *Instruction) ([]byte, error) {
 	if err := checkInstruction(inst); err != nil {
 		return dst, err
@@ -259,13 +260,13 @@ func AppendInstruction(dst []byte, inst *Instruction) ([]byte, error) {
 	return dst, nil
 }
 
-// appendMilliseconds appends a duration, rounded up as far as a reader takes it.
+// appendMilliseconds appends a duration, rounded up, and limited to the range of a reader.
 func appendMilliseconds(dst []byte, d time.Duration) []byte {
 	d = min(max(0, d), math.MaxInt64-time.Millisecond)
 	return mpack.AppendUint(dst, uint64((d+time.Millisecond-1)/time.Millisecond))
 }
 
-// isZero reports whether nothing of the target is set.
+// isZero reports whether no field of the target is set.
 func (t *Target) isZero() bool { return t.IsNobody() && !t.HasExceptions() }
 
 func appendTarget(dst []byte, t *Target) []byte {

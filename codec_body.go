@@ -8,11 +8,11 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// The bodies of instructions: what is asked, and what is answered. codec.go describes the rest of the format.
+// The bodies of instructions: queries and answers. codec.go describes the rest of the format.
 //
 // A question is an array of three unsigned numbers:
 //
-//	0 kind    1 sockets, 2 count, 3 rooms; 0, and what is above 255, is none that this version knows
+//	0 kind    1 sockets, 2 count, 3 rooms; 0 and numbers above 255 are unknown to this version
 //	1 fields  bit 0 user, bit 1 rooms, bit 2 data, bit 3 handshake
 //	2 salt    of the hashes in an answer's users
 //
@@ -24,22 +24,22 @@ import (
 //	3 count    unsigned
 //	4 users    bytes: hashes of 8 bytes, big endian
 //	5 sockets  array of [ID, user, rooms, data, handshake]: a string, a string or nil, an array of strings or nil, and
-//	           two strings, which are JSON, or nil; the last is left out when it is nil
+//	           two strings, which are JSON, or nil; the last is left out if it is nil
 //	6 rooms    array of [room, number of sockets]: a string, and unsigned
 //	7 replies  array of [socket ID, payload, silent]: a string, a payload as in an instruction, and a boolean
 //	8 payload  as in an instruction
 //	9 handled  boolean
 //
-// What these arrays hold is there, and nil only where it says so. Parts, counts and numbers of sockets are at most
-// 2,147,483,647. IDs and names take 1 to 255 bytes; a user at most 255, where none is no user. The lists have no limit
-// but the bytes that they take, of which a reader allocates a bounded multiple: whoever answers splits what is long
-// into parts of about [MaxAnswer] bytes.
+// The elements of these inner arrays must be present, and are nil only where the table allows it. Parts, counts and
+// numbers of sockets are at most 2,147,483,647. IDs and names take 1 to 255 bytes. A user takes at most 255; an empty
+// one is no user. The lists are limited only by the bytes that they take, and a reader allocates a bounded multiple of
+// these. A node that answers splits a long answer into parts of about [MaxAnswer] bytes.
 
-// MaxAnswer is about the largest size of one part of an answer, in bytes.
+// MaxAnswer is the approximate largest size of one part of an answer, in bytes.
 const MaxAnswer = 192 << 10
 
-// What the shortest elements of lists take as bytes. A list of so many has so many times as many bytes before it is
-// allocated; that it is as long as it says shows only at its end.
+// Sizes of the shortest elements of lists, in bytes. Before a list is allocated, this many bytes must be there for each
+// element. Whether the list is complete shows only at its end.
 const (
 	leastName       = 2 // a string of 1 byte
 	leastSocketInfo = 1 + leastName + 3
@@ -47,7 +47,7 @@ const (
 	leastReply      = 1 + leastName + 2
 )
 
-// bodyLen returns the number of elements of an instruction that has one from 8 on.
+// bodyLen returns the number of elements of an instruction that has an element from 8 on.
 func bodyLen(inst *Instruction) int {
 	switch {
 	case inst.Presence != nil:
@@ -99,7 +99,7 @@ func appendBody(dst []byte, inst *Instruction, n int) []byte {
 	return dst
 }
 
-// appendText appends a string, or nil when it is empty.
+// appendText appends a string, or nil if it is empty.
 func appendText[S ~string | ~[]byte](dst []byte, s S) []byte {
 	if len(s) == 0 {
 		return append(dst, mpack.Nil)
@@ -221,7 +221,7 @@ func checkCount(what string, n int) error {
 	return nil
 }
 
-// readBody reads element i of the instruction, from 8 on, which is not nil.
+// readBody reads element i, from 8 on, of the instruction. The element is not nil.
 func (r *InstructionReader) readBody(i int) {
 	c, inst := &r.c, &r.inst
 	switch i {
@@ -240,7 +240,7 @@ func (r *InstructionReader) readBody(i int) {
 	case 9:
 		inst.Reason = Reason(r.names.Get(c.text()))
 	case 10:
-		inst.Ref = string(c.name()) // as many as questions: remembering them would only drive out names
+		inst.Ref = string(c.name()) // one for each query: remembering them would only drive out names
 	case 11:
 		inst.TTL = c.Milliseconds()
 	case 12:
@@ -259,7 +259,7 @@ func (r *InstructionReader) readQuestion() {
 		c.Fail()
 	}
 	kind := c.Uint()
-	if kind > math.MaxUint8 { // of a later version: who asks is to be told, so that the question stays one
+	if kind > math.MaxUint8 { // of a later version: the query is kept as one, so that its sender gets an answer
 		kind = 0
 	}
 	r.question = Question{Kind: QuestionKind(kind), Fields: Fields(c.Uint()), Salt: c.Uint()}
@@ -267,8 +267,8 @@ func (r *InstructionReader) readQuestion() {
 	r.inst.Question = &r.question
 }
 
-// readAnswer reads an answer that may be kept. Nothing of it is a part of the bytes, and no string of it a part of a
-// longer one: whoever keeps a name keeps no more.
+// readAnswer reads an answer that may be kept. No part of it points into the bytes, and no string is a part of a longer
+// one, so a caller that keeps a name keeps no more memory than that.
 func (r *InstructionReader) readAnswer() *Answer {
 	c, a := &r.c, new(Answer)
 	n := c.Array()
@@ -305,7 +305,7 @@ func (r *InstructionReader) readAnswer() *Answer {
 	return a
 }
 
-// readList reads an array of things that take at least so many bytes each: nil when it is empty.
+// readList reads an array of elements that take at least least bytes each; nil if it is empty.
 func readList[T any](r *InstructionReader, least int, read func(*InstructionReader, *T)) []T {
 	n := r.c.Array()
 	if n > r.c.Left()/least {
@@ -341,7 +341,7 @@ func (r *InstructionReader) readSocketInfo(s *SocketInfo) {
 	c.Skip(n - min(n, 5))
 }
 
-// readRoom reads a room that a socket is in: others are in it, too.
+// readRoom reads a room of a socket. Other sockets are in it too, so its name is remembered.
 func (r *InstructionReader) readRoom(room *string) { *room = r.names.Get(r.c.name()) }
 
 func (r *InstructionReader) readRoomCount(count *RoomCount) {
@@ -369,7 +369,7 @@ func (r *InstructionReader) readReply(reply *Reply) {
 	c.Skip(n - 3)
 }
 
-// count reads a number of things.
+// count reads a number of items.
 func (c *cursor) count() int {
 	n := c.Uint()
 	if n > math.MaxInt32 {
@@ -394,7 +394,7 @@ func (c *cursor) hashes() []uint64 {
 	return hashes
 }
 
-// ownText reads a string, or nil, with bytes of its own; nil when it is empty.
+// ownText reads a string, or nil, and copies it; nil if it is empty.
 func (c *cursor) ownText() []byte {
 	if c.IsNil() {
 		return nil
@@ -405,9 +405,9 @@ func (c *cursor) ownText() []byte {
 	return nil
 }
 
-// ownPayload reads a payload with bytes of its own.
+// ownPayload reads a payload and copies it.
 func (c *cursor) ownPayload() Payload {
 	p := c.payload()
-	p.Data = bytes.Clone(p.Data) // slices.Clone of no bytes would still point into what was read
+	p.Data = bytes.Clone(p.Data) // slices.Clone of no bytes would still point into the input
 	return p
 }

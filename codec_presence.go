@@ -6,23 +6,23 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// The body of an instruction that tells of the members of a room: an array; nil stands for the zero value of any
-// element, and elements left out at the end are nil.
+// The body of an instruction about the members of rooms: an array; nil stands for the zero value of any element, and
+// elements left out at the end are nil.
 //
-//	0 since     unsigned: the version that the changes start from; 0: from nothing, so they are all the members
-//	1 version   unsigned: the version that they lead to; with since the same, there are no changes
-//	2 part      unsigned, counted from 0: of all the members
-//	3 last      boolean: nothing follows of them
+//	0 since     unsigned: the version before the changes; 0: from nothing, so the changes are all the members
+//	1 version   unsigned: the version after the changes; the same as since: there are no changes
+//	2 part      unsigned, counted from 0: the part of a whole list
+//	3 last      boolean: this is the last part of a whole list
 //	4 changes   array of [socket ID, user, left]: a string of 20 bytes, a string of at most 255, a boolean
-//	5 round     unsigned: numbers a digest, in what asks for it and in itself
+//	5 round     unsigned: the number of a digest, in its request and in itself
 //	6 buckets   unsigned: a set of bits
 //	7 sums      array of at most 64 unsigned: the digest; nil: none
 //	8 versions  array of at most 1,024 unsigned: one for each of the instruction's rooms; nil: none
-//	9 full      boolean: the rooms are not told of
+//	9 full      boolean: the rooms are not reported
 //
-// An instruction to watch has round, buckets and versions at most: presence_node.go says what it means.
+// An instruction to watch has at most round, buckets and versions. presence_node.go describes their meaning.
 
-// presenceChangeMin is how many bytes a change takes at least.
+// presenceChangeMin is the smallest number of bytes of a change.
 const presenceChangeMin = 2 + socketIDLen
 
 func appendPresence(dst []byte, p *Presence) []byte {
@@ -102,7 +102,7 @@ func appendPresenceChanges(dst []byte, p *Presence) []byte {
 	return dst
 }
 
-// presenceSize is about the memory that p takes, and more than its bytes in the format.
+// presenceSize is the approximate memory of p, and more than its bytes in the format.
 func presenceSize(p *Presence) int {
 	n := 64 + 9*(len(p.Sums)+len(p.Versions))
 	for i := range p.Changes {
@@ -138,7 +138,7 @@ func checkPresence(p *Presence) error {
 	return nil
 }
 
-// presence reads a body, which may be kept, with all that it holds.
+// presence reads a body. It may be kept, with everything in it.
 func (c *cursor) presence() *Presence {
 	p := new(Presence)
 	n := c.Array()
@@ -157,7 +157,7 @@ func (c *cursor) presence() *Presence {
 			p.Last = c.Bool()
 		case 4:
 			m := c.Array()
-			if m > 0 && !c.Bad() { // what a hostile length promises is not allocated
+			if m > 0 && !c.Bad() { // bounded by the bytes left, because the length might be hostile
 				p.Changes = make([]PresenceChange, 0, min(m, c.Left()/presenceChangeMin))
 			}
 			for ; m > 0 && !c.Bad(); m-- {
@@ -181,7 +181,7 @@ func (c *cursor) presence() *Presence {
 	return p
 }
 
-// numbers reads an array of so many unsigned numbers at most.
+// numbers reads an array of at most most unsigned numbers.
 func (c *cursor) numbers(most int) []uint64 {
 	n := c.Array()
 	if n > most {

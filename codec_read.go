@@ -8,25 +8,25 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// An InstructionReader reads instructions from bytes. For drivers: the zero value is ready, and it is not for concurrent
-// use; codec.go describes the format.
+// An InstructionReader reads instructions from bytes. For drivers: the zero value is ready, and it is not for
+// concurrent use. codec.go describes the format.
 //
 // It reuses the instruction that it returns, which is valid until the next Read. Strings may be kept. An Answer and a
-// Presence may be kept, with all that they hold. Payload.Data is a part of the bytes that were read. The other slices, and
-// a Question, must be copied to be kept.
+// Presence may be kept, with everything in them. Payload.Data is a part of the bytes that were read. The other slices,
+// and a Question, must be copied to be kept.
 //
-// Bytes are hostile until read. Whatever they are, a reader does not panic or recurse. It allocates only: strings, answers,
-// presences, and tables of its own, which are bounded and made once. It remembers the latest few hundred names, so that
-// those that come again and again cost nothing. An answer takes at most 28 times its bytes in memory; a real list of
+// The bytes are taken as hostile. For any bytes, a reader does not panic or recurse. It allocates only strings,
+// answers, presences, and tables of its own, which are bounded and made once. It remembers the latest few hundred
+// names, so that repeated names cost nothing. An answer takes at most 28 times its bytes in memory; a real list of
 // sockets takes about 4 times its bytes.
 type InstructionReader struct {
 	c     cursor
 	inst  Instruction
-	event string // of the latest instruction that had one
+	event string // of the latest instruction with an event
 
-	names, ids intern.Table // socket IDs apart: they are many, and would drive out events and rooms
+	names, ids intern.Table // socket IDs are apart, because they are many and would drive out events and rooms
 
-	// What yielded slices point into.
+	// The slices of the returned instruction point into these.
 	texts    []string   // at most MaxNames
 	sockets  []SocketID // at most MaxNames
 	meta     []KeyValue // at most MaxMeta
@@ -34,11 +34,11 @@ type InstructionReader struct {
 	question Question
 }
 
-// Read reads the instruction that data begins with, and returns also the bytes behind it. An error means that the bytes
-// break the format; its text says where.
+// Read reads the first instruction of data, and returns it with the bytes behind it. An error means that the bytes
+// break the format; its text names the position.
 //
-// The driver sets what the bytes do not tell: From, To and, in a hello or heartbeat, the ID of Node, which is From. Kind is 0 for an instruction of a later version that
-// this one has to skip: nothing else of it is set then.
+// The driver sets the fields that the bytes do not carry: From, To and, in a hello or heartbeat, the ID of Node, which
+// is From. If Kind is 0, the instruction is of a later version and must be skipped: none of its other fields is set.
 func (r *InstructionReader) Read(data []byte) (inst *Instruction, rest []byte, err error) {
 	c := &r.c
 	c.Reset(data)
@@ -67,7 +67,7 @@ func (r *InstructionReader) Read(data []byte) (inst *Instruction, rest []byte, e
 		case 3:
 			r.readTarget(&inst.Target)
 		case 4:
-			if name := c.name(); string(name) != r.event { // most often the one before
+			if name := c.name(); string(name) != r.event { // most often the same as before
 				r.event = r.names.Get(name)
 			}
 			inst.Event = r.event
@@ -120,7 +120,7 @@ func (r *InstructionReader) readTarget(t *Target) {
 	}
 }
 
-// readNames appends an array of names to all, and returns also the part of it that it appended: nil when empty.
+// readNames appends an array of names to all, and also returns the appended part; nil if it is empty.
 func readNames[S ~string](r *InstructionReader, table *intern.Table, all []S) (longer, names []S) {
 	c := &r.c
 	n := c.Array()
@@ -145,7 +145,7 @@ func (r *InstructionReader) readMeta() {
 	}
 	r.meta = r.meta[:0]
 	for ; n > 0 && !c.Bad(); n -= 2 {
-		// Values are as many as messages: traces. Remembering them would only drive out names.
+		// Values differ for each message, such as traces. Remembering them would only drive out names.
 		r.meta = append(r.meta, KeyValue{r.names.Get(c.text()), string(c.text())})
 	}
 	if len(r.meta) > 0 {
@@ -165,10 +165,10 @@ func (r *InstructionReader) readNode() {
 	r.inst.Node = NodeInfo{Name: r.names.Get(name), Heartbeat: heartbeat}
 }
 
-// A cursor also parses what instructions are made of.
+// A cursor also parses the parts of instructions.
 type cursor struct{ mpack.Cursor }
 
-// payload takes a string as JSON, bytes as Binary, and an array as Args.
+// payload reads a string as JSON, bytes as Binary, and an array as Args.
 func (c *cursor) payload() Payload {
 	switch {
 	case c.AtStr(): // nearly always

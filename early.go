@@ -2,22 +2,22 @@ package crosscast
 
 import "context"
 
-// While Connect waits, messages reach the conn already. But when it fails, the conn is its owner's again, and must not
-// be called any more. So until Connect has returned, whoever sends says so first, and a Connect that fails closes the
-// socket without its conn, and waits for those who were sending.
+// While Connect waits, messages already reach the conn. But if Connect fails, the conn is its owner's again, and must
+// not be called any more. Therefore each Send is counted until Connect has returned. A Connect that fails closes the
+// socket without its conn, and waits for the counted calls.
 
-// early is what a socket needs for that. It is guarded by the socket's mu.
+// early is the state of this for one socket. It is guarded by the socket's mu.
 type early struct {
 	cancel  context.CancelFunc // ends the wait of Connect; nil before it has begun
 	sending int                // calls of Send
-	idle    chan struct{}      // made by a Connect that fails; closed when there are none
+	idle    chan struct{}      // made by a Connect that fails; closed when no call is left
 }
 
-// sendEarly is conn.Send while Connect has not returned, or after it has failed: while s.connecting is set.
+// sendEarly is conn.Send while s.connecting is set: Connect has not returned, or has failed.
 func (s *Socket) sendEarly(m *Message) error {
 	s.mu.Lock()
 	e := s.early
-	if e == nil && !s.closed.Load() { // Connect waits for nothing, so it does not fail
+	if e == nil && !s.closed.Load() { // Connect does not wait, so it does not fail
 		s.mu.Unlock()
 		return s.conn.Send(m)
 	}
@@ -37,8 +37,8 @@ func (s *Socket) sendEarly(m *Message) error {
 	return s.conn.Send(m)
 }
 
-// confirm waits until what Connect has asked for is confirmed. After an error the socket is closed and the conn
-// untouched. When somebody else has closed the socket, and so the conn, there is none.
+// confirm waits for the confirmation of the subscriptions that Connect needs. After an error the socket is closed and
+// the conn untouched. If another call has closed the socket, and so the conn, it returns nil.
 func (s *Socket) confirm(ctx context.Context, waits []*interest) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -59,7 +59,7 @@ func (s *Socket) confirm(ctx context.Context, waits []*interest) error {
 	return nil
 }
 
-// abandon ends the socket without its conn, which nobody calls afterwards. It reports whether the socket was open.
+// abandon ends the socket without its conn, which is not called afterwards. It reports whether the socket was open.
 func (s *Socket) abandon() bool {
 	if !s.endMembership() {
 		return false

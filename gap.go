@@ -6,42 +6,43 @@ import (
 	"time"
 )
 
-// A Gap is a stretch in which this node may have missed instructions, so that the application can have its clients
-// fetch again. There is one per cause. Where the bus denies names that were heard before ([GapDenied]) there are two, with
-// the same Since: one at once, which has no Until because it goes on, and one when the bus allows them again. The second
-// leaves out the names that nobody here wants any more, and does not come when that is all of them.
+// A Gap is a stretch of time in which this node might have missed instructions. The application can then have its
+// clients fetch again. Each cause makes one gap. One exception: if the bus denies names that were heard before
+// ([GapDenied]), there are two gaps with the same Since. The first comes at once, and has no Until because it goes on.
+// The second comes when the bus allows the names again. It leaves out names in which the node has lost interest, and
+// does not come if no names are left.
 type Gap struct {
-	// Origin is the node whose instructions may be missing; empty: any node.
+	// Origin is the node whose instructions might be missing; empty: any node.
 	Origin NodeID
-	// Names are the rooms and users concerned, or the namespaces as a whole ([SpaceNamespace]); nil: all, those of
-	// everyone and of sockets included.
+	// Names are the affected rooms and users, or whole namespaces ([SpaceNamespace]); nil: all, including emissions to
+	// everyone and to sockets.
 	Names []Address
-	// From and To are the first and last frame number of Origin that may be missing, where they are known, else 0.
+	// From and To are the first and last frame number of Origin that might be missing; 0: not known.
 	From, To uint64
 	// Since and Until bound the stretch by this node's clock.
 	Since, Until time.Time
 	Reason       GapReason
 }
 
-// GapReason says what made a gap.
+// GapReason is the cause of a gap.
 type GapReason string
 
 const (
 	GapLinkLost GapReason = "link lost" // the connection to the bus broke or died, and was rebuilt
-	GapDeaf     GapReason = "link deaf" // the bus answered on the connection, but what this node published did not come back
+	GapDeaf     GapReason = "link deaf" // the bus answered, but this node's own messages did not come back
 	GapHole     GapReason = "hole"      // a frame's predecessor on its topic never came
 	GapLate     GapReason = "late"      // a frame came after its successor and was dropped
 	GapLoss     GapReason = "loss"      // the origin reported that it could not publish
 	GapOverflow GapReason = "overflow"  // a queue of this node was full
-	GapPaused   GapReason = "paused"    // this process stood still, so its peers took it for dead
+	GapPaused   GapReason = "paused"    // this process stood still, so its peers might have taken it for dead
 	GapDenied   GapReason = "denied"    // the bus refuses a subscription (without an Until), or did for a while
 	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
-	GapInvalid  GapReason = "invalid"   // a message of the origin, which was dropped, was no JSON in UTF-8
-	GapForged   GapReason = "forged"    // frames in the origin's name had numbers that were not its own, and hid what it sent
+	GapInvalid  GapReason = "invalid"   // a message of the origin was not JSON in UTF-8, and was dropped
+	GapForged   GapReason = "forged"    // frames in the origin's name had wrong numbers, and hid its real frames
 	GapMoved    GapReason = "moved"     // this node was on a server of the bus that its peers had left, and has followed them
 )
 
-// Covers reports whether messages to the given name may have been missed. A gap that names a namespace, by an address
+// Covers reports whether messages to the given name might have been missed. A gap that names a namespace, by an address
 // with [SpaceNamespace], covers all names in it.
 func (g *Gap) Covers(a Address) bool {
 	if g.Names == nil {
@@ -55,8 +56,8 @@ func (g *Gap) Covers(a Address) bool {
 	return false
 }
 
-// controls reports whether instructions may have been missed that are for everyone, or for one node: all but emissions
-// to rooms and users.
+// controls reports whether other instructions than emissions to rooms and users might have been missed: those for
+// everyone, or for one node.
 func (g *Gap) controls() bool {
 	return g.Names == nil || slices.ContainsFunc(g.Names, func(a Address) bool { return a.Space == SpaceNamespace })
 }
@@ -64,7 +65,7 @@ func (g *Gap) controls() bool {
 // goesOn reports whether g has no end yet.
 func (g *Gap) goesOn() bool { return g.Until.IsZero() }
 
-// widen makes g cover what o covers; many names become all. What goes on in one of the two goes on.
+// widen makes g cover o too. Too many names become all names. If g or o goes on, the result goes on.
 func (g *Gap) widen(o *Gap) {
 	if g.Origin != o.Origin {
 		g.Origin = ""
@@ -82,8 +83,8 @@ func (g *Gap) widen(o *Gap) {
 	g.Names = coverNames(g.Names, o.Names, MaxNames)
 }
 
-// coverNames returns what covers a and b: all names of both, or nil, which is every name, when one of them is, or there
-// are more than limit. Neither is changed.
+// coverNames returns all names of a and b, or nil, which is every name, if a or b is nil or there are more than limit.
+// It changes neither.
 func coverNames(a, b []Address, limit int) []Address {
 	if a == nil || b == nil {
 		return nil
@@ -91,7 +92,7 @@ func coverNames(a, b []Address, limit int) []Address {
 	all := Gap{Names: slices.Clip(a)}
 	for _, name := range b {
 		if len(all.Names) > limit {
-			break // there may be very many, and each is looked for in all of them
+			break // there might be very many, and each is looked for in all of them
 		}
 		if !all.Covers(name) {
 			all.Names = append(all.Names, name)
@@ -103,39 +104,43 @@ func coverNames(a, b []Address, limit int) []Address {
 	return all.Names
 }
 
-// A Loss is a run of this node's own emissions that peers did not get, or may not have got. Local sockets were
-// served all the same.
+// A Loss is a run of this node's own emissions that peers did not get, or might not have got. Local sockets were
+// served.
 //
-// Options.OnLoss may be told of several at once, as one Loss that covers them: its Instructions are their sum, its Names
-// the names of all (nil when there are too many), From and To bound their frames, of which others may have gone out, and
-// Reason and Err are those of the latest, but of the latest that is uncertain if one is.
+// Options.OnLoss might get several losses as one that covers them. Then:
+//
+//   - Instructions is their sum.
+//   - Names are the names of all; nil if there are too many.
+//   - From and To bound their frames. Other frames in between might have gone out.
+//   - Reason and Err are those of the latest uncertain loss, or of the latest one if none is uncertain.
 type Loss struct {
 	Reason LossReason
-	// Names are the rooms and users concerned; nil: any, those of everyone and of sockets included.
+	// Names are the affected rooms and users; nil: any, including emissions to everyone and to sockets.
 	Names []Address
 	// From and To are the numbers of the first and last lost frame; 0: not known.
 	From, To     uint64
 	Instructions int
-	// Err matches [ErrRefused] (no peer got it) or [ErrUncertain] (some may have), and wraps the cause.
+	// Err matches [ErrRefused] (no peer got them) or [ErrUncertain] (some peers might have got them), and wraps the
+	// cause.
 	Err error
 }
 
-// LossReason says what made a loss.
+// LossReason is the cause of a loss.
 type LossReason string
 
 const (
 	LossRefused   LossReason = "refused"   // the bus refused it
 	LossDenied    LossReason = "denied"    // the bus refused it for want of a permission
-	LossUncertain LossReason = "uncertain" // the bus did not say whether it has it
-	LossExpired   LossReason = "expired"   // it waited for too long for the link to come back
+	LossUncertain LossReason = "uncertain" // the bus did not confirm or refuse it
+	LossExpired   LossReason = "expired"   // it waited too long for the link to come back
 	LossClosed    LossReason = "closed"    // the adapter was closed before it could be published
 	LossMoved     LossReason = "moved"     // it went to a server that the peers had left
 )
 
-// A LossError is what Node.Flush returns when some of what was emitted did not, or may not have, gone out.
+// A LossError is returned by Node.Flush if some emissions did not go out, or might not have.
 type LossError struct {
 	Losses []Loss // the latest; bounded
-	More   int    // how many earlier ones are not listed
+	More   int    // number of earlier losses that are not listed
 }
 
 func (e *LossError) Error() string {

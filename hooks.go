@@ -8,7 +8,7 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// RoomEventKind says what happened to a room on this node.
+// RoomEventKind is the kind of a change of a room on this node.
 type RoomEventKind uint8
 
 const (
@@ -16,20 +16,21 @@ const (
 	RoomDeleted                          // the room's last socket on this node left
 	RoomJoined                           // Socket joined
 	RoomLeft                             // Socket left, or closed
-	// RoomsChanged stands for all events that waited, because too many did: read the rooms anew ([Namespace.Rooms],
-	// [Namespace.Members]), of each namespace. Events follow as ever; some might tell of what was read already.
+	// RoomsChanged replaces all waiting events, because there were too many. Read the rooms of each namespace again
+	// ([Namespace.Rooms], [Namespace.Members]). Later events follow as usual. Some might report changes that you have
+	// already read.
 	RoomsChanged
 )
 
-// A RoomEvent is what Options.OnRoom is told. Subscriptions make no events.
+// A RoomEvent is passed to Options.OnRoom. Subscriptions make no events.
 type RoomEvent struct {
 	Kind      RoomEventKind
-	Namespace string  // empty of RoomsChanged, and so is Room
+	Namespace string  // empty for RoomsChanged, as is Room
 	Room      string  //
-	Socket    *Socket // of RoomJoined and RoomLeft
+	Socket    *Socket // for RoomJoined and RoomLeft
 }
 
-// How many calls of a hook may wait for the one that is being made. What is too much is merged, so nothing is untold.
+// The number of calls of a hook that may wait for the running one. Above it they are merged, so nothing is left out.
 const (
 	maxRoomsWait  = 65536
 	maxNodesWait  = 2 * maxPeers
@@ -37,8 +38,8 @@ const (
 	maxLossesWait = 64
 )
 
-// hooks calls the application's hooks, outside of all locks. Each has a lane of its own, so that a flood of one delays
-// no other, and a rule of its own by which what waits is merged.
+// hooks calls the application's hooks, outside of all locks. Each hook has a lane of its own, so that a flood of one
+// delays no other, and a rule of its own for merging waiting calls.
 type hooks struct {
 	rooms  lane[RoomEvent]
 	nodes  lane[nodeCall]
@@ -57,21 +58,21 @@ func (h *hooks) init(n *Node) {
 	h.pace.tell = h.losses.call
 }
 
-// wait returns when no call of a hook waits or is being made, or with ctx. Losses that are gathered are told now.
+// wait returns when no call of a hook waits or runs, or with ctx. Gathered losses are reported at once.
 func (h *hooks) wait(ctx context.Context) {
 	h.pace.flush()
 	for _, wait := range [...]func(context.Context) error{h.rooms.wait, h.nodes.wait, h.links.wait, h.losses.wait} {
-		_ = wait(ctx) // which the caller looks at
+		_ = wait(ctx) // the caller looks at ctx
 	}
 }
 
-// end is the last wait: losses are not gathered any more.
+// end is the last wait: from now on losses are not gathered.
 func (h *hooks) end(ctx context.Context) {
 	h.pace.end()
 	h.wait(ctx)
 }
 
-// enterRoom queues e. When too many wait, one takes the place of all.
+// enterRoom queues e. If too many wait, one event replaces all.
 func enterRoom(queue []RoomEvent, e RoomEvent) []RoomEvent {
 	if len(queue) < maxRoomsWait {
 		return append(queue, e)
@@ -79,14 +80,15 @@ func enterRoom(queue []RoomEvent, e RoomEvent) []RoomEvent {
 	return []RoomEvent{{Kind: RoomsChanged}}
 }
 
-// A nodeCall is a call of OnNode that waits.
+// A nodeCall is a waiting call of OnNode.
 type nodeCall struct {
 	NodeEvent
-	news bool // OnNode was not told of the peer before
+	news bool // OnNode has not heard of the peer before
 }
 
-// enterNode queues c in the place of what waits of the same peer. So as many wait as there are peers, and were when
-// OnNode was told last; those that come and go meanwhile are told of while there is room.
+// enterNode queues c, and removes the waiting call for the same peer. So at most one call waits for each present peer,
+// and for each one present at the last call of OnNode. Peers that came and went meanwhile are also reported while there
+// is room.
 func enterNode(queue []nodeCall, c nodeCall) []nodeCall {
 	if i := slices.IndexFunc(queue, func(w nodeCall) bool { return w.Peer.ID == c.Peer.ID }); i >= 0 {
 		c.news = queue[i].news
@@ -102,7 +104,7 @@ func enterNode(queue []nodeCall, c nodeCall) []nodeCall {
 	return queue
 }
 
-// enterLink queues s, or, when too many wait, puts it in the place of the newest.
+// enterLink queues s. If too many wait, s replaces the newest.
 func enterLink(queue []LinkStatus, s LinkStatus) []LinkStatus {
 	if len(queue) < maxLinksWait {
 		return append(queue, s)
@@ -111,7 +113,7 @@ func enterLink(queue []LinkStatus, s LinkStatus) []LinkStatus {
 	return queue
 }
 
-// enterLoss queues l, or, when too many wait, merges it into the newest.
+// enterLoss queues l. If too many wait, l is merged into the newest.
 func enterLoss(queue []Loss, l Loss) []Loss {
 	if len(queue) < maxLossesWait {
 		return append(queue, l)
@@ -120,7 +122,7 @@ func enterLoss(queue []Loss, l Loss) []Loss {
 	return queue
 }
 
-// nodeEvent acts on what happened to a peer.
+// nodeEvent handles a change of a peer.
 func (n *Node) nodeEvent(e NodeEvent) {
 	if e.Kind == NodeLeft || e.Kind == NodeExpired {
 		n.asks.gone(e.Peer.ID)
@@ -131,22 +133,22 @@ func (n *Node) nodeEvent(e NodeEvent) {
 	}
 }
 
-// roomEvent reports a change of g, whose lock is held, so that the reports of one room keep the order of its changes.
+// roomEvent reports a change of g, whose lock is held, so the reports of one room keep the order of its changes.
 func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
 	if n.onRoom != nil && g.space == SpaceRoom {
 		n.hooks.rooms.call(RoomEvent{kind, g.ns.name, g.name, s})
 	}
 }
 
-// A lane calls run with what is pushed, one at a time and in order, on a goroutine that exists only while there is
-// something to do. A call that ends that goroutine is not the last one.
+// A lane calls run with the pushed items, one at a time and in order, on a goroutine that exists only while there is
+// work. If a call ends that goroutine, the next call is made on another one.
 type lane[T any] struct {
 	run   func(T)                  // set before the first push; must not panic
-	taken func(T)                  // optional: called with mu held when an item has left the queue
-	enter func(queue []T, v T) []T // optional: called with mu held instead of append, to merge what waits
+	taken func(T)                  // optional: called with mu held after an item has left the queue
+	enter func(queue []T, v T) []T // optional: called with mu held instead of append, to merge waiting items
 	busy  *activity
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the following fields
 	queue   []T
 	running bool
 	idle    chan struct{} // made by wait; closed when the goroutine ends
@@ -166,7 +168,7 @@ func (l *lane[T]) push(v T) {
 	}
 }
 
-// call is push for those who do not hold l.mu.
+// call is push for callers that do not hold l.mu.
 func (l *lane[T]) call(v T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,7 +181,7 @@ func (l *lane[T]) work() {
 	}
 }
 
-// next takes what waits longest. When nothing does, the goroutine is done.
+// next takes the oldest item. If there is none, the goroutine ends.
 func (l *lane[T]) next() (v T, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,39 +12,39 @@ import (
 	"time"
 )
 
-// maxBatch is how many names one call of Subscribe asks for, and maxHeld how many interests are acted on at a time while
-// whoever delivers may wait for interests.mu.
+// maxBatch is the number of names in one call of Subscribe. maxHeld is the number of interests handled in one hold of
+// interests.mu, for which a delivery might be waiting.
 const maxBatch, maxHeld = 4096, 128
 
-// An interest is what a node asks of its adapter for the sake of one group: to hear its name. It begins when the
-// group gets its first member and ends when the group has lingered without any; that of everyone in a namespace begins
-// and ends with the namespace's space. Whether a group is in use changes under its shard's lock, and so does the
-// decision to end its interest: an ended interest is in no map, and a group that comes after it has a new one, which
-// can only be asked for after the old one was given up, because one goroutine does both.
+// An interest is a node's subscription, at its adapter, to the name of one group. It begins when the group gets its
+// first member, and ends when the group has lingered without members. The interest of everyone in a namespace begins
+// and ends with the namespace's space. Both the use of a group and the decision to end its interest change under the
+// group's shard's lock: an ended interest is in no map, and a later group of that name has a new one. One goroutine
+// does both, so the new one is subscribed only after the old one was given up.
 type interest struct {
 	group     *group
-	confirmed atomic.Bool // the adapter hears the name; written by the worker
+	confirmed atomic.Bool // the adapter receives the name; written by the worker
 
 	// Guarded by interests.mu:
-	batch     *batch // that asks for it now; nil: nothing under way
-	doubted   bool   // the bus has refused it since batch began, so what comes of that proves nothing
+	batch     *batch // subscribes it now; nil: nothing under way
+	doubted   bool   // the bus has refused it since batch began, so the outcome of batch proves nothing
 	lingering bool   // it is in interests.linger
 	idleSince time.Time
 	ended     bool // given up; the group is in no map any more
 }
 
-// A batch is the interests that one call asks for. New ones join the last batch until the worker takes it, so while
-// one call waits the next batch fills, and no timer is needed.
+// A batch is the interests of one call of Subscribe. New interests join the last batch until the worker takes it. So
+// the next batch fills while a call waits, and no timer is needed.
 type batch struct {
 	interests []*interest
 	done      chan struct{}
 
 	// Valid once done is closed:
-	err    error               // of every name
-	failed map[*interest]error // or else, of some
+	err    error               // for every name
+	failed map[*interest]error // or for some names
 }
 
-// outcome says what became of one of b's interests, once b is done; nil: it is confirmed.
+// outcome returns the error of one of b's interests, once b is done; nil: it is confirmed.
 func (b *batch) outcome(it *interest) error {
 	if b.err != nil {
 		return b.err
@@ -52,23 +52,23 @@ func (b *batch) outcome(it *interest) error {
 	return b.failed[it]
 }
 
-// A lingerer is looked at again at a time.
+// A lingerer is an interest that is examined again at a certain time.
 type lingerer struct {
 	it *interest
 	at time.Time
 }
 
-// interests owns one goroutine, the only one that calls the AdapterSubscriber. A nil *interests asks for nothing.
+// interests owns one goroutine, the only one that calls the AdapterSubscriber. A nil *interests subscribes to nothing.
 type interests struct {
 	sub    AdapterSubscriber
 	node   *Node
 	every  bool          // the adapter is a ForeignAdapter
-	after  time.Duration // how long to linger
+	after  time.Duration // the time to linger
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the worker has ended
 	wake   chan struct{}
 
-	mu      sync.Mutex // guards what follows; locked after a shard's
+	mu      sync.Mutex // guards the following fields; locked after a shard's
 	batches []*batch
 	linger  []lingerer // by time
 	stopped bool
@@ -95,11 +95,11 @@ func (x *interests) of(g *group) *interest {
 	return &interest{group: g}
 }
 
-// idle notes that the interest's group, or space, is not in use any more.
+// idle records that the interest's group, or space, is not in use any more.
 func (x *interests) idle(it *interest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if it.ended { // a space was not in use for so short that it has ended since
+	if it.ended { // the space was unused so briefly that it has ended since
 		return
 	}
 	it.idleSince = time.Now()
@@ -108,7 +108,7 @@ func (x *interests) idle(it *interest) {
 	}
 }
 
-// push lets it linger until at, or until what lingers already is done with; x.mu is held.
+// push makes it linger until at, or until the last one that already lingers, if that is earlier; x.mu is held.
 func (x *interests) push(it *interest, at time.Time) {
 	it.lingering = true
 	if n := len(x.linger); n == 0 {
@@ -126,8 +126,8 @@ func (x *interests) poke() {
 	}
 }
 
-// wait asks for what is not confirmed yet, and waits until it is, or until the link is known to be down: then the gap of
-// that outage will cover the names.
+// wait subscribes to the unconfirmed interests, and waits for the confirmation. It returns nil early if the link is
+// down: then the gap of that outage will cover the names.
 func (x *interests) wait(ctx context.Context, its []*interest) error {
 	if len(its) == 0 {
 		return nil
@@ -137,15 +137,15 @@ func (x *interests) wait(ctx context.Context, its []*interest) error {
 	if err == nil {
 		x.node.stats.joined(time.Since(start))
 	}
-	if errors.Is(err, ErrNotConnected) { // also when that is because the bus refuses the login
+	if errors.Is(err, ErrNotConnected) { // also if that is because the bus refuses the login
 		return nil
 	}
 	return err
 }
 
-// confirm asks for its, those that are confirmed only with again, and waits for what comes of it. A refusal is a
-// [*NamesError] with the names of its; an error that matches [ErrNotConnected] says that nothing was refused. Everything
-// is asked for before the first wait.
+// confirm subscribes to its, and waits for the outcome. It skips confirmed ones unless again is set. A refusal is a
+// [*NamesError] with the names. An error that matches [ErrNotConnected] means that nothing was refused. All
+// subscriptions are requested before the first wait.
 func (x *interests) confirm(ctx context.Context, its []*interest, again bool) error {
 	if len(its) == 0 {
 		return nil
@@ -195,7 +195,7 @@ func (x *interests) confirm(ctx context.Context, its []*interest, again bool) er
 	return down
 }
 
-// text says what a is, for errors.
+// text describes a, for errors.
 func (a Address) text() string {
 	where := ""
 	if a.Namespace != "/" {
@@ -212,7 +212,7 @@ func (a Address) text() string {
 	return "namespace " + strconv.Quote(a.Namespace)
 }
 
-// want asks for what is not confirmed yet, and waits for nothing.
+// want subscribes to the unconfirmed interests, and does not wait.
 func (x *interests) want(its []*interest) {
 	if len(its) > 0 {
 		var few [8]*batch
@@ -220,8 +220,8 @@ func (x *interests) want(its []*interest) {
 	}
 }
 
-// request asks for its, those that are confirmed only with again. It appends to asked, for each of its, the batch that
-// asks for it, or nil.
+// request subscribes to its, and skips confirmed ones unless again is set. It appends to asked, for each of its, the
+// batch that subscribes it, or nil.
 func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*batch, error) {
 	stopped := false
 	x.locked(its, func(it *interest) {
@@ -245,7 +245,7 @@ func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*bat
 	return asked, nil
 }
 
-// locked calls f for each of its with x.mu held, which others get in between.
+// locked calls f for each of its with x.mu held, and lets other goroutines lock it in between.
 func (x *interests) locked(its []*interest, f func(it *interest)) {
 	for {
 		n := min(len(its), maxHeld)
@@ -257,11 +257,12 @@ func (x *interests) locked(its []*interest, f func(it *interest)) {
 		if its = its[n:]; len(its) == 0 {
 			return
 		}
-		runtime.Gosched() // else this goroutine would have mu again before whoever waits for it is awake
+		runtime.Gosched() // otherwise this goroutine would lock mu again before a waiting one is awake
 	}
 }
 
-// doubt has names asked for again by whoever needs them: the bus refuses them. nil: all names.
+// doubt marks names as unconfirmed because the bus refuses them, so that the next call subscribes again. nil: all
+// names.
 func (x *interests) doubt(names []Address) {
 	if x == nil {
 		return
@@ -314,7 +315,7 @@ func (x *interests) work(ctx context.Context) {
 			continue
 		}
 		timer.Stop()
-		var due <-chan time.Time // never, while nothing lingers
+		var due <-chan time.Time // never, if nothing lingers
 		if !next.IsZero() {
 			timer.Reset(time.Until(next))
 			due = timer.C
@@ -348,7 +349,7 @@ func (x *interests) next() *batch {
 // ask subscribes to the batch's names.
 func (x *interests) ask(ctx context.Context, b *batch) error {
 	names := make([]Address, 0, len(b.interests))
-	x.locked(b.interests, func(it *interest) { // b is out of the list, so nothing is added to it any more
+	x.locked(b.interests, func(it *interest) { // b is out of the list, so no interest joins it any more
 		if !it.ended {
 			names = append(names, it.group.address())
 		}
@@ -363,7 +364,7 @@ func (x *interests) ask(ctx context.Context, b *batch) error {
 	return err
 }
 
-// finish lets everyone who waits for b go on. What has failed may be asked for again.
+// finish wakes everyone who waits for b. Names that have failed may be requested again.
 func (x *interests) finish(b *batch, err error) {
 	var names *NamesError
 	if errors.As(err, &names) && len(names.Names) > 0 && len(names.Errs) == len(names.Names) {
@@ -394,8 +395,9 @@ func (b *batch) match(e *NamesError) map[*interest]error {
 	return failed
 }
 
-// expire ends the interests that have lingered long enough, and returns when to look again; zero: nothing lingers. One
-// that was in use meanwhile waits once more, at the end of the list, so it lingers for less than twice as long.
+// expire ends the interests that have lingered long enough, and returns the time of the next look; zero: nothing
+// lingers. An interest that was used meanwhile waits once more, at the end of the list, so it lingers for less than
+// twice as long.
 func (x *interests) expire(ctx context.Context, now time.Time) (next time.Time) {
 	var names []Address
 	for {
@@ -424,7 +426,7 @@ func (x *interests) expire(ctx context.Context, now time.Time) (next time.Time) 
 	return next
 }
 
-// expire ends g and its interest if g is not in use and has not been for long enough.
+// expire ends g and its interest if g has been unused for long enough.
 func (g *group) expire(now time.Time) bool {
 	x, it := g.ns.node.interests, g.interest
 	g.shard.mu.Lock()
@@ -438,12 +440,12 @@ func (g *group) expire(now time.Time) bool {
 	return true
 }
 
-// end ends it, if it has lingered for long enough. Its group is locked, and has no members.
+// end ends it if it has lingered long enough. Its group is locked, and has no members.
 func (x *interests) end(it *interest, now time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
-	case it.lingering: // it became idle again just now
+	case it.lingering: // its group became idle again just now
 		return false
 	case it.idleSince.Add(x.after).After(now):
 		x.push(it, it.idleSince.Add(x.after))
@@ -455,7 +457,7 @@ func (x *interests) end(it *interest, now time.Time) bool {
 	return true
 }
 
-// stop ends the worker and waits for it, bounded by ctx; whoever waits gets ErrClosed.
+// stop ends the worker and waits for it, bounded by ctx. Waiting calls get ErrClosed.
 func (x *interests) stop(ctx context.Context) {
 	if x == nil {
 		return

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxSumNames is how many names a sum of losses lists.
+// maxSumNames is the number of names that a sum of losses lists.
 const maxSumNames = 256
 
 // add makes l cover o, which came later.
@@ -26,22 +26,22 @@ func (l *Loss) add(o *Loss) {
 // lossPause is the shortest time between two calls of OnLoss for one cause.
 const lossPause = time.Second
 
-// pace gathers losses, so that OnLoss is told of those of one cause once in a while: of the first at once, and then of
-// the sum of what came meanwhile.
+// pace gathers losses, so that OnLoss gets those of one cause only now and then: the first at once, and later ones as a
+// sum.
 type pace struct {
 	tell func(Loss) // called with mu held, so that losses of one cause keep their order
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following fields
 	causes []cause    // at most maxReasons
 	timer  *time.Timer
-	ended  bool // nothing is gathered any more
+	ended  bool // losses are not gathered any more
 }
 
-// A cause is what a pace knows of the losses of one reason.
+// A cause is the state of a pace for the losses of one reason.
 type cause struct {
 	reason  LossReason
-	told    time.Time // the last time
-	waiting bool      // there is a sum that was not told yet
+	told    time.Time // the time of the last call
+	waiting bool      // sum is not reported yet
 	sum     Loss
 }
 
@@ -61,7 +61,7 @@ func (p *pace) add(l Loss) {
 	}
 }
 
-// of returns the cause of a reason. Reasons past the limit share the last one; p.mu is held.
+// of returns the cause of a reason. Reasons above the limit share the last one; p.mu is held.
 func (p *pace) of(reason LossReason) *cause {
 	for i := range p.causes {
 		if p.causes[i].reason == reason {
@@ -74,7 +74,7 @@ func (p *pace) of(reason LossReason) *cause {
 	return &p.causes[len(p.causes)-1]
 }
 
-// wake sets the timer for the sum that is due first; p.mu is held.
+// wake sets the timer for the earliest sum; p.mu is held.
 func (p *pace) wake(now time.Time) {
 	var next time.Time
 	for i := range p.causes {
@@ -93,7 +93,7 @@ func (p *pace) wake(now time.Time) {
 	p.timer.Reset(wait)
 }
 
-// due tells the sums whose time has come.
+// due reports the sums whose time has come.
 func (p *pace) due() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,7 +102,7 @@ func (p *pace) due() {
 	p.wake(now)
 }
 
-// flush tells all sums.
+// flush reports all sums.
 func (p *pace) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,7 +110,7 @@ func (p *pace) flush() {
 	p.tellBefore(now, now)
 }
 
-// end tells all sums, and from now on every loss at once.
+// end reports all sums, and makes later losses be reported at once.
 func (p *pace) end() {
 	p.mu.Lock()
 	p.ended = true
@@ -121,7 +121,7 @@ func (p *pace) end() {
 	p.flush()
 }
 
-// tellBefore tells the sums of causes that were told of last at the given time or before; p.mu is held.
+// tellBefore reports the sums of causes whose last report was at the given time or earlier; p.mu is held.
 func (p *pace) tellBefore(now, last time.Time) {
 	for i := range p.causes {
 		if c := &p.causes[i]; c.waiting && !c.told.After(last) {
@@ -131,14 +131,14 @@ func (p *pace) tellBefore(now, last time.Time) {
 	}
 }
 
-// maxLosses is how many losses wait for a Flush to return them.
+// maxLosses is the number of losses that are kept for a Flush.
 const maxLosses = 64
 
 // lossLog keeps the latest losses for Flush.
 type lossLog struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the following fields
 	recent  []Loss
-	total   int // losses so far; recent are the last ones of them
+	total   int // losses so far; recent are the latest
 	flushed int // total when the last Flush returned
 }
 
@@ -158,7 +158,7 @@ func (l *lossLog) count() int {
 	return l.total
 }
 
-// mark returns where a Flush that begins now starts to count.
+// mark returns the number of losses that earlier Flushes have returned.
 func (l *lossLog) mark() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,14 +172,14 @@ func (l *lossLog) take(mark int) error {
 	return l.after(mark)
 }
 
-// rest returns the losses, but for the first told ones, that no Flush has returned.
+// rest returns the losses that no Flush has returned, without the first told ones.
 func (l *lossLog) rest(told int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.after(max(told, l.flushed))
 }
 
-// after is take; l.mu is held.
+// after is take for callers that hold l.mu.
 func (l *lossLog) after(mark int) error {
 	l.flushed = l.total
 	n := l.total - mark

@@ -12,54 +12,55 @@ import (
 )
 
 // A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
-// concurrently. It may be kept for as long as its node: what an empty one holds, in memory and of subscriptions, ends
-// when it has lingered ([Options.Linger]), unless it is kept, and comes back with the next use.
+// concurrently. It may be kept as long as its node. When it is empty, its memory and subscriptions are freed after it
+// has lingered ([Options.Linger]), unless [Namespace.Keep] was called. They come back with the next use.
 type Namespace struct {
 	node  *Node
 	name  string
-	space atomic.Pointer[space] // nil while it is not in use
+	space atomic.Pointer[space] // nil if it is not in use
 }
 
-// Keep has the node use the namespace for as long as it lives, with and without sockets: so it hears what servers of
-// Socket.IO emit to each other there, see [Node.OnRequest]. A binding keeps the namespaces that it is given by name. Keep
-// waits for nothing; what it holds is that of one empty namespace, however often it is called.
+// Keep makes the node use the namespace for the rest of its life, even without sockets. So the node receives the
+// events that servers of Socket.IO emit to each other there, see [Node.OnRequest]. A binding keeps the namespaces that are
+// configured by name. Keep does not wait. Any number of calls costs as much as one empty namespace.
 func (ns *Namespace) Keep() {
 	ns.node.interests.want(ns.hold().all.wait(nil))
 }
 
-// Logger is for bindings: where they log what nobody else is told. It is the node's Options.Logger, or slog.Default when
-// there is none.
+// Logger returns the logger for bindings: the node's Options.Logger, or slog.Default if that is nil. They log there
+// whatever nobody else is told.
 func (ns *Namespace) Logger() *slog.Logger { return cmp.Or(ns.node.logger, slog.Default()) }
 
 // Name returns the namespace's name.
 func (ns *Namespace) Name() string { return ns.name }
 
-// ConnectOptions say more about a new socket. The zero value is an anonymous socket in no room.
+// ConnectOptions describe a new socket. The zero value is an anonymous socket in no room.
 type ConnectOptions struct {
-	// User is whom the socket belongs to; empty: nobody. One user may have many sockets on many nodes.
+	// User is the owner of the socket; empty: none. One user may have many sockets on many nodes.
 	User string
-	// Rooms are joined before Connect returns. See [Socket.Join] for names that are refused.
+	// Rooms are joined before Connect returns. [Socket.Join] lists the names that are refused.
 	Rooms []string
-	// Data belongs to the application. It is marshalled as JSON here and now, for peers that ask for it, to at most as
-	// many bytes as a payload may have.
+	// Data belongs to the application. Connect marshals it as JSON, for peers that query it. The JSON may be as long as
+	// a payload.
 	Data any
-	// Handshake is what a binding knows of the connection (address, headers, …). It is marshalled and limited as Data is.
+	// Handshake is a binding's data about the connection (address, headers, …). It is marshalled and limited as Data
+	// is.
 	Handshake any
-	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket, or
-	// after a command to disconnect it on one of its own. It may still emit, for example "left" to the socket's former
-	// Rooms. Node.Close waits for it.
+	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket. After
+	// a command to disconnect the socket, it is called on a goroutine of its own. It may still emit, for example "left"
+	// to the socket's former Rooms. Node.Close waits for it.
 	OnClose func(s *Socket, reason Reason)
 }
 
-// Connect makes a socket of conn, in its rooms and known by its user, and returns when every later emission to them,
-// on any node, reaches it. Messages may reach conn before Connect returns.
+// Connect makes a socket of conn, in its rooms and with its user. When it returns, every later emission to them, on any
+// node, reaches the socket. Messages might reach conn before Connect returns. It may be called concurrently.
 //
-// Its errors are those of [Socket.Join], and mean that nothing happened: there is no socket, and conn is the caller's,
-// neither closed nor called any more, though it may have been sent something before. When the socket was closed while
-// Connect waited, by a command or because conn had failed, that is no error: conn and OnClose know of it.
+// Its errors are those of [Socket.Join]. An error means that there is no socket. The conn is the caller's: it is
+// neither closed nor called any more, though it might have got messages before. If the socket was closed while Connect
+// waited, by a command or because conn had failed, Connect returns no error: conn and OnClose are called.
 //
-// A link that is down is no error either: the socket serves what this node emits, and what peers emit to its rooms and
-// user once the link is back. The gap of that outage covers them.
+// A link that is down is no error either: the socket gets this node's emissions at once, and the peers' emissions to
+// its rooms and user once the link is back. The gap of that outage covers them.
 func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Socket, error) {
 	if conn == nil {
 		return nil, errors.New("crosscast: Connect without a conn")
@@ -105,7 +106,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	return s, nil
 }
 
-// checkRooms returns an error for rooms that s may not join of itself, whose names are valid.
+// checkRooms returns an error for rooms that s itself may not join. Their names are valid.
 func (n *Node) checkRooms(s *Socket, rooms []string) error {
 	if n.foreign == nil {
 		return nil
@@ -118,7 +119,7 @@ func (n *Node) checkRooms(s *Socket, rooms []string) error {
 	return nil
 }
 
-// describe marshals what peers may ask of a socket; nil: nothing.
+// describe marshals data of a socket that peers may query; nil: none.
 func (n *Node) describe(what string, v any) (json.RawMessage, error) {
 	if v == nil {
 		return nil, nil
@@ -127,7 +128,7 @@ func (n *Node) describe(what string, v any) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("crosscast: %s: %w", what, err)
 	}
-	if !utf8.Valid(text) { // as of a payload
+	if !utf8.Valid(text) { // as for a payload
 		return nil, fmt.Errorf("crosscast: %s: not UTF-8", what)
 	}
 	if len(text) > n.maxPayload {
@@ -157,7 +158,7 @@ func (ns *Namespace) ToSocket(ids ...SocketID) BoundTarget {
 	return BoundTarget{ns: ns}.ToSocket(ids...)
 }
 
-// Socket returns the socket of this node with the given ID, nil if there is none.
+// Socket returns the socket of this node with the given ID, or nil.
 func (ns *Namespace) Socket(id SocketID) *Socket { return ns.here().socket(id) }
 
 func (ns *space) socket(id SocketID) *Socket {

@@ -10,13 +10,13 @@ import (
 	"github.com/crosscast/crosscast/internal/bounds"
 )
 
-// What bounds the table of peers against a hostile bus.
+// Bounds of the table of peers against a hostile bus.
 const (
 	maxPeers         = 4096
 	maxPeerHeartbeat = bounds.MaxHeartbeat
 )
 
-// A peer is suspected, and then expired, after so many of its heartbeats did not come.
+// Numbers of missing heartbeats after which a peer is suspected, and then expired.
 const (
 	suspectAfter = 3
 	expireAfter  = 6
@@ -27,21 +27,21 @@ type Peer struct {
 	NodeInfo
 	Meta    []KeyValue // its Options.Meta
 	Since   time.Time  // when this node first heard of it
-	Suspect bool       // several of its heartbeats are missing
+	Suspect bool       // three or more of its heartbeats are missing
 }
 
-// NodeEventKind says what happened to a peer.
+// NodeEventKind is the kind of a change of a peer.
 type NodeEventKind uint8
 
 const (
-	NodeJoined  NodeEventKind = 1 + iota // it said hello, or was heard for the first time, or again after it had expired
+	NodeJoined  NodeEventKind = 1 + iota // it said hello, or was heard for the first time, or again after NodeExpired
 	NodeSuspect                          // three of its heartbeats are missing
 	NodeAlive                            // it was suspected, and is heard again
 	NodeLeft                             // it said goodbye
-	NodeExpired                          // six of its heartbeats are missing: it is taken for dead; or for want of room in a full table
+	NodeExpired                          // six of its heartbeats are missing: it is taken for dead; or it made room in a full table
 )
 
-// A NodeEvent is what Options.OnNode is told.
+// A NodeEvent is passed to Options.OnNode.
 type NodeEvent struct {
 	Kind NodeEventKind
 	Peer Peer
@@ -49,37 +49,37 @@ type NodeEvent struct {
 
 type peer struct {
 	Peer
-	heard time.Time // later than last where its silence did not count
-	last  time.Time // when it was heard last
+	heard time.Time // last, or later if a part of its silence does not count
+	last  time.Time // the time of its last message
 	again bool      // it was heard more than once
 }
 
-// A silence is what an adapter that is an [AdapterObserver] is told of a peer.
+// A silence is a peer's silence, reported to an adapter that is an [AdapterObserver].
 type silence struct {
 	id                 NodeID
-	last               time.Time // when it was heard last
-	suspected, expired bool      // what it has become
+	last               time.Time // the time of its last message
+	suspected, expired bool      // its new state
 }
 
-// peers are the other nodes of the cluster, by their heartbeats. Time is passed in, and is this node's monotonic
-// clock: what the peers take for the time does not matter.
+// peers are the other nodes of the cluster, by their heartbeats. Callers pass the time, by this node's monotonic clock.
+// The peers' clocks do not matter.
 //
-// A node whose own link is not proven takes nobody's silence for an end, and the time in which it stood still itself
-// does not count. A goodbye is believed until the peer is heard again: nothing of a peer that has really left comes after
-// it, and one that somebody forged is over with the next heartbeat.
+// While a node's own link is not proven, it takes no silence for an end. Time in which the node itself stood still does
+// not count. A goodbye is believed until the peer is heard again: a peer that has really left sends nothing more, and a
+// forged goodbye ends with the next heartbeat.
 type peers struct {
-	// told is called for each event, with mu held, so that events come in the order in which they happened.
+	// told is called for each event, with mu held, so events come in the order of the changes.
 	told func(NodeEvent)
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	m        map[NodeID]*peer
-	spare    []NodeID      // who was doubtful when m was full and this was empty, longest silent first
+	spare    []NodeID      // doubtful peers when m was last full and this was empty, longest silent first
 	unproven bool          // at the last tick
-	ticked   time.Time     // when that was
+	ticked   time.Time     // the time of the last tick
 	grown    chan struct{} // made by await; closed when a peer is added
 }
 
-// hear notes that a peer is alive. meta is valid during the call only.
+// hear records that a peer is alive. meta is valid only during the call.
 func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,9 +113,9 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 }
 
-// evict makes room in the full table: whoever was heard once only, or is suspected, is taken for dead, so that a flood of
-// names cannot keep out those who have a heartbeat, nor push them out. It reports whether there was such a peer. p.mu is
-// held.
+// evict makes room in the full table. It removes a peer that was heard only once, or is suspected, as if it were dead.
+// So a flood of forged names cannot keep peers with a heartbeat out of the table, or push them out. It reports whether
+// there was such a peer. p.mu is held.
 func (p *peers) evict() bool {
 	if p.evictSpare() {
 		return true
@@ -144,7 +144,7 @@ func (p *peers) evictSpare() bool {
 
 func (v *peer) doubtful() bool { return !v.again || v.Suspect }
 
-// forget notes that a peer has left.
+// forget records that a peer has left.
 func (p *peers) forget(id NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,9 +154,9 @@ func (p *peers) forget(id NodeID) {
 	}
 }
 
-// tick is called once each heartbeat of this node, which takes interval. When this node stood still for so long that
-// its peers may have taken it for dead, it returns since when. silent are the peers that have become suspected, or have
-// expired.
+// tick is called once each heartbeat of this node, which lasts interval. If the node stood still for so long that its
+// peers might have taken it for dead, tick sets paused, with the time of the last tick in since. silent are the peers
+// that are now suspected or have expired.
 func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since time.Time, paused bool, silent []silence) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,7 +181,7 @@ func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since 
 	return since, paused, silent
 }
 
-// expire looks for peers that are silent; p.mu is held.
+// expire finds silent peers; p.mu is held.
 func (p *peers) expire(now time.Time) (silent []silence) {
 	for id, v := range p.m {
 		switch d := now.Sub(v.heard); {
@@ -210,7 +210,7 @@ func (p *peers) late(now time.Time) (ids []NodeID) {
 	return ids
 }
 
-// heardAt notes that something else than a heartbeat of a peer came at a time.
+// heardAt records that a message of a peer other than a heartbeat came at a certain time.
 func (p *peers) heardAt(id NodeID, at, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,12 +228,12 @@ func (p *peers) heardAt(id NodeID, at, now time.Time) {
 	}
 }
 
-// A standing is what a node is to this one.
+// A standing is how well this node knows another one.
 type standing uint8
 
 const (
 	stranger   standing = iota // not in the table of peers
-	heardOnce                  // it may be a name that somebody made up
+	heardOnce                  // it might be a forged name
 	heardAgain                 // it has a heartbeat
 )
 
@@ -266,14 +266,14 @@ func (p *peers) copies() []Peer {
 	return all
 }
 
-// copy returns what the application may keep, and change.
+// copy returns a copy that the application may keep and change.
 func (v *peer) copy() Peer {
 	c := v.Peer
 	c.Meta = slices.Clone(c.Meta)
 	return c
 }
 
-// tell reports what happened to v; p.mu is held.
+// tell reports a change of v; p.mu is held.
 func (p *peers) tell(kind NodeEventKind, v *peer) { p.told(NodeEvent{kind, v.copy()}) }
 
 // with calls f with the peers, while none of them can come or go.

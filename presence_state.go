@@ -25,9 +25,9 @@ type Member struct {
 // reported. Or it is a digest. In an instruction of [KindWatch] it names the watcher's versions.
 type Presence struct {
 	Since   uint64 // 0: from nothing, so that Changes are all the members
-	Version uint64 // of a whole list: counts from 0, so that a missing part shows
-	Part    int    // of a whole list: this is the last part
-	Last    bool   // of all the members: nothing follows
+	Version uint64 // 1 and above; the same as Since: there are no changes
+	Part    int    // of a whole list: counts from 0, so that a missing part shows
+	Last    bool   // of a whole list: this is the last part
 	Changes []PresenceChange
 
 	// Round numbers a request for a digest. The answer has the same Round.

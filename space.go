@@ -11,13 +11,13 @@ import (
 	"weak"
 )
 
-// A space is what a node holds of a namespace in use: the sockets, the groups and the watched rooms. A [Namespace] is
-// no more than a name, and finds its space when it is used. So a namespace costs nothing while it is empty, and one
-// that only a peer has named never begins.
+// A space holds the state of a namespace in use at one node: the sockets, the groups and the watched rooms. A
+// [Namespace] is only a name, and finds its space when it is used. So an empty namespace costs nothing, and one that
+// only a peer has named never begins.
 //
 // A space counts its uses: each socket and subscription, each group in its maps, each watched room and watch, each Keep
-// and, where namespaces have interests, each question. It ends with the last one; where it has an interest, that lingers first. An
-// ended space is never used again: the next use makes another one.
+// and, if namespaces have interests, each query. It ends with the last use; if it has an interest, that lingers first.
+// An ended space is never used again: the next use makes another one.
 type space struct {
 	handle *Namespace
 	node   *Node
@@ -34,7 +34,7 @@ type space struct {
 	slots     int32
 }
 
-// endedSpace is so far below 0 that no hold of an ended space brings it back.
+// endedSpace is so far below 0 that no hold brings an ended space back.
 const endedSpace = math.MinInt64 / 2
 
 func newSpace(handle *Namespace) *space {
@@ -47,7 +47,7 @@ func newSpace(handle *Namespace) *space {
 	return ns
 }
 
-// hold adds a use, and reports whether there may be one: not once the space has ended.
+// hold adds a use, and returns false if the space has ended.
 func (ns *space) hold() bool { return ns.uses.Add(1) > 0 }
 
 // release ends a use. It may be called with a shard locked.
@@ -61,7 +61,7 @@ func (ns *space) release() {
 	}
 }
 
-// expire ends the space unless it is in use, and reports whether it did.
+// expire ends the space if it is not in use, and reports whether it did.
 func (ns *space) expire() bool {
 	if !ns.uses.CompareAndSwap(0, endedSpace) {
 		return false
@@ -71,7 +71,7 @@ func (ns *space) expire() bool {
 	return true
 }
 
-// hold returns the namespace's space, made on demand, for whoever is going to release it.
+// hold returns the namespace's space, and makes it if there is none. The caller must release it.
 func (ns *Namespace) hold() *space {
 	for {
 		if sp := ns.space.Load(); sp != nil && sp.hold() {
@@ -81,7 +81,7 @@ func (ns *Namespace) hold() *space {
 	}
 }
 
-// here returns the namespace's space for those who only look: an empty one when there is none.
+// here returns the namespace's space for callers that only read; an empty one if there is none.
 func (ns *Namespace) here() *space {
 	if sp := ns.space.Load(); sp != nil {
 		return sp
@@ -89,7 +89,7 @@ func (ns *Namespace) here() *space {
 	return ns.node.nowhere
 }
 
-// spaces are a node's, by the names of their namespaces. They are looked up for each instruction that arrives.
+// spaces are a node's spaces, by the names of their namespaces. Each arriving instruction looks one up.
 type spaces struct {
 	home *space   // of "/", which never ends
 	m    sync.Map // from string to *space, the others
@@ -114,7 +114,7 @@ func (s *spaces) all() iter.Seq[*space] {
 	}
 }
 
-// namespace returns the namespace with a valid name: the same pointer for as long as anybody has it.
+// namespace returns the namespace with a valid name: the same pointer while anybody keeps it.
 func (n *Node) namespace(name string) *Namespace {
 	if name == "/" {
 		return n.Namespace
@@ -124,7 +124,7 @@ func (n *Node) namespace(name string) *Namespace {
 			return ns
 		}
 	}
-	name = strings.Clone(name) // what the caller gave may be a piece of something large
+	name = strings.Clone(name) // the given name might be part of a large string
 	ns := &Namespace{node: n, name: name}
 	handle, handles := weak.Make(ns), n.handles
 	for {
@@ -137,7 +137,7 @@ func (n *Node) namespace(name string) *Namespace {
 		}
 		handles.CompareAndDelete(name, v)
 	}
-	// What runs then must not lead to ns, and the node does.
+	// The cleanup must not reference ns, and the node references it.
 	runtime.AddCleanup(ns, func(handle weak.Pointer[Namespace]) { handles.CompareAndDelete(name, handle) }, handle)
 	return ns
 }

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Synced waits until every emission that begins later, on any node, to this socket, its user and its rooms reaches it:
-// until the link stands, and the bus has confirmed what the socket needs. Right after [Socket.Join] or Connect it
-// returns at once, unless the link is down. It says nothing of what may have been missed before: that is a gap.
+// Synced waits until the link stands and the bus has confirmed the socket's subscriptions. After that every later
+// emission to this socket, its user and its rooms reaches it, from every node. Right after [Socket.Join] or Connect it
+// returns at once, unless the link is down. It does not report earlier messages that might have been missed: that is a
+// gap.
 //
-// The error is [ErrClosed], ctx's, or [ErrDenied], with the names in a [*NamesError], while the bus refuses one.
+// The error is [ErrClosed], ctx's, or [ErrDenied] while the bus refuses a name. A [*NamesError] holds the refused
+// names.
 func (s *Socket) Synced(ctx context.Context) error {
 	return s.ns.node.synced(ctx, func() (its []*interest, err error) {
 		s.mu.Lock()
@@ -27,8 +29,8 @@ func (s *Socket) Synced(ctx context.Context) error {
 	})
 }
 
-// Synced waits until every emission that begins later, on any node, to its rooms reaches the subscription, as
-// [Socket.Synced] does.
+// Synced waits until the link stands and the bus has confirmed the subscription's rooms, as [Socket.Synced] does. After
+// that every later emission to the rooms reaches it, from every node.
 func (s *Subscription) Synced(ctx context.Context) error {
 	return s.ns.node.synced(ctx, func() (its []*interest, err error) {
 		if !s.open() {
@@ -47,8 +49,8 @@ func (s *Subscription) Synced(ctx context.Context) error {
 	})
 }
 
-// synced waits until all that hears returns is confirmed while the link stands, or hears returns an error. What was
-// confirmed before is asked for again, since the link may have been another one.
+// synced waits until all interests that hears returns are confirmed while the link stands. It returns an error of
+// hears. Confirmed interests are subscribed again, because the link might have been another one.
 func (n *Node) synced(ctx context.Context, hears func() ([]*interest, error)) error {
 	for {
 		its, err := hears()
@@ -70,7 +72,8 @@ func (n *Node) synced(ctx context.Context, hears func() ([]*interest, error)) er
 	}
 }
 
-// pause waits until changed is closed, but for a heartbeat at most: not every adapter tells of its link.
+// pause waits until changed is closed, but for at most a heartbeat, because not every adapter reports changes of its
+// link.
 func (n *Node) pause(ctx context.Context, changed <-chan struct{}) error {
 	timer := time.NewTimer(n.heartbeat)
 	defer timer.Stop()
