@@ -16,7 +16,7 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// Mode is which of Socket.IO's wires over Redis is spoken. All servers of a cluster must speak the same.
+// Mode selects one of Socket.IO's wires over Redis. All servers of a cluster need the same one.
 type Mode uint8
 
 const (
@@ -24,48 +24,47 @@ const (
 	Sharded             // createShardedAdapter: sharded Pub/Sub, of Redis 7
 )
 
-// SubscriptionMode is which rooms have a channel of their own in [Sharded]. All servers of a cluster must have the same
-// one.
+// SubscriptionMode selects the rooms that have a channel of their own in [Sharded]. All servers of a cluster need the
+// same one.
 type SubscriptionMode uint8
 
 const (
-	Dynamic        SubscriptionMode = iota // all but those that look like the ID of a socket: "dynamic"
+	Dynamic        SubscriptionMode = iota // all rooms except those that look like the ID of a socket: "dynamic"
 	Static                                 // none: "static"
 	DynamicPrivate                         // all: "dynamic-private"
 )
 
-// Options of [New]. The zero value works, with servers whose options are the defaults.
+// Options of [New]. The zero value works if the servers use their defaults.
 type Options struct {
-	// Key begins the name of every channel, as "key" or "channelPrefix" of the servers does. Default "socket.io". It has
-	// at most 100 bytes and no #, and does not end in -request or -response: with such a key a server would hear what is
-	// meant for those of a shorter one.
+	// Key begins the name of every channel, like "key" or "channelPrefix" of the servers. Default "socket.io". It has
+	// at most 100 bytes, has no #, and does not end in -request or -response. With such a key a server would hear
+	// messages for servers with a shorter key.
 	Key string
-	// Mode is which wire is spoken. Default Classic.
+	// Mode is the wire. Default Classic.
 	Mode Mode
 	// Subscription is the "subscriptionMode" of the servers, in Sharded. Default Dynamic.
 	Subscription SubscriptionMode
-	// UserRooms begins the names of the rooms that Socket.IO has instead of users. Default "user:". It has at most
-	// 100 bytes, and should have one that is no letter, digit, - or _: else a user's room might have the name of a socket.
+	// UserRooms begins the names of users' rooms. Default "user:". It has at most 100 bytes. It should contain a byte
+	// that is not a letter, digit, - or _. Otherwise a user's room might have the name of a socket.
 	UserRooms string
-	// AllowNames permits a room that a socket may otherwise not join, see "Names", such as IDs of the application's that
-	// have 20 characters. It is called by Join and Connect, perhaps concurrently. Default: permits none.
+	// AllowNames permits rooms that a socket may otherwise not join (see "Names"), such as the application's own IDs of
+	// 20 characters. Join and Connect call it, perhaps concurrently. Default: permits none.
 	AllowNames func(room string) bool
 
-	// QueueBytes bounds the memory that what waits to be published takes: a small emission to a room or user to which
-	// nothing else waits takes about 420 bytes, in Sharded 480. As much again may be under way, and a quarter is kept for
-	// reuse. Default 48 MiB, in which 80,000 of these wait through an outage; 4 KiB to 1 GiB.
+	// QueueBytes limits the memory of messages that wait to be published, in bytes. Default 48 MiB; 4 KiB to 1 GiB. The
+	// default holds 80,000 small emissions through an outage. Each takes about 420 bytes, in Sharded 480, if no other
+	// emission to its room or user waits. In addition, as much may be under way, and a quarter is kept for reuse.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 8 MiB; 1 KiB to 1 GiB. A server,
-	// and this node, tells of all its sockets in one message, of which each takes about 1 KiB, most of that its handshake.
+	// MaxFrame is the largest size of a message that is published or accepted, in bytes. Default 8 MiB; 1 KiB to 1 GiB.
+	// A server or node lists all its sockets in one message, with about 1 KiB for each, mostly for its handshake.
 	MaxFrame int
-	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
-	// at most 1 h.
+	// MaxAge is how long a message of an outage may wait to be published. Default 5 s; above 0, and at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, beyond the time that its bytes need, if the client has ContextTimeoutEnabled.
-	// Default 5 s; above 0, and at most 1 h.
+	// PublishTimeout is the time limit of one batch, in addition to the time that its bytes need. It works only if the
+	// Redis client has ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
-	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
-	// worse, an Info when it gets better; and of a call of the application's that keeps the link from being read.
+	// Logger gets each change of the state of each half of the link, with its cause: a Warn if it gets worse, an Info
+	// if it gets better. It also gets a Warn about a call of the application that keeps the link from being read.
 	// Default: the node's.
 	Logger *slog.Logger
 }
@@ -92,11 +91,10 @@ func (o Options) withDefaults() (Options, error) {
 
 const maxOption = 100 // bytes
 
-// Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.ForeignAdapter,
-// and AdapterDeliverer, AdapterSizer, AdapterObserver and AdapterMeter.
+// Adapter makes a node one of Socket.IO's servers. It serves one node. It implements crosscast.ForeignAdapter, and
+// AdapterDeliverer, AdapterSizer, AdapterObserver and AdapterMeter.
 //
-// Beside the goroutines of the wire.Adapter that it is, it has one, which counts servers, but for emitters; Close ends
-// it.
+// In addition to the goroutines of wire.Adapter it has one that counts servers, except for emitters. Close ends it.
 type Adapter struct {
 	*wire.Adapter
 	dialect *dialect
@@ -108,9 +106,9 @@ type Adapter struct {
 	ended chan struct{}      // closed when it has ended; nil before Start
 }
 
-// New returns an adapter for one node. It uses rdb, which it neither changes nor closes: a *redis.Client (also one of
-// Sentinel's) or a *redis.ClusterClient, which other parts of the program, and other nodes, may share. Mistakes in rdb
-// and o are errors of the node's start.
+// New returns an adapter for one node. rdb is a *redis.Client (also one of Sentinel's) or a *redis.ClusterClient. Other
+// parts of the program, and other nodes, may share it. The adapter neither changes nor closes it. Mistakes in rdb and o
+// are errors of the node's start.
 func New(rdb redis.UniversalClient, o Options) *Adapter {
 	a := &Adapter{}
 	o, a.optErr = o.withDefaults()
@@ -143,7 +141,7 @@ func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	if err := a.Adapter.Start(ctx, s); err != nil {
 		return err
 	}
-	if s.Self.EmitOnly { // which has no part in outages of others
+	if s.Self.EmitOnly { // an emitter is not affected by outages of others
 		return nil
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -172,7 +170,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	}
 }
 
-// watcher tells the counter of outages.
+// watcher reports the end of outages to the counter.
 type watcher struct {
 	crosscast.AdapterHandler
 	counter *counter

@@ -6,25 +6,25 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// channels names the channels of Redis, where K is the key and N a namespace:
+// channels names the channels of Redis. K is the key and N a namespace:
 //
 //	classic  K#N#              broadcasts to everyone, or to several rooms
 //	         K#N#room#         broadcasts to one room
-//	         K-request#N#      everything else
-//	         K-response#N#     what is answered, whoever asked
-//	         K-response#N#uid# what is answered to one server
-//	sharded  K#N#              everything but what follows
-//	         K#N#room#         broadcasts to one room, if the subscription mode has it so
-//	         K#N#uid#          what is answered to one server
+//	         K-request#N#      everything else, except answers
+//	         K-response#N#     answers to all who asked
+//	         K-response#N#uid# answers to one server
+//	sharded  K#N#              everything except the following
+//	         K#N#room#         broadcasts to one room, if it has a channel in the subscription mode
+//	         K#N#uid#          answers to one server
 //
-// Names are put in as they are. So a name with a # in it may make one channel of two; every message says for which
-// namespace and rooms it is, or is on a channel that ends with its namespace. Nothing here is a pattern.
+// Names are not escaped, so two names with a # might share one channel. Therefore every message names its namespace and
+// rooms, or is on a channel that ends with its namespace. These names are not patterns.
 type channels struct {
 	key     string
 	sharded bool
-	rooms   SubscriptionMode // of sharded
+	rooms   SubscriptionMode // of the sharded wire
 	self    string           // the uid of this node
-	emitter bool             // the node hears nothing but answers
+	emitter bool             // the node hears only answers
 }
 
 func (c *channels) main(ns string) string { return c.key + "#" + ns + "#" }
@@ -38,7 +38,8 @@ func (c *channels) request(ns string) string {
 	return c.key + "-request#" + ns + "#"
 }
 
-// response is the channel of answers to the server uid; to whoever asked, where uid is empty.
+// response returns the channel of answers to the server uid. If uid is empty, it is the channel of answers to
+// everybody.
 func (c *channels) response(ns, uid string) string {
 	switch {
 	case c.sharded:
@@ -49,7 +50,7 @@ func (c *channels) response(ns, uid string) string {
 	return c.key + "-response#" + ns + "#" + uid + "#"
 }
 
-// home is what a node hears of a namespace whatever rooms it has.
+// home returns the channels of a namespace that a node hears without any room.
 func (c *channels) home(ns string) []string {
 	var all []string
 	if !c.emitter {
@@ -64,7 +65,7 @@ func (c *channels) home(ns string) []string {
 	return append(all, c.response(ns, c.self))
 }
 
-// own reports whether broadcasts to the room alone are on a channel of their own.
+// own reports whether broadcasts to only this room have a channel of their own.
 func (c *channels) own(room string) bool {
 	if !c.sharded {
 		return true
@@ -78,7 +79,7 @@ func (c *channels) own(room string) bool {
 	return false
 }
 
-// of returns the channels of an address; prefix is that of users' rooms.
+// of returns the channels of an address. prefix is that of users' rooms.
 func (c *channels) of(a crosscast.Address, prefix string) []string {
 	room := a.Name
 	switch a.Space {
@@ -93,12 +94,12 @@ func (c *channels) of(a crosscast.Address, prefix string) []string {
 	return []string{c.room(a.Namespace, room)}
 }
 
-// requestNamespace returns the namespace whose channel of requests, of classic, a channel is.
+// requestNamespace returns the namespace of a channel of requests in classic.
 func (c *channels) requestNamespace(channel string) (ns string, ok bool) {
 	return between(channel, c.key, "-request#")
 }
 
-// isResponse reports whether a channel of classic is one of answers.
+// isResponse reports whether a channel of classic carries answers.
 func (c *channels) isResponse(channel string) bool {
 	_, ok := between(channel, c.key, "-response#")
 	return ok
@@ -110,7 +111,7 @@ func (c *channels) inNamespace(channel, ns string) bool {
 	return ok && strings.HasPrefix(rest, ns) && (len(rest) == len(ns) || rest[len(ns)] == '#')
 }
 
-// between returns what is behind key and mark in s, up to the # that ends s.
+// between returns the part of s between key+mark and the # that ends s.
 func between(s, key, mark string) (string, bool) {
 	s, ok := strings.CutPrefix(s, key)
 	if !ok {
@@ -122,8 +123,8 @@ func between(s, key, mark string) (string, bool) {
 	return strings.CutSuffix(s, "#")
 }
 
-// looksLikeSocketID reports whether JavaScript counts 20 UTF-16 code units in the name, which is how sharded servers
-// tell a socket's ID from other rooms.
+// looksLikeSocketID reports whether the name has 20 UTF-16 code units in JavaScript. Sharded servers tell socket IDs
+// from other rooms in this way.
 func looksLikeSocketID(name string) bool {
 	if len(name) < socketIDUnits || len(name) > 3*socketIDUnits {
 		return false

@@ -6,11 +6,11 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// The classic wire (createAdapter, and redis-emitter). A broadcast that nobody replies to is msgpack:
+// The classic wire (createAdapter, and redis-emitter). A broadcast without replies is msgpack:
 //
 //	[uid, {type: 2, data: [event, arguments…], nsp}, {rooms, except, flags}]
 //
-// Everything else is a map, as JSON unless there may be bytes in it. On the channel of requests:
+// All other messages are maps, as JSON, or as msgpack if there might be bytes in them. On the channel of requests:
 //
 //	{uid, requestId, type, …}
 //	0 SOCKETS            rooms                          of old servers
@@ -19,10 +19,10 @@ import (
 //	3 REMOTE_LEAVE       opts, rooms                    the same
 //	4 REMOTE_DISCONNECT  opts, close                    the same
 //	5 REMOTE_FETCH       opts
-//	6 SERVER_SIDE_EMIT   data [event, arguments…]       a requestId says that an answer is wanted
+//	6 SERVER_SIDE_EMIT   data [event, arguments…]       with a requestId, an answer is wanted
 //	7 BROADCAST          packet {type, data, nsp}, opts {rooms, except, flags {timeout}}; msgpack
 //
-// and on those of answers:
+// On the channels of answers:
 //
 //	{requestId, sockets [{id, handshake, rooms, data}]}    to 5; to 0 their IDs
 //	{requestId, rooms}                                     to 1
@@ -31,9 +31,13 @@ import (
 //	{type: 9, requestId, packet}                           to 7, for each client: one value; msgpack
 //	{requestId}                                            to the old forms of 2, 3 and 4
 //
-// What this package adds, and servers pay no attention to: a requestId in 2, 3 and 4, which nodes of crosscast answer
-// with 8; command true in a 5 that goes with one of these for servers, who do not; fields in others,
-// crosscast.Fields, when nodes need not tell everything; uid in every answer; and sid, the client's ID, in 9.
+// This package adds the following members, which servers ignore:
+//
+//   - a requestId in 2, 3 and 4. Nodes answer it with 8.
+//   - command: true in a 5 that accompanies such a command. Servers answer the 5, and nodes do not.
+//   - fields (crosscast.Fields) in other 5s, if nodes may leave out parts.
+//   - uid in every answer.
+//   - sid, the client's ID, in 9.
 const (
 	classicSockets = iota
 	classicAllRooms
@@ -142,7 +146,7 @@ func (f *form) classic(m *message) (asJSON bool) {
 	return true
 }
 
-// classicTypes are the numbers of those of channels of requests.
+// classicTypes are the types of commands with rooms.
 var classicTypes = map[kind]uint64{join: classicJoin, leave: classicLeave}
 
 // classic reads a message that arrived on a channel.
@@ -154,7 +158,7 @@ func (r *reader) classic(channel string, data []byte) {
 		return
 	}
 	if r.channels.isResponse(channel) {
-		// Most answers are for others: looking for this node's uid is a tenth of the cost of reading.
+		// Most answers are for others. Looking for this node's uid takes a tenth of the time of reading.
 		if isMap(data) && !bytes.Contains(data, r.uid) {
 			return
 		}
@@ -176,7 +180,7 @@ func (r *reader) classic(channel string, data []byte) {
 	}
 	r.m.kind, r.m.uid = broadcast, r.text(uid)
 	if r.m.uid == r.channels.self {
-		return // half of the cost is what follows
+		return // the rest would take half of the time
 	}
 	r.packet()
 	r.options()
@@ -190,7 +194,7 @@ func (r *reader) classic(channel string, data []byte) {
 
 func (r *reader) classicMember(key, value []byte) {
 	if string(key) == "nsp" {
-		return // the channel says
+		return // the channel names it
 	}
 	r.envelope(key, value)
 	r.body(key, value)

@@ -16,30 +16,30 @@ import (
 	"github.com/crosscast/crosscast/internal/redisbus"
 )
 
-// Socket.IO's servers do not introduce themselves. Each asks Redis how many connections are subscribed to a channel
-// that every server of the namespace hears, and waits for as many answers. So does this package, with two differences:
-// while answers are missing, it asks how many there are who hear a channel of their own, which only servers do; and
-// after an outage it expects as many as there were before it, because all find their way back each for itself.
+// Socket.IO's servers do not introduce themselves. Each of them queries Redis for the number of subscribers of a
+// channel that every server of the namespace hears, and waits for as many answers. This package does the same, with two
+// differences. While answers are missing, it counts those that hear a channel of their own, which only servers do.
+// After an outage it expects as many as before the outage, because the servers reconnect at different times.
 
 // counter counts servers. Its methods may be called concurrently.
 type counter struct {
 	rdb      redis.UniversalClient
 	channels *channels
-	proven   func() bool // the link of this node works
+	proven   func() bool // reports whether this node's link works
 	others   serverClients
 
-	mu     sync.Mutex     // guards what follows
-	before map[string]int // peers by namespace, as they were counted last while the link was proven
-	until  time.Time      // till when those of before are expected
+	mu     sync.Mutex     // guards the fields below
+	before map[string]int // peers by namespace, at the last count with a proven link
+	until  time.Time      // the end of the time in which the peers of before are expected
 }
 
 const (
-	recount = 2 * time.Second // between counts in case of an outage
-	regroup = 5 * time.Second // how long after an outage those who were there are expected
+	recount = 2 * time.Second // time between counts, in case of an outage
+	regroup = 5 * time.Second // how long after an outage the peers of before are expected
 	repoll  = 50 * time.Millisecond
 )
 
-// count returns how many peers hear the requests of a namespace; closely, how many of them are servers.
+// count returns the number of peers that hear the requests of a namespace. With closely, it counts only servers.
 func (s *counter) count(ctx context.Context, ns string, closely bool) (int, error) {
 	var n int
 	var err error
@@ -56,7 +56,7 @@ func (s *counter) count(ctx context.Context, ns string, closely bool) (int, erro
 	return s.note(ns, n), nil
 }
 
-// note notes how many peers were counted, and returns how many to expect.
+// note records the number of counted peers, and returns the number of peers to expect.
 func (s *counter) note(ns string, n int) int {
 	proven := s.proven()
 	s.mu.Lock()
@@ -65,14 +65,14 @@ func (s *counter) note(ns string, n int) int {
 	case time.Now().Before(s.until):
 		n = max(n, s.before[ns])
 	case proven:
-		if _, ok := s.before[ns]; ok { // else it is not watched any more
+		if _, ok := s.before[ns]; ok { // otherwise it is not watched any more
 			s.before[ns] = n
 		}
 	}
 	return n
 }
 
-// watch wants the peers of a namespace counted in case of an outage.
+// watch starts the counting of a namespace's peers.
 func (s *counter) watch(ns string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *counter) watch(ns string) {
 	}
 }
 
-// unwatch ends that.
+// unwatch ends the counting of a namespace's peers.
 func (s *counter) unwatch(ns string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (s *counter) watched() map[string]int {
 	return maps.Clone(s.before)
 }
 
-// run counts the peers of all namespaces now and again, until ctx ends.
+// run counts the peers of all watched namespaces at intervals, until ctx ends.
 func (s *counter) run(ctx context.Context) {
 	t := time.NewTicker(recount)
 	defer t.Stop()
@@ -105,7 +105,7 @@ func (s *counter) run(ctx context.Context) {
 			return
 		}
 		watched := slices.Collect(maps.Keys(s.watched()))
-		if all, err := s.subscribers(ctx, watched...); err == nil { // else there is an outage, or will be a next time
+		if all, err := s.subscribers(ctx, watched...); err == nil { // an error means an outage
 			for i, ns := range watched {
 				s.note(ns, all[i])
 			}
@@ -113,14 +113,14 @@ func (s *counter) run(ctx context.Context) {
 	}
 }
 
-// recovered notes that an outage of this node has ended.
+// recovered records that an outage of this node has ended.
 func (s *counter) recovered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until = time.Now().Add(regroup)
 }
 
-// gather returns when the peers of all namespaces are as many as before an outage, or with ctx.
+// gather returns when all namespaces have as many peers as before an outage, or when ctx ends.
 func (s *counter) gather(ctx context.Context) {
 	before := s.watched()
 	names := slices.Collect(maps.Keys(before))
@@ -141,7 +141,7 @@ func (s *counter) gather(ctx context.Context) {
 	}
 }
 
-// subscribers counts the connections, but this node's own, that hear the requests of each namespace.
+// subscribers counts the connections, except this node's own, that hear the requests of each namespace.
 func (s *counter) subscribers(ctx context.Context, namespaces ...string) ([]int, error) {
 	names := make([]string, len(namespaces))
 	for i, ns := range namespaces {
@@ -170,7 +170,8 @@ func (s *counter) subscribers(ctx context.Context, namespaces ...string) ([]int,
 	return all, err
 }
 
-// servers counts the servers of a namespace, but this node: each hears a channel whose name ends with its uid.
+// servers counts the servers of a namespace, except this node. Each of them hears a channel whose name ends with its
+// uid.
 func (s *counter) servers(ctx context.Context, ns string) (int, error) {
 	before := strings.TrimSuffix(s.channels.response(ns, "uid"), "uid#")
 	seen, longer := make(map[string]bool), make(map[string]bool)
@@ -186,7 +187,7 @@ func (s *counter) servers(ctx context.Context, ns string) (int, error) {
 		for _, channel := range all {
 			uid, rest, _ := strings.Cut(strings.TrimPrefix(channel, before), "#")
 			if rest != "" {
-				longer[uid] = true // it belongs to the name of another namespace
+				longer[uid] = true // the channel belongs to a longer namespace
 			} else if uid != s.channels.self && s.isServer(uid) {
 				seen[uid] = true
 			}
@@ -197,7 +198,7 @@ func (s *counter) servers(ctx context.Context, ns string) (int, error) {
 	return len(seen), err
 }
 
-// isServer reports whether a uid may be that of a server, and not an emitter's, or a room.
+// isServer reports whether a uid might be a server's, and not an emitter's or a room.
 func (s *counter) isServer(uid string) bool {
 	if s.channels.sharded {
 		return len(uid) == shardedUIDLen && strings.Trim(uid, "0123456789abcdef") == ""
@@ -207,16 +208,16 @@ func (s *counter) isServer(uid string) bool {
 
 const shardedUIDLen = 16
 
-// globEscape makes a pattern of a name, which only that name matches.
+// globEscape makes a pattern that matches only the given name.
 var globEscape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`, `\`, `\\`)
 
 // CountPeers implements crosscast.ForeignAdapter.
 func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {
 	ns := namespaceOf(in)
-	if !a.canAsk() { // go-redis would try for a while
+	if !a.canAsk() { // go-redis would retry for a while
 		return 0, crosscast.ErrNotConnected
 	}
-	if a.dialect.channels.emitter { // which hears answers in "/" only, unless it asks for more
+	if a.dialect.channels.emitter { // an emitter hears answers in "/" only, unless it subscribes to more
 		err := a.Adapter.Subscribe(ctx, crosscast.Address{Namespace: ns, Space: crosscast.SpaceNamespace})
 		if err != nil {
 			return 0, err
@@ -224,15 +225,15 @@ func (a *Adapter) CountPeers(ctx context.Context, in *crosscast.Instruction, aga
 	}
 	n, err := a.counter.count(ctx, ns, again)
 	if err == nil && n == 0 && a.dialect.channels.emitter {
-		err = errNobody // or a wrong key would look like a cluster without clients
+		err = errNobody // without it, a wrong key would look like a cluster without clients
 	}
 	return n, err
 }
 
 var errNobody = errors.New("crosscast/socketioadapter: no server hears the namespace")
 
-// canAsk reports whether peers can be asked now, and their answers heard. An emitter's link is made when it is needed.
-// Peers are also counted while the queue waits for them.
+// canAsk reports whether peers can be queried now, and their answers heard. An emitter's link is made on demand. Peers
+// are also counted while the queue waits for them.
 func (a *Adapter) canAsk() bool {
 	l := a.AdapterStats().Link
 	if l.Subscribing.State != crosscast.LinkLive && !a.dialect.channels.emitter {

@@ -12,8 +12,8 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// dialect is Socket.IO's as package wire wants it: instructions to messages, and messages to instructions. What is
-// asked gets as its requestId the uid and the Ref, so that nothing has to be remembered of own questions.
+// dialect translates between instructions and messages of Socket.IO for package wire. The requestId of a query consists
+// of the uid and the Ref, so this node's own queries need no memory here.
 type dialect struct {
 	channels channels
 	prefix   string // of users' rooms
@@ -24,9 +24,9 @@ type dialect struct {
 	self      crosscast.NodeID
 	emitter   bool
 	handler   crosscast.AdapterHandler
-	refs      string // what begins the requestIds of this node
+	refs      string // the beginning of this node's requestIds
 	reader    reader
-	in        crosscast.Instruction // the one that handler is told of
+	in        crosscast.Instruction // the instruction passed to handler
 	question  crosscast.Question    // of in
 	questions questions
 	dropped   [dropReasons]atomic.Uint64
@@ -41,7 +41,7 @@ func newDialect(o Options, c *counter) *dialect {
 	}
 }
 
-// forceClose is the reason of a disconnect that ends the whole connection, not only a namespace of it.
+// forceClose is the reason of a disconnect that ends the whole connection, not only one namespace.
 const forceClose crosscast.Reason = "forced server close"
 
 // Begin implements wire.Dialect.
@@ -74,7 +74,7 @@ func (d *dialect) Echo(number uint64) (topic string, data []byte) {
 	m := d.message(echo, "/")
 	m.number = number
 	var f form
-	data, _ = d.encode(&f, &m) // nothing in it can be wrong
+	data, _ = d.encode(&f, &m) // an echo has no error
 	return d.channels.response("/", d.channels.self), data
 }
 
@@ -82,10 +82,10 @@ func (d *dialect) message(k kind, ns string) message {
 	return message{kind: k, uid: d.channels.self, namespace: ns}
 }
 
-// namespaceOf is the namespace of an instruction, whose zero value is the default.
+// namespaceOf returns the namespace of an instruction, with "/" for empty.
 func namespaceOf(in *crosscast.Instruction) string { return cmp.Or(in.Namespace, "/") }
 
-// encode writes m, into memory of f.
+// encode writes m into the memory of f.
 func (d *dialect) encode(f *form, m *message) ([]byte, error) {
 	f.buf, f.prefix, f.err = f.buf[:0], d.prefix, nil
 	asJSON := true
@@ -109,7 +109,7 @@ func (d *dialect) encode(f *form, m *message) ([]byte, error) {
 
 var forms = sync.Pool{New: func() any { return new(form) }}
 
-// release lets f be used again, unless it keeps much memory.
+// release puts f back for reuse, unless it holds much memory.
 func (f *form) release() {
 	if cap(f.buf) <= maxScratch && cap(f.json) <= maxScratch {
 		forms.Put(f)

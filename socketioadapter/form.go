@@ -8,11 +8,11 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// form is a message being written, as msgpack. Who calls object or array says how many members there will be.
+// form is a message being written, as msgpack. Callers of object and array give the number of members in advance.
 type form struct {
 	buf    []byte
 	prefix string // of users' rooms
-	err    error  // the first
+	err    error  // the first error
 	json   []byte // memory for the message as JSON
 }
 
@@ -58,10 +58,10 @@ func (f *form) list(k string, names []string) {
 	}
 }
 
-// hasLimit counts the member that limit writes.
+// hasLimit returns the number of members that limit writes.
 func hasLimit(m *message) int { return set(m.command || m.fields != crosscast.AllFields) }
 
-// limit writes what of a fetch nodes need not answer.
+// limit writes which parts nodes may leave out of their answers to a fetch.
 func (f *form) limit(m *message) {
 	switch {
 	case m.command:
@@ -71,10 +71,10 @@ func (f *form) limit(m *message) {
 	}
 }
 
-// one counts a member that is left out when it is empty.
+// one returns the number of members for s: 0 if s is empty.
 func one(s string) int { return set(s != "") }
 
-// set counts a member that is left out when it is false.
+// set returns the number of members for v: 0 if v is false.
 func set(v bool) int {
 	if v {
 		return 1
@@ -82,7 +82,7 @@ func set(v bool) int {
 	return 0
 }
 
-// opts writes whom m is for, and with flags also how it is to be carried: flags that are not set are left out.
+// opts writes the target of m and, with flags, its flags. Flags that are not set are left out.
 func (f *form) opts(m *message, flags bool) {
 	f.object(2 + set(flags))
 	f.key("rooms")
@@ -114,11 +114,11 @@ func (f *form) emitted(k string, m *message) {
 	f.buf = buf
 }
 
-// hasValue counts the member that value writes.
+// hasValue returns the number of members that value writes.
 func hasValue(m *message) int { return set(m.payload.Encoding != crosscast.EncodingNone) }
 
-// value writes the first argument of m's payload, which is all that Socket.IO carries of an answer. Without any it
-// writes nothing, as undefined.
+// value writes the first argument of m's payload, because answers in Socket.IO have only one value. Without a payload
+// it writes nothing, which means undefined.
 func (f *form) value(k string, m *message) {
 	if hasValue(m) == 0 {
 		return

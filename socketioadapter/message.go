@@ -9,32 +9,31 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// message is one message of Socket.IO's servers, whichever of the two wires it is on. classic.go and sharded.go have
-// the forms.
+// message is one message of Socket.IO's servers, on either wire. classic.go and sharded.go have the formats.
 type message struct {
 	kind      kind
-	uid       string // of the server that it is from; empty: it does not say
-	namespace string // empty: the wire does not say
-	id        string // the requestId: what is to be answered, or is answered
+	uid       string // of the sending server; empty: unknown
+	namespace string // empty: unknown
+	id        string // the requestId of a query or an answer
 
-	// Of broadcasts, commands and fetches: whom they are for.
+	// In broadcasts, commands and fetches: the target.
 	target   crosscast.Target
 	volatile bool
-	timeout  time.Duration // of a broadcast with an id: how long its sender waits
+	timeout  time.Duration // of a broadcast with an id: the sender's timeout
 
-	// Of a broadcast or request: what was emitted. Of an answer or a reply: its one value, without an event. It comes in
-	// as data, an array [event, arguments…] or one value of msgpack; nil: there is none.
+	// In a broadcast or request: the event and its payload. In an answer or a reply: its one value, without an event.
+	// When read, it is in data: an array [event, arguments…] or one value of msgpack; nil: none.
 	event   string
 	payload crosscast.Payload
 	data    []byte
 
 	rooms   []string         // of a join or leave; of gotRooms
-	close   bool             // of a disconnect: the connection, too, and not only the namespace
-	command bool             // of a fetch: a command with the same id goes with it, which nodes answer instead
-	fields  crosscast.Fields // of a fetch, which of a socket are asked for; of gotSockets, which are told
+	close   bool             // of a disconnect: ends the whole connection, not only the namespace
+	command bool             // of a fetch: a command with the same id accompanies it, and nodes answer that instead
+	fields  crosscast.Fields // of a fetch: which parts of sockets are wanted; of gotSockets: which are there
 	sockets []crosscast.SocketInfo
 	count   int                // how many clients a broadcast or a command reached
-	client  crosscast.SocketID // whose reply it is, where it says
+	client  crosscast.SocketID // the client that replied, if known
 	old     bool               // of a join, leave or disconnect: in the form of old servers, for one socket
 	number  uint64             // of an echo
 }
@@ -42,25 +41,25 @@ type message struct {
 type kind uint8
 
 const (
-	broadcast  kind = 1 + iota // an event for clients, who reply to it if it has an id
+	broadcast  kind = 1 + iota // an event for clients; with an id, they reply to it
 	join                       // sockets join rooms
 	leave                      // sockets leave rooms
 	disconnect                 // sockets are disconnected
-	fetch                      // which sockets are there?
-	fetchIDs                   // the same, of whose answer IDs are enough
-	fetchRooms                 // which rooms are there?
-	request                    // an event for servers, who answer it if it has an id
+	fetch                      // queries sockets
+	fetchIDs                   // queries only the IDs of sockets
+	fetchRooms                 // queries rooms
+	request                    // an event for servers; with an id, they answer it
 	gotSockets                 // answers fetch
 	gotIDs                     // answers fetchIDs
 	gotRooms                   // answers fetchRooms
 	answer                     // answers a request
-	clients                    // answers a broadcast, and a command that has an id: how many clients it reached
-	reply                      // a client's, to a broadcast
+	clients                    // answers a broadcast, or a command with an id: how many clients it reached
+	reply                      // a client's reply to a broadcast
 	done                       // answers an old form
-	echo                       // a node's own, to itself
+	echo                       // a node's message to itself
 )
 
-// isText reports whether all names of the message are UTF-8, so that JSON can carry them. Names of JavaScript's always
+// isText reports whether all names of the message are UTF-8, so that JSON can carry them. Names from JavaScript always
 // are.
 func (m *message) isText() bool {
 	t := &m.target
@@ -84,8 +83,8 @@ func (m *message) isText() bool {
 	return utf8.ValidString(m.event) && utf8.ValidString(m.namespace)
 }
 
-// uidOf is what a node calls itself on the wire: its ID, in the 16 hexadecimal digits that sharded servers have. That
-// of an emitter, which counts for no server, shows it.
+// uidOf returns a node's uid on the wire: its ID, and in sharded the 16 hexadecimal digits of its bytes, as servers
+// have. An emitter's uid has a mark, because it does not count as a server.
 func uidOf(self crosscast.NodeInfo, sharded bool) string {
 	uid := string(self.ID)
 	if sharded {
@@ -98,11 +97,11 @@ func uidOf(self crosscast.NodeInfo, sharded bool) string {
 }
 
 const (
-	emitterMark = "."       // ends the uid of a node that only emits
-	emitterUID  = "emitter" // the uid of Socket.IO's emitters, whatever they are
+	emitterMark = "."       // ends the uid of an emit-only node
+	emitterUID  = "emitter" // the uid of all of Socket.IO's emitters
 )
 
-// nodeOf is who a uid is: a node, or a server, whose uid is as good as an ID.
+// nodeOf returns the ID of the node with a uid. A server's uid serves as its ID.
 func nodeOf(uid string, sharded bool) crosscast.NodeID {
 	if uid == emitterUID {
 		return ""
@@ -118,7 +117,7 @@ func nodeOf(uid string, sharded bool) crosscast.NodeID {
 
 const nodeIDLen = 8
 
-// isNodeID reports whether b could be a crosscast node's ID: base64url.
+// isNodeID reports whether b might be a crosscast node's ID: base64url.
 func isNodeID(b []byte) bool {
 	for _, c := range b {
 		if !isAlphanumeric(c) && c != '-' && c != '_' {

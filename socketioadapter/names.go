@@ -8,14 +8,13 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// Socket.IO has one space of names: rooms, of which each socket's ID is one. crosscast has three, so that users' names
-// get a prefix on the way out, and on the way in a name stands for everything that it may be; see the package's
-// documentation.
+// Socket.IO has one space of names: rooms, including the sockets' IDs. crosscast has three. Therefore users' names get
+// a prefix on the way out, and an incoming name stands for all its possible meanings: see the package documentation.
 
 // socketIDLen is the length of the IDs of crosscast's sockets.
 const socketIDLen = 20
 
-// names is a list of names on its way out, in three parts.
+// names is a list of outgoing names, in three parts.
 type names struct {
 	rooms   []string
 	users   []string
@@ -35,7 +34,8 @@ func exceptNames(t *crosscast.Target) names {
 
 func (n *names) len() int { return len(n.rooms) + len(n.users) + len(n.sockets) }
 
-// single returns the one room that the list is, and the room or user that it was; "": it is none, or several.
+// single returns the only room of the list, and its address if it is a room or user. It returns "" if the list is empty
+// or has several.
 func (n *names) single(ns, prefix string) (room string, a crosscast.Address) {
 	switch {
 	case n.len() == 0:
@@ -52,7 +52,7 @@ func (n *names) single(ns, prefix string) (room string, a crosscast.Address) {
 	if n.len() == 1 {
 		return room, a
 	}
-	// Servers make a set of the list, and count that.
+	// Servers make a set of the list, and count its elements.
 	for _, r := range n.rooms {
 		if r != room {
 			return "", crosscast.Address{}
@@ -87,15 +87,15 @@ func (n *names) append(dst []byte, prefix string) []byte {
 	return dst
 }
 
-// place is where the meanings of a name are entered: a target, or its exceptions.
+// place collects the meanings of incoming names, for a target or its exceptions.
 type place struct {
 	rooms   []string
 	users   []string
 	sockets []crosscast.SocketID
 }
 
-// enter enters everything that a name of Socket.IO's may be. What is too long for crosscast is nothing that this node
-// could have.
+// enter adds all possible meanings of a name of Socket.IO. Names that are too long for crosscast are skipped: this node
+// cannot have them.
 func (p *place) enter(name, prefix string) {
 	if len(name) == 0 {
 		return
@@ -111,7 +111,7 @@ func (p *place) enter(name, prefix string) {
 	}
 }
 
-// CheckRoom implements crosscast.ForeignAdapter: a client that chooses its rooms must not hear what is for somebody else.
+// CheckRoom implements crosscast.ForeignAdapter. A client that chooses its rooms must not receive emissions for others.
 func (a *Adapter) CheckRoom(id crosscast.SocketID, user, room string) error {
 	whose := ""
 	if of, ok := strings.CutPrefix(room, a.dialect.prefix); ok && of != "" {
@@ -128,7 +128,7 @@ func (a *Adapter) CheckRoom(id crosscast.SocketID, user, room string) error {
 	return fmt.Errorf("%w: room %q has %s name", crosscast.ErrInvalidName, room, whose)
 }
 
-// isID reports whether name might be that of a socket: Node.js makes IDs of the same kind.
+// isID reports whether name might be the ID of a socket. Node.js makes IDs of the same form.
 func isID(name string) bool {
 	if len(name) != socketIDLen {
 		return false
@@ -142,7 +142,7 @@ func isID(name string) bool {
 	return true
 }
 
-// reservedForClients are the events that Socket.IO refuses to emit to clients; its clients emit them by themselves.
+// reservedForClients are the events that Socket.IO refuses to emit to clients. Its clients emit them themselves.
 var reservedForClients = map[string]bool{
 	"connect": true, "connect_error": true, "disconnect": true, "disconnecting": true,
 	"newListener": true, "removeListener": true,

@@ -8,43 +8,43 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// questions are what peers have asked, and this node has not answered to the end. A node answers in parts; Socket.IO
-// takes one message of each server. Its methods may be called concurrently.
+// questions are the open queries of peers. A node answers in parts, but Socket.IO expects one message from each server.
+// Its methods may be called concurrently.
 type questions struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	open    map[asked]*question
-	bytes   int       // of what is kept of answers
-	sweepAt time.Time // when to look for old ones
+	bytes   int       // of the collected answers
+	sweepAt time.Time // time of the next sweep
 }
 
-// asked is how a node calls a question: by who asked, and the Ref.
+// asked is the key of a query: the asking node, and the Ref.
 type asked struct {
 	by  crosscast.NodeID
 	ref string
 }
 
-// question is a message that is being answered.
+// question is a query that is being answered.
 type question struct {
 	kind      kind
 	old       bool
 	namespace string
-	uid       string // of who asked; empty: that is not known
+	uid       string // of the asking server; empty: unknown
 	id        string
-	fields    crosscast.Fields // that are told of sockets
+	fields    crosscast.Fields // wanted parts of sockets
 	expires   time.Time
 
-	sockets []crosscast.SocketInfo // told so far
-	bytes   int                    // about the memory that they take
-	bare    bool                   // some of them have lost their handshakes
-	counted bool                   // the number of clients was told
+	sockets []crosscast.SocketInfo // collected so far
+	bytes   int                    // approximate memory of sockets
+	bare    bool                   // some of them were stripped of their handshakes
+	counted bool                   // the number of clients was sent
 }
 
 const (
 	maxQuestions     = 4096
-	maxQuestionBytes = 16 << 20         // kept of all answers
-	defaultPatience  = 5 * time.Second  // of who asks and does not say
-	maxPatience      = time.Hour        // a node works no longer on one question
-	extraPatience    = 10 * time.Second // a node has given up by then
+	maxQuestionBytes = 16 << 20         // of all collected answers
+	defaultPatience  = 5 * time.Second  // if the query has no timeout
+	maxPatience      = time.Hour        // limit of a query's timeout
+	extraPatience    = 10 * time.Second // after which the node has given up
 	sweepInterval    = time.Second
 )
 
@@ -57,8 +57,8 @@ var (
 	errForgotten = errors.New("a question that nobody answers any more")
 )
 
-// room is how many questions may be open for one more to be taken from somebody who waits for so long: few who wait for
-// an hour must not shut out many who wait for seconds.
+// room returns the limit of open queries for a query with that timeout. A few queries with a timeout of an hour must
+// not shut out many with seconds.
 func room(patience time.Duration) int {
 	switch {
 	case patience <= 10*time.Second:
@@ -69,7 +69,7 @@ func room(patience time.Duration) int {
 	return maxQuestions / 4
 }
 
-// add notes a question before the node hears of it. patience is how long who asks waits.
+// add records a query before the node gets it. patience is the query's timeout.
 func (s *questions) add(by crosscast.NodeID, q question, patience time.Duration, now time.Time) error {
 	q.expires = now.Add(patience + extraPatience)
 	key := asked{by, q.id}
@@ -90,7 +90,7 @@ func (s *questions) add(by crosscast.NodeID, q question, patience time.Duration,
 	return nil
 }
 
-// sweep forgets questions that the node has forgotten. The caller holds mu.
+// sweep drops queries that the node has given up. The caller holds mu.
 func (s *questions) sweep(now time.Time) {
 	s.sweepAt = now.Add(sweepInterval)
 	for key, q := range s.open {
@@ -100,14 +100,14 @@ func (s *questions) sweep(now time.Time) {
 	}
 }
 
-// drop forgets a question. The caller holds mu.
+// drop drops a query. The caller holds mu.
 func (s *questions) drop(key asked, q *question) {
 	s.bytes -= q.bytes
 	delete(s.open, key)
 }
 
-// answered takes a part of this node's answer. When there is something to be said, it returns the question, with the
-// sockets of all parts, and first for the first part of the answer.
+// answered takes a part of this node's answer. If say is true, an answer must be sent: q has the sockets of all parts,
+// and first is true for the first part.
 func (s *questions) answered(
 	by crosscast.NodeID, ref string, a *crosscast.Answer,
 ) (q question, first, say bool, err error) {
@@ -118,7 +118,7 @@ func (s *questions) answered(
 	switch {
 	case open == nil:
 		return q, false, false, errForgotten
-	case a.Err != "": // Socket.IO has no word for it
+	case a.Err != "": // Socket.IO cannot carry errors
 		s.drop(key, open)
 		return q, false, false, nil
 	}
@@ -142,7 +142,7 @@ func (s *questions) answered(
 	return *open, first, a.Last || open.kind == broadcast, nil
 }
 
-// bare takes the handshakes off what is told so far, which are most of it. The caller holds mu.
+// bare strips the handshakes off the collected sockets, which take most of the memory. The caller holds mu.
 func (s *questions) bare(q *question) {
 	for i := range q.sockets {
 		n := len(q.sockets[i].Handshake)
@@ -153,7 +153,7 @@ func (s *questions) bare(q *question) {
 	q.bare = true
 }
 
-// sizeOf is about the memory that s takes.
+// sizeOf returns about the memory that s takes.
 func sizeOf(s *crosscast.SocketInfo) int {
 	n := 160 + len(s.ID) + len(s.User) + len(s.Data) + len(s.Handshake)
 	for _, r := range s.Rooms {

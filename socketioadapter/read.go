@@ -45,7 +45,7 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 			in.Volatile = true
 		}
 	case join, leave, disconnect:
-		if n := len(m.rooms); n > crosscast.MaxNames { // each for each socket in the target
+		if n := len(m.rooms); n > crosscast.MaxNames { // the rooms count for each socket in the target
 			return 0, fmt.Errorf("%w: a command with %d rooms", wire.ErrMalformed, n)
 		}
 		in.Kind, in.Rooms = commands[m.kind], m.rooms
@@ -81,8 +81,8 @@ var (
 	askRooms = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
 )
 
-// awaits reports whether an answer with this requestId is waited for. One to another's question is not, and is no reason
-// to count; most are.
+// awaits reports whether this node waits for an answer with this requestId. Most answers are to queries of others, and
+// are not counted as dropped.
 func (d *dialect) awaits(id string) bool {
 	ref, own := strings.CutPrefix(id, d.refs)
 	if !own {
@@ -95,7 +95,7 @@ func (d *dialect) awaits(id string) bool {
 	return true
 }
 
-// heard passes on an answer to a question of this node's.
+// heard passes on an answer to a query of this node.
 func (d *dialect) heard(m *message, from crosscast.NodeID) error {
 	ref := strings.TrimPrefix(m.id, d.refs)
 	a := new(crosscast.Answer)

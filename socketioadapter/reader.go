@@ -14,29 +14,30 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// reader reads messages of one wire. JSON is turned into msgpack first, so that there is one parser. It takes what
-// JavaScript takes: members in any order, unknown ones, null for one that is missing. It is not for concurrent use.
+// reader reads messages of one wire. It turns JSON into msgpack first, so that there is only one parser. It accepts
+// everything that JavaScript accepts: members in any order, unknown members, and null for a missing one. It must not be
+// used concurrently.
 //
-// What read yields is used again by the next call: strings may be kept, and sockets; slices, a target's too, and a
-// payload must be copied.
+// The next call of read reuses the result. Strings and sockets may be kept. Slices, also those of a target, and
+// payloads must be copied.
 type reader struct {
 	channels *channels
 	prefix   string               // of users' rooms
 	uid      []byte               // of this node
-	awaits   func(id string) bool // whether an answer with this requestId is waited for
+	awaits   func(id string) bool // reports whether this node waits for an answer with this requestId
 
 	m   message
 	raw raw
-	err error // the first
+	err error // the first error
 
-	texts   [5][]string // what the target's lists, and rooms, are in
+	texts   [5][]string // memory for the target's lists, and for rooms
 	ids     [2][]crosscast.SocketID
 	scratch []byte // JSON as msgpack
 
-	names, clients intern.Table // socket IDs apart: they are many, and would drive out events and rooms
+	names, clients intern.Table // socket IDs have their own table: they are many, and would displace events and rooms
 }
 
-// raw is what a message has, before its type says what that means.
+// raw has the members of a message before its type is known.
 type raw struct {
 	typ                                 int // -1: none
 	opts, data, packet, rooms, sockets  []byte
@@ -45,13 +46,13 @@ type raw struct {
 
 const (
 	maxNames   = 1 << 16   // rooms in one list
-	fewNames   = 64        // and in one that need not be looked through for rooms that come again
+	fewNames   = 64        // a list up to this size is not searched for repeated rooms
 	maxScratch = 256 << 10 // kept from one message to the next
 )
 
-// read reads a message that arrived on a channel. What it yields may be of this node itself, or for another one. Its
-// data is not looked into yet: emitted and valued do that. The error matches wire.ErrForeign when it has none of
-// the forms, else wire.ErrMalformed.
+// read reads a message that arrived on a channel. The message might be from this node, or for another one. emitted and
+// valued parse its data later. The error matches wire.ErrForeign if the message has none of the formats, otherwise
+// wire.ErrMalformed.
 func (r *reader) read(channel string, data []byte) (*message, error) {
 	if cap(r.scratch) > maxScratch {
 		r.scratch = nil
@@ -65,7 +66,7 @@ func (r *reader) read(channel string, data []byte) (*message, error) {
 	return &r.m, r.err
 }
 
-// fail notes why the message is dropped.
+// fail records the reason for dropping the message.
 func (r *reader) fail(what string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%w: %s", wire.ErrMalformed, what)
@@ -78,7 +79,7 @@ func (r *reader) foreign(what string) {
 	}
 }
 
-// member is a method of reader that is told of one member of a map.
+// member is a method of reader that gets one member of a map.
 type member func(r *reader, key, value []byte)
 
 // members reads a map.
@@ -113,12 +114,12 @@ func (r *reader) whole(data []byte, f member) {
 	r.members(data, "not one map", f)
 }
 
-// isMap reports whether data begins as a map does, of JSON or msgpack.
+// isMap reports whether data begins like a map in JSON or msgpack.
 func isMap(data []byte) bool {
 	return len(data) > 0 && (data[0] == '{' || data[0]&0xf0 == 0x80 || data[0] == 0xde || data[0] == 0xdf)
 }
 
-// envelope notes what says what a message is.
+// envelope records the members that identify a message.
 func (r *reader) envelope(key, value []byte) {
 	switch string(key) {
 	case "type":
@@ -132,7 +133,7 @@ func (r *reader) envelope(key, value []byte) {
 	}
 }
 
-// body notes what a message says.
+// body records the members with a message's content.
 func (r *reader) body(key, value []byte) {
 	switch string(key) {
 	case "requestId":
@@ -162,7 +163,7 @@ func (r *reader) body(key, value []byte) {
 	}
 }
 
-// text reads a string of at most MaxName bytes that comes again and again; what is none is empty.
+// text reads a recurring string of at most MaxName bytes. Other values are read as empty.
 func (r *reader) text(value []byte) string {
 	c := mpack.NewCursor(value)
 	s := c.Str()
@@ -173,7 +174,7 @@ func (r *reader) text(value []byte) string {
 	return r.names.Get(s)
 }
 
-// id reads the requestId; without one it is empty.
+// id reads the requestId; nil is read as empty.
 func (r *reader) id(value []byte) string {
 	c := mpack.NewCursor(value)
 	if c.IsNil() {
@@ -186,7 +187,7 @@ func (r *reader) id(value []byte) string {
 	return string(s)
 }
 
-// number reads a number that is not negative; -1: it is none, or too large.
+// number reads a number that is not negative. -1 means no number, or one that is too large.
 func number(value []byte) int {
 	c := mpack.NewCursor(value)
 	if v := c.Uint(); !c.Bad() && v <= math.MaxInt32 {
@@ -199,7 +200,7 @@ func number(value []byte) int {
 	return int(f)
 }
 
-// numberText is how JavaScript writes a number; "": the value is none.
+// numberText returns a number in JavaScript's form. "" means that the value is not a number.
 func numberText(value []byte) string {
 	var buf [32]byte
 	text, _, err := mpack.AppendJSON(buf[:0], value, args.BufferJSON)
@@ -215,8 +216,8 @@ func isTrue(value []byte) bool {
 	return c.Bool()
 }
 
-// list calls name for each room of an array, which may be missing, and returns how many there are. In a long array, a
-// room that comes again is left out. A room may be a number. "" stands for what is no room's name.
+// list calls name for each room of an array, and returns the number of rooms. The array may be missing. In a long
+// array, repeated rooms are left out. A room may be a number. "" stands for a value that is no name of a room.
 func (r *reader) list(value []byte, name func(string)) int {
 	if len(value) == 0 {
 		return 0
@@ -229,7 +230,7 @@ func (r *reader) list(value []byte, name func(string)) int {
 	if n > maxNames {
 		c.Fail()
 	}
-	var seen map[string]struct{} // of a long list: a name takes two bytes, and costs as much as the room has members
+	var seen map[string]struct{} // of a long list: a name of two bytes costs as much as the room has members
 	if n > fewNames {
 		seen = make(map[string]struct{})
 	}
@@ -261,10 +262,10 @@ func (r *reader) name(c *mpack.Cursor) string {
 	case len(s) <= crosscast.MaxName:
 		return r.names.Get(s)
 	}
-	return string(s) // of a user, or nobody's
+	return string(s) // of a user, or unknown here
 }
 
-// options reads whom a message is for, and how it is carried.
+// options reads the target and the flags of a message.
 func (r *reader) options() {
 	r.m.target.Everyone = true
 	r.members(r.raw.opts, "opts", (*reader).option)
@@ -318,7 +319,7 @@ func (r *reader) command() {
 	}
 }
 
-// socketID reads the ID of a socket; "": it is none.
+// socketID reads the ID of a socket. "" means that there is none.
 func (r *reader) socketID(value []byte) crosscast.SocketID {
 	c := mpack.NewCursor(value)
 	if s := c.Str(); len(s) <= crosscast.MaxName {
@@ -363,7 +364,7 @@ func (r *reader) packetMember(key, value []byte) {
 	case "data":
 		r.m.data = value
 	case "nsp":
-		if r.m.namespace == "" { // else the channel has said
+		if r.m.namespace == "" { // otherwise the channel has named it
 			r.m.namespace = r.text(value)
 		}
 	}
@@ -371,10 +372,11 @@ func (r *reader) packetMember(key, value []byte) {
 
 const (
 	packetEvent       = 2 // the type of all packets between servers
-	packetBinaryEvent = 5 // what becomes of one with bytes on its way to a client
+	packetBinaryEvent = 5 // the type of a packet with bytes between server and client
 )
 
-// emitted turns the data of a broadcast or request into its event and payload, which may be a part of the message.
+// emitted parses the data of a broadcast or request into its event and payload. The payload may be a part of the
+// message.
 func (r *reader) emitted() error {
 	m := &r.m
 	if m.data == nil {
@@ -391,7 +393,7 @@ func (r *reader) emitted() error {
 	return nil
 }
 
-// valued turns the data of an answer or reply into a payload that may be kept.
+// valued parses the data of an answer or reply into a payload that may be kept.
 func (r *reader) valued() error {
 	m := &r.m
 	if m.data == nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/crosscast/crosscast/internal/redisbus"
 )
 
-// eachServer calls f for each server of Redis, concurrently; on one the subscribers of others do not count. Of a Redis
-// Cluster these are all that its servers themselves know at that moment: a client may be connected, and others may be
-// subscribed, to one that go-redis does not list, because it has no slots, or is not known as a replica yet. One that
-// could not be asked is an error, unless the cluster has given it up.
+// eachServer calls f for each server of Redis, concurrently, because one server does not count the subscribers of
+// others. In a Redis Cluster it calls f for all servers that the cluster's servers know at that moment: go-redis does
+// not list a server that has no slots, or is not known as a replica yet, but others might be subscribed there. A server
+// that could not be queried is an error, unless the cluster has given it up.
 func (s *counter) eachServer(ctx context.Context, f func(context.Context, redis.UniversalClient) error) error {
 	cluster, ok := s.rdb.(*redis.ClusterClient)
 	if !ok {
@@ -33,18 +33,19 @@ func (s *counter) eachServer(ctx context.Context, f func(context.Context, redis.
 	return errors.Join(append(r.errs, err)...)
 }
 
-// round is one time that every server of a cluster is asked.
+// round is one query of every server of a cluster.
 type round struct {
 	f func(context.Context, redis.UniversalClient) error
 
-	mu      sync.Mutex        // guards what follows
+	mu      sync.Mutex        // guards the fields below
 	asked   map[string]bool   // by a server's ID
 	listed  map[string]string // addresses, by ID
 	options *redis.Options    // of one of the clients
 	errs    []error
 }
 
-// ask asks a server who is in the cluster, and then calls f, unless that was done already by another address.
+// ask queries a server for the members of the cluster. Then it calls f, unless that was done by another address
+// already.
 func (r *round) ask(ctx context.Context, rdb *redis.Client) {
 	text, err := rdb.ClusterNodes(ctx).Result()
 	if err != nil {
@@ -64,7 +65,7 @@ func (r *round) fail(rdb *redis.Client, err error) {
 	r.errs = append(r.errs, fmt.Errorf("redis at %s: %w", rdb.Options().Addr, err))
 }
 
-// enter enters what a server says, and reports whether it says so for the first time.
+// enter records a server's answer, and reports whether it is the server's first one.
 func (r *round) enter(rdb *redis.Client, nodes string) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,7 +91,8 @@ func (r *round) enter(rdb *redis.Client, nodes string) (first bool) {
 	return first
 }
 
-// askOthers asks those who are listed and were not asked, and those whom they list, until there are no more.
+// askOthers queries the listed servers that were not queried yet, and the servers that these list, until there are no
+// more.
 func (r *round) askOthers(ctx context.Context, known *serverClients) {
 	tried := make(map[string]bool)
 	for {
@@ -116,14 +118,13 @@ func (r *round) askOthers(ctx context.Context, known *serverClients) {
 	}
 }
 
-// serverClients are those of the servers that go-redis does not list, one of each. Their methods may be called
-// concurrently.
+// serverClients has a client for each server that go-redis does not list. Its methods may be called concurrently.
 type serverClients struct {
-	mu sync.Mutex // guards what follows
+	mu sync.Mutex // guards the field below
 	at map[string]*redis.Client
 }
 
-// of returns the client of the server at an address, with the options of another's.
+// of returns the client of the server at an address. A new one gets options, those of another server.
 func (c *serverClients) of(address string, options *redis.Options) *redis.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,13 +141,13 @@ func (c *serverClients) of(address string, options *redis.Options) *redis.Client
 	return rdb
 }
 
-// keep closes the clients of all servers but those at these addresses; without any, of all.
+// keep closes the clients of all servers except those at these addresses.
 func (c *serverClients) keep(addresses []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for address, rdb := range c.at {
 		if !slices.Contains(addresses, address) {
-			_ = rdb.Close() // it has nothing that could be lost
+			_ = rdb.Close() // nothing can be lost in it
 			delete(c.at, address)
 		}
 	}

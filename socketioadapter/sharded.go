@@ -1,10 +1,10 @@
 package socketioadapter
 
-// The sharded wire (createShardedAdapter). Each message is {type, data, uid, nsp}, as JSON, or, where there are bytes
-// in it, as msgpack. The types, and what data is:
+// The sharded wire (createShardedAdapter). Each message is {type, data, uid, nsp}, as JSON, or as msgpack if there are
+// bytes in it. These are the types, and the members of data:
 //
 //	3  BROADCAST                  packet {type, data [event, arguments…]}, opts {rooms, except, flags}; with a
-//	                              requestId each client is to reply
+//	                              requestId each client must reply
 //	4  SOCKETS_JOIN               opts, rooms
 //	5  SOCKETS_LEAVE              opts, rooms
 //	6  DISCONNECT_SOCKETS         opts, close
@@ -15,10 +15,13 @@ package socketioadapter
 //	11 BROADCAST_CLIENT_COUNT     requestId, clientCount
 //	12 BROADCAST_ACK              requestId, packet: one value
 //
-// What this package adds, and servers pay no attention to: a requestId in 4, 5 and 6, which nodes of crosscast answer
-// with 11; command true in a 7 that goes with one of these for servers, who do not; fields in others,
-// crosscast.Fields, when nodes need not tell everything; sid, the client's ID, in 12; and 2, a HEARTBEAT that is a node's own, to
-// itself.
+// This package adds the following, which servers ignore:
+//
+//   - a requestId in 4, 5 and 6. Nodes answer it with 11.
+//   - command: true in a 7 that accompanies such a command. Servers answer the 7, and nodes do not.
+//   - fields (crosscast.Fields) in other 7s, if nodes may leave out parts.
+//   - sid, the client's ID, in 12.
+//   - 2, a HEARTBEAT of a node to itself.
 const (
 	shardedEcho = 2 + iota
 	shardedBroadcast
@@ -33,14 +36,14 @@ const (
 	shardedReply
 )
 
-// shardedTypes are the numbers of messages; the rest are none of this wire.
+// shardedTypes are the types of messages. Other kinds do not exist on this wire.
 var shardedTypes = [...]uint64{
 	broadcast: shardedBroadcast, join: shardedJoin, leave: shardedLeave, disconnect: shardedDisconnect,
 	fetch: shardedFetch, request: shardedRequest, gotSockets: shardedSockets, answer: shardedAnswer,
 	clients: shardedClients, reply: shardedReply, echo: shardedEcho,
 }
 
-// sharded writes m as msgpack; servers expect JSON where there are no bytes in it.
+// sharded writes m as msgpack. Servers expect JSON if there are no bytes in it.
 func (f *form) sharded(m *message) {
 	f.object(4)
 	f.uint("type", shardedTypes[m.kind])

@@ -9,12 +9,12 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// noHandshake is the handshake of a socket of which none is known: all members are there, so that code which looks at
-// one finds it.
+// noHandshake is the handshake of a socket whose handshake is unknown. It has all members, so that code which reads one
+// finds it.
 const noHandshake = `{"headers":{},"time":"","address":"","xdomain":false,"secure":false,"issued":0,"url":"",` +
 	`"query":{},"auth":{}}`
 
-// noData is the data of a socket that has none, as Socket.IO has it.
+// noData is the data of a socket without data in Socket.IO.
 const noData = "{}"
 
 // sockets writes a list of sockets: id, handshake, rooms and data of each. Its ID is a room, and so is its user.
@@ -48,8 +48,8 @@ func (f *form) sockets(k string, m *message) {
 	}
 }
 
-// parsed writes a JSON text, or the other where there is none, or one that is nested too deep for the wire: the rest of
-// an answer is worth having.
+// parsed writes a JSON text. It writes other if the text is empty, or nested too deep for the wire, because the rest of
+// the answer is still useful.
 func (f *form) parsed(k string, text json.RawMessage, other string) {
 	f.key(k)
 	if len(text) > 0 {
@@ -66,13 +66,13 @@ func (f *form) parsed(k string, text json.RawMessage, other string) {
 	f.buf = buf
 }
 
-// A list of sockets takes about so many bytes for each, at least: what is made of one takes more than a hundred.
+// Each socket in a list takes at least about minSocket bytes. A decoded socket takes more than a hundred.
 const (
 	minSocket  = 8
-	fewSockets = 16 // that need not
+	fewSockets = 16 // for this many the minimum does not hold
 )
 
-// sockets reads what a server tells of its sockets. What it yields may be kept.
+// sockets reads a server's list of sockets. The result may be kept.
 func (r *reader) sockets() {
 	c := mpack.NewCursor(r.raw.sockets)
 	n := c.Array()
@@ -123,7 +123,7 @@ func (r *reader) socket(value []byte) (s crosscast.SocketInfo) {
 	if s.Data = r.json(data); string(s.Data) == noData {
 		s.Data = nil
 	}
-	user := -1 // which of s.Rooms: the last, where a node puts it
+	user := -1 // index of the user's room in s.Rooms: the last one, as nodes write it
 	r.list(rooms, func(room string) {
 		if room == string(s.ID) || len(room) == 0 {
 			return
@@ -142,7 +142,7 @@ func (r *reader) socket(value []byte) (s crosscast.SocketInfo) {
 	return s
 }
 
-// json returns a value as a JSON text of its own; nil: there is none.
+// json returns a value as a new JSON text; nil: none.
 func (r *reader) json(value []byte) json.RawMessage {
 	if len(value) == 0 {
 		return nil

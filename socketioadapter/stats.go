@@ -6,18 +6,18 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// dropReason says why a question of a peer, or an answer to it, was dropped. What cannot be read at all package wire
-// counts, as foreign or malformed.
+// dropReason is the reason for dropping a query of a peer, or an answer to a query. Package wire counts unreadable
+// messages, as foreign or malformed.
 type dropReason uint8
 
 const (
-	dropRepeated   dropReason = iota // a question that is open already
-	dropTooMany                      // a question beyond maxQuestions
+	dropRepeated   dropReason = iota // a query that is open already
+	dropTooMany                      // a query beyond maxQuestions
 	dropTooLarge                     // an answer beyond maxQuestionBytes, or MaxFrame
-	dropForgotten                    // a part of an answer to what is not open any more
-	dropUnasked                      // an answer to what this node does not ask, or not any more
+	dropForgotten                    // a part of an answer to a query that is not open any more
+	dropUnasked                      // an answer to a query that this node did not make, or has ended
 	dropReply                        // a client's reply that this wire cannot carry
-	dropHandshakes                   // those of one answer, which would be too large with them
+	dropHandshakes                   // the handshakes of one answer, which would be too large with them
 	dropReasons
 )
 
@@ -26,7 +26,7 @@ var (
 	dropErrors = [dropReasons]error{errRepeated, errTooMany, errTooLarge, errForgotten, errUnasked, errReply}
 )
 
-// drop counts what err is about.
+// drop counts err by its reason.
 func (d *dialect) drop(err error) {
 	for r, e := range dropErrors {
 		if e != nil && errors.Is(err, e) {

@@ -11,7 +11,7 @@ import (
 
 // From instructions to messages.
 
-// sender is what takes the messages that are written.
+// sender takes the messages that are written.
 type sender = func(topic string, name crosscast.Address, data []byte)
 
 // Write implements wire.Dialect.
@@ -24,7 +24,7 @@ func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 	if in.Kind == crosscast.KindGoodbye {
 		return nil
 	}
-	if err := d.supports(in); err != nil || in.Target.IsNobody() { // no rooms would be everyone
+	if err := d.supports(in); err != nil || in.Target.IsNobody() { // an empty list of rooms would mean everyone
 		return err
 	}
 	m := d.message(0, namespaceOf(in))
@@ -50,7 +50,7 @@ func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 	return d.send(f, &m, topic, name, send)
 }
 
-// broadcastTopic is the channel of a broadcast that nobody replies to, and the address that it is for.
+// broadcastTopic returns the channel and the address of a broadcast without replies.
 func (d *dialect) broadcastTopic(m *message) (string, crosscast.Address) {
 	n := targetNames(&m.target)
 	room, name := n.single(m.namespace, d.prefix)
@@ -60,8 +60,9 @@ func (d *dialect) broadcastTopic(m *message) (string, crosscast.Address) {
 	return d.channels.room(m.namespace, room), name
 }
 
-// command writes a command. One that is to be answered goes with a fetch of the same sockets, because servers answer
-// that only: behind a join, when it is done, and before a leave or disconnect, after which they might not be found.
+// command writes a command. If it wants an answer, a fetch of the same sockets accompanies it, because servers answer
+// only that: after a join, so that the join is done, and before a leave or disconnect, after which the sockets might
+// not be found.
 func (d *dialect) command(f *form, k crosscast.Kind, m *message, topic string, send sender) error {
 	m.kind = map[crosscast.Kind]kind{
 		crosscast.KindJoin: join, crosscast.KindLeave: leave, crosscast.KindDisconnect: disconnect,
@@ -83,8 +84,8 @@ func (d *dialect) command(f *form, k crosscast.Kind, m *message, topic string, s
 	return nil
 }
 
-// wanted is what is to be told of sockets for a question to be answered. Servers tell everything; nodes need not publish
-// everybody's handshake for a number.
+// wanted returns the parts of sockets that a query needs. Servers send everything, but nodes need not publish every
+// handshake for a number.
 func wanted(q *crosscast.Question) crosscast.Fields {
 	switch q.Kind {
 	case crosscast.AskCount:
@@ -104,8 +105,8 @@ func (d *dialect) send(f *form, m *message, topic string, name crosscast.Address
 	return nil
 }
 
-// sendAnswer is send for a part of an answer, which must fit into one message: what is too large is none, and is said
-// in the log.
+// sendAnswer is send for a part of an answer, which must fit into one message. A part that is too large is not sent,
+// and is logged.
 func (d *dialect) sendAnswer(f *form, m *message, topic string, send sender) error {
 	data, err := d.encode(f, m)
 	if err == nil && len(data) > d.maxFrame && len(m.sockets) > 0 {
@@ -127,20 +128,20 @@ func (d *dialect) sendAnswer(f *form, m *message, topic string, send sender) err
 	return nil
 }
 
-// bared notes that sockets are told of without their handshakes, and with empty ones of the same shape: whoever asks
-// waits for the one message that a server answers with, so that a large one is better without them than none.
+// bared records that sockets are listed without their handshakes, and with empty ones of the same form. The asking
+// server waits for one message from each server, so a large answer without handshakes is better than none.
 func (d *dialect) bared(sockets []crosscast.SocketInfo) {
 	d.dropped[dropHandshakes].Add(1)
 	d.warn(&d.warnedBare, "crosscast: sockets are told of without their handshakes, because the answer would be too large",
 		"sockets", len(sockets), "MaxFrame", d.maxFrame)
 }
 
-// warn logs what keeps happening, once.
+// warn logs a recurring problem once.
 func (d *dialect) warn(once *sync.Once, text string, args ...any) {
 	once.Do(func() { d.log.Warn(text, args...) })
 }
 
-// supports returns an error for what Socket.IO cannot carry.
+// supports returns an error for instructions that Socket.IO cannot carry.
 func (d *dialect) supports(in *crosscast.Instruction) error {
 	switch {
 	case in.To != "":
@@ -166,8 +167,8 @@ func unsupported(what string) error {
 	return fmt.Errorf("crosscast/socketioadapter: Socket.IO has no word for %s: %w", what, errors.ErrUnsupported)
 }
 
-// answer writes what this node answers to a server. Of an answer that is an error nothing is written: servers are
-// silent, too, where they have no listener, and who asks waits until its deadline.
+// answer writes this node's answer to a server. An answer that is an error is not written: servers without a listener
+// send nothing either, and the asking server waits until its deadline.
 func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error {
 	a := in.Answer
 	q, first, say, err := d.questions.answered(in.To, in.Ref, a)
@@ -184,7 +185,7 @@ func (d *dialect) answer(f *form, in *crosscast.Instruction, send sender) error 
 	return nil
 }
 
-// answerTo writes what q's asker is told: of an answer in parts, this one.
+// answerTo writes the answer for q's sender. If the answer comes in parts, it writes this part.
 func (d *dialect) answerTo(f *form, q *question, first bool, a *crosscast.Answer, send sender) error {
 	m := d.message(0, q.namespace)
 	m.id = q.id
@@ -225,7 +226,7 @@ func (d *dialect) answerTo(f *form, q *question, first bool, a *crosscast.Answer
 	case join, leave, disconnect:
 		switch {
 		case q.old && a.Count == 0:
-			return nil // only who has the socket answers
+			return nil // only the node that has the socket answers
 		case q.old:
 			m.kind = done
 		default:
@@ -235,7 +236,7 @@ func (d *dialect) answerTo(f *form, q *question, first bool, a *crosscast.Answer
 	return d.sendAnswer(f, &m, topic, send)
 }
 
-// roomsOf returns all rooms that sockets are in, their own and their users' included.
+// roomsOf returns all rooms of sockets, including their own and their users' rooms.
 func (d *dialect) roomsOf(sockets []crosscast.SocketInfo) []string {
 	var all []string
 	seen := make(map[string]bool)
