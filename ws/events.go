@@ -52,7 +52,7 @@ func (c *conn) Handle(e event) {
 	err = guard.Call(func() error { return c.handle(h, &e) })
 }
 
-// handle calls a handler, and replies with what it returned.
+// handle calls a handler, and sends its result as the reply.
 func (c *conn) handle(h Handler, e *event) error {
 	if e.id == 0 {
 		return h(c.ctx, c.socket, e.data)

@@ -8,7 +8,7 @@
 //		OnConnect: func(ctx context.Context, c *client.Client) error {
 //			return c.Request(ctx, "join", "room1", nil) // each time: a new connection is in no room
 //		},
-//		OnGap: func(c *client.Client, since, until time.Time) { … }, // fetch what was said meanwhile
+//		OnGap: func(c *client.Client, since, until time.Time) { … }, // fetch the missing messages
 //	})
 //	err = c.Emit(ctx, "say", "hello")
 //	err = c.Close(ctx)
