@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Acknowledged emissions. Each node that delivers one numbers it; the number travels to the clients in the message,
-// and comes back with their replies through [Socket.Reply]. A goroutine of the emission passes replies on as they
-// come, as many at once as there are, and at the end names the clients that were silent.
+// Acknowledged emissions. Each node that delivers one numbers it. The number travels to the clients in the message, and
+// comes back with their replies through [Socket.Reply]. A goroutine of the emission passes replies on as they come, all
+// that are ready at once, and in the end names the silent clients.
 
-// maxAcks is how many acknowledged emissions a node collects replies of at a time.
+// maxAcks is the number of acknowledged emissions whose replies a node collects at a time.
 const maxAcks = 4096
 
-// EmitAck emits as [BoundTarget.Emit] does and collects the clients' replies. The result is complete when every client
-// that was to get the message has replied. The deadline is ctx's, or 5 s. Clients that did not reply in time, closed
-// before, did not take the message, or whose conn cannot carry a reply, are IncompleteError.Silent. So that their
-// nodes can tell in time, they wait a little less than the deadline, and at most an hour.
+// EmitAck emits as [BoundTarget.Emit] does, and collects the clients' replies. The result is complete when every client
+// that should get the message has replied. The deadline is ctx's, or 5 s. IncompleteError.Silent holds the clients that
+// did not reply in time, closed before, did not take the message, or whose conn cannot carry a reply. Nodes wait for
+// clients a little less than the deadline, so that they can report in time, and at most an hour.
 func (t BoundTarget) EmitAck(ctx context.Context, event string, payload any) *Answers[Reply] {
 	return &Answers[Reply]{t.emitAck(ctx, event, payload), func(_ NodeID, a *Answer) []Reply {
 		var replies []Reply
@@ -80,28 +80,28 @@ func (n *Node) emittedAck(ns *space, in *Instruction) {
 	}
 }
 
-// acks are the acknowledged emissions that this node's clients have not all replied to.
+// acks are the acknowledged emissions for which some of this node's clients have not replied yet.
 type acks struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the following fields
 	open map[uint64]*ackWait
 	last uint64
 }
 
-// ackWait is one of them. Each socket that is missing has it in its awaiting, so that a socket that closes finds what
-// waits for it, and nothing else. Of the locks only one is held at a time.
+// ackWait is one of them. Each missing socket has it in its awaiting, so a socket that closes finds exactly the
+// emissions that wait for it. Only one of the locks is held at a time.
 type ackWait struct {
 	wake chan struct{} // capacity 1
 
-	mu      sync.Mutex           // guards what follows
-	missing map[SocketID]*Socket // who has not replied
-	ready   []Reply              // to be passed on
+	mu      sync.Mutex           // guards the following fields
+	missing map[SocketID]*Socket // sockets that have not replied
+	ready   []Reply              // to be sent
 	bytes   int                  // of ready
 }
 
-// deliverAck delivers in to this node's sockets, and returns. Their replies go to send, from one goroutine, and after
-// patience, or when ctx ends, who was silent. When too many replies are awaited already, it delivers all the same,
-// without asking for any, and returns [ErrBusy]. A payload that clients could not take is delivered to nobody, and is
-// errBadJSON, if there is anybody.
+// deliverAck delivers in to this node's sockets, and returns. One goroutine passes their replies to send and, after
+// patience or the end of ctx, the silent sockets. If too many replies are awaited already, deliverAck delivers without
+// asking for replies, and returns [ErrBusy]. A payload that is not valid is delivered to nobody: the result is
+// errBadJSON, if there are recipients.
 func (ns *space) deliverAck(
 	in *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
 ) error {
@@ -117,7 +117,7 @@ func (ns *space) deliverAck(
 	}
 	most := maxAcks
 	if in.From != n.id {
-		most = roomFor(patience, maxAcks-maxAcks/8) // the rest is for this node's own
+		most = roomFor(patience, maxAcks-maxAcks/8) // the rest is for this node's own emissions
 	}
 	number, ok := n.acks.add(w, most)
 	if ok {
@@ -138,7 +138,7 @@ func (ns *space) deliverAck(
 	return nil
 }
 
-// await makes sockets missing, those that are open.
+// await makes the open ones of sockets missing.
 func (w *ackWait) await(sockets []*Socket) {
 	w.mu.Lock()
 	for _, s := range sockets {
@@ -149,7 +149,7 @@ func (w *ackWait) await(sockets []*Socket) {
 		switch {
 		case !s.await(w):
 			w.give(s)
-		case !w.misses(s): // it has guessed the number, and replied already
+		case !w.misses(s): // the client has guessed the number, and replied already
 			s.unawait(w)
 		}
 	}
@@ -161,8 +161,8 @@ func (w *ackWait) misses(s *Socket) bool {
 	return w.missing[s.id] != nil
 }
 
-// collect passes on replies until nobody is missing, or patience has passed. The first part tells that took sockets took
-// the message.
+// collect sends replies until no socket is missing, or patience has passed. The first part has the number of sockets
+// that took the message.
 func (w *ackWait) collect(
 	ctx context.Context, patience time.Duration, took int, send func(context.Context, *Answer) error,
 ) {
@@ -199,7 +199,7 @@ func (w *ackWait) collect(
 	}
 }
 
-// take returns the replies that are ready, and whether they are the last: once nobody is missing.
+// take returns the replies that are ready, and whether they are the last: no socket is missing.
 func (w *ackWait) take() (replies []Reply, complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -207,10 +207,10 @@ func (w *ackWait) take() (replies []Reply, complete bool) {
 	return replies, len(w.missing) == 0
 }
 
-// give gives up a socket: it did not take the message, or closed.
+// give gives up a socket that did not take the message, or closed.
 func (w *ackWait) give(s *Socket) { w.settle(s, Reply{Socket: s.id, Silent: true}) }
 
-// giveUp gives up all sockets that are missing.
+// giveUp gives up all missing sockets.
 func (w *ackWait) giveUp() {
 	w.mu.Lock()
 	missing := w.missing
@@ -226,7 +226,7 @@ func (w *ackWait) giveUp() {
 	w.ready = append(w.ready, silent...)
 }
 
-// settle notes what became of a socket, and reports whether it was missing.
+// settle records the reply or silence of a socket, and reports whether it was missing.
 func (w *ackWait) settle(s *Socket, r Reply) bool {
 	if !w.note(r) {
 		return false
@@ -251,7 +251,7 @@ func (w *ackWait) note(r Reply) bool {
 	return true
 }
 
-// await notes that w misses s, and reports whether it may: not once s is closed.
+// await records that w misses s. It returns false if s is closed.
 func (s *Socket) await(w *ackWait) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,14 +262,14 @@ func (s *Socket) await(w *ackWait) bool {
 	return true
 }
 
-// unawait notes that w does not miss s any more.
+// unawait records that w does not miss s any more.
 func (s *Socket) unawait(w *ackWait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.awaiting.remove(w)
 }
 
-// awaiting are the acknowledged emissions that miss one socket: none or one, almost always.
+// awaiting are the acknowledged emissions that miss one socket: almost always none or one.
 type awaiting struct {
 	one    *ackWait // nil: none
 	others map[*ackWait]struct{}
@@ -304,7 +304,7 @@ func (a *awaiting) give(s *Socket) {
 	}
 }
 
-// add numbers an emission; 0: there are too many.
+// add numbers an emission. It fails if there are too many.
 func (s *acks) add(w *ackWait, most int) (number uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -319,7 +319,7 @@ func (s *acks) add(w *ackWait, most int) (number uint64, ok bool) {
 	return s.last, true
 }
 
-// forget ends the wait that has the number.
+// forget ends the wait with the number.
 func (s *acks) forget(number uint64, w *ackWait) {
 	s.mu.Lock()
 	delete(s.open, number)
@@ -336,9 +336,9 @@ func (s *Socket) replied(number uint64, r Reply) bool {
 	return w != nil && w.settle(s, r)
 }
 
-// Reply passes on the client's reply to the acknowledged emission whose message had the number ack; bindings call it,
-// also from within Send. payload is as in [BoundTarget.Emit]. It returns [ErrDropped] when nobody waits for the reply
-// (any more), or too much waits to be passed on.
+// Reply passes on the client's reply to the acknowledged emission whose message had the number ack. Bindings call it,
+// concurrently and also within Send. payload is as in [BoundTarget.Emit]. It returns [ErrDropped] if nobody waits for
+// the reply (any more), or too many bytes of replies wait already.
 func (s *Socket) Reply(ack uint64, payload any) error {
 	n := s.ns.node
 	p, err := n.payload(payload)
@@ -353,8 +353,8 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 	return nil
 }
 
-// Refuse notes that the client will not reply to the acknowledged emission whose message had the number ack: it counts
-// as silent at once, and nobody waits for it until the deadline. Bindings call it, as Reply.
+// Refuse reports that the client will not reply to the acknowledged emission whose message had the number ack. The
+// client counts as silent at once, so nobody waits for it until the deadline. Bindings call it, as Reply.
 func (s *Socket) Refuse(ack uint64) error {
 	if !s.replied(ack, Reply{Socket: s.id, Silent: true}) {
 		s.ns.node.stats.drop(dropReply)
@@ -363,7 +363,7 @@ func (s *Socket) Refuse(ack uint64) error {
 	return nil
 }
 
-// RefuseAll is Refuse for every acknowledged emission that the client has not replied to.
+// RefuseAll calls Refuse for every acknowledged emission that the client has not replied to.
 func (s *Socket) RefuseAll() {
 	s.mu.Lock()
 	left := s.awaiting
@@ -372,8 +372,8 @@ func (s *Socket) RefuseAll() {
 	left.give(s)
 }
 
-// Owes reports whether the client has not replied to an acknowledged emission that still waits for it. Bindings ask,
-// which have to read on for the reply.
+// Owes reports whether an acknowledged emission still waits for the client's reply. Bindings call it to decide whether
+// to read on for the reply.
 func (s *Socket) Owes() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

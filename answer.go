@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Questions to the cluster, on the side of who answers. Nothing here makes Handle wait: what takes time runs on
-// goroutines, whose number is limited.
+// Queries of the cluster, on the answering side. Nothing here makes Handle wait: slow work runs on goroutines, whose
+// number is limited.
 
 // An answerer sends the parts of this node's answer to one instruction of a peer.
 type answerer struct {
@@ -19,7 +19,7 @@ type answerer struct {
 
 func (n *Node) answerer(in *Instruction) *answerer { return &answerer{n: n, to: in.From, ref: in.Ref} }
 
-// send publishes one part. After an error no other may follow; when the part was too large, the peer was told.
+// send publishes one part. After an error no other part may follow. If the part was too large, the peer gets an error.
 func (r *answerer) send(ctx context.Context, a *Answer) error {
 	err := r.publish(ctx, a)
 	if errors.Is(err, ErrTooLarge) {
@@ -37,14 +37,14 @@ func (r *answerer) publish(ctx context.Context, a *Answer) error {
 	return r.n.publish(ctx, &Instruction{Kind: KindAnswer, Namespace: "/", From: r.n.id, To: r.to, Ref: r.ref, Answer: a})
 }
 
-// atOnce is the context of what must not wait.
+// atOnce is the context of calls that must not wait.
 var atOnce = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// reply answers in at once, if it asks for an answer. When that would have to wait, a goroutine does.
+// reply answers in at once, if it needs an answer. If that would have to wait, a goroutine does it.
 func (n *Node) reply(in *Instruction, a *Answer) {
 	if in.Ref == "" {
 		return
@@ -54,10 +54,10 @@ func (n *Node) reply(in *Instruction, a *Answer) {
 	}
 }
 
-// maxAnswering is how many questions and commands of peers a node works on at a time, and how many requests.
+// maxAnswering is the number of queries and commands of peers that a node works on at a time, and of requests.
 const maxAnswering = 256
 
-// patienceOf is how long who sent in waits for its answer.
+// patienceOf is the time for which the sender of in waits for its answer.
 func patienceOf(in *Instruction) time.Duration {
 	if in.TTL <= 0 {
 		return defaultAsk
@@ -65,8 +65,8 @@ func patienceOf(in *Instruction) time.Duration {
 	return min(in.TTL, maxPatience)
 }
 
-// roomFor is how many of so many places may be taken for a peer to get one more, which it may hold for that long: few
-// who wait for an hour must not shut out many who wait for seconds.
+// roomFor is the number of places that may be taken when a peer gets one for the given time. A few askers that wait for
+// an hour must not shut out many that wait for seconds.
 func roomFor(patience time.Duration, places int) int {
 	switch {
 	case patience <= 10*time.Second:
@@ -77,7 +77,8 @@ func roomFor(patience time.Duration, places int) int {
 	return places / 4
 }
 
-// expired reports whether who sent in might not wait for an answer any more, and says so to it.
+// expired reports whether the sender of in might not wait for an answer any more. If so, it gets an answer that says
+// so.
 func (n *Node) expired(in *Instruction) bool {
 	if in.Ref == "" || in.Late < patienceOf(in) {
 		return false
@@ -88,7 +89,7 @@ func (n *Node) expired(in *Instruction) bool {
 }
 
 // work runs f for an instruction of a peer, on a goroutine that takes one of places. f gets a context that ends with
-// the asker's patience or this node. When all places are taken, the asker is told.
+// the asker's patience or this node. If no place is free, the asker gets an error.
 func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Context, r *answerer)) {
 	patience := patienceOf(in)
 	r, until := n.answerer(in), time.Now().Add(patience-in.Late)
@@ -125,7 +126,7 @@ func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Co
 	}
 }
 
-// answerSize is about the memory that an answer takes.
+// answerSize is the approximate memory of an answer.
 func answerSize(a *Answer) int {
 	n := 256 + 8*len(a.Users) + len(a.Payload.Data)
 	for i := range a.Sockets {
@@ -140,7 +141,7 @@ func answerSize(a *Answer) int {
 	return n
 }
 
-// size is about the encoded size of s.
+// size is the approximate encoded size of s.
 func (s *SocketInfo) size() int {
 	n := 40 + len(s.User) + len(s.Data) + len(s.Handshake)
 	for _, r := range s.Rooms {
@@ -149,7 +150,7 @@ func (s *SocketInfo) size() int {
 	return n
 }
 
-// parts collects what is answered and passes it on in parts of about MaxAnswer bytes, or of one item.
+// parts collects the items of an answer, and sends them in parts of about MaxAnswer bytes, or of one item.
 type parts struct {
 	send func(*Answer) bool
 	next Answer
@@ -165,7 +166,7 @@ func (p *parts) grow(size int) bool {
 	return true
 }
 
-// flush passes on what there is, and reports whether to go on.
+// flush sends the collected items, and reports whether to go on.
 func (p *parts) flush() bool {
 	if p.size == 0 {
 		return true
@@ -175,7 +176,7 @@ func (p *parts) flush() bool {
 	return p.send(&full)
 }
 
-// end passes on the last part.
+// end sends the last part.
 func (p *parts) end() {
 	last := p.next
 	last.Last = true

@@ -10,27 +10,26 @@ import (
 	"time"
 )
 
-// Questions to the cluster, on the side of who asks. What is asked goes to every peer, and each answers to this node
-// alone. A question is complete when every peer that was known when it was asked has answered, or left, or expired:
-// they are tracked by ID, and by number only where that is all that the adapter can tell (census.go). Locks are taken
-// in the order peers, asks, ask.
+// Queries of the cluster, on the asking side. A query goes to every peer, and each answers to this node alone. It is
+// complete when each peer that was known at its start has answered, left or expired. Peers are tracked by ID, or by
+// number if the adapter knows only that (census.go). Locks are taken in the order peers, asks, ask.
 
 const (
-	maxAsks        = 4096     // questions under way
-	maxAnswerBytes = 16 << 20 // of one question, waiting to be read
+	maxAsks        = 4096     // queries under way
+	maxAnswerBytes = 16 << 20 // of one query, waiting to be read
 	defaultAsk     = 5 * time.Second
-	maxPatience    = time.Hour // the longest that peers work on one question
+	maxPatience    = time.Hour // the longest time for which peers work on one query
 )
 
-// asks are a node's questions under way.
+// asks are a node's queries under way.
 type asks struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following fields
 	open   map[string]*ask
 	last   uint64
 	closed bool
 }
 
-// ask is one question. It is open until it is read to its end, or its context is done.
+// ask is one query. It is open until it is read to its end, or its context is done.
 type ask struct {
 	n       *Node
 	ref     string // set once, with asks.mu held
@@ -38,14 +37,14 @@ type ask struct {
 	cancel  context.CancelFunc
 	stop    func() bool                   // ends the wait for ctx
 	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
-	anyone  func(NodeID, *Answer) bool    // takes the answers of whoever answers; nil: those of peers are collected
-	held    atomic.Pointer[space]         // in which the answers are heard, where that has an interest
-	census  *census                       // of the peers, where they are not known by ID; else nil
-	failure error                         // nothing was asked; the rest is zero
+	anyone  func(NodeID, *Answer) bool    // takes answers from any node; nil: those of the peers are collected
+	held    atomic.Pointer[space]         // in which the answers are heard, if it has an interest
+	census  *census                       // of the peers, if they are not known by ID; otherwise nil
+	failure error                         // nothing was asked; the other fields are zero
 	wake    chan struct{}                 // capacity 1
 
-	mu      sync.Mutex     // guards what follows
-	waiting map[NodeID]int // whose answers are missing: the next part
+	mu      sync.Mutex     // guards the following fields
+	waiting map[NodeID]int // nodes whose answers are missing, with the next part
 	failed  map[NodeID]error
 	doubted []NodeID // of waiting: suspected when they were asked
 	silent  []SocketID
@@ -59,7 +58,7 @@ type answered struct {
 	size int
 }
 
-// deadline gives ctx the default deadline unless it has one.
+// deadline gives ctx the default deadline if it has none.
 func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
@@ -67,17 +66,17 @@ func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, defaultAsk)
 }
 
-// patience is how long those who are asked may wait for others: so much less than ctx allows that what they know by
-// then still arrives.
+// patience is the time for which the asked nodes may wait for others. It is a little shorter than ctx allows, so that
+// their answers still arrive.
 func patience(ctx context.Context) time.Duration {
 	at, _ := ctx.Deadline()
 	left := time.Until(at)
 	return min(max(left-min(left/8, 250*time.Millisecond), time.Millisecond), maxPatience)
 }
 
-// ask begins a question. in, which gets a Ref and a TTL, is published to the peers in to (nil: all), whose answers are
-// collected; it is nil when only this node is asked. before is called before that, once peers count as asked; it may
-// be nil.
+// ask begins a query. in gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
+// collected. If in is nil, only this node is asked. before, if not nil, is called before the publishing, when the peers
+// already count as asked.
 func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before func(q *ask)) *ask {
 	if err := ctx.Err(); err != nil {
 		return &ask{failure: err}
@@ -99,7 +98,7 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		q.end()
 		return &ask{failure: err}
 	}
-	if ctx.Err() != nil { // forget may have come before add
+	if ctx.Err() != nil { // forget might have come before add
 		q.forget()
 	}
 	if remote && n.lookout != nil && (to == nil || len(to) > 0) {
@@ -124,7 +123,7 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 	return q
 }
 
-// await notes that nodes are to answer, whether or not there are such.
+// await records that nodes must answer, even unknown ones.
 func (q *ask) await(nodes []NodeID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,7 +132,7 @@ func (q *ask) await(nodes []NodeID) {
 	}
 }
 
-// expect notes that the peers in to (nil: all) are to answer, and returns those of them that there are.
+// expect records that the peers in to (nil: all) must answer, and returns the known ones of to.
 func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 	q.n.peers.with(func(known map[NodeID]*peer) {
 		q.mu.Lock()
@@ -150,7 +149,7 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 			case known[id] != nil:
 				q.wait(known[id])
 				there = append(there, id)
-			case kind == KindRequest: // a socket of a node that there is not is just not there
+			case kind == KindRequest: // for other kinds, an unknown node has no sockets
 				q.failed[id] = errUnknownNode
 			}
 		}
@@ -159,7 +158,7 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 	return to
 }
 
-// publish asks the peers in to (nil: all), once the answers can be heard.
+// publish asks the peers in to (nil: all), after the answers can be heard.
 func (q *ask) publish(in *Instruction, to []NodeID) {
 	if to != nil && len(to) == 0 {
 		return
@@ -222,7 +221,7 @@ func (s *asks) all() []*ask {
 	return all
 }
 
-// close ends all questions with ErrClosed; there are no more after it.
+// close ends all queries with ErrClosed. No query begins after it.
 func (s *asks) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -233,7 +232,7 @@ func (s *asks) close() {
 	}
 }
 
-// forget takes the question off the list; later answers are ignored.
+// forget takes the query off the list. Later answers are ignored.
 func (q *ask) forget() {
 	s := &q.n.asks
 	s.mu.Lock()
@@ -270,7 +269,7 @@ func (q *ask) giveUp(err error) {
 	q.signal()
 }
 
-// unasked fails the peers, which could not be asked; this node's own part goes on.
+// unasked fails the peers, because they could not be asked. This node's own part goes on.
 func (q *ask) unasked(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -291,7 +290,7 @@ func (q *ask) fail(id NodeID, err error) {
 	q.failed[id] = err
 }
 
-// add queues a part of the result, and reports whether there was room; q.mu is held.
+// add queues a part of the result, and returns whether there was room; q.mu is held.
 func (q *ask) add(from NodeID, a *Answer) bool {
 	size := answerSize(a)
 	if q.bytes+size > maxAnswerBytes && len(q.queue) > 0 {
@@ -307,8 +306,8 @@ func (q *ask) add(from NodeID, a *Answer) bool {
 	return true
 }
 
-// doubt gives up peers that were suspected when they were asked, and still are. It is called each heartbeat, so they are
-// waited for for one at most: a process that hangs must not hold up every question until it is taken for dead.
+// doubt gives up peers that were suspected when they were asked, and still are. It is called each heartbeat, so they
+// are waited for one heartbeat at most: a process that hangs must not hold up every query until it is taken for dead.
 func (q *ask) doubt() {
 	q.n.peers.with(func(known map[NodeID]*peer) {
 		q.mu.Lock()
@@ -322,7 +321,7 @@ func (q *ask) doubt() {
 	})
 }
 
-// wait notes that a peer is to answer; q.mu is held.
+// wait records that a peer must answer; q.mu is held.
 func (q *ask) wait(p *peer) {
 	q.waiting[p.ID] = 0
 	if p.Suspect {
@@ -337,14 +336,14 @@ var (
 	errTooMuch     = fmt.Errorf("more than %d bytes of answers waited to be read", maxAnswerBytes)
 )
 
-// awaits reports whether a question is open.
+// awaits reports whether a query is open.
 func (s *asks) awaits(ref string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open[ref] != nil
 }
 
-// answer acts on an answer, and reports whether anybody waited for it.
+// answer handles an answer, and reports whether anybody waited for it.
 func (s *asks) answer(in *Instruction) bool {
 	s.mu.Lock()
 	q := s.open[in.Ref]
@@ -363,7 +362,7 @@ func (s *asks) answer(in *Instruction) bool {
 	} else {
 		awaited = q.answer(in.From, a)
 	}
-	if awaited && invalid { // else it counts as one that nobody waits for
+	if awaited && invalid { // otherwise it counts as one that nobody waits for
 		q.n.stats.drop(dropInvalid)
 	}
 	return awaited

@@ -5,29 +5,29 @@ import (
 	"fmt"
 )
 
-// Questions where the adapter is a [ForeignAdapter]: the node knows only how many peers are to answer, and an answer need not
-// say whose it is. So answers are counted, and repeated ones are known by the sockets in them.
+// Queries with a [ForeignAdapter]: the node knows only the number of peers that will answer, and an answer may come
+// without the ID of its node. So answers are counted, and repeated ones are detected by the sockets in them.
 
 const (
-	maxClients = 1 << 30  // whose replies are waited for
+	maxClients = 1 << 30  // the most clients whose replies are waited for
 	maxSilent  = 1024     // missing replies that are listed
-	maxSeen    = 64 << 20 // bytes, about, of the socket IDs that one question remembers
-	seenSize   = 48       // what one takes beside its text
+	maxSeen    = 64 << 20 // bytes, about, of the socket IDs that one query remembers
+	seenSize   = 48       // memory of one beside its text
 )
 
-// A census is the tally of one question's answers. It is guarded by the question's mutex.
+// A census is the tally of one query's answers. It is guarded by the query's mutex.
 type census struct {
 	self     NodeID
-	in       *Instruction // what is asked
-	expected int          // answers: one of each peer
+	in       *Instruction // the query
+	expected int          // number of answers: one of each peer
 	answered int          // of these
-	clients  int          // that got an emission and are to reply, by the answers so far
+	clients  int          // that got an emission and should reply, by the answers so far
 	replied  int          // of these
 
-	failed []error // of peers without a name: what they said, or why they did not answer
+	failed []error // errors of peers without an ID: their own, or the reason why they did not answer
 	silent int     // replies that did not come
 
-	from    map[NodeID]struct{}   // whose answers came, of those that have a name
+	from    map[NodeID]struct{}   // nodes that answered with an ID
 	sockets map[SocketID]struct{} // that were in answers
 	bytes   int                   // of sockets
 }
@@ -36,10 +36,10 @@ func newCensus(self NodeID, in *Instruction) *census {
 	return &census{self: self, in: in, from: make(map[NodeID]struct{}), sockets: make(map[SocketID]struct{})}
 }
 
-// complete reports whether nothing more is to come.
+// complete reports whether everything has come.
 func (c *census) complete() bool { return c.answered >= c.expected && c.replied >= c.clients }
 
-// take counts an answer and returns what is new in it; nil: it is repeated, or nobody waits for it.
+// take counts an answer, and returns its new part; nil: it is repeated, or nobody waits for it.
 func (c *census) take(from NodeID, a *Answer) *Answer {
 	reply := c.in.Kind == KindEmit && !a.Last
 	_, again := c.from[from]
@@ -69,7 +69,7 @@ func (c *census) take(from NodeID, a *Answer) *Answer {
 	return &part
 }
 
-// fresh returns the items whose sockets are new to c and none of this node's, and those that name no socket.
+// fresh returns the items whose sockets are new to c and not this node's, and those without a socket.
 func fresh[T any](c *census, items []T, socket func(*T) SocketID) []T {
 	var kept []T
 	for i := range items {
@@ -86,7 +86,7 @@ func fresh[T any](c *census, items []T, socket func(*T) SocketID) []T {
 	return kept
 }
 
-// reduce makes of the sockets in an answer what was asked about them.
+// reduce replaces the sockets in an answer by the queried data.
 func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 	a.Sockets = nil
 	switch q := c.in.Question; {
@@ -109,7 +109,7 @@ func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 	}
 }
 
-// giveUp fails the peers that have not answered, and notes the replies that are missing.
+// giveUp fails the peers that have not answered, and counts the missing replies.
 func (c *census) giveUp(err error) {
 	for ; c.answered < c.expected; c.answered++ {
 		c.failed = append(c.failed, fmt.Errorf("a peer did not answer: %w", err))
@@ -120,14 +120,14 @@ func (c *census) giveUp(err error) {
 	}
 }
 
-// report adds what is missing to e, under empty IDs.
+// report adds the missing answers and replies to e, under empty IDs.
 func (c *census) report(e *IncompleteError) {
 	e.Nodes = append(e.Nodes, make([]NodeID, len(c.failed))...)
 	e.Errs = append(e.Errs, c.failed...)
 	e.Silent = append(e.Silent, make([]SocketID, c.silent)...)
 }
 
-// counted acts on an answer where there is a census, and reports whether anybody waited for it.
+// counted handles an answer to a query with a census, and reports whether anybody waited for it.
 func (q *ask) counted(from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
@@ -150,11 +150,11 @@ func (q *ask) counted(from NodeID, a *Answer) bool {
 	return true
 }
 
-// count asks how many peers are to answer; again: after it was asked once.
+// count fetches the number of peers that will answer. again is set after the first call.
 func (q *ask) count(ctx context.Context, again bool) error {
 	c := q.census
 	in := *c.in
-	in.Payload = Payload{} // it may not be kept, and is the application's again
+	in.Payload = Payload{} // it belongs to the application again, and must not be kept
 	n, err := q.n.foreign.CountPeers(ctx, &in, again)
 	if err != nil {
 		return err
@@ -167,7 +167,8 @@ func (q *ask) count(ctx context.Context, again bool) error {
 	return nil
 }
 
-// recount looks whether those who have not answered yet are still there. While that is not known, they may be.
+// recount checks whether the peers that have not answered are still there. If that cannot be found out, they count as
+// present.
 func (q *ask) recount() {
 	c := q.census
 	q.mu.Lock()

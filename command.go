@@ -10,36 +10,36 @@ import (
 	"unicode/utf8"
 )
 
-// Commands over a target: its sockets, wherever they are, join, leave, or are closed. A command takes effect on this
-// node's sockets at once, also when the bus is down, and keeps its place among the emissions of this node: a message
-// emitted before a disconnect arrives first.
+// Commands to a target: its sockets, on every node, join, leave or are closed. A command takes effect on this node's
+// sockets at once, even while the bus is down. It keeps its place among the emissions of this node: a message emitted
+// before a disconnect arrives first.
 
-// Command is what [BoundTarget.Do] has the sockets do, in this order.
+// Command is executed by [BoundTarget.Do] for each socket, in this order.
 type Command struct {
 	Join       []string // rooms to join
 	Leave      []string // rooms to leave
-	Disconnect Reason   // close the socket, for this reason; empty: do not
+	Disconnect Reason   // close the socket, for this reason; empty: do not close it
 }
 
-// Changed is what became of a command.
+// Changed is the outcome of a command.
 type Changed struct {
-	Sockets int            // how many sockets it reached
-	Nodes   map[NodeID]int // the same by node, where there were any; under an empty ID for those not known by ID
+	Sockets int            // number of sockets that it reached
+	Nodes   map[NodeID]int // the same by node, if there were any; an empty ID stands for nodes not known by ID
 }
 
-// Join makes the target's sockets join rooms. It returns when this node's have, without waiting for subscriptions or
-// peers; see Do for a form that does. The error is that of [BoundTarget.Emit].
+// Join makes the target's sockets join rooms. It returns when this node's sockets have joined, and does not wait for
+// subscriptions or peers; Do does. The errors are those of [BoundTarget.Emit].
 func (t BoundTarget) Join(ctx context.Context, rooms ...string) error {
 	return t.order(ctx, &Instruction{Kind: KindJoin, Rooms: rooms})
 }
 
-// Leave makes the target's sockets leave rooms, as Join.
+// Leave makes the target's sockets leave rooms. It does not wait, as Join.
 func (t BoundTarget) Leave(ctx context.Context, rooms ...string) error {
 	return t.order(ctx, &Instruction{Kind: KindLeave, Rooms: rooms})
 }
 
-// Disconnect closes the target's sockets, as Join. An empty reason is an error, because an empty Command.Disconnect
-// closes nothing; an application without reasons of its own gives [ReasonServer].
+// Disconnect closes the target's sockets. It does not wait, as Join. An empty reason is an error, because an empty
+// Command.Disconnect closes nothing. An application without reasons of its own passes [ReasonServer].
 func (t BoundTarget) Disconnect(ctx context.Context, reason Reason) error {
 	if reason == "" {
 		return errNoReason
@@ -49,7 +49,7 @@ func (t BoundTarget) Disconnect(ctx context.Context, reason Reason) error {
 
 var errNoReason = errors.New("crosscast: Disconnect without a reason")
 
-// order commands without waiting for anybody.
+// order sends a command without waiting for anybody.
 func (t *BoundTarget) order(ctx context.Context, in *Instruction) error {
 	n := t.ns.node
 	if n.state.Load() == nodeClosed {
@@ -76,14 +76,14 @@ func (t *BoundTarget) order(ctx context.Context, in *Instruction) error {
 	return err
 }
 
-// Do commands the target's sockets and waits until all peers have told that they did: after a Join everything that is
-// emitted later to the rooms reaches the sockets, and "join these users, then emit to the room" loses nothing. The
+// Do commands the target's sockets, and waits until all peers have confirmed it. After a Join, every later emission to
+// the rooms reaches the sockets, so an application can make users join and then emit to the room without loss. The
 // deadline is ctx's, or 5 s.
 //
-// Beside an [*IncompleteError] the counts of those who answered are right, and the nodes that it names may have done
-// it or not. Any other error is one of an argument, ctx's or [ErrClosed], and nothing was done; or, after a Join, says
-// as that of [Socket.Join] why this node's sockets may not hear the rooms yet, beside the counts of all: unlike there,
-// they are in the rooms.
+// With an [*IncompleteError] the counts of the nodes that answered are correct. The nodes in the error might have
+// executed the command. Any other error is one of an argument, ctx's or [ErrClosed], and means that nothing was done.
+// One exception: after a Join it may be the error of [Socket.Join] for this node's sockets, which says why they might
+// not hear the rooms yet. Then the counts are valid, and the sockets are in the rooms, unlike after a Socket.Join.
 func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	var steps []*Instruction
 	if len(c.Join) > 0 {
@@ -122,7 +122,7 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	for _, q := range asked {
 		step := make(map[NodeID]int)
 		q.read(func(from NodeID, a *Answer) bool {
-			step[from] += a.Count // of several nodes, when they are not known by ID
+			step[from] += a.Count // of several nodes, if they are not known by ID
 			return true
 		})
 		for from, count := range step {
@@ -130,7 +130,7 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 				changed.Nodes[from] = count
 			}
 		}
-		if err := q.err(); failure == nil { // what keeps a node from one step keeps it from the others
+		if err := q.err(); failure == nil { // a node that fails in one step fails in the others for the same reason
 			failure = err
 		}
 	}
@@ -168,8 +168,8 @@ func (t *BoundTarget) command(in *Instruction) error {
 	return n.fits(in)
 }
 
-// commanded obeys a peer. What is asked for is done before the next instruction of that peer; only the answer waits,
-// for the subscriptions of a join.
+// commanded executes a peer's command. It is done before the next instruction of that peer. Only the answer waits, for
+// the subscriptions of a join.
 func (n *Node) commanded(in *Instruction) {
 	n.noteCommand(in)
 	a := &Answer{Last: true}
@@ -190,8 +190,8 @@ func (n *Node) commanded(in *Instruction) {
 	})
 }
 
-// noteCommand counts a peer's command, and logs it: the first of a kind for a while at Info, so that one from a stranger
-// shows, and the others at Debug.
+// noteCommand counts a peer's command, and logs it. The first of a kind in a while is logged at Info, so that a
+// stranger's command shows, and the others at Debug.
 func (n *Node) noteCommand(in *Instruction) {
 	kind := in.Kind - KindJoin
 	n.stats.commands[kind].Add(1)
@@ -209,7 +209,7 @@ func (n *Node) noteCommand(in *Instruction) {
 		"changes", firstOf(in.Rooms), "reason", string(in.Reason))
 }
 
-// firstOf is names as a line of the log lists them.
+// firstOf formats names for a line of the log.
 func firstOf[S ~string](names []S) string {
 	const listed = 3
 	text := fmt.Sprintf("%q", names[:min(len(names), listed)])
@@ -219,9 +219,9 @@ func firstOf[S ~string](names []S) string {
 	return text
 }
 
-// obey carries out a command on this node's sockets. It waits for nothing, and calls nothing of the application's but
-// conns: sockets end their memberships and their conns at once, and OnClose follows on a goroutine. It returns how
-// many sockets it reached, and what a join has to wait for.
+// obey executes a command on this node's sockets. It does not wait, and calls only conns of the application:
+// memberships and conns end at once, and OnClose follows on a goroutine. It returns the number of sockets that it
+// reached, and the interests for which a join must wait.
 func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
 	if in.Kind == KindDisconnect {
 		return disconnect(ns.matching(&in.Target), cmp.Or(in.Reason, ReasonServer)), nil
@@ -232,7 +232,7 @@ func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
 		case KindJoin:
 			var err error
 			waits, _, err = s.join(in.Rooms, waits, false)
-			done = err == nil // else it has closed meanwhile
+			done = err == nil // otherwise it has closed meanwhile
 		case KindLeave:
 			done = s.Leave(in.Rooms...) == nil
 		}
@@ -243,7 +243,8 @@ func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
 	return sockets, waits
 }
 
-// disconnect closes sockets, and returns how many were open. A conn that ends the goroutine keeps no other from it.
+// disconnect closes sockets, and returns the number of open ones. If a conn ends the goroutine, the others are still
+// closed.
 func disconnect(sockets []*Socket, reason Reason) (open int) {
 	i := 0
 	defer func() {

@@ -7,26 +7,25 @@ import (
 	"time"
 )
 
-// Emitters: nodes with Options.EmitOnly. An emitter says no hello and has no heartbeat, so it is nobody's peer, and it
-// is told nothing. What needs more than a Publish is a question, and only because of whom to expect answers of. Nodes
-// know that of each other's heartbeats, so one of them is asked; which one does not matter, and those who are silent at
-// the moment are among those whom it knows.
+// Emitters: nodes with Options.EmitOnly. An emitter sends no hello and no heartbeat, so it is nobody's peer, and gets
+// no messages unasked. For a query it needs to know which nodes will answer. Nodes know each other by their heartbeats,
+// so it fetches the list from one of them. Any node will do, and its list includes nodes that are silent at the moment.
 
-// A lookout is how an emitter learns of the nodes.
+// A lookout fetches the list of nodes for an emitter.
 type lookout struct {
-	turn   chan struct{} // capacity 1: one looks at a time, and guards what follows
-	looked time.Time     // when somebody did, and found a node
+	turn   chan struct{} // capacity 1: one goroutine looks at a time; guards looked
+	looked time.Time     // the time of the last look that found a node
 }
 
 func newLookout() *lookout { return &lookout{turn: make(chan struct{}, 1)} }
 
 var errNobody = errors.New("no node said that it is there")
 
-// look brings the table of peers up to date for the question q, unless that was done less than a heartbeat ago: then it
-// is about as fresh as those of other nodes. When nobody answers, q has failed in part.
+// look updates the table of peers for the query q, unless the last update is less than a heartbeat old: then the table
+// is about as fresh as those of other nodes. If no node answers, q has failed in part.
 func (l *lookout) look(q *ask) error {
 	n := q.n
-	if n.foreign != nil { // who is there is not known, but how many
+	if n.foreign != nil { // the nodes are not known, only their number
 		return l.listen(q)
 	}
 	select {
@@ -61,7 +60,7 @@ func (l *lookout) look(q *ask) error {
 	return nil
 }
 
-// listen has the adapter hear the answers to q.
+// listen makes the adapter hear the answers to q.
 func (l *lookout) listen(q *ask) error {
 	if a, ok := q.n.adapter.(AdapterSubscriber); ok {
 		return a.Listen(q.ctx)
@@ -69,7 +68,7 @@ func (l *lookout) listen(q *ask) error {
 	return nil
 }
 
-// ended says why a context of a question has ended.
+// ended returns the reason why a context of a query has ended.
 func (n *Node) ended(ctx context.Context) error {
 	if n.state.Load() == nodeClosed {
 		return ErrClosed
@@ -77,7 +76,7 @@ func (n *Node) ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// findNodes asks who is there, and the first one that answers for all that it knows.
+// findNodes asks everyone for a sign of life, and the first node that answers for its peers.
 func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 	first, _, err := n.askNodes(ctx, "")
 	if err != nil {
@@ -94,8 +93,8 @@ func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 	return ids, nil
 }
 
-// askNodes asks the question AskNodes of everyone (to is empty) or of one node, and returns the first answer. When the
-// bus has nobody to give it to, or nobody answered before ctx ended, the error is errNobody.
+// askNodes sends the query AskNodes to everyone (to is empty) or to one node, and returns the first answer. If the bus
+// has no receiver for it, or nobody answers before ctx ends, the error is errNobody.
 func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	first := make(chan answered, 1)
@@ -106,7 +105,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 		}
 		select {
 		case first <- answered{from: from, a: a}:
-		default: // the others say the same
+		default: // the first answer is enough
 		}
 		return true
 	}
@@ -134,7 +133,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 	}
 }
 
-// known answers the question AskNodes.
+// known answers the query AskNodes.
 func (n *Node) known(in *Instruction) *Answer {
 	a := &Answer{Last: true}
 	if in.To == "" {
@@ -151,7 +150,7 @@ func (n *Node) known(in *Instruction) *Answer {
 	return a
 }
 
-// become makes the peers those with ids, who told somebody else that they are there.
+// become makes ids the known peers, as another node has reported them.
 func (p *peers) become(ids []NodeID, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

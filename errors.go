@@ -13,28 +13,29 @@ var (
 	ErrNotConnected = errors.New("crosscast: not connected")
 	// ErrDenied: the bus refuses the credentials, the channel or the command.
 	ErrDenied = errors.New("crosscast: denied by the bus")
-	// ErrRefused: no peer got it.
+	// ErrRefused: no peer got the instruction.
 	ErrRefused = errors.New("crosscast: refused")
-	// ErrUncertain: peers may or may not have got it.
+	// ErrUncertain: peers might have got the instruction.
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
-	// ErrBusy: too many questions, requests or watches are under way.
+	// ErrBusy: too many queries, requests or watches are under way.
 	ErrBusy = errors.New("crosscast: too much under way")
-	// ErrExpired: the node that was asked did nothing, because when it read the question who asked might not have waited
-	// any more: its process, or the bus, had stood still.
+	// ErrExpired: the queried node did nothing, because its process or the bus had stood still. When it read the query,
+	// the sender might not have waited any more.
 	ErrExpired = errors.New("crosscast: expired before it was read")
-	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches and request handlers.
+	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches or request handlers.
 	ErrEmitOnly = errors.New("crosscast: not for an emitter")
 	// ErrTooLarge is matched by a [LimitError] about a size.
 	ErrTooLarge = errors.New("crosscast: too large")
 	// ErrInvalidName is matched by a [LimitError] about a name.
 	ErrInvalidName = errors.New("crosscast: invalid name")
-	// ErrDropped is returned by a [Conn] that dropped this message and goes on.
+	// ErrDropped is returned by a [Conn] that dropped one message and goes on.
 	ErrDropped = errors.New("crosscast: message dropped")
-	// ErrSlow is returned by a [Conn] whose client is too slow to be kept; the node closes the socket.
+	// ErrSlow is returned by a [Conn] whose client is too slow. The node closes the socket.
 	ErrSlow = errors.New("crosscast: client too slow")
 )
 
-// A NamesError says which of several names have failed, and why. It matches what its Errs match.
+// A NamesError lists the names of a call that have failed, with their errors. It matches everything that its Errs
+// match.
 type NamesError struct {
 	Names []Address
 	Errs  []error // one for each of Names
@@ -56,16 +57,16 @@ func (e *NamesError) Error() string {
 	return b.String()
 }
 
-// Unwrap makes errors.Is see why.
+// Unwrap lets errors.Is find Errs.
 func (e *NamesError) Unwrap() []error { return e.Errs }
 
-// A LimitError says which limit an argument broke. It matches [ErrInvalidName] for names and [ErrTooLarge] for
+// A LimitError describes a limit that an argument broke. It matches [ErrInvalidName] for names, and [ErrTooLarge] for
 // everything else.
 type LimitError struct {
 	What string // "room", "user", "event", "namespace", "socket", "payload", …
-	Len  int    // what was given, in bytes (or entries, for lists)
-	Max  int    // what is allowed; names must also not be empty
-	Name bool   // the limit is one on names
+	Len  int    // length of the argument, in bytes (or entries, for lists)
+	Max  int    // the limit; names must also not be empty
+	Name bool   // the limit is one for names
 }
 
 func (e *LimitError) Error() string {
@@ -88,7 +89,7 @@ func (e *LimitError) Is(target error) bool {
 // MaxName is the largest length of a name (room, user, event, namespace), in bytes.
 const MaxName = 255
 
-// checkName returns a LimitError unless name may be used.
+// checkName returns a LimitError if name is not allowed.
 func checkName(what, name string) error {
 	if len(name) == 0 || len(name) > MaxName {
 		return &LimitError{What: what, Len: len(name), Max: MaxName, Name: true}
@@ -105,22 +106,23 @@ func checkNames(what string, names []string) error {
 	return nil
 }
 
-// An IncompleteError says whose answers are missing from a result, which is right as far as it goes. It matches what
-// its Errs match: a context's error where the deadline had passed, the adapter's where a peer could not be asked.
+// An IncompleteError lists the nodes and clients whose answers are missing from a result. The answers in the result are
+// correct. It matches everything that its Errs match: a context's error if the deadline had passed, the adapter's if a
+// peer could not be asked.
 type IncompleteError struct {
-	// Nodes did not answer, or not to the end. An empty ID stands for one that is not known by ID, or for all of these
-	// when they could not be asked, and for the nodes that an emitter could not find.
+	// Nodes did not answer, or not completely. An empty ID means unknown nodes: the adapter cannot name them, they
+	// could not be asked, or an emitter could not find them.
 	Nodes []NodeID
-	// Names are the labels of Nodes ([Options].Name), one for each; empty where it is not known.
+	// Names are the labels of Nodes ([Options].Name), one for each; empty if not known.
 	Names []string
-	// Errs say why, one for each of Nodes. What the node itself said is a [RemoteError].
+	// Errs are the reasons, one for each of Nodes. An error that the node itself sent is a [RemoteError].
 	Errs []error
-	// Silent are the sockets that did not reply to an acknowledged emission, or closed before, where their nodes told.
-	// When their nodes only told how many there are, an empty ID stands for each, up to 1,024.
+	// Silent are the sockets that did not reply to an acknowledged emission, or closed before, if their nodes reported
+	// them. If the nodes reported only a number, an empty ID stands for each, up to 1,024.
 	Silent []SocketID
 }
 
-// A RemoteError is the text of an error that happened on another node. It matches [ErrExpired] when it says that.
+// A RemoteError is the text of another node's error. It matches [ErrExpired] if the text says so.
 type RemoteError string
 
 func (e RemoteError) Error() string { return string(e) }
@@ -128,7 +130,7 @@ func (e RemoteError) Error() string { return string(e) }
 // Is matches [ErrExpired].
 func (e RemoteError) Is(target error) bool { return target == ErrExpired && e == expired }
 
-// expired is the text of the answer of a node that was asked too late.
+// expired is the text of a node's answer to a query that came too late.
 const expired = "expired"
 
 func (e *IncompleteError) Error() string {
@@ -155,5 +157,5 @@ func (e *IncompleteError) Error() string {
 	return "crosscast: incomplete: " + strings.Join(missing, "; ")
 }
 
-// Unwrap makes errors.Is see why.
+// Unwrap lets errors.Is find Errs.
 func (e *IncompleteError) Unwrap() []error { return e.Errs }

@@ -18,13 +18,13 @@ import (
 //	a, err := crosscast.Start(ctx, crosscast.Options{Adapter: c.Adapter()})
 //	b, err := crosscast.Start(ctx, crosscast.Options{Adapter: c.Adapter()})
 //
-// What a node publishes is queued at each peer that has interest, and handled on the peer's own goroutine. Nothing is
-// lost but by a full queue, which makes the publisher wait, and when its context ends meanwhile, is a gap at the peer.
+// An instruction is queued at each peer with interest in it, and handled on the peer's own goroutine. Nothing is lost,
+// with one exception: a full queue makes the publisher wait, and if its context ends meanwhile, the peer gets a gap.
 type Cluster struct {
 	// QueueBytes limits each node's queue; default 4 MiB. Set it before the first Adapter.
 	QueueBytes int
 
-	busy activity // what Settle waits for
+	busy activity // Settle waits for this
 
 	mu    sync.Mutex      // guards nodes
 	nodes []*localAdapter // never changed in place
@@ -53,7 +53,7 @@ func (c *Cluster) snapshot() []*localAdapter {
 	return c.nodes
 }
 
-// localAdapter owns one goroutine, from Start to Close, which handles what its queue holds.
+// localAdapter owns one goroutine, from Start to Close, which handles the items of its queue.
 type localAdapter struct {
 	cluster *Cluster
 	limit   int
@@ -66,14 +66,14 @@ type localAdapter struct {
 
 	in, out, bytesIn, bytesOut, volatile, full atomic.Uint64
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the following fields
 	state localState
 	link  LinkStatus
-	deaf  bool                 // an emitter's, who hears its inbox only
+	deaf  bool                 // of an emitter, which hears only its inbox
 	names map[Address]struct{} // interest
 	queue []localItem
 	bytes int           // of the queue
-	room  chan struct{} // made by who waits for room; closed when there may be some
+	room  chan struct{} // made by a call that waits for room; closed when there might be some
 }
 
 type localState uint8
@@ -101,7 +101,7 @@ func (a *localAdapter) Start(_ context.Context, s AdapterStart) error {
 	return nil
 }
 
-// take makes the adapter a node's.
+// take gives the adapter to a node.
 func (a *localAdapter) take(s *AdapterStart, link LinkStatus) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -135,7 +135,7 @@ func (a *localAdapter) work() {
 	}
 }
 
-// handle hands over a gap or an instruction. Only the time that one waited here is how late it is.
+// handle passes on a gap or an instruction. Late is only the time that the instruction waited here.
 func (a *localAdapter) handle(item localItem) {
 	defer a.cluster.busy.end(1)
 	if item.inst == nil {
@@ -148,7 +148,7 @@ func (a *localAdapter) handle(item localItem) {
 		a.h.Handle(item.inst)
 		return
 	}
-	inst := *item.inst // the other receivers have the same
+	inst := *item.inst // the other receivers share it
 	inst.Late = time.Since(item.at)
 	a.h.Handle(&inst)
 }
@@ -184,7 +184,7 @@ func (a *localAdapter) Publish(ctx context.Context, inst *Instruction) error {
 	return err
 }
 
-// Deliver hands inst to the queues of the peers concerned: their number is exact.
+// Deliver hands inst to the queues of its receivers. Their number is exact.
 func (a *localAdapter) Deliver(ctx context.Context, inst *Instruction) (Reach, error) {
 	if !a.running() {
 		return Reach{}, ErrClosed
@@ -240,12 +240,12 @@ func (a *localAdapter) hears(namespace string, space Space, names []string) bool
 	return false
 }
 
-// put queues item, and reports whether it did. While the queue is full it waits, bounded by ctx; what never waits is
-// dropped.
+// put queues item, and reports whether it did. While the queue is full it waits, bounded by ctx. Instructions that
+// never wait are dropped.
 func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localItem) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	// An item that alone exceeds the limit gets in once the queue is empty.
+	// An item that is larger than the limit gets in when the queue is empty.
 	for a.state == localStarted && a.bytes > 0 && a.bytes+item.size > a.limit {
 		switch {
 		case item.inst.Kind.Control():
@@ -291,8 +291,9 @@ func (a *localAdapter) push(item localItem) {
 	}
 }
 
-// overflow queues a gap in the place of inst, or widens the last one when nothing for clients came after it from that
-// origin; a.mu is held. What carries nothing for clients and changes nothing is missed by who sent it only.
+// overflow queues a gap in the place of inst. If there is a gap of the same origin with nothing for clients after it,
+// that one is widened; a.mu is held. Some kinds carry nothing for clients and change nothing: only their sender misses
+// them.
 func (a *localAdapter) overflow(inst *Instruction) {
 	switch inst.Kind {
 	case KindAsk, KindAnswer, KindRequest, KindWatch, KindPresence:
@@ -313,7 +314,7 @@ func (a *localAdapter) overflow(inst *Instruction) {
 	a.push(localItem{gap: &gap})
 }
 
-// names returns the rooms and users that inst is for; nil: others, too.
+// names returns the rooms and users in inst's target; nil: inst is for others too.
 func (inst *Instruction) names() []Address {
 	t := &inst.Target
 	if inst.Kind != KindEmit || t.Everyone || len(t.Sockets) > 0 {
@@ -353,7 +354,7 @@ func (a *localAdapter) Unsubscribe(_ context.Context, names ...Address) error {
 	return nil
 }
 
-// Flush has nothing to wait for: Publish hands over.
+// Flush returns at once, because Publish hands over.
 func (a *localAdapter) Flush(context.Context) error {
 	if !a.running() {
 		return ErrClosed
@@ -405,10 +406,10 @@ func (a *localAdapter) AdapterStats() AdapterStats {
 	return s
 }
 
-// localItemSize is what an instruction and its place in the queue take, beside what it points to.
+// localItemSize is the memory of an instruction and its place in the queue, without the data that it points to.
 const localItemSize = 512
 
-// localSize estimates what a queued instruction takes.
+// localSize estimates the memory of a queued instruction.
 func localSize(inst *Instruction) int {
 	size := localItemSize + len(inst.Event) + len(inst.Payload.Data) + inst.Target.size() + metaSize(inst.Meta)
 	for _, r := range inst.Rooms {

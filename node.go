@@ -21,68 +21,66 @@ import (
 type Options struct {
 	// Name is a label for people; it need not be unique. Default: the host's name.
 	Name string
-	// Meta is what else peers are told about this node, such as a version or a zone: at most 8 pairs, of at most 255
-	// bytes each.
+	// Meta is more information for peers, such as a version or a zone: at most 8 pairs, of at most 255 bytes each.
 	Meta []KeyValue
-	// Adapter connects the node to its peers; it serves this node alone. nil: there are none.
+	// Adapter connects the node to its peers. It serves only this node. nil: the node has no peers.
 	Adapter Adapter
-	// Heartbeat is how often the node tells its peers that it is alive; default 1 s. It may
-	// be 10 ms to 1 minute.
+	// Heartbeat is the interval at which the node tells its peers that it is alive. Default: 1 s; 10 ms to 1 minute.
 	Heartbeat time.Duration
-	// Linger is how long the node goes on hearing a room or user after the last member left, so that coming and
-	// going costs no subscriptions; default 5 s, at most 1 h. Names that were in use again meanwhile linger for up to
-	// twice as long, and so does a namespace, which ends after its rooms.
+	// Linger is the time for which the node keeps hearing a room or user after the last member has left, so that coming
+	// and going costs no subscriptions. Default: 5 s; at most 1 h. Names that were used again meanwhile linger for up
+	// to twice as long, and so does a namespace, which ends after its rooms.
 	Linger time.Duration
-	// EmitOnly makes an emitter, for a process that holds no sockets, such as a cron job or a worker: it emits,
-	// commands, asks and sends requests, and hears nothing but answers. It costs its peers nothing, who do not know of
-	// it: it is in nobody's Nodes. Connect, Subscribe, Watch and OnRequest return [ErrEmitOnly]. It needs an Adapter, and
-	// has no OnGap, OnNode and OnRoom, for which nothing would ever happen.
+	// EmitOnly makes an emitter, for a process without sockets, such as a cron job or a worker. It emits, commands,
+	// queries and sends requests, and hears nothing but answers. Its peers do not know it, so it costs them nothing and
+	// is in nobody's Nodes. Connect, Subscribe, Watch and OnRequest return [ErrEmitOnly]. It needs an Adapter. OnGap,
+	// OnNode and OnRoom must be nil, because they would never be called.
 	//
-	// Without a question it subscribes to nothing, and needs no permission to. Before a question it asks a node for the
-	// nodes that there are, which it then takes for granted for a Heartbeat. It does not hear that one of them leaves,
-	// and waits for its answer until the deadline. When no node answers that at all, also when the bus has nobody to
-	// give it to, an [IncompleteError] says so, beside an empty ID: there is no server, or the emitter looks elsewhere.
+	// Without queries, an emitter subscribes to nothing, and needs no permission to do so. Before a query it
+	// fetches the node list from one node, and reuses that list for one Heartbeat. It does not notice that a node of
+	// the list leaves, and waits for its answer until the deadline. If no node returns a list, or the bus has no
+	// receiver for the request, an [IncompleteError] with an empty ID says so: no server is up, or the emitter is
+	// connected to the wrong bus.
 	EmitOnly bool
-	// MaxPayload is the largest payload that may be emitted, in bytes; default 1 MiB. It may be 1 byte to 1 GiB. The
-	// adapter's largest frame must have room for it, beside names: see [AdapterSizer].
+	// MaxPayload is the largest payload that may be emitted, in bytes. Default: 1 MiB; 1 byte to 1 GiB. It must fit
+	// into the adapter's largest frame, together with names: see [AdapterSizer].
 	MaxPayload int
-	// MaxRooms is how many rooms one socket may be in, so that a client that chooses names is bounded; default 10,000,
-	// at least 1. Join and Connect refuse more with a [LimitError] that matches [ErrTooLarge]; a command to join does
-	// not reach such a socket.
+	// MaxRooms is the largest number of rooms of one socket. It bounds a client that chooses the names. Default:
+	// 10,000; at least 1. Join and Connect refuse more with a [LimitError] that matches [ErrTooLarge]. A command to
+	// join has no effect on such a socket.
 	MaxRooms int
 
-	// Hooks get the node, because the first calls might come before Start returns. It can be used then; only Close waits
-	// for Start.
+	// Hooks get the node, because the first calls might come before Start returns. They may use it at once; only Close
+	// waits for Start.
 
-	// OnGap is told what this node's clients may have missed, on the goroutine that delivers. It must not wait for
-	// anything: no Join, Flush or Deliver inside. What it emits to sockets of this node arrives before anything later of
-	// that origin: see [Node.EmitAffected]. (That this process stood still, GapPaused, is found out by another goroutine, so it may be told
-	// meanwhile.)
+	// OnGap is called with a gap: instructions that this node's clients might have missed. It runs on the goroutine
+	// that delivers. It must not wait for anything: no Join, Flush or Deliver inside. Its emissions to sockets of this
+	// node arrive before anything later of that origin: see [Node.EmitAffected]. One exception: another goroutine
+	// detects that this process stood still (GapPaused), so later messages might arrive during that call.
 	OnGap func(*Node, Gap)
 
 	// The other hooks may block, and may call anything but Node.Close, which waits for them. Calls of one hook are made
-	// one at a time, in the order of what they report; those of different hooks may overlap. What waits for a call that
-	// takes long is bounded by merging, so nothing is untold.
+	// one at a time, in the order of the reported events. Calls of different hooks may overlap. Calls that wait for a
+	// slow one are merged, so their number is bounded and nothing is left out.
 
-	// OnLoss is told what was emitted here and did not, or may not have, gone out. Of losses with the same LossReason the
-	// first is told at once, and then the sum of those that followed, once a second and when the node is closed. When 64
-	// calls wait, the newest are merged into one, whatever their reasons. See [Loss].
+	// OnLoss is called with this node's emissions that did not go out, or might not have. Of losses with the same
+	// LossReason, the first is reported at once. The later ones are reported as a sum, once a second and when the node
+	// closes. If 64 calls wait, the newest are merged into one, even if their reasons differ. See [Loss].
 	OnLoss func(*Node, Loss)
-	// OnNode is told of the peers: who joined, left, is suspected, is taken for dead. Of one peer only the last event
-	// waits, and a peer that came and went meanwhile may be left out when more than 8,192 events wait. An adapter that
-	// is a [ForeignAdapter] does not tell.
+	// OnNode is called when a peer joins, leaves, is suspected, is heard again or is taken for dead. For each peer only
+	// the latest event waits. If more than 8,192 events wait, a peer that came and went meanwhile might be left out.
+	// With a [ForeignAdapter] OnNode is never called.
 	OnNode func(*Node, NodeEvent)
-	// OnRoom is told who joins and leaves which room on this node. At most 65,536 events wait; then a single one takes
-	// their place, [RoomsChanged].
+	// OnRoom is called when a socket joins or leaves a room on this node. At most 65,536 events wait. If there are
+	// more, a single [RoomsChanged] replaces them.
 	OnRoom func(*Node, RoomEvent)
-	// OnLink is told of each change of the link between the node and its bus: see [LinkStatus]. When 64 changes wait, of
-	// the newest only the last.
+	// OnLink is called with each change of the link between the node and its bus: see [LinkStatus]. If 64 changes wait,
+	// a new one replaces the newest.
 	OnLink func(*Node, LinkStatus)
 
-	// Logger gets what is of use to whoever looks for a fault; nothing is only logged. Default: discards, but for what
-	// somebody who looks for a fault looks at first, which goes to slog.Default: functions of the application's that
-	// panic, and the first time that the link to the bus is down, denied or deaf, or that a binding refuses a client, for
-	// each cause.
+	// Logger receives diagnostics. Everything important is also an error or a hook. Default: most of the log is
+	// discarded. Two kinds of messages go to slog.Default: panics of the application's functions; and, once for each
+	// cause, that the link to the bus is down, denied or deaf, or that a binding refuses a client.
 	Logger *slog.Logger
 }
 
@@ -101,13 +99,14 @@ const (
 )
 
 // A Node is one running instance of the library, usually one in a server process. It holds its own sockets in memory
-// and reaches those of its peers through its adapter. The embedded namespace is "/", the default.
+// and reaches its peers' sockets through its adapter. The embedded namespace is "/", the default.
 //
-// Its methods may be called concurrently. Call Close when done. A node owns these goroutines: one for its heartbeats
-// and one for its interest, if it has an adapter, and, while there is something to do, one for each of its hooks, two
-// for presence, one for each subscription and watch, one for each question, command and request that it answers a peer (at
-// most 256 of requests and as many of the others), and one for each acknowledged emission whose replies it collects (at
-// most 4,096).
+// Its methods may be called concurrently. Close must be called when it is done. A node owns these goroutines:
+//
+//   - with an adapter: one for its heartbeats and one for its interest
+//   - while there is work: one for each of its hooks, two for presence, and one for each subscription and watch
+//   - one for each query or command that it answers for a peer, at most 256, and as many for requests
+//   - one for each acknowledged emission whose replies it collects, at most 4,096
 type Node struct {
 	*Namespace
 
@@ -126,13 +125,13 @@ type Node struct {
 	onLink     func(*Node, LinkStatus)
 
 	adapter   Adapter        // nil: a single server
-	sizer     AdapterSizer   // nil: the adapter is none
-	foreign   ForeignAdapter // nil: the adapter is none
-	onlyText  bool           // the adapter carries no names but UTF-8
-	interests *interests     // nil: the adapter is no AdapterSubscriber
-	heart     *heart         // nil without an adapter, and of an emitter
+	sizer     AdapterSizer   // nil: the adapter is not one
+	foreign   ForeignAdapter // nil: the adapter is not one
+	onlyText  bool           // the adapter carries only names in UTF-8
+	interests *interests     // nil: the adapter is not an AdapterSubscriber
+	heart     *heart         // nil without an adapter, and for an emitter
 	meets     bool           // the adapter has started
-	lookout   *lookout       // of an emitter; nil: this node is none
+	lookout   *lookout       // for an emitter; nil: this node is not one
 	peers     peers
 	hooks     hooks
 	losses    lossLog
@@ -143,14 +142,14 @@ type Node struct {
 	link      linkStatus
 	stats     counters
 	lines     lines
-	firsts    warn.Firsts // that were logged as warnings
-	busy      *activity   // of the in-process cluster; nil: of none
+	firsts    warn.Firsts // warnings that were logged once
+	busy      *activity   // of the in-process cluster; nil: none
 
-	ctx       context.Context // of what is done for peers; ends with the node
+	ctx       context.Context // for work for peers; ends with the node
 	cancel    context.CancelFunc
-	answering chan struct{}  // a place for each goroutine that answers a question or command of a peer
-	serving   chan struct{}  // the same for requests, which the application's handlers may keep
-	workers   sync.WaitGroup // those goroutines, and those that collect replies of clients
+	answering chan struct{}  // one place for each goroutine that answers a peer's query or command
+	serving   chan struct{}  // the same for requests, which the application's handlers might hold
+	workers   sync.WaitGroup // those goroutines, and those that collect clients' replies
 
 	state   atomic.Int32
 	started chan struct{}  // closed when Start is done; heart and meets are valid then
@@ -158,23 +157,23 @@ type Node struct {
 	sockets sync.WaitGroup // until OnClose has returned and the conn's handlers have ended
 	spaces  spaces         // in use
 	nowhere *space         // always empty
-	handles *sync.Map      // from string to weak.Pointer[Namespace]: those that somebody has
+	handles *sync.Map      // from string to weak.Pointer[Namespace]: those that are referenced
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	subs     map[*Subscription]struct{}
-	onClose  []func()      // of OnClose
+	onClose  []func()      // of Node.OnClose
 	gapHooks []gapHook     // of Namespace.OnGap; never changed in place
 	closing  chan struct{} // made by the first Close; closed when it is done
-	closed   error         // what Close returned; valid once closing is closed
+	closed   error         // the result of Close; valid once closing is closed
 }
 
-// Start starts a node and returns when its peers hear it and it hears them. Where the bus cannot tell how many there are,
-// such as a Redis Cluster, that takes a heartbeat. ctx bounds Start only: it returns by the end of ctx, with an error
-// unless only answers of peers are missing.
+// Start starts a node, and returns when its peers and it hear each other. If the bus cannot count the peers, as a Redis
+// Cluster cannot, this takes one heartbeat. ctx bounds Start only: Start returns by its end, with an error unless only
+// answers of peers are missing.
 //
-// After an error nothing of the node is left. What the adapter's client library is doing ends by its own time-outs, and
-// Start can be called again with the same Options, as long as the adapter itself had not started: if only the hello was
-// refused, which the error says, the adapter is closed. An adapter that another node has is refused.
+// After an error nothing of the node is left. Work of the adapter's client library ends by its own time-outs. Start can
+// be called again with the same Options, with one exception: if only the hello was refused, as the error says, the
+// adapter is closed. An adapter that another node uses is refused.
 func Start(ctx context.Context, o Options) (*Node, error) {
 	n, err := newNode(o)
 	if err != nil {
@@ -234,7 +233,7 @@ func newNode(o Options) (*Node, error) {
 		return nil, errors.New("crosscast: Options with EmitOnly have an Adapter, and no OnGap, OnNode and OnRoom")
 	}
 	if o.Name == "" {
-		host, _ := os.Hostname() // a label: a node without one is a node all the same
+		host, _ := os.Hostname() // only a label: a node can do without one
 		o.Name = host[:min(len(host), MaxName)]
 	}
 	if len(o.Name) > MaxName {
@@ -276,10 +275,10 @@ func newNode(o Options) (*Node, error) {
 	return n, nil
 }
 
-// introduce says hello, and waits for the answers of as many peers as heard it, for at most one heartbeat. Where the bus
-// cannot tell how many those are, it waits for all of that heartbeat, in which every peer has its own. The adapter
-// has started, so when the link or ctx ends meanwhile that is no error: heartbeats introduce the node, too, and the gap
-// of an outage makes it say hello again.
+// introduce says hello, and waits for as many answers as peers heard it, for at most one heartbeat. If the bus cannot
+// count the peers, it waits for the whole heartbeat, in which every peer sends its own. The adapter has started, so an
+// end of the link or of ctx is no error: heartbeats introduce the node too, and after an outage the node says hello
+// again.
 func (n *Node) introduce(ctx context.Context) error {
 	if n.foreign != nil {
 		return nil
@@ -316,15 +315,15 @@ func (n *Node) introduce(ctx context.Context) error {
 // ID returns the node's ID, which is minted at each start.
 func (n *Node) ID() NodeID { return n.id }
 
-// Nodes returns the peers that this node knows, those suspected included; not this node itself. An emitter knows those
-// that there were at its last question, by ID only. With an adapter that is a [ForeignAdapter] nobody is known.
+// Nodes returns the known peers, including suspected ones, without this node. An emitter knows the nodes of its last
+// query, by ID only. With a [ForeignAdapter] no peer is known.
 func (n *Node) Nodes() []Peer { return n.peers.list() }
 
 // Name returns the node's label. (The embedded namespace's is "/".)
 func (n *Node) Name() string { return n.name }
 
-// Of returns the namespace with the given name: the same pointer for as long as somebody keeps it, or it is in use. It
-// makes nothing that lasts, however many names there are.
+// Of returns the namespace with the given name: the same pointer while anybody keeps it, or it is in use. It allocates
+// nothing lasting, for any number of names.
 func (n *Node) Of(namespace string) (*Namespace, error) {
 	if err := checkName("namespace", namespace); err != nil {
 		return nil, err
@@ -332,8 +331,8 @@ func (n *Node) Of(namespace string) (*Namespace, error) {
 	return n.namespace(namespace), nil
 }
 
-// Flush waits, bounded by ctx, until everything emitted before was handed to the bus or given up. What did not, or may
-// not have, gone out since the previous Flush returned is a [*LossError]; overlapping calls both return it.
+// Flush waits, bounded by ctx, until everything emitted before was handed to the bus or given up. A [*LossError] holds
+// the emissions since the previous Flush that did not go out, or might not have. If calls overlap, each returns it.
 func (n *Node) Flush(ctx context.Context) error {
 	if n.state.Load() == nodeClosed {
 		return ErrClosed
@@ -347,7 +346,7 @@ func (n *Node) Flush(ctx context.Context) error {
 	return n.losses.take(since)
 }
 
-// openSocket adds s unless the node is being closed: Close finds each socket that was added, and no other.
+// openSocket adds s if the node is not closing. Close finds every socket that was added.
 func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*interest, ok bool) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
@@ -359,7 +358,7 @@ func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*in
 	return s.ns.open(s, rooms), true
 }
 
-// openSubscription is the same for subscriptions.
+// openSubscription does the same for subscriptions.
 func (n *Node) openSubscription(ns *Namespace, s *Subscription) (waits []*interest, ok bool) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
@@ -392,7 +391,7 @@ func (n *Node) subscriptions() []*Subscription {
 	return slices.Collect(maps.Keys(n.subs))
 }
 
-// holdsAll reports whether t has no other recipients than sockets of this node.
+// holdsAll reports whether all recipients of t are sockets of this node.
 func (n *Node) holdsAll(t *Target) bool {
 	if t.Everyone || len(t.Rooms) > 0 || len(t.Users) > 0 {
 		return false

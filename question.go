@@ -6,19 +6,19 @@ import (
 	"github.com/crosscast/crosscast/internal/validjson"
 )
 
-// QuestionKind says what is asked about the sockets in a target.
+// QuestionKind is the kind of a query about the sockets in a target.
 type QuestionKind uint8
 
 const (
-	AskSockets QuestionKind = 1 + iota // which there are: Answer.Sockets
-	AskCount                           // how many there are: Answer.Count, and with FieldUser Answer.Users
-	AskRooms                           // which rooms they are in: Answer.Rooms
-	// AskNodes is a question of an emitter, and not about sockets: to everyone, who is there, answered with nothing;
-	// to one node, which peers it knows, answered with a binary Answer.Payload of their IDs, one behind the other.
+	AskSockets QuestionKind = 1 + iota // the sockets: Answer.Sockets
+	AskCount                           // their number: Answer.Count, and with FieldUser Answer.Users
+	AskRooms                           // their rooms: Answer.Rooms
+	// AskNodes is a query of an emitter, and not about sockets. To everyone: every node answers with nothing. To one
+	// node: it answers with a binary Answer.Payload of its peers' IDs, one after the other.
 	AskNodes
 )
 
-// Fields says what to tell about a socket beside its ID.
+// Fields selects the data about a socket in addition to its ID.
 type Fields uint8
 
 const (
@@ -30,7 +30,7 @@ const (
 	AllFields = FieldUser | FieldRooms | FieldData | FieldHandshake
 )
 
-// Question is what an instruction of [KindAsk] asks.
+// Question is the query in an instruction of [KindAsk].
 type Question struct {
 	Kind   QuestionKind
 	Fields Fields
@@ -38,14 +38,14 @@ type Question struct {
 	Salt uint64
 }
 
-// Answer is one part of what one node answers.
+// Answer is one part of one node's answer.
 type Answer struct {
-	Part int  // counts from 0: a missing part shows
-	Last bool // nothing follows
-	// Err says why the node has no answer, or no complete one.
+	Part int  // counts from 0, so that a missing part shows
+	Last bool // this is the last part
+	// Err is the reason why the node has no answer, or no complete one; empty: none.
 	Err string
 
-	Count   int          // sockets counted, changed by a command, or, in the first part, that took an emission to reply to
+	Count   int          // sockets counted, changed by a command or, in the first part, that took an emission to reply to
 	Users   []uint64     // of AskCount with FieldUser: salted hashes of the users, each once
 	Sockets []SocketInfo // of AskSockets
 	Rooms   []RoomCount  // of AskRooms
@@ -54,7 +54,7 @@ type Answer struct {
 	Handled bool         // of a request: the node has the handler, and it returned
 }
 
-// valid reports whether all JSON in a is such, and UTF-8.
+// valid reports whether all JSON in a is valid and in UTF-8.
 func (a *Answer) valid() bool {
 	for i := range a.Sockets {
 		s := &a.Sockets[i]
@@ -70,26 +70,26 @@ func (a *Answer) valid() bool {
 	return a.Payload.valid()
 }
 
-// SocketInfo is what is known of a socket anywhere in the cluster. Its ID names its node.
+// SocketInfo describes a socket on any node of the cluster. Its ID names its node.
 type SocketInfo struct {
 	ID    SocketID
 	User  string          // with FieldUser
 	Rooms []string        // with FieldRooms
-	Data  json.RawMessage // with FieldData: what was given to Connect, as JSON
-	// Handshake is, with FieldHandshake, what the binding knows of the connection, as JSON.
+	Data  json.RawMessage // with FieldData: the Data given to Connect, as JSON
+	// Handshake is, with FieldHandshake, the binding's data about the connection, as JSON.
 	Handshake json.RawMessage
 }
 
-// RoomCount is a room and how many of the sockets asked about are in it.
+// RoomCount is a room with the number of the target's sockets in it.
 type RoomCount struct {
 	Room    string
 	Sockets int
 }
 
-// Reply is a client's reply to an acknowledged emission. A reply of EncodingNone with Silent set stands for a client
-// that did not reply in time, or left.
+// Reply is a client's reply to an acknowledged emission. A Silent one, of EncodingNone, stands for a client that did
+// not reply in time, or left.
 type Reply struct {
-	Socket  SocketID // empty where the adapter cannot tell
+	Socket  SocketID // empty if the adapter does not know it
 	Payload Payload
 	Silent  bool
 }

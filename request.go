@@ -11,38 +11,39 @@ import (
 
 // Requests between servers: named handlers on nodes, called by their peers.
 
-// A Request is what the handler of [Node.OnRequest] is called with.
+// Request is the argument of the handler of [Node.OnRequest].
 type Request struct {
 	From      NodeID
 	Name      string
-	Namespace string  // of the Servers that the peer asked, or told
-	Payload   Payload // the handler's to keep
+	Namespace string  // of the Servers that sent the request
+	Payload   Payload // may be kept by the handler
 }
 
-// requestHandler is an application's, see [Node.OnRequest].
+// requestHandler is the application's, see [Node.OnRequest].
 type requestHandler = func(ctx context.Context, r *Request) (any, error)
 
-// handlers are a node's, by name.
+// handlers are a node's handlers, by name.
 type handlers struct {
-	mu sync.RWMutex // guards what follows
+	mu sync.RWMutex // guards m
 	m  map[string]requestHandler
 }
 
-// OnRequest registers the handler of requests named name, of all namespaces; nil removes it. A node without a handler for
-// a request answers that it has none.
+// OnRequest registers the handler of requests with the given name, of all namespaces; nil removes it. A node without a
+// handler answers a request with an error. It may be called concurrently.
 //
-// Each call of the handler runs on a goroutine of its own, beside at most 255 others; requests beyond that are refused.
-// Its context ends at the first of these moments, and the asking node then gets an error, whether or not the handler
-// returns:
+// Each call of the handler runs on a goroutine of its own, beside at most 255 others. Further requests are refused. The
+// context of a call ends at the first of these moments. Then the asking node gets an error, even if the handler does
+// not return:
 //
 //   - a little before the deadline of [Servers.Ask]; 5 s after a [Servers.Tell]
-//   - this node closes
+//   - when this node closes
 //
-// The returned value is marshalled as by [BoundTarget.Emit]; an error travels back as text. When the handler panics, the
-// asking node gets an error, the panic is logged, and this node lives.
+// The returned value is marshalled as by [BoundTarget.Emit]. An error is sent back as text. If the handler panics, the
+// asking node gets an error, the panic is logged, and this node goes on.
 //
-// With package socketioadapter (with each [ForeignAdapter]) a node hears the requests of "/", and those of another namespace
-// only while it is in use here: while it has a socket, a subscription or a watch, or was kept ([Namespace.Keep]).
+// With package socketioadapter, and every other [ForeignAdapter], a node always hears the requests of "/". It hears
+// those of another namespace only while it uses the namespace: while that has a socket, a subscription or a watch here,
+// or was kept ([Namespace.Keep]).
 func (n *Node) OnRequest(name string, h func(ctx context.Context, r *Request) (any, error)) error {
 	if err := checkName("request", name); err != nil {
 		return err
@@ -63,18 +64,18 @@ func (n *Node) OnRequest(name string, h func(ctx context.Context, r *Request) (a
 	return nil
 }
 
-// Servers is whom a request is for: peers, never this node itself. It is a small value that may be kept and used
+// Servers is the target of a request: peers, never this node itself. It is a small value. It may be kept and used
 // concurrently; its methods return changed copies.
 type Servers struct {
 	ns    *Namespace
 	ids   []NodeID // nil: all
-	rooms []string // nil: whether or not they have members
+	rooms []string // nil: with and without members
 }
 
-// Servers targets all peers. Those that do not use the namespace might not hear it: see [Node.OnRequest].
+// Servers targets all peers. Peers that do not use the namespace might not hear the request: see [Node.OnRequest].
 func (ns *Namespace) Servers() Servers { return Servers{ns: ns} }
 
-// Only limits the target to the given peers; without IDs it is nobody.
+// Only limits the target to the given peers. Without IDs it is nobody.
 func (s Servers) Only(ids ...NodeID) Servers {
 	chosen := make([]NodeID, 0, len(ids))
 	for _, id := range ids {
@@ -86,7 +87,7 @@ func (s Servers) Only(ids ...NodeID) Servers {
 	return s
 }
 
-// With limits the target to the peers that have a socket in at least one of rooms; without rooms it is nobody.
+// With limits the target to the peers with a socket in at least one of rooms. Without rooms it is nobody.
 func (s Servers) With(rooms ...string) Servers {
 	s.rooms = with(s.rooms, rooms)
 	if len(s.rooms) == 0 {
@@ -101,7 +102,7 @@ type Response struct {
 	Payload Payload
 }
 
-// Tell sends a request and asks for no answer. It returns as [BoundTarget.Emit] does.
+// Tell sends a request that needs no answer. It returns as [BoundTarget.Emit] does.
 func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 	in, err := s.instruction(name, payload)
 	if err != nil {
@@ -124,9 +125,9 @@ func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 	return err
 }
 
-// Ask sends a request and collects the answers of the peers. Those whose handler failed, that have no such handler, or
-// did not answer in time are in the [*IncompleteError], and so is one that was to be asked and is not known. The
-// deadline is ctx's, or 5 s. A peer without a socket in the rooms of With answers nothing.
+// Ask sends a request and collects the peers' answers. The deadline is ctx's, or 5 s. The [*IncompleteError] holds the
+// peers whose handler failed, that have no such handler, that did not answer in time, or that Only names and this node
+// does not know. A peer without a socket in the rooms of With adds nothing to the result.
 func (s Servers) Ask(ctx context.Context, name string, payload any) *Answers[Response] {
 	var q *ask
 	if in, err := s.instruction(name, payload); err != nil {
@@ -183,7 +184,7 @@ func (n *Node) requested(in *Instruction) {
 	}
 }
 
-// serve calls h and answers with what it returns, or, once ctx has ended, that it has not.
+// serve calls h, and answers with its result. If ctx ends first, it answers with an error.
 func (n *Node) serve(ctx context.Context, h requestHandler, r *Request, w *answerer) {
 	var once sync.Once
 	answer := func(ctx context.Context, a *Answer) {
@@ -198,7 +199,7 @@ func (n *Node) serve(ctx context.Context, h requestHandler, r *Request, w *answe
 		defer close(told)
 		answer(atOnce, &Answer{Last: true, Err: "the handler did not return in time"})
 	})
-	a := &Answer{Last: true, Err: "the handler did not return"} // when it ends this goroutine
+	a := &Answer{Last: true, Err: "the handler did not return"} // if it ends this goroutine
 	defer func() {
 		if !stop() {
 			<-told
@@ -208,14 +209,14 @@ func (n *Node) serve(ctx context.Context, h requestHandler, r *Request, w *answe
 	a = n.handle(ctx, h, r)
 }
 
-// handle calls h, which is the application's, and so are the marshalling of its result and the text of its error.
+// handle calls h. h, the marshalling of its result and the text of its error are code of the application.
 func (n *Node) handle(ctx context.Context, h requestHandler, r *Request) *Answer {
 	a := &Answer{Last: true}
 	if !n.call(fmt.Sprintf("the handler of requests %q", r.Name), func() {
 		v, err := h(ctx, r)
 		if err == nil {
 			a.Payload, err = n.payload(v)
-			a.Payload.Data = slices.Clone(a.Payload.Data) // an answer may be kept, and what the handler returned is its own
+			a.Payload.Data = slices.Clone(a.Payload.Data) // an answer may be kept, and the result is the handler's
 		}
 		if err == nil {
 			a.Handled = true
@@ -228,7 +229,7 @@ func (n *Node) handle(ctx context.Context, h requestHandler, r *Request) *Answer
 	return a
 }
 
-// truncate returns at most the first n bytes of s, whole characters.
+// truncate returns at most the first n bytes of s, in whole characters.
 func truncate(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
 
 func (n *Node) hasMember(namespace string, rooms []string) bool {

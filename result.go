@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Questions to the cluster, on the side of who reads what was answered.
+// Queries of the cluster, on the side that reads the answers.
 
-// Answers is a result that arrives from many nodes. It is read once, by one goroutine: with Collect, or with All and then
-// Err. A result that is neither read nor closed costs memory until its deadline.
+// Answers is a result that arrives from many nodes. One goroutine reads it, once: with Collect, or with All and then
+// Err. A result that is neither read nor closed uses memory until its deadline.
 type Answers[T any] struct {
 	q    *ask
 	each func(from NodeID, a *Answer) []T
 }
 
-// All yields what is answered, as it arrives: this node's own part first. It ends when the result is complete or the
-// deadline has passed; Err tells which. Breaking off ends the question.
+// All yields the answers as they arrive, beginning with this node's own. It ends when the result is complete or the
+// deadline has passed; Err returns which. Breaking off ends the query.
 func (a *Answers[T]) All() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		a.q.read(func(from NodeID, part *Answer) bool {
@@ -31,24 +31,24 @@ func (a *Answers[T]) All() iter.Seq[T] {
 	}
 }
 
-// Collect reads the result to its end. Beside an [*IncompleteError] it returns what was answered.
+// Collect reads the result to its end. With an [*IncompleteError] it also returns the answers that came.
 func (a *Answers[T]) Collect() ([]T, error) {
 	all := slices.Collect(a.All())
 	return all, a.Err()
 }
 
-// Close ends the question: an All that is running ends, and what is answered later is dropped. It may be called by any
-// goroutine, and again. After an All that has ended it does nothing.
+// Close ends the query: a running All ends, and later answers are dropped. It may be called concurrently, and
+// repeatedly. After the end of All it does nothing.
 func (a *Answers[T]) Close() {
 	if a.q.failure == nil {
 		a.q.end()
 	}
 }
 
-// Err returns, after All, an [*IncompleteError] if something is missing, another error if nothing was asked, or nil.
+// Err returns, after All, an [*IncompleteError] if answers are missing, another error if nothing was asked, or nil.
 func (a *Answers[T]) Err() error { return a.q.err() }
 
-// read calls part with each part of the result, until that returns false, and ends the question.
+// read calls part with each part of the result, until part returns false, and ends the query.
 func (q *ask) read(part func(from NodeID, a *Answer) bool) {
 	if q.failure != nil {
 		return
@@ -91,7 +91,7 @@ func (q *ask) read(part func(from NodeID, a *Answer) bool) {
 	}
 }
 
-// next takes a part off the queue; when there is none, it reports whether the result is complete.
+// next takes a part off the queue. If there is none, it reports whether the result is complete.
 func (q *ask) next() (v answered, complete bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,7 +105,7 @@ func (q *ask) next() (v answered, complete bool) {
 	return v, false
 }
 
-// late gives up who has not answered before the context was done.
+// late gives up the nodes that have not answered before the end of the context.
 func (q *ask) late() { q.giveUp(q.ctx.Err()) }
 
 func (q *ask) err() error {
@@ -119,7 +119,7 @@ func (q *ask) err() error {
 	if q.census != nil {
 		q.census.report(e)
 		if q.n.lookout != nil && q.census.answered == 0 && len(q.failed)+len(e.Nodes) == 0 {
-			e.Nodes, e.Errs = append(e.Nodes, ""), append(e.Errs, errNobody) // no server up, or not where it was looked for
+			e.Nodes, e.Errs = append(e.Nodes, ""), append(e.Errs, errNobody) // no server is up, or it is on another bus
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(q.failed)) {
@@ -136,7 +136,7 @@ func (q *ask) err() error {
 	return e
 }
 
-// names returns those of the peers that have failed, where they are known.
+// names returns the labels of the peers that have failed, if known.
 func (q *ask) names() map[NodeID]string {
 	names := make(map[NodeID]string)
 	q.n.peers.with(func(known map[NodeID]*peer) {

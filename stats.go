@@ -8,62 +8,63 @@ import (
 	"time"
 )
 
-// AdapterStats is a snapshot of an adapter's counters; they only rise, except where noted.
+// AdapterStats is a snapshot of an adapter's counters. They only rise, unless noted otherwise.
 type AdapterStats struct {
 	InstructionsIn, InstructionsOut uint64
 	BytesIn, BytesOut               uint64
 	FramesIn, FramesOut             uint64
-	Dropped                         map[string]uint64 // what was not passed on, by reason
-	QueueBytes                      int               // waiting to be published now
+	Dropped                         map[string]uint64 // instructions that were not passed on, by reason
+	QueueBytes                      int               // bytes that wait to be published now
 	// Connected is true while both halves of the link to the bus are live.
 	Connected bool
-	// Link is the state of the link now, its zero value when the adapter cannot tell.
+	// Link is the state of the link now; the zero value if the adapter does not know it.
 	Link LinkStatus
 	// Denied is the number of channels whose subscription the bus refuses now.
 	Denied int
-	// EchoRoundTrip is the time that the latest echo took, from when this node handed the bus a message that it also hears
-	// until that came back. 0: there was none yet.
+	// EchoRoundTrip is the time of the latest echo: from handing the bus a message that this node also hears until it
+	// came back. 0: there was none yet.
 	EchoRoundTrip time.Duration
-	// Reconnects is how often a link that had worked was replaced by another one that works.
+	// Reconnects is the number of times that a working link was replaced by another working one.
 	Reconnects uint64
 }
 
-// Stats is a snapshot of a node. Its parts are read one after the other, so they may differ by what happens meanwhile.
+// Stats is a snapshot of a node. Its parts are read one after the other, so they might differ by events in between.
 type Stats struct {
-	// What there is now. Namespaces are "/" and those in use, Rooms and Users those with a socket, Memberships of
+	// The present state. Namespaces are "/" and those in use, Rooms and Users those with a socket, Memberships those of
 	// sockets in rooms.
 	Sockets, Namespaces, Rooms, Users, Memberships, Subscriptions int
 	Peers                                                         int // other nodes heard of lately
 
-	// What happened since Start.
-	// Delivered counts what reached this node's clients and subscriptions: one for each conn whose Send returned nil, and
-	// one for each subscription that queued the message. A message for three sockets counts three times. A conn that
-	// drops a message afterwards, as a Queue under QueueDropOldest does, is still counted here.
+	// Counters since Start. Delivered counts messages that reached this node's clients and subscriptions: one for each
+	// conn whose Send returned nil, and one for each subscription that queued the message. A message for three sockets
+	// counts three times. A conn might drop a message afterwards, as a Queue under QueueDropOldest does; it is still
+	// counted here.
 	Delivered                       uint64
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
-	Panics                          uint64 // of functions of the application's: see [PanicError]
-	// Commands are those of peers that this node has obeyed: whoever may publish on the bus can command.
+	Panics                          uint64 // of the application's functions: see [PanicError]
+	// Commands counts the commands of peers that this node has obeyed. Everybody who may publish on the bus can
+	// command.
 	Commands struct{ Joins, Leaves, Disconnects uint64 }
-	// GapReasons and LossReasons are the same by reason; a reason that there was not is not in them.
+	// GapReasons and LossReasons count gaps and losses by reason. A reason that did not occur is not in them.
 	GapReasons  map[GapReason]uint64
 	LossReasons map[LossReason]uint64
-	// Dropped counts what this node did not pass on, by reason; a reason that there was not is not in it. Adapter.Dropped
-	// has what the adapter did not pass on.
+	// Dropped counts items that this node did not pass on, by reason. A reason that did not occur is not in it.
+	// Adapter.Dropped counts those of the adapter.
 	Dropped map[DropReason]uint64
-	// Joins are the calls of Join, Connect and Subscribe that waited for the adapter, and got what they waited for; with a
-	// [ForeignAdapter] also questions in a namespace that was not heard yet. Total and Max say how long they waited.
+	// Joins counts the calls of Join, Connect and Subscribe that waited for the adapter and were confirmed; with a
+	// [ForeignAdapter] also queries in a namespace that was not subscribed yet. Total and Max are their waiting times.
 	Joins struct {
 		Count      uint64
 		Total, Max time.Duration
 	}
 
-	QueueBytes int          // waiting in the adapter now
-	Connected  bool         // whether both halves of the link are live; true when the adapter cannot tell, or without one
+	QueueBytes int          // bytes that wait in the adapter now
+	Connected  bool         // both halves of the link are live; also true if the adapter does not know, or without one
 	Adapter    AdapterStats // its own counters, if it has any
 }
 
-// A DropReason says why a node did not pass something on. One thing that is dropped counts for one reason:
+// A DropReason is the reason why a node did not pass an item on. Each item counts for one reason:
 //
 //	conn          a conn refused a message
 //	subscription  the queue of a subscription was full: one message of one subscription
@@ -71,19 +72,19 @@ type Stats struct {
 //	unknown       an instruction of a kind that this version does not know
 //	answer        an answer that nobody waits for (any more)
 //	reply         the same, of a client
-//	busy          a question or request of a peer, while too many were under way; the wish for replies to an emission of a
-//	              peer, which is delivered all the same; a watch of a peer, or a room of one's own, for want of room
-//	presence      what a peer reported of a room that nobody watches here, or before the peer was known
-//	invalid       an emission, request or answer of a peer with JSON that is none, or not UTF-8
-//	expired       a question, request or command of a peer that might not have waited any more
+//	busy          a query or request of a peer, because too many were under way; the request for replies to a peer's
+//	              emission, which is delivered anyway; a watch of a peer, or a room of one's own, for lack of space
+//	presence      a peer's report of a room that is not watched here, or that came before the peer was known
+//	invalid       an emission, request or answer of a peer whose JSON is invalid or not UTF-8
+//	expired       a query, request or command of a peer that might not have waited any more
 //
 // [DropReasons] lists them.
 type DropReason string
 
-// DropReasons returns every [DropReason] that Stats.Dropped may have, for example to make a metric of each.
+// DropReasons returns every [DropReason] of Stats.Dropped, for example to make a metric of each.
 func DropReasons() []DropReason { return slices.Clone(dropNames[:]) }
 
-// drop is a place in counters.dropped.
+// drop is an index of counters.dropped.
 type drop uint8
 
 const (
@@ -104,7 +105,7 @@ var dropNames = [drops]DropReason{
 	"conn", "subscription", "unwanted", "unknown", "answer", "reply", "busy", "presence", "invalid", "expired",
 }
 
-// counters are the node's. Those of the hot path are added to once for each broadcast.
+// counters are the node's. The counters of the hot path are changed once for each broadcast.
 type counters struct {
 	delivered, in, out atomic.Uint64
 
@@ -120,8 +121,8 @@ type counters struct {
 	joinTotal, joinMax atomic.Int64
 }
 
-// maxReasons is how many reasons are counted. An adapter might make up others than those that there are; what is too
-// much is counted in the total only.
+// maxReasons is the number of reasons that are counted. An adapter might use reasons of its own; those above the limit
+// are counted only in the total.
 const maxReasons = 32
 
 // tally counts by reason.

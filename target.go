@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// BoundTarget is a [Target] bound to a namespace: whom an emission is for. It is a small value; every method returns
-// a changed copy, so a target may be kept, extended differently, and used from many goroutines.
+// BoundTarget is a [Target] bound to a namespace: the receiver of an emission, query or command. It is a small value.
+// Every method returns a changed copy, so a target may be kept, extended differently, and used concurrently.
 //
-// Names are checked when something is emitted, not before. A target without any recipient (To() without names) is
-// nobody: emitting to it does nothing and returns nil.
+// Names are checked when the target is used, not before. A target without any recipient (To() without names) is nobody:
+// an emission to it does nothing and returns nil.
 type BoundTarget struct {
 	ns       *Namespace
 	target   Target
@@ -30,20 +30,20 @@ func (t BoundTarget) To(rooms ...string) BoundTarget {
 	return t
 }
 
-// ToUser adds all sockets of users, wherever they are.
+// ToUser adds all sockets of users, on every node.
 func (t BoundTarget) ToUser(users ...string) BoundTarget {
 	t.target.Users = with(t.target.Users, users)
 	return t
 }
 
-// ToSocket adds single sockets, wherever they are.
+// ToSocket adds single sockets, on every node.
 func (t BoundTarget) ToSocket(ids ...SocketID) BoundTarget {
 	t.target.Sockets = with(t.target.Sockets, ids)
 	return t
 }
 
-// Except takes out the sockets that are in one of rooms. Exceptions concern sockets only: a [Subscription] to a
-// target room gets the message all the same.
+// Except takes out the sockets that are in one of rooms. Exceptions apply only to sockets: a [Subscription] to a target
+// room still gets the message.
 func (t BoundTarget) Except(rooms ...string) BoundTarget {
 	t.target.ExceptRooms = with(t.target.ExceptRooms, rooms)
 	return t
@@ -67,9 +67,9 @@ func (t BoundTarget) Local() BoundTarget {
 	return t
 }
 
-// Volatile lets the emission be dropped wherever it would have to wait: for a client that is slow, for room in the
-// adapter's queue, or for the link. [BoundTarget.Emit] then returns nil, and what was dropped is counted in
-// [Stats]; Deliver returns [ErrNotConnected]. This node's sockets are served all the same.
+// Volatile lets the emission be dropped wherever it would have to wait: for a slow client, for room in the adapter's
+// queue, or for the link. [BoundTarget.Emit] then returns nil, and the drop is counted in [Stats]. Deliver returns
+// [ErrNotConnected]. This node's sockets are served in any case.
 func (t BoundTarget) Volatile() BoundTarget {
 	t.volatile = true
 	return t
@@ -81,37 +81,38 @@ func (t BoundTarget) Meta(pairs ...KeyValue) BoundTarget {
 	return t
 }
 
-// Receipt is what became of one emission.
+// Receipt is the outcome of one emission.
 type Receipt struct {
-	Sockets int   // how many sockets of this node took it
-	Reach   Reach // how many peers it was handed to
+	Sockets int   // number of sockets of this node that took it
+	Reach   Reach // number of peers that it was handed to
 }
 
-// Emit sends event with payload to the target. It serves the sockets of this node, queues an instruction for the
-// peers and returns: it waits, bounded by ctx, only while the adapter's queue is full. Where a node is the only one,
-// or all the target's sockets are its own, there is nothing to queue.
+// Emit sends event with payload to the target. It serves the sockets of this node, queues an instruction for the peers
+// and returns. It waits, bounded by ctx, only while the adapter's queue is full. If the node is the only one, or all
+// the target's sockets are its own, it queues nothing.
 //
 // The payload is one of:
 //
 //   - nil: none.
 //   - [Bytes]: binary. A bare []byte is refused, because it might be JSON.
-//   - [json.RawMessage]: JSON as it stands, validated.
-//   - [Payload], or a [Payloader] that makes one: as it is; JSON and arguments are validated.
+//   - [json.RawMessage]: JSON, sent unchanged after validation.
+//   - [Payload], or a [Payloader] that makes one: sent unchanged; JSON and arguments are validated.
 //   - any other value: marshalled as JSON, once.
 //
-// JSON that is not UTF-8 is an error, also where a MarshalJSON within a value has made it. Emit keeps nothing of the
-// payload after it returned.
+// JSON that is not UTF-8 is an error, even if a MarshalJSON within a value has made it. Emit keeps nothing of the
+// payload after it has returned.
 //
-// An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message;
-// any other is the adapter's and means that this node's sockets did and peers may not have. What fails after Emit
-// returned nil reaches Options.OnLoss. Emissions of one goroutine keep their order; those of several have none.
+// An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message.
+// Any other error is the adapter's: this node's sockets got the message, and peers might not have. A failure after Emit
+// has returned nil is reported to Options.OnLoss. Emissions of one goroutine keep their order. There is no order
+// between goroutines.
 func (t BoundTarget) Emit(ctx context.Context, event string, payload any) error {
 	_, err := t.emit(ctx, event, payload, false)
 	return err
 }
 
-// Deliver is Emit, and waits, bounded by ctx, until the bus has accepted the message. The error says what became of
-// it on the bus; the receipt is valid beside an error, too.
+// Deliver is Emit, and waits, bounded by ctx, until the bus has accepted the message. The error is the outcome on the
+// bus. The receipt is also valid together with an error.
 func (t BoundTarget) Deliver(ctx context.Context, event string, payload any) (Receipt, error) {
 	return t.emit(ctx, event, payload, true)
 }
@@ -172,7 +173,7 @@ func (n *Node) fits(in *Instruction) error {
 	return n.sizer.Fits(in)
 }
 
-// check returns an error for the first limit that the target or the event breaks: most often a LimitError.
+// check returns an error, most often a LimitError, for the first limit that the target or the event breaks.
 func (t *BoundTarget) check(event string) error {
 	if err := checkName("event", event); err != nil {
 		return err
