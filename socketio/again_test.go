@@ -18,7 +18,7 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// steps are what a test has seen, in order.
+// steps are the calls that a test has seen, in order.
 type steps struct {
 	mu  sync.Mutex
 	all []string // guarded by mu
@@ -30,7 +30,7 @@ func (s *steps) add(format string, args ...any) {
 	s.all = append(s.all, fmt.Sprintf(format, args...))
 }
 
-// take returns what was seen since the last time.
+// take returns the steps since the last call.
 func (s *steps) take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +39,7 @@ func (s *steps) take() string {
 	return all
 }
 
-// recorded is a namespace "/chat" in which a client says who it is, and that tells what happens.
+// recorded is a namespace "/chat" whose clients name their user, and which records all calls.
 func recorded(seen *steps, authenticate func(ctx context.Context, user string) error) map[string]*socketio.Namespace {
 	return map[string]*socketio.Namespace{"/": {Events: echo}, "/chat": {
 		Authenticate: func(ctx context.Context, h *socketio.Handshake) (socketio.Client, error) {
@@ -78,8 +78,8 @@ func (c *client) chat() string {
 	return m[len(`40/chat,{"sid":"`) : len(m)-2]
 }
 
-// TestConnectAgain: a client that connects to a namespace that it is in has left, and gets another socket, whether it
-// says the same of itself or not. What it has sent before is handled first.
+// TestConnectAgain: a client that connects to a namespace in which it is already has left, and gets another socket,
+// with the same auth or another one. Its earlier events are handled first.
 func TestConnectAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen steps
@@ -91,7 +91,7 @@ func TestConnectAgain(t *testing.T) {
 		for i, user := range []string{"u1", "u1", "u2"} {
 			c.send(`40/chat,{"user":"`+user+`"}`, fmt.Sprintf(`42["echo",%d]`, i))
 			var told []string
-			for range 2 { // the order of two namespaces is none
+			for range 2 { // two namespaces have no order
 				m, err := c.read()
 				if err != nil {
 					t.Fatal(err)
@@ -130,9 +130,9 @@ func TestConnectAgain(t *testing.T) {
 	})
 }
 
-// TestConnectAgainEarly: a client that has left before it was told that it is connected says nothing of that. When it
-// comes back meanwhile, who it was is not asked any further, and it is told once: of its last socket. It may take the
-// answer to its first for that, so what it sends is handled, by the last.
+// TestConnectAgainEarly: a client that leaves before the answer came does not tell the server. When it comes back, the
+// first Authenticate is abandoned, and the client gets one answer, for its last socket. It might take that for the
+// first socket's answer, so its events are handled by the last socket.
 func TestConnectAgainEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen steps
@@ -158,7 +158,7 @@ func TestConnectAgainEarly(t *testing.T) {
 		c.join("/")
 		c.send(`40/chat,{"user":"u1"}`, `42["echo"]`)
 		c.expect(`42["echo"]`)
-		synctest.Wait() // u1 is being asked who it is
+		synctest.Wait() // Authenticate runs for u1
 		c.send(`40/chat,{"user":"u2"}`, `42/chat,["n",1]`)
 		c.chat()
 		synctest.Wait()
@@ -170,7 +170,7 @@ func TestConnectAgainEarly(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 
-		// Those that have not begun are never asked who they are, however many there are.
+		// For sockets that have not begun, Authenticate is never called, however many there are.
 		c.send(`40/chat,{"user":"slow"}`)
 		synctest.Wait()
 		before := runtime.NumGoroutine()

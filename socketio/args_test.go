@@ -102,7 +102,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestBadValues: what cannot be encoded is an error of whatever it is given to.
+// TestBadValues: the error of a value that cannot be encoded comes from each function that takes it.
 func TestBadValues(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	loop := map[string]any{}
@@ -133,7 +133,7 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
-// TestRest: what is left of arguments is what these alone would be, however they came.
+// TestRest: the rest of arguments equals a list of only these arguments, whatever their encoding.
 func TestRest(t *testing.T) {
 	values := []any{"room", 1, crosscast.Bytes{2, 3}, map[string]any{"b": []byte{4}}, "last"}
 	for count := range len(values) + 1 {

@@ -13,8 +13,8 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// TestBurstOfQuestions: events whose handler asks the same client are handled while its replies stand behind more events,
-// those of another of its namespaces, too. Package ws has more of this.
+// TestBurstOfQuestions: a handler that queries its own client runs although the replies come behind more events, those
+// of another namespace, too. Package ws has more tests of this.
 func TestBurstOfQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const count = 1500

@@ -142,7 +142,7 @@ func TestClosePacket(t *testing.T) {
 	}
 }
 
-// FuzzConnection: whatever a client sends, the server goes on, and leaves nothing behind.
+// FuzzConnection: after any input of a client the server goes on, and keeps nothing.
 func FuzzConnection(f *testing.F) {
 	for _, seed := range []string{
 		"40|42[\"echo\",1]|421[\"echo\",2]", "40/chat,|41/chat,|40/chat,{}|41/chat,",

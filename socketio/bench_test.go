@@ -13,7 +13,7 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// room connects clients to a room, whose writes go nowhere. It also returns how many bytes each takes.
+// room connects clients to a room. Their writes go nowhere. It also returns the bytes of memory for each.
 func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) {
 	n := startNode(b, crosscast.Options{})
 	var connected sync.WaitGroup
@@ -48,8 +48,8 @@ func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) 
 
 var benchPayload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"text":"hello"}`)}
 
-// BenchmarkRoom is emissions to a room of 10,000 clients, up to their queues, whose writers are busy: what it takes
-// before the kernel. Each is framed once.
+// BenchmarkRoom measures emissions to a room of 10,000 clients, up to their queues, whose writers are busy: the cost
+// before the kernel. Each emission is framed once.
 func BenchmarkRoom(b *testing.B) {
 	const clients, grow, round = 10_000, 10, 7
 	n, all, memory := room(b, clients)

@@ -19,7 +19,7 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// TestServerCloses: for most reasons one namespace ends and the client is told; for some the whole connection does.
+// TestServerCloses: most reasons end one namespace with a disconnect. Some end the whole connection.
 func TestServerCloses(t *testing.T) {
 	for _, tt := range []struct {
 		reason   crosscast.Reason
@@ -74,7 +74,7 @@ func TestServerCloses(t *testing.T) {
 	}
 }
 
-// TestServerClosesHandler: the handler's context ends, and what waits is dropped.
+// TestServerClosesHandler: the handler's context ends, and the waiting events are dropped.
 func TestServerClosesHandler(t *testing.T) {
 	var handled atomic.Int32
 	began, ended := make(chan *crosscast.Socket, 1), make(chan crosscast.Reason, 1)
@@ -102,7 +102,7 @@ func TestServerClosesHandler(t *testing.T) {
 	}
 }
 
-// TestClientLeaves: what it sent is handled, in all namespaces, then OnDisconnect, which still emits.
+// TestClientLeaves: the client's events are handled in all namespaces, then OnDisconnect, which still emits.
 func TestClientLeaves(t *testing.T) {
 	for _, how := range []string{"packet", "handshake", "broken"} {
 		t.Run(how, func(t *testing.T) {
@@ -233,13 +233,13 @@ func TestNodeClose(t *testing.T) {
 			t.Errorf("%d connections are left, connected: %v", got, connected.Load())
 		}
 
-		// A client that comes too late is told the same.
+		// A client that comes too late gets the same code.
 		late, _ := wstest.Dial(t, "ws://example.com"+query, s)
 		(&client{t, late}).expectClose(websocket.StatusGoingAway, "server shutting down")
 	})
 }
 
-// TestNodeCloseWaits: when Close has returned nothing is left of connections whose clients take no part in it, and that
+// TestNodeCloseWaits: when Close returns, nothing is left of connections whose clients take no part in closing. This
 // takes a bounded time.
 func TestNodeCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

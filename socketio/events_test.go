@@ -39,8 +39,8 @@ func TestEventsAreHandledInOrder(t *testing.T) {
 	}
 }
 
-// TestAcknowledgements: an event with an ID is answered once, when its handler has returned; nobody is told what was
-// not asked.
+// TestAcknowledgements: an event with an ID is answered once, when its handler has returned. An event without an ID is
+// not answered.
 func TestAcknowledgements(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.7: refused")
 	answered := func(v any, err error) socketio.Handler {
@@ -118,7 +118,7 @@ func TestAcknowledgements(t *testing.T) {
 			"many: crosscast/socketio: 11 attachments, at most 10"},
 		{`424["shout"]`, []string{`434[{"error":"unknown event \"shout\""}]`}, ""},
 		{`42["shout"]`, nil, ""},
-		// Acknowledgements of what nobody asked are ignored.
+		// Acknowledgements of no emission are ignored.
 		{`4377[1]`, nil, ""},
 		{`431["` + strings.Repeat("x", 1000) + `"]`, nil, ": acknowledgement: crosscast: payload of 1002 (at most 1000)"},
 	} {
@@ -140,8 +140,8 @@ func TestAcknowledgements(t *testing.T) {
 	}
 }
 
-// TestAcknowledged: the replies of clients on two nodes come back to who emitted, whatever they are; one that leaves
-// its namespace and one whose reply is too large are named at once as silent.
+// TestAcknowledged: the replies of clients on two nodes come back unchanged to the emitter. A client that leaves its
+// namespace and one whose reply is too large are reported at once as silent.
 func TestAcknowledged(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	o := func() crosscast.Options { return crosscast.Options{Adapter: cluster.Adapter(), MaxPayload: 1000} }
@@ -211,7 +211,7 @@ func TestAcknowledged(t *testing.T) {
 	}
 }
 
-// TestHandlerWaitsForReply: a handler asks its own client, which has sent more events meanwhile.
+// TestHandlerWaitsForReply: a handler queries its own client, which has sent more events meanwhile.
 func TestHandlerWaitsForReply(t *testing.T) {
 	c, _ := connect(t, socketio.Options{Namespaces: namespaces(socketio.Namespace{Events: socketio.Events{
 		"sure": socketio.Answered(func(ctx context.Context, s *crosscast.Socket, _ socketio.Args) (any, error) {

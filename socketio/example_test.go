@@ -24,7 +24,7 @@ func Example() {
 	type message struct{ Room, Text string }
 	io, err := socketio.New(node, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
 		Authenticate: func(ctx context.Context, h *socketio.Handshake) (socketio.Client, error) {
-			user, _, _ := h.Request.BasicAuth() // stands for whatever the application does, often with h.Auth
+			user, _, _ := h.Request.BasicAuth() // in place of the application's own check, often of h.Auth
 			return socketio.Client{User: user}, nil
 		},
 		Events: socketio.Events{
@@ -71,7 +71,7 @@ func Example() {
 	// "431[\"said\"]" <nil>
 }
 
-// What a client sends to a room is passed on as it came, bytes included.
+// A client's arguments for a room are passed on unchanged, with their bytes.
 func ExampleArgs_Rest() {
 	node, err := crosscast.Start(context.Background(), crosscast.Options{})
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// TestClosedIsGone: when the server closes a connection it is gone after 5 seconds, whatever the client does. Package ws
-// has more of this, about the same connections.
+// TestClosedIsGone: a connection that the server closes is gone after 5 seconds, whatever the client does. Package ws
+// has more tests of these connections.
 func TestClosedIsGone(t *testing.T) {
 	const head = "\x81\xfe\x40\x00\x00\x00\x00\x00" + `42["` // of a frame of which more is to come
 	for name, refused := range map[string]string{

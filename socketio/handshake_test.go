@@ -15,7 +15,7 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// TestHandshake: what the application and other nodes are told of a connection is what Node.js tells.
+// TestHandshake: the application and other nodes get the same handshake as on Node.js.
 func TestHandshake(t *testing.T) {
 	seen := make(chan *socketio.Handshake, 1)
 	n := startNode(t, crosscast.Options{})
@@ -137,7 +137,7 @@ func TestHiddenHeaders(t *testing.T) {
 	}
 }
 
-// TestMaxAuth: a client that says too much of itself is refused, and can try again; who runs the server is told once.
+// TestMaxAuth: a client with a too large auth is refused, and can try again. OnError gets one error.
 func TestMaxAuth(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	errs := make(chan error, 10)

@@ -20,10 +20,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should come at once.
+// patience is how long a test waits for an event that should come at once.
 const patience = 20 * time.Second
 
-// query is what a client's URL ends in.
+// query is the end of a client's URL.
 const query = "/socket.io/?EIO=4&transport=websocket"
 
 func startNode(t testing.TB, o crosscast.Options) *crosscast.Node {
@@ -181,7 +181,7 @@ func (c *client) expect(messages ...string) {
 	}
 }
 
-// expectClose reads until the connection is closed, and returns what came.
+// expectClose reads until the connection is closed, and returns the messages.
 func (c *client) expectClose(code websocket.StatusCode, reason string) (messages []string) {
 	c.t.Helper()
 	for {

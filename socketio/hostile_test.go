@@ -24,7 +24,7 @@ import (
 
 const hole = `{"_placeholder":true,"num":`
 
-// TestMaxPacket: what waits for attachments is bounded, and in the log of who looks for the reason.
+// TestMaxPacket: a packet that waits for attachments is bounded, and the log names the limit.
 func TestMaxPacket(t *testing.T) {
 	var log buffer
 	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -47,7 +47,7 @@ func TestMaxPacket(t *testing.T) {
 	}
 }
 
-// TestMaxArguments: each argument takes memory beside its text.
+// TestMaxArguments: each argument takes memory in addition to its text.
 func TestMaxArguments(t *testing.T) {
 	for _, count := range []int{1 << 16, 1<<16 + 1} {
 		got := make(chan int, 1)
@@ -66,8 +66,8 @@ func TestMaxArguments(t *testing.T) {
 	}
 }
 
-// TestLateAttachments: a client that begins a packet and does not end it is closed, whatever else it says. Another takes
-// its time.
+// TestLateAttachments: a client that begins a packet and does not end it is closed, whatever else it sends. Another
+// client sends its attachments slowly.
 func TestLateAttachments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -100,8 +100,8 @@ func TestLateAttachments(t *testing.T) {
 	})
 }
 
-// TestHostileClients: clients that try whatever may grow keep bounded memory while they are there, and none when they
-// have left. CROSSCAST_HOSTILE is for how long they try; by default a second.
+// TestHostileClients: clients that try everything that can grow keep bounded memory while they are there, and none when
+// they have left. CROSSCAST_HOSTILE is the time for which they try; by default a second.
 func TestHostileClients(t *testing.T) {
 	duration := time.Second
 	if text := os.Getenv("CROSSCAST_HOSTILE"); text != "" {
@@ -131,7 +131,7 @@ func TestHostileClients(t *testing.T) {
 		PingInterval: 2 * time.Second, PingTimeout: 2 * time.Second, LeaveTimeout: time.Second,
 	})
 	url := serve(t, s).URL
-	// settle waits until all have left, and what they have sent is handled, and then for the heap.
+	// settle waits until all have left and their events are handled, and then for the heap.
 	settle := func(most int) (heapInUse int) {
 		for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) { // poll
 			if s.Stats().Connections > 0 || n.Stats().Sockets > 0 {
@@ -232,7 +232,7 @@ func TestHostileClients(t *testing.T) {
 		})
 		all.Wait()
 	}
-	attack(200 * time.Millisecond) // what is pooled and made once
+	attack(200 * time.Millisecond) // fills pools and makes one-time allocations
 	base := settle(8 << 20)
 	attack(duration)
 	if after := settle(base + 2<<20); after == 0 || after > base+2<<20 {

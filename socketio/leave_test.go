@@ -13,11 +13,12 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// TestLeaveTimeout: what a client has sent that has left is handled for so long, from the next ping on when reading pauses.
+// TestLeaveTimeout: the events of a client that has left are handled until the timeout. If reading pauses, the timeout
+// begins at the next ping.
 func TestLeaveTimeout(t *testing.T) {
 	for name, c := range map[string]struct {
 		eventBytes int
-		last       string // what the client sends last; empty: the connection ends
+		last       string // the client's last message; empty: the connection ends
 		after      time.Duration
 	}{
 		"connection": {0, "", 10 * time.Second},

@@ -42,7 +42,7 @@ func node(t *testing.T, script string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestPacketsAsNode: what is taken of a packet is what Socket.IO's own parser takes.
+// TestPacketsAsNode: packets are parsed as by Socket.IO's own parser.
 func TestPacketsAsNode(t *testing.T) {
 	cmd := node(t, "parse.cjs")
 	seeds := []string{
@@ -105,7 +105,7 @@ func TestPacketsAsNode(t *testing.T) {
 	}
 }
 
-// canonical is what parse.cjs prints of a packet; "" when it has a number that JavaScript takes for infinite.
+// canonical is a packet as parse.cjs prints it. It is "" if the packet has a number that is infinite in JavaScript.
 func canonical(p *packet) string {
 	id, data := "", ""
 	if p.hasID {
@@ -137,8 +137,7 @@ func canonical(p *packet) string {
 	return fmt.Sprintf("%c %d %s %s %s", p.typ, p.attachments, p.namespace, id, data)
 }
 
-// TestRealClient: an unmodified socket.io-client finds here what it finds on Node.js. What it looks at is in
-// client.cjs.
+// TestRealClient: an unmodified socket.io-client finds the same behaviour as on Node.js. client.cjs has its checks.
 func TestRealClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -107,7 +107,7 @@ func same(a, b packet) bool {
 		a.hasID == b.hasID && a.event == b.event && bytes.Equal(a.auth, b.auth) && slices.EqualFunc(a.values, b.values, equal)
 }
 
-// FuzzPacket: what is parsed is what encoding/json says, and says the same when it is written again.
+// FuzzPacket: packets are parsed as by encoding/json, and keep their meaning when they are written again.
 func FuzzPacket(f *testing.F) {
 	for _, seed := range []string{
 		`0{"a":1}`, `0/chat,`, `1`, `2["a",1,{"b":[2,"],["]}]`, `2/a,12["a"]`, `312[]`,

@@ -18,13 +18,13 @@ import (
 // timed panics when it is marshalled: its time is nil.
 type timed struct{ *time.Time }
 
-// badError panics whatever is asked of it.
+// badError panics in all its methods.
 type badError struct{ text *string }
 
 func (e *badError) Error() string { return *e.text }
 func (e *badError) Unwrap() error { return errors.New(*e.text) }
 
-// TestPanics: whatever of the application's panics, the server lives, OnError is told once, and the client is told.
+// TestPanics: if a function of the application panics, the server lives, and OnError and the client get one error.
 func TestPanics(t *testing.T) {
 	answer := func(v any, err error) socketio.Handler {
 		return socketio.Answered(func(context.Context, *crosscast.Socket, socketio.Args) (any, error) { return v, err })
@@ -107,7 +107,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// TestOnErrorPanics: what OnError is told is acted on all the same, and its panic is logged.
+// TestOnErrorPanics: a panic of OnError is logged, and the reported error has its usual effects.
 func TestOnErrorPanics(t *testing.T) {
 	var log buffer
 	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})

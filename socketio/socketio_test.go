@@ -101,7 +101,7 @@ func TestHandshakeOptions(t *testing.T) {
 	})
 }
 
-// TestFirstPacket: the client is told the server's options.
+// TestFirstPacket: the client gets the server's options.
 func TestFirstPacket(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	url := serve(t, newServer(t, n, socketio.Options{})).URL
@@ -155,7 +155,7 @@ func TestNamespaces(t *testing.T) {
 	c.expect(`42/chat,["hello",1]`, `42["all","a",2]`, `42/chat,["one"]`)
 	c.send(`42/chat,7["echo"]`, `427["echo",true]`)
 	got := []string{}
-	for range 4 { // the order of two namespaces is none
+	for range 4 { // two namespaces have no order
 		m, err := c.read()
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestAuthenticate: what a client says of itself makes its socket, or an error that it sees.
+// TestAuthenticate: a client's auth makes its socket, or an error that the client gets.
 func TestAuthenticate(t *testing.T) {
 	reports := make(chan error, 10)
 	n := startNode(t, crosscast.Options{})
@@ -280,7 +280,7 @@ func TestAuthenticate(t *testing.T) {
 	c.expect(`42["once"]`)
 }
 
-// TestArguments: what a client sends comes back as it was, whatever it is, as an event and as an acknowledgement.
+// TestArguments: all arguments of a client come back unchanged, as an event and as an acknowledgement.
 func TestArguments(t *testing.T) {
 	c, _ := connect(t, socketio.Options{})
 	hole := func(i int) string { return fmt.Sprintf(`{"_placeholder":true,"num":%d}`, i) }
@@ -322,7 +322,7 @@ func TestArguments(t *testing.T) {
 	c.expect(`451-["echo",`+hole(0)+`]`, "bytes:\x00\x01")
 }
 
-// TestBase64: a client that wants no binary messages gets none.
+// TestBase64: a client that accepts no binary messages gets none.
 func TestBase64(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	url := serve(t, newServer(t, n, socketio.Options{})).URL
@@ -340,7 +340,7 @@ func TestBase64(t *testing.T) {
 	c.expect(`451-["e",{"_placeholder":true,"num":0}]`, "bAAE=")
 }
 
-// TestUnsendable: what would break a client's connection is not sent to it, and is counted.
+// TestUnsendable: a message that would break a client's connection is not sent to it, and is counted.
 func TestUnsendable(t *testing.T) {
 	c, n := connect(t, socketio.Options{MaxAttachments: 2})
 	b := []byte{1}

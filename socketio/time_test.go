@@ -18,7 +18,7 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// disconnects makes an OnDisconnect, and tells when it ran and why.
+// disconnects makes an OnDisconnect that reports its time and reason.
 func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), <-chan ending) {
 	start, ch := time.Now(), make(chan ending, 10)
 	return func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) {
@@ -137,7 +137,7 @@ func TestConnectTimeout(t *testing.T) {
 	})
 }
 
-// TestAuthenticateTimeout: a client that is in a namespace waits for another only for so long, and is told.
+// TestAuthenticateTimeout: a client in one namespace waits for another only until the timeout, and then gets an error.
 func TestAuthenticateTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -174,7 +174,8 @@ func (refusing) Subscribe(ctx context.Context, names ...crosscast.Address) error
 	return nil
 }
 
-// TestUnconfirmed: a client whose socket cannot be made is told, and goes on where it has one; one without is closed.
+// TestUnconfirmed: a client whose socket cannot be made gets an error. If it has another socket, it stays connected;
+// otherwise its connection is closed.
 func TestUnconfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{Adapter: refusing{}})
@@ -226,7 +227,7 @@ func TestUnconfirmed(t *testing.T) {
 	})
 }
 
-// TestLeavesDuringAuthenticate: whoever leaves meanwhile is no socket, and the context ends.
+// TestLeavesDuringAuthenticate: a client that leaves meanwhile gets no socket, and the context ends.
 func TestLeavesDuringAuthenticate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -331,7 +332,7 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
-// TestSlowClientIsPinged: pings pass by what waits in the queue.
+// TestSlowClientIsPinged: pings bypass the messages in the queue.
 func TestSlowClientIsPinged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -367,7 +368,7 @@ func TestSlowClientIsPinged(t *testing.T) {
 	})
 }
 
-// TestBrokenConnection: when a write is what finds out that the client has gone, what it sent is handled all the same.
+// TestBrokenConnection: if a write is the first to notice that the client has gone, its events are handled anyway.
 func TestBrokenConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -436,7 +437,7 @@ func (slowLink) Subscribe(context.Context, ...crosscast.Address) error {
 func (slowLink) Unsubscribe(context.Context, ...crosscast.Address) error { return nil }
 func (slowLink) Listen(context.Context) error                            { return nil }
 
-// TestConnectComesFirst: what is emitted to a socket before its client is connected waits for that.
+// TestConnectComesFirst: emissions to a socket wait until its client is connected.
 func TestConnectComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{Adapter: slowLink{}})
@@ -466,17 +467,17 @@ func TestConnectComesFirst(t *testing.T) {
 		}
 		c.expect(`40{"sid":"`+string(s.ID())+`"}`, `42["early",0]`, `42["early",2]`)
 
-		// One that is closed meanwhile is told that it is not connected.
+		// A client whose socket is closed meanwhile gets a connect_error.
 		c.send("41")
 		connecting("b").Close("full")
 		c.expect(`44{"message":"full"}`)
 		connecting("c")
-		c.send("41") // before it is told
+		c.send("41") // before it gets the answer
 		c.expectClose(websocket.StatusProtocolError, "packet for a namespace in another state")
 	})
 }
 
-// TestConnectWaitsForTooMuch: what waits for a client to be connected is bounded.
+// TestConnectWaitsForTooMuch: the emissions that wait until a client is connected are bounded.
 func TestConnectWaitsForTooMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{Adapter: slowLink{}})
@@ -498,7 +499,7 @@ func TestConnectWaitsForTooMuch(t *testing.T) {
 	})
 }
 
-// TestNextSocketWaits: a client that connects again to a namespace waits for what it has sent before.
+// TestNextSocketWaits: a client that connects to a namespace again waits for its earlier events.
 func TestNextSocketWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})

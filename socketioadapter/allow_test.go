@@ -34,7 +34,7 @@ func (b *inbox) has(event string) bool {
 	return slices.Contains(b.got, event)
 }
 
-// TestRoomsOfOthers: a client that chooses its rooms hears nothing that is for another user or socket.
+// TestRoomsOfOthers: a client that chooses its rooms receives no emissions for another user or socket.
 func TestRoomsOfOthers(t *testing.T) {
 	ctx := redistest.Within(t, redistest.Patience)
 	rdb := redistest.Client(t, redistest.Mini(t)())
@@ -73,7 +73,7 @@ func TestRoomsOfOthers(t *testing.T) {
 		t.Errorf("heard %q", got.got)
 	}
 
-	// What no user or socket can have, one's own, and what the application commands.
+	// Names that no user or socket can have, the socket's own names, and commands of the application.
 	must(t, s.Join(ctx, "user:", "user", "users:u9", "aaaaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaaaa", "aaaaaaaaaa:aaaaaaaaa",
 		"user:u1", string(s.ID())))
 	must(t, n.ToSocket(s.ID()).Join(ctx, "user:u9"))
@@ -85,7 +85,7 @@ func TestRoomsOfOthers(t *testing.T) {
 		}
 	}
 
-	// Another prefix, and what is permitted.
+	// Another prefix, and permitted rooms.
 	own := open(socketioadapter.Options{UserRooms: "u/", AllowNames: func(room string) bool {
 		return room == "u/2" || strings.HasPrefix(room, "doc")
 	}})

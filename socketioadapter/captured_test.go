@@ -14,8 +14,8 @@ var (
 	sharded = socketioadapter.Options{Mode: socketioadapter.Sharded}
 )
 
-// TestReadsWhatServersPublish: each captured message becomes the instruction that it stands for, at a node that is none
-// of those servers. Answers are for others, and become nothing.
+// TestReadsWhatServersPublish: each captured message becomes its instruction, at a node that is none of those servers.
+// Answers are for others, and become nothing.
 func TestReadsWhatServersPublish(t *testing.T) {
 	for _, file := range []struct {
 		name string
@@ -106,8 +106,8 @@ func TestReadsAnswersOfServers(t *testing.T) {
 	for _, file := range []struct {
 		name     string
 		o        socketioadapter.Options
-		uid      string // of who asked
-		own      string // what this node calls itself
+		uid      string // of the asking server
+		own      string // uid of this node
 		from, as string
 	}{
 		{"classic.txt", classic, "YGuAYI", "abcdefgh", "", "K2uQLtpeGQHxMJ2SAAAB"},
@@ -186,8 +186,8 @@ func TestWritesWhatServersPublish(t *testing.T) {
 	for _, file := range []struct {
 		name string
 		o    socketioadapter.Options
-		uid  string // of who published
-		own  string // what this node calls itself
+		uid  string // of the publishing server
+		own  string // uid of this node
 	}{
 		{"classic.txt", classic, "YGuAYI", "abcdef"},
 		{"sharded.txt", sharded, "c43c05d238252f40", "6162636465666768"},

@@ -12,7 +12,7 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// TestChannels: what a node hears, and where what it emits goes, in each mode; "-" is the namespace's own channel.
+// TestChannels: the channels on which a node hears and emits, in each mode. "-" is the namespace's own channel.
 func TestChannels(t *testing.T) {
 	room := func(name string) crosscast.Address {
 		return crosscast.Address{Namespace: "/n", Space: crosscast.SpaceRoom, Name: name}
@@ -21,7 +21,7 @@ func TestChannels(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		address crosscast.Address
-		room    string   // what Socket.IO calls it
+		room    string   // its name in Socket.IO
 		own     []string // modes in which it has a channel of its own
 	}{
 		{"a room", room("r"), "r", []string{"classic", "dynamic", "private"}},
@@ -111,7 +111,7 @@ func TestOneRoomInTwoSpaces(t *testing.T) {
 	}
 }
 
-// TestHome: what a node, and an emitter, hears of a namespace, and that nothing of it is another's.
+// TestHome: the channels that a node and an emitter hear for a namespace. None of them belongs to another namespace.
 func TestHome(t *testing.T) {
 	for mode, want := range map[string][2][]string{
 		"classic": {

@@ -27,7 +27,7 @@ func (c *client) Send(m *crosscast.Message) error {
 
 func (c *client) Close(crosscast.Reason) {}
 
-// TestNodesOnACluster: what nodes do for each other when they are connected to different servers of a Redis Cluster.
+// TestNodesOnACluster: nodes work together when they are connected to different servers of a Redis Cluster.
 func TestNodesOnACluster(t *testing.T) {
 	redisCluster := redistest.StartCluster(t, 3)
 	for _, o := range []socketioadapter.Options{classic, sharded} {

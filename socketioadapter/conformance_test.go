@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 	t.Run("miniredis", func(t *testing.T) { run(t, classic, redistest.Mini(t)) })
 }
 
-// lacks is what Socket.IO cannot carry; doc.go says it to users.
+// lacks are the capabilities that Socket.IO cannot have; doc.go lists them for users.
 func lacks(o socketioadapter.Options) map[adaptertest.Capability]string {
 	all := map[adaptertest.Capability]string{
 		adaptertest.CapExactJSON:      "values travel as msgpack, or are written as JavaScript does",

@@ -44,7 +44,7 @@ func wantPeers(t *testing.T, a *socketioadapter.Adapter, ns string, again bool, 
 	}
 }
 
-// TestCountPeers: those who subscribe count, and at a closer look servers alone.
+// TestCountPeers: all subscribers count, and at a closer look only servers.
 func TestCountPeers(t *testing.T) {
 	for _, o := range []socketioadapter.Options{classic, sharded} {
 		t.Run(fmt.Sprint("mode ", o.Mode), func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestCountPeersOfACluster(t *testing.T) {
 	}
 }
 
-// TestCountPeersAtReplicas: also those who are subscribed to servers that the cluster does not list with its slots, as one
-// that is to become a replica, and to replicas. When a server cannot be asked, nobody knows how many there are.
+// TestCountPeersAtReplicas: subscribers at replicas count, and subscribers at servers that the cluster does not list
+// with its slots, such as a future replica. If a server cannot be queried, the number is unknown.
 func TestCountPeersAtReplicas(t *testing.T) {
 	t.Cleanup(func() {
 		time.Sleep(1100 * time.Millisecond) // lasts: go-redis looks once a second whether a pool that cannot dial is closed
@@ -173,7 +173,7 @@ func TestCountPeersAtReplicas(t *testing.T) {
 	}
 	want(all)
 
-	// One whose end nobody has agreed on yet.
+	// A server that the cluster has not given up yet.
 	replicas[0].Kill()
 	ask := func() (int, error) {
 		in := &crosscast.Instruction{Namespace: "/", Ref: "1", Target: everyone}
@@ -196,7 +196,7 @@ func TestCountPeersAtReplicas(t *testing.T) {
 	}
 }
 
-// TestCountWithoutRedis: the error says what failed.
+// TestCountWithoutRedis: the error names the failed operation.
 func TestCountWithoutRedis(t *testing.T) {
 	rdb := redistest.Client(t, &redis.Options{Addr: redistest.ClosedPort(), MaxRetries: -1, DialerRetries: 1})
 	c := socketioadapter.NewCounter(rdb, classic, "x", false, func() bool { return true })
@@ -207,10 +207,10 @@ func TestCountWithoutRedis(t *testing.T) {
 	}
 }
 
-// counters is a Redis that can be asked for numbers of subscribers.
+// counters is a Redis that answers queries for numbers of subscribers.
 type counters struct {
 	redis.UniversalClient
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	n    int
 	err  error
 	asks int
@@ -236,8 +236,8 @@ func (c *counters) PubSubNumSub(ctx context.Context, channels ...string) *redis.
 	return cmd
 }
 
-// TestCountAfterAnOutage: for five seconds as many are expected as there were before, though they were never asked for
-// anything; what is counted during the outage does not matter.
+// TestCountAfterAnOutage: for five seconds as many peers are expected as before, even if they were never queried.
+// Counts made during the outage do not matter.
 func TestCountAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rdb := &counters{n: 1}

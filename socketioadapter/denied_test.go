@@ -12,7 +12,7 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// gapped keeps the gaps that it is told of.
+// gapped keeps the reported gaps.
 type gapped struct {
 	*tally
 	gaps chan crosscast.Gap
@@ -86,8 +86,8 @@ func TestRevokedChannels(t *testing.T) {
 	}
 }
 
-// TestWhatMayNotBePublished: what a server does not let a node publish is an error of Start, of the call, or a loss, and a
-// question that cannot be answered is incomplete. Nothing is silent.
+// TestWhatMayNotBePublished: if a server does not let a node publish, that is an error of Start or of the call, or a
+// loss. A query that cannot be answered is incomplete. Nothing is silent.
 func TestWhatMayNotBePublished(t *testing.T) {
 	ctx := redistest.Within(t, 2*redistest.Patience)
 	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw &socket.io* +@all"}})
@@ -160,7 +160,7 @@ func TestWhatMayNotBePublished(t *testing.T) {
 	other := func(o *crosscast.Options) { o.Adapter = socketioadapter.New(s.Client(), classic) }
 	m, err := start(other)
 	must(t, err)
-	brief := func() context.Context { // who is asked does not hear of it
+	brief := func() context.Context { // the peer does not get the query
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		t.Cleanup(cancel)
 		return ctx

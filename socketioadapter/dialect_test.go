@@ -35,7 +35,7 @@ func jsonOf(text string) crosscast.Payload {
 	return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(text)}
 }
 
-// TestNodesUnderstandEachOther: what one node writes, another is told.
+// TestNodesUnderstandEachOther: another node reads each message as it was written.
 func TestNodesUnderstandEachOther(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		a, b := newSide(t, "aaaaaaaa", o), newSide(t, "bbbbbbbb", o)
@@ -104,7 +104,7 @@ func TestNodesUnderstandEachOther(t *testing.T) {
 	})
 }
 
-// TestQuestionsAndAnswers: what one node asks another is told, and what that answers comes back.
+// TestQuestionsAndAnswers: a query of one node reaches another, and the answer comes back.
 func TestQuestionsAndAnswers(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		a, b := newSide(t, "aaaaaaaa", o), newSide(t, "bbbbbbbb", o)
@@ -125,8 +125,8 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			name   string
 			in     crosscast.Instruction
 			parts  []crosscast.Answer
-			told   []string // to who answers
-			answer []string // to who asks
+			told   []string // to the answering node
+			answer []string // to the asking node
 		}{
 			{
 				"sockets, in two parts", ask,
@@ -364,7 +364,7 @@ func TestAnswersMayBeKept(t *testing.T) {
 	}
 }
 
-// TestOldQuestions: what old servers ask.
+// TestOldQuestions: queries of old servers.
 func TestOldQuestions(t *testing.T) {
 	sockets := []crosscast.SocketInfo{
 		{ID: socketB, User: "u", Rooms: []string{"r"}}, {ID: "bbbbbbbb-----------2", Rooms: []string{"r", "s"}},
@@ -402,7 +402,7 @@ func TestOldQuestions(t *testing.T) {
 	}
 }
 
-// TestOldCommands: old servers command one socket, and only who has it answers.
+// TestOldCommands: old servers command one socket, and only the node that has it answers.
 func TestOldCommands(t *testing.T) {
 	for _, c := range []struct{ command, told string }{
 		{
@@ -436,7 +436,7 @@ func TestOldCommands(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeCarriedIsRefused: by an error that says so, and nothing is written.
+// TestWhatCannotBeCarriedIsRefused: the call returns an error, and nothing is written.
 func TestWhatCannotBeCarriedIsRefused(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		s := newSide(t, "aaaaaaaa", o)
@@ -474,7 +474,7 @@ func TestWhatCannotBeCarriedIsRefused(t *testing.T) {
 	})
 }
 
-// TestEcho: what proves the link comes back to its node alone, with its number.
+// TestEcho: an echo comes back to its node only, with its number.
 func TestEcho(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		for _, emitter := range []bool{false, true} {

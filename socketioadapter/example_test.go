@@ -11,7 +11,7 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// A server of Socket.IO, or an emitter, would publish what is published here.
+// In place of this publisher there would be a server of Socket.IO, or an emitter.
 func ExampleNew() {
 	ctx := context.Background()
 	server, _ := miniredis.Run() // where a real program has a Redis

@@ -10,7 +10,7 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// NewDialect is what New makes an adapter of. It counts no servers.
+// NewDialect returns the dialect that New uses. It counts no servers.
 func NewDialect(o Options) wire.Dialect {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -19,7 +19,7 @@ func NewDialect(o Options) wire.Dialect {
 	return newDialect(o, &counter{before: make(map[string]int)})
 }
 
-// Watched returns the namespaces whose servers a dialect wants counted in case of an outage.
+// Watched returns the namespaces whose servers a dialect counts in case of an outage.
 func Watched(d wire.Dialect) []string {
 	return slices.Sorted(maps.Keys(d.(*dialect).counter.watched()))
 }

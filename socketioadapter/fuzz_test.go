@@ -15,7 +15,7 @@ func channelsOf(s *side) []string {
 	return append(s.Home(), s.Topics(crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"})...)
 }
 
-// FuzzRead: whatever arrives, it is told as an instruction that the node can take, or dropped with an error.
+// FuzzRead: any message becomes an instruction that the node accepts, or is dropped with an error.
 func FuzzRead(f *testing.F) {
 	add := func(mode uint8, data string) {
 		for on := range 5 {
@@ -86,7 +86,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzNames: a broadcast reaches the room, user or socket that it is for, whatever that is called.
+// FuzzNames: a broadcast reaches its room, user or socket, whatever the name.
 func FuzzNames(f *testing.F) {
 	for i, name := range []string{
 		"r", "user:u", "é", "\xff", "#", "a#b#", "12345678901234567890",

@@ -15,7 +15,8 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// side is one node's end of the wire, without a bus: what its dialect writes, and what it tells the node.
+// side is one node's end of the wire, without a bus. It records the messages of its dialect, and the instructions for
+// the node.
 type side struct {
 	tb testing.TB
 	wire.Dialect
@@ -23,7 +24,7 @@ type side struct {
 	told []string // instructions, described
 
 	forgets bool                            // no answer is awaited
-	node    func(in *crosscast.Instruction) // what the node does, beside that; may be nil
+	node    func(in *crosscast.Instruction) // further work of the node; may be nil
 }
 
 func newSide(tb testing.TB, id crosscast.NodeID, o socketioadapter.Options) *side {
@@ -49,7 +50,7 @@ func (s *side) Awaits(ref string) bool    { return !s.forgets }
 
 func (s *side) Loss(crosscast.Loss) {}
 
-// take returns what the node was told since the last call.
+// take returns the instructions since the last call.
 func (s *side) take() []string {
 	told := s.told
 	s.told = nil
@@ -83,7 +84,7 @@ func (s *side) tryWrite(in *crosscast.Instruction) (all []sent, err error) {
 	return all, err
 }
 
-// read reads messages, which must be good, and returns what the node was told.
+// read reads messages, which must be valid, and returns the instructions for the node.
 func (s *side) read(all ...sent) []string {
 	s.tb.Helper()
 	for _, m := range all {
@@ -94,10 +95,10 @@ func (s *side) read(all ...sent) []string {
 	return s.take()
 }
 
-// unsaid is the TTL of what somebody asks who does not say how long it waits.
+// unsaid is the TTL of a query without a timeout.
 const unsaid = 5 * time.Second
 
-// describe writes down an instruction, without what is zero, and without a TTL of unsaid.
+// describe formats an instruction, without zero fields, and without a TTL of unsaid.
 func describe(in *crosscast.Instruction) string {
 	var b strings.Builder
 	names := [...]string{
@@ -177,7 +178,7 @@ func describePayload(p crosscast.Payload) string {
 	return fmt.Sprintf("args=%q", p.Data)
 }
 
-// captured reads what servers published: the messages of each thing that was done.
+// captured reads messages that servers published, by action.
 func captured(tb testing.TB, file string) map[string][]sent {
 	tb.Helper()
 	f, err := os.Open("testdata/" + file)
@@ -225,7 +226,7 @@ func inBubble(t *testing.T, run func(t *testing.T)) {
 	synctest.Test(t, run)
 }
 
-// starting is what Start gets.
+// starting is the argument of Start.
 func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler) crosscast.AdapterStart {
 	return crosscast.AdapterStart{Self: self, Handler: h}
 }

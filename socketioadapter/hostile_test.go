@@ -15,7 +15,7 @@ import (
 // deep is so many arrays in arrays.
 func deep(n int) string { return strings.Repeat("\x91", n) + "\xc0" }
 
-// TestMalformedIsDropped: with an error that says whether somebody else's it is, and nothing is told.
+// TestMalformedIsDropped: malformed and foreign messages are dropped with their own errors, and reach no node.
 func TestMalformedIsDropped(t *testing.T) {
 	foreign, malformed := wire.ErrForeign, wire.ErrMalformed
 	const main, requests, answers = "socket.io#/#", "socket.io-request#/#", "socket.io-response#/#"
@@ -39,7 +39,7 @@ func TestMalformedIsDropped(t *testing.T) {
 		{classic, main, "\x93\xa1u\x81\xa4data\x91\xa0\x80", malformed},                   // an empty one
 		{classic, main, "\x93\xa1u\x81\xa4data\x91\xc0\x80", malformed},                   // one that is null
 		{classic, main, "\x93\xa1u\x81\xa4data\x91\xa1e\xc0", malformed},                  // no opts
-		{classic, main, "\x93\xa1u\x81\xa4data\x91\xa1e\x81\xa5rooms\xa1r", malformed},    // rooms that are none
+		{classic, main, "\x93\xa1u\x81\xa4data\x91\xa1e\x81\xa5rooms\xa1r", malformed},    // invalid rooms
 		{classic, main, "\x93\xa1u\x82\xa4data\x91\xa1e\xa3nsp\xa2/n\x80", malformed},     // of another namespace
 		{classic, main, "\x93\xa1u\x82\xa4type\x03\xa4data\x91\xa1e\x80", malformed},      // an acknowledgement
 		{classic, main, "\x93\xa1u\x81\xa4data\x92\xa1e" + deep(600) + "\x80", malformed}, // too deep
@@ -52,7 +52,7 @@ func TestMalformedIsDropped(t *testing.T) {
 		{classic, requests, "{", malformed},
 		{classic, requests, "{}", malformed},
 		{classic, requests, `{"type":5,"requestId":"x"} x`, malformed},
-		{classic, requests, `{"type":5,"requestId":"x"}`, malformed}, // what ends a server's process
+		{classic, requests, `{"type":5,"requestId":"x"}`, malformed}, // ends a server's process
 		{classic, requests, `{"type":7,"requestId":"x","packet":{"data":["e"]}}`, malformed},
 		{classic, requests, `{"type":7,"requestId":"x","opts":{}}`, malformed},
 		{classic, requests, `{"type":6}`, malformed},
@@ -70,7 +70,7 @@ func TestMalformedIsDropped(t *testing.T) {
 		{classic, answers, `{"requestId":"aaaaaaaa~1"`, malformed},
 		{classic, answers, `{"requestId":"aaaaaaaa~1","sockets":{}}`, malformed},
 		{classic, answers, `{"requestId":"aaaaaaaa~1","sockets":[7]}`, malformed},
-		{classic, answers, `{"requestId":"aaaaaaaa~1","rooms":["r"]}`, malformed}, // never asked for
+		{classic, answers, `{"requestId":"aaaaaaaa~1","rooms":["r"]}`, malformed}, // for no query of this node
 		{classic, answers, `{"requestId":"aaaaaaaa~1"}`, malformed},
 		{classic, answers, `{"x":"aaaaaaaa~1"}`, malformed},
 		{classic, answers, `{"requestId":"aaaaaaaa~1","type":8}`, malformed},
@@ -139,7 +139,7 @@ func TestManyRooms(t *testing.T) {
 	}
 }
 
-// TestTolerance: what JavaScript takes.
+// TestTolerance: messages that JavaScript accepts.
 func TestTolerance(t *testing.T) {
 	const main, requests = "socket.io#/#", "socket.io-request#/#"
 	for _, c := range []struct {

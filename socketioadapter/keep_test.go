@@ -10,8 +10,8 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// TestServersOfAnEmptyNamespace: what servers emit to each other in a namespace that clients may connect to is heard
-// while there are none.
+// TestServersOfAnEmptyNamespace: in a namespace for clients, a node hears the requests of servers while there are no
+// clients.
 func TestServersOfAnEmptyNamespace(t *testing.T) {
 	ctx := redistest.Within(t, redistest.Patience)
 	rdb := redistest.Client(t, redistest.Mini(t)())

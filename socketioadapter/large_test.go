@@ -12,8 +12,8 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// TestLargeAnswers: a server answers with one message, so what does not fit goes out with empty handshakes, and is said
-// once. What does not fit then is no answer, and says so, too.
+// TestLargeAnswers: a server answers with one message. An answer that does not fit is sent with empty handshakes, and
+// this is logged once. If it still does not fit, nothing is sent, and this is logged, too.
 func TestLargeAnswers(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		var log bytes.Buffer
@@ -81,7 +81,7 @@ func TestLargeAnswers(t *testing.T) {
 	})
 }
 
-// TestLongPatience: questions whose askers wait for an hour leave room for those of seconds, and nobody is worked for
+// TestLongPatience: queries with a timeout of an hour leave room for queries with seconds, and no query is open for
 // longer than an hour.
 func TestLongPatience(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// amplification is how many bytes may be allocated for each byte of a message: the sum over all that reading it allocates,
-// most of which is released on the way. Beside that there is an allowance: tables of names that come again.
+// amplification is how many bytes may be allocated for each byte of a message. It counts all allocations of reading,
+// most of which are released on the way. There is an additional allowance for tables of recurring names.
 const (
 	amplification = 32
 	allowance     = 128 << 10
@@ -66,8 +66,8 @@ func ballast(n int) map[string]string {
 	}
 }
 
-// TestReadIsModest: whatever a message is, and whether or not somebody waits for it, its length pays for what reading it
-// allocates.
+// TestReadIsModest: the allocations of reading any message are bounded by its length, whether or not an answer is
+// awaited.
 func TestReadIsModest(t *testing.T) {
 	const classicID, shardedID = `"requestId":"aaaaaaaa~1"`, `"requestId":"6161616161616161~1"`
 	values := ballast(1 << 17)

@@ -12,7 +12,7 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// eventually waits for what nothing reports.
+// eventually waits for a condition that nothing reports.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(redistest.Patience); !ok(); {
@@ -45,10 +45,10 @@ func TestPeersThatAreNotBackYet(t *testing.T) {
 	wantPeers(t, a, "/", true, 1)
 }
 
-// tally counts what it is told, by event.
+// tally counts its calls, by event.
 type tally struct {
 	nothing
-	mu  sync.Mutex // guards what follows
+	mu  sync.Mutex // guards the fields below
 	got map[string]int
 }
 

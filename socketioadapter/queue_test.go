@@ -24,7 +24,7 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 			must(t, a.Start(redistest.Within(t, redistest.Patience), starting(self, gapped{
 				&tally{got: make(map[string]int)}, make(chan crosscast.Gap, 100),
 			})))
-			t.Cleanup(func() { a.Close(redistest.Within(t, time.Second)) }) // what waits is lost
+			t.Cleanup(func() { a.Close(redistest.Within(t, time.Second)) }) // the waiting messages are lost
 			s.Kill()
 			eventually(t, "the outage", func() bool { return !a.AdapterStats().Connected })
 			const n = 80_000

@@ -38,7 +38,7 @@ func TestStartWithASilentServer(t *testing.T) {
 	}
 }
 
-// The same on a Redis Cluster whose servers do not answer, whether the client knows them already or not.
+// The same on a Redis Cluster whose servers do not answer, whether or not the client knows them already.
 func TestStartWithASilentCluster(t *testing.T) {
 	c := redistest.StartCluster(t, 3)
 	client := func() *redis.ClusterClient {
@@ -84,7 +84,7 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
-// TestEmitterWithoutServers: an emitter that counts no servers, as with a wrong key, says that it knows nothing.
+// TestEmitterWithoutServers: an emitter that counts no servers, as with a wrong key, reports an error.
 func TestEmitterWithoutServers(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	for _, mode := range []socketioadapter.Mode{socketioadapter.Classic, socketioadapter.Sharded} {

@@ -19,8 +19,8 @@ func (m marshaler) MarshalJSON() ([]byte, error) {
 	return []byte("{}"), nil
 }
 
-// TestAcceptPanics: Accept calls functions of the application's after the upgrade. What they do to its goroutine is the
-// caller's, and nobody would close the connection.
+// TestAcceptPanics: after the upgrade Accept calls functions of the application. If they end its goroutine, nobody else
+// would close the connection.
 func TestAcceptPanics(t *testing.T) {
 	for name, f := range map[string]func(){"panic": func() { panic("data") }, "exit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {

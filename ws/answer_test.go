@@ -15,7 +15,7 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// TestReplies: an event with an id is answered once, in its place, with what its handler returned, or with the error.
+// TestReplies: an event with an id is answered once, in its place, with its handler's result or error.
 func TestReplies(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.7: refused")
 	answered := func(v any, err error) ws.Handler {
@@ -65,7 +65,7 @@ func TestReplies(t *testing.T) {
 		{`{"event":"channel","id":4}`, `{"id":4,"error":"internal error"}`},
 		{`{"event":"large","id":4}`, `{"id":4,"error":"crosscast: payload of 2097152 (at most 1048576)"}`},
 		{`{"event":"shout","id":4}`, `{"id":4,"error":"unknown event \"shout\""}`},
-		// What is no id is told, and not taken for one.
+		// An invalid id is reported, and not used.
 		{`{"event":"plain","id":0}`, errorEvent("malformed message: id of 0, want 1 to 9007199254740991")},
 		{`{"event":"plain","id":9007199254740992}`,
 			errorEvent("malformed message: id of 9007199254740992, want 1 to 9007199254740991")},
@@ -74,7 +74,7 @@ func TestReplies(t *testing.T) {
 		{`{"id":"1","data":2}`,
 			errorEvent("malformed message: json: cannot unmarshal string into Go struct field .id of type uint64")},
 		{`{"event":"plain","id":null}`, ""},
-		// Replies to what nobody asked are ignored.
+		// Replies to no question are ignored.
 		{`{"id":77,"data":1}`, ""},
 		{`{"id":77,"error":"no"}`, ""},
 	} {
@@ -96,8 +96,8 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// TestAcknowledged: the replies of clients on two nodes come back to who emitted; a client that refuses, one that
-// leaves and one whose reply is too large are named at once as silent.
+// TestAcknowledged: the replies of clients on two nodes come back to the emitter. A client that refuses, one that
+// leaves and one whose reply is too large are reported at once as silent.
 func TestAcknowledged(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	o := func() crosscast.Options { return crosscast.Options{Adapter: cluster.Adapter(), MaxPayload: 1000} }
@@ -153,7 +153,7 @@ func TestAcknowledged(t *testing.T) {
 	}
 }
 
-// TestHandlerWaitsForReply: a handler asks its own client, which has sent more events meanwhile.
+// TestHandlerWaitsForReply: a handler queries its own client, which has sent more events meanwhile.
 func TestHandlerWaitsForReply(t *testing.T) {
 	c, _ := connect(t, ws.Options{Events: ws.Events{
 		"sure": ws.Answered(func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) (any, error) {

@@ -16,13 +16,13 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// TestBurstOfQuestions: events whose handler asks the same client are handled while its replies stand behind more events,
-// also when reading pauses already. A client whose replies are too far behind counts as silent at once.
+// TestBurstOfQuestions: a handler that queries its own client runs although the replies come behind more events, also
+// when reading pauses already. A client whose replies are too far behind counts as silent at once.
 func TestBurstOfQuestions(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		count     int
-		before    time.Duration // the handler asks
+		before    time.Duration // the handler queries the client
 		allAnswer bool
 	}{
 		{"few", 1500, 0, true}, {"few, late", 1500, time.Millisecond, true}, {"many", 10_000, 0, false},

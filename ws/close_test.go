@@ -21,7 +21,7 @@ import (
 // head is the beginning of a frame of a client's, of which more is to come.
 const head = "\x81\xfe\x40\x00\x00\x00\x00\x00" + `{"event":`
 
-// A watchedConn is the server's end of a connection, which tells when it is closed.
+// A watchedConn is the server's end of a connection. It signals its closing.
 type watchedConn struct {
 	net.Conn
 	writing chan struct{} // net.Pipe has a mutex for this, at which synctest does not see that somebody waits
@@ -48,7 +48,7 @@ func (c *watchedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// of makes c the connection of what h serves.
+// of makes c the connection of h's client.
 func (c *watchedConn) of(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(struct {
@@ -66,7 +66,7 @@ type hijacker func() (net.Conn, *bufio.ReadWriter, error)
 
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h() }
 
-// TestClosedIsGone: when the server closes a connection it is gone after 5 seconds, whatever the client does.
+// TestClosedIsGone: a connection that the server closes is gone after 5 seconds, whatever the client does.
 func TestClosedIsGone(t *testing.T) {
 	stuck := ws.Events{"stuck": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
 		<-ctx.Done()
@@ -160,7 +160,7 @@ func sockets(t *testing.T, n *crosscast.Node) (all []*crosscast.Socket) {
 	return all
 }
 
-// TestPingDuringWrite: a client whose ping comes while a message is written slowly is answered when that is written.
+// TestPingDuringWrite: a ping that comes during a slow write of a message is answered after the message.
 func TestPingDuringWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})

@@ -24,7 +24,7 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// TestRefusalsAreLogged: the first of each cause, with what to do about it, which the answer says too.
+// TestRefusalsAreLogged: the first refusal for each cause is logged with a cure, which the answer has, too.
 func TestRefusalsAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -62,7 +62,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 	}
 }
 
-// badEnvelope fails for what begins with a word.
+// badEnvelope fails for messages that begin with certain words.
 type badEnvelope struct{ ws.JSON }
 
 func fail(b []byte) {
@@ -159,7 +159,7 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestOnErrorPanics: the panic of what reports errors is logged, and costs the client nothing.
+// TestOnErrorPanics: a panic of OnError is logged, and does not affect the client.
 func TestOnErrorPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -181,7 +181,8 @@ func TestOnErrorPanics(t *testing.T) {
 	})
 }
 
-// TestLeaveTimeout: what a client has sent that has left is handled for so long, from the next ping on when reading pauses.
+// TestLeaveTimeout: the events of a client that has left are handled until the timeout. If reading pauses, the timeout
+// begins at the next ping.
 func TestLeaveTimeout(t *testing.T) {
 	for eventBytes, after := range map[int]time.Duration{0: 10 * time.Second, 1: 11 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -211,7 +212,7 @@ func TestLeaveTimeout(t *testing.T) {
 	}
 }
 
-// TestErrorTextIsBounded: why a message is none waits as an event does, whatever the client has sent.
+// TestErrorTextIsBounded: the error of a malformed message waits like an event, whatever its size.
 func TestErrorTextIsBounded(t *testing.T) {
 	c, _ := connect(t, ws.Options{})
 	c.sendRaw(websocket.MessageText, []byte(`{"event":"x","id":1`+strings.Repeat("0", 1<<19)+`}`))
@@ -221,7 +222,7 @@ func TestErrorTextIsBounded(t *testing.T) {
 	}
 }
 
-// TestHeadersAreNotKept: what a connection keeps of its request is small.
+// TestHeadersAreNotKept: a connection keeps only a small part of its request.
 func TestHeadersAreNotKept(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	s := serve(t, newServer(t, n, ws.Options{}))

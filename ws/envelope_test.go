@@ -62,7 +62,7 @@ func TestBinaryReplies(t *testing.T) {
 	for i := range clients {
 		clients[i], _ = dialInMemory(t, h)
 	}
-	clients[0].sendRaw(websocket.MessageBinary, []byte("unknown:")) // nothing is sent for what the envelope does not know
+	clients[0].sendRaw(websocket.MessageBinary, []byte("unknown:")) // the envelope sends nothing for unknown events
 	clients[0].sendRaw(websocket.MessageBinary, []byte("#7?twice:\"x\""))
 	clients[0].expect(`7:"x""x"`)
 	answers := n.To("room").EmitAck(t.Context(), "ask", nil)

@@ -34,7 +34,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, _, _ := r.BasicAuth() // stands for whatever the application does
+		user, _, _ := r.BasicAuth() // in place of the application's own check
 		chat.Accept(w, r, ws.Client{User: user})
 	}))
 	defer server.Close()

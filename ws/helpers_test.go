@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should come at once.
+// patience is how long a test waits for an event that should come at once.
 const patience = 20 * time.Second
 
 func startNode(t testing.TB, o crosscast.Options) *crosscast.Node {

@@ -23,9 +23,9 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// TestHostileClients tries everything that a client can make a server keep (see "Memory per client"
-// in the package's documentation), for 3 seconds or the time in CROSSCAST_HOSTILE: the heap stays bounded meanwhile, and is
-// what it was when they have left.
+// TestHostileClients tries everything that a client can make a server keep (see "Memory per client" in the package
+// documentation), for 3 seconds or the time in CROSSCAST_HOSTILE. The heap stays bounded meanwhile, and has its old
+// size when the clients have left.
 func TestHostileClients(t *testing.T) {
 	patience, err := time.ParseDuration(cmp.Or(os.Getenv("CROSSCAST_HOSTILE"), "3s"))
 	if err != nil {
@@ -56,7 +56,7 @@ func TestHostileClients(t *testing.T) {
 	}))
 	address := strings.TrimPrefix(s.URL, "http://")
 	large := strings.Repeat("1", 60<<10)
-	attacks := map[string]func(i int) string{ // what is sent again and again, without reading
+	attacks := map[string]func(i int) string{ // messages to send again and again, without reading
 		"slow handler": func(int) string { return wstest.Masked(`{"event":"slow","data":"` + large[:1000] + `"}`) },
 		"rooms":        func(i int) string { return wstest.Masked(fmt.Sprintf(`{"event":"join","data":"%p %d"}`, t, i)) },
 		"replies":      func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large + `"}`) },

@@ -13,7 +13,7 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// answering is an adapter that answers each Subscribe with what it returns.
+// answering is an adapter that answers each Subscribe with its function's result.
 type answering func(ctx context.Context) error
 
 func (answering) Start(context.Context, crosscast.AdapterStart) error           { return nil }
@@ -43,7 +43,7 @@ func TestWithoutLink(t *testing.T) {
 	c.expect(`{"event":"local"}`)
 }
 
-// TestUnconfirmed: a client whose socket cannot be made gets what was emitted to it before, and is told to try again.
+// TestUnconfirmed: a client whose socket cannot be made gets earlier emissions to it, and then "try again later".
 func TestUnconfirmed(t *testing.T) {
 	for name, answer := range map[string]func(context.Context) error{
 		"refused": func(context.Context) error { return crosscast.ErrDenied },

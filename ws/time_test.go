@@ -20,7 +20,7 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// disconnects makes an OnDisconnect, and tells when it ran and why.
+// disconnects makes an OnDisconnect that reports its time and reason.
 func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), <-chan ending) {
 	start, ch := time.Now(), make(chan ending, 10)
 	return func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) {
@@ -33,7 +33,7 @@ type ending struct {
 	after  time.Duration
 }
 
-// TestSilentClient: a client whose end of the connection reads, and sends nothing, is closed after a ping's time.
+// TestSilentClient: a client whose end of the connection reads, but sends nothing, is closed after a ping's time.
 func TestSilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})
@@ -179,7 +179,7 @@ func TestBackPressure(t *testing.T) {
 	})
 }
 
-// TestBrokenConnection: when a write is what finds out that the client has gone, what it sent is handled all the same.
+// TestBrokenConnection: if a write is the first to notice that the client has gone, its events are handled anyway.
 func TestBrokenConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, crosscast.Options{})

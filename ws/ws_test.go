@@ -250,7 +250,7 @@ func TestProtocolViolations(t *testing.T) {
 	}
 }
 
-// TestClientLeaves: what it sent is handled, then OnDisconnect, which still emits to the former rooms.
+// TestClientLeaves: the client's events are handled, then OnDisconnect, which still emits to the former rooms.
 func TestClientLeaves(t *testing.T) {
 	for _, how := range []string{"handshake", "broken"} {
 		t.Run(how, func(t *testing.T) {
@@ -316,7 +316,7 @@ func connectTo(t testing.TB, n *crosscast.Node, who ws.Client) (*client, *crossc
 	return dial(t, url, nil), wait(t, sockets, "the socket")
 }
 
-// TestServerCloses: the handler's context ends, what waits is dropped, and the client is told why.
+// TestServerCloses: the handler's context ends, the waiting events are dropped, and the client gets the reason.
 func TestServerCloses(t *testing.T) {
 	var handled atomic.Int32
 	reason := crosscast.Reason(strings.Repeat("é", 61) + "x" + "é and more than fits")
@@ -341,7 +341,7 @@ func TestServerCloses(t *testing.T) {
 	}
 }
 
-// TestCloseText: a reason that is cut within a character, and one that is not UTF-8, are sent all the same.
+// TestCloseText: a reason that is cut within a character, and one that is not UTF-8, are sent anyway.
 func TestCloseText(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	for reason, want := range map[crosscast.Reason]string{
@@ -360,7 +360,7 @@ func TestCloseText(t *testing.T) {
 	}
 }
 
-// TestNodeClose: clients are told 1001; Close waits for handlers and OnDisconnect, which may still emit.
+// TestNodeClose: clients get code 1001. Close waits for handlers and OnDisconnect, which may still emit.
 func TestNodeClose(t *testing.T) {
 	n, err := crosscast.Start(t.Context(), crosscast.Options{})
 	if err != nil {
@@ -393,7 +393,7 @@ func TestNodeClose(t *testing.T) {
 		t.Errorf("%q, want %q", steps, want)
 	}
 
-	// A client that comes too late is told the same.
+	// A client that comes too late gets the same code.
 	late := dial(t, server.URL, nil)
 	late.expectClose(websocket.StatusGoingAway, "server shutting down")
 }
@@ -436,7 +436,7 @@ func TestHandshakeOptions(t *testing.T) {
 	})
 }
 
-// TestBadRequests: what is no websocket request, and names that are none, are answered over HTTP.
+// TestBadRequests: requests that are not for a websocket, and invalid names, are answered over HTTP.
 func TestBadRequests(t *testing.T) {
 	n := startNode(t, crosscast.Options{})
 	s := newServer(t, n, ws.Options{})

@@ -13,7 +13,7 @@ type text string
 
 func (t text) Size() int { return len(t) }
 
-// recorder writes down what it handles; a text "wait" waits for release.
+// recorder records the events that it handles. A text "wait" waits for release.
 type recorder struct {
 	got     []string
 	running bool
@@ -75,7 +75,7 @@ func TestLane(t *testing.T) {
 	})
 }
 
-// TestLaneDiscards: what waits when the lane is closed is not handled, what comes later neither, and a reader goes on.
+// TestLaneDiscards: after Close neither waiting nor later events are handled, and a reader does not wait.
 func TestLaneDiscards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, r := newLane(1)

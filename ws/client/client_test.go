@@ -124,8 +124,8 @@ func TestRequestIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestAcknowledge: a client replies to an acknowledged emission with what its handler returns; one that fails, has no
-// handler or returns what is no JSON refuses, and is not waited for.
+// TestAcknowledge: a client replies to an acknowledged emission with its handler's result. It refuses if the handler
+// fails, is missing, or returns a value that cannot be JSON, and nobody waits for it.
 func TestAcknowledge(t *testing.T) {
 	s := serve(t, ws.Options{})
 	errs := newRecord()
@@ -280,7 +280,7 @@ func TestRejoinFails(t *testing.T) {
 	}
 }
 
-// TestClose: the handler's context ends, what waits is dropped, and there are no hooks.
+// TestClose: the handler's context ends, the waiting events are dropped, and no hooks are called.
 func TestClose(t *testing.T) {
 	s := serve(t, ws.Options{})
 	started := make(chan struct{}, 10)
@@ -315,7 +315,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestDialFails: an error at once for what cannot work; the last attempt's at the end of ctx for what may yet.
+// TestDialFails: an error at once if Dial can never work; otherwise the last attempt's error at the end of ctx.
 func TestDialFails(t *testing.T) {
 	h := client.Typed(func(context.Context, *client.Client, int) error { return nil })
 	for _, url := range []string{"", "example.com", "ftp://example.com", "ws://", "ws://[::1"} {
@@ -490,7 +490,7 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
-// TestBadServers: what a server may not send is reported, or ends the connection, and never more than that.
+// TestBadServers: invalid messages of a server are reported, or end the connection, and have no other effect.
 func TestBadServers(t *testing.T) {
 	for _, tt := range []struct {
 		name, message string

@@ -11,7 +11,7 @@ import (
 	"github.com/crosscast/crosscast/ws/client"
 )
 
-// A client that joins a room each time it connects, says something, and hears it.
+// A client that joins a room at each connect, emits an event, and receives it.
 func Example() {
 	ctx := context.Background()
 	node, err := crosscast.Start(ctx, crosscast.Options{})

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should come at once.
+// patience is how long a test waits for an event that should come at once.
 const patience = 20 * time.Second
 
 func wait[T any](t testing.TB, ch <-chan T, what string) T {
@@ -69,7 +69,7 @@ func listen(t testing.TB, h http.Handler) string {
 	return s.URL
 }
 
-// serveRaw is a server whose connections f has, one after the other; it ends them.
+// serveRaw is a server that passes its connections to f, one after the other. f ends them.
 func serveRaw(t testing.TB, f func(conn *websocket.Conn)) string {
 	t.Helper()
 	return listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -108,7 +108,7 @@ func closeClient(t testing.TB, c *client.Client) {
 	}
 }
 
-// A record is what happened, in order.
+// A record is a list of events, in order.
 type record struct {
 	mu    sync.Mutex
 	lines []string

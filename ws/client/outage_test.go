@@ -13,8 +13,8 @@ import (
 	"github.com/crosscast/crosscast/ws/client"
 )
 
-// TestOutage: while a node's link is down, clients whose OnConnect joins rooms connect and join at once, as the package's
-// documentation has them do it, and hear the clients of their node; once the link is back, all of them.
+// TestOutage: while a node's link is down, clients whose OnConnect joins rooms (as the package documentation shows)
+// connect and join at once, and receive the emissions of their node's clients. Once the link is back, they receive all.
 func TestOutage(t *testing.T) {
 	hub := membus.New()
 	port := hub.Port("here")
