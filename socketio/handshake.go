@@ -28,7 +28,7 @@ type Handshake struct {
 	Issued int64 `json:"issued"`
 	// URL of the request, without the host.
 	URL string `json:"url"`
-	// Query of the URL. Of a repeated name the last value is kept.
+	// Query of the URL, with the last value of each name.
 	Query map[string]string `json:"query"`
 	// Auth is the client's option auth, a JSON object.
 	Auth json.RawMessage `json:"auth"`

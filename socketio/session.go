@@ -104,7 +104,7 @@ func (s *session) await() {
 }
 
 // follow ends the session when the client connects to the namespace again. It returns the session that must end before
-// the next one begins: this one or, if this one has not begun, the one that it waits for. So there are never more than
+// the next one begins: this one or, if this one has not begun, the one that it waits for. There are never more than
 // two.
 func (s *session) follow() *session {
 	s.handleDisconnect()

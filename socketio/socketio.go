@@ -67,7 +67,7 @@ type Options struct {
 	// Namespaces are the namespaces of clients, by name: "/", or "/" and more without a comma. The node keeps them: see
 	// [crosscast.Namespace.Keep].
 	Namespaces map[string]*Namespace
-	// OnError gets errors that handlers and Authenticate returned, except those that the client may see, and panics (as
+	// OnError gets errors of handlers and of Authenticate, unless the client gets their text, and panics (as
 	// a [*PanicError]). A panic of a handler or of OnConnect also closes the connection. OnError also gets errors of
 	// [crosscast.Namespace.Connect]. event is empty for errors without an event, and s is nil if there is no socket
 	// yet. Default: logs with the node's Logger, or slog.Default.

@@ -105,7 +105,7 @@ func (c *channels) isResponse(channel string) bool {
 	return ok
 }
 
-// inNamespace reports whether a channel may carry broadcasts for a namespace.
+// inNamespace reports whether a channel can carry broadcasts for a namespace.
 func (c *channels) inNamespace(channel, ns string) bool {
 	rest, ok := between(channel, c.key, "#")
 	return ok && strings.HasPrefix(rest, ns) && (len(rest) == len(ns) || rest[len(ns)] == '#')

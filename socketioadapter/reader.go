@@ -375,7 +375,7 @@ const (
 	packetBinaryEvent = 5 // the type of a packet with bytes between server and client
 )
 
-// emitted parses the data of a broadcast or request into its event and payload. The payload may be a part of the
+// emitted parses the data of a broadcast or request into its event and payload. The payload might be a part of the
 // message.
 func (r *reader) emitted() error {
 	m := &r.m

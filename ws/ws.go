@@ -70,9 +70,9 @@ type Options struct {
 	// OnDisconnect is called after the last event, when the socket's memberships have ended. It may still emit, for
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
-	// OnError gets errors that handlers returned, except those that the client may see, and panics (as a
-	// [*PanicError]). A panic of a handler or of OnConnect also closes the socket. event is empty for OnConnect,
-	// OnDisconnect and Envelope. Default: logs with the node's Logger, or slog.Default.
+	// OnError gets errors of handlers, unless the client gets their text, and panics (as a [*PanicError]). A panic of a
+	// handler or of OnConnect also closes the socket. event is empty for OnConnect, OnDisconnect and Envelope. Default:
+	// logs with the node's Logger, or slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Envelope is the format of messages. Default: [JSON].
