@@ -3,15 +3,17 @@
 //	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
 //	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
 //
-// A node needs two connections: it publishes through the client's pool, one pipeline at a time, and has one
-// subscribing connection. That one belongs to a client of its own, made from the options of the given client. So hooks
-// of the given client see every PUBLISH, and nothing of the subscribing connection. The client may be a *redis.Client,
-// also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested with Redis 7.0, over RESP2 and RESP3.
+// The client may be a *redis.Client, also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested
+// with Redis 7.0, over RESP2 and RESP3.
+//
+// A node uses two connections. It publishes through the client's pool, one pipeline at a time. It subscribes on a
+// connection of its own, which it makes from the client's options. So the client's hooks see every PUBLISH, and nothing
+// of the subscribing connection.
 //
 // # Settings of the client
 //
-// The client stays the user's: the adapter neither changes nor closes it. With go-redis's defaults everything is
-// correct, but some faults take longer to be noticed than they need. These settings are recommended:
+// The client stays yours: the adapter neither changes nor closes it. The defaults of go-redis are correct, but with them
+// some faults are noticed late. Recommended:
 //
 //	&redis.Options{
 //		ContextTimeoutEnabled: true,            // else ReadTimeout counts for small batches, and not Options.PublishTimeout
@@ -23,40 +25,41 @@
 //		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 //	}
 //
-// [ParseURL] returns them for a URL. A batch has Options.PublishTimeout, and beyond that four times what its bytes need at
-// the rate that was measured last, at least a second for each MiB. Where that is more than ReadTimeout or WriteTimeout,
-// the batch goes out in parts. A single frame that needs more goes out with a longer time-out, and only then do hooks of
-// the client not see it.
+// [ParseURL] returns them for a URL. For a ClusterClient also set ClusterStateReloadInterval: 2 * time.Second.
+// MaxRetries does not matter: go-redis does not repeat the adapter's commands.
 //
-// For a ClusterClient also ClusterStateReloadInterval: 2 * time.Second. MaxRetries does not matter: the adapter's
-// commands are not repeated by go-redis. go-redis logs through a global logger of its own (redis.SetLogger), which
-// this package leaves alone.
+// A batch may take Options.PublishTimeout plus the time for its bytes. The time for its bytes is four times their time
+// at the rate that was measured last, and at least one second per MiB. If it is longer than ReadTimeout or WriteTimeout,
+// the batch goes out in parts. A single frame that needs longer is sent with a longer time-out; the client's hooks do
+// not see that frame.
+//
+// go-redis logs through a global logger of its own (redis.SetLogger). This package does not touch it.
 //
 // # Settings of the server
 //
-// With access control lists the user needs five commands, and the channels of the prefix:
+// With access control lists, the user needs five commands and the channels of the prefix:
 //
 //	ACL SETUSER crosscast on >… resetchannels &cc:* +publish +subscribe +unsubscribe +ping +role
 //
-// Two of the commands may be left out. Without ping nothing is lost: Redis answers it with an error, which is an answer
-// too. Without role a node does not notice that its server became a replica while the address stayed the same.
+// Two of the commands are optional. Without ping nothing is lost, because an error is an answer too. Without role, a node
+// does not notice that its server became a replica at the same address.
 //
-// A channel that the server denies is an open gap (crosscast.GapDenied), and an error of each Join of its room. Denied
-// channels are asked for again every 5 s, 256 of them at a time, and all of them in a moment once one is allowed.
-// Stats().Adapter.Denied is how many there are now; the log names one of them, and the permission that is missing.
+// A channel that the server denies is an open gap (crosscast.GapDenied), and each Join of its room returns an error. The
+// node requests denied channels again every 5 s, 256 at a time. Once one is allowed, it requests all of them at once.
+// Stats().Adapter.Denied is their present number. The log names one of them, and the missing permission.
 //
-// An emitter (crosscast.Options.EmitOnly) that asks nothing needs less:
+// An emitter (crosscast.Options.EmitOnly) without queries needs less:
 //
 //	ACL SETUSER cron on >… resetchannels &cc:* +publish
 //
-// Redis disconnects a subscriber that is too far behind (client-output-buffer-limit pubsub, 32 MiB by default), so one
-// message of that size from anyone disconnects all nodes at once; each then reports a gap. This package publishes
-// nothing larger than Options.MaxFrame, and only the server can hold others to it: proto-max-bulk-len 4mb.
+// Redis disconnects a subscriber that is too far behind (client-output-buffer-limit pubsub, 32 MiB by default). So one
+// message of that size, from anyone, disconnects all nodes at once, and each reports a gap. This package publishes
+// nothing larger than Options.MaxFrame. Only the server can limit other publishers: proto-max-bulk-len 4mb.
 //
 // # From other languages
 //
-// Nodes with Options.Ingress also hear the channel "in" of their prefix, which takes JSON from programs that are no
-// nodes:
+// Nodes with Options.Ingress also receive the channel "in" of their prefix. Programs without crosscast publish JSON
+// there:
 //
 //	redis-cli PUBLISH cc:in '{"rooms":["room1"],"event":"roomMessage","data":{"text":"hi"}}'
 //
@@ -68,34 +71,38 @@
 //	event      a name; required
 //	data       any JSON; without it the event has no payload
 //
-// Every node that hears it serves its own sockets, so all should have the option, or none. Names have 1 to 255 bytes of
-// UTF-8, and are 1,024 at most; the whole has at most 1 MiB, or MaxFrame if that is less. Anything else, be it a
-// misspelt member, is refused: it is counted in Stats by the reason (those that begin with "ingress"), and the first
-// for each reason is logged. PUBLISH replies how many nodes heard it. Nobody is told when one missed it, there is no
-// queue, and the order is that of the publisher's connection, and has nothing to do with what nodes emit. For all of
-// that, use an emitter.
+// Each node serves only its own sockets, so set the option on all nodes or on none. A name has 1 to 255 bytes of UTF-8.
+// The lists have at most 1,024 names together. A message has at most 1 MiB, or MaxFrame if that is less. Anything else
+// is refused, even one misspelt member. Stats counts refusals by their reason (the reasons that begin with "ingress");
+// the first refusal for each reason is logged.
 //
-// Who may publish there reaches every client, but cannot speak for a node: no commands, no questions, nothing that
-// nodes tell each other. It needs one permission:
+// PUBLISH replies with the number of nodes that received the message. There is no queue. A missed message is not reported,
+// except as part of a node's own outage. Messages keep the order of the publisher's connection, but have no order with
+// the emissions of nodes. Use an emitter if you need more.
+//
+// A program with permission to publish there reaches every client. It cannot speak for a node: it cannot send commands,
+// queries, or the messages between nodes. It needs one permission:
 //
 //	ACL SETUSER web on >… resetchannels &cc:in +publish
 //
-// # What Redis Pub/Sub does not do
+// # Limits of Redis Pub/Sub
 //
-// It keeps nothing and confirms nothing to the publisher but a number of connections. What a node may have missed
-// becomes a gap, and what may not have gone out a loss; see packages crosscast and wire. On Redis Cluster all nodes
-// publish through the master that holds the prefix's slot, because order would be lost otherwise, and the number of
-// receivers is unknown. Masters can lose messages that they pass on to each other; a node's heartbeats therefore name the
-// rooms that have become quiet, so that a lost last message is a gap, too.
+// Redis Pub/Sub stores nothing, and confirms nothing but a number of receivers. A node reports messages that it might
+// have missed as a gap, and its own emissions that might not have gone out as a loss; see packages crosscast and wire.
+//
+// On Redis Cluster all nodes publish through one master, the one of the prefix's slot, because order would be lost
+// otherwise. The number of receivers is then unknown. Masters can lose messages that they pass on to each other. So a
+// node's heartbeats name the rooms that have become quiet, and even a lost last message is reported as a gap.
 //
 // # At a failover
 //
-// While peers are silent a node looks up whether the bus has another server. It asks Sentinel for the master, the cluster
-// for the master of the slot, or resolves the server's name anew; and a server that calls itself a replica counts as
-// another one (once: a replica that is used on purpose is kept). Only when there is another server does the node
-// reconnect, with both halves. What it had emitted to the old server since then is one loss, and what it has missed is
-// one gap, both with the reason "moved". The client's hooks see one failed PING for each pooled connection that is closed
-// for that.
+// While peers are silent, a node checks whether the server has changed. It asks Sentinel for the master, or the cluster
+// for the master of the slot, or resolves the server's name again. A server that calls itself a replica counts as
+// changed too, but only once: a replica that is used on purpose is kept.
 //
-// PUBLISH on a replica reaches only those who are subscribed at that replica: give the adapter the master.
+// If the server has changed, the node reconnects, for publishing and for subscribing. It reports one loss, with its
+// emissions to the old server since the peers left it, and one gap for the same time. Both have the reason "moved". For
+// each pooled connection that is closed then, the client's hooks see one failed PING.
+//
+// Give the adapter the master. PUBLISH on a replica reaches only the subscribers of that replica.
 package redisadapter

@@ -13,37 +13,39 @@ import (
 
 // Options of [New]. The zero value works.
 type Options struct {
-	// Prefix begins the name of every channel, followed by a colon: nodes with different prefixes do not hear each
-	// other. Default "cc". It has at most 100 bytes, and neither white space nor any of *?[]{}. It may have colons of
-	// its own, as in "app:prod"; after the first one no part between colons may be r, u or n, with which channels go on.
+	// Prefix begins the name of every channel, followed by a colon. Nodes with different prefixes do not hear each
+	// other. A Redis database number does not separate clusters, because Pub/Sub ignores it: use a prefix for each
+	// cluster. Default "cc". It has at most 100 bytes, and neither white space nor any of *?[]{}. It may contain
+	// colons, as in "app:prod", but no part after the first colon may be r, u or n: those parts are for the channels of
+	// rooms, users and nodes.
 	Prefix string
-	// QueueBytes bounds the memory that what waits to be published takes: a small emission to a room or user to which
-	// nothing else waits takes about 350 bytes. As much again may be under way, and a quarter is kept for reuse. Default
-	// 32 MiB, in which 80,000 of these wait through an outage; 4 KiB to 1 GiB.
+	// QueueBytes is the most memory that the waiting instructions take, in bytes. Default 32 MiB, from 4 KiB to 1 GiB.
+	// A small emission to a room or user with nothing else waiting takes about 350 bytes, so the default holds 80,000
+	// of them during an outage. As much memory again may be in flight, and a quarter more is kept for reuse.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest message published or accepted. Default 2 MiB; 1 KiB to 1 GiB. Redis
-	// disconnects a subscriber that is more than 8 MiB behind for a minute, or 32 MiB at all (client-output-buffer-limit
-	// pubsub).
+	// MaxFrame is the size in bytes of the largest message that is published or accepted. Default 2 MiB, from 1 KiB to
+	// 1 GiB. Redis disconnects a subscriber that is more than 8 MiB behind for a minute, or more than 32 MiB at any
+	// time (client-output-buffer-limit pubsub).
 	MaxFrame int
-	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
-	// at most 1 h.
+	// MaxAge is how long an emission waits for an outage to end. Older ones are reported as a loss. Default 5 s; above
+	// 0, and at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, beyond the time that its bytes need, if the client has ContextTimeoutEnabled.
-	// Default 5 s; above 0, and at most 1 h.
+	// PublishTimeout is how long one batch may take, beyond the time for its bytes, if the client has
+	// ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
-	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the channel "in" behind
-	// the prefix and its colon; see "From other languages" in the documentation of this package. Each node serves its
-	// own sockets, so all should have it, or none.
+	// Ingress lets programs without crosscast publish JSON to this node's clients, on the channel "in" of the prefix;
+	// see "From other languages" in the documentation of this package. Each node serves only its own sockets, so set it
+	// on all nodes or on none.
 	Ingress bool
-	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
-	// worse, an Info when it gets better; of a call of the application's that keeps the link from being read; and of the
-	// first message for each reason that the ingress refuses. Default: the node's.
+	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause (Warn
+	// when it gets worse, Info when it gets better); calls of the application that block the reading of the link; and
+	// the first message that the ingress refuses for each reason. Default: the node's logger.
 	Logger *slog.Logger
 }
 
-// New returns an adapter over Redis Pub/Sub for one node. It uses rdb, which it neither changes nor closes: a
-// *redis.Client (also one of Sentinel's) or a *redis.ClusterClient, which other parts of the program, and other nodes,
-// may share. Mistakes in rdb and o are errors of the node's start.
+// New returns an adapter over Redis Pub/Sub for one node. It neither changes nor closes rdb, which is a *redis.Client
+// (also one for Sentinel) or a *redis.ClusterClient. Other parts of the program, and other nodes, may use rdb at the
+// same time. Invalid values in rdb or o become errors of the node's start.
 func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
 	o.Prefix = cmp.Or(o.Prefix, "cc")
 	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)

@@ -12,9 +12,9 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// ParseURL returns the options of a URL such as redis://user:password@host:6379/0, as [redis.ParseURL] reads it, with
-// the settings that this package recommends. Its errors name no part of a URL that might be one of the password, which
-// [redis.ParseURL] does when a %, #, /, ? or @ of the password is not escaped.
+// ParseURL parses a URL such as redis://user:password@host:6379/0, as [redis.ParseURL] does, and returns options with
+// the settings that this package recommends. Its errors contain no part of the password. Those of [redis.ParseURL] do,
+// if a %, #, /, ? or @ in the password is not escaped.
 func ParseURL(s string) (*redis.Options, error) {
 	if !understood(s) {
 		return nil, errURL
@@ -36,7 +36,7 @@ var errURL = errors.New("crosscast/redisadapter: not a URL such as redis://user:
 
 var database = regexp.MustCompile(`^/?[0-9]*$`)
 
-// understood reports whether the parts of a URL are what they seem to be: no piece of a password is taken for another.
+// understood reports whether no piece of the password was taken for another part of the URL.
 func understood(s string) bool {
 	u, err := url.Parse(s)
 	if err != nil || u.Fragment != "" {

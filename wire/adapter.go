@@ -10,8 +10,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Adapter carries instructions between nodes over a [Bus]. It serves one node. It implements crosscast.Adapter, and
-// AdapterSubscriber, AdapterDeliverer, AdapterSizer, AdapterObserver and AdapterMeter.
+// Adapter carries instructions between nodes over a [Bus]. It serves one node. It implements crosscast.Adapter and
+// these optional interfaces: AdapterSubscriber, AdapterDeliverer, AdapterSizer, AdapterObserver and AdapterMeter.
 type Adapter struct {
 	bus       Bus
 	newFormat func(*session) format
@@ -20,18 +20,18 @@ type Adapter struct {
 	stats     stats
 	refusals  refusals
 
-	mu      sync.Mutex          // guards what follows
+	mu      sync.Mutex          // guards the fields below
 	user    *crosscast.NodeInfo // the node that has the adapter; nil: none
 	running bool                // Start returned nil
-	gone    chan struct{}       // closed when everything of the latest start has stopped; nil: there was none
+	gone    chan struct{}       // closed when all goroutines of the latest start have ended; nil: no start yet
 	closed  chan struct{}       // never replaced; closed, with mu held, by Close
 
-	// run is that of the latest start. It is replaced by the next, with mu held. Until Start has returned nil nobody may
-	// use it but that start, and AdapterStats with mu held.
+	// run belongs to the latest start. The next start replaces it, with mu held. Until Start has returned nil only that
+	// start uses it, apart from AdapterStats, which holds mu.
 	run *run
 }
 
-// New returns an adapter over bus. Options are checked by Start.
+// New returns an adapter over bus. Start checks the options.
 func New(bus Bus, o Options) *Adapter {
 	return newAdapter(bus, o, func(s *session) format { return &ownFrames{s} })
 }
@@ -43,8 +43,8 @@ func newAdapter(bus Bus, o Options, newFormat func(*session) format) *Adapter {
 	return a
 }
 
-// Start implements crosscast.Adapter. One attempt is made; when it fails, so does Start. It returns by the end of ctx,
-// whatever the bus does.
+// Start implements crosscast.Adapter. It makes one attempt to connect, and fails if that fails. It returns by the end
+// of ctx, even if the bus does not.
 func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	if a.optErr != nil {
 		return a.optErr
@@ -68,7 +68,8 @@ func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	return a.settle(r, r.begin(ctx))
 }
 
-// reserve makes the adapter a node's. When a start has failed before, it waits, bounded by ctx, for the end of it.
+// reserve gives the adapter to a node. After a failed start it waits, until ctx ends, for that start's goroutines to
+// end.
 func (a *Adapter) reserve(ctx context.Context, self crosscast.NodeInfo) error {
 	a.mu.Lock()
 	if a.user != nil {
@@ -91,7 +92,7 @@ func (a *Adapter) reserve(ctx context.Context, self crosscast.NodeInfo) error {
 	return nil
 }
 
-// settle ends Start. After an error the next node may have the adapter.
+// settle ends Start. After an error another node may use the adapter.
 func (a *Adapter) settle(r *run, err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -141,8 +142,8 @@ func (a *Adapter) Flush(ctx context.Context) error {
 	return a.run.sender.flush(ctx)
 }
 
-// Subscribe implements crosscast.AdapterSubscriber. An emitter has no interest in anything; one that speaks a dialect may need
-// it for answers, and subscribes after Listen.
+// Subscribe implements crosscast.AdapterSubscriber. An emitter has no interest. One over a dialect may need it for
+// answers, and then subscribes after Listen.
 func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) error {
 	if !a.run.ground.interest {
 		return crosscast.ErrEmitOnly
@@ -162,11 +163,12 @@ func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) err
 	return nil
 }
 
-// Proven implements crosscast.AdapterObserver: the link is up, what was published last was accepted, nothing has been under way for
-// long, and no echo is overdue.
+// Proven implements crosscast.AdapterObserver. It reports whether the link is up, the last batch was accepted, no batch
+// has been in flight for long, and no echo is overdue.
 func (a *Adapter) Proven() bool { return a.run.mover.proven() }
 
-// Close implements crosscast.Adapter. While the link is up it publishes what is queued; what is left then is a Loss.
+// Close implements crosscast.Adapter. While the link is up it publishes the queue; frames that are left then are a
+// Loss.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Lock()
 	if !a.isClosed() {

@@ -7,44 +7,46 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A format is what an adapter writes on its bus, and what it reads there: nodes' own frames (ownFrames), or a [Dialect]
-// (spoken). It is chosen once, so nothing else needs to know which it is.
+// A format is the protocol that an adapter reads and writes on its bus: the frames of nodes (ownFrames), or a [Dialect]
+// (spoken). It is chosen once, so the other parts need not know which one it is.
 type format interface {
-	// start is called by each start, before everything else: instructions that arrive go to the session's handler.
+	// start is called first at each start. Instructions that arrive go to the session's handler.
 	start(e *echo) ground
 
-	// numbered reports whether frames have origins and numbers: receivers drop copies, and notice what is missing, late,
-	// or lost. Without them nothing is sent twice, and a peer cannot be told of a loss.
+	// numbered reports whether frames have origins and numbers. With numbers, receivers drop copies, and notice
+	// missing, late and lost frames. Without them nothing is sent twice, and peers cannot learn of a loss.
 	numbered() bool
 
-	// destinations appends to dst the topics that a name is on.
+	// destinations appends to dst the topics of a name.
 	destinations(dst []destination, name crosscast.Address) []destination
 
 	// fits returns an error if an instruction is too large.
 	fits(inst *crosscast.Instruction) error
 
-	// publish queues an instruction that is no control frame; d, when not nil, hears of the outcome. It may be called
+	// publish queues an instruction that is no control frame. If d is not nil, it gets the outcome. It may be called
 	// concurrently with everything.
 	publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error
 
-	// control returns the control frame of a hello or heartbeat; nil: it becomes none, or one like it waits already.
+	// control returns the control frame of a hello or heartbeat. It returns nil if there is no such frame, or if one
+	// like it waits already.
 	control(b *outbox, inst *crosscast.Instruction) (*frame, error)
 
-	// beginFrame appends to buf what an empty frame has.
+	// beginFrame appends the bytes of an empty frame to buf.
 	beginFrame(buf []byte, control bool) []byte
 
-	// sealFrame writes into a frame what it says of others: its numbers, and losses.
+	// sealFrame writes into a frame its numbers, and the losses.
 	sealFrame(b *outbox, f *frame)
 
-	// handle acts on what arrived on a topic; the receiver's mu is held. With large it is larger than any frame may be,
-	// which was counted.
+	// handle handles a message that arrived on a topic; the receiver's mu is held. large means that it is larger than
+	// any frame may be; the caller has counted that.
 	handle(l *ledger, t *topic, ev Event, large bool, now time.Time)
 
-	// gatherer returns what tells whether the peers are back after an outage. It is nil when what they send tells.
+	// gatherer returns the Gatherer that knows whether the peers are back after an outage. It is nil if their frames
+	// show that.
 	gatherer() Gatherer
 }
 
-// ownFrames is the format of nodes: frames with numbers.
+// ownFrames is the format of nodes: numbered frames.
 type ownFrames struct{ *session }
 
 func (o *ownFrames) start(*echo) ground {

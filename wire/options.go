@@ -10,57 +10,58 @@ import (
 
 // Options of [New]. The zero value works.
 type Options struct {
-	// Prefix begins the name of every topic, followed by a colon: nodes with different prefixes do not hear each
-	// other. Default "cc". It has at most 100 bytes, and neither white space nor any of *?[]{}. It may have colons of
-	// its own, as in "app:prod"; after the first one no part between colons may be r, u or n, with which topics go on.
+	// Prefix begins the name of every topic, followed by a colon. Nodes with different prefixes do not hear each other.
+	// Default "cc". It has at most 100 bytes, and neither white space nor any of *?[]{}. It may contain colons, as in
+	// "app:prod", but no part after the first colon may be r, u or n: those parts are for the topics of rooms, users
+	// and nodes.
 	Prefix string
-	// QueueBytes bounds the memory that what waits to be published takes: a small emission to a room or user to which
-	// nothing else waits takes about 350 bytes. As much again may be under way, and a quarter is kept for reuse. Default
-	// 32 MiB, in which 80,000 of these wait through an outage; 4 KiB to 1 GiB.
+	// QueueBytes is the most memory that the waiting instructions take, in bytes. Default 32 MiB, from 4 KiB to 1 GiB.
+	// A small emission to a room or user with nothing else waiting takes about 350 bytes, so the default holds 80,000
+	// of them during an outage. As much memory again may be in flight, and a quarter more is kept for reuse.
 	QueueBytes int
-	// MaxFrame is the size in bytes of the largest frame sent or accepted. Default 2 MiB; 1 KiB to 1 GiB.
+	// MaxFrame is the size in bytes of the largest frame that is sent or accepted. Default 2 MiB, from 1 KiB to 1 GiB.
 	MaxFrame int
-	// MaxAge is how long what was emitted during an outage is kept to be published after it. Default 5 s; above 0, and
-	// at most 1 h.
+	// MaxAge is how long an emission waits for an outage to end. Older ones are reported as a loss. Default 5 s; above
+	// 0, and at most 1 h.
 	MaxAge time.Duration
-	// PublishTimeout bounds one batch, beyond the time that its bytes need, as far as the bus's client obeys. Default 5 s;
-	// above 0, and at most 1 h.
+	// PublishTimeout is how long one batch may take, beyond the time for its bytes, as far as the bus's client obeys.
+	// Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
-	// Ingress makes this node take part in what programs that are no nodes publish, as JSON, on the topic "in" behind
-	// the prefix and its colon: {"rooms":["a"],"event":"said","data":"hi"}. Each node serves its own sockets, so all
-	// should have it, or none. Who may publish there reaches every client. Nothing tells of a message that was missed.
-	// Emitters hear nothing, so for them it means nothing.
+	// Ingress lets programs without crosscast publish JSON to this node's clients, on the topic "in" of the prefix:
+	// {"rooms":["a"],"event":"said","data":"hi"}. Anyone with permission to publish there reaches every client. Each
+	// node serves only its own sockets, so set it on all nodes or on none. A missed message is not reported, except as
+	// part of a node's own outage. Emitters ignore the option.
 	Ingress bool
-	// Logger hears of each change of the state of each half of the link, once and with the cause: a Warn when it gets
-	// worse, an Info when it gets better; of a call of the application's that keeps the link from being read; and of the
-	// first message for each reason that the ingress refuses. Default: the node's.
+	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause (Warn
+	// when it gets worse, Info when it gets better); calls of the application that block the reading of the link; and
+	// the first message that the ingress refuses for each reason. Default: the node's logger.
 	Logger *slog.Logger
 }
 
-// silent is the logger where there is none.
+// silent is used if there is no logger.
 var silent = slog.New(slog.DiscardHandler)
 
 const (
-	packBytes      = 64 << 10               // a frame of this size takes no more instructions
-	packAge        = 250 * time.Millisecond // nor does one that has waited this long for an outage to end
+	packBytes      = 64 << 10               // a frame of this size is full
+	packAge        = 250 * time.Millisecond // so is a frame that has waited this long for an outage to end
 	subscribeBatch = 512                    // topics in one request
-	maxHeld        = 64                     // topics that are acted on at a time while whoever delivers may wait
+	maxHeld        = 64                     // topics that are handled at a time while a delivery might wait
 	confirmTimeout = 3 * time.Second        // for the oldest request to subscribe
 	deniedRetry    = 5 * time.Second        // until refused subscriptions are tried again
-	retryRound     = 256                    // and how many of them
-	deniedLog      = 10 * time.Second       // the least time between two lines about them
+	retryRound     = 256                    // how many of them at a time
+	deniedLog      = 10 * time.Second       // the least time between two log lines about them
 	minBackoff     = 20 * time.Millisecond  // between attempts to connect
 	maxBackoff     = time.Second
-	minEcho        = 250 * time.Millisecond // the least time that an echo is given
-	maxAwaited     = 64                     // frames whose echo is awaited and that are told apart
-	maxPings       = 2                      // without an answer
-	slowAfter      = 3                      // times the least time of an echo that a call may take before people are told
-	maxChanges     = 64                     // changes of the link's state that wait to be told
-	maxCopies      = 8                      // topics that one emission is copied to; past it, everyone's
-	maxOrigins     = 4096                   // nodes whose numbers are remembered
+	minEcho        = 250 * time.Millisecond // the least time that an echo may take
+	maxAwaited     = 64                     // frames whose echoes are told apart
+	maxPings       = 2                      // pings without an answer
+	slowAfter      = 3                      // a call is reported after this many times the least time of an echo
+	maxChanges     = 64                     // changes of the link's state that wait to be reported
+	maxCopies      = 8                      // topics that one emission is copied to; beyond that it goes to everyone's
+	maxOrigins     = 4096                   // nodes whose frame numbers are remembered
 	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing
 	originMemory   = 10 * time.Minute       // how long a silent node's numbers are remembered
-	emitterMemory  = time.Minute            // how long an emitter tells everyone of a loss
+	emitterMemory  = time.Minute            // how long an emitter's frames list a loss
 	maxControl     = 1024                   // hellos and heartbeats waiting
 )
 
@@ -79,5 +80,5 @@ func (o Options) withDefaults() (Options, error) {
 	)
 }
 
-// maxHeader is what the losses in a frame's header may add to its size.
+// maxHeader is how many bytes the losses in a header may add to a frame.
 const maxHeader = 128 << 10

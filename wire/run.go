@@ -10,20 +10,26 @@ import (
 
 // run is one start of an adapter: the session, and the parts that share it.
 //
-// Its goroutines, which the end of the session's context ends: the sender's; the one that tells of the link's state
-// (linkstate.go); the supervisor of the link, and for each link one that reads and delivers, one that writes
-// subscriptions, and one that closes it (link.go); one that reports lost peers (expired.go); and one that looks for
-// another server while peers are silent (mover.go). Adapter.Close waits for them. Those of a start that failed end by
-// themselves, when the bus lets them; the next start waits for that.
+// It has these goroutines, which end with the session's context:
 //
-// Lock order. Who holds a lock takes only locks that stand below it:
+//   - the sender;
+//   - the reporter of the link's state (linkstate.go);
+//   - the supervisor of the link, and for each link a reader that also delivers, a writer of subscriptions, and one
+//     goroutine that closes it (link.go);
+//   - the reporter of lost peers (expired.go);
+//   - the one that looks for another server while peers are silent (mover.go).
+//
+// Adapter.Close waits for them. The goroutines of a failed start end by themselves, as soon as the bus lets them; the
+// next start waits for them.
+//
+// Lock order: while you hold a lock, take only locks below it.
 //
 //	Adapter.mu
-//	receiver.mu     held while the Handler is called for what arrives; guards the ledger and its books
-//	receiver.turn   a link resumes, or is given up
+//	receiver.mu     held while the Handler is called with received instructions; guards the ledger and its books
+//	receiver.turn   held while a link resumes, or is given up
 //	sender.mu       guards the outbox, the gate, and deliveries
 //	echo.mu
-//	subscriptions.mu, linkState.mu, mover.mu, expiries.mu, inbox.mu: whoever holds one takes no other
+//	subscriptions.mu, linkState.mu, mover.mu, expiries.mu, inbox.mu: take no other lock while you hold one of these
 type run struct {
 	*session
 	bus      Bus
@@ -58,7 +64,7 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 	return r
 }
 
-// begin is Start. It makes one attempt.
+// begin implements Start. It makes one attempt.
 func (r *run) begin(ctx context.Context) error {
 	g := r.format.start(r.echo)
 	g.noticeTopic, g.echoTopic = g.notices.topic(r.o.Prefix), g.echoes.topic(r.o.Prefix)
@@ -73,13 +79,13 @@ func (r *run) begin(ctx context.Context) error {
 	r.wg.Go(func() { r.state.run(r.look) })
 	err := r.beginPresence(ctx)
 	if err == nil {
-		r.state.drain(ctx) // what the node does next might depend on it
+		r.state.drain(ctx) // the node's next step might depend on the state
 	}
 	return err
 }
 
-// look finds calls that do not return: of the application's by the reader, and of the bus's by the sender. And it logs what
-// is denied.
+// look finds calls that do not return: calls of the application by the reader, and calls of the bus by the sender. It
+// also logs denied topics.
 func (r *run) look() {
 	l := r.receiver.link.Load()
 	r.state.busy(l != nil && l.busy() > slowAfter*r.patience())
@@ -87,7 +93,7 @@ func (r *run) look() {
 	r.subs.logDenied()
 }
 
-// beginPresence returns when the node has what its presence needs, and the bus has accepted a notice.
+// beginPresence returns when the node has all that its presence needs, and the bus has accepted a notice.
 func (r *run) beginPresence(ctx context.Context) error {
 	if !r.presence.linked {
 		r.wg.Go(r.superviseWhenWanted)
@@ -99,7 +105,7 @@ func (r *run) beginPresence(ctx context.Context) error {
 		return err
 	}
 	select {
-	case <-l.resumed: // it hears what it must
+	case <-l.resumed: // all topics of home are subscribed
 		err = r.beginSending(ctx)
 	case <-l.broken:
 		err = l.err
@@ -117,14 +123,14 @@ func (r *run) beginPresence(ctx context.Context) error {
 	return nil
 }
 
-// beginSending lets the sender run, and returns when the bus has accepted a notice.
+// beginSending starts the sender, and returns when the bus has accepted a notice.
 func (r *run) beginSending(ctx context.Context) error {
 	d := r.sender.probe(r.ground.notices)
 	r.wg.Go(r.sender.run)
 	return d.wait(ctx)
 }
 
-// end hands over what is queued while the link is up, and has everything stop.
+// end publishes the queue while the link is up, then stops everything.
 func (r *run) end(ctx context.Context) error {
 	err := r.sender.shut(ctx)
 	r.sender.halt()
