@@ -161,7 +161,7 @@ type AdapterDeliverer interface {
 // Reach is the number of peers that an instruction was handed to. [BoundTarget.Deliver] returns it too.
 type Reach struct {
 	Nodes int  // an upper bound
-	Known bool // false: the bus cannot tell, and Nodes is 0
+	Known bool // false: the bus does not count, and Nodes is 0
 }
 
 // For drivers: an AdapterSizer is an [Adapter] with a limit on the size of an instruction. The node calls it before it
@@ -259,7 +259,7 @@ const (
 	SpaceNamespace // no name: emissions to everyone in the namespace, and instructions for all nodes that use it
 )
 
-// Address is a name that a node can have interest in.
+// Address is a name in which a node can have interest.
 type Address struct {
 	Namespace string
 	Space     Space
@@ -311,7 +311,7 @@ type Instruction struct {
 	// Late is, with Ref, the longest time for which the instruction might have been under way, if the adapter has
 	// noticed that this process or the bus stood still; otherwise 0. It is not published.
 	Late     time.Duration
-	Question *Question // of an ask
+	Question *Question // of a KindAsk
 	Answer   *Answer   // of an answer; it may be kept, unlike the other fields, and is not changed any more
 	// Presence is about the members of Rooms on From or, in a watch, about the watcher's versions. It may be kept, and
 	// is not changed any more.

@@ -393,7 +393,7 @@ func (q *ask) answer(from NodeID, a *Answer) bool {
 	return true
 }
 
-// gone takes a peer that left or expired out of every question.
+// gone removes a peer that left or expired from every query.
 func (s *asks) gone(id NodeID) {
 	for _, q := range s.all() {
 		q.mu.Lock()

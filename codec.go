@@ -44,7 +44,8 @@ import (
 // transport must tell the two apart.
 
 const (
-	// MaxNames is the largest number of names in one instruction's target, over all its lists, and that of its rooms.
+	// MaxNames is the largest number of names in an instruction's target, over all its lists. It is also the largest
+	// number of an instruction's rooms.
 	MaxNames = 1024
 	// MaxMeta is the largest number of an instruction's pairs of meta data.
 	MaxMeta = 8
@@ -63,7 +64,7 @@ func targetNames(t *Target) int {
 	return len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
 }
 
-// checkInstruction returns an error if the format cannot carry inst. It is a [LimitError], unless it is about a payload of
+// checkInstruction returns an error if the format cannot carry inst: a [LimitError], or an error about a payload of
 // [EncodingArgs] that is not one array.
 func checkInstruction(inst *Instruction) error {
 	if inst.Kind == 0 {

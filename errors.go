@@ -19,8 +19,8 @@ var (
 	ErrUncertain = errors.New("crosscast: outcome uncertain")
 	// ErrBusy: too many queries, requests or watches are under way.
 	ErrBusy = errors.New("crosscast: too much under way")
-	// ErrExpired: the queried node did nothing, because its process or the bus had stood still. When it read the query,
-	// the sender might not have waited any more.
+	// ErrExpired: a node did not execute a query, request or command, because its sender might not have waited any
+	// more. The node's process, or the bus, had stood still.
 	ErrExpired = errors.New("crosscast: expired before it was read")
 	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches or request handlers.
 	ErrEmitOnly = errors.New("crosscast: not for an emitter")

@@ -130,7 +130,7 @@ type LossReason string
 
 const (
 	LossRefused   LossReason = "refused"   // the bus refused it
-	LossDenied    LossReason = "denied"    // the bus refused it for want of a permission
+	LossDenied    LossReason = "denied"    // the bus refused it for lack of a permission
 	LossUncertain LossReason = "uncertain" // the bus did not confirm or refuse it
 	LossExpired   LossReason = "expired"   // it waited too long for the link to come back
 	LossClosed    LossReason = "closed"    // the adapter was closed before it could be published

@@ -28,7 +28,7 @@ func (ns *Namespace) Keep() {
 }
 
 // Logger returns the logger for bindings: the node's Options.Logger, or slog.Default if that is nil. They log there
-// whatever nobody else is told.
+// events that no error and no hook reports.
 func (ns *Namespace) Logger() *slog.Logger { return cmp.Or(ns.node.logger, slog.Default()) }
 
 // Name returns the namespace's name.
@@ -142,7 +142,7 @@ func (ns *Namespace) Emit(ctx context.Context, event string, payload any) error 
 	return ns.Everyone().Emit(ctx, event, payload)
 }
 
-// Everyone targets every socket of the namespace, on all nodes. It does not reach subscriptions, which are to rooms.
+// Everyone targets every socket of the namespace, on all nodes. It does not reach subscriptions, which are to rooms only.
 func (ns *Namespace) Everyone() BoundTarget {
 	return BoundTarget{ns: ns, target: Target{Everyone: true}}
 }

@@ -36,11 +36,11 @@ type Options struct {
 	// is in nobody's Nodes. Connect, Subscribe, Watch and OnRequest return [ErrEmitOnly]. It needs an Adapter. OnGap,
 	// OnNode and OnRoom must be nil, because they would never be called.
 	//
-	// Without queries, an emitter subscribes to nothing, and needs no permission to do so. Before a query it
-	// fetches the node list from one node, and reuses that list for one Heartbeat. It does not notice that a node of
-	// the list leaves, and waits for its answer until the deadline. If no node returns a list, or the bus has no
-	// receiver for the request, an [IncompleteError] with an empty ID says so: no server is up, or the emitter is
-	// connected to the wrong bus.
+	// Without queries, an emitter subscribes to nothing, and needs no permission to do so. Before a query it fetches the
+	// node list from one node, and reuses that list for one Heartbeat. It does not notice that a node of the list
+	// leaves, and waits for its answer until the deadline. If no node returns a list, or the bus has no receiver for
+	// the request, an [IncompleteError] with an empty ID says so: no server is up, or the emitter is connected to the
+	// wrong bus.
 	EmitOnly bool
 	// MaxPayload is the largest payload that may be emitted, in bytes. Default: 1 MiB; 1 byte to 1 GiB. It must fit
 	// into the adapter's largest frame, together with names: see [AdapterSizer].
@@ -56,7 +56,7 @@ type Options struct {
 	// OnGap is called with a gap: instructions that this node's clients might have missed. It runs on the goroutine
 	// that delivers. It must not wait for anything: no Join, Flush or Deliver inside. Its emissions to sockets of this
 	// node arrive before anything later of that origin: see [Node.EmitAffected]. One exception: another goroutine
-	// detects that this process stood still (GapPaused), so later messages might arrive during that call.
+	// detects that this process stood still (GapPaused), so messages might be delivered during that call.
 	OnGap func(*Node, Gap)
 
 	// The other hooks may block, and may call anything but Node.Close, which waits for them. Calls of one hook are made

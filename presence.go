@@ -19,7 +19,7 @@ type WatchOptions struct {
 	// next one, and a member that came and went meanwhile is left out. So a slow OnChange costs memory for at most the
 	// number of members, and no lasting change is dropped.
 	OnChange func(*Watch, PresenceEvent)
-	// Users counts the sockets of a user as one member, wherever they are. Sockets without a user are left out.
+	// Users counts the sockets of a user as one member, on all nodes together. Sockets without a user are left out.
 	Users bool
 }
 
@@ -166,7 +166,7 @@ func (w *Watch) Synced(ctx context.Context) error {
 // end in one of three ways:
 //
 //   - f returns false, for example because [Socket.Emit] fails when the client has left.
-//   - stop has returned; a running call goes on.
+//   - stop was called. A call that runs then goes on.
 //   - The watch is closed.
 //
 // The followers of a watch, and OnChange, are called one after the other, on one goroutine, with the same events, whose

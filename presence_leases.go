@@ -10,7 +10,7 @@ import (
 // share.
 
 const (
-	maxLease = 30 * time.Minute // a peer's watches last no longer without being renewed
+	maxLease = 30 * time.Minute // the longest time for which a peer's watches last without a renewal
 
 	watcherBytes  = 16 << 10 // share of each watcher
 	maxLeaseBytes = 48 << 20 // beyond its share, a watcher may use the free rest of this

@@ -69,7 +69,7 @@ func (v *view) queue() {
 	}
 }
 
-// moved is called after a change of the roster; v.mu is held.
+// moved wakes waiting calls, and queues handOver, after a change of the roster; v.mu is held.
 func (v *view) moved() {
 	if v.progress != nil {
 		close(v.progress)

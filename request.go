@@ -98,7 +98,7 @@ func (s Servers) With(rooms ...string) Servers {
 
 // Response is one peer's answer to a request.
 type Response struct {
-	Node    NodeID // empty where the adapter cannot tell
+	Node    NodeID // empty if the adapter does not know it
 	Payload Payload
 }
 
