@@ -7,7 +7,7 @@
 //	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
 //	...
 //	socket, err := node.Connect(ctx, conn, crosscast.ConnectOptions{User: "u9"}) // conn is a Conn: see below
-//	err = socket.Join(ctx, "room1")                          // after nil, the socket hears all servers
+//	err = socket.Join(ctx, "room1")                          // nil: subscribed, or made up for after an outage
 //	err = node.To("room1").Emit(ctx, "roomMessage", message) // to the room, on all servers
 //	err = node.ToUser("u9").Emit(ctx, "done", job)           // to all connections of a user, on all servers
 //	err = socket.To("room1").Emit(ctx, "typing", nil)        // to everyone in the room but the sender
@@ -93,8 +93,8 @@
 // later, on any node, reaches the socket, unless a gap is reported. (joined-…, outage-join, outage-synced)
 //
 //   - The socket is added at once, so it might get messages before Join returns.
-//   - An error means that nothing changed: all memberships that the call added are taken back, and no others. When
-//     two calls wait for one membership, it is taken back only if both fail.
+//   - An error means that no membership changed: all memberships that the call added are taken back, and no others.
+//     When two calls wait for one membership, it is taken back only if both fail.
 //   - After an error of Connect the conn is the caller's. It is neither closed nor called any more.
 //   - A link that is down, or whose login is refused, is no error. The call returns nil at once, the subscription is
 //     made on recovery, and the gap of the outage includes the room. [Socket.Synced] waits for the subscription.
@@ -103,9 +103,9 @@
 //
 // (leave…, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
-// 3. Order. Emissions of one goroutine to a socket, to its user and to a room that it is in reach the socket in
-// order. There is no order between two rooms, two users or two sockets. An emission to several names or to everyone
-// keeps its place among all emissions of its node. (order-…)
+// 3. Order. Emissions of one goroutine to a socket, to its user and to a room that it is in arrive in the order of
+// their calls, whichever of the three they name. There is no order between two rooms, two users or two sockets. An
+// emission to several names or to everyone keeps its place among all emissions of its node. (order-…)
 //
 // 4. Never silent. An instruction that a node missed, or might have missed, becomes a [Gap] before anything later of
 // the same origin is delivered. An instruction that Publish accepted and that did not reach the bus, or might not
@@ -156,22 +156,22 @@
 //
 // # No guarantees
 //
-//   - Arrival. Emit returning nil does not mean that a message arrives: a client's connection might break, and nobody
-//     might be in the room. Later failures are reported to Options.OnLoss. No message is stored or sent again. Only
-//     EmitAck asks clients for a reply.
-//   - The queue of a process that dies. It is lost. Peers report a gap of that node, but nobody can tell what was in
-//     it.
-//   - Order between two nodes, or between two goroutines of one node. Local sockets are served first, so two nodes
-//     that emit at once might be seen in different order on different nodes.
-//   - Clients counted by [Reach]. It counts nodes. It is an upper bound, and unknown on Redis Cluster.
-//   - A private bus. Everybody who may publish on its channels can emit to every client and command every node: see
-//     the access control list in package redisadapter. Stats.Commands counts the commands of peers, and the log names
-//     them. A forged goodbye is believed until the next heartbeat. Forged frame numbers become a gap of the node in
-//     whose name they came ([GapForged]), after two of its heartbeats. Two forgeries go unnoticed: a number that the
-//     node itself overtakes before that, and one in the name of an emitter.
-//   - Late queries. A node that stood still, or whose bus did, answers [ErrExpired] to queries, requests and commands
-//     whose sender might not wait any more. It does not notice a standstill of less than about one and a half
-//     heartbeats.
+//   - Arrival is not guaranteed. Emit returning nil does not mean that a message arrives: a client's connection might
+//     break, and nobody might be in the room. Later failures are reported to Options.OnLoss. No message is stored or
+//     sent again. Only EmitAck asks clients for a reply.
+//   - The queue of a process that dies is lost. Peers report a gap of that node, unless it was an emitter. Nobody can
+//     tell what was in the queue.
+//   - There is no order between two nodes, or between two goroutines of one node. Local sockets are served first, so
+//     two nodes that emit at once might be seen in different order on different nodes.
+//   - [Reach] does not count clients. It counts nodes. It is an upper bound, and unknown on Redis Cluster.
+//   - The bus is not private. Everybody who may publish on its channels can emit to every client and command every
+//     node: see the access control list in package redisadapter. Stats.Commands counts the commands of peers, and the
+//     log names them. A forged goodbye is believed until the next heartbeat. Forged frame numbers become a gap of the
+//     node in whose name they came ([GapForged]), after two of its heartbeats. Two forgeries go unnoticed: a number
+//     that the node itself overtakes before that, and one in the name of an emitter.
+//   - Late queries are not acted on. A node that stood still, or whose bus did, answers [ErrExpired] to queries,
+//     requests and commands whose sender might not wait any more. It does not notice a standstill of less than about
+//     one and a half heartbeats.
 //
 // # When the link is down
 //
@@ -179,7 +179,8 @@
 //
 //	Start                  fails. The error names the address and the cause.
 //	Emit                   queues, and returns nil. With a full queue it returns ErrNotConnected.
-//	Emit, volatile         drops the message for the peers, counts it in Stats.Dropped ("volatile"), and returns nil.
+//	Emit, volatile         drops the message for the peers, and returns nil. Stats.Adapter.Dropped["volatile"]
+//	                       counts it.
 //	Deliver, Flush         wait until the messages went out or were given up, or until their context ends.
 //	Deliver, volatile      returns ErrNotConnected.
 //	Join, Connect,         take effect on this node and return nil at once. The subscription is made on recovery, and the
@@ -189,7 +190,7 @@
 //	queries                answer for this node. An *IncompleteError names the other nodes.
 //	Close                  gives up the queue, and returns it as a *LossError.
 //
-// The queue is sent once the link is back and the peers are heard again. It waits for them for at most two
+// The queue is sent once the link is back and the peers are heard again. The wait for the peers lasts at most two
 // heartbeats, and at most half of redisadapter.Options.MaxAge. A message that has waited for MaxAge (default 5 s)
 // while the link is down is given up at that moment, and becomes a Loss with [LossExpired]. No message is given up
 // while the link stands.
@@ -198,7 +199,7 @@
 // them; [ErrUncertain], some peers might have got them. OnGap and Receiver.OnGap are called once the link is back,
 // before anything later is delivered. That is the time to have clients fetch again, with [Node.EmitAffected].
 //
-// After Start has failed, it can be called again with the same Options.
+// Start that has failed because of the link can be called again with the same Options.
 //
 // [Node.Link] returns the state of both halves of the link. Options.OnLink is called when it changes. Stats.Connected
 // is true only while both halves are live.

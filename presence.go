@@ -64,7 +64,7 @@ type follower struct {
 // nobody watches costs nothing. It may be called concurrently.
 //
 // An error means that nothing happened. It is one of an argument, [ErrClosed], or ctx's if that ends before Watch
-// returns. An emitter cannot watch ([ErrEmitOnly]). A node whose adapter is a [Counter] cannot either: its error
+// returns. An emitter cannot watch ([ErrEmitOnly]). A node whose adapter is a [ForeignAdapter] cannot either: its error
 // matches errors.ErrUnsupported.
 func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*Watch, error) {
 	if err := checkName("room", room); err != nil {

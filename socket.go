@@ -11,8 +11,9 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// A Socket is one client connection, held by this node. Its methods may be called concurrently, and within any hook. It
-// lives until Close, the node's Close, or a failure of its conn.
+// A Socket is one client connection, held by this node. It lives until Close, the node's Close, or a failure of its
+// conn. Its methods may be called concurrently, and within any hook. Methods that wait, such as Join and Synced, must not
+// be called within OnGap.
 type Socket struct {
 	ns        *space // held until it closes
 	id        SocketID
