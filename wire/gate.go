@@ -7,15 +7,18 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// gate is whether what waits may go out now. It is pure data, like outbox: the sender calls it with mu held.
+// gate decides whether waiting frames may go out now. It is pure data, like outbox: the sender calls it with mu held.
 //
-// It is open when the subscribing link stands, the last batch did not fail for the connection's sake, and no peers are
-// waited for: after an outage they lost their links, too, and what is sent before they are back reaches nobody.
+// It is open when all of these hold:
+//   - the subscribing link is up;
+//   - the last batch did not fail because of the connection;
+//   - no peers are waited for. After an outage they have lost their links too, and frames that are sent before they
+//     are back reach nobody.
 type gate struct {
 	*session
 
 	linkUp     bool                          // the subscribing link stands
-	publishing bool                          // the last batch did not fail for the connection's sake
+	publishing bool                          // the last batch did not fail because of the connection
 	publishes  time.Time                     // since when; zero: since the start
 	waitFor    map[crosscast.NodeID]struct{} // peers to be heard before the gate opens
 	waitUntil  time.Time                     // at the latest
@@ -25,26 +28,26 @@ type gate struct {
 	probeAt time.Time // while not publishing, and while notices have a reason
 	backoff backoff
 
-	begun     bool      // it is known that something can be published
-	sending   time.Time // since when the bus publishes a batch; zero: it does not
-	failure   error     // why the last batch failed, if it did so for the connection's sake
-	forbidden error     // why the bus refuses what goes to everyone, if it refuses that and not the connection
+	begun     bool      // publishing has worked once
+	sending   time.Time // since when a batch is in flight; zero: none is
+	failure   error     // why the connection failed with the last batch
+	forbidden error     // why the bus refuses frames to everyone, though the connection works
 }
 
 func newGate(s *session) gate {
 	return gate{session: s, publishing: true, audience: -1, linkUp: !s.presence.linked}
 }
 
-// up reports whether the link stands and the last batch did not fail for its sake.
+// up reports whether the link is up and the connection for publishing works.
 func (g *gate) up() bool { return g.linkUp && g.publishing }
 
-// holds reports whether peers are waited for.
+// holds reports whether the gate waits for peers.
 func (g *gate) holds(now time.Time) bool { return len(g.waitFor) > 0 || g.gathering.is(now) }
 
-// open reports whether what waits may go.
+// open reports whether waiting frames may go.
 func (g *gate) open(now time.Time) bool { return g.up() && !g.holds(now) }
 
-// linkIsUp says that the link stands. Peers are waited for until a time.
+// linkIsUp notes that the link is up. The gate waits for peers, at most until then.
 func (g *gate) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	g.linkUp, g.begun = true, true
 	g.probeAt = time.Time{}
@@ -58,7 +61,7 @@ func (g *gate) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	}
 }
 
-// linkIsDown closes the gate until the next link stands.
+// linkIsDown closes the gate until the next link is up.
 func (g *gate) linkIsDown() {
 	g.linkUp = false
 	if !g.format.numbered() { // nothing is sent twice, so a connection that has broken with the link must not get the queue
@@ -66,7 +69,7 @@ func (g *gate) linkIsDown() {
 	}
 }
 
-// heardFrom notes that a peer is there, and reports whether no other one is waited for any more.
+// heardFrom notes that a peer is back, and reports whether it was the last that the gate waited for.
 func (g *gate) heardFrom(id crosscast.NodeID) bool {
 	if len(g.waitFor) == 0 {
 		return false
@@ -75,7 +78,7 @@ func (g *gate) heardFrom(id crosscast.NodeID) bool {
 	return len(g.waitFor) == 0
 }
 
-// expire ends waits for peers that have taken too long.
+// expire ends waits that have taken too long.
 func (g *gate) expire(now time.Time) {
 	if !g.gathering.is(now) {
 		g.gathering.until = time.Time{}
@@ -85,11 +88,11 @@ func (g *gate) expire(now time.Time) {
 	}
 }
 
-// begins notes that a batch is handed to the bus.
+// begins notes that the bus gets a batch.
 func (g *gate) begins(now time.Time) { g.sending = now }
 
-// settle enters what became of a batch, and reports whether the connection has failed with it. untold says that peers are
-// to be told of a loss.
+// settle enters the outcomes of a batch, and reports whether the connection has failed with it. untold means that peers
+// have not been sent all losses.
 func (g *gate) settle(o *outcomes, untold bool, now time.Time) (broken bool) {
 	g.sending = time.Time{}
 	if o.notices {
@@ -117,7 +120,7 @@ func (g *gate) settle(o *outcomes, untold bool, now time.Time) (broken bool) {
 	return false
 }
 
-// deadline is when the gate has something to do; zero: never.
+// deadline is when the gate must act next; zero: never.
 func (g *gate) deadline(untold bool) (next time.Time) {
 	if g.linkUp && (!g.publishing || g.hasReason(untold)) {
 		next = g.probeAt
@@ -128,19 +131,20 @@ func (g *gate) deadline(untold bool) (next time.Time) {
 	return earlier(next, g.gathering.until)
 }
 
-// probes reports whether a notice is due: to see whether the bus takes anything, or for a reason.
+// probes reports whether a notice is due, as a test of the bus, or for another reason (see hasReason).
 func (g *gate) probes(untold bool, now time.Time) bool {
 	return g.linkUp && (!g.publishing || g.hasReason(untold)) && !now.Before(g.probeAt)
 }
 
-// hasReason reports whether a node without heartbeats has a reason for a notice: to see whether its peers are back, or to
-// tell them of losses.
+// hasReason reports whether a node without heartbeats needs to send a notice: to see whether its peers are back, or to
+// send them its losses.
 func (g *gate) hasReason(untold bool) bool {
 	return !g.presence.beats && (!g.gathering.until.IsZero() || untold)
 }
 
-// settleNotice enters, for a node without heartbeats, how many links got what went to everyone last; -1: it is not known,
-// or nothing did. While there is a reason for another notice, that waits a little, whatever became of the last one.
+// settleNotice enters, for a node without heartbeats, how many links got the last frame to everyone; -1: unknown, or
+// there was no such frame. If there is a reason for another notice, it waits for the back-off, whatever the last
+// outcome was.
 func (g *gate) settleNotice(links int, back, untold bool, now time.Time) {
 	if g.presence.beats {
 		return
@@ -156,7 +160,7 @@ func (g *gate) settleNotice(links int, back, untold bool, now time.Time) {
 	}
 }
 
-// state is that of the publishing half, and why it is not live. deaf says that the link is.
+// state is the state of the publishing half, and its cause if it is not live. deaf means that the link is deaf.
 func (g *gate) state(now time.Time, deaf bool) (crosscast.LinkState, error) {
 	switch {
 	case !g.begun:
@@ -170,21 +174,22 @@ func (g *gate) state(now time.Time, deaf bool) (crosscast.LinkState, error) {
 	case g.forbidden != nil:
 		return crosscast.LinkDenied, g.forbidden
 	case deaf:
-		// The link is replaced again and again until it hears. That holds the queue for moments, and is no news.
+		// The link is replaced again and again until it hears. That holds the queue for moments only, and is not
+		// reported.
 	case !g.open(now):
 		return crosscast.LinkHeld, errHeld
 	}
 	return crosscast.LinkLive, nil
 }
 
-// proven reports whether the link is up, what was published last was accepted, and nothing has been under way for long.
+// proven reports whether the link is up, the last batch was accepted, and no batch has been in flight for long.
 func (g *gate) proven(now time.Time) bool {
 	return g.up() && (g.sending.IsZero() || now.Sub(g.sending) < g.patience())
 }
 
-// gathering is the wait of a node that does not hear its peers, for them, after an outage: the bus works, but what is
-// published now may reach nobody, because they have yet to connect again. It is over when as many links as before hear
-// everyone's topic, or after session.gatherTime.
+// gathering is how a node that does not hear its peers waits for them after an outage. The bus works, but frames
+// published now might reach nobody, because the peers have yet to reconnect. It ends when everyone's topic has as many
+// links as before, or after session.gatherTime.
 type gathering struct {
 	audience int       // links that got the last frame to everyone
 	until    time.Time // zero: not gathering
@@ -192,7 +197,7 @@ type gathering struct {
 
 func (g *gathering) is(now time.Time) bool { return now.Before(g.until) }
 
-// heard notes how many links got a frame to everyone. back says that the bus has accepted it after an outage.
+// heard notes how many links got a frame to everyone. back means that it was the first accepted frame after an outage.
 func (g *gathering) heard(links int, back bool, now time.Time, patience time.Duration) {
 	if back && links < g.audience {
 		g.until = now.Add(patience)
@@ -203,7 +208,7 @@ func (g *gathering) heard(links int, back bool, now time.Time, patience time.Dur
 	g.audience, g.until = links, time.Time{}
 }
 
-// earlier returns the earlier one of two times; zero is never.
+// earlier returns the earlier of two times; zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -211,7 +216,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// later returns the later one of two times.
+// later returns the later of two times.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -9,8 +9,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// ledger is what was heard of peers, and it says what to make of what arrives: it hands instructions to the Handler, and
-// reports what was missed. It is guarded by receiver.mu, which is held while its methods run, heardPeers aside.
+// ledger keeps the state of each peer as its frames show it. It passes instructions to the Handler, and reports missing
+// ones. receiver.mu guards it and is held while its methods run, apart from heardPeers.
 type ledger struct {
 	*session
 	echo   *echo
@@ -21,8 +21,8 @@ type ledger struct {
 	reader    frameReader
 	origins   origins
 	started   time.Time // when the first link resumed
-	resumedAt time.Time // when the latest one did
-	doubted   time.Time // until then it was reported that anything may be missed since resumedAt, or a bit of the outage
+	resumedAt time.Time // when the latest link resumed
+	doubted   time.Time // a gap that covers everything from resumedAt (or a little earlier) until then was reported
 	sweepAt   time.Time
 
 	confirmations uint64 // of subscriptions, so far
@@ -30,11 +30,11 @@ type ledger struct {
 
 	// How many links hear this node, for lookUnheard.
 	countedAt time.Time
-	fullAt    time.Time // enough of them, for the last time
-	short     int       // looks since then
+	fullAt    time.Time // when there were enough, for the last time
+	short     int       // looks since then that found too few
 }
 
-// peersAt returns the peers that were there at a moment of the past, when an outage began.
+// peersAt returns the peers that were present at a past moment, when an outage began.
 func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 	for _, o := range l.origins.m {
 		if o.peer && !o.left && since.Sub(o.heard) < 6*l.patience() {
@@ -44,7 +44,7 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 	return peers
 }
 
-// handleFrame acts on a frame. With large it is larger than any may be: then its header alone counts.
+// handleFrame handles a frame. large means that it is larger than any may be; then only its header counts.
 func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	h, err := l.reader.reset(data, t.to.name)
 	if err != nil {
@@ -89,7 +89,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		b.resume(t)
 	}
 	if l.ground.patchy {
-		if h.Number == 1 { // nothing was named before
+		if h.Number == 1 { // there was nothing to name before
 			o.announced.known = true
 		}
 		if !b.knows(t.epoch) && h.Previous > 0 {
@@ -129,7 +129,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		l.handler.Gap(gap)
 	}
 	if large || !l.handleInstructions(o, t, h.Number) {
-		// What came before the damage was handed over; of a frame that is too large, nothing.
+		// The instructions before the damage were passed on. Of a frame that is too large, none was.
 		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, l.maybeQueued(o)
 		if previous > 0 {
 			gap.Since = l.started.Add(previous)
@@ -138,7 +138,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	}
 }
 
-// originOf finds a peer's books, and once a minute forgets peers that are long silent.
+// originOf returns the books of a peer. Once a minute it forgets peers that have long been silent.
 func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
 	o, forgotten := l.origins.of(id, now)
 	if forgotten != nil && forgotten.lost {
@@ -151,7 +151,7 @@ func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
 	return o
 }
 
-// handleLosses reports what o says that it could not publish, as far as it concerns this node.
+// handleLosses reports the losses in a header of o, as far as they concern this node.
 func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 	ranges, all := o.newLosses(h, l.started, now)
 	g := crosscast.Gap{Origin: o.id, Since: l.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
@@ -171,8 +171,8 @@ func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 	}
 }
 
-// maybeQueued is the earliest time at which o can have emitted what it had not sent when its losses were read last,
-// taking its options to be like ours.
+// maybeQueued is the earliest time at which o can have emitted instructions that were unsent when its losses were last
+// read. It assumes that o has the same options as this node.
 func (l *ledger) maybeQueued(o *origin) time.Time {
 	if o.lossRead.IsZero() {
 		return l.started
@@ -180,7 +180,7 @@ func (l *ledger) maybeQueued(o *origin) time.Time {
 	return later(l.started, o.lossRead.Add(-l.o.MaxAge-l.o.PublishTimeout))
 }
 
-// handleInstructions hands over what frame number carries, and reports whether that was all of it.
+// handleInstructions passes on the instructions of a frame, and reports whether it could read all of them.
 func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 	n := uint64(0)
 	defer func() { l.stats.instructionsIn.Add(n) }()
@@ -215,7 +215,7 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 			o.announced.beat = o.heard
 			o.belief.says(inst.Node.Heartbeat)
 		}
-		o.left = inst.Kind == crosscast.KindGoodbye // what comes after one shows that it was none
+		o.left = inst.Kind == crosscast.KindGoodbye // an instruction after a goodbye revokes it
 		n++
 		if inst.Ref != "" {
 			inst.Late = l.echo.late(time.Now())

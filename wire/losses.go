@@ -8,13 +8,13 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// lossState is what this node lost: a count of the run and the latest ranges. It is state, not events: every frame that
-// carries it carries all of it, so a peer that was away when something was lost learns of it too. A range that ten
-// heartbeats have told of is dropped, and the count stays: a peer that was away for longer sees that it has risen by more
-// than is listed, and takes that for a gap of everything.
+// lossState is this node's losses: their count in this run, and the latest ranges. It is state, not events: every frame
+// that carries it carries all of it, so a peer that was away during a loss learns of it too. A range is dropped after
+// ten heartbeats have carried it; the count stays. A peer that was away for longer sees that the count has risen by
+// more than the listed ranges, and reports a gap of everything.
 type lossState struct {
 	count  uint64
-	last   time.Time // when something was lost
+	last   time.Time // when the latest loss was entered
 	ranges []ownLoss // the latest, at most maxLosses
 	fixed  bool      // the last range is in the header of a frame, and stays as it is
 	listed []lossRange
@@ -23,13 +23,13 @@ type lossState struct {
 type ownLoss struct {
 	lossRange
 	reason crosscast.LossReason
-	beats  int // heartbeats that have told of it
+	beats  int // heartbeats that have carried it
 }
 
-// lossBeats is how many heartbeats to everyone, which the bus has accepted, tell of a range.
+// lossBeats is how many accepted heartbeats to everyone carry a range.
 const lossBeats = 10
 
-// addRange enters a range. What is lost for one reason before a frame tells of it is one range.
+// addRange enters a range. Losses for one reason are one range until a frame carries it.
 func (s *lossState) addRange(r lossRange, why crosscast.LossReason, now time.Time) {
 	s.last = now
 	if k := len(s.ranges) - 1; k >= 0 && !s.fixed && s.ranges[k].reason == why {
@@ -46,7 +46,8 @@ func (s *lossState) addRange(r lossRange, why crosscast.LossReason, now time.Tim
 	s.ranges = append(s.ranges, ownLoss{r, why, 0})
 }
 
-// joinNames returns the names of both; nil, which is any, when either is, or there are too many.
+// joinNames returns the names of both. The result is nil, which means any name, if either is nil, or there are too
+// many.
 func joinNames(a, b []crosscast.Address) []crosscast.Address {
 	if a == nil || b == nil {
 		return nil
@@ -63,7 +64,7 @@ func joinNames(a, b []crosscast.Address) []crosscast.Address {
 	return all
 }
 
-// beat says that the bus has accepted a heartbeat to everyone that tells of all ranges.
+// beat notes that the bus has accepted a heartbeat to everyone, which carries all ranges.
 func (s *lossState) beat() {
 	for i := range s.ranges {
 		s.ranges[i].beats++
@@ -71,7 +72,7 @@ func (s *lossState) beat() {
 	s.ranges = slices.DeleteFunc(s.ranges, func(r ownLoss) bool { return r.beats >= lossBeats })
 }
 
-// describe enters the losses in the header of a frame that is sent now.
+// describe writes the losses into the header of a frame that is sent now.
 func (s *lossState) describe(h *frameHeader, now time.Time) {
 	s.listed = s.listed[:0]
 	for i := range s.ranges {
@@ -81,7 +82,7 @@ func (s *lossState) describe(h *frameHeader, now time.Time) {
 	s.fixed = true
 }
 
-// lostFrames collects frames with rising numbers that share one fate.
+// lostFrames collects frames with rising numbers and the same outcome.
 type lostFrames struct {
 	from, to     uint64
 	instructions int
@@ -112,7 +113,7 @@ func (l *lostFrames) addFrame(f *frame, err error) {
 	}
 }
 
-// inboxName stands, among the names of what was lost, for what was for one node alone.
+// inboxName stands, among the names of a loss, for instructions to one node only.
 func inboxName(id crosscast.NodeID) crosscast.Address {
 	return crosscast.Address{Namespace: "/", Space: crosscast.SpaceSocket, Name: string(id)}
 }
@@ -131,8 +132,8 @@ func (l *lostFrames) forSelf() crosscast.Loss {
 	}
 }
 
-// concerned returns whom of this node a range of lost frames concerns: some names, or all of them, which is nil. What was
-// for other nodes alone is none of its business.
+// concerned returns the names of a range of lost frames that concern this node; nil means all names. Instructions for
+// other nodes only do not concern it.
 func concerned(names []crosscast.Address, self crosscast.NodeID) (mine []crosscast.Address, any bool) {
 	if names == nil {
 		return nil, true
@@ -148,7 +149,7 @@ func concerned(names []crosscast.Address, self crosscast.NodeID) (mine []crossca
 	return mine, len(mine) > 0
 }
 
-// lossReason is the reason of what was lost for err.
+// lossReason is the reason of a loss with the error err.
 func lossReason(err error) crosscast.LossReason {
 	switch {
 	case errors.Is(err, errExpired):

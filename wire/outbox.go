@@ -9,21 +9,21 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// outbox is what waits to be published, and how it is numbered. It is pure data: it knows no lock, no goroutine and no
+// outbox holds the frames that wait to be published, and numbers them. It is pure data, without locks, goroutines or a
 // bus. The sender calls it with mu held.
 //
 // An instruction is appended to the open frame of each of its topics. The sender takes frames, which are numbered then,
-// and enters what became of them.
+// and enters their outcomes.
 //
 // Invariants:
 //   - a number is drawn once, for one frame's bytes, in the order in which frames are sent;
-//   - frames are sent in the order in which they were opened, and a frame takes instructions of its own generation only. A
-//     generation has topics of one kind (see kind), and one for several topics has one instruction. So nothing overtakes
-//     what went to a topic of another kind, or to several;
-//   - a frame that was refused or is uncertain is never sent again, and is entered in losses before anything later is
-//     sent; it is nobody's predecessor, because losses already tell;
-//   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are nobody's
-//     predecessor, and are no loss.
+//   - frames are sent in the order in which they were opened, and a frame takes instructions of its own generation
+//     only. A generation has topics of one kind (see kind). An instruction for several topics has a generation of its
+//     own. So nothing overtakes an instruction for a topic of another kind, or for several topics;
+//   - a frame that was refused or is uncertain is never sent again. It is entered in losses before anything later is
+//     sent. It is nobody's predecessor, because losses already report it;
+//   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are
+//     nobody's predecessor, and are no loss.
 type outbox struct {
 	*session
 	clock func() time.Time
@@ -39,10 +39,10 @@ type outbox struct {
 	number     uint64 // last one drawn
 	copies     uint64 // last one drawn, for emissions to several topics
 	opened     uint64 // frames opened, control frames not counted
-	settled    uint64 // of those, how many have an outcome
+	settled    uint64 // how many of the opened frames have an outcome
 
 	losses     lossState
-	lossesTold uint64 // losses.count as peers were told last
+	lossesTold uint64 // losses.count as it was last sent to peers
 	quiet      *quiet // nil, unless the bus is Patchy
 	history    history
 }
@@ -66,8 +66,8 @@ type frame struct {
 
 func (f *frame) toEveryone() bool { return f.topic.kind == toEveryone }
 
-// What waiting takes beside bytes and names: a frame and its place in the queue, a topic and its place in the map, and one
-// who waits for the outcome.
+// The memory that waiting takes beside bytes and names: a frame and its place in the queue, a topic and its place in
+// the map, and one waiting delivery.
 const frameBytes, topicBytes, deliveryBytes = 128 + 16, 64 + 48, 256
 
 // holds is how many bytes of memory the frame takes while it waits.
@@ -75,10 +75,11 @@ func (f *frame) holds() int {
 	return frameBytes + topicBytes + len(f.topic.key) + cap(f.buf) + deliveryBytes*len(f.deliveries)
 }
 
-// hasRoom reports whether size more bytes may wait. What is alone always may.
+// hasRoom reports whether size more bytes may wait. An empty queue takes any size.
 func (b *outbox) hasRoom(size int) bool { return b.bytes == 0 || b.bytes+size <= b.o.QueueBytes }
 
-// enterInstruction appends one, of so many items, to the frames of its topics. up says that frames go out now.
+// enterInstruction appends an instruction of so many items to the frames of its topics. up means that frames go out
+// now.
 func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *delivery, up bool) {
 	var copyNumber uint64
 	k := kindOf(&to[0])
@@ -104,14 +105,14 @@ func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *d
 	}
 }
 
-// enterMessage queues a frame of a message that is complete. d expects it.
+// enterMessage queues a frame of one complete message. d expects it.
 func (b *outbox) enterMessage(to *destination, data []byte, d *delivery, up bool) {
 	f := b.open(b.topic(to), len(data), up)
 	f.buf = append(f.buf, data...)
 	b.entered(f, d)
 }
 
-// entered notes that f has got one instruction more, whose outcome d, if not nil, waits for.
+// entered notes that f has one instruction more. If d is not nil, it waits for the outcome.
 func (b *outbox) entered(f *frame, d *delivery) {
 	f.instructions++
 	if d != nil {
@@ -122,7 +123,7 @@ func (b *outbox) entered(f *frame, d *delivery) {
 	f.counted = int32(n)
 }
 
-// frameFor returns the frame of a topic that takes size more bytes, and so many items.
+// frameFor returns a frame of a topic with room for size more bytes and so many items.
 func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 	t := b.topic(to)
 	if f := t.open; f != nil && f.generation == b.generation &&
@@ -160,18 +161,18 @@ func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
 // recycle keeps f for reuse.
 func (b *outbox) recycle(f *frame) { b.spare.keepFrame(f, b.o.QueueBytes/4) }
 
-// topic returns what is remembered of a topic.
+// topic returns the state of a topic.
 func (b *outbox) topic(to *destination) *outTopic { return b.topics.of(to, b.o.Prefix) }
 
 // controlFrame returns a control frame, which is not queued yet.
 func (b *outbox) controlFrame(to *destination) *frame { return b.newFrame(b.topic(to), true, 0, true) }
 
-// notice returns a frame without instructions that tells peers of losses, where frames do, and comes back as an echo. It
-// is not queued yet.
+// notice returns a frame without instructions, not queued yet. It carries losses to peers, if the format has them, and
+// comes back as an echo.
 func (b *outbox) notice() *frame { return b.controlFrame(&b.ground.notices) }
 
-// heartbeatWaits reports whether one to the same destination has not been sent yet: a stalled bus leaves one, not one
-// an interval.
+// heartbeatWaits reports whether an unsent heartbeat to the same destination waits. So a stalled bus collects one, not
+// one per interval.
 func (b *outbox) heartbeatWaits(to *destination) bool {
 	t := b.topic(to)
 	return slices.ContainsFunc(b.control, func(f *frame) bool { return f.heartbeat && f.topic == t })
@@ -184,8 +185,8 @@ func (b *outbox) takeControl() []*frame {
 	return batch
 }
 
-// takeQueued moves from the queue to batch what one may have by its limit of bytes, at least one frame. What stays is
-// closed: it takes no more instructions.
+// takeQueued moves frames of at most limit bytes, and at least one frame, from the queue to batch. The remaining frames
+// are closed: they take no more instructions.
 func (b *outbox) takeQueued(batch []*frame, limit int) []*frame {
 	n := 0
 	for left := limit; n < len(b.queue); n++ {
@@ -222,16 +223,16 @@ func (b *outbox) seal(f *frame) {
 	b.format.sealFrame(b, f)
 }
 
-// untold reports whether peers were not told of a loss yet.
+// untold reports whether there is a loss that peers have not been sent yet.
 func (b *outbox) untold() bool { return b.lossesTold != b.losses.count }
 
-// oldLosses reports whether a node without heartbeats, which would count how often losses were told, has told of each for
-// long enough. Then only their count is told.
+// oldLosses reports whether a node without heartbeats has sent its losses for long enough. Then it sends only their
+// count. (Other nodes count the heartbeats that carry a loss.)
 func (b *outbox) oldLosses() bool {
 	return !b.presence.beats && !b.untold() && b.clock().Sub(b.losses.last) > emitterMemory
 }
 
-// noticeDue is when a node without heartbeats has to send a notice for what is quiet; zero: never.
+// noticeDue is when a node without heartbeats must send a notice for quiet topics; zero: never.
 func (b *outbox) noticeDue(up bool) time.Time {
 	if b.quiet == nil || b.presence.beats || !up || b.quiet.idle() {
 		return time.Time{}
@@ -239,7 +240,7 @@ func (b *outbox) noticeDue(up bool) time.Time {
 	return b.quiet.beat.Add(b.self.Heartbeat)
 }
 
-// lose enters a loss, for peers to hear of where they can be told, and returns what this node is told.
+// lose enters a loss, which peers get if the format has numbers, and returns the Loss for this node.
 func (b *outbox) lose(l *lostFrames) crosscast.Loss {
 	if b.format.numbered() {
 		b.losses.addRange(l.forPeers(), lossReason(l.err), b.clock())
@@ -247,7 +248,7 @@ func (b *outbox) lose(l *lostFrames) crosscast.Loss {
 	return l.forSelf()
 }
 
-// loseLeft loses what went to a server that the peers had left.
+// loseLeft enters the loss of frames that went to a server that the peers had left.
 func (b *outbox) loseLeft() []crosscast.Loss {
 	if !b.history.left() {
 		return nil
@@ -268,7 +269,8 @@ var (
 	errUnsent  = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
 )
 
-// expire loses what has waited too long, or everything when the adapter stops, and returns whose wait that ends.
+// expire loses the frames that have waited too long, or all of them when the adapter stops. It returns the losses, and
+// the deliveries that are complete.
 func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, done []*delivery) {
 	n, why := 0, errExpired
 	if stopping {
@@ -294,7 +296,7 @@ func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, do
 	return []crosscast.Loss{b.lose(&l)}, done
 }
 
-// dropControl forgets hellos and heartbeats that were not sent, and returns who waits for them.
+// dropControl drops unsent hellos and heartbeats, and returns the deliveries that are complete.
 func (b *outbox) dropControl() (done []*delivery) {
 	for _, f := range b.takeControl() {
 		done = f.settleDeliveries(0, errUnsent, done)
@@ -302,21 +304,20 @@ func (b *outbox) dropControl() (done []*delivery) {
 	return done
 }
 
-// outcomes is what became of a batch.
+// outcomes is the result of a batch.
 type outcomes struct {
 	lost          []crosscast.Loss
-	done          []*delivery // those that wait for no other frame
+	done          []*delivery // deliveries that wait for no other frame
 	frames, bytes int         // that the bus has accepted
 	down          error       // why the connection failed; nil: it did not
 	echo          uint64      // the last frame that must come back; 0: none
-	refusedEcho   bool        // one that would have had to was refused
-	notices       bool        // the bus said whether it takes what goes to everyone
-	forbidden     error       // and this is why it does not
-	links         int         // that got the last frame to everyone; -1: not known
+	refusedEcho   bool        // a frame that must come back was refused
+	notices       bool        // the bus accepted or denied a notice
+	forbidden     error       // why it was denied; nil: accepted
+	links         int         // links that got the last frame to everyone; -1: unknown
 }
 
-// settleBatch enters what became of a batch that was sent at a time. heard says whether this node is among the
-// receivers of a topic.
+// settleBatch enters the outcomes of a batch. heard reports whether this node is among the receivers of a topic.
 func (b *outbox) settleBatch(batch []*frame, out []Frame, sent, now time.Time, heard func(topic string) bool) outcomes {
 	o := outcomes{links: -1}
 	told := b.losses.count // by the batch
@@ -375,7 +376,7 @@ func (b *outbox) settleBatch(batch []*frame, out []Frame, sent, now time.Time, h
 	return o
 }
 
-// describe notes in o what the outcome of one frame says of the bus.
+// describe notes in o the bus's state as the outcome of one frame shows it.
 func (b *outbox) describe(o *outcomes, f *frame, out *Frame) {
 	isNotice, isEcho := f.topic.name == b.ground.noticeTopic, f.topic.name == b.ground.echoTopic
 	switch {
@@ -403,7 +404,8 @@ func (b *outbox) describe(o *outcomes, f *frame, out *Frame) {
 	}
 }
 
-// settleDeliveries enters the outcome of f for those who wait for it, and appends to done who waits for no other frame.
+// settleDeliveries enters the outcome of f for the deliveries that wait for it. It appends those to done that wait for
+// no other frame.
 func (f *frame) settleDeliveries(receivers int, err error, done []*delivery) []*delivery {
 	for _, d := range f.deliveries {
 		d.left--
@@ -425,7 +427,7 @@ func (f *frame) settleDeliveries(receivers int, err error, done []*delivery) []*
 	return done
 }
 
-// outcome makes sure that an error of a bus is one of the two kinds.
+// outcome makes an error of a bus match ErrRefused or ErrUncertain.
 func outcome(err error) error {
 	if errors.Is(err, crosscast.ErrRefused) {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// receiver acts on what links receive. It knows which link counts, and what the outage was that it ended; what arrives in
-// frames is the ledger's.
+// receiver handles the events of links. It knows which link counts, and which outage that link has ended. The ledger
+// handles the frames.
 type receiver struct {
 	*session
 	echo   *echo
@@ -22,14 +22,14 @@ type receiver struct {
 
 	link atomic.Pointer[link] // whose events count
 
-	// mu makes deliveries one sequence, also when a link is replaced while the old one's reader is inside a call of the
-	// Handler; link may be another one, or nil, before that returns. It is held during those calls, and only readers and
-	// the goroutine that reports lost peers wait for it.
+	// mu serializes deliveries, even if a link is replaced while the old link's reader is inside a call of the Handler;
+	// link may change, or become nil, before that call returns. mu is held during those calls. Only readers and the
+	// goroutine that reports lost peers wait for it.
 	mu     sync.Mutex
 	ledger ledger // guarded by mu
 
-	// turn is held while a link resumes, or is given up: it does one of the two first, and wholly. Nobody calls the Handler
-	// with it.
+	// turn is held while a link resumes, or is given up, so that one of the two happens first, and completely. It is
+	// never held during a call of the Handler.
 	turn   sync.Mutex
 	outage *outage // since the last link that had resumed; guarded by turn
 
@@ -46,7 +46,8 @@ func newReceiver(s *session, e *echo, subs *subscriptions, out *sender, m *mover
 	return r
 }
 
-// noteOutageLocked remembers since when something may be missed; failed attempts in between do not move it. turn is held.
+// noteOutageLocked notes since when something might be missing; failed attempts in between do not change that. turn is
+// held.
 func (r *receiver) noteOutageLocked(l *link) {
 	switch {
 	case l.hasResumed():
@@ -71,7 +72,7 @@ func (r *receiver) takeOutage() *outage {
 	return o
 }
 
-// handleEvent acts on one event of l, that arrived now. An error ends the link.
+// handleEvent handles one event of l, which arrived at now. An error ends the link.
 func (r *receiver) handleEvent(l *link, ev Event, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,8 +116,9 @@ func (r *receiver) reportNewsLocked(now bool) {
 	}
 }
 
-// resumeLocked makes l the link that counts, and reports the outage that it ends. The sender is told before: Start returns,
-// or the gap is reported, and then the node asks who is there. It reports false when l was given up meanwhile.
+// resumeLocked makes l the link that counts, and reports the outage that it ends. The sender goes on first, because
+// after Start returns, or the gap is reported, the node queries its peers. It returns false if l was given up
+// meanwhile.
 func (r *receiver) resumeLocked(l *link) bool {
 	now := time.Now()
 	if !r.takeTurnLocked(l, now) {
@@ -133,7 +135,7 @@ func (r *receiver) resumeLocked(l *link) bool {
 	return true
 }
 
-// takeTurnLocked makes l the link that counts, unless it was given up.
+// takeTurnLocked makes l the link that counts, unless l was given up.
 func (r *receiver) takeTurnLocked(l *link, now time.Time) bool {
 	r.turn.Lock()
 	defer r.turn.Unlock()
@@ -169,7 +171,7 @@ func (r *receiver) takeTurnLocked(l *link, now time.Time) bool {
 	return true
 }
 
-// gather lets the sender go on when the dialect's peers are back.
+// gather waits until the dialect's peers are back, then lets the sender go on.
 func (r *receiver) gather(g Gatherer, until time.Time) {
 	ctx, cancel := context.WithDeadline(r.ctx, until)
 	defer cancel()
@@ -177,10 +179,10 @@ func (r *receiver) gather(g Gatherer, until time.Time) {
 	r.sender.heardFrom(gathered)
 }
 
-// gathered stands for all peers of a dialect among those that the sender waits for.
+// gathered stands for all peers of a dialect, in the set of peers that the sender waits for.
 const gathered crosscast.NodeID = "gathered"
 
-// handleMessageLocked acts on what arrived on a topic.
+// handleMessageLocked handles a message that arrived on a topic.
 func (r *receiver) handleMessageLocked(ev Event, now time.Time) {
 	t, resumed, news := r.subs.lookup(ev.Topic)
 	switch {

@@ -10,11 +10,11 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// sender publishes what waits in the outbox, as soon as the gate is open.
+// sender publishes the frames of the outbox, as soon as the gate is open.
 //
-// One goroutine, run, takes all frames that may go, and sends them as one batch; while the bus works, the next frames
-// fill. So an idle node sends at once and a busy one packs, without a timer. One batch is in flight at a time: numbers
-// rise in the bus's own order.
+// One goroutine, run, takes all frames that may go and sends them as one batch. While the bus works, the next frames
+// fill. So an idle node sends at once and a busy one packs, without a timer. Only one batch is in flight at a time, so
+// numbers rise in the bus's own order.
 type sender struct {
 	*session
 	bus   Bus
@@ -27,11 +27,11 @@ type sender struct {
 	box      outbox // guarded by mu, like everything below
 	gate     gate
 	room     chan struct{} // closed when there is room again, and replaced
-	telling  bool          // outcomes are on their way to the Handler
+	telling  bool          // outcomes are being reported to the Handler
 	flushers []flusher
-	closing  bool                // nothing more is taken
-	stopping bool                // and what cannot be sent now is lost
-	noted    crosscast.LinkState // that was entered last
+	closing  bool                // new instructions are refused
+	stopping bool                // also, frames that cannot be sent now are lost
+	noted    crosscast.LinkState // the state that was entered last
 
 	wake chan struct{} // capacity 1
 }
@@ -50,7 +50,7 @@ func newSender(s *session, bus Bus, e *echo, subs *subscriptions, state *linkSta
 	}
 }
 
-// signal has run look at what there is to do.
+// signal wakes run.
 func (s *sender) signal() {
 	select {
 	case s.wake <- struct{}{}:
@@ -78,15 +78,14 @@ func (s *sender) run() {
 	}
 }
 
-// next is what run has to do next: to tell what has come to an end, to send a batch, or to sleep until a deadline, if
-// there is one.
+// next is the next step of run: report outcomes, send a batch, or sleep until a deadline, if there is one.
 type next struct {
 	ended    bool
 	lost     []crosscast.Loss
 	done     []*delivery
 	batch    []*frame
 	deadline time.Time
-	over     bool // there is nothing, and the adapter stops
+	over     bool // nothing is left, and the adapter stops
 }
 
 func (s *sender) next(now time.Time) (n next) {
@@ -113,7 +112,7 @@ func (s *sender) next(now time.Time) (n next) {
 	return n
 }
 
-// takeLocked removes what may be sent now from the outbox, and numbers it.
+// takeLocked removes the frames that may be sent now from the outbox, and numbers them.
 func (s *sender) takeLocked(now time.Time) []*frame {
 	b, g := &s.box, &s.gate
 	g.expire(now)
@@ -141,7 +140,7 @@ func (s *sender) takeLocked(now time.Time) []*frame {
 	return batch
 }
 
-// deadlineLocked is when run has something to do without being signalled; zero: never.
+// deadlineLocked is when run must act even without a signal; zero: never.
 func (s *sender) deadlineLocked() time.Time {
 	next := s.gate.deadline(s.box.untold())
 	if len(s.box.queue) > 0 && !s.gate.up() {
@@ -164,7 +163,7 @@ func (s *sender) sleep(timer *time.Timer, deadline time.Time) {
 	}
 }
 
-// send hands a batch to the bus, and enters what became of it. out is scratch, and is returned.
+// send gives a batch to the bus, and enters the outcomes. out is scratch space, and is returned.
 func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	bytes := 0
 	for _, f := range batch {
@@ -188,7 +187,7 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	return out
 }
 
-// enterOutcomes enters those of a batch.
+// enterOutcomes enters the outcomes of a batch.
 func (s *sender) enterOutcomes(batch []*frame, out []Frame, sent, now time.Time) outcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,8 +202,8 @@ func (s *sender) enterOutcomes(batch []*frame, out []Frame, sent, now time.Time)
 	return o
 }
 
-// tell reports losses, and only then lets those go who waited for an outcome. telling was set under the lock under
-// which the outcomes were entered. Only run calls it, so losses are told in their order.
+// tell reports losses, and only then releases those who wait for an outcome. The caller set telling under the lock
+// under which the outcomes were entered. Only run calls tell, so losses are reported in order.
 func (s *sender) tell(lost []crosscast.Loss, done []*delivery) {
 	for _, l := range lost {
 		s.handler.Loss(l)
@@ -222,12 +221,12 @@ func (s *sender) tell(lost []crosscast.Loss, done []*delivery) {
 	})
 }
 
-// flushedLocked reports whether the first target frames have an outcome, and the Handler has heard of what was lost.
+// flushedLocked reports whether the first target frames have an outcome, and all losses among them were reported.
 func (s *sender) flushedLocked(target uint64) bool {
 	return target <= s.box.settled && !s.telling && !s.box.history.left()
 }
 
-// flush returns when everything that was queued before has an outcome.
+// flush returns when every frame that was queued before has an outcome.
 func (s *sender) flush(ctx context.Context) error {
 	f, over := s.enterFlusher()
 	if over {
@@ -252,7 +251,7 @@ func (s *sender) enterFlusher() (f flusher, over bool) {
 	return f, false
 }
 
-// makeRoomLocked wakes those who wait for room, or for the end of that.
+// makeRoomLocked wakes those who wait for room. There may be none for them.
 func (s *sender) makeRoomLocked() {
 	close(s.room)
 	s.room = make(chan struct{})
@@ -260,8 +259,8 @@ func (s *sender) makeRoomLocked() {
 
 var errVolatile = fmt.Errorf("%w: volatile, and the queue is full", crosscast.ErrNotConnected)
 
-// admitLocked returns nothing when the queue has room for size bytes. When there might be some later, it returns a
-// channel that is closed then. What is volatile does not wait.
+// admitLocked returns nil, nil if the queue has room for size bytes. If there might be room later, it returns a channel
+// that is closed then. Volatile instructions do not wait.
 func (s *sender) admitLocked(size int, volatile bool) (room <-chan struct{}, err error) {
 	switch {
 	case s.closing:
@@ -281,7 +280,7 @@ func (s *sender) admitLocked(size int, volatile bool) (room <-chan struct{}, err
 	return s.room, nil
 }
 
-// waitForRoom returns when there may be some, or an error when ctx ends before.
+// waitForRoom returns when there might be room, or with an error when ctx ends first.
 func (s *sender) waitForRoom(ctx context.Context, room <-chan struct{}) error {
 	select {
 	case <-room:
@@ -293,7 +292,7 @@ func (s *sender) waitForRoom(ctx context.Context, room <-chan struct{}) error {
 	return nil
 }
 
-// publish queues inst; d, when not nil, hears of the outcome.
+// publish queues inst. If d is not nil, it gets the outcome.
 func (s *sender) publish(ctx context.Context, inst *crosscast.Instruction, d *delivery) error {
 	if inst.Kind.Control() {
 		return s.publishControl(inst, d)
@@ -301,7 +300,8 @@ func (s *sender) publish(ctx context.Context, inst *crosscast.Instruction, d *de
 	return s.format.publish(ctx, s, inst, d)
 }
 
-// queueInstruction queues one, whose bytes are data, for some topics, or returns what to wait for before another attempt.
+// queueInstruction queues an instruction, encoded as data, for some topics. If there is no room, it returns the channel
+// to wait on before the next attempt.
 func (s *sender) queueInstruction(
 	to []destination, inst *crosscast.Instruction, data []byte, d *delivery,
 ) (room <-chan struct{}, err error) {
@@ -317,7 +317,8 @@ func (s *sender) queueInstruction(
 	return nil, nil
 }
 
-// queueMessages queues an instruction that was written already, or returns what to wait for before another attempt.
+// queueMessages queues an instruction that is encoded already. If there is no room, it returns the channel to wait on
+// before the next attempt.
 func (s *sender) queueMessages(m *messages, volatile bool, d *delivery) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -361,7 +362,7 @@ func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error 
 	return nil
 }
 
-// queueControlLocked queues a control frame; d, when not nil, hears of the outcome.
+// queueControlLocked queues a control frame. If d is not nil, it gets the outcome.
 func (s *sender) queueControlLocked(f *frame, d *delivery) {
 	if d != nil {
 		f.deliveries = append(f.deliveries, d)
@@ -370,7 +371,7 @@ func (s *sender) queueControlLocked(f *frame, d *delivery) {
 	s.signal()
 }
 
-// probe queues a notice, and returns what waits for its outcome.
+// probe queues a notice, and returns a delivery that waits for its outcome.
 func (s *sender) probe(to destination) *delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -385,7 +386,7 @@ func (s *sender) probe(to destination) *delivery {
 	return d
 }
 
-// lastWords names all topics that wait to be named, before run ends, bounded by ctx.
+// lastWords sends, before run ends, the names of all topics that wait to be named, until ctx ends.
 func (s *sender) lastWords(ctx context.Context) {
 	for {
 		d := s.finalBeat()
@@ -395,7 +396,7 @@ func (s *sender) lastWords(ctx context.Context) {
 	}
 }
 
-// finalBeat queues a heartbeat that names all topics, if there is something to name.
+// finalBeat queues a heartbeat that names all topics, if there are any to name.
 func (s *sender) finalBeat() *delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -410,7 +411,7 @@ func (s *sender) finalBeat() *delivery {
 	return d
 }
 
-// shut takes nothing more, and hands over what is queued while the link is up.
+// shut refuses new instructions, and publishes the queue while the link is up.
 func (s *sender) shut(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -425,7 +426,7 @@ func (s *sender) shut(ctx context.Context) error {
 	return err
 }
 
-// halt takes nothing more, loses what is queued, and ends run.
+// halt refuses new instructions, loses the queue, and ends run.
 func (s *sender) halt() {
 	s.mu.Lock()
 	s.closing, s.stopping = true, true
@@ -436,7 +437,7 @@ func (s *sender) halt() {
 	s.signal()
 }
 
-// linkIsUp lets what waits go, once the peers are back, or at a time.
+// linkIsUp opens the gate, once the peers are back, or at until.
 func (s *sender) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -445,7 +446,7 @@ func (s *sender) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	s.signal()
 }
 
-// linkIsDown keeps frames in the queue until the next link stands.
+// linkIsDown keeps frames in the queue until the next link is up.
 func (s *sender) linkIsDown() {
 	s.mu.Lock()
 	s.gate.linkIsDown()
@@ -466,7 +467,8 @@ func (s *sender) heardFrom(id crosscast.NodeID) {
 	}
 }
 
-// peersLeft makes a loss of what was accepted since a moment of the past, by a server that the peers had left.
+// peersLeft reports as a loss all instructions that the bus has accepted since a past moment, when the peers left its
+// server.
 func (s *sender) peersLeft(since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -483,7 +485,7 @@ func (s *sender) drew(n uint64) bool {
 	return n <= s.box.number
 }
 
-// audience is how many links got what went to everyone last; -1: the bus cannot tell.
+// audience is how many links got the last frame to everyone; -1: the bus does not know.
 func (s *sender) audience() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
