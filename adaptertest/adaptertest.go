@@ -14,46 +14,47 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A Harness is what the suite needs to know of a driver.
+// A Harness describes a driver to the suite.
 type Harness struct {
-	// New makes a cluster that no other one can hear. It is called once for each rule. What it starts it also ends,
-	// with tb.Cleanup; that runs after the nodes were closed.
+	// New makes a cluster, separate from all others. It is called once for each rule. It registers the end of
+	// everything that it starts with tb.Cleanup; those functions run after the nodes are closed.
 	New func(tb testing.TB) Cluster
 
-	// Lacks is what the driver, with the options that New gives it, cannot do, each with the reason, in a sentence for
-	// users. The rules that need it are not checked; all others are. It belongs in the driver's documentation, too.
+	// Lacks lists the capabilities that the driver does not have with the options that New sets. Each has a reason: a
+	// sentence for users. Rules that need one are not checked; all others are. Put the list into the driver's
+	// documentation, too.
 	Lacks map[Capability]string
 
-	// Exceptions are the rules that the driver does not keep, by name, each with the reason. They are not checked.
+	// Exceptions lists, by name, the rules that the driver does not keep, each with the reason. They are not checked.
 	Exceptions map[string]string
 
-	// Patience is how long the suite waits for what must happen; default 10 s. Only a failure takes so long.
+	// Patience is how long the suite waits for an expected event. Default 10 s. Only failures take that long.
 	Patience time.Duration
 }
 
-// A Cluster is where nodes meet. Only Adapter is required.
+// A Cluster is a bus for some nodes. Only Adapter is required.
 type Cluster struct {
-	// Adapter makes the adapter of one more node, which is not started yet.
+	// Adapter makes the adapter of one more node, not started yet.
 	Adapter func() crosscast.Adapter
 
-	// Cut breaks the link of the node with the i-th adapter, counted from 0, as far as the driver can notice by
-	// itself: connections end with an error, and new ones are refused. Restore lets it connect again. Both return at
-	// once; Restore may be called without a Cut. They come as a pair.
+	// Cut breaks the link of the node with the i-th adapter, counted from 0, in a way that the driver can notice by
+	// itself: connections end with an error, and new ones are refused. Restore allows connections again. Both return at
+	// once. Restore may be called without a Cut. Set both or neither.
 	Cut, Restore func(i int)
 
-	// Deafen makes the i-th adapter's present connections receive nothing more, without an error. New connections are
-	// not affected. For drivers whose links can be deaf.
+	// Deafen makes the i-th adapter's present connections receive nothing more, without an error. New connections work.
+	// It is for drivers whose links can become deaf.
 	Deafen func(i int)
 
-	// Deny makes the bus refuse the i-th adapter's subscription to a name, also one that stands, or, with false, allow it
-	// again. It is called with one name only, of the room "denied", and when it is, whatever else the adapter needs is
-	// subscribed by some node: so a bus that can only list what is allowed can do it, too. For drivers of a bus that has
-	// permissions.
+	// Deny makes the bus refuse the i-th adapter's subscription to a name, even an existing one. With denied false, the
+	// bus allows it again. The name is always the room "denied". At the call, some node has already subscribed
+	// everything else that the adapter needs, so a bus that can only list the allowed names can do this too. It is for
+	// drivers of a bus with permissions.
 	Deny func(i int, name crosscast.Address, denied bool)
 
-	// Peek returns the packets that the bus has carried so far, to whomever; whoever looks must not count as one of
-	// their receivers. Inject has the bus carry one that no node sent. They come as a pair, and are for drivers whose
-	// bus has strangers.
+	// Peek returns the packets that the bus has carried so far, for any receiver. The observer must not count as a
+	// receiver. Inject makes the bus carry a packet that no node sent. Set both or neither. They are for drivers whose
+	// bus strangers can use.
 	Peek   func() []Packet
 	Inject func(Packet)
 }
@@ -66,7 +67,7 @@ type Packet struct {
 
 const defaultPatience = 10 * time.Second
 
-// needs is what a rule needs beside an Adapter.
+// needs is the part of a Cluster, or the interface of its adapters, that a rule needs beside an Adapter.
 type needs string
 
 const (
@@ -81,7 +82,7 @@ const (
 	needsObserver needs = "crosscast.AdapterObserver"
 )
 
-// A rule is what the suite checks, in plain words and in code.
+// A rule is one checked promise, in plain words and in code.
 type rule struct {
 	name       string
 	text       string
@@ -97,7 +98,7 @@ func allRules() []rule {
 	)
 }
 
-// Rules returns what Run checks: each rule's text by its name.
+// Rules returns the rules that Run checks: each rule's text by its name.
 func Rules() map[string]string {
 	all := make(map[string]string)
 	for _, r := range allRules() {
@@ -139,7 +140,7 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
-// checkLacks fails unless each is something that rules need, and has a reason.
+// checkLacks fails unless each entry is a capability that some rule needs, and has a reason.
 func checkLacks(tb testing.TB, lacks map[Capability]string) {
 	tb.Helper()
 	for _, c := range slices.Sorted(maps.Keys(lacks)) {
@@ -152,7 +153,7 @@ func checkLacks(tb testing.TB, lacks map[Capability]string) {
 	}
 }
 
-// check runs one rule. It returns what the rule needs and the cluster does not offer.
+// check runs one rule. It returns the needs of the rule that the cluster does not offer.
 func check(tb testing.TB, h Harness, r rule) (missing needs) {
 	tb.Helper()
 	before := goleak.IgnoreCurrent()

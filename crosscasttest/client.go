@@ -9,33 +9,33 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// What a client does, beside receiving.
+// The actions of a client, beside receiving.
 
-// HangUp ends the connection as a client does: the socket is closed for [crosscast.ReasonLeft], and its OnClose has run
-// when HangUp returns.
+// HangUp ends the connection from the client's side. The socket is closed for [crosscast.ReasonLeft], and its OnClose
+// has run when HangUp returns.
 func (c *Conn) HangUp() {
 	c.tb.Helper()
 	c.Socket().Close(crosscast.ReasonLeft)
 }
 
-// Refuse makes the client refuse every message with err, until Refuse(nil): for [crosscast.ErrDropped] the node goes
-// on, and for any other error it closes the socket.
+// Refuse makes the client refuse every message with err, until Refuse(nil). After [crosscast.ErrDropped] the node goes
+// on; after any other error it closes the socket.
 func (c *Conn) Refuse(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refuse = err
 }
 
-// Stall makes the client too slow: what it is sent is held, and does not count as having come, until Resume. Of
-// messages that are not volatile room are held, and the next one is refused with [crosscast.ErrSlow], for which the
-// node closes the socket; volatile ones are dropped.
+// Stall makes the client too slow until Resume. Messages are held back, and count as not received. It holds at most
+// room messages that are not volatile. The next one is refused with [crosscast.ErrSlow], and the node closes the
+// socket. Volatile messages are dropped.
 func (c *Conn) Stall(room int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stalled, c.room = true, room
 }
 
-// Resume ends Stall: what was held comes, in order.
+// Resume ends Stall: the held messages arrive, in order.
 func (c *Conn) Resume() {
 	c.mu.Lock()
 	held := c.held
@@ -46,8 +46,7 @@ func (c *Conn) Resume() {
 	c.answer(held...)
 }
 
-// Reply replies to m, which must be of an acknowledged emission, as a client does. The error is that of
-// [crosscast.Socket.Reply].
+// Reply replies to m, a message of an acknowledged emission. The error is that of [crosscast.Socket.Reply].
 func (c *Conn) Reply(m *crosscast.Message, payload any) error {
 	c.tb.Helper()
 	if m.Ack == 0 {
@@ -56,15 +55,15 @@ func (c *Conn) Reply(m *crosscast.Message, payload any) error {
 	return c.Socket().Reply(m.Ack, payload)
 }
 
-// ReplyWith has the client reply to acknowledged emissions by itself, from now on: with what f returns, if its second
-// result is true. f is called on a goroutine that delivers, so it must not block. nil: the client does not reply.
+// ReplyWith makes the client reply to all later acknowledged emissions by itself, with the payload that f returns, if
+// reply is true. f is called on a delivering goroutine, so it must not block. With nil, the client does not reply.
 func (c *Conn) ReplyWith(f func(m *crosscast.Message) (payload any, reply bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reply = f
 }
 
-// answer replies to what wants a reply.
+// answer replies to messages that want a reply.
 func (c *Conn) answer(messages ...*crosscast.Message) {
 	for _, m := range messages {
 		if m.Ack == 0 {
@@ -80,7 +79,7 @@ func (c *Conn) answer(messages ...*crosscast.Message) {
 			continue
 		}
 		if payload, reply := f(m); reply {
-			// When nobody waits any more the asker knows that the client was silent.
+			// An error means that nobody waits any more: the caller knows already that the client was silent.
 			_ = s.Reply(m.Ack, payload)
 		}
 	}
@@ -90,10 +89,10 @@ const fencePrefix = "\x00crosscasttest:"
 
 var fences atomic.Uint64
 
-// WantNone fails the test if any message came so far that has one of the given events (none given: any message at
-// all), or is still to come of what from has emitted before. It emits a fence: something that keeps its place among all
-// that from emits, and reaches this client only. It works with every adapter, and says nothing of what other nodes
-// emit.
+// WantNone fails the test if a message with one of the given events has arrived so far, or arrives from an earlier
+// emission of from. Without events it counts all messages. It emits a fence: an emission that keeps its place among all
+// emissions of from, and reaches this client only. It works with every adapter. It does not cover emissions of other
+// nodes.
 func (c *Conn) WantNone(ctx context.Context, from *crosscast.Node, events ...string) {
 	c.tb.Helper()
 	s := c.Socket()
@@ -102,7 +101,7 @@ func (c *Conn) WantNone(ctx context.Context, from *crosscast.Node, events ...str
 	fence := fmt.Sprintf("%s%d", fencePrefix, fences.Add(1))
 	ns, err := from.Of(s.Namespace().Name())
 	if err == nil {
-		// With a room, which nobody is in, the target is of several names, so the fence keeps its place among all.
+		// The room, which nobody is in, makes a target of several names, so the fence keeps its place among all.
 		err = ns.ToSocket(s.ID()).To(fence).Emit(ctx, fence, nil)
 	}
 	if err != nil {

@@ -8,17 +8,17 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A Cluster is nodes of one process that know each other.
+// A Cluster is a set of connected nodes in one process.
 type Cluster struct {
-	// Nodes are those that were started, in order. It must not be changed.
+	// Nodes are the started nodes, in order. Do not change it.
 	Nodes []*crosscast.Node
 
 	tb  testing.TB
 	bus *crosscast.Cluster
 }
 
-// NewCluster starts n nodes, and closes them at the end of the test. Options are none, those of every node, or those of
-// each; they have no Adapter. A node without a name is called node-0, node-1 and so on.
+// NewCluster starts n nodes, and closes them at the end of the test. Pass no options, one for all nodes, or one for
+// each node. Options must not have an Adapter. Nodes without a name are called node-0, node-1 and so on.
 func NewCluster(tb testing.TB, n int, options ...crosscast.Options) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb, bus: crosscast.NewCluster()}
@@ -74,15 +74,15 @@ func (c *Cluster) add(o crosscast.Options) *crosscast.Node {
 	return n
 }
 
-// Connect makes a client and connects it to the i-th node, in the default namespace; see the function of that name for
-// others.
+// Connect makes a client and connects it to the i-th node, in the default namespace. For other namespaces use the
+// function Connect.
 func (c *Cluster) Connect(ctx context.Context, i int, o crosscast.ConnectOptions) *Conn {
 	c.tb.Helper()
 	return Connect(ctx, c.tb, c.Nodes[i].Namespace, o)
 }
 
-// Settle waits until everything that was emitted, joined, commanded, asked or told before has been handled on all
-// nodes, and everything that came of it: hooks, subscriptions, watches, OnClose and request handlers have returned. See
+// Settle waits until all earlier emissions, joins, commands, queries and requests have been handled on all nodes, with
+// all their effects: hooks, subscriptions, watches, OnClose and request handlers have returned. See
 // [crosscast.Cluster.Settle].
 func (c *Cluster) Settle(ctx context.Context) {
 	c.tb.Helper()

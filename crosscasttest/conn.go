@@ -12,14 +12,14 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// patience is for contexts without a deadline. Only a failure takes so long.
+// patience is for contexts without a deadline. Only failures take that long.
 const patience = 10 * time.Second
 
-// A Conn is a client that records what it is sent. It implements [crosscast.Conn]. What is said of "so far" counts from
+// A Conn is a client that records the messages that it receives. It implements [crosscast.Conn]. "So far" means: since
 // the last Clear.
 //
-// Like a client it has a connection to one node. [Connect] makes both. A Conn that the application connects by itself
-// is made by [NewConn]; it needs Bind only for what a client does: Socket, HangUp, Reply, ReplyWith and WantNone.
+// A Conn has a connection to one node. [Connect] makes both. If your application connects it, make it with [NewConn];
+// then Bind is needed only for the actions of a client: Socket, HangUp, Reply, ReplyWith and WantNone.
 type Conn struct {
 	tb testing.TB
 
@@ -38,10 +38,10 @@ type Conn struct {
 	changed chan struct{} // made by who waits, closed by the next change
 }
 
-// NewConn makes a client that the application connects. Failures are tb's.
+// NewConn makes a client that the application connects. Failures are reported to tb.
 func NewConn(tb testing.TB) *Conn { return &Conn{tb: tb, fences: make(map[string]bool)} }
 
-// Connect makes a client and connects it to ns, which must succeed.
+// Connect makes a client and connects it to ns. If that fails, the test fails.
 func Connect(ctx context.Context, tb testing.TB, ns *crosscast.Namespace, o crosscast.ConnectOptions) *Conn {
 	tb.Helper()
 	c := NewConn(tb)
@@ -62,7 +62,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, patience)
 }
 
-// Bind tells the Conn which socket was made of it.
+// Bind sets the socket that was made for the Conn.
 func (c *Conn) Bind(s *crosscast.Socket) {
 	c.mu.Lock()
 	c.socket = s
@@ -72,7 +72,7 @@ func (c *Conn) Bind(s *crosscast.Socket) {
 	c.answer(early...)
 }
 
-// Socket returns the client's socket. The test fails when there is none.
+// Socket returns the client's socket. The test fails if there is none.
 func (c *Conn) Socket() *crosscast.Socket {
 	c.tb.Helper()
 	c.mu.Lock()
@@ -93,7 +93,7 @@ func (c *Conn) Send(m *crosscast.Message) error {
 	return err
 }
 
-// take decides over m. It returns m's copy when the client got it now.
+// take accepts or refuses m. It returns a copy of m if the client received it now.
 func (c *Conn) take(m *crosscast.Message) (*crosscast.Message, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,7 +120,7 @@ func (c *Conn) take(m *crosscast.Message) (*crosscast.Message, error) {
 	return nil, nil
 }
 
-// change wakes who waits; c.mu is held.
+// change wakes all that wait; c.mu is held.
 func (c *Conn) change() {
 	if c.changed != nil {
 		close(c.changed)
@@ -136,7 +136,7 @@ func (c *Conn) Close(reason crosscast.Reason) {
 	c.change()
 }
 
-// Closed returns whether the connection was closed, and for what reason.
+// Closed returns the reason, and whether the connection was closed.
 func (c *Conn) Closed() (crosscast.Reason, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,14 +151,14 @@ func (c *Conn) WaitClosed(ctx context.Context) crosscast.Reason {
 	return reason
 }
 
-// Messages returns what came so far. The messages must not be changed.
+// Messages returns the messages so far. Do not change them.
 func (c *Conn) Messages() []*crosscast.Message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.got)
 }
 
-// Lines returns what came so far, as text: the event, and behind a space the payload, if there is one. A JSON payload
+// Lines returns the messages so far as text: the event, then a space and the payload, if there is one. A JSON payload
 // is written as it came, bytes as a quoted Go string, and arguments as [crosscast.Payload.AppendJSON] does.
 func (c *Conn) Lines() []string {
 	c.mu.Lock()
@@ -191,15 +191,15 @@ func line(m *crosscast.Message) string {
 	}
 }
 
-// Clear forgets what came so far.
+// Clear forgets the messages so far.
 func (c *Conn) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.got = nil
 }
 
-// Want fails the test unless what came so far is lines, as [Conn.Lines] writes them, and forgets it. After
-// [Cluster.Settle] that is everything.
+// Want fails the test unless the messages so far are lines, as [Conn.Lines] writes them. It then forgets them. After
+// [Cluster.Settle] these are all messages.
 func (c *Conn) Want(lines ...string) {
 	c.tb.Helper()
 	got := c.Lines()
@@ -209,7 +209,7 @@ func (c *Conn) Want(lines ...string) {
 	}
 }
 
-// name says in a failure which client it is about.
+// name names the client in a failure.
 func (c *Conn) name() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -229,7 +229,7 @@ func list(lines []string) string {
 	return "\n\t" + strings.Join(lines, "\n\t")
 }
 
-// Nth waits until n messages came so far, and returns the n-th: 1 is the first.
+// Nth waits until n messages have arrived so far, and returns the n-th. The first is 1.
 func (c *Conn) Nth(ctx context.Context, n int) *crosscast.Message {
 	c.tb.Helper()
 	if n < 1 {
@@ -246,14 +246,14 @@ func (c *Conn) Nth(ctx context.Context, n int) *crosscast.Message {
 	return m
 }
 
-// Event returns the first message so far with the given event, and waits for it.
+// Event returns the first message so far with the given event. It waits for one if there is none.
 func (c *Conn) Event(ctx context.Context, event string) *crosscast.Message {
 	c.tb.Helper()
 	return c.Find(ctx, fmt.Sprintf("the event %q", event), func(m *crosscast.Message) bool { return m.Event == event })
 }
 
-// Find returns the first message so far that matches, and waits for it. what says, in a failure, what was waited for.
-// match must not use the Conn.
+// Find returns the first message so far that matches. It waits for one if there is none. what describes the message in
+// a failure. match must not use the Conn.
 func (c *Conn) Find(ctx context.Context, what string, match func(m *crosscast.Message) bool) *crosscast.Message {
 	c.tb.Helper()
 	var found *crosscast.Message
@@ -267,8 +267,8 @@ func (c *Conn) Find(ctx context.Context, what string, match func(m *crosscast.Me
 	return found
 }
 
-// await waits until ok, which is called with c.mu held. The test fails when ctx ends first, or when the connection is
-// closed and nothing can come any more.
+// await waits until ok returns true; ok is called with c.mu held. The test fails if ctx ends first, or if the
+// connection is closed, so that nothing more can arrive.
 func (c *Conn) await(ctx context.Context, what string, ok func() bool) {
 	c.tb.Helper()
 	ctx, cancel := bounded(ctx)

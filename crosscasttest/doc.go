@@ -1,6 +1,5 @@
-// Package crosscasttest helps to test applications that use crosscast: clients that record what they are sent, and
-// clusters of several nodes in one process. Nothing in it sleeps, so tests that use it are fast, and do not fail now
-// and then.
+// Package crosscasttest helps to test applications that use crosscast. It has clients that record the messages that
+// they receive, and clusters of several nodes in one process. Nothing in it sleeps, so the tests are fast and reliable.
 //
 //	func TestChat(t *testing.T) {
 //		ctx := t.Context()
@@ -17,22 +16,22 @@
 //
 // The Example below is a whole test, of a handler that connects clients itself.
 //
-// # What came, and what did not
+// # What arrived, and what did not
 //
-// There are two ways to look at a [Conn]. One is to wait for something: [Conn.Event], [Conn.Nth] and [Conn.Find]
-// return the message, as soon as it is there. The other is to wait until everything is over, with [Cluster.Settle], and
-// to compare with [Conn.Want]. Only the second can say that something did not arrive.
+// There are two ways to check a [Conn]. One is to wait for a message: [Conn.Event], [Conn.Nth] and [Conn.Find] return
+// as soon as it is there. The other is to wait until everything is over, with [Cluster.Settle], and to compare with
+// [Conn.Want]. Only the second can show that something did not arrive.
 //
-// With an adapter that is not [crosscast.Cluster]'s, such as one over a real Redis, nobody knows when everything is
-// over. There [Conn.WantNone] uses a fence: an emission of the same node on the same ordered path, behind which nothing
-// that was emitted before can be hidden.
+// [Cluster.Settle] needs the adapter of [crosscast.Cluster]. With another, such as one over a real Redis, use
+// [Conn.WantNone]. It uses a fence: an emission of the same node on the same ordered path. When the fence arrives, all
+// earlier emissions of that node have arrived.
 //
 // # Failing
 //
-// What does not hold fails the test, with what came instead. Methods that take a context wait until it ends, and 10
-// seconds when it has no deadline. They, and what a client does, may call FailNow, so they belong on the goroutine of
-// the test. All other methods may be called on any.
+// A failed check fails the test, and prints what arrived instead. A method with a context waits until the context ends,
+// or 10 seconds if it has no deadline. These methods, and the actions of a client, may call FailNow, so call them on
+// the goroutine of the test. All other methods may be called on any goroutine.
 //
-// Everything works in a testing/synctest bubble, and outside of one. In a bubble heartbeats, lingering and deadlines
-// take no time, and a cluster must be made in the bubble that uses it.
+// Everything works inside and outside of a testing/synctest bubble. In a bubble, heartbeats, lingering and deadlines
+// take no time. Make a cluster in the bubble that uses it.
 package crosscasttest

@@ -8,46 +8,47 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A Dialect is what other programs speak on a bus: their topics, and their messages. An adapter that [Speak] makes of
-// one carries instructions to and from them. Queues, links, subscriptions, outages and losses are as with nodes' own
-// frames. What a Dialect cannot have, because nothing foreign is numbered: a message that was missed on a standing link
-// is not noticed.
+// A Dialect is the protocol of other programs on a bus: their topics and messages. [Speak] makes an adapter of one,
+// which carries instructions to and from those programs. Queues, links, subscriptions, outages and losses work as with
+// the frames of nodes. One thing does not: foreign messages have no numbers, so a message that is missed while the link
+// is up is not noticed.
 //
-// Write and Topics may be called concurrently with everything; the others are called one at a time.
+// Write and Topics may be called concurrently with everything. The other methods are called one at a time.
 type Dialect interface {
-	// Begin is called by each Start, before everything else, and forgets a start that failed. Instructions that arrive go
-	// to s.Handler.
+	// Begin is called first by each Start. It forgets a start that failed. Instructions that arrive go to s.Handler.
 	Begin(s crosscast.AdapterStart)
 
-	// Home returns the topics that the node hears from Start to Close, whatever it has interest in.
+	// Home returns the topics that the node receives from Start to Close, whatever its interest.
 	Home() []string
 
-	// Topics returns the topics that a name is on; none where it is on those of Home.
+	// Topics returns the topics of a name. It returns none if the name's messages are on topics of Home.
 	Topics(name crosscast.Address) []string
 
-	// Write calls send with the messages that inst becomes, in the order in which they are to go out. There may be none.
-	// name is the one room or user that a message is for, zero if it is for others; data may be overwritten afterwards.
+	// Write calls send with each message that inst becomes, in the order in which they are to be published. There may
+	// be none. If a message is for exactly one room or user, name is that one; otherwise it is zero. send does not keep
+	// data.
 	Write(inst *crosscast.Instruction, send func(topic string, name crosscast.Address, data []byte)) error
 
-	// Read acts on a message that arrived on a topic. It ignores what this node wrote, except an Echo, whose number it
-	// returns. An error means that the message was dropped; it is counted by whether it matches [ErrForeign],
-	// and is never 0 beside an echo.
+	// Read handles a message that arrived on a topic. It ignores this node's own messages, except an Echo, whose number
+	// it returns. If err is not nil, the message is dropped and counted as foreign (if err matches [ErrForeign]) or
+	// malformed. err is nil if echo is not 0.
 	Read(topic string, data []byte) (echo uint64, err error)
 
-	// Echo returns a message with a number, which is not 0, that this node alone hears, on a topic of Home, always the
-	// same. That it comes back proves that the link hears.
+	// Echo returns a message with a number, which is not 0. Its topic is always the same, is one of Home, and only this
+	// node receives it. When the message comes back, the link works.
 	Echo(number uint64) (topic string, data []byte)
 }
 
-// A Gatherer is a [Dialect] that can tell whether its peers are back after an outage, which they notice and mend each
-// for itself. Without it, what waited is published as soon as the link stands, and may reach nobody.
+// A Gatherer is a [Dialect] that knows whether its peers are back after an outage; each peer notices and repairs the
+// outage by itself. Without a Gatherer, waiting messages are published as soon as the link is up, and might reach
+// nobody.
 type Gatherer interface {
-	// Gather returns when the peers that there were before are there again, or with ctx. Emitters do without it.
+	// Gather returns when the earlier peers are back, or when ctx ends. It is not called for emitters.
 	Gather(ctx context.Context)
 }
 
-// Speak returns an adapter over bus for a dialect; Prefix and Ingress of the options mean nothing to it. Heartbeats
-// become echoes; hellos, and heartbeats to a single node, become nothing.
+// Speak returns an adapter over bus for a dialect. It ignores Prefix and Ingress of the options. Heartbeats to everyone
+// become echoes. Hellos, and heartbeats to a single node, are not sent.
 func Speak(bus Bus, d Dialect, o Options) *Adapter {
 	return newAdapter(bus, o, func(s *session) format {
 		return &spoken{session: s, dialect: d}
@@ -75,7 +76,7 @@ func (p *spoken) start(e *echo) ground {
 
 func (*spoken) numbered() bool { return false }
 
-// gatherer implements format. Emitters do without: they have no part in outages of others.
+// gatherer implements format. Emitters have none: outages of others do not concern them.
 func (p *spoken) gatherer() Gatherer {
 	g, ok := p.dialect.(Gatherer)
 	if !ok || !p.presence.hears {
@@ -84,7 +85,7 @@ func (p *spoken) gatherer() Gatherer {
 	return g
 }
 
-// counting counts the instructions that a Handler gets, and notes which are late.
+// counting counts the instructions that a Handler gets, and marks the late ones.
 type counting struct {
 	crosscast.AdapterHandler
 	p *spoken
@@ -105,7 +106,7 @@ func (p *spoken) destinations(dst []destination, name crosscast.Address) []desti
 	return dst
 }
 
-// handle implements format. Nobody knows whom a message was from that is too large to be looked at.
+// handle implements format. The sender of a message that is too large to be read is unknown.
 func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
 	if large {
 		gap := crosscast.Gap{Since: later(l.started, now.Add(-p.o.MaxAge)), Until: now, Reason: crosscast.GapHole}
@@ -125,7 +126,7 @@ func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time
 	}
 }
 
-// messages are what one instruction becomes, on its way into the queue.
+// messages are the encoded messages of one instruction, on their way into the queue.
 type messages struct {
 	all  []message // of a dialect
 	data []byte    // of all, one behind the other
@@ -138,7 +139,7 @@ type message struct {
 
 var messagePool = sync.Pool{New: func() any { return new(messages) }}
 
-// release lets m be used again, unless it keeps much memory.
+// release allows reuse of m, unless it holds much memory.
 func (m *messages) release() {
 	if cap(m.data) <= 2*packBytes {
 		clear(m.all)
@@ -147,14 +148,14 @@ func (m *messages) release() {
 	}
 }
 
-// check returns an error if no instruction may be like this one. m is empty before and after it.
+// check returns an error if inst is not a valid instruction. m is empty before and after it.
 func (m *messages) check(inst *crosscast.Instruction) error {
 	data, err := crosscast.AppendInstruction(m.data, inst)
 	m.data = data[:0]
 	return err
 }
 
-// write makes m what inst becomes.
+// write fills m with the messages of inst.
 func (p *spoken) write(m *messages, inst *crosscast.Instruction) error {
 	var tooLarge error
 	err := p.dialect.Write(inst, func(topic string, name crosscast.Address, data []byte) {
@@ -171,7 +172,7 @@ func (p *spoken) write(m *messages, inst *crosscast.Instruction) error {
 	return err
 }
 
-// maxGrowth is how many times as long a dialect might write something, where a byte becomes an escape such as \u0000.
+// maxGrowth is how many times longer a dialect's encoding might be: a byte may become an escape such as \u0000.
 const maxGrowth = 6
 
 func (p *spoken) fits(inst *crosscast.Instruction) error {
@@ -207,7 +208,7 @@ func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruc
 	}
 }
 
-// control implements format: a heartbeat to everyone becomes an echo, and a dialect has no word for the others.
+// control implements format: a heartbeat to everyone becomes an echo. A dialect has no message for the others.
 func (p *spoken) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
 	if inst.Kind != crosscast.KindHeartbeat || inst.To != "" || b.heartbeatWaits(&b.ground.notices) {
 		return nil, nil

@@ -10,14 +10,14 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// A frame is what is written to a topic at once. This file specifies its bytes; codec.go of package crosscast specifies
-// those of an instruction.
+// A frame is the bytes that are written to a topic at once. This file specifies them; codec.go of package crosscast
+// specifies those of an instruction.
 //
-// A frame is a sequence of msgpack values, one behind the other: a header, then items until the bytes end. There is no
-// count and no padding, so that a frame grows by appending.
+// A frame is a sequence of msgpack values: a header, then items until the bytes end. It has no count and no padding, so
+// it can grow by appending.
 //
-// The header is an array of 7. A writer writes these bytes exactly. A reader takes any width of the same values, here and
-// below, and does without the losses.
+// The header is an array of 7. A writer writes exactly these bytes. A reader accepts any width of the same values, here
+// and below, and a header without the losses.
 //
 //	offset  bytes            meaning
 //	0       97               array of 7
@@ -29,11 +29,11 @@ import (
 //	32      00 or 01         5 flags: bit 0 is set when the frame carries nothing for clients
 //	33      c0, or an array  6 losses: nil, or [count, ranges, age]
 //
-// Losses are those of the origin's run so far: their count, the latest of them as an array of at most 16 ranges
-// [from, to, names], and for how many milliseconds there has been no other; 0 is left out. Of the ranges that were told
-// often enough the older ones are left out. names is nil (any name) or an array of at most 8 addresses
-// [space, namespace, name]: space is 1 for a room, 2 for a user and 3 for what was for one node alone, whose ID is the
-// name; a nil namespace is "/".
+// Losses are the losses of the origin's run so far: their count; the latest of them, as an array of at most 16 ranges
+// [from, to, names]; and for how many milliseconds there has been no other, which is left out if it is 0. Older ranges
+// that were sent often enough are left out. names is nil (any name) or an array of at most 8 addresses [space,
+// namespace, name]. space is 1 for a room, 2 for a user, and 3 for instructions to one node only, whose ID is the name.
+// A nil namespace is "/".
 //
 // An item is one of these:
 //
@@ -45,11 +45,11 @@ import (
 //
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //
-// A frame has at most 2,049 items, names in the targets of its instructions and rooms of theirs, together: no frame is more
-// work than one instruction may be. A frame with more is malformed.
+// A frame has at most 2,049 items, names in the targets of its instructions and rooms of them, together. So no frame is
+// more work than one instruction may be. A frame with more is malformed.
 //
-// A later version may add: elements at the end of the header, of its losses and of their ranges and addresses, bits of
-// flags, and whatever instructions may add. Anything else is a new version, which readers of this one refuse.
+// A later version may add elements at the end of the header, of its losses, and of their ranges and addresses; flags;
+// and all that instructions may add. Any other change needs a new version number, which readers of this version refuse.
 const frameVersion = 1
 
 const (
@@ -57,8 +57,8 @@ const (
 	headerLen   = 33
 	plainHeader = headerLen + 1
 
-	// maxItems is the largest number of a frame's items, names in targets, and rooms, all together: what one instruction may
-	// have. A node has work for each of them, and each takes as little as two bytes.
+	// maxItems is the largest number of a frame's items, names in targets, and rooms together; one instruction may have
+	// as many. Each of them costs a node work, and may take as little as two bytes.
 	maxItems = 1 + 2*crosscast.MaxNames
 	// maxLosses is the largest number of loss ranges in a header, and maxLossNames that of the names in one of them.
 	maxLosses, maxLossNames = 16, 8
@@ -72,16 +72,16 @@ const (
 )
 
 var (
-	// ErrForeign means that a message is nothing that nodes write: somebody else publishes there, or the message was cut in
-	// its first bytes.
+	// ErrForeign means that a message does not begin as the messages of nodes do: another program publishes on the
+	// topic, or the message was cut in its first bytes.
 	ErrForeign = errors.New("crosscast: foreign message")
-	// ErrMalformed means that a message breaks the format. The text of the error says where.
+	// ErrMalformed means that a message breaks the format. The text of the error contains the place.
 	ErrMalformed = errors.New("crosscast: malformed message")
 
 	errVersion = errors.New("crosscast: frame of another version")
 )
 
-// A frameHeader is what a frame says about itself.
+// A frameHeader is the header of a frame.
 type frameHeader struct {
 	Origin   crosscast.NodeID // 8 bytes
 	Number   uint64
@@ -93,17 +93,17 @@ type frameHeader struct {
 	LossAge   time.Duration // for how long there has been no other; whole milliseconds
 }
 
-// A lossRange is a stretch of frames that an origin could not publish, or may not have published.
+// A lossRange is a stretch of frames that an origin did not publish, or might not have.
 type lossRange struct {
 	From, To uint64
-	// Names are the rooms and users concerned; nil: any. An address with [crosscast.SpaceSocket] has the ID of a node for
-	// its Name: it stands for what was for that node alone.
+	// Names are the rooms and users concerned; nil means any. An address with [crosscast.SpaceSocket] has a node's ID
+	// as its Name, and stands for instructions to that node only.
 	Names []crosscast.Address
 }
 
-// appendFrameHeader appends the header of a frame. Of more than maxLosses losses it writes the last ones (the count gives
-// the others away), and of more than maxLossNames names of one loss it writes nil, which is any. It panics unless h.Origin
-// has 8 bytes.
+// appendFrameHeader appends the header of a frame. If there are more than maxLosses losses, it writes the last ones;
+// the count shows that there were others. For a loss with more than maxLossNames names it writes nil, which means any
+// name. It panics unless h.Origin has 8 bytes.
 func appendFrameHeader(dst []byte, h *frameHeader) []byte {
 	if len(h.Origin) != originLen {
 		panic(fmt.Sprintf("crosscast: node ID %q does not have %d bytes", string(h.Origin), originLen))
@@ -156,16 +156,16 @@ func appendLoss(dst []byte, l *lossRange) []byte {
 	return dst
 }
 
-// patchNumbers sets the numbers of a frame that begins with what appendFrameHeader wrote.
+// patchNumbers sets the numbers of a frame that begins with a header from appendFrameHeader.
 func patchNumbers(frame []byte, number, previous uint64) {
 	binary.BigEndian.PutUint64(frame[numberAt+1:previousAt], number)
 	binary.BigEndian.PutUint64(frame[previousAt+1:headerLen-1], previous)
 }
 
-// maxCopyNumber is how many bytes a copy number takes at most.
+// maxCopyNumber is the largest size of a copy number in bytes.
 const maxCopyNumber = 9
 
-// appendCopyNumber appends what goes before an instruction that goes to several topics; nothing for 0.
+// appendCopyNumber appends the copy number that precedes an instruction for several topics; nothing if n is 0.
 func appendCopyNumber(dst []byte, n uint64) []byte {
 	if n == 0 {
 		return dst
@@ -173,7 +173,7 @@ func appendCopyNumber(dst []byte, n uint64) []byte {
 	return mpack.AppendUint(dst, n)
 }
 
-// appendInstruction appends an instruction to a frame on the topic of a name, or of none. An error is that of
+// appendInstruction appends an instruction to a frame on the topic of a name, or of none. Its errors are those of
 // [crosscast.AppendInstruction].
 func appendInstruction(dst []byte, inst *crosscast.Instruction, topic *crosscast.Address) ([]byte, error) {
 	if topic.Space != 0 && isTopicsTarget(inst, topic) {
@@ -184,8 +184,8 @@ func appendInstruction(dst []byte, inst *crosscast.Instruction, topic *crosscast
 	return crosscast.AppendInstruction(dst, inst)
 }
 
-// isTopicsTarget reports whether the instruction is for the name of its topic and nobody else. A name that no instruction
-// may have is none of them, so that it is refused.
+// isTopicsTarget reports whether the instruction is for the name of its topic and nobody else. It is false for a name
+// that is invalid, so that the encoder refuses it.
 func isTopicsTarget(inst *crosscast.Instruction, topic *crosscast.Address) bool {
 	t := &inst.Target
 	if t.Everyone || len(t.Sockets) != 0 || t.HasExceptions() || len(topic.Name) == 0 || len(topic.Name) > crosscast.MaxName {

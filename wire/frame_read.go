@@ -12,15 +12,13 @@ import (
 )
 
 // A frameReader reads frames in place; frame.go describes the format. The zero value is ready: reset takes a frame and
-// parses its header, next yields its items. The rest of a frame costs nothing unless next is called. It is not for
-// concurrent use.
+// parses its header, next returns its items. Without next, only the header is parsed. It is not for concurrent use.
 //
-// It reuses what it yields. A header is valid until the next reset, an item until the next call of next or reset. What of
-// an instruction may be kept is as with a [crosscast.InstructionReader].
+// It reuses its results. A header is valid until the next reset, an item until the next call of next or reset.
+// [crosscast.InstructionReader] says which parts of an instruction may be kept.
 //
-// Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse, and allocates nothing but what an
-// InstructionReader does, and bounded tables of its own. The items that it yields of a frame are bounded by maxItems,
-// however small they are.
+// Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse. It allocates only as an
+// InstructionReader does, and bounded tables of its own. maxItems bounds the items of a frame, however small they are.
 type frameReader struct {
 	rest         []byte // what was not read yet
 	err          error  // of reset, or of the first item that is malformed
@@ -31,21 +29,21 @@ type frameReader struct {
 	instructions crosscast.InstructionReader
 	names        intern.Table // of headers
 
-	// What yielded slices point into.
+	// Returned slices point into these.
 	topicName [1]string
 	losses    []lossRange         // at most maxLosses
 	lossName  []crosscast.Address // at most maxLosses * maxLossNames
 }
 
-// An item is a part of a frame: an instruction, or what is told of quiet topics.
+// An item is a part of a frame: an instruction, or the names of quiet topics.
 type item struct {
 	inst       *crosscast.Instruction // nil: it is none
 	copyNumber uint64                 // of an instruction that came in several copies
 	quiet      []byte
 }
 
-// reset parses the header of a frame that came on the topic of a name, or of none. The error matches [ErrForeign],
-// errVersion or [ErrMalformed], and next then returns it, too.
+// reset parses the header of a frame that arrived on the topic of a name, or of none. The error matches [ErrForeign],
+// errVersion or [ErrMalformed]; next then returns it too.
 func (r *frameReader) reset(frame []byte, topic crosscast.Address) (*frameHeader, error) {
 	r.rest = frame
 	r.topic = topic
@@ -163,12 +161,12 @@ func (r *frameReader) readAddress(c *mpack.Cursor) (a crosscast.Address) {
 	return a
 }
 
-// next yields the next item, or io.EOF at the end of the frame. An error that matches [ErrMalformed] ends the frame: the
-// items before it stand, and whatever else the frame carried is missed, which is a gap for the caller to report. (Looking
-// at the frame as a whole first nearly doubles the cost of reading, and a frame of a writer of this version never needs it:
-// a look at the structure alone took 27 ns an instruction beside 31.)
+// next returns the next item, or io.EOF at the end of the frame. An error that matches [ErrMalformed] ends the frame:
+// the items before it are valid, the rest is missing, and the caller reports a gap. (A check of the whole frame first
+// would nearly double the cost of reading, and frames of this version's writers never need it: a look at the structure
+// alone took 27 ns an instruction beside 31.)
 //
-// The instruction's From is the frame's origin, as is the ID of its Node in a hello or heartbeat. To is left empty.
+// The instruction's From is the frame's origin, as is the ID of its Node in a hello or heartbeat. To stays empty.
 func (r *frameReader) next() (item, error) {
 	for len(r.rest) > 0 {
 		r.index++
@@ -212,8 +210,8 @@ func (r *frameReader) next() (item, error) {
 	return item{}, io.EOF
 }
 
-// readOther reads what is no instruction of a few elements: all that is told of quiet topics, or the copy number before an
-// instruction. It reports false after a failure.
+// readOther reads an item that is no instruction of a few elements: the names of quiet topics, or the copy number
+// before an instruction. It returns false after a failure.
 func (r *frameReader) readOther() (it item, ok bool) {
 	c := mpack.NewCursor(r.rest)
 	switch {
@@ -235,7 +233,7 @@ func (r *frameReader) readOther() (it item, ok bool) {
 	return it, true
 }
 
-// implyTarget sets the target of an instruction that has none on the topic of a name. It reports false after a failure.
+// implyTarget sets the target of an instruction without one, on the topic of a name. It returns false after a failure.
 func (r *frameReader) implyTarget(inst *crosscast.Instruction) bool {
 	if inst.Namespace != r.topic.Namespace { // the topic does not stand for this name
 		r.fail(errNamespace)

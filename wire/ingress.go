@@ -12,12 +12,12 @@ import (
 	"github.com/crosscast/crosscast/internal/validjson"
 )
 
-// The ingress: a topic for programs that are no nodes, in whatever language. It takes one JSON object a message,
+// The ingress is a topic for programs without crosscast, in any language. Each message is one JSON object:
 //
 //	{"namespace":"/chat","rooms":["a"],"users":["u"],"except":["b"],"event":"said","data":{"text":"hi"}}
 //
-// and every node that opted in hears it, and serves its own sockets and subscriptions. So nothing crosses the bus
-// twice, nothing comes double, and no node speaks for a stranger: what came in has no origin.
+// Every node with the option receives it, and serves its own sockets and subscriptions. So nothing crosses the bus
+// twice, nothing arrives twice, and no node speaks for a stranger: the instruction has no origin.
 //
 //   - namespace: a name; without it "/"
 //   - rooms, users: lists of names; or
@@ -26,21 +26,26 @@ import (
 //   - event: a name; required
 //   - data: any JSON; without it the event has no payload
 //
-// Names are of 1 to 255 bytes, 1,024 of them at most. Members of other names, or that come twice, are refused, as are
-// null for a list, a name or a boolean, names that are spelled with other capitals, and bytes that are not UTF-8:
-// whoever misspells "except" must not reach those whom he wanted to except. The whole has at most maxIngress bytes, or
-// MaxFrame if that is less. A frame, which only nodes write, is no JSON; and JSON on any other topic is no frame.
+// A name has 1 to 255 bytes; there are at most 1,024 of them. The message has at most maxIngress bytes, or MaxFrame if
+// that is less. These are refused, because a writer who misspells "except" must not reach the excepted members:
 //
-// There are no numbers, so nothing tells of a message that was missed, except that a node's own outages are gaps as
-// ever. Two messages of one connection arrive in their order, as long as the bus keeps it.
+//   - unknown members; "EVENT" is one
+//   - members that come twice
+//   - null for a list, a name or a boolean
+//   - bytes that are not UTF-8
+//
+// A frame, which only nodes write, is never JSON. JSON on any other topic is never a frame.
+//
+// There are no numbers, so a missed message is not reported, except as part of a node's own outage. Two messages of one
+// connection arrive in order, if the bus keeps it.
 
-// maxIngress is the size of the largest message: that of the largest payload that nodes emit by default.
+// maxIngress is the size of the largest message in bytes, equal to the default limit of a payload.
 const maxIngress = 1 << 20
 
-// refusals are the reasons for which the ingress refused something before.
+// refusals are the reasons for which the ingress has refused something before.
 type refusals struct{ logged [dropReasons]atomic.Bool }
 
-// handleIngress acts on a message to the ingress.
+// handleIngress handles a message to the ingress.
 func (l *ledger) handleIngress(text []byte) {
 	if len(text) > min(maxIngress, l.o.MaxFrame) {
 		l.refuse(dropIngressSize, fmt.Errorf("%d bytes", len(text)))
@@ -56,7 +61,7 @@ func (l *ledger) handleIngress(text []byte) {
 	l.handler.Handle(inst)
 }
 
-// refuse counts a message, and logs the first one for each reason: whoever wrote it cannot be told otherwise.
+// refuse counts a message, and logs the first one for each reason, because its writer gets no error.
 func (s *session) refuse(why dropReason, err error) {
 	s.count(why)
 	if s.refusals.logged[why].CompareAndSwap(false, true) {
@@ -73,8 +78,7 @@ var (
 	errBoth     = errors.New(`"everyone":true beside "rooms" or "users"`)
 )
 
-// parseIngress reads a message to the ingress. What it returns keeps nothing of text. It costs memory in proportion to
-// text.
+// parseIngress parses a message to the ingress. The result keeps no part of text. The memory is proportional to text.
 func parseIngress(text []byte) (inst *crosscast.Instruction, why dropReason, err error) {
 	if !validjson.Valid(text) {
 		if !utf8.Valid(text) {
@@ -115,7 +119,7 @@ func parseIngress(text []byte) (inst *crosscast.Instruction, why dropReason, err
 	return inst, 0, nil
 }
 
-// members are what a message to the ingress may have.
+// members are the members of a message to the ingress.
 type members struct {
 	namespace, event string
 	target           crosscast.Target
@@ -123,8 +127,8 @@ type members struct {
 	seen             map[string]bool
 }
 
-// readMembers reads valid JSON. It goes member by member, because encoding/json alone takes "EVENT" for "event", null
-// for nothing, and the last of two.
+// readMembers reads valid JSON, member by member, because encoding/json alone accepts "EVENT" for "event", and null,
+// and the last of two equal members.
 func readMembers(text []byte) (m members, why dropReason, err error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
