@@ -1,4 +1,4 @@
-// Package redisbus is Redis Pub/Sub, plain or sharded, as a wire.Bus.
+// Package redisbus implements wire.Bus over Redis Pub/Sub, plain or sharded.
 package redisbus
 
 import (
@@ -19,32 +19,33 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// Config says how a bus uses Redis.
+// Config configures a bus.
 type Config struct {
-	// Anchor is a name whose slot decides through which master of a Redis Cluster everything is published, unless it is
+	// Anchor is a name. On a Redis Cluster everything is published through the master of its slot, unless the bus is
 	// sharded.
 	Anchor string
-	// Needs is what the user must be allowed to, for the text of errors.
+	// Needs lists the permissions that the user needs, for the text of errors.
 	Needs string
-	// Sharded makes it use SPUBLISH and SSUBSCRIBE.
+	// Sharded makes the bus use SPUBLISH and SSUBSCRIBE.
 	Sharded bool
-	// Once is for frames of which receivers cannot tell copies: what may have reached the server is not sent again.
+	// Once is for frames whose receivers cannot recognize copies: a frame that might have reached the server is not
+	// sent again.
 	Once bool
-	// Timeout is what the context of a batch allows beyond what its bytes need: wire.Options.PublishTimeout.
+	// Timeout is how long the context of a batch allows beyond the time for its bytes: wire.Options.PublishTimeout.
 	Timeout time.Duration
 }
 
-// bus is Redis Pub/Sub through a client of the user's, which it neither changes nor closes.
+// bus is Redis Pub/Sub through a client of the user, which it neither changes nor closes.
 type bus struct {
 	Config
 	topology
 	rdb  redis.UniversalClient
-	name string // what errors call the server
+	name string // the server's name in errors
 	tls  bool   // the client speaks TLS
 	err  error  // why the client cannot be used
 }
 
-// New returns a bus over rdb. Mistakes in rdb are errors of its methods.
+// New returns a bus over rdb. Mistakes in rdb become errors of its methods.
 func New(rdb redis.UniversalClient, c Config) wire.Bus {
 	if cluster, ok := rdb.(*redis.ClusterClient); ok && c.Sharded {
 		return &shards{Config: c, rdb: cluster}
@@ -60,7 +61,7 @@ func newBus(rdb redis.UniversalClient, c Config) *bus {
 	case *redis.Client:
 		o := c.Options()
 		b.name, b.tls = "redis at "+o.Addr, o.TLSConfig != nil
-		if o.Addr == "FailoverClient" { // what go-redis puts in the place of an address
+		if o.Addr == "FailoverClient" { // go-redis sets this instead of an address
 			b.name = "the redis that Sentinel names"
 		}
 	case *redis.ClusterClient:
@@ -76,15 +77,16 @@ func newBus(rdb redis.UniversalClient, c Config) *bus {
 	return b
 }
 
-// attempts is how often a batch is sent when the connection breaks under it. A pooled connection may have been closed
-// by the server while it was idle, and its first use is when that shows.
+// attempts is how often a batch is sent if its connection breaks. The server may have closed a pooled connection while
+// it was idle, which only its next use shows.
 const attempts = 3
 
 // Publish implements wire.Bus: one pipeline for a batch.
 //
-// go-redis's own retries are off for these commands. It would repeat the whole batch, also after a time-out, so that
-// one call lasts four and every frame goes out four times. Here only what has no reply is sent again, and only when the
-// connection was closed; and what has been written to a connection once stays uncertain, whatever comes later.
+// The retries of go-redis are off for these commands. It would repeat the whole batch, even after a time-out, so one
+// call would last as long as four, and every frame would go out four times. This method repeats only frames without a
+// reply, and only if the connection was closed. A frame that was written to a connection once stays uncertain, whatever
+// happens later.
 func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
 	pending := publishings(ctx, b.command("publish"), frames)
 	for attempt := 1; ; attempt++ {
@@ -104,7 +106,7 @@ func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
 	}
 }
 
-// command is what Redis calls a command of plain Pub/Sub, for this bus.
+// command returns this bus's name for a command of plain Pub/Sub.
 func (b *bus) command(plain string) string {
 	if b.Sharded {
 		return "s" + plain
@@ -112,12 +114,12 @@ func (b *bus) command(plain string) string {
 	return plain
 }
 
-// send makes one attempt. All frames go through one connection of one server, or their order would be lost.
+// send makes one attempt. All frames go through one connection to one server, because order would be lost otherwise.
 func (b *bus) send(ctx context.Context, batch []*publishing) error {
 	if b.err != nil {
 		return b.err
 	}
-	// PUBLISH has no key, so a ClusterClient sends each to any master. The cluster passes it on to all its nodes.
+	// PUBLISH has no key, so a ClusterClient would send each to any master. The cluster passes it on to all its nodes.
 	c, err := b.publisher(ctx)
 	if err != nil {
 		return err
@@ -156,12 +158,12 @@ func (b *bus) pipeline(ctx context.Context, c redis.UniversalClient, batch []*pu
 	return err
 }
 
-// largeBatch is the size in bytes from which a batch may need longer than the client's time-outs allow.
+// largeBatch is the size in bytes from which a batch may need more time than the client's time-outs allow.
 const largeBatch = 64 << 10
 
-// part is how many bytes of a batch may go out in one pipeline, by the client's time-outs: go-redis would end the wait
-// for all replies, and the writing of all commands, with those, however many bytes there are. A single frame above that
-// needs a client with the time-out longest, which has the same pools, but lacks the hooks.
+// part is how many bytes of a batch may go out in one pipeline, by the client's time-outs. go-redis applies these to
+// the writing of all commands and to the wait for all replies, however many bytes there are. A larger single frame
+// needs a client with the time-out longest, which shares the pools but lacks the hooks.
 func (b *bus) part(ctx context.Context, c redis.UniversalClient, batch []*publishing) (size int, longest time.Duration) {
 	node, ok := c.(*redis.Client)
 	deadline, bounded := ctx.Deadline()
@@ -186,8 +188,8 @@ func (b *bus) part(ctx context.Context, c redis.UniversalClient, batch []*publis
 	return size, longest
 }
 
-// settle enters the outcomes of the frames that were replied to. It returns the others, and whether any of them may
-// have reached the server.
+// settle enters the outcomes of the frames with a reply. It returns the others, and whether any of them might have
+// reached the server.
 func (b *bus) settle(batch []*publishing) (pending []*publishing, anyWritten bool) {
 	_, cluster := b.rdb.(*redis.ClusterClient)
 	pending = batch[:0]
@@ -198,7 +200,7 @@ func (b *bus) settle(batch []*publishing) (pending []*publishing, anyWritten boo
 			anyWritten = anyWritten || p.payload.written
 		case p.Err() != nil:
 			p.frame.Err, p.frame.Down = b.refusal(p.Err())
-			if p.sentBefore { // then this says nothing of the first time
+			if p.sentBefore { // the first attempt might have succeeded
 				p.frame.Err = b.explain(p.Err())
 			}
 		case cluster:
@@ -226,8 +228,8 @@ func (b *bus) fail(ctx context.Context, pending []*publishing, err error) {
 	b.reload(ctx)
 }
 
-// reload makes a ClusterClient look for the cluster's present shape. By itself it does so once a minute, and not when
-// a master cannot be reached.
+// reload makes a ClusterClient fetch the cluster's present shape. By itself it does so once a minute, but not after it
+// failed to reach a master.
 func (b *bus) reload(ctx context.Context) {
 	if c, ok := b.rdb.(*redis.ClusterClient); ok {
 		c.ReloadState(ctx)
@@ -247,8 +249,8 @@ type publishing struct {
 // NoRetry makes go-redis send the command once.
 func (*publishing) NoRetry() bool { return true }
 
-// SetErr is what go-redis calls after it has read a reply, with nil or the server's refusal. When the batch fails later
-// it enters the failure for all commands, those included that were replied to; a reply stays.
+// SetErr is called by go-redis after each reply, with nil or the server's refusal. If the batch fails later, go-redis
+// calls it for all commands, even those with a reply; a reply stays.
 func (p *publishing) SetErr(err error) {
 	if p.replied {
 		return
@@ -272,20 +274,20 @@ func publishings(ctx context.Context, command string, frames []wire.Frame) []*pu
 	return batch
 }
 
-// payload is the bytes of a frame on their way into a connection. It knows whether they ever were: what failed before
-// that was received by nobody, whatever the error says.
+// payload is the bytes of a frame. It records whether they were ever written to a connection. If not, nobody received
+// them, whatever the error is.
 type payload struct {
 	data    []byte
 	written bool
 }
 
-// MarshalBinary is what go-redis calls when it writes the command. It writes the bytes as they are, without a copy.
+// MarshalBinary is called by go-redis when it writes the command. It returns the bytes without a copy.
 func (p *payload) MarshalBinary() ([]byte, error) {
 	p.written = true
 	return p.data, nil
 }
 
-// String is what tracing hooks show.
+// String is shown by tracing hooks.
 func (p *payload) String() string { return fmt.Sprintf("<%d bytes>", len(p.data)) }
 
 // isReply reports whether err is an answer of the server.
@@ -294,7 +296,7 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// isBroken reports whether err says that an established connection was closed. A time-out does not.
+// isBroken reports whether err means that an established connection was closed. A time-out does not.
 func isBroken(err error) bool {
 	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
 		if errors.Is(err, e) {
@@ -304,7 +306,7 @@ func isBroken(err error) bool {
 	return false
 }
 
-// isDenied reports whether the server refuses the credentials, or what their user may do.
+// isDenied reports whether the server refuses the credentials, or the user lacks a permission.
 func isDenied(err error) bool {
 	return redis.IsPermissionError(err) || isDeniedLogin(err)
 }
@@ -315,19 +317,19 @@ func isDeniedLogin(err error) bool {
 		redis.HasErrorPrefix(err, "AUTH ") // a password where the server has none
 }
 
-// isDown reports whether the server, rather than one command, is the reason of its refusal.
+// isDown reports whether the server, and not one command, is the reason for its refusal.
 func isDown(err error) bool {
 	return redis.IsLoadingError(err) || redis.IsClusterDownError(err) || redis.IsMasterDownError(err) ||
 		redis.IsReadOnlyError(err) || redis.IsTryAgainError(err) || redis.IsMaxClientsError(err) || isDeniedLogin(err)
 }
 
-// refusal is the error of a frame that nobody received, and whether other frames would fare the same.
+// refusal returns the error of a frame that nobody received, and whether other frames would get the same error.
 func (b *bus) refusal(err error) (wrapped error, down bool) {
 	return fmt.Errorf("%w: %w", crosscast.ErrRefused, b.explain(err)), isDown(err)
 }
 
-// explain names the server in an error, and says in words what is likely to be wrong. It matches
-// crosscast.ErrDenied where that is why.
+// explain adds the server's name and a likely cause to an error. It matches crosscast.ErrDenied if a permission is
+// missing.
 func (b *bus) explain(err error) error {
 	err = Discreet(err)
 	switch {

@@ -2,7 +2,7 @@ package redisbus
 
 import "regexp"
 
-// Discreet returns err without the arguments that a server repeats of a command that it does not know: that might be AUTH,
+// Discreet returns err without the arguments of an unknown command, which a server repeats. The command might be AUTH
 // or HELLO, with a name and a password.
 func Discreet(err error) error {
 	if err == nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// Patchy implements wire.Patchy. The masters of a Redis Cluster pass messages on over connections of their own; what is on
-// the way when one of these breaks is lost, and nobody is told.
+// Patchy implements wire.Patchy. The masters of a Redis Cluster pass messages on over their own connections. If one of
+// these breaks, the messages on it are lost, and this is not reported.
 func (b *bus) Patchy() bool {
 	_, cluster := b.rdb.(*redis.ClusterClient)
 	return cluster

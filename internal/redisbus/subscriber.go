@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// line is what is known of the connection below go-redis, which keeps it to itself: when a byte arrived, though the
-// message that it belongs to is not complete, and where the other end is.
+// line is the state of the connection below go-redis, which does not show it: when a byte last arrived, even of an
+// incomplete message, and the remote address.
 type line struct {
 	began time.Time
 	last  atomic.Int64 // when a byte arrived, after began
@@ -24,7 +24,7 @@ func (l *line) heard() time.Time { return l.began.Add(time.Duration(l.last.Load(
 
 func (l *line) hear() { l.last.Store(int64(time.Since(l.began))) }
 
-// dialer is a dialer of go-redis whose connections are the line's.
+// dialer wraps a dialer of go-redis. Its connections belong to the line.
 func (l *line) dialer(
 	dial func(ctx context.Context, network, addr string) (net.Conn, error),
 ) func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -53,9 +53,9 @@ func (c *lineConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// subscriber returns a client for one link: it has the options of the user's client, for the server that this one would
-// subscribe at, and its connection is the line's. It is nil where the user's client does not tell its options: then only
-// that can subscribe, and what is known of the line is what arrives complete.
+// subscriber returns a client for one link. It has the options of the user's client, for the server where that client
+// would subscribe. Its connection belongs to the line. It is nil if the user's client does not show its options. Then
+// only that client can subscribe, and the line sees complete messages only.
 //
 // The user's hooks do not see the link, which carries no commands but those of Pub/Sub.
 func (b *bus) subscriber(ctx context.Context, l *line) (*redis.Client, error) {
@@ -75,17 +75,17 @@ func (b *bus) subscriber(ctx context.Context, l *line) (*redis.Client, error) {
 	}
 	o := OptionsOf(options)
 	o.Dialer = l.dialer(o.Dialer)
-	// A link is one connection, and nothing else is to go over it.
+	// A link is one connection, and carries nothing else.
 	o.MinIdleConns, o.PipelinePoolSize = 0, -1
 	o.ClientSideCache, o.ClientSideCacheConfig, o.PushNotificationProcessor = nil, nil, nil
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(&o), nil
 }
 
-// OptionsOf returns options that make another client like the one that they are of.
+// OptionsOf returns options that make another client like the one with the given options.
 func OptionsOf(options *redis.Options) redis.Options {
 	o := *options
-	// They went through a client before, which wrote 0 where the user had asked for none with -1; and -1 for -2.
+	// A client has changed them: it writes 0 where the user wrote -1 (none), and -1 for -2.
 	for _, d := range []*time.Duration{&o.ReadTimeout, &o.WriteTimeout} {
 		if *d <= 0 {
 			*d--

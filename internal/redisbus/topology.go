@@ -20,13 +20,13 @@ import (
 // askTimeout is for each question about the topology.
 const askTimeout = time.Second
 
-// topology is what a bus remembers of the server that it uses.
+// topology is the state of the server that the bus uses.
 type topology struct {
 	newest  atomic.Pointer[link]        // dialled last
 	master  atomic.Pointer[string]      // of a Redis Cluster: the address of the one that was published through last
 	replica atomic.Bool                 // the server has called itself a replica, which was taken for another server once
 	asked   atomic.Pointer[chan string] // gets the role of the server that is published to next; nil: nobody asks
-	left    atomic.Int32                // what is pooled that must not be used again: leftNothing and so on
+	left    atomic.Int32                // pooled connections that must not be used again: leftNothing and so on
 }
 
 const (
@@ -43,9 +43,12 @@ func (t *topology) dialled(l *link) {
 	}
 }
 
-// Moved implements wire.Mover. A server is another one when a new connection leads to another address; when the anchor's
-// slot has another master; or when it says that it is a replica, if the user may ask. The latter counts once: who uses a
-// replica on purpose gets it again. After that a new connection to a server that is none counts.
+// Moved implements wire.Mover. The server has changed if one of these holds:
+//
+//   - a new connection leads to another address;
+//   - the anchor's slot has another master;
+//   - the server says that it is a replica, if the user may query that. This counts once, because a replica that is
+//     used on purpose would be found again. After that, a new connection to a server that is no replica counts.
 func (b *bus) Moved(ctx context.Context, l wire.Link) (bool, error) {
 	moved, err := b.moved(ctx, l.(*link))
 	if moved {
@@ -99,7 +102,7 @@ func within[T any](ctx context.Context, f func(context.Context) (T, error)) (T, 
 	}
 }
 
-// whereTo returns where a new connection leads.
+// whereTo returns the address that a new connection leads to.
 func (b *bus) whereTo(ctx context.Context) (string, error) {
 	c, ok := b.rdb.(interface{ Options() *redis.Options })
 	if !ok {
@@ -114,8 +117,8 @@ func (b *bus) whereTo(ctx context.Context) (string, error) {
 	return conn.RemoteAddr().String(), nil
 }
 
-// another reports whether two addresses are those of different servers. A name may have several addresses, of one server:
-// while it has the old one, too, nothing has changed.
+// another reports whether two addresses belong to different servers. A name may have several addresses of one server:
+// while it still has the old one, nothing has changed.
 func (b *bus) another(ctx context.Context, old, now string) bool {
 	if old == "" || now == "" || old == now {
 		return false
@@ -174,7 +177,7 @@ func areIPs(addrs []string) bool {
 	return len(addrs) > 0
 }
 
-// demoted reports whether what is published goes to a replica.
+// demoted reports whether the server for publishing is a replica.
 func (b *bus) demoted(ctx context.Context) (bool, error) {
 	role, err := b.role(ctx)
 	if role == "master" {
@@ -196,8 +199,8 @@ func (b *bus) demoted(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// role is what the server calls itself that what is published goes to; empty if the user may not ask. The question goes
-// with what is published next, on the same connection; or, if nothing is for askTimeout, on one that the pool has.
+// role is the role of the server for publishing, in its own words; empty if the user may not query it. The query goes
+// with the next batch, on the same connection. If there is no batch for askTimeout, it uses a connection of the pool.
 func (b *bus) role(ctx context.Context) (string, error) {
 	answer := make(chan string, 1)
 	b.asked.Store(&answer)
@@ -230,8 +233,8 @@ func (b *bus) role(ctx context.Context) (string, error) {
 	})
 }
 
-// withRole adds the question for the server's role to what is published, if somebody asks, and returns what is to be
-// called when it was sent.
+// withRole adds the query for the server's role to a batch, if there is a caller of role. Call sent after the batch was
+// sent.
 func (b *bus) withRole(ctx context.Context, pipe redis.Pipeliner) (sent func()) {
 	if b.asked.Load() == nil {
 		return func() {}
@@ -259,7 +262,8 @@ func roleIn(cmd unrepeated) string {
 	return role
 }
 
-// publisher is the client whose pool is published through: of a ClusterClient, that of one master, or order would be lost.
+// publisher returns the client for publishing. For a ClusterClient it is that of one master, because order would be
+// lost otherwise.
 func (b *bus) publisher(ctx context.Context) (redis.UniversalClient, error) {
 	if c, ok := b.rdb.(*redis.ClusterClient); ok {
 		return c.MasterForKey(ctx, b.Anchor)
@@ -280,9 +284,9 @@ func (b *bus) publishesThrough(ctx context.Context, c redis.UniversalClient) {
 	}
 }
 
-// discard makes a client close the idle connections of its pools. It has no method for that, and must not be closed; but
-// it closes a connection on which a command could not be written, and takes an idle one before it makes one. Nothing is
-// sent. What somebody else is using at this moment stays.
+// discard makes a client close the idle connections of its pools. The client has no method for that, and must not be
+// closed. But it closes a connection on which a command could not be written, and uses an idle one before it makes a
+// new one. Nothing is sent. Connections that are in use stay.
 func discard(ctx context.Context, c redis.UniversalClient, left int32) {
 	stats := c.PoolStats()
 	pipelines, others := stats.IdleConns, uint32(0)
@@ -319,7 +323,7 @@ func (unwritable) MarshalBinary() ([]byte, error) { return nil, errLeft }
 // String is what tracing hooks show.
 func (unwritable) String() string { return "<nothing>" }
 
-// Moved implements wire.Mover: the masters are others than those that l has a connection to.
+// Moved implements wire.Mover: the masters differ from those that l is connected to.
 func (s *shards) Moved(ctx context.Context, l wire.Link) (bool, error) {
 	var mu sync.Mutex
 	var masters []string
