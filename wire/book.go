@@ -10,7 +10,7 @@ import (
 // The receiver's books: per node, and per node and topic, the last frame number. They are pure data; the rules are
 // those of the package documentation of crosscast ("Never silent"), and the tests run them over random schedules.
 
-// origin is what is known of one peer's frames.
+// origin is the state of one peer's frames.
 type origin struct {
 	id         crosscast.NodeID
 	highest    uint64 // number of any frame seen
@@ -36,7 +36,7 @@ type origin struct {
 	announced  announced // on a Patchy bus
 }
 
-// book is what is known of the frames of one origin on one topic.
+// book is the state of the frames of one origin on one topic.
 type book struct {
 	origin *origin
 	heard  time.Duration // when the last frame came that was passed on, after the adapter had started
@@ -49,7 +49,7 @@ type book struct {
 // books are those of one topic: a handful, searched in order.
 type books []book
 
-// of returns the book of o, made when missing. Books of forgotten origins are dropped then.
+// of returns the book of o, and makes it if it is missing. It drops books of forgotten origins.
 func (b *books) of(o *origin) *book {
 	if e := b.find(o); e != nil {
 		return e
@@ -78,7 +78,7 @@ func (b books) find(o *origin) *book {
 // knows reports whether something came, or was missed, in the epoch.
 func (b *book) knows(epoch uint32) bool { return b.epoch == epoch && b.first != 0 }
 
-// beginEpoch makes b one of an epoch.
+// beginEpoch begins an epoch of b.
 func (b *book) beginEpoch(epoch uint32) { b.epoch, b.before, b.first = epoch, b.last, 0 }
 
 type verdict uint8
@@ -89,8 +89,8 @@ const (
 	overdue         // a frame that its successor overtook: dropped, and a gap
 )
 
-// judge enters a frame in the books, and says what to make of it. When frames before it are missing on this topic,
-// hole is the first number that may be missing; they end with the frame's predecessor.
+// judge enters a frame in the books and returns the verdict. If frames before it are missing on this topic, hole is the
+// first number that might be missing; the frame's predecessor is the last.
 //
 // epoch counts the subscriptions of this topic: the first frame after one is not checked for a hole, because its
 // predecessors came before, or are part of an outage that is reported as a whole. What comes later with a number
@@ -129,8 +129,8 @@ func (b *book) judge(h *frameHeader, epoch uint32) (v verdict, hole uint64) {
 	return fresh, hole
 }
 
-// returns notes that a lost origin is back, with frame n. What it sent since it was lost is missing, unless n is the next
-// number: heartbeats have numbers, too.
+// returns notes that a lost origin is back, with frame n. Its frames since it was lost are missing, unless n is the
+// next number: heartbeats have numbers too.
 func (o *origin) returns(n uint64) (missed bool) {
 	o.lost = false
 	if n == o.highest+1 {
@@ -140,8 +140,9 @@ func (o *origin) returns(n uint64) (missed bool) {
 	return true
 }
 
-// newLosses returns the ranges that the origin lost since it was last heard. all is set when there are more than it
-// lists. When it was never heard before, and has lost nothing since this node has started, nothing of that concerns it.
+// newLosses returns the ranges that the origin lost since its last header. all is set if there are more than it lists.
+// An origin that is new to this node, and has lost nothing since this node started, has no losses that concern this
+// node.
 func (o *origin) newLosses(h *frameHeader, started, now time.Time) (ranges []lossRange, all bool) {
 	if !o.lossKnown {
 		o.lossKnown = true
@@ -164,14 +165,15 @@ func (o *origin) newLosses(h *frameHeader, started, now time.Time) (ranges []los
 	return h.Losses[uint64(len(h.Losses))-n:], false
 }
 
-// origins are the peers whose numbers are remembered, at most maxOrigins. Forgetting one costs detection, never a false
-// alarm about its past.
+// origins are the peers with remembered numbers, at most maxOrigins. If one is forgotten, detection is lost, but there
+// is no false alarm about its past.
 type origins struct {
 	m       map[crosscast.NodeID]*origin
 	passing []*origin // while there is no room: those that are not known, who was heard first first; may have others
 }
 
-// of returns the origin named id, made when missing. For want of room another one may be forgotten, which is returned.
+// of returns the origin named id, and makes it if it is missing. If there is no room, it forgets another one and
+// returns that.
 func (os *origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin) {
 	if o = os.m[id]; o != nil {
 		o.known = o.known || now.Sub(o.since) >= minEcho
@@ -183,7 +185,7 @@ func (os *origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin)
 		} else {
 			os.passing = nil
 		}
-		// A string of its own, so that the frame it came in is not kept.
+		// A separate string, so that the frame it came in is not kept.
 		o = &origin{id: crosscast.NodeID([]byte(id)), since: now}
 		os.m[o.id] = o
 		if forgotten != nil {

@@ -17,7 +17,7 @@ type delivery struct {
 
 func newDelivery() *delivery { return &delivery{done: make(chan struct{})} }
 
-// expect makes d, if it is not nil, wait for so many frames. For none it is over.
+// expect makes d, if it is not nil, wait for that many frames. With 0 it is complete.
 func (d *delivery) expect(frames int) {
 	if d == nil {
 		return
@@ -28,7 +28,7 @@ func (d *delivery) expect(frames int) {
 	}
 }
 
-// fail enters why one of the frames did not go out. Of each of the two kinds the first error is kept.
+// fail enters the error of one frame. It keeps the first error of each of the two kinds.
 func (d *delivery) fail(err error) {
 	kind := crosscast.ErrRefused
 	if errors.Is(err, crosscast.ErrUncertain) {

@@ -8,14 +8,14 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// The bus may deny a topic. Those who ask for it are told each time; what was promised before is a gap; and it is asked
-// for again until the bus allows it.
+// The bus may deny a topic. Then each Subscribe of it fails; an earlier promise becomes a gap; and it is requested
+// again until the bus allows it.
 //
 // A bus may refuse a request as a whole when it denies one of its topics, without saying which. The request is then split
 // until each topic has its own answer. Retries are in rounds of a bounded number, so that 10,000 denied topics are no more
 // load than a few; see askDeniedLocked.
 
-// denials is what is denied now. It is guarded by subscriptions.mu.
+// denials are the denied topics. subscriptions.mu guards them.
 type denials struct {
 	count int
 	queue []*topic // to be asked for again, the one that was asked for the longest ago first; may have some that need not
@@ -157,7 +157,7 @@ func deniedError(t *topic, cause error) error {
 	return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
 }
 
-// retryLaterLocked asks for denied topics again after a while.
+// retryLaterLocked requests denied topics again after a while.
 func (s *subscriptions) retryLaterLocked() {
 	d := &s.denials
 	switch {

@@ -9,7 +9,7 @@ import (
 // echo proves that a link hears. What this node publishes to everyone comes back on its own subscription, in order:
 // an echo proves that nothing sent before it through that server is still missing.
 //
-// An echo that does not come has three reasons, and they are told apart:
+// There are three reasons for a missing echo:
 //
 //   - dead: nothing comes at all. No byte has arrived for a while, though the reader waits for one.
 //   - deaf: the bus answers a ping on the link, written a while after it had accepted the frame, and the frame has not
@@ -17,13 +17,13 @@ import (
 //   - late: it waits behind other bytes, or the reader is in a call of the application's. That is no verdict. As long as
 //     bytes arrive, or the reader does not read any, nothing is concluded.
 //
-// The while is a heartbeat, at least minEcho. So an answer may overtake messages by that much, as it does where several
-// servers pass messages on to each other. A first ping after half of it makes a link that has nothing to carry speak: it
-// is not dead. An answer that does not come proves nothing.
+// The while is one heartbeat, at least minEcho. So an answer may overtake messages by that much, as it does where
+// several servers pass messages on to each other. The first ping, after half of it, makes an idle link answer: it is
+// not dead. A missing answer proves nothing.
 //
-// A node whose publishing fails has no echoes, and may hear all the same. So when none has come for a while, and none is
-// awaited, answers to pings prove that what arrives is not old. Where the bus answers what is published, if only to refuse
-// it, and nothing comes on the link, not even an answer, that is dead.
+// A node whose publishing fails has no echoes, but its link might work. So if no echo has come for a while, and none is
+// awaited, answers to pings prove that received messages are not old. If the bus answers what is published, even with a
+// refusal, and nothing comes on the link, not even an answer, the link is dead.
 //
 // Invariants:
 //   - awaited are frames that the bus has accepted and that did not come back, oldest first;
@@ -89,7 +89,7 @@ func (e *echo) endLink() {
 	}
 }
 
-// restLocked ends the wait.
+// restLocked stops waiting.
 func (e *echo) restLocked() {
 	e.awaited = e.awaited[:0]
 	if e.waiting != nil {
@@ -112,8 +112,8 @@ func (e *echo) allBack() <-chan struct{} {
 	return waiting
 }
 
-// expect says that the bus has accepted frame n, sent to everyone at the given time. What was sent before the link
-// had resumed proves nothing. The echo may have been there before.
+// expect notes that the bus has accepted frame n, sent to everyone at the given time. A frame that was sent before the
+// link resumed proves nothing. Its echo may have come already.
 func (e *echo) expect(n uint64, sent time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,7 +134,7 @@ func (e *echo) expect(n uint64, sent time.Time) {
 	e.armLocked(now.Add(e.patience()/2), now)
 }
 
-// refuse says that the bus has refused a frame to everyone, at the given time: it answers.
+// refuse notes that the bus has refused a frame to everyone at the given time. So it answers.
 func (e *echo) refuse(now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -148,7 +148,8 @@ func (e *echo) cameLocked(sent, at time.Time) {
 	e.state.echoHeard()
 }
 
-// handleEcho notes that frame n has come back. One that was never sent is somebody else's, and proves nothing.
+// handleEcho notes that frame n has come back. A frame that was never sent belongs to another sender, and proves
+// nothing.
 func (e *echo) handleEcho(n uint64, now time.Time) {
 	if !e.drew(n) {
 		e.count(dropUndrawn)
@@ -182,17 +183,17 @@ func (e *echo) overdue() bool {
 	return len(e.awaited) > 0 && time.Since(e.awaited[0].accepted) > e.patience()/2
 }
 
-// provenUntil is when the last frame that came back was sent: nothing before is missing.
+// provenUntil is when the last frame that came back was sent: nothing from before it is missing.
 func (e *echo) provenUntil() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.proven
 }
 
-// late is how old what arrives now may be, at most, where this process or the bus has stood still: for what was published
-// before the last frame that came back was sent has arrived, and so has, give or take a heartbeat, what was published
-// before the last ping was that was answered. On a link in order that is about a heartbeat ago, and says nothing; then it
-// is 0. A machine that sleeps might stop one clock, and not the other.
+// late is the greatest possible age of a message that arrives now, if this process or the bus has stood still;
+// otherwise 0. Messages from before the last frame that came back have arrived, and so have, within a heartbeat, those
+// from before the last answered ping. On a normal link that is about a heartbeat ago, and late is 0. Two clocks are
+// compared, because a machine that sleeps might stop one of them.
 func (e *echo) late(now time.Time) time.Duration {
 	e.mu.Lock()
 	current := e.current
@@ -211,10 +212,10 @@ func (e *echo) roundTrip() time.Duration {
 	return e.trip
 }
 
-// staleLocked is when a ping is due unless something comes back before.
+// staleLocked is when a ping is due, unless something comes back before.
 func (e *echo) staleLocked() time.Time { return e.current.Add(e.self.Heartbeat + e.patience()/4) }
 
-// armLocked has look called at a time, or earlier.
+// armLocked arranges a call of look at the given time or earlier.
 func (e *echo) armLocked(at, now time.Time) {
 	if !e.lookAt.IsZero() && !at.Before(e.lookAt) {
 		return
@@ -234,7 +235,7 @@ func (e *echo) ring() {
 	e.lookLocked(time.Now())
 }
 
-// lookLocked does what is due: it pings, or finds the link dead.
+// lookLocked acts when it is time: it pings, or finds the link dead.
 func (e *echo) lookLocked(now time.Time) {
 	switch {
 	case e.link == nil:
@@ -283,7 +284,7 @@ func (e *echo) lookForEchoLocked(now time.Time) {
 	e.armLocked(next, now)
 }
 
-// pingLocked asks for a ping to be written. The frames that the bus had accepted a while before must come before its answer.
+// pingLocked requests a ping. The frames that the bus had accepted a while before it must come before its answer.
 func (e *echo) pingLocked(now time.Time) {
 	if len(e.pings) == maxPings {
 		return // the next answer makes room
@@ -300,7 +301,7 @@ func (e *echo) pingLocked(now time.Time) {
 	e.link.ping(p.name)
 }
 
-// handlePong acts on the answer to a ping, an error or not. Those written before it will not be answered any more.
+// handlePong handles the answer to a ping, an error or not. Earlier pings are not answered any more.
 func (e *echo) handlePong(name string, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

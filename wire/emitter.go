@@ -8,16 +8,17 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Emitters: adapters of nodes with NodeInfo.EmitOnly. Publishing is as ever, but there is no link before the node asks
-// something, and then it hears the node's inbox only. What nodes learn from what they hear an emitter does otherwise:
+// Emitters are adapters of nodes with NodeInfo.EmitOnly. They publish like others, but make no link before the node's
+// first query, and then receive only the node's inbox. They learn in other ways what nodes learn from their peers'
+// frames:
 //
 //   - that it is connected, and may publish: a notice at the start, which is accepted or not;
 //   - that its link hears: a notice to its own inbox, before each question, which must come back;
 //   - that peers are back after an outage: how many links get a notice to everyone, where the bus can tell.
 //
-// No heartbeat tells its losses, so it tells everyone of each at once.
+// An emitter has no heartbeats to carry its losses, so it publishes each to everyone at once.
 
-// superviseWhenWanted makes the link, and replaces it, from the first Listen on.
+// superviseWhenWanted makes the link at the first Listen, and replaces it from then on.
 func (r *run) superviseWhenWanted() {
 	select {
 	case <-r.inbox.wanted:
@@ -39,7 +40,7 @@ type inbox struct {
 
 func newInbox() *inbox { return &inbox{wanted: make(chan struct{}), changed: make(chan struct{})} }
 
-// noteLink enters what became of the link. It is called by the supervisor, of nodes too, where nobody looks.
+// noteLink enters the state of the link. The supervisor calls it; for nodes nobody reads the result.
 func (x *inbox) noteLink(l *link, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -82,7 +83,7 @@ func (a *Adapter) Listen(ctx context.Context) error {
 	}
 }
 
-// prove returns when l surely hears.
+// prove returns when an echo has proved that l works.
 func (r *run) prove(ctx context.Context, l *link) error {
 	down := func() error { return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, l.err) }
 	select {

@@ -7,7 +7,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// What is too large is refused before anybody gets it.
+// Too large instructions are refused before anybody gets them.
 
 // besides is the largest instruction with no payload that a node does not ask Fits about.
 var besides = func() int {

@@ -92,7 +92,7 @@ func (l *link) signal() {
 	}
 }
 
-// ping has a ping written. When too many wait already, the link takes nothing, and one more would not help.
+// ping requests a ping. If too many wait already, the link does not take any, and another one would not help.
 func (l *link) ping(name string) {
 	select {
 	case l.pings <- name:
@@ -100,7 +100,7 @@ func (l *link) ping(name string) {
 	}
 }
 
-// receive acts on what arrives, until the link is broken.
+// receive handles events until the link is broken.
 func (l *link) receive() {
 	defer l.fail(errExited) // unless it has failed
 	for {
@@ -118,8 +118,8 @@ func (l *link) receive() {
 	}
 }
 
-// silentSince is since when the reader waits for a byte and none has arrived. While it acts on what has arrived, which
-// may be in a call of the application's, it is not waiting: then that is now.
+// silentSince is since when the reader has waited for a byte without one. While the reader handles an event, perhaps in
+// a call of the application, it does not wait: then silentSince is now.
 func (l *link) silentSince(now time.Time) time.Time {
 	since := l.waits.Load()
 	if since < 0 {
@@ -209,7 +209,7 @@ func (l *link) hasResumed() bool {
 	}
 }
 
-// supervise replaces the link whenever it breaks, and makes it when it is nil, until the adapter stops.
+// supervise replaces the link whenever it breaks, and makes it if it is nil, until the adapter stops.
 func (r *run) supervise(l *link) {
 	var pause backoff
 	if l == nil {
@@ -262,7 +262,7 @@ func (r *run) supervise(l *link) {
 	}
 }
 
-// backOff waits before another attempt to connect, and reports whether there is to be one.
+// backOff waits before the next attempt to connect. It returns false if there must be none.
 func (r *run) backOff(pause *backoff, why error) bool {
 	wait := pause.next()
 	if errors.Is(why, crosscast.ErrDenied) {

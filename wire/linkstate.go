@@ -80,7 +80,7 @@ func (s *linkState) busy(busy bool) {
 	}
 }
 
-// tellLocked has a change told.
+// tellLocked queues a change for reporting.
 func (s *linkState) tellLocked(c change) {
 	c.status = s.status
 	if len(s.changes) == maxChanges { // whoever is told is slow: the last state is what counts
@@ -99,8 +99,8 @@ func (s *linkState) now() crosscast.LinkStatus {
 	return s.status
 }
 
-// linkLost enters what has become of a link that had worked: another one is made now. One that was deaf is deaf until
-// it is known that the next one is not.
+// linkLost enters the end of a link that had worked; another one is made now. A deaf link stays deaf until the next one
+// is known to work.
 func (s *linkState) linkLost(err error) {
 	switch {
 	case errors.Is(err, errDeaf):
@@ -121,7 +121,7 @@ func (s *linkState) linkFailed(err error) {
 	s.subscribing(crosscast.LinkDown, err)
 }
 
-// linkResumed enters that a link hears what it must, as far as can be known. After one that was deaf only an echo tells.
+// linkResumed enters that a link has its subscriptions. After a deaf link only an echo proves that it works.
 func (s *linkState) linkResumed() {
 	if !s.deaf.Load() || !s.presence.beats { // without heartbeats there may be no echo for long
 		s.subscribing(crosscast.LinkLive, nil)
@@ -135,7 +135,7 @@ func (s *linkState) echoHeard() {
 	}
 }
 
-// run tells of changes until the adapter stops. It calls look twice a heartbeat.
+// run reports changes until the adapter stops. It calls look twice a heartbeat.
 func (s *linkState) run(look func()) {
 	t := time.NewTicker(s.patience() / 2)
 	defer t.Stop()
@@ -158,7 +158,7 @@ func (s *linkState) run(look func()) {
 	}
 }
 
-// drain returns, bounded by ctx, when the node was told of everything that was entered before.
+// drain returns when every earlier change was reported, or when ctx ends.
 func (s *linkState) drain(ctx context.Context) {
 	told := make(chan struct{})
 	select {

@@ -8,7 +8,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// marks are what the sender had done at moments of the past: the longer ago, the farther apart.
+// marks are the sender's progress at past moments; older ones are farther apart.
 type marks []mark
 
 type mark struct {
@@ -49,7 +49,7 @@ func (ms marks) before(t time.Time) (m mark) {
 	return m
 }
 
-// history is what the sender has done, and what of it went to a server that the peers had left.
+// history is the sender's progress, and the part of it that went to a server that the peers had left.
 type history struct {
 	done  mark // so far
 	marks marks
@@ -63,8 +63,8 @@ func (h *history) enter(now time.Time, number uint64, instructions int, every ti
 	h.marks.enter(h.done, every)
 }
 
-// leave says that the peers have left the server at a moment of the past. What is under way belongs to what is lost, and
-// its outcome is waited for.
+// leave notes that the peers left the server at a past moment. Frames in flight belong to the loss, and their outcome
+// is awaited.
 func (h *history) leave(since time.Time) {
 	if h.since.IsZero() || since.Before(h.since) {
 		h.since = since
@@ -74,7 +74,7 @@ func (h *history) leave(since time.Time) {
 // left reports whether something is to be lost.
 func (h *history) left() bool { return !h.since.IsZero() }
 
-// lose returns what went to a server that the peers had left. It is called while nothing is under way.
+// lose returns the frames that went to a server that the peers had left. No batch is in flight.
 func (h *history) lose() (l lostFrames, some bool) {
 	from := h.marks.before(h.since)
 	h.since = time.Time{}

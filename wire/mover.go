@@ -36,7 +36,7 @@ type mover struct {
 	wake     chan struct{}                // capacity 1: silent has grown
 }
 
-// silence is that of one peer.
+// silence is the silence of one peer.
 type silence struct {
 	heard time.Time // for the last time
 	began time.Time // to be suspicious
@@ -51,7 +51,7 @@ func newMover(s *session, bus Bus, out *sender, e *echo) *mover {
 	return m
 }
 
-// movedError is why a link is replaced whose server the peers have left.
+// movedError ends a link to a server that the peers have left.
 type movedError struct {
 	since time.Time // when the peers were there for the last time
 }
@@ -151,7 +151,7 @@ func (m *mover) lookForServer(since time.Time) {
 	l.fail(&movedError{since})
 }
 
-// moved asks whether the bus has left the server of l.
+// moved queries whether the bus has left the server of l.
 func (m *mover) moved(l *link) bool {
 	if m.bus == nil {
 		return false

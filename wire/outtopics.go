@@ -7,7 +7,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// outTopic is what is remembered of a topic that this node publishes to.
+// outTopic is the state of a topic that this node publishes to.
 type outTopic struct {
 	key     string // in outTopics: the name and, of a dialect, the address that messages are for
 	name    string // a part of key
@@ -40,7 +40,7 @@ type outTopics struct {
 	key          []byte      // scratch
 }
 
-// of returns what is remembered of a topic, made when missing.
+// of returns the state of a topic, and makes it if it is missing.
 func (ts *outTopics) of(to *destination, prefix string) *outTopic {
 	if ts.recent != nil && ts.to == *to {
 		return ts.recent

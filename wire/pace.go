@@ -41,7 +41,7 @@ func (p *pace) limit() int {
 	return int(min(max(p.rate*p.quarter.Seconds(), minBatch), maxBatch))
 }
 
-// expected is how long n bytes may be expected to take beyond a round trip.
+// expected is the expected time for n bytes, beyond a round trip.
 func (p *pace) expected(n int) time.Duration {
 	return time.Duration(float64(n) / min(p.rate, certain) * float64(time.Second))
 }
@@ -73,9 +73,9 @@ func (p *pace) measure(n int, took time.Duration, failed bool, now time.Time) {
 	}
 }
 
-// timeout is how long a batch may take, beside what the bus has to answer: a slow link must not look like one that is
-// dead. On one that was not measured yet the bytes get no more than what is expected, and no more than twice the time that
-// the bus has: nothing says that it answers.
+// timeout is how long a batch may take; answer is the bus's time to answer. A slow link must not look dead. On a link
+// without a measurement, the bytes get only the expected time, and at most twice answer, because the bus has not been
+// seen to answer.
 func (p *pace) timeout(bytes int, answer time.Duration) time.Duration {
 	beyond := p.expected(bytes)
 	if p.known {

@@ -30,7 +30,7 @@ type session struct {
 	started atomic.Bool    // Start returned nil
 }
 
-// ground is what a node hears and says by itself, whatever it has interest in.
+// ground is what a node receives and publishes whatever its interest.
 type ground struct {
 	home     []destination // the topics that it cannot do without
 	notices  destination   // of frames without instructions
@@ -59,7 +59,7 @@ var (
 	emitter = presence{}
 )
 
-// patience is a heartbeat, as limits count it: at least minEcho.
+// patience is a heartbeat, at least minEcho.
 func (s *session) patience() time.Duration { return max(s.self.Heartbeat, minEcho) }
 
 // gatherTime is how long the queue waits, once the link stands, for peers to be back. While it waits nothing expires; that
@@ -77,7 +77,7 @@ func (s *session) isClosed() bool {
 	}
 }
 
-// downError is what a caller gets who needs a link while there is none.
+// downError is the error for a caller that needs a link while there is none.
 func (s *session) downError() error {
 	if s.isClosed() {
 		return crosscast.ErrClosed

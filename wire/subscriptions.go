@@ -11,10 +11,10 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// subscriptions holds the set of topics that this node wants to hear, and brings each link to that set: requests are
-// written in order, by the link's own goroutine, and confirmed by events in the same order.
+// subscriptions holds the set of wanted topics, and subscribes them on each link. The link's own goroutine writes
+// requests in order; events confirm them in the same order.
 //
-// A caller of Subscribe touches no connection: it waits for events, and is let go at once when the link breaks.
+// A caller of Subscribe touches no connection: it waits for events. If the link breaks, it returns at once.
 type subscriptions struct {
 	*session
 
@@ -40,14 +40,14 @@ type topic struct {
 	more  []crosscast.Address // that it stands for beside to.name: a dialect may have one topic for several names
 	home  bool                // the adapter cannot do without it
 	state topicState
-	// asking: a request is under way, or will be; on each link at most one at a time.
+	// asking: a request is in flight, or will be; at most one at a time on each link.
 	asking  bool
 	gone    bool   // not wanted any more, and in no map; a request for it may still be under way
 	epoch   uint32 // counts confirmations
 	first   *link  // the link that has to confirm or refuse it before it resumes
 	waiters []waiter
 
-	// promised: it was confirmed once, or ErrNotConnected was returned for it, so that what is missing must be told.
+	// promised: it was confirmed once, or ErrNotConnected was returned for it, so missing messages must be reported.
 	promised bool
 	missing  *missing // nil: nothing, or what the gap of an outage covers
 	queued   bool     // in denials.queue
@@ -81,7 +81,7 @@ func newSubscriptions(s *session) *subscriptions {
 	return &subscriptions{session: s, topics: map[string]*topic{}, hashed: hashedTopics{}}
 }
 
-// wantHome wants topics that the node cannot do without, before there is a link.
+// wantHome adds the topics that the node always needs, before there is a link.
 func (s *subscriptions) wantHome(home []destination) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +221,7 @@ func (s *subscriptions) dropLocked(t *topic) {
 	}
 }
 
-// unwantLocked takes a name off a topic, and reports whether nothing is left that wants it.
+// unwantLocked removes a name from a topic, and reports whether no name is left.
 func (s *subscriptions) unwantLocked(t *topic, name crosscast.Address) bool {
 	switch i := slices.Index(t.more, name); {
 	case i >= 0:
@@ -237,7 +237,7 @@ func (s *subscriptions) unwantLocked(t *topic, name crosscast.Address) bool {
 	return true
 }
 
-// unsubscribe takes names off the topics that are wanted.
+// unsubscribe removes names from the wanted topics.
 func (s *subscriptions) unsubscribe(names []crosscast.Address) {
 	s.each(names, func(part []sought) {
 		var drop []*topic
@@ -261,7 +261,7 @@ func (s *subscriptions) unsubscribe(names []crosscast.Address) {
 	})
 }
 
-// requestLocked queues commands like r for the current link, if there is one.
+// requestLocked queues requests like r for the current link, if there is one.
 func (s *subscriptions) requestLocked(r request, topics []*topic) {
 	if s.link == nil || len(topics) == 0 {
 		return
@@ -305,7 +305,7 @@ func (s *subscriptions) beginLink(l *link) {
 	s.askDeniedLocked()
 }
 
-// endLink forgets the current link. Whoever waits is told.
+// endLink forgets the current link, and fails the waiting calls.
 func (s *subscriptions) endLink() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -328,7 +328,7 @@ func (s *subscriptions) endLink() {
 	}
 }
 
-// nextRequest returns what l has to write next, and enters it in written, or in leaving.
+// nextRequest returns the next request for l, and enters it in written, or in leaving.
 func (s *subscriptions) nextRequest(l *link) (r request, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -398,7 +398,7 @@ func (s *subscriptions) checkConfirmed() {
 	}
 }
 
-// handlePong acts on the answer to a ping: the request that it was written behind is confirmed, or will never be.
+// handlePong handles the answer to a ping: the request before it is confirmed by now, or never will be.
 func (s *subscriptions) handlePong(l *link, ping string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -532,7 +532,7 @@ func (s *subscriptions) lookup(name string) (t *topic, resumed, news bool) {
 	return t, s.resumed, len(s.news) > 0
 }
 
-// hears reports whether this node itself is among the receivers of a topic.
+// hears reports whether this node itself receives a topic.
 func (s *subscriptions) hears(name string) bool {
 	t, _, _ := s.lookup(name)
 	return t != nil

@@ -17,8 +17,9 @@ import (
 //
 // Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no
 // name can imitate another topic, or steer the slot of a Redis Cluster.
-// checkPrefix refuses what no prefix can be. A prefix "app:r:/" would be one of those: its topic for everyone is that of
-// the room "all" of the prefix "app". So one cannot be where another's topics for names go on.
+
+// checkPrefix refuses invalid prefixes. With "app:r:/", for example, the topic for everyone would be that of the room
+// "all" of the prefix "app". So r, u and n cannot be parts.
 func checkPrefix(prefix string) error {
 	if len(prefix) > 100 || strings.ContainsAny(prefix, " \r\n\t*?[]{}") {
 		return fmt.Errorf("crosscast/wire: Options.Prefix is %q: "+
