@@ -21,11 +21,13 @@ func TestQueueGuards(t *testing.T) {
 			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 			c := newClient(t, false, crosscast.QueueOptions{})
 			closed := make(chan crosscast.Reason, 2)
-			c.q = crosscast.NewQueue(func([]byte) error { fail(); return nil }, crosscast.QueueOptions{
+			both := make(chan struct{}) // closed when both frames are in the queue
+			c.q = crosscast.NewQueue(func([]byte) error { <-both; fail(); return nil }, crosscast.QueueOptions{
 				OnClose: func(r crosscast.Reason) { closed <- r; fail() },
 			})
 			c.send("a", nil)
 			c.send("b", nil)
+			close(both)
 			<-c.q.Done()
 			if r := <-closed; r != crosscast.ReasonInternal || len(closed) > 0 {
 				t.Errorf("closed with %q", r)
