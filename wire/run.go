@@ -40,6 +40,7 @@ type run struct {
 	mover    *mover
 	receiver *receiver
 	inbox    *inbox // of an emitter
+	sends    bool   // the sender runs; used by Start alone
 }
 
 func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run {
@@ -126,8 +127,16 @@ func (r *run) beginPresence(ctx context.Context) error {
 // beginSending starts the sender, and returns when the bus has accepted a notice.
 func (r *run) beginSending(ctx context.Context) error {
 	d := r.sender.probe(r.ground.notices)
-	r.wg.Go(r.sender.run)
+	r.beginSender()
 	return d.wait(ctx)
+}
+
+// beginSender runs the sender, unless it does already.
+func (r *run) beginSender() {
+	if !r.sends {
+		r.sends = true
+		r.wg.Go(r.sender.run)
+	}
 }
 
 // end publishes the queue while the link is up, then stops everything.

@@ -1,0 +1,48 @@
+package wire_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// What a hook has emitted while Start tries is lost when Start fails, and the hook that waits for it hears so: Start
+// waits for the hook.
+func TestHookOfAFailedStart(t *testing.T) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+		port := hub.Port("p")
+		port.SetLatency(time.Second)
+		denied := errors.Join(crosscast.ErrRefused, crosscast.ErrDenied)
+		port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: denied, Lost: true} })
+		if !self.EmitOnly {
+			port.Deny("cc:all", true)
+		}
+		flushed, delivered := make(chan error, 9), make(chan error, 9)
+		_, err := crosscast.Start(t.Context(), crosscast.Options{
+			EmitOnly: self.EmitOnly, Adapter: wire.New(port, wire.Options{}),
+			OnLink: func(n *crosscast.Node, _ crosscast.LinkStatus) {
+				if err := n.To("room").Emit(t.Context(), "x", nil); err != nil {
+					t.Log("emit:", err)
+					return
+				}
+				flushed <- n.Flush(context.Background())
+				_, err := n.To("room").Deliver(context.Background(), "x", nil)
+				delivered <- err
+			},
+		})
+		if !errors.Is(err, crosscast.ErrDenied) {
+			t.Error(err)
+		}
+		if err := <-flushed; !errors.As(err, new(*crosscast.LossError)) {
+			t.Error("flush:", err)
+		}
+		if err := <-delivered; err == nil {
+			t.Error("delivered")
+		}
+	})
+}
