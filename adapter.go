@@ -69,6 +69,9 @@ type Adapter interface {
 	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only, and Start returns by
 	// its end. The error names the address and the cause.
 	//
+	// Once Start has called the AdapterHandler, the node might call the other methods before Start returns, because its
+	// hooks might. If Start fails then, these calls end, and later ones return an error.
+	//
 	// After an error Start can be called again, for the same node or another one. Work that a client library still does
 	// then ends by its own time-outs, and must not touch the work of a later Start. A later Start may wait for its end,
 	// bounded by ctx. While a node has the adapter, Start fails at once with an error that names the node by

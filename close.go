@@ -22,7 +22,9 @@ import (
 // Close the node before http.Server.Shutdown: that waits for requests which last, such as streams of events, and Close ends
 // them. Requests that come in between get [ErrClosed].
 //
-// Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them.
+// Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them. If it is
+// called before Start has returned, by a goroutine of a hook, it waits for Start. If ctx ends meanwhile, Close returns
+// ctx's error, and the node is not closed.
 func (n *Node) Close(ctx context.Context) error {
 	if !n.awaitStart(ctx) {
 		return ctx.Err()
