@@ -33,7 +33,7 @@ func newSide(tb testing.TB, id crosscast.NodeID, o socketioadapter.Options) *sid
 
 func startSide(tb testing.TB, self crosscast.NodeInfo, o socketioadapter.Options) *side {
 	s := &side{tb: tb, Dialect: socketioadapter.NewDialect(o), id: self.ID}
-	s.Begin(starting(self, s))
+	s.Begin(crosscast.AdapterStart{Self: self, Handler: s, Logger: o.Logger})
 	return s
 }
 
