@@ -252,7 +252,7 @@ type ForeignAdapter interface {
 	TextOnly() bool
 }
 
-// Space is one of the separate spaces of names of an [Address].
+// For drivers: Space is one of the separate spaces of names of an [Address].
 type Space uint8
 
 const (

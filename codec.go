@@ -170,7 +170,7 @@ func checkTarget(t *Target) error {
 	return nil
 }
 
-// AppendInstruction appends an instruction as bytes. For drivers: it may be called concurrently, keeps nothing of inst,
+// For drivers: AppendInstruction appends an instruction as bytes. It may be called concurrently, keeps nothing of inst,
 // and allocates only a larger dst.
 //
 // The bytes do not carry inst.From and inst.To, which the transport carries, or inst.Late. An empty namespace is "/".

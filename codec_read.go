@@ -8,7 +8,7 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// An InstructionReader reads instructions from bytes. For drivers: the zero value is ready, and it is not for
+// For drivers: an InstructionReader reads instructions from bytes. The zero value is ready, and it is not for
 // concurrent use. codec.go describes the format.
 //
 // It reuses the instruction that it returns, which is valid until the next Read. Strings may be kept. An Answer and a

@@ -21,7 +21,7 @@ func (id SocketID) Node() NodeID {
 	return NodeID(id[:nodeIDLen])
 }
 
-// NewNodeID mints the ID of a node.
+// For drivers: NewNodeID mints the ID of a node.
 func NewNodeID() NodeID { return NodeID(randomText(6)) }
 
 func newSocketID(n NodeID) SocketID { return SocketID(string(n) + randomText(9)) }

@@ -193,8 +193,8 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 		return nil
 	}
 	if s := n.sizer; s != nil && s.MaxPayload() < n.maxPayload {
-		return fmt.Errorf("Options.MaxPayload is %d, and the adapter carries payloads of at most %d: its MaxFrame has to be "+
-			"larger", n.maxPayload, s.MaxPayload())
+		return fmt.Errorf("Options.MaxPayload is %d, and the adapter carries payloads of at most %d: lower the one, or let "+
+			"the adapter carry more", n.maxPayload, s.MaxPayload())
 	}
 	if err := ctx.Err(); err != nil {
 		return err

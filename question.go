@@ -6,7 +6,7 @@ import (
 	"github.com/crosscast/crosscast/internal/validjson"
 )
 
-// QuestionKind is the kind of a query about the sockets in a target.
+// For drivers: QuestionKind is the kind of a query about the sockets in a target.
 type QuestionKind uint8
 
 const (
@@ -30,7 +30,7 @@ const (
 	AllFields = FieldUser | FieldRooms | FieldData | FieldHandshake
 )
 
-// Question is the query in an instruction of [KindAsk].
+// For drivers: Question is the query in an instruction of [KindAsk].
 type Question struct {
 	Kind   QuestionKind
 	Fields Fields
@@ -38,7 +38,7 @@ type Question struct {
 	Salt uint64
 }
 
-// Answer is one part of one node's answer.
+// For drivers: Answer is one part of one node's answer.
 type Answer struct {
 	Part int  // counts from 0, so that a missing part shows
 	Last bool // this is the last part

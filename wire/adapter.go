@@ -38,7 +38,7 @@ func New(bus Bus, o Options) *Adapter {
 
 func newAdapter(bus Bus, o Options, newFormat func(*session) format) *Adapter {
 	a := &Adapter{bus: bus, newFormat: newFormat, closed: make(chan struct{})}
-	a.o, a.optErr = o.withDefaults()
+	a.o, a.optErr = o.withDefaults(bus)
 	a.run = a.newRun(context.Background(), crosscast.AdapterStart{})
 	return a
 }

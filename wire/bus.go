@@ -40,8 +40,14 @@ import (
 	"time"
 )
 
-// A Bus carries bytes by topic, at most once, to every link that is subscribed to the topic at that moment. It has no
-// memory.
+// For drivers: a Bus carries bytes by topic, at most once, to every link that is subscribed to the topic at that moment.
+// It has no memory.
+//
+// A topic is Options.Prefix, and then at most 1,600 bytes: ASCII letters and digits, and the bytes -_/:%@=~!$&'(),;
+// Package wire has escaped everything else that users choose, so a room named "a.>" is no wildcard on NATS, and a driver
+// takes topics as they are. Topics are case-sensitive, and none is a prefix pattern of others. The prefix belongs to the
+// operator: a bus that reserves more than Options.Prefix refuses says so in its documentation. Topics of a [Dialect] are
+// the dialect's.
 //
 // Publish and Dial may run concurrently; neither overlaps itself.
 type Bus interface {
@@ -57,8 +63,8 @@ type Bus interface {
 	Dial(ctx context.Context) (Link, error)
 }
 
-// A Mover is a [Bus] whose server can be replaced by another one without an error at this node's connections: by a
-// failover, or a change of address.
+// For drivers: a Mover is a [Bus] whose server can be replaced by another one without an error at this node's
+// connections: by a failover, or a change of address.
 type Mover interface {
 	// Moved looks up which server the bus is to use now, bounded by ctx. When that is another one than l, or what was
 	// published last, has used, it reports true, and Publish and Dial use the other one from then on: no connection to
@@ -69,14 +75,22 @@ type Mover interface {
 	Moved(ctx context.Context, l Link) (bool, error)
 }
 
-// A Patchy is a [Bus] of several servers that pass messages on to each other, and may lose some of them though every
-// link stands. On others an echo proves that nothing sent before it is missing.
+// For drivers: a Patchy is a [Bus] of several servers that pass messages on to each other, and may lose some of them
+// though every link stands. On others an echo proves that nothing sent before it is missing.
 type Patchy interface {
 	// Patchy reports whether the bus, as it is configured, is one.
 	Patchy() bool
 }
 
-// A Frame is the bytes for one topic, and what became of them.
+// For drivers: a Limited is a [Bus] that refuses large messages.
+type Limited interface {
+	// MaxMessage returns the size in bytes of the largest message that the bus carries. [New] calls it once. The adapter
+	// then has a MaxFrame that is at most 128 KiB less, which is the room for what a frame says of losses. Start fails
+	// when less than 1 KiB is left.
+	MaxMessage() int
+}
+
+// For drivers: a Frame is the bytes for one topic, and what became of them.
 type Frame struct {
 	Topic string
 	Data  []byte
@@ -90,8 +104,8 @@ type Frame struct {
 	Down bool
 }
 
-// A Link is one subscribing connection. It never reconnects by itself: when it breaks, Receive returns an error, the
-// link is closed, and another is dialled.
+// For drivers: a Link is one subscribing connection. It never reconnects by itself: when it breaks, Receive returns an
+// error, the link is closed, and another is dialled.
 type Link interface {
 	// Subscribe and Unsubscribe write a request and return. Each topic of a request is answered by an event, in the order
 	// of the requests. Neither is ever called with an empty list, or concurrently with the other, Ping or itself; they
@@ -116,7 +130,7 @@ type Link interface {
 	Close() error
 }
 
-// EventKind says what a [Link] received.
+// For drivers: EventKind says what a [Link] received.
 type EventKind uint8
 
 const (
@@ -126,13 +140,19 @@ const (
 	// subscription by itself, as a Redis Cluster does when a slot moves: then the link is replaced.
 	Unsubscribed
 	Pong // the answer to the Ping named Topic; an error is an answer, too, and is Err
-	// Denied: a request to subscribe was refused, for Err. With a Topic it stands in the place of its confirmation, and
-	// says nothing of the others. Without one it is the oldest request without any confirmation, which was refused whole:
-	// its topics are then asked for in smaller requests.
+	// Denied: the bus refuses to subscribe, for Err. There are two ways:
+	//
+	//   - With a Topic, it refuses that topic. The event stands in the place of the topic's confirmation, and says nothing of
+	//     other topics. Most buses do this, such as NATS, whose permissions are those of a subject.
+	//   - Without a Topic, it refuses the oldest request that has no confirmation yet, as a whole, and does not say for which
+	//     topic. Redis does this. The adapter then subscribes to the request's topics in smaller requests.
+	//
+	// A bus that ends a subscription later, because a permission was withdrawn, sends Unsubscribed. The adapter replaces
+	// the link, and the next request for the topic is denied.
 	Denied
 )
 
-// An Event is what a [Link] received. Data must never be written to again.
+// For drivers: an Event is what a [Link] received. Data must never be written to again.
 type Event struct {
 	Kind  EventKind
 	Topic string

@@ -16,8 +16,8 @@ var besides = func() int {
 	return plainHeader + instructionBound(&inst)
 }()
 
-// MaxPayload implements crosscast.AdapterSizer. What a payload becomes in a dialect may have another size: then Fits tells. With
-// options that Start refuses it says nothing, so that Start does.
+// MaxPayload implements crosscast.AdapterSizer. What a payload becomes in a dialect might have another size: then Fits
+// tells. With options that Start refuses it says nothing, so that Start does.
 func (a *Adapter) MaxPayload() int {
 	if a.optErr != nil {
 		return math.MaxInt

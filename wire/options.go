@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -20,6 +21,7 @@ type Options struct {
 	// of them during an outage. As much memory again may be in flight, and a quarter more is kept for reuse.
 	QueueBytes int
 	// MaxFrame is the size in bytes of the largest frame that is sent or accepted. Default 2 MiB, from 1 KiB to 1 GiB.
+	// A bus with a limit of its own makes it smaller: see [Limited].
 	MaxFrame int
 	// MaxAge is how long an emission waits for an outage to end. Older ones are reported as a loss. Default 5 s; above
 	// 0, and at most 1 h.
@@ -65,19 +67,26 @@ const (
 	maxControl     = 1024                   // hellos and heartbeats waiting
 )
 
-func (o Options) withDefaults() (Options, error) {
+func (o Options) withDefaults(bus Bus) (Options, error) {
 	o.Prefix = cmp.Or(o.Prefix, "cc")
 	o.QueueBytes = cmp.Or(o.QueueBytes, 32<<20)
 	o.MaxFrame = cmp.Or(o.MaxFrame, 2<<20)
 	o.MaxAge = cmp.Or(o.MaxAge, 5*time.Second)
 	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
-	return o, cmp.Or(
+	err := cmp.Or(
 		checkPrefix(o.Prefix),
 		bounds.Size("crosscast/wire: Options.QueueBytes", o.QueueBytes, 4<<10),
 		bounds.Size("crosscast/wire: Options.MaxFrame", o.MaxFrame, 1<<10),
 		bounds.Time("crosscast/wire: Options.MaxAge", o.MaxAge),
 		bounds.Time("crosscast/wire: Options.PublishTimeout", o.PublishTimeout),
 	)
+	if l, ok := bus.(Limited); ok && err == nil {
+		if o.MaxFrame = min(o.MaxFrame, l.MaxMessage()-maxHeader); o.MaxFrame < 1<<10 {
+			err = fmt.Errorf("crosscast/wire: the bus carries messages of at most %d bytes, and must carry %d",
+				l.MaxMessage(), maxHeader+1<<10)
+		}
+	}
+	return o, err
 }
 
 // maxHeader is how many bytes the losses in a header may add to a frame.

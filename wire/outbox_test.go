@@ -16,7 +16,7 @@ func newTestSession(p presence) *session {
 	s := &session{
 		self: crosscast.NodeInfo{ID: "node0000", Heartbeat: time.Second}, stats: &stats{}, presence: p,
 	}
-	s.o, _ = Options{QueueBytes: 64 << 10, MaxFrame: 4 << 10}.withDefaults()
+	s.o, _ = Options{QueueBytes: 64 << 10, MaxFrame: 4 << 10}.withDefaults(nil)
 	s.format = &ownFrames{s}
 	s.ground = s.format.start(nil)
 	s.ground.noticeTopic, s.ground.echoTopic = s.ground.notices.topic("cc"), s.ground.echoes.topic("cc")

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"net/url"
 	"strings"
 	"time"
 
@@ -77,11 +78,10 @@ func addressOf(s string) (a crosscast.Address) {
 		return a
 	}
 	a.Namespace, a.Name, _ = strings.Cut(s[3:], ":")
-	a.Namespace, a.Name = unescape.Replace(a.Namespace), unescape.Replace(a.Name)
+	a.Namespace, _ = url.PathUnescape(a.Namespace) // appendEscaped has written them
+	a.Name, _ = url.PathUnescape(a.Name)
 	return a
 }
-
-var unescape = strings.NewReplacer("%25", "%", "%3A", ":", "%7B", "{", "%7D", "}")
 
 // quietTopic is what a Patchy bus needs of a topic, until it is named in a heartbeat.
 type quietTopic struct {

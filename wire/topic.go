@@ -15,8 +15,18 @@ import (
 //	u:<namespace>:<user>      a user
 //	in                        the ingress, for JSON of programs that are no nodes
 //
-// Users choose names, so '%', ':', '{' and '}' of a namespace and '%', '{' and '}' of a name are percent-escaped: no
-// name can imitate another topic, or steer the slot of a Redis Cluster.
+// Users choose names, so bytes of a namespace or a name are percent-escaped unless they are in nameBytes; ':' of a
+// namespace is, too. So no name can imitate another topic, be a pattern of any bus, or steer the slot of a Redis Cluster.
+
+// nameBytes are the bytes that a topic has behind its prefix, beside '%'. Not in it is what means something to a bus: the
+// wildcards and separators of NATS (. * >), MQTT (+ #) and AMQP, the patterns of Redis (* ? [ ] \) and its hash tags
+// ({ }), white space and control characters, and what is not ASCII.
+var nameBytes = func() (set [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_/:@=~!$&'(),;") {
+		set[c] = true
+	}
+	return set
+}()
 
 // checkPrefix refuses invalid prefixes. With "app:r:/", for example, the topic for everyone would be that of the room
 // "all" of the prefix "app". So r, u and n cannot be parts.
@@ -51,23 +61,11 @@ func appendAddress(dst []byte, prefix string, a *crosscast.Address) []byte {
 }
 
 func appendEscaped(dst []byte, s string, namespace bool) []byte {
+	const digits = "0123456789ABCDEF"
 	from := 0
 	for i := range len(s) {
-		code := ""
-		switch s[i] {
-		case '%':
-			code = "%25"
-		case '{':
-			code = "%7B"
-		case '}':
-			code = "%7D"
-		case ':':
-			if namespace {
-				code = "%3A"
-			}
-		}
-		if code != "" {
-			dst = append(append(dst, s[from:i]...), code...)
+		if c := s[i]; !nameBytes[c] || namespace && c == ':' {
+			dst = append(append(dst, s[from:i]...), '%', digits[c>>4], digits[c&15])
 			from = i + 1
 		}
 	}
