@@ -22,9 +22,10 @@ func TestHookOfAFailedStart(t *testing.T) {
 		if !self.EmitOnly {
 			port.Deny("cc:all", true)
 		}
+		a := wire.New(port, wire.Options{})
 		flushed, delivered := make(chan error, 9), make(chan error, 9)
 		_, err := crosscast.Start(t.Context(), crosscast.Options{
-			EmitOnly: self.EmitOnly, Adapter: wire.New(port, wire.Options{}),
+			EmitOnly: self.EmitOnly, Adapter: a,
 			OnLink: func(n *crosscast.Node, _ crosscast.LinkStatus) {
 				if err := n.To("room").Emit(t.Context(), "x", nil); err != nil {
 					t.Log("emit:", err)
@@ -43,6 +44,9 @@ func TestHookOfAFailedStart(t *testing.T) {
 		}
 		if err := <-delivered; err == nil {
 			t.Error("delivered")
+		}
+		if err := a.Close(t.Context()); err != nil { // it waits for what the bus still does
+			t.Error(err)
 		}
 	})
 }
