@@ -55,7 +55,7 @@ func replies(a *crosscast.Answers[crosscast.Reply], names map[crosscast.SocketID
 func silent(t *testing.T, err error, clients ...*ackClient) {
 	t.Helper()
 	var e *crosscast.IncompleteError
-	if !errors.As(err, &e) || len(e.Nodes) > 0 {
+	if !errors.As(err, &e) || len(e.Missing) > 0 {
 		t.Fatal(err)
 	}
 	var got, want []string

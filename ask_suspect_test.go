@@ -24,7 +24,7 @@ func TestSuspectedPeersAreNotWaitedForLong(t *testing.T) {
 			t.Errorf("waited for %v", d)
 		}
 		var e *crosscast.IncompleteError
-		if !errors.As(err, &e) || len(e.Nodes) != 1 || e.Names[0] != "server-2" ||
+		if !errors.As(err, &e) || len(e.Missing) != 1 || e.Missing[0].Name != "server-2" ||
 			!strings.Contains(err.Error(), `node "server-2" (peer0000): it has missed heartbeats`) {
 			t.Error(err)
 		}

@@ -122,8 +122,9 @@ func (c *census) giveUp(err error) {
 
 // report adds the missing answers and replies to e, under empty IDs.
 func (c *census) report(e *IncompleteError) {
-	e.Nodes = append(e.Nodes, make([]NodeID, len(c.failed))...)
-	e.Errs = append(e.Errs, c.failed...)
+	for _, err := range c.failed {
+		e.Missing = append(e.Missing, MissingNode{Err: err})
+	}
 	e.Silent = append(e.Silent, make([]SocketID, c.silent)...)
 }
 

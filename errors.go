@@ -34,31 +34,41 @@ var (
 	ErrSlow = errors.New("crosscast: client too slow")
 )
 
-// A NamesError lists the names of a call that have failed, with their errors. It matches everything that its Errs
-// match.
+// A NamesError lists the names of a call that have failed, with their errors. It matches every error in Failed.
 type NamesError struct {
-	Names []Address
-	Errs  []error // one for each of Names
+	Failed []FailedName
+}
+
+// A FailedName is a name in a [NamesError].
+type FailedName struct {
+	Address Address
+	Err     error
 }
 
 // Error lists at most three names.
 func (e *NamesError) Error() string {
 	const listed = 3
 	var b strings.Builder
-	for i := range min(listed, len(e.Errs)) {
+	for i, f := range e.Failed[:min(listed, len(e.Failed))] {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(e.Errs[i].Error())
+		b.WriteString(f.Err.Error())
 	}
-	if more := len(e.Errs) - listed; more > 0 {
+	if more := len(e.Failed) - listed; more > 0 {
 		fmt.Fprintf(&b, "; and %d more names", more)
 	}
 	return b.String()
 }
 
-// Unwrap lets errors.Is find Errs.
-func (e *NamesError) Unwrap() []error { return e.Errs }
+// Unwrap returns each error in Failed, for errors.Is.
+func (e *NamesError) Unwrap() []error {
+	errs := make([]error, len(e.Failed))
+	for i, f := range e.Failed {
+		errs[i] = f.Err
+	}
+	return errs
+}
 
 // A LimitError describes a limit that an argument broke. It matches [ErrInvalidName] for names, and [ErrTooLarge] for
 // everything else.
@@ -107,19 +117,25 @@ func checkNames(what string, names []string) error {
 }
 
 // An IncompleteError lists the nodes and clients whose answers are missing from a result. The answers in the result are
-// correct. It matches everything that its Errs match: a context's error if the deadline had passed, the adapter's if a
-// peer could not be asked.
+// correct. It matches every error in Missing: a context's error if the deadline had passed, the adapter's if a peer could
+// not be asked.
 type IncompleteError struct {
-	// Nodes did not answer, or not completely. An empty ID means unknown nodes: the adapter cannot name them, they
-	// could not be asked, or an emitter could not find them.
-	Nodes []NodeID
-	// Names are the labels of Nodes ([Options].Name), one for each; empty if not known.
-	Names []string
-	// Errs are the reasons, one for each of Nodes. An error that the node itself sent is a [RemoteError].
-	Errs []error
+	// Missing are the nodes that did not answer, or not completely.
+	Missing []MissingNode
 	// Silent are the sockets that did not reply to an acknowledged emission, or closed before, if their nodes reported
 	// them. If the nodes reported only a number, an empty ID stands for each, up to 1,024.
 	Silent []SocketID
+}
+
+// A MissingNode is a node in an [IncompleteError].
+type MissingNode struct {
+	// ID is empty for unknown nodes: the adapter cannot name them, they could not be asked, or an emitter could not
+	// find them.
+	ID NodeID
+	// Name is the node's label ([Options].Name); empty if not known.
+	Name string
+	// Err is the reason. An error that the node itself sent is a [RemoteError].
+	Err error
 }
 
 // A RemoteError is the text of another node's error. It matches [ErrExpired] if the text says so.
@@ -136,20 +152,20 @@ const expired = "expired"
 func (e *IncompleteError) Error() string {
 	const listed = 4
 	var missing []string
-	for i, id := range e.Nodes {
+	for i, m := range e.Missing {
 		if i == listed {
-			missing = append(missing, fmt.Sprintf("%d more nodes", len(e.Nodes)-listed))
+			missing = append(missing, fmt.Sprintf("%d more nodes", len(e.Missing)-listed))
 			break
 		}
-		if id == "" {
-			missing = append(missing, e.Errs[i].Error())
+		if m.ID == "" {
+			missing = append(missing, m.Err.Error())
 			continue
 		}
-		name := string(id)
-		if i < len(e.Names) && e.Names[i] != "" {
-			name = fmt.Sprintf("%q (%s)", e.Names[i], id)
+		name := string(m.ID)
+		if m.Name != "" {
+			name = fmt.Sprintf("%q (%s)", m.Name, m.ID)
 		}
-		missing = append(missing, fmt.Sprintf("node %s: %v", name, e.Errs[i]))
+		missing = append(missing, fmt.Sprintf("node %s: %v", name, m.Err))
 	}
 	if len(e.Silent) > 0 {
 		missing = append(missing, fmt.Sprintf("%d sockets did not reply", len(e.Silent)))
@@ -157,5 +173,11 @@ func (e *IncompleteError) Error() string {
 	return "crosscast: incomplete: " + strings.Join(missing, "; ")
 }
 
-// Unwrap lets errors.Is find Errs.
-func (e *IncompleteError) Unwrap() []error { return e.Errs }
+// Unwrap returns each error in Missing, for errors.Is.
+func (e *IncompleteError) Unwrap() []error {
+	errs := make([]error, len(e.Missing))
+	for i, m := range e.Missing {
+		errs[i] = m.Err
+	}
+	return errs
+}

@@ -185,8 +185,8 @@ func (x *interests) confirm(ctx context.Context, its []*interest, again bool) er
 			}
 			seen[its[i]] = true
 			name := its[i].group.address()
-			refused.Names = append(refused.Names, name)
-			refused.Errs = append(refused.Errs, fmt.Errorf("%s: %w", name.text(), err))
+			err = fmt.Errorf("%s: %w", name.text(), err)
+			refused.Failed = append(refused.Failed, FailedName{name, err})
 		}
 	}
 	if seen != nil {
@@ -367,7 +367,7 @@ func (x *interests) ask(ctx context.Context, b *batch) error {
 // finish wakes everyone who waits for b. Names that have failed may be requested again.
 func (x *interests) finish(b *batch, err error) {
 	var names *NamesError
-	if errors.As(err, &names) && len(names.Names) > 0 && len(names.Errs) == len(names.Names) {
+	if errors.As(err, &names) && len(names.Failed) > 0 {
 		b.failed = b.match(names)
 	} else {
 		b.err = err
@@ -382,11 +382,11 @@ func (x *interests) finish(b *batch, err error) {
 
 // match finds the interests that a driver's error names.
 func (b *batch) match(e *NamesError) map[*interest]error {
-	errs := make(map[Address]error, len(e.Names))
-	for i, name := range e.Names {
-		errs[name] = e.Errs[i]
+	errs := make(map[Address]error, len(e.Failed))
+	for _, f := range e.Failed {
+		errs[f.Address] = f.Err
 	}
-	failed := make(map[*interest]error, len(e.Names))
+	failed := make(map[*interest]error, len(e.Failed))
 	for _, it := range b.interests {
 		if err := errs[it.group.address()]; err != nil {
 			failed[it] = err

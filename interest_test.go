@@ -140,11 +140,11 @@ func refuse(err error, rooms ...string) func(context.Context, []string) error {
 		e := new(crosscast.NamesError)
 		for _, name := range names {
 			if slices.Contains(rooms, name) {
-				e.Names = append(e.Names, crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name})
-				e.Errs = append(e.Errs, err)
+				address := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
+				e.Failed = append(e.Failed, crosscast.FailedName{Address: address, Err: err})
 			}
 		}
-		if len(e.Names) == 0 {
+		if len(e.Failed) == 0 {
 			return nil
 		}
 		return fmt.Errorf("wrapped: %w", e)
@@ -158,7 +158,11 @@ func refused(tb testing.TB, err, why error, rooms ...string) {
 	if !errors.Is(err, why) || !errors.As(err, &e) {
 		tb.Fatalf("got %v, want %v", err, why)
 	}
-	equal(tb, "the rooms of the error", sorted(addressTexts(e.Names)), sorted(rooms))
+	var names []crosscast.Address
+	for _, f := range e.Failed {
+		names = append(names, f.Address)
+	}
+	equal(tb, "the rooms of the error", sorted(addressTexts(names)), sorted(rooms))
 }
 
 // A name that is refused fails those who asked for it, and nobody else whose names were in the same call.

@@ -77,7 +77,7 @@ func TestRequests(t *testing.T) {
 		got, err := asks(nodes, s.Only(b, "strange1", nodes[0].ID()).Ask(ctx, "echo", 1))
 		equal(t, "known ones", got, "1:1")
 		var e *crosscast.IncompleteError
-		if !errors.As(err, &e) || len(e.Nodes) != 2 || !strings.Contains(err.Error(), "node strange1: not known") {
+		if !errors.As(err, &e) || len(e.Missing) != 2 || !strings.Contains(err.Error(), "node strange1: not known") {
 			t.Error(err)
 		}
 		ok(t, nodes[1].OnRequest("echo", nil))

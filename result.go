@@ -118,19 +118,14 @@ func (q *ask) err() error {
 	e := &IncompleteError{Silent: slices.Clone(q.silent)}
 	if q.census != nil {
 		q.census.report(e)
-		if q.n.lookout != nil && q.census.answered == 0 && len(q.failed)+len(e.Nodes) == 0 {
-			e.Nodes, e.Errs = append(e.Nodes, ""), append(e.Errs, errNobody) // no server is up, or it is on another bus
+		if q.n.lookout != nil && q.census.answered == 0 && len(q.failed)+len(e.Missing) == 0 {
+			e.Missing = append(e.Missing, MissingNode{Err: errNobody}) // no server is up, or it is on another bus
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(q.failed)) {
-		e.Nodes = append(e.Nodes, id)
-		e.Errs = append(e.Errs, q.failed[id])
+		e.Missing = append(e.Missing, MissingNode{ID: id, Name: names[id], Err: q.failed[id]})
 	}
-	e.Names = make([]string, len(e.Nodes))
-	for i, id := range e.Nodes {
-		e.Names[i] = names[id]
-	}
-	if len(e.Nodes) == 0 && len(e.Silent) == 0 {
+	if len(e.Missing) == 0 && len(e.Silent) == 0 {
 		return nil
 	}
 	return e

@@ -129,7 +129,7 @@ func TestQuestionsWaitForTheirNamespace(t *testing.T) {
 			err = <-asked
 			var incomplete *crosscast.IncompleteError
 			if !errors.Is(err, crosscast.ErrNotConnected) || !errors.As(err, &incomplete) ||
-				len(incomplete.Nodes) != 1 || incomplete.Nodes[0] != "" && incomplete.Nodes[0] != peer.ID {
+				len(incomplete.Missing) != 1 || incomplete.Missing[0].ID != "" && incomplete.Missing[0].ID != peer.ID {
 				t.Errorf("%s that cannot be answered: %v", name, err)
 			}
 			equal(t, name+" that cannot be answered", d.log.take(), "")
@@ -155,7 +155,7 @@ func TestOwnRepliesWithoutPeers(t *testing.T) {
 		got, err := replies(n.To("r").EmitAck(ctx, "e", nil), map[crosscast.SocketID]string{a.id(): "a"})
 		equal(t, "replies", got, "a:later")
 		var incomplete *crosscast.IncompleteError
-		if !errors.As(err, &incomplete) || len(incomplete.Nodes) != 1 || incomplete.Nodes[0] != "" && incomplete.Nodes[0] != peer.ID {
+		if !errors.As(err, &incomplete) || len(incomplete.Missing) != 1 || incomplete.Missing[0].ID != "" && incomplete.Missing[0].ID != peer.ID {
 			t.Error(err)
 		}
 	})

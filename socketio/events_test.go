@@ -201,7 +201,7 @@ func TestAcknowledged(t *testing.T) {
 		t.Errorf("complete after %v: somebody was waited for until the deadline", took)
 	}
 	var incomplete *crosscast.IncompleteError
-	if err := answers.Err(); !errors.As(err, &incomplete) || len(incomplete.Nodes) > 0 {
+	if err := answers.Err(); !errors.As(err, &incomplete) || len(incomplete.Missing) > 0 {
 		t.Fatalf("error %v", err)
 	}
 	want := []crosscast.SocketID{id4, id5}

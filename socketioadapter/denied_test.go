@@ -67,8 +67,8 @@ func TestRevokedChannels(t *testing.T) {
 				t.Fatalf("gaps %+v and %+v", lost, denied)
 			}
 			var e *crosscast.NamesError
-			if err := b.Subscribe(ctx, ns, room("A"), room(".R")); !errors.As(err, &e) || len(e.Names) != 2 ||
-				e.Names[0] != ns || e.Names[1] != room(".R") || !errors.Is(err, crosscast.ErrDenied) {
+			if err := b.Subscribe(ctx, ns, room("A"), room(".R")); !errors.As(err, &e) || len(e.Failed) != 2 ||
+				e.Failed[0].Address != ns || e.Failed[1].Address != room(".R") || !errors.Is(err, crosscast.ErrDenied) {
 				t.Errorf("Subscribe: %v", err)
 			}
 			acl("&*")

@@ -166,7 +166,7 @@ func TestLostAnswers(t *testing.T) {
 		began := time.Now()
 		n, err := s[0].To("r").Count(t.Context())
 		var e *crosscast.IncompleteError
-		if n != 20 || !errors.As(err, &e) || len(e.Nodes) != 1 || e.Nodes[0] != s[2].ID() {
+		if n != 20 || !errors.As(err, &e) || len(e.Missing) != 1 || e.Missing[0].ID != s[2].ID() {
 			t.Error(n, err)
 		}
 		if d := time.Since(began); d != 5*time.Second {
@@ -192,7 +192,7 @@ func TestQuestionsWhileALinkIsDown(t *testing.T) {
 		defer cancel()
 		n, err := s[2].To("r").Count(ctx)
 		var e *crosscast.IncompleteError
-		if n != 1 || !errors.As(err, &e) || len(e.Nodes) != 2 {
+		if n != 1 || !errors.As(err, &e) || len(e.Missing) != 2 {
 			t.Error(n, err)
 		}
 		time.Sleep(20 * time.Second)

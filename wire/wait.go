@@ -82,8 +82,7 @@ func (w *wait) outcome() error {
 		if i > 0 && r.name == w.refused[i-1].name { // another topic of the same name
 			continue
 		}
-		e.Names = append(e.Names, w.names[r.name])
-		e.Errs = append(e.Errs, r.err)
+		e.Failed = append(e.Failed, crosscast.FailedName{Address: w.names[r.name], Err: r.err})
 	}
 	return e
 }

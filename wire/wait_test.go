@@ -24,12 +24,12 @@ func TestOutcomesByName(t *testing.T) {
 		b.port.Deny("B", true)
 		err := b.a.Subscribe(t.Context(), room("A"), asUser, room("B"), asRoom, room("C"), asUser)
 		var e *crosscast.NamesError
-		if !errors.As(err, &e) || !slices.Equal(e.Names, []crosscast.Address{asUser, room("B"), asRoom, asUser}) {
+		if !errors.As(err, &e) || !slices.Equal(failedNames(e), []crosscast.Address{asUser, room("B"), asRoom, asUser}) {
 			t.Fatalf("got %+v", err)
 		}
 		for i, text := range []string{"u:eve", "B", "u:eve", "u:eve"} {
-			if !errors.Is(e.Errs[i], crosscast.ErrDenied) || !strings.Contains(e.Errs[i].Error(), text) {
-				t.Errorf("%v: %v", e.Names[i], e.Errs[i])
+			if f := e.Failed[i]; !errors.Is(f.Err, crosscast.ErrDenied) || !strings.Contains(f.Err.Error(), text) {
+				t.Errorf("%v: %v", f.Address, f.Err)
 			}
 		}
 		for _, r := range []string{"A", "C"} {

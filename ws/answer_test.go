@@ -136,7 +136,7 @@ func TestAcknowledged(t *testing.T) {
 		t.Errorf("complete after %v: somebody was waited for until the deadline", took)
 	}
 	var incomplete *crosscast.IncompleteError
-	if err := answers.Err(); !errors.As(err, &incomplete) || len(incomplete.Nodes) > 0 {
+	if err := answers.Err(); !errors.As(err, &incomplete) || len(incomplete.Missing) > 0 {
 		t.Fatalf("error %v", err)
 	}
 	want := []crosscast.SocketID{s3.ID(), s4.ID(), s5.ID()}

@@ -250,7 +250,7 @@ func (d *demo) ask(ctx context.Context) error {
 	slices.Sort(replies)
 	d.say("  replies: %s", strings.Join(replies, ", "))
 	var incomplete *crosscast.IncompleteError
-	if err := answers.Err(); !errors.As(err, &incomplete) || len(incomplete.Nodes) > 0 || len(incomplete.Silent) != 1 {
+	if err := answers.Err(); !errors.As(err, &incomplete) || len(incomplete.Missing) > 0 || len(incomplete.Silent) != 1 {
 		return fmt.Errorf("asking: %w; want one silent client", err)
 	}
 	silent := incomplete.Silent[0]
@@ -270,10 +270,10 @@ func (d *demo) lose(ctx context.Context) error {
 	defer cancel()
 	count, err := d.admin.Everyone().Count(short)
 	var incomplete *crosscast.IncompleteError
-	if !errors.As(err, &incomplete) || len(incomplete.Nodes) != 1 || !errors.Is(err, context.DeadlineExceeded) {
+	if !errors.As(err, &incomplete) || len(incomplete.Missing) != 1 || !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("counting: %d, %w; want one node missing", count, err)
 	}
-	missing := d.nameOf(incomplete.Nodes[0])
+	missing := d.nameOf(incomplete.Missing[0].ID)
 	d.say("  %d sockets, and no answer from %s", count, missing)
 	if count != 3 || missing != "node-3" {
 		return fmt.Errorf("counted %d without %s, want 3 without node-3", count, missing)
