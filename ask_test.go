@@ -563,22 +563,6 @@ func TestQuestionInAFullQueue(t *testing.T) {
 	})
 }
 
-func TestAPeerThatCannotBeAsked(t *testing.T) {
-	d := newDriver(t)
-	n := start(t, crosscast.Options{Adapter: d})
-	d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa"})
-	connect(t, n.Namespace, new(recorder), "r")
-	d.mu.Lock()
-	d.publishErr = crosscast.ErrNotConnected
-	d.mu.Unlock()
-	count, err := n.To("r").Count(ctx)
-	equal(t, "count", count, 1)
-	var e *crosscast.IncompleteError
-	if !errors.As(err, &e) || !errors.Is(err, crosscast.ErrNotConnected) || e.Missing[0].ID != "aaaaaaaa" {
-		t.Error(err)
-	}
-}
-
 func TestAnswersAloneOnANode(t *testing.T) {
 	n := start(t, crosscast.Options{})
 	connectUser(t, n.Namespace, new(recorder), "u", "r")
