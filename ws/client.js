@@ -17,19 +17,14 @@
 // handler that waits does not hold up the next one. since is two seconds before the last message of the lost connection,
 // or the beginning of that connection, if that is later. When the browser reports that the network is back ("online"), or
 // that the page is visible again, the next attempt is made at once.
-//
 // Further options: events ({name: handler}); ondisconnect(client, reason), onretry(client, reason, wait),
 // onerror(client, event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the class.
-//
-// Errors are of class ClientError. Their code is one of:
-//
+// Errors are of class ClientError. Nothing is sent twice. The code of an error is one of:
 //   "not connected"  nothing was sent
 //   "timeout"        no reply came in time
 //   "closed"         close was called
 //   "remote"         the server replied with an error
 //   "uncertain"      the connection was lost before the reply; the server might have handled the event
-//
-// Nothing is sent twice.
 (() => {
   "use strict";
 
