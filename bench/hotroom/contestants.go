@@ -141,7 +141,7 @@ func publishOwn(c config, p *pace) (func(from, to int) error, func() error, erro
 	}
 	target := node.To(room)
 	buf := make([]byte, c.Size)
-	var payload any = buf // Emit keeps nothing of it, so one will do
+	var payload any = crosscast.Bytes(buf) // Emit keeps nothing of it, so one will do
 	send := func(from, to int) error {
 		for i := from; i < to; i++ {
 			if err := p.ready(i + 1); err != nil {

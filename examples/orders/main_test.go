@@ -131,7 +131,7 @@ func awaitSubscribers(t *testing.T, server *redistest.Server, n int) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
-		channels, err := rdb.PubSubChannels(t.Context(), "*"+orderCreated).Result()
+		channels, err := rdb.PubSubChannels(t.Context(), "*"+strings.ReplaceAll(orderCreated, ".", "%2E")).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
