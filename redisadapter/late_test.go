@@ -3,6 +3,7 @@
 package redisadapter_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -134,6 +135,10 @@ func TestAStoppedProcess(t *testing.T) {
 		}
 	}
 	stop(syscall.SIGSTOP)
+	m.eventually(t, "the process has stopped", func() bool { // kill does not wait for that
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+		return err != nil || bytes.Contains(stat, []byte(") T "))
+	})
 	m.askLate(t, time.Second)
 	stop(syscall.SIGCONT)
 	m.wantNothingLate(t)
