@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -20,15 +21,15 @@ type Adapter struct {
 	stats     stats
 	refusals  refusals
 
+	// run belongs to the latest start. The next start replaces it, even while calls of hooks of the failed one are under
+	// way.
+	run atomic.Pointer[run]
+
 	mu      sync.Mutex          // guards the fields below
 	user    *crosscast.NodeInfo // the node that has the adapter; nil: none
 	running bool                // Start returned nil
 	gone    chan struct{}       // closed when all goroutines of the latest start have ended; nil: no start yet
 	closed  chan struct{}       // never replaced; closed, with mu held, by Close
-
-	// run belongs to the latest start. The next start replaces it, with mu held. Until Start has returned nil only that
-	// start uses it, apart from AdapterStats, which holds mu.
-	run *run
 }
 
 // New returns an adapter over bus. Start checks the options.
@@ -39,7 +40,7 @@ func New(bus Bus, o Options) *Adapter {
 func newAdapter(bus Bus, o Options, newFormat func(*session) format) *Adapter {
 	a := &Adapter{bus: bus, newFormat: newFormat, closed: make(chan struct{})}
 	a.o, a.optErr = o.withDefaults(bus)
-	a.run = a.newRun(context.Background(), crosscast.AdapterStart{})
+	a.run.Store(a.newRun(context.Background(), crosscast.AdapterStart{}))
 	return a
 }
 
@@ -62,9 +63,8 @@ func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 		return err
 	}
 	r := a.newRun(ctx, s)
-	a.mu.Lock()
-	a.run = r
-	a.mu.Unlock()
+	r.prepare()
+	a.run.Store(r)
 	return a.settle(r, r.begin(ctx))
 }
 
@@ -118,13 +118,13 @@ func (a *Adapter) settle(r *run, err error) error {
 
 // Publish implements crosscast.Adapter.
 func (a *Adapter) Publish(ctx context.Context, inst *crosscast.Instruction) error {
-	return a.run.sender.publish(ctx, inst, nil)
+	return a.run.Load().sender.publish(ctx, inst, nil)
 }
 
 // Deliver implements crosscast.AdapterDeliverer.
 func (a *Adapter) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
 	d := newDelivery()
-	if err := a.run.sender.publish(ctx, inst, d); err != nil {
+	if err := a.run.Load().sender.publish(ctx, inst, d); err != nil {
 		return crosscast.Reach{}, err
 	}
 	select {
@@ -140,19 +140,19 @@ func (a *Adapter) Flush(ctx context.Context) error {
 	if a.isClosed() {
 		return crosscast.ErrClosed
 	}
-	return a.run.sender.flush(ctx)
+	return a.run.Load().sender.flush(ctx)
 }
 
 // Subscribe implements crosscast.AdapterSubscriber. An emitter has no interest. One over a dialect may need it for
 // answers, and then subscribes after Listen.
 func (a *Adapter) Subscribe(ctx context.Context, names ...crosscast.Address) error {
-	if !a.run.ground.interest {
+	if !a.run.Load().ground.interest {
 		return crosscast.ErrEmitOnly
 	}
 	if a.isClosed() {
 		return crosscast.ErrClosed
 	}
-	return a.run.subs.subscribe(ctx, names)
+	return a.run.Load().subs.subscribe(ctx, names)
 }
 
 // Unsubscribe implements crosscast.AdapterSubscriber.
@@ -160,13 +160,13 @@ func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) err
 	if a.isClosed() {
 		return crosscast.ErrClosed
 	}
-	a.run.subs.unsubscribe(names)
+	a.run.Load().subs.unsubscribe(names)
 	return nil
 }
 
 // Proven implements crosscast.AdapterObserver. It reports whether the link is up, the last batch was accepted, no batch
 // has been in flight for long, and no echo is overdue.
-func (a *Adapter) Proven() bool { return a.run.mover.proven() }
+func (a *Adapter) Proven() bool { return a.run.Load().mover.proven() }
 
 // Close implements crosscast.Adapter. While the link is up it publishes the queue; frames that are left then are a
 // Loss.
@@ -179,7 +179,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Unlock()
 	var err error
 	if running {
-		err = a.run.end(ctx)
+		err = a.run.Load().end(ctx)
 	}
 	if gone == nil {
 		return err

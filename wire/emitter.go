@@ -57,7 +57,7 @@ func (x *inbox) current() (*link, <-chan struct{}, error) {
 
 // Listen implements crosscast.AdapterSubscriber. The first call makes the link, which stays until Close.
 func (a *Adapter) Listen(ctx context.Context) error {
-	r := a.run
+	r := a.run.Load()
 	if r.presence.linked {
 		return nil
 	}

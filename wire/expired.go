@@ -34,7 +34,7 @@ func (l *ledger) noteHeard(now time.Time) {
 
 // Heard implements crosscast.AdapterObserver.
 func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
-	if h := a.run.receiver.ledger.heardPeers.Load(); h != nil {
+	if h := a.run.Load().receiver.ledger.heardPeers.Load(); h != nil {
 		return h.peers[id]
 	}
 	return time.Time{}
@@ -57,8 +57,8 @@ type expiry struct {
 
 // Expire implements crosscast.AdapterObserver.
 func (a *Adapter) Expire(id crosscast.NodeID) {
-	if a.run.format.numbered() {
-		a.run.receiver.expiries.enter(expiry{id, time.Now()})
+	if a.run.Load().format.numbered() {
+		a.run.Load().receiver.expiries.enter(expiry{id, time.Now()})
 	}
 }
 

@@ -20,9 +20,9 @@ func InstructionBound(inst *crosscast.Instruction) int { return instructionBound
 
 // Waiters is how many entries of waiting calls the topics of a hold.
 func Waiters(a *Adapter) (n int) {
-	a.run.subs.mu.Lock()
-	defer a.run.subs.mu.Unlock()
-	for _, t := range a.run.subs.topics {
+	a.run.Load().subs.mu.Lock()
+	defer a.run.Load().subs.mu.Unlock()
+	for _, t := range a.run.Load().subs.topics {
 		n += len(t.waiters)
 	}
 	return n
@@ -42,12 +42,12 @@ func QuietTold(data []byte) (told time.Time, taken bool) {
 
 func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	a := New(nil, Options{})
-	a.run.ground.patchy = true
+	a.run.Load().ground.patchy = true
 	o = &origin{}
 	o.announced.known = true // and nothing counted
-	a.run.self.Heartbeat = time.Second
-	a.run.handler = noGaps{}
-	return o, a.run.receiver.ledger.handleQuiet(o, &topic{}, number, data)
+	a.run.Load().self.Heartbeat = time.Second
+	a.run.Load().handler = noGaps{}
+	return o, a.run.Load().receiver.ledger.handleQuiet(o, &topic{}, number, data)
 }
 
 type noGaps struct{ crosscast.AdapterHandler }
@@ -80,20 +80,20 @@ func (h *HashedTopics) Len() int { return len(h.topics) }
 
 // ResumeLate has a link resume that was given up meanwhile.
 func ResumeLate(a *Adapter) {
-	a.run.receiver.mu.Lock()
-	defer a.run.receiver.mu.Unlock()
-	a.run.receiver.resumeLocked(&link{receiver: a.run.receiver, subs: a.run.subs, outage: &outage{}, resumed: make(chan struct{}), broken: make(chan struct{})})
+	a.run.Load().receiver.mu.Lock()
+	defer a.run.Load().receiver.mu.Unlock()
+	a.run.Load().receiver.resumeLocked(&link{receiver: a.run.Load().receiver, subs: a.run.Load().subs, outage: &outage{}, resumed: make(chan struct{}), broken: make(chan struct{})})
 }
 
 // MostHeld is how many topics a call with names acts on at most, before whoever delivers gets the lock.
 func MostHeld(a *Adapter, names []crosscast.Address) (most int) {
-	a.run.subs.each(names, func(part []sought) { most = max(most, len(part)) })
+	a.run.Load().subs.each(names, func(part []sought) { most = max(most, len(part)) })
 	return most
 }
 
 // DeniedQueue is how many topics wait to be asked for again.
 func DeniedQueue(a *Adapter) int {
-	a.run.subs.mu.Lock()
-	defer a.run.subs.mu.Unlock()
-	return len(a.run.subs.denials.queue)
+	a.run.Load().subs.mu.Lock()
+	defer a.run.Load().subs.mu.Unlock()
+	return len(a.run.Load().subs.denials.queue)
 }

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,39 @@ func TestHookOfAFailedStart(t *testing.T) {
 			t.Error("delivered")
 		}
 		if err := a.Close(t.Context()); err != nil { // it waits for what the bus still does
+			t.Error(err)
+		}
+	})
+}
+
+// TestCallsAcrossStarts: a hook of a start that has failed might still call the adapter while the next one begins.
+func TestCallsAcrossStarts(t *testing.T) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+		port := hub.Port("p")
+		port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: crosscast.ErrRefused, Lost: true} })
+		a := wire.New(port, wire.Options{})
+		handler := &peer{id: self.ID, port: port, a: a}
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				inst := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: self.ID, Event: "x"}
+				for ctx.Err() == nil {
+					_ = a.Publish(ctx, inst)
+					_ = a.Subscribe(ctx, crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"})
+					a.Proven()
+					time.Sleep(time.Microsecond)
+				}
+			})
+		}
+		for range 20 {
+			if err := a.Start(t.Context(), starting(self, handler)); !errors.Is(err, crosscast.ErrRefused) {
+				t.Error(err)
+			}
+		}
+		cancel()
+		calls.Wait()
+		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})

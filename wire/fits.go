@@ -26,4 +26,4 @@ func (a *Adapter) MaxPayload() int {
 }
 
 // Fits implements crosscast.AdapterSizer.
-func (a *Adapter) Fits(inst *crosscast.Instruction) error { return a.run.format.fits(inst) }
+func (a *Adapter) Fits(inst *crosscast.Instruction) error { return a.run.Load().format.fits(inst) }

@@ -62,8 +62,8 @@ var errMoved = errors.New("the bus has moved to another server: this one was lef
 
 // Suspect implements crosscast.AdapterObserver.
 func (a *Adapter) Suspect(id crosscast.NodeID, heard time.Time) {
-	if a.run.mover.bus != nil {
-		a.run.mover.suspect(id, heard)
+	if a.run.Load().mover.bus != nil {
+		a.run.Load().mover.suspect(id, heard)
 	}
 }
 

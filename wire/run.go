@@ -65,8 +65,8 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 	return r
 }
 
-// begin implements Start. It makes one attempt.
-func (r *run) begin(ctx context.Context) error {
+// prepare sets what does not change any more once the run is the adapter's.
+func (r *run) prepare() {
 	g := r.format.start(r.echo)
 	g.noticeTopic, g.echoTopic = g.notices.topic(r.o.Prefix), g.echoes.topic(r.o.Prefix)
 	p, ok := r.bus.(Patchy)
@@ -76,6 +76,10 @@ func (r *run) begin(ctx context.Context) error {
 		r.sender.box.quiet = &quiet{}
 	}
 	r.subs.wantHome(g.home)
+}
+
+// begin implements Start. It makes one attempt.
+func (r *run) begin(ctx context.Context) error {
 	r.state.publishing(crosscast.LinkConnecting, nil)
 	r.wg.Go(func() { r.state.run(r.look) })
 	err := r.beginPresence(ctx)

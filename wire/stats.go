@@ -49,9 +49,7 @@ type stats struct {
 
 // AdapterStats implements crosscast.AdapterMeter. It may be called at any time, also before and during a Start.
 func (a *Adapter) AdapterStats() crosscast.AdapterStats {
-	a.mu.Lock()
-	r := a.run
-	a.mu.Unlock()
+	r := a.run.Load()
 	s := crosscast.AdapterStats{
 		InstructionsIn: a.stats.instructionsIn.Load(), InstructionsOut: a.stats.instructionsOut.Load(),
 		BytesIn: a.stats.bytesIn.Load(), BytesOut: a.stats.bytesOut.Load(),
