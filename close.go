@@ -98,6 +98,11 @@ func (n *Node) close(ctx context.Context) error {
 // for the handlers of conns. It is for bindings whose connections have something to end beside sockets. [ErrClosed]:
 // the node is being closed, and f is not called.
 func (n *Node) OnClose(f func()) error {
+	return n.register(func() { n.onClose = append(n.onClose, f) })
+}
+
+// register calls add with mu held, unless the node is being closed.
+func (n *Node) register(add func()) error {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() != nodeOpen {
@@ -105,7 +110,7 @@ func (n *Node) OnClose(f func()) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.onClose = append(n.onClose, f)
+	add()
 	return nil
 }
 

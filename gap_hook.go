@@ -14,15 +14,7 @@ func (ns *Namespace) OnGap(f func(g Gap)) error {
 	if n.lookout != nil {
 		return ErrEmitOnly
 	}
-	n.gate.RLock()
-	defer n.gate.RUnlock()
-	if n.state.Load() != nodeOpen {
-		return ErrClosed
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.gapHooks = append(slices.Clip(n.gapHooks), gapHook{ns, f})
-	return nil
+	return n.register(func() { n.gapHooks = append(slices.Clip(n.gapHooks), gapHook{ns, f}) })
 }
 
 // A gapHook is a function of Namespace.OnGap.
