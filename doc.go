@@ -142,7 +142,7 @@
 // truncated frames, giant lengths and deep nesting are counted and dropped. They cause no panic, and no allocation
 // beyond their size. Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout.
 // A frame carries at most 2,049 instructions, names of targets and rooms together. The rest of a larger frame is a
-// gap. (driver-hostile-bytes, FuzzFrameReader, TestFrameItems)
+// gap. (driver-hostile-bytes; FuzzFrameReader and TestFrameItems in package wire)
 //
 // 9. Valid. A payload is JSON in UTF-8, or bytes. Emit refuses anything else. An invalid payload from the bus is
 // dropped before a client gets it, counted ("invalid"), and reported as a gap of its names ([GapInvalid]).
