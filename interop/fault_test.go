@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast/internal/programtest"
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
@@ -138,7 +139,7 @@ func serverHangs(t *testing.T, p *processes) {
 		cl := c.threeIn(t, "/")
 		asked := func(name string) any { return map[string]any{"name": name, "args": []any{"q"}} }
 
-		p.servers[2].signal(t, syscall.SIGSTOP)
+		programtest.Pause(t, p.servers[2].cmd.Process.Pid)
 		found, err := c.server().fetch(all().within(short))
 		if len(found) != 2 || err == nil {
 			t.Errorf("found %d and %v", len(found), err)

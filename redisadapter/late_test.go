@@ -3,7 +3,6 @@
 package redisadapter_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -128,19 +127,11 @@ func TestAStoppedProcess(t *testing.T) {
 	m := join(t, "asker", s.Client())
 	p := programtest.Start(t, exec.Command(os.Args[0], "-test.run=^TestAStoppedProcess$"), address+"="+s.Addr())
 	m.mustAnswer(t, "counts")
-	stop := func(sig syscall.Signal) {
-		t.Helper()
-		if err := syscall.Kill(p.Pid(), sig); err != nil {
-			t.Fatal(err)
-		}
-	}
-	stop(syscall.SIGSTOP)
-	m.eventually(t, "the process has stopped", func() bool { // kill does not wait for that
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
-		return err != nil || bytes.Contains(stat, []byte(") T "))
-	})
+	programtest.Pause(t, p.Pid())
 	m.askLate(t, time.Second)
-	stop(syscall.SIGCONT)
+	if err := syscall.Kill(p.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	m.wantNothingLate(t)
 	p.Stop(os.Interrupt)
 }

@@ -2,10 +2,14 @@
 
 package redistest
 
-import "syscall"
+import (
+	"syscall"
 
-// Pause stops the process with SIGSTOP: connections stand, and nothing answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+	"github.com/crosscast/crosscast/internal/programtest"
+)
+
+// Pause stops the process: connections stand, and nothing answers.
+func (s *Server) Pause() { programtest.Pause(s.tb, s.proc.cmd.Process.Pid) }
 
 // Resume lets a paused server go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
