@@ -179,9 +179,24 @@ func (p *peer) wait(event string, n int) {
 	p.b.Helper()
 	came := 0
 	if !p.log.await(p.b.patience, func() bool { came = p.log.count[event]; return came >= n }) {
-		p.b.Fatalf("%s waited %v for the instruction %q, which came %d times instead of %d",
-			p.info.Name, p.b.patience, event, came, n)
+		p.b.Fatalf("%s waited %v for the instruction %q, which came %d times instead of %d\n%s",
+			p.info.Name, p.b.patience, event, came, n, p.b.conditionOfPeers())
 	}
+}
+
+// conditionOfPeers says what peers know of faults, where a rule gives up.
+func (b *bed) conditionOfPeers() string {
+	var out strings.Builder
+	for _, p := range b.peers {
+		p.mu.Lock()
+		fmt.Fprintf(&out, "%s: gaps %+v, losses %+v", p.info.Name, p.gaps, p.losses)
+		p.mu.Unlock()
+		if m, ok := p.Adapter.(crosscast.AdapterMeter); ok {
+			fmt.Fprintf(&out, ", %+v", m.AdapterStats())
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
 }
 
 // handled returns the instructions that came since the last call, without fences and what nodes tell one another.

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestCallsAcrossStarts(t *testing.T) {
 					_ = a.Publish(ctx, inst)
 					_ = a.Subscribe(ctx, crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"})
 					a.Proven()
-					time.Sleep(time.Microsecond)
+					runtime.Gosched()
 				}
 			})
 		}
