@@ -30,6 +30,10 @@ type Harness struct {
 
 	// Patience is how long the suite waits for an expected event. Default 10 s. Only failures take that long.
 	Patience time.Duration
+
+	// Heartbeat is the nodes' interval, but for rules that set their own. Default 1 s. With a shorter one the suite is
+	// faster, and a driver with a link can take a link that is only slow for a dead one.
+	Heartbeat time.Duration
 }
 
 // A Cluster is a bus for some nodes. Only Adapter is required.

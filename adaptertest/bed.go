@@ -22,8 +22,8 @@ type bed struct {
 	cluster  Cluster
 	patience time.Duration
 
-	// Of nodes that are started from now on; zero: the node's default.
-	heartbeat, linger time.Duration
+	heartbeat time.Duration // of nodes and peers that are made from now on
+	linger    time.Duration // likewise; zero: the node's default
 
 	adapters int // made
 	nodes    []*node
@@ -36,7 +36,7 @@ type bed struct {
 }
 
 func newBed(tb testing.TB, h Harness) *bed {
-	b := &bed{TB: tb, patience: cmp.Or(h.Patience, defaultPatience)}
+	b := &bed{TB: tb, patience: cmp.Or(h.Patience, defaultPatience), heartbeat: cmp.Or(h.Heartbeat, time.Second)}
 	b.ctx, b.cancel = context.WithTimeout(context.Background(), 6*b.patience)
 	tb.Cleanup(b.cancel)
 	b.cluster = h.New(tb)

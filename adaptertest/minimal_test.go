@@ -14,7 +14,7 @@ import (
 
 // TestMinimal runs the suite on a driver that implements what it must and nothing more.
 func TestMinimal(t *testing.T) {
-	adaptertest.Run(t, adaptertest.Harness{New: func(testing.TB) adaptertest.Cluster {
+	adaptertest.Run(t, adaptertest.Harness{Heartbeat: 250 * time.Millisecond, New: func(testing.TB) adaptertest.Cluster {
 		m := new(medium)
 		return adaptertest.Cluster{Adapter: func() crosscast.Adapter { return newMinimal(m) }}
 	}})

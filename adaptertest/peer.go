@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -32,7 +31,7 @@ type peer struct {
 func (b *bed) newPeer() *peer {
 	p := &peer{b: b, index: b.adapters, Adapter: b.cluster.Adapter(), log: newLog()}
 	p.info = crosscast.NodeInfo{
-		ID: crosscast.NewNodeID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: 250 * time.Millisecond,
+		ID: crosscast.NewNodeID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: b.heartbeat,
 	}
 	b.adapters++
 	return p
