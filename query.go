@@ -12,7 +12,7 @@ import (
 
 // Queries of the cluster, on the asking side. A query goes to every peer, and each answers to this node alone. It is
 // complete when each peer that was known at its start has answered, left or expired. Peers are tracked by ID, or by
-// number if the adapter knows only that (census.go). Locks are taken in the order peers, asks, ask.
+// number if the adapter knows only that (query_census.go). Locks are taken in the order peers, asks, ask.
 
 const (
 	maxAsks        = 4096     // queries under way
