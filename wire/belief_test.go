@@ -45,7 +45,7 @@ func (c *cluster) highest(id crosscast.NodeID) func() uint64 {
 	var highest uint64
 	var reader wire.FrameReader
 	c.hub.OnExecute(func(f wire.Frame) {
-		if h, err := reader.Reset(f.Data, crosscast.Address{}); err == nil && h.Origin == id {
+		if h, err := reader.Reset(f.Data, &crosscast.Address{}); err == nil && h.Origin == id {
 			highest = max(highest, h.Number)
 		}
 	})

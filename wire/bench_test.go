@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,14 +53,14 @@ func (r *ready) Receive() (wire.Event, error) {
 
 // receiver counts what it is handed.
 type receiver struct {
-	n    atomic.Int64
-	want int64
-	done chan struct{}
+	n    int
+	want int
+	done chan struct{} // signals that n has reached want
 }
 
 func (r *receiver) Handle(*crosscast.Instruction) {
-	if r.n.Add(1) == r.want {
-		close(r.done)
+	if r.n++; r.n == r.want {
+		r.done <- struct{}{}
 	}
 }
 func (*receiver) Gap(crosscast.Gap)         {}
@@ -69,26 +68,45 @@ func (*receiver) Loss(crosscast.Loss)       {}
 func (*receiver) Awaits(string) bool        { return true }
 func (*receiver) Link(crosscast.LinkStatus) {}
 
-// BenchmarkReceive is one frame of one instruction, from the link to the handler.
-func BenchmarkReceive(b *testing.B) {
+// receiving starts an adapter. The function that it returns makes n frames of one instruction come from the link, and
+// waits until the handler has had them.
+func receiving(tb testing.TB) (receive func(n int)) {
 	bus := &ready{confirm: make(chan wire.Event, 16), frames: make(chan int), ended: make(chan struct{})}
 	bus.data = wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "sender00"})
 	bus.data = wire.AppendItem(bus.data, emitTo("A"), room("A"), 0)
 	a := wire.New(bus, wire.Options{})
-	r := &receiver{want: int64(b.N), done: make(chan struct{})}
-	if err := a.Start(b.Context(), starting(crosscast.NodeInfo{ID: "receiver"}, r)); err != nil {
-		b.Fatal(err)
+	r := &receiver{done: make(chan struct{})}
+	if err := a.Start(tb.Context(), starting(crosscast.NodeInfo{ID: "receiver"}, r)); err != nil {
+		tb.Fatal(err)
 	}
-	if err := a.Subscribe(b.Context(), room("A")); err != nil {
-		b.Fatal(err)
+	tb.Cleanup(func() {
+		if err := a.Close(context.Background()); err != nil {
+			tb.Error(err)
+		}
+	})
+	if err := a.Subscribe(tb.Context(), room("A")); err != nil {
+		tb.Fatal(err)
 	}
+	return func(n int) {
+		r.want += n
+		bus.frames <- n
+		<-r.done
+	}
+}
+
+// BenchmarkReceive is one frame of one instruction, from the link to the handler.
+func BenchmarkReceive(b *testing.B) {
+	receive := receiving(b)
 	b.ReportAllocs()
 	b.ResetTimer()
-	bus.frames <- b.N
-	<-r.done
-	b.StopTimer()
-	if err := a.Close(context.Background()); err != nil {
-		b.Fatal(err)
+	receive(b.N)
+}
+
+func TestReceivingAllocatesNothing(t *testing.T) {
+	receive := receiving(t)
+	receive(1) // what is made once
+	if n := testing.AllocsPerRun(5, func() { receive(1000) }); n > 100 {
+		t.Errorf("%v allocations for 1000 frames", n)
 	}
 }
 

@@ -103,7 +103,7 @@ type execution struct {
 func (w *world) executed(f wire.Frame) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	h, err := w.reader.Reset(f.Data, crosscast.Address{})
+	h, err := w.reader.Reset(f.Data, &crosscast.Address{})
 	if err != nil {
 		panic(err)
 	}
@@ -124,7 +124,7 @@ func (w *world) executed(f wire.Frame) {
 func (w *world) read(port, _ string, data []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if h, err := w.reader.Reset(data, crosscast.Address{}); err == nil {
+	if h, err := w.reader.Reset(data, &crosscast.Address{}); err == nil {
 		pair := [2]crosscast.NodeID{crosscast.NodeID(port), h.Origin}
 		w.heard[pair] = append(w.heard[pair], time.Now())
 		if key := (receipt{pair[0], h.Origin, h.Number}); w.got[key].IsZero() {

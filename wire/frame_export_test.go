@@ -35,7 +35,7 @@ func AppendItem(dst []byte, inst *crosscast.Instruction, topic crosscast.Address
 	return dst
 }
 
-func (r *frameReader) Reset(frame []byte, topic crosscast.Address) (*FrameHeader, error) {
+func (r *frameReader) Reset(frame []byte, topic *crosscast.Address) (*FrameHeader, error) {
 	return r.reset(frame, topic)
 }
 

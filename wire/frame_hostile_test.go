@@ -171,13 +171,13 @@ func warmReader(t testing.TB) *wire.FrameReader {
 	inst.Rooms = inst.Target.Rooms
 	header := goldenFrames()[9].frame
 	header.Items = nil
-	drain(t, r, wire.AppendItem(header.bytes(), &inst, noName, 0), noName)
+	drain(t, r, wire.AppendItem(header.bytes(), &inst, noName, 0), &noName)
 	inst.Target, inst.Rooms = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, crosscast.MaxNames)}, nil
-	drain(t, r, wire.AppendItem(header.bytes(), &inst, noName, 0), noName)
+	drain(t, r, wire.AppendItem(header.bytes(), &inst, noName, 0), &noName)
 	return r
 }
 
-func drain(t testing.TB, r *wire.FrameReader, b []byte, topic crosscast.Address) {
+func drain(t testing.TB, r *wire.FrameReader, b []byte, topic *crosscast.Address) {
 	_, err := r.Reset(b, topic)
 	for err == nil {
 		_, _, _, err = r.Next()
@@ -188,7 +188,7 @@ func drain(t testing.TB, r *wire.FrameReader, b []byte, topic crosscast.Address)
 }
 
 // readCost reads a frame whole, and returns what was allocated meanwhile.
-func readCost(r *wire.FrameReader, b []byte, topic crosscast.Address) (spent uint64, err error) {
+func readCost(r *wire.FrameReader, b []byte, topic *crosscast.Address) (spent uint64, err error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	_, err = r.Reset(b, topic)
@@ -203,7 +203,7 @@ func readCost(r *wire.FrameReader, b []byte, topic crosscast.Address) (spent uin
 // tested in package crosscast: here it is a part of them at most.
 func checkHostile(t testing.TB, r *wire.FrameReader, b []byte, topic crosscast.Address) {
 	most := 28*uint64(len(b)) + 16<<10
-	spent, err := readCost(r, b, topic)
+	spent, err := readCost(r, b, &topic)
 	// What is counted is the process's: somebody else may have allocated meanwhile. Only a reader that does not know
 	// the names yet can tell.
 	for range 5 {
@@ -211,7 +211,7 @@ func checkHostile(t testing.TB, r *wire.FrameReader, b []byte, topic crosscast.A
 			break
 		}
 		*r = *warmReader(t)
-		spent, err = readCost(r, b, topic)
+		spent, err = readCost(r, b, &topic)
 	}
 	if spent > most {
 		t.Fatalf("%d bytes allocated for %d of input", spent, len(b))
@@ -295,7 +295,7 @@ func TestFrameItems(t *testing.T) {
 		"the largest, and one more": {largest + small, 1, wire.ErrMalformed},
 	} {
 		var r wire.FrameReader
-		_, err := r.Reset([]byte(hostileHeader+test.items), noName)
+		_, err := r.Reset([]byte(hostileHeader+test.items), &noName)
 		n := -1
 		for ; err == nil; n++ {
 			_, _, _, err = r.Next()
@@ -329,8 +329,8 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	buf := make([]byte, 0, 1<<16)
 	for _, g := range goldenFrames() {
 		b := g.frame.bytes()
-		drain(t, &r, b, g.frame.Topic)
-		if n := testing.AllocsPerRun(100, func() { drain(t, &r, b, g.frame.Topic) }); n != 0 {
+		drain(t, &r, b, &g.frame.Topic)
+		if n := testing.AllocsPerRun(100, func() { drain(t, &r, b, &g.frame.Topic) }); n != 0 {
 			t.Errorf("%s: %v allocations to read it", g.name, n)
 		}
 		n := testing.AllocsPerRun(100, func() {
@@ -353,7 +353,7 @@ func TestReaderForgets(t *testing.T) {
 	for i := range 100_000 {
 		h.Origin = crosscast.NodeID(fmt.Sprintf("%08d", i))
 		h.Losses[0].Names[0] = frameAddress("/", crosscast.SpaceRoom, fmt.Sprint("room", i))
-		drain(t, &r, wire.AppendFrameHeader(nil, &h), noName)
+		drain(t, &r, wire.AppendFrameHeader(nil, &h), &noName)
 	}
 	if after := memtest.Heap(); after > before+1<<20 {
 		t.Errorf("a reader keeps %d bytes after 200,000 names", after-before)
@@ -375,7 +375,7 @@ func BenchmarkFrameReaderReset(b *testing.B) {
 	var r wire.FrameReader
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.Reset(frame, frameTo1); err != nil {
+		if _, err := r.Reset(frame, &frameTo1); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -425,7 +425,7 @@ func BenchmarkFrameReaderNext(b *testing.B) {
 			var r wire.FrameReader
 			b.ReportAllocs()
 			for i := 0; i < b.N; {
-				if _, err := r.Reset(frame, frameTo1); err != nil {
+				if _, err := r.Reset(frame, &frameTo1); err != nil {
 					b.Fatal(err)
 				}
 				for ; i < b.N; i++ {

@@ -20,11 +20,11 @@ import (
 // Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse. It allocates only as an
 // InstructionReader does, and bounded tables of its own. maxItems bounds the items of a frame, however small they are.
 type frameReader struct {
-	rest         []byte // what was not read yet
-	err          error  // of reset, or of the first item that is malformed
-	index        int    // of the item, for errors
-	items        int    // of the frame so far, as maxItems counts them
-	topic        crosscast.Address
+	rest         []byte             // what was not read yet
+	err          error              // of reset, or of the first item that is malformed
+	index        int                // of the item, for errors
+	items        int                // of the frame so far, as maxItems counts them
+	topic        *crosscast.Address // that the frame arrived on
 	header       frameHeader
 	instructions crosscast.InstructionReader
 	names        intern.Table // of headers
@@ -42,14 +42,16 @@ type item struct {
 	quiet      []byte
 }
 
-// reset parses the header of a frame that arrived on the topic of a name, or of none. The error matches [ErrForeign],
-// errVersion or [ErrMalformed]; next then returns it too.
-func (r *frameReader) reset(frame []byte, topic crosscast.Address) (*frameHeader, error) {
-	r.rest = frame
-	r.topic = topic
-	r.topicName[0] = topic.Name
+// reset parses the header of a frame that arrived on the topic of a name, or of none, which is the zero Address. The
+// name must not change while the frame is read. The error matches [ErrForeign], errVersion or [ErrMalformed]; next then
+// returns it too.
+func (r *frameReader) reset(frame []byte, topic *crosscast.Address) (*frameHeader, error) {
+	r.rest, r.topic = frame, topic
 	r.index, r.items = -1, 0
-	r.header = frameHeader{}
+	if r.header.Losses != nil {
+		r.header.Losses = nil
+	}
+	r.header.LossCount, r.header.LossAge = 0, 0
 	if r.err = r.readHeader(); r.err != nil {
 		r.rest = nil
 		return nil, r.err
@@ -239,6 +241,7 @@ func (r *frameReader) implyTarget(inst *crosscast.Instruction) bool {
 		r.fail(errNamespace)
 		return false
 	}
+	r.topicName[0] = r.topic.Name
 	if r.topic.Space == crosscast.SpaceRoom {
 		inst.Target.Rooms = r.topicName[:]
 	} else {

@@ -67,7 +67,7 @@ func (it *codecItem) append(dst []byte, topic crosscast.Address) []byte {
 // of Reset or Next, nil at the end of the frame.
 func readFrame(r *wire.FrameReader, b []byte, topic crosscast.Address) (codecFrame, error) {
 	f := codecFrame{Topic: topic}
-	h, err := r.Reset(b, topic)
+	h, err := r.Reset(b, &topic)
 	if err != nil {
 		if _, _, _, again := r.Next(); again != err {
 			return f, fmt.Errorf("Reset failed (%v), and Next returned %v", err, again)
@@ -389,7 +389,7 @@ func TestHeaderShortensLosses(t *testing.T) {
 	}
 	last := &h.Losses[len(h.Losses)-1]
 	last.Names = slices.Repeat([]crosscast.Address{frameTo1}, wire.MaxLossNames+1)
-	got, err := new(wire.FrameReader).Reset(wire.AppendFrameHeader(nil, &h), noName)
+	got, err := new(wire.FrameReader).Reset(wire.AppendFrameHeader(nil, &h), &noName)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 
 // handleFrame handles a frame. large means that it is larger than any may be; then only its header counts.
 func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
-	h, err := l.reader.reset(data, t.to.name)
+	h, err := l.reader.reset(data, &t.to.name)
 	if err != nil {
 		if !large {
 			l.count(dropFor(err))
@@ -71,7 +71,6 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	if o.lost && h.Number > o.highest {
 		l.found(o, h.Number, now)
 	}
-	gap := crosscast.Gap{Origin: o.id, Names: t.to.names(), Until: now}
 	if t.to.carriesLosses() {
 		l.sender.heardFrom(o.id)
 	}
@@ -80,7 +79,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 			o.belief.rises(h.Number, o.highest, now, l.patience())
 		} else if t.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
 			o = l.heal(o, h.Number, now)
-			h, _ = l.reader.reset(data, t.to.name)
+			h, _ = l.reader.reset(data, &t.to.name)
 		}
 	}
 
@@ -103,11 +102,11 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		return
 	case overdue:
 		l.count(dropLate)
-		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapLate, l.maybeQueued(o)
+		from := h.Number
 		if hole > 0 {
-			gap.From = hole
+			from = hole
 		}
-		l.handler.Gap(gap)
+		l.reportMissing(o, t, from, h.Number, crosscast.GapLate, l.maybeQueued(o), now)
 		return
 	}
 	o.belief.low = 0
@@ -125,17 +124,25 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		l.handleLosses(o, h, now)
 	}
 	if hole > 0 {
-		gap.From, gap.To, gap.Reason, gap.Since = hole, h.Previous, crosscast.GapHole, l.started.Add(previous)
-		l.handler.Gap(gap)
+		l.reportMissing(o, t, hole, h.Previous, crosscast.GapHole, l.started.Add(previous), now)
 	}
 	if large || !l.handleInstructions(o, t, h.Number) {
 		// The instructions before the damage were passed on. Of a frame that is too large, none was.
-		gap.From, gap.To, gap.Reason, gap.Since = h.Number, h.Number, crosscast.GapHole, l.maybeQueued(o)
+		since := l.maybeQueued(o)
 		if previous > 0 {
-			gap.Since = l.started.Add(previous)
+			since = l.started.Add(previous)
 		}
-		l.handler.Gap(gap)
+		l.reportMissing(o, t, h.Number, h.Number, crosscast.GapHole, since, now)
 	}
+}
+
+// reportMissing reports that frames of o on t are missing: those with the numbers from first to last.
+func (l *ledger) reportMissing(
+	o *origin, t *topic, first, last uint64, reason crosscast.GapReason, since, now time.Time,
+) {
+	l.handler.Gap(crosscast.Gap{
+		Origin: o.id, Names: t.to.names(), From: first, To: last, Since: since, Until: now, Reason: reason,
+	})
 }
 
 // originOf returns the books of a peer. Once a minute it forgets peers that have long been silent.

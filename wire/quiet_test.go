@@ -466,7 +466,7 @@ func TestQuietBytes(t *testing.T) {
 		var payloads []string
 		var r wire.FrameReader
 		c.hub.OnExecute(func(f wire.Frame) {
-			if _, err := r.Reset(f.Data, crosscast.Address{}); err != nil {
+			if _, err := r.Reset(f.Data, &crosscast.Address{}); err != nil {
 				t.Fatal(err)
 			}
 			for _, _, quiet, err := r.Next(); err == nil; _, _, quiet, err = r.Next() {
