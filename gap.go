@@ -1,7 +1,6 @@
 package crosscast
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -102,67 +101,4 @@ func coverNames(a, b []Address, limit int) []Address {
 		return nil
 	}
 	return all.Names
-}
-
-// A Loss is a run of this node's own emissions that peers did not get, or might not have got. Local sockets were
-// served.
-//
-// Options.OnLoss might get several losses as one that covers them. Then:
-//
-//   - Instructions is their sum.
-//   - Names are the names of all; nil if there are too many.
-//   - From and To bound their frames. Other frames in between might have gone out.
-//   - Reason and Err are those of the latest uncertain loss, or of the latest one if none is uncertain.
-type Loss struct {
-	Reason LossReason
-	// Names are the affected rooms and users; nil: any, including emissions to everyone and to sockets.
-	Names []Address
-	// From and To are the numbers of the first and last lost frame; 0: not known.
-	From, To     uint64
-	Instructions int
-	// Err matches [ErrRefused] (no peer got them) or [ErrUncertain] (some peers might have got them), and wraps the
-	// cause.
-	Err error
-}
-
-// LossReason is the cause of a loss.
-type LossReason string
-
-const (
-	LossRefused   LossReason = "refused"   // the bus refused it
-	LossDenied    LossReason = "denied"    // the bus refused it for lack of a permission
-	LossUncertain LossReason = "uncertain" // the bus did not confirm or refuse it
-	LossExpired   LossReason = "expired"   // it waited too long for the link to come back
-	LossClosed    LossReason = "closed"    // the adapter was closed before it could be published
-	LossMoved     LossReason = "moved"     // it went to a server that the peers had left
-)
-
-// A LossError is returned by Node.Flush if some emissions did not go out, or might not have.
-type LossError struct {
-	Losses []Loss // the latest; bounded
-	More   int    // number of earlier losses that are not listed
-}
-
-func (e *LossError) Error() string {
-	n := 0
-	for _, l := range e.Losses {
-		n += l.Instructions
-	}
-	s := fmt.Sprintf("crosscast: %d instructions did not, or may not have, gone out", n)
-	if e.More > 0 {
-		s += fmt.Sprintf(" (and those of %d earlier losses)", e.More)
-	}
-	if len(e.Losses) > 0 {
-		s += ": " + e.Losses[len(e.Losses)-1].Err.Error()
-	}
-	return s
-}
-
-// Unwrap makes errors.Is see the causes.
-func (e *LossError) Unwrap() []error {
-	errs := make([]error, len(e.Losses))
-	for i, l := range e.Losses {
-		errs[i] = l.Err
-	}
-	return errs
 }

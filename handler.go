@@ -1,10 +1,7 @@
 package crosscast
 
 import (
-	"context"
 	"time"
-
-	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // handler is the node as its adapter sees it: a type of its own, so that its methods are not the application's.
@@ -138,110 +135,5 @@ func (h *handler) Loss(l Loss) {
 	n.losses.add(l)
 	if n.onLoss != nil {
 		n.hooks.pace.add(l)
-	}
-}
-
-// info is what the node tells its peers about itself.
-func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat, n.lookout != nil} }
-
-// control makes an instruction between nodes: to one, or to everyone.
-func (n *Node) control(kind Kind, to NodeID) *Instruction {
-	return &Instruction{
-		Kind: kind, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""}, Node: n.info(), Meta: n.meta,
-	}
-}
-
-func (n *Node) publish(ctx context.Context, in *Instruction) error {
-	err := n.adapter.Publish(ctx, in)
-	if err == nil {
-		n.stats.out.Add(1)
-	}
-	return err
-}
-
-// tell publishes a hello or heartbeat, which never wait; none once the node is closed, as peers would take what comes after
-// its goodbye for a sign of life. When it fails the link is down, and the next one is due soon.
-func (n *Node) tell(in *Instruction) {
-	n.gate.RLock()
-	defer n.gate.RUnlock()
-	if n.state.Load() == nodeClosed {
-		return
-	}
-	if err := n.publish(context.Background(), in); err != nil {
-		n.log.Debug("crosscast: could not publish", "kind", in.Kind, "error", err)
-	}
-}
-
-// deliverRemote publishes in and waits for what becomes of it, as far as the adapter can tell.
-func (n *Node) deliverRemote(ctx context.Context, in *Instruction) (Reach, error) {
-	if d, ok := n.adapter.(AdapterDeliverer); ok {
-		return d.Deliver(ctx, in)
-	}
-	err := n.adapter.Publish(ctx, in)
-	if f, ok := n.adapter.(AdapterDeliverer); ok && err == nil {
-		err = f.Flush(ctx)
-	}
-	return Reach{}, err
-}
-
-// A heart is the goroutine that publishes a node's heartbeats, and forgets peers that have none.
-type heart struct {
-	quit, ended chan struct{}
-}
-
-func startHeart(n *Node) *heart {
-	h := &heart{make(chan struct{}), make(chan struct{})}
-	n.beat()
-	guard.Go(func() {
-		t := time.NewTicker(n.heartbeat)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				n.tell(n.control(KindHeartbeat, ""))
-				n.beat()
-			case <-h.quit:
-				close(h.ended)
-				return
-			}
-		}
-	})
-	return h
-}
-
-// beat looks after the peers. The time is taken here: a tick may have waited for as long as this process stood still.
-func (n *Node) beat() {
-	observer, observes := n.adapter.(AdapterObserver)
-	proven := !observes || observer.Proven()
-	now := time.Now()
-	if observes && proven {
-		for _, id := range n.peers.late(now) {
-			n.peers.heardAt(id, observer.Heard(id), now)
-		}
-	}
-	since, paused, silent := n.peers.tick(now, n.heartbeat, proven)
-	if paused {
-		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
-	}
-	for _, s := range silent {
-		if observes && s.suspected {
-			observer.Suspect(s.id, s.last)
-		}
-		if observes && s.expired {
-			observer.Expire(s.id)
-		}
-	}
-	n.presence.beat(now)
-}
-
-// stop ends the heart and waits for it, bounded by ctx.
-func (h *heart) stop(ctx context.Context) {
-	if h == nil {
-		return
-	}
-	close(h.quit)
-	select {
-	case <-h.ended:
-	case <-ctx.Done():
 	}
 }

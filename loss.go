@@ -2,9 +2,72 @@ package crosscast
 
 import (
 	"errors"
+	"fmt"
 	"sync"
-	"time"
 )
+
+// A Loss is a run of this node's own emissions that peers did not get, or might not have got. Local sockets were
+// served.
+//
+// Options.OnLoss might get several losses as one that covers them. Then:
+//
+//   - Instructions is their sum.
+//   - Names are the names of all; nil if there are too many.
+//   - From and To bound their frames. Other frames in between might have gone out.
+//   - Reason and Err are those of the latest uncertain loss, or of the latest one if none is uncertain.
+type Loss struct {
+	Reason LossReason
+	// Names are the affected rooms and users; nil: any, including emissions to everyone and to sockets.
+	Names []Address
+	// From and To are the numbers of the first and last lost frame; 0: not known.
+	From, To     uint64
+	Instructions int
+	// Err matches [ErrRefused] (no peer got them) or [ErrUncertain] (some peers might have got them), and wraps the
+	// cause.
+	Err error
+}
+
+// LossReason is the cause of a loss.
+type LossReason string
+
+const (
+	LossRefused   LossReason = "refused"   // the bus refused it
+	LossDenied    LossReason = "denied"    // the bus refused it for lack of a permission
+	LossUncertain LossReason = "uncertain" // the bus did not confirm or refuse it
+	LossExpired   LossReason = "expired"   // it waited too long for the link to come back
+	LossClosed    LossReason = "closed"    // the adapter was closed before it could be published
+	LossMoved     LossReason = "moved"     // it went to a server that the peers had left
+)
+
+// A LossError is returned by Node.Flush if some emissions did not go out, or might not have.
+type LossError struct {
+	Losses []Loss // the latest; bounded
+	More   int    // number of earlier losses that are not listed
+}
+
+func (e *LossError) Error() string {
+	n := 0
+	for _, l := range e.Losses {
+		n += l.Instructions
+	}
+	s := fmt.Sprintf("crosscast: %d instructions did not, or may not have, gone out", n)
+	if e.More > 0 {
+		s += fmt.Sprintf(" (and those of %d earlier losses)", e.More)
+	}
+	if len(e.Losses) > 0 {
+		s += ": " + e.Losses[len(e.Losses)-1].Err.Error()
+	}
+	return s
+}
+
+// Unwrap makes errors.Is see the causes.
+func (e *LossError) Unwrap() []error {
+	errs := make([]error, len(e.Losses))
+	for i, l := range e.Losses {
+		errs[i] = l.Err
+	}
+	return errs
+}
 
 // maxSumNames is the number of names that a sum of losses lists.
 const maxSumNames = 256
@@ -20,114 +83,6 @@ func (l *Loss) add(o *Loss) {
 	l.Instructions += o.Instructions
 	if !errors.Is(l.Err, ErrUncertain) || errors.Is(o.Err, ErrUncertain) {
 		l.Reason, l.Err = o.Reason, o.Err
-	}
-}
-
-// lossPause is the shortest time between two calls of OnLoss for one cause.
-const lossPause = time.Second
-
-// pace gathers losses, so that OnLoss gets those of one cause only now and then: the first at once, and later ones as a
-// sum.
-type pace struct {
-	tell func(Loss) // called with mu held, so that losses of one cause keep their order
-
-	mu     sync.Mutex // guards the following fields
-	causes []cause    // at most maxReasons
-	timer  *time.Timer
-	ended  bool // losses are not gathered any more
-}
-
-// A cause is the state of a pace for the losses of one reason.
-type cause struct {
-	reason  LossReason
-	told    time.Time // the time of the last call
-	waiting bool      // sum is not reported yet
-	sum     Loss
-}
-
-func (p *pace) add(l Loss) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	switch c := p.of(l.Reason); {
-	case c.waiting:
-		c.sum.add(&l)
-	case p.ended || now.Sub(c.told) >= lossPause:
-		c.told = now
-		p.tell(l)
-	default:
-		c.waiting, c.sum = true, l
-		p.wake(now)
-	}
-}
-
-// of returns the cause of a reason. Reasons above the limit share the last one; p.mu is held.
-func (p *pace) of(reason LossReason) *cause {
-	for i := range p.causes {
-		if p.causes[i].reason == reason {
-			return &p.causes[i]
-		}
-	}
-	if len(p.causes) < maxReasons {
-		p.causes = append(p.causes, cause{reason: reason})
-	}
-	return &p.causes[len(p.causes)-1]
-}
-
-// wake sets the timer for the earliest sum; p.mu is held.
-func (p *pace) wake(now time.Time) {
-	var next time.Time
-	for i := range p.causes {
-		if c := &p.causes[i]; c.waiting && (next.IsZero() || c.told.Before(next)) {
-			next = c.told
-		}
-	}
-	if next.IsZero() {
-		return
-	}
-	wait := next.Add(lossPause).Sub(now)
-	if p.timer == nil {
-		p.timer = time.AfterFunc(wait, p.due)
-		return
-	}
-	p.timer.Reset(wait)
-}
-
-// due reports the sums whose time has come.
-func (p *pace) due() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	p.tellBefore(now, now.Add(-lossPause))
-	p.wake(now)
-}
-
-// flush reports all sums.
-func (p *pace) flush() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	p.tellBefore(now, now)
-}
-
-// end reports all sums, and makes later losses be reported at once.
-func (p *pace) end() {
-	p.mu.Lock()
-	p.ended = true
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	p.mu.Unlock()
-	p.flush()
-}
-
-// tellBefore reports the sums of causes whose last report was at the given time or earlier; p.mu is held.
-func (p *pace) tellBefore(now, last time.Time) {
-	for i := range p.causes {
-		if c := &p.causes[i]; c.waiting && !c.told.After(last) {
-			p.tell(c.sum)
-			c.told, c.waiting, c.sum = now, false, Loss{}
-		}
 	}
 }
 

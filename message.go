@@ -9,39 +9,6 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// A Conn is how messages reach one client. Users implement it or take it from a binding. A connection that has only a
-// blocking write is wrapped in a [Queue].
-//
-// A node calls Send from many goroutines, but one at a time per origin. A Conn must keep the order of the calls.
-type Conn interface {
-	// Send takes or refuses m, without blocking. m is valid only during the call: keep the result of [Message.Frame],
-	// or a [Message.Clone]. Send returns:
-	//
-	//   - nil: m was taken.
-	//   - [ErrDropped]: m was dropped, and the connection goes on.
-	//   - [ErrClosed]: Close was called.
-	//   - any other error: the connection is unusable, and the node closes the socket, with [ReasonSlow] for [ErrSlow].
-	//     A panic of Send does the same, with [ReasonInternal].
-	Send(m *Message) error
-
-	// Close ends the connection without blocking. The socket calls it once. A Conn whose handlers outlive Close also
-	// has a method Done() <-chan struct{}. [Node.Close] waits for Done, unless Close has panicked.
-	Close(reason Reason)
-}
-
-// Reason is the reason why a socket was closed. Applications may use texts of their own.
-type Reason string
-
-const (
-	ReasonLeft     Reason = "client left"          // the client closed the connection, or it broke
-	ReasonServer   Reason = "closed by the server" // the application closed it
-	ReasonShutdown Reason = "server shutting down" // Node.Close
-	ReasonSlow     Reason = "too slow"             // the client did not keep up
-	ReasonTimeout  Reason = "timed out"            // the client stopped answering
-	ReasonProtocol Reason = "protocol error"       // the client broke the protocol
-	ReasonInternal Reason = "internal error"       // a function of the application's panicked
-)
-
 // A Message is passed to a conn or a subscription. A conn may use it only during the call, because the node reuses it;
 // Clone makes a copy to keep. Its fields must not be changed.
 type Message struct {

@@ -1,8 +1,6 @@
 package crosscast
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -79,98 +77,6 @@ func (t BoundTarget) Volatile() BoundTarget {
 func (t BoundTarget) Meta(pairs ...KeyValue) BoundTarget {
 	t.meta = with(t.meta, pairs)
 	return t
-}
-
-// Receipt is the outcome of one emission.
-type Receipt struct {
-	Sockets int   // number of sockets of this node that took it
-	Reach   Reach // number of peers that it was handed to
-}
-
-// Emit sends event with payload to the target. It serves the sockets of this node, queues an instruction for the peers
-// and returns. It waits, bounded by ctx, only while the adapter's queue is full. If the node is the only one, or all
-// the target's sockets are its own, it queues nothing.
-//
-// The payload is one of:
-//
-//   - nil: none.
-//   - [Bytes]: binary. A bare []byte is refused, because it might be JSON.
-//   - [json.RawMessage]: JSON, sent unchanged after validation.
-//   - [Payload], or a [Payloader] that makes one: sent unchanged; JSON and arguments are validated.
-//   - any other value: marshalled as JSON, once.
-//
-// JSON that is not UTF-8 is an error, even if a MarshalJSON within a value has made it. Emit keeps nothing of the
-// payload after it has returned.
-//
-// An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message.
-// Any other error is the adapter's: this node's sockets got the message, and peers might not have. A failure after Emit
-// has returned nil is reported to Options.OnLoss. Emissions of one goroutine keep their order. There is no order
-// between goroutines.
-func (t BoundTarget) Emit(ctx context.Context, event string, payload any) error {
-	_, err := t.emit(ctx, event, payload, false)
-	return err
-}
-
-// Deliver is Emit, and waits, bounded by ctx, until the bus has accepted the message. The error is the outcome on the
-// bus. The receipt is also valid together with an error.
-func (t BoundTarget) Deliver(ctx context.Context, event string, payload any) (Receipt, error) {
-	return t.emit(ctx, event, payload, true)
-}
-
-func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait bool) (Receipt, error) {
-	n := t.ns.node
-	if n.state.Load() == nodeClosed {
-		return Receipt{}, ErrClosed
-	}
-	if err := t.check(event); err != nil {
-		return Receipt{}, err
-	}
-	p, err := n.payload(payload)
-	if err != nil {
-		return Receipt{}, err
-	}
-	receipt := Receipt{Reach: Reach{Known: true}}
-	if t.target.IsNobody() {
-		return receipt, nil
-	}
-	e := newEmission()
-	defer e.release()
-	e.in = Instruction{
-		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
-		Target: t.target, Event: event, Payload: p, Meta: t.meta,
-	}
-	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)
-	if remote {
-		if err := n.fits(&e.in); err != nil {
-			return Receipt{}, err
-		}
-	}
-	e.fill(n, &e.in)
-	receipt.Sockets = t.ns.here().deliver(e)
-	if !remote {
-		return receipt, nil
-	}
-	if wait {
-		receipt.Reach, err = n.deliverRemote(ctx, &e.in)
-	} else {
-		err = n.adapter.Publish(ctx, &e.in)
-		if t.volatile && errors.Is(err, ErrNotConnected) {
-			return receipt, nil // the adapter has counted it
-		}
-	}
-	if err == nil {
-		n.stats.out.Add(1)
-	}
-	return receipt, err
-}
-
-// fits returns an error if the adapter would refuse in for its size.
-func (n *Node) fits(in *Instruction) error {
-	few := targetNames(&in.Target)+len(in.Rooms) <= 1 && len(in.Meta) == 0
-	if n.sizer == nil || few && len(in.Payload.Data) <= n.maxPayload/8 {
-		return nil
-	}
-	return n.sizer.Fits(in)
 }
 
 // check returns an error, most often a LimitError, for the first limit that the target or the event breaks.
