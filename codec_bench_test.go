@@ -27,12 +27,12 @@ func benchInstructions() map[string]*crosscast.Instruction {
 }
 
 func BenchmarkAppendInstruction(b *testing.B) {
-	for name, in := range benchInstructions() {
+	for name, inst := range benchInstructions() {
 		b.Run(name, func(b *testing.B) {
 			dst := make([]byte, 0, 1024)
 			b.ReportAllocs()
 			for b.Loop() {
-				dst, _ = crosscast.AppendInstruction(dst[:0], in)
+				dst, _ = crosscast.AppendInstruction(dst[:0], inst)
 			}
 		})
 	}
@@ -40,14 +40,14 @@ func BenchmarkAppendInstruction(b *testing.B) {
 
 // BenchmarkReadInstruction is the cost of an instruction among a hundred.
 func BenchmarkReadInstruction(b *testing.B) {
-	for name, in := range benchInstructions() {
+	for name, inst := range benchInstructions() {
 		b.Run(name, func(b *testing.B) {
 			var data []byte
 			for i := range 100 {
 				if name == "eight-events" {
-					in.Event = "roomMessage" + strconv.Itoa(i%8)
+					inst.Event = "roomMessage" + strconv.Itoa(i%8)
 				}
-				data = mustAppend(data, in)
+				data = mustAppend(data, inst)
 			}
 			var r crosscast.InstructionReader
 			b.ReportAllocs()

@@ -205,12 +205,12 @@ func TestEveryPrefix(t *testing.T) {
 // warmReader returns a reader whose own tables are made, as are those of all readers after a while.
 func warmReader(t testing.TB) *crosscast.InstructionReader {
 	r := new(crosscast.InstructionReader)
-	in := crosscast.Instruction{Kind: crosscast.KindEmit, Event: "x", Meta: make([]crosscast.KeyValue, crosscast.MaxMeta)}
-	in.Target.Rooms = slices.Repeat([]string{"n"}, crosscast.MaxNames)
-	in.Rooms = in.Target.Rooms
-	drain(t, r, mustAppend(nil, &in))
-	in.Target = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, crosscast.MaxNames)}
-	drain(t, r, mustAppend(nil, &in))
+	inst := crosscast.Instruction{Kind: crosscast.KindEmit, Event: "x", Meta: make([]crosscast.KeyValue, crosscast.MaxMeta)}
+	inst.Target.Rooms = slices.Repeat([]string{"n"}, crosscast.MaxNames)
+	inst.Rooms = inst.Target.Rooms
+	drain(t, r, mustAppend(nil, &inst))
+	inst.Target = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, crosscast.MaxNames)}
+	drain(t, r, mustAppend(nil, &inst))
 	return r
 }
 

@@ -20,7 +20,7 @@ func TestLimits(t *testing.T) {
 	ids := func(n int) []crosscast.SocketID { return slices.Repeat([]crosscast.SocketID{"n"}, n) }
 	most32 := math.MaxInt32 // a variable: one more is negative where an int has 32 bits
 	answer := func(a crosscast.Answer) func(*crosscast.Instruction) {
-		return func(in *crosscast.Instruction) { in.Answer = &a }
+		return func(inst *crosscast.Instruction) { inst.Answer = &a }
 	}
 	info := crosscast.SocketInfo{ID: "n", Rooms: []string{"n"}}
 	socket := func(s crosscast.SocketInfo) func(*crosscast.Instruction) {
@@ -32,64 +32,64 @@ func TestLimits(t *testing.T) {
 		is   error
 		set  func(*crosscast.Instruction)
 	}{
-		{"nothing set", true, nil, func(in *crosscast.Instruction) {}},
-		{"kind 0", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Kind = 0 }},
-		{"namespace 255", true, nil, func(in *crosscast.Instruction) { in.Namespace = name(255) }},
-		{"namespace 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Namespace = name(256) }},
-		{"event 255", true, nil, func(in *crosscast.Instruction) { in.Event = name(255) }},
-		{"event 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Event = name(256) }},
-		{"room 255", true, nil, func(in *crosscast.Instruction) { in.Target.Rooms = []string{name(255)} }},
+		{"nothing set", true, nil, func(inst *crosscast.Instruction) {}},
+		{"kind 0", false, crosscast.ErrTooLarge, func(inst *crosscast.Instruction) { inst.Kind = 0 }},
+		{"namespace 255", true, nil, func(inst *crosscast.Instruction) { inst.Namespace = name(255) }},
+		{"namespace 256", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) { inst.Namespace = name(256) }},
+		{"event 255", true, nil, func(inst *crosscast.Instruction) { inst.Event = name(255) }},
+		{"event 256", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) { inst.Event = name(256) }},
+		{"room 255", true, nil, func(inst *crosscast.Instruction) { inst.Target.Rooms = []string{name(255)} }},
 		{"room 256", false, crosscast.ErrInvalidName,
-			func(in *crosscast.Instruction) { in.Target.Rooms = []string{name(256)} }},
-		{"room 0", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) {
-			in.Target.Rooms = []string{"a",
+			func(inst *crosscast.Instruction) { inst.Target.Rooms = []string{name(256)} }},
+		{"room 0", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) {
+			inst.Target.Rooms = []string{"a",
 				""}
 		}},
-		{"user 0", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Target.Users = []string{""} }},
+		{"user 0", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) { inst.Target.Users = []string{""} }},
 		{"socket 0", false, crosscast.ErrInvalidName,
-			func(in *crosscast.Instruction) { in.Target.Sockets = []crosscast.SocketID{""} }},
+			func(inst *crosscast.Instruction) { inst.Target.Sockets = []crosscast.SocketID{""} }},
 		{"except room 0", false, crosscast.ErrInvalidName,
-			func(in *crosscast.Instruction) { in.Target.ExceptRooms = []string{""} }},
+			func(inst *crosscast.Instruction) { inst.Target.ExceptRooms = []string{""} }},
 		{"except user 0", false, crosscast.ErrInvalidName,
-			func(in *crosscast.Instruction) { in.Target.ExceptUsers = []string{""} }},
-		{"except socket 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) {
-			in.Target.ExceptSockets = []crosscast.SocketID{crosscast.SocketID(name(256))}
+			func(inst *crosscast.Instruction) { inst.Target.ExceptUsers = []string{""} }},
+		{"except socket 256", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) {
+			inst.Target.ExceptSockets = []crosscast.SocketID{crosscast.SocketID(name(256))}
 		}},
-		{"1024 rooms", true, nil, func(in *crosscast.Instruction) { in.Target.Rooms = names(1024) }},
-		{"1025 rooms", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Target.Rooms = names(1025) }},
-		{"1024 names", true, nil, func(in *crosscast.Instruction) {
-			in.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
+		{"1024 rooms", true, nil, func(inst *crosscast.Instruction) { inst.Target.Rooms = names(1024) }},
+		{"1025 rooms", false, crosscast.ErrTooLarge, func(inst *crosscast.Instruction) { inst.Target.Rooms = names(1025) }},
+		{"1024 names", true, nil, func(inst *crosscast.Instruction) {
+			inst.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
 				ExceptUsers: names(100), ExceptSockets: ids(24)}
 		}},
-		{"1025 names", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) {
-			in.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
+		{"1025 names", false, crosscast.ErrTooLarge, func(inst *crosscast.Instruction) {
+			inst.Target = crosscast.Target{Rooms: names(300), Users: names(300), Sockets: ids(200), ExceptRooms: names(100),
 				ExceptUsers: names(100), ExceptSockets: ids(25)}
 		}},
-		{"8 pairs", true, nil, func(in *crosscast.Instruction) { in.Meta = make([]crosscast.KeyValue, 8) }},
-		{"9 pairs", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) {
-			in.Meta = make([]crosscast.KeyValue,
+		{"8 pairs", true, nil, func(inst *crosscast.Instruction) { inst.Meta = make([]crosscast.KeyValue, 8) }},
+		{"9 pairs", false, crosscast.ErrTooLarge, func(inst *crosscast.Instruction) {
+			inst.Meta = make([]crosscast.KeyValue,
 				9)
 		}},
 		{"key 256", false, crosscast.ErrTooLarge,
-			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Key: name(256)}} }},
+			func(inst *crosscast.Instruction) { inst.Meta = []crosscast.KeyValue{{Key: name(256)}} }},
 		{"value 256", false, crosscast.ErrTooLarge,
-			func(in *crosscast.Instruction) { in.Meta = []crosscast.KeyValue{{Value: name(256)}} }},
-		{"node 255", true, nil, func(in *crosscast.Instruction) { in.Node.Name = name(255) }},
-		{"node 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Node.Name = name(256) }},
-		{"1024 rooms to join, beside 1024 names", true, nil, func(in *crosscast.Instruction) {
-			in.Target.Rooms, in.Rooms = names(1024), names(1024)
+			func(inst *crosscast.Instruction) { inst.Meta = []crosscast.KeyValue{{Value: name(256)}} }},
+		{"node 255", true, nil, func(inst *crosscast.Instruction) { inst.Node.Name = name(255) }},
+		{"node 256", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) { inst.Node.Name = name(256) }},
+		{"1024 rooms to join, beside 1024 names", true, nil, func(inst *crosscast.Instruction) {
+			inst.Target.Rooms, inst.Rooms = names(1024), names(1024)
 		}},
-		{"1025 rooms to join", false, crosscast.ErrTooLarge, func(in *crosscast.Instruction) { in.Rooms = names(1025) }},
+		{"1025 rooms to join", false, crosscast.ErrTooLarge, func(inst *crosscast.Instruction) { inst.Rooms = names(1025) }},
 		{"room to join 0", false, crosscast.ErrInvalidName,
-			func(in *crosscast.Instruction) { in.Rooms = []string{"a", ""} }},
-		{"room to join 255", true, nil, func(in *crosscast.Instruction) { in.Rooms = []string{name(255)} }},
+			func(inst *crosscast.Instruction) { inst.Rooms = []string{"a", ""} }},
+		{"room to join 255", true, nil, func(inst *crosscast.Instruction) { inst.Rooms = []string{name(255)} }},
 		{"room to join 256", false, crosscast.ErrInvalidName,
-			func(in *crosscast.Instruction) { in.Rooms = []string{name(256)} }},
-		{"reason 255", true, nil, func(in *crosscast.Instruction) { in.Reason = crosscast.Reason(name(255)) }},
+			func(inst *crosscast.Instruction) { inst.Rooms = []string{name(256)} }},
+		{"reason 255", true, nil, func(inst *crosscast.Instruction) { inst.Reason = crosscast.Reason(name(255)) }},
 		{"reason 256", false, crosscast.ErrTooLarge,
-			func(in *crosscast.Instruction) { in.Reason = crosscast.Reason(name(256)) }},
-		{"ref 255", true, nil, func(in *crosscast.Instruction) { in.Ref = name(255) }},
-		{"ref 256", false, crosscast.ErrInvalidName, func(in *crosscast.Instruction) { in.Ref = name(256) }},
+			func(inst *crosscast.Instruction) { inst.Reason = crosscast.Reason(name(256)) }},
+		{"ref 255", true, nil, func(inst *crosscast.Instruction) { inst.Ref = name(255) }},
+		{"ref 256", false, crosscast.ErrInvalidName, func(inst *crosscast.Instruction) { inst.Ref = name(256) }},
 		{"part most", true, nil, answer(crosscast.Answer{Part: 1<<31 - 1})},
 		{"part more", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: most32 + 1})},
 		{"part -1", false, crosscast.ErrTooLarge, answer(crosscast.Answer{Part: -1})},
@@ -126,22 +126,22 @@ func TestLimits(t *testing.T) {
 		{"reply of 256", false, crosscast.ErrInvalidName,
 			answer(crosscast.Answer{Replies: []crosscast.Reply{{Socket: crosscast.SocketID(name(256))}}})},
 	} {
-		in := crosscast.Instruction{Kind: crosscast.KindEmit}
-		test.set(&in)
-		_, err := crosscast.AppendInstruction(nil, &in)
+		inst := crosscast.Instruction{Kind: crosscast.KindEmit}
+		test.set(&inst)
+		_, err := crosscast.AppendInstruction(nil, &inst)
 		if (err == nil) != test.ok || !test.ok && !errors.Is(err, test.is) {
 			t.Errorf("%s: AppendInstruction: %v", test.what, err)
 		}
-		if _, err := readAll(new(crosscast.InstructionReader), refereeWrites(t, &in)); (err == nil) != test.ok {
+		if _, err := readAll(new(crosscast.InstructionReader), refereeWrites(t, &inst)); (err == nil) != test.ok {
 			t.Errorf("%s: read: %v", test.what, err)
 		}
 	}
 	encoding := crosscast.Payload{Encoding: 4}
-	for what, in := range map[string]crosscast.Instruction{
+	for what, inst := range map[string]crosscast.Instruction{
 		"payload": {Kind: 1, Payload: encoding}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: encoding}},
 		"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: encoding}}}},
 	} {
-		if _, err := crosscast.AppendInstruction(nil, &in); !errors.Is(err, crosscast.ErrTooLarge) {
+		if _, err := crosscast.AppendInstruction(nil, &inst); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Errorf("%s: an encoding that the format does not have was not refused", what)
 		}
 	}
@@ -155,11 +155,11 @@ func TestMalformedArguments(t *testing.T) {
 		"\x91\xc1", "\xdd\xff\xff\xff\xff\x01", "\x91\x81\xc0\x01", strings.Repeat("\x91", 513) + "\x01",
 	} {
 		args := crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte(data)}
-		for what, in := range map[string]crosscast.Instruction{
+		for what, inst := range map[string]crosscast.Instruction{
 			"payload": {Kind: 1, Payload: args}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: args}},
 			"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: args}}}},
 		} {
-			if _, err := crosscast.AppendInstruction(nil, &in); err == nil {
+			if _, err := crosscast.AppendInstruction(nil, &inst); err == nil {
 				t.Errorf("%s: %.20q was not refused", what, data)
 			}
 		}
@@ -180,13 +180,13 @@ func TestLimitOfTwoGigabytes(t *testing.T) {
 		"hands": {Sockets: []crosscast.SocketInfo{{ID: "n", Handshake: data}}},
 		"users": {Users: unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(data)/8)},
 	} {
-		in := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
-		if _, err := crosscast.AppendInstruction(nil, &in); !errors.Is(err, crosscast.ErrTooLarge) {
+		inst := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
+		if _, err := crosscast.AppendInstruction(nil, &inst); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Errorf("%s of 2 GiB was not refused", what)
 		}
 	}
-	in := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Data: data}}
-	if _, err := crosscast.AppendInstruction(nil, &in); !errors.Is(err, crosscast.ErrTooLarge) {
+	inst := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Data: data}}
+	if _, err := crosscast.AppendInstruction(nil, &inst); !errors.Is(err, crosscast.ErrTooLarge) {
 		t.Error("an emission of 2 GiB was not refused")
 	}
 }
@@ -232,15 +232,15 @@ func TestAnswersMayBeKept(t *testing.T) {
 			Rooms:   []crosscast.RoomCount{{Room: string(id)}}, Replies: []crosscast.Reply{{Socket: id, Payload: payload}},
 		}
 		b := mustAppend(nil, &crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &want})
-		in, _, err := r.Read(b)
+		inst, _, err := r.Read(b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		clear(b)
-		if !reflect.DeepEqual(in.Answer, &want) {
-			t.Errorf("read %+v, wanted %+v", in.Answer, want)
+		if !reflect.DeepEqual(inst.Answer, &want) {
+			t.Errorf("read %+v, wanted %+v", inst.Answer, want)
 		}
-		return in.Answer
+		return inst.Answer
 	}
 	first := next(1)
 	if next(2); first.Part != 1 || first.Users[0] != 1 || first.Sockets[0].Rooms[0] != "socket1" ||
@@ -252,9 +252,9 @@ func TestAnswersMayBeKept(t *testing.T) {
 // TestYieldedRoomsAreClosed: appending to rooms does not change what the reader has.
 func TestYieldedRoomsAreClosed(t *testing.T) {
 	var r crosscast.InstructionReader
-	in, _, err := r.Read([]byte(toRooms + "\x93\xa1x\xa1y\xa1z"))
-	if err != nil || len(in.Rooms) != 3 || cap(in.Rooms) != 3 {
-		t.Errorf("%+v, %v", in, err)
+	inst, _, err := r.Read([]byte(toRooms + "\x93\xa1x\xa1y\xa1z"))
+	if err != nil || len(inst.Rooms) != 3 || cap(inst.Rooms) != 3 {
+		t.Errorf("%+v, %v", inst, err)
 	}
 }
 

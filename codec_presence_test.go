@@ -16,9 +16,9 @@ import (
 
 // presenceGolden are golden instructions of watches, and of what is told to them.
 func presenceGolden() []named {
-	one := func(name string, in crosscast.Instruction) named {
-		in.Namespace, in.Rooms = "/", []string{"room1"}
-		return named{name, sequence{in}}
+	one := func(name string, inst crosscast.Instruction) named {
+		inst.Namespace, inst.Rooms = "/", []string{"room1"}
+		return named{name, sequence{inst}}
 	}
 	toAll := crosscast.Target{Everyone: true}
 	watch := crosscast.Instruction{
@@ -49,8 +49,8 @@ func presenceGolden() []named {
 // TestDocumentedPresenceBytes holds the bytes that the documentation of the format shows, behind the fourteen elements
 // before.
 func TestDocumentedPresenceBytes(t *testing.T) {
-	in := presenceGolden()[0].sequence[0]
-	got := fmt.Sprintf("% x", mustAppend(nil, &in))
+	inst := presenceGolden()[0].sequence[0]
+	got := fmt.Sprintf("% x", mustAppend(nil, &inst))
 	if want := "9c 0b 01 c0 91 c3 c0 c0 c0 c0 91 a5 72 6f 6f 6d 31 c0 c0 cd 3e 80"; got != want {
 		t.Errorf("got\n%s, want\n%s", got, want)
 	}
@@ -153,9 +153,9 @@ func refereePresence(e []any) (p crosscast.Presence) {
 
 // TestHostilePresence: bytes that no node writes are refused, and cost no more than they may.
 func TestHostilePresence(t *testing.T) {
-	in := presenceGolden()[0].sequence[0]
-	in.Presence = &crosscast.Presence{}
-	to := strings.TrimSuffix(string(mustAppend(nil, &in)), "\x90")
+	inst := presenceGolden()[0].sequence[0]
+	inst.Presence = &crosscast.Presence{}
+	to := strings.TrimSuffix(string(mustAppend(nil, &inst)), "\x90")
 	id, changes := "\xb4AAAAAAAABBBBBBBBBBBB", "\x95\xc0\x01\xc0\xc3"
 	nine := "\x99" + strings.Repeat("\xc0", 8)
 	r := warmReader(t)
@@ -183,8 +183,8 @@ func TestHostilePresence(t *testing.T) {
 		{Changes: []crosscast.PresenceChange{{Member: crosscast.Member{
 			Socket: "AAAAAAAABBBBBBBBBBBB", User: strings.Repeat("u", 256)}}}},
 	} {
-		in.Presence = &p
-		if _, err := crosscast.AppendInstruction(nil, &in); err == nil {
+		inst.Presence = &p
+		if _, err := crosscast.AppendInstruction(nil, &inst); err == nil {
 			t.Errorf("%+v may be written", p)
 		}
 	}

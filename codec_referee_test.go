@@ -19,40 +19,40 @@ import (
 // written from the documentation and not from the code.
 
 // treeOf returns the elements of an instruction, whole: none is left out.
-func treeOf(in *crosscast.Instruction) []any {
+func treeOf(inst *crosscast.Instruction) []any {
 	var ns any
-	if in.Namespace != "" {
-		ns = in.Namespace
+	if inst.Namespace != "" {
+		ns = inst.Namespace
 	}
-	t := &in.Target
+	t := &inst.Target
 	target := []any{t.Everyone, listOf(t.Rooms), listOf(t.Users), listOf(t.Sockets), listOf(t.ExceptRooms),
 		listOf(t.ExceptUsers), listOf(t.ExceptSockets)}
 	var event, node any
-	if in.Event != "" {
-		event = in.Event
+	if inst.Event != "" {
+		event = inst.Event
 	}
-	payload := payloadTree(in.Payload)
+	payload := payloadTree(inst.Payload)
 	meta := []any{}
-	for _, kv := range in.Meta {
+	for _, kv := range inst.Meta {
 		meta = append(meta, kv.Key, kv.Value)
 	}
-	if in.Node != (crosscast.NodeInfo{}) {
-		node = []any{in.Node.Name, uint64(in.Node.Heartbeat / time.Millisecond)}
+	if inst.Node != (crosscast.NodeInfo{}) {
+		node = []any{inst.Node.Name, uint64(inst.Node.Heartbeat / time.Millisecond)}
 	}
 	var ref, question any
-	if in.Ref != "" {
-		ref = in.Ref
+	if inst.Ref != "" {
+		ref = inst.Ref
 	}
-	if q := in.Question; q != nil {
+	if q := inst.Question; q != nil {
 		question = []any{uint64(q.Kind), uint64(q.Fields), q.Salt}
 	}
 	volatile := uint64(0)
-	if in.Volatile {
+	if inst.Volatile {
 		volatile = 1
 	}
-	return []any{uint64(in.Kind), volatile, ns, target, event, payload,
-		meta, node, listOf(in.Rooms), string(in.Reason), ref, uint64(in.TTL / time.Millisecond), question,
-		answerTree(in.Answer), presenceTree(in.Presence)}
+	return []any{uint64(inst.Kind), volatile, ns, target, event, payload,
+		meta, node, listOf(inst.Rooms), string(inst.Reason), ref, uint64(inst.TTL / time.Millisecond), question,
+		answerTree(inst.Answer), presenceTree(inst.Presence)}
 }
 
 func payloadTree(p crosscast.Payload) any {
@@ -135,54 +135,54 @@ func refereeReads(b []byte) (s sequence, err error) {
 }
 
 // refereeWrites returns the bytes of an instruction, whatever it is.
-func refereeWrites(t testing.TB, in *crosscast.Instruction) []byte {
+func refereeWrites(t testing.TB, inst *crosscast.Instruction) []byte {
 	buf := new(bytes.Buffer)
 	enc := refereeEncoder{Encoder: msgpack.NewEncoder(buf), buf: buf}
-	if err := enc.encode(treeOf(in)); err != nil {
+	if err := enc.encode(treeOf(inst)); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
 }
 
 func instructionOf(e []any) crosscast.Instruction {
-	in := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Volatile: number(e[1])&1 == 1,
+	inst := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Volatile: number(e[1])&1 == 1,
 		Namespace: namespace(e[2])}
 	if e[3] != nil {
 		t := make([]any, 7)
 		copy(t, e[3].([]any))
-		in.Target.Everyone, _ = t[0].(bool)
-		in.Target.Rooms, in.Target.Users, in.Target.Sockets = texts[string](t[1]), texts[string](t[2]),
+		inst.Target.Everyone, _ = t[0].(bool)
+		inst.Target.Rooms, inst.Target.Users, inst.Target.Sockets = texts[string](t[1]), texts[string](t[2]),
 			texts[crosscast.SocketID](t[3])
-		in.Target.ExceptRooms, in.Target.ExceptUsers = texts[string](t[4]), texts[string](t[5])
-		in.Target.ExceptSockets = texts[crosscast.SocketID](t[6])
+		inst.Target.ExceptRooms, inst.Target.ExceptUsers = texts[string](t[4]), texts[string](t[5])
+		inst.Target.ExceptSockets = texts[crosscast.SocketID](t[6])
 	}
 	if e[4] != nil {
-		in.Event = e[4].(string)
+		inst.Event = e[4].(string)
 	}
-	in.Payload = payloadOf(e[5])
+	inst.Payload = payloadOf(e[5])
 	for meta := texts[string](e[6]); len(meta) > 0; meta = meta[2:] {
-		in.Meta = append(in.Meta, crosscast.KeyValue{Key: meta[0], Value: meta[1]})
+		inst.Meta = append(inst.Meta, crosscast.KeyValue{Key: meta[0], Value: meta[1]})
 	}
 	if e[7] != nil {
 		node := e[7].([]any)
-		in.Node = crosscast.NodeInfo{Name: node[0].(string),
+		inst.Node = crosscast.NodeInfo{Name: node[0].(string),
 			Heartbeat: time.Duration(number(node[1])) * time.Millisecond}
 	}
-	in.Rooms, in.Reason, in.Ref = texts[string](e[8]), crosscast.Reason(text(e[9])), text(e[10])
-	in.TTL = time.Duration(number(e[11])) * time.Millisecond
+	inst.Rooms, inst.Reason, inst.Ref = texts[string](e[8]), crosscast.Reason(text(e[9])), text(e[10])
+	inst.TTL = time.Duration(number(e[11])) * time.Millisecond
 	if e[12] != nil {
 		q := e[12].([]any)
-		in.Question = &crosscast.Question{Kind: crosscast.QuestionKind(number(q[0])),
+		inst.Question = &crosscast.Question{Kind: crosscast.QuestionKind(number(q[0])),
 			Fields: crosscast.Fields(number(q[1])), Salt: number(q[2])}
 	}
 	if e[13] != nil {
-		in.Answer = answerOf(e[13].([]any))
+		inst.Answer = answerOf(e[13].([]any))
 	}
 	if e[14] != nil {
 		p := refereePresence(e[14].([]any))
-		in.Presence = &p
+		inst.Presence = &p
 	}
-	return in
+	return inst
 }
 
 func payloadOf(v any) crosscast.Payload {

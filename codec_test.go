@@ -58,8 +58,8 @@ func readAll(r *crosscast.InstructionReader, b []byte) (s sequence, err error) {
 }
 
 // cloneInstruction copies what must be copied to be kept: not the answer.
-func cloneInstruction(in *crosscast.Instruction) crosscast.Instruction {
-	c := *in
+func cloneInstruction(inst *crosscast.Instruction) crosscast.Instruction {
+	c := *inst
 	t := &c.Target
 	t.Rooms, t.Users, t.Sockets = slices.Clone(t.Rooms), slices.Clone(t.Users), slices.Clone(t.Sockets)
 	t.ExceptRooms, t.ExceptUsers = slices.Clone(t.ExceptRooms), slices.Clone(t.ExceptUsers)
@@ -99,19 +99,19 @@ func genNamespace() *rapid.Generator[string] {
 }
 
 var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
-	in := crosscast.Instruction{
+	inst := crosscast.Instruction{
 		Kind: crosscast.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Volatile: rapid.Bool().Draw(t, "volatile"),
 		Namespace: genNamespace().Draw(t, "namespace"),
 	}
 	if rapid.Bool().Draw(t, "event") {
-		in.Event = genName(crosscast.MaxName).Draw(t, "name")
+		inst.Event = genName(crosscast.MaxName).Draw(t, "name")
 	}
 	switch rapid.IntRange(0, 3).Draw(t, "target") {
 	case 0: // nobody
 	case 1:
-		in.Target.Everyone = true
+		inst.Target.Everyone = true
 	default:
-		in.Target = crosscast.Target{
+		inst.Target = crosscast.Target{
 			Everyone:      rapid.Bool().Draw(t, "everyone"),
 			Rooms:         genNames[string]().Draw(t, "rooms"),
 			Users:         genNames[string]().Draw(t, "users"),
@@ -121,46 +121,46 @@ var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
 			ExceptSockets: genNames[crosscast.SocketID]().Draw(t, "except sockets"),
 		}
 	}
-	in.Payload = genPayload.Draw(t, "payload")
-	if e := in.Payload.Encoding; e == crosscast.EncodingJSON || e == crosscast.EncodingBinary {
+	inst.Payload = genPayload.Draw(t, "payload")
+	if e := inst.Payload.Encoding; e == crosscast.EncodingJSON || e == crosscast.EncodingBinary {
 		n := rapid.SampledFrom([]int{0, 1, 31, 32, 255, 256, 65535, 65536}).Draw(t, "size")
-		in.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
+		inst.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
 	}
 	for range rapid.SampledFrom([]int{0, 0, 0, 1, crosscast.MaxMeta}).Draw(t, "meta") {
 		text := rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName))
-		in.Meta = append(in.Meta, crosscast.KeyValue{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")})
+		inst.Meta = append(inst.Meta, crosscast.KeyValue{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")})
 	}
 	if rapid.Bool().Draw(t, "node") {
-		in.Node = crosscast.NodeInfo{
+		inst.Node = crosscast.NodeInfo{
 			Name:      rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName)).Draw(t, "name"),
 			Heartbeat: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond,
 		}
 	}
 	if rapid.Bool().Draw(t, "body") {
-		genBody(t, &in)
+		genBody(t, &inst)
 	}
-	return in
+	return inst
 })
 
 // genBody sets elements 8 to 14, each or not.
-func genBody(t *rapid.T, in *crosscast.Instruction) {
-	in.Rooms = genNames[string]().Draw(t, "rooms")
-	in.Reason = crosscast.Reason(genText().Draw(t, "reason"))
-	in.Ref = genText().Draw(t, "ref")
+func genBody(t *rapid.T, inst *crosscast.Instruction) {
+	inst.Rooms = genNames[string]().Draw(t, "rooms")
+	inst.Reason = crosscast.Reason(genText().Draw(t, "reason"))
+	inst.Ref = genText().Draw(t, "ref")
 	if rapid.Bool().Draw(t, "ttl") {
-		in.TTL = time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond
+		inst.TTL = time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond
 	}
 	if rapid.Bool().Draw(t, "question") {
-		in.Question = &crosscast.Question{
+		inst.Question = &crosscast.Question{
 			Kind:   crosscast.QuestionKind(rapid.Byte().Draw(t, "kind")),
 			Fields: crosscast.Fields(rapid.Byte().Draw(t, "fields")), Salt: rapid.Uint64().Draw(t, "salt"),
 		}
 	}
 	if rapid.Bool().Draw(t, "answer") {
-		in.Answer = genAnswer.Draw(t, "answer")
+		inst.Answer = genAnswer.Draw(t, "answer")
 	}
 	if rapid.Bool().Draw(t, "presence") {
-		in.Presence = genPresence(t)
+		inst.Presence = genPresence(t)
 	}
 }
 
@@ -252,7 +252,7 @@ func golden() []named {
 		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, Target: to, Event: "x",
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("{}")}}
 	}
-	one := func(in crosscast.Instruction) sequence { return sequence{in} }
+	one := func(inst crosscast.Instruction) sequence { return sequence{inst} }
 	node := crosscast.NodeInfo{Name: "server-1", Heartbeat: time.Second}
 	toRoom := crosscast.Target{Rooms: []string{"room1"}}
 
@@ -264,9 +264,9 @@ func golden() []named {
 	full.Meta = []crosscast.KeyValue{{Key: "traceparent", Value: "00-01"}, {}}
 	full.Node = node
 	everybody := crosscast.Target{Everyone: true}
-	tell := func(in crosscast.Instruction, to crosscast.Target) sequence {
-		in.Namespace, in.Target = "/", to
-		return one(in)
+	tell := func(inst crosscast.Instruction, to crosscast.Target) sequence {
+		inst.Namespace, inst.Target = "/", to
+		return one(inst)
 	}
 	hello := tell(crosscast.Instruction{Kind: crosscast.KindHello, Node: node}, everybody)
 	two := sequence{emit("/", toRoom), emit("/", toRoom)}
@@ -356,18 +356,18 @@ func TestGoldenInstructions(t *testing.T) {
 
 // TestDocumentedBytes holds the bytes that the documentation of the format shows.
 func TestDocumentedBytes(t *testing.T) {
-	in := benchEmission()
-	in.Event, in.Payload.Data, in.Target = "x", []byte("{}"), crosscast.Target{Everyone: true}
-	if b := mustAppend(nil, in); fmt.Sprintf("% x", b) != "96 01 00 c0 91 c3 a1 78 a2 7b 7d" {
+	inst := benchEmission()
+	inst.Event, inst.Payload.Data, inst.Target = "x", []byte("{}"), crosscast.Target{Everyone: true}
+	if b := mustAppend(nil, inst); fmt.Sprintf("% x", b) != "96 01 00 c0 91 c3 a1 78 a2 7b 7d" {
 		t.Errorf("instruction % x", b)
 	}
 }
 
 // TestDefaultNamespace: an empty one is "/", which costs nothing.
 func TestDefaultNamespace(t *testing.T) {
-	in := crosscast.Instruction{Kind: crosscast.KindEmit}
-	short := mustAppend(nil, &in)
-	if in.Namespace = "/"; !bytes.Equal(short, mustAppend(nil, &in)) || len(short) != 2 {
+	inst := crosscast.Instruction{Kind: crosscast.KindEmit}
+	short := mustAppend(nil, &inst)
+	if inst.Namespace = "/"; !bytes.Equal(short, mustAppend(nil, &inst)) || len(short) != 2 {
 		t.Errorf("% x", short)
 	}
 	if got, err := readAll(new(crosscast.InstructionReader), short); err != nil || got[0].Namespace != "/" {
@@ -377,9 +377,9 @@ func TestDefaultNamespace(t *testing.T) {
 
 // TestRefusedInstructionLeavesBytes: what cannot be written leaves no part of it.
 func TestRefusedInstructionLeavesBytes(t *testing.T) {
-	in := benchEmission()
-	in.Ref = strings.Repeat("r", crosscast.MaxName+1)
-	b, err := crosscast.AppendInstruction([]byte("before"), in)
+	inst := benchEmission()
+	inst.Ref = strings.Repeat("r", crosscast.MaxName+1)
+	b, err := crosscast.AppendInstruction([]byte("before"), inst)
 	if !errors.Is(err, crosscast.ErrInvalidName) || string(b) != "before" {
 		t.Errorf("%q, %v", b, err)
 	}
@@ -390,8 +390,8 @@ func TestDurationsAreRoundedUp(t *testing.T) {
 		-time.Second: 0, 0: 0, 1: time.Millisecond, 1500 * time.Microsecond: 2 * time.Millisecond,
 		1<<63 - 1: (1<<63 - 1) / 1_000_000 * 1_000_000,
 	} {
-		in := crosscast.Instruction{Kind: crosscast.KindHello, Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}, TTL: d}
-		got, err := readAll(new(crosscast.InstructionReader), mustAppend(nil, &in))
+		inst := crosscast.Instruction{Kind: crosscast.KindHello, Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}, TTL: d}
+		got, err := readAll(new(crosscast.InstructionReader), mustAppend(nil, &inst))
 		if err != nil || got[0].Node.Heartbeat != want || got[0].TTL != want {
 			t.Errorf("%v: read %v %v", d, got, err)
 		}

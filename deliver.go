@@ -9,7 +9,7 @@ import (
 
 // An emission holds the state of one delivery. It is reused, so that a delivery allocates nothing.
 type emission struct {
-	in       Instruction // for an emission of this node
+	inst     Instruction // for an emission of this node
 	one      [1]SocketID // the target of Socket.Emit
 	msg      Message
 	sockets  []*Socket
@@ -23,7 +23,7 @@ var emissions = sync.Pool{New: func() any { return new(emission) }}
 func newEmission() *emission { return emissions.Get().(*emission) }
 
 func (e *emission) release() {
-	e.in = Instruction{}
+	e.inst = Instruction{}
 	m := &e.msg
 	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta, m.Ack = "", "", nil, "", Payload{}, nil, 0
 	m.node = nil
@@ -35,12 +35,12 @@ func (e *emission) release() {
 	emissions.Put(e)
 }
 
-// fill makes the message of in.
-func (e *emission) fill(n *Node, in *Instruction) {
+// fill makes the message of inst.
+func (e *emission) fill(n *Node, inst *Instruction) {
 	m := &e.msg
 	m.node = n
-	m.Namespace, m.From, m.Target, m.Event = in.Namespace, in.From, &in.Target, in.Event
-	m.Payload, m.Volatile, m.Meta = in.Payload, in.Volatile, in.Meta
+	m.Namespace, m.From, m.Target, m.Event = inst.Namespace, inst.From, &inst.Target, inst.Event
+	m.Payload, m.Volatile, m.Meta = inst.Payload, inst.Volatile, inst.Meta
 }
 
 // deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under the

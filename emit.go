@@ -59,25 +59,25 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 	}
 	e := newEmission()
 	defer e.release()
-	e.in = Instruction{
+	e.inst = Instruction{
 		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)
 	if remote {
-		if err := n.fits(&e.in); err != nil {
+		if err := n.fits(&e.inst); err != nil {
 			return Receipt{}, err
 		}
 	}
-	e.fill(n, &e.in)
+	e.fill(n, &e.inst)
 	receipt.Sockets = t.ns.here().deliver(e)
 	if !remote {
 		return receipt, nil
 	}
 	if wait {
-		receipt.Reach, err = n.deliverRemote(ctx, &e.in)
+		receipt.Reach, err = n.deliverRemote(ctx, &e.inst)
 	} else {
-		err = n.adapter.Publish(ctx, &e.in)
+		err = n.adapter.Publish(ctx, &e.inst)
 		if t.volatile && errors.Is(err, ErrNotConnected) {
 			return receipt, nil // the adapter has counted it
 		}
@@ -88,29 +88,29 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 	return receipt, err
 }
 
-// fits returns an error if the adapter would refuse in for its size.
-func (n *Node) fits(in *Instruction) error {
-	few := targetNames(&in.Target)+len(in.Rooms) <= 1 && len(in.Meta) == 0
-	if n.sizer == nil || few && len(in.Payload.Data) <= n.maxPayload/8 {
+// fits returns an error if the adapter would refuse inst for its size.
+func (n *Node) fits(inst *Instruction) error {
+	few := targetNames(&inst.Target)+len(inst.Rooms) <= 1 && len(inst.Meta) == 0
+	if n.sizer == nil || few && len(inst.Payload.Data) <= n.maxPayload/8 {
 		return nil
 	}
-	return n.sizer.Fits(in)
+	return n.sizer.Fits(inst)
 }
 
-func (n *Node) publish(ctx context.Context, in *Instruction) error {
-	err := n.adapter.Publish(ctx, in)
+func (n *Node) publish(ctx context.Context, inst *Instruction) error {
+	err := n.adapter.Publish(ctx, inst)
 	if err == nil {
 		n.stats.out.Add(1)
 	}
 	return err
 }
 
-// deliverRemote publishes in and waits for what becomes of it, as far as the adapter can tell.
-func (n *Node) deliverRemote(ctx context.Context, in *Instruction) (Reach, error) {
+// deliverRemote publishes inst and waits for what becomes of it, as far as the adapter can tell.
+func (n *Node) deliverRemote(ctx context.Context, inst *Instruction) (Reach, error) {
 	if d, ok := n.adapter.(AdapterDeliverer); ok {
-		return d.Deliver(ctx, in)
+		return d.Deliver(ctx, inst)
 	}
-	err := n.adapter.Publish(ctx, in)
+	err := n.adapter.Publish(ctx, inst)
 	if f, ok := n.adapter.(AdapterDeliverer); ok && err == nil {
 		err = f.Flush(ctx)
 	}

@@ -145,18 +145,18 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		d := newDriver(t)
 		d.reach = crosscast.Reach{Nodes: 1, Known: true}
 		answers := true
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind != crosscast.KindAsk || !answers {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind != crosscast.KindAsk || !answers {
 				return
 			}
 			a := &crosscast.Answer{Count: 2, Last: true}
-			if in.Question.Kind == crosscast.AskNodes && in.To != "" {
-				equal(t, "asked", in.To, crosscast.NodeID("aaaaaaaa"))
+			if inst.Question.Kind == crosscast.AskNodes && inst.To != "" {
+				equal(t, "asked", inst.To, crosscast.NodeID("aaaaaaaa"))
 				a.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte("bbbbbbbbcccccccchalf")}
-				in := &crosscast.Instruction{Kind: crosscast.KindAnswer, From: "dddddddd", Ref: in.Ref, Answer: &crosscast.Answer{}}
-				d.h.Handle(in) // who was not asked
+				inst := &crosscast.Instruction{Kind: crosscast.KindAnswer, From: "dddddddd", Ref: inst.Ref, Answer: &crosscast.Answer{}}
+				d.h.Handle(inst) // who was not asked
 			}
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: a})
+			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: inst.Ref, Answer: a})
 		}
 		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})
 		equal(t, "what the adapter is told", d.self.EmitOnly, true)
@@ -228,9 +228,9 @@ func TestEmitterLeavesNoQuestionsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		d.reach = crosscast.Reach{Nodes: 1, Known: true}
-		d.onPublish = func(in *crosscast.Instruction) {
+		d.onPublish = func(inst *crosscast.Instruction) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: &crosscast.Answer{Last: true},
+				Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Last: true},
 			})
 		}
 		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})

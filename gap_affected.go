@@ -67,9 +67,9 @@ func (n *Node) affected(g *Gap) (all []affected) {
 func (n *Node) emitToSockets(a *affected, inst Instruction) {
 	e := newEmission()
 	defer e.release()
-	e.in = inst
-	e.in.Namespace, e.in.Target = a.space.name, a.target
-	e.fill(n, &e.in)
+	e.inst = inst
+	e.inst.Namespace, e.inst.Target = a.space.name, a.target
+	e.fill(n, &e.inst)
 	a.space.collect(e)
 	clear(e.subs)
 	e.subs = e.subs[:0]

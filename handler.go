@@ -7,57 +7,57 @@ import (
 // handler is the node as its adapter sees it: a type of its own, so that its methods are not the application's.
 type handler Node
 
-func (h *handler) Handle(in *Instruction) {
+func (h *handler) Handle(inst *Instruction) {
 	n := (*Node)(h)
 	n.stats.in.Add(1)
-	switch in.Kind {
+	switch inst.Kind {
 	case KindEmit:
-		ns := n.spaces.get(in.Namespace)
+		ns := n.spaces.get(inst.Namespace)
 		if ns == nil {
 			n.stats.drop(dropUnwanted)
-			n.reply(in, &Answer{Last: true})
+			n.reply(inst, &Answer{Last: true})
 			return
 		}
-		if in.Ref != "" {
-			n.emittedAck(ns, in)
+		if inst.Ref != "" {
+			n.emittedAck(ns, inst)
 			return
 		}
 		e := newEmission()
-		e.fill(n, in)
+		e.fill(n, inst)
 		switch ns.collect(e); {
 		case !e.anybody():
 			n.stats.drop(dropUnwanted)
-		case !in.Payload.valid():
-			n.invalid(in)
+		case !inst.Payload.valid():
+			n.invalid(inst)
 		default:
 			ns.handOver(e, nil)
 		}
 		e.release()
 	case KindHello, KindHeartbeat:
-		info := in.Node
-		info.ID = in.From
-		n.peers.hear(info, in.Meta, time.Now())
-		if in.Kind == KindHello {
-			n.tell(n.control(KindHeartbeat, in.From))
+		info := inst.Node
+		info.ID = inst.From
+		n.peers.hear(info, inst.Meta, time.Now())
+		if inst.Kind == KindHello {
+			n.tell(n.control(KindHeartbeat, inst.From))
 		}
 	case KindGoodbye:
-		n.peers.forget(in.From)
+		n.peers.forget(inst.From)
 	case KindJoin, KindLeave, KindDisconnect, KindAsk, KindRequest:
 		switch {
-		case n.expired(in):
-		case in.Kind == KindAsk:
-			n.asked(in)
-		case in.Kind == KindRequest:
-			n.requested(in)
+		case n.expired(inst):
+		case inst.Kind == KindAsk:
+			n.asked(inst)
+		case inst.Kind == KindRequest:
+			n.requested(inst)
 		default:
-			n.commanded(in)
+			n.commanded(inst)
 		}
 	case KindWatch:
-		n.presence.asked(in)
+		n.presence.asked(inst)
 	case KindPresence:
-		n.presence.told(in)
+		n.presence.told(inst)
 	case KindAnswer:
-		if !n.asks.answer(in) {
+		if !n.asks.answer(inst) {
 			n.stats.drop(dropAnswer)
 		}
 	default:
@@ -90,18 +90,18 @@ func (n *Node) missed(g Gap) {
 }
 
 // invalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
-func (n *Node) invalid(in *Instruction) {
+func (n *Node) invalid(inst *Instruction) {
 	n.stats.drop(dropInvalid)
 	if n.lines.invalid.due() {
 		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
-			"from", in.From, "namespace", in.Namespace, "event", in.Event)
+			"from", inst.From, "namespace", inst.Namespace, "event", inst.Event)
 	}
-	names := in.names()
+	names := inst.names()
 	if names == nil {
-		names = []Address{{Namespace: in.Namespace, Space: SpaceNamespace}}
+		names = []Address{{Namespace: inst.Namespace, Space: SpaceNamespace}}
 	}
 	now := time.Now()
-	n.missed(Gap{Origin: in.From, Names: names, Since: now, Until: now, Reason: GapInvalid})
+	n.missed(Gap{Origin: inst.From, Names: names, Since: now, Until: now, Reason: GapInvalid})
 }
 
 // concerned returns the subscriptions that may have missed something in g.

@@ -81,13 +81,13 @@ func (n *Node) control(kind Kind, to NodeID) *Instruction {
 
 // tell publishes a hello or heartbeat, which never wait; none once the node is closed, as peers would take what comes after
 // its goodbye for a sign of life. When it fails the link is down, and the next one is due soon.
-func (n *Node) tell(in *Instruction) {
+func (n *Node) tell(inst *Instruction) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() == nodeClosed {
 		return
 	}
-	if err := n.publish(context.Background(), in); err != nil {
-		n.log.Debug("crosscast: could not publish", "kind", in.Kind, "error", err)
+	if err := n.publish(context.Background(), inst); err != nil {
+		n.log.Debug("crosscast: could not publish", "kind", inst.Kind, "error", err)
 	}
 }

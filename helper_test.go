@@ -169,7 +169,7 @@ type driver struct {
 	subscribe  func(ctx context.Context, names []string) error // nil: confirmed at once
 	busy       bool                                            // a call about interest is being made
 	heard      map[string]bool
-	onPublish  func(in *crosscast.Instruction)
+	onPublish  func(inst *crosscast.Instruction)
 }
 
 // newDriver returns a driver that surely reaches nobody.
@@ -182,26 +182,26 @@ func (d *driver) Start(_ context.Context, s crosscast.AdapterStart) error {
 	return nil
 }
 
-func (d *driver) Publish(_ context.Context, in *crosscast.Instruction) error {
+func (d *driver) Publish(_ context.Context, inst *crosscast.Instruction) error {
 	name := map[crosscast.Kind]string{
-		crosscast.KindEmit: in.Event, crosscast.KindHello: "hello",
+		crosscast.KindEmit: inst.Event, crosscast.KindHello: "hello",
 		crosscast.KindHeartbeat: "heartbeat", crosscast.KindGoodbye: "goodbye",
-	}[in.Kind]
-	if in.To != "" {
-		name += " to " + string(in.To)
+	}[inst.Kind]
+	if inst.To != "" {
+		name += " to " + string(inst.To)
 	}
 	d.log.add("%s", name)
 	d.mu.Lock()
 	err, f := d.publishErr, d.onPublish
 	d.mu.Unlock()
 	if f != nil {
-		f(in)
+		f(inst)
 	}
 	return err
 }
 
-func (d *driver) Deliver(ctx context.Context, in *crosscast.Instruction) (crosscast.Reach, error) {
-	return d.reach, d.Publish(ctx, in)
+func (d *driver) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+	return d.reach, d.Publish(ctx, inst)
 }
 
 func (d *driver) Flush(context.Context) error { d.log.add("flush"); return nil }

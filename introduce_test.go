@@ -15,8 +15,8 @@ func TestStartWaitsForWhomItCannotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		d.reach = crosscast.Reach{}
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind != crosscast.KindHello {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind != crosscast.KindHello {
 				return
 			}
 			for i, id := range []crosscast.NodeID{"aaaaaaaa", "bbbbbbbb"} {
@@ -49,10 +49,10 @@ func TestForgedGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindAsk {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindAsk {
 				d.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: in.Ref, Answer: &crosscast.Answer{Count: 1, Last: true},
+					Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Count: 1, Last: true},
 				})
 			}
 		}
@@ -74,8 +74,8 @@ func TestForgedGoodbye(t *testing.T) {
 func TestNothingAfterAGoodbye(t *testing.T) {
 	d := newDriver(t)
 	n := start(t, crosscast.Options{Adapter: d})
-	d.onPublish = func(in *crosscast.Instruction) {
-		if in.Kind == crosscast.KindGoodbye {
+	d.onPublish = func(inst *crosscast.Instruction) {
+		if inst.Kind == crosscast.KindGoodbye {
 			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHello, From: "aaaaaaaa"})
 		}
 	}

@@ -24,33 +24,33 @@ func TestExpired(t *testing.T) {
 			return nil, nil
 		}))
 		answers := make(map[string]string)
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindAnswer && in.Answer.Last {
-				answers[in.Ref] = in.Answer.Err
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindAnswer && inst.Answer.Last {
+				answers[inst.Ref] = inst.Answer.Err
 			}
 		}
 		everyone := crosscast.Target{Everyone: true}
-		handle := func(in crosscast.Instruction) {
-			in.Namespace, in.From, in.Target, in.Event = "/", "aaaaaaaa", everyone, "e"
-			d.h.Handle(&in)
+		handle := func(inst crosscast.Instruction) {
+			inst.Namespace, inst.From, inst.Target, inst.Event = "/", "aaaaaaaa", everyone, "e"
+			d.h.Handle(&inst)
 			synctest.Wait()
 		}
-		for _, in := range []crosscast.Instruction{
+		for _, inst := range []crosscast.Instruction{
 			{Kind: crosscast.KindRequest, Ref: "request"},
 			{Kind: crosscast.KindJoin, Rooms: []string{"x"}, Ref: "join"},
 			{Kind: crosscast.KindDisconnect, Ref: "disconnect"},
 			{Kind: crosscast.KindAsk, Question: &crosscast.Question{Kind: crosscast.AskCount}, Ref: "ask"},
 		} {
-			in.TTL, in.Late = 2*time.Second, 2*time.Second
-			handle(in)
-			equal(t, in.Ref+" too late", answers[in.Ref], "expired")
+			inst.TTL, inst.Late = 2*time.Second, 2*time.Second
+			handle(inst)
+			equal(t, inst.Ref+" too late", answers[inst.Ref], "expired")
 			equal(t, "did", r.take()+strings.Join(s.Rooms(), " "), "r")
-			if in.Kind == crosscast.KindDisconnect {
+			if inst.Kind == crosscast.KindDisconnect {
 				continue
 			}
-			in.Late = time.Second
-			handle(in)
-			equal(t, in.Ref+" in time", answers[in.Ref], "")
+			inst.Late = time.Second
+			handle(inst)
+			equal(t, inst.Ref+" in time", answers[inst.Ref], "")
 			s.Leave("x")
 			r.take()
 		}
@@ -63,10 +63,10 @@ func TestExpired(t *testing.T) {
 		equal(t, "expired", n.Stats().Dropped["expired"], 4)
 
 		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa", Namespace: "/"})
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindRequest {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindRequest {
 				d.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: in.Ref,
+					Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: inst.Ref,
 					Answer: &crosscast.Answer{Last: true, Err: answers["request"]},
 				})
 			}

@@ -63,8 +63,8 @@ func TestOnLossOnceASecond(t *testing.T) {
 func TestCloseTellsLosses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newLosing(t)
-		n.d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindGoodbye {
+		n.d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindGoodbye {
 				n.lose(4, crosscast.LossExpired)
 				n.lose(5, crosscast.LossClosed)
 				n.lose(6, crosscast.LossClosed)
@@ -189,8 +189,8 @@ func TestCloseReturnsLosses(t *testing.T) {
 					t.Error("Flush returns no loss")
 				}
 			}
-			d.onPublish = func(in *crosscast.Instruction) {
-				if in.Kind == crosscast.KindGoodbye && test.last {
+			d.onPublish = func(inst *crosscast.Instruction) {
+				if inst.Kind == crosscast.KindGoodbye && test.last {
 					lose()
 				}
 			}

@@ -328,8 +328,8 @@ func TestStartWaitsForAnswers(t *testing.T) {
 			time.Sleep(after)
 			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: from})
 		}
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindHello {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindHello {
 				go answer("aaaaaaaa", 10*time.Millisecond)
 				go answer("aaaaaaaa", 15*time.Millisecond) // the same again
 				go answer("bbbbbbbb", 20*time.Millisecond)

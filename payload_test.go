@@ -175,9 +175,9 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 		equal(t, "a flood makes one line", strings.Count(lines.String(), "no JSON"), 1)
 
 		answers := make(map[string]string)
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindAnswer {
-				answers[in.Ref] = in.Answer.Err
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindAnswer {
+				answers[inst.Ref] = inst.Answer.Err
 			}
 		}
 		called := false
@@ -211,10 +211,10 @@ func TestAnswersThatAreNotJSONAreRefused(t *testing.T) {
 			d := newDriver(t)
 			n := start(t, crosscast.Options{Adapter: d})
 			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa", Namespace: "/"})
-			d.onPublish = func(in *crosscast.Instruction) {
-				if in.Ref != "" && in.Kind != crosscast.KindAnswer {
+			d.onPublish = func(inst *crosscast.Instruction) {
+				if inst.Ref != "" && inst.Kind != crosscast.KindAnswer {
 					d.h.Handle(&crosscast.Instruction{
-						Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: in.Ref, Answer: &a,
+						Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: inst.Ref, Answer: &a,
 					})
 				}
 			}

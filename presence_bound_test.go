@@ -24,14 +24,14 @@ type quietAdapter struct {
 
 func (a *quietAdapter) Start(_ context.Context, s AdapterStart) error { a.h = s.Handler; return nil }
 func (a *quietAdapter) Close(context.Context) error                   { return nil }
-func (a *quietAdapter) Publish(_ context.Context, in *Instruction) error {
+func (a *quietAdapter) Publish(_ context.Context, inst *Instruction) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if in.Presence != nil && in.Presence.Full {
-		a.refused[in.To] += len(in.Rooms)
+	if inst.Presence != nil && inst.Presence.Full {
+		a.refused[inst.To] += len(inst.Rooms)
 		return nil
 	}
-	a.rooms[in.To] += len(in.Rooms)
+	a.rooms[inst.To] += len(inst.Rooms)
 	return nil
 }
 

@@ -24,11 +24,11 @@ type watchPeer struct {
 
 func newWatchPeer(t *testing.T, d *driver) *watchPeer {
 	p := &watchPeer{t: t, d: d, id: "peer0000"}
-	d.onPublish = func(in *crosscast.Instruction) {
-		if in.Kind == crosscast.KindWatch || in.Kind == crosscast.KindPresence {
+	d.onPublish = func(inst *crosscast.Instruction) {
+		if inst.Kind == crosscast.KindWatch || inst.Kind == crosscast.KindPresence {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.got = append(p.got, *in)
+			p.got = append(p.got, *inst)
 		}
 	}
 	return p
@@ -146,12 +146,12 @@ func TestWatchedRoomsAreToldOfTogether(t *testing.T) {
 			t.Fatalf("%d instructions", len(got))
 		}
 		empty := 0
-		for _, in := range got {
-			if in.Presence.Versions == nil {
-				equal(t, "a room with a member", fmt.Sprint(in.Rooms, len(in.Presence.Changes)), "[room3] 1")
+		for _, inst := range got {
+			if inst.Presence.Versions == nil {
+				equal(t, "a room with a member", fmt.Sprint(inst.Rooms, len(inst.Presence.Changes)), "[room3] 1")
 			} else {
-				equal(t, "versions", len(in.Presence.Versions), len(in.Rooms))
-				empty = len(in.Rooms)
+				equal(t, "versions", len(inst.Presence.Versions), len(inst.Rooms))
+				empty = len(inst.Rooms)
 			}
 		}
 		equal(t, "empty rooms", empty, 299)
@@ -245,16 +245,16 @@ func TestAskedAgainIsWhatIsMissing(t *testing.T) {
 			time.Sleep(time.Second)
 			got := p.take()
 			asked = append(asked, got...)
-			for _, in := range got {
-				if r := in.Presence; r != nil && r.Round != 0 { // the question was lost, and the digest is what is known
+			for _, inst := range got {
+				if r := inst.Presence; r != nil && r.Round != 0 { // the question was lost, and the digest is what is known
 					p.tell(crosscast.Presence{Round: r.Round})
 				}
 			}
 		}
 		about := 0
-		for _, in := range append(asked, p.take()...) {
-			about += len(in.Rooms)
-			for _, room := range in.Rooms {
+		for _, inst := range append(asked, p.take()...) {
+			about += len(inst.Rooms)
+			for _, room := range inst.Rooms {
 				equal(t, "asked about", room, "one more")
 			}
 		}
@@ -296,8 +296,8 @@ func TestAPeerThatIsFull(t *testing.T) {
 		asked := 0
 		for range 3600 {
 			time.Sleep(time.Second)
-			for _, in := range p.take() {
-				if len(in.Rooms) > 0 {
+			for _, inst := range p.take() {
+				if len(inst.Rooms) > 0 {
 					asked++
 					p.tell(crosscast.Presence{Full: true}, "r")
 				}
@@ -319,19 +319,19 @@ func TestWatchersHaveAShare(t *testing.T) {
 		n := start(t, crosscast.Options{Adapter: d})
 		var mu sync.Mutex
 		told := map[crosscast.NodeID][2]int{} // of rooms: told, refused
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind != crosscast.KindPresence {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind != crosscast.KindPresence {
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			v := told[in.To]
-			if in.Presence.Full {
-				v[1] += len(in.Rooms)
+			v := told[inst.To]
+			if inst.Presence.Full {
+				v[1] += len(inst.Rooms)
 			} else {
-				v[0] += len(in.Rooms)
+				v[0] += len(inst.Rooms)
 			}
-			told[in.To] = v
+			told[inst.To] = v
 		}
 		watch := func(from crosscast.NodeID, rooms ...string) {
 			d.h.Handle(&crosscast.Instruction{

@@ -58,42 +58,42 @@ type lease struct {
 type digestRequest struct{ round, buckets uint64 }
 
 // asked handles a peer's KindWatch.
-func (p *presence) asked(in *Instruction) {
+func (p *presence) asked(inst *Instruction) {
 	now := time.Now()
-	r := in.Presence
+	r := inst.Presence
 	if r == nil {
 		r = &Presence{}
 	}
-	who := p.n.peers.standing(in.From)
+	who := p.n.peers.standing(inst.From)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
 		return
 	}
-	by := p.watchers[in.From]
-	if in.TTL <= 0 {
-		for _, room := range in.Rooms {
-			if w := p.rooms[Address{in.Namespace, SpaceRoom, room}]; w != nil && by != nil {
+	by := p.watchers[inst.From]
+	if inst.TTL <= 0 {
+		for _, room := range inst.Rooms {
+			if w := p.rooms[Address{inst.Namespace, SpaceRoom, room}]; w != nil && by != nil {
 				p.drop(by, w)
 			}
 		}
 		return
 	}
 	if by != nil {
-		by.until = now.Add(min(in.TTL, maxLease))
+		by.until = now.Add(min(inst.TTL, maxLease))
 	}
 	switch {
 	case r.Round != 0:
-		p.want(in.From, digestRequest{r.Round, r.Buckets})
+		p.want(inst.From, digestRequest{r.Round, r.Buckets})
 	case r.Buckets != 0 && by != nil:
 		p.doubt(by, r.Buckets)
 	}
-	for i, room := range in.Rooms {
+	for i, room := range inst.Rooms {
 		known := uint64(0)
-		if len(r.Versions) == len(in.Rooms) {
+		if len(r.Versions) == len(inst.Rooms) {
 			known = r.Versions[i]
 		}
-		p.lease(in.From, who, Address{in.Namespace, SpaceRoom, room}, known, now.Add(min(in.TTL, maxLease)))
+		p.lease(inst.From, who, Address{inst.Namespace, SpaceRoom, room}, known, now.Add(min(inst.TTL, maxLease)))
 	}
 }
 
@@ -266,8 +266,8 @@ func (p *presence) answer(rooms []*watched) {
 		w.send(empty)
 	}
 	for key, list := range empty {
-		in := Instruction{Kind: KindPresence, Namespace: key.namespace, To: key.to}
-		p.list(in, list.rooms, list.versions, func(from, to int, err error) {
+		inst := Instruction{Kind: KindPresence, Namespace: key.namespace, To: key.to}
+		p.list(inst, list.rooms, list.versions, func(from, to int, err error) {
 			for i, t := range list.told[from:to] {
 				t.w.settle(t.l, list.versions[from+i], err)
 			}
@@ -275,8 +275,8 @@ func (p *presence) answer(rooms []*watched) {
 	}
 	for to, all := range refused {
 		for namespace, names := range byNamespace(all) {
-			in := Instruction{Kind: KindPresence, Namespace: namespace, To: to, Presence: &Presence{Full: true}}
-			p.list(in, names, nil, nil)
+			inst := Instruction{Kind: KindPresence, Namespace: namespace, To: to, Presence: &Presence{Full: true}}
+			p.list(inst, names, nil, nil)
 		}
 	}
 	for to, d := range digests {

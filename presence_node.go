@@ -108,11 +108,11 @@ func (p *presence) turn() {
 }
 
 // publish sends one instruction of this node. It waits while the adapter is full, but in each turn only once.
-func (p *presence) publish(in *Instruction) error {
-	in.From = p.n.id
-	in.Target.Everyone = in.To == ""
-	if in.Namespace == "" {
-		in.Namespace = "/"
+func (p *presence) publish(inst *Instruction) error {
+	inst.From = p.n.id
+	inst.Target.Everyone = inst.To == ""
+	if inst.Namespace == "" {
+		inst.Namespace = "/"
 	}
 	patience := presencePatience * p.n.heartbeat
 	if p.stuck {
@@ -120,12 +120,12 @@ func (p *presence) publish(in *Instruction) error {
 	}
 	ctx, cancel := context.WithTimeout(p.n.ctx, patience)
 	defer cancel()
-	err := p.n.publish(ctx, in)
+	err := p.n.publish(ctx, inst)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.stuck = true
 	}
 	if err != nil && !errors.Is(err, ErrTooLarge) {
-		p.n.log.Debug("crosscast: could not watch, or tell who is in a room", "to", in.To, "error", err) // until it heals
+		p.n.log.Debug("crosscast: could not watch, or tell who is in a room", "to", inst.To, "error", err) // until it heals
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (p *presence) shrink(err error) bool {
 
 // list publishes an instruction about rooms, in parts. Each part has the given fields of in, and its rooms' versions,
 // if given. sent, if not nil, is called for each part with its range and error.
-func (p *presence) list(in Instruction, rooms []string, versions []uint64, sent func(from, to int, err error)) error {
+func (p *presence) list(inst Instruction, rooms []string, versions []uint64, sent func(from, to int, err error)) error {
 	var failed error
 	for from := 0; from < len(rooms); {
 		to, size := from, 0
@@ -149,12 +149,12 @@ func (p *presence) list(in Instruction, rooms []string, versions []uint64, sent 
 			size += len(rooms[to]) + 16
 			to++
 		}
-		part := in
+		part := inst
 		part.Rooms = rooms[from:to:to]
-		if versions != nil || in.Presence != nil {
+		if versions != nil || inst.Presence != nil {
 			part.Presence = &Presence{}
-			if in.Presence != nil {
-				*part.Presence = *in.Presence
+			if inst.Presence != nil {
+				*part.Presence = *inst.Presence
 			}
 			if versions != nil {
 				part.Presence.Versions = versions[from:to:to]

@@ -224,8 +224,8 @@ func TestWatchThatIsNotWaitedFor(t *testing.T) {
 		defer cancel()
 		told := func(*crosscast.Watch, crosscast.PresenceEvent) { t.Error("OnChange was called") }
 		ended := 0
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindWatch && in.TTL == 0 {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindWatch && inst.TTL == 0 {
 				ended++
 			}
 		}
@@ -252,8 +252,8 @@ func TestWatchLeaseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		told := 0
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Kind == crosscast.KindPresence {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Kind == crosscast.KindPresence {
 				told++
 			}
 		}
@@ -293,8 +293,8 @@ func TestWatchVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		l := new(log)
-		d.onPublish = func(in *crosscast.Instruction) {
-			switch p := in.Presence; {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			switch p := inst.Presence; {
 			case p == nil:
 			case p.Versions != nil:
 				l.add("none at %d", p.Versions[0])

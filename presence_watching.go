@@ -273,34 +273,34 @@ func (p *presence) gap(g *Gap) {
 }
 
 // told handles a report of a peer.
-func (p *presence) told(in *Instruction) {
-	r := in.Presence
+func (p *presence) told(inst *Instruction) {
+	r := inst.Presence
 	if r == nil {
 		p.n.stats.drop(dropPresence)
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := p.mates[in.From]
+	m := p.mates[inst.From]
 	switch {
 	case m == nil:
 		p.n.stats.drop(dropPresence)
 	case r.Round != 0:
 		p.compare(m, r)
 	case r.Full:
-		p.eachView(in, func(_ int, v *view) { p.refused(m, v) })
-	case len(in.Rooms) == 1 && r.Versions == nil:
-		p.eachView(in, func(_ int, v *view) { p.heard(m, v, r) })
-	case len(in.Rooms) == len(r.Versions): // the rooms are empty
-		p.eachView(in, func(i int, v *view) { p.heard(m, v, &Presence{Version: r.Versions[i], Last: true}) })
+		p.eachView(inst, func(_ int, v *view) { p.refused(m, v) })
+	case len(inst.Rooms) == 1 && r.Versions == nil:
+		p.eachView(inst, func(_ int, v *view) { p.heard(m, v, r) })
+	case len(inst.Rooms) == len(r.Versions): // the rooms are empty
+		p.eachView(inst, func(i int, v *view) { p.heard(m, v, &Presence{Version: r.Versions[i], Last: true}) })
 	default:
 		p.n.stats.drop(dropPresence)
 	}
 }
 
-func (p *presence) eachView(in *Instruction, f func(i int, v *view)) {
-	for i, room := range in.Rooms {
-		if v := p.views[Address{in.Namespace, SpaceRoom, room}]; v != nil {
+func (p *presence) eachView(inst *Instruction, f func(i int, v *view)) {
+	for i, room := range inst.Rooms {
+		if v := p.views[Address{inst.Namespace, SpaceRoom, room}]; v != nil {
 			f(i, v)
 		} else {
 			p.n.stats.drop(dropPresence)
@@ -425,8 +425,8 @@ func (p *presence) ask() {
 			at[i] = news[i].view.at
 		}
 		for namespace, rooms := range byNamespace(at) {
-			in := Instruction{Kind: KindWatch, Volatile: true, Namespace: namespace, TTL: ttl}
-			if err := p.list(in, rooms, nil, nil); err != nil {
+			inst := Instruction{Kind: KindWatch, Volatile: true, Namespace: namespace, TTL: ttl}
+			if err := p.list(inst, rooms, nil, nil); err != nil {
 				failed = err
 			}
 		}
@@ -493,10 +493,10 @@ func (p *presence) askMate(m *mate) (failed error) {
 		for i, room := range rooms {
 			known[i] = versions[Address{namespace, SpaceRoom, room}]
 		}
-		in := Instruction{
+		inst := Instruction{
 			Kind: KindWatch, Volatile: true, Namespace: namespace, To: m.id, TTL: leaseFor * p.n.heartbeat,
 		}
-		if err := p.list(in, rooms, known, nil); err != nil {
+		if err := p.list(inst, rooms, known, nil); err != nil {
 			failed = err
 		}
 	}

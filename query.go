@@ -74,10 +74,10 @@ func patience(ctx context.Context) time.Duration {
 	return min(max(left-min(left/8, 250*time.Millisecond), time.Millisecond), maxPatience)
 }
 
-// ask begins a query. in gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
-// collected. If in is nil, only this node is asked. before, if not nil, is called before the publishing, when the peers
+// ask begins a query. inst gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
+// collected. If inst is nil, only this node is asked. before, if not nil, is called before the publishing, when the peers
 // already count as asked.
-func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before func(q *ask)) *ask {
+func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before func(q *ask)) *ask {
 	if err := ctx.Err(); err != nil {
 		return &ask{failure: err}
 	}
@@ -86,12 +86,12 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		n: n, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
 		waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
 	}
-	remote := in != nil && n.adapter != nil
+	remote := inst != nil && n.adapter != nil
 	if remote && to == nil && n.foreign != nil {
-		q.census = newCensus(n.id, in)
+		q.census = newCensus(n.id, inst)
 	}
 	if remote && n.interests.all() {
-		q.held.Store(n.namespace(in.Namespace).hold())
+		q.held.Store(n.namespace(inst.Namespace).hold())
 	}
 	q.stop = context.AfterFunc(ctx, q.forget)
 	if err := n.asks.add(q); err != nil {
@@ -109,7 +109,7 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 	}
 	switch {
 	case remote && n.foreign == nil:
-		to = q.expect(in.Kind, to)
+		to = q.expect(inst.Kind, to)
 	case remote:
 		q.await(to)
 	}
@@ -117,8 +117,8 @@ func (n *Node) ask(ctx context.Context, in *Instruction, to []NodeID, before fun
 		before(q)
 	}
 	if remote {
-		in.From, in.Ref, in.TTL = n.id, q.ref, patience(ctx)
-		q.publish(in, to)
+		inst.From, inst.Ref, inst.TTL = n.id, q.ref, patience(ctx)
+		q.publish(inst, to)
 	}
 	return q
 }
@@ -159,7 +159,7 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 }
 
 // publish asks the peers in to (nil: all), after the answers can be heard.
-func (q *ask) publish(in *Instruction, to []NodeID) {
+func (q *ask) publish(inst *Instruction, to []NodeID) {
 	if to != nil && len(to) == 0 {
 		return
 	}
@@ -176,13 +176,13 @@ func (q *ask) publish(in *Instruction, to []NodeID) {
 		}
 	}
 	if to == nil {
-		if err := q.n.publish(q.ctx, in); err != nil {
+		if err := q.n.publish(q.ctx, inst); err != nil {
 			q.unasked(err)
 		}
 		return
 	}
 	for _, id := range to {
-		one := *in
+		one := *inst
 		one.To = id
 		if err := q.n.publish(q.ctx, &one); err != nil {
 			q.mu.Lock()
@@ -344,23 +344,23 @@ func (s *asks) awaits(ref string) bool {
 }
 
 // answer handles an answer, and reports whether anybody waited for it.
-func (s *asks) answer(in *Instruction) bool {
+func (s *asks) answer(inst *Instruction) bool {
 	s.mu.Lock()
-	q := s.open[in.Ref]
+	q := s.open[inst.Ref]
 	s.mu.Unlock()
-	if q == nil || in.Answer == nil {
+	if q == nil || inst.Answer == nil {
 		return false
 	}
-	a := in.Answer
+	a := inst.Answer
 	invalid := !a.valid()
 	if invalid {
 		a = &Answer{Part: a.Part, Last: true, Err: "its answer is not valid JSON in UTF-8"}
 	}
 	var awaited bool
 	if q.census != nil {
-		awaited = q.counted(in.From, a)
+		awaited = q.counted(inst.From, a)
 	} else {
-		awaited = q.answer(in.From, a)
+		awaited = q.answer(inst.From, a)
 	}
 	if awaited && invalid { // otherwise it counts as one that nobody waits for
 		q.n.stats.drop(dropInvalid)

@@ -38,23 +38,23 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 	if err != nil {
 		return &ask{failure: err}
 	}
-	in := &Instruction{
+	inst := &Instruction{
 		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	to := []NodeID{}
 	if n.adapter != nil && t.remote() {
-		if err := n.fits(in); err != nil {
+		if err := n.fits(inst); err != nil {
 			return &ask{failure: err}
 		}
 		to = n.holders(&t.target)
 	}
-	return n.ask(ctx, in, to, func(q *ask) {
+	return n.ask(ctx, inst, to, func(q *ask) {
 		q.mu.Lock()
 		q.waiting[n.id] = 0
 		q.mu.Unlock()
 		part := 0
-		if err := t.ns.here().deliverAck(in, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
+		if err := t.ns.here().deliverAck(inst, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
 			a.Part = part
 			part++
 			q.answer(n.id, a)
@@ -68,15 +68,15 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 }
 
 // emittedAck delivers a peer's acknowledged emission.
-func (n *Node) emittedAck(ns *space, in *Instruction) {
-	switch err := ns.deliverAck(in, n.ctx, patienceOf(in), n.answerer(in).send); err {
+func (n *Node) emittedAck(ns *space, inst *Instruction) {
+	switch err := ns.deliverAck(inst, n.ctx, patienceOf(inst), n.answerer(inst).send); err {
 	case nil:
 	case errBadJSON:
-		n.invalid(in)
-		n.reply(in, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
+		n.invalid(inst)
+		n.reply(inst, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
 		n.stats.drop(dropBusy)
-		n.reply(in, &Answer{Last: true, Err: "too busy"})
+		n.reply(inst, &Answer{Last: true, Err: "too busy"})
 	}
 }
 
@@ -98,25 +98,25 @@ type ackWait struct {
 	bytes   int                  // of ready
 }
 
-// deliverAck delivers in to this node's sockets, and returns. One goroutine passes their replies to send and, after
+// deliverAck delivers inst to this node's sockets, and returns. One goroutine passes their replies to send and, after
 // patience or the end of ctx, the silent sockets. If too many replies are awaited already, deliverAck delivers without
 // asking for replies, and returns [ErrBusy]. A payload that is not valid is delivered to nobody: the result is
 // errBadJSON, if there are recipients.
 func (ns *space) deliverAck(
-	in *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
+	inst *Instruction, ctx context.Context, patience time.Duration, send func(context.Context, *Answer) error,
 ) error {
 	n := ns.node
 	w := &ackWait{wake: make(chan struct{}, 1), missing: make(map[SocketID]*Socket)}
 	e := newEmission()
 	defer e.release()
-	e.in = *in
-	e.fill(n, &e.in)
+	e.inst = *inst
+	e.fill(n, &e.inst)
 	ns.collect(e)
-	if in.From != n.id && e.anybody() && !in.Payload.valid() {
+	if inst.From != n.id && e.anybody() && !inst.Payload.valid() {
 		return errBadJSON
 	}
 	most := maxAcks
-	if in.From != n.id {
+	if inst.From != n.id {
 		most = roomFor(patience, maxAcks-maxAcks/8) // the rest is for this node's own emissions
 	}
 	number, ok := n.acks.add(w, most)

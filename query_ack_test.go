@@ -338,8 +338,8 @@ func TestAnswerToEmissionBeginsWithCount(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
 		var answers log
-		d.onPublish = func(in *crosscast.Instruction) {
-			if a := in.Answer; in.Kind == crosscast.KindAnswer {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if a := inst.Answer; inst.Kind == crosscast.KindAnswer {
 				answers.add("%d: count %d, %d replies, last: %v", a.Part, a.Count, len(a.Replies), a.Last)
 			}
 		}

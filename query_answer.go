@@ -17,7 +17,9 @@ type answerer struct {
 	part int
 }
 
-func (n *Node) answerer(in *Instruction) *answerer { return &answerer{n: n, to: in.From, ref: in.Ref} }
+func (n *Node) answerer(inst *Instruction) *answerer {
+	return &answerer{n: n, to: inst.From, ref: inst.Ref}
+}
 
 // send publishes one part. After an error no other part may follow. If the part was too large, the peer gets an error.
 func (r *answerer) send(ctx context.Context, a *Answer) error {
@@ -44,25 +46,25 @@ var atOnce = func() context.Context {
 	return ctx
 }()
 
-// reply answers in at once, if it needs an answer. If that would have to wait, a goroutine does it.
-func (n *Node) reply(in *Instruction, a *Answer) {
-	if in.Ref == "" {
+// reply answers inst at once, if it needs an answer. If that would have to wait, a goroutine does it.
+func (n *Node) reply(inst *Instruction, a *Answer) {
+	if inst.Ref == "" {
 		return
 	}
-	if err := n.answerer(in).publish(atOnce, a); err != nil && errors.Is(err, context.Canceled) {
-		n.work(n.answering, in, func(ctx context.Context, r *answerer) { r.send(ctx, a) })
+	if err := n.answerer(inst).publish(atOnce, a); err != nil && errors.Is(err, context.Canceled) {
+		n.work(n.answering, inst, func(ctx context.Context, r *answerer) { r.send(ctx, a) })
 	}
 }
 
 // maxAnswering is the number of queries and commands of peers that a node works on at a time, and of requests.
 const maxAnswering = 256
 
-// patienceOf is the time for which the sender of in waits for its answer.
-func patienceOf(in *Instruction) time.Duration {
-	if in.TTL <= 0 {
+// patienceOf is the time for which the sender of inst waits for its answer.
+func patienceOf(inst *Instruction) time.Duration {
+	if inst.TTL <= 0 {
 		return defaultAsk
 	}
-	return min(in.TTL, maxPatience)
+	return min(inst.TTL, maxPatience)
 }
 
 // roomFor is the number of places that may be taken when a peer gets one for the given time. A few askers that wait for
@@ -77,22 +79,22 @@ func roomFor(patience time.Duration, places int) int {
 	return places / 4
 }
 
-// expired reports whether the sender of in might not wait for an answer any more. If so, it gets an answer that says
+// expired reports whether the sender of inst might not wait for an answer any more. If so, it gets an answer that says
 // so.
-func (n *Node) expired(in *Instruction) bool {
-	if in.Ref == "" || in.Late < patienceOf(in) {
+func (n *Node) expired(inst *Instruction) bool {
+	if inst.Ref == "" || inst.Late < patienceOf(inst) {
 		return false
 	}
 	n.stats.drop(dropExpired)
-	n.reply(&Instruction{From: in.From, Ref: in.Ref}, &Answer{Last: true, Err: expired})
+	n.reply(&Instruction{From: inst.From, Ref: inst.Ref}, &Answer{Last: true, Err: expired})
 	return true
 }
 
 // work runs f for an instruction of a peer, on a goroutine that takes one of places. f gets a context that ends with
 // the asker's patience or this node. If no place is free, the asker gets an error.
-func (n *Node) work(places chan struct{}, in *Instruction, f func(ctx context.Context, r *answerer)) {
-	patience := patienceOf(in)
-	r, until := n.answerer(in), time.Now().Add(patience-in.Late)
+func (n *Node) work(places chan struct{}, inst *Instruction, f func(ctx context.Context, r *answerer)) {
+	patience := patienceOf(inst)
+	r, until := n.answerer(inst), time.Now().Add(patience-inst.Late)
 	full := len(places) >= roomFor(patience, cap(places))
 	if !full {
 		select {

@@ -55,18 +55,18 @@ func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 		"one reply":      replies(1, 0),
 		"payload":        {Payload: Payload{EncodingBinary, make([]byte, 10_000)}},
 	} {
-		in := &Instruction{Kind: KindAnswer, Namespace: "/", Ref: "ref", Answer: a}
-		data, err := AppendInstruction(nil, in)
+		inst := &Instruction{Kind: KindAnswer, Namespace: "/", Ref: "ref", Answer: a}
+		data, err := AppendInstruction(nil, inst)
 		if err != nil {
 			t.Fatal(name, err)
 		}
 		var r InstructionReader
 		read := func() *Answer {
-			in, _, err := r.Read(data)
+			inst, _, err := r.Read(data)
 			if err != nil {
 				t.Fatal(name, err)
 			}
-			return in.Answer
+			return inst.Answer
 		}
 		n := 4<<20/len(data) + 1
 		n = min(n, 20_000)

@@ -18,7 +18,7 @@ const (
 // A census is the tally of one query's answers. It is guarded by the query's mutex.
 type census struct {
 	self     NodeID
-	in       *Instruction // the query
+	inst     *Instruction // the query
 	expected int          // number of answers: one of each peer
 	answered int          // of these
 	clients  int          // that got an emission and should reply, by the answers so far
@@ -32,8 +32,8 @@ type census struct {
 	bytes   int                   // of sockets
 }
 
-func newCensus(self NodeID, in *Instruction) *census {
-	return &census{self: self, in: in, from: make(map[NodeID]struct{}), sockets: make(map[SocketID]struct{})}
+func newCensus(self NodeID, inst *Instruction) *census {
+	return &census{self: self, inst: inst, from: make(map[NodeID]struct{}), sockets: make(map[SocketID]struct{})}
 }
 
 // complete reports whether everything has come.
@@ -41,7 +41,7 @@ func (c *census) complete() bool { return c.answered >= c.expected && c.replied 
 
 // take counts an answer, and returns its new part; nil: it is repeated, or nobody waits for it.
 func (c *census) take(from NodeID, a *Answer) *Answer {
-	reply := c.in.Kind == KindEmit && !a.Last
+	reply := c.inst.Kind == KindEmit && !a.Last
 	_, again := c.from[from]
 	if reply && c.complete() || !reply && (!a.Last || again || c.answered >= c.expected) {
 		return nil
@@ -54,7 +54,7 @@ func (c *census) take(from NodeID, a *Answer) *Answer {
 	c.replied += len(replies)
 	if a.Last {
 		c.answered++
-		if c.in.Kind == KindEmit {
+		if c.inst.Kind == KindEmit {
 			c.clients = min(c.clients+min(max(a.Count, 0), maxClients), maxClients)
 		}
 		if from != "" {
@@ -89,8 +89,8 @@ func fresh[T any](c *census, items []T, socket func(*T) SocketID) []T {
 // reduce replaces the sockets in an answer by the queried data.
 func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 	a.Sockets = nil
-	switch q := c.in.Question; {
-	case c.in.Kind == KindEmit || c.in.Kind == KindRequest: // not about sockets
+	switch q := c.inst.Question; {
+	case c.inst.Kind == KindEmit || c.inst.Kind == KindRequest: // not about sockets
 	case q == nil: // a command
 		a.Count = len(sockets)
 	case q.Kind == AskSockets:
@@ -154,9 +154,9 @@ func (q *ask) counted(from NodeID, a *Answer) bool {
 // count fetches the number of peers that will answer. again is set after the first call.
 func (q *ask) count(ctx context.Context, again bool) error {
 	c := q.census
-	in := *c.in
-	in.Payload = Payload{} // it belongs to the application again, and must not be kept
-	n, err := q.n.foreign.CountPeers(ctx, &in, again)
+	inst := *c.inst
+	inst.Payload = Payload{} // it belongs to the application again, and must not be kept
+	n, err := q.n.foreign.CountPeers(ctx, &inst, again)
 	if err != nil {
 		return err
 	}

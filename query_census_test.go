@@ -17,31 +17,31 @@ import (
 // counting is a driver that knows of peers only how many there are.
 type counting struct {
 	foreignDriver
-	peers func(ctx context.Context, in *crosscast.Instruction, again bool) (int, error)
+	peers func(ctx context.Context, inst *crosscast.Instruction, again bool) (int, error)
 }
 
-func (c *counting) CountPeers(ctx context.Context, in *crosscast.Instruction, again bool) (int, error) {
-	c.log.add("count in %s, again: %v", in.Namespace, again)
-	if in.Ref == "" || in.From == "" || in.TTL == 0 || in.Payload.Data != nil {
-		c.tb.Errorf("counted for %+v", in)
+func (c *counting) CountPeers(ctx context.Context, inst *crosscast.Instruction, again bool) (int, error) {
+	c.log.add("count in %s, again: %v", inst.Namespace, again)
+	if inst.Ref == "" || inst.From == "" || inst.TTL == 0 || inst.Payload.Data != nil {
+		c.tb.Errorf("counted for %+v", inst)
 	}
-	return c.peers(ctx, in, again)
+	return c.peers(ctx, inst, again)
 }
 
 // countingNode starts a node whose driver always counts so many peers. Whatever asks for answers is passed to answer, with
 // a function that answers it.
 func countingNode(
-	t *testing.T, peers int, answer func(in *crosscast.Instruction, reply func(crosscast.NodeID, *crosscast.Answer)),
+	t *testing.T, peers int, answer func(inst *crosscast.Instruction, reply func(crosscast.NodeID, *crosscast.Answer)),
 ) (*crosscast.Node, *counting) {
 	t.Helper()
 	c := &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}
 	c.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return peers, nil }
-	c.onPublish = func(in *crosscast.Instruction) {
-		if in.Ref == "" {
+	c.onPublish = func(inst *crosscast.Instruction) {
+		if inst.Ref == "" {
 			return
 		}
-		ref := in.Ref
-		answer(in, func(from crosscast.NodeID, a *crosscast.Answer) {
+		ref := inst.Ref
+		answer(inst, func(from crosscast.NodeID, a *crosscast.Answer) {
 			c.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, Namespace: "/", From: from, Ref: ref, Answer: a})
 		})
 	}
@@ -77,16 +77,16 @@ func missing(t *testing.T, err error, nodes, silent int, cause error) {
 // Answers without a sender, and with sockets in the place of what was asked about them, are as good as others.
 func TestCensus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, c := countingNode(t, 4, func(in *crosscast.Instruction, reply reply) {
+		n, c := countingNode(t, 4, func(inst *crosscast.Instruction, reply reply) {
 			reply("", &crosscast.Answer{Last: true, Sockets: infos("x", "y")})
 			reply("", &crosscast.Answer{Last: true, Sockets: infos("y", "z", "z")})
 			reply("", &crosscast.Answer{Last: true})
 			switch {
-			case in.Question == nil:
+			case inst.Question == nil:
 				reply("named", &crosscast.Answer{Last: true, Count: 2})
-			case in.Question.Kind == crosscast.AskSockets:
+			case inst.Question.Kind == crosscast.AskSockets:
 				reply("named", &crosscast.Answer{Last: true, Sockets: infos("a", "b")})
-			case in.Question.Kind == crosscast.AskRooms:
+			case inst.Question.Kind == crosscast.AskRooms:
 				reply("named", &crosscast.Answer{Last: true, Rooms: []crosscast.RoomCount{{Room: "r", Sockets: 2}}})
 			default:
 				reply("named", &crosscast.Answer{Last: true, Count: 2, Users: []uint64{1, 2}})
@@ -136,9 +136,9 @@ func TestCensus(t *testing.T) {
 // A command's steps are the same sockets, and different peers' answers are different ones.
 func TestCensusOfCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, _ := countingNode(t, 2, func(in *crosscast.Instruction, reply reply) {
+		n, _ := countingNode(t, 2, func(inst *crosscast.Instruction, reply reply) {
 			more := 0
-			if in.Kind == crosscast.KindLeave {
+			if inst.Kind == crosscast.KindLeave {
 				more = 10
 			}
 			reply("", &crosscast.Answer{Last: true, Count: 1 + more})
@@ -152,7 +152,7 @@ func TestCensusOfCommands(t *testing.T) {
 
 func TestCensusIgnoresWhatIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		repeat := func(in *crosscast.Instruction, reply reply) {
+		repeat := func(inst *crosscast.Instruction, reply reply) {
 			for range 3 {
 				reply("", &crosscast.Answer{Last: true, Sockets: infos("x", "y")})
 				reply("named", &crosscast.Answer{Last: true, Sockets: infos("x")}) // nothing new, but it has answered
@@ -160,10 +160,10 @@ func TestCensusIgnoresWhatIsRepeated(t *testing.T) {
 			reply("", &crosscast.Answer{Last: false, Count: 7}) // a part of what is no answer
 			reply("", &crosscast.Answer{Last: true, Sockets: []crosscast.SocketInfo{{ID: "y"}}})
 		}
-		n, _ := countingNode(t, 3, func(in *crosscast.Instruction, reply reply) {
-			own := crosscast.SocketInfo{ID: crosscast.SocketID(in.From) + "twelve-chars"}
+		n, _ := countingNode(t, 3, func(inst *crosscast.Instruction, reply reply) {
+			own := crosscast.SocketInfo{ID: crosscast.SocketID(inst.From) + "twelve-chars"}
 			reply("", &crosscast.Answer{Last: true, Sockets: []crosscast.SocketInfo{own}})
-			repeat(in, reply)
+			repeat(inst, reply)
 			time.AfterFunc(time.Second/2, func() { reply("", &crosscast.Answer{Last: true, Count: 4}) })
 		})
 		began := time.Now()
@@ -178,7 +178,7 @@ func TestCensusIgnoresWhatIsRepeated(t *testing.T) {
 // Whoever does not answer is counted again, so that a peer that has left, or never was one, is not waited for.
 func TestCensusIsTakenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, c := countingNode(t, 3, func(in *crosscast.Instruction, reply reply) {
+		n, c := countingNode(t, 3, func(inst *crosscast.Instruction, reply reply) {
 			reply("", &crosscast.Answer{Last: true, Count: 1})
 			reply("", &crosscast.Answer{Last: true, Count: 1})
 		})
@@ -225,7 +225,7 @@ func TestCensusIsTakenAgain(t *testing.T) {
 // A count that hangs holds up nobody for longer than a heartbeat.
 func TestCensusThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, c := countingNode(t, 0, func(in *crosscast.Instruction, reply reply) {
+		n, c := countingNode(t, 0, func(inst *crosscast.Instruction, reply reply) {
 			time.AfterFunc(1500*time.Millisecond, func() { reply("", &crosscast.Answer{Last: true, Count: 1}) })
 		})
 		c.peers = func(ctx context.Context, _ *crosscast.Instruction, again bool) (int, error) {
@@ -245,7 +245,7 @@ func TestCensusThatHangs(t *testing.T) {
 
 func TestCensusThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, c := countingNode(t, 3, func(in *crosscast.Instruction, reply reply) {
+		n, c := countingNode(t, 3, func(inst *crosscast.Instruction, reply reply) {
 			reply("", &crosscast.Answer{Last: true, Count: 3})
 			reply("", &crosscast.Answer{Last: true, Err: "too busy"})
 			reply("", &crosscast.Answer{Last: true, Err: "too busy"})
@@ -280,7 +280,7 @@ func TestCensusThatFails(t *testing.T) {
 // What one question remembers of hostile answers has a limit.
 func TestCensusIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, _ := countingNode(t, 1000, func(in *crosscast.Instruction, reply reply) {
+		n, _ := countingNode(t, 1000, func(inst *crosscast.Instruction, reply reply) {
 			for i := range 100 {
 				sockets := make([]crosscast.SocketInfo, 100)
 				for k := range sockets {
@@ -405,9 +405,9 @@ func TestCensusOfWhatIsNotSupported(t *testing.T) {
 // One node can be asked by a driver that can say who answers.
 func TestCensusOfOneNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, c := countingNode(t, 2, func(in *crosscast.Instruction, reply reply) {
+		n, c := countingNode(t, 2, func(inst *crosscast.Instruction, reply reply) {
 			reply("", &crosscast.Answer{Last: true, Handled: true})
-			reply(in.To, &crosscast.Answer{Last: true, Handled: true})
+			reply(inst.To, &crosscast.Answer{Last: true, Handled: true})
 		})
 		answers := n.Servers().Only("aaaaaaaa").Ask(ctx, "x", nil)
 		for r := range answers.All() {
@@ -485,10 +485,10 @@ func TestEmitterWithACensus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := listening{counting: &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}}
 		l.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return 2, nil }
-		l.onPublish = func(in *crosscast.Instruction) {
+		l.onPublish = func(inst *crosscast.Instruction) {
 			for range 2 {
 				l.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, Ref: in.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
+					Kind: crosscast.KindAnswer, Ref: inst.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
 				})
 			}
 		}

@@ -50,26 +50,26 @@ func (t BoundTarget) Disconnect(ctx context.Context, reason Reason) error {
 var errNoReason = errors.New("crosscast: Disconnect without a reason")
 
 // order sends a command without waiting for anybody.
-func (t *BoundTarget) order(ctx context.Context, in *Instruction) error {
+func (t *BoundTarget) order(ctx context.Context, inst *Instruction) error {
 	n := t.ns.node
 	if n.state.Load() == nodeClosed {
 		return ErrClosed
 	}
-	if err := t.command(in); err != nil {
+	if err := t.command(inst); err != nil {
 		return err
 	}
-	_, waits := t.ns.here().obey(in)
+	_, waits := t.ns.here().obey(inst)
 	n.interests.want(waits)
 	if n.adapter == nil || !t.remote() {
 		return nil
 	}
 	to := n.holders(&t.target)
 	if to == nil {
-		return n.publish(ctx, in)
+		return n.publish(ctx, inst)
 	}
 	var err error
 	for _, id := range to {
-		one := *in
+		one := *inst
 		one.To = id
 		err = errors.Join(err, n.publish(ctx, &one))
 	}
@@ -95,8 +95,8 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	if c.Disconnect != "" {
 		steps = append(steps, &Instruction{Kind: KindDisconnect, Reason: c.Disconnect})
 	}
-	for _, in := range steps {
-		if err := t.command(in); err != nil {
+	for _, inst := range steps {
+		if err := t.command(inst); err != nil {
 			return Changed{}, err
 		}
 	}
@@ -109,9 +109,9 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	defer cancel()
 	var waits []*interest
 	asked := make([]*ask, len(steps))
-	for i, in := range steps { // all are under way before the first wait
-		asked[i] = n.ask(ctx, in, to, func(q *ask) {
-			count, more := t.ns.here().obey(in)
+	for i, inst := range steps { // all are under way before the first wait
+		asked[i] = n.ask(ctx, inst, to, func(q *ask) {
+			count, more := t.ns.here().obey(inst)
 			n.interests.want(more)
 			waits = append(waits, more...)
 			q.own = func(part func(*Answer) bool) { part(&Answer{Count: count}) }
@@ -143,46 +143,46 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	return changed, failure
 }
 
-// command completes and checks in.
-func (t *BoundTarget) command(in *Instruction) error {
-	in.Namespace, in.From, in.Target = t.ns.name, t.ns.node.id, t.target
+// command completes and checks inst.
+func (t *BoundTarget) command(inst *Instruction) error {
+	inst.Namespace, inst.From, inst.Target = t.ns.name, t.ns.node.id, t.target
 	if err := t.check("command"); err != nil {
 		return err
 	}
-	if len(in.Rooms) > MaxNames {
-		return &LimitError{What: "rooms", Len: len(in.Rooms), Max: MaxNames}
+	if len(inst.Rooms) > MaxNames {
+		return &LimitError{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
 	}
-	if len(in.Reason) > MaxName {
-		return &LimitError{What: "reason", Len: len(in.Reason), Max: MaxName}
+	if len(inst.Reason) > MaxName {
+		return &LimitError{What: "reason", Len: len(inst.Reason), Max: MaxName}
 	}
-	if err := checkNames("room", in.Rooms); err != nil {
+	if err := checkNames("room", inst.Rooms); err != nil {
 		return err
 	}
 	n := t.ns.node
-	if n.onlyText && slices.ContainsFunc(in.Rooms, func(room string) bool { return !utf8.ValidString(room) }) {
+	if n.onlyText && slices.ContainsFunc(inst.Rooms, func(room string) bool { return !utf8.ValidString(room) }) {
 		return errNoText
 	}
 	if n.adapter == nil || !t.remote() {
 		return nil
 	}
-	return n.fits(in)
+	return n.fits(inst)
 }
 
 // commanded executes a peer's command. It is done before the next instruction of that peer. Only the answer waits, for
 // the subscriptions of a join.
-func (n *Node) commanded(in *Instruction) {
-	n.noteCommand(in)
+func (n *Node) commanded(inst *Instruction) {
+	n.noteCommand(inst)
 	a := &Answer{Last: true}
 	var waits []*interest
-	if ns := n.spaces.get(in.Namespace); ns != nil {
-		a.Count, waits = ns.obey(in)
+	if ns := n.spaces.get(inst.Namespace); ns != nil {
+		a.Count, waits = ns.obey(inst)
 		n.interests.want(waits)
 	}
-	if in.Ref == "" || len(waits) == 0 {
-		n.reply(in, a)
+	if inst.Ref == "" || len(waits) == 0 {
+		n.reply(inst, a)
 		return
 	}
-	n.work(n.answering, in, func(ctx context.Context, r *answerer) {
+	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
 		if err := n.interests.wait(ctx, waits); err != nil {
 			a.Err = err.Error()
 		}
@@ -192,8 +192,8 @@ func (n *Node) commanded(in *Instruction) {
 
 // noteCommand counts a peer's command, and logs it. The first of a kind in a while is logged at Info, so that a
 // stranger's command shows, and the others at Debug.
-func (n *Node) noteCommand(in *Instruction) {
-	kind := in.Kind - KindJoin
+func (n *Node) noteCommand(inst *Instruction) {
+	kind := inst.Kind - KindJoin
 	n.stats.commands[kind].Add(1)
 	level := slog.LevelDebug
 	if n.lines.commands[kind].due() {
@@ -202,11 +202,11 @@ func (n *Node) noteCommand(in *Instruction) {
 	if !n.log.Enabled(n.ctx, level) {
 		return
 	}
-	t := &in.Target
+	t := &inst.Target
 	n.log.Log(n.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[kind],
-		"from", in.From, "namespace", in.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
+		"from", inst.From, "namespace", inst.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
 		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.HasExceptions(),
-		"changes", firstOf(in.Rooms), "reason", string(in.Reason))
+		"changes", firstOf(inst.Rooms), "reason", string(inst.Reason))
 }
 
 // firstOf formats names for a line of the log.
@@ -222,19 +222,19 @@ func firstOf[S ~string](names []S) string {
 // obey executes a command on this node's sockets. It does not wait, and calls only conns of the application:
 // memberships and conns end at once, and OnClose follows on a goroutine. It returns the number of sockets that it
 // reached, and the interests for which a join must wait.
-func (ns *space) obey(in *Instruction) (sockets int, waits []*interest) {
-	if in.Kind == KindDisconnect {
-		return disconnect(ns.matching(&in.Target), cmp.Or(in.Reason, ReasonServer)), nil
+func (ns *space) obey(inst *Instruction) (sockets int, waits []*interest) {
+	if inst.Kind == KindDisconnect {
+		return disconnect(ns.matching(&inst.Target), cmp.Or(inst.Reason, ReasonServer)), nil
 	}
-	for _, s := range ns.matching(&in.Target) {
+	for _, s := range ns.matching(&inst.Target) {
 		done := false
-		switch in.Kind {
+		switch inst.Kind {
 		case KindJoin:
 			var err error
-			waits, _, err = s.join(in.Rooms, waits, false)
+			waits, _, err = s.join(inst.Rooms, waits, false)
 			done = err == nil // otherwise it has closed meanwhile
 		case KindLeave:
-			done = s.Leave(in.Rooms...) == nil
+			done = s.Leave(inst.Rooms...) == nil
 		}
 		if done {
 			sockets++

@@ -113,11 +113,11 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 	if err := n.asks.add(q); err != nil {
 		return "", nil, err
 	}
-	in := &Instruction{
+	inst := &Instruction{
 		Kind: KindAsk, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""},
 		Ref: q.ref, TTL: patience(ctx), Question: &Question{Kind: AskNodes},
 	}
-	reach, err := n.deliverRemote(ctx, in)
+	reach, err := n.deliverRemote(ctx, inst)
 	if err != nil {
 		return "", nil, err
 	}
@@ -134,9 +134,9 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 }
 
 // known answers the query AskNodes.
-func (n *Node) known(in *Instruction) *Answer {
+func (n *Node) known(inst *Instruction) *Answer {
 	a := &Answer{Last: true}
-	if in.To == "" {
+	if inst.To == "" {
 		return a
 	}
 	n.peers.with(func(known map[NodeID]*peer) {

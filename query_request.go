@@ -104,7 +104,7 @@ type Response struct {
 
 // Tell sends a request that needs no answer. It returns as [BoundTarget.Emit] does.
 func (s Servers) Tell(ctx context.Context, name string, payload any) error {
-	in, err := s.instruction(name, payload)
+	inst, err := s.instruction(name, payload)
 	if err != nil {
 		return err
 	}
@@ -115,10 +115,10 @@ func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 	case n.adapter == nil:
 		return nil
 	case s.ids == nil:
-		return n.publish(ctx, in)
+		return n.publish(ctx, inst)
 	}
 	for _, id := range s.ids {
-		one := *in
+		one := *inst
 		one.To = id
 		err = errors.Join(err, n.publish(ctx, &one))
 	}
@@ -130,10 +130,10 @@ func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 // does not know. A peer without a socket in the rooms of With adds nothing to the result.
 func (s Servers) Ask(ctx context.Context, name string, payload any) *Answers[Response] {
 	var q *ask
-	if in, err := s.instruction(name, payload); err != nil {
+	if inst, err := s.instruction(name, payload); err != nil {
 		q = &ask{failure: err}
 	} else {
-		q = s.ns.node.ask(ctx, in, s.ids, nil)
+		q = s.ns.node.ask(ctx, inst, s.ids, nil)
 	}
 	return &Answers[Response]{q, func(from NodeID, a *Answer) []Response {
 		if !a.Handled || a.Err != "" {
@@ -165,22 +165,22 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 }
 
 // requested answers a peer's request.
-func (n *Node) requested(in *Instruction) {
-	r := &Request{From: in.From, Name: in.Event, Namespace: in.Namespace, Payload: in.Payload}
+func (n *Node) requested(inst *Instruction) {
+	r := &Request{From: inst.From, Name: inst.Event, Namespace: inst.Namespace, Payload: inst.Payload}
 	r.Payload.Data = slices.Clone(r.Payload.Data)
 	n.handlers.mu.RLock()
-	h := n.handlers.m[in.Event]
+	h := n.handlers.m[inst.Event]
 	n.handlers.mu.RUnlock()
 	switch {
-	case !in.Target.Everyone && !n.hasMember(in.Namespace, in.Target.Rooms):
-		n.reply(in, &Answer{Last: true})
+	case !inst.Target.Everyone && !n.hasMember(inst.Namespace, inst.Target.Rooms):
+		n.reply(inst, &Answer{Last: true})
 	case h == nil:
-		n.reply(in, &Answer{Last: true, Err: fmt.Sprintf("no handler for %q", in.Event)})
+		n.reply(inst, &Answer{Last: true, Err: fmt.Sprintf("no handler for %q", inst.Event)})
 	case !r.Payload.valid():
 		n.stats.drop(dropInvalid)
-		n.reply(in, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
+		n.reply(inst, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
-		n.work(n.serving, in, func(ctx context.Context, w *answerer) { n.serve(ctx, h, r, w) })
+		n.work(n.serving, inst, func(ctx context.Context, w *answerer) { n.serve(ctx, h, r, w) })
 	}
 }
 

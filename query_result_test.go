@@ -20,7 +20,7 @@ func TestCollectAndClose(t *testing.T) {
 		if len(all) < 3 {
 			t.Errorf("got %d rooms", len(all))
 		}
-		taps[1].lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAnswer })
+		taps[1].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAnswer })
 		rest, err := nodes[0].Everyone().Sockets(ctx, 0).Collect()
 		incomplete(t, err, context.DeadlineExceeded, nodes[1])
 		if len(rest) == 0 || len(rest) >= len(sockets) {

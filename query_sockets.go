@@ -73,13 +73,13 @@ func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 	if err := t.check("ask"); err != nil {
 		return &ask{failure: err}
 	}
-	in := &Instruction{Kind: KindAsk, Namespace: t.ns.name, Target: t.target, Question: question}
+	inst := &Instruction{Kind: KindAsk, Namespace: t.ns.name, Target: t.target, Question: question}
 	to := []NodeID{}
 	if t.remote() {
 		to = n.holders(&t.target)
 	}
-	own := func(part func(*Answer) bool) { t.ns.here().answer(&in.Target, question, part) }
-	return n.ask(ctx, in, to, func(q *ask) { q.own = own })
+	own := func(part func(*Answer) bool) { t.ns.here().answer(&inst.Target, question, part) }
+	return n.ask(ctx, inst, to, func(q *ask) { q.own = own })
 }
 
 // remote reports whether the target may have sockets on other nodes.
@@ -111,22 +111,22 @@ func (n *Node) holders(t *Target) []NodeID {
 }
 
 // asked answers a peer's question.
-func (n *Node) asked(in *Instruction) {
-	ns := n.spaces.get(in.Namespace)
+func (n *Node) asked(inst *Instruction) {
+	ns := n.spaces.get(inst.Namespace)
 	switch {
-	case in.Question != nil && in.Question.Kind == AskNodes:
-		n.reply(in, n.known(in))
+	case inst.Question != nil && inst.Question.Kind == AskNodes:
+		n.reply(inst, n.known(inst))
 		return
-	case ns == nil || in.Question == nil:
-		n.reply(in, &Answer{Last: true})
-		return
-	}
-	if in.Question.Kind == AskCount && in.Question.Fields&FieldUser == 0 { // no more work than an emission is
-		n.reply(in, &Answer{Count: ns.counted(&in.Target), Last: true})
+	case ns == nil || inst.Question == nil:
+		n.reply(inst, &Answer{Last: true})
 		return
 	}
-	target, question := in.Target.clone(), *in.Question
-	n.work(n.answering, in, func(ctx context.Context, r *answerer) {
+	if inst.Question.Kind == AskCount && inst.Question.Fields&FieldUser == 0 { // no more work than an emission is
+		n.reply(inst, &Answer{Count: ns.counted(&inst.Target), Last: true})
+		return
+	}
+	target, question := inst.Target.clone(), *inst.Question
+	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
 		ns.answer(target, &question, func(a *Answer) bool { return r.send(ctx, a) == nil })
 	})
 }

@@ -292,11 +292,11 @@ func TestStrangeAnswers(t *testing.T) {
 		crowd(t, nodes)
 		n, h := nodes[0], taps[0].handler
 		var ref string
-		taps[0].lose(func(in *crosscast.Instruction) bool {
-			if in.Kind == crosscast.KindAsk {
-				ref = in.Ref
+		taps[0].lose(func(inst *crosscast.Instruction) bool {
+			if inst.Kind == crosscast.KindAsk {
+				ref = inst.Ref
 			}
-			return in.Kind == crosscast.KindAsk
+			return inst.Kind == crosscast.KindAsk
 		})
 		answer := func(from crosscast.NodeID, part int, last bool) {
 			h.Handle(&crosscast.Instruction{
@@ -353,7 +353,7 @@ func TestTooManyQuestions(t *testing.T) {
 		nodes, taps := threeTaps(t)
 		crowd(t, nodes)
 		n := nodes[0]
-		taps[0].lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAsk })
+		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAsk })
 		var open []*crosscast.Answers[crosscast.SocketInfo]
 		for range 4096 {
 			open = append(open, n.Everyone().Sockets(ctx, 0))
@@ -369,7 +369,7 @@ func TestTooManyQuestions(t *testing.T) {
 		_, err := n.Everyone().Count(ctx)
 		ok(t, err)
 		time.Sleep(6 * time.Second) // nobody reads the others: their places are freed by the deadline
-		taps[0].lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAsk })
+		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAsk })
 		for range 4095 {
 			n.Everyone().Sockets(ctx, 0)
 		}
@@ -387,8 +387,8 @@ func TestTooManyQuestionsOfPeers(t *testing.T) {
 		nodes, taps := threeTaps(t)
 		crowd(t, nodes)
 		free := make(chan struct{})
-		taps[1].lose(func(in *crosscast.Instruction) bool {
-			if in.Kind == crosscast.KindAnswer && in.Answer.Err == "" {
+		taps[1].lose(func(inst *crosscast.Instruction) bool {
+			if inst.Kind == crosscast.KindAnswer && inst.Answer.Err == "" {
 				<-free // the bus is slow
 			}
 			return false
@@ -426,9 +426,9 @@ func TestManySockets(t *testing.T) {
 	}
 	largest := make(chan int, 1000)
 	for _, p := range taps[1:] {
-		p.lose(func(in *crosscast.Instruction) bool {
-			if in.Kind == crosscast.KindAnswer {
-				largest <- len(mustAppend(nil, in))
+		p.lose(func(inst *crosscast.Instruction) bool {
+			if inst.Kind == crosscast.KindAnswer {
+				largest <- len(mustAppend(nil, inst))
 			}
 			return false
 		})
@@ -511,11 +511,11 @@ func TestPartTooLargeForTheDriver(t *testing.T) {
 
 type narrow struct{ *tap }
 
-func (n *narrow) Publish(ctx context.Context, in *crosscast.Instruction) error {
-	if size := len(mustAppend(nil, in)); size > 50_000 {
+func (n *narrow) Publish(ctx context.Context, inst *crosscast.Instruction) error {
+	if size := len(mustAppend(nil, inst)); size > 50_000 {
 		return &crosscast.LimitError{What: "instruction", Len: size, Max: 50_000}
 	}
-	return n.tap.Publish(ctx, in)
+	return n.tap.Publish(ctx, inst)
 }
 
 func TestCloseDuringAQuestion(t *testing.T) {

@@ -96,15 +96,15 @@ func TestQuestionsWaitForTheirNamespace(t *testing.T) {
 		n, d := selectiveNode(t)
 		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
 		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
-		d.onPublish = func(in *crosscast.Instruction) {
-			if in.Ref == "" {
+		d.onPublish = func(inst *crosscast.Instruction) {
+			if inst.Ref == "" {
 				return
 			}
 			a := &crosscast.Answer{Count: 2, Last: true, Handled: true}
-			if in.Kind == crosscast.KindEmit {
+			if inst.Kind == crosscast.KindEmit {
 				a.Count = 0 // clients, of whom replies are awaited
 			}
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: peer.ID, Ref: in.Ref, Answer: a})
+			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: peer.ID, Ref: inst.Ref, Answer: a})
 		}
 		for name, ask := range map[string]func(ns *crosscast.Namespace) error{
 			"count": func(ns *crosscast.Namespace) error { _, err := ns.Everyone().Count(ctx); return err },

@@ -182,10 +182,10 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	}
 	e := newEmission()
 	defer e.release()
-	e.in = Instruction{Kind: KindEmit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
+	e.inst = Instruction{Kind: KindEmit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
 	e.one[0] = s.id
-	e.in.Target.Sockets = e.one[:]
-	e.fill(n, &e.in)
+	e.inst.Target.Sockets = e.one[:]
+	e.fill(n, &e.inst)
 	e.sockets = append(e.sockets, s)
 	e.handOn(n, func(_ *Socket, refused error) { err = refused })
 	return err

@@ -49,9 +49,9 @@ func TestDropReasons(t *testing.T) {
 		n := start(t, crosscast.Options{Adapter: d})
 		var r recorder
 		s := connect(t, n.Namespace, &r, "r")
-		handle := func(in crosscast.Instruction) {
-			in.From, in.Namespace = "aaaaaaaa", "/"
-			d.h.Handle(&in)
+		handle := func(inst crosscast.Instruction) {
+			inst.From, inst.Namespace = "aaaaaaaa", "/"
+			d.h.Handle(&inst)
 			synctest.Wait()
 		}
 		want := make(map[crosscast.DropReason]uint64)

@@ -47,7 +47,7 @@ func (p *tap) lose(f func(*crosscast.Instruction) bool) {
 }
 
 func (p *tap) loseAnswers() {
-	p.lose(func(in *crosscast.Instruction) bool { return in.Kind == crosscast.KindAnswer })
+	p.lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAnswer })
 }
 
 func (p *tap) miss(f func(*crosscast.Instruction) bool) {
@@ -62,26 +62,26 @@ func (p *tap) count(k crosscast.Kind) int {
 	return p.published[k]
 }
 
-func (p *tap) lost(in *crosscast.Instruction) bool {
+func (p *tap) lost(inst *crosscast.Instruction) bool {
 	p.mu.Lock()
-	p.published[in.Kind]++
+	p.published[inst.Kind]++
 	f := p.out
 	p.mu.Unlock()
-	return f != nil && f(in)
+	return f != nil && f(inst)
 }
 
-func (p *tap) Publish(ctx context.Context, in *crosscast.Instruction) error {
-	if p.lost(in) {
+func (p *tap) Publish(ctx context.Context, inst *crosscast.Instruction) error {
+	if p.lost(inst) {
 		return nil
 	}
-	return p.full.Publish(ctx, in)
+	return p.full.Publish(ctx, inst)
 }
 
-func (p *tap) Deliver(ctx context.Context, in *crosscast.Instruction) (crosscast.Reach, error) {
-	if p.lost(in) {
+func (p *tap) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+	if p.lost(inst) {
 		return crosscast.Reach{Known: true}, nil
 	}
-	return p.full.Deliver(ctx, in)
+	return p.full.Deliver(ctx, inst)
 }
 
 func (p *tap) Start(ctx context.Context, s crosscast.AdapterStart) error {
@@ -95,11 +95,11 @@ type tappedHandler struct {
 	p *tap
 }
 
-func (h tappedHandler) Handle(in *crosscast.Instruction) {
+func (h tappedHandler) Handle(inst *crosscast.Instruction) {
 	h.p.mu.Lock()
 	f := h.p.in
 	h.p.mu.Unlock()
-	if f == nil || !f(in) {
-		h.AdapterHandler.Handle(in)
+	if f == nil || !f(inst) {
+		h.AdapterHandler.Handle(inst)
 	}
 }
