@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
@@ -24,7 +25,7 @@ type Cluster struct {
 	// QueueBytes limits each node's queue; default 4 MiB. Set it before the first Adapter.
 	QueueBytes int
 
-	busy activity // Settle waits for this
+	busy activity.Counter // Settle waits for this
 
 	mu    sync.Mutex      // guards nodes
 	nodes []*localAdapter // never changed in place
@@ -137,7 +138,7 @@ func (a *localAdapter) work() {
 
 // handle passes on a gap or an instruction. Late is only the time that the instruction waited here.
 func (a *localAdapter) handle(item localItem) {
-	defer a.cluster.busy.end(1)
+	defer a.cluster.busy.End(1)
 	if item.inst == nil {
 		a.h.Gap(*item.gap)
 		return
@@ -282,7 +283,7 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 
 // push queues item; a.mu is held.
 func (a *localAdapter) push(item localItem) {
-	a.cluster.busy.begin()
+	a.cluster.busy.Begin()
 	a.queue = append(a.queue, item)
 	a.bytes += item.size
 	select {
@@ -369,7 +370,7 @@ func (a *localAdapter) Close(ctx context.Context) error {
 	}
 	if a.state != localClosed {
 		a.state = localClosed
-		a.cluster.busy.end(len(a.queue))
+		a.cluster.busy.End(len(a.queue))
 		a.queue, a.bytes, a.names = nil, 0, nil
 		if a.room != nil {
 			close(a.room)
@@ -389,6 +390,9 @@ func (a *localAdapter) Close(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// Activity makes the node count its work, so that Settle can wait for it.
+func (a *localAdapter) Activity() *activity.Counter { return &a.cluster.busy }
 
 func (a *localAdapter) Listen(context.Context) error { return nil }
 

@@ -2,9 +2,11 @@ package crosscast
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/poison"
 )
 
 // An emission holds the state of one delivery. It is reused, so that a delivery allocates nothing.
@@ -23,6 +25,10 @@ var emissions = sync.Pool{New: func() any { return new(emission) }}
 func newEmission() *emission { return emissions.Get().(*emission) }
 
 func (e *emission) release() {
+	if poison.On {
+		e.poison()
+		return
+	}
 	e.inst = Instruction{}
 	m := &e.msg
 	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta, m.Ack = "", "", nil, "", Payload{}, nil, 0
@@ -33,6 +39,15 @@ func (e *emission) release() {
 	clear(e.subs)
 	e.subs = e.subs[:0]
 	emissions.Put(e)
+}
+
+// poison makes a message show that was kept after Send had returned. It is not used again.
+func (e *emission) poison() {
+	m := &e.msg
+	m.resetFrames()
+	m.Namespace, m.From, m.Event, m.Meta = poison.Text, poison.Text, poison.Text, nil
+	m.Target = &Target{Rooms: []string{poison.Text}}
+	m.Payload = Payload{EncodingJSON, strconv.AppendQuote(nil, poison.Text)}
 }
 
 // fill makes the message of inst.

@@ -40,9 +40,9 @@
 //	socketio/                   clients of Socket.IO, over coder/websocket
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
 //	socketioadapter/            the wires of Socket.IO's Redis adapters, for one cluster with servers on Node.js
+//	crosscasttest/              for applications' tests: recording clients, and clusters in one process, with faults
 //	wire/                       makes an Adapter of anything that carries bytes by topic
 //	adaptertest/                checks a driver
-//	crosscasttest/              for applications' tests: recording clients, and clusters in one process
 //	crosscast                   this package: sockets, rooms, targets, codec; never a Redis client
 //
 // # Two groups of names

@@ -52,7 +52,7 @@ func (h *hooks) init(n *Node) {
 	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { n.onLoss(n, l) }) }
 	h.rooms.enter, h.nodes.enter, h.links.enter, h.losses.enter = enterRoom, enterNode, enterLink, enterLoss
 	h.rooms.busy, h.nodes.busy, h.links.busy, h.losses.busy = n.busy, n.busy, n.busy, n.busy
-	h.pace.tell = h.losses.call
+	h.pace.tell, h.pace.busy = h.losses.call, n.busy
 }
 
 // wait returns when no call of a hook waits or runs, or with ctx. Gathered losses are reported at once.

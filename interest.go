@@ -297,7 +297,7 @@ func (x *interests) open() *batch {
 	if n := len(x.batches); n > 0 && len(x.batches[n-1].interests) < maxBatch {
 		return x.batches[n-1]
 	}
-	x.node.busy.begin()
+	x.node.busy.Begin()
 	b := &batch{done: make(chan struct{})}
 	x.batches = append(x.batches, b)
 	return b
@@ -377,7 +377,7 @@ func (x *interests) finish(b *batch, err error) {
 		it.batch, it.doubted = nil, false
 	})
 	close(b.done)
-	x.node.busy.end(1)
+	x.node.busy.End(1)
 }
 
 // match finds the interests that a driver's error names.

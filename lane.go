@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
@@ -13,7 +14,7 @@ type lane[T any] struct {
 	run   func(T)                  // set before the first push; must not panic
 	taken func(T)                  // optional: called with mu held after an item has left the queue
 	enter func(queue []T, v T) []T // optional: called with mu held instead of append, to merge waiting items
-	busy  *activity
+	busy  *activity.Counter
 
 	mu      sync.Mutex // guards the following fields
 	queue   []T
@@ -30,7 +31,7 @@ func (l *lane[T]) push(v T) {
 	}
 	if !l.running {
 		l.running = true
-		l.busy.begin()
+		l.busy.Begin()
 		guard.Go(l.work)
 	}
 }
@@ -62,7 +63,7 @@ func (l *lane[T]) next() (v T, ok bool) {
 		return v, true
 	}
 	l.queue, l.running = nil, false
-	l.busy.end(1)
+	l.busy.End(1)
 	if l.idle != nil {
 		close(l.idle)
 		l.idle = nil

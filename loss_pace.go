@@ -3,6 +3,8 @@ package crosscast
 import (
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/activity"
 )
 
 // lossPause is the shortest time between two calls of OnLoss for one cause.
@@ -11,7 +13,8 @@ const lossPause = time.Second
 // pace gathers losses, so that OnLoss gets those of one cause only now and then: the first at once, and later ones as a
 // sum.
 type pace struct {
-	tell func(Loss) // called with mu held, so that losses of one cause keep their order
+	tell func(Loss)        // called with mu held, so that losses of one cause keep their order
+	busy *activity.Counter // counts the sums that wait
 
 	mu     sync.Mutex // guards the following fields
 	causes []cause    // at most maxReasons
@@ -38,6 +41,7 @@ func (p *pace) add(l Loss) {
 		c.told = now
 		p.tell(l)
 	default:
+		p.busy.Begin()
 		c.waiting, c.sum = true, l
 		p.wake(now)
 	}
@@ -109,6 +113,7 @@ func (p *pace) tellBefore(now, last time.Time) {
 		if c := &p.causes[i]; c.waiting && !c.told.After(last) {
 			p.tell(c.sum)
 			c.told, c.waiting, c.sum = now, false, Loss{}
+			p.busy.End(1)
 		}
 	}
 }

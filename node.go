@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/warn"
 )
@@ -142,8 +143,8 @@ type Node struct {
 	link      linkStatus
 	stats     counters
 	lines     lines
-	firsts    warn.Firsts // warnings that were logged once
-	busy      *activity   // of the in-process cluster; nil: none
+	firsts    warn.Firsts       // warnings that were logged once
+	busy      *activity.Counter // of a cluster for tests; nil: none
 
 	ctx       context.Context // for work for peers; ends with the node
 	cancel    context.CancelFunc
@@ -262,8 +263,8 @@ func newNode(o Options) (*Node, error) {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if local, ok := o.Adapter.(*localAdapter); ok {
-		n.busy = &local.cluster.busy
+	if a, ok := o.Adapter.(interface{ Activity() *activity.Counter }); ok {
+		n.busy = a.Activity()
 	}
 	n.hooks.init(n)
 	n.peers.told = n.nodeEvent

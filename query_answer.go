@@ -110,9 +110,9 @@ func (n *Node) work(places chan struct{}, inst *Instruction, f func(ctx context.
 		}
 		return
 	}
-	n.busy.begin()
+	n.busy.Begin()
 	if !n.spawn(func() {
-		defer n.busy.end(1)
+		defer n.busy.End(1)
 		defer func() { <-places }()
 		ctx, cancel := context.WithDeadline(n.ctx, until)
 		defer cancel()
@@ -124,7 +124,7 @@ func (n *Node) work(places chan struct{}, inst *Instruction, f func(ctx context.
 		f(ctx, r)
 	}) {
 		<-places
-		n.busy.end(1)
+		n.busy.End(1)
 	}
 }
 

@@ -239,9 +239,9 @@ func (s *Socket) end(reason Reason) bool {
 			n.sockets.Done()
 			return
 		}
-		n.busy.begin()
+		n.busy.Begin()
 		go s.tellClosed(reason, closed, func(ended <-chan struct{}) {
-			n.busy.end(1)
+			n.busy.End(1)
 			<-ended
 			n.sockets.Done()
 		})
@@ -318,9 +318,9 @@ func (s *Socket) refused(err error) bool {
 	// On its own goroutine: this one is delivering, and OnClose is the application's. Node.Close waits for it as for
 	// every open socket.
 	n := s.ns.node
-	n.busy.begin()
+	n.busy.Begin()
 	go func() {
-		defer n.busy.end(1)
+		defer n.busy.End(1)
 		s.Close(reason)
 	}()
 	return true

@@ -8,20 +8,22 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A Cluster is a set of connected nodes in one process.
+// A Cluster is a set of connected nodes in one process. They meet on a bus in memory, with the same machinery as on
+// Redis (package wire). So what hooks report of a link that was cut, and of lost emissions, is what they report there.
 type Cluster struct {
 	// Nodes are the started nodes, in order. Do not change it.
 	Nodes []*crosscast.Node
 
-	tb  testing.TB
-	bus *crosscast.Cluster
+	tb       testing.TB
+	bus      *bus
+	carriers []*carrier // of Nodes
 }
 
 // NewCluster starts n nodes, and closes them at the end of the test. Pass no options, one for all nodes, or one for
 // each node. Options must not have an Adapter. Nodes without a name are called node-0, node-1 and so on.
 func NewCluster(tb testing.TB, n int, options ...crosscast.Options) *Cluster {
 	tb.Helper()
-	c := &Cluster{tb: tb, bus: crosscast.NewCluster()}
+	c := &Cluster{tb: tb, bus: newBus()}
 	if len(options) > 1 && len(options) != n {
 		tb.Fatalf("crosscasttest: %d Options for %d nodes: there may be one for all, or one for each", len(options), n)
 	}
@@ -56,14 +58,15 @@ func (c *Cluster) add(o crosscast.Options) *crosscast.Node {
 	if o.Name == "" {
 		o.Name = fmt.Sprintf("node-%d", len(c.Nodes))
 	}
-	o.Adapter = c.bus.Adapter()
+	carrier := c.bus.newCarrier(o.Name)
+	o.Adapter = carrier
 	ctx, cancel := bounded(context.Background())
 	defer cancel()
 	n, err := crosscast.Start(ctx, o)
 	if err != nil {
 		c.tb.Fatalf("crosscasttest: starting %s: %v", o.Name, err)
 	}
-	c.Nodes = append(c.Nodes, n)
+	c.Nodes, c.carriers = append(c.Nodes, n), append(c.carriers, carrier)
 	c.tb.Cleanup(func() {
 		ctx, cancel := bounded(context.Background())
 		defer cancel()
@@ -82,13 +85,51 @@ func (c *Cluster) Connect(ctx context.Context, i int, o crosscast.ConnectOptions
 }
 
 // Settle waits until all earlier emissions, joins, commands, queries and requests have been handled on all nodes, with
-// all their effects: hooks, subscriptions, watches, OnClose and request handlers have returned. See
-// [crosscast.Cluster.Settle].
+// all their effects: hooks, subscriptions, watches, OnClose and request handlers have returned. It does not wait for:
+//
+//   - the emissions of a node whose link is cut;
+//   - what goroutines of the application are about to do;
+//   - clients that have not replied to an acknowledged emission;
+//   - what a [crosscast.Queue] has not written;
+//   - interest that lingers.
+//
+// Do not call it from anything that it waits for.
 func (c *Cluster) Settle(ctx context.Context) {
 	c.tb.Helper()
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if err := c.bus.Settle(ctx); err != nil {
+	if err := c.bus.settle(ctx, c.carriers); err != nil {
 		c.tb.Fatalf("crosscasttest: the cluster does not settle: %v", err)
 	}
 }
+
+// Cut breaks the link between the i-th node and the bus, until Heal. It returns when the node has noticed. The hooks
+// report what they report when a server loses Redis: OnLink the state of the link, and OnLoss emissions that wait for
+// longer than 5 seconds (redisadapter.Options.MaxAge). The peers take the node for dead after six heartbeats. An
+// emitter (Options.EmitOnly) notices only with its next emission, which is a loss.
+func (c *Cluster) Cut(i int) {
+	c.tb.Helper()
+	ctx, cancel := bounded(context.Background())
+	defer cancel()
+	if err := c.carriers[i].sever(ctx); err != nil {
+		c.tb.Fatalf("crosscasttest: the node %s does not notice that its link is cut: %v", c.Nodes[i].Name(), err)
+	}
+}
+
+// Heal ends Cut. It returns when the node's link is live again. Then call Settle: after it, OnGap has reported the
+// outage, and the emissions that waited have arrived. Outside of a testing/synctest bubble Heal takes up to a second,
+// because a node pauses between its attempts to connect.
+func (c *Cluster) Heal(i int) {
+	c.tb.Helper()
+	ctx, cancel := bounded(context.Background())
+	defer cancel()
+	if err := c.carriers[i].repair(ctx); err != nil {
+		c.tb.Fatalf("crosscasttest: the link of the node %s does not come back: %v", c.Nodes[i].Name(), err)
+	}
+}
+
+// Lose makes the bus lose the next n emissions, of any nodes, without an answer, while the links stand. They reach the
+// emitting node's own clients, and no others. After Settle, OnLoss of the emitting node has reported them as
+// [crosscast.LossUncertain], and OnGap of the peers as [crosscast.GapLoss]. Emissions of a node whose link is cut do not
+// count, nor do commands, queries and requests.
+func (c *Cluster) Lose(n int) { c.bus.lose.Add(int64(n)) }

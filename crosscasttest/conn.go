@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/poison"
 )
+
+func init() { poison.On = true }
 
 // patience is for contexts without a deadline. Only failures take that long.
 const patience = 10 * time.Second

@@ -22,9 +22,18 @@
 // as soon as it is there. The other is to wait until everything is over, with [Cluster.Settle], and to compare with
 // [Conn.Want]. Only the second can show that something did not arrive.
 //
-// [Cluster.Settle] needs the adapter of [crosscast.Cluster]. With another, such as one over a real Redis, use
-// [Conn.WantNone]. It uses a fence: an emission of the same node on the same ordered path. When the fence arrives, all
+// Nodes with an adapter of your own, such as one over a real Redis, have no Settle. With them, use [Conn.WantNone]. It uses a fence: an emission of the same node on the same ordered path. When the fence arrives, all
 // earlier emissions of that node have arrived.
+//
+// # Faults
+//
+// The nodes of a [Cluster] meet on a bus in memory, with the same machinery as on Redis. [Cluster.Cut] and
+// [Cluster.Heal] break and mend the link of a node, and [Cluster.Lose] loses emissions. Options.OnGap, OnLoss and OnLink
+// report then what they report on Redis.
+//
+// In a program that imports this package, a message that a [crosscast.Conn] keeps after Send has returned is
+// overwritten: its fields say so. Keep a [crosscast.Message.Clone] instead. Without this package, a node reuses the
+// message, so the mistake shows only under load.
 //
 // # Failing
 //

@@ -107,3 +107,51 @@ func (t *exampleT) end() {
 		f()
 	}
 }
+
+// A server whose link breaks has its clients fetch again when the link is back.
+func ExampleCluster_Cut() {
+	t := new(exampleT) // your test has a *testing.T
+	ctx := context.Background()
+	cluster := crosscasttest.NewCluster(t, 2, crosscast.Options{
+		OnGap: func(n *crosscast.Node, g crosscast.Gap) { n.EmitAffected(g, "refetch", nil) },
+	})
+	ann := cluster.Connect(ctx, 0, crosscast.ConnectOptions{Rooms: []string{"lobby"}})
+	bob := cluster.Connect(ctx, 1, crosscast.ConnectOptions{Rooms: []string{"lobby"}})
+
+	cluster.Cut(0)
+	check(t, cluster.Nodes[0].To("lobby").Emit(ctx, "said", "waits for the link"))
+	check(t, cluster.Nodes[1].To("lobby").Emit(ctx, "said", "is missed"))
+	cluster.Heal(0)
+	cluster.Settle(ctx)
+	fmt.Println("ann:", ann.Lines())
+	fmt.Println("bob:", bob.Lines())
+	t.end()
+	// Output:
+	// ann: [said "waits for the link" refetch]
+	// bob: [said "is missed" said "waits for the link"]
+}
+
+// A server learns of emissions that the bus has lost, and so do its peers.
+func ExampleCluster_Lose() {
+	t := new(exampleT)
+	ctx := context.Background()
+	cluster := crosscasttest.NewCluster(t, 2,
+		crosscast.Options{OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { fmt.Println("lost:", l.Instructions, l.Reason) }},
+		crosscast.Options{OnGap: func(_ *crosscast.Node, g crosscast.Gap) { fmt.Println("missed in:", g.Names[0].Name) }},
+	)
+	ann := cluster.Connect(ctx, 0, crosscast.ConnectOptions{Rooms: []string{"lobby"}})
+	bob := cluster.Connect(ctx, 1, crosscast.ConnectOptions{Rooms: []string{"lobby"}})
+
+	cluster.Lose(1)
+	check(t, cluster.Nodes[0].To("lobby").Emit(ctx, "said", "one"))
+	check(t, cluster.Nodes[0].To("lobby").Emit(ctx, "said", "two"))
+	cluster.Settle(ctx)
+	fmt.Println("ann:", ann.Lines())
+	fmt.Println("bob:", bob.Lines())
+	t.end()
+	// Unordered output:
+	// lost: 1 uncertain
+	// missed in: lobby
+	// ann: [said "one" said "two"]
+	// bob: [said "two"]
+}

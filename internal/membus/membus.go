@@ -13,11 +13,16 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/wire"
 )
 
 // Hub is one bus that many nodes share. All methods may be called concurrently.
 type Hub struct {
+	// Busy, if not nil, counts the events that were pushed to links and are not handled yet. It is set before the first
+	// Port.
+	Busy *activity.Counter
+
 	mu     sync.Mutex
 	links  []*link // guarded by mu
 	onExec func(f wire.Frame)
@@ -171,7 +176,7 @@ func (p *Port) Up() {
 func (p *Port) Cut() { p.each(func(l *link) { l.cut(errors.New("membus: cut")) }) }
 
 // Deafen makes the port's links of today receive nothing more, without an error: they are dead.
-func (p *Port) Deafen() { p.each(func(l *link) { l.dead = true; l.queue = nil }) }
+func (p *Port) Deafen() { p.each(func(l *link) { l.dead = true; l.clear() }) }
 
 // Starve makes the port's links of today receive no messages any more. Requests are confirmed and pings answered: they
 // are deaf.
@@ -340,12 +345,14 @@ type link struct {
 	wake   chan struct{}
 
 	dead, starved, mute bool
+	handling            bool // the event that Receive has returned counts as busy
 }
 
 func (l *link) push(ev wire.Event) {
 	if l.dead || l.err != nil || l.starved && ev.Kind == wire.Message {
 		return
 	}
+	l.h.Busy.Begin()
 	l.queue = append(l.queue, ev)
 	l.heard = time.Now()
 	l.signal()
@@ -358,8 +365,23 @@ func (l *link) signal() {
 	}
 }
 
+// clear drops what the link has not received.
+func (l *link) clear() {
+	l.h.Busy.End(len(l.queue))
+	l.queue = nil
+}
+
+// handled notes that the last event is handled.
+func (l *link) handled() {
+	if l.handling {
+		l.handling = false
+		l.h.Busy.End(1)
+	}
+}
+
 func (l *link) cut(err error) {
-	l.err, l.queue = err, nil
+	l.clear()
+	l.err = err
 	l.h.links = slices.DeleteFunc(l.h.links, func(x *link) bool { return x == l })
 	l.signal()
 }
@@ -437,8 +459,10 @@ func (l *link) ask(topics []string, act func(denied bool, forgotten map[string]b
 func (l *link) Receive() (wire.Event, error) {
 	for {
 		l.h.mu.Lock()
+		l.handled()
 		switch {
 		case len(l.queue) > 0:
+			l.handling = true
 			ev := l.queue[0]
 			l.queue = l.queue[1:]
 			if f := l.h.onRead; f != nil && ev.Kind == wire.Message {
@@ -483,6 +507,7 @@ func (l *link) arrive(n int) error {
 func (l *link) Close() error {
 	l.h.mu.Lock()
 	defer l.h.mu.Unlock()
+	l.handled() // nobody receives any more
 	l.cut(errors.New("membus: closed"))
 	return nil
 }
