@@ -85,7 +85,10 @@ const (
 //
 // The write function is called by one goroutine at a time, with the frames in the order of the calls that queued them.
 // A Send that finds no such goroutine starts one. The goroutine ends when nothing waits, so a burst starts it once and
-// an idle queue has none. The frame stays valid forever and must not be changed.
+// an idle queue has none. A frame stays valid forever and must not be changed.
+//
+// [NewQueue] makes a queue that writes one frame a call. [NewBatchQueue] makes one that passes the frames that wait to
+// one call, so that they can share a system call.
 //
 // Write, DropNotice and OnClose may panic. The panic is logged to slog.Default. A panic of write counts as an error of
 // write, a [*PanicError]. A DropNotice that panics writes no notice.
@@ -120,13 +123,13 @@ type Queue struct {
 	policy QueuePolicy // constant
 	starts uint32
 
-	bursts        interned.Handle[burstOptions] // constant
-	high          int                           // the most bytes that waited, up to the last pop
-	writer        func()                        // constant: q.run, bound once so that starting it allocates nothing
-	write         func([]byte) error            // constant
-	notice        func(dropped int) []byte      // constant
-	onClose       func(Reason)                  // constant
-	grace         time.Duration                 // constant
+	shared        interned.Handle[sharedOptions] // constant
+	high          int                            // the most bytes that waited, up to the last change
+	flight        *flight                        // of the writer; nil if there is none
+	writer        func()                         // constant: q.run, bound once so that starting it allocates nothing
+	write         func([][]byte) (int, error)    // constant
+	notice        func(dropped int) []byte       // constant
+	onClose       func(Reason)                   // constant
 	writtenFrames uint64
 	writtenBytes  uint64
 	dropped       uint64
@@ -136,10 +139,11 @@ type Queue struct {
 type queueState uint8
 
 const (
-	writing queueState = 1 << iota // a writer goroutine exists
-	closed                         // Close was called
-	ended                          // no further write begins, nothing waits, and finish is called by somebody
-	hooked                         // finish has called OnClose
+	writing  queueState = 1 << iota // a writer goroutine exists
+	closed                          // Close was called
+	ended                           // no further write begins, nothing waits, and finish is called by somebody
+	hooked                          // finish has called OnClose
+	batching                        // constant: write takes several frames
 )
 
 // queueRare is guarded by the queue's mu.
@@ -161,6 +165,34 @@ type dropRun struct {
 // NewQueue returns a queue over write, which writes one frame and may block. It panics if write is nil, the framer is
 // not comparable, the policy is unknown, or another option is out of bounds.
 func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
+	if write == nil {
+		panic("crosscast: NewQueue without a write function")
+	}
+	return newQueue(func(frames [][]byte) (int, error) {
+		if err := write(frames[0]); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	}, 0, o)
+}
+
+// NewBatchQueue is NewQueue for a write function that takes several frames at once, at least one: those that waited when
+// it was called. Nothing is awaited to make a batch larger. A batch has at most 256 frames, and at most 64 KiB and a
+// sixteenth of the Limit, as the Limit counts them. A frame that is larger goes alone. A frame of DropNotice goes alone,
+// in its place.
+//
+// written is the number of frames that were written wholly. If write returns an error, the other frames are dropped. If
+// it returns nil after some of the frames, but not none, it is called again with the others. write should do so when the
+// client takes its time, because a frame counts as written only when write returns. write must not keep or change
+// frames.
+func NewBatchQueue(write func(frames [][]byte) (written int, err error), o QueueOptions) *Queue {
+	if write == nil {
+		panic("crosscast: NewBatchQueue without a write function")
+	}
+	return newQueue(write, batching, o)
+}
+
+func newQueue(write func([][]byte) (int, error), state queueState, o QueueOptions) *Queue {
 	if o.Framer == nil {
 		o.Framer = JSONEnvelope{}
 	}
@@ -184,17 +216,15 @@ func NewQueue(write func(frame []byte) error, o QueueOptions) *Queue {
 		panic(err.Error())
 	}
 	switch {
-	case write == nil:
-		panic("crosscast: NewQueue without a write function")
 	case o.Policy > QueueDropOldest:
 		panic(fmt.Sprintf("crosscast: unknown QueuePolicy %d", o.Policy))
 	case !reflect.TypeOf(o.Framer).Comparable():
 		panic(fmt.Sprintf("crosscast: Framer of type %T is not comparable", o.Framer))
 	}
 	q := &Queue{
-		framer: o.Framer, room: o.Limit, limit: o.Limit, policy: o.Policy,
-		bursts: interned.Make(burstOptions{o.Burst, o.BurstTime, o.WriteTimeout, o.Budget}),
-		write:  write, notice: o.DropNotice, onClose: o.OnClose, grace: o.CloseGrace,
+		framer: o.Framer, room: o.Limit, limit: o.Limit, state: state, policy: o.Policy,
+		shared: interned.Make(sharedOptions{o.Burst, o.BurstTime, o.WriteTimeout, o.CloseGrace, o.Budget}),
+		write:  write, notice: o.DropNotice, onClose: o.OnClose,
 	}
 	q.writer = q.run
 	return q
@@ -261,7 +291,7 @@ func (q *Queue) follow(then followUp) {
 		go q.writer()
 	}
 	if then&relieveAbove != 0 {
-		q.bursts.Value().budget.relieve()
+		q.shared.Value().budget.relieve()
 	}
 	if then&finishSlow != 0 {
 		go q.finish(ReasonSlow)
@@ -277,12 +307,15 @@ func frameSize(frame []byte) int { return len(frame) + frameCost }
 // waitingLocked is the number of waiting bytes.
 func (q *Queue) waitingLocked() int { return q.limit - q.room }
 
+// waitingFramesLocked is the number of waiting frames, with those of the batch under way except the one being written.
+func (q *Queue) waitingFramesLocked() int { return q.ring.len() + q.flight.waiting() }
+
 // pushLocked is push for every case. It returns the work to do after the unlock.
 func (q *Queue) pushLocked(frame []byte, size int, volatile bool) (then followUp, err error) {
 	if q.state&(closed|ended) != 0 {
 		return 0, q.errLocked()
 	}
-	if q.ring.len() > 0 && (q.room < size || volatile && q.waitingLocked() > q.limit/16) {
+	if q.waitingFramesLocked() > 0 && (q.room < size || volatile && q.waitingLocked() > q.limit/16) {
 		if then, err := q.makeRoomLocked(size, volatile); err != nil {
 			return then, err
 		}
@@ -349,18 +382,23 @@ func (q *Queue) dropOldestLocked(room, keep int) {
 
 // popLocked takes the first waiting frame. There must be one.
 func (q *Queue) popLocked() []byte {
-	q.high = max(q.high, q.waitingLocked()) // here and not in push, which so touches less memory
 	frame := q.ring.pop()
+	q.creditLocked(frameSize(frame))
+	return frame
+}
+
+// creditLocked gives back the room of frames that do not wait any more.
+func (q *Queue) creditLocked(size int) {
+	q.high = max(q.high, q.waitingLocked()) // here and not in push, which so touches less memory
 	if q.state&closed != 0 {
-		q.limit -= frameSize(frame)
-		return frame
+		q.limit -= size
+		return
 	}
 	above := q.room < 0
-	q.room += frameSize(frame)
+	q.room += size
 	if above {
 		q.accountLocked()
 	}
-	return frame
 }
 
 // shutLocked sets the room to zero, so that push looks at the state. The number of waiting bytes stays limit - room.
@@ -385,78 +423,6 @@ func (q *Queue) noteDropLocked(at uint32) {
 	r.runs = append(r.runs[:n], dropRun{at, dropped})
 }
 
-// run is the writer. It writes until nothing waits.
-func (q *Queue) run() {
-	returned := false
-	defer func() {
-		if !returned {
-			go q.exited()
-		}
-	}()
-	q.writeAll()
-	returned = true
-}
-
-func (q *Queue) writeAll() {
-	q.mu.Lock()
-	for { // if the queue ends meanwhile, nothing waits any more
-		var err error
-		if dropped := q.dueRunLocked(); dropped > 0 {
-			q.mu.Unlock()
-			if frame := q.makeNotice(dropped); frame != nil {
-				err = q.writeFrame(frame)
-			}
-			q.mu.Lock()
-		} else if q.ring.len() > 0 {
-			frame := q.popLocked()
-			q.mu.Unlock()
-			err = q.writeFrame(frame)
-			q.mu.Lock()
-			if err == nil {
-				q.writtenFrames++
-				q.writtenBytes += uint64(len(frame))
-				if q.room < 0 {
-					q.rare.finished = time.Now()
-				}
-			} else {
-				q.dropped++
-			}
-		} else {
-			break
-		}
-		if err != nil && q.state&ended == 0 {
-			reason := q.failLocked(err)
-			q.mu.Unlock()
-			q.finish(reason)
-			return
-		}
-	}
-	q.ring.release()
-	if q.state&(closed|ended) == closed {
-		q.endLocked(nil)
-		reason := q.stopLocked("")
-		q.mu.Unlock()
-		q.finish(reason)
-		return
-	}
-	q.state &^= writing
-	q.settleLocked()
-	q.mu.Unlock()
-}
-
-// dueRunLocked removes the run that was dropped in front of the next frame, and returns its length.
-func (q *Queue) dueRunLocked() int {
-	r := q.rare
-	if r == nil || len(r.runs) == 0 || r.runs[0].at != q.ring.head {
-		return 0
-	}
-	dropped := r.runs[0].dropped
-	if r.runs = r.runs[1:]; len(r.runs) == 0 {
-		r.runs = nil
-	}
-	return dropped
-}
-
 // Close ends the queue without blocking. No frame is taken any more, the waiting ones are written for at most
 // CloseGrace, and then OnClose is called. Only the first call counts, and no call counts after the queue has ended by
 // itself.
@@ -473,8 +439,8 @@ func (q *Queue) Close(reason Reason) {
 	q.shutLocked()
 	r := q.rarelyLocked()
 	r.reason = reason
-	if q.state&writing != 0 && q.grace > 0 {
-		r.timer = time.AfterFunc(q.grace, q.expire)
+	if grace := q.shared.Value().grace; q.state&writing != 0 && grace > 0 {
+		r.timer = time.AfterFunc(grace, q.expire)
 		return
 	}
 	q.endLocked(nil)
@@ -503,6 +469,9 @@ func (q *Queue) endLocked(err error) {
 	q.dropped += uint64(q.ring.len())
 	q.ring = ring{}
 	q.limit, q.room = 0, 0
+	if q.flight != nil {
+		q.flight.bytes = 0
+	}
 	r := q.rarelyLocked()
 	r.err = err
 	r.runs = nil
@@ -570,6 +539,7 @@ func (q *Queue) rarelyLocked() *queueRare {
 // Written and Dropped, except the one being written.
 type QueueStats struct {
 	QueuedFrames, QueuedBytes   int    // waiting now; bytes as the limit counts them
+	BatchFrames, BatchBytes     int    // those of Queued that belong to the write under way
 	HighWater                   int    // the most bytes that have waited at once
 	WrittenFrames, WrittenBytes uint64 // notices not included
 	Dropped                     uint64 // frames dropped at Send or later
@@ -581,7 +551,8 @@ func (q *Queue) Stats() QueueStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return QueueStats{
-		QueuedFrames: q.ring.len(), QueuedBytes: q.waitingLocked(), HighWater: max(q.high, q.waitingLocked()),
+		QueuedFrames: q.waitingFramesLocked(), QueuedBytes: q.waitingLocked(), HighWater: max(q.high, q.waitingLocked()),
+		BatchFrames: q.flight.waiting(), BatchBytes: q.flight.size(),
 		WrittenFrames: q.writtenFrames, WrittenBytes: q.writtenBytes,
 		Dropped: q.dropped, Starts: uint64(q.starts),
 	}

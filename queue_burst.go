@@ -41,24 +41,25 @@ func (b *QueueBudget) Used() int { return int(b.used.Load()) }
 // sharedBudget is for queues without a budget of their own.
 var sharedBudget = NewQueueBudget(64 << 20)
 
-// burstOptions are part of [QueueOptions]. Queues with equal ones share them.
-type burstOptions struct {
+// sharedOptions are part of [QueueOptions]. Queues with equal ones share them.
+type sharedOptions struct {
 	bytes        int // the most bytes that may wait, including those below the limit
 	time         time.Duration
 	writeTimeout time.Duration
+	grace        time.Duration // of Close
 	budget       *QueueBudget
 }
 
 // A burst describes the time in which more than the queue's limit waits. The queue's mu guards it.
 type burst struct {
 	began    time.Time    // zero: there is no burst
-	finished time.Time    // end of the last write, or began
+	finished time.Time    // when a frame was last finished, or began
 	excess   atomic.Int64 // bytes charged to the budget; read without mu
 }
 
 // aboveLocked returns the number of bytes that may wait above the limit now.
 func (q *Queue) aboveLocked() int {
-	o := q.bursts.Value()
+	o := q.shared.Value()
 	if o.time < 0 {
 		return 0
 	}
@@ -81,17 +82,17 @@ func (q *Queue) accountLocked() {
 		r.finished = r.began
 	}
 	excess := 0
-	if q.ring.len() > 1 {
+	if q.waitingFramesLocked() > 1 {
 		excess = max(-q.room, 0)
 	}
-	q.bursts.Value().budget.charge(q, &r.burst, int64(excess))
+	q.shared.Value().budget.charge(q, &r.burst, int64(excess))
 }
 
 // calmLocked ends a burst when the queue ends.
 func (q *Queue) calmLocked() {
 	if r := q.rare; r != nil {
 		r.began = time.Time{}
-		q.bursts.Value().budget.charge(q, &r.burst, 0)
+		q.shared.Value().budget.charge(q, &r.burst, 0)
 	}
 }
 

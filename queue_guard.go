@@ -21,7 +21,8 @@ func (q *Queue) failLocked(err error) Reason {
 // exited does the remaining work of a writer whose goroutine was ended by a function of the application.
 func (q *Queue) exited() {
 	q.mu.Lock()
-	q.dropped++
+	q.dropped += uint64(q.flight.len())
+	q.flight = nil // not reused
 	if q.state&ended == 0 {
 		reason := q.failLocked(guard.ErrExit)
 		q.mu.Unlock()
@@ -33,13 +34,19 @@ func (q *Queue) exited() {
 	q.mu.Unlock()
 }
 
-// writeFrame and makeNotice log panics to slog.Default, because a queue knows no node.
-func (q *Queue) writeFrame(frame []byte) error {
-	err := guard.Call(func() error { return q.write(frame) })
+var errNothingWritten = errors.New("the write function returned neither an error nor a number of frames")
+
+// writeFrames and makeNotice log panics to slog.Default, because a queue knows no node.
+func (q *Queue) writeFrames(frames [][]byte) (written int, err error) {
+	err = guard.Call(func() (err error) { written, err = q.write(frames); return err })
 	if err != nil {
 		guard.Log(slog.Default(), "the write of a Queue", err)
 	}
-	return err
+	written = max(0, min(written, len(frames)))
+	if err == nil && written == 0 {
+		err = errNothingWritten
+	}
+	return written, err
 }
 
 func (q *Queue) makeNotice(dropped int) (frame []byte) {

@@ -4,7 +4,7 @@ import "sync"
 
 // A ring holds frames in order. Its memory follows the number of waiting frames: one place in the ring itself, enough
 // for a client that keeps up; then 8 places lent by a pool; then twice as many each time, given up when the ring is
-// empty.
+// empty, or when the writer of a queue ends.
 type ring struct {
 	slots      [][]byte // a power of two of them; the frame at position p is in slots[p % len(slots)]
 	head, tail uint32   // positions of the first frame and of the next one to put; they only rise, and wrap around
@@ -26,16 +26,30 @@ func (r *ring) put(frame []byte) {
 	r.tail++
 }
 
-// pop returns the first frame of a ring that is not empty.
+// peek returns the first frame of a ring that is not empty, and leaves it there.
+func (r *ring) peek() []byte { return r.slots[r.head&uint32(len(r.slots)-1)] }
+
+// pop takes the first frame out of a ring that is not empty.
 func (r *ring) pop() []byte {
+	frame := r.take()
+	r.shrink(smallRing)
+	return frame
+}
+
+// take is pop for a caller that calls shrink.
+func (r *ring) take() []byte {
 	slot := &r.slots[r.head&uint32(len(r.slots)-1)]
 	frame := *slot
 	*slot = nil
 	r.head++
-	if r.head == r.tail && len(r.slots) > smallRing {
+	return frame
+}
+
+// shrink gives up the places of an empty ring if there are more than most.
+func (r *ring) shrink(most int) {
+	if r.head == r.tail && len(r.slots) > most {
 		r.slots = r.first[:]
 	}
-	return frame
 }
 
 // unput takes the last frame out of a ring that is not empty.

@@ -1,0 +1,187 @@
+package crosscast
+
+import (
+	"sync"
+	"time"
+)
+
+// A flight holds the frames that a writer has taken out of the ring, in order. The queue's mu guards it; the frames
+// themselves are read without it. The first frame is the one being written. The others still wait, as far as the limit
+// is concerned.
+type flight struct {
+	frames [][]byte // without those that were written
+	all    [][]byte // the memory of frames
+	bytes  int      // of the frames behind the first
+}
+
+const (
+	batchBytes  = 64 << 10 // as the limit counts them
+	batchFrames = 256
+)
+
+var flights = sync.Pool{New: func() any { return &flight{all: make([][]byte, 0, smallRing)} }}
+
+// The methods of a nil flight are those of an empty one.
+
+func (f *flight) len() int {
+	if f == nil {
+		return 0
+	}
+	return len(f.frames)
+}
+
+func (f *flight) waiting() int { return max(f.len()-1, 0) }
+
+func (f *flight) size() int {
+	if f == nil {
+		return 0
+	}
+	return f.bytes
+}
+
+// add adds a frame.
+func (f *flight) add(frame []byte) {
+	f.all = append(f.all, frame)
+	f.frames = f.all
+}
+
+// drop removes the first n frames. It returns the bytes that do not wait any more.
+func (f *flight) drop(n int) (credit int) {
+	for i := range n {
+		f.frames[i] = nil
+		if i+1 < len(f.frames) {
+			credit += frameSize(f.frames[i+1])
+		}
+	}
+	f.frames = f.frames[n:]
+	f.bytes -= credit
+	if len(f.frames) == 0 {
+		f.all = f.all[:0]
+	}
+	return credit
+}
+
+// run is the writer. It writes until nothing waits.
+func (q *Queue) run() {
+	returned := false
+	defer func() {
+		if !returned {
+			go q.exited()
+		}
+	}()
+	f := flights.Get().(*flight)
+	q.writeAll(f)
+	flights.Put(f) // not if a function of the application ends the goroutine
+	returned = true
+}
+
+func (q *Queue) writeAll(f *flight) {
+	q.mu.Lock()
+	q.flight = f
+	for { // if the queue ends meanwhile, nothing waits any more
+		var err error
+		if dropped := q.dueRunLocked(); dropped > 0 {
+			q.mu.Unlock()
+			if frame := q.makeNotice(dropped); frame != nil {
+				_, err = q.writeFrames([][]byte{frame})
+			}
+			q.mu.Lock()
+		} else if q.ring.len() > 0 {
+			q.takeLocked(f)
+			err = q.writeLocked(f)
+		} else {
+			break
+		}
+		if err != nil && q.state&ended == 0 {
+			q.flight = nil
+			reason := q.failLocked(err)
+			q.mu.Unlock()
+			q.finish(reason)
+			return
+		}
+	}
+	q.flight = nil
+	q.ring.release()
+	if q.state&(closed|ended) == closed {
+		q.endLocked(nil)
+		reason := q.stopLocked("")
+		q.mu.Unlock()
+		q.finish(reason)
+		return
+	}
+	q.state &^= writing
+	q.settleLocked()
+	q.mu.Unlock()
+}
+
+// takeLocked moves the first waiting frames to f: at least one, and none behind a run of dropped frames.
+func (q *Queue) takeLocked(f *flight) {
+	f.bytes = 0
+	if q.state&batching == 0 {
+		f.add(q.popLocked())
+		return
+	}
+	room := batchBytes
+	if q.state&closed == 0 { // otherwise no policy needs to drop frames
+		room = min(room, q.limit/16)
+	}
+	first := q.ring.take()
+	q.creditLocked(frameSize(first))
+	f.add(first)
+	for room -= frameSize(first); q.ring.len() > 0 && len(f.frames) < batchFrames && !q.isRunDueLocked(); {
+		size := frameSize(q.ring.peek())
+		if room -= size; room < 0 {
+			break
+		}
+		f.add(q.ring.take())
+		f.bytes += size
+	}
+	q.ring.shrink(2 * batchFrames) // the places for the next batch stay until the writer ends
+}
+
+// writeLocked writes the frames of f. It unlocks mu meanwhile.
+func (q *Queue) writeLocked(f *flight) (err error) {
+	for len(f.frames) > 0 && err == nil {
+		frames := f.frames
+		q.mu.Unlock()
+		var n int
+		n, err = q.writeFrames(frames)
+		q.mu.Lock()
+		for _, frame := range frames[:n] {
+			q.writtenFrames++
+			q.writtenBytes += uint64(len(frame))
+		}
+		credit := f.drop(n)
+		if q.state&ended != 0 {
+			break
+		}
+		if n > 0 && q.room < 0 {
+			q.rare.finished = time.Now()
+		}
+		if credit > 0 {
+			q.creditLocked(credit)
+		}
+	}
+	q.dropped += uint64(len(f.frames))
+	f.drop(len(f.frames))
+	return err
+}
+
+// dueRunLocked removes the run that was dropped in front of the next frame, and returns its length.
+func (q *Queue) dueRunLocked() int {
+	if !q.isRunDueLocked() {
+		return 0
+	}
+	r := q.rare
+	dropped := r.runs[0].dropped
+	if r.runs = r.runs[1:]; len(r.runs) == 0 {
+		r.runs = nil
+	}
+	return dropped
+}
+
+// isRunDueLocked reports whether frames were dropped in front of the next one.
+func (q *Queue) isRunDueLocked() bool {
+	r := q.rare
+	return r != nil && len(r.runs) > 0 && r.runs[0].at == q.ring.head
+}
