@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // NodeID is the ID of one run of one node: 48 random bits as 8 base64url characters. It is minted at each start, so a
@@ -81,7 +83,7 @@ type Adapter interface {
 	// Publish queues inst, and returns. It copies the parts that it needs. inst goes to:
 	//
 	//   - the node inst.To, if that is set;
-	//   - every peer, if inst.Ref is set (the sender needs an answer from each), or inst.Kind is not [KindEmit];
+	//   - every peer, if inst.Ref is set (the sender needs an answer from each), or inst.Kind is not [kind.Emit];
 	//   - otherwise the peers with interest in inst.Target.
 	//
 	// If the queue is full, Publish waits for room, bounded by ctx. It fails at once with [ErrNotConnected] instead:
@@ -227,9 +229,9 @@ type AdapterMeter interface {
 //
 //   - Each peer's answer is one [Answer] with Last. Its From may be empty; a second answer with the same From is
 //     ignored.
-//   - An answer to [AskCount] or [AskRooms], or to a command, may have Sockets, with the queried fields, instead of
-//     Count, Users or Rooms. Each socket counts once over the whole query. An answer without From that has sockets, but
-//     no new ones, is ignored.
+//   - An answer to [kind.AskCount] or [kind.AskRooms], or to a command, may have Sockets, with the queried fields,
+//     instead of Count, Users or Rooms. Each socket counts once over the whole query. An answer without From that has
+//     sockets, but no new ones, is ignored.
 //   - An answer to an acknowledged emission has the number of clients that got it as its Count. Each reply is another
 //     Answer, without Last, before or after that one. Its Socket may be empty.
 type ForeignAdapter interface {
@@ -269,32 +271,9 @@ type Address struct {
 	Name      string
 }
 
-// For drivers: Kind is the kind of an instruction. A node ignores kinds that it does not know, so that versions can be
-// mixed during a rollout.
-type Kind uint8
-
-const (
-	KindEmit       Kind = 1 + iota // emit Event and Payload to Target
-	KindHello                      // a node introduces itself, or looks for peers: every peer answers with a heartbeat
-	KindHeartbeat                  // a node is alive
-	KindGoodbye                    // a node leaves
-	KindJoin                       // the sockets in Target join Rooms
-	KindLeave                      // the sockets in Target leave Rooms
-	KindDisconnect                 // the sockets in Target are closed, for Reason
-	KindAsk                        // Question is about the sockets in Target
-	KindAnswer                     // Answer is to the instruction with the same Ref, whose From is To
-	KindRequest                    // the handler named Event is called with Payload, if Target has a socket, or on To
-	KindWatch                      // From requests, for TTL, the members of Rooms, or a digest; without a TTL: no more
-	KindPresence                   // Presence has the members of Rooms on From, for the watcher To
-)
-
-// Control reports whether instructions of this kind are only between nodes, and carry nothing for clients. A missed one
-// is no gap, and they never wait in a queue.
-func (k Kind) Control() bool { return k == KindHello || k == KindHeartbeat }
-
 // For drivers: Instruction is a message from one node to others. It must not be changed once it is passed on.
 type Instruction struct {
-	Kind      Kind
+	Kind      kind.Kind
 	Namespace string
 	From      NodeID
 	To        NodeID // one node's inbox; empty: every peer with interest
@@ -307,14 +286,14 @@ type Instruction struct {
 
 	Rooms  []string // of a join or leave
 	Reason Reason   // of a disconnect
-	// Ref is set if every peer must answer, with an instruction of [KindAnswer] to From that carries the same Ref. It
+	// Ref is set if every peer must answer, with an instruction of [kind.Answer] to From that carries the same Ref. It
 	// is unique among those of From, and at most MaxName bytes.
 	Ref string
 	TTL time.Duration // with Ref: how long From waits; of a watch: how long it lasts if not renewed
 	// Late is, with Ref, the longest time for which the instruction might have been under way, if the adapter has
 	// noticed that this process or the bus stood still; otherwise 0. It is not published.
 	Late     time.Duration
-	Question *Question // of a KindAsk
+	Question *Question // of a kind.Ask
 	Answer   *Answer   // of an answer; it may be kept, unlike the other fields, and is not changed any more
 	// Presence is about the members of Rooms on From or, in a watch, about the watcher's versions. It may be kept, and
 	// is not changed any more.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Close ends the node. In this order: no new sockets and subscriptions; all sockets are closed, and their OnClose
@@ -141,7 +142,7 @@ func (n *Node) leave(ctx context.Context, told int) error {
 	var err error
 	// Nobody misses an emitter, but a goodbye also tells everyone of losses that they have not heard of yet.
 	if n.heart != nil || n.lookout != nil && n.losses.count() > 0 {
-		err = n.publish(ctx, n.control(KindGoodbye, "")) // the adapter hands it over when it closes
+		err = n.publish(ctx, n.control(kind.Goodbye, "")) // the adapter hands it over when it closes
 	}
 	return errors.Join(err, n.adapter.Close(ctx), n.losses.rest(told))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A Cluster connects nodes of one process, for tests and examples. Each node starts with an adapter of its own:
@@ -219,7 +220,7 @@ func (a *localAdapter) wants(inst *Instruction) bool {
 		return false
 	}
 	t := &inst.Target
-	if inst.Kind != KindEmit || inst.Ref != "" || t.Everyone {
+	if inst.Kind != kind.Emit || inst.Ref != "" || t.Everyone {
 		return true
 	}
 	for _, id := range t.Sockets {
@@ -297,7 +298,7 @@ func (a *localAdapter) push(item localItem) {
 // them.
 func (a *localAdapter) overflow(inst *Instruction) {
 	switch inst.Kind {
-	case KindAsk, KindAnswer, KindRequest, KindWatch, KindPresence:
+	case kind.Ask, kind.Answer, kind.Request, kind.Watch, kind.Presence:
 		return
 	}
 	now := time.Now()
@@ -318,7 +319,7 @@ func (a *localAdapter) overflow(inst *Instruction) {
 // names returns the rooms and users in inst's target; nil: inst is for others too.
 func (inst *Instruction) names() []Address {
 	t := &inst.Target
-	if inst.Kind != KindEmit || t.Everyone || len(t.Sockets) > 0 {
+	if inst.Kind != kind.Emit || t.Everyone || len(t.Sockets) > 0 {
 		return nil
 	}
 	var names []Address

@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 func benchEmission() *crosscast.Instruction {
 	return &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: "/", From: "AAAAAAAA", Event: "roomMessage",
+		Kind: kind.Emit, Namespace: "/", From: "AAAAAAAA", Event: "roomMessage",
 		Target:  crosscast.Target{Rooms: []string{"room1"}},
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: make([]byte, 128)},
 	}

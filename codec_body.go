@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // The bodies of instructions: queries and answers. codec.go describes the rest of the format.
@@ -258,11 +259,11 @@ func (r *InstructionReader) readQuestion() {
 	if n < 3 {
 		c.Fail()
 	}
-	kind := c.Uint()
-	if kind > math.MaxUint8 { // of a later version: the query is kept as one, so that its sender gets an answer
-		kind = 0
+	number := c.Uint()
+	if number > math.MaxUint8 { // of a later version: the query is kept as one, so that its sender gets an answer
+		number = 0
 	}
-	r.question = Question{Kind: QuestionKind(kind), Fields: Fields(c.Uint()), Salt: c.Uint()}
+	r.question = Question{Kind: kind.Question(number), Fields: Fields(c.Uint()), Salt: c.Uint()}
 	c.Skip(n - 3)
 	r.inst.Question = &r.question
 }

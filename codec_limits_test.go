@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // TestLimits: AppendInstruction refuses exactly what a reader would.
@@ -126,7 +127,7 @@ func TestLimits(t *testing.T) {
 		{"reply of 256", false, crosscast.ErrInvalidName,
 			answer(crosscast.Answer{Replies: []crosscast.Reply{{Socket: crosscast.SocketID(name(256))}}})},
 	} {
-		inst := crosscast.Instruction{Kind: crosscast.KindEmit}
+		inst := crosscast.Instruction{Kind: kind.Emit}
 		test.set(&inst)
 		_, err := crosscast.AppendInstruction(nil, &inst)
 		if (err == nil) != test.ok || !test.ok && !errors.Is(err, test.is) {
@@ -180,12 +181,12 @@ func TestLimitOfTwoGigabytes(t *testing.T) {
 		"hands": {Sockets: []crosscast.SocketInfo{{ID: "n", Handshake: data}}},
 		"users": {Users: unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(data)/8)},
 	} {
-		inst := crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a}
+		inst := crosscast.Instruction{Kind: kind.Answer, Answer: &a}
 		if _, err := crosscast.AppendInstruction(nil, &inst); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Errorf("%s of 2 GiB was not refused", what)
 		}
 	}
-	inst := crosscast.Instruction{Kind: crosscast.KindEmit, Payload: crosscast.Payload{Data: data}}
+	inst := crosscast.Instruction{Kind: kind.Emit, Payload: crosscast.Payload{Data: data}}
 	if _, err := crosscast.AppendInstruction(nil, &inst); !errors.Is(err, crosscast.ErrTooLarge) {
 		t.Error("an emission of 2 GiB was not refused")
 	}
@@ -231,7 +232,7 @@ func TestAnswersMayBeKept(t *testing.T) {
 			Sockets: []crosscast.SocketInfo{{ID: id, Rooms: []string{string(id)}, Data: payload.Data, Handshake: payload.Data}},
 			Rooms:   []crosscast.RoomCount{{Room: string(id)}}, Replies: []crosscast.Reply{{Socket: id, Payload: payload}},
 		}
-		b := mustAppend(nil, &crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &want})
+		b := mustAppend(nil, &crosscast.Instruction{Kind: kind.Answer, Answer: &want})
 		inst, _, err := r.Read(b)
 		if err != nil {
 			t.Fatal(err)
@@ -285,7 +286,7 @@ func TestYieldedStringsAreOwn(t *testing.T) {
 // manyNames returns n emissions, each with another event, and to a user and a socket of its own.
 func manyNames(from, n int) (b []byte) {
 	for i := from; i < from+n; i++ {
-		b = mustAppend(b, &crosscast.Instruction{Kind: crosscast.KindEmit, Event: fmt.Sprint("event", i),
+		b = mustAppend(b, &crosscast.Instruction{Kind: kind.Emit, Event: fmt.Sprint("event", i),
 			Target: crosscast.Target{Users: []string{fmt.Sprint("user", i)},
 				Sockets: []crosscast.SocketID{crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i))}}})
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/kind"
 )
 
 func TestSteadyStateAllocatesNothing(t *testing.T) {
@@ -53,7 +54,7 @@ func manySockets(n int) []byte {
 		a.Sockets = append(a.Sockets, crosscast.SocketInfo{ID: crosscast.SocketID(fmt.Sprintf("AAAAAAAA%012d", i)),
 			Rooms: []string{fmt.Sprint("lobby", i%3), fmt.Sprint("game", i%3), fmt.Sprint("language", i%3)}})
 	}
-	return mustAppend(nil, &crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &a})
+	return mustAppend(nil, &crosscast.Instruction{Kind: kind.Answer, Answer: &a})
 }
 
 // TestReaderForgets: however many names come, what a reader keeps is bounded.

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // presenceGolden are golden instructions of watches, and of what is told to them.
@@ -22,19 +23,19 @@ func presenceGolden() []named {
 	}
 	toAll := crosscast.Target{Everyone: true}
 	watch := crosscast.Instruction{
-		Kind: crosscast.KindWatch, Volatile: true, Target: toAll, TTL: 16 * time.Second,
+		Kind: kind.Watch, Volatile: true, Target: toAll, TTL: 16 * time.Second,
 	}
 	renewal := watch
 	renewal.Presence = &crosscast.Presence{Round: 300}
 	tell := func(p crosscast.Presence) crosscast.Instruction {
-		return crosscast.Instruction{Kind: crosscast.KindPresence, Presence: &p}
+		return crosscast.Instruction{Kind: kind.Presence, Presence: &p}
 	}
 	ann := crosscast.Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: "ann"}
 	nobody := crosscast.Member{Socket: "AAAAAAAACCCCCCCCCCCC"}
 	return []named{
 		one("watch", watch),
 		one("watch-renewed", renewal),
-		one("watch-listed", crosscast.Instruction{Kind: crosscast.KindWatch, Volatile: true,
+		one("watch-listed", crosscast.Instruction{Kind: kind.Watch, Volatile: true,
 			TTL: 16 * time.Second, Presence: &crosscast.Presence{Versions: []uint64{300}}}),
 		one("presence-whole", tell(crosscast.Presence{Version: 300, Part: 1, Last: true,
 			Changes: []crosscast.PresenceChange{{Member: ann}, {Member: nobody}}})),

@@ -6,6 +6,7 @@ import (
 
 	"github.com/crosscast/crosscast/internal/intern"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // For drivers: an InstructionReader reads instructions from bytes. The zero value is ready, and it is not for
@@ -43,17 +44,17 @@ func (r *InstructionReader) Read(data []byte) (inst *Instruction, rest []byte, e
 	c := &r.c
 	c.Reset(data)
 	n := c.Array()
-	kind := c.Uint()
-	if n == 0 || kind == 0 {
+	number := c.Uint()
+	if n == 0 || number == 0 {
 		c.Fail()
 	}
 	inst = &r.inst
 	*inst = Instruction{} // in place; a literal with values would be made on the stack and copied
-	if kind > math.MaxUint8 {
+	if number > math.MaxUint8 {
 		c.Skip(n - 1)
 		n = 0
 	} else {
-		inst.Kind, inst.Namespace = Kind(kind), "/"
+		inst.Kind, inst.Namespace = kind.Kind(number), "/"
 	}
 	for i := 1; i < n; i++ {
 		if c.IsNil() {

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // The referee is another implementation of msgpack, and of the format on top of it: instructions to and from trees of any,
@@ -145,7 +146,7 @@ func refereeWrites(t testing.TB, inst *crosscast.Instruction) []byte {
 }
 
 func instructionOf(e []any) crosscast.Instruction {
-	inst := crosscast.Instruction{Kind: crosscast.Kind(number(e[0])), Volatile: number(e[1])&1 == 1,
+	inst := crosscast.Instruction{Kind: kind.Kind(number(e[0])), Volatile: number(e[1])&1 == 1,
 		Namespace: namespace(e[2])}
 	if e[3] != nil {
 		t := make([]any, 7)
@@ -172,7 +173,7 @@ func instructionOf(e []any) crosscast.Instruction {
 	inst.TTL = time.Duration(number(e[11])) * time.Millisecond
 	if e[12] != nil {
 		q := e[12].([]any)
-		inst.Question = &crosscast.Question{Kind: crosscast.QuestionKind(number(q[0])),
+		inst.Question = &crosscast.Question{Kind: kind.Question(number(q[0])),
 			Fields: crosscast.Fields(number(q[1])), Salt: number(q[2])}
 	}
 	if e[13] != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/goldentest"
+	"github.com/crosscast/crosscast/kind"
 )
 
 var updateGolden = flag.Bool("update-golden", false, "rewrite testdata/instructions.txt, the golden instructions")
@@ -100,7 +101,7 @@ func genNamespace() *rapid.Generator[string] {
 
 var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
 	inst := crosscast.Instruction{
-		Kind: crosscast.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Volatile: rapid.Bool().Draw(t, "volatile"),
+		Kind: kind.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Volatile: rapid.Bool().Draw(t, "volatile"),
 		Namespace: genNamespace().Draw(t, "namespace"),
 	}
 	if rapid.Bool().Draw(t, "event") {
@@ -152,7 +153,7 @@ func genBody(t *rapid.T, inst *crosscast.Instruction) {
 	}
 	if rapid.Bool().Draw(t, "question") {
 		inst.Question = &crosscast.Question{
-			Kind:   crosscast.QuestionKind(rapid.Byte().Draw(t, "kind")),
+			Kind:   kind.Question(rapid.Byte().Draw(t, "kind")),
 			Fields: crosscast.Fields(rapid.Byte().Draw(t, "fields")), Salt: rapid.Uint64().Draw(t, "salt"),
 		}
 	}
@@ -249,7 +250,7 @@ func TestInstructionRoundTrip(t *testing.T) {
 func golden() []named {
 	ada := "ada"
 	emit := func(ns string, to crosscast.Target) crosscast.Instruction {
-		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, Target: to, Event: "x",
+		return crosscast.Instruction{Kind: kind.Emit, Namespace: ns, Target: to, Event: "x",
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("{}")}}
 	}
 	one := func(inst crosscast.Instruction) sequence { return sequence{inst} }
@@ -268,7 +269,7 @@ func golden() []named {
 		inst.Namespace, inst.Target = "/", to
 		return one(inst)
 	}
-	hello := tell(crosscast.Instruction{Kind: crosscast.KindHello, Node: node}, everybody)
+	hello := tell(crosscast.Instruction{Kind: kind.Hello, Node: node}, everybody)
 	two := sequence{emit("/", toRoom), emit("/", toRoom)}
 	two[1].Event = strings.Repeat("e", 200)
 	two[1].Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: bytes.Repeat([]byte{'b'}, 300)}
@@ -308,26 +309,26 @@ func golden() []named {
 		{"two-emissions", two},
 		{"all-elements", one(full)},
 		{"hello", hello},
-		{"join", tell(crosscast.Instruction{Kind: crosscast.KindJoin, Rooms: []string{"room1", "lobby"}},
+		{"join", tell(crosscast.Instruction{Kind: kind.Join, Rooms: []string{"room1", "lobby"}},
 			crosscast.Target{Users: []string{ada}})},
-		{"leave", tell(crosscast.Instruction{Kind: crosscast.KindLeave, Rooms: []string{"lobby"}}, everybody)},
-		{"disconnect", tell(crosscast.Instruction{Kind: crosscast.KindDisconnect, Reason: crosscast.ReasonServer},
+		{"leave", tell(crosscast.Instruction{Kind: kind.Leave, Rooms: []string{"lobby"}}, everybody)},
+		{"disconnect", tell(crosscast.Instruction{Kind: kind.Disconnect, Reason: crosscast.ReasonServer},
 			crosscast.Target{Sockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}})},
 		{"acknowledged-emission", one(acknowledged)},
-		{"ask", tell(crosscast.Instruction{Kind: crosscast.KindAsk, Ref: "a2", TTL: time.Second,
-			Question: &crosscast.Question{Kind: crosscast.AskCount, Fields: crosscast.FieldUser, Salt: 1 << 40}}, everybody)},
-		{"request", tell(crosscast.Instruction{Kind: crosscast.KindRequest, Event: "x", Payload: json("[]"), Ref: "a3"},
+		{"ask", tell(crosscast.Instruction{Kind: kind.Ask, Ref: "a2", TTL: time.Second,
+			Question: &crosscast.Question{Kind: kind.AskCount, Fields: crosscast.FieldUser, Salt: 1 << 40}}, everybody)},
+		{"request", tell(crosscast.Instruction{Kind: kind.Request, Event: "x", Payload: json("[]"), Ref: "a3"},
 			everybody)},
-		{"answer", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2", Answer: wholeAnswer}, everybody)},
-		{"answer-of-nothing", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: &crosscast.Answer{}},
+		{"answer", tell(crosscast.Instruction{Kind: kind.Answer, Ref: "a2", Answer: wholeAnswer}, everybody)},
+		{"answer-of-nothing", tell(crosscast.Instruction{Kind: kind.Answer, Answer: &crosscast.Answer{}},
 			everybody)},
 		{"all-bodies", bodies},
 		{"emission-of-arguments", one(emitArgs)},
-		{"answer-of-arguments", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2", Answer: &crosscast.Answer{
+		{"answer-of-arguments", tell(crosscast.Instruction{Kind: kind.Answer, Ref: "a2", Answer: &crosscast.Answer{
 			Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: emitArgs.Payload}},
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{0x90}},
 		}}, everybody)},
-		{"answer-of-a-handshake", tell(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "a2",
+		{"answer-of-a-handshake", tell(crosscast.Instruction{Kind: kind.Answer, Ref: "a2",
 			Answer: &crosscast.Answer{Sockets: []crosscast.SocketInfo{
 				{ID: "AAAAAAAABBBBBBBBBBBB", Handshake: []byte(`{"url":"/"}`)}, info,
 			}}}, everybody)},
@@ -365,7 +366,7 @@ func TestDocumentedBytes(t *testing.T) {
 
 // TestDefaultNamespace: an empty one is "/", which costs nothing.
 func TestDefaultNamespace(t *testing.T) {
-	inst := crosscast.Instruction{Kind: crosscast.KindEmit}
+	inst := crosscast.Instruction{Kind: kind.Emit}
 	short := mustAppend(nil, &inst)
 	if inst.Namespace = "/"; !bytes.Equal(short, mustAppend(nil, &inst)) || len(short) != 2 {
 		t.Errorf("% x", short)
@@ -390,7 +391,7 @@ func TestDurationsAreRoundedUp(t *testing.T) {
 		-time.Second: 0, 0: 0, 1: time.Millisecond, 1500 * time.Microsecond: 2 * time.Millisecond,
 		1<<63 - 1: (1<<63 - 1) / 1_000_000 * 1_000_000,
 	} {
-		inst := crosscast.Instruction{Kind: crosscast.KindHello, Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}, TTL: d}
+		inst := crosscast.Instruction{Kind: kind.Hello, Node: crosscast.NodeInfo{Name: "n", Heartbeat: d}, TTL: d}
 		got, err := readAll(new(crosscast.InstructionReader), mustAppend(nil, &inst))
 		if err != nil || got[0].Node.Heartbeat != want || got[0].TTL != want {
 			t.Errorf("%v: read %v %v", d, got, err)

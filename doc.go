@@ -44,6 +44,7 @@
 //	wire/                       makes an Adapter of anything that carries bytes by topic
 //	adaptertest/                checks a driver
 //	crosscast                   this package: sockets, rooms, targets, codec; never a Redis client
+//	kind/                       the kinds of instructions and queries, for drivers that translate them
 //
 // # Two groups of names
 //
@@ -52,7 +53,7 @@
 //
 // Drivers use [Adapter], [AdapterStart], [AdapterHandler], the optional interfaces ([AdapterSubscriber],
 // [AdapterDeliverer], [AdapterSizer], [AdapterObserver], [AdapterMeter], [ForeignAdapter]), [Instruction] with its
-// parts ([Kind], [Target], [NodeInfo], [Question], [Answer], [Presence]), [Address], and the codec
+// parts ([Target], [NodeInfo], [Question], [Answer], [Presence]), [Address], and the codec
 // ([AppendInstruction], [InstructionReader]). Their comments begin with "For drivers:". An application needs none of
 // them. Gaps, losses and errors belong to both groups.
 //

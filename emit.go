@@ -3,6 +3,8 @@ package crosscast
 import (
 	"context"
 	"errors"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Receipt is the outcome of one emission.
@@ -60,7 +62,7 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 	e := newEmission()
 	defer e.release()
 	e.inst = Instruction{
-		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
+		Kind: kind.Emit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // withEmitter starts two nodes and an emitter.
@@ -146,17 +147,17 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		d.reach = crosscast.Reach{Nodes: 1, Known: true}
 		answers := true
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind != crosscast.KindAsk || !answers {
+			if inst.Kind != kind.Ask || !answers {
 				return
 			}
 			a := &crosscast.Answer{Count: 2, Last: true}
-			if inst.Question.Kind == crosscast.AskNodes && inst.To != "" {
+			if inst.Question.Kind == kind.AskNodes && inst.To != "" {
 				equal(t, "asked", inst.To, crosscast.NodeID("aaaaaaaa"))
 				a.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte("bbbbbbbbcccccccchalf")}
-				inst := &crosscast.Instruction{Kind: crosscast.KindAnswer, From: "dddddddd", Ref: inst.Ref, Answer: &crosscast.Answer{}}
+				inst := &crosscast.Instruction{Kind: kind.Answer, From: "dddddddd", Ref: inst.Ref, Answer: &crosscast.Answer{}}
 				d.h.Handle(inst) // who was not asked
 			}
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: inst.Ref, Answer: a})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Answer, From: "aaaaaaaa", Ref: inst.Ref, Answer: a})
 		}
 		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})
 		equal(t, "what the adapter is told", d.self.EmitOnly, true)
@@ -230,7 +231,7 @@ func TestEmitterLeavesNoQuestionsBehind(t *testing.T) {
 		d.reach = crosscast.Reach{Nodes: 1, Known: true}
 		d.onPublish = func(inst *crosscast.Instruction) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Last: true},
+				Kind: kind.Answer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Last: true},
 			})
 		}
 		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})

@@ -1,5 +1,7 @@
 package crosscast
 
+import "github.com/crosscast/crosscast/kind"
+
 // EmitAffected emits event with payload to the sockets of this node that may have missed something in g, each once: in
 // each namespace that g names, those in its rooms, of its users, or all. There may be any number of names. It reaches no
 // other node, which has a gap of its own if it missed the same, and no [Subscription], which has [Receiver].OnGap.
@@ -19,7 +21,7 @@ func (n *Node) EmitAffected(g Gap, event string, payload any) error {
 	}
 	all := n.affected(&g)
 	inTurn(len(all), func(i int) {
-		n.emitToSockets(&all[i], Instruction{Kind: KindEmit, From: n.id, Event: event, Payload: p})
+		n.emitToSockets(&all[i], Instruction{Kind: kind.Emit, From: n.id, Event: event, Payload: p})
 	})
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 func of(t *testing.T, n *crosscast.Node, name string) *crosscast.Namespace {
@@ -99,7 +100,7 @@ func TestEmitAffectedIsInPlace(t *testing.T) {
 		connect(t, n.Namespace, r, "r")
 		emit := func(event string) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Event: event,
+				Kind: kind.Emit, Namespace: "/", From: "aaaaaaaa", Event: event,
 				Target: crosscast.Target{Rooms: []string{"r"}},
 			})
 		}

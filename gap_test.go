@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A gap of all origins makes the node ask who is there. OnGap has returned when Gap does: before anything later.
@@ -42,7 +43,7 @@ func TestGaps(t *testing.T) {
 		}
 		emit := func(event string) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Event: event,
+				Kind: kind.Emit, Namespace: "/", From: "aaaaaaaa", Event: event,
 				Target: crosscast.Target{Rooms: []string{"r"}},
 			})
 		}
@@ -78,7 +79,7 @@ func TestGapOfANamespace(t *testing.T) {
 		_, err = second.Watch(ctx, "r", crosscast.WatchOptions{})
 		ok(t, err)
 		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		time.Sleep(time.Minute + time.Second) // in the first heartbeat it was asked for a digest already
 		synctest.Wait()
 		d.log.take()

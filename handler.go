@@ -2,6 +2,8 @@ package crosscast
 
 import (
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // handler is the node as its adapter sees it: a type of its own, so that its methods are not the application's.
@@ -11,7 +13,7 @@ func (h *handler) Handle(inst *Instruction) {
 	n := (*Node)(h)
 	n.stats.in.Add(1)
 	switch inst.Kind {
-	case KindEmit:
+	case kind.Emit:
 		ns := n.spaces.get(inst.Namespace)
 		if ns == nil {
 			n.stats.drop(dropUnwanted)
@@ -33,30 +35,30 @@ func (h *handler) Handle(inst *Instruction) {
 			ns.handOver(e, nil)
 		}
 		e.release()
-	case KindHello, KindHeartbeat:
+	case kind.Hello, kind.Heartbeat:
 		info := inst.Node
 		info.ID = inst.From
 		n.peers.hear(info, inst.Meta, time.Now())
-		if inst.Kind == KindHello {
-			n.tell(n.control(KindHeartbeat, inst.From))
+		if inst.Kind == kind.Hello {
+			n.tell(n.control(kind.Heartbeat, inst.From))
 		}
-	case KindGoodbye:
+	case kind.Goodbye:
 		n.peers.forget(inst.From)
-	case KindJoin, KindLeave, KindDisconnect, KindAsk, KindRequest:
+	case kind.Join, kind.Leave, kind.Disconnect, kind.Ask, kind.Request:
 		switch {
 		case n.expired(inst):
-		case inst.Kind == KindAsk:
+		case inst.Kind == kind.Ask:
 			n.asked(inst)
-		case inst.Kind == KindRequest:
+		case inst.Kind == kind.Request:
 			n.requested(inst)
 		default:
 			n.commanded(inst)
 		}
-	case KindWatch:
+	case kind.Watch:
 		n.presence.asked(inst)
-	case KindPresence:
+	case kind.Presence:
 		n.presence.told(inst)
-	case KindAnswer:
+	case kind.Answer:
 		if !n.asks.answer(inst) {
 			n.stats.drop(dropAnswer)
 		}
@@ -68,7 +70,7 @@ func (h *handler) Handle(inst *Instruction) {
 func (h *handler) Gap(g Gap) {
 	n := (*Node)(h)
 	if g.Origin == "" && g.controls() && n.lookout == nil { // all peers may have been missed: ask them to speak up
-		n.tell(n.control(KindHello, ""))
+		n.tell(n.control(kind.Hello, ""))
 	}
 	if g.Reason == GapDenied && g.goesOn() {
 		n.interests.doubt(g.Names)

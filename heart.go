@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A heart is the goroutine that publishes a node's heartbeats, and forgets peers that have none.
@@ -21,7 +22,7 @@ func startHeart(n *Node) *heart {
 		for {
 			select {
 			case <-t.C:
-				n.tell(n.control(KindHeartbeat, ""))
+				n.tell(n.control(kind.Heartbeat, ""))
 				n.beat()
 			case <-h.quit:
 				close(h.ended)
@@ -73,9 +74,9 @@ func (n *Node) beat() {
 func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat, n.lookout != nil} }
 
 // control makes an instruction between nodes: to one, or to everyone.
-func (n *Node) control(kind Kind, to NodeID) *Instruction {
+func (n *Node) control(k kind.Kind, to NodeID) *Instruction {
 	return &Instruction{
-		Kind: kind, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""}, Node: n.info(), Meta: n.meta,
+		Kind: k, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""}, Node: n.info(), Meta: n.meta,
 	}
 }
 

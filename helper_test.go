@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -183,9 +184,9 @@ func (d *driver) Start(_ context.Context, s crosscast.AdapterStart) error {
 }
 
 func (d *driver) Publish(_ context.Context, inst *crosscast.Instruction) error {
-	name := map[crosscast.Kind]string{
-		crosscast.KindEmit: inst.Event, crosscast.KindHello: "hello",
-		crosscast.KindHeartbeat: "heartbeat", crosscast.KindGoodbye: "goodbye",
+	name := map[kind.Kind]string{
+		kind.Emit: inst.Event, kind.Hello: "hello",
+		kind.Heartbeat: "heartbeat", kind.Goodbye: "goodbye",
 	}[inst.Kind]
 	if inst.To != "" {
 		name += " to " + string(inst.To)

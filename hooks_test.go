@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Hooks are called one at a time, in the order of what they report, and may call anything.
@@ -57,7 +58,7 @@ func TestHooksBeforeStartReturns(t *testing.T) {
 			d.publishErr = refused
 			said := false
 			d.onPublish = func(inst *crosscast.Instruction) {
-				if inst.Kind == crosscast.KindHello && !said {
+				if inst.Kind == kind.Hello && !said {
 					said = true
 					d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{{Namespace: "/"}}})
 				}
@@ -144,7 +145,7 @@ func TestFloodOfRoomEvents(t *testing.T) {
 		}
 		ok(t, s.Leave("7", "39999", "r"))
 		d.h.Loss(crosscast.Loss{Instructions: 3, Err: crosscast.ErrRefused})
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa"})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa"})
 		d.h.Link(crosscast.LinkStatus{Publishing: crosscast.LinkHalf{State: crosscast.LinkHeld}})
 		synctest.Wait()
 		got := strings.Split(l.take(), "; ")
@@ -170,16 +171,16 @@ func TestNodeEventsThatWait(t *testing.T) {
 				<-release
 				l.add("%s %d", e.Peer.ID[:1], e.Kind)
 			}})
-		hear := func(kind crosscast.Kind, from crosscast.NodeID) {
-			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
+		hear := func(k kind.Kind, from crosscast.NodeID) {
+			d.h.Handle(&crosscast.Instruction{Kind: k, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
 		}
-		hear(crosscast.KindHeartbeat, "first___")
+		hear(kind.Heartbeat, "first___")
 		synctest.Wait() // the call is being made
-		hear(crosscast.KindHeartbeat, "a_______")
-		hear(crosscast.KindHeartbeat, "b_______")
-		hear(crosscast.KindHeartbeat, "c_______")
-		hear(crosscast.KindGoodbye, "a_______")
-		hear(crosscast.KindGoodbye, "first___")
+		hear(kind.Heartbeat, "a_______")
+		hear(kind.Heartbeat, "b_______")
+		hear(kind.Heartbeat, "c_______")
+		hear(kind.Goodbye, "a_______")
+		hear(kind.Goodbye, "first___")
 		close(release)
 		synctest.Wait()
 		equal(t, "events", l.take(), "f 1; b 1; c 1; a 4; f 4")
@@ -203,24 +204,24 @@ func TestNodeEventsThatWaitAreBounded(t *testing.T) {
 					l.add("%s %d", e.Peer.ID, e.Kind)
 				}
 			}})
-		hear := func(kind crosscast.Kind, i int) {
+		hear := func(k kind.Kind, i int) {
 			from := crosscast.NodeID(fmt.Sprintf("n%07d", i))
-			d.h.Handle(&crosscast.Instruction{Kind: kind, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
+			d.h.Handle(&crosscast.Instruction{Kind: k, From: from, Node: crosscast.NodeInfo{Heartbeat: time.Minute}})
 		}
-		hear(crosscast.KindHeartbeat, 0)
-		hear(crosscast.KindHeartbeat, 1)
+		hear(kind.Heartbeat, 0)
+		hear(kind.Heartbeat, 1)
 		synctest.Wait()
 		equal(t, "told before", l.take(), "n0000000 1; n0000001 1")
 		wait := make(chan struct{})
 		release.Store(&wait)
-		hear(crosscast.KindHeartbeat, 2)
+		hear(kind.Heartbeat, 2)
 		synctest.Wait() // the call is being made
-		hear(crosscast.KindGoodbye, 0)
+		hear(kind.Goodbye, 0)
 		for i := 3; i < 10_000; i++ {
-			hear(crosscast.KindHeartbeat, i)
-			hear(crosscast.KindGoodbye, i)
+			hear(kind.Heartbeat, i)
+			hear(kind.Goodbye, i)
 		}
-		hear(crosscast.KindGoodbye, 1)
+		hear(kind.Goodbye, 1)
 		close(wait)
 		synctest.Wait()
 		equal(t, "calls", calls, 2+1+8192)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // TestStartWaitsForWhomItCannotCount: where the bus does not tell how many peers there are, Start returns a heartbeat
@@ -16,13 +17,13 @@ func TestStartWaitsForWhomItCannotCount(t *testing.T) {
 		d := newDriver(t)
 		d.reach = crosscast.Reach{}
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind != crosscast.KindHello {
+			if inst.Kind != kind.Hello {
 				return
 			}
 			for i, id := range []crosscast.NodeID{"aaaaaaaa", "bbbbbbbb"} {
 				time.AfterFunc(time.Duration(i)*900*time.Millisecond, func() {
 					d.h.Handle(&crosscast.Instruction{
-						Kind: crosscast.KindHeartbeat, From: id, Node: crosscast.NodeInfo{Heartbeat: time.Second},
+						Kind: kind.Heartbeat, From: id, Node: crosscast.NodeInfo{Heartbeat: time.Second},
 					})
 				})
 			}
@@ -50,19 +51,19 @@ func TestForgedGoodbye(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindAsk {
+			if inst.Kind == kind.Ask {
 				d.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Count: 1, Last: true},
+					Kind: kind.Answer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Count: 1, Last: true},
 				})
 			}
 		}
-		hear := func(kind crosscast.Kind) {
-			d.h.Handle(&crosscast.Instruction{Kind: kind, From: "aaaaaaaa", Node: crosscast.NodeInfo{Heartbeat: time.Second}})
+		hear := func(k kind.Kind) {
+			d.h.Handle(&crosscast.Instruction{Kind: k, From: "aaaaaaaa", Node: crosscast.NodeInfo{Heartbeat: time.Second}})
 		}
-		hear(crosscast.KindHeartbeat)
-		hear(crosscast.KindGoodbye)
+		hear(kind.Heartbeat)
+		hear(kind.Goodbye)
 		equal(t, "peers after the goodbye", len(n.Nodes()), 0)
-		hear(crosscast.KindHeartbeat)
+		hear(kind.Heartbeat)
 		equal(t, "peers", len(n.Nodes()), 1)
 		count, err := n.Everyone().Count(ctx)
 		ok(t, err)
@@ -75,8 +76,8 @@ func TestNothingAfterAGoodbye(t *testing.T) {
 	d := newDriver(t)
 	n := start(t, crosscast.Options{Adapter: d})
 	d.onPublish = func(inst *crosscast.Instruction) {
-		if inst.Kind == crosscast.KindGoodbye {
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHello, From: "aaaaaaaa"})
+		if inst.Kind == kind.Goodbye {
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Hello, From: "aaaaaaaa"})
 		}
 	}
 	d.log.take()

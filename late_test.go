@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Who asks, and still waits, is told that its question came too late. Emissions are delivered all the same.
@@ -25,7 +26,7 @@ func TestExpired(t *testing.T) {
 		}))
 		answers := make(map[string]string)
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindAnswer && inst.Answer.Last {
+			if inst.Kind == kind.Answer && inst.Answer.Last {
 				answers[inst.Ref] = inst.Answer.Err
 			}
 		}
@@ -36,16 +37,16 @@ func TestExpired(t *testing.T) {
 			synctest.Wait()
 		}
 		for _, inst := range []crosscast.Instruction{
-			{Kind: crosscast.KindRequest, Ref: "request"},
-			{Kind: crosscast.KindJoin, Rooms: []string{"x"}, Ref: "join"},
-			{Kind: crosscast.KindDisconnect, Ref: "disconnect"},
-			{Kind: crosscast.KindAsk, Question: &crosscast.Question{Kind: crosscast.AskCount}, Ref: "ask"},
+			{Kind: kind.Request, Ref: "request"},
+			{Kind: kind.Join, Rooms: []string{"x"}, Ref: "join"},
+			{Kind: kind.Disconnect, Ref: "disconnect"},
+			{Kind: kind.Ask, Question: &crosscast.Question{Kind: kind.AskCount}, Ref: "ask"},
 		} {
 			inst.TTL, inst.Late = 2*time.Second, 2*time.Second
 			handle(inst)
 			equal(t, inst.Ref+" too late", answers[inst.Ref], "expired")
 			equal(t, "did", r.take()+strings.Join(s.Rooms(), " "), "r")
-			if inst.Kind == crosscast.KindDisconnect {
+			if inst.Kind == kind.Disconnect {
 				continue
 			}
 			inst.Late = time.Second
@@ -54,19 +55,19 @@ func TestExpired(t *testing.T) {
 			s.Leave("x")
 			r.take()
 		}
-		handle(crosscast.Instruction{Kind: crosscast.KindEmit, Ref: "emission", TTL: time.Second, Late: time.Hour})
+		handle(crosscast.Instruction{Kind: kind.Emit, Ref: "emission", TTL: time.Second, Late: time.Hour})
 		equal(t, "got", r.take(), "e")
-		handle(crosscast.Instruction{Kind: crosscast.KindRequest, Late: time.Hour})
+		handle(crosscast.Instruction{Kind: kind.Request, Late: time.Hour})
 		equal(t, "told", r.take(), "request")
-		handle(crosscast.Instruction{Kind: crosscast.KindDisconnect, Late: time.Hour})
+		handle(crosscast.Instruction{Kind: kind.Disconnect, Late: time.Hour})
 		equal(t, "closed", r.reasons(), "closed by the server")
 		equal(t, "expired", n.Stats().Dropped["expired"], 4)
 
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa", Namespace: "/"})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa", Namespace: "/"})
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindRequest {
+			if inst.Kind == kind.Request {
 				d.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: inst.Ref,
+					Kind: kind.Answer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: inst.Ref,
 					Answer: &crosscast.Answer{Last: true, Err: answers["request"]},
 				})
 			}
@@ -86,12 +87,12 @@ func TestCommandsOfPeersShow(t *testing.T) {
 	d := newDriver(t)
 	var lines strings.Builder
 	n := start(t, crosscast.Options{Adapter: d, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
-	for kind, times := range map[crosscast.Kind]int{
-		crosscast.KindJoin: 2, crosscast.KindLeave: 3, crosscast.KindDisconnect: 100,
+	for k, times := range map[kind.Kind]int{
+		kind.Join: 2, kind.Leave: 3, kind.Disconnect: 100,
 	} {
 		for range times {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: kind, Namespace: "/x", From: "stranger", Reason: "because",
+				Kind: k, Namespace: "/x", From: "stranger", Reason: "because",
 				Target: crosscast.Target{Rooms: []string{"a", "b", "c", "d"}},
 			})
 		}

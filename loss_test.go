@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 var (
@@ -64,7 +65,7 @@ func TestCloseTellsLosses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newLosing(t)
 		n.d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindGoodbye {
+			if inst.Kind == kind.Goodbye {
 				n.lose(4, crosscast.LossExpired)
 				n.lose(5, crosscast.LossClosed)
 				n.lose(6, crosscast.LossClosed)
@@ -190,7 +191,7 @@ func TestCloseReturnsLosses(t *testing.T) {
 				}
 			}
 			d.onPublish = func(inst *crosscast.Instruction) {
-				if inst.Kind == crosscast.KindGoodbye && test.last {
+				if inst.Kind == kind.Goodbye && test.last {
 					lose()
 				}
 			}

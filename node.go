@@ -16,6 +16,7 @@ import (
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/warn"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Options of a node. The zero value is a complete single server.
@@ -286,7 +287,7 @@ func (n *Node) introduce(ctx context.Context) error {
 	}
 	var reach Reach
 	var err error
-	hello := n.control(KindHello, "")
+	hello := n.control(kind.Hello, "")
 	if d, ok := n.adapter.(AdapterDeliverer); ok {
 		reach, err = d.Deliver(ctx, hello)
 	} else {

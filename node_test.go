@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 func TestEmitReachesWhoeverHoldsTheSocket(t *testing.T) {
@@ -326,10 +327,10 @@ func TestStartWaitsForAnswers(t *testing.T) {
 		d.reach = crosscast.Reach{Nodes: 2, Known: true}
 		answer := func(from crosscast.NodeID, after time.Duration) {
 			time.Sleep(after)
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: from})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: from})
 		}
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindHello {
+			if inst.Kind == kind.Hello {
 				go answer("aaaaaaaa", 10*time.Millisecond)
 				go answer("aaaaaaaa", 15*time.Millisecond) // the same again
 				go answer("bbbbbbbb", 20*time.Millisecond)
@@ -382,7 +383,7 @@ func TestPeersComeAndGo(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
 		heartbeat := crosscast.Instruction{
-			Kind: crosscast.KindHeartbeat, From: "aaaaaaaa", Node: crosscast.NodeInfo{Heartbeat: 2 * time.Second},
+			Kind: kind.Heartbeat, From: "aaaaaaaa", Node: crosscast.NodeInfo{Heartbeat: 2 * time.Second},
 		}
 		d.h.Handle(&heartbeat)
 		time.Sleep(12500 * time.Millisecond) // six heartbeats are missing when the next is due
@@ -399,7 +400,7 @@ func TestHeartbeats(t *testing.T) {
 		equal(t, "info", d.self, crosscast.NodeInfo{ID: d.self.ID, Name: "n", Heartbeat: 2 * time.Second})
 		time.Sleep(7 * time.Second)
 		equal(t, "calls", d.log.take(), "hello; heartbeat; heartbeat; heartbeat")
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHello, From: "aaaaaaaa"})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Hello, From: "aaaaaaaa"})
 		equal(t, "answer to hello", d.log.take(), "heartbeat to aaaaaaaa")
 		d.h.Handle(&crosscast.Instruction{Kind: 99, From: "aaaaaaaa"}) // of a later version
 	})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // panics are what a node logs of functions that have panicked.
@@ -144,7 +145,7 @@ func TestHooksThatFail(t *testing.T) {
 			elsewhere(func() { d.h.Gap(crosscast.Gap{Since: time.Now(), Until: time.Now()}) })
 			d.h.Loss(crosscast.Loss{Reason: crosscast.LossReason(string(rune('a' + i))), Err: crosscast.ErrRefused})
 			peer := crosscast.NodeID(strings.Repeat(string(rune('a'+i)), 8))
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer})
 			d.h.Link(crosscast.LinkStatus{Busy: i == 0})
 			ok(t, n.To("r").Emit(ctx, "x", nil))
 		}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // marshals is a value whose MarshalJSON returns what it says.
@@ -147,7 +148,7 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 		ok(t, err)
 		emit := func(target crosscast.Target, payload string) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Event: "e", Target: target,
+				Kind: kind.Emit, Namespace: "/", From: "aaaaaaaa", Event: "e", Target: target,
 				Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(payload)},
 			})
 			synctest.Wait()
@@ -176,15 +177,15 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 
 		answers := make(map[string]string)
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindAnswer {
+			if inst.Kind == kind.Answer {
 				answers[inst.Ref] = inst.Answer.Err
 			}
 		}
 		called := false
 		ok(t, n.OnRequest("e", func(context.Context, *crosscast.Request) (any, error) { called = true; return nil, nil }))
-		for kind, ref := range map[crosscast.Kind]string{crosscast.KindEmit: "emission", crosscast.KindRequest: "request"} {
+		for k, ref := range map[kind.Kind]string{kind.Emit: "emission", kind.Request: "request"} {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: kind, Namespace: "/", From: "aaaaaaaa", Event: "e", Target: crosscast.Target{Everyone: true}, Ref: ref,
+				Kind: k, Namespace: "/", From: "aaaaaaaa", Event: "e", Target: crosscast.Target{Everyone: true}, Ref: ref,
 				Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("nope")},
 			})
 		}
@@ -210,11 +211,11 @@ func TestAnswersThatAreNotJSONAreRefused(t *testing.T) {
 		} {
 			d := newDriver(t)
 			n := start(t, crosscast.Options{Adapter: d})
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa", Namespace: "/"})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa", Namespace: "/"})
 			d.onPublish = func(inst *crosscast.Instruction) {
-				if inst.Ref != "" && inst.Kind != crosscast.KindAnswer {
+				if inst.Ref != "" && inst.Kind != kind.Answer {
 					d.h.Handle(&crosscast.Instruction{
-						Kind: crosscast.KindAnswer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: inst.Ref, Answer: &a,
+						Kind: kind.Answer, Namespace: "/", From: "aaaaaaaa", To: n.ID(), Ref: inst.Ref, Answer: &a,
 					})
 				}
 			}

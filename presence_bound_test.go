@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // quietAdapter publishes to nobody. It counts the names of rooms that peers are asked about.
@@ -53,11 +54,11 @@ func watchingNode(t *testing.T, rooms int) (*Node, *quietAdapter) {
 }
 
 func (a *quietAdapter) hello(id NodeID) {
-	a.h.Handle(&Instruction{Kind: KindHello, From: id, Node: NodeInfo{ID: id, Heartbeat: time.Minute}})
+	a.h.Handle(&Instruction{Kind: kind.Hello, From: id, Node: NodeInfo{ID: id, Heartbeat: time.Minute}})
 }
 
 func (a *quietAdapter) tell(from NodeID, p Presence, rooms ...string) {
-	a.h.Handle(&Instruction{Kind: KindPresence, Namespace: "/", From: from, Rooms: rooms, Presence: &p})
+	a.h.Handle(&Instruction{Kind: kind.Presence, Namespace: "/", From: from, Rooms: rooms, Presence: &p})
 }
 
 // TestPeersThatAreMadeUp: however many rooms are watched, a peer of which nothing is heard but its name takes what one
@@ -181,7 +182,7 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 		}
 		kept()
 		for id := range n.presence.mates {
-			a.h.Handle(&Instruction{Kind: KindGoodbye, From: id})
+			a.h.Handle(&Instruction{Kind: kind.Goodbye, From: id})
 		}
 		if got := kept(); got != 0 || n.presence.fulls != 0 {
 			t.Errorf("%d bytes are noted of nobody, and %d rooms", got, n.presence.fulls)
@@ -194,7 +195,7 @@ func TestWatchersThatAreMadeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, a := watchingNode(t, 0)
 		watch := func(from NodeID) {
-			a.h.Handle(&Instruction{Kind: KindWatch, Namespace: "/", From: from, TTL: time.Hour, Rooms: []string{"r"}})
+			a.h.Handle(&Instruction{Kind: kind.Watch, Namespace: "/", From: from, TTL: time.Hour, Rooms: []string{"r"}})
 			synctest.Wait()
 		}
 		names := func(kind string, n int, hellos int) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // watchPeer is a peer that the test plays: what the node n sends to it, and what it says.
@@ -25,7 +26,7 @@ type watchPeer struct {
 func newWatchPeer(t *testing.T, d *driver) *watchPeer {
 	p := &watchPeer{t: t, d: d, id: "peer0000"}
 	d.onPublish = func(inst *crosscast.Instruction) {
-		if inst.Kind == crosscast.KindWatch || inst.Kind == crosscast.KindPresence {
+		if inst.Kind == kind.Watch || inst.Kind == kind.Presence {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.got = append(p.got, *inst)
@@ -37,18 +38,18 @@ func newWatchPeer(t *testing.T, d *driver) *watchPeer {
 // hello makes the peer known.
 func (p *watchPeer) hello() {
 	node := crosscast.NodeInfo{ID: p.id, Heartbeat: time.Minute}
-	p.d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: p.id, Node: node})
+	p.d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: p.id, Node: node})
 }
 
 func (p *watchPeer) tell(r crosscast.Presence, rooms ...string) {
 	p.d.h.Handle(&crosscast.Instruction{
-		Kind: crosscast.KindPresence, Namespace: "/", From: p.id, Rooms: rooms, Presence: &r,
+		Kind: kind.Presence, Namespace: "/", From: p.id, Rooms: rooms, Presence: &r,
 	})
 }
 
 func (p *watchPeer) watch(r crosscast.Presence, rooms ...string) {
 	p.d.h.Handle(&crosscast.Instruction{
-		Kind: crosscast.KindWatch, Namespace: "/", From: p.id, TTL: time.Minute, Rooms: rooms, Presence: &r,
+		Kind: kind.Watch, Namespace: "/", From: p.id, TTL: time.Minute, Rooms: rooms, Presence: &r,
 	})
 }
 
@@ -320,7 +321,7 @@ func TestWatchersHaveAShare(t *testing.T) {
 		var mu sync.Mutex
 		told := map[crosscast.NodeID][2]int{} // of rooms: told, refused
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind != crosscast.KindPresence {
+			if inst.Kind != kind.Presence {
 				return
 			}
 			mu.Lock()
@@ -335,12 +336,12 @@ func TestWatchersHaveAShare(t *testing.T) {
 		}
 		watch := func(from crosscast.NodeID, rooms ...string) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindWatch, Namespace: "/", From: from, TTL: time.Hour, Rooms: rooms,
+				Kind: kind.Watch, Namespace: "/", From: from, TTL: time.Hour, Rooms: rooms,
 			})
 			synctest.Wait()
 		}
 		hello := func(id crosscast.NodeID) {
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: id, Node: crosscast.NodeInfo{ID: id}})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: id, Node: crosscast.NodeInfo{ID: id}})
 		}
 		hello("greedy00")
 		hello("greedy00") // it has a heartbeat

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // The watched side: the rooms that peers watch here. The memory for all peers is bounded in bytes, and each peer has a
@@ -57,7 +59,7 @@ type lease struct {
 
 type digestRequest struct{ round, buckets uint64 }
 
-// asked handles a peer's KindWatch.
+// asked handles a peer's kind.Watch.
 func (p *presence) asked(inst *Instruction) {
 	now := time.Now()
 	r := inst.Presence
@@ -266,7 +268,7 @@ func (p *presence) answer(rooms []*watched) {
 		w.send(empty)
 	}
 	for key, list := range empty {
-		inst := Instruction{Kind: KindPresence, Namespace: key.namespace, To: key.to}
+		inst := Instruction{Kind: kind.Presence, Namespace: key.namespace, To: key.to}
 		p.list(inst, list.rooms, list.versions, func(from, to int, err error) {
 			for i, t := range list.told[from:to] {
 				t.w.settle(t.l, list.versions[from+i], err)
@@ -275,7 +277,7 @@ func (p *presence) answer(rooms []*watched) {
 	}
 	for to, all := range refused {
 		for namespace, names := range byNamespace(all) {
-			inst := Instruction{Kind: KindPresence, Namespace: namespace, To: to, Presence: &Presence{Full: true}}
+			inst := Instruction{Kind: kind.Presence, Namespace: namespace, To: to, Presence: &Presence{Full: true}}
 			p.list(inst, names, nil, nil)
 		}
 	}
@@ -288,6 +290,6 @@ func (p *presence) answer(rooms []*watched) {
 		}
 		r.Sums = told.sums(d.buckets)
 		p.mu.Unlock()
-		p.publish(&Instruction{Kind: KindPresence, Volatile: true, To: to, Presence: r})
+		p.publish(&Instruction{Kind: kind.Presence, Volatile: true, To: to, Presence: r})
 	}
 }

@@ -12,17 +12,17 @@ import (
 //
 // The protocol between W, a watching node, and A, one of its peers:
 //
-//   - W asks everyone, or A alone, for the members of some rooms (KindWatch with Rooms), and names the versions of A's
+//   - W asks everyone, or A alone, for the members of some rooms (kind.Watch with Rooms), and names the versions of A's
 //     lists that it has, if any. A records that W watches these rooms, and reports those whose last sent list W does
 //     not have.
-//   - A reports a room's members (KindPresence): first all of them, then the changes. Rooms without a member are
+//   - A reports a room's members (kind.Presence): first all of them, then the changes. Rooms without a member are
 //     reported together, by name. If A has no space to record a room, it refuses it, by name too (Full). W asks again,
 //     more and more rarely.
-//   - W asks everyone, every few heartbeats, or A alone, for a digest (KindWatch with a Round). This renews all watches
-//     of W. A answers with one sum over the versions that it has sent to W.
+//   - W asks everyone, every few heartbeats, or A alone, for a digest (kind.Watch with a Round). This renews all
+//     watches of W. A answers with one sum over the versions that it has sent to W.
 //   - If A's sum differs from W's own over the versions that it has, W asks A for the sum of each bucket, and then
 //     lists the rooms that it watches in the buckets that differ. A drops its records there that are not listed.
-//   - W names the rooms that it watches no more (KindWatch without a TTL).
+//   - W names the rooms that it watches no more (kind.Watch without a TTL).
 //
 // A node's inbox keeps its order. So when a digest arrives, everything that A had sent before has arrived or is lost.
 // And every room that W asked for before it asked for the digest, and that has no answer yet, is lost. Nothing else is

@@ -3,6 +3,8 @@ package crosscast
 import (
 	"slices"
 	"sync"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A node's records of a watched room of its own. It may be watched from here or by peers.
@@ -220,7 +222,7 @@ func (w *watched) tell(to []*lease, version uint64, cut func(fit int) []*Presenc
 		var err error
 		for i := 0; i < len(parts) && err == nil; i++ {
 			err = w.p.publish(&Instruction{
-				Kind: KindPresence, Namespace: w.at.Namespace, To: l.by.id, Rooms: []string{w.at.Name}, Presence: parts[i],
+				Kind: kind.Presence, Namespace: w.at.Namespace, To: l.by.id, Rooms: []string{w.at.Name}, Presence: parts[i],
 			})
 			if w.p.shrink(err) {
 				parts, i, err = cut(w.p.fit), -1, nil

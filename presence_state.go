@@ -20,9 +20,9 @@ type Member struct {
 	User   string   // empty: no user
 }
 
-// For drivers: Presence is the part of an instruction of [KindPresence] about members of rooms on one node. For one room
-// it has the changes that lead from one version of the list to another. For several rooms it says that they are empty, or
-// are not reported. Or it is a digest. In an instruction of [KindWatch] it names the watcher's versions.
+// For drivers: Presence is the part of an instruction of [kind.Presence] about members of rooms on one node. For one
+// room it has the changes that lead from one version of the list to another. For several rooms it says that they are
+// empty, or are not reported. Or it is a digest. In an instruction of [kind.Watch] it names the watcher's versions.
 type Presence struct {
 	Since   uint64 // 0: from nothing, so that Changes are all the members
 	Version uint64 // 1 and above; the same as Since: there are no changes

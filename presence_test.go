@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // present watches room on ns and logs events: "= a b" for the first, then "+ c" and "- a" by user.
@@ -143,7 +144,7 @@ func TestWatchOfASilentPeer(t *testing.T) {
 			d := newDriver(t)
 			n := start(t, crosscast.Options{Adapter: d, Heartbeat: heartbeat})
 			peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 			connectUser(t, n.Namespace, &recorder{}, "ann", "r")
 			began := time.Now()
 			w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
@@ -156,7 +157,7 @@ func TestWatchOfASilentPeer(t *testing.T) {
 			synctest.Wait()
 			equal(t, "synced with a silent peer", len(synced), 0)
 			tell := func(p crosscast.Presence) {
-				d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindPresence, Namespace: "/", From: peer.ID,
+				d.h.Handle(&crosscast.Instruction{Kind: kind.Presence, Namespace: "/", From: peer.ID,
 					Rooms: []string{"r"}, Presence: &p})
 			}
 			bob := crosscast.Member{Socket: "peer0000BBBBBBBBBBBB", User: "bob"}
@@ -181,7 +182,7 @@ func TestWatchWithoutALink(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
 		peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		watch := func() *crosscast.Watch {
 			began := time.Now()
 			w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
@@ -203,7 +204,7 @@ func TestWatchWithoutALink(t *testing.T) {
 		w := watch()
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindPresence, Namespace: "/", From: peer.ID,
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Presence, Namespace: "/", From: peer.ID,
 			Rooms: []string{"r"}, Presence: &crosscast.Presence{Version: 1, Last: true}})
 		if err := w.Synced(short); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("synced while the link is down: %v", err)
@@ -219,13 +220,13 @@ func TestWatchThatIsNotWaitedFor(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
 		peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		told := func(*crosscast.Watch, crosscast.PresenceEvent) { t.Error("OnChange was called") }
 		ended := 0
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindWatch && inst.TTL == 0 {
+			if inst.Kind == kind.Watch && inst.TTL == 0 {
 				ended++
 			}
 		}
@@ -253,7 +254,7 @@ func TestWatchLeaseEnds(t *testing.T) {
 		d := newDriver(t)
 		told := 0
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if inst.Kind == crosscast.KindPresence {
+			if inst.Kind == kind.Presence {
 				told++
 			}
 		}
@@ -266,7 +267,7 @@ func TestWatchLeaseEnds(t *testing.T) {
 		n := start(t, crosscast.Options{Adapter: d})
 		watch := func(ttl time.Duration, rooms ...string) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindWatch, Namespace: "/", From: "peer0000", Rooms: rooms, TTL: ttl,
+				Kind: kind.Watch, Namespace: "/", From: "peer0000", Rooms: rooms, TTL: ttl,
 			})
 		}
 		watch(10*time.Second, "r")
@@ -305,7 +306,7 @@ func TestWatchVersions(t *testing.T) {
 		n := start(t, crosscast.Options{Adapter: d})
 		watch := func(ttl time.Duration, versions ...uint64) {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindWatch, Namespace: "/", From: "peer0000", Rooms: []string{"r"}, TTL: ttl,
+				Kind: kind.Watch, Namespace: "/", From: "peer0000", Rooms: []string{"r"}, TTL: ttl,
 				Presence: &crosscast.Presence{Versions: versions},
 			})
 		}

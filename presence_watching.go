@@ -1,6 +1,10 @@
 package crosscast
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/crosscast/crosscast/kind"
+)
 
 // The watching side: the rooms that this node watches, and its requests to its peers.
 
@@ -416,7 +420,7 @@ func (p *presence) ask() {
 
 	ttl := leaseFor * p.n.heartbeat
 	for namespace, rooms := range byNamespace(ended) {
-		p.list(Instruction{Kind: KindWatch, Volatile: true, Namespace: namespace}, rooms, nil, nil)
+		p.list(Instruction{Kind: kind.Watch, Volatile: true, Namespace: namespace}, rooms, nil, nil)
 	}
 	var failed error
 	if len(news) > 0 {
@@ -425,7 +429,7 @@ func (p *presence) ask() {
 			at[i] = news[i].view.at
 		}
 		for namespace, rooms := range byNamespace(at) {
-			inst := Instruction{Kind: KindWatch, Volatile: true, Namespace: namespace, TTL: ttl}
+			inst := Instruction{Kind: kind.Watch, Volatile: true, Namespace: namespace, TTL: ttl}
 			if err := p.list(inst, rooms, nil, nil); err != nil {
 				failed = err
 			}
@@ -438,7 +442,7 @@ func (p *presence) ask() {
 		}
 	}
 	say := func(to NodeID, r Presence) {
-		err := p.publish(&Instruction{Kind: KindWatch, Volatile: true, To: to, TTL: ttl, Presence: &r})
+		err := p.publish(&Instruction{Kind: kind.Watch, Volatile: true, To: to, TTL: ttl, Presence: &r})
 		if err != nil {
 			failed = err
 		}
@@ -494,7 +498,7 @@ func (p *presence) askMate(m *mate) (failed error) {
 			known[i] = versions[Address{namespace, SpaceRoom, room}]
 		}
 		inst := Instruction{
-			Kind: KindWatch, Volatile: true, Namespace: namespace, To: m.id, TTL: leaseFor * p.n.heartbeat,
+			Kind: kind.Watch, Volatile: true, Namespace: namespace, To: m.id, TTL: leaseFor * p.n.heartbeat,
 		}
 		if err := p.list(inst, rooms, known, nil); err != nil {
 			failed = err

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Queries of the cluster, on the asking side. A query goes to every peer, and each answers to this node alone. It is
@@ -133,7 +135,7 @@ func (q *ask) await(nodes []NodeID) {
 }
 
 // expect records that the peers in to (nil: all) must answer, and returns the known ones of to.
-func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
+func (q *ask) expect(k kind.Kind, to []NodeID) []NodeID {
 	q.n.peers.with(func(known map[NodeID]*peer) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -149,7 +151,7 @@ func (q *ask) expect(kind Kind, to []NodeID) []NodeID {
 			case known[id] != nil:
 				q.wait(known[id])
 				there = append(there, id)
-			case kind == KindRequest: // for other kinds, an unknown node has no sockets
+			case k == kind.Request: // for other kinds, an unknown node has no sockets
 				q.failed[id] = errUnknownNode
 			}
 		}

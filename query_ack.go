@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Acknowledged emissions. Each node that delivers one numbers it. The number travels to the clients in the message, and
@@ -39,7 +41,7 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 		return &ask{failure: err}
 	}
 	inst := &Instruction{
-		Kind: KindEmit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
+		Kind: kind.Emit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	to := []NodeID{}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // ackClient is a conn whose client replies as the test decides.
@@ -88,11 +89,11 @@ func TestEmitAck(t *testing.T) {
 		got, err = replies(n.To("r").Local().EmitAck(ctx, "e", nil), names)
 		ok(t, err)
 		equal(t, "local", got, "a:at once")
-		asked := taps[0].count(crosscast.KindEmit)
+		asked := taps[0].count(kind.Emit)
 		got, err = replies(n.ToSocket(a.id()).EmitAck(ctx, "e", nil), names)
 		ok(t, err)
 		equal(t, "a socket of this node", got, "a:at once")
-		equal(t, "published", taps[0].count(crosscast.KindEmit)-asked, 0)
+		equal(t, "published", taps[0].count(kind.Emit)-asked, 0)
 		got, err = replies(n.ToSocket(b.id()).EmitAck(ctx, "e", nil), names)
 		ok(t, err)
 		equal(t, "a socket of a peer", got, "b:later")
@@ -339,7 +340,7 @@ func TestAnswerToEmissionBeginsWithCount(t *testing.T) {
 		n := start(t, crosscast.Options{Adapter: d})
 		var answers log
 		d.onPublish = func(inst *crosscast.Instruction) {
-			if a := inst.Answer; inst.Kind == crosscast.KindAnswer {
+			if a := inst.Answer; inst.Kind == kind.Answer {
 				answers.add("%d: count %d, %d replies, last: %v", a.Part, a.Count, len(a.Replies), a.Last)
 			}
 		}
@@ -356,7 +357,7 @@ func TestAnswerToEmissionBeginsWithCount(t *testing.T) {
 			{"none", "0: count 0, 0 replies, last: true"},
 		} {
 			d.h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindEmit, Namespace: "/", From: "aaaaaaaa", Ref: "1", Event: "e", TTL: 3 * time.Second,
+				Kind: kind.Emit, Namespace: "/", From: "aaaaaaaa", Ref: "1", Event: "e", TTL: 3 * time.Second,
 				Target: crosscast.Target{Rooms: []string{try.room}},
 			})
 			time.Sleep(3 * time.Second)

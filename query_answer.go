@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Queries of the cluster, on the answering side. Nothing here makes Handle wait: slow work runs on goroutines, whose
@@ -36,7 +38,7 @@ func (r *answerer) send(ctx context.Context, a *Answer) error {
 
 func (r *answerer) publish(ctx context.Context, a *Answer) error {
 	a.Part = r.part
-	return r.n.publish(ctx, &Instruction{Kind: KindAnswer, Namespace: "/", From: r.n.id, To: r.to, Ref: r.ref, Answer: a})
+	return r.n.publish(ctx, &Instruction{Kind: kind.Answer, Namespace: "/", From: r.n.id, To: r.to, Ref: r.ref, Answer: a})
 }
 
 // atOnce is the context of calls that must not wait.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // TestAnswerBytesAreWhatIsHeld: answers that wait to be read take about as much memory as is counted, whatever is in them.
@@ -55,7 +56,7 @@ func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 		"one reply":      replies(1, 0),
 		"payload":        {Payload: Payload{EncodingBinary, make([]byte, 10_000)}},
 	} {
-		inst := &Instruction{Kind: KindAnswer, Namespace: "/", Ref: "ref", Answer: a}
+		inst := &Instruction{Kind: kind.Answer, Namespace: "/", Ref: "ref", Answer: a}
 		data, err := AppendInstruction(nil, inst)
 		if err != nil {
 			t.Fatal(name, err)

@@ -3,6 +3,8 @@ package crosscast
 import (
 	"context"
 	"fmt"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Queries with a [ForeignAdapter]: the node knows only the number of peers that will answer, and an answer may come
@@ -41,7 +43,7 @@ func (c *census) complete() bool { return c.answered >= c.expected && c.replied 
 
 // take counts an answer, and returns its new part; nil: it is repeated, or nobody waits for it.
 func (c *census) take(from NodeID, a *Answer) *Answer {
-	reply := c.inst.Kind == KindEmit && !a.Last
+	reply := c.inst.Kind == kind.Emit && !a.Last
 	_, again := c.from[from]
 	if reply && c.complete() || !reply && (!a.Last || again || c.answered >= c.expected) {
 		return nil
@@ -54,7 +56,7 @@ func (c *census) take(from NodeID, a *Answer) *Answer {
 	c.replied += len(replies)
 	if a.Last {
 		c.answered++
-		if c.inst.Kind == KindEmit {
+		if c.inst.Kind == kind.Emit {
 			c.clients = min(c.clients+min(max(a.Count, 0), maxClients), maxClients)
 		}
 		if from != "" {
@@ -90,16 +92,16 @@ func fresh[T any](c *census, items []T, socket func(*T) SocketID) []T {
 func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 	a.Sockets = nil
 	switch q := c.inst.Question; {
-	case c.inst.Kind == KindEmit || c.inst.Kind == KindRequest: // not about sockets
+	case c.inst.Kind == kind.Emit || c.inst.Kind == kind.Request: // not about sockets
 	case q == nil: // a command
 		a.Count = len(sockets)
-	case q.Kind == AskSockets:
+	case q.Kind == kind.AskSockets:
 		a.Sockets = sockets
-	case q.Kind == AskRooms:
+	case q.Kind == kind.AskRooms:
 		for room, n := range roomsOf(sockets, func(s SocketInfo) []string { return s.Rooms }) {
 			a.Rooms = append(a.Rooms, RoomCount{room, n})
 		}
-	case q.Kind == AskCount:
+	case q.Kind == kind.AskCount:
 		a.Count = len(sockets)
 		if q.Fields&FieldUser != 0 {
 			for user := range usersOf(sockets, func(s SocketInfo) string { return s.User }) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // counting is a driver that knows of peers only how many there are.
@@ -42,7 +43,7 @@ func countingNode(
 		}
 		ref := inst.Ref
 		answer(inst, func(from crosscast.NodeID, a *crosscast.Answer) {
-			c.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, Namespace: "/", From: from, Ref: ref, Answer: a})
+			c.h.Handle(&crosscast.Instruction{Kind: kind.Answer, Namespace: "/", From: from, Ref: ref, Answer: a})
 		})
 	}
 	n := start(t, crosscast.Options{Adapter: c})
@@ -84,9 +85,9 @@ func TestCensus(t *testing.T) {
 			switch {
 			case inst.Question == nil:
 				reply("named", &crosscast.Answer{Last: true, Count: 2})
-			case inst.Question.Kind == crosscast.AskSockets:
+			case inst.Question.Kind == kind.AskSockets:
 				reply("named", &crosscast.Answer{Last: true, Sockets: infos("a", "b")})
-			case inst.Question.Kind == crosscast.AskRooms:
+			case inst.Question.Kind == kind.AskRooms:
 				reply("named", &crosscast.Answer{Last: true, Rooms: []crosscast.RoomCount{{Room: "r", Sockets: 2}}})
 			default:
 				reply("named", &crosscast.Answer{Last: true, Count: 2, Users: []uint64{1, 2}})
@@ -138,7 +139,7 @@ func TestCensusOfCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := countingNode(t, 2, func(inst *crosscast.Instruction, reply reply) {
 			more := 0
-			if inst.Kind == crosscast.KindLeave {
+			if inst.Kind == kind.Leave {
 				more = 10
 			}
 			reply("", &crosscast.Answer{Last: true, Count: 1 + more})
@@ -488,7 +489,7 @@ func TestEmitterWithACensus(t *testing.T) {
 		l.onPublish = func(inst *crosscast.Instruction) {
 			for range 2 {
 				l.h.Handle(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, Ref: inst.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
+					Kind: kind.Answer, Ref: inst.Ref, Answer: &crosscast.Answer{Count: 2, Last: true},
 				})
 			}
 		}

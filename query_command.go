@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Commands to a target: its sockets, on every node, join, leave or are closed. A command takes effect on this node's
@@ -30,12 +32,12 @@ type Changed struct {
 // Join makes the target's sockets join rooms. It returns when this node's sockets have joined, and does not wait for
 // subscriptions or peers; Do does. The errors are those of [BoundTarget.Emit].
 func (t BoundTarget) Join(ctx context.Context, rooms ...string) error {
-	return t.order(ctx, &Instruction{Kind: KindJoin, Rooms: rooms})
+	return t.order(ctx, &Instruction{Kind: kind.Join, Rooms: rooms})
 }
 
 // Leave makes the target's sockets leave rooms. It does not wait, as Join.
 func (t BoundTarget) Leave(ctx context.Context, rooms ...string) error {
-	return t.order(ctx, &Instruction{Kind: KindLeave, Rooms: rooms})
+	return t.order(ctx, &Instruction{Kind: kind.Leave, Rooms: rooms})
 }
 
 // Disconnect closes the target's sockets. It does not wait, as Join. An empty reason is an error, because an empty
@@ -44,7 +46,7 @@ func (t BoundTarget) Disconnect(ctx context.Context, reason Reason) error {
 	if reason == "" {
 		return errNoReason
 	}
-	return t.order(ctx, &Instruction{Kind: KindDisconnect, Reason: reason})
+	return t.order(ctx, &Instruction{Kind: kind.Disconnect, Reason: reason})
 }
 
 var errNoReason = errors.New("crosscast: Disconnect without a reason")
@@ -87,13 +89,13 @@ func (t *BoundTarget) order(ctx context.Context, inst *Instruction) error {
 func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	var steps []*Instruction
 	if len(c.Join) > 0 {
-		steps = append(steps, &Instruction{Kind: KindJoin, Rooms: c.Join})
+		steps = append(steps, &Instruction{Kind: kind.Join, Rooms: c.Join})
 	}
 	if len(c.Leave) > 0 {
-		steps = append(steps, &Instruction{Kind: KindLeave, Rooms: c.Leave})
+		steps = append(steps, &Instruction{Kind: kind.Leave, Rooms: c.Leave})
 	}
 	if c.Disconnect != "" {
-		steps = append(steps, &Instruction{Kind: KindDisconnect, Reason: c.Disconnect})
+		steps = append(steps, &Instruction{Kind: kind.Disconnect, Reason: c.Disconnect})
 	}
 	for _, inst := range steps {
 		if err := t.command(inst); err != nil {
@@ -193,17 +195,17 @@ func (n *Node) commanded(inst *Instruction) {
 // noteCommand counts a peer's command, and logs it. The first of a kind in a while is logged at Info, so that a
 // stranger's command shows, and the others at Debug.
 func (n *Node) noteCommand(inst *Instruction) {
-	kind := inst.Kind - KindJoin
-	n.stats.commands[kind].Add(1)
+	command := inst.Kind - kind.Join
+	n.stats.commands[command].Add(1)
 	level := slog.LevelDebug
-	if n.lines.commands[kind].due() {
+	if n.lines.commands[command].due() {
 		level = slog.LevelInfo
 	}
 	if !n.log.Enabled(n.ctx, level) {
 		return
 	}
 	t := &inst.Target
-	n.log.Log(n.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[kind],
+	n.log.Log(n.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[command],
 		"from", inst.From, "namespace", inst.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
 		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.HasExceptions(),
 		"changes", firstOf(inst.Rooms), "reason", string(inst.Reason))
@@ -223,17 +225,17 @@ func firstOf[S ~string](names []S) string {
 // memberships and conns end at once, and OnClose follows on a goroutine. It returns the number of sockets that it
 // reached, and the interests for which a join must wait.
 func (ns *space) obey(inst *Instruction) (sockets int, waits []*interest) {
-	if inst.Kind == KindDisconnect {
+	if inst.Kind == kind.Disconnect {
 		return disconnect(ns.matching(&inst.Target), cmp.Or(inst.Reason, ReasonServer)), nil
 	}
 	for _, s := range ns.matching(&inst.Target) {
 		done := false
 		switch inst.Kind {
-		case KindJoin:
+		case kind.Join:
 			var err error
 			waits, _, err = s.join(inst.Rooms, waits, false)
 			done = err == nil // otherwise it has closed meanwhile
-		case KindLeave:
+		case kind.Leave:
 			done = s.Leave(inst.Rooms...) == nil
 		}
 		if done {

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 func TestCommandsOnAllNodes(t *testing.T) {
@@ -152,7 +153,7 @@ func TestCommandsWithoutABus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa"})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa"})
 		r := new(recorder)
 		s := connectUser(t, n.Namespace, r, "u")
 		d.answer(func(context.Context, []string) error { return crosscast.ErrNotConnected })
@@ -268,7 +269,7 @@ func TestCommandLimits(t *testing.T) {
 		}
 	}
 	equal(t, "rooms", sorted(s.Rooms()), "r") // nothing was done
-	equal(t, "published", taps[0].count(crosscast.KindJoin)+taps[0].count(crosscast.KindLeave), 0)
+	equal(t, "published", taps[0].count(kind.Join)+taps[0].count(kind.Leave), 0)
 }
 
 // Whatever sockets, commands and questions there are, a count is what a naive model says.

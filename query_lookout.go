@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Emitters: nodes with Options.EmitOnly. An emitter sends no hello and no heartbeat, so it is nobody's peer, and gets
@@ -93,8 +95,8 @@ func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 	return ids, nil
 }
 
-// askNodes sends the query AskNodes to everyone (to is empty) or to one node, and returns the first answer. If the bus
-// has no receiver for it, or nobody answers before ctx ends, the error is errNobody.
+// askNodes sends the query kind.AskNodes to everyone (to is empty) or to one node, and returns the first answer. If the
+// bus has no receiver for it, or nobody answers before ctx ends, the error is errNobody.
 func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	first := make(chan answered, 1)
@@ -114,8 +116,8 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 		return "", nil, err
 	}
 	inst := &Instruction{
-		Kind: KindAsk, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""},
-		Ref: q.ref, TTL: patience(ctx), Question: &Question{Kind: AskNodes},
+		Kind: kind.Ask, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""},
+		Ref: q.ref, TTL: patience(ctx), Question: &Question{Kind: kind.AskNodes},
 	}
 	reach, err := n.deliverRemote(ctx, inst)
 	if err != nil {
@@ -133,7 +135,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 	}
 }
 
-// known answers the query AskNodes.
+// known answers the query kind.AskNodes.
 func (n *Node) known(inst *Instruction) *Answer {
 	a := &Answer{Last: true}
 	if inst.To == "" {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Requests between servers: named handlers on nodes, called by their peers.
@@ -159,7 +161,7 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 		return nil, err
 	}
 	return &Instruction{
-		Kind: KindRequest, Namespace: s.ns.name, From: n.id, Event: name, Payload: p,
+		Kind: kind.Request, Namespace: s.ns.name, From: n.id, Event: name, Payload: p,
 		Target: Target{Everyone: len(s.rooms) == 0, Rooms: s.rooms},
 	}, nil
 }

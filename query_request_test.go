@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // asks reads the responses to a request, each as the node's number and text.
@@ -72,7 +73,7 @@ func TestRequests(t *testing.T) {
 		ok(t, s.Only().Tell(ctx, "echo", nil))
 		synctest.Wait()
 		equal(t, "told", l.take(), "")
-		equal(t, "answers", taps[1].count(crosscast.KindAnswer), 6) // a told request has none
+		equal(t, "answers", taps[1].count(kind.Answer), 6) // a told request has none
 
 		got, err := asks(nodes, s.Only(b, "strange1", nodes[0].ID()).Ask(ctx, "echo", 1))
 		equal(t, "known ones", got, "1:1")

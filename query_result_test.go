@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Collect reads all, and says what is missing; Close ends a question that somebody reads, or nobody.
@@ -20,7 +21,7 @@ func TestCollectAndClose(t *testing.T) {
 		if len(all) < 3 {
 			t.Errorf("got %d rooms", len(all))
 		}
-		taps[1].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAnswer })
+		taps[1].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Answer })
 		rest, err := nodes[0].Everyone().Sockets(ctx, 0).Collect()
 		incomplete(t, err, context.DeadlineExceeded, nodes[1])
 		if len(rest) == 0 || len(rest) >= len(sockets) {

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Questions about the sockets in a target. Each has a deadline: the context's, or 5 s. A target that is Local asks
@@ -13,21 +15,21 @@ import (
 
 // Sockets asks which sockets are in the target, on all nodes. f says what to tell beside their IDs.
 func (t BoundTarget) Sockets(ctx context.Context, f Fields) *Answers[SocketInfo] {
-	q := t.ask(ctx, &Question{Kind: AskSockets, Fields: f})
+	q := t.ask(ctx, &Question{Kind: kind.AskSockets, Fields: f})
 	return &Answers[SocketInfo]{q, func(_ NodeID, a *Answer) []SocketInfo { return a.Sockets }}
 }
 
 // Rooms asks which rooms the sockets in the target are in, and how many of them in each. A room with sockets on
 // several nodes comes once from each.
 func (t BoundTarget) Rooms(ctx context.Context) *Answers[RoomCount] {
-	q := t.ask(ctx, &Question{Kind: AskRooms})
+	q := t.ask(ctx, &Question{Kind: kind.AskRooms})
 	return &Answers[RoomCount]{q, func(_ NodeID, a *Answer) []RoomCount { return a.Rooms }}
 }
 
 // Count asks how many sockets are in the target. Only numbers travel. Beside an [*IncompleteError] it is the count of
 // those who answered.
 func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
-	q := t.ask(ctx, &Question{Kind: AskCount})
+	q := t.ask(ctx, &Question{Kind: kind.AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
 	for n := range a.All() {
 		sockets += n
@@ -39,7 +41,7 @@ func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
 // travels is 8 bytes for each user of each node: salted hashes, so that the result may be too small by one in a case
 // of bad luck that will not happen (for a million users once in 30 million questions).
 func (t BoundTarget) CountUsers(ctx context.Context) (users int, err error) {
-	q := t.ask(ctx, &Question{Kind: AskCount, Fields: FieldUser, Salt: rand.Uint64()})
+	q := t.ask(ctx, &Question{Kind: kind.AskCount, Fields: FieldUser, Salt: rand.Uint64()})
 	a := Answers[uint64]{q, func(_ NodeID, a *Answer) []uint64 { return a.Users }}
 	seen := make(map[uint64]struct{})
 	for u := range a.All() {
@@ -57,7 +59,7 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.here().counted(&t.target) > 0 {
 		return true, nil
 	}
-	q := t.ask(ctx, &Question{Kind: AskCount})
+	q := t.ask(ctx, &Question{Kind: kind.AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
 	for n := range a.All() {
 		if n > 0 {
@@ -73,7 +75,7 @@ func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 	if err := t.check("ask"); err != nil {
 		return &ask{failure: err}
 	}
-	inst := &Instruction{Kind: KindAsk, Namespace: t.ns.name, Target: t.target, Question: question}
+	inst := &Instruction{Kind: kind.Ask, Namespace: t.ns.name, Target: t.target, Question: question}
 	to := []NodeID{}
 	if t.remote() {
 		to = n.holders(&t.target)
@@ -114,14 +116,14 @@ func (n *Node) holders(t *Target) []NodeID {
 func (n *Node) asked(inst *Instruction) {
 	ns := n.spaces.get(inst.Namespace)
 	switch {
-	case inst.Question != nil && inst.Question.Kind == AskNodes:
+	case inst.Question != nil && inst.Question.Kind == kind.AskNodes:
 		n.reply(inst, n.known(inst))
 		return
 	case ns == nil || inst.Question == nil:
 		n.reply(inst, &Answer{Last: true})
 		return
 	}
-	if inst.Question.Kind == AskCount && inst.Question.Fields&FieldUser == 0 { // no more work than an emission is
+	if inst.Question.Kind == kind.AskCount && inst.Question.Fields&FieldUser == 0 { // no more work than an emission is
 		n.reply(inst, &Answer{Count: ns.counted(&inst.Target), Last: true})
 		return
 	}
@@ -153,7 +155,7 @@ func (ns *space) counted(t *Target) int {
 func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) {
 	p := &parts{send: send}
 	switch question.Kind {
-	case AskSockets:
+	case kind.AskSockets:
 		for _, s := range ns.matching(t) {
 			info := s.info(question.Fields)
 			if !p.grow(info.size()) {
@@ -161,14 +163,14 @@ func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) 
 			}
 			p.next.Sockets = append(p.next.Sockets, info)
 		}
-	case AskRooms:
+	case kind.AskRooms:
 		for room, n := range roomsOf(ns.matching(t), (*Socket).Rooms) {
 			if !p.grow(24 + len(room)) {
 				return
 			}
 			p.next.Rooms = append(p.next.Rooms, RoomCount{room, n})
 		}
-	case AskCount:
+	case kind.AskCount:
 		if question.Fields&FieldUser == 0 {
 			p.next.Count = ns.counted(t)
 			break

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // TestSuspectedPeersAreNotWaitedForLong: a question to one that hangs ends long before its deadline, and names it.
@@ -16,7 +17,7 @@ func TestSuspectedPeersAreNotWaitedForLong(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
 		node := crosscast.NodeInfo{ID: "peer0000", Name: "server-2", Heartbeat: time.Second}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: node.ID, Node: node})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: node.ID, Node: node})
 		time.Sleep(4500 * time.Millisecond) // more than three heartbeats are missing
 		began := time.Now()
 		_, err := n.ToUser("ann").Has(timeout(t, 30*time.Second))
@@ -34,7 +35,7 @@ func TestSuspectedPeersAreNotWaitedForLong(t *testing.T) {
 func TestAPeerThatCannotBeAsked(t *testing.T) {
 	d := newDriver(t)
 	n := start(t, crosscast.Options{Adapter: d})
-	d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: "aaaaaaaa"})
+	d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa"})
 	connect(t, n.Namespace, new(recorder), "r")
 	d.mu.Lock()
 	d.publishErr = crosscast.ErrNotConnected

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // crowd connects nine sockets, three to each node: number i is of user u<i%4>, in the rooms all and r<i%2>.
@@ -274,7 +275,7 @@ func TestQuestionsThatAreNotAsked(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		for _, k := range []crosscast.Kind{crosscast.KindAsk, crosscast.KindEmit, crosscast.KindJoin} {
+		for _, k := range []kind.Kind{kind.Ask, kind.Emit, kind.Join} {
 			equal(t, "published", taps[0].count(k), 0)
 		}
 		ok(t, n.Close(ctx))
@@ -293,14 +294,14 @@ func TestStrangeAnswers(t *testing.T) {
 		n, h := nodes[0], taps[0].handler
 		var ref string
 		taps[0].lose(func(inst *crosscast.Instruction) bool {
-			if inst.Kind == crosscast.KindAsk {
+			if inst.Kind == kind.Ask {
 				ref = inst.Ref
 			}
-			return inst.Kind == crosscast.KindAsk
+			return inst.Kind == kind.Ask
 		})
 		answer := func(from crosscast.NodeID, part int, last bool) {
 			h.Handle(&crosscast.Instruction{
-				Kind: crosscast.KindAnswer, From: from, Ref: ref,
+				Kind: kind.Answer, From: from, Ref: ref,
 				Answer: &crosscast.Answer{Part: part, Last: last, Count: 10},
 			})
 		}
@@ -334,7 +335,7 @@ func TestStrangeAnswers(t *testing.T) {
 		ok(t, r.err)
 		equal(t, "count", r.count, 3+30)
 		answer(c, 0, true) // to a forgotten question
-		h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: c, Ref: "zz"})
+		h.Handle(&crosscast.Instruction{Kind: kind.Answer, From: c, Ref: "zz"})
 		dropped(5)
 
 		done = count()
@@ -353,7 +354,7 @@ func TestTooManyQuestions(t *testing.T) {
 		nodes, taps := threeTaps(t)
 		crowd(t, nodes)
 		n := nodes[0]
-		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAsk })
+		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Ask })
 		var open []*crosscast.Answers[crosscast.SocketInfo]
 		for range 4096 {
 			open = append(open, n.Everyone().Sockets(ctx, 0))
@@ -369,7 +370,7 @@ func TestTooManyQuestions(t *testing.T) {
 		_, err := n.Everyone().Count(ctx)
 		ok(t, err)
 		time.Sleep(6 * time.Second) // nobody reads the others: their places are freed by the deadline
-		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAsk })
+		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Ask })
 		for range 4095 {
 			n.Everyone().Sockets(ctx, 0)
 		}
@@ -388,7 +389,7 @@ func TestTooManyQuestionsOfPeers(t *testing.T) {
 		crowd(t, nodes)
 		free := make(chan struct{})
 		taps[1].lose(func(inst *crosscast.Instruction) bool {
-			if inst.Kind == crosscast.KindAnswer && inst.Answer.Err == "" {
+			if inst.Kind == kind.Answer && inst.Answer.Err == "" {
 				<-free // the bus is slow
 			}
 			return false
@@ -427,7 +428,7 @@ func TestManySockets(t *testing.T) {
 	largest := make(chan int, 1000)
 	for _, p := range taps[1:] {
 		p.lose(func(inst *crosscast.Instruction) bool {
-			if inst.Kind == crosscast.KindAnswer {
+			if inst.Kind == kind.Answer {
 				largest <- len(mustAppend(nil, inst))
 			}
 			return false

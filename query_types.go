@@ -4,18 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/crosscast/crosscast/internal/validjson"
-)
-
-// For drivers: QuestionKind is the kind of a query about the sockets in a target.
-type QuestionKind uint8
-
-const (
-	AskSockets QuestionKind = 1 + iota // the sockets: Answer.Sockets
-	AskCount                           // their number: Answer.Count, and with FieldUser Answer.Users
-	AskRooms                           // their rooms: Answer.Rooms
-	// AskNodes is a query of an emitter, and not about sockets. To everyone: every node answers with nothing. To one
-	// node: it answers with a binary Answer.Payload of its peers' IDs, one after the other.
-	AskNodes
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Fields selects the data about a socket in addition to its ID.
@@ -30,9 +19,9 @@ const (
 	AllFields = FieldUser | FieldRooms | FieldData | FieldHandshake
 )
 
-// For drivers: Question is the query in an instruction of [KindAsk].
+// For drivers: Question is the query in an instruction of [kind.Ask].
 type Question struct {
-	Kind   QuestionKind
+	Kind   kind.Question
 	Fields Fields
 	// Salt keys the hashes in Answer.Users.
 	Salt uint64
@@ -46,9 +35,9 @@ type Answer struct {
 	Err string
 
 	Count   int          // sockets counted, changed by a command or, in the first part, that took an emission to reply to
-	Users   []uint64     // of AskCount with FieldUser: salted hashes of the users, each once
-	Sockets []SocketInfo // of AskSockets
-	Rooms   []RoomCount  // of AskRooms
+	Users   []uint64     // of kind.AskCount with FieldUser: salted hashes of the users, each once
+	Sockets []SocketInfo // of kind.AskSockets
+	Rooms   []RoomCount  // of kind.AskRooms
 	Replies []Reply      // of an acknowledged emission
 	Payload Payload      // of a request
 	Handled bool         // of a request: the node has the handler, and it returned

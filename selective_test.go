@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // selective is a driver that hears nothing by itself, with one peer.
@@ -95,16 +96,16 @@ func TestQuestionsWaitForTheirNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := selectiveNode(t)
 		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		d.onPublish = func(inst *crosscast.Instruction) {
 			if inst.Ref == "" {
 				return
 			}
 			a := &crosscast.Answer{Count: 2, Last: true, Handled: true}
-			if inst.Kind == crosscast.KindEmit {
+			if inst.Kind == kind.Emit {
 				a.Count = 0 // clients, of whom replies are awaited
 			}
-			d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindAnswer, From: peer.ID, Ref: inst.Ref, Answer: a})
+			d.h.Handle(&crosscast.Instruction{Kind: kind.Answer, From: peer.ID, Ref: inst.Ref, Answer: a})
 		}
 		for name, ask := range map[string]func(ns *crosscast.Namespace) error{
 			"count": func(ns *crosscast.Namespace) error { _, err := ns.Everyone().Count(ctx); return err },
@@ -147,7 +148,7 @@ func TestOwnRepliesWithoutPeers(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
 		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Minute}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		a := connectClient(t, n, func(s *crosscast.Socket, ack uint64) {
 			time.AfterFunc(time.Second, func() { s.Reply(ack, "later") })
 		}, "r")

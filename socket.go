@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A Socket is one client connection, held by this node. It lives until Close, the node's Close, or a failure of its
@@ -182,7 +183,7 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	}
 	e := newEmission()
 	defer e.release()
-	e.inst = Instruction{Kind: KindEmit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
+	e.inst = Instruction{Kind: kind.Emit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
 	e.one[0] = s.id
 	e.inst.Target.Sockets = e.one[:]
 	e.fill(n, &e.inst)

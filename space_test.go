@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // What an empty namespace holds ends when it has lingered, and comes back with its next use; who has kept it notices
@@ -19,7 +20,7 @@ func TestEmptyNamespaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := selectiveNode(t)
 		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Hour}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		ns, err := n.Of("/chat")
 		ok(t, err)
 		for name, use := range map[string]func(){
@@ -67,7 +68,7 @@ func TestEmptyNamespaces(t *testing.T) {
 		equal(t, "heard", d.hears(), sorted([]string{"/chat:#" + string(s.ID()), "/chat:*", "/chat:r"}))
 		ok(t, ns.To("r").Emit(ctx, "own", nil))
 		d.h.Handle(&crosscast.Instruction{
-			Kind: crosscast.KindEmit, Namespace: "/chat", From: "aaaaaaaa", Event: "remote",
+			Kind: kind.Emit, Namespace: "/chat", From: "aaaaaaaa", Event: "remote",
 			Target: crosscast.Target{Everyone: true},
 		})
 		equal(t, "got", r.take(), "own remote")
@@ -83,7 +84,7 @@ func TestQuestionHoldsItsNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := selectiveNode(t)
 		peer := crosscast.NodeInfo{ID: "aaaaaaaa", Heartbeat: time.Hour}
-		d.h.Handle(&crosscast.Instruction{Kind: crosscast.KindHeartbeat, From: peer.ID, Node: peer})
+		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		ns, err := n.Of("/chat")
 		ok(t, err)
 		asked := make(chan error, 1)
@@ -146,12 +147,12 @@ func TestNamespacesOfStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
-		for kind := crosscast.KindEmit; kind <= crosscast.KindPresence; kind++ {
+		for k := kind.Emit; k <= kind.Presence; k++ {
 			for i, ref := range []string{"", "1"} {
 				d.h.Handle(&crosscast.Instruction{
-					Kind: kind, From: "aaaaaaaa", Namespace: fmt.Sprint("strange", kind, i), Ref: ref, Event: "e",
+					Kind: k, From: "aaaaaaaa", Namespace: fmt.Sprint("strange", k, i), Ref: ref, Event: "e",
 					Target: crosscast.Target{Everyone: true}, Rooms: []string{"r"}, TTL: time.Minute,
-					Question: &crosscast.Question{Kind: crosscast.AskSockets}, Answer: &crosscast.Answer{Last: true},
+					Question: &crosscast.Question{Kind: kind.AskSockets}, Answer: &crosscast.Answer{Last: true},
 					Presence: &crosscast.Presence{},
 				})
 			}

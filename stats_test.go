@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // bare is an adapter that keeps its handler, and does nothing by itself.
@@ -80,11 +81,11 @@ func TestDropReasons(t *testing.T) {
 		dropped("subscription", 2)
 		close(step)
 
-		handle(crosscast.Instruction{Kind: crosscast.KindEmit, Event: "e", Target: crosscast.Target{Rooms: []string{"x"}}})
+		handle(crosscast.Instruction{Kind: kind.Emit, Event: "e", Target: crosscast.Target{Rooms: []string{"x"}}})
 		dropped("unwanted", 2)
 		handle(crosscast.Instruction{Kind: 200})
 		dropped("unknown", 2)
-		handle(crosscast.Instruction{Kind: crosscast.KindAnswer, Ref: "gone", Answer: &crosscast.Answer{
+		handle(crosscast.Instruction{Kind: kind.Answer, Ref: "gone", Answer: &crosscast.Answer{
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("nope")},
 		}})
 		dropped("answer", 2)
@@ -92,20 +93,20 @@ func TestDropReasons(t *testing.T) {
 			t.Error(err)
 		}
 		dropped("reply", 2)
-		handle(crosscast.Instruction{Kind: crosscast.KindPresence})
+		handle(crosscast.Instruction{Kind: kind.Presence})
 		dropped("presence", 2)
-		handle(crosscast.Instruction{Kind: crosscast.KindEmit, Event: "e", Target: inRoom, Ref: "e", Payload: crosscast.Payload{
+		handle(crosscast.Instruction{Kind: kind.Emit, Event: "e", Target: inRoom, Ref: "e", Payload: crosscast.Payload{
 			Encoding: crosscast.EncodingJSON, Data: []byte("nope"),
 		}})
 		dropped("invalid", 2)
-		handle(crosscast.Instruction{Kind: crosscast.KindJoin, Target: inRoom, Rooms: []string{"x"}, Ref: "join",
+		handle(crosscast.Instruction{Kind: kind.Join, Target: inRoom, Rooms: []string{"x"}, Ref: "join",
 			TTL: time.Second, Late: time.Minute})
 		dropped("expired", 2)
 
 		free := make(chan struct{})
 		ok(t, n.OnRequest("e", func(context.Context, *crosscast.Request) (any, error) { <-free; return nil, nil }))
 		for i := 0; n.Stats().Dropped["busy"] == 0 && i < 10_000; i++ {
-			handle(crosscast.Instruction{Kind: crosscast.KindRequest, Event: "e", Target: crosscast.Target{Everyone: true}})
+			handle(crosscast.Instruction{Kind: kind.Request, Event: "e", Target: crosscast.Target{Everyone: true}})
 		}
 		dropped("busy", 2)
 		close(free)

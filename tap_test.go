@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // tap is an adapter of a cluster in which a test can lose what goes out or comes in, and see it.
@@ -15,7 +16,7 @@ type tap struct {
 	mu        sync.Mutex
 	handler   crosscast.AdapterHandler
 	out, in   func(*crosscast.Instruction) bool // to be lost
-	published map[crosscast.Kind]int
+	published map[kind.Kind]int
 }
 
 type full interface {
@@ -25,7 +26,7 @@ type full interface {
 }
 
 func newTap(c *crosscast.Cluster) *tap {
-	return &tap{full: c.Adapter().(full), published: map[crosscast.Kind]int{}}
+	return &tap{full: c.Adapter().(full), published: map[kind.Kind]int{}}
 }
 
 // threeTaps starts three nodes.
@@ -47,7 +48,7 @@ func (p *tap) lose(f func(*crosscast.Instruction) bool) {
 }
 
 func (p *tap) loseAnswers() {
-	p.lose(func(inst *crosscast.Instruction) bool { return inst.Kind == crosscast.KindAnswer })
+	p.lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Answer })
 }
 
 func (p *tap) miss(f func(*crosscast.Instruction) bool) {
@@ -56,7 +57,7 @@ func (p *tap) miss(f func(*crosscast.Instruction) bool) {
 	p.in = f
 }
 
-func (p *tap) count(k crosscast.Kind) int {
+func (p *tap) count(k kind.Kind) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.published[k]

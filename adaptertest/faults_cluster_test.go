@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // clusterFaults are those that concern what nodes ask each other, and emitters.
@@ -19,7 +20,7 @@ var clusterFaults = []fault{
 			"emitter-asks": "incomplete",
 		},
 		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind == crosscast.KindAnswer {
+			if inst.Kind == kind.Answer {
 				return nil
 			}
 			return next(inst)
@@ -29,7 +30,7 @@ var clusterFaults = []fault{
 		name: "loses presence",
 		red:  map[string]string{"presence": "every peer tells of its members"},
 		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind == crosscast.KindPresence {
+			if inst.Kind == kind.Presence {
 				return nil
 			}
 			return next(inst)
@@ -57,7 +58,7 @@ var clusterFaults = []fault{
 		name: "loses goodbyes",
 		red:  map[string]string{"driver-fields-nodes": "0 arrived", "nodes": "a node that has closed is forgotten"},
 		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind == crosscast.KindGoodbye {
+			if inst.Kind == kind.Goodbye {
 				return nil
 			}
 			return next(inst)
@@ -79,9 +80,9 @@ var clusterFaults = []fault{
 		name: "introduces its emitters",
 		red:  map[string]string{"emitter-unknown": "takes an emitter for one"},
 		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if f.emitOnly && inst.Kind == crosscast.KindEmit {
+			if f.emitOnly && inst.Kind == kind.Emit {
 				hello := &instruction{
-					Kind: crosscast.KindHeartbeat, Namespace: "/", From: inst.From, Target: everyone,
+					Kind: kind.Heartbeat, Namespace: "/", From: inst.From, Target: everyone,
 					Node: crosscast.NodeInfo{Name: "emitter", Heartbeat: time.Minute},
 				}
 				if err := next(hello); err != nil {
@@ -95,7 +96,7 @@ var clusterFaults = []fault{
 		name: "loses what an emitter publishes to a user",
 		red:  map[string]string{"emitter-emits": "instead of"},
 		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if f.emitOnly && inst.Kind == crosscast.KindEmit && len(inst.Target.Users) > 0 {
+			if f.emitOnly && inst.Kind == kind.Emit && len(inst.Target.Users) > 0 {
 				return nil
 			}
 			return next(inst)
@@ -151,7 +152,7 @@ var foreignFaults = []fault{
 		on:   overForeign,
 		red:  map[string]string{"acknowledgements": "30 clients replied"},
 		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind == crosscast.KindAnswer {
+			if inst.Kind == kind.Answer {
 				c, a := *inst, *inst.Answer
 				c.Answer, a.Count = &a, 0
 				inst = &c
@@ -166,7 +167,7 @@ var foreignFaults = []fault{
 			"questions": "a peer did not answer", "acknowledgements": "a peer did not answer",
 		},
 		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind == crosscast.KindAnswer {
+			if inst.Kind == kind.Answer {
 				return nil
 			}
 			return next(inst)

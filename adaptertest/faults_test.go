@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 type (
@@ -73,7 +74,7 @@ var faults = []fault{
 				"it published",
 		},
 		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind == crosscast.KindEmit && inst.To == "" && !isFence(inst) {
+			if inst.Kind == kind.Emit && inst.To == "" && !isFence(inst) {
 				f.h.Handle(inst)
 			}
 			return next(inst)
@@ -192,7 +193,7 @@ var faults = []fault{
 			"interest-ends": "receiving nothing",
 		},
 		publish: func(f *faulty, ctx context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind != crosscast.KindEmit || inst.To != "" || inst.Target.Everyone {
+			if inst.Kind != kind.Emit || inst.To != "" || inst.Target.Everyone {
 				return next(inst)
 			}
 			for _, p := range f.all() {
@@ -239,7 +240,7 @@ var faults = []fault{
 			f.mu.Lock()
 			held := f.held
 			f.held = nil
-			if inst.Target.Everyone && !isFence(inst) && inst.Kind == crosscast.KindEmit {
+			if inst.Target.Everyone && !isFence(inst) && inst.Kind == kind.Emit {
 				f.held = []*instruction{cloneInstruction(inst)}
 			}
 			wait := f.held != nil
@@ -305,7 +306,7 @@ var faults = []fault{
 			"driver-memory-sockets": "overwritten after Publish",
 		},
 		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
-			if inst.Kind != crosscast.KindEmit {
+			if inst.Kind != kind.Emit {
 				return next(inst)
 			}
 			f.mu.Lock()
@@ -421,7 +422,7 @@ var faults = []fault{
 		inject: func(all []*faulty) {
 			for _, f := range all {
 				f.h.Handle(&instruction{
-					Kind: crosscast.KindEmit, Namespace: "/", From: "stranger", Event: "hello", Target: everyone,
+					Kind: kind.Emit, Namespace: "/", From: "stranger", Event: "hello", Target: everyone,
 				})
 			}
 		},

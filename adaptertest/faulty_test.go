@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A fault is one mistake in a driver, and the rules that must notice: each by a piece of what it reports.
@@ -235,7 +236,7 @@ type faultyHandler struct {
 }
 
 func (h faultyHandler) Handle(inst *crosscast.Instruction) {
-	if h.f.fault.handle != nil && inst.Kind == crosscast.KindEmit && !isFence(inst) {
+	if h.f.fault.handle != nil && inst.Kind == kind.Emit && !isFence(inst) {
 		h.f.fault.handle(h.f, cloneInstruction(inst), h.h.Handle)
 	} else {
 		h.h.Handle(inst)

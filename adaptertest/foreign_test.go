@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A foreign is an adapter over a wire that others have defined, in short: it stands for one that has no more than rooms,
@@ -30,7 +31,7 @@ type foreign struct {
 
 // A foreignQuestion is what a node has to answer.
 type foreignQuestion struct {
-	kind    crosscast.Kind
+	kind    kind.Kind
 	sockets []crosscast.SocketInfo // of the parts of the answer so far
 }
 
@@ -147,7 +148,7 @@ func foreignNames(names []address) (rooms []address) {
 }
 
 func (f *foreign) Publish(ctx context.Context, inst *instruction) error {
-	if inst.Kind == crosscast.KindAnswer {
+	if inst.Kind == kind.Answer {
 		var err error
 		for _, c := range f.answer(inst) {
 			err = cmp.Or(err, f.whole.Publish(ctx, c))
@@ -175,13 +176,13 @@ func unsupported(what string) error { return fmt.Errorf("%s: %w", what, errors.E
 func (f *foreign) carried(inst *instruction) (*instruction, error) {
 	c := cloneInstruction(inst)
 	switch inst.Kind {
-	case crosscast.KindHello, crosscast.KindHeartbeat, crosscast.KindGoodbye:
+	case kind.Hello, kind.Heartbeat, kind.Goodbye:
 		return nil, f.whole.Flush(context.Background()) // an error when it is closed
-	case crosscast.KindWatch, crosscast.KindPresence:
+	case kind.Watch, kind.Presence:
 		return nil, unsupported("presence")
-	case crosscast.KindAsk:
-		c.Question = &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields}
-	case crosscast.KindRequest:
+	case kind.Ask:
+		c.Question = &crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.AllFields}
+	case kind.Request:
 		if !inst.Target.Everyone {
 			return nil, unsupported("requests to those with a member")
 		}
@@ -233,7 +234,7 @@ func (f *foreign) answer(inst *instruction) []*instruction {
 	var out []*crosscast.Answer
 	switch {
 	case q == nil: // of a node that was closed meanwhile
-	case q.kind == crosscast.KindEmit:
+	case q.kind == kind.Emit:
 		if a.Part == 0 {
 			out = append(out, &crosscast.Answer{Count: a.Count, Last: true})
 		}
@@ -242,7 +243,7 @@ func (f *foreign) answer(inst *instruction) []*instruction {
 				out = append(out, &crosscast.Answer{Replies: []crosscast.Reply{r}})
 			}
 		}
-	case q.kind == crosscast.KindAsk:
+	case q.kind == kind.Ask:
 		if q.sockets = append(q.sockets, a.Sockets...); a.Last {
 			out = append(out, &crosscast.Answer{Sockets: q.sockets, Last: true})
 		}
@@ -266,17 +267,17 @@ type foreignHandler struct {
 
 func (h foreignHandler) Handle(inst *instruction) {
 	f := h.f
-	single := inst.Kind == crosscast.KindEmit && inst.Ref == "" && !inst.Target.Everyone && len(inst.Target.Rooms) == 1
-	if inst.Kind != crosscast.KindAnswer && !single && !f.hearsIn(inst.Namespace) {
+	single := inst.Kind == kind.Emit && inst.Ref == "" && !inst.Target.Everyone && len(inst.Target.Rooms) == 1
+	if inst.Kind != kind.Answer && !single && !f.hearsIn(inst.Namespace) {
 		return
 	}
 	c := *inst
 	c.Target.Users, c.Target.Sockets = foreignSpaces(inst.Target.Rooms)
 	c.Target.ExceptUsers, c.Target.ExceptSockets = foreignSpaces(inst.Target.ExceptRooms)
-	if inst.Kind == crosscast.KindDisconnect {
+	if inst.Kind == kind.Disconnect {
 		c.Reason = crosscast.ReasonServer
 	}
-	if inst.Ref != "" && inst.Kind != crosscast.KindAnswer {
+	if inst.Ref != "" && inst.Kind != kind.Answer {
 		f.mu.Lock()
 		f.asked[string(inst.From)+" "+inst.Ref] = &foreignQuestion{kind: inst.Kind}
 		f.mu.Unlock()

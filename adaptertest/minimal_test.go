@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/adaptertest"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // TestMinimal runs the suite on a driver that implements what it must and nothing more.
@@ -220,5 +221,5 @@ func scribble(inst *crosscast.Instruction) {
 	for i := range inst.Meta {
 		inst.Meta[i] = crosscast.KeyValue{Key: "BAD", Value: "BAD"}
 	}
-	*inst = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD"}
+	*inst = crosscast.Instruction{Kind: kind.Emit, Namespace: "BAD", Event: "BAD"}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A peer is a bare adapter with a Handler that records: a node that does not think.
@@ -132,7 +133,7 @@ func (p *peer) Loss(l crosscast.Loss) {
 
 // emission makes an instruction of p's.
 func (p *peer) emission(event string, t crosscast.Target) *crosscast.Instruction {
-	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: p.info.ID, Event: event, Target: t}
+	return &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", From: p.info.ID, Event: event, Target: t}
 }
 
 func (p *peer) publish(inst *crosscast.Instruction) {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // replying is a conn whose client replies to every acknowledged message with its socket's ID.
@@ -52,8 +53,8 @@ func (n *node) peers() int {
 		return len(n.Nodes())
 	}
 	peers, err := counter.CountPeers(n.b.ctx, &crosscast.Instruction{
-		Kind: crosscast.KindAsk, Namespace: "/", From: n.ID(), Target: everyone, Ref: "1", TTL: n.b.patience,
-		Question: &crosscast.Question{Kind: crosscast.AskCount},
+		Kind: kind.Ask, Namespace: "/", From: n.ID(), Target: everyone, Ref: "1", TTL: n.b.patience,
+		Question: &crosscast.Question{Kind: kind.AskCount},
 	}, false)
 	n.b.must(err)
 	return peers

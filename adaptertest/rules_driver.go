@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 var everyone = crosscast.Target{Everyone: true}
@@ -53,8 +54,8 @@ var driverRules = []rule{
 			p0, p1, p2 := b.threePeers()
 			count := func(p *peer, namespace string, again bool) int {
 				inst := &crosscast.Instruction{
-					Kind: crosscast.KindAsk, Namespace: namespace, From: p.info.ID, Target: everyone, Ref: "1",
-					TTL: b.patience, Question: &crosscast.Question{Kind: crosscast.AskCount},
+					Kind: kind.Ask, Namespace: namespace, From: p.info.ID, Target: everyone, Ref: "1",
+					TTL: b.patience, Question: &crosscast.Question{Kind: kind.AskCount},
 				}
 				peers, err := p.Adapter.(crosscast.ForeignAdapter).CountPeers(b.ctx, inst, again)
 				b.must(err)
@@ -303,7 +304,7 @@ func hostile() [][]byte {
 		return append(b, "\xcf\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc0"...)
 	}
 	whole, err := crosscast.AppendInstruction(nil, &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: "/", Event: "hostile", Target: everyone,
+		Kind: kind.Emit, Namespace: "/", Event: "hostile", Target: everyone,
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"payload"`)},
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Rules of what an instruction is when it arrives, where it arrives, and in which order, without a node.
@@ -34,10 +35,10 @@ var instructionRules = []rule{
 			p0, p1, _ := b.threePeers()
 			target := crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}}
 			var sent []crosscast.Instruction
-			for _, kind := range []crosscast.Kind{crosscast.KindJoin, crosscast.KindLeave, crosscast.KindDisconnect} {
+			for _, k := range []kind.Kind{kind.Join, kind.Leave, kind.Disconnect} {
 				for _, t := range []crosscast.Target{target, everyone} {
-					inst := crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: t}
-					if kind == crosscast.KindDisconnect {
+					inst := crosscast.Instruction{Kind: k, Namespace: "/", From: p0.info.ID, Target: t}
+					if k == kind.Disconnect {
 						inst.Reason = crosscast.ReasonServer
 					} else {
 						inst.Rooms = []string{"a", "b"}
@@ -54,7 +55,7 @@ var instructionRules = []rule{
 		capability: CapReasons,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
-			inst := crosscast.Instruction{Kind: crosscast.KindDisconnect, Namespace: "/", From: p0.info.ID, Target: everyone}
+			inst := crosscast.Instruction{Kind: kind.Disconnect, Namespace: "/", From: p0.info.ID, Target: everyone}
 			inst.Reason = "signed out"
 			b.arrive(p0, p1, inst)
 		},
@@ -107,10 +108,10 @@ var instructionRules = []rule{
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			node := crosscast.NodeInfo{ID: p0.info.ID, Name: "n\x00é", Heartbeat: 1500 * time.Millisecond}
-			for _, kind := range []crosscast.Kind{crosscast.KindHello, crosscast.KindHeartbeat, crosscast.KindGoodbye} {
+			for _, k := range []kind.Kind{kind.Hello, kind.Heartbeat, kind.Goodbye} {
 				b.arrive(p0, p1,
-					crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, Target: everyone, Node: node},
-					crosscast.Instruction{Kind: kind, Namespace: "/", From: p0.info.ID, To: p1.info.ID, Node: node})
+					crosscast.Instruction{Kind: k, Namespace: "/", From: p0.info.ID, Target: everyone, Node: node},
+					crosscast.Instruction{Kind: k, Namespace: "/", From: p0.info.ID, To: p1.info.ID, Node: node})
 			}
 		},
 	},
@@ -141,7 +142,7 @@ var instructionRules = []rule{
 			for i := range 100 {
 				p0.publish(p0.emission(fmt.Sprint("m", i), toRoom("r")))
 				p0.publish(&crosscast.Instruction{
-					Kind: crosscast.KindLeave, Namespace: "/", From: p0.info.ID, Target: everyone,
+					Kind: kind.Leave, Namespace: "/", From: p0.info.ID, Target: everyone,
 					Rooms: []string{fmt.Sprint("m", i)},
 				})
 			}
@@ -152,10 +153,10 @@ var instructionRules = []rule{
 			}
 			for i, inst := range got {
 				var name string
-				switch want := []crosscast.Kind{crosscast.KindEmit, crosscast.KindLeave}[i%2]; {
+				switch want := []kind.Kind{kind.Emit, kind.Leave}[i%2]; {
 				case inst.Kind != want:
 					b.Fatalf("emissions and commands were published in turns; instruction %d is of kind %d", i, inst.Kind)
-				case inst.Kind == crosscast.KindEmit:
+				case inst.Kind == kind.Emit:
 					name = inst.Event
 				default:
 					name = fmt.Sprint(inst.Rooms[0])
@@ -212,7 +213,7 @@ func (b *bed) arrive(from, at *peer, sent ...crosscast.Instruction) {
 			continue
 		}
 		g := got[0]
-		if inst.Kind == crosscast.KindHello || inst.Kind == crosscast.KindHeartbeat || inst.Kind == crosscast.KindGoodbye {
+		if inst.Kind == kind.Hello || inst.Kind == kind.Heartbeat || inst.Kind == kind.Goodbye {
 			g.Target, inst.Target = crosscast.Target{}, crosscast.Target{} // the kind and To say all
 			g.Node.ID, inst.Node.ID = "", ""                               // From says it
 		}
@@ -243,7 +244,7 @@ func (b *bed) overwrite(sockets bool) {
 	for i := range 200 {
 		*inst = fill(i)
 		p0.publish(inst)
-		*inst = crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "BAD", Event: "BAD", Target: everyone}
+		*inst = crosscast.Instruction{Kind: kind.Emit, Namespace: "BAD", Event: "BAD", Target: everyone}
 		rooms[0], rooms[1], except[0], users[0], ids[0] = "BAD", "BAD", "BAD", "BAD", "BAD"
 		copy(data, bytes.Repeat([]byte("BAD!"), 16))
 	}

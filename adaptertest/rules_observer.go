@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // Rules of drivers that are told which peers have fallen silent.
@@ -76,7 +77,7 @@ var observerRules = []rule{
 func (p *peer) beat() {
 	p.b.Helper()
 	p.publish(&crosscast.Instruction{
-		Kind: crosscast.KindHeartbeat, Namespace: "/", From: p.info.ID, Node: p.info,
+		Kind: kind.Heartbeat, Namespace: "/", From: p.info.ID, Node: p.info,
 		Target: crosscast.Target{Everyone: true},
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -203,12 +204,12 @@ func (c *carrier) noteBeat(inst *crosscast.Instruction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.beat = *inst
-	c.beat.Kind, c.beat.To, c.beat.Target = crosscast.KindHeartbeat, "", crosscast.Target{Everyone: true}
+	c.beat.Kind, c.beat.To, c.beat.Target = kind.Heartbeat, "", crosscast.Target{Everyone: true}
 }
 
 // takesLoss reports whether inst is one of the emissions to lose.
 func (b *bus) takesLoss(inst *crosscast.Instruction) bool {
-	for n := b.lose.Load(); n > 0 && inst.Kind == crosscast.KindEmit; n = b.lose.Load() {
+	for n := b.lose.Load(); n > 0 && inst.Kind == kind.Emit; n = b.lose.Load() {
 		if b.lose.CompareAndSwap(n, n-1) {
 			return true
 		}
@@ -236,7 +237,7 @@ func (c *carrier) publishLost(ctx context.Context, inst *crosscast.Instruction) 
 	c.mu.Lock()
 	beat := c.beat
 	c.mu.Unlock()
-	if beat.Kind == crosscast.KindHeartbeat {
+	if beat.Kind == kind.Heartbeat {
 		_ = c.Adapter.Publish(ctx, &beat) // if it fails, the next one carries the loss
 	}
 	return reach, err

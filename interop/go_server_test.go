@@ -20,6 +20,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
@@ -302,7 +303,7 @@ func (s *goServer) allRooms(nsp string) (rooms []string, err error) {
 }
 
 func (s *goServer) count(nsp string) (int, error) {
-	in := &crosscast.Instruction{Kind: crosscast.KindAsk, Namespace: nsp}
+	in := &crosscast.Instruction{Kind: kind.Ask, Namespace: nsp}
 	peers, err := s.adapter.CountPeers(context.Background(), in, false)
 	return peers + 1, err
 }

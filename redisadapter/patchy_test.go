@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -27,9 +28,9 @@ func (l *listener) Handle(in *crosscast.Instruction) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch in.Kind {
-	case crosscast.KindEmit:
+	case kind.Emit:
 		l.got[in.Event] = true
-	case crosscast.KindHeartbeat:
+	case kind.Heartbeat:
 		l.beat[in.From] = true
 	}
 }
@@ -114,7 +115,7 @@ func TestMastersLoseMessages(t *testing.T) {
 	beats.Go(func() {
 		for {
 			for _, l := range nodes {
-				_ = l.Publish(ctx, &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: everyone})
+				_ = l.Publish(ctx, &crosscast.Instruction{Kind: kind.Heartbeat, Target: everyone})
 			}
 			select {
 			case <-time.After(heartbeat):
@@ -133,7 +134,7 @@ func TestMastersLoseMessages(t *testing.T) {
 		if i%20 == 10 {
 			cluster.CutBus(t)
 		}
-		in := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: room, Target: crosscast.Target{Rooms: []string{room}}}
+		in := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Event: room, Target: crosscast.Target{Rooms: []string{room}}}
 		if _, err := nodes[0].Deliver(ctx, in); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -22,7 +23,7 @@ func (nothing) Link(crosscast.LinkStatus)     {}
 
 func emission(p crosscast.Payload) *crosscast.Instruction {
 	return &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: "/", Event: "message", Payload: p,
+		Kind: kind.Emit, Namespace: "/", Event: "message", Payload: p,
 		Target: crosscast.Target{Rooms: []string{"room1"}},
 	}
 }

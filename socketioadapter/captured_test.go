@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -162,7 +163,7 @@ func TestWritesWhatServersPublish(t *testing.T) {
 	}
 	everyone, r1 := crosscast.Target{Everyone: true}, crosscast.Target{Rooms: []string{"r1"}}
 	emit := func(target crosscast.Target, p crosscast.Payload) crosscast.Instruction {
-		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Target: target, Event: "test", Payload: p}
+		return crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Target: target, Event: "test", Payload: p}
 	}
 	what := map[string]crosscast.Instruction{
 		"emit all text": emit(everyone, crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x93\x01\xa12\xc0")}),
@@ -171,17 +172,17 @@ func TestWritesWhatServersPublish(t *testing.T) {
 		"to sid":        emit(crosscast.Target{Sockets: []crosscast.SocketID{"SOCKET"}}, json(`"x"`)),
 		"socket.broadcast": emit(crosscast.Target{Everyone: true, ExceptSockets: []crosscast.SocketID{"SOCKET"}},
 			json(`"x"`)),
-		"timeout emit ack":      {Ref: "1", TTL: 500e6, Kind: crosscast.KindEmit, Target: everyone, Event: "test"},
-		"timeout emit ack room": {Ref: "1", TTL: 500e6, Kind: crosscast.KindEmit, Target: r1, Event: "test"},
+		"timeout emit ack":      {Ref: "1", TTL: 500e6, Kind: kind.Emit, Target: everyone, Event: "test"},
+		"timeout emit ack room": {Ref: "1", TTL: 500e6, Kind: kind.Emit, Target: r1, Event: "test"},
 		"fetchSockets": {
-			Ref: "1", Kind: crosscast.KindAsk, Target: everyone, Question: &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields},
+			Ref: "1", Kind: kind.Ask, Target: everyone, Question: &crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.AllFields},
 		},
-		"socketsJoin":  {Kind: crosscast.KindJoin, Target: r1, Rooms: []string{"j1", "j2"}},
-		"socketsLeave": {Kind: crosscast.KindLeave, Target: r1, Rooms: []string{"j1"}},
-		"serverSideEmit": {Kind: crosscast.KindRequest, Target: everyone, Event: "hello",
+		"socketsJoin":  {Kind: kind.Join, Target: r1, Rooms: []string{"j1", "j2"}},
+		"socketsLeave": {Kind: kind.Leave, Target: r1, Rooms: []string{"j1"}},
+		"serverSideEmit": {Kind: kind.Request, Target: everyone, Event: "hello",
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xa12")}},
-		"serverSideEmit ack": {Kind: crosscast.KindRequest, Target: everyone, Event: "q", Payload: json("1"), Ref: "1"},
-		"disconnectSockets":  {Kind: crosscast.KindDisconnect, Target: r1, Reason: "forced server close"},
+		"serverSideEmit ack": {Kind: kind.Request, Target: everyone, Event: "q", Payload: json("1"), Ref: "1"},
+		"disconnectSockets":  {Kind: kind.Disconnect, Target: r1, Reason: "forced server close"},
 	}
 	for _, file := range []struct {
 		name string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -53,7 +54,7 @@ func TestChannels(t *testing.T) {
 			if got := s.Topics(c.address); !slices.Equal(got, hears) {
 				t.Errorf("%s, %s: a member's node hears %q instead of %q", mode, c.name, got, hears)
 			}
-			in := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/n", Event: "e"}
+			in := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/n", Event: "e"}
 			named := c.address
 			switch c.address.Space {
 			case crosscast.SpaceRoom:
@@ -94,7 +95,7 @@ func TestOneRoomInTwoSpaces(t *testing.T) {
 		{Users: []string{"u", "u"}},
 		{Rooms: []string{string(socketA)}, Sockets: []crosscast.SocketID{socketA}},
 	} {
-		all := s.write(&crosscast.Instruction{Kind: crosscast.KindEmit, Target: target, Event: "e"})
+		all := s.write(&crosscast.Instruction{Kind: kind.Emit, Target: target, Event: "e"})
 		if len(all) != 1 || all[0].channel == "socket.io#/#" {
 			t.Errorf("%+v goes to %q", target, all)
 		}
@@ -104,7 +105,7 @@ func TestOneRoomInTwoSpaces(t *testing.T) {
 		{Rooms: []string{"user:u", "user:v"}},
 		{Users: []string{"u"}, Sockets: []crosscast.SocketID{socketA}},
 	} {
-		all := s.write(&crosscast.Instruction{Kind: crosscast.KindEmit, Target: target, Event: "e"})
+		all := s.write(&crosscast.Instruction{Kind: kind.Emit, Target: target, Event: "e"})
 		if len(all) != 1 || all[0].channel != "socket.io#/#" {
 			t.Errorf("%+v goes to %q", target, all)
 		}
@@ -145,7 +146,7 @@ func TestNamespacesWithNumberSigns(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		a, b := newSide(t, "aaaaaaaa", o), newSide(t, "bbbbbbbb", o)
 		in := &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Namespace: "/a#b", Event: "e", Target: crosscast.Target{Rooms: []string{"c"}},
+			Kind: kind.Emit, Namespace: "/a#b", Event: "e", Target: crosscast.Target{Rooms: []string{"c"}},
 		}
 		for _, ns := range []string{"/a", "/a#b", "/a#b#c"} {
 			in.Namespace = ns

@@ -147,7 +147,7 @@ func (f *form) classic(m *message) (asJSON bool) {
 }
 
 // classicTypes are the types of commands with rooms.
-var classicTypes = map[kind]uint64{join: classicJoin, leave: classicLeave}
+var classicTypes = map[messageKind]uint64{join: classicJoin, leave: classicLeave}
 
 // classic reads a message that arrived on a channel.
 func (r *reader) classic(channel string, data []byte) {
@@ -209,7 +209,7 @@ func (r *reader) classicRequest() {
 	case classicAllRooms:
 		m.kind, m.target.Everyone = fetchRooms, true
 	case classicJoin, classicLeave, classicDisconnect:
-		m.kind = [...]kind{join, leave, disconnect}[r.raw.typ-classicJoin]
+		m.kind = [...]messageKind{join, leave, disconnect}[r.raw.typ-classicJoin]
 		r.command()
 	case classicFetch:
 		m.kind = fetch

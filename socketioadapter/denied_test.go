@@ -9,6 +9,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -79,7 +80,7 @@ func TestRevokedChannels(t *testing.T) {
 			a := bare(t, s.Client(), tt.o, false)
 			eventually(t, "the room is heard", func() bool {
 				target := crosscast.Target{Rooms: []string{".R"}}
-				must(t, a.Publish(ctx, &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Target: target, Event: "e"}))
+				must(t, a.Publish(ctx, &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Target: target, Event: "e"}))
 				return h.count("e") > 0
 			})
 		})

@@ -78,7 +78,7 @@ func (d *dialect) Echo(number uint64) (topic string, data []byte) {
 	return d.channels.response("/", d.channels.self), data
 }
 
-func (d *dialect) message(k kind, ns string) message {
+func (d *dialect) message(k messageKind, ns string) message {
 	return message{kind: k, uid: d.channels.self, namespace: ns}
 }
 

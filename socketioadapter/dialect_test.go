@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -50,44 +51,44 @@ func TestNodesUnderstandEachOther(t *testing.T) {
 			told string
 		}{
 			{
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e", Payload: jsonOf(`{"a":[1,"é"]}`)},
+				crosscast.Instruction{Kind: kind.Emit, Target: everyone, Event: "e", Payload: jsonOf(`{"a":[1,"é"]}`)},
 				`emit from=aaaaaaaa everyone event="e" json={"a":[1,"é"]}`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: many, Event: "e", Volatile: true,
+				crosscast.Instruction{Kind: kind.Emit, Target: many, Event: "e", Volatile: true,
 					Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte{0, 255}}, Namespace: "/n"},
 				`emit volatile ns="/n" from=aaaaaaaa ` + manyTold + ` event="e" binary=00ff`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: crosscast.Target{Rooms: []string{"\xff"}}, Event: "\xfe",
+				crosscast.Instruction{Kind: kind.Emit, Target: crosscast.Target{Rooms: []string{"\xff"}}, Event: "\xfe",
 					Namespace: "é\x00\xff"},
 				`emit ns="é\x00\xff" from=aaaaaaaa rooms=["\xff"] users=[] sockets=[] event="\xfe"`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindJoin, Target: many, Rooms: []string{"a", "\xff"}},
+				crosscast.Instruction{Kind: kind.Join, Target: many, Rooms: []string{"a", "\xff"}},
 				`join from=aaaaaaaa ` + manyTold + ` change=["a" "\xff"]`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindLeave, Target: everyone, Rooms: []string{"a"}},
+				crosscast.Instruction{Kind: kind.Leave, Target: everyone, Rooms: []string{"a"}},
 				`leave from=aaaaaaaa everyone change=["a"]`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindDisconnect, Target: everyone, Reason: "other"},
+				crosscast.Instruction{Kind: kind.Disconnect, Target: everyone, Reason: "other"},
 				`disconnect from=aaaaaaaa everyone`,
 			},
 			{
-				crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q", Payload: jsonOf(`1`)},
+				crosscast.Instruction{Kind: kind.Request, Target: everyone, Event: "q", Payload: jsonOf(`1`)},
 				`request from=aaaaaaaa everyone event="q" json=1`,
 			},
-			{crosscast.Instruction{Kind: crosscast.KindGoodbye, Target: everyone}, ""},
-			{crosscast.Instruction{Kind: crosscast.KindEmit, Event: "e"}, ""},
+			{crosscast.Instruction{Kind: kind.Goodbye, Target: everyone}, ""},
+			{crosscast.Instruction{Kind: kind.Emit, Event: "e"}, ""},
 			{
 				crosscast.Instruction{
-					Kind: crosscast.KindEmit, Event: "e", Target: crosscast.Target{ExceptRooms: []string{"r"}},
+					Kind: kind.Emit, Event: "e", Target: crosscast.Target{ExceptRooms: []string{"r"}},
 				},
 				"",
 			},
-			{crosscast.Instruction{Kind: crosscast.KindDisconnect}, ""},
+			{crosscast.Instruction{Kind: kind.Disconnect}, ""},
 		} {
 			messages := a.write(&c.in)
 			var want []string
@@ -113,12 +114,12 @@ func TestQuestionsAndAnswers(t *testing.T) {
 		}
 		const told = `socket=bbbbbbbb------------ user="u" rooms=["r" "user:not"] data={"n":1} handshake={"url":"/"}`
 		ask := crosscast.Instruction{
-			Kind: crosscast.KindAsk, Target: everyone,
-			Question: &crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.AllFields},
+			Kind: kind.Ask, Target: everyone,
+			Question: &crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.AllFields},
 		}
-		asking := func(kind crosscast.QuestionKind, fields crosscast.Fields) crosscast.Instruction {
+		asking := func(k kind.Question, fields crosscast.Fields) crosscast.Instruction {
 			in := ask
-			in.Question = &crosscast.Question{Kind: kind, Fields: fields}
+			in.Question = &crosscast.Question{Kind: k, Fields: fields}
 			return in
 		}
 		for _, c := range []struct {
@@ -148,19 +149,19 @@ func TestQuestionsAndAnswers(t *testing.T) {
 					`handshake={"headers":{},"time":"","address":"","xd`},
 			},
 			{
-				"how many sockets", asking(crosscast.AskCount, 0),
+				"how many sockets", asking(kind.AskCount, 0),
 				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB}}, Last: true}},
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=0`},
 				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=[] data= handshake=`},
 			},
 			{
-				"how many users", asking(crosscast.AskCount, crosscast.FieldUser),
+				"how many users", asking(kind.AskCount, crosscast.FieldUser),
 				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB, User: "u"}}, Last: true}},
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=1`},
 				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="u" rooms=[] data= handshake=`},
 			},
 			{
-				"which rooms", asking(crosscast.AskRooms, 0),
+				"which rooms", asking(kind.AskRooms, 0),
 				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB, Rooms: []string{"r"}}}, Last: true}},
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=2`},
 				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=["r"] data= handshake=`},
@@ -173,25 +174,25 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			{"an error", ask, []crosscast.Answer{{Sockets: []crosscast.SocketInfo{socket}}, {Err: "busy", Last: true}},
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=15`}, nil},
 			{
-				"a join", crosscast.Instruction{Kind: crosscast.KindJoin, Target: everyone, Rooms: []string{"x"}},
+				"a join", crosscast.Instruction{Kind: kind.Join, Target: everyone, Rooms: []string{"x"}},
 				[]crosscast.Answer{{Count: 3, Last: true}},
 				[]string{`join from=aaaaaaaa everyone change=["x"] ref=REF`},
 				[]string{`count=3 last=true handled=false`},
 			},
 			{
-				"a leave", crosscast.Instruction{Kind: crosscast.KindLeave, Target: everyone, Rooms: []string{"x"}},
+				"a leave", crosscast.Instruction{Kind: kind.Leave, Target: everyone, Rooms: []string{"x"}},
 				[]crosscast.Answer{{Count: 1, Last: true}},
 				[]string{`leave from=aaaaaaaa everyone change=["x"] ref=REF`},
 				[]string{`count=1 last=true handled=false`},
 			},
 			{
-				"a disconnect", crosscast.Instruction{Kind: crosscast.KindDisconnect, Target: everyone},
+				"a disconnect", crosscast.Instruction{Kind: kind.Disconnect, Target: everyone},
 				[]crosscast.Answer{{Last: true}},
 				[]string{`disconnect from=aaaaaaaa everyone ref=REF`},
 				[]string{`count=0 last=true handled=false`},
 			},
 			{
-				"a request", crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q"},
+				"a request", crosscast.Instruction{Kind: kind.Request, Target: everyone, Event: "q"},
 				[]crosscast.Answer{{
 					Handled: true, Last: true, Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xa1x\x02")},
 				}},
@@ -200,26 +201,26 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			},
 			{
 				"a request whose answer is nothing",
-				crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q", Payload: jsonOf("1")},
+				crosscast.Instruction{Kind: kind.Request, Target: everyone, Event: "q", Payload: jsonOf("1")},
 				[]crosscast.Answer{{Handled: true, Last: true}},
 				[]string{`request from=aaaaaaaa everyone event="q" json=1 ref=REF`},
 				[]string{`count=0 last=true handled=true`},
 			},
 			{
 				"a request that nobody handles",
-				crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q"},
+				crosscast.Instruction{Kind: kind.Request, Target: everyone, Event: "q"},
 				[]crosscast.Answer{{Err: "no handler", Last: true}},
 				[]string{`request from=aaaaaaaa everyone event="q" ref=REF`}, nil,
 			},
 			{
 				"a request that concerns nobody here",
-				crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: "q"},
+				crosscast.Instruction{Kind: kind.Request, Target: everyone, Event: "q"},
 				[]crosscast.Answer{{Last: true}},
 				[]string{`request from=aaaaaaaa everyone event="q" ref=REF`}, nil,
 			},
 			{
 				"an acknowledged emission",
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e", TTL: 1500 * time.Millisecond},
+				crosscast.Instruction{Kind: kind.Emit, Target: everyone, Event: "e", TTL: 1500 * time.Millisecond},
 				[]crosscast.Answer{
 					{Count: 3, Replies: []crosscast.Reply{{Socket: socketB, Payload: jsonOf(`"x"`)}}},
 					{Part: 1, Replies: []crosscast.Reply{{Socket: "bbbbbbbb-----------2",
@@ -235,7 +236,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			},
 			{
 				"an acknowledged emission to which a client replies what cannot be carried",
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e"},
+				crosscast.Instruction{Kind: kind.Emit, Target: everyone, Event: "e"},
 				[]crosscast.Answer{{Count: 2, Last: true, Replies: []crosscast.Reply{
 					{Socket: socketA, Payload: jsonOf(strings.Repeat("[", 600) + strings.Repeat("]", 600))},
 					{Socket: socketB, Payload: jsonOf("1")},
@@ -248,7 +249,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			},
 			{
 				"an acknowledged emission to nobody there",
-				crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: "e"},
+				crosscast.Instruction{Kind: kind.Emit, Target: everyone, Event: "e"},
 				[]crosscast.Answer{{Last: true}},
 				[]string{`emit from=aaaaaaaa everyone event="e" ref=REF`},
 				[]string{`count=0 last=true handled=false`},
@@ -273,7 +274,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				var answers []sent
 				for i := range c.parts {
 					answers = append(answers, b.write(&crosscast.Instruction{
-						Kind: crosscast.KindAnswer, To: "aaaaaaaa", Ref: ref, Answer: &c.parts[i],
+						Kind: kind.Answer, To: "aaaaaaaa", Ref: ref, Answer: &c.parts[i],
 					})...)
 				}
 				want = nil
@@ -290,7 +291,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 					t.Errorf("%s: who answered was told %q", c.name, got)
 				}
 				if more := b.write(&crosscast.Instruction{
-					Kind: crosscast.KindAnswer, To: "aaaaaaaa", Ref: ref, Answer: &crosscast.Answer{Last: true},
+					Kind: kind.Answer, To: "aaaaaaaa", Ref: ref, Answer: &crosscast.Answer{Last: true},
 				}); len(more) != 0 {
 					t.Errorf("%s: after the last part of an answer another was written: %q", c.name, more)
 				}
@@ -304,21 +305,21 @@ func TestQuestionsAndAnswers(t *testing.T) {
 
 // TestAnsweredCommands: servers answer a fetch, which has to find the sockets of the command.
 func TestAnsweredCommands(t *testing.T) {
-	for kind, want := range map[crosscast.Kind][]string{
-		crosscast.KindJoin: {
+	for k, want := range map[kind.Kind][]string{
+		kind.Join: {
 			`{"uid":"aaaaaaaa","type":2,"opts":{"rooms":[],"except":[]},"rooms":["r"],"requestId":"aaaaaaaa~1"}`,
 			`{"uid":"aaaaaaaa","requestId":"aaaaaaaa~1","type":5,"opts":{"rooms":[],"except":[]},"command":true}`,
 		},
-		crosscast.KindLeave: {
+		kind.Leave: {
 			`{"uid":"aaaaaaaa","requestId":"aaaaaaaa~1","type":5,"opts":{"rooms":[],"except":[]},"command":true}`,
 			`{"uid":"aaaaaaaa","type":3,"opts":{"rooms":[],"except":[]},"rooms":["r"],"requestId":"aaaaaaaa~1"}`,
 		},
-		crosscast.KindDisconnect: {
+		kind.Disconnect: {
 			`{"uid":"aaaaaaaa","requestId":"aaaaaaaa~1","type":5,"opts":{"rooms":[],"except":[]},"command":true}`,
 			`{"uid":"aaaaaaaa","type":4,"opts":{"rooms":[],"except":[]},"close":false,"requestId":"aaaaaaaa~1"}`,
 		},
 	} {
-		in := &crosscast.Instruction{Kind: kind, Target: everyone, Rooms: []string{"r"}, Ref: "1"}
+		in := &crosscast.Instruction{Kind: k, Target: everyone, Rooms: []string{"r"}, Ref: "1"}
 		var got []string
 		for _, m := range newSide(t, "aaaaaaaa", classic).write(in) {
 			if m.channel != "socket.io-request#/#" {
@@ -353,12 +354,12 @@ func TestAnswersMayBeKept(t *testing.T) {
 		if _, err := s.Read(c.on, data); err != nil || kept == nil {
 			t.Fatalf("%q: answer %v, %v", c.data, kept, err)
 		}
-		before := describe(&crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: kept})
+		before := describe(&crosscast.Instruction{Kind: kind.Answer, Answer: kept})
 		clear(data)
 		// Another message, as JSON, which takes the place of the one before in the reader's memory.
 		s.read(sent{channel: s.Home()[len(s.Home())-1], data: `{"type":11,"uid":"u","nsp":"/","data":{"requestId":"` +
 			strings.Repeat("z", 200) + `","clientCount":1}}`})
-		if after := describe(&crosscast.Instruction{Kind: crosscast.KindAnswer, Answer: kept}); after != before {
+		if after := describe(&crosscast.Instruction{Kind: kind.Answer, Answer: kept}); after != before {
 			t.Errorf("%q: the answer %q became %q", c.data, before, after)
 		}
 	}
@@ -394,7 +395,7 @@ func TestOldQuestions(t *testing.T) {
 			to = "U"
 		}
 		got := b.write(&crosscast.Instruction{
-			Kind: crosscast.KindAnswer, To: to, Ref: "x", Answer: &crosscast.Answer{Sockets: sockets, Last: true},
+			Kind: kind.Answer, To: to, Ref: "x", Answer: &crosscast.Answer{Sockets: sockets, Last: true},
 		})
 		if len(got) != 1 || got[0].channel != c.channel || got[0].data != c.answer {
 			t.Errorf("%s: the answer is %q", c.asked, got)
@@ -425,7 +426,7 @@ func TestOldCommands(t *testing.T) {
 			}
 			answer := ""
 			for _, m := range b.write(&crosscast.Instruction{
-				Kind: crosscast.KindAnswer, Ref: "x", Answer: &crosscast.Answer{Count: count, Last: true},
+				Kind: kind.Answer, Ref: "x", Answer: &crosscast.Answer{Count: count, Last: true},
 			}) {
 				answer += m.data
 			}
@@ -441,16 +442,16 @@ func TestWhatCannotBeCarriedIsRefused(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		s := newSide(t, "aaaaaaaa", o)
 		for _, in := range []crosscast.Instruction{
-			{Kind: crosscast.KindEmit, To: "bbbbbbbb", Target: everyone, Event: "e"},
-			{Kind: crosscast.KindJoin, To: "bbbbbbbb", Target: everyone, Rooms: []string{"r"}},
-			{Kind: crosscast.KindAsk, To: "bbbbbbbb", Target: everyone, Question: &crosscast.Question{Kind: 1}},
-			{Kind: crosscast.KindAsk, Target: everyone, Question: &crosscast.Question{Kind: crosscast.AskNodes}},
-			{Kind: crosscast.KindAsk, Target: everyone},
-			{Kind: crosscast.KindRequest, To: "bbbbbbbb", Target: everyone, Event: "e"},
-			{Kind: crosscast.KindRequest, Target: crosscast.Target{Rooms: []string{"r"}}, Event: "e"},
-			{Kind: crosscast.KindWatch, Target: everyone, Rooms: []string{"r"}},
-			{Kind: crosscast.KindWatch},
-			{Kind: crosscast.KindPresence, To: "bbbbbbbb"},
+			{Kind: kind.Emit, To: "bbbbbbbb", Target: everyone, Event: "e"},
+			{Kind: kind.Join, To: "bbbbbbbb", Target: everyone, Rooms: []string{"r"}},
+			{Kind: kind.Ask, To: "bbbbbbbb", Target: everyone, Question: &crosscast.Question{Kind: 1}},
+			{Kind: kind.Ask, Target: everyone, Question: &crosscast.Question{Kind: kind.AskNodes}},
+			{Kind: kind.Ask, Target: everyone},
+			{Kind: kind.Request, To: "bbbbbbbb", Target: everyone, Event: "e"},
+			{Kind: kind.Request, Target: crosscast.Target{Rooms: []string{"r"}}, Event: "e"},
+			{Kind: kind.Watch, Target: everyone, Rooms: []string{"r"}},
+			{Kind: kind.Watch},
+			{Kind: kind.Presence, To: "bbbbbbbb"},
 			{Kind: 99, Target: everyone},
 		} {
 			if all, err := s.tryWrite(&in); !errors.Is(err, errors.ErrUnsupported) || len(all) > 0 {
@@ -460,13 +461,13 @@ func TestWhatCannotBeCarriedIsRefused(t *testing.T) {
 		for _, event := range []string{
 			"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener",
 		} {
-			in := &crosscast.Instruction{Kind: crosscast.KindEmit, Target: everyone, Event: event}
+			in := &crosscast.Instruction{Kind: kind.Emit, Target: everyone, Event: event}
 			if all, err := s.tryWrite(in); err == nil || len(all) > 0 {
 				t.Errorf("the event %q was emitted", event)
 			}
 		}
 		for _, event := range []string{"connect", "connection", "new_namespace"} {
-			in := &crosscast.Instruction{Kind: crosscast.KindRequest, Target: everyone, Event: event}
+			in := &crosscast.Instruction{Kind: kind.Request, Target: everyone, Event: event}
 			if all, err := s.tryWrite(in); err == nil || len(all) > 0 {
 				t.Errorf("the request %q was sent", event)
 			}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -54,7 +55,7 @@ func FuzzRead(f *testing.F) {
 			if len(in.Event) > crosscast.MaxName || in.From == "aaaaaaaa" || in.Namespace == "" {
 				t.Errorf("told was %s", describe(in))
 			}
-			if (in.Kind == crosscast.KindEmit || in.Kind == crosscast.KindRequest) && in.Event == "" {
+			if (in.Kind == kind.Emit || in.Kind == kind.Request) && in.Event == "" {
 				t.Errorf("an emission without an event: %s", describe(in))
 			}
 			g := &in.Target
@@ -64,11 +65,11 @@ func FuzzRead(f *testing.F) {
 					t.Errorf("a name of %d bytes", len(name))
 				}
 			}
-			if in.Ref == "" || in.Kind == crosscast.KindAnswer {
+			if in.Ref == "" || in.Kind == kind.Answer {
 				return
 			}
 			// A node's answer.
-			s.write(&crosscast.Instruction{Kind: crosscast.KindAnswer, To: in.From, Ref: in.Ref, Answer: &crosscast.Answer{
+			s.write(&crosscast.Instruction{Kind: kind.Answer, To: in.From, Ref: in.Ref, Answer: &crosscast.Answer{
 				Last: true, Handled: true, Count: 1, Replies: []crosscast.Reply{{Socket: socketA}},
 			}})
 		}
@@ -107,7 +108,7 @@ func FuzzNames(f *testing.F) {
 			{crosscast.Address{Namespace: ns, Space: crosscast.SpaceRoom, Name: name}, crosscast.Target{Rooms: []string{name}}},
 			{crosscast.Address{Namespace: ns, Space: crosscast.SpaceUser, Name: name}, crosscast.Target{Users: []string{name}}},
 		} {
-			all := a.write(&crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, Event: "e", Target: c.target})
+			all := a.write(&crosscast.Instruction{Kind: kind.Emit, Namespace: ns, Event: "e", Target: c.target})
 			hears := append(b.Topics(c.address), b.Topics(crosscast.Address{Namespace: ns, Space: crosscast.SpaceNamespace})...)
 			if len(all) != 1 || !slices.Contains(hears, all[0].channel) {
 				t.Fatalf("it is written to %q, and a member's node hears %q", all, hears)

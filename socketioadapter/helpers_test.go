@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -102,9 +103,9 @@ const unsaid = 5 * time.Second
 func describe(in *crosscast.Instruction) string {
 	var b strings.Builder
 	names := [...]string{
-		crosscast.KindEmit: "emit", crosscast.KindJoin: "join", crosscast.KindLeave: "leave",
-		crosscast.KindDisconnect: "disconnect", crosscast.KindAsk: "ask", crosscast.KindAnswer: "answer",
-		crosscast.KindRequest: "request",
+		kind.Emit: "emit", kind.Join: "join", kind.Leave: "leave",
+		kind.Disconnect: "disconnect", kind.Ask: "ask", kind.Answer: "answer",
+		kind.Request: "request",
 	}
 	b.WriteString(names[in.Kind])
 	add := func(format string, args ...any) { fmt.Fprintf(&b, " "+format, args...) }
@@ -120,7 +121,7 @@ func describe(in *crosscast.Instruction) string {
 	if in.To != "" {
 		add("to=%s", in.To)
 	}
-	if t := &in.Target; in.Kind != crosscast.KindAnswer {
+	if t := &in.Target; in.Kind != kind.Answer {
 		if t.Everyone {
 			add("everyone")
 		}
@@ -138,7 +139,7 @@ func describe(in *crosscast.Instruction) string {
 		add("event=%q", in.Event)
 	}
 	add("%s", describePayload(in.Payload))
-	if in.Kind == crosscast.KindJoin || in.Kind == crosscast.KindLeave {
+	if in.Kind == kind.Join || in.Kind == kind.Leave {
 		add("change=%q", in.Rooms)
 	}
 	if in.Reason != "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -214,7 +215,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 	})
 	inBubble(t, func(t *testing.T) {
 		s := newSide(t, "aaaaaaaa", classic)
-		part := &crosscast.Instruction{Kind: crosscast.KindAnswer, To: "u", Answer: &crosscast.Answer{
+		part := &crosscast.Instruction{Kind: kind.Answer, To: "u", Answer: &crosscast.Answer{
 			Sockets: []crosscast.SocketInfo{{ID: socketA, Data: []byte(`"` + strings.Repeat("x", 1<<20) + `"`)}},
 		}}
 		for i := range 3 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
@@ -32,7 +33,7 @@ func TestServersOfAnEmptyNamespace(t *testing.T) {
 		must(t, err)
 		ns.Keep()
 		eventually(t, "hearing "+name, func() bool {
-			count, err := a.CountPeers(ctx, &crosscast.Instruction{Kind: crosscast.KindRequest, Namespace: name}, false)
+			count, err := a.CountPeers(ctx, &crosscast.Instruction{Kind: kind.Request, Namespace: name}, false)
 			must(t, err)
 			return count == 1
 		})

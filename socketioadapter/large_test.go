@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -29,7 +30,7 @@ func TestLargeAnswers(t *testing.T) {
 			if told := s.read(sent{channel: requests, data: fmt.Sprintf(fetch, i)}); len(told) != 1 {
 				t.Fatalf("told %q", told)
 			}
-			in := &crosscast.Instruction{Kind: crosscast.KindAnswer, To: "uuuuuu", Ref: fmt.Sprint(i), Answer: &crosscast.Answer{Last: true}}
+			in := &crosscast.Instruction{Kind: kind.Answer, To: "uuuuuu", Ref: fmt.Sprint(i), Answer: &crosscast.Answer{Last: true}}
 			for j := range sockets {
 				in.Answer.Sockets = append(in.Answer.Sockets, crosscast.SocketInfo{
 					ID: crosscast.SocketID(fmt.Sprintf("bbbbbbbb%012d", j)), Rooms: []string{"r"},
@@ -60,7 +61,7 @@ func TestLargeAnswers(t *testing.T) {
 				`"packet":{"data":["e"]}}}`}
 		}
 		s.read(broadcast)
-		all := s.write(&crosscast.Instruction{Kind: crosscast.KindAnswer, To: "uuuuuu", Ref: "99", Answer: &crosscast.Answer{
+		all := s.write(&crosscast.Instruction{Kind: kind.Answer, To: "uuuuuu", Ref: "99", Answer: &crosscast.Answer{
 			Last: true, Count: 2, Replies: []crosscast.Reply{
 				{Socket: socketA, Payload: jsonOf(`"` + strings.Repeat("x", 64<<10) + `"`)}, {Socket: socketB, Payload: jsonOf("1")},
 			},

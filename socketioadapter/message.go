@@ -11,7 +11,7 @@ import (
 
 // message is one message of Socket.IO's servers, on either wire. classic.go and sharded.go have the formats.
 type message struct {
-	kind      kind
+	kind      messageKind
 	uid       string // of the sending server; empty: unknown
 	namespace string // empty: unknown
 	id        string // the requestId of a query or an answer
@@ -38,25 +38,25 @@ type message struct {
 	number  uint64             // of an echo
 }
 
-type kind uint8
+type messageKind uint8
 
 const (
-	broadcast  kind = 1 + iota // an event for clients; with an id, they reply to it
-	join                       // sockets join rooms
-	leave                      // sockets leave rooms
-	disconnect                 // sockets are disconnected
-	fetch                      // queries sockets
-	fetchIDs                   // queries only the IDs of sockets
-	fetchRooms                 // queries rooms
-	request                    // an event for servers; with an id, they answer it
-	gotSockets                 // answers fetch
-	gotIDs                     // answers fetchIDs
-	gotRooms                   // answers fetchRooms
-	answer                     // answers a request
-	clients                    // answers a broadcast, or a command with an id: how many clients it reached
-	reply                      // a client's reply to a broadcast
-	done                       // answers an old form
-	echo                       // a node's message to itself
+	broadcast  messageKind = 1 + iota // an event for clients; with an id, they reply to it
+	join                              // sockets join rooms
+	leave                             // sockets leave rooms
+	disconnect                        // sockets are disconnected
+	fetch                             // queries sockets
+	fetchIDs                          // queries only the IDs of sockets
+	fetchRooms                        // queries rooms
+	request                           // an event for servers; with an id, they answer it
+	gotSockets                        // answers fetch
+	gotIDs                            // answers fetchIDs
+	gotRooms                          // answers fetchRooms
+	answer                            // answers a request
+	clients                           // answers a broadcast, or a command with an id: how many clients it reached
+	reply                             // a client's reply to a broadcast
+	done                              // answers an old form
+	echo                              // a node's message to itself
 )
 
 // isText reports whether all names of the message are UTF-8, so that JSON can carry them. Names from JavaScript always

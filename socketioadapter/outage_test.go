@@ -9,6 +9,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -78,7 +79,7 @@ func TestNothingArrivesTwice(t *testing.T) {
 
 	emit := func(event string) {
 		t.Helper()
-		in := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Target: everyone, Event: event}
+		in := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Target: everyone, Event: event}
 		must(t, a.Publish(redistest.Within(t, redistest.Patience), in))
 	}
 	var events []string

@@ -25,7 +25,7 @@ type asked struct {
 
 // question is a query that is being answered.
 type question struct {
-	kind      kind
+	kind      messageKind
 	old       bool
 	namespace string
 	uid       string // of the asking server; empty: unknown

@@ -8,6 +8,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -31,7 +32,7 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 			before := memtest.Heap()
 			for i := range n {
 				in := &crosscast.Instruction{
-					Kind: crosscast.KindEmit, Namespace: "/", From: self.ID, Event: "e",
+					Kind: kind.Emit, Namespace: "/", From: self.ID, Event: "e",
 					Target:  crosscast.Target{Users: []string{fmt.Sprint("u", i)}},
 					Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"n":1}`)},
 				}

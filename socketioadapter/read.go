@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -37,9 +38,9 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 		if err := d.reader.emitted(); err != nil {
 			return 0, err
 		}
-		in.Kind, in.Event, in.Payload = crosscast.KindEmit, m.event, m.payload
+		in.Kind, in.Event, in.Payload = kind.Emit, m.event, m.payload
 		if m.kind == request {
-			in.Kind, in.Target.Everyone = crosscast.KindRequest, true
+			in.Kind, in.Target.Everyone = kind.Request, true
 		}
 		if m.volatile {
 			in.Volatile = true
@@ -53,12 +54,12 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 			in.Reason = forceClose
 		}
 	case fetch:
-		d.question = crosscast.Question{Kind: crosscast.AskSockets, Fields: m.fields}
-		in.Kind, in.Question = crosscast.KindAsk, &d.question
+		d.question = crosscast.Question{Kind: kind.AskSockets, Fields: m.fields}
+		in.Kind, in.Question = kind.Ask, &d.question
 	case fetchIDs:
-		in.Kind, in.Question = crosscast.KindAsk, &askIDs
+		in.Kind, in.Question = kind.Ask, &askIDs
 	case fetchRooms:
-		in.Kind, in.Question = crosscast.KindAsk, &askRooms
+		in.Kind, in.Question = kind.Ask, &askRooms
 	}
 	if m.id != "" {
 		in.Ref, in.TTL = m.id, min(cmp.Or(m.timeout, defaultPatience), maxPatience)
@@ -72,13 +73,13 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 	return 0, nil
 }
 
-var commands = map[kind]crosscast.Kind{
-	join: crosscast.KindJoin, leave: crosscast.KindLeave, disconnect: crosscast.KindDisconnect,
+var commands = map[messageKind]kind.Kind{
+	join: kind.Join, leave: kind.Leave, disconnect: kind.Disconnect,
 }
 
 var (
-	askIDs   = crosscast.Question{Kind: crosscast.AskSockets}
-	askRooms = crosscast.Question{Kind: crosscast.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
+	askIDs   = crosscast.Question{Kind: kind.AskSockets}
+	askRooms = crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
 )
 
 // awaits reports whether this node waits for an answer with this requestId. Most answers are to queries of others, and
@@ -117,7 +118,7 @@ func (d *dialect) heard(m *message, from crosscast.NodeID) error {
 		return fmt.Errorf("%w: an answer to what this node never asks", wire.ErrMalformed)
 	}
 	d.in = crosscast.Instruction{
-		Kind: crosscast.KindAnswer, Namespace: "/", From: from, To: d.self, Ref: ref, Answer: a,
+		Kind: kind.Answer, Namespace: "/", From: from, To: d.self, Ref: ref, Answer: a,
 	}
 	d.handler.Handle(&d.in)
 	return nil

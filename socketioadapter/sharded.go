@@ -128,7 +128,7 @@ func (r *reader) sharded(channel string, data []byte) {
 		r.packet()
 		r.options()
 	case shardedJoin, shardedLeave, shardedDisconnect:
-		m.kind = [...]kind{join, leave, disconnect}[r.raw.typ-shardedJoin]
+		m.kind = [...]messageKind{join, leave, disconnect}[r.raw.typ-shardedJoin]
 		r.options()
 		r.rooms()
 		m.close = isTrue(r.raw.close)
@@ -141,7 +141,7 @@ func (r *reader) sharded(channel string, data []byte) {
 		m.kind = gotSockets
 		r.sockets()
 	case shardedAnswer, shardedReply:
-		m.kind = [...]kind{shardedAnswer: answer, shardedReply: reply}[r.raw.typ]
+		m.kind = [...]messageKind{shardedAnswer: answer, shardedReply: reply}[r.raw.typ]
 		m.data, m.client = r.raw.packet, r.socketID(r.raw.sid)
 	case shardedClients:
 		m.kind = clients

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // From instructions to messages.
@@ -18,10 +19,10 @@ type sender = func(topic string, name crosscast.Address, data []byte)
 func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 	f := forms.Get().(*form)
 	defer f.release()
-	if in.Kind == crosscast.KindAnswer {
+	if in.Kind == kind.Answer {
 		return d.answer(f, in, send)
 	}
-	if in.Kind == crosscast.KindGoodbye {
+	if in.Kind == kind.Goodbye {
 		return nil
 	}
 	if err := d.supports(in); err != nil || in.Target.IsNobody() { // an empty list of rooms would mean everyone
@@ -35,14 +36,14 @@ func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 		m.id, m.timeout = d.refs+in.Ref, in.TTL
 	}
 	switch in.Kind {
-	case crosscast.KindEmit:
+	case kind.Emit:
 		m.kind = broadcast
 		if in.Ref == "" {
 			topic, name = d.broadcastTopic(&m)
 		}
-	case crosscast.KindRequest:
+	case kind.Request:
 		m.kind = request
-	case crosscast.KindAsk:
+	case kind.Ask:
 		m.kind, m.fields = fetch, wanted(in.Question)
 	default:
 		return d.command(f, in.Kind, &m, topic, send)
@@ -63,9 +64,9 @@ func (d *dialect) broadcastTopic(m *message) (string, crosscast.Address) {
 // command writes a command. If it wants an answer, a fetch of the same sockets accompanies it, because servers answer
 // only that: after a join, so that the join is done, and before a leave or disconnect, after which the sockets might
 // not be found.
-func (d *dialect) command(f *form, k crosscast.Kind, m *message, topic string, send sender) error {
-	m.kind = map[crosscast.Kind]kind{
-		crosscast.KindJoin: join, crosscast.KindLeave: leave, crosscast.KindDisconnect: disconnect,
+func (d *dialect) command(f *form, k kind.Kind, m *message, topic string, send sender) error {
+	m.kind = map[kind.Kind]messageKind{
+		kind.Join: join, kind.Leave: leave, kind.Disconnect: disconnect,
 	}[k]
 	ask := *m
 	ask.kind, ask.command = fetch, true
@@ -88,9 +89,9 @@ func (d *dialect) command(f *form, k crosscast.Kind, m *message, topic string, s
 // handshake for a number.
 func wanted(q *crosscast.Question) crosscast.Fields {
 	switch q.Kind {
-	case crosscast.AskCount:
+	case kind.AskCount:
 		return q.Fields & crosscast.FieldUser
-	case crosscast.AskRooms:
+	case kind.AskRooms:
 		return crosscast.FieldRooms
 	}
 	return q.Fields
@@ -146,18 +147,18 @@ func (d *dialect) supports(in *crosscast.Instruction) error {
 	switch {
 	case in.To != "":
 		return unsupported("an instruction to one node")
-	case in.Kind == crosscast.KindEmit && reservedForClients[in.Event]:
+	case in.Kind == kind.Emit && reservedForClients[in.Event]:
 		return fmt.Errorf("crosscast/socketioadapter: the event %q is Socket.IO's own", in.Event)
-	case in.Kind == crosscast.KindRequest && reservedForServers[in.Event]:
+	case in.Kind == kind.Request && reservedForServers[in.Event]:
 		return fmt.Errorf("crosscast/socketioadapter: the request %q is Socket.IO's own", in.Event)
-	case in.Kind == crosscast.KindRequest && !in.Target.Everyone:
+	case in.Kind == kind.Request && !in.Target.Everyone:
 		return unsupported("a request to the nodes with members of a room")
-	case in.Kind == crosscast.KindAsk && (in.Question == nil || in.Question.Kind > crosscast.AskRooms):
+	case in.Kind == kind.Ask && (in.Question == nil || in.Question.Kind > kind.AskRooms):
 		return unsupported("a question that is not about sockets")
 	}
 	switch in.Kind {
-	case crosscast.KindEmit, crosscast.KindRequest, crosscast.KindAsk,
-		crosscast.KindJoin, crosscast.KindLeave, crosscast.KindDisconnect:
+	case kind.Emit, kind.Request, kind.Ask,
+		kind.Join, kind.Leave, kind.Disconnect:
 		return nil
 	}
 	return unsupported(fmt.Sprintf("an instruction of kind %d", in.Kind))

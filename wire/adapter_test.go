@@ -13,6 +13,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -62,7 +63,7 @@ func (c *cluster) addAs(o wire.Options, emitOnly bool) *peer {
 func (c *cluster) beat(d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		for _, p := range c.peers {
-			p.a.Publish(c.t.Context(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: crosscast.Target{Everyone: true}})
+			p.a.Publish(c.t.Context(), &crosscast.Instruction{Kind: kind.Heartbeat, Target: crosscast.Target{Everyone: true}})
 		}
 		synctest.Wait()
 		left := time.Until(end)
@@ -94,7 +95,7 @@ func (p *peer) lost() []crosscast.Loss {
 
 func emitTo(rooms ...string) *crosscast.Instruction {
 	return &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: "/", Event: strings.Join(rooms, "+"), Target: crosscast.Target{Rooms: rooms},
+		Kind: kind.Emit, Namespace: "/", Event: strings.Join(rooms, "+"), Target: crosscast.Target{Rooms: rooms},
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"n":1}`)},
 	}
 }
@@ -489,7 +490,7 @@ func TestHostileBytesAreCounted(t *testing.T) {
 			t.Errorf("dropped %v", d)
 		}
 		if err := a.a.Publish(t.Context(), &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Target: crosscast.Target{Everyone: true}, Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 8192)},
+			Kind: kind.Emit, Target: crosscast.Target{Everyone: true}, Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 8192)},
 		}); !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Error("an instruction over MaxFrame:", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // What numbers can be believed.
@@ -96,7 +97,7 @@ func (b *book) resume(t *topic) {
 // isHeartbeat reports whether the frame that is being read, a control frame, is one. Nothing else can be read of it then.
 func (l *ledger) isHeartbeat() bool {
 	it, err := l.reader.next()
-	return err == nil && it.inst != nil && it.inst.Kind == crosscast.KindHeartbeat
+	return err == nil && it.inst != nil && it.inst.Kind == kind.Heartbeat
 }
 
 // heal makes the books of o anew: heartbeat number is the first one that counts.

@@ -11,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -362,7 +363,7 @@ func TestForgedGoodbye(t *testing.T) {
 		a, b := c.peers[0], c.peers[1]
 		number := c.highest(a.id)
 		c.beat(5 * time.Second)
-		goodbye := &crosscast.Instruction{Kind: crosscast.KindGoodbye, Target: crosscast.Target{Everyone: true}}
+		goodbye := &crosscast.Instruction{Kind: kind.Goodbye, Target: crosscast.Target{Everyone: true}}
 		c.forge("", wire.FrameHeader{Origin: a.id, Number: number() + 1}, 0, goodbye)
 		c.beat(5 * time.Second)
 		b.a.Expire(a.id)

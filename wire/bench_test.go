@@ -9,6 +9,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -113,7 +114,7 @@ func TestReceivingAllocatesNothing(t *testing.T) {
 // BenchmarkPublishInTurn is what an emission costs, from Publish to the bus's outcome, when one goroutine changes between
 // a room and a user after so many of them, which no frame may span; and when two goroutines have one of them each.
 func BenchmarkPublishInTurn(b *testing.B) {
-	toRoom, toUser := emitTo("room"), &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: "e"}
+	toRoom, toUser := emitTo("room"), &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Event: "e"}
 	toUser.Target.Users = []string{"user"}
 	for _, load := range []struct {
 		name    string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -115,7 +116,7 @@ func (w *world) executed(f wire.Frame) {
 		if err != nil {
 			return
 		}
-		if inst != nil && inst.Kind == crosscast.KindEmit {
+		if inst != nil && inst.Kind == kind.Emit {
 			w.frames[inst.Event] = append(w.frames[inst.Event], execution{h.Origin, h.Number, f.Topic, time.Now()})
 		}
 	}
@@ -135,9 +136,9 @@ func (w *world) read(port, _ string, data []byte) {
 
 func (p *peer) Handle(inst *crosscast.Instruction) {
 	switch inst.Kind {
-	case crosscast.KindHello:
-		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, To: inst.From})
-	case crosscast.KindEmit:
+	case kind.Hello:
+		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: kind.Heartbeat, To: inst.From})
+	case kind.Emit:
 		if p.onEmit != nil {
 			p.onEmit(inst.Event)
 		}
@@ -160,7 +161,7 @@ func (p *peer) Gap(g crosscast.Gap) {
 	p.gapAt = append(p.gapAt, len(p.delivered))
 	p.mu.Unlock()
 	if g.Origin == "" {
-		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true}})
+		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: kind.Hello, Target: crosscast.Target{Everyone: true}})
 	}
 }
 
@@ -184,7 +185,7 @@ func (p *peer) emit(volatile bool, targets ...crosscast.Address) {
 	event := fmt.Sprintf("%s/%d", p.id, p.next)
 	p.mu.Unlock()
 	inst := &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Volatile: volatile, Namespace: "/", Event: event,
+		Kind: kind.Emit, Volatile: volatile, Namespace: "/", Event: event,
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"x"`)},
 	}
 	inst.Target.Everyone = len(targets) == 0
@@ -265,7 +266,7 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 	for _, p := range peers[:3] {
 		beats.Go(func() {
 			for {
-				p.a.Publish(t.Context(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: crosscast.Target{Everyone: true}})
+				p.a.Publish(t.Context(), &crosscast.Instruction{Kind: kind.Heartbeat, Target: crosscast.Target{Everyone: true}})
 				select {
 				case <-time.After(time.Second):
 				case <-stop:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -48,7 +49,7 @@ func TestInstructionBound(t *testing.T) {
 		"data":      socket(crosscast.SocketInfo{ID: id, User: text, Rooms: names, Data: data}),
 		"handshake": socket(crosscast.SocketInfo{ID: id, Handshake: data}),
 	} {
-		inst.Kind = crosscast.KindAnswer
+		inst.Kind = kind.Answer
 		n := len(wire.AppendItem(nil, &inst, crosscast.Address{}, 1<<63))
 		if bound := wire.InstructionBound(&inst); n > bound || bound > n+600 {
 			t.Errorf("%s: %d bytes, and room for %d", what, n, bound)
@@ -63,7 +64,7 @@ func TestHostileFrameIsBounded(t *testing.T) {
 		a, b := c.peers[0], c.peers[1]
 		subscribe(t, b, "A")
 		frame := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "stranger", Number: 7})
-		frame = append(frame, bytes.Repeat([]byte{0x91, byte(crosscast.KindEmit)}, (2<<20-len(frame))/2)...)
+		frame = append(frame, bytes.Repeat([]byte{0x91, byte(kind.Emit)}, (2<<20-len(frame))/2)...)
 		c.hub.Port("stranger").Publish(t.Context(), []wire.Frame{{Topic: "cc:r:/:A", Data: frame}})
 		a.a.Publish(t.Context(), emitTo("A"))
 		synctest.Wait()
@@ -90,7 +91,7 @@ func TestFramesKeepToTheirItems(t *testing.T) {
 		a.port.SetLatency(time.Millisecond)
 		const n = 20_000
 		small := &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Namespace: "/", Event: "x", Target: crosscast.Target{Rooms: []string{"A"}},
+			Kind: kind.Emit, Namespace: "/", Event: "x", Target: crosscast.Target{Rooms: []string{"A"}},
 		}
 		many := *small
 		many.Target.ExceptSockets = slices.Repeat([]crosscast.SocketID{"n"}, 300)

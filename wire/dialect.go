@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A Dialect is the protocol of other programs on a bus: their topics and messages. [Speak] makes an adapter of one,
@@ -210,7 +211,7 @@ func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruc
 
 // control implements format: a heartbeat to everyone becomes an echo. A dialect has no message for the others.
 func (p *spoken) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
-	if inst.Kind != crosscast.KindHeartbeat || inst.To != "" || b.heartbeatWaits(&b.ground.notices) {
+	if inst.Kind != kind.Heartbeat || inst.To != "" || b.heartbeatWaits(&b.ground.notices) {
 		return nil, nil
 	}
 	f := b.notice()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -47,7 +48,7 @@ func (p *plain) Write(inst *crosscast.Instruction, send func(string, crosscast.A
 	if inst.Event == "reserved" {
 		return errReserved
 	}
-	if inst.Kind != crosscast.KindEmit {
+	if inst.Kind != kind.Emit {
 		return nil
 	}
 	text := fmt.Appendf(nil, "%s %s", p.self.ID, inst.Event)
@@ -78,7 +79,7 @@ func (p *plain) Read(_ string, data []byte) (uint64, error) {
 	case event == "":
 		return 0, wire.ErrMalformed
 	case from != string(p.self.ID):
-		p.h.Handle(&crosscast.Instruction{Kind: crosscast.KindEmit, From: crosscast.NodeID(from), Event: event})
+		p.h.Handle(&crosscast.Instruction{Kind: kind.Emit, From: crosscast.NodeID(from), Event: event})
 	}
 	return 0, nil
 }
@@ -114,7 +115,7 @@ func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo)
 
 func everyone(event string) *crosscast.Instruction {
 	return &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: "/", Event: event, Target: crosscast.Target{Everyone: true},
+		Kind: kind.Emit, Namespace: "/", Event: event, Target: crosscast.Target{Everyone: true},
 	}
 }
 
@@ -148,7 +149,7 @@ func TestDialect(t *testing.T) {
 		subscribe(t, b, "A", "B")
 		mustPublish(t, a, everyone("x"))
 		mustPublish(t, a, emitTo("A", "B"))
-		mustPublish(t, a, &crosscast.Instruction{Kind: crosscast.KindGoodbye, Target: crosscast.Target{Everyone: true}})
+		mustPublish(t, a, &crosscast.Instruction{Kind: kind.Goodbye, Target: crosscast.Target{Everyone: true}})
 		wantEvents(t, a)
 		wantEvents(t, b, "x", "A+B", "A+B")
 		wantEvents(t, d, "x")
@@ -163,13 +164,13 @@ func TestDialect(t *testing.T) {
 			t.Error("a heartbeat made no echo")
 		}
 		n := len(topics)
-		mustPublish(t, a, &crosscast.Instruction{Kind: crosscast.KindHeartbeat, To: b.id})
+		mustPublish(t, a, &crosscast.Instruction{Kind: kind.Heartbeat, To: b.id})
 		synctest.Wait()
 		if len(topics) != n {
 			t.Errorf("a heartbeat to one node became %q", topics[n:])
 		}
 		if err := a.a.Publish(t.Context(), &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Namespace: "/", Event: "reserved",
+			Kind: kind.Emit, Namespace: "/", Event: "reserved",
 		}); !errors.Is(err, errReserved) {
 			t.Error("what the dialect refuses:", err)
 		}
@@ -177,7 +178,7 @@ func TestDialect(t *testing.T) {
 		if err != nil || r != (crosscast.Reach{Nodes: 1, Known: true}) {
 			t.Errorf("reach %+v, %v", r, err)
 		}
-		hello := &crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true}}
+		hello := &crosscast.Instruction{Kind: kind.Hello, Target: crosscast.Target{Everyone: true}}
 		if r, err := a.a.Deliver(t.Context(), hello); err != nil || r.Nodes != 0 {
 			t.Errorf("hello: reach %+v, %v", r, err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -64,7 +65,7 @@ func TestCallsAcrossStarts(t *testing.T) {
 		var calls sync.WaitGroup
 		for range 4 {
 			calls.Go(func() {
-				inst := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: self.ID, Event: "x"}
+				inst := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", From: self.ID, Event: "x"}
 				for ctx.Err() == nil {
 					_ = a.Publish(ctx, inst)
 					_ = a.Subscribe(ctx, crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"})

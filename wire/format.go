@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A format is the protocol that an adapter reads and writes on its bus: the frames of nodes (ownFrames), or a [Dialect]
@@ -102,7 +103,7 @@ func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Inst
 
 func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
 	to := destination{node: inst.To}
-	isBeat := inst.Kind == crosscast.KindHeartbeat
+	isBeat := inst.Kind == kind.Heartbeat
 	if isBeat && b.heartbeatWaits(&to) {
 		return nil, nil
 	}

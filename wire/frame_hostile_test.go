@@ -15,6 +15,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -166,7 +167,7 @@ func TestEveryPrefix(t *testing.T) {
 // warmReader returns a reader whose own tables are made, as are those of all readers after a while.
 func warmReader(t testing.TB) *wire.FrameReader {
 	r := new(wire.FrameReader)
-	inst := crosscast.Instruction{Kind: crosscast.KindEmit, Event: "x", Meta: make([]crosscast.KeyValue, crosscast.MaxMeta)}
+	inst := crosscast.Instruction{Kind: kind.Emit, Event: "x", Meta: make([]crosscast.KeyValue, crosscast.MaxMeta)}
 	inst.Target.Rooms = slices.Repeat([]string{"n"}, crosscast.MaxNames)
 	inst.Rooms = inst.Target.Rooms
 	header := goldenFrames()[9].frame
@@ -277,7 +278,7 @@ func TestFrameItems(t *testing.T) {
 	skipped := "\x92\xcd\x01\x00\xc0"
 	names := slices.Repeat([]string{"n"}, crosscast.MaxNames)
 	largest := string(wire.AppendItem(nil, &crosscast.Instruction{
-		Kind: crosscast.KindJoin, Target: crosscast.Target{Rooms: names}, Rooms: names}, noName, 0))
+		Kind: kind.Join, Target: crosscast.Target{Rooms: names}, Rooms: names}, noName, 0))
 	for what, test := range map[string]struct {
 		items  string
 		yields int
@@ -386,7 +387,7 @@ func BenchmarkFrameReaderReset(b *testing.B) {
 func benchInstructions() map[string]*crosscast.Instruction {
 	hot := func() *crosscast.Instruction {
 		return &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Namespace: "/", From: "AAAAAAAA", Event: "roomMessage",
+			Kind: kind.Emit, Namespace: "/", From: "AAAAAAAA", Event: "roomMessage",
 			Target:  crosscast.Target{Rooms: []string{"room1"}},
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: make([]byte, 128)},
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/goldentest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -174,7 +175,7 @@ func genItem(topic crosscast.Address) *rapid.Generator[codecItem] {
 			return codecItem{Quiet: rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "quiet")}
 		}
 		inst := &crosscast.Instruction{
-			Kind: crosscast.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Namespace: genNamespace().Draw(t, "namespace"),
+			Kind: kind.Kind(rapid.IntRange(1, 255).Draw(t, "kind")), Namespace: genNamespace().Draw(t, "namespace"),
 			From: frameOrigin, Event: rapid.OneOf(rapid.Just(""), genName(40)).Draw(t, "event"),
 		}
 		if rapid.IntRange(0, 3).Draw(t, "data") == 0 {
@@ -244,7 +245,7 @@ func TestFrameRoundTrip(t *testing.T) {
 // goldenFrames are frames whose bytes are written down in testdata/frames.txt: a change of the format shows there.
 func goldenFrames() []namedFrame {
 	emit := func(ns string, to crosscast.Target) crosscast.Instruction {
-		return crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: ns, From: frameOrigin, Target: to, Event: "x",
+		return crosscast.Instruction{Kind: kind.Emit, Namespace: ns, From: frameOrigin, Target: to, Event: "x",
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte("{}")}}
 	}
 	header := wire.FrameHeader{Origin: frameOrigin, Number: 2, Previous: 1}
@@ -258,13 +259,13 @@ func goldenFrames() []namedFrame {
 	copied.Items[0].Copy = 300
 	copied.Items = append(copied.Items, one(frameTo1, emit("/", toRoom)).Items...)
 
-	hello := one(noName, crosscast.Instruction{Kind: crosscast.KindHello, Namespace: "/", From: frameOrigin,
+	hello := one(noName, crosscast.Instruction{Kind: kind.Hello, Namespace: "/", From: frameOrigin,
 		Target: everybody, Node: crosscast.NodeInfo{ID: frameOrigin, Name: "server-1", Heartbeat: time.Second}})
 	hello.Header = wire.FrameHeader{Origin: frameOrigin, Number: 1, Control: true}
 	quiet := hello
 	quiet.Items = append(slices.Clone(hello.Items), codecItem{Quiet: []byte("named")})
 
-	losses := one(noName, crosscast.Instruction{Kind: crosscast.KindGoodbye, Namespace: "/", From: frameOrigin,
+	losses := one(noName, crosscast.Instruction{Kind: kind.Goodbye, Namespace: "/", From: frameOrigin,
 		Target: everybody})
 	losses.Header.LossCount = 200
 	losses.Header.Losses = []wire.LossRange{
@@ -352,7 +353,7 @@ func TestTargetOfTopicCostsOneByte(t *testing.T) {
 		{"another namespace", frameTo1, "/chat", crosscast.Target{Rooms: []string{"room1"}}, false},
 		{"an exception", frameTo1, "/", crosscast.Target{Rooms: []string{"room1"}, ExceptUsers: []string{"u9"}}, false},
 	} {
-		inst := crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: test.ns, From: frameOrigin, Target: test.target,
+		inst := crosscast.Instruction{Kind: kind.Emit, Namespace: test.ns, From: frameOrigin, Target: test.target,
 			Event: "x"}
 		f := codecFrame{test.topic, wire.FrameHeader{Origin: frameOrigin}, []codecItem{{Inst: &inst}}}
 		b := f.bytes()
@@ -375,7 +376,7 @@ func TestTargetOfTopicCostsOneByte(t *testing.T) {
 func TestNamesOfTopicsAreChecked(t *testing.T) {
 	for _, n := range []int{0, crosscast.MaxName + 1} {
 		name := strings.Repeat("n", n)
-		inst := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Target: crosscast.Target{Rooms: []string{name}}}
+		inst := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Target: crosscast.Target{Rooms: []string{name}}}
 		if _, err := wire.AppendInstruction(nil, inst, frameAddress("/", crosscast.SpaceRoom, name)); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Errorf("a room of %d bytes: %v", n, err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/validjson"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // The ingress is a topic for programs without crosscast, in any language. Each message is one JSON object:
@@ -92,7 +93,7 @@ func parseIngress(text []byte) (inst *crosscast.Instruction, why dropReason, err
 		return nil, why, err
 	}
 	inst = &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: m.namespace, Event: m.event, Payload: m.data, Target: m.target,
+		Kind: kind.Emit, Namespace: m.namespace, Event: m.event, Payload: m.data, Target: m.target,
 	}
 	t := &inst.Target
 	switch named := len(t.Rooms)+len(t.Users) > 0; {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -38,7 +39,7 @@ func TestIngressParses(t *testing.T) {
 		},
 	} {
 		inst, _, err := wire.ParseIngress([]byte(text))
-		want.Kind = crosscast.KindEmit
+		want.Kind = kind.Emit
 		if err != nil || !reflect.DeepEqual(*inst, want) {
 			t.Errorf("%s: %+v, %v; want %+v", text, inst, err, want)
 		}
@@ -172,7 +173,7 @@ func TestIngressCountsWhatItRefuses(t *testing.T) {
 		}
 		// What only a node may say is not taken from there, nor what only the ingress takes anywhere else.
 		node := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "stranger", Number: 1})
-		goodbye := &crosscast.Instruction{Kind: crosscast.KindDisconnect, Target: crosscast.Target{Everyone: true}}
+		goodbye := &crosscast.Instruction{Kind: kind.Disconnect, Target: crosscast.Target{Everyone: true}}
 		frame := string(wire.AppendItem(node, goodbye, crosscast.Address{}, 0))
 		s.outside("cc:in", frame)
 		want["ingress syntax"]++
@@ -303,7 +304,7 @@ func FuzzIngress(f *testing.F) {
 			t.Fatalf("read as %+v, plainly %+v", inst, plain)
 		}
 		others := len(g.Sockets) + len(g.ExceptSockets) + len(g.ExceptUsers) + len(inst.Rooms)
-		if inst.Kind != crosscast.KindEmit || inst.From+inst.To != "" || inst.Ref != "" || inst.Event == "" || inst.Volatile ||
+		if inst.Kind != kind.Emit || inst.From+inst.To != "" || inst.Ref != "" || inst.Event == "" || inst.Volatile ||
 			g.IsNobody() || others > 0 {
 			t.Fatalf("no emission: %+v", inst)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // ledger keeps the state of each peer as its frames show it. It passes instructions to the Handler, and reports missing
@@ -217,12 +218,12 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 		}
 		inst.To = t.to.node
 		switch inst.Kind {
-		case crosscast.KindHello, crosscast.KindHeartbeat:
+		case kind.Hello, kind.Heartbeat:
 			o.peer = true
 			o.announced.beat = o.heard
 			o.belief.says(inst.Node.Heartbeat)
 		}
-		o.left = inst.Kind == crosscast.KindGoodbye // an instruction after a goodbye revokes it
+		o.left = inst.Kind == kind.Goodbye // an instruction after a goodbye revokes it
 		n++
 		if inst.Ref != "" {
 			inst.Late = l.echo.late(time.Now())

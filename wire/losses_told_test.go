@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -162,7 +163,7 @@ func TestALostAnswerConcernsItsAsker(t *testing.T) {
 			a.port.SetFate(nil)
 			c.beat(2 * time.Second)
 		}
-		lose(&crosscast.Instruction{Kind: crosscast.KindAnswer, Namespace: "/", To: asker.id, Ref: "r", Answer: &crosscast.Answer{}})
+		lose(&crosscast.Instruction{Kind: kind.Answer, Namespace: "/", To: asker.id, Ref: "r", Answer: &crosscast.Answer{}})
 		toSocket := emitTo()
 		toSocket.Target.Sockets = []crosscast.SocketID{crosscast.SocketID(asker.id) + "abcdefghijkl"}
 		lose(toSocket)
@@ -179,7 +180,7 @@ func TestALostAnswerConcernsItsAsker(t *testing.T) {
 		// Beside rooms, each is told of its own.
 		a.refuse(":n:"+string(asker.id), ":r:/:A")
 		mustPublish(t, a, &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Namespace: "/", Event: "e",
+			Kind: kind.Emit, Namespace: "/", Event: "e",
 			Target: crosscast.Target{Rooms: []string{"A"}, Sockets: toSocket.Target.Sockets},
 		})
 		synctest.Wait()

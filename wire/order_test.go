@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -75,7 +76,7 @@ func TestWhatOneGoroutineEmitsKeepsItsOrder(t *testing.T) {
 		}
 		var want []string
 		for i := range 200 {
-			inst := &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", From: a.id}
+			inst := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", From: a.id}
 			inst.Target, inst.Event = targets[i*i%len(targets)], strconv.Itoa(i)
 			if err := a.a.Publish(t.Context(), inst); err != nil {
 				t.Fatal(err)
@@ -105,10 +106,10 @@ func TestInstructionsToOneInboxShareAFrame(t *testing.T) {
 			}
 		}
 		for i := range 300 { // the first of all is a frame of its own
-			emitOne(i, crosscast.Instruction{Kind: crosscast.KindRequest, To: c.peers[1+i%2].id})
+			emitOne(i, crosscast.Instruction{Kind: kind.Request, To: c.peers[1+i%2].id})
 		}
 		for i := range 100 {
-			emitOne(i, crosscast.Instruction{Kind: crosscast.KindEmit, Target: crosscast.Target{Everyone: true}})
+			emitOne(i, crosscast.Instruction{Kind: kind.Emit, Target: crosscast.Target{Everyone: true}})
 		}
 		if err := a.a.Flush(t.Context()); err != nil {
 			t.Fatal(err)

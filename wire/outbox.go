@@ -18,8 +18,8 @@ import (
 // Invariants:
 //   - a number is drawn once, for one frame's bytes, in the order in which frames are sent;
 //   - frames are sent in the order in which they were opened, and a frame takes instructions of its own generation
-//     only. A generation has topics of one kind (see kind). An instruction for several topics has a generation of its
-//     own. So nothing overtakes an instruction for a topic of another kind, or for several topics;
+//     only. A generation has topics of one kind (see topicKind). An instruction for several topics has a generation of
+//     its own. So nothing overtakes an instruction for a topic of another kind, or for several topics;
 //   - a frame that was refused or is uncertain is never sent again. It is entered in losses before anything later is
 //     sent. It is nobody's predecessor, because losses already report it;
 //   - control frames (hello, heartbeat, notices of losses) never wait behind others, count against no limit, are
@@ -35,11 +35,11 @@ type outbox struct {
 	bytes   int // that queue holds; see frame.holds
 
 	generation uint64
-	kind       kind   // of the generation
-	number     uint64 // last one drawn
-	copies     uint64 // last one drawn, for emissions to several topics
-	opened     uint64 // frames opened, control frames not counted
-	settled    uint64 // how many of the opened frames have an outcome
+	kind       topicKind // of the generation
+	number     uint64    // last one drawn
+	copies     uint64    // last one drawn, for emissions to several topics
+	opened     uint64    // frames opened, control frames not counted
+	settled    uint64    // how many of the opened frames have an outcome
 
 	losses     lossState
 	lossesTold uint64 // losses.count as it was last sent to peers

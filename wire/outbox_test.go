@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // newTestSession is a session without a bus, of a node or an emitter.
@@ -37,7 +38,7 @@ func newTestOutbox(p presence) (*outbox, *fakeClock) {
 
 func (b *outbox) emit(d *delivery, rooms, users []string) {
 	inst := &crosscast.Instruction{
-		Kind: crosscast.KindEmit, Namespace: "/", Event: "e", Target: crosscast.Target{Rooms: rooms, Users: users},
+		Kind: kind.Emit, Namespace: "/", Event: "e", Target: crosscast.Target{Rooms: rooms, Users: users},
 	}
 	to := route(nil, inst, b.self.ID)
 	data, err := appendInstruction(nil, inst, &to[0].name)
@@ -78,7 +79,7 @@ func TestOutboxKeepsOrder(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		b, clock := newTestOutbox(full)
 		type emission struct {
-			kind kind
+			kind topicKind
 			done *delivery
 		}
 		var emitted []*emission
@@ -86,7 +87,7 @@ func TestOutboxKeepsOrder(t *testing.T) {
 		last := map[string]uint64{} // of topics, without what was lost
 		number := uint64(0)
 		sent := 0 // instructions, without copies
-		highest := map[kind]int{}
+		highest := map[topicKind]int{}
 		settle := func(limit int) {
 			batch := b.send(limit)
 			var errs []error

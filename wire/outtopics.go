@@ -13,7 +13,7 @@ type outTopic struct {
 	key     string // in outTopics: the name and, of a dialect, the address that messages are for
 	name    string // a part of key
 	address uint16 // where in key the address begins
-	kind    kind
+	kind    topicKind
 	last    uint64 // number of the last frame that was not lost
 	open    *frame // takes instructions while its generation is the outbox's
 	*quietTopic

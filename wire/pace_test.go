@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -60,7 +61,7 @@ func (c *cluster) beats() (stop func()) {
 }
 
 func heartbeat() *crosscast.Instruction {
-	return &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: crosscast.Target{Everyone: true}}
+	return &crosscast.Instruction{Kind: kind.Heartbeat, Target: crosscast.Target{Everyone: true}}
 }
 
 // A link that is slower than what is emitted makes callers wait. Nothing is lost, and heartbeats go on.

@@ -11,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -32,7 +33,7 @@ func cutOff(tb testing.TB, o wire.Options) *peer {
 
 // toFresh returns a small emission to a user that nothing was emitted to before.
 func toFresh(i int) *crosscast.Instruction {
-	return &crosscast.Instruction{Kind: crosscast.KindEmit, Namespace: "/", Event: "e",
+	return &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Event: "e",
 		Target:  crosscast.Target{Users: []string{"u" + strconv.Itoa(i)}},
 		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`{"n":1}`)}}
 }

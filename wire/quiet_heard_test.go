@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -17,7 +18,7 @@ type slowBeats struct {
 }
 
 func (s slowBeats) Handle(inst *crosscast.Instruction) {
-	if inst.Kind == crosscast.KindHeartbeat {
+	if inst.Kind == kind.Heartbeat {
 		s.onBeat()
 	}
 	s.peer.Handle(inst)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -76,7 +77,7 @@ func (p *peer) missing(by *peer, miss func(topic string) bool) {
 func (p *peer) beatOnce(t *testing.T) {
 	t.Helper()
 	everyone := crosscast.Target{Everyone: true}
-	err := p.a.Publish(t.Context(), &crosscast.Instruction{Kind: crosscast.KindHeartbeat, Target: everyone})
+	err := p.a.Publish(t.Context(), &crosscast.Instruction{Kind: kind.Heartbeat, Target: everyone})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +374,7 @@ func TestQuietEmitter(t *testing.T) {
 		e = c.addPatchy(true)
 		e.missing(b, anything)
 		if err := e.a.Publish(t.Context(), &crosscast.Instruction{
-			Kind: crosscast.KindEmit, Event: "x", Target: crosscast.Target{Everyone: true},
+			Kind: kind.Emit, Event: "x", Target: crosscast.Target{Everyone: true},
 		}); err != nil {
 			t.Fatal(err)
 		}

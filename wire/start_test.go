@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -25,7 +26,7 @@ func TestStartedMeansConnected(t *testing.T) {
 		if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id}, p)); err != nil {
 			t.Fatal(err)
 		}
-		hello := &crosscast.Instruction{Kind: crosscast.KindHello, Target: crosscast.Target{Everyone: true}}
+		hello := &crosscast.Instruction{Kind: kind.Hello, Target: crosscast.Target{Everyone: true}}
 		if _, err := p.a.Deliver(t.Context(), hello); err != nil {
 			t.Error("right after Start:", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // The names of topics, after the prefix and a colon:
@@ -83,13 +84,13 @@ type destination struct {
 
 func (d destination) isEveryone() bool { return d == destination{} }
 
-// kind is what order is kept between. Whoever hears two topics of one kind hears two rooms, or two users: between these
-// there is no order, and of inboxes a node hears its own only. Between topics of two kinds there is: a client hears its
-// own address, its user's, its rooms' and everyone's.
-type kind uint8
+// topicKind is what order is kept between. Whoever hears two topics of one kind hears two rooms, or two users: between
+// these there is no order, and of inboxes a node hears its own only. Between topics of two kinds there is: a client
+// hears its own address, its user's, its rooms' and everyone's.
+type topicKind uint8
 
 const (
-	toEveryone kind = 1 + iota
+	toEveryone topicKind = 1 + iota
 	toInbox
 	toRoom
 	toUser
@@ -97,7 +98,7 @@ const (
 )
 
 // kindOf returns the kind of a topic.
-func kindOf(d *destination) kind {
+func kindOf(d *destination) topicKind {
 	switch {
 	case d.foreign != "":
 		return toSeveral
@@ -150,7 +151,7 @@ func route(dst []destination, inst *crosscast.Instruction, self crosscast.NodeID
 		return append(dst, destination{node: inst.To})
 	}
 	t := &inst.Target
-	if t.Everyone || inst.Kind != crosscast.KindEmit || inst.Ref != "" {
+	if t.Everyone || inst.Kind != kind.Emit || inst.Ref != "" {
 		return append(dst, destination{})
 	}
 	if len(t.Rooms)+len(t.Users) > maxCopies {
