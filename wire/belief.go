@@ -8,50 +8,50 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// What numbers can be believed.
+// belief decides which frame numbers are credible.
 //
-// Whoever may publish on the bus can write any number beside any node's name, and what is not above the highest number
-// of a node is taken for a copy. So the numbers that a stranger can raise are not believed for good:
+// A stranger with permission to publish can write any number beside any node's name. Frames that are not above a node's
+// highest number are dropped as copies, so a stranger's high number would hide the node's own frames. These numbers are
+// protected as follows:
 //
-//   - A frame's number. The books keep the highest number from a while ago, of which it is certain by now that the node
-//     itself had reached it. When two heartbeats in a row have numbers that rise, that never came before, and that are
-//     between that and the highest, then the highest was none of the node's. The books then begin anew at the second of
-//     them, and that is one gap of all of that origin. Numbers up to the kept one stay copies, so replayed frames heal
-//     nothing.
-//   - The number of the previous frame, and those of topics that have become quiet, are less than the frame's own.
-//   - The number of an emission that comes in several copies is compared with the last one only: copies come in a row.
-//   - The counts of losses and of quiet topics never fall. When a frame in its order has a lower one, the higher one was
-//     none of the node's: something may have been missed since, which is a gap of all of that origin.
-//   - The number of an echo is one that this node has drawn.
+//   - A frame's number. The books keep an older highest number, which the node itself has certainly reached ("kept").
+//     The present highest number was a stranger's if two heartbeats in a row have rising numbers between the kept and
+//     the highest one, which never came before. The books then begin anew at the second of these heartbeats. That is
+//     one gap of all of that origin. Numbers up to the kept one stay copies, so replayed frames heal nothing.
+//   - The number of the previous frame, and the numbers of quiet topics. They must be less than the frame's own number.
+//   - The number of an emission in several copies. It is compared with the last one only, because copies come in a row.
+//   - The counts of losses and of quiet topics. They never fall. If a frame in its order has a lower count, the higher
+//     one was a stranger's. Messages might have been missed since, so that is a gap of all of that origin.
+//   - The number of an echo. This node must have drawn it.
 //
-// A number that the origin itself overtakes before its second heartbeat is not seen: that would take a seal. So would it to
-// tell a silent node from a stranger who sends heartbeats in its name for longer than six of them take. Emitters have no
-// heartbeats, so their books heal only when they are forgotten.
+// Two things stay hidden, and only sealed frames would show them: a number that the origin itself overtakes before its
+// second heartbeat; and a stranger who sends heartbeats in the name of a silent node for longer than six heartbeats
+// take. Emitters have no heartbeats, so their books heal only when they are forgotten.
 type belief struct {
-	kept   uint64    // the origin had certainly reached it
-	keptAt time.Time // when that number was the highest
-	mark   uint64    // it will be kept, unless a lower heartbeat comes before
+	kept   uint64    // the origin has certainly reached this number
+	keptAt time.Time // when it was the highest
+	mark   uint64    // the next kept number, unless a lower heartbeat comes first
 	markAt time.Time
-	beats  []uint64 // of the heartbeats above kept that were heard; at most maxBeats
-	low    uint64   // the last one in a row below the highest that never came before; 0: none
-	lowAt  time.Time
-	denied bool // there was one since mark
-	rose   int  // control frames above the highest since mark
+	beats  []uint64  // numbers above kept of control frames that have come; at most maxBeats
+	low    uint64    // the last of the new heartbeats in a row below the highest number; 0: none
+	lowAt  time.Time // when the first of that row, or the lowest, came
+	denied bool      // there was a new heartbeat below the highest number since markAt
+	rose   int       // control frames above the highest number since markAt
 
-	interval time.Duration // between heartbeats, as the origin says
+	interval time.Duration // between heartbeats, by the origin's own account
 }
 
 const (
 	maxBeats    = 256
 	maxInterval = time.Minute // of a node's heartbeats
-	healAfter   = 3           // times the interval that a number must stand before it is kept
+	healAfter   = 3           // a number is kept after this many intervals
 )
 
-// rises notes a fresh control frame, and that the highest number before was another. short is the least interval.
+// rises notes a control frame above the highest number so far, which is before. short is the least interval.
 func (h *belief) rises(number, before uint64, now time.Time, short time.Duration) {
 	h.low = 0
 	if now.Sub(h.markAt) >= healAfter*max(h.interval, short) {
-		if !h.denied && h.rose >= healAfter-1 { // else somebody may speak for one that is silent
+		if !h.denied && h.rose >= healAfter-1 { // else a stranger might speak for a silent node
 			h.kept, h.keptAt = h.mark, h.markAt
 			h.mark = before
 			h.beats = slices.DeleteFunc(h.beats, func(n uint64) bool { return n <= h.kept })
@@ -64,8 +64,8 @@ func (h *belief) rises(number, before uint64, now time.Time, short time.Duration
 	}
 }
 
-// contradicts notes a heartbeat that is not above the highest number, and reports whether the highest is none of the
-// origin's.
+// contradicts notes a heartbeat that is not above the highest number, and reports whether the highest number is a
+// stranger's.
 func (h *belief) contradicts(number uint64, now time.Time, short time.Duration) bool {
 	if number <= h.kept || slices.Contains(h.beats, number) {
 		return false
@@ -79,28 +79,29 @@ func (h *belief) contradicts(number uint64, now time.Time, short time.Duration) 
 		return false
 	}
 	h.low = number
-	return now.Sub(h.lowAt) >= short*3/4 // frames that were overtaken, as after an abandoned batch, come at once
+	return now.Sub(h.lowAt) >= short*3/4 // overtaken frames, as after an abandoned batch, come all at once
 }
 
-// says notes the interval that a heartbeat names.
+// says notes the interval in a heartbeat.
 func (h *belief) says(interval time.Duration) {
 	h.interval = max(h.interval, min(interval, maxInterval))
 }
 
-// resume has a book that is new since its origin's healed go on from there, if the topic was subscribed then.
+// resume starts a new book at the number where its origin's books have healed, if the topic was subscribed at that
+// time.
 func (b *book) resume(t *topic) {
 	if o := b.origin; o.before > 0 && t.confirmation <= o.healed {
 		b.epoch, b.before, b.first, b.heard = t.epoch, o.before, o.before+1, o.healedAt
 	}
 }
 
-// isHeartbeat reports whether the frame that is being read, a control frame, is one. Nothing else can be read of it then.
+// isHeartbeat reports whether the control frame in the reader is a heartbeat. It consumes the frame's first item.
 func (l *ledger) isHeartbeat() bool {
 	it, err := l.reader.next()
 	return err == nil && it.inst != nil && it.inst.Kind == kind.Heartbeat
 }
 
-// heal makes the books of o anew: heartbeat number is the first one that counts.
+// heal begins the books of o anew. The heartbeat with this number is the first frame that counts.
 func (l *ledger) heal(o *origin, number uint64, now time.Time) *origin {
 	l.count(dropHealed)
 	h := *o

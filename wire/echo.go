@@ -6,49 +6,50 @@ import (
 	"time"
 )
 
-// echo proves that a link hears. What this node publishes to everyone comes back on its own subscription, in order:
-// an echo proves that nothing sent before it through that server is still missing.
+// echo proves that a link receives. Each frame that this node publishes to everyone comes back on its own subscription,
+// in order. So an echo proves that nothing sent before it through that server is still missing. Emitters publish to
+// their own inbox instead.
 //
 // There are three reasons for a missing echo:
 //
-//   - dead: nothing comes at all. No byte has arrived for a while, though the reader waits for one.
-//   - deaf: the bus answers a ping on the link, written a while after it had accepted the frame, and the frame has not
-//     come before that answer.
-//   - late: it waits behind other bytes, or the reader is in a call of the application's. That is no verdict. As long as
-//     bytes arrive, or the reader does not read any, nothing is concluded.
+//   - dead: no byte has arrived for a while, although the reader waits for one.
+//   - deaf: the frame has not come, although the bus has answered a ping on the link, and the ping was written a while
+//     after the bus had accepted the frame.
+//   - late: the frame waits behind other bytes, or the reader is in a call of the application. This is no verdict:
+//     nothing is concluded while bytes arrive or the reader does not read.
 //
-// The while is one heartbeat, at least minEcho. So an answer may overtake messages by that much, as it does where
-// several servers pass messages on to each other. The first ping, after half of it, makes an idle link answer: it is
-// not dead. A missing answer proves nothing.
+// "A while" is one heartbeat, at least minEcho. So an answer may overtake messages by that much. That happens where
+// several servers pass messages on to each other. The first ping is written after half of that time. It makes an idle
+// link answer, which is then not dead. A missing answer proves nothing.
 //
 // A node whose publishing fails has no echoes, but its link might work. So if no echo has come for a while, and none is
-// awaited, answers to pings prove that received messages are not old. If the bus answers what is published, even with a
-// refusal, and nothing comes on the link, not even an answer, the link is dead.
+// awaited, answers to pings prove that received messages are not old. The link is dead if the bus refuses published
+// frames, and nothing arrives on the link, not even an answer.
 //
 // Invariants:
-//   - awaited are frames that the bus has accepted and that did not come back, oldest first;
-//   - a ping is written only while something is awaited, or nothing has come back for more than a heartbeat; and at most
-//     maxPings are without an answer;
-//   - nothing here ever waits for the application, and no verdict depends on how long a call of its has taken.
+//   - awaited has the frames that the bus has accepted and that did not come back, oldest first;
+//   - a ping is written only while a frame is awaited, or if nothing has come back for more than a heartbeat;
+//   - at most maxPings pings are without an answer;
+//   - this code never waits for the application, and no verdict depends on the length of the application's calls.
 type echo struct {
 	*session
 	state *linkState
-	drew  func(number uint64) bool // whether this node has sent a frame with a number
+	drew  func(number uint64) bool // reports whether this node has used a number
 
 	mu      sync.Mutex
 	link    *link     // resumed; nil while there is none; guarded by mu, like everything below
 	heard   uint64    // highest number that came back on link
 	heardAt time.Time // when
 	proven  time.Time // when the last frame that came back was sent; before the first one, when link had resumed
-	current time.Time // when that was sent, or what ping was asked for that was answered since: what arrives is no older
-	refused time.Time // when the bus last refused what goes to everyone
+	current time.Time // the later of two times: of that frame, and of the latest answered ping; messages are no older
+	refused time.Time // when the bus last refused a frame to everyone
 	trip    time.Duration
 	awaited []awaited
 	pings   []ping    // without an answer, oldest first
-	pinged  time.Time // when the last ping was asked for
+	pinged  time.Time // when the last ping was requested
 	named   uint64    // the last name given to a ping
 	timer   *time.Timer
-	lookAt  time.Time     // when timer has look called; zero: it does not run
+	lookAt  time.Time     // when timer calls lookLocked; zero: it does not run
 	waiting chan struct{} // made by allBack; closed when nothing is awaited
 }
 
@@ -58,11 +59,11 @@ type awaited struct {
 	sent, accepted time.Time
 }
 
-// pingLocked is one without an answer. Frames up to the number covers came before its answer, or do not come.
+// ping is a ping without an answer. Frames up to the number covers come before its answer, or are missing.
 type ping struct {
 	name   string
 	covers uint64
-	at     time.Time // when it was asked for
+	at     time.Time // when it was requested
 }
 
 func newEcho(s *session, state *linkState) *echo { return &echo{session: s, state: state} }
@@ -73,7 +74,7 @@ func (e *echo) beginLink(l *link) {
 	e.link, e.heard, e.proven, e.current = l, 0, l.resumedAt, l.resumedAt
 	e.pings, e.pinged, e.refused = e.pings[:0], time.Time{}, time.Time{}
 	e.restLocked()
-	if e.presence.hears { // else it hears nothing but answers, and proves its link before each question
+	if e.presence.hears { // emitters receive only answers, and prove the link before each query
 		e.armLocked(e.staleLocked(), time.Now())
 	}
 }
@@ -176,24 +177,24 @@ func (e *echo) handleEcho(n uint64, now time.Time) {
 	}
 }
 
-// overdue reports whether an echo has been awaited for a while already.
+// overdue reports whether an echo has been awaited for half a heartbeat.
 func (e *echo) overdue() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.awaited) > 0 && time.Since(e.awaited[0].accepted) > e.patience()/2
 }
 
-// provenUntil is when the last frame that came back was sent: nothing from before it is missing.
+// provenUntil returns when the last frame that came back was sent. Nothing from before that time is missing.
 func (e *echo) provenUntil() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.proven
 }
 
-// late is the greatest possible age of a message that arrives now, if this process or the bus has stood still;
-// otherwise 0. Messages from before the last frame that came back have arrived, and so have, within a heartbeat, those
-// from before the last answered ping. On a normal link that is about a heartbeat ago, and late is 0. Two clocks are
-// compared, because a machine that sleeps might stop one of them.
+// late returns the greatest possible age of a message that arrives now, if this process or the bus has stood still;
+// otherwise 0. All messages from before the last frame that came back have arrived. Messages from before the last
+// answered ping have arrived, too, except for those of one heartbeat. On a normal link that is about a heartbeat ago,
+// and late returns 0. It compares two clocks, because one of them might stop while a machine sleeps.
 func (e *echo) late(now time.Time) time.Duration {
 	e.mu.Lock()
 	current := e.current
@@ -212,7 +213,7 @@ func (e *echo) roundTrip() time.Duration {
 	return e.trip
 }
 
-// staleLocked is when a ping is due, unless something comes back before.
+// staleLocked returns when a ping is due, unless an echo or an answer comes first.
 func (e *echo) staleLocked() time.Time { return e.current.Add(e.self.Heartbeat + e.patience()/4) }
 
 // armLocked arranges a call of look at the given time or earlier.
@@ -246,7 +247,7 @@ func (e *echo) lookLocked(now time.Time) {
 	}
 }
 
-// lookForLifeLocked is look while no echo is awaited.
+// lookForLifeLocked is lookLocked while no echo is awaited.
 func (e *echo) lookForLifeLocked(now time.Time) {
 	next := e.staleLocked()
 	if !now.Before(next) {
@@ -261,7 +262,7 @@ func (e *echo) lookForLifeLocked(now time.Time) {
 	e.armLocked(next, now)
 }
 
-// lookForEchoLocked is look while an echo is awaited.
+// lookForEchoLocked is lookLocked while an echo is awaited.
 func (e *echo) lookForEchoLocked(now time.Time) {
 	accepted := e.awaited[0].accepted
 	silent := later(e.link.silentSince(now), accepted)

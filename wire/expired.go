@@ -8,17 +8,18 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A peer that is taken for dead without a goodbye may live, and go on emitting: on the other side of a split, or behind a
-// server that was left. So its end is a gap, from the last that was heard of it, and so is the time until it returns,
-// unless its numbers show that it sent nothing.
+// A peer that is taken for dead without a goodbye might be alive, and might go on emitting: on the other side of a
+// network split, or behind an old server of the bus. So its end is a gap, from its latest message on. The time until it
+// returns is another gap, unless its numbers show that it sent nothing.
 
-// heardPeers is when something new of each peer came last. It is made anew once a heartbeat, and never written to.
+// heardPeers has the time of each peer's latest new message. It is replaced twice a heartbeat at most, and never
+// changed.
 type heardPeers struct {
 	at    time.Time
 	peers map[crosscast.NodeID]time.Time
 }
 
-// noteHeard makes that, with each echo: while there is none nobody is suspected.
+// noteHeard replaces heardPeers. It is called with each echo, because no peer is suspected without echoes.
 func (l *ledger) noteHeard(now time.Time) {
 	if h := l.heardPeers.Load(); h != nil && now.Sub(h.at) < l.patience()/2 {
 		return
@@ -40,8 +41,8 @@ func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
 	return time.Time{}
 }
 
-// expiries are peers whose end is yet to be reported. Whoever enters one does not wait for those who report it, as they
-// may be inside of a call of the Handler.
+// expiries are the expired peers that wait to be reported. Entering one does not wait for a report in progress, because
+// that might be inside a call of the Handler.
 type expiries struct {
 	any atomic.Bool   // all is not empty
 	due chan struct{} // capacity 1: all has grown
@@ -82,8 +83,8 @@ func (x *expiries) takeAll() []expiry {
 	return all
 }
 
-// watchLost reports peers that are lost, until the adapter stops: for when nothing arrives that is to be reported after
-// them.
+// watchLost reports lost peers until the adapter stops. It is needed while no events arrive, since each event reports
+// them first.
 func (r *receiver) watchLost() {
 	for {
 		select {
@@ -111,7 +112,7 @@ func (r *receiver) reportLostLocked() {
 // lost reports that a peer has expired.
 func (l *ledger) lost(e expiry) {
 	g := crosscast.Gap{Origin: e.id, Since: l.started, Until: e.at, Reason: crosscast.GapPeerLost}
-	if o := l.origins.m[e.id]; o != nil { // else it was forgotten
+	if o := l.origins.m[e.id]; o != nil { // nil: it was forgotten
 		if o.left || o.lost {
 			return
 		}
@@ -120,7 +121,8 @@ func (l *ledger) lost(e expiry) {
 	l.handler.Gap(g)
 }
 
-// found reports what o may have sent while it was lost: it is back, with frame n.
+// found notes that the lost origin o is back, with frame n. It reports a gap if o might have sent other frames
+// meanwhile.
 func (l *ledger) found(o *origin, n uint64, now time.Time) {
 	g := crosscast.Gap{
 		Origin: o.id, From: o.highest + 1, To: n - 1, Since: o.lostAt, Until: now, Reason: crosscast.GapPeerLost,
@@ -130,8 +132,8 @@ func (l *ledger) found(o *origin, n uint64, now time.Time) {
 	}
 }
 
-// covered notes that a gap of all origins, which begins at since, is about to be reported: who was lost in it is not
-// looked at again.
+// covered notes that a gap of all origins, which begins at since, is about to be reported. Peers that were lost after
+// since then need no gap of their own when they return.
 func (l *ledger) covered(since time.Time) {
 	for _, o := range l.origins.m {
 		if o.lost && !o.lostAt.Before(since) {
@@ -140,7 +142,8 @@ func (l *ledger) covered(since time.Time) {
 	}
 }
 
-// aloneSince returns since, or when the first peer was heard last that has not left, if that is earlier.
+// aloneSince returns the earliest of these times: since, and the times of the latest message of each peer that has
+// neither left nor expired, or that is silent.
 func (l *ledger) aloneSince(since time.Time) time.Time {
 	for _, o := range l.origins.m {
 		if o.peer && !o.left && !o.lost && !o.dormant && o.heard.Before(since) {

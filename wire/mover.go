@@ -10,15 +10,17 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Servers of a bus are replaced: a failover promotes another, an address is given to another. Connections to the old one
-// may stand and work, so that a node hears itself, and nobody else any more. The one sign is that its peers are silent,
-// as the dead are. So while a peer is silent that did not say goodbye, and this node's own echo comes back, it asks the
-// bus (a [Mover]) whether there is another server by now. If so, it has been alone since that peer was heard last: both
-// halves of the link are replaced, and what was emitted since is a loss.
+// This file follows a bus to another server. A failover might promote another server, or an address might be given to
+// one. Connections to the old server might go on working. Then a node hears itself, but no peers. The only sign is that
+// its peers are silent, like dead ones.
+//
+// So the node queries the bus (a [Mover]) for its server while a peer is silent without a goodbye, and the node's own
+// echo comes back. If there is another server, the node has been alone since the peer's latest message. It replaces
+// both halves of the link. Its emissions since then are a loss.
 
 const (
-	lookupTimeout = 5 * time.Second  // for one look at the topology
-	maxLookup     = 30 * time.Second // the longest time between two
+	lookupTimeout = 5 * time.Second  // for one query
+	maxLookup     = 30 * time.Second // the longest pause between two queries
 	silentMemory  = 10 * time.Minute // for how long a silent peer is a reason to look
 )
 
@@ -28,7 +30,7 @@ type mover struct {
 	bus    Mover // nil: the bus's servers are never replaced, or the node knows no peers that could leave it
 	sender *sender
 	echo   *echo
-	link   func() *link // that counts; nil: there is none
+	link   func() *link // returns the current link; nil: there is none
 
 	watching atomic.Bool // silent is not empty
 	mu       sync.Mutex
@@ -38,8 +40,8 @@ type mover struct {
 
 // silence is the silence of one peer.
 type silence struct {
-	heard time.Time // for the last time
-	began time.Time // to be suspicious
+	heard time.Time // when its latest message came
+	began time.Time // when suspect was called
 }
 
 func newMover(s *session, bus Bus, out *sender, e *echo) *mover {
@@ -67,7 +69,8 @@ func (a *Adapter) Suspect(id crosscast.NodeID, heard time.Time) {
 	}
 }
 
-// suspect is a reason to look, until the peer is heard. One without an ID stands for those who may not hear this node.
+// suspect makes run look for another server until the peer is heard. An empty ID stands for peers that might not hear
+// this node.
 func (m *mover) suspect(id crosscast.NodeID, heard time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +96,7 @@ func (m *mover) heard(id crosscast.NodeID) {
 	m.watching.Store(len(m.silent) > 0)
 }
 
-// since returns when the first of the peers that are silent was heard last, and whether there are any.
+// since returns the earliest time at which a peer that is silent now was heard last. some reports whether there is one.
 func (m *mover) since() (since time.Time, some bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,6 +112,7 @@ func (m *mover) since() (since time.Time, some bool) {
 	return since, some
 }
 
+// run looks for another server while peers are silent, until the adapter stops.
 func (m *mover) run() {
 	heartbeat := m.patience()
 	pause := heartbeat
@@ -124,7 +128,7 @@ func (m *mover) run() {
 			m.lookForServer(since)
 			timer.Reset(pause)
 			pause = min(2*pause, maxLookup)
-		default: // what the peers say would not be heard either
+		default: // messages of the peers would not arrive either
 			timer.Reset(heartbeat)
 		}
 		select {
@@ -151,7 +155,7 @@ func (m *mover) lookForServer(since time.Time) {
 	l.fail(&movedError{since})
 }
 
-// moved queries whether the bus has left the server of l.
+// moved reports whether the bus has left the server of l. It queries the bus, and is false if that fails.
 func (m *mover) moved(l *link) bool {
 	if m.bus == nil {
 		return false
@@ -165,8 +169,9 @@ func (m *mover) moved(l *link) bool {
 	return moved
 }
 
-// lookUnheard looks, once a heartbeat, whether fewer links get what goes to everyone than peers are heard. A server that was
-// demoted passes on what the new one publishes, so that a node that stays there hears its peers, and they do not hear it.
+// lookUnheard compares, once a heartbeat, the number of links that get a frame to everyone with the number of peers
+// that are heard. A demoted server passes on the messages of the new one. So a node that stays there hears its peers,
+// but the peers do not hear the node. Then there are too few links.
 func (l *ledger) lookUnheard(now time.Time) {
 	h := l.patience()
 	if l.mover.bus == nil || now.Sub(l.countedAt) < h {
@@ -185,10 +190,10 @@ func (l *ledger) lookUnheard(now time.Time) {
 		l.mover.heard("")
 		return
 	}
-	if l.short++; l.short >= unheardAfter { // else it may be a peer that connects again
+	if l.short++; l.short >= unheardAfter { // before that, a peer might be reconnecting
 		l.mover.suspect("", l.fullAt)
 	}
 }
 
-// unheardAfter is for how many heartbeats there must be too few links.
+// unheardAfter is the number of heartbeats for which there must be too few links.
 const unheardAfter = 3

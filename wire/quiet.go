@@ -7,39 +7,40 @@ import (
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
-// Quiet topics, as their origin names them; quiet_heard.go is the receiver's half.
+// quiet is the sender's half of naming quiet topics. The receiver's half is in quiet_heard.go.
 //
-// A frame that was missed is betrayed by its successor on the topic. The last frame has none, and on a [Patchy] bus it
-// can be missed though every link stands. So there a heartbeat to everyone names the topics that have become quiet, each
-// with the number of its last frame:
+// A receiver notices a missed frame by the next frame on the same topic. The last frame of a topic has no next frame.
+// On a [Patchy] bus it can be missed although every link stands. On such a bus, heartbeats to everyone name the topics
+// that have become quiet, each with the number of its last frame:
 //
-//   - A topic is named once its last frame was accepted before the previous heartbeat; whoever publishes to it again
-//     before that need not name it. Everyone's topic is never named: each heartbeat has the number of the last frame there.
-//   - Each is named in two heartbeats that the bus has accepted, because one may be missed by the same fault. Those named
-//     are counted: a receiver that sees the count jump has missed both, and takes it for a gap of all of that origin.
-//   - The count is repeated for some heartbeats more, until a peer that hears none of them has given the origin up. Then a
-//     heartbeat is as on any other bus.
-//   - When too many topics wait, none of them is named and the count jumps over all.
+//   - A heartbeat names a topic if the topic's last frame was sent before the previous heartbeat. Everyone's topic is
+//     never named, because each heartbeat has the number of the last frame there.
+//   - Each topic is named in two heartbeats that the bus has accepted, because the same fault might hide one of them.
+//     The origin counts the named topics. If the count jumps, the receiver has missed both heartbeats, and reports a
+//     gap of all of that origin.
+//   - More heartbeats repeat the count, until peers that receive none of them have taken the origin for dead. After
+//     that, heartbeats are like those on any other bus.
+//   - If too many topics wait, none of them is named, and the count jumps over all of them.
 //
-// An emitter, which has no heartbeats, sends notices as long as it has something to tell. On Close, what waits is named
-// at once.
+// An emitter has no heartbeats. It sends notices instead, as long as there are topics or a count to send. Close names
+// all waiting topics at once.
 //
-// They travel as an item of the frame, behind the heartbeat, as bytes:
+// The names are an item of the frame, behind the heartbeat. The item is bytes:
 //
 //	uvarint  how many topics the origin had counted before the first of these
-//	uvarint  for how many milliseconds the longest that waits to be named has been waiting, rounded up; 0: none waits
+//	uvarint  for how many milliseconds the oldest waiting topic has waited to be named, rounded up; 0: no topic waits
 //	then for each topic, in the order of their numbers:
 //	8 bytes  FNV-1a of the topic's name, big-endian
 //	uvarint  the number of its last frame, less that of the topic before
 //
-// A number is less than that of the frame that it travels in. A heartbeat to one node, which is an answer to its
-// introduction, has the count and no topics: that node counts from there.
+// Each number is less than the number of the frame around it. A heartbeat to one node answers that node's introduction.
+// It has the count and no topics, and the node counts from there.
 type quiet struct {
-	first, last *outTopic // those that wait to be named, the longest quiet one first
+	first, last *outTopic // the topics that wait to be named, the longest quiet one first
 	waiting     int
-	counted     uint64  // those that have been named or given up
-	old, new    []named // in a heartbeat that was accepted, and in none yet
-	tail        int     // heartbeats that still repeat the count
+	counted     uint64  // topics that were named or given up
+	old, new    []named // topics in one accepted heartbeat; topics in no accepted heartbeat yet
+	tail        int     // how many more heartbeats repeat the count
 	beat        time.Time
 	topics      []byte // scratch: the payload from the first topic on
 	payload     []byte // scratch
@@ -50,12 +51,12 @@ type named struct{ hash, number uint64 }
 
 const (
 	maxWaiting = 1 << 16                   // topics that wait to be named
-	maxQuiet   = 16 << 10                  // bytes of what one heartbeat tells of them
+	maxQuiet   = 16 << 10                  // bytes for quiet topics in one heartbeat
 	maxNamed   = 8 + binary.MaxVarintLen64 // bytes of one topic
-	quietTail  = 8                         // heartbeats that repeat the count; a peer is given up after six
+	quietTail  = 8                         // heartbeats that repeat the count; a peer is dead after six missing ones
 )
 
-// hashTopic is the same on all nodes.
+// hashTopic returns the FNV-1a hash of a topic's name. All nodes must agree on it.
 func hashTopic(name string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(name) {
@@ -64,11 +65,11 @@ func hashTopic(name string) uint64 {
 	return h
 }
 
-// idle reports whether there is nothing to tell.
+// idle reports whether there is no topic and no count to send.
 func (q *quiet) idle() bool { return q.first == nil && len(q.old)+len(q.new) == 0 && q.tail == 0 }
 
-// accepted puts a topic behind all others that wait: a frame of it was accepted that was sent at the given time. It
-// returns how many are given up.
+// accepted notes that the bus has accepted a frame on topic t, sent at the given time. It puts t behind all other
+// waiting topics. If too many topics wait, it gives up all of them, and returns how many there were.
 func (q *quiet) accepted(t *outTopic, at time.Time) (givenUp int) {
 	if t.kind == toEveryone {
 		return 0
@@ -114,8 +115,8 @@ func (q *quiet) remove(t *outTopic) {
 	q.waiting--
 }
 
-// announce appends to a heartbeat, which has a number and was not sent yet, what it has to tell. With all, every topic
-// that waits has become quiet.
+// announce appends quiet topics and their count to the heartbeat f, which has a number and was not sent yet. If all is
+// set, every waiting topic counts as quiet.
 func (q *quiet) announce(f *frame, now time.Time, all bool) {
 	q.topics = q.topics[:0]
 	if f.toEveryone() {
@@ -136,7 +137,8 @@ func (q *quiet) announce(f *frame, now time.Time, all bool) {
 	f.buf = mpack.AppendBin(f.buf, q.payload)
 }
 
-// nameTopics fills topics: with those that were named before, and with as many others as there is room for.
+// nameTopics fills q.topics: first with the topics that earlier heartbeats named, then with as many others as there is
+// room for.
 func (q *quiet) nameTopics(all bool) {
 	previous := uint64(0)
 	name := func(n named) {
@@ -160,7 +162,7 @@ func (q *quiet) nameTopics(all bool) {
 	}
 }
 
-// beatAccepted says that the bus has accepted a heartbeat that names topics.
+// beatAccepted notes that the bus has accepted a heartbeat that names topics or repeats the count.
 func (q *quiet) beatAccepted() {
 	switch {
 	case len(q.old)+len(q.new) > 0:
@@ -183,7 +185,7 @@ func (b *outbox) settleQuiet(f *frame, sent time.Time) {
 			if q.idle() {
 				q.beat = sent
 			}
-			if f.toEveryone() { // a notice has the number
+			if f.toEveryone() { // a notice has the number of the last frame there
 				q.tail = quietTail
 			}
 		}
@@ -193,7 +195,8 @@ func (b *outbox) settleQuiet(f *frame, sent time.Time) {
 	}
 }
 
-// hasUnnamed reports whether there are topics that no heartbeat has named, or that no notice has told of.
+// hasUnnamed reports whether there are topics that no accepted heartbeat has named. For an emitter it also reports
+// whether no notice was accepted since the last frame to everyone or the last named topic.
 func (b *outbox) hasUnnamed() bool {
 	q := b.quiet
 	return q != nil && (q.first != nil || len(q.new) > 0 || !b.presence.beats && q.tail >= quietTail)

@@ -7,38 +7,43 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// What a receiver makes of the topics that an origin names (quiet.go), and of predecessors on topics on which it has
-// heard nothing of that origin yet: a number above the book's last was missed.
+// This file is the receiver's half of quiet topics (quiet.go). The receiver compares two kinds of numbers with its book
+// of the topic: the numbers of topics that an origin names, and the predecessor in an origin's first frame on a topic.
+// A number above the last one in the book was missed.
 //
-// Where the book has no frame of this subscription, that number may be of a time before it. It is surely later when it is
-// above a number that was heard of the origin, on any topic, after the subscription was confirmed: frames of one origin
-// arrive in the order of their numbers. So a message is missed in silence only when it is lost before anything of its
-// origin was heard since the topic was subscribed for the first time: nothing tells then that it was not sent before. Nodes
-// have heartbeats; of an emitter that may take longer. After an outage, what is in doubt is reported.
+// If the book has no frame of this subscription yet, that frame might be older than the subscription. It is certainly
+// newer if its number is above one that arrived from the origin, on any topic, after the subscription was confirmed,
+// because frames of one origin arrive in the order of their numbers.
+//
+// So one case is missed in silence: a message that is lost after the topic was subscribed for the first time, and
+// before anything of its origin has arrived. Nothing shows then that it was sent after the subscription. This time is
+// short for nodes, which have heartbeats, and might be longer for emitters. After an outage, doubtful messages are
+// reported.
 
-// announced is what is known of the topics that an origin names.
+// announced is what this node knows about the topics that an origin names.
 type announced struct {
-	known         bool          // counted is of this link
-	counted       uint64        // the topics that it has counted, as it said last
-	reportedUntil time.Time     // what was published before then, and was missed, has been reported
-	backlog       time.Duration // how long topics wait to be named
+	known         bool          // counted was read on this link
+	counted       uint64        // the origin's latest count of named topics
+	reportedUntil time.Time     // misses of messages published before then have been reported
+	backlog       time.Duration // how long the oldest waiting topic has waited to be named
 	beat          time.Time     // the last heartbeat
-	awaited       bool          // nothing was heard since the link has resumed
-	heardAt       time.Time     // when something was, for the first time
+	awaited       bool          // nothing arrived since the latest outage
+	heardAt       time.Time     // when something arrived for the first time after it
 	firsts        []firstHeard  // at most maxFirsts
 }
 
-// firstHeard is the first frame that was heard after a subscription had been confirmed: it was sent after that.
+// firstHeard is the first frame of an origin after the confirmation of a subscription. Later frames of the origin were
+// sent after that confirmation.
 type firstHeard struct {
-	confirmation uint64 // ledger.confirmations when it was heard
+	confirmation uint64 // ledger.confirmations when it arrived
 	number       uint64
 }
 
-// maxFirsts bounds the subscriptions that an origin's frames are told apart by. Past it, every other one is forgotten: a
-// later one takes its place, and less is known to be missed.
+// maxFirsts is the largest number of firstHeards of an origin. Above it, every other one is forgotten. Then a later one
+// is used instead, and fewer numbers are certain to be missed.
 const maxFirsts = 128
 
-// mark enters the number of a frame that was heard.
+// mark enters the number of a frame that arrived.
 func (n *announced) mark(confirmation, number uint64) {
 	if k := len(n.firsts); k > 0 && n.firsts[k-1].confirmation == confirmation {
 		return
@@ -53,7 +58,7 @@ func (n *announced) mark(confirmation, number uint64) {
 	n.firsts = append(n.firsts, firstHeard{confirmation, number})
 }
 
-// later reports whether a frame was surely sent after a confirmation, and the least number that may have been.
+// later reports whether a frame was certainly sent after a confirmation, and the least number that might have been.
 func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) {
 	from = 1
 	for _, m := range n.firsts {
@@ -65,7 +70,7 @@ func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) 
 	return 0, false
 }
 
-// missed reports a gap if frame number of o on t, and perhaps others before it, were missed.
+// missed reports a gap if o's frame with this number on t was missed. The gap may have earlier frames, too.
 func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 	b := t.books.find(o)
 	if b != nil && number <= b.last {
@@ -88,15 +93,16 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 		b.heard = t.confirmedAt.Sub(l.started)
 		g.From = b.first
 	}
-	g.Since = l.started.Add(b.heard) // which stays: what comes behind number may have been sent before it was named
+	g.Since = l.started.Add(b.heard) // b.heard stays: a frame after number might be older than its naming
 	b.last = number
 	g.Names = t.to.names()
 	l.handler.Gap(g)
 }
 
-// handleQuiet acts on the topics that o names in frame number, which came on t, and reports whether they are whole.
+// handleQuiet handles the topics that o names in data, an item of the frame with this number on t. It returns false if
+// data is malformed.
 func (l *ledger) handleQuiet(o *origin, t *topic, number uint64, data []byte) bool {
-	if !l.ground.patchy { // a bus on which nothing is missed that way
+	if !l.ground.patchy { // on this bus nothing is missed that way
 		return true
 	}
 	now := time.Now()
@@ -139,7 +145,7 @@ func (l *ledger) handleQuiet(o *origin, t *topic, number uint64, data []byte) bo
 			l.missed(t, o, last, now)
 		}
 	}
-	if t.to.isEveryone() && first < n.counted { // what it had counted was none of the origin's
+	if t.to.isEveryone() && first < n.counted { // the higher count was not the origin's
 		n.counted = first
 		missedNames()
 	}
@@ -148,20 +154,21 @@ func (l *ledger) handleQuiet(o *origin, t *topic, number uint64, data []byte) bo
 	return true
 }
 
-// mayBegin reports whether what o has counted so far does not concern this node: it was before the link, or is a part of
-// the outage that this link has ended. A node answers an introduction, and takes a heartbeat to name anything new. Of an
-// emitter the first count is the one to begin with, whenever it comes.
+// mayBegin reports whether this node can start with o's present count: the topics counted so far are older than the
+// link, or a part of the outage that this link has ended. For a peer this holds within one heartbeat after the link
+// resumed: the peer answers the introduction, and needs a heartbeat before it names anything new. For an emitter it
+// holds for the first count, whenever that arrives.
 func (l *ledger) mayBegin(o *origin, now time.Time) bool {
 	return !o.announced.known && (!o.peer || now.Sub(l.resumedAt) < l.self.Heartbeat)
 }
 
-// toldBy is since when something of o may have been missed that it has not told of yet.
+// toldBy returns the time since which messages of o might be missing that it has not named yet.
 func (l *ledger) toldBy(o *origin) time.Time {
 	return later(l.started, o.announced.reportedUntil)
 }
 
-// unnamedSince is when the gap of an outage begins on a patchy bus: what was missed before it, and what nobody was
-// told of yet, may have been named during it. Origins are counted anew.
+// unnamedSince returns when the gap of an outage begins on a patchy bus. That is before the outage, because messages
+// that were missed earlier might have been named only during it. It also starts the counts of all origins anew.
 func (l *ledger) unnamedSince(since time.Time) time.Time {
 	wait := toldWithin * l.self.Heartbeat
 	before := since.Add(-wait)
@@ -169,7 +176,7 @@ func (l *ledger) unnamedSince(since time.Time) time.Time {
 		n := &o.announced
 		n.known, n.awaited = false, true
 		last := since
-		if o.peer && !o.left && !o.lost && !o.dormant && n.beat.Before(last) { // it may have been cut off before it could tell
+		if o.peer && !o.left && !o.lost && !o.dormant && n.beat.Before(last) { // it may have been cut off earlier
 			last = n.beat
 		}
 		if at := last.Add(-wait - n.backlog); at.Before(before) {
@@ -179,9 +186,9 @@ func (l *ledger) unnamedSince(since time.Time) time.Time {
 	return later(l.started, before)
 }
 
-// doubt reports what may be missed of o since the link has resumed, and may also be a part of the outage before: nothing
-// tells them apart, when it was sent before anything was heard of o again. The gap is one of all origins, so that there are
-// one or two after an outage, and not one for each origin.
+// doubt reports a gap for a message of o that was missed either since the link resumed or in the outage before. The two
+// cannot be distinguished if the message was sent before anything of o arrived again. The gap is of all origins. So
+// there are one or two after an outage, and not one for each origin.
 func (l *ledger) doubt(o *origin, now time.Time) {
 	heard := o.announced.heardAt
 	if o.announced.awaited {
@@ -195,8 +202,8 @@ func (l *ledger) doubt(o *origin, now time.Time) {
 	l.handler.Gap(g)
 }
 
-// toldUntil is since when something of o may be missed without this node having been told: what was lost on a patchy bus
-// before the last that was heard may not have been named yet.
+// toldUntil returns the time since which messages of o might be missing without a report. On a patchy bus that is
+// before o's latest message, because lost messages before it might not have been named yet.
 func (l *ledger) toldUntil(o *origin) time.Time {
 	if !l.ground.patchy {
 		return o.heard
@@ -204,14 +211,15 @@ func (l *ledger) toldUntil(o *origin) time.Time {
 	return later(l.started, o.heard.Add(-toldWithin*l.self.Heartbeat-o.announced.backlog))
 }
 
-// maxBacklog is how many milliseconds a topic may wait to be named, so that times can be reckoned with: a hundred years.
+// maxBacklog is the longest time that a topic may wait to be named, in milliseconds: a hundred years. It keeps sums of
+// times from overflowing.
 const maxBacklog = uint64(100 * 365 * 24 * time.Hour / time.Millisecond)
 
-// toldWithin is how many heartbeats it takes at most until a missed message is reported, if at most one of them is
-// missed, too, and nothing else waits.
+// toldWithin is the largest number of heartbeats until a missed message is reported, if at most one of these heartbeats
+// is missed, too, and no other topics wait.
 const toldWithin = 4
 
-// uvarint reads a number, and returns what is behind it; nil: there is none.
+// uvarint reads a number, and returns the remaining bytes; nil: there is no number.
 func uvarint(data []byte) (uint64, []byte) {
 	v, n := binary.Uvarint(data)
 	if n <= 0 {
@@ -220,8 +228,8 @@ func uvarint(data []byte) (uint64, []byte) {
 	return v, data[n:len(data):len(data)]
 }
 
-// hashedTopics are topics by the hash of their names. Those that share one are in a chain, and none of them is found:
-// a number that is the one's would be a false alarm for the other.
+// hashedTopics are topics by the hash of their names. Topics with the same hash are in a chain, and find returns none
+// of them, because the number of one would be a false alarm for the other.
 type hashedTopics map[uint64]*topic
 
 func (h hashedTopics) addTopic(hash uint64, t *topic) {
@@ -254,7 +262,7 @@ func (h hashedTopics) find(hash uint64) *topic {
 	return nil
 }
 
-// named returns the topic whose name has a hash, if its subscription counts.
+// named returns the topic with a hash, if its subscription is confirmed and the link has resumed.
 func (s *subscriptions) named(hash uint64) *topic {
 	s.mu.Lock()
 	defer s.mu.Unlock()

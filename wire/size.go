@@ -2,11 +2,12 @@ package wire
 
 import "github.com/crosscast/crosscast"
 
-// How many bytes instructions may take, before they are written.
+// This file has upper bounds for the encoded sizes of instructions, in bytes.
 
-// overhead is that of the longest header of a string, array or number of 32 bits.
+// overhead is the length of the longest header of a string, array or 32-bit number.
 const overhead = 5
 
+// answerBound returns at least the encoded size of a.
 func answerBound(a *crosscast.Answer) int {
 	if a == nil {
 		return 0
@@ -28,7 +29,7 @@ func answerBound(a *crosscast.Answer) int {
 	return n
 }
 
-// instructionBound is at least the encoded size of inst.
+// instructionBound returns at least the encoded size of inst.
 func instructionBound(inst *crosscast.Instruction) int {
 	n := 24*overhead + len(inst.Namespace) + len(inst.Event) + len(inst.Payload.Data) + len(inst.Node.Name)
 	t := &inst.Target

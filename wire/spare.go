@@ -1,18 +1,18 @@
 package wire
 
-// spare is memory of frames that went out: frames with a small buffer each, which is all that one with a single
-// instruction needs, and the larger buffers that others grow into.
+// spare keeps the memory of sent frames for reuse: frames, each with a small buffer for a single instruction or with
+// none, and larger buffers.
 type spare struct {
 	frames  []*frame
 	buffers [len(bufferSizes)][][]byte
 	bytes   int // of all
 }
 
-// bufferSizes are how many bytes larger buffers have, at least.
+// bufferSizes are the least sizes of the larger buffers, in bytes.
 var bufferSizes = [...]int{512, 2 << 10, 8 << 10, 32 << 10, packBytes + 8<<10}
 
-// takeFrame returns a frame. While the link is down it has no buffer: what waits then is to take no more memory than
-// it must.
+// takeFrame returns a frame. While the link is down the frame is new and has no buffer, because waiting frames must
+// take as little memory as possible.
 func (s *spare) takeFrame(up bool) *frame {
 	n := len(s.frames)
 	if n == 0 || !up {
@@ -25,14 +25,14 @@ func (s *spare) takeFrame(up bool) *frame {
 	return f
 }
 
-// grow makes room for size more bytes of a frame, and keeps the buffer that it has outgrown.
+// grow makes room for size more bytes of a frame, and keeps the frame's old buffer for reuse.
 func (s *spare) grow(f *frame, size, limit int) {
 	size += len(f.buf)
 	if cap(f.buf) >= size {
 		return
 	}
 	i := 0
-	for bufferSizes[i] < size { // which is at most packBytes
+	for bufferSizes[i] < size { // size is at most packBytes
 		i++
 	}
 	var b []byte
@@ -49,7 +49,7 @@ func (s *spare) grow(f *frame, size, limit int) {
 	s.keepBuffer(old, limit)
 }
 
-// keepBuffer keeps a buffer for reuse, if it is a larger one, unless limit bytes are kept already.
+// keepBuffer keeps a larger buffer for reuse, unless spare would then hold more than limit bytes.
 func (s *spare) keepBuffer(b []byte, limit int) {
 	if cap(b) < bufferSizes[0] || cap(b) > 2*packBytes || s.bytes+cap(b) > limit {
 		return
@@ -62,7 +62,7 @@ func (s *spare) keepBuffer(b []byte, limit int) {
 	s.buffers[i] = append(s.buffers[i], b[:0])
 }
 
-// keepFrame keeps f for reuse, unless limit bytes are kept already.
+// keepFrame keeps f for reuse, unless spare would then hold more than limit bytes.
 func (s *spare) keepFrame(f *frame, limit int) {
 	buf, deliveries := f.buf[:0], f.deliveries[:0]
 	if cap(buf) >= bufferSizes[0] {

@@ -6,7 +6,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// dropReason says why something that arrived, or should have left, was not passed on.
+// dropReason is the reason why a message was not passed on. The message had arrived, or was to be sent.
 type dropReason uint8
 
 const (
@@ -15,8 +15,8 @@ const (
 	dropMalformed                       // one of our frames, damaged
 	dropTooLarge                        // larger than MaxFrame
 	dropCopy                            // came before
-	dropLate                            // was overtaken by its successor
-	dropUnwanted                        // on a topic that is not subscribed any more
+	dropLate                            // came after its successor
+	dropUnwanted                        // on a topic without a subscription
 	dropResuming                        // came while the link was being rebuilt: part of its gap
 	dropVolatile                        // volatile, while the link is down
 	dropIngressSyntax                   // to the ingress: no JSON object
@@ -24,11 +24,11 @@ const (
 	dropIngressName                     // to the ingress: a name that is empty or too long
 	dropIngressTarget                   // to the ingress: nobody, or everyone and somebody
 	dropIngressSize                     // to the ingress: too large, or too many names
-	dropUnnamed                         // topics that became quiet and were not named: too many waited
-	dropUntold                          // a peer has named quiet topics unheard: a gap of all that it sent
-	dropForgotten                       // a dead peer's numbers, for want of room: if it returns, it is a new one
-	dropHealed                          // a peer's books, which frames with numbers that were not its own had made useless
-	dropUndrawn                         // an echo with a number that this node has not drawn
+	dropUnnamed                         // quiet topics that were not named, because too many waited
+	dropUntold                          // quiet topics of a peer were missed: a gap of all that it sent
+	dropForgotten                       // a dead peer's numbers, because there was no room: if it returns, it is new
+	dropHealed                          // a peer's books, because of frames with numbers that were not its own
+	dropUndrawn                         // an echo with a number that this node has not used
 	dropReasons
 )
 
@@ -47,7 +47,7 @@ type stats struct {
 	dropped                         [dropReasons]atomic.Uint64
 }
 
-// AdapterStats implements crosscast.AdapterMeter. It may be called at any time, also before and during a Start.
+// AdapterStats implements crosscast.AdapterMeter. It may be called concurrently, and before and during a Start.
 func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	r := a.run.Load()
 	s := crosscast.AdapterStats{
@@ -64,7 +64,7 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	s.Denied = r.subs.countDenied()
 	s.QueueBytes = r.sender.queued()
 	s.Link = r.state.now()
-	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // else there was no start
+	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // the state is empty before a start
 	s.EchoRoundTrip = r.echo.roundTrip()
 	s.Reconnects = a.stats.reconnects.Load()
 	return s

@@ -6,36 +6,36 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// wait is a call of Subscribe, until each of its names has an outcome. It is guarded by subscriptions.mu until done is
-// closed.
+// wait is one call of Subscribe. It ends when each of its names has an outcome. subscriptions.mu guards it until done
+// is closed.
 type wait struct {
 	names   []crosscast.Address
-	left    int       // topics without an outcome; one that several of the names stand for counts for each
+	left    int       // topics without an outcome; a topic of several names counts once for each
 	refused []refusal // in the order of the replies
-	err     error     // of every name
+	err     error     // the outcome of all names, if the link ended
 	done    chan struct{}
 }
 
-// refusal is that of one topic of the name with an index in wait.names.
+// refusal is the refusal of one topic of a name.
 type refusal struct {
-	name  int
+	name  int // index in wait.names
 	topic *topic
 	err   error
 }
 
-// waiter is what a topic knows of a wait.
+// waiter is a wait in the list of a topic.
 type waiter struct {
 	*wait
 	name int // index in wait.names
 }
 
-// await has w wait for t, for the sake of one of its names.
+// await makes w wait for t, which belongs to the name with this index.
 func (t *topic) await(w *wait, name int) {
 	t.waiters = append(t.waiters, waiter{w, name})
 	w.left++
 }
 
-// resolve tells those who wait for t: nil when it is confirmed, or why it was refused.
+// resolve gives all waiters of t its outcome: nil if t is confirmed, else why it was refused.
 func (t *topic) resolve(err error) {
 	for _, w := range t.waiters {
 		if err != nil {
@@ -48,13 +48,14 @@ func (t *topic) resolve(err error) {
 	t.waiters = nil
 }
 
-// fail tells those who wait for t that all their names have failed. That is ErrNotConnected, which is a promise.
+// fail ends all waits for t. All names of these waits have failed with err. err is ErrNotConnected or ErrClosed;
+// ErrNotConnected promises that missed messages will be reported.
 func (t *topic) fail(err error) {
 	if len(t.waiters) > 0 {
 		t.promised = true
 	}
 	for _, w := range t.waiters {
-		if w.err != nil { // with another topic already
+		if w.err != nil { // another topic of the call has ended it already
 			continue
 		}
 		w.err = err
@@ -66,12 +67,12 @@ func (t *topic) fail(err error) {
 	t.waiters = nil
 }
 
-// forget is for a caller who does not wait any more.
+// forget removes w from the waiters of t, because its caller does not wait any more.
 func (t *topic) forget(w *wait) {
 	t.waiters = slices.DeleteFunc(t.waiters, func(x waiter) bool { return x.wait == w })
 }
 
-// outcome is what Subscribe returns once done is closed.
+// outcome returns the result of Subscribe. done is closed.
 func (w *wait) outcome() error {
 	if w.err != nil || len(w.refused) == 0 {
 		return w.err

@@ -16,10 +16,9 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// Dial implements wire.Bus. A connection stands when it has answered a PING.
+// Dial implements wire.Bus. It returns when the connection has answered a PING.
 //
-// It returns by the end of ctx; what go-redis is doing then may go on for as long as its own time limits allow, and
-// ends by itself.
+// It returns by the end of ctx. A dial of go-redis might go on after that, until its own time limits end it.
 func (b *bus) Dial(ctx context.Context) (wire.Link, error) {
 	if b.err != nil {
 		return nil, b.err
@@ -64,7 +63,7 @@ func (b *bus) dial(ctx context.Context) (*link, error) {
 	default:
 		l.ps = b.rdb.Subscribe(ctx)
 	}
-	// Closing wakes whoever waits for an answer; it waits itself for the lock under which go-redis connects.
+	// Closing ends a wait for an answer. Close itself waits for the lock under which go-redis connects.
 	keep := context.AfterFunc(ctx, func() { _ = l.Close() })
 	err = l.greet(ctx)
 	if !keep() {
@@ -77,9 +76,9 @@ func (b *bus) dial(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// greet connects, and waits for the answer to a PING. That may be an error: the user might not be allowed to ping, or
-// the server cannot save, and says so to everyone who asks. But where the answer is that it would serve nobody, or not
-// this user, the connection is of no use.
+// greet connects, and waits for the answer to a PING. An error as the answer is good enough: the user might lack the
+// permission to ping, or the server might report to everyone that it cannot save. Two such errors mean that the
+// connection is useless: the server serves nobody, or not this user.
 func (l *link) greet(ctx context.Context) error {
 	if err := l.ps.Ping(ctx, "crosscast"); err != nil {
 		return err
@@ -91,8 +90,8 @@ func (l *link) greet(ctx context.Context) error {
 	return err
 }
 
-// hintTLS says what to look at when one side seems to speak TLS and the other does not. The errors themselves are a
-// closed connection, or silence.
+// hintTLS returns a hint for the error text if one side seems to speak TLS and the other does not. The error itself
+// shows only a closed connection, or silence.
 func (b *bus) hintTLS(err error) string {
 	var slow net.Error
 	switch {
@@ -108,26 +107,26 @@ func (b *bus) hintTLS(err error) string {
 // link is one subscribing connection: a redis.PubSub that may not reconnect.
 type link struct {
 	bus  *bus
-	own  *redis.Client // of ps; nil: that is of the user's
+	own  *redis.Client // the client of ps; nil: ps belongs to the user's client
 	ps   *redis.PubSub
 	line *line
 
 	mu    sync.Mutex
-	asked []asked // requests without all their answers, in the order in which they were written; guarded by mu
+	asked []asked // requests that lack an answer, in the order of writing; guarded by mu
 }
 
-// asked is a request. Redis answers requests in their order, and an error does not say what it is about: it is about
-// the oldest one.
+// asked is a request. Redis answers requests in order. An error does not name its request: it belongs to the oldest
+// one.
 type asked struct {
-	kind   wire.EventKind // of its answers: Subscribed, Unsubscribed or Pong
-	topics []string       // of a subscription: those without an answer
-	name   string         // of a ping
+	kind   wire.EventKind // the kind of its answers: Subscribed, Unsubscribed or Pong
+	topics []string       // the topics without an answer, if it is no ping
+	name   string         // the name of a ping
 }
 
-// ended is the context of everything that is done on a standing connection. It has no deadline, so reads and writes
-// are as without it; but go-redis, which replaces a broken connection inside of whatever call meets it, cannot
-// dial with it. Where a dialer pays no attention to its context (go-redis's own, with TLS) the new connection is made,
-// and closed at once, because the call returns the error all the same.
+// ended is a cancelled context for all calls on a standing connection. It has no deadline, so it does not affect reads
+// and writes. But go-redis cannot dial with it: any call that meets a broken connection would otherwise replace the
+// connection. Some dialers ignore their context, such as go-redis's own with TLS. Then the new connection is made, and
+// closed at once, because the call returns the error nevertheless.
 var ended = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -158,7 +157,7 @@ func (l *link) Ping(name string) error {
 	return l.wrap(l.ps.Ping(ended, name))
 }
 
-// enterRequest enters a request before it is written, because its answer may be there before the call that writes it returns.
+// enterRequest enters a request before it is written, because its answer might arrive before the writing call returns.
 func (l *link) enterRequest(r asked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,7 +167,7 @@ func (l *link) enterRequest(r asked) {
 // Heard implements wire.Link.
 func (l *link) Heard() time.Time { return l.line.heard() }
 
-// remote is the address of the server.
+// remote returns the address of the server; empty: not known.
 func (l *link) remote() string {
 	if far := l.line.far.Load(); far != nil {
 		return *far
@@ -176,7 +175,7 @@ func (l *link) remote() string {
 	return ""
 }
 
-// Receive implements wire.Link. It has no deadline: a time-out in the middle of a message would leave go-redis to read
+// Receive implements wire.Link. It has no deadline: after a time-out in the middle of a message, go-redis would read
 // the rest of the payload as protocol.
 func (l *link) Receive() (wire.Event, error) {
 	for {
@@ -207,8 +206,9 @@ func (l *link) Receive() (wire.Event, error) {
 	}
 }
 
-// handleAnswer enters an answer, and reports whether it was asked for. Requests before the one that it belongs to will not
-// be answered any more: where replies are switched off, confirmations come all the same, and answers to pings do not.
+// handleAnswer enters an answer, and reports whether it belongs to a request. Earlier requests get no answer any more,
+// so they are dropped. This happens if replies are switched off: then confirmations still come, but answers to pings do
+// not.
 func (l *link) handleAnswer(kind wire.EventKind, name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,7 +234,8 @@ func (l *link) handleAnswer(kind wire.EventKind, name string) bool {
 	return false
 }
 
-// handleError is what an error means: one that is an answer belongs to the oldest request; any other ends the link.
+// handleError returns the meaning of an error. An error that is a reply belongs to the oldest request, if that is a
+// ping, or if that is a subscription and permission is missing. Any other error ends the link.
 func (l *link) handleError(err error) (wire.Event, error) {
 	if !isReply(err) {
 		return wire.Event{}, l.wrap(err)
@@ -271,8 +272,8 @@ func (l *link) wrap(err error) error {
 	return fmt.Errorf("the link to %w", l.bus.explain(err))
 }
 
-// bytesOf returns the bytes of a payload without a copy. go-redis makes one fresh string for every message and hands
-// over its only reference; and a wire.Event's Data is never written to.
+// bytesOf returns the bytes of a payload without a copy. That is safe for two reasons: go-redis makes a new string for
+// each message and keeps no reference to it, and nobody writes to the Data of a wire.Event.
 func bytesOf(payload string) []byte {
 	return unsafe.Slice(unsafe.StringData(payload), len(payload))
 }

@@ -14,10 +14,11 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// shards is sharded Pub/Sub over a Redis Cluster: a channel belongs to the master that has its slot, and is published
-// and subscribed there alone. go-redis has one connection for a PubSub, to one node, so there is one for each master.
+// shards is sharded Pub/Sub over a Redis Cluster. A channel belongs to the master with the channel's slot, and is
+// published and subscribed only there. A go-redis PubSub has one connection to one node, so there is a PubSub for each
+// master.
 //
-// What is published to one channel keeps its order; what is published to several does not.
+// Messages to one channel keep their order. Messages to several channels do not.
 type shards struct {
 	Config
 	rdb *redis.ClusterClient
@@ -32,12 +33,12 @@ func (s *shards) master(ctx context.Context, topic string) (*bus, error) {
 	return newBus(c, s.Config), nil
 }
 
-// Publish implements wire.Bus: one pipeline for each master, all at once.
+// Publish implements wire.Bus. It sends one pipeline to each master, concurrently.
 func (s *shards) Publish(ctx context.Context, frames []wire.Frame) {
 	type part struct {
 		bus    *bus
 		frames []wire.Frame
-		at     []int // where they came from
+		at     []int // their indexes in the argument of Publish
 	}
 	parts := make(map[string]*part)
 	for i := range frames {
@@ -65,12 +66,12 @@ func (s *shards) Publish(ctx context.Context, frames []wire.Frame) {
 			failed = failed || frames[i].Err != nil
 		}
 	}
-	if failed { // the slot may have moved
+	if failed { // a slot might have moved
 		s.rdb.ReloadState(ctx)
 	}
 }
 
-// Dial implements wire.Bus. It returns by the end of ctx, as that of bus does.
+// Dial implements wire.Bus. It returns by the end of ctx, like bus.Dial.
 func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
 	type dialled struct {
 		link wire.Link
@@ -94,11 +95,11 @@ func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
 	}
 }
 
-// dial makes one connection to each master of the cluster's present shape.
+// dial makes one connection to each present master of the cluster.
 func (s *shards) dial(ctx context.Context) (wire.Link, error) {
 	var mu sync.Mutex
 	links := make(map[string]wire.Link)
-	err := s.rdb.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { // which looks for the shape first
+	err := s.rdb.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { // loads the cluster's state first
 		b := newBus(c, s.Config)
 		link, err := b.Dial(ctx)
 		if err != nil {
@@ -122,7 +123,7 @@ func (s *shards) dial(ctx context.Context) (wire.Link, error) {
 	return s.join(links), nil
 }
 
-// join makes one link of a link to each master, by the name of its bus.
+// join makes one link of the links to the masters. The keys of links are the names of the masters' buses.
 func (s *shards) join(links map[string]wire.Link) *shardedLink {
 	l := &shardedLink{s: s, links: make(map[string]*shardLink), events: make(chan wire.Event), ended: make(chan struct{})}
 	for name, link := range links {
@@ -134,8 +135,9 @@ func (s *shards) join(links map[string]wire.Link) *shardedLink {
 	return l
 }
 
-// shardedLink is a connection to each master. It ends when the first of them does, or a slot has moved: a master then
-// ends the subscriptions in that slot, also those whose confirmations wait here for earlier ones of other masters.
+// shardedLink has a connection to each master. It ends when one of these connections ends, or when a slot moves. A
+// master ends its subscriptions in a slot that moves. Some of their confirmations might still wait here for earlier
+// replies of other masters.
 type shardedLink struct {
 	s      *shards
 	links  map[string]*shardLink // by the name of the master's bus; constant
@@ -143,37 +145,37 @@ type shardedLink struct {
 	wg     sync.WaitGroup
 
 	passing sync.Mutex    // held while replies are passed on, so that they keep their order; locked before mu
-	mu      sync.Mutex    // guards what follows, and what shardLinks expect
-	asked   []*shardReply // the replies that are not passed on yet, in the order of the requests
+	mu      sync.Mutex    // guards asked, and the fields of the shardLinks
+	asked   []*shardReply // replies that were not passed on yet, in the order of the requests
 
 	once  sync.Once
 	ended chan struct{}
 	err   error // set before ended is closed
 }
 
-// shardLink is one of the connections, and what is expected of it, in order. It is guarded by shardedLink.mu.
+// shardLink is one of the connections, with its expected replies in order. shardedLink.mu guards them.
 type shardLink struct {
 	wire.Link
 	asked   []*shardReply
-	leaving map[string]int // how often unsubscribing was asked for, and not confirmed
+	leaving map[string]int // by topic: unsubscribe requests without a confirmation
 	pings   []*shardPing
 }
 
-// shardReply is that to a request for one topic.
+// shardReply is the reply to a subscription of one topic.
 type shardReply struct {
 	topic string
 	done  bool
-	err   error // it is denied
+	err   error // why it is denied; nil: it is confirmed
 }
 
 // shardPing is one call of Ping.
 type shardPing struct {
 	name string
 	left int   // masters that have not answered
-	err  error // what one of them has answered
+	err  error // an error that one of them has answered
 }
 
-// Subscribe implements wire.Link. Redis takes one slot in a command, so each topic is a command.
+// Subscribe implements wire.Link. A command may name channels of one slot only, so each topic has its own command.
 func (l *shardedLink) Subscribe(topics []string) error {
 	return l.each(topics, func(sh *shardLink, topic []string) error {
 		r := &shardReply{topic: topic[0]}
@@ -195,8 +197,8 @@ func (l *shardedLink) Unsubscribe(topics []string) error {
 	})
 }
 
-// Ping implements wire.Link: all masters are asked, and the answer of the last one is the answer. When one answers with
-// an error, that is.
+// Ping implements wire.Link. It pings all masters. Receive returns one Pong, when the last master has answered. Its Err
+// is the error of any master.
 func (l *shardedLink) Ping(name string) error {
 	p := &shardPing{name: name, left: len(l.links)}
 	for _, sh := range l.links {
@@ -210,7 +212,7 @@ func (l *shardedLink) Ping(name string) error {
 	return nil
 }
 
-// Heard implements wire.Link.
+// Heard implements wire.Link. It returns the time of the connection that was silent for the longest.
 func (l *shardedLink) Heard() (last time.Time) {
 	for _, sh := range l.links {
 		if at := sh.Heard(); last.IsZero() || at.Before(last) {
@@ -220,7 +222,7 @@ func (l *shardedLink) Heard() (last time.Time) {
 	return last
 }
 
-// each calls f for each topic with the connection that it belongs to.
+// each calls f for each topic, with the connection to its master.
 func (l *shardedLink) each(topics []string, f func(sh *shardLink, topic []string) error) error {
 	for i := range topics {
 		b, err := l.s.master(context.Background(), topics[i])
@@ -238,7 +240,7 @@ func (l *shardedLink) each(topics []string, f func(sh *shardLink, topic []string
 	return nil
 }
 
-// receiveFrom passes on what one connection receives.
+// receiveFrom passes on the events of one connection.
 func (l *shardedLink) receiveFrom(sh *shardLink) {
 	for {
 		ev, err := sh.Receive()
@@ -247,7 +249,7 @@ func (l *shardedLink) receiveFrom(sh *shardLink) {
 		}
 		if err != nil {
 			l.fail(err)
-			l.s.rdb.ReloadState(context.Background()) // the slot may have moved, or the master died
+			l.s.rdb.ReloadState(context.Background()) // the slot might have moved, or the master might have died
 			return
 		}
 	}
@@ -282,7 +284,8 @@ func (l *shardedLink) pass(ev wire.Event) {
 	}
 }
 
-// handleReply enters the reply to the oldest command of sh, and passes on those that nothing earlier is missing of.
+// handleReply enters the reply to the oldest command of sh. It passes on the replies that are next in the order of
+// requests.
 func (l *shardedLink) handleReply(sh *shardLink, denied error) error {
 	l.passing.Lock()
 	defer l.passing.Unlock()
@@ -300,7 +303,8 @@ func (l *shardedLink) handleReply(sh *shardLink, denied error) error {
 	return nil
 }
 
-// enterReply enters the reply to the oldest command of sh, and takes those that nothing earlier is missing of.
+// enterReply enters the reply to the oldest command of sh. It removes and returns the replies that are next in the
+// order of requests.
 func (l *shardedLink) enterReply(sh *shardLink, denied error) (ready []*shardReply, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -318,7 +322,7 @@ func (l *shardedLink) enterReply(sh *shardLink, denied error) (ready []*shardRep
 	return ready, nil
 }
 
-// handleUnsubscribed enters the end of a subscription, and reports whether it was asked for.
+// handleUnsubscribed enters the end of a subscription, and reports whether it was requested.
 func (l *shardedLink) handleUnsubscribed(sh *shardLink, topic string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -331,8 +335,8 @@ func (l *shardedLink) handleUnsubscribed(sh *shardLink, topic string) bool {
 	return n > 0
 }
 
-// handlePong enters an answer to a ping, and returns that when no other answer is missing. Those before it will not be
-// answered by sh any more.
+// handlePong enters an answer of sh to a ping. It returns the ping if that was the last missing answer. It forgets
+// earlier pings of sh, because they get no answer any more.
 func (l *shardedLink) handlePong(sh *shardLink, ev wire.Event) *shardPing {
 	l.mu.Lock()
 	defer l.mu.Unlock()

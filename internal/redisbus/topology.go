@@ -14,29 +14,29 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// Which server there is now, and what is to be done about connections to the one before. Sentinel, the slots of a Cluster
-// or a name may lead elsewhere while connections to the old server stand and work.
+// This file finds the present server of the bus, and stops the use of connections to an old one. Sentinel, the slots of
+// a Cluster, or a DNS name might lead to another server while connections to the old one still work.
 
-// askTimeout is for each question about the topology.
+// askTimeout is the time limit of each query about the topology.
 const askTimeout = time.Second
 
 // topology is the state of the server that the bus uses.
 type topology struct {
-	newest  atomic.Pointer[link]        // dialled last
-	master  atomic.Pointer[string]      // of a Redis Cluster: the address of the one that was published through last
-	replica atomic.Bool                 // the server has called itself a replica, which was taken for another server once
-	asked   atomic.Pointer[chan string] // gets the role of the server that is published to next; nil: nobody asks
-	left    atomic.Int32                // pooled connections that must not be used again: leftNothing and so on
+	newest  atomic.Pointer[link]        // the link that was dialled last
+	master  atomic.Pointer[string]      // in a Redis Cluster: the address of the last master that was used for publishing
+	replica atomic.Bool                 // the server has called itself a replica, and that counted as a move once
+	asked   atomic.Pointer[chan string] // gets the server's role with the next batch; nil: there is no query
+	left    atomic.Int32                // pooled connections that must not be used again: one of the constants below
 }
 
 const (
 	leftNothing   int32 = iota
 	leftPipelines       // connections of the client's pool for pipelines
-	leftAll             // and those of its other pool, which pipelines use when that is exhausted
+	leftAll             // also those of its other pool, which pipelines use if theirs is exhausted
 )
 
-// dialled notes a new link. With it publishing begins anew, too: the pool may have connections to another server, and
-// nothing but the absence of what is published would tell.
+// dialled notes a new link. After the first link, it also makes publishing use new connections: the pool might have
+// connections to another server, and only missing messages would show that.
 func (t *topology) dialled(l *link) {
 	if t.newest.Swap(l) != nil {
 		t.left.CompareAndSwap(leftNothing, leftPipelines)
@@ -80,7 +80,7 @@ func (b *bus) moved(ctx context.Context, l *link) (bool, error) {
 	return false, errors.Join(err, roleErr)
 }
 
-// within calls f, and returns with it, or after askTimeout: go-redis does not always obey a context.
+// within calls f. It returns when f does, or after askTimeout, because go-redis does not always obey a context.
 func within[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		v   T
@@ -117,8 +117,8 @@ func (b *bus) whereTo(ctx context.Context) (string, error) {
 	return conn.RemoteAddr().String(), nil
 }
 
-// another reports whether two addresses belong to different servers. A name may have several addresses of one server:
-// while it still has the old one, nothing has changed.
+// another reports whether two addresses belong to different servers. A name might have several addresses of one server.
+// While the old address is one of them, the server is the same.
 func (b *bus) another(ctx context.Context, old, now string) bool {
 	if old == "" || now == "" || old == now {
 		return false
@@ -136,14 +136,14 @@ func (b *bus) another(ctx context.Context, old, now string) bool {
 	return !slices.Contains(named, oldHost)
 }
 
-// movedMaster reports whether the anchor's slot has another master than the one that was published through last, or the
-// server of l is not of the cluster any more. With reload it asks the cluster.
+// movedMaster reports whether the anchor's slot has another master than the last one that was used for publishing. With
+// reload it first loads the cluster's state, and also reports whether the server of l has left the cluster.
 func (b *bus) movedMaster(ctx context.Context, c *redis.ClusterClient, l *link, reload bool) (bool, error) {
 	var mu sync.Mutex
 	var nodes []string
 	if reload {
 		_, err := within(ctx, func(ctx context.Context) (any, error) {
-			return nil, c.ForEachShard(ctx, func(_ context.Context, node *redis.Client) error { // reloads before
+			return nil, c.ForEachShard(ctx, func(_ context.Context, node *redis.Client) error { // loads the state first
 				mu.Lock()
 				defer mu.Unlock()
 				nodes = append(nodes, node.Options().Addr)
@@ -166,7 +166,7 @@ func (b *bus) movedMaster(ctx context.Context, c *redis.ClusterClient, l *link, 
 	return c.Options().Dialer == nil && l.remote() != "" && areIPs(nodes) && !slices.Contains(nodes, l.remote()), nil
 }
 
-// areIPs reports whether there are addresses, and each has an IP address in it: else they cannot be compared.
+// areIPs reports whether addrs is not empty, and each address has an IP. Other addresses cannot be compared.
 func areIPs(addrs []string) bool {
 	for _, a := range addrs {
 		host, _, err := net.SplitHostPort(a)
@@ -189,7 +189,8 @@ func (b *bus) demoted(ctx context.Context) (bool, error) {
 	if !b.replica.Swap(true) {
 		return true, nil
 	}
-	// It was one before both halves were replaced. By now new connections might lead elsewhere, be it through a proxy.
+	// The server was a replica before both halves were replaced. A new connection, perhaps through a proxy, might lead
+	// to another server now.
 	b.left.CompareAndSwap(leftNothing, leftPipelines)
 	role, err = b.role(ctx)
 	if role == "master" {
@@ -199,8 +200,9 @@ func (b *bus) demoted(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// role is the role of the server for publishing, in its own words; empty if the user may not query it. The query goes
-// with the next batch, on the same connection. If there is no batch for askTimeout, it uses a connection of the pool.
+// role returns the role of the server for publishing, in Redis's words; empty if the user may not query it. The query
+// goes with the next batch, on the same connection. If there is no batch for askTimeout, it uses a connection of the
+// pool.
 func (b *bus) role(ctx context.Context) (string, error) {
 	answer := make(chan string, 1)
 	b.asked.Store(&answer)
@@ -233,8 +235,8 @@ func (b *bus) role(ctx context.Context) (string, error) {
 	})
 }
 
-// withRole adds the query for the server's role to a batch, if there is a caller of role. Call sent after the batch was
-// sent.
+// withRole adds the query for the server's role to a batch, if a caller of role waits. The caller must call sent after
+// it has sent the batch.
 func (b *bus) withRole(ctx context.Context, pipe redis.Pipeliner) (sent func()) {
 	if b.asked.Load() == nil {
 		return func() {}
@@ -252,7 +254,7 @@ func (b *bus) withRole(ctx context.Context, pipe redis.Pipeliner) (sent func()) 
 	}
 }
 
-// roleIn is the role in an answer to ROLE.
+// roleIn returns the role in an answer to ROLE; empty: there is none.
 func roleIn(cmd unrepeated) string {
 	reply, _ := cmd.Result()
 	if len(reply) == 0 {
@@ -262,8 +264,8 @@ func roleIn(cmd unrepeated) string {
 	return role
 }
 
-// publisher returns the client for publishing. For a ClusterClient it is that of one master, because order would be
-// lost otherwise.
+// publisher returns the client for publishing. For a ClusterClient it is the client of one master, to keep the order of
+// messages.
 func (b *bus) publisher(ctx context.Context) (redis.UniversalClient, error) {
 	if c, ok := b.rdb.(*redis.ClusterClient); ok {
 		return c.MasterForKey(ctx, b.Anchor)
@@ -271,8 +273,7 @@ func (b *bus) publisher(ctx context.Context) (redis.UniversalClient, error) {
 	return b.rdb, nil
 }
 
-// publishesThrough notes that c is about to be published through, and sees to it that c uses no connection of before a
-// move.
+// publishesThrough notes that c is about to be used for publishing. After a move it first closes c's old connections.
 func (b *bus) publishesThrough(ctx context.Context, c redis.UniversalClient) {
 	if node, ok := c.(*redis.Client); ok && b.rdb != c {
 		if last := b.master.Load(); last == nil || *last != node.Options().Addr {
@@ -285,8 +286,8 @@ func (b *bus) publishesThrough(ctx context.Context, c redis.UniversalClient) {
 }
 
 // discard makes a client close the idle connections of its pools. The client has no method for that, and must not be
-// closed. But it closes a connection on which a command could not be written, and uses an idle one before it makes a
-// new one. Nothing is sent. Connections that are in use stay.
+// closed itself. But it closes a connection if a command cannot be encoded, and it uses idle connections before new
+// ones. Nothing is sent. Connections that are in use stay.
 func discard(ctx context.Context, c redis.UniversalClient, left int32) {
 	stats := c.PoolStats()
 	pipelines, others := stats.IdleConns, uint32(0)
@@ -313,22 +314,22 @@ type unrepeated struct{ *redis.SliceCmd }
 // NoRetry makes go-redis send the command once.
 func (unrepeated) NoRetry() bool { return true }
 
-// unwritable is an argument that cannot be written.
+// unwritable is an argument that cannot be encoded.
 type unwritable struct{}
 
 var errLeft = errors.New("crosscast: this connection is closed, because the server may be another one now")
 
 func (unwritable) MarshalBinary() ([]byte, error) { return nil, errLeft }
 
-// String is what tracing hooks show.
+// String returns the text for tracing hooks.
 func (unwritable) String() string { return "<nothing>" }
 
-// Moved implements wire.Mover: the masters differ from those that l is connected to.
+// Moved implements wire.Mover. It reports whether the present masters differ from those that l is connected to.
 func (s *shards) Moved(ctx context.Context, l wire.Link) (bool, error) {
 	var mu sync.Mutex
 	var masters []string
 	_, err := within(ctx, func(ctx context.Context) (any, error) {
-		return nil, s.rdb.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error { // reloads before
+		return nil, s.rdb.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error { // loads the state first
 			mu.Lock()
 			defer mu.Unlock()
 			masters = append(masters, newBus(c, s.Config).name)
