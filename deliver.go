@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/poison"
@@ -17,6 +18,7 @@ type emission struct {
 	sockets  []*Socket
 	at, took int // index of the next socket, and number of sockets that took the message
 	subs     []*Subscription
+	queued   int      // number of subs that queued the message
 	seen     []uint64 // a bit for each socket's slot, all zero between uses
 }
 
@@ -37,7 +39,7 @@ func (e *emission) release() {
 	clear(e.sockets) // so that the pool keeps no socket alive
 	e.sockets, e.at, e.took = e.sockets[:0], 0, 0
 	clear(e.subs)
-	e.subs = e.subs[:0]
+	e.subs, e.queued = e.subs[:0], 0
 	emissions.Put(e)
 }
 
@@ -71,6 +73,9 @@ func (e *emission) anybody() bool { return len(e.sockets) > 0 || len(e.subs) > 0
 // handOver hands e.msg to the collected recipients. It returns the number of sockets that took the message, and calls
 // refused, if not nil, for each of the others.
 func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) {
+	if ns.node.observer != nil {
+		defer e.observe(ns.node, time.Now())
+	}
 	if len(e.subs) > 0 {
 		defer e.offer(ns.node) // also if a conn ends the goroutine
 	}
@@ -81,13 +86,12 @@ func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) 
 // offer offers e.msg to subscriptions.
 func (e *emission) offer(n *Node) {
 	c := e.msg.Clone()
-	taken := uint64(0)
 	for _, sub := range e.subs {
 		if sub.message(c) {
-			taken++
+			e.queued++
 		}
 	}
-	n.stats.delivered.Add(taken)
+	n.stats.delivered.Add(uint64(e.queued))
 }
 
 // handOn hands e.msg to the remaining sockets. A conn that panics, or ends the goroutine, does not keep it from the

@@ -49,7 +49,7 @@
 // # Two groups of names
 //
 // Applications use [Start], [Options], [Node], [Namespace], [BoundTarget], [Socket], [Conn], [Queue], [Subscription],
-// [Watch], [Servers], [Answers], [Message], and the types that their methods take and return.
+// [Watch], [Servers], [Answers], [Message], [Observer], and the types that their methods take and return.
 //
 // Drivers use [Adapter], [AdapterStart], [AdapterHandler], the optional interfaces ([AdapterSubscriber],
 // [AdapterDeliverer], [AdapterSizer], [AdapterObserver], [AdapterMeter], [ForeignAdapter]), [Instruction] with its
@@ -267,6 +267,8 @@
 //	Namespace.OnGap        Join, Flush or Deliver inside. EmitAffected is made for them.
 //	Options.OnRoom,        One at a time for each hook, in order, each on its own goroutine. They may call anything but
 //	OnNode, OnLoss, OnLink Node.Close.
+//	Options.Observer       Concurrent, on the goroutines that emit, deliver and handle. It must not block, and must not
+//	                       emit. No lock is held.
 //	Node.OnRequest         Concurrent, each on its own goroutine. It may block until its context ends.
 //	ConnectOptions.OnClose Called once, on the goroutine that closes the socket. It may still emit. Node.Close waits.
 //	Node.OnClose           Called once, on its own goroutine. It may still emit. Node.Close waits for it.

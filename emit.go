@@ -3,6 +3,7 @@ package crosscast
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/crosscast/crosscast/kind"
 )
@@ -45,19 +46,35 @@ func (t BoundTarget) Deliver(ctx context.Context, event string, payload any) (Re
 
 func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait bool) (Receipt, error) {
 	n := t.ns.node
+	if n.observer == nil {
+		receipt, _, err := t.send(ctx, event, payload, wait)
+		return receipt, err
+	}
+	began := time.Now()
+	receipt, size, err := t.send(ctx, event, payload, wait)
+	n.observeEmitted(ctx, Emitted{Namespace: t.ns.name, Event: event, Bytes: size, Meta: t.meta, Err: err}, began)
+	return receipt, err
+}
+
+// send emits, and also returns the size of the payload.
+func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait bool) (
+	receipt Receipt, size int, err error,
+) {
+	n := t.ns.node
 	if n.state.Load() == nodeClosed {
-		return Receipt{}, ErrClosed
+		return Receipt{}, 0, ErrClosed
 	}
 	if err := t.check(event); err != nil {
-		return Receipt{}, err
+		return Receipt{}, 0, err
 	}
 	p, err := n.payload(payload)
 	if err != nil {
-		return Receipt{}, err
+		return Receipt{}, 0, err
 	}
-	receipt := Receipt{Reach: Reach{Known: true}}
+	size = len(p.Data)
+	receipt.Reach.Known = true
 	if t.target.IsNobody() {
-		return receipt, nil
+		return receipt, size, nil
 	}
 	e := newEmission()
 	defer e.release()
@@ -68,26 +85,26 @@ func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait 
 	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)
 	if remote {
 		if err := n.fits(&e.inst); err != nil {
-			return Receipt{}, err
+			return Receipt{}, size, err
 		}
 	}
 	e.fill(n, &e.inst)
 	receipt.Sockets = t.ns.here().deliver(e)
 	if !remote {
-		return receipt, nil
+		return receipt, size, nil
 	}
 	if wait {
 		receipt.Reach, err = n.deliverRemote(ctx, &e.inst)
 	} else {
 		err = n.adapter.Publish(ctx, &e.inst)
 		if t.volatile && errors.Is(err, ErrNotConnected) {
-			return receipt, nil // the adapter has counted it
+			return receipt, size, nil // the adapter has counted it
 		}
 	}
 	if err == nil {
 		n.stats.out.Add(1)
 	}
-	return receipt, err
+	return receipt, size, err
 }
 
 // fits returns an error if the adapter would refuse inst for its size.

@@ -12,6 +12,14 @@ type handler Node
 func (h *handler) Handle(inst *Instruction) {
 	n := (*Node)(h)
 	n.stats.in.Add(1)
+	if n.observer != nil {
+		n.handleObserved(inst)
+		return
+	}
+	n.handleInstruction(inst)
+}
+
+func (n *Node) handleInstruction(inst *Instruction) {
 	switch inst.Kind {
 	case kind.Emit:
 		ns := n.spaces.get(inst.Namespace)

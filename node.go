@@ -80,6 +80,9 @@ type Options struct {
 	// a new one replaces the newest.
 	OnLink func(*Node, LinkStatus)
 
+	// Observer sees each emission, delivery and instruction, for metrics and traces. nil: none, which costs nothing.
+	Observer Observer
+
 	// Logger receives diagnostics. Everything important is also an error or a hook. Default: most of the log is
 	// discarded. Two kinds of messages go to slog.Default: panics of the application's functions; and, once for each
 	// cause, that the link to the bus is down, denied or deaf, or that a binding refuses a client.
@@ -125,6 +128,7 @@ type Node struct {
 	onRoom     func(*Node, RoomEvent)
 	onNode     func(*Node, NodeEvent)
 	onLink     func(*Node, LinkStatus)
+	observer   Observer // nil: none
 
 	adapter   Adapter        // nil: a single server
 	sizer     AdapterSizer   // nil: the adapter is not one
@@ -250,7 +254,8 @@ func newNode(o Options) (*Node, error) {
 		maxPayload: o.MaxPayload,
 		maxRooms:   o.MaxRooms,
 		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,
-		meta: slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
+		observer: o.Observer,
+		meta:     slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}), started: make(chan struct{}),
 	}
 	n.sizer, _ = o.Adapter.(AdapterSizer)

@@ -33,13 +33,27 @@ func (t BoundTarget) EmitAck(ctx context.Context, event string, payload any) *An
 
 func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *ask {
 	n := t.ns.node
+	if n.observer == nil {
+		q, _ := t.sendAck(ctx, event, payload)
+		return q
+	}
+	began := time.Now()
+	q, size := t.sendAck(ctx, event, payload)
+	n.observeEmitted(ctx, Emitted{Namespace: t.ns.name, Event: event, Bytes: size, Meta: t.meta, Err: q.failure}, began)
+	return q
+}
+
+// sendAck emits, and also returns the size of the payload.
+func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q *ask, size int) {
+	n := t.ns.node
 	if err := t.check(event); err != nil {
-		return &ask{failure: err}
+		return &ask{failure: err}, 0
 	}
 	p, err := n.payload(payload)
 	if err != nil {
-		return &ask{failure: err}
+		return &ask{failure: err}, 0
 	}
+	size = len(p.Data)
 	inst := &Instruction{
 		Kind: kind.Emit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
@@ -47,7 +61,7 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 	to := []NodeID{}
 	if n.adapter != nil && t.remote() {
 		if err := n.fits(inst); err != nil {
-			return &ask{failure: err}
+			return &ask{failure: err}, size
 		}
 		to = n.holders(&t.target)
 	}
@@ -66,7 +80,7 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 			q.fail(n.id, err)
 			q.mu.Unlock()
 		}
-	})
+	}), size
 }
 
 // emittedAck delivers a peer's acknowledged emission.

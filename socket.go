@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/kind"
@@ -170,16 +171,29 @@ func (s *Socket) Leave(rooms ...string) error {
 // Emit sends to this client. The error is one of an argument, as in [BoundTarget.Emit], or the conn's: [ErrDropped],
 // [ErrClosed], or the reason why the socket is being closed.
 func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
+	n := s.ns.node
+	if n.observer == nil {
+		_, err := s.emit(event, payload)
+		return err
+	}
+	began := time.Now()
+	size, err := s.emit(event, payload)
+	n.observeEmitted(ctx, Emitted{Namespace: s.ns.name, Event: event, Bytes: size, Err: err}, began)
+	return err
+}
+
+// emit does the work of Emit, and also returns the size of the payload.
+func (s *Socket) emit(event string, payload any) (size int, err error) {
 	if s.closed.Load() {
-		return ErrClosed
+		return 0, ErrClosed
 	}
 	if err := checkName("event", event); err != nil {
-		return err
+		return 0, err
 	}
 	n := s.ns.node
 	p, err := n.payload(payload)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	e := newEmission()
 	defer e.release()
@@ -188,8 +202,8 @@ func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	e.inst.Target.Sockets = e.one[:]
 	e.fill(n, &e.inst)
 	e.sockets = append(e.sockets, s)
-	e.handOn(n, func(_ *Socket, refused error) { err = refused })
-	return err
+	s.ns.handOver(e, func(_ *Socket, refused error) { err = refused })
+	return len(p.Data), err
 }
 
 // To targets the sockets in at least one of rooms, except this one.
