@@ -31,8 +31,8 @@ type Harness struct {
 	// Patience is how long the suite waits for an expected event. Default 10 s. Only failures take that long.
 	Patience time.Duration
 
-	// Heartbeat is the nodes' interval, but for rules that set their own. Default 1 s. With a shorter one the suite is
-	// faster, and a driver with a link can take a link that is only slow for a dead one.
+	// Heartbeat is the interval of the nodes, except in rules with their own. Default 1 s. A shorter one makes the
+	// suite faster, but a driver might then take a slow link for a dead one.
 	Heartbeat time.Duration
 }
 

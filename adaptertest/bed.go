@@ -13,26 +13,26 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A bed is what one rule is checked in: a cluster, and what was made in it. What it makes it also ends. Its methods are
-// called by the goroutine of the test, unless it says otherwise.
+// A bed is the environment of one rule: a cluster, and its nodes, clients and peers. The bed ends everything that it
+// makes. Only the goroutine of the test calls its methods, unless their comments say otherwise.
 type bed struct {
 	testing.TB
-	ctx      context.Context // of calls that should not take long
+	ctx      context.Context // for calls that must end
 	cancel   context.CancelFunc
 	cluster  Cluster
 	patience time.Duration
 
-	heartbeat time.Duration // of nodes and peers that are made from now on
-	linger    time.Duration // likewise; zero: the node's default
+	heartbeat time.Duration // of nodes and peers that are made later
+	linger    time.Duration // of nodes that are made later; zero: the node's default
 
-	adapters int // made
+	adapters int // how many were made
 	nodes    []*node
 	clients  []*client
 	peers    []*peer
 	fences   int
 
-	mu     sync.Mutex // guards what follows
-	broken []string   // rules that hold always, as they were seen broken
+	mu     sync.Mutex // guards broken
+	broken []string   // failures that breaks has noted
 }
 
 func newBed(tb testing.TB, h Harness) *bed {
@@ -76,7 +76,7 @@ func (b *bed) offers(n needs) bool {
 	panic("adaptertest: unknown need: " + string(n))
 }
 
-// breaks notes that a rule which holds always was broken. Any goroutine may call it.
+// breaks notes a failure, for report. Any goroutine may call it.
 func (b *bed) breaks(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,7 +93,7 @@ func (b *bed) report() {
 	}
 }
 
-// condition says what the nodes know of their links, for failures: what did not come may have been missed with a gap.
+// condition describes the nodes' links for the text of a failure: a missing message might be a part of a gap.
 func (b *bed) condition() string {
 	var all []string
 	for _, n := range b.nodes {
@@ -105,7 +105,7 @@ func (b *bed) condition() string {
 	return strings.Join(all, "\n")
 }
 
-// must fails the test at once for an error.
+// must fails the test at once if err is not nil.
 func (b *bed) must(err error) {
 	b.Helper()
 	if err != nil {
@@ -124,12 +124,12 @@ func (b *bed) within(what string, f func()) {
 	select {
 	case <-done:
 	case <-time.After(b.patience):
-		b.cancel() // perhaps it listens to that
+		b.cancel() // this might end f
 		b.Fatalf("%s did not return within %v", what, b.patience)
 	}
 }
 
-// eventually waits for a state that nothing reports.
+// eventually polls until ok returns true. It fails the test at once if that takes too long.
 func (b *bed) eventually(what string, ok func() bool) {
 	b.Helper()
 	deadline := time.Now().Add(b.patience)
@@ -137,11 +137,11 @@ func (b *bed) eventually(what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			b.Fatalf("%s: not within %v", what, b.patience)
 		}
-		time.Sleep(time.Millisecond) // between looks at it
+		time.Sleep(time.Millisecond) // between calls of ok
 	}
 }
 
-// A node is a crosscast.Node with what it reported.
+// A node is a crosscast.Node with its reports.
 type node struct {
 	*crosscast.Node
 	b       *bed
@@ -152,12 +152,12 @@ type node struct {
 	lost    atomic.Int64 // losses
 	unsent  atomic.Int64 // instructions in them
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	clients []*client
 	onGap   func(*crosscast.Node, crosscast.Gap) // optional: called in OnGap
 }
 
-// three returns three nodes, each with one client already, so that every fence has somebody to hear it everywhere.
+// three returns three nodes, each with one client, so that every node has a client that receives fences.
 func (b *bed) three() (n0, n1, n2 *node) {
 	for len(b.nodes) < 3 {
 		b.start()
@@ -183,7 +183,8 @@ func (b *bed) newNode() *node {
 	return n
 }
 
-// start starts the node, or emitter, and closes it at the end. After an error it may be called again.
+// start starts the node, as an emitter if emitOnly is set. The node is closed at the end of the test. After an error,
+// start may be called again.
 func (n *node) start(ctx context.Context, emitOnly bool) (err error) {
 	o := crosscast.Options{
 		Name: fmt.Sprintf("node-%d", n.index), Adapter: n.adapter, Heartbeat: n.b.heartbeat, Linger: n.b.linger,
@@ -198,7 +199,7 @@ func (n *node) start(ctx context.Context, emitOnly bool) (err error) {
 	return err
 }
 
-// end closes the node, whatever became of its link.
+// end closes the node, with any state of its link.
 func (n *node) end() {
 	if n.closed {
 		return
@@ -211,7 +212,7 @@ func (n *node) end() {
 	}
 }
 
-// gap is the node's OnGap: it enters the gap in the log of each client, among the messages.
+// gap is the node's OnGap. It enters the gap in the log of each client, among the messages.
 func (n *node) gap(started *crosscast.Node, g crosscast.Gap) {
 	n.mu.Lock()
 	clients, onGap := n.clients, n.onGap
@@ -230,7 +231,7 @@ func (n *node) loss(_ *crosscast.Node, l crosscast.Loss) {
 	n.lost.Add(1)
 }
 
-// connect connects a client, which must succeed.
+// connect connects a client. It fails the test at once for an error.
 func (b *bed) connect(n *node, o crosscast.ConnectOptions) *client {
 	b.Helper()
 	return b.connectIn(n, "/", o)
@@ -259,7 +260,7 @@ func (b *bed) tryConnect(n *node, namespace string, o crosscast.ConnectOptions) 
 	return c, err
 }
 
-// emit emits, which must succeed.
+// emit emits an event. It fails the test at once for an error.
 func (b *bed) emit(t crosscast.BoundTarget, event string) {
 	b.Helper()
 	if err := t.Emit(b.ctx, event, nil); err != nil {
@@ -267,8 +268,8 @@ func (b *bed) emit(t crosscast.BoundTarget, event string) {
 	}
 }
 
-// settle returns when each client has everything that the nodes have emitted before, or will never have it: every
-// node emits a fence to everyone, and every client waits for all of them.
+// settle returns when every earlier emission of the nodes has reached each client, or will never reach it. For that,
+// every node emits a fence to everyone, and settle waits until every client has all fences.
 func (b *bed) settle() {
 	b.Helper()
 	b.fences++
@@ -298,7 +299,7 @@ func (b *bed) settle() {
 	}
 }
 
-// cut breaks a node's link and returns when the node has noticed.
+// cut breaks nodes' links, and returns when each node has noticed.
 func (b *bed) cut(nodes ...*node) {
 	b.Helper()
 	for _, n := range nodes {
@@ -309,7 +310,7 @@ func (b *bed) cut(nodes ...*node) {
 	}
 }
 
-// restore mends nodes' links and returns when each has reported the gap of its outage.
+// restore repairs nodes' links, and returns when each node has reported the gap of its outage.
 func (b *bed) restore(nodes ...*node) {
 	b.Helper()
 	before := make([]int64, len(nodes))
@@ -325,13 +326,13 @@ func (b *bed) restore(nodes ...*node) {
 	}
 }
 
-// restored returns when the node's link stands again.
+// restored returns when the node's link is up again.
 func (b *bed) restored(n *node) {
 	b.Helper()
 	b.eventually("the link's recovery", n.connected)
 }
 
-// needSubscriber leaves a rule out that is about waiting for subscriptions.
+// needSubscriber skips a rule about waiting for subscriptions if the driver has none.
 func (b *bed) needSubscriber(n *node) {
 	b.Helper()
 	if _, ok := n.adapter.(crosscast.AdapterSubscriber); !ok {
@@ -339,7 +340,7 @@ func (b *bed) needSubscriber(n *node) {
 	}
 }
 
-// connected asks the driver: as an AdapterMeter, or for what it has told of its link.
+// connected reports whether the node's link is up, by the driver's AdapterStats or by its reports of the link.
 func (n *node) connected() bool {
 	if _, ok := n.adapter.(crosscast.AdapterMeter); ok {
 		return n.Stats().Connected

@@ -10,10 +10,10 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// fencePrefix begins the events that only the suite itself looks at.
+// fencePrefix begins the events of fences, which rules do not see.
 const fencePrefix = "\x00fence-"
 
-// A client is a socket that records what reaches it, and its node's gaps in between.
+// A client is a socket that records its messages, and the gaps of its node among them.
 type client struct {
 	*crosscast.Socket
 	b    *bed
@@ -26,7 +26,7 @@ type conn struct{ c *client }
 
 func (v conn) Send(m *crosscast.Message) error {
 	c := v.c
-	if m.From != c.node.ID() { // the application may emit from many goroutines, but a peer is one origin
+	if m.From != c.node.ID() { // the application might emit from many goroutines, but a peer is one origin
 		if !c.log.enter(m.From) {
 			c.b.breaks("THE RULE: Handle is never called concurrently for one origin.\n" +
 				"SEEN: two messages of one peer were being delivered at once.")
@@ -52,13 +52,13 @@ func (e entry) String() string {
 	return e.msg.Event
 }
 
-// A log is what was seen, in order.
+// A log is the messages and gaps of a client, in order.
 type log struct {
 	mu      sync.Mutex // guards what follows
 	entries []entry
-	taken   int            // entries that were looked at
+	taken   int            // entries that take has returned
 	count   map[string]int // messages, by event
-	changed chan struct{}  // made by who waits, closed by the next entry
+	changed chan struct{}  // made by a waiting goroutine, closed by the next entry
 	inside  map[crosscast.NodeID]int
 }
 
@@ -66,7 +66,7 @@ func newLog() *log {
 	return &log{count: make(map[string]int), inside: make(map[crosscast.NodeID]int)}
 }
 
-// enter notes that something of an origin is being delivered, and reports whether nothing else of it is.
+// enter notes the start of a delivery from an origin. It reports whether no other one from it is in progress.
 func (l *log) enter(from crosscast.NodeID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,7 +93,7 @@ func (l *log) add(e entry) {
 	}
 }
 
-// await waits until ok holds, which is called with the log locked.
+// await waits until ok returns true. It calls ok with the log locked.
 func (l *log) await(d time.Duration, ok func() bool) bool {
 	timeout := time.After(d)
 	for {
@@ -115,7 +115,7 @@ func (l *log) await(d time.Duration, ok func() bool) bool {
 	}
 }
 
-// take returns what came since the last call, without fences.
+// take returns the entries since the last call, without fences.
 func (l *log) take() []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,7 +147,7 @@ func (c *client) wait(event string, n int) {
 	}
 }
 
-// got returns the events that came since the last look, without fences and gaps.
+// got returns the events since the last call of take, without fences and gaps.
 func (c *client) got() []string {
 	var events []string
 	for _, m := range c.log.messages() {
@@ -156,7 +156,7 @@ func (c *client) got() []string {
 	return events
 }
 
-// want checks what came since the last look.
+// want checks the events since the last call of take.
 func (c *client) want(events ...string) {
 	c.b.Helper()
 	if got := c.got(); !slices.Equal(got, events) {
@@ -173,7 +173,7 @@ func (c *client) wantAnyOrder(events ...string) {
 	}
 }
 
-// list names events; of many, the first and last.
+// list returns a text with the events; if there are many, the first and the last.
 func list(events []string) string {
 	if len(events) == 0 {
 		return "nothing"

@@ -11,7 +11,7 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// A peer is a bare adapter with a Handler that records: a node that does not think.
+// A peer is a bare adapter with a Handler that only records.
 type peer struct {
 	crosscast.Adapter
 	b      *bed
@@ -19,8 +19,8 @@ type peer struct {
 	info   crosscast.NodeInfo
 	closed bool
 
-	log  *log                              // of what was handled, as messages whose event is the instruction's
-	hold func(inst *crosscast.Instruction) // set before the peer starts: what Handle waits for
+	log  *log                              // the handled instructions, as messages with the instruction's event
+	hold func(inst *crosscast.Instruction) // called by Handle, which it might delay; set before the peer starts
 
 	mu     sync.Mutex               // guards what follows
 	got    []*crosscast.Instruction // clones, and nil in the place of a gap
@@ -38,7 +38,7 @@ func (b *bed) newPeer() *peer {
 	return p
 }
 
-// begin is what Start of p gets.
+// begin returns the argument of Start for p.
 func (p *peer) begin() crosscast.AdapterStart {
 	return crosscast.AdapterStart{Self: p.info, Handler: p}
 }
@@ -131,7 +131,7 @@ func (p *peer) Loss(l crosscast.Loss) {
 	p.losses = append(p.losses, l)
 }
 
-// emission makes an instruction of p's.
+// emission returns an instruction of p.
 func (p *peer) emission(event string, t crosscast.Target) *crosscast.Instruction {
 	return &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", From: p.info.ID, Event: event, Target: t}
 }
@@ -143,7 +143,7 @@ func (p *peer) publish(inst *crosscast.Instruction) {
 	}
 }
 
-// hear subscribes to rooms, where the driver can.
+// hear subscribes to names, if the driver can.
 func (p *peer) hear(names ...crosscast.Address) {
 	p.b.Helper()
 	if s, ok := p.Adapter.(crosscast.AdapterSubscriber); ok {
@@ -153,7 +153,7 @@ func (p *peer) hear(names ...crosscast.Address) {
 	}
 }
 
-// hearIn subscribes to a namespace, where the driver has to be asked for it.
+// hearIn subscribes to a namespace, if the driver needs that.
 func (p *peer) hearIn(namespace string) {
 	p.b.Helper()
 	if _, ok := p.Adapter.(crosscast.ForeignAdapter); ok {
@@ -161,7 +161,7 @@ func (p *peer) hearIn(namespace string) {
 	}
 }
 
-// settlePeers is settle for bare adapters.
+// settlePeers is settle for peers.
 func (b *bed) settlePeers() {
 	b.Helper()
 	b.fences++
@@ -184,7 +184,7 @@ func (p *peer) wait(event string, n int) {
 	}
 }
 
-// conditionOfPeers says what peers know of faults, where a rule gives up.
+// conditionOfPeers describes the faults that peers know, for the text of a failure.
 func (b *bed) conditionOfPeers() string {
 	var out strings.Builder
 	for _, p := range b.peers {
@@ -199,7 +199,7 @@ func (b *bed) conditionOfPeers() string {
 	return out.String()
 }
 
-// handled returns the instructions that came since the last call, without fences and what nodes tell one another.
+// handled returns the instructions since the last call, in order, without fences.
 func (p *peer) handled() []*crosscast.Instruction {
 	p.mu.Lock()
 	defer p.mu.Unlock()

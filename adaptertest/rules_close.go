@@ -12,7 +12,7 @@ import (
 var closeRules = []rule{
 	{
 		name: "close-twice",
-		text: "Close is idempotent, also when it is called concurrently; afterwards every method returns ErrClosed.",
+		text: "Close may be called several times, also concurrently. Afterwards every other method returns ErrClosed.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			p1.hear(room("r"))
@@ -58,7 +58,7 @@ var closeRules = []rule{
 	},
 	{
 		name: "close-unused",
-		text: "An adapter that was never started can be closed, and then not be started.",
+		text: "An adapter that was never started can be closed. It cannot be started after that.",
 		run: func(b *bed) {
 			p := b.newPeer()
 			b.must(p.Close(b.ctx))
@@ -70,8 +70,8 @@ var closeRules = []rule{
 	},
 	{
 		name: "close-hands-over",
-		text: "Close hands over what is queued: everything emitted before arrives, the last words of closing sockets " +
-			"included.",
+		text: "Close publishes the queue: everything emitted before arrives, including the last emissions of closing " +
+			"sockets.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1, c2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -93,7 +93,7 @@ var closeRules = []rule{
 	},
 	{
 		name: "close-others",
-		text: "When a node closes, the others go on, and a node that starts later is heard and hears.",
+		text: "When a node closes, the others go on. A node that starts later hears the others, and they hear it.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c0, c1 := b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}})
@@ -111,7 +111,7 @@ var closeRules = []rule{
 	},
 	{
 		name: "close-while-busy",
-		text: "Close ends within its context while other goroutines publish and subscribe; they get nil or " +
+		text: "Close ends within its context while other goroutines publish and subscribe. Their calls return nil or " +
 			"ErrClosed, and none hangs.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()

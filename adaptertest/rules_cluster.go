@@ -26,7 +26,7 @@ func (c *replying) Send(m *crosscast.Message) error {
 
 func (c *replying) Close(crosscast.Reason) {}
 
-// connectReplying connects a client that replies.
+// connectReplying connects a client that replies to acknowledged messages.
 func (b *bed) connectReplying(n *node, rooms ...string) *crosscast.Socket {
 	b.Helper()
 	c := &replying{}
@@ -37,15 +37,15 @@ func (b *bed) connectReplying(n *node, rooms ...string) *crosscast.Socket {
 	return s
 }
 
-// acquainted starts three nodes that know each other, or how many they are: where a bus cannot tell, Start does not wait
-// for that, and a node asks and waits for those that it knows.
+// acquainted starts three nodes, and returns when they know each other, or how many they are. Start does not wait for
+// this if the bus cannot count receivers; and a query goes only to known nodes.
 func (b *bed) acquainted() (n0, n1, n2 *node) {
 	n0, n1, n2 = b.three()
 	b.eventually("nodes know each other", func() bool { return n0.peers() == 2 && n1.peers() == 2 && n2.peers() == 2 })
 	return n0, n1, n2
 }
 
-// peers is how many peers would be asked.
+// peers returns how many peers a query would be sent to.
 func (n *node) peers() int {
 	n.b.Helper()
 	counter, ok := n.adapter.(crosscast.ForeignAdapter)
@@ -60,7 +60,7 @@ func (n *node) peers() int {
 	return peers
 }
 
-// answerName has nodes answer the request "name" with their names, and returns how often each was called.
+// answerName makes nodes answer the request "name" with their names. It returns counters of the calls.
 func (b *bed) answerName(nodes ...*node) []atomic.Int32 {
 	called := make([]atomic.Int32, len(nodes))
 	for i, n := range nodes {
@@ -72,8 +72,8 @@ func (b *bed) answerName(nodes ...*node) []atomic.Int32 {
 	return called
 }
 
-// calledOnce fails unless the handlers of all nodes but the first were called once each. It ends the nodes, because that
-// waits for handlers.
+// calledOnce fails unless the handlers of all nodes but the first were called once each. It first ends the nodes,
+// because that waits for handlers.
 func (b *bed) calledOnce(called []atomic.Int32) {
 	b.Helper()
 	b.settle()
@@ -87,7 +87,7 @@ func (b *bed) calledOnce(called []atomic.Int32) {
 	}
 }
 
-// askName returns the answers to that request.
+// askName returns the answers to the request "name".
 func (b *bed) askName(s crosscast.Servers) map[string]crosscast.NodeID {
 	b.Helper()
 	all := make(map[string]crosscast.NodeID)
@@ -99,12 +99,12 @@ func (b *bed) askName(s crosscast.Servers) map[string]crosscast.NodeID {
 	return all
 }
 
-// clusterRules are about what nodes ask and command each other: a driver carries it to every node, and the answers
-// back to one.
+// clusterRules are about queries and commands between nodes: a driver carries them to every node, and the answers back
+// to one node.
 var clusterRules = []rule{
 	{
 		name:       "nodes",
-		text:       "Nodes know each other, by name, and know when one has left.",
+		text:       "Nodes know each other by name, and notice when one has left.",
 		capability: CapNodes,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
@@ -128,8 +128,8 @@ var clusterRules = []rule{
 	},
 	{
 		name: "questions",
-		text: "A question reaches every node, also those without interest in its target, and each answer reaches the node " +
-			"that asked, whole and in order; in each namespace.",
+		text: "A query reaches every node, even those without interest in its target. Each answer reaches the node " +
+			"that queried, whole and in order. This holds in each namespace.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			for i := range 300 {
@@ -196,8 +196,8 @@ var clusterRules = []rule{
 	},
 	{
 		name: "commands",
-		text: "A command takes effect on every node, in its place among the emissions of the node that gives it, and the " +
-			"awaited form tells how many sockets it reached.",
+		text: "A command takes effect on every node, in its place among the emissions of its node. The awaited form " +
+			"returns how many sockets it reached.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			c1 := b.connect(n1, crosscast.ConnectOptions{User: "u", Rooms: []string{"old"}})
@@ -222,7 +222,8 @@ var clusterRules = []rule{
 	},
 	{
 		name: "commands-awaited",
-		text: "When a command to join that is waited for has returned, what is emitted to the room on any node arrives.",
+		text: "After an awaited command to join has returned, every later emission to the room, on any node, " +
+			"arrives.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			c1 := b.connect(n1, crosscast.ConnectOptions{User: "u"})
@@ -274,7 +275,7 @@ var clusterRules = []rule{
 	},
 	{
 		name: "requests",
-		text: "A request reaches every node but the one that asks, and each answer returns to that.",
+		text: "A request reaches every node but its own. Each answer returns to the node that sent the request.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			called := b.answerName(n0, n1, n2)
@@ -286,7 +287,7 @@ var clusterRules = []rule{
 	},
 	{
 		name:       "requests-some",
-		text:       "A request to one node, or to those with a member of a room, reaches these and no other.",
+		text:       "A request to one node, or to the nodes with a member of a room, reaches these nodes and no other.",
 		capability: CapOneNode,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
@@ -303,7 +304,7 @@ var clusterRules = []rule{
 	},
 	{
 		name:       "answers-name",
-		text:       "Answers say which node, or which socket, they are of.",
+		text:       "Each answer names its node, or its socket.",
 		capability: CapNamedAnswers,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
@@ -330,7 +331,7 @@ var clusterRules = []rule{
 	},
 	{
 		name:       "presence",
-		text:       "Who watches a room is told of its members on every node, and of each that joins or leaves.",
+		text:       "A watch of a room shows its members on every node, and each one that joins or leaves.",
 		capability: CapPresence,
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()

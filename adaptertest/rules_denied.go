@@ -7,12 +7,12 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Rules of names that the bus denies, to one node.
+// Rules about names that the bus denies to one node.
 var deniedRules = []rule{
 	{
 		name: "denied-join",
-		text: "A name that the bus denies makes Join, Connect and Subscribe fail with ErrDenied, and nothing happens; other " +
-			"names can be joined. Once it is allowed it can be joined like any other.",
+		text: "If the bus denies a name, Join, Connect and Subscribe of it fail with ErrDenied, and nothing happens. " +
+			"Other names can be joined. Once the name is allowed it can be joined like any other.",
 		needs:      needsDeny,
 		capability: CapInterest,
 		run: func(b *bed) {
@@ -47,9 +47,9 @@ var deniedRules = []rule{
 	},
 	{
 		name: "denied-revoked",
-		text: "A name that the bus begins to deny while it is subscribed is a gap at once, of that name alone, which goes " +
-			"on; whoever joins it is told; and other names are heard. Once it is allowed again there is another gap, with the " +
-			"same beginning and an end, and it is heard.",
+		text: "If the bus begins to deny a subscribed name, that is a gap at once, of that name alone and without an " +
+			"end. Joining the name fails with ErrDenied. Other names are still received. Once the name is allowed " +
+			"again there is another gap, with the same beginning and an end, and the name is received.",
 		needs:      needsDeny,
 		capability: CapInterest,
 		run: func(b *bed) {
@@ -93,8 +93,8 @@ var deniedRules = []rule{
 // deniedName is the room that the bus denies; see Cluster.Deny.
 const deniedName = "denied"
 
-// refused returns when joining the room that is denied is an error that says so. It may take until a link is back that
-// the denial has ended.
+// refused returns when joining the denied room fails with ErrDenied, and checks that the error names the room. It
+// waits, because the denial might have ended a link, which must be replaced first.
 func (b *bed) refused(c *client) {
 	b.Helper()
 	var err error

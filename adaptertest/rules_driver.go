@@ -15,11 +15,11 @@ import (
 
 var everyone = crosscast.Target{Everyone: true}
 
-// Rules of the methods of Adapter, without a node.
+// Rules about the methods of Adapter, without a node.
 var driverRules = []rule{
 	{
 		name: "driver-ready",
-		text: "When Start has returned nil, whatever another ready node publishes to everyone arrives.",
+		text: "After Start has returned nil, every instruction to everyone from another ready node arrives.",
 		run: func(b *bed) {
 			first := b.startPeer(b.newPeer())
 			for i := range 10 {
@@ -34,7 +34,7 @@ var driverRules = []rule{
 	},
 	{
 		name:       "driver-ready-inbox",
-		text:       "When Start has returned nil, whatever another ready node publishes to this node arrives.",
+		text:       "After Start has returned nil, every instruction to this node from another ready node arrives.",
 		capability: CapOneNode,
 		run: func(b *bed) {
 			first := b.startPeer(b.newPeer())
@@ -47,8 +47,8 @@ var driverRules = []rule{
 	},
 	{
 		name: "driver-count",
-		text: "CountPeers returns how many peers would answer: those that have started and are not closed, in the " +
-			"namespace of the question, and never this node.",
+		text: "CountPeers returns the number of peers that would answer: those that have started, are not closed, " +
+			"and use the namespace of the query. It never counts this node.",
 		needs: needsForeign,
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
@@ -83,8 +83,8 @@ var driverRules = []rule{
 	},
 	{
 		name: "driver-subscribe",
-		text: "Subscribe can be repeated; a name that was unsubscribed and subscribed again is heard, however " +
-			"quickly that went.",
+		text: "Subscribe can be repeated. A name that was unsubscribed and subscribed again is received, however " +
+			"quickly that happened.",
 		needs: needsSub,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
@@ -107,7 +107,7 @@ var driverRules = []rule{
 	},
 	{
 		name:  "driver-flush",
-		text:  "Flush waits until everything published before has an outcome, and on an idle adapter for nothing.",
+		text:  "Flush waits until everything published before has an outcome. On an idle adapter it returns at once.",
 		needs: needsReach,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
@@ -132,9 +132,8 @@ var driverRules = []rule{
 	},
 	{
 		name: "driver-too-large",
-		text: "An instruction that is too large for the driver is refused with an error that matches ErrTooLarge, or " +
-			"it arrives; " +
-			"those after it are not harmed.",
+		text: "An instruction that is too large for the driver either arrives, or is refused with an error that " +
+			"matches ErrTooLarge. Later instructions are not affected.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			var want []string
@@ -158,8 +157,8 @@ var driverRules = []rule{
 	},
 	{
 		name: "driver-slow-peer",
-		text: "What a slow peer misses because of a full queue it hears of as a gap in its place, and the publisher " +
-			"waits no longer than its context.",
+		text: "If a slow peer misses instructions because of a full queue, it gets a gap in their place. The " +
+			"publisher waits no longer than its context.",
 		run: func(b *bed) {
 			p0 := b.startPeer(b.newPeer())
 			slow := b.newPeer()
@@ -233,8 +232,8 @@ var driverRules = []rule{
 	},
 	{
 		name: "driver-hostile-bytes",
-		text: "Bytes of strangers are dropped and counted, never delivered, never a panic, and what follows them is " +
-			"not harmed.",
+		text: "Bytes of strangers are dropped and counted. They are never delivered, and never cause a panic. Later " +
+			"messages are not affected.",
 		needs: needsBytes,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -260,7 +259,7 @@ var driverRules = []rule{
 			}
 			b.settle()
 			for _, c := range b.clients {
-				for _, event := range c.got() { // a gap is allowed: who knows what it was
+				for _, event := range c.got() { // a gap is allowed, because the bytes might be a damaged frame
 					b.Errorf("a client got %q, made of a stranger's bytes", event)
 				}
 			}
@@ -279,7 +278,7 @@ var driverRules = []rule{
 	},
 }
 
-// dropped is how much the driver has dropped so far.
+// dropped returns how many messages the driver has dropped so far.
 func (n *node) dropped() (sum uint64) {
 	for _, v := range n.Stats().Adapter.Dropped {
 		sum += v
@@ -287,8 +286,8 @@ func (n *node) dropped() (sum uint64) {
 	return sum
 }
 
-// hostile returns bytes that no node sends, each of which must be dropped: texts, noise, and damaged frames of package
-// wire. The latter name a stranger as their origin, with rising numbers, so that they are not taken for copies.
+// hostile returns messages that no node sends, and that must all be dropped: texts, noise, and damaged frames of
+// package wire. The frames have a stranger as their origin, with rising numbers, so that they are not taken for copies.
 func hostile() [][]byte {
 	bad := [][]byte{
 		[]byte("hello"), []byte(`{"event":"m","room":"r"}`), []byte("\x00"), []byte("\r\n+OK\r\n"),

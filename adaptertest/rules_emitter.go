@@ -6,12 +6,12 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Rules of nodes with Options.EmitOnly.
+// Rules about nodes with Options.EmitOnly.
 var emitterRules = []rule{
 	{
 		name: "emitter-emits",
-		text: "What an emitter (a node with NodeInfo.EmitOnly) publishes arrives as what other nodes publish does, " +
-			"in order and once.",
+		text: "Emissions of an emitter (a node with NodeInfo.EmitOnly) arrive like those of other nodes, in order " +
+			"and once.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.acquainted()
 			e := b.startEmitter()
@@ -33,7 +33,7 @@ var emitterRules = []rule{
 			b.emit(e.Everyone(), "last")
 			in.wait("last", 1)
 			out.wait("last", 1)
-			// What goes to different single targets has no order.
+			// Emissions to different single targets have no order.
 			in.wantAnyOrder(append(want, "socket", "last")...)
 			out.want("others", "last")
 			for _, n := range []*node{n0, n1, n2} {
@@ -70,7 +70,7 @@ var emitterRules = []rule{
 	},
 	{
 		name: "emitter-asks",
-		text: "An emitter gets the answers of all nodes to its questions, and nothing else.",
+		text: "An emitter gets the answers of all nodes to its queries. It receives nothing else.",
 		run: func(b *bed) {
 			b.acquainted()
 			e := b.startEmitter()

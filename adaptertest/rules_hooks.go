@@ -9,8 +9,8 @@ import (
 var hookRules = []rule{
 	{
 		name: "gap-in-place",
-		text: "What Options.OnGap emits to sockets of its node reaches them before anything that was emitted after what " +
-			"they have missed.",
+		text: "Emissions of Options.OnGap to sockets of its node arrive before anything that was emitted after the " +
+			"missed messages.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -52,7 +52,7 @@ var hookRules = []rule{
 	},
 }
 
-// setOnGap has f called by the node's OnGap.
+// setOnGap makes the node's OnGap call f.
 func (n *node) setOnGap(f func(*crosscast.Node, crosscast.Gap)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

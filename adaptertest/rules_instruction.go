@@ -10,7 +10,7 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// Rules of what an instruction is when it arrives, where it arrives, and in which order, without a node.
+// Rules about the fields, the receivers and the order of instructions, without a node.
 var instructionRules = []rule{
 	{
 		name: "driver-fields",
@@ -30,7 +30,7 @@ var instructionRules = []rule{
 	},
 	{
 		name: "driver-fields-commands",
-		text: "A command arrives as it was published: whom it concerns, and the rooms to join or leave.",
+		text: "A command arrives as it was published: its target, and the rooms to join or leave.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			target := crosscast.Target{Rooms: []string{"r", "s"}, ExceptRooms: []string{"x"}}
@@ -103,7 +103,7 @@ var instructionRules = []rule{
 	},
 	{
 		name:       "driver-fields-nodes",
-		text:       "What nodes tell each other of themselves arrives as it was published.",
+		text:       "Hellos, heartbeats and goodbyes of nodes arrive as they were published.",
 		capability: CapNodes,
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
@@ -117,7 +117,7 @@ var instructionRules = []rule{
 	},
 	{
 		name: "driver-to",
-		text: "An instruction with To reaches that node and no other; one to a node that does not exist reaches " +
+		text: "An instruction with To reaches that node and no other. One to a node that does not exist reaches " +
 			"nobody.",
 		capability: CapOneNode,
 		run: func(b *bed) {
@@ -135,7 +135,8 @@ var instructionRules = []rule{
 	},
 	{
 		name: "driver-order",
-		text: "An instruction of another kind than emit (heartbeats excepted) keeps its place too.",
+		text: "An instruction of another kind than emit keeps its place among the emissions. Heartbeats are " +
+			"excepted.",
 		run: func(b *bed) {
 			p0, p1, _ := b.threePeers()
 			p1.hear(room("r"))
@@ -182,31 +183,31 @@ var instructionRules = []rule{
 	},
 	{
 		name: "driver-memory",
-		text: "Publish keeps nothing of the instruction: everything in it may be overwritten as soon as it has " +
-			"returned.",
+		text: "Publish keeps nothing of the instruction: the caller may overwrite everything in it as soon as " +
+			"Publish has returned.",
 		run: func(b *bed) { b.overwrite(false) },
 	},
 	{
 		name:       "driver-memory-sockets",
-		text:       "The same of users and sockets.",
+		text:       "Publish keeps nothing of the instruction's users and sockets.",
 		capability: CapSeparateSpaces,
 		run:        func(b *bed) { b.overwrite(true) },
 	},
 }
 
-// toNode makes an emission for one node.
+// toNode returns an emission for one node.
 func (p *peer) toNode(to *peer, event string) *crosscast.Instruction {
 	inst := p.emission(event, everyone)
 	inst.To = to.info.ID
 	return inst
 }
 
-// arrive publishes instructions and checks that they arrive as they were.
+// arrive publishes instructions and checks that they arrive unchanged.
 func (b *bed) arrive(from, at *peer, sent ...crosscast.Instruction) {
 	b.Helper()
 	for _, inst := range sent {
 		from.publish(&inst)
-		b.settlePeers() // hellos and heartbeats may overtake
+		b.settlePeers() // hellos and heartbeats might overtake the others
 		got := at.handled()
 		if len(got) != 1 {
 			b.Errorf("of one instruction (kind %d, %q) %d arrived", inst.Kind, inst.Event, len(got))
@@ -214,8 +215,8 @@ func (b *bed) arrive(from, at *peer, sent ...crosscast.Instruction) {
 		}
 		g := got[0]
 		if inst.Kind == kind.Hello || inst.Kind == kind.Heartbeat || inst.Kind == kind.Goodbye {
-			g.Target, inst.Target = crosscast.Target{}, crosscast.Target{} // the kind and To say all
-			g.Node.ID, inst.Node.ID = "", ""                               // From says it
+			g.Target, inst.Target = crosscast.Target{}, crosscast.Target{} // the kind and To are enough
+			g.Node.ID, inst.Node.ID = "", ""                               // From has the ID
 		}
 		if a, w := normal(*g), normal(inst); !reflect.DeepEqual(a, w) {
 			b.Errorf("published: %+v\narrived:   %+v", w, a)
@@ -223,7 +224,8 @@ func (b *bed) arrive(from, at *peer, sent ...crosscast.Instruction) {
 	}
 }
 
-// overwrite publishes instructions and writes over what they are made of; of users and sockets, too, or of rooms only.
+// overwrite publishes instructions, and overwrites their memory after each Publish: rooms, exceptions and payload; with
+// sockets also users and sockets.
 func (b *bed) overwrite(sockets bool) {
 	p0, p1, _ := b.threePeers()
 	p1.hear(room("r"), room("r0"), room("r1"))
@@ -261,7 +263,7 @@ func (b *bed) overwrite(sockets bool) {
 	}
 }
 
-// normal makes empty slices nil, and no reason of the one that stands for it.
+// normal returns a copy with nil for empty slices, and without the reason ReasonServer, which is the default.
 func normal(inst crosscast.Instruction) crosscast.Instruction {
 	c := *cloneInstruction(&inst)
 	t := &c.Target

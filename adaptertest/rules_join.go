@@ -13,7 +13,8 @@ import (
 var joinRules = []rule{
 	{
 		name: "joined-room",
-		text: "After Join returned nil, every emission to the room that begins later, on any node, reaches the socket.",
+		text: "After Join has returned nil, every emission to the room that begins later, on any node, reaches the " +
+			"socket.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c := b.connect(n1, connect{})
@@ -29,8 +30,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "joined-connect",
-		text: "After Connect returned nil, every later emission to the socket, its user and its rooms, on any node, " +
-			"reaches it.",
+		text: "After Connect has returned nil, every later emission to the socket, its user and its rooms, on any " +
+			"node, reaches it.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			for i := range 30 {
@@ -49,7 +50,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "joined-namespace",
-		text: "The same holds in a namespace that the node has only just begun to use.",
+		text: "After Connect has returned nil in a namespace that is new to the node, every later emission there " +
+			"reaches the socket.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			for i := range 10 {
@@ -70,7 +72,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "joined-subscribe",
-		text: "After Subscribe returned nil, every later emission to its rooms, on any node, reaches the subscription.",
+		text: "After Subscribe has returned nil, every later emission to its rooms, on any node, reaches the " +
+			"subscription.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			for i := range 30 {
@@ -102,8 +105,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "joined-at-once",
-		text: "Many sockets can join at the same moment, the same rooms and different ones, and what holds for one " +
-			"join holds for each.",
+		text: "Many sockets can join at the same moment, the same rooms and different ones. After each Join has " +
+			"returned nil, every later emission to its room reaches the socket.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			var joins sync.WaitGroup
@@ -141,8 +144,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "joined-error",
-		text: "An error of Join, Connect or Subscribe means that nothing happened: what was not joined, connected or " +
-			"subscribed gets nothing, and the same names can be asked for again at once.",
+		text: "An error of Join, Connect or Subscribe means that nothing happened: the socket or subscription gets " +
+			"nothing from these names. The same names can be requested again at once.",
 		run: func(b *bed) {
 			b.linger = 1 // nanosecond
 			n0, n1, _ := b.three()
@@ -152,7 +155,7 @@ var joinRules = []rule{
 			var failed []*client // or closed
 			for i := range 100 {
 				room := fmt.Sprint("room", i)
-				joined := c.Join(ended, room, "with "+room) == nil // it was confirmed at once
+				joined := c.Join(ended, room, "with "+room) == nil // the subscription was confirmed at once
 				if rooms := c.Rooms(); len(rooms) > 0 != joined {
 					b.Errorf("Join has succeeded: %v, and the socket is in %q", joined, rooms)
 				}
@@ -199,8 +202,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "leave",
-		text: "After Leave, and for a socket that has closed, emissions do not arrive any more; other members go on " +
-			"hearing.",
+		text: "After Leave, and after a socket has closed, emissions do not arrive any more. They still reach the " +
+			"other members.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c, stays := b.connect(n1, connect{Rooms: []string{"r", "r2"}}), b.connect(n1, connect{Rooms: []string{"r"}})
@@ -219,8 +222,8 @@ var joinRules = []rule{
 	},
 	{
 		name: "leave-and-join-again",
-		text: "A room that is left and joined again, also when its subscription was given up meanwhile, is heard " +
-			"again at once.",
+		text: "A room that is left and joined again is received at once, even if its subscription had ended " +
+			"meanwhile.",
 		run: func(b *bed) {
 			b.linger = 1 // nanosecond
 			n0, n1, _ := b.three()
@@ -281,7 +284,7 @@ var joinRules = []rule{
 	},
 	{
 		name: "interest-ends",
-		text: "When the last member has left and the lingering is over, the node receives nothing for the room any " +
+		text: "After the last member has left, and the lingering is over, the node receives nothing for the room any " +
 			"more.",
 		needs:      needsSub,
 		capability: CapInterest,
@@ -321,7 +324,7 @@ var joinRules = []rule{
 	},
 }
 
-// unwanted is how many instructions the node received that nobody on it was concerned by.
+// unwanted returns how many instructions the node has received without a receiver for them.
 func (n *node) unwanted() uint64 {
 	s := n.Stats()
 	return s.Dropped["unwanted"] + s.Adapter.Dropped["unwanted"]

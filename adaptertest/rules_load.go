@@ -13,8 +13,8 @@ var loadRules = []rule{
 	{
 		name: "load",
 		text: "While 16 goroutines on three nodes emit, join and leave at once, a socket that stays gets every " +
-			"emission once, " +
-			"each goroutine's to one room in order; one that comes and goes gets none twice.",
+			"emission once. It gets each goroutine's emissions to one room in order. A socket that comes and goes " +
+			"gets no emission twice.",
 		run: func(b *bed) {
 			const goroutines, rounds, rooms = 16, 60, 8
 			b.linger = 1 // nanosecond
@@ -68,7 +68,8 @@ var loadRules = []rule{
 	},
 }
 
-// onceEach checks that a client got nothing twice, and of each goroutine and name in order. It returns how many it got.
+// onceEach checks that a client got no emission twice, and each goroutine's emissions to one name in order. It returns
+// how many it got.
 func (b *bed) onceEach(c *client) (n int) {
 	b.Helper()
 	seen := make(map[string]bool)

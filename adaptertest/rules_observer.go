@@ -7,12 +7,12 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// Rules of drivers that are told which peers have fallen silent.
+// Rules about drivers with an AdapterObserver.
 var observerRules = []rule{
 	{
 		name: "driver-heard",
-		text: "Heard returns, shortly after something of a peer has arrived, a time no earlier than that; while a peer is " +
-			"silent its time stands, whoever else is heard.",
+		text: "Shortly after a message of a peer has arrived, Heard returns a time that is no earlier than the " +
+			"arrival. While a peer is silent its time does not change, even if other peers are heard.",
 		needs:      needsObserver,
 		capability: CapNodes,
 		run: func(b *bed) {
@@ -23,7 +23,7 @@ var observerRules = []rule{
 				begin := time.Now()
 				b.eventually("Heard tells of a peer that has just sent something", func() bool {
 					p.beat()
-					p1.beat() // its own echo may be what it takes
+					p1.beat() // the driver might need its own echo
 					return !o.Heard(p.info.ID).Before(begin)
 				})
 				return o.Heard(p.info.ID)
@@ -31,7 +31,7 @@ var observerRules = []rule{
 			b.settlePeers()
 			hears(p0)
 			b.settlePeers()
-			hears(p2) // what p0 has sent has arrived, and was noted
+			hears(p2) // p0's messages have arrived, and were noted
 			before := o.Heard(p0.info.ID)
 			for range 3 {
 				if at := hears(p2); at.After(time.Now()) {
@@ -45,8 +45,8 @@ var observerRules = []rule{
 	},
 	{
 		name: "driver-expired",
-		text: "Expire of a peer becomes a gap of that origin, with the reason GapPeerLost; what the peer sends later " +
-			"arrives.",
+		text: "Expire of a peer becomes a gap of that origin, with the reason GapPeerLost. Later messages of the " +
+			"peer arrive.",
 		needs:      needsObserver,
 		capability: CapNodes,
 		run: func(b *bed) {

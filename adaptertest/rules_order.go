@@ -10,7 +10,7 @@ import (
 var orderRules = []rule{
 	{
 		name: "order-one-name",
-		text: "What one node emits to one room, user or socket, one after the other, reaches each socket in that " +
+		text: "Emissions of one node to one room, user or socket, one after the other, reach each socket in that " +
 			"order.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -72,9 +72,10 @@ var orderRules = []rule{
 	},
 	{
 		name: "order-of-kinds",
-		text: "What one goroutine emits to a socket, to its user and to a room it is in reaches the socket in that order. " +
-			"There is none between two rooms, two users or two sockets. A bus of several masters that spreads names over " +
-			"them has none between names on different ones: its driver lacks CapOrder.",
+		text: "Emissions of one goroutine to a socket, to its user and to a room that it is in reach the socket in " +
+			"that order. There is no order between two rooms, two users or two sockets. A bus of several masters " +
+			"that spreads names over them has no order between names on different masters: its driver lacks " +
+			"CapOrder.",
 		capability: CapOrder,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -92,8 +93,8 @@ var orderRules = []rule{
 	},
 	{
 		name: "order-across-names",
-		text: "An emission to everyone, or to several names, keeps its place among all that its node sends. It does not " +
-			"on a bus of several masters that spreads names over them.",
+		text: "An emission to everyone, or to several names, keeps its place among all emissions of its node. It " +
+			"does not on a bus of several masters that spreads names over them.",
 		capability: CapOrder,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -102,7 +103,8 @@ var orderRules = []rule{
 			n := 0
 			next := func() string { n++; return fmt.Sprint("m", n-1) }
 			for i := range 50 {
-				// What has a single target has no order with another single target; so between two there is one that has.
+				// Two emissions to different single targets have no order. So another emission is between any two of
+				// them.
 				single := func() { b.emit(n0.To(fmt.Sprint("r", n%3)), next()) }
 				single()
 				b.emit(n0.Everyone(), next())

@@ -10,12 +10,12 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Rules of links that break. The suite waits until a node has noticed a cut before it goes on: what happens in between
-// is what the rules about books are for.
+// Rules about links that break. The suite usually waits until a node has noticed a cut before it goes on. The rules
+// with books check the time in between.
 var outageRules = []rule{
 	{
 		name:  "outage-local-first",
-		text:  "While the link is down, an emission serves the node's own sockets at once.",
+		text:  "While the link is down, an emission reaches the node's own sockets at once.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -35,9 +35,9 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-join",
-		text: "While the link is down, Join, Connect and Subscribe return nil at once and take effect: the node's own " +
-			"emissions arrive; on recovery the names are subscribed, and the gap of the outage, which covers them, comes " +
-			"before anything later.",
+		text: "While the link is down, Join, Connect and Subscribe return nil at once and take effect: the node's " +
+			"own emissions arrive. On recovery the names are subscribed. The gap of the outage covers them, and " +
+			"comes before anything later.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -85,8 +85,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-synced",
-		text: "While the link is down, Synced waits, of a Socket as of a Subscription; once it has returned nil, nothing " +
-			"that is emitted later, on any node, is missed.",
+		text: "While the link is down, Synced waits, for a Socket and for a Subscription. After it has returned nil, " +
+			"no later emission, on any node, is missed.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -126,8 +126,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-gap",
-		text: "What a node missed because of its own link becomes a gap before anything later is delivered; then " +
-			"messages flow again.",
+		text: "Messages that a node missed because of its own link become a gap before anything later is delivered. " +
+			"After that, messages arrive again.",
 		needs: needsLink,
 		run: func(b *bed) {
 			n0, n1, c1, c2 := b.listening()
@@ -148,36 +148,39 @@ var outageRules = []rule{
 		},
 	},
 	{
-		name:  "outage-publisher",
-		text:  "What is emitted while the emitting node's link is down is delivered, or is an error, or a loss at that node.",
+		name: "outage-publisher",
+		text: "An emission while the emitting node's link is down is delivered, or is an error, or is a loss at that " +
+			"node.",
 		needs: needsLink,
 		run:   func(b *bed) { b.publisherOutage((*books).checkSent) },
 	},
 	{
-		name:       "outage-publisher-gap",
-		text:       "What is lost because the emitting node's link is down is a gap at those who missed it.",
+		name: "outage-publisher-gap",
+		text: "An emission that is lost because the emitting node's link is down is a gap at the nodes that missed " +
+			"it.",
 		needs:      needsLink,
 		capability: CapHoles,
 		run:        func(b *bed) { b.publisherOutage((*books).check) },
 	},
 	{
 		name: "outage-flapping",
-		text: "However often links break while messages flow, every message is delivered once and in order, or is an " +
-			"error, or a loss, or there is a gap in its place.",
+		text: "However often links break while messages flow, every message has one of these outcomes: it is " +
+			"delivered once and in order, or it is an error, or it is a loss, or there is a gap in its place.",
 		needs: needsLink,
 		run:   func(b *bed) { b.flappingOutage((*books).checkSent) },
 	},
 	{
-		name:       "outage-flapping-gap",
-		text:       "However often links break while messages flow, there is a gap in the place of what was not delivered.",
+		name: "outage-flapping-gap",
+		text: "However often links break while messages flow, there is a gap in the place of each message that was " +
+			"not delivered.",
 		needs:      needsLink,
 		capability: CapHoles,
 		run:        func(b *bed) { b.flappingOutage((*books).check) },
 	},
 	{
 		name: "outage-all",
-		text: "When the links of all nodes break at once, each reports a gap, and once they are back every node " +
-			"hears every other.",
+		text: "When the links of all nodes break at once, each node reports a gap. After the links are back, every " +
+			"node hears every other.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -208,8 +211,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-of-another",
-		text: "One node's outage is nobody else's: the others hear each other without a gap, also in the rooms that " +
-			"they share with it.",
+		text: "The outage of one node does not affect the others: they hear each other without a gap, even in rooms " +
+			"that they share with it.",
 		needs: needsLink,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -229,8 +232,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-volatile",
-		text: "While the link is down, a volatile emission is dropped, and Emit returns nil at once; Deliver fails at once " +
-			"with ErrNotConnected. The node's own sockets get it.",
+		text: "While the link is down, a volatile emission is dropped for other nodes, and Emit returns nil at once. " +
+			"A volatile Deliver fails at once with ErrNotConnected. The node's own sockets get both.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -254,9 +257,9 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-nothing-waits",
-		text: "While the link is down nothing waits for it: emissions are queued until the queue, which is bounded, " +
-			"is full, and then " +
-			"fail with ErrNotConnected; joining and leaving return; and Deliver and Flush by the end of their context.",
+		text: "While the link is down, no call waits for it. Emissions are queued until the bounded queue is full, " +
+			"and then fail with ErrNotConnected. Leaving returns at once. Deliver and Flush return by the end of " +
+			"their context.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -302,8 +305,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-flushed",
-		text: "What Flush has returned nil for was handed to the bus: it arrives though the emitting node's link " +
-			"breaks right after.",
+		text: "After Flush has returned nil, the bus has the earlier emissions: they arrive even if the emitting " +
+			"node's link breaks right after.",
 		needs: needsLink,
 		run: func(b *bed) {
 			n0, _, c1, c2 := b.listening()
@@ -324,8 +327,8 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-close",
-		text: "Close ends within its context while the link is down, and what it could not hand over is an error or " +
-			"a loss.",
+		text: "Close ends within its context while the link is down. Emissions that it could not publish are an " +
+			"error or a loss.",
 		needs: needsLink,
 		run: func(b *bed) {
 			b.heartbeat = outageHeartbeat
@@ -370,7 +373,7 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-deaf",
-		text: "A link that stands but delivers nothing is noticed and replaced, and becomes a gap before anything " +
+		text: "A link that is up but delivers nothing is noticed and replaced. It becomes a gap before anything " +
 			"later is delivered.",
 		needs: needsDeaf,
 		run: func(b *bed) {
@@ -389,24 +392,24 @@ var outageRules = []rule{
 	},
 }
 
-// outageHeartbeat makes recovery quick.
+// outageHeartbeat is short, so that recovery is quick.
 const outageHeartbeat = 250 * time.Millisecond
 
-// listening starts three nodes, whose recovery is quick. It returns two of them, and clients of the second and the third in
-// the room "r".
+// listening starts three nodes with a quick recovery. It returns two of them, and clients of the second and the third
+// node in the room "r".
 func (b *bed) listening() (n0, n1 *node, c1, c2 *client) {
 	b.heartbeat = outageHeartbeat
 	n0, n1, n2 := b.three()
 	return n0, n1, b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
 }
 
-// publisherOutage cuts the link of a node that emits, and has check look at what others got.
+// publisherOutage cuts the link of a node that emits, and calls check for clients of the other nodes.
 func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
 	n0, _, c1, c2 := b.listening()
 	var books books
 	books.emit(b, n0, "r", 10)
 	b.cluster.Cut(n0.index)
-	books.emit(b, n0, "r", 100) // some of it before the node has noticed
+	books.emit(b, n0, "r", 100) // some of them before the node has noticed
 	b.cut(n0)
 	books.emit(b, n0, "r", 100)
 	b.restore(n0)
@@ -414,7 +417,7 @@ func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
 	b.settle()
 	check(&books, c1, "r")
 	check(&books, c2, "r")
-	// Now with nothing under way, so that the first cut's losses excuse nothing.
+	// Again, with no message under way, so that losses of the first cut excuse nothing.
 	n0.unsent.Store(0)
 	b.cut(n0)
 	books.emit(b, n0, "r", 100)
@@ -424,7 +427,7 @@ func (b *bed) publisherOutage(check func(k *books, c *client, room string)) {
 	check(&books, c2, "r")
 }
 
-// flappingOutage cuts links while a node emits, and has check look at what others got.
+// flappingOutage cuts links while a node emits, and calls check for clients of the other nodes.
 func (b *bed) flappingOutage(check func(k *books, c *client, room string)) {
 	n0, n1, c1, c2 := b.listening()
 	var books books

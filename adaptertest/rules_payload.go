@@ -15,8 +15,8 @@ import (
 var payloadRules = []rule{
 	{
 		name: "payloads",
-		text: "A payload arrives as it was emitted, and of the same encoding: none, JSON (the same value), binary (byte for " +
-			"byte), and arguments; empty or of 1 MiB.",
+		text: "A payload arrives as it was emitted, with the same encoding: none, JSON (the same value), binary " +
+			"(byte for byte), and arguments. It may be empty, or have 1 MiB.",
 		run: func(b *bed) {
 			bytes256 := make([]byte, 256)
 			for i := range bytes256 {
@@ -58,7 +58,7 @@ var payloadRules = []rule{
 	},
 	{
 		name: "payload-kept",
-		text: "Emit and Publish keep nothing of the payload: it may be overwritten as soon as they return.",
+		text: "Emit and Publish keep nothing of the payload: the caller may overwrite it as soon as they return.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			c := b.connect(n1, connect{Rooms: []string{"r"}})
@@ -87,7 +87,7 @@ var payloadRules = []rule{
 	},
 	{
 		name: "message",
-		text: "A message says where it comes from, in which namespace it was emitted, and whether it is volatile.",
+		text: "A message has its origin, its namespace, and whether it is volatile.",
 		run: func(b *bed) {
 			n0, c, targets := b.messageBed()
 			for _, t := range targets {
@@ -109,7 +109,7 @@ var payloadRules = []rule{
 	},
 	{
 		name:       "message-target",
-		text:       "A message says whom it is for.",
+		text:       "A message has its target.",
 		capability: CapSeparateSpaces,
 		run: func(b *bed) {
 			n0, c, targets := b.messageBed()
@@ -154,7 +154,7 @@ var payloadRules = []rule{
 	},
 }
 
-// messages returns what came since the last look, which must be n messages.
+// messages returns the messages since the last call. There must be n.
 func (c *client) messages(n int) []*crosscast.Message {
 	c.b.Helper()
 	got := c.log.messages()
@@ -164,7 +164,7 @@ func (c *client) messages(n int) []*crosscast.Message {
 	return got
 }
 
-// messageBed returns a client in a namespace, and targets on another node that all reach it.
+// messageBed returns a client in a namespace, and targets on another node. Each target reaches the client.
 func (b *bed) messageBed() (n0 *node, c *client, targets []crosscast.BoundTarget) {
 	n0, n1, n2 := b.three()
 	c = b.connectIn(n1, "/chat", connect{User: "u", Rooms: []string{"r"}})
@@ -177,8 +177,8 @@ func (b *bed) messageBed() (n0 *node, c *client, targets []crosscast.BoundTarget
 	}
 }
 
-// checkPayloads emits payloads to a room, to two and to everyone, and checks that they arrive everywhere. same compares
-// JSON texts.
+// checkPayloads emits payloads to one room, to two rooms and to everyone, and checks that they arrive everywhere. same
+// compares JSON texts.
 func (b *bed) checkPayloads(same func(a, b []byte) bool, payloads ...crosscast.Payload) {
 	n0, n1, n2 := b.three()
 	clients := []*client{b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}}),

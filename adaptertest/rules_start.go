@@ -11,9 +11,8 @@ import (
 
 var startRules = []rule{
 	{
-		name: "start-again",
-		text: "A node, or an emitter, that could not start for want of a link starts with the same adapter once there is " +
-			"one.",
+		name:  "start-again",
+		text:  "A node or an emitter that could not start without a link can start later with the same adapter.",
 		needs: needsLink,
 		run: func(b *bed) {
 			n0 := b.start()
@@ -59,8 +58,8 @@ var startRules = []rule{
 	},
 	{
 		name: "start-in-use",
-		text: "An adapter that a node has is refused to another one, by the name of the node that has it, which hears and " +
-			"is heard as before.",
+		text: "Start of an adapter that has a node already fails, with the name of that node in the error. That node " +
+			"is not affected.",
 		run: func(b *bed) {
 			p0, p1, p2 := b.threePeers()
 			p1.hear(room("r"))

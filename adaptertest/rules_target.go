@@ -16,7 +16,7 @@ type connect = crosscast.ConnectOptions
 var targetRules = []rule{
 	{
 		name: "once-several-targets",
-		text: "A socket that an emission reaches by several rooms, its user and its ID gets the emission once.",
+		text: "If an emission reaches a socket by several rooms, its user and its ID, the socket gets it once.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c := b.connect(n1, connect{User: "u", Rooms: []string{"r1", "r2"}})
@@ -29,7 +29,7 @@ var targetRules = []rule{
 	},
 	{
 		name: "once-many-names",
-		text: "An emission to hundreds of rooms and users reaches a socket that is in all of them once.",
+		text: "If a socket is in all of hundreds of target rooms and users, it gets the emission once.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			rooms := numbered("r", 300)
@@ -48,7 +48,7 @@ var targetRules = []rule{
 		text: "A socket that joins and leaves one of the target rooms, and is in another all the time, gets each " +
 			"emission once.",
 		run: func(b *bed) {
-			b.linger = 1 // nanosecond: so leaving ends the interest
+			b.linger = 1 // nanosecond, so that leaving ends the interest
 			n0, n1, _ := b.three()
 			c := b.connect(n1, connect{Rooms: []string{"stays"}})
 			stop, churn := make(chan struct{}), sync.WaitGroup{}
@@ -76,8 +76,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "once-subscriptions",
-		text: "A subscription to several of the target rooms gets the emission once; so does each of two overlapping " +
-			"ones.",
+		text: "A subscription to several of the target rooms gets the emission once. So does each of two overlapping " +
+			"subscriptions.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			s1, s2 := b.subscribe(n1, "r1", "r2", "r3"), b.subscribe(n1, "r2")
@@ -96,8 +96,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "once-repeated",
-		text: "What the bus carries a second time (a client library repeats a batch after a broken connection) is " +
-			"handled once.",
+		text: "A message that the bus carries twice is handled once. (A client library might repeat a batch after a " +
+			"broken connection.)",
 		needs:      needsBytes,
 		capability: CapHoles,
 		run: func(b *bed) {
@@ -124,8 +124,7 @@ var targetRules = []rule{
 	{
 		name: "targets",
 		text: "An emission reaches the members of its rooms, the sockets of its users, the sockets that it names, or " +
-			"everyone, " +
-			"on every node, and nobody else.",
+			"everyone, on every node, and nobody else.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			room1, room2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -152,8 +151,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "spaces",
-		text: "Rooms, users and sockets are separate spaces: a room named like a user or a socket hears nothing of " +
-			"theirs.",
+		text: "Rooms, users and sockets are separate spaces: a socket in a room that is named like a user or a " +
+			"socket gets nothing of theirs.",
 		capability: CapSeparateSpaces,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -173,8 +172,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "echo",
-		text: "A node never handles what it published: its own sockets get an emission once, and a sender that is " +
-			"excepted never.",
+		text: "A node never handles its own instructions: its own sockets get an emission once, and an excepted " +
+			"sender never gets it.",
 		run: func(b *bed) {
 			n0, n1, _ := b.three()
 			sender := b.connect(n0, connect{User: "s", Rooms: []string{"r"}})
@@ -195,7 +194,7 @@ var targetRules = []rule{
 	},
 	{
 		name: "exceptions",
-		text: "Exceptions (rooms, users and sockets) hold on every node, whatever the target is.",
+		text: "Exceptions (rooms, users and sockets) hold on every node, for every target.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			plain1, plain2 := b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -234,8 +233,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "volatile",
-		text: "A volatile emission on an idle link arrives: volatile means that it may be dropped where it would " +
-			"have to wait.",
+		text: "A volatile emission on an idle link arrives. Volatile means that an emission may be dropped if it " +
+			"would have to wait.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			c1, c2 := b.connect(n1, connect{User: "u", Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
@@ -252,7 +251,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "namespaces",
-		text: "Namespaces are independent: the same room, user and everyone of another namespace hear nothing.",
+		text: "Namespaces are independent: an emission does not reach the same room, the same user or everyone in " +
+			"another namespace.",
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
 			spaces := []string{"/", "/chat", "chat", "/chat/", "r", "a:b", "a", "a#b", "{a}", "[a]", "*", "%2F", " ",
@@ -271,7 +271,7 @@ var targetRules = []rule{
 				b.emit(ns.Everyone(), fmt.Sprint("everyone of ", i))
 				b.emit(ns.ToUser("u"), fmt.Sprint("user of ", i))
 				b.emit(ns.To("r", "x"), fmt.Sprint("rooms of ", i))
-				b.emit(ns.To("b:r"), fmt.Sprint("other of ", i)) // of "a" it looks like "r" of "a:b"
+				b.emit(ns.To("b:r"), fmt.Sprint("other of ", i)) // in "a" it looks like "r" in "a:b"
 				b.emit(ns.To("b#r"), fmt.Sprint("another of ", i))
 			}
 			b.settle()
@@ -287,15 +287,14 @@ var targetRules = []rule{
 	},
 	{
 		name: "names",
-		text: "A name is 1 to 255 bytes of text, any text, and different names are different: for rooms, for users, and " +
-			"for events.",
+		text: "A name is any text of 1 to 255 bytes. Different names are different rooms, users and events.",
 		run: func(b *bed) {
 			b.checkNames(slices.DeleteFunc(oddNames(), func(name string) bool { return !utf8.ValidString(name) }))
 		},
 	},
 	{
 		name: "names-bytes",
-		text: "Names need not be text: rooms, users, events and namespaces may have any bytes, and different ones are " +
+		text: "Names need not be text: rooms, users, events and namespaces may have any bytes. Different names are " +
 			"different.",
 		capability: CapByteNames,
 		run: func(b *bed) {
@@ -318,8 +317,8 @@ var targetRules = []rule{
 	},
 	{
 		name: "deliver",
-		text: "Deliver tells to how many peers an emission was handed: never fewer than heard it, and 0 and unknown where " +
-			"the bus cannot tell.",
+		text: "Deliver returns the number of peers that an emission was handed to. It is never less than the number " +
+			"of peers that received it. It is 0 and unknown if the bus cannot count.",
 		needs: needsReach,
 		run: func(b *bed) {
 			n0, n1, n2 := b.three()
@@ -357,7 +356,7 @@ var targetRules = []rule{
 	},
 	{
 		name:       "deliver-nobody",
-		text:       "Deliver tells that nobody was reached when nobody is in a room, or has a socket of a user.",
+		text:       "Deliver returns that nobody was reached if no node has a member of the room, or a socket of the user.",
 		needs:      needsReach,
 		capability: CapInterest,
 		run: func(b *bed) {
@@ -395,7 +394,7 @@ func (b *bed) checkNames(names []string) {
 	for i := range nodes {
 		rooms[i].wantAnyOrder(at[i]...)
 	}
-	for i, n := range nodes { // a room of that name is there, too
+	for i, n := range nodes { // there is a room of that name, too
 		for _, name := range at[i][:min(100, len(at[i]))] {
 			user := b.connect(n, connect{User: name})
 			b.emit(n0.ToUser(name), name)
@@ -406,7 +405,7 @@ func (b *bed) checkNames(names []string) {
 	}
 }
 
-// oddNames returns names that a driver may have to escape, or that look like what it makes of others.
+// oddNames returns names that a driver might have to escape, and names that look like escaped ones.
 func oddNames() []string {
 	var names []string
 	for i := range 256 {
@@ -432,7 +431,7 @@ func numberOf(i int, events ...string) []string {
 	return events
 }
 
-// subscribe makes a subscription that records what it gets.
+// subscribe makes a subscription that records its messages and gaps.
 func (b *bed) subscribe(n *node, rooms ...string) *client {
 	b.Helper()
 	_, s, err := b.trySubscribe(context.WithoutCancel(b.ctx), n, rooms...)

@@ -23,7 +23,7 @@ const askTimeout = time.Second
 // topology is the state of the server that the bus uses.
 type topology struct {
 	newest  atomic.Pointer[link]        // the link that was dialled last
-	master  atomic.Pointer[string]      // in a Redis Cluster: the address of the last master that was used for publishing
+	master  atomic.Pointer[string]      // in a Redis Cluster: the address of the last master for publishing
 	replica atomic.Bool                 // the server has called itself a replica, and that counted as a move once
 	asked   atomic.Pointer[chan string] // gets the server's role with the next batch; nil: there is no query
 	left    atomic.Int32                // pooled connections that must not be used again: one of the constants below
