@@ -96,15 +96,15 @@ type localItem struct {
 
 func (a *localAdapter) Start(_ context.Context, s AdapterStart) error {
 	live := LinkHalf{State: LinkLive, Since: time.Now()}
-	if err := a.take(&s, LinkStatus{Publishing: live, Subscribing: live}); err != nil {
+	if err := a.attach(&s, LinkStatus{Publishing: live, Subscribing: live}); err != nil {
 		return err
 	}
 	s.Handler.Link(a.link)
 	return nil
 }
 
-// take gives the adapter to a node.
-func (a *localAdapter) take(s *AdapterStart, link LinkStatus) error {
+// attach gives the adapter to a node.
+func (a *localAdapter) attach(s *AdapterStart, link LinkStatus) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch a.state {
@@ -271,19 +271,19 @@ func (a *localAdapter) put(ctx context.Context, from *localAdapter, item localIt
 		a.mu.Lock()
 		if ctx.Err() != nil && a.state == localStarted {
 			a.full.Add(1)
-			a.overflow(item.inst)
+			a.overflowLocked(item.inst)
 			return false, ctx.Err()
 		}
 	}
 	if a.state != localStarted {
 		return false, nil
 	}
-	a.push(item)
+	a.pushLocked(item)
 	return true, nil
 }
 
-// push queues item; a.mu is held.
-func (a *localAdapter) push(item localItem) {
+// pushLocked queues item.
+func (a *localAdapter) pushLocked(item localItem) {
 	a.cluster.busy.Begin()
 	a.queue = append(a.queue, item)
 	a.bytes += item.size
@@ -293,10 +293,9 @@ func (a *localAdapter) push(item localItem) {
 	}
 }
 
-// overflow queues a gap in the place of inst. If there is a gap of the same origin with nothing for clients after it,
-// that one is widened; a.mu is held. Some kinds carry nothing for clients and change nothing: only their sender misses
-// them.
-func (a *localAdapter) overflow(inst *Instruction) {
+// overflowLocked queues a gap in the place of inst. If there is a gap of the same origin with nothing for clients after
+// it, that one is widened. Some kinds carry nothing for clients and change nothing: only their sender misses them.
+func (a *localAdapter) overflowLocked(inst *Instruction) {
 	switch inst.Kind {
 	case kind.Ask, kind.Answer, kind.Request, kind.Watch, kind.Presence:
 		return
@@ -313,7 +312,7 @@ func (a *localAdapter) overflow(inst *Instruction) {
 			break
 		}
 	}
-	a.push(localItem{gap: &gap})
+	a.pushLocked(localItem{gap: &gap})
 }
 
 // names returns the rooms and users in inst's target; nil: inst is for others too.

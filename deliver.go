@@ -87,7 +87,7 @@ func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) 
 func (e *emission) offer(n *Node) {
 	c := e.msg.Clone()
 	for _, sub := range e.subs {
-		if sub.message(c) {
+		if sub.handleMessage(c) {
 			e.queued++
 		}
 	}
@@ -108,7 +108,7 @@ func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
 	all := false
 	defer func() {
 		if !all {
-			e.handedBadly(n, refused, guard.Recovered(recover()))
+			e.handlePanic(n, refused, guard.Recovered(recover()))
 		}
 	}()
 	for ; e.at < len(e.sockets); e.at++ {
@@ -123,7 +123,7 @@ func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
 			e.took++
 			continue
 		}
-		s.refused(err)
+		s.handleConnError(err)
 		if refused != nil {
 			refused(s, err)
 		}
@@ -131,16 +131,16 @@ func (e *emission) handSome(n *Node, refused func(*Socket, error)) {
 	all = true
 }
 
-// handedBadly handles a conn that has panicked or, if err is nil, has ended the goroutine. In the second case it also
+// handlePanic handles a conn that has panicked or, if err is nil, has ended the goroutine. In the second case it also
 // goes on with the remaining sockets.
-func (e *emission) handedBadly(n *Node, refused func(*Socket, error), err error) {
+func (e *emission) handlePanic(n *Node, refused func(*Socket, error), err error) {
 	exits := err == nil
 	if exits {
 		err = guard.ErrExit
 	}
 	s := e.sockets[e.at]
 	e.at++
-	if s.refused(err) {
+	if s.handleConnError(err) {
 		n.report("Conn.Send", err)
 	}
 	if refused != nil {
@@ -179,13 +179,13 @@ func (ns *space) collect(e *emission) {
 		}
 	}
 	if t.Everyone {
-		ns.take(e, SpaceNamespace, "", simple)
+		ns.collectName(e, SpaceNamespace, "", simple)
 	}
 	for _, name := range t.Rooms {
-		ns.take(e, SpaceRoom, name, simple)
+		ns.collectName(e, SpaceRoom, name, simple)
 	}
 	for _, name := range t.Users {
-		ns.take(e, SpaceUser, name, simple)
+		ns.collectName(e, SpaceUser, name, simple)
 	}
 	for _, id := range t.Sockets {
 		if s := ns.socket(id); s != nil && (simple || e.see(s)) {
@@ -213,9 +213,9 @@ func (ns *space) collect(e *emission) {
 	}
 }
 
-// take collects the named group. It only copies under the group's lock, because the group might be large and other
-// calls wait.
-func (ns *space) take(e *emission, space Space, name string, simple bool) {
+// collectName collects the named group. It only copies under the group's lock, because the group might be large and
+// other calls wait.
+func (ns *space) collectName(e *emission, space Space, name string, simple bool) {
 	from := len(e.sockets)
 	ns.withGroup(space, name, func(g *group) {
 		e.sockets = append(e.sockets, g.sockets...)

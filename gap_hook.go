@@ -7,8 +7,8 @@ import "slices"
 // called in the order in which they were given to OnGap, before Options.OnGap, on the same goroutine and under the same
 // rules: they must not wait for anything.
 //
-// They are called until the node is closed. [ErrClosed]: it is being closed, and f is not called. An emitter has no gaps
-// ([ErrEmitOnly]).
+// They are called until the node is closed. [ErrClosed]: it is being closed, and f is not called. An emitter has no
+// gaps ([ErrEmitOnly]).
 func (ns *Namespace) OnGap(f func(g Gap)) error {
 	n := ns.node
 	if n.lookout != nil {
@@ -38,8 +38,8 @@ func (g Gap) part(namespace string) (Gap, bool) {
 	return g, names != nil
 }
 
-// tellHooks calls the functions of Namespace.OnGap, and Options.OnGap after them.
-func (n *Node) tellHooks(g Gap) {
+// callGapHooks calls the functions of Namespace.OnGap, and Options.OnGap after them.
+func (n *Node) callGapHooks(g Gap) {
 	n.mu.Lock()
 	hooks := n.gapHooks
 	n.mu.Unlock()

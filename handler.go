@@ -29,7 +29,7 @@ func (n *Node) handleInstruction(inst *Instruction) {
 			return
 		}
 		if inst.Ref != "" {
-			n.emittedAck(ns, inst)
+			n.handleAckedEmit(ns, inst)
 			return
 		}
 		e := newEmission()
@@ -38,7 +38,7 @@ func (n *Node) handleInstruction(inst *Instruction) {
 		case !e.anybody():
 			n.stats.drop(dropUnwanted)
 		case !inst.Payload.valid():
-			n.invalid(inst)
+			n.dropInvalid(inst)
 		default:
 			ns.handOver(e, nil)
 		}
@@ -54,20 +54,20 @@ func (n *Node) handleInstruction(inst *Instruction) {
 		n.peers.forget(inst.From)
 	case kind.Join, kind.Leave, kind.Disconnect, kind.Ask, kind.Request:
 		switch {
-		case n.expired(inst):
+		case n.refuseExpired(inst):
 		case inst.Kind == kind.Ask:
-			n.asked(inst)
+			n.handleAsk(inst)
 		case inst.Kind == kind.Request:
-			n.requested(inst)
+			n.handleRequest(inst)
 		default:
-			n.commanded(inst)
+			n.handleCommand(inst)
 		}
 	case kind.Watch:
-		n.presence.asked(inst)
+		n.presence.handleWatch(inst)
 	case kind.Presence:
-		n.presence.told(inst)
+		n.presence.handleReport(inst)
 	case kind.Answer:
-		if !n.asks.answer(inst) {
+		if !n.asks.handleAnswer(inst) {
 			n.stats.drop(dropAnswer)
 		}
 	default:
@@ -83,24 +83,24 @@ func (h *handler) Gap(g Gap) {
 	if g.Reason == GapDenied && g.goesOn() {
 		n.interests.doubt(g.Names)
 	}
-	n.presence.gap(&g)
-	n.missed(g)
+	n.presence.handleGap(&g)
+	n.reportGap(g)
 }
 
-// missed tells the application of a gap.
-func (n *Node) missed(g Gap) {
+// reportGap tells the application of a gap.
+func (n *Node) reportGap(g Gap) {
 	n.stats.gaps.Add(1)
-	n.stats.gapReasons.add(g.Reason)
+	n.stats.gapReasons.count(g.Reason)
 	defer func() { // also when OnGap ends the goroutine
-		for _, s := range n.concerned(&g) {
-			s.gap(g)
+		for _, s := range n.subscriptionsIn(&g) {
+			s.handleGap(g)
 		}
 	}()
-	n.tellHooks(g)
+	n.callGapHooks(g)
 }
 
-// invalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
-func (n *Node) invalid(inst *Instruction) {
+// dropInvalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
+func (n *Node) dropInvalid(inst *Instruction) {
 	n.stats.drop(dropInvalid)
 	if n.lines.invalid.due() {
 		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
@@ -111,11 +111,11 @@ func (n *Node) invalid(inst *Instruction) {
 		names = []Address{{Namespace: inst.Namespace, Space: SpaceNamespace}}
 	}
 	now := time.Now()
-	n.missed(Gap{Origin: inst.From, Names: names, Since: now, Until: now, Reason: GapInvalid})
+	n.reportGap(Gap{Origin: inst.From, Names: names, Since: now, Until: now, Reason: GapInvalid})
 }
 
-// concerned returns the subscriptions that may have missed something in g.
-func (n *Node) concerned(g *Gap) []*Subscription {
+// subscriptionsIn returns the subscriptions that may have missed something in g.
+func (n *Node) subscriptionsIn(g *Gap) []*Subscription {
 	if g.Names == nil {
 		return n.subscriptions()
 	}
@@ -141,9 +141,9 @@ func (h *handler) Awaits(ref string) bool { return (*Node)(h).asks.awaits(ref) }
 func (h *handler) Loss(l Loss) {
 	n := (*Node)(h)
 	n.stats.losses.Add(1)
-	n.stats.lossReasons.add(l.Reason)
-	n.losses.add(l)
+	n.stats.lossReasons.count(l.Reason)
+	n.losses.record(l)
 	if n.onLoss != nil {
-		n.hooks.pace.add(l)
+		n.hooks.pace.gather(l)
 	}
 }

@@ -52,7 +52,7 @@ func (h *hooks) init(n *Node) {
 	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { n.onLoss(n, l) }) }
 	h.rooms.enter, h.nodes.enter, h.links.enter, h.losses.enter = enterRoom, enterNode, enterLink, enterLoss
 	h.rooms.busy, h.nodes.busy, h.links.busy, h.losses.busy = n.busy, n.busy, n.busy, n.busy
-	h.pace.tell, h.pace.busy = h.losses.call, n.busy
+	h.pace.tell, h.pace.busy = h.losses.push, n.busy
 }
 
 // wait returns when no call of a hook waits or runs, or with ctx. Gathered losses are reported at once.
@@ -115,24 +115,24 @@ func enterLoss(queue []Loss, l Loss) []Loss {
 	if len(queue) < maxLossesWait {
 		return append(queue, l)
 	}
-	queue[len(queue)-1].add(&l)
+	queue[len(queue)-1].merge(&l)
 	return queue
 }
 
-// nodeEvent handles a change of a peer.
-func (n *Node) nodeEvent(e NodeEvent) {
+// handlePeerEvent handles a change of a peer.
+func (n *Node) handlePeerEvent(e NodeEvent) {
 	if e.Kind == NodeLeft || e.Kind == NodeExpired {
-		n.asks.gone(e.Peer.ID)
+		n.asks.handlePeerGone(e.Peer.ID)
 	}
-	n.presence.peer(&e)
+	n.presence.handlePeerEvent(&e)
 	if n.onNode != nil {
-		n.hooks.nodes.call(nodeCall{e, e.Kind == NodeJoined})
+		n.hooks.nodes.push(nodeCall{e, e.Kind == NodeJoined})
 	}
 }
 
-// roomEvent reports a change of g, whose lock is held, so the reports of one room keep the order of its changes.
-func (n *Node) roomEvent(kind RoomEventKind, g *group, s *Socket) {
+// reportRoomLocked reports a change of g, so the reports of one room keep the order of its changes.
+func (n *Node) reportRoomLocked(kind RoomEventKind, g *group, s *Socket) {
 	if n.onRoom != nil && g.space == SpaceRoom {
-		n.hooks.rooms.call(RoomEvent{kind, g.ns.name, g.name, s})
+		n.hooks.rooms.push(RoomEvent{kind, g.ns.name, g.name, s})
 	}
 }

@@ -104,12 +104,12 @@ func (x *interests) idle(it *interest) {
 	}
 	it.idleSince = time.Now()
 	if !it.lingering {
-		x.push(it, it.idleSince.Add(x.after))
+		x.lingerLocked(it, it.idleSince.Add(x.after))
 	}
 }
 
-// push makes it linger until at, or until the last one that already lingers, if that is earlier; x.mu is held.
-func (x *interests) push(it *interest, at time.Time) {
+// lingerLocked makes it linger until at, or until the last one that already lingers, if that is earlier.
+func (x *interests) lingerLocked(it *interest, at time.Time) {
 	it.lingering = true
 	if n := len(x.linger); n == 0 {
 		x.poke() // the worker waits without a timer
@@ -135,7 +135,7 @@ func (x *interests) wait(ctx context.Context, its []*interest) error {
 	start := time.Now()
 	err := x.confirm(ctx, its, false)
 	if err == nil {
-		x.node.stats.joined(time.Since(start))
+		x.node.stats.noteJoin(time.Since(start))
 	}
 	if errors.Is(err, ErrNotConnected) { // also if that is because the bus refuses the login
 		return nil
@@ -224,7 +224,7 @@ func (x *interests) want(its []*interest) {
 // batch that subscribes it, or nil.
 func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*batch, error) {
 	stopped := false
-	x.locked(its, func(it *interest) {
+	x.eachLocked(its, func(it *interest) {
 		if stopped = stopped || x.stopped; stopped {
 			return
 		}
@@ -233,7 +233,7 @@ func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*bat
 			return
 		}
 		if it.batch == nil {
-			it.batch = x.open()
+			it.batch = x.openBatchLocked()
 			it.batch.interests = append(it.batch.interests, it)
 		}
 		asked = append(asked, it.batch)
@@ -245,8 +245,8 @@ func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*bat
 	return asked, nil
 }
 
-// locked calls f for each of its with x.mu held, and lets other goroutines lock it in between.
-func (x *interests) locked(its []*interest, f func(it *interest)) {
+// eachLocked calls f for each of its with x.mu held, and lets other goroutines lock it in between.
+func (x *interests) eachLocked(its []*interest, f func(it *interest)) {
 	for {
 		n := min(len(its), maxHeld)
 		x.mu.Lock()
@@ -270,18 +270,18 @@ func (x *interests) doubt(names []Address) {
 	spaces := &x.node.spaces
 	if names == nil {
 		for ns := range spaces.all() {
-			ns.everyGroup(x.doubtOne)
+			ns.everyGroup(x.doubtGroupLocked)
 		}
 	}
 	for _, a := range names {
 		if ns := spaces.get(a.Namespace); ns != nil {
-			ns.withGroup(a.Space, a.Name, x.doubtOne)
+			ns.withGroup(a.Space, a.Name, x.doubtGroupLocked)
 		}
 	}
 }
 
-// doubtOne is called with g locked.
-func (x *interests) doubtOne(g *group) {
+// doubtGroupLocked marks the interest of one group as unconfirmed.
+func (x *interests) doubtGroupLocked(g *group) {
 	it := g.interest
 	if it == nil {
 		return
@@ -292,8 +292,8 @@ func (x *interests) doubtOne(g *group) {
 	it.doubted = it.batch != nil
 }
 
-// open returns the batch that takes new interests; x.mu is held.
-func (x *interests) open() *batch {
+// openBatchLocked returns the batch that takes new interests.
+func (x *interests) openBatchLocked() *batch {
 	if n := len(x.batches); n > 0 && len(x.batches[n-1].interests) < maxBatch {
 		return x.batches[n-1]
 	}
@@ -349,7 +349,7 @@ func (x *interests) next() *batch {
 // ask subscribes to the batch's names.
 func (x *interests) ask(ctx context.Context, b *batch) error {
 	names := make([]Address, 0, len(b.interests))
-	x.locked(b.interests, func(it *interest) { // b is out of the list, so no interest joins it any more
+	x.eachLocked(b.interests, func(it *interest) { // b is out of the list, so no interest joins it any more
 		if !it.ended {
 			names = append(names, it.group.address())
 		}
@@ -372,7 +372,7 @@ func (x *interests) finish(b *batch, err error) {
 	} else {
 		b.err = err
 	}
-	x.locked(b.interests, func(it *interest) {
+	x.eachLocked(b.interests, func(it *interest) {
 		it.confirmed.Store(b.outcome(it) == nil && !it.ended && !it.doubted)
 		it.batch, it.doubted = nil, false
 	})
@@ -431,24 +431,24 @@ func (g *group) expire(now time.Time) bool {
 	x, it := g.ns.node.interests, g.interest
 	g.shard.mu.Lock()
 	defer g.shard.mu.Unlock()
-	if len(g.sockets) > 0 || len(g.subs) > 0 || !x.end(it, now) {
+	if len(g.sockets) > 0 || len(g.subs) > 0 || !x.endLocked(it, now) {
 		return false
 	}
 	if g.space != SpaceNamespace {
-		g.leave()
+		g.leaveShardLocked()
 	}
 	return true
 }
 
-// end ends it if it has lingered long enough. Its group is locked, and has no members.
-func (x *interests) end(it *interest, now time.Time) bool {
+// endLocked ends it if it has lingered long enough. Its group is locked, and has no members.
+func (x *interests) endLocked(it *interest, now time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
 	case it.lingering: // its group became idle again just now
 		return false
 	case it.idleSince.Add(x.after).After(now):
-		x.push(it, it.idleSince.Add(x.after))
+		x.lingerLocked(it, it.idleSince.Add(x.after))
 		return false
 	case it.group.space == SpaceNamespace && !it.group.ns.expire(): // it is in use
 		return false

@@ -15,7 +15,7 @@ func TestALargeJoinLetsOthersIn(t *testing.T) {
 	for range 100 { // the other one might not be run at all meanwhile, on a machine that does something else
 		var done atomic.Int64
 		in := make(chan int64, 1)
-		x.locked(its, func(*interest) {
+		x.eachLocked(its, func(*interest) {
 			if done.Add(1) == 1 {
 				go func() {
 					x.mu.Lock()

@@ -22,8 +22,8 @@ type lane[T any] struct {
 	idle    chan struct{} // made by wait; closed when the goroutine ends
 }
 
-// push queues v; l.mu is held.
-func (l *lane[T]) push(v T) {
+// pushLocked queues v.
+func (l *lane[T]) pushLocked(v T) {
 	if l.enter != nil {
 		l.queue = l.enter(l.queue, v)
 	} else {
@@ -36,11 +36,11 @@ func (l *lane[T]) push(v T) {
 	}
 }
 
-// call is push for callers that do not hold l.mu.
-func (l *lane[T]) call(v T) {
+// push queues v.
+func (l *lane[T]) push(v T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.push(v)
+	l.pushLocked(v)
 }
 
 func (l *lane[T]) work() {

@@ -30,8 +30,8 @@ type LinkHalf struct {
 // published is not always heard, and the reverse.
 type LinkStatus struct {
 	Publishing, Subscribing LinkHalf
-	// Busy is set while a call of the application's (a Conn's Send, an OnGap) keeps the goroutine that reads the link for
-	// longer than three heartbeats. What arrives waits in the connection.
+	// Busy is set while a call of the application's (a Conn's Send, an OnGap) keeps the goroutine that reads the link
+	// for longer than three heartbeats. What arrives waits in the connection.
 	Busy bool
 }
 
@@ -81,12 +81,12 @@ func (h *handler) Link(s LinkStatus) {
 	n.link.set(s)
 	n.noteLink(s)
 	if n.onLink != nil {
-		n.hooks.links.call(s)
+		n.hooks.links.push(s)
 	}
 }
 
-// noteLink logs the first time that a half of the link is in each state that needs a cure, where the adapter has no logger
-// to do it: see [AdapterStart]. Every change is for those who debug.
+// noteLink logs the first time that a half of the link is in each state that needs a cure, where the adapter has no
+// logger to do it: see [AdapterStart]. Every change is for those who debug.
 func (n *Node) noteLink(s LinkStatus) {
 	if n.state.Load() != nodeOpen {
 		return

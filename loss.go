@@ -72,8 +72,8 @@ func (e *LossError) Unwrap() []error {
 // maxSumNames is the number of names that a sum of losses lists.
 const maxSumNames = 256
 
-// add makes l cover o, which came later.
-func (l *Loss) add(o *Loss) {
+// merge makes l cover o, which came later.
+func (l *Loss) merge(o *Loss) {
 	if l.From == 0 || o.From == 0 {
 		l.From, l.To = 0, 0
 	} else {
@@ -97,7 +97,7 @@ type lossLog struct {
 	flushed int // total when the last Flush returned
 }
 
-func (l *lossLog) add(v Loss) {
+func (l *lossLog) record(v Loss) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.recent) == maxLosses {
@@ -120,22 +120,22 @@ func (l *lossLog) mark() int {
 	return l.flushed
 }
 
-// take returns the losses after a mark as an error; nil: there are none.
-func (l *lossLog) take(mark int) error {
+// since returns the losses after a mark as an error; nil: there are none.
+func (l *lossLog) since(mark int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.after(mark)
+	return l.sinceLocked(mark)
 }
 
 // rest returns the losses that no Flush has returned, without the first told ones.
 func (l *lossLog) rest(told int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.after(max(told, l.flushed))
+	return l.sinceLocked(max(told, l.flushed))
 }
 
-// after is take for callers that hold l.mu.
-func (l *lossLog) after(mark int) error {
+// sinceLocked is since, with l locked.
+func (l *lossLog) sinceLocked(mark int) error {
 	l.flushed = l.total
 	n := l.total - mark
 	if n == 0 {

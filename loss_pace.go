@@ -30,25 +30,25 @@ type cause struct {
 	sum     Loss
 }
 
-func (p *pace) add(l Loss) {
+func (p *pace) gather(l Loss) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	switch c := p.of(l.Reason); {
+	switch c := p.causeLocked(l.Reason); {
 	case c.waiting:
-		c.sum.add(&l)
+		c.sum.merge(&l)
 	case p.ended || now.Sub(c.told) >= lossPause:
 		c.told = now
 		p.tell(l)
 	default:
 		p.busy.Begin()
 		c.waiting, c.sum = true, l
-		p.wake(now)
+		p.setTimerLocked(now)
 	}
 }
 
-// of returns the cause of a reason. Reasons above the limit share the last one; p.mu is held.
-func (p *pace) of(reason LossReason) *cause {
+// causeLocked returns the cause of a reason. Reasons above the limit share the last one.
+func (p *pace) causeLocked(reason LossReason) *cause {
 	for i := range p.causes {
 		if p.causes[i].reason == reason {
 			return &p.causes[i]
@@ -60,8 +60,8 @@ func (p *pace) of(reason LossReason) *cause {
 	return &p.causes[len(p.causes)-1]
 }
 
-// wake sets the timer for the earliest sum; p.mu is held.
-func (p *pace) wake(now time.Time) {
+// setTimerLocked sets the timer for the earliest sum.
+func (p *pace) setTimerLocked(now time.Time) {
 	var next time.Time
 	for i := range p.causes {
 		if c := &p.causes[i]; c.waiting && (next.IsZero() || c.told.Before(next)) {
@@ -84,8 +84,8 @@ func (p *pace) due() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	p.tellBefore(now, now.Add(-lossPause))
-	p.wake(now)
+	p.tellBeforeLocked(now, now.Add(-lossPause))
+	p.setTimerLocked(now)
 }
 
 // flush reports all sums.
@@ -93,7 +93,7 @@ func (p *pace) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	p.tellBefore(now, now)
+	p.tellBeforeLocked(now, now)
 }
 
 // end reports all sums, and makes later losses be reported at once.
@@ -107,8 +107,8 @@ func (p *pace) end() {
 	p.flush()
 }
 
-// tellBefore reports the sums of causes whose last report was at the given time or earlier; p.mu is held.
-func (p *pace) tellBefore(now, last time.Time) {
+// tellBeforeLocked reports the sums of causes whose last report was at the given time or earlier.
+func (p *pace) tellBeforeLocked(now, last time.Time) {
 	for i := range p.causes {
 		if c := &p.causes[i]; c.waiting && !c.told.After(last) {
 			p.tell(c.sum)

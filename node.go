@@ -38,8 +38,8 @@ type Options struct {
 	// is in nobody's Nodes. Connect, Subscribe, Watch and OnRequest return [ErrEmitOnly]. It needs an Adapter. OnGap,
 	// OnNode and OnRoom must be nil, because they would never be called.
 	//
-	// Without queries, an emitter subscribes to nothing, and needs no permission to do so. Before a query it fetches the
-	// node list from one node, and reuses that list for one Heartbeat. It does not notice that a node of the list
+	// Without queries, an emitter subscribes to nothing, and needs no permission to do so. Before a query it fetches
+	// the node list from one node, and reuses that list for one Heartbeat. It does not notice that a node of the list
 	// leaves, and waits for its answer until the deadline. If no node returns a list, or the bus has no receiver for
 	// the request, an [IncompleteError] with an empty ID says so: no server is up, or the emitter is connected to the
 	// wrong bus.
@@ -273,7 +273,7 @@ func newNode(o Options) (*Node, error) {
 		n.busy = a.Activity()
 	}
 	n.hooks.init(n)
-	n.peers.told = n.nodeEvent
+	n.peers.changed = n.handlePeerEvent
 	n.presence.init(n)
 	n.Namespace, n.nowhere, n.handles = &Namespace{node: n, name: "/"}, newSpace(&Namespace{node: n}), new(sync.Map)
 	n.spaces.home = newSpace(n.Namespace)
@@ -350,7 +350,7 @@ func (n *Node) Flush(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.losses.take(since)
+	return n.losses.since(since)
 }
 
 // openSocket adds s if the node is not closing. Close finds every socket that was added.
@@ -362,7 +362,7 @@ func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*in
 	}
 	n.sockets.Add(1)
 	s.ns = ns.hold()
-	return s.ns.open(s, rooms), true
+	return s.ns.openSocket(s, rooms), true
 }
 
 // openSubscription does the same for subscriptions.

@@ -69,7 +69,7 @@ type silence struct {
 // forged goodbye ends with the next heartbeat.
 type peers struct {
 	// told is called for each event, with mu held, so events come in the order of the changes.
-	told func(NodeEvent)
+	changed func(NodeEvent)
 
 	mu       sync.Mutex // guards the following fields
 	m        map[NodeID]*peer
@@ -94,11 +94,11 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 		}
 		if v.Suspect {
 			v.Suspect = false
-			p.tell(NodeAlive, v)
+			p.tellLocked(NodeAlive, v)
 		}
 		return
 	}
-	if len(p.m) >= maxPeers && !p.evict() {
+	if len(p.m) >= maxPeers && !p.evictLocked() {
 		return
 	}
 	if p.m == nil {
@@ -106,43 +106,43 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 	v = &peer{Peer: Peer{info, slices.Clone(meta), now, false}, heard: now, last: now}
 	p.m[info.ID] = v
-	p.tell(NodeJoined, v)
+	p.tellLocked(NodeJoined, v)
 	if p.grown != nil {
 		close(p.grown)
 		p.grown = nil
 	}
 }
 
-// evict makes room in the full table. It removes a peer that was heard only once, or is suspected, as if it were dead.
-// So a flood of forged names cannot keep peers with a heartbeat out of the table, or push them out. It reports whether
-// there was such a peer. p.mu is held.
-func (p *peers) evict() bool {
-	if p.evictSpare() {
+// evictLocked makes room in the full table. It removes a peer that was heard only once, or is suspected, as if it were
+// dead. So a flood of forged names cannot keep peers with a heartbeat out of the table, or push them out. It reports
+// whether there was such a peer.
+func (p *peers) evictLocked() bool {
+	if p.evictSpareLocked() {
 		return true
 	}
 	for id, v := range p.m {
-		if v.doubtful() {
+		if v.isDoubtful() {
 			p.spare = append(p.spare, id)
 		}
 	}
 	slices.SortFunc(p.spare, func(a, b NodeID) int { return p.m[a].last.Compare(p.m[b].last) })
-	return p.evictSpare()
+	return p.evictSpareLocked()
 }
 
-func (p *peers) evictSpare() bool {
+func (p *peers) evictSpareLocked() bool {
 	for len(p.spare) > 0 {
 		v := p.m[p.spare[0]]
 		p.spare = p.spare[1:]
-		if v != nil && v.doubtful() {
+		if v != nil && v.isDoubtful() {
 			delete(p.m, v.ID)
-			p.tell(NodeExpired, v)
+			p.tellLocked(NodeExpired, v)
 			return true
 		}
 	}
 	return false
 }
 
-func (v *peer) doubtful() bool { return !v.again || v.Suspect }
+func (v *peer) isDoubtful() bool { return !v.again || v.Suspect }
 
 // forget records that a peer has left.
 func (p *peers) forget(id NodeID) {
@@ -150,7 +150,7 @@ func (p *peers) forget(id NodeID) {
 	defer p.mu.Unlock()
 	if v := p.m[id]; v != nil {
 		delete(p.m, id)
-		p.tell(NodeLeft, v)
+		p.tellLocked(NodeLeft, v)
 	}
 }
 
@@ -176,23 +176,23 @@ func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since 
 	}
 	p.unproven = !proven
 	if proven {
-		silent = p.expire(now)
+		silent = p.expireLocked(now)
 	}
 	return since, paused, silent
 }
 
-// expire finds silent peers; p.mu is held.
-func (p *peers) expire(now time.Time) (silent []silence) {
+// expireLocked finds silent peers.
+func (p *peers) expireLocked(now time.Time) (silent []silence) {
 	for id, v := range p.m {
 		switch d := now.Sub(v.heard); {
 		case d > expireAfter*v.Heartbeat:
 			silent = append(silent, silence{id, v.last, !v.Suspect, true})
 			delete(p.m, id)
-			p.tell(NodeExpired, v)
+			p.tellLocked(NodeExpired, v)
 		case d > suspectAfter*v.Heartbeat && !v.Suspect:
 			silent = append(silent, silence{id, v.last, true, false})
 			v.Suspect = true
-			p.tell(NodeSuspect, v)
+			p.tellLocked(NodeSuspect, v)
 		}
 	}
 	return silent
@@ -224,7 +224,7 @@ func (p *peers) heardAt(id NodeID, at, now time.Time) {
 	}
 	if v.Suspect && now.Sub(v.heard) <= suspectAfter*v.Heartbeat {
 		v.Suspect = false
-		p.tell(NodeAlive, v)
+		p.tellLocked(NodeAlive, v)
 	}
 }
 
@@ -273,8 +273,8 @@ func (v *peer) copy() Peer {
 	return c
 }
 
-// tell reports a change of v; p.mu is held.
-func (p *peers) tell(kind NodeEventKind, v *peer) { p.told(NodeEvent{kind, v.copy()}) }
+// tellLocked reports a change of v.
+func (p *peers) tellLocked(kind NodeEventKind, v *peer) { p.changed(NodeEvent{kind, v.copy()}) }
 
 // with calls f with the peers, while none of them can come or go.
 func (p *peers) with(f func(known map[NodeID]*peer)) {

@@ -17,7 +17,7 @@ type table struct {
 
 func newTable() *table {
 	tb := &table{now: time.Unix(1e9, 0)}
-	tb.told = func(e NodeEvent) {
+	tb.changed = func(e NodeEvent) {
 		kind := [...]string{1: "joined", "suspect", "alive", "left", "expired"}[e.Kind]
 		tb.events = append(tb.events, fmt.Sprint(kind, " ", e.Peer.ID))
 	}

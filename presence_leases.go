@@ -59,8 +59,8 @@ type lease struct {
 
 type digestRequest struct{ round, buckets uint64 }
 
-// asked handles a peer's kind.Watch.
-func (p *presence) asked(inst *Instruction) {
+// handleWatch handles a peer's kind.Watch.
+func (p *presence) handleWatch(inst *Instruction) {
 	now := time.Now()
 	r := inst.Presence
 	if r == nil {
@@ -76,7 +76,7 @@ func (p *presence) asked(inst *Instruction) {
 	if inst.TTL <= 0 {
 		for _, room := range inst.Rooms {
 			if w := p.rooms[Address{inst.Namespace, SpaceRoom, room}]; w != nil && by != nil {
-				p.drop(by, w)
+				p.dropLeaseLocked(by, w)
 			}
 		}
 		return
@@ -86,21 +86,21 @@ func (p *presence) asked(inst *Instruction) {
 	}
 	switch {
 	case r.Round != 0:
-		p.want(inst.From, digestRequest{r.Round, r.Buckets})
+		p.wantDigestLocked(inst.From, digestRequest{r.Round, r.Buckets})
 	case r.Buckets != 0 && by != nil:
-		p.doubt(by, r.Buckets)
+		p.doubtLeasesLocked(by, r.Buckets)
 	}
 	for i, room := range inst.Rooms {
 		known := uint64(0)
 		if len(r.Versions) == len(inst.Rooms) {
 			known = r.Versions[i]
 		}
-		p.lease(inst.From, who, Address{inst.Namespace, SpaceRoom, room}, known, now.Add(min(inst.TTL, maxLease)))
+		p.leaseLocked(inst.From, who, Address{inst.Namespace, SpaceRoom, room}, known, now.Add(min(inst.TTL, maxLease)))
 	}
 }
 
-// want queues a digest for a peer; p.mu is held.
-func (p *presence) want(to NodeID, d digestRequest) {
+// wantDigestLocked queues a digest for a peer.
+func (p *presence) wantDigestLocked(to NodeID, d digestRequest) {
 	if _, ok := p.digests[to]; !ok && len(p.digests) >= maxPeers {
 		p.n.stats.drop(dropBusy)
 		return
@@ -112,22 +112,22 @@ func (p *presence) want(to NodeID, d digestRequest) {
 	p.wake()
 }
 
-// doubt marks a watcher's leases in some buckets. A lease that is not listed before the next doubt ends; p.mu is held.
-func (p *presence) doubt(by *watcher, buckets uint64) {
+// doubtLeasesLocked marks a watcher's leases in some buckets. A lease that is not listed before the next doubt ends.
+func (p *presence) doubtLeasesLocked(by *watcher, buckets uint64) {
 	for w, l := range by.leases {
 		if buckets&(1<<w.hash.bucket()) == 0 {
 			continue
 		}
 		if l.doubted {
-			p.drop(by, w)
+			p.dropLeaseLocked(by, w)
 		} else {
 			l.doubted = true
 		}
 	}
 }
 
-// lease begins or renews a peer's watch of a room. known is the version that the peer has; p.mu is held.
-func (p *presence) lease(from NodeID, who standing, at Address, known uint64, until time.Time) {
+// leaseLocked begins or renews a peer's watch of a room. known is the version that the peer has.
+func (p *presence) leaseLocked(from NodeID, who standing, at Address, known uint64, until time.Time) {
 	w, by := p.rooms[at], p.watchers[from]
 	if w != nil && by != nil && by.leases[w] != nil {
 		l := by.leases[w]
@@ -136,12 +136,12 @@ func (p *presence) lease(from NodeID, who standing, at Address, known uint64, un
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			l.whole = true
-			w.poke()
+			w.pokeLocked()
 		}
 		return
 	}
-	if !p.hasSpace(by, who, leaseCost(at)) {
-		p.refuse(from, at)
+	if !p.hasSpaceLocked(by, who, leaseCost(at)) {
+		p.refuseLocked(from, at)
 		return
 	}
 	if by == nil {
@@ -152,7 +152,7 @@ func (p *presence) lease(from NodeID, who standing, at Address, known uint64, un
 		p.watchers[from] = by
 	}
 	if w == nil {
-		w = p.open(at)
+		w = p.openRoomLocked(at)
 	}
 	l := &lease{by: by}
 	by.leases[w] = l
@@ -167,13 +167,13 @@ func (p *presence) lease(from NodeID, who standing, at Address, known uint64, un
 		return
 	}
 	l.whole = true
-	w.poke()
+	w.pokeLocked()
 }
 
 func leaseCost(at Address) int { return leaseBytes + len(at.Namespace) + len(at.Name) }
 
-// hasSpace reports whether a watcher, nil if it is new, may use so many more bytes; p.mu is held.
-func (p *presence) hasSpace(by *watcher, who standing, cost int) bool {
+// hasSpaceLocked reports whether a watcher, nil if it is new, may use so many more bytes.
+func (p *presence) hasSpaceLocked(by *watcher, who standing, cost int) bool {
 	bytes := cost
 	if by != nil {
 		bytes += by.bytes
@@ -183,9 +183,9 @@ func (p *presence) hasSpace(by *watcher, who standing, cost int) bool {
 	return bytes <= watcherBytes || bytes <= maxNoted[who]-p.noted
 }
 
-// refuse queues the report that a room is refused. Above maxRefused it only counts: the peer gets no answer and asks
-// again; p.mu is held.
-func (p *presence) refuse(from NodeID, at Address) {
+// refuseLocked queues the report that a room is refused. Above maxRefused it only counts: the peer gets no answer and
+// asks again.
+func (p *presence) refuseLocked(from NodeID, at Address) {
 	p.n.stats.drop(dropBusy)
 	if p.refusalCount >= maxRefused {
 		return
@@ -198,8 +198,8 @@ func (p *presence) refuse(from NodeID, at Address) {
 	p.wake()
 }
 
-// drop ends a peer's watch of a room; p.mu is held.
-func (p *presence) drop(by *watcher, w *watched) {
+// dropLeaseLocked ends a peer's watch of a room.
+func (p *presence) dropLeaseLocked(by *watcher, w *watched) {
 	l := by.leases[w]
 	if l == nil {
 		return
@@ -217,23 +217,23 @@ func (p *presence) drop(by *watcher, w *watched) {
 		w.leases = slices.Delete(w.leases, i, i+1)
 	}
 	w.mu.Unlock()
-	p.unused(w)
+	p.endUnusedLocked(w)
 }
 
-// forget ends all watches of a peer; p.mu is held.
-func (p *presence) forget(id NodeID) {
+// forgetWatcherLocked ends all watches of a peer.
+func (p *presence) forgetWatcherLocked(id NodeID) {
 	if by := p.watchers[id]; by != nil {
 		for w := range by.leases {
-			p.drop(by, w)
+			p.dropLeaseLocked(by, w)
 		}
 	}
 }
 
-// expire ends the watches of peers that did not renew them; p.mu is held.
-func (p *presence) expire(now time.Time) {
+// expireLeasesLocked ends the watches of peers that did not renew them.
+func (p *presence) expireLeasesLocked(now time.Time) {
 	for id, by := range p.watchers {
 		if now.After(by.until) {
-			p.forget(id)
+			p.forgetWatcherLocked(id)
 		}
 	}
 }

@@ -44,7 +44,7 @@ const (
 	leastPresenceBytes = 256
 )
 
-// presence belongs to a node. Locks are taken in the order peers, presence, shard, watched, view, watch, lane.
+// presence belongs to a node. The order of its locks is in docs/inside.md.
 type presence struct {
 	n      *Node
 	out    lane[func()] // publishes, in order
@@ -83,14 +83,14 @@ func (p *presence) init(n *Node) {
 func (p *presence) wake() {
 	p.due.mu.Lock()
 	defer p.due.mu.Unlock()
-	p.wakeLocked()
+	p.wakeDueLocked()
 }
 
-// wakeLocked is wake for callers that hold p.due.mu.
-func (p *presence) wakeLocked() {
+// wakeDueLocked is wake, with p.due locked.
+func (p *presence) wakeDueLocked() {
 	if !p.due.queued {
 		p.due.queued = true
-		p.out.call(p.turn)
+		p.out.push(p.turn)
 	}
 }
 
@@ -204,7 +204,7 @@ func (p *presence) view(ns *space, room string) (v *view, sent <-chan error) {
 			return
 		}
 		if v = p.views[at]; v == nil {
-			v, sent = p.look(at, known)
+			v, sent = p.lookLocked(at, known)
 		}
 		v.refs++
 	})
@@ -220,7 +220,7 @@ func (p *presence) unwatch(w *Watch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if v.refs--; v.refs == 0 {
-		p.overlook(v)
+		p.overlookLocked(v)
 	}
 	w.space.release()
 }
@@ -234,13 +234,13 @@ func (p *presence) beat(now time.Time) {
 	}
 	p.beats++
 	if p.beats%renewEvery == 0 {
-		p.expire(now)
+		p.expireLeasesLocked(now)
 	}
-	p.renewDue()
+	p.renewDueLocked()
 }
 
-// peer handles a peer's event. The peers are locked.
-func (p *presence) peer(e *NodeEvent) {
+// handlePeerEvent handles a peer's event. The peers are locked.
+func (p *presence) handlePeerEvent(e *NodeEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
@@ -248,10 +248,10 @@ func (p *presence) peer(e *NodeEvent) {
 	}
 	switch e.Kind {
 	case NodeJoined:
-		p.meet(e.Peer.ID)
+		p.meetLocked(e.Peer.ID)
 	case NodeLeft, NodeExpired:
-		p.part(e.Peer.ID)
-		p.forget(e.Peer.ID)
+		p.partLocked(e.Peer.ID)
+		p.forgetWatcherLocked(e.Peer.ID)
 	}
 }
 

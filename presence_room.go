@@ -27,24 +27,24 @@ type watched struct {
 	queued bool      // send is to be called
 }
 
-// changed records that s has joined or left; the room's shard is locked.
-func (w *watched) changed(s *Socket, left bool) {
+// noteChangeLocked records that s has joined or left.
+func (w *watched) noteChangeLocked(s *Socket, left bool) {
 	c := PresenceChange{Member{s.id, s.user}, left}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.leases) > 0 {
-		w.log.add(c)
-		w.poke()
+		w.log.record(c)
+		w.pokeLocked()
 	} else {
 		w.log.version++
 	}
 	if w.view != nil {
-		w.view.changed(c)
+		w.view.noteChangeLocked(c)
 	}
 }
 
-// poke makes send run soon; w.mu is held.
-func (w *watched) poke() {
+// pokeLocked makes send run soon.
+func (w *watched) pokeLocked() {
 	if w.queued {
 		return
 	}
@@ -53,26 +53,26 @@ func (w *watched) poke() {
 	due.mu.Lock()
 	defer due.mu.Unlock()
 	due.rooms = append(due.rooms, w)
-	w.p.wakeLocked()
+	w.p.wakeDueLocked()
 }
 
-// see gives a new view the room's members; p.mu is held.
-func (w *watched) see(v *view) {
-	if w.ns != nil {
-		sh := w.ns.shardOf(w.at.Name)
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
-		if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
-			v.own.members = slices.Clone(g.sockets) // v is not shared yet
-		}
+// showLocked gives a new view the room's members.
+func (w *watched) showLocked(v *view) {
+	show := func(sockets []*Socket) {
+		v.own.members = slices.Clone(sockets) // v is not shared yet
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.view = v
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.view = v
+	if w.ns == nil {
+		show(nil)
+	} else {
+		w.inShard(show)
+	}
 }
 
-// open begins to record the changes of a room; p.mu is held.
-func (p *presence) open(at Address) *watched {
+// openRoomLocked begins to record the changes of a room.
+func (p *presence) openRoomLocked(at Address) *watched {
 	w := &watched{p: p, at: at, hash: hashOf(at)}
 	if ns := p.n.spaces.get(at.Namespace); ns != nil && ns.hold() {
 		w.ns = ns
@@ -117,12 +117,12 @@ func (w *watched) attach(to *watched) {
 	}
 }
 
-// unused ends w if nobody watches it any more; p.mu is held.
-func (p *presence) unused(w *watched) {
+// endUnusedLocked ends w if nobody watches it any more.
+func (p *presence) endUnusedLocked(w *watched) {
 	w.mu.Lock()
 	used := w.view != nil || len(w.leases) > 0
 	if len(w.leases) == 0 {
-		w.log.take()
+		w.log.drain()
 	}
 	w.mu.Unlock()
 	if used {
@@ -141,52 +141,67 @@ func (p *presence) unused(w *watched) {
 	}
 }
 
-// lock keeps members from coming and going, and returns the present ones.
-func (w *watched) lock() (sockets []*Socket, unlock func()) {
-	w.p.mu.Lock()
-	ns := w.ns
-	if ns == nil { // no space may begin meanwhile
-		w.mu.Lock()
-		return nil, func() {
-			w.mu.Unlock()
-			w.p.mu.Unlock()
-		}
+// withMembers calls f with the present members, while w is locked, and none of them can come or go.
+func (w *watched) withMembers(f func(sockets []*Socket)) {
+	if !w.withoutSpace(f) {
+		w.inShard(func(sockets []*Socket) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			f(sockets)
+		})
 	}
-	w.p.mu.Unlock()
-	sh := ns.shardOf(w.at.Name)
+}
+
+// withoutSpace calls f without members, if the namespace has no space, and keeps one from beginning meanwhile. It
+// reports whether it did.
+func (w *watched) withoutSpace(f func(sockets []*Socket)) bool {
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	if w.ns != nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(nil)
+	return true
+}
+
+// inShard calls f with the present members, while the room's shard is locked.
+func (w *watched) inShard(f func(sockets []*Socket)) {
+	sh := w.ns.shardOf(w.at.Name)
 	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var sockets []*Socket
 	if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
 		sockets = g.sockets
 	}
-	w.mu.Lock()
-	return sockets, func() {
-		w.mu.Unlock()
-		sh.mu.Unlock()
-	}
+	f(sockets)
 }
 
 // send reports the room to the watching peers. If it is empty, it is added to empty instead, to be reported with other
 // rooms. It runs on the lane, so peers get the versions in order.
 func (w *watched) send(empty map[emptyKey]*emptyList) {
-	sockets, unlock := w.lock()
-	w.queued = false
-	changes, since, ok := w.log.take()
-	version := w.log.version
+	var sockets []*Socket
+	var changes []PresenceChange
+	var since, version uint64
 	var all, some []*lease
-	for _, l := range w.leases {
-		if l.whole || !ok {
-			all = append(all, l)
-		} else {
-			some = append(some, l)
+	w.withMembers(func(present []*Socket) {
+		var ok bool
+		w.queued = false
+		changes, since, ok = w.log.drain()
+		version = w.log.version
+		for _, l := range w.leases {
+			if l.whole || !ok {
+				all = append(all, l)
+			} else {
+				some = append(some, l)
+			}
+			l.whole = false
 		}
-		l.whole = false
-	}
-	if len(all) > 0 {
-		sockets = slices.Clone(sockets)
-	} else {
-		sockets = nil
-	}
-	unlock()
+		if len(all) > 0 {
+			sockets = slices.Clone(present)
+		}
+	})
 
 	if len(changes) > 0 {
 		w.tell(some, version, func(fit int) []*Presence { return pieces(changes, since, fit) })

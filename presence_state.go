@@ -54,7 +54,7 @@ type changelog struct {
 	lost    bool             // there were too many
 }
 
-func (l *changelog) add(c PresenceChange) {
+func (l *changelog) record(c PresenceChange) {
 	l.version++
 	switch {
 	case l.lost:
@@ -70,9 +70,9 @@ func (l *changelog) base() (version uint64, ok bool) {
 	return l.version - uint64(len(l.changes)), !l.lost
 }
 
-// take returns the changes since the last take, and the version before them; ok is false if there were too many to
+// drain returns the changes since the last drain, and the version before them; ok is false if there were too many to
 // keep.
-func (l *changelog) take() (changes []PresenceChange, since uint64, ok bool) {
+func (l *changelog) drain() (changes []PresenceChange, since uint64, ok bool) {
 	since, ok = l.base()
 	changes, l.changes, l.lost = l.changes, nil, false
 	return changes, since, ok
@@ -181,8 +181,8 @@ func (r *roster) list(id NodeID) *nodeList {
 	return l
 }
 
-// gone forgets a node: its members leave.
-func (r *roster) gone(id NodeID) {
+// removeNode forgets a node: its members leave.
+func (r *roster) removeNode(id NodeID) {
 	if l := r.nodes[id]; l != nil {
 		r.become(l, id, 0, false)
 		r.replace(l, nil)
@@ -190,8 +190,8 @@ func (r *roster) gone(id NodeID) {
 	}
 }
 
-// refused records that a node does not report its members, for now.
-func (r *roster) refused(id NodeID) {
+// markFull records that a node does not report its members, for now.
+func (r *roster) markFull(id NodeID) {
 	if id != r.self {
 		l := r.list(id)
 		r.become(l, id, 0, true)
@@ -326,8 +326,8 @@ func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
 	return false
 }
 
-// take returns the changes since the last take.
-func (r *roster) take() diff {
+// takeDiff returns the changes since the last takeDiff.
+func (r *roster) takeDiff() diff {
 	d := r.diff
 	r.diff = nil
 	return d

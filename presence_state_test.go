@@ -17,7 +17,7 @@ type authority struct {
 }
 
 func (a *authority) whole() []*Presence {
-	a.log.take() // they are in it
+	a.log.drain() // they are in it
 	var all []PresenceChange
 	for _, id := range slices.Sorted(maps.Keys(a.members)) { // at one version always the same, as a room's sockets are
 		all = append(all, PresenceChange{Member: Member{id, a.members[id]}})
@@ -57,7 +57,7 @@ func TestPresenceConverges(t *testing.T) {
 		told := map[Member]bool{}
 		reached := map[*nodeList]uint64{}
 		check := func() {
-			for m, here := range r.take() {
+			for m, here := range r.takeDiff() {
 				if told[m] == here {
 					t.Fatalf("%+v is told twice as %v", m, here)
 				}
@@ -108,12 +108,12 @@ func TestPresenceConverges(t *testing.T) {
 				} else {
 					a.members[id] = user
 				}
-				a.log.add(PresenceChange{Member{id, user}, here})
+				a.log.record(PresenceChange{Member{id, user}, here})
 				history[a.id][a.log.version] = maps.Clone(a.members)
 			},
 			"send": func(t *rapid.T) {
 				a := nodes[pick.Draw(t, "node")]
-				changes, since, _ := a.log.take()
+				changes, since, _ := a.log.drain()
 				post(a, pieces(changes, since, presenceBytes)...)
 			},
 			"whole": func(t *rapid.T) { a := nodes[pick.Draw(t, "node")]; post(a, a.whole()...) },
@@ -143,19 +143,19 @@ func TestPresenceConverges(t *testing.T) {
 			},
 			"refuse": func(t *rapid.T) {
 				a := nodes[pick.Draw(t, "node")]
-				r.refused(a.id)
+				r.markFull(a.id)
 				delete(reached, r.nodes[a.id]) // what it has is not kept up to date, and the whole will be told
 				check()
 			},
 			"die": func(t *rapid.T) { // and come back, without the watcher's knowledge of it
 				a := nodes[pick.Draw(t, "node")]
-				r.gone(a.id)
+				r.removeNode(a.id)
 				check()
 			},
 			"": func(*rapid.T) {},
 		})
 		for _, a := range nodes {
-			a.log.take()
+			a.log.drain()
 			if r.version(a.id) != a.log.version { // which a digest shows
 				for _, p := range a.whole() {
 					if r.apply(a.id, p) {
@@ -172,7 +172,7 @@ func TestPresenceConverges(t *testing.T) {
 			t.Fatal("known:", r.known, r.full)
 		}
 		for _, a := range nodes {
-			r.gone(a.id)
+			r.removeNode(a.id)
 			clear(history[a.id])
 		}
 		check()
@@ -186,9 +186,9 @@ func TestPresenceConverges(t *testing.T) {
 func TestChangelogIsBounded(t *testing.T) {
 	var l changelog
 	for range maxChanges {
-		l.add(PresenceChange{Member: Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: string(make([]byte, MaxName))}})
+		l.record(PresenceChange{Member: Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: string(make([]byte, MaxName))}})
 	}
-	changes, from, ok := l.take()
+	changes, from, ok := l.drain()
 	parts := pieces(changes, from, presenceBytes)
 	if !ok || len(parts) < 2 {
 		t.Fatal(len(parts), ok)
@@ -204,13 +204,13 @@ func TestChangelogIsBounded(t *testing.T) {
 		t.Error(since, l.version)
 	}
 	for range maxChanges + 1 {
-		l.add(PresenceChange{})
+		l.record(PresenceChange{})
 	}
-	if changes, _, ok := l.take(); ok || changes != nil || l.version != 2*maxChanges+1 {
+	if changes, _, ok := l.drain(); ok || changes != nil || l.version != 2*maxChanges+1 {
 		t.Error(ok, len(changes), l.version)
 	}
-	l.add(PresenceChange{})
-	if changes, since, ok := l.take(); !ok || len(changes) != 1 || since != 2*maxChanges+1 {
+	l.record(PresenceChange{})
+	if changes, since, ok := l.drain(); !ok || len(changes) != 1 || since != 2*maxChanges+1 {
 		t.Error(ok, changes, since)
 	}
 	for _, p := range whole(1, make([]PresenceChange, 3), 1) {
@@ -229,11 +229,11 @@ func TestRosterIsSuspicious(t *testing.T) {
 	}
 	own := []PresenceChange{{Member: Member{Socket: "self0000BBBBBBBBBBBB"}}}
 	r.apply("self0000", &Presence{Version: 1, Last: true, Changes: own})
-	r.refused("self0000")
+	r.markFull("self0000")
 	r.apply("node0000", &Presence{Version: 2, Last: true, Changes: foreign})
 	r.apply("node0000", &Presence{Since: 9, Version: 3, Changes: foreign})
 	r.apply("node0000", &Presence{})
-	if d := r.take(); len(d) != 1 || !d[Member{Socket: "node0000BBBBBBBBBBBB"}] {
+	if d := r.takeDiff(); len(d) != 1 || !d[Member{Socket: "node0000BBBBBBBBBBBB"}] {
 		t.Error(d)
 	}
 }

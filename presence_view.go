@@ -46,31 +46,31 @@ func (v *view) lock() {
 		for _, s := range members {
 			v.roster.set(own, Member{s.id, s.user}, true)
 		}
-		v.roster.take()
+		v.roster.takeDiff()
 	}
 	for m, here := range changes {
 		v.roster.set(own, m, here)
 	}
 }
 
-// changed records a change on this node; the room's shard is locked.
-func (v *view) changed(c PresenceChange) {
+// noteChangeLocked records a change on this node.
+func (v *view) noteChangeLocked(c PresenceChange) {
 	v.own.mu.Lock()
 	defer v.own.mu.Unlock()
 	v.own.changes.note(c.Member, !c.Left)
-	v.queue()
+	v.queueLocked()
 }
 
-// queue makes handOver run soon; v.own.mu is held.
-func (v *view) queue() {
+// queueLocked makes handOver run soon.
+func (v *view) queueLocked() {
 	if !v.own.queued {
 		v.own.queued = true
 		v.p.handOver(spread{view: v})
 	}
 }
 
-// moved wakes waiting calls, and queues handOver, after a change of the roster; v.mu is held.
-func (v *view) moved() {
+// movedLocked wakes waiting calls, and queues handOver, after a change of the roster.
+func (v *view) movedLocked() {
 	if v.progress != nil {
 		close(v.progress)
 		v.progress = nil
@@ -78,7 +78,7 @@ func (v *view) moved() {
 	if len(v.roster.diff) > 0 {
 		v.own.mu.Lock()
 		defer v.own.mu.Unlock()
-		v.queue()
+		v.queueLocked()
 	}
 }
 
@@ -93,13 +93,13 @@ type spread struct {
 func (p *presence) handOver(s spread) {
 	p.spread.mu.Lock()
 	defer p.spread.mu.Unlock()
-	p.spread.push(s)
+	p.spread.pushLocked(s)
 }
 
 func (s spread) do() {
 	s.view.handOver()
 	if s.watch != nil {
-		s.watch.lane.call(s.begin)
+		s.watch.lane.push(s.begin)
 	}
 }
 
@@ -111,9 +111,9 @@ func (v *view) handOver() {
 	v.own.mu.Unlock()
 	v.lock()
 	defer v.mu.Unlock()
-	if d := v.roster.take(); len(d) > 0 {
+	if d := v.roster.takeDiff(); len(d) > 0 {
 		for _, w := range v.watches {
-			w.add(d)
+			w.noteChangesLocked(d)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func (v *view) leave(w *Watch) bool {
 		return false
 	}
 	v.watches = slices.Delete(v.watches, i, i+1)
-	v.moved() // wakes waiting calls
+	v.movedLocked() // wakes waiting calls
 	return true
 }
 
@@ -160,8 +160,8 @@ const maxWatchWait = 5 * time.Second
 // ctx's.
 func (v *view) await(ctx context.Context, sent <-chan error) error {
 	n := v.p.n
-	v.p.wait(1)
-	defer v.p.wait(-1)
+	v.p.noteWaiting(1)
+	defer v.p.noteWaiting(-1)
 	patience := time.NewTimer(min(2*n.heartbeat, maxWatchWait))
 	defer patience.Stop()
 	for {

@@ -123,7 +123,7 @@ func (w *Watch) Missing() []MissingPeer {
 	if len(untold)+len(full) == 0 || w.isClosed() {
 		return nil
 	}
-	err := w.view.p.unasked()
+	err := w.view.p.whyUntold()
 	var missing []MissingPeer
 	for _, id := range untold {
 		missing = append(missing, MissingPeer{id, err})
@@ -139,8 +139,8 @@ func (w *Watch) Missing() []MissingPeer {
 // [ErrClosed] or ctx's.
 func (w *Watch) Synced(ctx context.Context) error {
 	v := w.view
-	v.p.wait(1)
-	defer v.p.wait(-1)
+	v.p.noteWaiting(1)
+	defer v.p.noteWaiting(-1)
 	for {
 		link, changed := v.p.n.link.now()
 		untold, full, progress := v.missing()
@@ -194,13 +194,13 @@ func (w *Watch) unfollow(f *follower) {
 	defer w.mu.Unlock()
 	f.ended = true
 	w.followers = slices.DeleteFunc(slices.Clone(w.followers), func(other *follower) bool { return other == f })
-	if !w.followed() {
+	if !w.followedLocked() {
 		w.pending = nil
 	}
 }
 
-// followed reports whether any follower has begun; w.mu is held.
-func (w *Watch) followed() bool {
+// followedLocked reports whether any follower has begun.
+func (w *Watch) followedLocked() bool {
 	return slices.ContainsFunc(w.followers, func(f *follower) bool { return f.begun })
 }
 
@@ -236,11 +236,11 @@ func (w *Watch) isClosed() bool {
 	return w.closed
 }
 
-// add records changes; w.view is locked.
-func (w *Watch) add(d diff) {
+// noteChangesLocked records changes.
+func (w *Watch) noteChangesLocked(d diff) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.followed() {
+	if !w.followedLocked() {
 		return
 	}
 	for m, here := range d {
@@ -250,7 +250,7 @@ func (w *Watch) add(d diff) {
 	}
 	if !w.queued && len(w.pending) > 0 {
 		w.queued = true
-		w.lane.call(nil)
+		w.lane.push(nil)
 	}
 }
 

@@ -72,14 +72,14 @@ const (
 	maxFulls  = 65536     // refused rooms of all peers
 )
 
-func (p *presence) wait(n int) {
+func (p *presence) noteWaiting(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting += n
 }
 
-// unasked returns the reason why a peer's list has not come.
-func (p *presence) unasked() error {
+// whyUntold returns the reason why a peer's list has not come.
+func (p *presence) whyUntold() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -91,24 +91,24 @@ func (p *presence) unasked() error {
 	return errUnheard
 }
 
-// look begins to watch a room; p.mu is held.
-func (p *presence) look(at Address, known map[NodeID]*peer) (*view, <-chan error) {
+// lookLocked begins to watch a room.
+func (p *presence) lookLocked(at Address, known map[NodeID]*peer) (*view, <-chan error) {
 	w := p.rooms[at]
 	if w == nil {
-		w = p.open(at)
+		w = p.openRoomLocked(at)
 	}
 	v := &view{p: p, at: at, hash: w.hash, begun: p.round, roster: roster{self: p.n.id}}
 	if p.views == nil {
 		p.views, p.mates = make(map[Address]*view), make(map[NodeID]*mate)
 	}
-	if len(p.views) == 0 { // from now on, meet and part keep mates up to date
+	if len(p.views) == 0 { // from now on, meetLocked and partLocked keep mates up to date
 		for id := range known {
-			p.mate(id)
+			p.mateLocked(id)
 		}
 	}
 	p.views[at] = v
 	v.roster.list(p.n.id)
-	w.see(v)
+	w.showLocked(v)
 	if p.n.adapter == nil {
 		return v, nil
 	}
@@ -118,16 +118,16 @@ func (p *presence) look(at Address, known map[NodeID]*peer) (*view, <-chan error
 	return v, sent
 }
 
-// overlook ends the watching of a room; p.mu is held.
-func (p *presence) overlook(v *view) {
+// overlookLocked ends the watching of a room.
+func (p *presence) overlookLocked(v *view) {
 	delete(p.views, v.at)
 	v.mu.Lock()
 	for id, l := range v.roster.nodes {
 		if m := p.mates[id]; m != nil {
 			m.known.move(v.hash, l.version, 0)
 			m.told -= btoi(l.settled())
-			p.hold(m, -l.bytes())
-			p.unfull(m, v)
+			p.holdLocked(m, -l.bytes())
+			p.unfullLocked(m, v)
 			delete(m.ask, v)
 		}
 	}
@@ -136,15 +136,15 @@ func (p *presence) overlook(v *view) {
 	w.mu.Lock()
 	w.view = nil
 	w.mu.Unlock()
-	p.unused(w)
+	p.endUnusedLocked(w)
 	if p.n.adapter != nil && !p.stopped {
 		p.ended = append(p.ended, v.at)
 		p.wake()
 	}
 }
 
-// mate returns the record of a peer; p.mu is held.
-func (p *presence) mate(id NodeID) *mate {
+// mateLocked returns the record of a peer.
+func (p *presence) mateLocked(id NodeID) *mate {
 	m := p.mates[id]
 	if m == nil {
 		m = &mate{id: id, full: make(map[*view]struct{}), pause: firstWait}
@@ -153,20 +153,20 @@ func (p *presence) mate(id NodeID) *mate {
 	return m
 }
 
-// meet asks a new peer for a digest. Only if it answers is it asked about the rooms. So a forged name costs the same
-// however many rooms are watched; p.mu is held.
-func (p *presence) meet(id NodeID) {
+// meetLocked asks a new peer for a digest. Only if it answers is it asked about the rooms. So a forged name costs the
+// same however many rooms are watched.
+func (p *presence) meetLocked(id NodeID) {
 	if len(p.views) > 0 {
-		p.renew(p.mate(id))
+		p.renewLocked(p.mateLocked(id))
 	}
 }
 
-// part forgets a peer that has gone, and its members; p.mu is held.
-func (p *presence) part(id NodeID) {
+// partLocked forgets a peer that has gone, and its members.
+func (p *presence) partLocked(id NodeID) {
 	for _, v := range p.views {
 		v.mu.Lock()
-		v.roster.gone(id)
-		v.moved()
+		v.roster.removeNode(id)
+		v.movedLocked()
 		v.mu.Unlock()
 	}
 	if m := p.mates[id]; m != nil {
@@ -176,18 +176,18 @@ func (p *presence) part(id NodeID) {
 	}
 }
 
-// untold is the number of rooms that a peer has neither reported nor refused; p.mu is held.
-func (p *presence) untold(m *mate) int { return len(p.views) - m.told }
+// untoldLocked is the number of rooms that a peer has neither reported nor refused.
+func (p *presence) untoldLocked(m *mate) int { return len(p.views) - m.told }
 
-// hold counts more bytes for a peer's reports, and returns whether they are within the limits; p.mu is held.
-func (p *presence) hold(m *mate, bytes int) bool {
+// holdLocked counts more bytes for a peer's reports, and returns whether they are within the limits.
+func (p *presence) holdLocked(m *mate, bytes int) bool {
 	m.bytes += bytes
 	p.kept += bytes
 	return bytes <= 0 || m.bytes <= toldShare || p.kept <= p.maxKept
 }
 
-// askAgain queues a request for a room that a peer has reported; p.mu is held.
-func (p *presence) askAgain(m *mate, v *view) {
+// askAgainLocked queues a request for a room that a peer has reported.
+func (p *presence) askAgainLocked(m *mate, v *view) {
 	if m.ask == nil {
 		m.ask = make(map[*view]struct{})
 	}
@@ -195,8 +195,8 @@ func (p *presence) askAgain(m *mate, v *view) {
 	p.wake()
 }
 
-// renew requests a digest from a peer, now or in the next heartbeat; p.mu is held.
-func (p *presence) renew(m *mate) {
+// renewLocked requests a digest from a peer, now or in the next heartbeat.
+func (p *presence) renewLocked(m *mate) {
 	if m.again = m.done; m.again {
 		return
 	}
@@ -206,16 +206,16 @@ func (p *presence) renew(m *mate) {
 	p.wake()
 }
 
-// renewAll requests a digest from everyone, now or in the next heartbeat; p.mu is held.
-func (p *presence) renewAll() {
+// renewAllLocked requests a digest from everyone, now or in the next heartbeat.
+func (p *presence) renewAllLocked() {
 	if p.all.again = p.all.done; !p.all.again {
 		p.all.done = true
-		p.renewNow()
+		p.renewNowLocked()
 	}
 }
 
-// renewNow requests a digest from everyone; p.mu is held.
-func (p *presence) renewNow() {
+// renewNowLocked requests a digest from everyone.
+func (p *presence) renewNowLocked() {
 	p.round++
 	p.all.due = p.round
 	for _, m := range p.mates {
@@ -224,27 +224,27 @@ func (p *presence) renewNow() {
 	p.wake()
 }
 
-// renewDue requests the digests that are due, once a heartbeat; p.mu is held.
-func (p *presence) renewDue() {
+// renewDueLocked requests the digests that are due, once a heartbeat.
+func (p *presence) renewDueLocked() {
 	if len(p.views) == 0 {
 		return
 	}
 	all := p.all.again || p.beats%renewEvery == 0
 	p.all.done, p.all.again = p.all.again, false
 	if all {
-		p.renewNow()
+		p.renewNowLocked()
 	}
 	for _, m := range p.mates {
 		m.done = false
-		if !all && (m.again || p.waiting > 0 && p.untold(m) > 0) {
-			p.renew(m)
+		if !all && (m.again || p.waiting > 0 && p.untoldLocked(m) > 0) {
+			p.renewLocked(m)
 		}
-		p.retry(m)
+		p.retryLocked(m)
 	}
 }
 
-// retry asks a peer again about rooms for which it had no space, if it is time; p.mu is held.
-func (p *presence) retry(m *mate) {
+// retryLocked asks a peer again about rooms for which it had no space, if it is time.
+func (p *presence) retryLocked(m *mate) {
 	if len(m.full) == 0 || p.beats < m.retry {
 		return
 	}
@@ -253,14 +253,14 @@ func (p *presence) retry(m *mate) {
 		if n++; n > probe && m.pause > firstWait {
 			break
 		}
-		p.askAgain(m, v)
+		p.askAgainLocked(m, v)
 	}
 	m.retry = p.beats + m.pause
 	m.pause = min(2*m.pause, maxPause)
 }
 
-// gap requests digests after a gap.
-func (p *presence) gap(g *Gap) {
+// handleGap requests digests after a gap.
+func (p *presence) handleGap(g *Gap) {
 	if !g.controls() { // only emissions to rooms and users are missing
 		return
 	}
@@ -270,14 +270,14 @@ func (p *presence) gap(g *Gap) {
 		return
 	}
 	if g.Origin == "" {
-		p.renewAll()
+		p.renewAllLocked()
 	} else if m := p.mates[g.Origin]; m != nil {
-		p.renew(m)
+		p.renewLocked(m)
 	}
 }
 
-// told handles a report of a peer.
-func (p *presence) told(inst *Instruction) {
+// handleReport handles a report of a peer.
+func (p *presence) handleReport(inst *Instruction) {
 	r := inst.Presence
 	if r == nil {
 		p.n.stats.drop(dropPresence)
@@ -290,19 +290,19 @@ func (p *presence) told(inst *Instruction) {
 	case m == nil:
 		p.n.stats.drop(dropPresence)
 	case r.Round != 0:
-		p.compare(m, r)
+		p.compareDigestLocked(m, r)
 	case r.Full:
-		p.eachView(inst, func(_ int, v *view) { p.refused(m, v) })
+		p.eachViewLocked(inst, func(_ int, v *view) { p.noteRefusalLocked(m, v) })
 	case len(inst.Rooms) == 1 && r.Versions == nil:
-		p.eachView(inst, func(_ int, v *view) { p.heard(m, v, r) })
+		p.eachViewLocked(inst, func(_ int, v *view) { p.takeReportLocked(m, v, r) })
 	case len(inst.Rooms) == len(r.Versions): // the rooms are empty
-		p.eachView(inst, func(i int, v *view) { p.heard(m, v, &Presence{Version: r.Versions[i], Last: true}) })
+		p.eachViewLocked(inst, func(i int, v *view) { p.takeReportLocked(m, v, &Presence{Version: r.Versions[i], Last: true}) })
 	default:
 		p.n.stats.drop(dropPresence)
 	}
 }
 
-func (p *presence) eachView(inst *Instruction, f func(i int, v *view)) {
+func (p *presence) eachViewLocked(inst *Instruction, f func(i int, v *view)) {
 	for i, room := range inst.Rooms {
 		if v := p.views[Address{inst.Namespace, SpaceRoom, room}]; v != nil {
 			f(i, v)
@@ -312,43 +312,42 @@ func (p *presence) eachView(inst *Instruction, f func(i int, v *view)) {
 	}
 }
 
-// change calls f, which changes the record of a peer's list of a room, and returns whether there is space for it; p.mu
-// is held, and v locked.
-func (p *presence) change(m *mate, v *view, f func()) (fits bool) {
+// changeLocked calls f, which changes the record of a peer's list of a room, and returns whether there is space for it.
+func (p *presence) changeLocked(m *mate, v *view, f func()) (fits bool) {
 	l, version := v.roster.nodes[m.id], v.roster.version(m.id)
 	bytes, settled := l.bytes(), l.settled()
 	f()
 	l = v.roster.nodes[m.id]
 	m.known.move(v.hash, version, v.roster.version(m.id))
 	m.told += btoi(l.settled()) - btoi(settled)
-	return p.hold(m, l.bytes()-bytes)
+	return p.holdLocked(m, l.bytes()-bytes)
 }
 
-// heard takes a peer's report of one room; p.mu is held.
-func (p *presence) heard(m *mate, v *view, r *Presence) {
+// takeReportLocked takes a peer's report of one room.
+func (p *presence) takeReportLocked(m *mate, v *view, r *Presence) {
 	ask := false
 	v.lock()
-	fits := p.change(m, v, func() { ask = v.roster.apply(m.id, r) })
+	fits := p.changeLocked(m, v, func() { ask = v.roster.apply(m.id, r) })
 	if !fits { // its members leave, because they would not be kept up to date
-		p.change(m, v, func() { v.roster.gone(m.id) })
+		p.changeLocked(m, v, func() { v.roster.removeNode(m.id) })
 	}
 	known := v.roster.version(m.id) != 0
-	v.moved()
+	v.movedLocked()
 	v.mu.Unlock()
 	switch {
 	case !fits:
 		p.n.stats.drop(dropBusy)
-		p.refused(m, v)
-	case known && p.unfull(m, v): // there is space again
+		p.noteRefusalLocked(m, v)
+	case known && p.unfullLocked(m, v): // there is space again
 		m.retry, m.pause = p.beats+1, firstWait
 	}
 	if ask && fits {
-		p.askAgain(m, v)
+		p.askAgainLocked(m, v)
 	}
 }
 
-// unfull removes a room from a peer's full ones, and returns whether it was one; p.mu is held.
-func (p *presence) unfull(m *mate, v *view) bool {
+// unfullLocked removes a room from a peer's full ones, and returns whether it was one.
+func (p *presence) unfullLocked(m *mate, v *view) bool {
 	if _, was := m.full[v]; !was {
 		return false
 	}
@@ -357,9 +356,9 @@ func (p *presence) unfull(m *mate, v *view) bool {
 	return true
 }
 
-// refused records that a peer refuses a room, or that its reports are too large. Above maxFulls this is not recorded,
-// and the room is requested again as if the peer had sent nothing; p.mu is held.
-func (p *presence) refused(m *mate, v *view) {
+// noteRefusalLocked records that a peer refuses a room, or that its reports are too large. Above maxFulls this is not
+// recorded, and the room is requested again as if the peer had sent nothing.
+func (p *presence) noteRefusalLocked(m *mate, v *view) {
 	if _, was := m.full[v]; !was {
 		if p.fulls >= maxFulls {
 			return
@@ -372,18 +371,18 @@ func (p *presence) refused(m *mate, v *view) {
 	}
 	v.lock()
 	defer v.mu.Unlock()
-	p.change(m, v, func() { v.roster.refused(m.id) })
-	v.moved()
+	p.changeLocked(m, v, func() { v.roster.markFull(m.id) })
+	v.movedLocked()
 }
 
-// compare takes a digest; p.mu is held.
-func (p *presence) compare(m *mate, r *Presence) {
+// compareDigestLocked takes a digest.
+func (p *presence) compareDigestLocked(m *mate, r *Presence) {
 	if r.Round <= m.heard || r.Round > m.sent { // nobody asked for it, or it has been seen
 		p.n.stats.drop(dropPresence)
 		return
 	}
 	m.heard = r.Round
-	if p.untold(m) > 0 { // requests for them, or their reports, are lost
+	if p.untoldLocked(m) > 0 { // requests for them, or their reports, are lost
 		m.before = r.Round
 		p.wake()
 	}
@@ -484,11 +483,11 @@ func (p *presence) askMate(m *mate) (failed error) {
 	p.mu.Lock()
 	if m.list == 0 && m.before == 0 {
 		for v := range m.ask {
-			p.askRoom(m, v, &at, versions)
+			p.askRoomLocked(m, v, &at, versions)
 		}
 	} else {
 		for _, v := range p.views {
-			p.askRoom(m, v, &at, versions)
+			p.askRoomLocked(m, v, &at, versions)
 		}
 	}
 	p.mu.Unlock()
@@ -507,8 +506,8 @@ func (p *presence) askMate(m *mate) (failed error) {
 	return failed
 }
 
-// askRoom adds a room to the request to a peer, if it belongs there; p.mu is held.
-func (p *presence) askRoom(m *mate, v *view, at *[]Address, versions map[Address]uint64) {
+// askRoomLocked adds a room to the request to a peer, if it belongs there.
+func (p *presence) askRoomLocked(m *mate, v *view, at *[]Address, versions map[Address]uint64) {
 	v.mu.Lock()
 	l, version := v.roster.nodes[m.id], v.roster.version(m.id)
 	v.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 
 // Queries of the cluster, on the asking side. A query goes to every peer, and each answers to this node alone. It is
 // complete when each peer that was known at its start has answered, left or expired. Peers are tracked by ID, or by
-// number if the adapter knows only that (query_census.go). Locks are taken in the order peers, asks, ask.
+// number if the adapter knows only that (query_census.go).
 
 const (
 	maxAsks        = 4096     // queries under way
@@ -25,10 +25,10 @@ const (
 
 // asks are a node's queries under way.
 type asks struct {
-	mu     sync.Mutex // guards the following fields
-	open   map[string]*ask
-	last   uint64
-	closed bool
+	mu      sync.Mutex // guards the following fields
+	queries map[string]*ask
+	last    uint64
+	closed  bool
 }
 
 // ask is one query. It is open until it is read to its end, or its context is done.
@@ -77,8 +77,8 @@ func patience(ctx context.Context) time.Duration {
 }
 
 // ask begins a query. inst gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
-// collected. If inst is nil, only this node is asked. before, if not nil, is called before the publishing, when the peers
-// already count as asked.
+// collected. If inst is nil, only this node is asked. before, if not nil, is called before the publishing, when the
+// peers already count as asked.
 func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before func(q *ask)) *ask {
 	if err := ctx.Err(); err != nil {
 		return &ask{failure: err}
@@ -96,7 +96,7 @@ func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before f
 		q.held.Store(n.namespace(inst.Namespace).hold())
 	}
 	q.stop = context.AfterFunc(ctx, q.forget)
-	if err := n.asks.add(q); err != nil {
+	if err := n.asks.open(q); err != nil {
 		q.end()
 		return &ask{failure: err}
 	}
@@ -141,7 +141,7 @@ func (q *ask) expect(k kind.Kind, to []NodeID) []NodeID {
 		defer q.mu.Unlock()
 		if to == nil {
 			for _, p := range known {
-				q.wait(p)
+				q.awaitPeerLocked(p)
 			}
 			return
 		}
@@ -149,7 +149,7 @@ func (q *ask) expect(k kind.Kind, to []NodeID) []NodeID {
 		for _, id := range to {
 			switch {
 			case known[id] != nil:
-				q.wait(known[id])
+				q.awaitPeerLocked(known[id])
 				there = append(there, id)
 			case k == kind.Request: // for other kinds, an unknown node has no sockets
 				q.failed[id] = errUnknownNode
@@ -167,19 +167,19 @@ func (q *ask) publish(inst *Instruction, to []NodeID) {
 	}
 	if ns := q.held.Load(); ns != nil {
 		if err := q.n.interests.confirm(q.ctx, ns.all.wait(nil), false); err != nil {
-			q.unasked(err)
+			q.failPeers(err)
 			return
 		}
 	}
 	if q.census != nil {
 		if err := q.count(q.ctx, false); err != nil {
-			q.unasked(err)
+			q.failPeers(err)
 			return
 		}
 	}
 	if to == nil {
 		if err := q.n.publish(q.ctx, inst); err != nil {
-			q.unasked(err)
+			q.failPeers(err)
 		}
 		return
 	}
@@ -189,35 +189,35 @@ func (q *ask) publish(inst *Instruction, to []NodeID) {
 		if err := q.n.publish(q.ctx, &one); err != nil {
 			q.mu.Lock()
 			if _, waiting := q.waiting[id]; waiting {
-				q.fail(id, err)
+				q.failLocked(id, err)
 			}
 			q.mu.Unlock()
 		}
 	}
 }
 
-func (s *asks) add(q *ask) error {
+func (s *asks) open(q *ask) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
 		return ErrClosed
-	case len(s.open) >= maxAsks:
+	case len(s.queries) >= maxAsks:
 		return ErrBusy
-	case s.open == nil:
-		s.open = make(map[string]*ask)
+	case s.queries == nil:
+		s.queries = make(map[string]*ask)
 	}
 	s.last++
 	q.ref = strconv.FormatUint(s.last, 36)
-	s.open[q.ref] = q
+	s.queries[q.ref] = q
 	return nil
 }
 
 func (s *asks) all() []*ask {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*ask, 0, len(s.open))
-	for _, q := range s.open {
+	all := make([]*ask, 0, len(s.queries))
+	for _, q := range s.queries {
 		all = append(all, q)
 	}
 	return all
@@ -238,7 +238,7 @@ func (s *asks) close() {
 func (q *ask) forget() {
 	s := &q.n.asks
 	s.mu.Lock()
-	delete(s.open, q.ref)
+	delete(s.queries, q.ref)
 	s.mu.Unlock()
 	if ns := q.held.Swap(nil); ns != nil {
 		ns.release()
@@ -262,7 +262,7 @@ func (q *ask) signal() {
 func (q *ask) giveUp(err error) {
 	q.mu.Lock()
 	for id := range q.waiting {
-		q.fail(id, err)
+		q.failLocked(id, err)
 	}
 	if q.census != nil {
 		q.census.giveUp(err)
@@ -271,13 +271,13 @@ func (q *ask) giveUp(err error) {
 	q.signal()
 }
 
-// unasked fails the peers, because they could not be asked. This node's own part goes on.
-func (q *ask) unasked(err error) {
+// failPeers fails the peers, because they could not be asked. This node's own part goes on.
+func (q *ask) failPeers(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for id := range q.waiting {
 		if id != q.n.id {
-			q.fail(id, err)
+			q.failLocked(id, err)
 		}
 	}
 	if q.census != nil {
@@ -286,14 +286,14 @@ func (q *ask) unasked(err error) {
 	}
 }
 
-// fail gives up a node; q.mu is held.
-func (q *ask) fail(id NodeID, err error) {
+// failLocked gives up a node.
+func (q *ask) failLocked(id NodeID, err error) {
 	delete(q.waiting, id)
 	q.failed[id] = err
 }
 
-// add queues a part of the result, and returns whether there was room; q.mu is held.
-func (q *ask) add(from NodeID, a *Answer) bool {
+// enqueueLocked queues a part of the result, and returns whether there was room.
+func (q *ask) enqueueLocked(from NodeID, a *Answer) bool {
 	size := answerSize(a)
 	if q.bytes+size > maxAnswerBytes && len(q.queue) > 0 {
 		return false
@@ -316,15 +316,15 @@ func (q *ask) doubt() {
 		defer q.mu.Unlock()
 		for _, id := range q.doubted {
 			if _, waiting := q.waiting[id]; waiting && known[id] != nil && known[id].Suspect {
-				q.fail(id, errSuspect)
+				q.failLocked(id, errSuspect)
 			}
 		}
 		q.doubted = nil
 	})
 }
 
-// wait records that a peer must answer; q.mu is held.
-func (q *ask) wait(p *peer) {
+// awaitPeerLocked records that a peer must answer.
+func (q *ask) awaitPeerLocked(p *peer) {
 	q.waiting[p.ID] = 0
 	if p.Suspect {
 		q.doubted = append(q.doubted, p.ID)
@@ -342,13 +342,13 @@ var (
 func (s *asks) awaits(ref string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open[ref] != nil
+	return s.queries[ref] != nil
 }
 
-// answer handles an answer, and reports whether anybody waited for it.
-func (s *asks) answer(inst *Instruction) bool {
+// handleAnswer handles an answer, and reports whether anybody waited for it.
+func (s *asks) handleAnswer(inst *Instruction) bool {
 	s.mu.Lock()
-	q := s.open[inst.Ref]
+	q := s.queries[inst.Ref]
 	s.mu.Unlock()
 	if q == nil || inst.Answer == nil {
 		return false
@@ -360,9 +360,9 @@ func (s *asks) answer(inst *Instruction) bool {
 	}
 	var awaited bool
 	if q.census != nil {
-		awaited = q.counted(inst.From, a)
+		awaited = q.handleCounted(inst.From, a)
 	} else {
-		awaited = q.answer(inst.From, a)
+		awaited = q.handleAnswer(inst.From, a)
 	}
 	if awaited && invalid { // otherwise it counts as one that nobody waits for
 		q.n.stats.drop(dropInvalid)
@@ -370,7 +370,7 @@ func (s *asks) answer(inst *Instruction) bool {
 	return awaited
 }
 
-func (q *ask) answer(from NodeID, a *Answer) bool {
+func (q *ask) handleAnswer(from NodeID, a *Answer) bool {
 	if q.anyone != nil {
 		return q.anyone(from, a)
 	}
@@ -382,11 +382,11 @@ func (q *ask) answer(from NodeID, a *Answer) bool {
 	case !ok || a.Part < next: // unknown, or repeated
 		return false
 	case a.Part > next:
-		q.fail(from, errMissedPart)
-	case !q.add(from, a):
-		q.fail(from, errTooMuch)
+		q.failLocked(from, errMissedPart)
+	case !q.enqueueLocked(from, a):
+		q.failLocked(from, errTooMuch)
 	case a.Err != "":
-		q.fail(from, RemoteError(a.Err))
+		q.failLocked(from, RemoteError(a.Err))
 	case a.Last:
 		delete(q.waiting, from)
 	default:
@@ -395,8 +395,8 @@ func (q *ask) answer(from NodeID, a *Answer) bool {
 	return true
 }
 
-// gone removes a peer that left or expired from every query.
-func (s *asks) gone(id NodeID) {
+// handlePeerGone removes a peer that left or expired from every query.
+func (s *asks) handlePeerGone(id NodeID) {
 	for _, q := range s.all() {
 		q.mu.Lock()
 		delete(q.waiting, id)

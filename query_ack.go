@@ -73,22 +73,22 @@ func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q
 		if err := t.ns.here().deliverAck(inst, q.ctx, patience(q.ctx), func(_ context.Context, a *Answer) error {
 			a.Part = part
 			part++
-			q.answer(n.id, a)
+			q.handleAnswer(n.id, a)
 			return nil
 		}); err != nil {
 			q.mu.Lock()
-			q.fail(n.id, err)
+			q.failLocked(n.id, err)
 			q.mu.Unlock()
 		}
 	}), size
 }
 
-// emittedAck delivers a peer's acknowledged emission.
-func (n *Node) emittedAck(ns *space, inst *Instruction) {
+// handleAckedEmit delivers a peer's acknowledged emission.
+func (n *Node) handleAckedEmit(ns *space, inst *Instruction) {
 	switch err := ns.deliverAck(inst, n.ctx, patienceOf(inst), n.answerer(inst).send); err {
 	case nil:
 	case errBadJSON:
-		n.invalid(inst)
+		n.dropInvalid(inst)
 		n.reply(inst, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
 		n.stats.drop(dropBusy)
@@ -98,9 +98,9 @@ func (n *Node) emittedAck(ns *space, inst *Instruction) {
 
 // acks are the acknowledged emissions for which some of this node's clients have not replied yet.
 type acks struct {
-	mu   sync.Mutex // guards the following fields
-	open map[uint64]*ackWait
-	last uint64
+	mu    sync.Mutex // guards the following fields
+	waits map[uint64]*ackWait
+	last  uint64
 }
 
 // ackWait is one of them. Each missing socket has it in its awaiting, so a socket that closes finds exactly the
@@ -135,7 +135,7 @@ func (ns *space) deliverAck(
 	if inst.From != n.id {
 		most = roomFor(patience, maxAcks-maxAcks/8) // the rest is for this node's own emissions
 	}
-	number, ok := n.acks.add(w, most)
+	number, ok := n.acks.open(w, most)
 	if ok {
 		e.msg.Ack = number
 		w.await(e.sockets)
@@ -191,7 +191,7 @@ func (w *ackWait) collect(
 		if late {
 			w.giveUp()
 		}
-		replies, complete := w.take()
+		replies, complete := w.takeReady()
 		for _, r := range replies {
 			if !p.grow(50 + len(r.Payload.Data)) {
 				return
@@ -215,8 +215,8 @@ func (w *ackWait) collect(
 	}
 }
 
-// take returns the replies that are ready, and whether they are the last: no socket is missing.
-func (w *ackWait) take() (replies []Reply, complete bool) {
+// takeReady returns the replies that are ready, and whether they are the last: no socket is missing.
+func (w *ackWait) takeReady() (replies []Reply, complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	replies, w.ready, w.bytes = w.ready, nil, 0
@@ -274,7 +274,7 @@ func (s *Socket) await(w *ackWait) bool {
 	if s.closed.Load() {
 		return false
 	}
-	s.awaiting.add(w)
+	s.awaiting.addWait(w)
 	return true
 }
 
@@ -282,7 +282,7 @@ func (s *Socket) await(w *ackWait) bool {
 func (s *Socket) unawait(w *ackWait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.awaiting.remove(w)
+	s.awaiting.removeWait(w)
 }
 
 // awaiting are the acknowledged emissions that miss one socket: almost always none or one.
@@ -291,7 +291,7 @@ type awaiting struct {
 	others map[*ackWait]struct{}
 }
 
-func (a *awaiting) add(w *ackWait) {
+func (a *awaiting) addWait(w *ackWait) {
 	if a.one == nil {
 		a.one = w
 		return
@@ -302,7 +302,7 @@ func (a *awaiting) add(w *ackWait) {
 	a.others[w] = struct{}{}
 }
 
-func (a *awaiting) remove(w *ackWait) {
+func (a *awaiting) removeWait(w *ackWait) {
 	if a.one == w {
 		a.one = nil
 	} else if delete(a.others, w); len(a.others) == 0 {
@@ -320,34 +320,34 @@ func (a *awaiting) give(s *Socket) {
 	}
 }
 
-// add numbers an emission. It fails if there are too many.
-func (s *acks) add(w *ackWait, most int) (number uint64, ok bool) {
+// open numbers an emission. It fails if there are too many.
+func (s *acks) open(w *ackWait, most int) (number uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= most {
+	if len(s.waits) >= most {
 		return 0, false
 	}
-	if s.open == nil {
-		s.open = make(map[uint64]*ackWait)
+	if s.waits == nil {
+		s.waits = make(map[uint64]*ackWait)
 	}
 	s.last++
-	s.open[s.last] = w
+	s.waits[s.last] = w
 	return s.last, true
 }
 
 // forget ends the wait with the number.
 func (s *acks) forget(number uint64, w *ackWait) {
 	s.mu.Lock()
-	delete(s.open, number)
+	delete(s.waits, number)
 	s.mu.Unlock()
 	w.giveUp()
 }
 
-// replied passes on a reply, and reports whether anybody waited for it.
-func (s *Socket) replied(number uint64, r Reply) bool {
+// handleReply passes on a reply, and reports whether anybody waited for it.
+func (s *Socket) handleReply(number uint64, r Reply) bool {
 	acks := &s.ns.node.acks
 	acks.mu.Lock()
-	w := acks.open[number]
+	w := acks.waits[number]
 	acks.mu.Unlock()
 	return w != nil && w.settle(s, r)
 }
@@ -362,7 +362,7 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 		return err
 	}
 	p.Data = append([]byte(nil), p.Data...)
-	if !s.replied(ack, Reply{Socket: s.id, Payload: p}) {
+	if !s.handleReply(ack, Reply{Socket: s.id, Payload: p}) {
 		n.stats.drop(dropReply)
 		return ErrDropped
 	}
@@ -372,7 +372,7 @@ func (s *Socket) Reply(ack uint64, payload any) error {
 // Refuse reports that the client will not reply to the acknowledged emission whose message had the number ack. The
 // client counts as silent at once, so nobody waits for it until the deadline. Bindings call it, as Reply.
 func (s *Socket) Refuse(ack uint64) error {
-	if !s.replied(ack, Reply{Socket: s.id, Silent: true}) {
+	if !s.handleReply(ack, Reply{Socket: s.id, Silent: true}) {
 		s.ns.node.stats.drop(dropReply)
 		return ErrDropped
 	}

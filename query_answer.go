@@ -81,9 +81,9 @@ func roomFor(patience time.Duration, places int) int {
 	return places / 4
 }
 
-// expired reports whether the sender of inst might not wait for an answer any more. If so, it gets an answer that says
-// so.
-func (n *Node) expired(inst *Instruction) bool {
+// refuseExpired reports whether the sender of inst might not wait for an answer any more. If so, it gets an answer that
+// says so.
+func (n *Node) refuseExpired(inst *Instruction) bool {
 	if inst.Ref == "" || inst.Late < patienceOf(inst) {
 		return false
 	}

@@ -41,8 +41,8 @@ func newCensus(self NodeID, inst *Instruction) *census {
 // complete reports whether everything has come.
 func (c *census) complete() bool { return c.answered >= c.expected && c.replied >= c.clients }
 
-// take counts an answer, and returns its new part; nil: it is repeated, or nobody waits for it.
-func (c *census) take(from NodeID, a *Answer) *Answer {
+// countAnswer counts an answer, and returns its new part; nil: it is repeated, or nobody waits for it.
+func (c *census) countAnswer(from NodeID, a *Answer) *Answer {
 	reply := c.inst.Kind == kind.Emit && !a.Last
 	_, again := c.from[from]
 	if reply && c.complete() || !reply && (!a.Last || again || c.answered >= c.expected) {
@@ -130,17 +130,17 @@ func (c *census) report(e *IncompleteError) {
 	e.Silent = append(e.Silent, make([]SocketID, c.silent)...)
 }
 
-// counted handles an answer to a query with a census, and reports whether anybody waited for it.
-func (q *ask) counted(from NodeID, a *Answer) bool {
+// handleCounted handles an answer to a query with a census, and reports whether anybody waited for it.
+func (q *ask) handleCounted(from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()
 	c := q.census
-	part := c.take(from, a)
+	part := c.countAnswer(from, a)
 	switch {
 	case part == nil:
 		return false
-	case !q.add(from, part):
+	case !q.enqueueLocked(from, part):
 		q.failed[""] = errTooMuch
 	case a.Err != "" && from == "":
 		c.failed = append(c.failed, RemoteError(a.Err))

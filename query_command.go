@@ -170,9 +170,9 @@ func (t *BoundTarget) command(inst *Instruction) error {
 	return n.fits(inst)
 }
 
-// commanded executes a peer's command. It is done before the next instruction of that peer. Only the answer waits, for
-// the subscriptions of a join.
-func (n *Node) commanded(inst *Instruction) {
+// handleCommand executes a peer's command. It is done before the next instruction of that peer. Only the answer waits,
+// for the subscriptions of a join.
+func (n *Node) handleCommand(inst *Instruction) {
 	n.noteCommand(inst)
 	a := &Answer{Last: true}
 	var waits []*interest

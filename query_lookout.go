@@ -34,7 +34,7 @@ func (l *lookout) look(q *ask) error {
 	case l.turn <- struct{}{}:
 		defer func() { <-l.turn }()
 	case <-q.ctx.Done():
-		return n.ended(q.ctx)
+		return n.whyEnded(q.ctx)
 	}
 	began := time.Now()
 	if !l.looked.IsZero() && began.Sub(l.looked) < n.heartbeat {
@@ -48,7 +48,7 @@ func (l *lookout) look(q *ask) error {
 	ids, err := n.findNodes(ctx)
 	switch {
 	case q.ctx.Err() != nil:
-		return n.ended(q.ctx)
+		return n.whyEnded(q.ctx)
 	case errors.Is(err, errNobody):
 		q.mu.Lock()
 		q.failed[""] = err
@@ -70,8 +70,8 @@ func (l *lookout) listen(q *ask) error {
 	return nil
 }
 
-// ended returns the reason why a context of a query has ended.
-func (n *Node) ended(ctx context.Context) error {
+// whyEnded returns the reason why a context of a query has ended.
+func (n *Node) whyEnded(ctx context.Context) error {
 	if n.state.Load() == nodeClosed {
 		return ErrClosed
 	}
@@ -112,7 +112,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 		return true
 	}
 	defer q.end()
-	if err := n.asks.add(q); err != nil {
+	if err := n.asks.open(q); err != nil {
 		return "", nil, err
 	}
 	inst := &Instruction{
@@ -135,8 +135,8 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 	}
 }
 
-// known answers the query kind.AskNodes.
-func (n *Node) known(inst *Instruction) *Answer {
+// knownNodes answers the query kind.AskNodes.
+func (n *Node) knownNodes(inst *Instruction) *Answer {
 	a := &Answer{Last: true}
 	if inst.To == "" {
 		return a
@@ -159,7 +159,7 @@ func (p *peers) become(ids []NodeID, now time.Time) {
 	for id, v := range p.m {
 		if !slices.Contains(ids, id) {
 			delete(p.m, id)
-			p.tell(NodeExpired, v)
+			p.tellLocked(NodeExpired, v)
 		}
 	}
 	if p.m == nil {

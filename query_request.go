@@ -166,8 +166,8 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 	}, nil
 }
 
-// requested answers a peer's request.
-func (n *Node) requested(inst *Instruction) {
+// handleRequest answers a peer's request.
+func (n *Node) handleRequest(inst *Instruction) {
 	r := &Request{From: inst.From, Name: inst.Event, Namespace: inst.Namespace, Payload: inst.Payload}
 	r.Payload.Data = slices.Clone(r.Payload.Data)
 	n.handlers.mu.RLock()
@@ -182,12 +182,12 @@ func (n *Node) requested(inst *Instruction) {
 		n.stats.drop(dropInvalid)
 		n.reply(inst, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
-		n.work(n.serving, inst, func(ctx context.Context, w *answerer) { n.serve(ctx, h, r, w) })
+		n.work(n.serving, inst, func(ctx context.Context, w *answerer) { n.serveRequest(ctx, h, r, w) })
 	}
 }
 
-// serve calls h, and answers with its result. If ctx ends first, it answers with an error.
-func (n *Node) serve(ctx context.Context, h requestHandler, r *Request, w *answerer) {
+// serveRequest calls h, and answers with its result. If ctx ends first, it answers with an error.
+func (n *Node) serveRequest(ctx context.Context, h requestHandler, r *Request, w *answerer) {
 	var once sync.Once
 	answer := func(ctx context.Context, a *Answer) {
 		once.Do(func() {
@@ -208,11 +208,11 @@ func (n *Node) serve(ctx context.Context, h requestHandler, r *Request, w *answe
 		}
 		answer(ctx, a)
 	}()
-	a = n.handle(ctx, h, r)
+	a = n.callRequestHandler(ctx, h, r)
 }
 
-// handle calls h. h, the marshalling of its result and the text of its error are code of the application.
-func (n *Node) handle(ctx context.Context, h requestHandler, r *Request) *Answer {
+// callRequestHandler calls h. h, the marshalling of its result and the text of its error are code of the application.
+func (n *Node) callRequestHandler(ctx context.Context, h requestHandler, r *Request) *Answer {
 	a := &Answer{Last: true}
 	if !n.call(fmt.Sprintf("the handler of requests %q", r.Name), func() {
 		v, err := h(ctx, r)

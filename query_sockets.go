@@ -56,7 +56,7 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.here().counted(&t.target) > 0 {
+	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.here().countMatching(&t.target) > 0 {
 		return true, nil
 	}
 	q := t.ask(ctx, &Question{Kind: kind.AskCount})
@@ -112,19 +112,19 @@ func (n *Node) holders(t *Target) []NodeID {
 	return nodes
 }
 
-// asked answers a peer's question.
-func (n *Node) asked(inst *Instruction) {
+// handleAsk answers a peer's question.
+func (n *Node) handleAsk(inst *Instruction) {
 	ns := n.spaces.get(inst.Namespace)
 	switch {
 	case inst.Question != nil && inst.Question.Kind == kind.AskNodes:
-		n.reply(inst, n.known(inst))
+		n.reply(inst, n.knownNodes(inst))
 		return
 	case ns == nil || inst.Question == nil:
 		n.reply(inst, &Answer{Last: true})
 		return
 	}
 	if inst.Question.Kind == kind.AskCount && inst.Question.Fields&FieldUser == 0 { // no more work than an emission is
-		n.reply(inst, &Answer{Count: ns.counted(&inst.Target), Last: true})
+		n.reply(inst, &Answer{Count: ns.countMatching(&inst.Target), Last: true})
 		return
 	}
 	target, question := inst.Target.clone(), *inst.Question
@@ -142,8 +142,8 @@ func (ns *space) matching(t *Target) []*Socket {
 	return slices.Clone(e.sockets)
 }
 
-// counted returns how many sockets of this node are in t.
-func (ns *space) counted(t *Target) int {
+// countMatching returns how many sockets of this node are in t.
+func (ns *space) countMatching(t *Target) int {
 	e := newEmission()
 	defer e.release()
 	e.msg.Target = t
@@ -172,7 +172,7 @@ func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) 
 		}
 	case kind.AskCount:
 		if question.Fields&FieldUser == 0 {
-			p.next.Count = ns.counted(t)
+			p.next.Count = ns.countMatching(t)
 			break
 		}
 		sockets := ns.matching(t)

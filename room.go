@@ -12,8 +12,8 @@ import (
 //
 //   - For each membership m of socket s in group g: g.members[m.inGroup] == m, g.sockets[m.inGroup] == s and
 //     s.members[m.inSocket] == m. There is at most one for each pair.
-//   - inSocket and s.members are guarded by s.mu, everything in a group by its shard's mutex. Locks are taken in the
-//     order socket, shard, interests or hooks; never two sockets or two shards at once. No user code runs under one.
+//   - inSocket and s.members are guarded by s.mu, everything in a group by its shard's mutex. The order of
+//     locks is in docs/inside.md.
 //   - A group is in its shard's map, and counts as a use of its space, while it has a socket, a subscription or an
 //     interest. An interest lives until it has lingered. Therefore the holder of a membership may compare groups by
 //     pointer.
@@ -54,8 +54,8 @@ func (ns *space) shardOf(name string) *shard {
 	return &ns.shards[maphash.String(ns.seed, name)%shardCount]
 }
 
-// group returns the named group, and makes it if there is none; sh.mu is held.
-func (sh *shard) group(ns *space, space Space, name string) *group {
+// groupLocked returns the named group, and makes it if there is none.
+func (sh *shard) groupLocked(ns *space, space Space, name string) *group {
 	g := sh.groups[space-1][name]
 	if g == nil {
 		name = strings.Clone(name) // the given name might be part of a large string
@@ -107,8 +107,8 @@ func (ns *space) everyGroup(f func(*group)) {
 	}
 }
 
-// unused is called after a socket or subscription has left g; g.shard.mu is held.
-func (g *group) unused() {
+// unusedLocked is called after a socket or subscription has left g.
+func (g *group) unusedLocked() {
 	if len(g.sockets) > 0 || len(g.subs) > 0 {
 		return
 	}
@@ -116,18 +116,18 @@ func (g *group) unused() {
 		g.ns.node.interests.idle(g.interest)
 		return
 	}
-	g.leave()
+	g.leaveShardLocked()
 }
 
-// leave takes g out of its shard's map; g.shard.mu is held.
-func (g *group) leave() {
+// leaveShardLocked takes g out of its shard's map.
+func (g *group) leaveShardLocked() {
 	delete(g.shard.groups[g.space-1], g.name)
 	g.ns.release()
 }
 
-// open registers a new socket, which already holds ns, and adds it to everyone, its user and rooms. It returns the
-// interests to wait for.
-func (ns *space) open(s *Socket, rooms []string) []*interest {
+// openSocket registers a new socket, which already holds ns, and adds it to everyone, its user and rooms. It returns
+// the interests to wait for.
+func (ns *space) openSocket(s *Socket, rooms []string) []*interest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connecting.Store(ns.node.interests != nil)
@@ -147,18 +147,18 @@ func (ns *space) open(s *Socket, rooms []string) []*interest {
 		s.slot = ns.slots
 		ns.slots++
 	}
-	ns.all.add(s)
+	ns.all.addSocketLocked(s)
 	ns.allShard.mu.Unlock()
 
 	waits := ns.all.wait(nil)
 	if ns.node.interests.all() {
-		waits = ns.join(s, SpaceSocket, string(s.id), waits)
+		waits = ns.joinLocked(s, SpaceSocket, string(s.id), waits)
 	}
 	if s.user != "" {
-		waits = ns.join(s, SpaceUser, s.user, waits)
+		waits = ns.joinLocked(s, SpaceUser, s.user, waits)
 	}
 	for _, r := range rooms {
-		waits = ns.join(s, SpaceRoom, r, waits)
+		waits = ns.joinLocked(s, SpaceRoom, r, waits)
 	}
 	if len(waits) > 0 {
 		s.early = new(early)
@@ -166,24 +166,24 @@ func (ns *space) open(s *Socket, rooms []string) []*interest {
 	return waits
 }
 
-// join adds s, whose mu is held, to the named group. It appends the group's interest to waits if that is not confirmed.
-func (ns *space) join(s *Socket, space Space, name string, waits []*interest) []*interest {
+// joinLocked adds s to the named group. It appends the group's interest to waits if that is not confirmed.
+func (ns *space) joinLocked(s *Socket, space Space, name string, waits []*interest) []*interest {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.group(ns, space, name)
-	if s.membership(g) == nil {
-		g.add(s)
+	g := sh.groupLocked(ns, space, name)
+	if s.membershipLocked(g) == nil {
+		g.addSocketLocked(s)
 		if space == SpaceRoom {
 			sh.members++
 		}
 		if len(g.sockets) == 1 {
 			sh.used[space-1]++
-			ns.node.roomEvent(RoomCreated, g, nil)
+			ns.node.reportRoomLocked(RoomCreated, g, nil)
 		}
-		ns.node.roomEvent(RoomJoined, g, s)
+		ns.node.reportRoomLocked(RoomJoined, g, s)
 		if g.watched != nil {
-			g.watched.changed(s, false)
+			g.watched.noteChangeLocked(s, false)
 		}
 	}
 	return g.wait(waits)
@@ -197,8 +197,8 @@ func (g *group) wait(waits []*interest) []*interest {
 	return waits
 }
 
-// leave takes s, whose mu is held, out of a room.
-func (ns *space) leave(s *Socket, room string) {
+// leaveLocked takes s out of a room.
+func (ns *space) leaveLocked(s *Socket, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -206,30 +206,30 @@ func (ns *space) leave(s *Socket, room string) {
 	if g == nil {
 		return
 	}
-	if m := s.membership(g); m != nil {
-		s.forget(m)
-		g.remove(m)
+	if m := s.membershipLocked(g); m != nil {
+		s.forgetLocked(m)
+		g.removeLocked(m)
 	}
 }
 
-// end ends m, a membership of s, whose mu is held.
-func (ns *space) end(s *Socket, m *membership) {
+// endLocked ends m, a membership of s. s is locked, and its group is not.
+func (ns *space) endLocked(s *Socket, m *membership) {
 	m.group.shard.mu.Lock()
 	defer m.group.shard.mu.Unlock()
-	s.forget(m)
-	m.group.remove(m)
+	s.forgetLocked(m)
+	m.group.removeLocked(m)
 }
 
-// leaveAll ends all memberships of s, whose mu is held, and its hold of ns. The membership in everyone ends last.
-func (ns *space) leaveAll(s *Socket) {
+// leaveAllLocked ends all memberships of s, and its hold of ns. The membership in everyone ends last.
+func (ns *space) leaveAllLocked(s *Socket) {
 	for i := len(s.members) - 1; i > 0; i-- {
 		m := s.members[i]
 		m.group.shard.mu.Lock()
-		m.group.remove(m)
+		m.group.removeLocked(m)
 		m.group.shard.mu.Unlock()
 	}
 	ns.allShard.mu.Lock()
-	ns.all.drop(s.members[0])
+	ns.all.dropLocked(s.members[0])
 	ns.freeSlots = append(ns.freeSlots, s.slot)
 	ns.allShard.mu.Unlock()
 	s.members, s.index, s.claims = nil, nil, nil
@@ -241,8 +241,8 @@ func (ns *space) leaveAll(s *Socket) {
 	ns.release()
 }
 
-// add appends s to g and g to s; both are locked, and there is no membership yet.
-func (g *group) add(s *Socket) {
+// addSocketLocked appends s to g and g to s. There is no membership yet.
+func (g *group) addSocketLocked(s *Socket) {
 	m := &membership{g, int32(len(g.members)), int32(len(s.members))}
 	g.sockets = append(g.sockets, s)
 	g.members = append(g.members, m)
@@ -257,27 +257,27 @@ func (g *group) add(s *Socket) {
 	}
 }
 
-// remove takes m out of its room or user and calls the hooks; g.shard.mu is held.
-func (g *group) remove(m *membership) {
+// removeLocked takes m out of its room or user and calls the hooks.
+func (g *group) removeLocked(m *membership) {
 	sh, n := g.shard, g.ns.node
 	s := g.sockets[m.inGroup]
-	g.drop(m)
+	g.dropLocked(m)
 	if g.space == SpaceRoom {
 		sh.members--
 	}
-	n.roomEvent(RoomLeft, g, s)
+	n.reportRoomLocked(RoomLeft, g, s)
 	if g.watched != nil {
-		g.watched.changed(s, true)
+		g.watched.noteChangeLocked(s, true)
 	}
 	if len(g.sockets) == 0 {
 		sh.used[g.space-1]--
-		n.roomEvent(RoomDeleted, g, nil)
-		g.unused()
+		n.reportRoomLocked(RoomDeleted, g, nil)
+		g.unusedLocked()
 	}
 }
 
-// drop takes m out of its group's lists, and moves the last one into its place. g.shard.mu is held.
-func (g *group) drop(m *membership) {
+// dropLocked takes m out of its group's lists, and moves the last one into its place.
+func (g *group) dropLocked(m *membership) {
 	i, last := m.inGroup, len(g.members)-1
 	g.members[i], g.sockets[i] = g.members[last], g.sockets[last]
 	g.members[i].inGroup = i
@@ -293,8 +293,8 @@ func shrunk[T any](s []T) []T {
 	return s
 }
 
-// membership returns s's membership in g, or nil; both are locked.
-func (s *Socket) membership(g *group) *membership {
+// membershipLocked returns s's membership in g, or nil. Both are locked.
+func (s *Socket) membershipLocked(g *group) *membership {
 	if s.index != nil {
 		return s.index[g]
 	}
@@ -306,9 +306,9 @@ func (s *Socket) membership(g *group) *membership {
 	return nil
 }
 
-// forget takes m out of s's list, and moves the last one into its place, so the membership in everyone stays the first.
-// s.mu is held.
-func (s *Socket) forget(m *membership) {
+// forgetLocked takes m out of s's list, and moves the last one into its place, so the membership in everyone stays the
+// first.
+func (s *Socket) forgetLocked(m *membership) {
 	last := len(s.members) - 1
 	s.members[m.inSocket] = s.members[last]
 	s.members[m.inSocket].inSocket = m.inSocket
@@ -318,8 +318,8 @@ func (s *Socket) forget(m *membership) {
 	delete(s.claims, m)
 }
 
-// rooms returns the names of s's rooms; s.mu is held.
-func (s *Socket) rooms() []string {
+// roomsLocked returns the names of s's rooms.
+func (s *Socket) roomsLocked() []string {
 	rooms := make([]string, 0, len(s.members))
 	for _, m := range s.members {
 		if m.group.space == SpaceRoom {

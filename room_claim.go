@@ -6,10 +6,10 @@ package crosscast
 // added and still wait for. The first successful call makes the membership a promise and removes its claims. The last
 // failing call ends the membership. A Leave ends the membership with its claims; waiting calls then find no claims.
 
-// claim counts a call that waits for rooms, and returns the memberships for its later settle. added are the memberships
-// that the call has added, the last of s.members; s.mu is held.
-func (s *Socket) claim(rooms []string, added []*membership) []*membership {
-	claimed := s.unpromised(rooms)
+// claimLocked counts a call that waits for rooms, and returns the memberships for its later settle. added are the
+// memberships that the call has added, the last of s.members.
+func (s *Socket) claimLocked(rooms []string, added []*membership) []*membership {
+	claimed := s.unpromisedLocked(rooms)
 	if s.claims == nil {
 		if len(added) == 0 {
 			return nil
@@ -23,22 +23,22 @@ func (s *Socket) claim(rooms []string, added []*membership) []*membership {
 	return claimed
 }
 
-// promise makes the memberships in rooms permanent, even if the calls that wait for them fail; s.mu is held.
-func (s *Socket) promise(rooms []string) {
-	for _, m := range s.unpromised(rooms) {
+// promiseLocked makes the memberships in rooms permanent, even if the calls that wait for them fail.
+func (s *Socket) promiseLocked(rooms []string) {
+	for _, m := range s.unpromisedLocked(rooms) {
 		delete(s.claims, m)
 	}
-	s.unclaimed()
+	s.freeClaimsLocked()
 }
 
-// unpromised returns the memberships in rooms that have claims; s.mu is held.
-func (s *Socket) unpromised(rooms []string) (pending []*membership) {
+// unpromisedLocked returns the memberships in rooms that have claims.
+func (s *Socket) unpromisedLocked(rooms []string) (pending []*membership) {
 	if s.claims == nil {
 		return nil
 	}
 	for _, r := range rooms {
 		s.ns.withGroup(SpaceRoom, r, func(g *group) {
-			if m := s.membership(g); s.claims[m] > 0 {
+			if m := s.membershipLocked(g); s.claims[m] > 0 {
 				pending = append(pending, m)
 			}
 		})
@@ -59,16 +59,16 @@ func (s *Socket) settle(claimed []*membership, succeeded bool) {
 		case succeeded:
 			delete(s.claims, m)
 		case calls == 1:
-			s.ns.end(s, m)
+			s.ns.endLocked(s, m)
 		default:
 			s.claims[m]--
 		}
 	}
-	s.unclaimed()
+	s.freeClaimsLocked()
 }
 
-// unclaimed frees the map of claims if it is empty; s.mu is held.
-func (s *Socket) unclaimed() {
+// freeClaimsLocked frees the map of claims if it is empty.
+func (s *Socket) freeClaimsLocked() {
 	if len(s.claims) == 0 {
 		s.claims = nil
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // A Socket is one client connection, held by this node. It lives until Close, the node's Close, or a failure of its
-// conn. Its methods may be called concurrently, and within any hook. Methods that wait, such as Join and Synced, must not
-// be called within OnGap.
+// conn. Its methods may be called concurrently, and within any hook. Methods that wait, such as Join and Synced, must
+// not be called within OnGap.
 type Socket struct {
 	ns        *space // held until it closes
 	id        SocketID
@@ -68,7 +68,7 @@ func (s *Socket) Rooms() []string {
 	if s.closed.Load() {
 		return slices.Clone(*s.last)
 	}
-	return s.rooms()
+	return s.roomsLocked()
 }
 
 // Join adds the socket to rooms. Rooms that it is in already are no error. It adds the socket at once, and then waits
@@ -114,24 +114,24 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	if s.closed.Load() {
 		return waits, nil, ErrClosed
 	}
-	if err := s.hasPlace(rooms); err != nil {
+	if err := s.hasPlaceLocked(rooms); err != nil {
 		return waits, nil, err
 	}
 	before := len(s.members)
 	for _, r := range rooms {
-		waits = s.ns.join(s, SpaceRoom, r, waits)
+		waits = s.ns.joinLocked(s, SpaceRoom, r, waits)
 	}
 	if claim && len(waits) > 0 {
-		return waits, s.claim(rooms, s.members[before:]), nil
+		return waits, s.claimLocked(rooms, s.members[before:]), nil
 	}
 	if s.claims != nil {
-		s.promise(rooms)
+		s.promiseLocked(rooms)
 	}
 	return waits, nil, nil
 }
 
-// hasPlace returns a [LimitError] if the rooms would be too many for the socket, whose mu is held.
-func (s *Socket) hasPlace(rooms []string) error {
+// hasPlaceLocked returns a [LimitError] if the rooms would be too many for the socket.
+func (s *Socket) hasPlaceLocked(rooms []string) error {
 	most := s.ns.node.maxRooms
 	if len(s.members)+len(rooms) <= most { // the first members are no rooms
 		return nil
@@ -163,7 +163,7 @@ func (s *Socket) Leave(rooms ...string) error {
 		return ErrClosed
 	}
 	for _, r := range rooms {
-		s.ns.leave(s, r)
+		s.ns.leaveLocked(s, r)
 	}
 	return nil
 }
@@ -297,9 +297,9 @@ func (s *Socket) endMembership() bool {
 		return false
 	}
 	s.closed.Store(true)
-	last := s.rooms()
+	last := s.roomsLocked()
 	s.last = &last
-	s.ns.leaveAll(s)
+	s.ns.leaveAllLocked(s)
 	if s.early != nil && s.early.cancel != nil {
 		s.early.cancel()
 	}
@@ -310,8 +310,8 @@ func (s *Socket) endMembership() bool {
 	return true
 }
 
-// refused handles an error of the conn. It reports whether this error makes the socket close.
-func (s *Socket) refused(err error) bool {
+// handleConnError handles an error of the conn. It reports whether this error makes the socket close.
+func (s *Socket) handleConnError(err error) bool {
 	st := &s.ns.node.stats
 	reason := ReasonLeft
 	var panicked *PanicError

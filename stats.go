@@ -131,7 +131,7 @@ type tally[R ~string] struct {
 	m  map[R]uint64 // guarded by mu
 }
 
-func (t *tally[R]) add(reason R) {
+func (t *tally[R]) count(reason R) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.m == nil {
@@ -150,7 +150,7 @@ func (t *tally[R]) snapshot() map[R]uint64 {
 
 func (c *counters) drop(why drop) { c.dropped[why].Add(1) }
 
-func (c *counters) joined(d time.Duration) {
+func (c *counters) noteJoin(d time.Duration) {
 	c.joins.Add(1)
 	c.joinTotal.Add(int64(d))
 	for {

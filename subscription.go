@@ -71,7 +71,7 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)
 	s := &Subscription{rooms: slices.Compact(rooms), r: r}
-	s.lane.run, s.lane.taken = s.handle, func(r received) { s.bytes -= r.size }
+	s.lane.run, s.lane.taken = s.callReceiver, func(r received) { s.bytes -= r.size }
 	s.lane.busy = n.busy
 	waits, ok := n.openSubscription(ns, s)
 	if !ok {
@@ -116,7 +116,7 @@ func (ns *space) subscribe(s *Subscription, room string, waits []*interest) []*i
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.group(ns, SpaceRoom, room)
+	g := sh.groupLocked(ns, SpaceRoom, room)
 	g.subs = append(g.subs, s)
 	return g.wait(waits)
 }
@@ -131,7 +131,7 @@ func (ns *space) unsubscribe(s *Subscription, room string) {
 	}
 	if i := slices.Index(g.subs, s); i >= 0 {
 		g.subs = slices.Delete(g.subs, i, i+1)
-		g.unused()
+		g.unusedLocked()
 	}
 }
 
@@ -181,16 +181,16 @@ func metaSize(pairs []KeyValue) (size int) {
 	return size
 }
 
-// message queues m, which the receivers may keep, and reports whether it did.
-func (s *Subscription) message(m *Message) bool {
+// handleMessage queues m, which the receivers may keep, and reports whether it did.
+func (s *Subscription) handleMessage(m *Message) bool {
 	size := messageSize(m)
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	if s.fits(size) {
-		s.push(received{m: m, size: size})
+	if s.fitsLocked(size) {
+		s.pushLocked(received{m: m, size: size})
 		return true
 	}
 	s.ns.node.stats.drop(dropSubscription)
@@ -204,50 +204,50 @@ func (s *Subscription) message(m *Message) bool {
 			g.Names = append(g.Names, Address{s.ns.name, SpaceRoom, room})
 		}
 	}
-	s.miss(g)
+	s.missLocked(g)
 	return false
 }
 
-// gap queues g.
-func (s *Subscription) gap(g Gap) {
+// handleGap queues g.
+func (s *Subscription) handleGap(g Gap) {
 	if s.r.OnGap == nil {
 		return
 	}
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
 	if !s.closed {
-		s.miss(g)
+		s.missLocked(g)
 	}
 }
 
-// miss queues g. It widens the last item instead if that is a gap too, and either both are overflows or the queue is
-// full. So each run of dropped messages is one gap, and a full queue holds at most one gap per message. A gap that goes
-// on and one that has ended have different meanings, so they are merged only if the queue is more than twice as full as
-// allowed. s.lane.mu is held.
-func (s *Subscription) miss(g Gap) {
+// missLocked queues g. It widens the last item instead if that is a gap too, and either both are overflows or the queue
+// is full. So each run of dropped messages is one gap, and a full queue holds at most one gap per message. A gap that
+// goes on and one that has ended have different meanings, so they are merged only if the queue is more than twice as
+// full as allowed.
+func (s *Subscription) missLocked(g Gap) {
 	size := gapItem + nameSize*len(g.Names)
 	if q := s.lane.queue; len(q) > 0 && q[len(q)-1].m == nil {
 		last := q[len(q)-1].gap
 		alike := last.goesOn() == g.goesOn() || s.bytes > 2*s.r.QueueBytes
-		if !s.fits(size) && alike || last.Reason == GapOverflow && g.Reason == GapOverflow {
+		if !s.fitsLocked(size) && alike || last.Reason == GapOverflow && g.Reason == GapOverflow {
 			last.widen(&g)
 			return
 		}
 	}
-	s.push(received{gap: &g, size: size})
+	s.pushLocked(received{gap: &g, size: size})
 }
 
-// fits reports whether the queue has room for size; s.lane.mu is held.
-func (s *Subscription) fits(size int) bool { return s.bytes+size <= s.r.QueueBytes }
+// fitsLocked reports whether the queue has room for size.
+func (s *Subscription) fitsLocked(size int) bool { return s.bytes+size <= s.r.QueueBytes }
 
-// push queues r; s.lane.mu is held.
-func (s *Subscription) push(r received) {
+// pushLocked queues r.
+func (s *Subscription) pushLocked(r received) {
 	s.bytes += r.size
-	s.lane.push(r)
+	s.lane.pushLocked(r)
 }
 
-// handle is the lane's function.
-func (s *Subscription) handle(r received) {
+// callReceiver is the lane's function.
+func (s *Subscription) callReceiver(r received) {
 	if r.m != nil {
 		s.ns.node.call("Receiver.OnMessage", func() { s.r.OnMessage(s, r.m) })
 	} else {
