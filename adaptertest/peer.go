@@ -23,7 +23,7 @@ type peer struct {
 	hold func(inst *crosscast.Instruction) // called by Handle, which it might delay; set before the peer starts
 
 	mu     sync.Mutex               // guards what follows
-	got    []*crosscast.Instruction // clones, and nil in the place of a gap
+	got    []*crosscast.Instruction // clones, in the order of arrival
 	gaps   []crosscast.Gap
 	losses []crosscast.Loss
 	silent bool // Close has returned

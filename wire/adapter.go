@@ -104,7 +104,7 @@ func (a *Adapter) settle(r *run, err error) error {
 	if err != nil {
 		a.user = nil
 		r.sender.halt()
-		r.beginSender() // what a hook has published meanwhile comes to an end
+		r.beginSender() // so that the instructions that hooks have published meanwhile get an outcome
 		r.stop()
 	}
 	gone := make(chan struct{})

@@ -7,46 +7,47 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// The receiver's books: per node, and per node and topic, the last frame number. They are pure data; the rules are
-// those of the package documentation of crosscast ("Never silent"), and the tests run them over random schedules.
+// This file has the receiver's books: the last frame number of each node, and of each node on each topic. They are pure
+// data. Their rules implement "Never silent" in the package documentation of crosscast. Tests run them over random
+// schedules.
 
 // origin is the state of one peer's frames.
 type origin struct {
 	id         crosscast.NodeID
-	highest    uint64 // number of any frame seen
-	before     uint64 // numbers up to it are copies, whatever the topic: its books have healed there
+	highest    uint64 // highest number of any frame so far
+	before     uint64 // numbers up to it are copies on every topic: the books have healed there
 	healed     uint64 // ledger.confirmations then
 	healedAt   time.Duration
-	belief     belief    // what numbers can be believed
+	belief     belief    // which numbers are credible
 	lastCopy   uint64    // number of the last emission that came in several copies and was acted on
 	lossCount  uint64    // of the losses that it has reported
 	lossKnown  bool      // whether lossCount was ever read
 	lossRead   time.Time // when it was read last
-	heard      time.Time // when anything came
-	fresh      time.Time // when something came that had not come before
-	since      time.Time // when anything came for the first time
-	known      bool      // something came again, a while after that
+	heard      time.Time // when the latest frame came
+	fresh      time.Time // when the latest new frame came
+	since      time.Time // when the first frame came
+	known      bool      // another frame came a while after the first
 	peer       bool      // it said hello, or has heartbeats; emitters do not
 	left       bool      // it said goodbye
 	lost       bool      // it was taken for dead, without a goodbye, and has not come back
 	lostAt     time.Time // when
-	reportedTo uint64    // what it sent up to this number was reported as missing, whatever the topic
+	reportedTo uint64    // missing frames up to this number were reported, on every topic
 	dormant    bool      // silent for so long that its books are forgotten
 	forgotten  bool      // no longer in origins: its books may be reused
 	announced  announced // on a Patchy bus
 }
 
-// book is the state of the frames of one origin on one topic.
+// book has the numbers of one origin's frames on one topic.
 type book struct {
 	origin *origin
-	heard  time.Duration // when the last frame came that was passed on, after the adapter had started
+	heard  time.Duration // when the last delivered frame came, counted from the start of the adapter
 	last   uint64        // number of the last frame
 	epoch  uint32        // the topic's subscription during which it came
-	before uint64        // what last was when this epoch began
-	first  uint64        // the least number that came, or would have been missed, in this epoch; 0: nothing yet
+	before uint64        // the value of last at the beginning of the epoch
+	first  uint64        // the least number of the epoch that came, or that would be known as missed; 0: none
 }
 
-// books are those of one topic: a handful, searched in order.
+// books are the books of one topic. There are only a few, so the search is linear.
 type books []book
 
 // of returns the book of o, and makes it if it is missing. It drops books of forgotten origins.
@@ -75,7 +76,7 @@ func (b books) find(o *origin) *book {
 	return nil
 }
 
-// knows reports whether something came, or was missed, in the epoch.
+// knows reports whether a frame came, or was missed, in the epoch.
 func (b *book) knows(epoch uint32) bool { return b.epoch == epoch && b.first != 0 }
 
 // beginEpoch begins an epoch of b.
@@ -92,9 +93,9 @@ const (
 // judge enters a frame in the books and returns the verdict. If frames before it are missing on this topic, hole is the
 // first number that might be missing; the frame's predecessor is the last.
 //
-// epoch counts the subscriptions of this topic: the first frame after one is not checked for a hole, because its
-// predecessors came before, or are part of an outage that is reported as a whole. What comes later with a number
-// below that first frame, and did not come before either, is overdue. A control frame is nobody's predecessor.
+// epoch counts the subscriptions of this topic. The first frame of an epoch is not checked for a hole, because its
+// predecessors came before, or are part of an outage that is reported as a whole. A later frame is overdue if its
+// number is below that first frame, and it did not come before. A control frame is no predecessor of another frame.
 func (b *book) judge(h *frameHeader, epoch uint32) (v verdict, hole uint64) {
 	o := b.origin
 	if h.Control && h.Number <= o.highest {
@@ -154,7 +155,7 @@ func (o *origin) newLosses(h *frameHeader, started, now time.Time) (ranges []los
 		if h.LossCount == o.lossCount || h.LossCount == 0 {
 			return nil, false
 		}
-		o.lossCount = h.LossCount // the higher one was none of the origin's
+		o.lossCount = h.LossCount // the higher count was not the origin's
 		return nil, true
 	}
 	n := h.LossCount - o.lossCount
@@ -169,7 +170,7 @@ func (o *origin) newLosses(h *frameHeader, started, now time.Time) (ranges []los
 // is no false alarm about its past.
 type origins struct {
 	m       map[crosscast.NodeID]*origin
-	passing []*origin // while there is no room: those that are not known, who was heard first first; may have others
+	passing []*origin // only while there is no room: origins that are not known, oldest first; might have others
 }
 
 // of returns the origin named id, and makes it if it is missing. If there is no room, it forgets another one and
@@ -196,8 +197,8 @@ func (os *origins) of(id crosscast.NodeID, now time.Time) (o, forgotten *origin)
 	return o, forgotten
 }
 
-// forget drops the books of the origins that have been silent for longer than silence, and keeps what tells, when they
-// return, whether something is missing. Those that have left do not return.
+// forget drops the books of origins that have been silent for longer than silence. It keeps their numbers, which show
+// missing frames when such an origin returns. Origins that have left do not return, so it drops all about them.
 func (os *origins) forget(now time.Time, silence time.Duration) {
 	os.passing = nil
 	for id, o := range os.m {
@@ -209,15 +210,15 @@ func (os *origins) forget(now time.Time, silence time.Duration) {
 		if !o.left {
 			kept := *o
 			kept.dormant, kept.forgotten = true, false
-			kept.healed = 0 // books that are made later do not go on from there
+			kept.healed = 0 // later books do not start there
 			kept.belief.beats, kept.announced.firsts = nil, nil
 			os.m[id] = &kept
 		}
 	}
 }
 
-// mostSilent returns the origin that was heard longest ago: of those that were heard for a moment only, if there are any,
-// so that names that a stranger makes up do not push out peers. It is quick with these, for a stranger makes up many.
+// mostSilent returns the origin that was heard longest ago. It prefers origins that were heard for a moment only, so
+// that a stranger's invented names do not push out peers. It is fast for these, because a stranger might invent many.
 func (os *origins) mostSilent() (known *origin) {
 	for len(os.passing) > 0 {
 		o := os.passing[0]

@@ -11,38 +11,38 @@ import (
 // The bus may deny a topic. Then each Subscribe of it fails; an earlier promise becomes a gap; and it is requested
 // again until the bus allows it.
 //
-// A bus may refuse a request as a whole when it denies one of its topics, without saying which. The request is then split
-// until each topic has its own answer. Retries are in rounds of a bounded number, so that 10,000 denied topics are no more
-// load than a few; see askDeniedLocked.
+// A bus might refuse a whole request because of one denied topic, without naming that topic. The request is then split
+// until each topic has its own answer. Retries are in rounds of bounded size, so that 10,000 denied topics are no more
+// load than a few. See askDeniedLocked.
 
 // denials are the denied topics. subscriptions.mu guards them.
 type denials struct {
 	count int
-	queue []*topic // to be asked for again, the one that was asked for the longest ago first; may have some that need not
+	queue []*topic // topics to request again, least recently requested first; might have topics that need no request
 	retry *time.Timer
 	armed bool // retry runs
-	left  int  // requests of the round that have no answer
-	again bool // something was allowed since the round began
+	left  int  // requests of the round without an answer
+	again bool // a topic was allowed since the round began
 
 	// For the log:
-	fresh    int    // topics that were denied anew since the last line
+	fresh    int    // topics that became denied since the last line
 	latest   *topic // one of them
-	cause    error  // of that
-	logged   bool   // the last line said that something is denied
+	cause    error  // why latest is denied
+	logged   bool   // the last line reported denied topics
 	loggedAt time.Time
 }
 
-// missing is what is to be told of a topic that was promised and is not heard: from since on, for reason.
+// missing is a gap that must be reported for a promised topic that is not received: from since on, with reason.
 type missing struct {
 	since  time.Time
 	reason crosscast.GapReason
-	open   bool // told by a gap without an end; there must be another with the same since
+	open   bool // a gap without an end was reported; another one with the same since must follow
 }
 
 // within reports whether the gap of an outage covers m.
 func (m *missing) within(o *outage) bool { return m == nil || !m.open && !m.since.Before(o.since) }
 
-// unreported reports whether what t misses, if the bus denies it, is to be told.
+// unreported reports whether a denial of t must be reported as a gap.
 func (t *topic) unreported() bool { return t.promised && (t.missing == nil || !t.missing.open) }
 
 // promise notes that ErrNotConnected is returned for t. The caller holds subscriptions.mu.
@@ -52,7 +52,7 @@ func (t *topic) promise(now time.Time) {
 	}
 }
 
-// handleDenied enters a refusal: of one topic, or with an empty name of the oldest request as a whole.
+// handleDenied enters a refusal: of one topic, or, with an empty name, of the whole oldest request.
 func (s *subscriptions) handleDenied(l *link, name string, cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,14 +118,14 @@ func (s *subscriptions) refuseLocked(l *link, t *topic, cause error) error {
 	return nil
 }
 
-// allowLocked enters that a topic is not denied any more. Then others may not be, either.
+// allowLocked enters that a topic is not denied any more. Then other topics might be allowed, too.
 func (s *subscriptions) allowLocked() {
 	s.denials.count--
 	s.denials.again = true
 	s.nextRoundLocked()
 }
 
-// nextRoundLocked begins another round at once if it is likely to find something.
+// nextRoundLocked begins another round at once if a topic was allowed in the last one, and that is over.
 func (s *subscriptions) nextRoundLocked() {
 	if s.denials.again && s.denials.left == 0 {
 		s.askDeniedLocked()
@@ -141,8 +141,7 @@ func (d *denials) later(t *topic) {
 	}
 }
 
-// tidy takes from the queue what need not be asked for again, once that is most of it: names that are denied come and go.
-// The caller holds subscriptions.mu.
+// tidy removes topics that need no request from the queue, once they are most of it. The caller holds subscriptions.mu.
 func (d *denials) tidy() {
 	if len(d.queue) <= 2*d.count+retryRound {
 		return
@@ -186,8 +185,8 @@ func (s *subscriptions) retryDenied() {
 	s.askDeniedLocked()
 }
 
-// askDeniedLocked begins a round: it asks, one by one, for those denied topics that were asked for the longest ago.
-// As long as that finds some that are allowed, the next round begins when this one is over, and else after a while.
+// askDeniedLocked begins a round: it requests the least recently requested denied topics, one by one. If the round
+// finds allowed topics, the next round begins when this one is over, otherwise after a while.
 func (s *subscriptions) askDeniedLocked() {
 	d := &s.denials
 	if s.link == nil || d.count == 0 {
@@ -203,7 +202,7 @@ func (s *subscriptions) askDeniedLocked() {
 		t := d.queue[0]
 		d.queue[0], d.queue = nil, d.queue[1:]
 		t.queued = false
-		if t.state == denied && !t.gone && !t.asking { // what is asked for already comes back with its refusal
+		if t.state == denied && !t.gone && !t.asking { // a topic in flight comes back with its refusal
 			t.asking = true
 			ask = append(ask, t)
 		}
@@ -212,9 +211,13 @@ func (s *subscriptions) askDeniedLocked() {
 	s.requestByLocked(1, request{subscribe: true, sealed: true, retry: true}, ask)
 }
 
-// takeNews returns the gaps of single topics: without an end for those that the bus begins to deny; for the time without
-// a subscription, of those that have one now. It collects while requests are under way, so that there is one gap and not
-// one a topic; with now, which is set before anything else is delivered, it does not.
+// takeNews returns the gaps of single topics:
+//
+//   - a gap without an end, for topics that the bus has begun to deny;
+//   - gaps with an end, for topics that are subscribed now, for the time without a subscription.
+//
+// While requests are under way it returns nothing, so that there is one gap for many topics. now overrides this: the
+// caller sets it before anything else is delivered.
 func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,7 +257,7 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 	return gaps
 }
 
-// gap returns the one of gaps that m, which ends now, is part of.
+// gap returns the gap that m belongs to, and adds it to gaps if it is missing. m ends now.
 func (m *missing) gap(gaps *[]crosscast.Gap, until time.Time) *crosscast.Gap {
 	for i := range *gaps {
 		g := &(*gaps)[i]
@@ -276,8 +279,8 @@ func (s *subscriptions) countDenied() int {
 	return s.denials.count
 }
 
-// logDenied writes a line when something is denied anew, and when nothing is any more, unless there was one a short
-// time ago. Then a later call does.
+// logDenied writes a log line if topics became denied, or if none is denied any more. After a recent line it leaves
+// this to a later call.
 func (s *subscriptions) logDenied() {
 	s.mu.Lock()
 	d := &s.denials

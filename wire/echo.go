@@ -128,7 +128,7 @@ func (e *echo) expect(n uint64, sent time.Time) {
 		return
 	}
 	now := time.Now()
-	if len(e.awaited) == maxAwaited { // then the frames between two that are remembered are not told apart
+	if len(e.awaited) == maxAwaited { // then several frames share one entry
 		e.awaited = e.awaited[:maxAwaited-1]
 	}
 	e.awaited = append(e.awaited, awaited{n, sent, now})

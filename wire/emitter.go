@@ -9,12 +9,12 @@ import (
 )
 
 // Emitters are adapters of nodes with NodeInfo.EmitOnly. They publish like others, but make no link before the node's
-// first query, and then receive only the node's inbox. They learn in other ways what nodes learn from their peers'
-// frames:
+// first query, and then receive only the node's inbox. Other nodes learn three facts from their peers' frames. Emitters
+// learn them in other ways:
 //
-//   - that it is connected, and may publish: a notice at the start, which is accepted or not;
-//   - that its link hears: a notice to its own inbox, before each question, which must come back;
-//   - that peers are back after an outage: how many links get a notice to everyone, where the bus can tell.
+//   - The emitter is connected, and may publish: the bus accepts a notice at the start.
+//   - Its link receives: a notice to its own inbox comes back, before each query.
+//   - The peers are back after an outage: enough links get a notice to everyone, if the bus can count them.
 //
 // An emitter has no heartbeats to carry its losses, so it publishes each to everyone at once.
 
@@ -32,15 +32,15 @@ type inbox struct {
 	once   sync.Once
 	wanted chan struct{} // closed by the first Listen
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	link    *link      // nil: there is none
-	err     error      // why not; nil: nobody tried yet
+	err     error      // why there is no link; nil: no attempt yet
 	changed chan struct{}
 }
 
 func newInbox() *inbox { return &inbox{wanted: make(chan struct{}), changed: make(chan struct{})} }
 
-// noteLink enters the state of the link. The supervisor calls it; for nodes nobody reads the result.
+// noteLink enters the state of the link. The supervisor calls it; only emitters read the result.
 func (x *inbox) noteLink(l *link, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -98,7 +98,7 @@ func (r *run) prove(ctx context.Context, l *link) error {
 	if err := r.sender.probe(r.ground.echoes).wait(ctx); err != nil {
 		return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, err)
 	}
-	select { // the outcome of the notice began the wait for its echo, unless that was there before
+	select { // the outcome of the notice has started the wait for its echo, unless the echo came before
 	case <-r.echo.allBack():
 	case <-l.broken:
 	case <-ctx.Done():

@@ -7,17 +7,17 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// Too large instructions are refused before anybody gets them.
+// This file refuses instructions that are too large before anybody gets them.
 
-// besides is the largest instruction with no payload that a node does not ask Fits about.
+// besides is the size of the largest instruction without its payload for which a node does not call Fits.
 var besides = func() int {
 	name := strings.Repeat("n", crosscast.MaxName)
 	inst := crosscast.Instruction{Namespace: name, Event: name, Ref: name, Target: crosscast.Target{Rooms: []string{name}}}
 	return plainHeader + instructionBound(&inst)
 }()
 
-// MaxPayload implements crosscast.AdapterSizer. What a payload becomes in a dialect might have another size: then Fits
-// tells. With options that Start refuses it says nothing, so that Start does.
+// MaxPayload implements crosscast.AdapterSizer. A payload might have another size in a dialect: Fits knows that size.
+// With invalid options MaxPayload allows every size, so that Start returns the error.
 func (a *Adapter) MaxPayload() int {
 	if a.optErr != nil {
 		return math.MaxInt

@@ -41,7 +41,7 @@ import (
 //	          is then that of the topic
 //	unsigned  the copy number of the instruction behind it: one number for all copies of an instruction that goes to
 //	          several topics, counted by the origin
-//	bytes     what quiet.go describes
+//	bytes     quiet topics: see quiet.go
 //
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //

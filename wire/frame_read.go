@@ -20,7 +20,7 @@ import (
 // Bytes are hostile until parsed. Whatever they are, a reader does not panic or recurse. It allocates only as an
 // InstructionReader does, and bounded tables of its own. maxItems bounds the items of a frame, however small they are.
 type frameReader struct {
-	rest         []byte             // what was not read yet
+	rest         []byte             // bytes that were not read yet
 	err          error              // of reset, or of the first item that is malformed
 	index        int                // of the item, for errors
 	items        int                // of the frame so far, as maxItems counts them
@@ -35,7 +35,7 @@ type frameReader struct {
 	lossName  []crosscast.Address // at most maxLosses * maxLossNames
 }
 
-// An item is a part of a frame: an instruction, or the names of quiet topics.
+// An item is a part of a frame: an instruction, or quiet topics.
 type item struct {
 	inst       *crosscast.Instruction // nil: it is none
 	copyNumber uint64                 // of an instruction that came in several copies
@@ -224,7 +224,7 @@ func (r *frameReader) readOther() (it item, ok bool) {
 		if r.items++; r.items > maxItems {
 			c.Fail()
 		}
-	default: // what is behind it is read as an instruction, whatever it is
+	default: // the next value is read as an instruction
 		it.copyNumber = c.Uint()
 	}
 	if c.Bad() {

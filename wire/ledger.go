@@ -23,16 +23,16 @@ type ledger struct {
 	origins   origins
 	started   time.Time // when the first link resumed
 	resumedAt time.Time // when the latest link resumed
-	doubted   time.Time // a gap that covers everything from resumedAt (or a little earlier) until then was reported
+	doubted   time.Time // the end of the last reported gap that covers everything since resumedAt
 	sweepAt   time.Time
 
 	confirmations uint64 // of subscriptions, so far
 	heardPeers    atomic.Pointer[heardPeers]
 
-	// How many links hear this node, for lookUnheard.
+	// These are for lookUnheard:
 	countedAt time.Time
-	fullAt    time.Time // when there were enough, for the last time
-	short     int       // looks since then that found too few
+	fullAt    time.Time // when enough links were counted last
+	short     int       // counts since then with too few links
 }
 
 // peersAt returns the peers that were present at a past moment, when an outage began.
@@ -45,7 +45,7 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 	return peers
 }
 
-// handleFrame handles a frame. large means that it is larger than any may be; then only its header counts.
+// handleFrame handles a frame. large means that it is above the size limit; then only its header counts.
 func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	h, err := l.reader.reset(data, &t.to.name)
 	if err != nil {
@@ -89,7 +89,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		b.resume(t)
 	}
 	if l.ground.patchy {
-		if h.Number == 1 { // there was nothing to name before
+		if h.Number == 1 { // no earlier frame could be named
 			o.announced.known = true
 		}
 		if !b.knows(t.epoch) && h.Previous > 0 {
@@ -128,7 +128,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		l.reportMissing(o, t, hole, h.Previous, crosscast.GapHole, l.started.Add(previous), now)
 	}
 	if large || !l.handleInstructions(o, t, h.Number) {
-		// The instructions before the damage were passed on. Of a frame that is too large, none was.
+		// The instructions before the damage were passed on. A frame that is too large has passed on none.
 		since := l.maybeQueued(o)
 		if previous > 0 {
 			since = l.started.Add(previous)

@@ -10,23 +10,23 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// link is one subscribing connection of an adapter, with three goroutines: one reads and delivers, one writes
-// subscriptions, one closes the connection when it is broken (closing may block for seconds; the next link does not
-// wait for it).
+// link is one subscribing connection of an adapter. It has three goroutines: one reads and delivers, one writes
+// subscriptions, and one closes the connection when it is broken. Closing might block for seconds, and the next link
+// does not wait for it.
 //
 // A link is never repaired. It ends at the first error, and the supervisor dials another.
 type link struct {
 	receiver    *receiver
 	subs        *subscriptions
 	conn        Link
-	outage      *outage // that this link ends; nil for the first link
-	unconfirmed int     // topics that it must confirm before it resumes; guarded by subscriptions.mu
+	outage      *outage // the outage that this link ends; nil: it is the first link
+	unconfirmed int     // topics that it must confirm or refuse before it resumes; guarded by subscriptions.mu
 	began       time.Time
 	resumedAt   time.Time     // set before resumed is closed
-	resumed     chan struct{} // closed once everything wanted is confirmed
-	waits       atomic.Int64  // since when the reading goroutine waits, after began; or, as its complement, is busy
+	resumed     chan struct{} // closed once unconfirmed is 0
+	waits       atomic.Int64  // when the reader began to wait, counted from began; the complement: began to be busy
 	work        chan struct{} // capacity 1: there are requests to write
-	pings       chan string   // names of pings to write: maxPings of the echo's, and one of the subscriptions'
+	pings       chan string   // names of pings to write: maxPings for echo, and one for subscriptions
 	broken      chan struct{} // closed by fail
 	once        sync.Once
 	err         error // set before broken is closed
@@ -34,12 +34,12 @@ type link struct {
 
 // outage is the time without a link.
 type outage struct {
-	since  time.Time // nothing before is missing
+	since  time.Time // nothing from before is missing
 	reason crosscast.GapReason
-	moved  bool // the peers may have left the server of the lost link before that broke: what was emitted since is a loss
+	moved  bool // peers might have left the lost link's server before it broke: emissions since then are a loss
 }
 
-// moves makes o begin when the peers were there for the last time.
+// moves makes o begin at since, when the peers were last on the old server.
 func (o *outage) moves(since time.Time) {
 	o.reason = crosscast.GapMoved
 	if since.Before(o.since) {
@@ -53,7 +53,7 @@ var (
 	errDead   = errors.New("the link is dead: what this node publishes does not come back, and neither does anything else")
 )
 
-// connect dials, and begins to bring the new link to the wanted subscriptions. old is the last one that resumed, or nil.
+// connect dials, and starts the new link with its subscriptions. old is the last link that resumed, or nil.
 func (r *run) connect(ctx context.Context, old *link) (*link, error) {
 	conn, err := r.bus.Dial(ctx)
 	if err != nil {
@@ -92,7 +92,7 @@ func (l *link) signal() {
 	}
 }
 
-// ping requests a ping. If too many wait already, the link does not take any, and another one would not help.
+// ping requests a ping. If many wait already, the link does not write, and another one would not help.
 func (l *link) ping(name string) {
 	select {
 	case l.pings <- name:
@@ -118,8 +118,8 @@ func (l *link) receive() {
 	}
 }
 
-// silentSince is since when the reader has waited for a byte without one. While the reader handles an event, perhaps in
-// a call of the application, it does not wait: then silentSince is now.
+// silentSince returns since when the reader has waited for a byte. While the reader handles an event, perhaps in a call
+// of the application, it does not wait: then silentSince returns now.
 func (l *link) silentSince(now time.Time) time.Time {
 	since := l.waits.Load()
 	if since < 0 {
@@ -128,13 +128,13 @@ func (l *link) silentSince(now time.Time) time.Time {
 	return later(l.began.Add(time.Duration(since)), l.conn.Heard())
 }
 
-// silentFor is how long the reader has waited for a byte.
+// silentFor returns how long the reader has waited for a byte.
 func (l *link) silentFor() time.Duration {
 	now := time.Now()
 	return now.Sub(l.silentSince(now))
 }
 
-// busy is how long the reader has been acting on one event.
+// busy returns how long the reader has been handling one event.
 func (l *link) busy() time.Duration {
 	since := l.waits.Load()
 	if since >= 0 {
@@ -162,7 +162,7 @@ func (l *link) request() {
 	}
 }
 
-// writeRequests writes the requests that there are.
+// writeRequests writes all waiting requests.
 func (l *link) writeRequests() error {
 	var names []string
 	for {
@@ -217,7 +217,7 @@ func (r *run) supervise(l *link) {
 	}
 	var old *link // the last one that resumed
 	for {
-		var err error // nil: nothing was tried yet
+		var err error // nil: no attempt yet
 		if l != nil {
 			select {
 			case <-l.resumed:
@@ -276,12 +276,12 @@ func (r *run) backOff(pause *backoff, why error) bool {
 	}
 }
 
-// linkDown undoes what depends on the link l.
+// linkDown takes l out of use in all parts.
 func (r *run) linkDown(l *link) {
 	r.receiver.turn.Lock()
 	defer r.receiver.turn.Unlock()
 	r.receiver.link.CompareAndSwap(l, nil)
-	if errors.Is(l.err, errDeaf) { // before the sender tells what it makes of it
+	if errors.Is(l.err, errDeaf) { // before the sender reports its state, which depends on this
 		r.state.linkLost(l.err)
 	}
 	r.receiver.noteOutageLocked(l)

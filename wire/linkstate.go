@@ -12,27 +12,27 @@ import (
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
-// linkState is what is known of the link, for people: the state of each half, and whether the application keeps the reader
-// busy. Whoever finds out a change enters it. One goroutine logs the changes and tells the node of them, in their order;
-// so nobody who holds a lock, or is in a hurry, ever waits for a Logger. It also looks, twice a heartbeat, for what does
-// not show by itself, a call that does not return; and logs which topics are denied.
+// linkState is the state of the link, for people: the state of each half, and whether the application keeps the reader
+// busy. The other parts enter changes. One goroutine logs the changes and reports them to the node, in order. So no
+// caller, perhaps with a lock, ever waits for a Logger. Twice a heartbeat that goroutine also looks for calls that do
+// not return, and logs denied topics.
 type linkState struct {
 	*session
-	deaf atomic.Bool // the subscribing half is; the next echo ends that
+	deaf atomic.Bool // the subscribing half is deaf, until the next echo
 
 	mu      sync.Mutex
 	status  crosscast.LinkStatus // guarded by mu, like everything below
-	changes []change             // yet to be told, oldest first; at most maxChanges
+	changes []change             // changes that wait to be reported, oldest first; at most maxChanges
 	wake    chan struct{}        // capacity 1
-	flush   chan chan struct{}   // what is received is closed once everything entered before was told
+	flush   chan chan struct{}   // run closes a received channel after it has reported all earlier changes
 }
 
-// change is one of the status.
+// change is a change of the status.
 type change struct {
-	half   string // "publishing" or "subscribing"; empty: of Busy
+	half   string // "publishing" or "subscribing"; empty: a change of Busy
 	from   crosscast.LinkState
 	to     crosscast.LinkHalf
-	status crosscast.LinkStatus // after it
+	status crosscast.LinkStatus // after the change
 }
 
 var (
@@ -83,7 +83,7 @@ func (s *linkState) busy(busy bool) {
 // tellLocked queues a change for reporting.
 func (s *linkState) tellLocked(c change) {
 	c.status = s.status
-	if len(s.changes) == maxChanges { // whoever is told is slow: the last state is what counts
+	if len(s.changes) == maxChanges { // the receiver is slow, and only the last state counts
 		s.changes = s.changes[:maxChanges-1]
 	}
 	s.changes = append(s.changes, c)
@@ -99,8 +99,8 @@ func (s *linkState) now() crosscast.LinkStatus {
 	return s.status
 }
 
-// linkLost enters the end of a link that had worked; another one is made now. A deaf link stays deaf until the next one
-// is known to work.
+// linkLost enters the end of a link that had worked. Another one is made now. After a deaf link the state stays deaf
+// until the next link is proven to work.
 func (s *linkState) linkLost(err error) {
 	switch {
 	case errors.Is(err, errDeaf):
@@ -123,7 +123,7 @@ func (s *linkState) linkFailed(err error) {
 
 // linkResumed enters that a link has its subscriptions. After a deaf link only an echo proves that it works.
 func (s *linkState) linkResumed() {
-	if !s.deaf.Load() || !s.presence.beats { // without heartbeats there may be no echo for long
+	if !s.deaf.Load() || !s.presence.beats { // without heartbeats there might be no echo for long
 		s.subscribing(crosscast.LinkLive, nil)
 	}
 }
@@ -174,7 +174,7 @@ func (s *linkState) drain(ctx context.Context) {
 	}
 }
 
-// endState enters the last state of a node that was started: the adapter is closed. Nothing is entered any more.
+// endState enters the last state of a started node: the adapter is closed. No change is entered after that.
 func (s *linkState) endState() (started bool) {
 	if !s.started.Load() {
 		return false
@@ -218,7 +218,8 @@ func (s *linkState) logChange(c *change) {
 	}
 }
 
-// level is Warn when a half gets worse, or is as bad for another reason; Info when it gets better.
+// level returns Warn if a half gets worse, or changes to an equally bad state; Info if it gets better; Debug for the
+// first state.
 func (c *change) level() slog.Level {
 	bad := func(s crosscast.LinkState) int {
 		switch s {
@@ -231,7 +232,7 @@ func (c *change) level() slog.Level {
 	}
 	switch {
 	case c.from == "":
-		return slog.LevelDebug // the beginning is no news
+		return slog.LevelDebug // the first state
 	case bad(c.to.State) < bad(c.from):
 		return slog.LevelInfo
 	}

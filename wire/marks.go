@@ -14,7 +14,7 @@ type marks []mark
 type mark struct {
 	at           time.Time
 	number       uint64 // of the last frame with an outcome
-	instructions int    // accepted by the bus
+	instructions int    // accepted by the bus so far
 }
 
 const maxMarks = 128
@@ -53,8 +53,8 @@ func (ms marks) before(t time.Time) (m mark) {
 type history struct {
 	done  mark // so far
 	marks marks
-	since time.Time // what was accepted since then is to be lost, once nothing is under way; zero: nothing
-	lost  mark      // what was done when that happened last
+	since time.Time // frames accepted since then become a loss, once no batch is in flight; zero: none
+	lost  mark      // the value of done at the latest such loss
 }
 
 // enter notes that frames up to a number have an outcome, and that the bus has accepted so many instructions of them.
@@ -71,14 +71,14 @@ func (h *history) leave(since time.Time) {
 	}
 }
 
-// left reports whether something is to be lost.
+// left reports whether frames must become a loss.
 func (h *history) left() bool { return !h.since.IsZero() }
 
 // lose returns the frames that went to a server that the peers had left. No batch is in flight.
 func (h *history) lose() (l lostFrames, some bool) {
 	from := h.marks.before(h.since)
 	h.since = time.Time{}
-	if from.number < h.lost.number { // the rest was lost before
+	if from.number < h.lost.number { // earlier frames were lost before
 		from = h.lost
 	}
 	h.lost = h.done

@@ -55,7 +55,7 @@ const (
 	minBackoff     = 20 * time.Millisecond  // between attempts to connect
 	maxBackoff     = time.Second
 	minEcho        = 250 * time.Millisecond // the least time that an echo may take
-	maxAwaited     = 64                     // frames whose echoes are told apart
+	maxAwaited     = 64                     // frames that are awaited one by one
 	maxPings       = 2                      // pings without an answer
 	slowAfter      = 3                      // a call is reported after this many times the least time of an echo
 	maxChanges     = 64                     // changes of the link's state that wait to be reported

@@ -10,20 +10,19 @@ import (
 
 // outTopic is the state of a topic that this node publishes to.
 type outTopic struct {
-	key     string // in outTopics: the name and, of a dialect, the address that messages are for
-	name    string // a part of key
+	key     string // the key in outTopics: the name and, in a dialect, the address that messages are for
+	name    string // the first part of key
 	address uint16 // where in key the address begins
 	kind    topicKind
 	last    uint64 // number of the last frame that was not lost
-	open    *frame // takes instructions while its generation is the outbox's
+	open    *frame // takes instructions while it has the outbox's generation
 	*quietTopic
 }
 
 // carriesLosses: see destination.
 func (t *outTopic) carriesLosses() bool { return t.kind == toEveryone || t.kind == toInbox }
 
-// isFor returns the room, user or node that the topic is for, zero for others. It costs more than the rest, and is for
-// what was lost.
+// isFor returns the room, user or node that the topic is for; zero: none of them. It is slow, and used only for losses.
 func (t *outTopic) isFor() crosscast.Address {
 	if t.kind == toInbox {
 		return inboxName(crosscast.NodeID(t.key[int(t.address)+len(":n:"):]))
@@ -31,13 +30,14 @@ func (t *outTopic) isFor() crosscast.Address {
 	return addressOf(t.key[t.address:])
 }
 
-// outTopics are those that were used last, maxTopics of them at least and twice as many at most: those that were used
-// since the last turn, and before. Forgetting one costs peers the detection of a hole, never a false alarm, and all that
-// were not used between two turns are forgotten at once. So the cost of a use does not depend on how many there are.
+// outTopics are the topics that were used last, at least maxTopics and at most twice as many. They are in two maps:
+// topics that were used since the last turn, and older ones. A turn forgets all older ones at once, so the cost of a
+// use does not depend on the number of topics. If a topic is forgotten, peers cannot detect a hole, but there is no
+// false alarm.
 type outTopics struct {
 	used, before map[string]*outTopic
 	recent       *outTopic   // the last one used
-	to           destination // what that was looked for with
+	to           destination // the destination of recent
 	key          []byte      // scratch
 }
 
@@ -83,9 +83,9 @@ func addressOf(s string) (a crosscast.Address) {
 	return a
 }
 
-// quietTopic is what a Patchy bus needs of a topic, until it is named in a heartbeat.
+// quietTopic is the part of an outTopic that a Patchy bus needs, until a heartbeat names the topic.
 type quietTopic struct {
 	waits         bool
-	sent          time.Time // its last frame
+	sent          time.Time // when its last frame was sent
 	before, after *outTopic
 }

@@ -17,10 +17,10 @@ import (
 //   - the supervisor of the link, and for each link a reader that also delivers, a writer of subscriptions, and one
 //     goroutine that closes it (link.go);
 //   - the reporter of lost peers (expired.go);
-//   - the one that looks for another server while peers are silent (mover.go).
+//   - the mover, which looks for another server while peers are silent (mover.go).
 //
-// Adapter.Close waits for them. The goroutines of a failed start end by themselves, as soon as the bus lets them; the
-// next start waits for them.
+// Adapter.Close waits for them. The goroutines of a failed start end by themselves, as soon as calls of the bus return.
+// The next start waits for them.
 //
 // Lock order: while you hold a lock, take only locks below it.
 //
@@ -65,7 +65,7 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 	return r
 }
 
-// prepare sets what does not change any more once the run is the adapter's.
+// prepare sets the fields that must not change after the run is stored in the adapter.
 func (r *run) prepare() {
 	g := r.format.start(r.echo)
 	g.noticeTopic, g.echoTopic = g.notices.topic(r.o.Prefix), g.echoes.topic(r.o.Prefix)
@@ -89,7 +89,7 @@ func (r *run) begin(ctx context.Context) error {
 	return err
 }
 
-// look finds calls that do not return: calls of the application by the reader, and calls of the bus by the sender. It
+// look notes calls that do not return: calls of the application by the reader, and calls of the bus by the sender. It
 // also logs denied topics.
 func (r *run) look() {
 	l := r.receiver.link.Load()
@@ -98,7 +98,7 @@ func (r *run) look() {
 	r.subs.logDenied()
 }
 
-// beginPresence returns when the node has all that its presence needs, and the bus has accepted a notice.
+// beginPresence returns when the node has its link, if its presence needs one, and the bus has accepted a notice.
 func (r *run) beginPresence(ctx context.Context) error {
 	if !r.presence.linked {
 		r.wg.Go(r.superviseWhenWanted)

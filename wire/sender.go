@@ -27,7 +27,7 @@ type sender struct {
 	box      outbox // guarded by mu, like everything below
 	gate     gate
 	room     chan struct{} // closed when there is room again, and replaced
-	telling  bool          // outcomes are being reported to the Handler
+	telling  bool          // losses are being reported to the Handler, or callers are being released
 	flushers []flusher
 	closing  bool                // new instructions are refused
 	stopping bool                // also, frames that cannot be sent now are lost
@@ -193,7 +193,7 @@ func (s *sender) enterOutcomes(batch []*frame, out []Frame, sent, now time.Time)
 	defer s.mu.Unlock()
 	o := s.box.settleBatch(batch, out, sent, now, s.subs.hears)
 	if s.gate.settle(&o, s.box.untold(), now) {
-		s.makeRoomLocked() // those who wait for room must not wait for the connection
+		s.makeRoomLocked() // callers that wait for room must not wait for the connection
 	}
 	s.stats.framesOut.Add(uint64(o.frames))
 	s.stats.bytesOut.Add(uint64(o.bytes))
@@ -202,8 +202,8 @@ func (s *sender) enterOutcomes(batch []*frame, out []Frame, sent, now time.Time)
 	return o
 }
 
-// tell reports losses, and only then releases those who wait for an outcome. The caller set telling under the lock
-// under which the outcomes were entered. Only run calls tell, so losses are reported in order.
+// tell reports losses, and only then releases the callers that wait for an outcome. The caller of tell has set telling
+// under the same lock under which it entered the outcomes. Only run calls tell, so losses are reported in order.
 func (s *sender) tell(lost []crosscast.Loss, done []*delivery) {
 	for _, l := range lost {
 		s.handler.Loss(l)
@@ -251,7 +251,7 @@ func (s *sender) enterFlusher() (f flusher, over bool) {
 	return f, false
 }
 
-// makeRoomLocked wakes those who wait for room. There may be none for them.
+// makeRoomLocked wakes the callers that wait for room. There might be no room for them.
 func (s *sender) makeRoomLocked() {
 	close(s.room)
 	s.room = make(chan struct{})
@@ -451,7 +451,7 @@ func (s *sender) linkIsDown() {
 	s.mu.Lock()
 	s.gate.linkIsDown()
 	done := s.box.dropControl()
-	s.makeRoomLocked() // those who wait for room must not wait for the link
+	s.makeRoomLocked() // callers that wait for room must not wait for the link
 	s.noteStateLocked(time.Now())
 	s.mu.Unlock()
 	s.signal()

@@ -10,8 +10,8 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// session is one start of an adapter, until it is closed: what was fixed when it began, and its end. All parts of the
-// adapter share it.
+// session is one start of an adapter, until it is closed. It has the values that the start has fixed, and the session's
+// end. All parts of the adapter share it.
 type session struct {
 	o        Options
 	logger   *slog.Logger
@@ -30,27 +30,27 @@ type session struct {
 	started atomic.Bool    // Start returned nil
 }
 
-// ground is what a node receives and publishes whatever its interest.
+// ground has the topics that a node uses independently of its interest.
 type ground struct {
-	home     []destination // the topics that it cannot do without
-	notices  destination   // of frames without instructions
-	echoes   destination   // what this node publishes there, it hears
-	interest bool          // it may subscribe to names
-	patchy   bool          // the bus is, and frames have numbers: topics that have become quiet are named
+	home     []destination // topics that the node needs in any case
+	notices  destination   // for frames without instructions
+	echoes   destination   // frames of this node to it come back
+	interest bool          // the node may subscribe to names
+	patchy   bool          // the bus is Patchy and frames have numbers, so quiet topics are named
 
-	noticeTopic, echoTopic string // of notices and echoes
+	noticeTopic, echoTopic string // the topics of notices and echoes
 }
 
-// presence is what a node is on the bus. It is chosen by Start. Each place that treats nodes differently looks at the
-// property that it depends on, so another kind of presence is another value.
+// presence is the role of a node on the bus. Start chooses it. Code that depends on the role checks one property of it,
+// so another role is only another value.
 type presence struct {
-	// linked: the link is made by Start, and what is emitted waits for it. Otherwise the first Listen makes it, and
+	// linked: Start makes the link, and emissions wait for it. Otherwise the first Listen makes it, and
 	// publishing does not depend on it.
 	linked bool
-	// beats: the node publishes heartbeats. They tell peers of losses and of quiet topics, and come back as echoes.
-	// Otherwise notices do.
+	// beats: the node publishes heartbeats. They carry losses and quiet topics to peers, and come back as echoes.
+	// Otherwise notices do this.
 	beats bool
-	// hears: the node hears its peers, and everyone's topic. Otherwise it hears its inbox.
+	// hears: the node receives its peers' frames on everyone's topic. Otherwise it receives only its inbox.
 	hears bool
 }
 
@@ -59,11 +59,11 @@ var (
 	emitter = presence{}
 )
 
-// patience is a heartbeat, at least minEcho.
+// patience returns a heartbeat, at least minEcho.
 func (s *session) patience() time.Duration { return max(s.self.Heartbeat, minEcho) }
 
-// gatherTime is how long the queue waits, once the link stands, for peers to be back. While it waits nothing expires; that
-// it is no more than half of what the link itself is waited for keeps what is delivered then from being much older.
+// gatherTime returns how long the queue waits for peers after the link is back. Nothing expires during that time. It is
+// at most half of MaxAge, so that delivered messages are not much older than MaxAge.
 func (s *session) gatherTime() time.Duration { return min(2*s.patience(), s.o.MaxAge/2) }
 
 func (s *session) count(r dropReason) { s.stats.dropped[r].Add(1) }

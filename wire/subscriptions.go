@@ -21,15 +21,15 @@ type subscriptions struct {
 	mu       sync.Mutex
 	topics   map[string]*topic // wanted, by name; guarded by mu, like everything below
 	link     *link             // nil while there is none
-	resumed  bool              // link has confirmed, or refused, everything that it must before it counts
+	resumed  bool              // link has confirmed or refused all topics that were wanted when it began
 	requests []request         // not yet written to link
 	written  []request         // written to link, without all replies; only subscribing ones
-	leaving  map[string]int    // how often unsubscribing was written to link, and not confirmed
+	leaving  map[string]int    // by topic: unsubscribe requests on link without a confirmation
 	hashed   hashedTopics      // on a Patchy bus
-	confirm  *time.Timer       // for the oldest of written
+	confirm  *time.Timer       // checks the oldest request in written
 	pinged   uint64            // pings written behind late requests
-	sealed   int               // of requests and written, how many are
-	news     []*topic          // may have gaps to be reported
+	sealed   int               // how many of requests and written are sealed
+	news     []*topic          // topics that might have gaps to report
 	denials  denials
 }
 
@@ -37,23 +37,23 @@ type subscriptions struct {
 type topic struct {
 	to    destination
 	name  string
-	more  []crosscast.Address // that it stands for beside to.name: a dialect may have one topic for several names
+	more  []crosscast.Address // other names of the topic beside to.name: a dialect may have one topic for several names
 	home  bool                // the adapter cannot do without it
 	state topicState
 	// asking: a request is in flight, or will be; at most one at a time on each link.
 	asking  bool
-	gone    bool   // not wanted any more, and in no map; a request for it may still be under way
+	gone    bool   // not wanted any more, and in no map; a request for it might still be under way
 	epoch   uint32 // counts confirmations
 	first   *link  // the link that has to confirm or refuse it before it resumes
 	waiters []waiter
 
 	// promised: it was confirmed once, or ErrNotConnected was returned for it, so missing messages must be reported.
 	promised bool
-	missing  *missing // nil: nothing, or what the gap of an outage covers
+	missing  *missing // nil: nothing is missing, or the gap of an outage covers it
 	queued   bool     // in denials.queue
 
 	books        books     // guarded by receiver.mu, like confirmation and confirmedAt
-	confirmation uint64    // the latest one, by ledger.confirmations
+	confirmation uint64    // the number of the latest confirmation: ledger.confirmations
 	confirmedAt  time.Time // when
 	sameHash     *topic    // in subscriptions.hashed
 }
@@ -66,15 +66,15 @@ const (
 	denied
 )
 
-// requestLocked is one command for a link.
+// request is one command for a link.
 type request struct {
 	subscribe bool
-	sealed    bool // joined with no other; gaps are reported when there is no such request any more
-	retry     bool // of a round of denials
+	sealed    bool // it is not merged with others; gaps are reported when no sealed request is left
+	retry     bool // it belongs to a round of denials
 	topics    []*topic
-	next      int       // of topics, the next one to be confirmed
+	next      int       // index in topics of the next one to be confirmed
 	at        time.Time // when it was written
-	ping      string    // written behind it, because its confirmation is late
+	ping      string    // the ping after it, because its confirmation is late
 }
 
 func newSubscriptions(s *session) *subscriptions {
@@ -90,15 +90,15 @@ func (s *subscriptions) wantHome(home []destination) {
 	}
 }
 
-// sought is a topic that a call is about, for the sake of one of its names.
+// sought is a topic of one of a call's names.
 type sought struct {
 	to   destination
 	key  string // the topic's name
 	name int    // index in the names of the call
 }
 
-// each calls f with the topics of names: a part at a time with mu held, so that whoever delivers gets it in between. What
-// needs no lock is done without.
+// each calls f with the topics of names, a part at a time. It holds mu only during these calls, so that a delivery can
+// take mu between them.
 func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
 	var part []sought
 	var to []destination
@@ -117,7 +117,7 @@ func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
 }
 
 func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address) error {
-	w := &wait{names: names, left: 1, done: make(chan struct{})} // one of left is this call, until it has asked for everything
+	w := &wait{names: names, left: 1, done: make(chan struct{})} // left counts this call until it has requested all topics
 	now := time.Now()
 	down := false
 	s.each(names, func(part []sought) {
@@ -127,9 +127,9 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	s.mu.Lock()
 	w.left--
 	wait := w.left > 0
-	if down { // which is a promise, for all names
+	if down { // the result ErrNotConnected is a promise for all names
 		for _, r := range w.refused {
-			r.topic.promise(time.Now()) // the link may be back since, and have resumed without it
+			r.topic.promise(time.Now()) // the link might be back, and might have resumed without this topic
 		}
 	}
 	s.mu.Unlock()
@@ -149,7 +149,7 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 	return w.outcome()
 }
 
-// askLocked asks for those topics that are not confirmed, and has w wait for them unless the link is down.
+// askLocked requests the topics that are not confirmed. Unless the link is down, it makes w wait for them.
 func (s *subscriptions) askLocked(w *wait, part []sought, down bool, now time.Time) {
 	var ask, again []*topic
 	for _, p := range part {
@@ -193,7 +193,7 @@ func (s *subscriptions) abandon(w *wait) (over bool) {
 	return false
 }
 
-// wantLocked returns the topic that d is, for d's name.
+// wantLocked returns the topic of d, and makes it if it is missing. It adds d's name to the topic.
 func (s *subscriptions) wantLocked(d destination, key string) *topic {
 	t := s.topics[key]
 	switch {
@@ -206,7 +206,7 @@ func (s *subscriptions) wantLocked(d destination, key string) *topic {
 	return t
 }
 
-// enterLocked and dropLocked keep the sets of topics.
+// enterLocked adds a topic to the maps of topics. dropLocked removes it.
 func (s *subscriptions) enterLocked(t *topic) {
 	s.topics[t.name] = t
 	if s.ground.patchy {
@@ -281,8 +281,8 @@ func (s *subscriptions) requestByLocked(size int, r request, topics []*topic) {
 	s.link.signal()
 }
 
-// beginLink makes l the current link and asks it for everything wanted: first, one by one so that an error names it, for
-// what it cannot do without; last for what the bus denied before, which l need not wait for.
+// beginLink makes l the current link, and requests all wanted topics from it. The home topics are first, one by one, so
+// that an error names the topic. The topics that the bus has denied before are last. l need not wait for these.
 func (s *subscriptions) beginLink(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -385,8 +385,8 @@ func (s *subscriptions) checkConfirmed() {
 	case age < confirmTimeout:
 		s.watchLocked(confirmTimeout - age)
 	case s.link.silentFor() < confirmTimeout/2:
-		// The confirmation waits behind other bytes, or for a call of the application's to return. If it is not there
-		// when what is written now is answered, it does not come.
+		// The confirmation waits behind other bytes, or the reader is in a call of the application. The link is pinged
+		// now. If the confirmation has not come before the answer, it does not come.
 		if oldest.ping == "" {
 			s.pinged++
 			oldest.ping = fmt.Sprint("confirm", s.pinged)
@@ -432,7 +432,7 @@ func (s *subscriptions) finishOldestLocked() {
 	}
 }
 
-// repliedLocked returns the topic that a reply is for. A reply that is not the next one means that the client library has
+// repliedLocked returns the topic of a reply. A reply that is not the next one means that the client library has
 // replaced the connection on its own.
 func (s *subscriptions) repliedLocked(l *link, name string) (*topic, error) {
 	if s.link != l || len(s.written) == 0 {
@@ -482,8 +482,8 @@ func (s *subscriptions) handleSubscribed(l *link, name string, confirmation uint
 	return nil
 }
 
-// handleUnsubscribed enters the end of a subscription. One that was not asked for ends the link, whatever is known of the
-// topic: its confirmation, or a request for it, may be under way.
+// handleUnsubscribed enters the end of a subscription. If it was not requested, it ends the link, in any state of the
+// topic, because the topic's confirmation, or a request for it, might be under way.
 func (s *subscriptions) handleUnsubscribed(l *link, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -501,8 +501,8 @@ func (s *subscriptions) handleUnsubscribed(l *link, name string) error {
 	return nil
 }
 
-// tryResume reports whether l has just confirmed, or refused, everything that was wanted when it began. What is missing
-// only since the outage that l ends is part of that.
+// tryResume reports whether l has just confirmed or refused all topics that were wanted when it began. It drops missing
+// stretches that the gap of the outage covers.
 func (s *subscriptions) tryResume(l *link) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -520,8 +520,8 @@ func (s *subscriptions) tryResume(l *link) bool {
 	return true
 }
 
-// lookup returns the topic that a frame arrived on, when it is subscribed; whether the link has resumed; and whether
-// there may be a gap to be reported first.
+// lookup returns the topic with a name, or nil if its subscription is not confirmed; whether the link has resumed; and
+// whether there might be a gap to report first.
 func (s *subscriptions) lookup(name string) (t *topic, resumed, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,12 +16,13 @@ import (
 //	u:<namespace>:<user>      a user
 //	in                        the ingress, for JSON of programs that are no nodes
 //
-// Users choose names, so bytes of a namespace or a name are percent-escaped unless they are in nameBytes; ':' of a
-// namespace is, too. So no name can imitate another topic, be a pattern of any bus, or steer the slot of a Redis Cluster.
+// Users choose names. So bytes of a namespace or a name that are not in nameBytes are percent-escaped, and in a
+// namespace also ':'. So no name can imitate another topic, be a pattern of any bus, or choose the slot of a Redis
+// Cluster.
 
-// nameBytes are the bytes that a topic has behind its prefix, beside '%'. Not in it is what means something to a bus: the
-// wildcards and separators of NATS (. * >), MQTT (+ #) and AMQP, the patterns of Redis (* ? [ ] \) and its hash tags
-// ({ }), white space and control characters, and what is not ASCII.
+// nameBytes are the bytes that a topic may have after its prefix, beside '%'. Bytes with a meaning for a bus are not in
+// it: the wildcards and separators of NATS (. * >), MQTT (+ #) and AMQP; the patterns of Redis (* ? [ ] \) and its hash
+// tags ({ }); white space, control characters, and bytes that are not ASCII.
 var nameBytes = func() (set [256]bool) {
 	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_/:@=~!$&'(),;") {
 		set[c] = true
@@ -46,7 +47,7 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// appendAddress appends the topic of a room or user, and nothing for the zero address.
+// appendAddress appends the topic of a room or user. For the zero address it appends nothing.
 func appendAddress(dst []byte, prefix string, a *crosscast.Address) []byte {
 	if *a == (crosscast.Address{}) {
 		return dst
@@ -73,8 +74,8 @@ func appendEscaped(dst []byte, s string, namespace bool) []byte {
 	return append(dst, s[from:]...)
 }
 
-// destination is one topic that an instruction goes to: a node's inbox, a name, or (zero) everyone. The ingress is one
-// that no node publishes to. One of a dialect is a topic of that, which may stand for a name.
+// destination is one topic that an instruction goes to: a node's inbox, a name, or (the zero value) everyone. The
+// ingress is a destination that no node publishes to. foreign is a topic of a dialect, which may be that of a name.
 type destination struct {
 	node    crosscast.NodeID
 	name    crosscast.Address
@@ -84,9 +85,9 @@ type destination struct {
 
 func (d destination) isEveryone() bool { return d == destination{} }
 
-// topicKind is what order is kept between. Whoever hears two topics of one kind hears two rooms, or two users: between
-// these there is no order, and of inboxes a node hears its own only. Between topics of two kinds there is: a client
-// hears its own address, its user's, its rooms' and everyone's.
+// topicKind separates topics that need an order between them. A client receives its own address, its user's, its rooms'
+// and everyone's, so topics of different kinds keep an order. Two topics of one kind are two rooms or two users, which
+// need no order. Of the inboxes, a node receives only its own.
 type topicKind uint8
 
 const (
@@ -94,7 +95,7 @@ const (
 	toInbox
 	toRoom
 	toUser
-	toSeveral // or, of a dialect, to whomever
+	toSeveral // also all topics of a dialect
 )
 
 // kindOf returns the kind of a topic.
@@ -113,13 +114,13 @@ func kindOf(d *destination) topicKind {
 	}
 }
 
-// carriesLosses: what was lost is state that every node must hear sooner or later, so it rides on everyone's topic,
-// and on inboxes, where a node that introduces itself gets its first answers.
+// carriesLosses reports whether frames to d carry the losses. Every node must learn of them at some time, so they are
+// on everyone's topic. They are also on inboxes, where a new node gets its first answers.
 func (d destination) carriesLosses() bool {
 	return d.name == crosscast.Address{} && !d.ingress && d.foreign == ""
 }
 
-// names are those of a gap of the topic: nil is all.
+// names returns the names for a gap of the topic; nil: all names.
 func (d *destination) names() []crosscast.Address {
 	if d.name == (crosscast.Address{}) {
 		return nil
@@ -144,8 +145,8 @@ func (d *destination) appendTopic(dst []byte, prefix string) []byte {
 	}
 }
 
-// route appends to dst where inst goes. More than maxCopies topics become everyone's. An empty result means that nobody
-// but the node self is concerned.
+// route appends the destinations of inst to dst. More than maxCopies topics become everyone's. If it appends nothing,
+// inst concerns no node but self.
 func route(dst []destination, inst *crosscast.Instruction, self crosscast.NodeID) []destination {
 	if inst.To != "" {
 		return append(dst, destination{node: inst.To})
