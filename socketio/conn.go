@@ -27,6 +27,8 @@ type conn struct {
 	wsconn.Conn
 	server    *Server
 	handshake Handshake
+	base64    bool            // the client accepts no binary messages
+	frames    framer          // set by accept
 	base      context.Context // of handlers: the request's, without its end
 	ctx       context.Context // of pings, and of opening sessions; ends with the connection
 	cancel    context.CancelFunc
@@ -48,13 +50,13 @@ type conn struct {
 }
 
 func newConn(s *Server, r *http.Request) *conn {
-	config := &s.config
-	if r.URL.Query().Get("b64") == "1" {
-		config = &s.base64
-	}
 	c := &conn{
-		server: s, handshake: newHandshake(r, s.hidden),
+		server: s, handshake: newHandshake(r, s.hidden), base64: r.URL.Query().Get("b64") == "1",
 		pong: make(chan struct{}, 1), done: make(chan struct{}), sessions: make(map[string]*session, 1),
+	}
+	config := &s.config
+	if c.base64 {
+		config = &s.base64
 	}
 	c.Conn.Init(config)
 	c.Debtor = debtor{c}
@@ -62,6 +64,18 @@ func newConn(s *Server, r *http.Request) *conn {
 	c.ctx, c.cancel = context.WithCancel(c.base)
 	return c
 }
+
+// accept upgrades a request.
+func (c *conn) accept(w http.ResponseWriter, r *http.Request) error {
+	if err := c.Conn.Accept(w, r); err != nil {
+		return err
+	}
+	c.frames = framer{c.server.o.MaxAttachments, c.base64, c.Format}
+	return nil
+}
+
+// sendText queues a packet without attachments. The queue handles slow clients.
+func (c *conn) sendText(packet []byte) { _ = c.Queue.SendFrame(c.frames.text(packet)) }
 
 // start sends the first packet, and starts the connection's goroutines.
 func (c *conn) start() {
@@ -78,7 +92,7 @@ func (c *conn) start() {
 		base64.URLEncoding.EncodeToString(id[:]), []string{},
 		o.PingInterval.Milliseconds(), o.PingTimeout.Milliseconds(), o.MaxPayload,
 	})
-	_ = c.SendFrame(append([]byte{engineOpen}, open...)) // a closed queue handles this itself
+	c.sendText(append([]byte{engineOpen}, open...))
 	c.mu.Lock()
 	if !c.ended {
 		c.timer = time.AfterFunc(o.ConnectTimeout, c.endUnconnected)
@@ -104,15 +118,13 @@ func (c *conn) timeOut() {
 }
 
 // ping sends a ping and waits for its answer. It bypasses the queue, which might drop the ping, or delay it until a
-// client that reads counts as dead. Between the messages of a packet it does no harm.
+// client that reads counts as dead.
 func (c *conn) ping(ctx context.Context) error {
 	select {
 	case <-c.pong: // of an earlier ping
 	default:
 	}
-	if err := c.WS.Write(ctx, websocket.MessageText, []byte{enginePing}); err != nil {
-		return err
-	}
+	c.SendPing(wsconn.Format{}.Append(nil, websocket.MessageText, []byte{enginePing}))
 	select {
 	case <-c.pong:
 		return nil
@@ -355,7 +367,7 @@ func (c *conn) refuse(namespace string, why *ConnectError) {
 		text, _ = json.Marshal(object{Message: why.Message})
 	}
 	frame := appendHeader(make([]byte, 0, headerSize(namespace)+len(text)), connectError, namespace, 0, 0, false)
-	_ = c.SendFrame(append(frame, text...)) // the queue handles slow clients
+	c.sendText(append(frame, text...))
 }
 
 // noteConnected records that the client is in a namespace.

@@ -90,7 +90,7 @@ func (s *session) sendAck(e *event, v any) error {
 	if err != nil {
 		return err
 	}
-	frame, err := ackFrame(s.space.name, e.id, p, s.conn.server.o.MaxAttachments)
+	frame, err := s.conn.frames.ack(s.space.name, e.id, p)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"context"
 	"encoding/base64"
 	"fmt"
 	"strconv"
@@ -14,8 +13,13 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// A framer makes the packets of messages. Servers with the same limit share it, so that a broadcast is framed once.
-type framer struct{ maxAttachments int }
+// A framer makes packets: as one or more websocket frames, one after the other. Connections with equal framers share
+// the frames of a broadcast.
+type framer struct {
+	maxAttachments int
+	base64         bool // the client accepts no binary messages
+	format         wsconn.Format
+}
 
 // Frame implements crosscast.Framer.
 func (f framer) Frame(m *crosscast.Message) ([]byte, error) {
@@ -23,26 +27,26 @@ func (f framer) Frame(m *crosscast.Message) ([]byte, error) {
 		return nil, fmt.Errorf("crosscast/socketio: event %q is reserved", m.Event)
 	}
 	size := len(m.Event) + len(`["",]`) + len(m.Payload.Data)
-	return frame(emission, m.Namespace, m.Ack, m.Ack != 0, m.Payload.Encoding, size, f.maxAttachments,
+	return f.packet(emission, m.Namespace, m.Ack, m.Ack != 0, m.Payload.Encoding, size,
 		func(dst []byte, bytes mpack.Bytes) ([]byte, error) {
 			return args.AppendJSON(dst, m.Event, m.Payload, bytes)
 		})
 }
 
-// ackFrame makes the acknowledgement of an event.
-func ackFrame(namespace string, id uint64, p crosscast.Payload, maxAttachments int) ([]byte, error) {
+// ack makes the acknowledgement of an event.
+func (f framer) ack(namespace string, id uint64, p crosscast.Payload) ([]byte, error) {
 	appendJSON := func(dst []byte, bytes mpack.Bytes) ([]byte, error) {
 		dst, err := args.AppendJSONValues(append(dst, '['), p, bytes)
 		return append(dst, ']'), err
 	}
 	size := len("[]") + len(p.Data)
-	return frame(ack, namespace, id, true, p.Encoding, size, maxAttachments, appendJSON)
+	return f.packet(ack, namespace, id, true, p.Encoding, size, appendJSON)
 }
 
-// frame makes a packet. appendJSON appends its JSON, about size bytes, with placeholders for bytes if the encoding
+// packet makes a packet. appendJSON appends its JSON, about size bytes, with placeholders for bytes if the encoding
 // allows bytes.
-func frame(
-	typ byte, namespace string, id uint64, hasID bool, encoding crosscast.Encoding, size, maxAttachments int,
+func (f framer) packet(
+	typ byte, namespace string, id uint64, hasID bool, encoding crosscast.Encoding, size int,
 	appendJSON func(dst []byte, bytes mpack.Bytes) ([]byte, error),
 ) ([]byte, error) {
 	var attachments [][]byte
@@ -54,47 +58,38 @@ func frame(
 	}
 	if encoding == crosscast.EncodingNone || encoding == crosscast.EncodingJSON {
 		dst := make([]byte, 0, headerSize(namespace)+size)
-		return appendJSON(appendHeader(dst, typ, namespace, 0, id, hasID), placeholder)
+		dst, err := appendJSON(appendHeader(dst, typ, namespace, 0, id, hasID), placeholder)
+		if err != nil {
+			return nil, err
+		}
+		return f.text(dst), nil
 	}
 	text, err := appendJSON(make([]byte, 0, size), placeholder)
 	if err != nil {
 		return nil, err
 	}
-	if len(attachments) > maxAttachments {
-		return nil, fmt.Errorf("crosscast/socketio: %d attachments, at most %d", len(attachments), maxAttachments)
+	if len(attachments) > f.maxAttachments {
+		return nil, fmt.Errorf("crosscast/socketio: %d attachments, at most %d", len(attachments), f.maxAttachments)
 	}
 	header := appendHeader(make([]byte, 0, headerSize(namespace)+len(text)), typ, namespace, len(attachments), id, hasID)
-	text = append(header, text...)
-	if len(attachments) == 0 {
-		return text, nil
-	}
-	return joinFrame(text, attachments), nil
+	return f.join(append(header, text...), attachments), nil
 }
 
-// write writes a frame of a client's queue.
-func (s *Server) write(c *wsconn.Conn, frame []byte) error {
-	return s.writeFrame(c, frame, func(attachment []byte) error {
-		return c.WS.Write(context.Background(), websocket.MessageBinary, attachment)
-	})
+// text makes the frame of a packet without attachments.
+func (f framer) text(packet []byte) []byte {
+	return f.format.Append(nil, websocket.MessageText, packet)
 }
 
-// writeBase64 is write for a client that accepts no binary messages.
-func (s *Server) writeBase64(c *wsconn.Conn, frame []byte) error {
-	return s.writeFrame(c, frame, func(attachment []byte) error {
-		text := base64.StdEncoding.AppendEncode([]byte{engineBase64}, attachment)
-		return c.WS.Write(context.Background(), websocket.MessageText, text)
-	})
-}
-
-func (s *Server) writeFrame(c *wsconn.Conn, frame []byte, attachment func([]byte) error) error {
-	s.stats.out.Add(1)
-	if len(frame) == 0 || frame[0] != 0 {
-		return c.WS.Write(context.Background(), websocket.MessageText, frame)
-	}
-	return splitFrame(frame, func(message []byte, text bool) error {
-		if !text {
-			return attachment(message)
+// join makes the frames of a packet and its attachments. They are one frame of the queue, so nothing comes between them.
+func (f framer) join(packet []byte, attachments [][]byte) []byte {
+	frames := f.text(packet)
+	for _, a := range attachments {
+		if f.base64 {
+			a = base64.StdEncoding.AppendEncode([]byte{engineBase64}, a)
+			frames = f.format.Append(frames, websocket.MessageText, a)
+		} else {
+			frames = f.format.Append(frames, websocket.MessageBinary, a)
 		}
-		return c.WS.Write(context.Background(), websocket.MessageText, message)
-	})
+	}
+	return frames
 }

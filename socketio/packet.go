@@ -2,7 +2,6 @@ package socketio
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -284,37 +283,6 @@ func appendHeader(dst []byte, typ byte, namespace string, attachments int, id ui
 // headerSize returns an upper bound for the bytes that appendHeader appends.
 func headerSize(namespace string) int {
 	return len("45") + 20 + len("-") + len(namespace) + len(",") + 20
-}
-
-// A frame of the queue is an Engine.IO packet as text. If it begins with a zero, it is several messages instead: each
-// is its length and its bytes, and all but the first are attachments.
-
-// joinFrame makes one frame of a packet and its attachments.
-func joinFrame(text []byte, attachments [][]byte) []byte {
-	size := 1 + binary.MaxVarintLen64 + len(text)
-	for _, a := range attachments {
-		size += binary.MaxVarintLen64 + len(a)
-	}
-	frame := append(make([]byte, 1, size), binary.AppendUvarint(nil, uint64(len(text)))...)
-	frame = append(frame, text...)
-	for _, a := range attachments {
-		frame = append(binary.AppendUvarint(frame, uint64(len(a))), a...)
-	}
-	return frame
-}
-
-// splitFrame calls write with each message of a frame of joinFrame, until it returns an error.
-func splitFrame(frame []byte, write func(message []byte, text bool) error) error {
-	text := true
-	for frame = frame[1:]; len(frame) > 0; text = false {
-		size, n := binary.Uvarint(frame)
-		end := n + int(size)
-		if err := write(frame[n:end], text); err != nil {
-			return err
-		}
-		frame = frame[end:]
-	}
-	return nil
 }
 
 // validNamespace reports whether clients can connect to a namespace of that name.

@@ -3,7 +3,6 @@ package socketio
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -170,25 +169,17 @@ func FuzzPacket(f *testing.F) {
 	})
 }
 
+// TestFrames: a packet and its attachments are frames one right after the other.
 func TestFrames(t *testing.T) {
-	var got []string
-	frame := joinFrame([]byte("452-[]"), [][]byte{{}, bytes.Repeat([]byte{1}, 300)})
-	collect := func(message []byte, text bool) error {
-		if text != (len(got) == 0) {
-			t.Errorf("message %d is text: %v", len(got), text)
+	attachments := [][]byte{{}, bytes.Repeat([]byte{1}, 300), bytes.Repeat([]byte{2}, 70_000)}
+	for base64, want := range map[bool]string{
+		false: "\x81\x06" + "452-[]" + "\x82\x00" + "\x82\x7e\x01\x2c" + strings.Repeat("\x01", 300) +
+			"\x82\x7f\x00\x00\x00\x00\x00\x01\x11\x70" + strings.Repeat("\x02", 70_000),
+		true: "\x81\x06" + "452-[]" + "\x81\x01b" + "\x81\x7e\x01\x91b" + strings.Repeat("AQEB", 100) +
+			"\x81\x7f\x00\x00\x00\x00\x00\x01\x6c\x99b" + strings.Repeat("AgIC", 23333) + "Ag==",
+	} {
+		if got := (framer{base64: base64}).join([]byte("452-[]"), attachments); string(got) != want {
+			t.Errorf("base64 %v: got %d bytes, want %d", base64, len(got), len(want))
 		}
-		got = append(got, string(message))
-		return nil
-	}
-	if err := splitFrame(frame, collect); err != nil || frame[0] != 0 {
-		t.Error(err)
-	}
-	if want := []string{"452-[]", "", strings.Repeat("\x01", 300)}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	calls, failed := 0, errors.New("broken")
-	fails := func([]byte, bool) error { calls++; return failed }
-	if err := splitFrame(frame, fails); err != failed || calls != 1 {
-		t.Errorf("%d calls after an error: %v", calls, err)
 	}
 }

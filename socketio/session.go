@@ -191,7 +191,7 @@ func (s *session) admit() bool {
 	}
 	id := []byte(`{"sid":"` + s.socket.ID() + `"}`)
 	frame := appendHeader(make([]byte, 0, headerSize(s.space.name)+len(id)), connect, s.space.name, 0, 0, false)
-	_ = s.queue.SendFrame(append(frame, id...)) // the queue handles slow clients
+	s.conn.sendText(append(frame, id...)) // the queue handles slow clients
 	for _, frame := range s.held {
 		_ = s.queue.SendFrame(frame)
 	}
@@ -226,8 +226,7 @@ func (s *session) hold(m *crosscast.Message) error {
 	if m.Volatile {
 		return crosscast.ErrDropped
 	}
-	config := &s.conn.server.config
-	frame, err := m.Frame(config.Queue.Framer)
+	frame, err := m.Frame(s.conn.Framer)
 	if err != nil {
 		return errors.Join(crosscast.ErrDropped, err)
 	}
@@ -255,7 +254,7 @@ func (s *session) Close(reason crosscast.Reason) {
 			s.conn.refuse(s.space.name, &ConnectError{Message: string(reason)})
 		case open:
 			frame := make([]byte, 0, headerSize(s.space.name))
-			_ = s.queue.SendFrame(appendHeader(frame, disconnect, s.space.name, 0, 0, false))
+			s.conn.sendText(appendHeader(frame, disconnect, s.space.name, 0, 0, false))
 		}
 	}
 	s.events.Close(!left, reason)

@@ -84,7 +84,7 @@ type Options struct {
 	// CompressFrom is the size in bytes from which messages to a client are compressed. Default 0: nothing is
 	// compressed, and the extension permessage-deflate is refused. At most 1 GiB. The client must offer the extension,
 	// and may then compress its messages, too. It is negotiated without context takeover, so an idle connection keeps
-	// no compressor. Compression costs time for each client of each broadcast.
+	// no compressor. A broadcast is compressed once for all clients.
 	CompressFrom int
 	// MaxPayload is the largest size of a client's websocket message, in bytes. Default 1,000,000; 1 byte to 1 GiB.
 	MaxPayload int
@@ -212,7 +212,8 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		Owner: "crosscast/socketio", Firsts: &s.firsts, Logger: s.log,
 		Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
 		ReadLimit: o.MaxPayload, LimitOption: "MaxPayload", Queue: o.Queue,
-		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		Framer:  func(f wsconn.Format) crosscast.Framer { return framer{o.MaxAttachments, false, f} },
+		Written: &s.stats.out, Type: websocket.MessageText, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(
 		s.config.Check(),
@@ -227,9 +228,8 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	); err != nil {
 		return nil, err
 	}
-	s.config.Queue.Framer = framer{o.MaxAttachments}
 	s.base64 = s.config
-	s.base64.Write = s.writeBase64
+	s.base64.Framer = func(f wsconn.Format) crosscast.Framer { return framer{o.MaxAttachments, true, f} }
 	if err := node.OnClose(s.close); err != nil {
 		return nil, err
 	}
@@ -274,7 +274,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newConn(s, r)
-	if err := c.Accept(w, r); err != nil {
+	if err := c.accept(w, r); err != nil {
 		s.stats.refuse("websocket")
 		return
 	}

@@ -71,7 +71,7 @@ func (c *conn) sendFailure(event string, control Control) {
 func (c *conn) sendControl(control Control) error {
 	frame, err := c.server.o.Envelope.Control(control)
 	if err == nil && len(frame) > 0 {
-		_ = c.Queue.SendFrame(frame)
+		_ = c.Queue.SendFrame(c.Format.Append(nil, c.server.typ, frame))
 	}
 	return err
 }

@@ -75,6 +75,7 @@
 //	message
 //	frames for the client       Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
 //	                            for 5 s; Queue.Budget (64 MiB) in all      TestQueueBudget
+//	frames being written        64 KiB for 0.25 s; then one by one         TestTrickle
 //	waiting pings               the newest one                             TestPingDuringWrite
 //	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms
 //	the request                 only the values of its context             TestHeadersAreNotKept

@@ -88,7 +88,7 @@ type Options struct {
 	// CompressFrom is the size in bytes from which messages to a client are compressed. Default 0: nothing is
 	// compressed, and the extension permessage-deflate is refused. At most 1 GiB. The client must offer the extension,
 	// and may then compress its messages, too. It is negotiated without context takeover, so an idle connection keeps
-	// no compressor. Compression costs time for each client of each broadcast.
+	// no compressor. A broadcast is compressed once for all clients.
 	CompressFrom int
 	// ReadLimit is the largest size of a client's message, in bytes. Default 1 MiB; 1 byte to 1 GiB.
 	ReadLimit int
@@ -152,7 +152,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(),
 		Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
 		ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", Queue: o.Queue,
-		Write: s.write, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if err := cmp.Or(
 		s.config.Check(),
@@ -161,16 +161,31 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	); err != nil {
 		return nil, err
 	}
-	s.config.Queue.Framer = o.Envelope
-	if o.Envelope == (JSON{}) {
-		s.config.Queue.Framer = crosscast.JSONEnvelope{} // one frame for these clients and those of other bindings
-	}
 	return s, nil
 }
 
-// write writes a frame of a client's queue.
-func (s *Server) write(c *wsconn.Conn, frame []byte) error {
-	return c.WS.Write(context.Background(), s.typ, frame)
+// framer makes the framer of connections with a format.
+func (s *Server) framer(format wsconn.Format) crosscast.Framer {
+	if s.o.Envelope == (JSON{}) {
+		return framer{crosscast.JSONEnvelope{}, s.typ, format} // one frame for the clients of all servers
+	}
+	return framer{s.o.Envelope, s.typ, format}
+}
+
+// A framer makes websocket frames of the frames of an envelope.
+type framer struct {
+	envelope crosscast.Framer
+	typ      websocket.MessageType
+	format   wsconn.Format
+}
+
+// Frame implements crosscast.Framer.
+func (f framer) Frame(m *crosscast.Message) ([]byte, error) {
+	payload, err := f.envelope.Frame(m)
+	if err != nil {
+		return nil, err
+	}
+	return f.format.Append(nil, f.typ, payload), nil
 }
 
 // A Client describes the sender of a request. The zero value is an anonymous client in no room.

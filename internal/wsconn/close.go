@@ -45,9 +45,9 @@ func (c *Conn) hangUp(reason crosscast.Reason) {
 	c.limit.Stop()
 }
 
-// stalled ends a connection whose write takes too long. Its writer and its reader notice the end.
-func (c *Conn) stalled() {
-	c.SetCause(CauseOf(crosscast.ReasonSlow))
+// end ends a connection whose client does not take what is written. Its writer and its reader notice the end.
+func (c *Conn) end(reason crosscast.Reason) {
+	c.SetCause(CauseOf(reason))
 	c.cut()
 }
 
@@ -67,7 +67,7 @@ func (c *Conn) broken() {
 func (c *Conn) cut() {
 	c.gone.Store(true)
 	c.look()
-	conn := c.net
+	conn := c.outlet.conn
 	for {
 		above, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
@@ -75,14 +75,5 @@ func (c *Conn) cut() {
 			return
 		}
 		conn = above.NetConn()
-	}
-}
-
-// cutStuck cuts the connection if one frame has been written for as long as the library waits for its turn to write:
-// the library has found a violation of the protocol, and could not report it to the client.
-func (c *Conn) cutStuck() {
-	const turn = 5 * time.Second
-	if began := c.began.Load(); began != 0 && time.Since(time.Unix(0, began)) >= turn {
-		c.cut()
 	}
 }

@@ -38,13 +38,16 @@ type Config struct {
 	CompressFrom int      // size in bytes from which messages are compressed; 0: no compression
 	ReadLimit    int      // of one message, in bytes
 	LimitOption  string   // the binding's name for ReadLimit
-	// Queue has the options of the connections' queues. Its OnClose and WriteTimeout are not used.
+	// Queue has the options of the connections' queues. Its Framer, OnClose and WriteTimeout are not used. Its DropNotice
+	// makes the payload of a message.
 	Queue crosscast.QueueOptions
-	// Write writes one frame of the queue.
-	Write        func(c *Conn, frame []byte) error
-	WriteTimeout time.Duration // of one Write
-	PingInterval time.Duration // between the answer to a ping and the next one; negative: no pings
-	PingTimeout  time.Duration // within which the client must send something after a ping
+	// Framer makes the framer of the queues of connections with a format. It must be comparable.
+	Framer       func(Format) crosscast.Framer
+	Type         websocket.MessageType // of messages that DropNotice makes
+	Written      *atomic.Uint64        // counts frames of the queues; optional
+	WriteTimeout time.Duration         // of one frame
+	PingInterval time.Duration         // between the answer to a ping and the next one; negative: no pings
+	PingTimeout  time.Duration         // within which the client must send something after a ping
 }
 
 // Check checks the options that all bindings share. Zero values are defaults.
@@ -80,23 +83,20 @@ func (c *Config) Check() error {
 // Its methods may be called concurrently, unless they say otherwise. A Conn is embedded in its owner, so that the
 // memory that a broadcast touches is in one place. It must not be copied.
 type Conn struct {
-	*crosscast.Queue
-	WS     *websocket.Conn // set by Accept
-	Debtor Debtor          // the client's sockets; set before Read
+	*crosscast.Queue                  // set by Accept
+	WS               *websocket.Conn  // for reading and closing; set by Accept
+	Format           Format           // set by Accept
+	Framer           crosscast.Framer // of the queue; set by Accept
+	Debtor           Debtor           // the client's sockets; set before Read
 
 	config *Config
-	net    net.Conn      // below WS; set by Accept
-	stall  *time.Timer   // ends a write that takes too long; armed by write
+	outlet outlet
 	heard  atomic.Uint32 // counts signs of life
 	paused atomic.Bool   // the reader waits for room in a lane
 	gone   atomic.Bool   // cut was called, so nothing needs to wait
 	read   chan struct{} // closed when reading has ended
 	room   chan struct{} // signals to the reader that it might not have to wait any more; holds one
 	pongs  chan struct{} // signals a pong; holds one
-
-	out     chan struct{} // holds one while a frame of the queue, or a control frame of controls, is written
-	control atomic.Bool   // controls is not empty
-	began   atomic.Int64  // when the write of the present frame began; 0: no frame is being written
 
 	mu       sync.Mutex  // guards the fields below
 	cause    Cause       // the first one set
@@ -109,10 +109,25 @@ type Conn struct {
 // Init initializes c. Nothing is written before Accept.
 func (c *Conn) Init(config *Config) {
 	c.config, c.read = config, make(chan struct{})
-	c.out, c.room, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	o := config.Queue
-	o.OnClose = c.hangUp
-	c.Queue = crosscast.NewQueue(c.write, o)
+	c.outlet.turn, c.outlet.timeout = make(chan struct{}, 1), config.WriteTimeout
+	c.room, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// newQueue makes the queue, once the format is known.
+func (c *Conn) newQueue() *crosscast.Queue {
+	o := c.config.Queue
+	o.Framer, o.OnClose = c.Framer, c.hangUp
+	if f := o.DropNotice; f != nil {
+		format, typ := c.Format, c.config.Type
+		o.DropNotice = func(dropped int) []byte {
+			payload := f(dropped)
+			if payload == nil {
+				return nil
+			}
+			return format.Append(nil, typ, payload)
+		}
+	}
+	return crosscast.NewBatchQueue(c.write, o)
 }
 
 // Accept upgrades a request. It always sends an answer, also after an error.
@@ -128,7 +143,7 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	answer := &response{ResponseWriter: w}
 	w = answer
 	if canHijack(w) { // otherwise websocket.Accept returns the error
-		w = takeover{answer, c}
+		w = takeover{answer, c, r.TLS != nil}
 	}
 	ws, err := websocket.Accept(w, r, &handshake)
 	if err != nil {
@@ -137,24 +152,27 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	ws.SetReadLimit(-1) // readMessage has its own limit
 	c.WS = ws
+	if answer.Header().Get("Sec-Websocket-Extensions") != "" {
+		c.Format.compressFrom = c.config.CompressFrom
+	}
+	c.Framer = share(c.config.Framer(c.Format))
+	c.Queue = c.newQueue()
 	return nil
 }
 
-// write is the queue's write function. It limits its time with a reused timer, because a context would allocate.
-func (c *Conn) write(frame []byte) error {
-	if c.stall == nil {
-		c.stall = time.AfterFunc(c.config.WriteTimeout, c.stalled)
-	} else {
-		c.stall.Reset(c.config.WriteTimeout)
+// write is the queue's write function.
+func (c *Conn) write(frames [][]byte) (written int, err error) {
+	c.outlet.take()
+	written, err = c.outlet.sendSome(frames)
+	c.outlet.give()
+	if c.config.Written != nil {
+		c.config.Written.Add(uint64(written))
 	}
-	c.out <- struct{}{}
-	c.began.Store(time.Now().UnixNano())
-	err := c.config.Write(c, frame)
-	c.began.Store(0)
-	<-c.out
-	c.sendControls() // those that waited for the end of the frame
-	c.stall.Stop()
-	return err
+	if err == errStalled {
+		c.end(crosscast.ReasonSlow)
+	}
+	c.sendControls() // those that waited for the end of a frame
+	return written, err
 }
 
 // Read calls message for each message of the client, until the connection ends or message returns an error. It returns
@@ -163,11 +181,7 @@ func (c *Conn) write(frame []byte) error {
 func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) Cause {
 	defer close(c.read)
 	err := c.readAll(message)
-	why := c.SetCause(causeOfRead(err))
-	if why.Reason == crosscast.ReasonProtocol && !errors.As(err, new(Unacceptable)) {
-		c.cutStuck()
-	}
-	return why
+	return c.SetCause(causeOfRead(err))
 }
 
 func (c *Conn) readAll(message func(websocket.MessageType, []byte) error) error {

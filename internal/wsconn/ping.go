@@ -9,64 +9,57 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// controls are control frames that wait for the end of a frame of the queue. The library would make the reader or the
-// pinger wait for 5 seconds, and then give up. Only the newest ping and the newest pong are worth sending.
+// controls are frames that come before those of the queue, but wait for the end of a frame that is being written.
+// Neither the reader nor the pinger waits for that. Only the newest ping and the newest pong are worth sending.
 type controls struct{ ping, pong []byte }
 
-// Control frames are written below the library. Apart from frames of the queue, the library writes each frame at once,
-// because it fits its buffer, so a control frame never splits one.
-const opPing, opPong = 9, 10
-
-// sendControl sends a control frame, here or on the goroutine that is writing a frame of the queue.
-func (c *Conn) sendControl(op byte, payload []byte) {
-	frame := append([]byte{0x80 | op, byte(len(payload))}, payload...)
+// sendControl sends a ping or a pong, here or on the goroutine that is writing frames of the queue.
+func (c *Conn) sendControl(which func(*controls) *[]byte, frame []byte) {
 	c.mu.Lock()
-	if c.cause.Reason != "" { // its closing frame might be out, and must be the last
+	if c.cause.Reason != "" { // nobody needs them any more
 		c.mu.Unlock()
 		return
 	}
-	if op == opPing {
-		c.controls.ping = frame
-	} else {
-		c.controls.pong = frame
+	if c.controls.ping == nil && c.controls.pong == nil {
+		c.outlet.wanted.Add(1)
 	}
-	c.control.Store(true)
+	*which(&c.controls) = frame
 	c.mu.Unlock()
-	defer time.AfterFunc(c.config.WriteTimeout, c.stalled).Stop()
 	c.sendControls()
+	if c.outlet.wanted.Load() > 0 {
+		c.outlet.hurry()
+	}
 }
 
 // sendControls sends the waiting control frames, unless a frame is being written: then its writer sends them.
 func (c *Conn) sendControls() {
-	for c.control.Load() && c.tryOut() {
+	for c.outlet.wanted.Load() > 0 && c.outlet.tryTake() {
 		c.mu.Lock()
 		frames := append(c.controls.ping, c.controls.pong...)
 		c.controls = controls{}
-		c.control.Store(false)
 		c.mu.Unlock()
-		if len(frames) > 0 {
-			if _, err := c.net.Write(frames); err != nil {
-				c.broken()
-			}
+		if len(frames) == 0 { // only others wait
+			c.outlet.give()
+			return
 		}
-		<-c.out
-	}
-}
-
-// tryOut takes the place in out, if it is free.
-func (c *Conn) tryOut() bool {
-	select {
-	case c.out <- struct{}{}:
-		return true
-	default:
-		return false
+		c.outlet.wanted.Add(-1)
+		var err error
+		if c.outlet.over == nil {
+			err = c.outlet.send(frames)
+		}
+		c.outlet.give()
+		if err == errStalled {
+			c.end(crosscast.ReasonTimeout)
+		} else if err != nil {
+			c.broken()
+		}
 	}
 }
 
 // handlePing answers a ping of the client. The library would wait for the end of the message that is being written.
 func (c *Conn) handlePing(_ context.Context, payload []byte) bool {
 	c.heard.Add(1)
-	c.sendControl(opPong, payload)
+	c.sendControl(pong, append(appendHeader(nil, final|opPong, len(payload)), payload...))
 	return false
 }
 
@@ -78,13 +71,16 @@ func (c *Conn) handlePong(context.Context, []byte) {
 	}
 }
 
+func ping(c *controls) *[]byte { return &c.ping }
+func pong(c *controls) *[]byte { return &c.pong }
+
 // Ping sends a ping of the websocket protocol, and waits for a pong.
 func (c *Conn) Ping(ctx context.Context) error {
 	select {
 	case <-c.pongs: // of an earlier ping
 	default:
 	}
-	c.sendControl(opPing, nil)
+	c.SendPing(appendHeader(nil, final|opPing, 0))
 	select {
 	case <-c.pongs:
 		return nil
@@ -94,6 +90,9 @@ func (c *Conn) Ping(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// SendPing sends a frame that is a ping, before the frames of the queue. It does not wait for them.
+func (c *Conn) SendPing(frame []byte) { c.sendControl(ping, frame) }
 
 // StartPings calls ping at each interval until StopPings. ping sends a ping, and waits for its answer or the end of its
 // context, which is derived from ctx. If ping fails, and nothing came from the client in time, StartPings calls silent,
@@ -157,5 +156,7 @@ func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bo
 	case <-c.read: // the connection has ended
 	case <-ctx.Done(): // or the ping is stuck behind a message that the client does not read
 	}
-	return !dead.Load()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !dead.Load() && c.cause.Reason != crosscast.ReasonTimeout // or the ping did not get out
 }

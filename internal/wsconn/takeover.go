@@ -2,6 +2,7 @@ package wsconn
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"net/http"
 )
@@ -24,15 +25,49 @@ func (r *response) WriteHeader(status int) {
 // A takeover is a response whose connection is handed over to c.
 type takeover struct {
 	*response
-	c *Conn
+	c      *Conn
+	secure bool // the request came over TLS
 }
 
 // Hijack implements http.Hijacker.
 func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	t.c.net = conn
-	return conn, rw, err
+	if err != nil {
+		return nil, nil, err
+	}
+	_, wraps := conn.(interface{ NetConn() net.Conn })
+	t.c.outlet.conn, t.c.outlet.resumes = conn, !t.secure && !wraps
+	below := libraryConn{conn, &t.c.outlet}
+	if rw.Reader.Buffered() == 0 { // otherwise the client did not wait for the answer
+		rw.Reader = bufio.NewReaderSize(below, readBuffer)
+	}
+	rw.Writer = bufio.NewWriterSize(below, maxControl)
+	return below, rw, nil
 }
+
+const (
+	readBuffer = 1 << 10 // larger reads bypass it
+	maxControl = 2 + 125 // the size of the largest control frame
+)
+
+// A libraryConn is the connection as the websocket library sees it.
+type libraryConn struct {
+	net.Conn
+	outlet *outlet
+}
+
+// Write writes a closing frame. The library writes nothing else, and each frame at once, because it fits the buffer.
+func (l libraryConn) Write(p []byte) (int, error) {
+	if len(p) == 0 || p[0] != final|opClose {
+		return 0, errNotClosing
+	}
+	if err := l.outlet.sendClose(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+var errNotClosing = errors.New("crosscast: the websocket library has written something else than a closing frame")
 
 // WriteHeaderNow is needed before Hijack by responses of the framework gin.
 func (t takeover) WriteHeaderNow() {

@@ -4,6 +4,7 @@ package wstest
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -84,7 +85,7 @@ type Sink struct {
 	closed chan struct{}
 }
 
-// Writes counts the writes of sinks down.
+// Writes counts the frames that are written to sinks down.
 type Writes struct {
 	left atomic.Int64
 	done chan struct{}
@@ -94,7 +95,7 @@ type Writes struct {
 // NewWrites returns a counter that expects nothing.
 func NewWrites() *Writes { return &Writes{done: make(chan struct{}, 1)} }
 
-// Expect begins to count n writes.
+// Expect begins to count n frames.
 func (w *Writes) Expect(n int) { w.left.Store(int64(n)) }
 
 // Wait waits for the last of those that are expected.
@@ -137,14 +138,36 @@ func (s *Sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return s, bufio.NewReadWriter(bufio.NewReader(s), bufio.NewWriter(s)), nil
 }
 
+// Write counts the frames in p, which must be whole.
 func (s *Sink) Write(p []byte) (int, error) {
 	s.writes.hold.RLock()
 	defer s.writes.hold.RUnlock()
-	if s.writes.left.Add(-1) == 0 {
+	if s.writes.left.Add(-frames(p)) == 0 {
 		s.writes.done <- struct{}{}
 	}
 	return len(p), nil
 }
+
+// frames returns the number of a server's frames in p. The answer to the handshake is none, and counts as one.
+func frames(p []byte) (n int64) {
+	for rest := p; len(rest) > 0; n++ {
+		size, header := 0, 2
+		if rest[0]&0x80 == 0 || len(rest) < 2 {
+			return 1
+		}
+		switch size = int(rest[1]); size {
+		case 126:
+			size, header = int(binary.BigEndian.Uint16(rest[2:])), 4
+		case 127:
+			size, header = int(binary.BigEndian.Uint64(rest[2:])), 10
+		}
+		rest = rest[header+size:]
+	}
+	return n
+}
+
+// SetWriteDeadline does nothing, because no write takes time.
+func (s *Sink) SetWriteDeadline(time.Time) error { return nil }
 
 func (s *Sink) Read(p []byte) (int, error) {
 	select {

@@ -1,0 +1,86 @@
+package wsconn
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"sync"
+	"unique"
+
+	"github.com/coder/websocket"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A Format says how messages become websocket frames of the server. The zero value compresses nothing. Connections with
+// equal formats share the frames of a broadcast.
+type Format struct {
+	compressFrom int // size from which messages are compressed; 0: none is
+}
+
+const (
+	opClose, opPing, opPong = 8, 9, 10
+
+	final      = 0x80 // the first byte of a frame that is a whole message, or a control frame
+	compressed = 0x40
+)
+
+// maxHeader is the size of the largest header that Append makes.
+const maxHeader = 10
+
+// Append appends a message to dst, as one frame.
+func (f Format) Append(dst []byte, typ websocket.MessageType, payload []byte) []byte {
+	first := final | byte(typ) // a MessageType is an opcode
+	if f.compressFrom > 0 && len(payload) >= f.compressFrom {
+		b := deflate(payload)
+		defer deflated.Put(b)
+		first |= compressed
+		payload = b.Bytes()
+	}
+	if dst == nil {
+		dst = make([]byte, 0, maxHeader+len(payload))
+	}
+	return append(appendHeader(dst, first, len(payload)), payload...)
+}
+
+func appendHeader(dst []byte, first byte, size int) []byte {
+	switch {
+	case size < 126:
+		return append(dst, first, byte(size))
+	case size < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, first, 126), uint16(size))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, first, 127), uint64(size))
+}
+
+var (
+	deflated = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+	deflates = sync.Pool{New: func() any {
+		w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
+		return w
+	}}
+)
+
+// deflate compresses a message without regard to others. RFC 7692 (7.2.1) leaves out the last four bytes.
+func deflate(payload []byte) *bytes.Buffer {
+	b := deflated.Get().(*bytes.Buffer)
+	b.Reset()
+	w := deflates.Get().(*flate.Writer)
+	defer deflates.Put(w)
+	w.Reset(b)
+	_, _ = w.Write(payload) // a bytes.Buffer has no errors
+	_ = w.Flush()
+	b.Truncate(b.Len() - 4)
+	return b
+}
+
+// shared is a framer that is compared by one pointer, because a broadcast compares framers for each of its sockets.
+// Those of equal framers are equal.
+type shared struct {
+	framer unique.Handle[crosscast.Framer]
+}
+
+func share(f crosscast.Framer) crosscast.Framer { return shared{unique.Make(f)} }
+
+// Frame implements crosscast.Framer.
+func (s shared) Frame(m *crosscast.Message) ([]byte, error) { return s.framer.Value().Frame(m) }

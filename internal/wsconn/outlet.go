@@ -1,0 +1,227 @@
+package wsconn
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An outlet is what all bytes to the client pass through: frames of the queue, control frames of this package, and
+// closing frames of the library. Whoever has the turn writes whole frames, so that none splits another. Nothing is
+// written after a closing frame, or after a write that has failed.
+type outlet struct {
+	conn    net.Conn
+	timeout time.Duration // of one frame
+	// resumes is true if a write can go on after its deadline. Over TLS it cannot.
+	resumes bool
+
+	turn   chan struct{} // holds one from take to give
+	wanted atomic.Int32  // how many writes wait that come before the frames of the queue
+
+	// Whoever has the turn uses these.
+	over error // why nothing is written any more
+	slow bool  // the client takes its time: frames are written one by one
+
+	mu      sync.Mutex // guards the fields below, and the deadline of conn
+	batch   bool       // a batch that can be interrupted is being written
+	hurried bool       // it was interrupted
+}
+
+const (
+	// maxBatch is the most bytes of several frames that are written at once.
+	maxBatch = 64 << 10
+	// maxRecord is maxBatch for connections that do not resume: the size of a record of TLS.
+	maxRecord = 16 << 10
+	// patience is how long the write of a batch may take. Then the client is slow, and each frame that it gets is a sign
+	// of life. A slow client holds no buffer.
+	patience = 250 * time.Millisecond
+)
+
+// errStalled is the error of a write when the client has taken no frame within the timeout.
+var errStalled = errors.New("the client reads too slowly")
+
+var batchBuffers = sync.Pool{New: func() any { return new([maxBatch]byte) }}
+
+// take waits for the turn. A write that takes it for the queue's frames gives it back between frames if others wait.
+func (o *outlet) take() { o.turn <- struct{}{} }
+
+func (o *outlet) tryTake() bool {
+	select {
+	case o.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// takeSoon is take for a write that comes before the frames of the queue.
+func (o *outlet) takeSoon() {
+	if o.tryTake() {
+		return
+	}
+	o.wanted.Add(1)
+	o.hurry()
+	o.take()
+	o.wanted.Add(-1)
+}
+
+func (o *outlet) give() { <-o.turn }
+
+// hurry makes a batch that is being written end with the present frame.
+func (o *outlet) hurry() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.batch && !o.hurried {
+		o.hurried = true
+		_ = o.conn.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// arm sets the deadline of a write that begins.
+func (o *outlet) arm(deadline time.Time, batch bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.batch, o.hurried = batch, false
+	_ = o.conn.SetWriteDeadline(deadline) // if it fails, so does the write
+}
+
+// disarm ends arm for a batch, and reports whether it was interrupted.
+func (o *outlet) disarm() (hurried bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.batch = false
+	return o.hurried
+}
+
+// send writes one or more frames that belong together.
+func (o *outlet) send(frame []byte) error { return o.sendBy(frame, time.Now().Add(o.timeout)) }
+
+func (o *outlet) sendBy(frame []byte, deadline time.Time) error {
+	if o.over != nil {
+		return o.over
+	}
+	o.arm(deadline, false)
+	_, err := o.conn.Write(frame)
+	if isTimeout(err) {
+		err = errStalled
+	}
+	o.over = err
+	return err
+}
+
+// sendClose writes a closing frame.
+func (o *outlet) sendClose(frame []byte) error {
+	o.takeSoon()
+	defer o.give()
+	err := o.send(frame)
+	if err == nil {
+		o.over = net.ErrClosed
+	}
+	return err
+}
+
+// sendSome writes some of the frames, but not none. It returns how many it has written wholly.
+func (o *outlet) sendSome(frames [][]byte) (written int, err error) {
+	if o.over != nil {
+		return 0, o.over
+	}
+	began := time.Now()
+	n := o.gather(frames)
+	if n > 1 && o.resumes {
+		o.arm(began.Add(min(patience, o.timeout/4)), true)
+		if o.wanted.Load() > 0 { // from now on, hurry interrupts
+			n = 1
+		}
+	}
+	if n == 1 {
+		if err := o.send(frames[0]); err != nil {
+			return 0, err
+		}
+		o.slow = o.slow && time.Since(began) > patience/2
+		return 1, nil
+	}
+	frames = frames[:n]
+	if !o.resumes {
+		if err := o.sendRecord(frames, began); err != nil {
+			return 0, err
+		}
+		return n, nil
+	}
+	bytes, err := o.writeJoined(frames)
+	hurried := o.disarm()
+	if err == nil {
+		return n, nil
+	}
+	written, part := whole(frames, bytes)
+	if !isTimeout(err) {
+		o.over = err
+		return written, err
+	}
+	o.slow = !hurried
+	if written > 0 {
+		if part == 0 {
+			return written, nil
+		}
+		began = time.Now()
+	}
+	if err := o.sendBy(frames[written][part:], began.Add(o.timeout)); err != nil {
+		return written, err
+	}
+	return written + 1, nil
+}
+
+// sendRecord writes frames to a connection that does not resume. If that fails, none of them can be read.
+func (o *outlet) sendRecord(frames [][]byte, began time.Time) error {
+	o.arm(began.Add(o.timeout), false)
+	_, err := o.writeJoined(frames)
+	if isTimeout(err) {
+		err = errStalled
+	}
+	o.over = err
+	o.slow = time.Since(began) > min(patience, o.timeout/4)
+	return err
+}
+
+// writeJoined writes frames at once.
+func (o *outlet) writeJoined(frames [][]byte) (bytes int, err error) {
+	buffer := batchBuffers.Get().(*[maxBatch]byte)
+	defer batchBuffers.Put(buffer)
+	b := buffer[:0]
+	for _, f := range frames {
+		b = append(b, f...)
+	}
+	return o.conn.Write(b)
+}
+
+// gather returns how many of the frames can be written at once.
+func (o *outlet) gather(frames [][]byte) int {
+	if o.slow || o.wanted.Load() > 0 {
+		return 1
+	}
+	room := maxBatch
+	if !o.resumes {
+		room = maxRecord
+	}
+	n := 0
+	for ; n < len(frames) && len(frames[n]) <= room; n++ {
+		room -= len(frames[n])
+	}
+	return max(n, 1)
+}
+
+// whole returns how many frames lie wholly within the first bytes, and how many bytes of the next one do.
+func whole(frames [][]byte, bytes int) (n, part int) {
+	for n < len(frames) && len(frames[n]) <= bytes {
+		bytes -= len(frames[n])
+		n++
+	}
+	return n, bytes
+}
+
+func isTimeout(err error) bool {
+	var network net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+}
