@@ -1,0 +1,102 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A hub is the limit: frames by hand, and for each client one buffer, which is not bounded, swapped under a lock, and
+// written at once.
+type hub struct {
+	mu      sync.Mutex
+	members []*member
+}
+
+func newHub(c config) *hub {
+	h := &hub{}
+	rdb := redis.NewClient(&redis.Options{Addr: c.Redis, Protocol: 2})
+	sub := rdb.Subscribe(context.Background(), channel)
+	if _, err := sub.Receive(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	go func() {
+		for {
+			m, err := sub.ReceiveMessage(context.Background())
+			if err != nil {
+				return
+			}
+			h.broadcast(m.Payload)
+		}
+	}()
+	return h
+}
+
+func (h *hub) broadcast(data string) {
+	size := len(`{"event":"roomMessage","data":}`) + len(data) // 126 to 65,535
+	frame := append(make([]byte, 0, 4+size), 0x81, 126, byte(size>>8), byte(size))
+	frame = append(frame, `{"event":"roomMessage","data":`...)
+	frame = append(append(frame, data...), '}')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.members {
+		m.mu.Lock()
+		m.waiting = append(m.waiting, frame...)
+		wake := !m.writing
+		m.writing = true
+		m.mu.Unlock()
+		if wake {
+			m.wake <- struct{}{}
+		}
+	}
+}
+
+type member struct {
+	conn    net.Conn
+	wake    chan struct{}
+	mu      sync.Mutex
+	waiting []byte
+	writing bool
+}
+
+func (m *member) write() {
+	var b []byte
+	for range m.wake {
+		for {
+			m.mu.Lock()
+			b, m.waiting = m.waiting, b[:0]
+			m.writing = len(b) > 0
+			m.mu.Unlock()
+			if len(b) == 0 {
+				break
+			}
+			if _, err := m.conn.Write(b); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ServeHTTP accepts a client. The answer fits the one key that the clients send.
+func (h *hub) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	const answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+	if _, err := conn.Write([]byte(answer)); err != nil {
+		return
+	}
+	m := &member{conn: conn, wake: make(chan struct{}, 1)}
+	go m.write()
+	h.mu.Lock()
+	h.members = append(h.members, m)
+	h.mu.Unlock()
+}
