@@ -96,9 +96,9 @@
 //
 // # At a failover
 //
-// While peers are silent, a node checks whether the server has changed. It asks Sentinel for the master, or the cluster
-// for the master of the slot, or resolves the server's name again. A server that calls itself a replica counts as
-// changed too, but only once: a replica that is used on purpose is kept.
+// While peers are silent, a node checks whether the server has changed. It queries Sentinel for the master, or the
+// cluster for the master of the slot, or resolves the server's name again. A server that calls itself a replica counts
+// as changed, too. This happens only once, so that you can use a replica on purpose.
 //
 // If the server has changed, the node reconnects, for publishing and for subscribing. It reports one loss, with its
 // emissions to the old server since the peers left it, and one gap for the same time. Both have the reason "moved". For

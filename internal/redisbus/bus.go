@@ -161,9 +161,9 @@ func (b *bus) pipeline(ctx context.Context, c redis.UniversalClient, batch []*pu
 // largeBatch is the size in bytes from which a batch may need more time than the client's time-outs allow.
 const largeBatch = 64 << 10
 
-// part is how many bytes of a batch may go out in one pipeline, by the client's time-outs. go-redis applies these to
-// the writing of all commands and to the wait for all replies, however many bytes there are. A larger single frame
-// needs a client with the time-out longest, which shares the pools but lacks the hooks.
+// part returns how many bytes of a batch may go out in one pipeline, by the client's time-outs. go-redis applies each
+// time-out to all commands of a pipeline together, and to all replies together, for any number of bytes. A larger
+// single frame needs a client with the time-out longest. That client shares the pools, but lacks the hooks.
 func (b *bus) part(ctx context.Context, c redis.UniversalClient, batch []*publishing) (size int, longest time.Duration) {
 	node, ok := c.(*redis.Client)
 	deadline, bounded := ctx.Deadline()
@@ -171,7 +171,7 @@ func (b *bus) part(ctx context.Context, c redis.UniversalClient, batch []*publis
 		return math.MaxInt, 0
 	}
 	longest = time.Until(deadline)
-	need, n := longest-b.Timeout, 0 // what the bytes need
+	need, n := longest-b.Timeout, 0 // the time for the bytes
 	for _, p := range batch {
 		n += len(p.payload.data)
 	}
