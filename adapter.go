@@ -140,8 +140,8 @@ type AdapterSubscriber interface {
 	// After any error the names are remembered until Unsubscribe, and tried again.
 	//
 	// If the bus begins to refuse a name that was confirmed, or for which ErrNotConnected was returned, the adapter
-	// reports a Gap with [GapDenied], without an Until because it goes on. When the bus allows the name again, the
-	// adapter reports another one with the same Since.
+	// reports a Gap with the reason "denied", without an Until because it goes on. When the bus allows the name again,
+	// the adapter reports another one with the same Since.
 	Subscribe(ctx context.Context, names ...Address) error
 
 	// Unsubscribe drops interest in names. It does not wait for a confirmation.
@@ -198,8 +198,8 @@ type AdapterObserver interface {
 	Suspect(peer NodeID, heard time.Time)
 
 	// Expire reports that the node takes the peer for dead. The adapter reports a Gap of that origin with
-	// [GapPeerLost], from the peer's latest message on. When the peer returns, it reports another one, unless it knows
-	// that nothing was missed in between.
+	// the reason "peer lost", from the peer's latest message on. When the peer returns, it reports another one, unless
+	// it knows that nothing was missed in between.
 	Expire(peer NodeID)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -95,7 +96,7 @@ type localItem struct {
 }
 
 func (a *localAdapter) Start(_ context.Context, s AdapterStart) error {
-	live := LinkHalf{State: LinkLive, Since: time.Now()}
+	live := LinkHalf{State: reasons.LinkLive, Since: time.Now()}
 	if err := a.attach(&s, LinkStatus{Publishing: live, Subscribing: live}); err != nil {
 		return err
 	}
@@ -301,7 +302,7 @@ func (a *localAdapter) overflowLocked(inst *Instruction) {
 		return
 	}
 	now := time.Now()
-	gap := Gap{Origin: inst.From, Names: inst.names(), Since: now, Until: now, Reason: GapOverflow}
+	gap := Gap{Origin: inst.From, Names: inst.names(), Since: now, Until: now, Reason: reasons.GapOverflow}
 	for i := len(a.queue) - 1; i >= 0; i-- {
 		item := &a.queue[i]
 		if item.inst == nil && item.gap.Origin == inst.From {

@@ -146,7 +146,7 @@
 // gap. (driver-hostile-bytes; FuzzFrameReader and TestFrameItems in package wire)
 //
 // 9. Valid. A payload is JSON in UTF-8, or bytes. Emit refuses anything else. An invalid payload from the bus is
-// dropped before a client gets it, counted ("invalid"), and reported as a gap of its names ([GapInvalid]).
+// dropped before a client gets it, counted ("invalid"), and reported as a gap of its names with the same reason.
 // (TestPayloadsOfPeersThatAreNotJSONAreDropped)
 //
 // 10. One meaning. [ErrTooLarge] and [ErrInvalidName] mean that nobody got the message, this node's own sockets
@@ -168,7 +168,7 @@
 //   - The bus is not private. Everybody who may publish on its channels can emit to every client and command every
 //     node: see the access control list in package redisadapter. Stats.Commands counts the commands of peers, and the
 //     log names them. A forged goodbye is believed until the next heartbeat. Forged frame numbers become a gap of the
-//     node in whose name they came ([GapForged]), after two of its heartbeats. Two forgeries go unnoticed: a number
+//     node in whose name they came (reason "forged"), after two of its heartbeats. Two forgeries go unnoticed: a number
 //     that the node itself overtakes before that, and one in the name of an emitter.
 //   - Late queries are not acted on. A node that stood still, or whose bus did, answers [ErrExpired] to queries,
 //     requests and commands whose sender might not wait any more. It does not notice a standstill of less than about
@@ -192,8 +192,8 @@
 //	Close                  gives up the queue, and returns it as a *LossError.
 //
 // The queue is sent once the link is back and the peers are heard again. The wait for the peers lasts at most two
-// heartbeats, and at most half of redisadapter.Options.MaxAge. A message that has waited for MaxAge (default 5 s)
-// while the link is down is given up at that moment, and becomes a Loss with [LossExpired]. No message is given up
+// heartbeats, and at most half of redisadapter.Options.MaxAge. A message that has waited for MaxAge (default 5 s) while
+// the link is down is given up at that moment, and becomes a Loss with the reason "expired". No message is given up
 // while the link stands.
 //
 // OnLoss and Flush report the messages that were given up. errors.Is tells two cases apart: [ErrRefused], no peer got
@@ -208,9 +208,9 @@
 // A connection can also stand and deliver nothing. Therefore each node's heartbeat must come back to itself. If it
 // does not, the node tells three cases apart:
 //
-//   - The link is dead: no byte arrives. It is replaced. The gap's reason is [GapLinkLost].
+//   - The link is dead: no byte arrives. It is replaced. The gap's reason is "link lost".
 //   - The link is deaf: the bus answers pings on it, but the heartbeat does not come. It is replaced. The gap's
-//     reason is [GapDeaf].
+//     reason is "link deaf".
 //   - The link is slow, or a function of the application keeps it from being read. Nothing is replaced. Incoming
 //     bytes wait in the connection.
 //
@@ -221,13 +221,13 @@
 //
 // A bus with access control can refuse a login, a channel or a command, from the start or at any later moment:
 //
-//	a login                is an outage with the state [LinkDenied]. Only Start fails, with ErrDenied.
+//	a login                is an outage with the state "denied". Only Start fails, with ErrDenied.
 //	hearing a room         is ErrDenied for each Join, Connect and Subscribe that names it, while the denial lasts.
 //	                       Sockets that are in the room stay there. OnGap is called twice: see below.
-//	publishing             makes a Loss with [LossDenied]. If everything to everyone is refused,
-//	                       Node.Link().Publishing has the state [LinkDenied] and the cause.
+//	publishing             makes a Loss with the reason "denied". If everything to everyone is refused,
+//	                       Node.Link().Publishing has the state "denied" and the cause.
 //
-// A room that was heard before and is denied now becomes two gaps with [GapDenied]:
+// A room that was heard before and is denied now becomes two gaps with the reason "denied":
 //
 //   - The first [Gap] has no Until. From now on this node's clients miss the emissions of peers to the room. Tell
 //     them, or let them connect to another node. Fetching helps only for earlier messages.
@@ -241,7 +241,7 @@
 // A failover can leave a node at a server that its peers have left, without an error. While a peer is silent, or
 // fewer links hear a node than it knows peers, the node looks up which server the bus has now. If that is another
 // server, the node replaces both halves of its link. Its emissions since the last proof of the peers become one Loss
-// ([LossMoved], uncertain, of all names). The gap's reason is [GapMoved].
+// (reason "moved", uncertain, of all names). The gap's reason is "moved".
 //
 // On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be
 // lost while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last

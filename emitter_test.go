@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -212,7 +213,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		}()
 		synctest.Wait()
 		d.log.take()
-		d.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapLinkLost})
 		d.h.Loss(crosscast.Loss{Instructions: 1, Err: crosscast.ErrRefused})
 		e.Close(ctx)
 		equal(t, "after a loss", d.log.take(), "goodbye; close")

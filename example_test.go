@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // exampleClient stands for a connection: what it is sent can be received from it.
@@ -136,7 +137,7 @@ func ExampleNode_EmitAffected() {
 	node.Connect(ctx, bob, crosscast.ConnectOptions{User: "bob", Rooms: []string{"chess"}})
 
 	onGap(node, crosscast.Gap{ // as an adapter makes them
-		Reason: crosscast.GapLoss,
+		Reason: reasons.GapLoss,
 		Names: []crosscast.Address{
 			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "news"},
 			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "sport"},

@@ -3,13 +3,15 @@ package crosscast
 import (
 	"slices"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A Gap is a stretch of time in which this node might have missed instructions. The application can then have its
-// clients fetch again. Each cause makes one gap. One exception: if the bus denies names that were heard before
-// ([GapDenied]), there are two gaps with the same Since. The first comes at once, and has no Until because it goes on.
-// The second comes when the bus allows the names again. It leaves out names in which the node has lost interest, and
-// does not come if no names are left.
+// clients fetch again. Each cause makes one gap. One exception: if the bus denies names that were heard before (reason
+// "denied"), there are two gaps with the same Since. The first comes at once, and has no Until because it goes on. The
+// second comes when the bus allows the names again. It leaves out names in which the node has lost interest, and does
+// not come if no names are left.
 type Gap struct {
 	// Origin is the node whose instructions might be missing; empty: any node.
 	Origin NodeID
@@ -23,23 +25,31 @@ type Gap struct {
 	Reason       GapReason
 }
 
-// GapReason is the cause of a gap.
+// A GapReason is the cause of a gap:
+//
+//	link lost  the connection to the bus broke or died, and was rebuilt
+//	link deaf  the bus answered, but this node's own messages did not come back
+//	hole       a frame's predecessor on its topic never came
+//	late       a frame came after its successor and was dropped
+//	loss       the origin reported that it could not publish
+//	overflow   a queue of this node was full
+//	paused     this process stood still, so its peers might have taken it for dead
+//	denied     the bus refuses a subscription (without an Until), or did for a while
+//	peer lost  the origin was taken for dead, or has returned after that
+//	invalid    a message of the origin was not JSON in UTF-8, and was dropped
+//	forged     frames in the origin's name had wrong numbers, and hid its real frames
+//	moved      this node was on a server of the bus that its peers had left, and has followed them
+//
+// [GapReasons] lists them.
 type GapReason string
 
-const (
-	GapLinkLost GapReason = "link lost" // the connection to the bus broke or died, and was rebuilt
-	GapDeaf     GapReason = "link deaf" // the bus answered, but this node's own messages did not come back
-	GapHole     GapReason = "hole"      // a frame's predecessor on its topic never came
-	GapLate     GapReason = "late"      // a frame came after its successor and was dropped
-	GapLoss     GapReason = "loss"      // the origin reported that it could not publish
-	GapOverflow GapReason = "overflow"  // a queue of this node was full
-	GapPaused   GapReason = "paused"    // this process stood still, so its peers might have taken it for dead
-	GapDenied   GapReason = "denied"    // the bus refuses a subscription (without an Until), or did for a while
-	GapPeerLost GapReason = "peer lost" // the origin was taken for dead, or has returned after that
-	GapInvalid  GapReason = "invalid"   // a message of the origin was not JSON in UTF-8, and was dropped
-	GapForged   GapReason = "forged"    // frames in the origin's name had wrong numbers, and hid its real frames
-	GapMoved    GapReason = "moved"     // this node was on a server of the bus that its peers had left, and has followed them
-)
+// GapReasons returns every [GapReason], for example to make a metric of each.
+func GapReasons() []GapReason {
+	return []GapReason{
+		reasons.GapLinkLost, reasons.GapDeaf, reasons.GapHole, reasons.GapLate, reasons.GapLoss, reasons.GapOverflow,
+		reasons.GapPaused, reasons.GapDenied, reasons.GapPeerLost, reasons.GapInvalid, reasons.GapForged, reasons.GapMoved,
+	}
+}
 
 // Covers reports whether messages to the given name might have been missed. A gap that names a namespace, by an address
 // with [SpaceNamespace], covers all names in it.

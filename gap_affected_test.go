@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -105,7 +106,7 @@ func TestEmitAffectedIsInPlace(t *testing.T) {
 			})
 		}
 		emit("1")
-		d.h.Gap(crosscast.Gap{Reason: crosscast.GapHole, Names: []crosscast.Address{
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapHole, Names: []crosscast.Address{
 			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"},
 		}})
 		emit("2")
@@ -181,7 +182,7 @@ func TestGapsOfANamespace(t *testing.T) {
 		ok(t, other.OnGap(hook("other")))
 		ok(t, n.OnGap(hook("second")))
 		gap := func(names ...crosscast.Address) string {
-			elsewhere(func() { d.h.Gap(crosscast.Gap{Reason: crosscast.GapHole, Origin: "aaaaaaaa", Names: names}) })
+			elsewhere(func() { d.h.Gap(crosscast.Gap{Reason: reasons.GapHole, Origin: "aaaaaaaa", Names: names}) })
 			return l.take()
 		}
 		room := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}

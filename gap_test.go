@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -29,7 +30,7 @@ func TestGaps(t *testing.T) {
 		sub("rs", "r", "s")
 		sub("x", "x")
 		d.log.take()
-		d.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapLinkLost})
 		synctest.Wait()
 		node, subs, _ := strings.Cut(l.take(), "; ")
 		equal(t, "node, at first", node, "link lost")
@@ -49,13 +50,13 @@ func TestGaps(t *testing.T) {
 		}
 		emit("1")
 		d.h.Gap(crosscast.Gap{
-			Origin: "aaaaaaaa", Reason: crosscast.GapHole,
+			Origin: "aaaaaaaa", Reason: reasons.GapHole,
 			Names: []crosscast.Address{room("r"), room("s"), room("t"), {Namespace: "/", Space: crosscast.SpaceUser, Name: "x"}},
 		})
 		emit("2")
 		synctest.Wait()
 		equal(t, "in order", strings.ReplaceAll(l.take(), "hole; rs 1", "rs 1; hole"), "rs 1; hole; rs hole; rs 2")
-		d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{room("r")}})
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapDenied, Names: []crosscast.Address{room("r")}})
 		synctest.Wait()
 		equal(t, "nothing that nodes tell each other was missed, so nobody is asked", d.log.take(), "")
 		equal(t, "gaps", n.Stats().Gaps, 3)
@@ -84,7 +85,7 @@ func TestGapOfANamespace(t *testing.T) {
 		synctest.Wait()
 		d.log.take()
 		room := crosscast.Address{Namespace: "second", Space: crosscast.SpaceRoom, Name: "r"}
-		g := crosscast.Gap{Origin: "aaaaaaaa", Reason: crosscast.GapHole, Names: []crosscast.Address{
+		g := crosscast.Gap{Origin: "aaaaaaaa", Reason: reasons.GapHole, Names: []crosscast.Address{
 			{Namespace: "second", Space: crosscast.SpaceNamespace}, {Namespace: "unknown", Space: crosscast.SpaceNamespace},
 		}}
 		d.h.Gap(g)

@@ -3,6 +3,7 @@ package crosscast
 import (
 	"time"
 
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -80,7 +81,7 @@ func (h *handler) Gap(g Gap) {
 	if g.Origin == "" && g.controls() && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(kind.Hello, ""))
 	}
-	if g.Reason == GapDenied && g.goesOn() {
+	if g.Reason == reasons.GapDenied && g.goesOn() {
 		n.interests.doubt(g.Names)
 	}
 	n.presence.handleGap(&g)
@@ -111,7 +112,7 @@ func (n *Node) dropInvalid(inst *Instruction) {
 		names = []Address{{Namespace: inst.Namespace, Space: SpaceNamespace}}
 	}
 	now := time.Now()
-	n.reportGap(Gap{Origin: inst.From, Names: names, Since: now, Until: now, Reason: GapInvalid})
+	n.reportGap(Gap{Origin: inst.From, Names: names, Since: now, Until: now, Reason: reasons.GapInvalid})
 }
 
 // subscriptionsIn returns the subscriptions that may have missed something in g.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -57,7 +58,7 @@ func (n *Node) beat() {
 	}
 	since, paused, silent := n.peers.tick(now, n.heartbeat, proven)
 	if paused {
-		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: GapPaused})
+		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: reasons.GapPaused})
 	}
 	for _, s := range silent {
 		if observes && s.suspected {

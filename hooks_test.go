@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -60,7 +61,7 @@ func TestHooksBeforeStartReturns(t *testing.T) {
 			d.onPublish = func(inst *crosscast.Instruction) {
 				if inst.Kind == kind.Hello && !said {
 					said = true
-					d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{{Namespace: "/"}}})
+					d.h.Gap(crosscast.Gap{Reason: reasons.GapDenied, Names: []crosscast.Address{{Namespace: "/"}}})
 				}
 			}
 			var l log
@@ -146,7 +147,7 @@ func TestFloodOfRoomEvents(t *testing.T) {
 		ok(t, s.Leave("7", "39999", "r"))
 		d.h.Loss(crosscast.Loss{Instructions: 3, Err: crosscast.ErrRefused})
 		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa"})
-		d.h.Link(crosscast.LinkStatus{Publishing: crosscast.LinkHalf{State: crosscast.LinkHeld}})
+		d.h.Link(crosscast.LinkStatus{Publishing: crosscast.LinkHalf{State: reasons.LinkHeld}})
 		synctest.Wait()
 		got := strings.Split(l.take(), "; ")
 		slices.Sort(got)

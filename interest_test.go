@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // interestNode starts a node over a driver whose calls are forgotten so far.
@@ -239,7 +240,7 @@ func TestDeniedWhileConfirmed(t *testing.T) {
 		s := connect(t, n.Namespace, &recorder{}, "r", "s")
 		d.log.take()
 		d.answer(refuse(crosscast.ErrDenied, "r"))
-		d.h.Gap(crosscast.Gap{Names: names, Since: time.Now(), Reason: crosscast.GapDenied})
+		d.h.Gap(crosscast.Gap{Names: names, Since: time.Now(), Reason: reasons.GapDenied})
 		for range 2 {
 			refused(t, s.Join(ctx, "r", "new"), crosscast.ErrDenied, "r")
 		}
@@ -248,7 +249,7 @@ func TestDeniedWhileConfirmed(t *testing.T) {
 		refused(t, other.Join(ctx, "r"), crosscast.ErrDenied, "r")
 		ok(t, other.Join(ctx, "s"))
 		d.answer(nil)
-		d.h.Gap(crosscast.Gap{Names: names, Since: time.Now(), Until: time.Now(), Reason: crosscast.GapDenied})
+		d.h.Gap(crosscast.Gap{Names: names, Since: time.Now(), Until: time.Now(), Reason: reasons.GapDenied})
 		ok(t, other.Join(ctx, "r"))
 		equal(t, "rooms", sorted(other.Rooms()), "r s")
 	}
@@ -265,7 +266,7 @@ func TestDeniedWhileAsked(t *testing.T) {
 		go func() { joined <- s.Join(ctx, "r") }()
 		synctest.Wait()
 		d.h.Gap(crosscast.Gap{
-			Names: []crosscast.Address{{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}}, Reason: crosscast.GapDenied,
+			Names: []crosscast.Address{{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}}, Reason: reasons.GapDenied,
 		})
 		confirm <- nil
 		ok(t, <-joined)

@@ -4,20 +4,28 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
-// A LinkState says what one half of the link between a node and its bus can do.
+// A LinkState says what one half of the link between a node and its bus can do:
+//
+//	connecting  it is being made
+//	live        it works, as far as can be known
+//	held        publishing: it works, and the queue waits for the peers to be back after an outage
+//	deaf        subscribing: the connection stands, and what this node publishes does not come back
+//	denied      the bus refuses the credentials, or what their user needs to be allowed
+//	down        it is broken, and cannot be made
+//
+// [LinkStates] lists them.
 type LinkState string
 
-const (
-	LinkConnecting LinkState = "connecting" // it is being made
-	LinkLive       LinkState = "live"       // it works, as far as can be known
-	LinkHeld       LinkState = "held"       // publishing: it works, and the queue waits for the peers to be back after an outage
-	LinkDeaf       LinkState = "deaf"       // subscribing: the connection stands, and what this node publishes does not come back
-	LinkDenied     LinkState = "denied"     // the bus refuses the credentials, or what their user needs to be allowed
-	LinkDown       LinkState = "down"       // it is broken, and cannot be made
-)
+// LinkStates returns every [LinkState], for example to make a metric of each.
+func LinkStates() []LinkState {
+	return []LinkState{
+		reasons.LinkConnecting, reasons.LinkLive, reasons.LinkHeld, reasons.LinkDeaf, reasons.LinkDenied, reasons.LinkDown,
+	}
+}
 
 // A LinkHalf is the state of one half of the link.
 type LinkHalf struct {
@@ -40,7 +48,7 @@ func (s LinkStatus) Live() bool {
 	return s.Publishing.live() && s.Subscribing.live()
 }
 
-func (h LinkHalf) live() bool { return h.State == LinkLive || h.State == "" }
+func (h LinkHalf) live() bool { return h.State == reasons.LinkLive || h.State == "" }
 
 // linkStatus is what the adapter has told of the link.
 type linkStatus struct {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // lines is a log of what is written to it.
@@ -16,9 +17,9 @@ func lines(b *strings.Builder) *slog.Logger { return slog.New(slog.NewTextHandle
 // TestLinkIsLogged: a node without a Logger writes the first time that the link is down to slog.Default, with what to do.
 // With one it leaves that to the adapter, which gets the same Logger: once is enough.
 func TestLinkIsLogged(t *testing.T) {
-	live := crosscast.LinkHalf{State: crosscast.LinkLive}
-	down := crosscast.LinkHalf{State: crosscast.LinkDown, Err: errors.New("connection refused")}
-	denied := crosscast.LinkHalf{State: crosscast.LinkDenied, Err: errors.New("no permission")}
+	live := crosscast.LinkHalf{State: reasons.LinkLive}
+	down := crosscast.LinkHalf{State: reasons.LinkDown, Err: errors.New("connection refused")}
+	denied := crosscast.LinkHalf{State: reasons.LinkDenied, Err: errors.New("no permission")}
 	was := slog.Default()
 	defer slog.SetDefault(was)
 	for _, own := range []bool{true, false} {

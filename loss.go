@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A Loss is a run of this node's own emissions that peers did not get, or might not have got. Local sockets were
@@ -27,17 +29,25 @@ type Loss struct {
 	Err error
 }
 
-// LossReason is the cause of a loss.
+// A LossReason is the cause of a loss:
+//
+//	refused    the bus refused it
+//	denied     the bus refused it for lack of a permission
+//	uncertain  the bus did not confirm or refuse it
+//	expired    it waited too long for the link to come back
+//	closed     the adapter was closed before it could be published
+//	moved      it went to a server that the peers had left
+//
+// [LossReasons] lists them.
 type LossReason string
 
-const (
-	LossRefused   LossReason = "refused"   // the bus refused it
-	LossDenied    LossReason = "denied"    // the bus refused it for lack of a permission
-	LossUncertain LossReason = "uncertain" // the bus did not confirm or refuse it
-	LossExpired   LossReason = "expired"   // it waited too long for the link to come back
-	LossClosed    LossReason = "closed"    // the adapter was closed before it could be published
-	LossMoved     LossReason = "moved"     // it went to a server that the peers had left
-)
+// LossReasons returns every [LossReason], for example to make a metric of each.
+func LossReasons() []LossReason {
+	return []LossReason{
+		reasons.LossRefused, reasons.LossDenied, reasons.LossUncertain, reasons.LossExpired, reasons.LossClosed,
+		reasons.LossMoved,
+	}
+}
 
 // A LossError is returned by Node.Flush if some emissions did not go out, or might not have.
 type LossError struct {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -42,21 +43,21 @@ func (n *losing) lose(instructions int, reason crosscast.LossReason) {
 func TestOnLossOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newLosing(t)
-		n.lose(1, crosscast.LossExpired)
+		n.lose(1, reasons.LossExpired)
 		time.Sleep(50 * time.Millisecond)
 		for range 35 { // until 3.45 s
-			n.lose(1, crosscast.LossExpired)
+			n.lose(1, reasons.LossExpired)
 			time.Sleep(100 * time.Millisecond)
 		}
-		n.lose(5, crosscast.LossDenied)
+		n.lose(5, reasons.LossDenied)
 		time.Sleep(10 * time.Second)
-		n.lose(7, crosscast.LossExpired)
+		n.lose(7, reasons.LossExpired)
 		synctest.Wait()
 		equal(t, "told", n.log.take(), "0.0s: 1 expired; 1.0s: 10 expired; 2.0s: 10 expired; 3.0s: 10 expired; "+
 			"3.5s: 5 denied; 4.0s: 5 expired; 13.6s: 7 expired")
 		s := n.Stats()
 		equal(t, "losses", s.Losses, 38)
-		equal(t, "expired", s.LossReasons[crosscast.LossExpired], 37)
+		equal(t, "expired", s.LossReasons[reasons.LossExpired], 37)
 	})
 }
 
@@ -66,14 +67,14 @@ func TestCloseTellsLosses(t *testing.T) {
 		n := newLosing(t)
 		n.d.onPublish = func(inst *crosscast.Instruction) {
 			if inst.Kind == kind.Goodbye {
-				n.lose(4, crosscast.LossExpired)
-				n.lose(5, crosscast.LossClosed)
-				n.lose(6, crosscast.LossClosed)
+				n.lose(4, reasons.LossExpired)
+				n.lose(5, reasons.LossClosed)
+				n.lose(6, reasons.LossClosed)
 			}
 		}
-		n.lose(1, crosscast.LossExpired)
-		n.lose(2, crosscast.LossExpired)
-		n.lose(3, crosscast.LossExpired)
+		n.lose(1, reasons.LossExpired)
+		n.lose(2, reasons.LossExpired)
+		n.lose(3, reasons.LossExpired)
 		err := n.Close(ctx)
 		equal(t, "told", n.log.take(), "0.0s: 1 expired; 0.0s: 5 expired; 0.0s: 5 closed; 0.0s: 4 expired; 0.0s: 6 closed")
 		var le *crosscast.LossError
@@ -90,7 +91,7 @@ func TestFailedStartTellsLosses(t *testing.T) {
 		d.publishErr = crosscast.ErrDenied
 		d.onPublish = func(*crosscast.Instruction) {
 			for i := range 3 {
-				d.h.Loss(crosscast.Loss{Instructions: 1 + i, Reason: crosscast.LossDenied, Err: errWasRefused})
+				d.h.Loss(crosscast.Loss{Instructions: 1 + i, Reason: reasons.LossDenied, Err: errWasRefused})
 			}
 		}
 		var l log
@@ -121,7 +122,7 @@ func TestLossesThatWait(t *testing.T) {
 		}
 		lose := func(i int, err error) {
 			d.h.Loss(crosscast.Loss{
-				Reason: crosscast.LossUncertain, Names: []crosscast.Address{room(i), room(0)}, From: uint64(10 * i),
+				Reason: reasons.LossUncertain, Names: []crosscast.Address{room(i), room(0)}, From: uint64(10 * i),
 				To: uint64(10*i + 5), Instructions: i, Err: err,
 			})
 			time.Sleep(time.Second)

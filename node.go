@@ -58,7 +58,7 @@ type Options struct {
 	// OnGap is called with a gap: instructions that this node's clients might have missed. It runs on the goroutine
 	// that delivers. It must not wait for anything: no Join, Flush or Deliver inside. Its emissions to sockets of this
 	// node arrive before anything later of that origin: see [Node.EmitAffected]. One exception: another goroutine
-	// detects that this process stood still (GapPaused), so messages might be delivered during that call.
+	// detects that this process stood still (reason "paused"), so messages might be delivered during that call.
 	OnGap func(*Node, Gap)
 
 	// The other hooks may block, and may call anything but Node.Close, which waits for them. Calls of one hook are made

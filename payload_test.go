@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -172,7 +173,7 @@ func TestPayloadsOfPeersThatAreNotJSONAreDropped(t *testing.T) {
 		equal(t, "framed", framed.Load(), 1)
 		s := n.Stats()
 		equal(t, "dropped", s.Dropped["invalid"], 6)
-		equal(t, "gaps", s.GapReasons[crosscast.GapInvalid], 6)
+		equal(t, "gaps", s.GapReasons[reasons.GapInvalid], 6)
 		equal(t, "a flood makes one line", strings.Count(lines.String(), "no JSON"), 1)
 
 		answers := make(map[string]string)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -383,13 +384,13 @@ func TestGapsRenewOnceAHeartbeat(t *testing.T) {
 			time.Sleep(11 * time.Second)
 			p.take()
 			for range 2000 {
-				d.h.Gap(crosscast.Gap{Origin: origin, Reason: crosscast.GapHole})
+				d.h.Gap(crosscast.Gap{Origin: origin, Reason: reasons.GapHole})
 				time.Sleep(time.Millisecond)
 			}
 			if got := len(p.take()); got < 2 || got > 4 {
 				t.Errorf("asked %d times in 2 s", got)
 			}
-			d.h.Gap(crosscast.Gap{Origin: origin, Reason: crosscast.GapHole})
+			d.h.Gap(crosscast.Gap{Origin: origin, Reason: reasons.GapHole})
 			time.Sleep(time.Second)
 			if got := len(p.take()); got < 1 || got > 2 {
 				t.Errorf("asked %d times after the last gap", got)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -200,7 +201,7 @@ func TestWatchWithoutALink(t *testing.T) {
 		d.mu.Lock()
 		d.publishErr = nil
 		d.mu.Unlock()
-		d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: crosscast.LinkDown}})
+		d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: reasons.LinkDown}})
 		w := watch()
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
@@ -209,7 +210,7 @@ func TestWatchWithoutALink(t *testing.T) {
 		if err := w.Synced(short); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("synced while the link is down: %v", err)
 		}
-		d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: crosscast.LinkLive}})
+		d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: reasons.LinkLive}})
 		ok(t, w.Synced(ctx))
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -157,7 +158,7 @@ func TestNamespacesOfStrangers(t *testing.T) {
 				})
 			}
 		}
-		d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapDenied, Names: []crosscast.Address{
 			{Namespace: "strange", Space: crosscast.SpaceNamespace},
 		}})
 		synctest.Wait()
@@ -224,7 +225,7 @@ func TestNamespacesUnderChurn(t *testing.T) {
 					}
 					if g%2 == 0 {
 						n.Stats()
-						d.h.Gap(crosscast.Gap{Reason: crosscast.GapDenied, Names: []crosscast.Address{
+						d.h.Gap(crosscast.Gap{Reason: reasons.GapDenied, Names: []crosscast.Address{
 							{Namespace: name, Space: crosscast.SpaceRoom, Name: "another"},
 						}})
 					}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -31,15 +32,15 @@ func TestStatsHasReasons(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close(t.Context())
-	for _, reason := range []crosscast.GapReason{crosscast.GapDeaf, crosscast.GapHole, crosscast.GapDeaf} {
+	for _, reason := range []crosscast.GapReason{reasons.GapDeaf, reasons.GapHole, reasons.GapDeaf} {
 		b.h.Gap(crosscast.Gap{Reason: reason})
 	}
-	b.h.Loss(crosscast.Loss{Reason: crosscast.LossExpired, Err: crosscast.ErrRefused})
+	b.h.Loss(crosscast.Loss{Reason: reasons.LossExpired, Err: crosscast.ErrRefused})
 	s := n.Stats()
 	equal(t, "gaps", s.Gaps, 3)
-	equal(t, "deaf", s.GapReasons[crosscast.GapDeaf], 2)
-	equal(t, "holes", s.GapReasons[crosscast.GapHole], 1)
-	equal(t, "expired", s.LossReasons[crosscast.LossExpired], 1)
+	equal(t, "deaf", s.GapReasons[reasons.GapDeaf], 2)
+	equal(t, "holes", s.GapReasons[reasons.GapHole], 1)
+	equal(t, "expired", s.LossReasons[reasons.LossExpired], 1)
 	equal(t, "reasons", len(s.GapReasons)+len(s.LossReasons), 3)
 }
 

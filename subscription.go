@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A Receiver receives messages by a function instead of a socket, for servers with a hub of their own, workers, and
@@ -21,7 +22,7 @@ type Receiver struct {
 	OnGap func(*Subscription, Gap)
 	// QueueBytes bounds the memory of the messages that wait for OnMessage. Each takes about 500 bytes more than its
 	// payload and names. Default: 1 MiB; 1 byte to 1 GiB. A message that finds the queue full is dropped, and becomes a
-	// Gap with GapOverflow in its place.
+	// Gap with the reason "overflow" in its place.
 	QueueBytes int
 }
 
@@ -198,7 +199,7 @@ func (s *Subscription) handleMessage(m *Message) bool {
 		return false
 	}
 	now := time.Now()
-	g := Gap{Origin: m.From, Since: now, Until: now, Reason: GapOverflow}
+	g := Gap{Origin: m.From, Since: now, Until: now, Reason: reasons.GapOverflow}
 	for _, room := range m.Target.Rooms {
 		if slices.Contains(s.rooms, room) {
 			g.Names = append(g.Names, Address{s.ns.name, SpaceRoom, room})
@@ -229,7 +230,7 @@ func (s *Subscription) missLocked(g Gap) {
 	if q := s.lane.queue; len(q) > 0 && q[len(q)-1].m == nil {
 		last := q[len(q)-1].gap
 		alike := last.goesOn() == g.goesOn() || s.bytes > 2*s.r.QueueBytes
-		if !s.fitsLocked(size) && alike || last.Reason == GapOverflow && g.Reason == GapOverflow {
+		if !s.fitsLocked(size) && alike || last.Reason == reasons.GapOverflow && g.Reason == reasons.GapOverflow {
 			last.widen(&g)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // listen subscribes and notes what arrives in a log.
@@ -115,7 +116,7 @@ func TestSubscriptionOverflowsWhileAGapGoesOn(t *testing.T) {
 		denied := func(until time.Time) {
 			d.h.Gap(crosscast.Gap{
 				Names: []crosscast.Address{{Namespace: "/", Space: crosscast.SpaceRoom, Name: "r"}},
-				Since: begun, Until: until, Reason: crosscast.GapDenied,
+				Since: begun, Until: until, Reason: reasons.GapDenied,
 			})
 		}
 		for _, event := range []string{"1", "2", "3", "4", "lost"} { // 1 is being handled

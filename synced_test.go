@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // synced is Synced of whatever has it.
@@ -40,7 +41,7 @@ func TestSynced(t *testing.T) {
 			equal(t, "asked again after", time.Since(began), time.Minute)
 
 			for _, state := range []crosscast.LinkState{
-				crosscast.LinkDown, crosscast.LinkDeaf, crosscast.LinkDenied, crosscast.LinkConnecting,
+				reasons.LinkDown, reasons.LinkDeaf, reasons.LinkDenied, reasons.LinkConnecting,
 			} {
 				d.h.Link(crosscast.LinkStatus{Subscribing: crosscast.LinkHalf{State: state}})
 				go func() { result <- v.Synced(ctx) }()
@@ -48,7 +49,7 @@ func TestSynced(t *testing.T) {
 				equal(t, "synced while "+string(state), len(result), 0)
 				began := time.Now()
 				d.h.Link(crosscast.LinkStatus{
-					Subscribing: crosscast.LinkHalf{State: crosscast.LinkLive}, Publishing: crosscast.LinkHalf{State: state},
+					Subscribing: crosscast.LinkHalf{State: reasons.LinkLive}, Publishing: crosscast.LinkHalf{State: state},
 				})
 				ok(t, <-result)
 				equal(t, "waited", time.Since(began), 0)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // outageFaults are those that show when links break.
@@ -94,7 +95,7 @@ var outageFaults = []fault{
 			f.n = 0
 			f.mu.Unlock()
 			if owed {
-				f.h.Gap(crosscast.Gap{Reason: crosscast.GapLinkLost})
+				f.h.Gap(crosscast.Gap{Reason: reasons.GapLinkLost})
 			}
 		},
 		gap: func(f *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
@@ -172,7 +173,7 @@ var outageFaults = []fault{
 		on:   overWire,
 		red:  map[string]string{"denied-revoked": "the gap of a room that is denied"},
 		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
-			if g.Reason != crosscast.GapDenied {
+			if g.Reason != reasons.GapDenied {
 				next(g)
 			}
 		},
@@ -182,7 +183,7 @@ var outageFaults = []fault{
 		on:   overWire,
 		red:  map[string]string{"denied-revoked": "the end of the gap"},
 		gap: func(_ *faulty, g crosscast.Gap, next func(crosscast.Gap)) {
-			if g.Reason != crosscast.GapDenied || g.Until.IsZero() {
+			if g.Reason != reasons.GapDenied || g.Until.IsZero() {
 				next(g)
 			}
 		},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -404,7 +405,7 @@ var faults = []fault{
 			"all the time", "load": "a gap where nothing went wrong"},
 		handle: func(f *faulty, inst *instruction, next func(*instruction)) {
 			if f.every(20) {
-				f.h.Gap(crosscast.Gap{Reason: crosscast.GapHole})
+				f.h.Gap(crosscast.Gap{Reason: reasons.GapHole})
 			}
 			next(inst)
 		},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/adaptertest"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -120,7 +121,7 @@ func (a *minimal) put(ctx context.Context, data []byte, inst *crosscast.Instruct
 		if last := len(a.queue) - 1; a.queue[last].data != nil || a.queue[last].gap.Origin != inst.From {
 			now := time.Now()
 			a.queue = append(a.queue, parcel{
-				gap: crosscast.Gap{Origin: inst.From, Since: now, Until: now, Reason: crosscast.GapOverflow},
+				gap: crosscast.Gap{Origin: inst.From, Since: now, Until: now, Reason: reasons.GapOverflow},
 			})
 		}
 		return ctx.Err()

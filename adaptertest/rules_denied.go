@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // Rules about names that the bus denies to one node.
@@ -62,7 +63,7 @@ var deniedRules = []rule{
 			gap := func(over bool, g *crosscast.Gap) func() bool {
 				return func() bool {
 					for _, e := range c.log.take() {
-						if e.gap != nil && e.gap.Reason == crosscast.GapDenied && e.gap.Until.IsZero() != over {
+						if e.gap != nil && e.gap.Reason == reasons.GapDenied && e.gap.Until.IsZero() != over {
 							*g = *e.gap
 							return true
 						}

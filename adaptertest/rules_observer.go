@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -45,7 +46,7 @@ var observerRules = []rule{
 	},
 	{
 		name: "driver-expired",
-		text: "Expire of a peer becomes a gap of that origin, with the reason GapPeerLost. Later messages of the " +
+		text: "Expire of a peer becomes a gap of that origin, with the reason peer lost. Later messages of the " +
 			"peer arrive.",
 		needs:      needsObserver,
 		capability: CapNodes,
@@ -61,7 +62,7 @@ var observerRules = []rule{
 				p1.mu.Lock()
 				defer p1.mu.Unlock()
 				for _, g := range p1.gaps {
-					if g.Reason == crosscast.GapPeerLost && g.Origin == p0.info.ID {
+					if g.Reason == reasons.GapPeerLost && g.Origin == p0.info.ID {
 						return true
 					}
 				}

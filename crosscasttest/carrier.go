@@ -10,6 +10,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -127,7 +128,7 @@ func (c *carrier) sever(ctx context.Context) error {
 		return nil
 	}
 	return c.await(ctx, func(s crosscast.LinkStatus) bool {
-		return s.Publishing.State != crosscast.LinkLive && s.Subscribing.State != crosscast.LinkLive
+		return s.Publishing.State != reasons.LinkLive && s.Subscribing.State != reasons.LinkLive
 	})
 }
 

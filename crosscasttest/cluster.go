@@ -129,7 +129,7 @@ func (c *Cluster) Heal(i int) {
 }
 
 // Lose makes the bus lose the next n emissions, of any nodes, without an answer, while the links stand. They reach the
-// emitting node's own clients, and no others. After Settle, OnLoss of the emitting node has reported them as
-// [crosscast.LossUncertain], and OnGap of the peers as [crosscast.GapLoss]. Emissions of a node whose link is cut do not
+// emitting node's own clients, and no others. After Settle, OnLoss of the emitting node has reported them with
+// the reason "uncertain", and OnGap of the peers with the reason "loss". Emissions of a node whose link is cut do not
 // count, nor do commands, queries and requests.
 func (c *Cluster) Lose(n int) { c.bus.lose.Add(int64(n)) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
@@ -79,7 +80,7 @@ func TestRevokedChannels(t *testing.T) {
 	}
 	expectDenied := func(g crosscast.Gap) {
 		t.Helper()
-		if g.Reason != crosscast.GapDenied || len(g.Names) != 2 || !g.Covers(room) || !g.Covers(user) {
+		if g.Reason != reasons.GapDenied || len(g.Names) != 2 || !g.Covers(room) || !g.Covers(user) {
 			t.Fatalf("gap %+v, want one of the room and the user that are denied", g)
 		}
 	}
@@ -87,7 +88,7 @@ func TestRevokedChannels(t *testing.T) {
 	acl("&cc:all", "&cc:n:*", "&cc:r:/:room")
 	lost, denied := expectGap(), expectGap()
 	expectDenied(denied)
-	if lost.Reason != crosscast.GapLinkLost || !denied.Until.IsZero() || !denied.Since.Equal(lost.Since) {
+	if lost.Reason != reasons.GapLinkLost || !denied.Until.IsZero() || !denied.Since.Equal(lost.Since) {
 		t.Errorf("gaps %+v and %+v", lost, denied)
 	}
 	if n := b.Stats().Adapter.Denied; n != 2 {
@@ -132,7 +133,7 @@ func TestRevokedChannels(t *testing.T) {
 
 	acl("&cc:*")
 	restored := expectGap()
-	for restored.Reason != crosscast.GapDenied { // losses of its peers
+	for restored.Reason != reasons.GapDenied { // losses of its peers
 		restored = expectGap()
 	}
 	expectDenied(restored)

@@ -44,7 +44,7 @@
 // Two of the commands are optional. Without ping nothing is lost, because an error is an answer too. Without role, a node
 // does not notice that its server became a replica at the same address.
 //
-// A channel that the server denies is an open gap (crosscast.GapDenied), and each Join of its room returns an error. The
+// A channel that the server denies is an open gap (reason "denied"), and each Join of its room returns an error. The
 // node requests denied channels again every 5 s, 256 at a time. Once one is allowed, it requests all of them at once.
 // Stats().Adapter.Denied is their present number. The log names one of them, and the missing permission.
 //

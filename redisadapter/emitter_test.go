@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
@@ -199,7 +200,7 @@ func TestEmitterThroughARestart(t *testing.T) {
 	a.expect(t, "bridged ")
 	b.expect(t, "bridged ")
 	for _, m := range []*member{a, b} {
-		m.expectGap(t, crosscast.GapLinkLost)
+		m.expectGap(t, reasons.GapLinkLost)
 	}
 	if n, err := e.To("room").Count(ctx); n != 2 || err != nil {
 		t.Errorf("count: %d, %v", n, err)

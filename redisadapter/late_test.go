@@ -22,6 +22,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
 	"github.com/crosscast/crosscast/internal/programtest"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
@@ -172,7 +173,7 @@ func TestWhoMayNotPublishToEveryone(t *testing.T) {
 	a.serve(t, b)
 	m.mustAnswer(t, "counts")
 	acl(t, s, "alice", "-publish", "(+publish resetchannels &cc:r:* &cc:u:* &cc:n:*)")
-	b.eventually(t, "it may not publish", func() bool { return b.Link().Publishing.State == crosscast.LinkDenied })
+	b.eventually(t, "it may not publish", func() bool { return b.Link().Publishing.State == reasons.LinkDenied })
 	// On a loaded machine one or the other is too late indeed. With each question it is longer since the last echo.
 	b.eventually(t, "it does what it is asked", func() bool {
 		time.Sleep(100 * time.Millisecond)                 // lasts: several heartbeats

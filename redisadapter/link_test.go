@@ -20,6 +20,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
@@ -85,7 +86,7 @@ func (o *operated) sees(t *testing.T, name string, of half, state crosscast.Link
 		now = o.Link()
 		return of(now).State == state
 	})
-	if live := of(now).State == crosscast.LinkLive; live != (of(now).Err == nil) || of(now).Since.IsZero() {
+	if live := of(now).State == reasons.LinkLive; live != (of(now).Err == nil) || of(now).Since.IsZero() {
 		t.Errorf("%s: %+v", name, of(now))
 	}
 	for _, cause := range causes {
@@ -93,7 +94,7 @@ func (o *operated) sees(t *testing.T, name string, of half, state crosscast.Link
 			t.Errorf("%s is %s because of %v, want %q", name, state, err, cause)
 		}
 	}
-	if s := o.Stats(); s.Connected != s.Adapter.Link.Live() || s.Connected && of(s.Adapter.Link).State != crosscast.LinkLive {
+	if s := o.Stats(); s.Connected != s.Adapter.Link.Live() || s.Connected && of(s.Adapter.Link).State != reasons.LinkLive {
 		t.Errorf("%s is %s, and the node says: connected %v, %+v", name, state, s.Connected, s.Adapter.Link)
 	}
 	o.eventually(t, "the hook is told", func() bool {
@@ -140,8 +141,8 @@ func (o *operated) forget() {
 
 func (o *operated) live(t *testing.T) {
 	t.Helper()
-	o.sees(t, "publishing", publishing, crosscast.LinkLive)
-	o.sees(t, "subscribing", subscribing, crosscast.LinkLive)
+	o.sees(t, "publishing", publishing, reasons.LinkLive)
+	o.sees(t, "subscribing", subscribing, reasons.LinkLive)
 	o.eventually(t, "it is connected", func() bool { return o.Stats().Connected })
 }
 
@@ -177,7 +178,7 @@ func TestStateOfADeadServer(t *testing.T) {
 	m.live(t)
 	m.forget()
 	s.Kill()
-	m.sees(t, "subscribing", subscribing, crosscast.LinkDown, "connection refused", s.Addr())
+	m.sees(t, "subscribing", subscribing, reasons.LinkDown, "connection refused", s.Addr())
 	s.Restart()
 	m.live(t)
 	if n := m.Stats().Adapter.Reconnects; n != 1 {
@@ -205,8 +206,8 @@ func TestStateOfAServerThatStandsStill(t *testing.T) {
 	for ctx := redistest.Within(t, redistest.Patience); ; {
 		saw.mu.Lock()
 		n := len(saw.hooks)
-		ok := n > 0 && saw.hooks[n-1].Publishing.State == crosscast.LinkConnecting &&
-			saw.hooks[n-1].Subscribing.State == crosscast.LinkConnecting
+		ok := n > 0 && saw.hooks[n-1].Publishing.State == reasons.LinkConnecting &&
+			saw.hooks[n-1].Subscribing.State == reasons.LinkConnecting
 		saw.mu.Unlock()
 		if ok {
 			break
@@ -242,14 +243,14 @@ func TestStateOfAServerThatStandsStill(t *testing.T) {
 	defer stop()
 	start := time.Now()
 	s.Pause()
-	m.sees(t, "publishing", publishing, crosscast.LinkDown, "has not answered")
+	m.sees(t, "publishing", publishing, reasons.LinkDown, "has not answered")
 	stop()
 	if d := time.Since(start); d > 3*time.Second { // three heartbeats, and one until it stands still
 		t.Errorf("noticed after %v", d)
 	}
 	p.Reset()
-	m.sees(t, "subscribing", subscribing, crosscast.LinkConnecting)
-	m.sees(t, "subscribing", subscribing, crosscast.LinkDown, "cannot connect")
+	m.sees(t, "subscribing", subscribing, reasons.LinkConnecting)
+	m.sees(t, "subscribing", subscribing, reasons.LinkDown, "cannot connect")
 	s.Resume()
 	m.live(t)
 }
@@ -267,7 +268,7 @@ func TestStateOfAQueueThatWaits(t *testing.T) {
 	m.forget()
 	lines.Cut(true)
 	redistest.KillConnections(t, s.Client(), "pubsub")
-	m.sees(t, "publishing", publishing, crosscast.LinkHeld, "waits")
+	m.sees(t, "publishing", publishing, reasons.LinkHeld, "waits")
 	lines.Cut(false)
 	m.live(t)
 	b.live(t)
@@ -289,8 +290,8 @@ func TestStatesOfDenial(t *testing.T) {
 	m.forget()
 
 	acl(t, s, "alice", "-publish")
-	m.sees(t, "publishing", publishing, crosscast.LinkDenied, "NOPERM", "+publish")
-	if st := m.Link().Subscribing.State; st != crosscast.LinkLive {
+	m.sees(t, "publishing", publishing, reasons.LinkDenied, "NOPERM", "+publish")
+	if st := m.Link().Subscribing.State; st != reasons.LinkLive {
 		t.Errorf("the other half is %s", st)
 	}
 	acl(t, s, "alice", "+publish")
@@ -314,14 +315,14 @@ func TestStatesOfDenial(t *testing.T) {
 	case <-time.After(redistest.Patience):
 		t.Error("no loss")
 	}
-	if st := m.Link().Publishing.State; st != crosscast.LinkLive {
+	if st := m.Link().Publishing.State; st != reasons.LinkLive {
 		t.Errorf("because of one channel publishing is %s", st)
 	}
 	m.forget()
 
 	acl(t, s, "alice", "resetpass", ">another")
 	redistest.KillConnections(t, s.Client(), "pubsub")
-	m.sees(t, "subscribing", subscribing, crosscast.LinkDenied, "WRONGPASS")
+	m.sees(t, "subscribing", subscribing, reasons.LinkDenied, "WRONGPASS")
 	redistest.KillConnections(t, s.Client(), "normal")
 	acl(t, s, "alice", ">"+secret)
 	m.live(t)
@@ -379,14 +380,14 @@ func TestStateOfADeafLink(t *testing.T) {
 	m.forget()
 	elsewhere.Store(true)
 	redistest.KillConnections(t, s.Client(), "pubsub")
-	m.expectGap(t, crosscast.GapLinkLost)
+	m.expectGap(t, reasons.GapLinkLost)
 	resumed := time.Now()
-	m.sees(t, "subscribing", subscribing, crosscast.LinkDeaf, "does not come back")
+	m.sees(t, "subscribing", subscribing, reasons.LinkDeaf, "does not come back")
 	if d := time.Since(resumed); d > 3*time.Second {
 		t.Errorf("noticed after %v", d)
 	}
-	m.expectGap(t, crosscast.GapDeaf)
-	if st := m.Link().Subscribing.State; st != crosscast.LinkDeaf {
+	m.expectGap(t, reasons.GapDeaf)
+	if st := m.Link().Subscribing.State; st != reasons.LinkDeaf {
 		t.Errorf("with another deaf link it is %s", st)
 	}
 	elsewhere.Store(false)
@@ -523,7 +524,7 @@ func TestPingsThatAreErrors(t *testing.T) {
 			m.live(t)
 			link.Store(true)
 			redistest.KillConnections(t, s.Client(), "pubsub")
-			m.expectGap(t, crosscast.GapLinkLost)
+			m.expectGap(t, reasons.GapLinkLost)
 			m.live(t)
 			// An echo that is late has the link pinged.
 			before := pings(t, s)
@@ -569,7 +570,7 @@ func TestPublishingIsTheUsersClients(t *testing.T) {
 		}
 	}
 	redistest.KillConnections(t, s.Client(), "pubsub")
-	m.expectGap(t, crosscast.GapLinkLost)
+	m.expectGap(t, reasons.GapLinkLost)
 	if err := m.Close(redistest.Within(t, redistest.Patience)); err != nil {
 		t.Fatal(err)
 	}

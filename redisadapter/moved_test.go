@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
@@ -78,7 +79,7 @@ func (d *drifter) mustFollow(t *testing.T, peer *member, left time.Time, within 
 	for {
 		select {
 		case l := <-d.losses:
-			if l.Reason != crosscast.LossMoved {
+			if l.Reason != reasons.LossMoved {
 				t.Logf("loss %+v", l)
 				continue
 			}
@@ -96,7 +97,7 @@ func (d *drifter) mustFollow(t *testing.T, peer *member, left time.Time, within 
 	for {
 		select {
 		case g := <-d.gaps:
-			if g.Reason != crosscast.GapMoved {
+			if g.Reason != reasons.GapMoved {
 				t.Logf("gap %+v", g)
 				continue
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
@@ -206,7 +207,7 @@ func TestNodesOutliveTheServer(t *testing.T) {
 	a.expect(t, "dropped ")
 	b.expect(t, "kept ")
 	for _, m := range []*member{a, b} {
-		m.expectGap(t, crosscast.GapLinkLost)
+		m.expectGap(t, reasons.GapLinkLost)
 	}
 	// What was joined in the outage is heard after it.
 	if err := a.socket.Synced(redistest.Within(t, redistest.Patience)); err != nil {
@@ -229,8 +230,8 @@ func TestNodesOutliveTheirConnections(t *testing.T) {
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	for range 5 {
 		redistest.KillConnections(t, admin, "pubsub")
-		a.expectGap(t, crosscast.GapLinkLost)
-		b.expectGap(t, crosscast.GapLinkLost)
+		a.expectGap(t, reasons.GapLinkLost)
+		b.expectGap(t, reasons.GapLinkLost)
 		redistest.KillConnections(t, admin, "normal")
 		hear(t, a, b)
 		hear(t, b, a)
@@ -260,7 +261,7 @@ func TestNodesNoticeADeadLink(t *testing.T) {
 
 	start := time.Now()
 	p.Set(faultproxy.Down, faultproxy.Faults{Swallow: true})
-	b.expectGap(t, crosscast.GapMoved)             // because the next connection leads to another address
+	b.expectGap(t, reasons.GapMoved)               // because the next connection leads to another address
 	if d := time.Since(start); d > 5*time.Second { // about two heartbeats, which are 250 ms here
 		t.Errorf("noticed after %v", d)
 	}

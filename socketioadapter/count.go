@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redisbus"
 )
 
@@ -236,8 +237,8 @@ var errNobody = errors.New("crosscast/socketioadapter: no server hears the names
 // are also counted while the queue waits for them.
 func (a *Adapter) canAsk() bool {
 	l := a.AdapterStats().Link
-	if l.Subscribing.State != crosscast.LinkLive && !a.dialect.channels.emitter {
+	if l.Subscribing.State != reasons.LinkLive && !a.dialect.channels.emitter {
 		return false
 	}
-	return l.Publishing.State == crosscast.LinkLive || l.Publishing.State == crosscast.LinkHeld
+	return l.Publishing.State == reasons.LinkLive || l.Publishing.State == reasons.LinkHeld
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
@@ -63,7 +64,7 @@ func TestRevokedChannels(t *testing.T) {
 
 			acl(tt.allowed...)
 			lost, denied := next(), next()
-			if lost.Reason != crosscast.GapLinkLost || denied.Reason != crosscast.GapDenied || !denied.Until.IsZero() ||
+			if lost.Reason != reasons.GapLinkLost || denied.Reason != reasons.GapDenied || !denied.Until.IsZero() ||
 				len(denied.Names) != 2 || !denied.Covers(room(".R")) || !denied.Covers(ns) {
 				t.Fatalf("gaps %+v and %+v", lost, denied)
 			}
@@ -73,7 +74,7 @@ func TestRevokedChannels(t *testing.T) {
 				t.Errorf("Subscribe: %v", err)
 			}
 			acl("&*")
-			if g := next(); g.Reason != crosscast.GapDenied || g.Until.IsZero() || !g.Since.Equal(denied.Since) || len(g.Names) != 2 {
+			if g := next(); g.Reason != reasons.GapDenied || g.Until.IsZero() || !g.Since.Equal(denied.Since) || len(g.Names) != 2 {
 				t.Errorf("gap %+v, want the end of %+v", g, denied)
 			}
 			must(t, b.Subscribe(ctx, ns, room(".R")))

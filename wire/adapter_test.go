@@ -13,6 +13,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -192,7 +193,7 @@ func TestAShortOutageIsBridged(t *testing.T) {
 			}
 		}
 		for _, p := range c.peers {
-			if g := p.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLinkLost || g[0].Names != nil || g[0].Origin != "" {
+			if g := p.seen(); len(g) != 1 || g[0].Reason != reasons.GapLinkLost || g[0].Names != nil || g[0].Origin != "" {
 				t.Errorf("%s: gaps %+v, want one of a lost link", p.id, g)
 			} else if d := g[0].Until.Sub(g[0].Since); d < 2*time.Second || d > 5*time.Second {
 				t.Errorf("%s: the gap spans %v", p.id, d)
@@ -225,7 +226,7 @@ func TestALongOutageIsALoss(t *testing.T) {
 		a.a.Publish(t.Context(), emitTo("A"))
 		synctest.Wait()
 		g := b.seen()
-		if len(g) != 1 || g[0].Reason != crosscast.GapLoss || g[0].Origin != a.id || !g[0].Covers(room("A")) || g[0].Covers(room("B")) {
+		if len(g) != 1 || g[0].Reason != reasons.GapLoss || g[0].Origin != a.id || !g[0].Covers(room("A")) || g[0].Covers(room("B")) {
 			t.Errorf("gaps %+v, want one of a's loss, for room A", g)
 		}
 		if n := len(b.got()); n != 1 {
@@ -260,7 +261,7 @@ func TestARefusedBatchIsOneLossAndOneGap(t *testing.T) {
 				a.port.SetFate(nil)
 				time.Sleep(2 * time.Second) // the sender's own probe tells the peers
 				synctest.Wait()
-				if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLoss {
+				if g := b.seen(); len(g) != 1 || g[0].Reason != reasons.GapLoss {
 					t.Fatalf("gaps %+v, want one of a loss", g)
 				}
 				a.a.Publish(t.Context(), emitTo("A"))

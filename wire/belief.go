@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -118,7 +119,7 @@ func (l *ledger) heal(o *origin, number uint64, now time.Time) *origin {
 	h.belief.mark, h.belief.markAt = number-1, now
 	l.origins.m[h.id] = &h
 	l.handler.Gap(crosscast.Gap{
-		Origin: h.id, Since: later(l.started, o.belief.keptAt), Until: now, Reason: crosscast.GapForged,
+		Origin: h.id, Since: later(l.started, o.belief.keptAt), Until: now, Reason: reasons.GapForged,
 	})
 	return &h
 }

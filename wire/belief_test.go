@@ -11,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -135,7 +136,7 @@ func TestForgedNumbers(t *testing.T) {
 					}
 					healed := 0
 					for _, g := range b.seen()[gaps:] {
-						if g.Reason == crosscast.GapForged {
+						if g.Reason == reasons.GapForged {
 							healed++
 							if g.Origin != a.id || g.Names != nil {
 								t.Errorf("gap %+v", g)
@@ -192,7 +193,7 @@ func TestReplayedFramesHealNothing(t *testing.T) {
 				t.Errorf("%s: %d delivered again", what, n-had)
 			}
 			for _, g := range b.seen()[gaps:] {
-				if g.Reason == crosscast.GapForged {
+				if g.Reason == reasons.GapForged {
 					t.Errorf("%s: gap %+v", what, g)
 				}
 			}
@@ -207,7 +208,7 @@ func TestReplayedFramesHealNothing(t *testing.T) {
 			mustPublish(t, a, heartbeat())
 			time.Sleep(time.Second)
 		}
-		if g := b.seen()[gaps:]; len(g) != 1 || g[0].Reason != crosscast.GapForged {
+		if g := b.seen()[gaps:]; len(g) != 1 || g[0].Reason != reasons.GapForged {
 			t.Errorf("gaps %+v, want one of forged numbers", g)
 		}
 		gaps = len(b.seen())
@@ -289,7 +290,7 @@ func TestForgedLosses(t *testing.T) {
 				lose()
 				c.beat(5 * time.Second)
 				g := b.seen()[told:]
-				if len(g) != 1 || g[0].Reason != crosscast.GapLoss || !b.told(a.id, "A", at) {
+				if len(g) != 1 || g[0].Reason != reasons.GapLoss || !b.told(a.id, "A", at) {
 					t.Errorf("loss %d after it: gaps %+v", i, g)
 				}
 			}
@@ -368,7 +369,7 @@ func TestForgedGoodbye(t *testing.T) {
 		c.beat(5 * time.Second)
 		b.a.Expire(a.id)
 		synctest.Wait()
-		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapPeerLost {
+		if g := b.seen(); len(g) != 1 || g[0].Reason != reasons.GapPeerLost {
 			t.Errorf("gaps %+v", g)
 		}
 	})
@@ -385,7 +386,7 @@ func TestForgedEcho(t *testing.T) {
 			missOwn(b.port)
 			c.beat(4 * time.Second)
 			b.port.SetFate(nil)
-			if g := b.seen(); len(g) == 0 || g[0].Reason != crosscast.GapDeaf {
+			if g := b.seen(); len(g) == 0 || g[0].Reason != reasons.GapDeaf {
 				t.Errorf("gaps %+v", g)
 			}
 			if n := b.a.AdapterStats().Dropped["undrawn echo"]; n != 1 {
@@ -416,7 +417,7 @@ func TestForgedEcho(t *testing.T) {
 			p.port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Skip: "node0000"} })
 			beat(4)
 			p.port.SetFate(nil)
-			if g := p.seen(); len(g) == 0 || g[0].Reason != crosscast.GapDeaf {
+			if g := p.seen(); len(g) == 0 || g[0].Reason != reasons.GapDeaf {
 				t.Errorf("gaps %+v", g)
 			}
 			if n := p.a.AdapterStats().Dropped["undrawn echo"]; n != 1 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 func check(t *testing.T, peers []*peer, w *world, total *tally) {
@@ -56,7 +57,7 @@ func check(t *testing.T, peers []*peer, w *world, total *tally) {
 }
 
 func coversLoss(g *crosscast.Gap, origin crosscast.NodeID, l *crosscast.Loss) bool {
-	if g.Reason != crosscast.GapLoss || g.Origin != origin {
+	if g.Reason != reasons.GapLoss || g.Origin != origin {
 		return false
 	}
 	return g.From == 0 || g.From <= l.From && l.To <= g.To
@@ -134,7 +135,7 @@ func unheard(p, origin *peer, e emission, executed time.Time, w *world) bool {
 // never left.
 func checkAlarms(t *testing.T, peers []*peer, p *peer, w *world) {
 	for _, g := range p.gaps {
-		if g.Reason != crosscast.GapHole || len(g.Names) != 1 {
+		if g.Reason != reasons.GapHole || len(g.Names) != 1 {
 			continue
 		}
 		topic := map[crosscast.Space]string{crosscast.SpaceRoom: "cc:r:/:", crosscast.SpaceUser: "cc:u:/:"}[g.Names[0].Space]
@@ -183,7 +184,7 @@ func covers(g *crosscast.Gap, e emission, frames []execution, inOrder bool) bool
 			if g.From <= x.number+near && x.number <= g.To+near && (!inOrder || !x.at.Before(g.Since)) {
 				return true
 			}
-		case g.Reason == crosscast.GapLoss: // more than the origin lists
+		case g.Reason == reasons.GapLoss: // more than the origin lists
 			if !e.at.Before(g.Since) && !e.at.After(g.Until) {
 				return true
 			}

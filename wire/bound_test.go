@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -72,7 +73,7 @@ func TestHostileFrameIsBounded(t *testing.T) {
 		if n := len(got); n != wire.MaxItems+1 || got[n-1] != "A" {
 			t.Errorf("%d instructions were handed over, and then %q", n, got[max(0, n-1):])
 		}
-		if len(gaps) != 1 || gaps[0].Origin != "stranger" || gaps[0].From != 7 || gaps[0].Reason != crosscast.GapHole {
+		if len(gaps) != 1 || gaps[0].Origin != "stranger" || gaps[0].From != 7 || gaps[0].Reason != reasons.GapHole {
 			t.Errorf("gaps %+v", gaps)
 		}
 		if d := b.a.AdapterStats().Dropped; d["malformed"] != 1 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // The bus may deny a topic. Then each Subscribe of it fails; an earlier promise becomes a gap; and it is requested
@@ -48,7 +49,7 @@ func (t *topic) unreported() bool { return t.promised && (t.missing == nil || !t
 // promise notes that ErrNotConnected is returned for t. The caller holds subscriptions.mu.
 func (t *topic) promise(now time.Time) {
 	if !t.promised {
-		t.promised, t.missing = true, &missing{since: now, reason: crosscast.GapLinkLost}
+		t.promised, t.missing = true, &missing{since: now, reason: reasons.GapLinkLost}
 	}
 }
 
@@ -107,7 +108,7 @@ func (s *subscriptions) refuseLocked(l *link, t *topic, cause error) error {
 		}
 	}
 	if t.unreported() {
-		t.missing.reason = crosscast.GapDenied
+		t.missing.reason = reasons.GapDenied
 		s.news = append(s.news, t)
 	}
 	if len(t.waiters) > 0 {
@@ -248,7 +249,7 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 	}
 	s.news = nil
 	if len(begun) > 0 {
-		begins.Reason = crosscast.GapDenied
+		begins.Reason = reasons.GapDenied
 		gaps = append(gaps, begins)
 	}
 	for _, m := range begun {
@@ -261,7 +262,7 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 func (m *missing) gap(gaps *[]crosscast.Gap, until time.Time) *crosscast.Gap {
 	for i := range *gaps {
 		g := &(*gaps)[i]
-		if g.Reason != m.reason || m.reason == crosscast.GapDenied && !g.Since.Equal(m.since) {
+		if g.Reason != m.reason || m.reason == reasons.GapDenied && !g.Since.Equal(m.since) {
 			continue
 		}
 		if m.since.Before(g.Since) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -96,7 +97,7 @@ func (c *cluster) outage(p *peer) (lost crosscast.Gap, more []crosscast.Gap) {
 	p.port.Cut()
 	c.beat(2 * time.Second)
 	gaps := p.news()
-	if len(gaps) == 0 || gaps[0].Reason != crosscast.GapLinkLost || gaps[0].Names != nil || gaps[0].Until.IsZero() {
+	if len(gaps) == 0 || gaps[0].Reason != reasons.GapLinkLost || gaps[0].Names != nil || gaps[0].Until.IsZero() {
 		c.t.Fatalf("gaps %+v, want first that of the outage", gaps)
 	}
 	return gaps[0], gaps[1:]
@@ -105,7 +106,7 @@ func (c *cluster) outage(p *peer) (lost crosscast.Gap, more []crosscast.Gap) {
 // wantDenied fails unless gaps is one that begins at since and goes on.
 func wantDenied(t *testing.T, gaps []crosscast.Gap, since time.Time, rooms ...string) {
 	t.Helper()
-	if len(gaps) != 1 || gaps[0].Reason != crosscast.GapDenied || !gaps[0].Until.IsZero() || !gaps[0].Since.Equal(since) {
+	if len(gaps) != 1 || gaps[0].Reason != reasons.GapDenied || !gaps[0].Until.IsZero() || !gaps[0].Since.Equal(since) {
 		t.Fatalf("gaps %+v, want one of what is denied since %v", gaps, since)
 	}
 	wantRooms(t, gaps[0], rooms...)
@@ -114,7 +115,7 @@ func wantDenied(t *testing.T, gaps []crosscast.Gap, since time.Time, rooms ...st
 // wantAllowed fails unless gaps is one of what was denied since, and is not any more.
 func wantAllowed(t *testing.T, gaps []crosscast.Gap, since time.Time, rooms ...string) {
 	t.Helper()
-	if len(gaps) != 1 || gaps[0].Reason != crosscast.GapDenied || !gaps[0].Since.Equal(since) ||
+	if len(gaps) != 1 || gaps[0].Reason != reasons.GapDenied || !gaps[0].Since.Equal(since) ||
 		gaps[0].Until.IsZero() {
 		t.Fatalf("gaps %+v, want one of what was denied since %v", gaps, since)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -110,7 +111,7 @@ func (p *spoken) destinations(dst []destination, name crosscast.Address) []desti
 // handle implements format. The sender of a message that is too large to be read is unknown.
 func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
 	if large {
-		gap := crosscast.Gap{Since: later(l.started, now.Add(-p.o.MaxAge)), Until: now, Reason: crosscast.GapHole}
+		gap := crosscast.Gap{Since: later(l.started, now.Add(-p.o.MaxAge)), Until: now, Reason: reasons.GapHole}
 		gap.Names = t.to.names()
 		p.handler.Gap(gap)
 		return

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -234,7 +235,7 @@ func TestDialectOutages(t *testing.T) {
 		subscribe(t, b, "A")
 		b.port.Starve()
 		c.beat(8 * time.Second)
-		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapDeaf {
+		if g := b.seen(); len(g) != 1 || g[0].Reason != reasons.GapDeaf {
 			t.Fatalf("deaf: gaps %+v", g)
 		}
 		a.port.Down()
@@ -252,7 +253,7 @@ func TestDialectOutages(t *testing.T) {
 		a.port.Up()
 		c.beat(3 * time.Second)
 		wantEvents(t, b, "A")
-		if g := a.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLinkLost {
+		if g := a.seen(); len(g) != 1 || g[0].Reason != reasons.GapLinkLost {
 			t.Errorf("gaps %+v", g)
 		}
 
@@ -365,7 +366,7 @@ func TestDialectHostile(t *testing.T) {
 		if got["foreign"] != 1 || got["malformed"] != 1 || got["too large"] != 1 {
 			t.Errorf("dropped %v", got)
 		}
-		if g := a.seen(); len(g) != 1 || g[0].Origin != "" || g[0].Names != nil || g[0].Reason != crosscast.GapHole {
+		if g := a.seen(); len(g) != 1 || g[0].Origin != "" || g[0].Names != nil || g[0].Reason != reasons.GapHole {
 			t.Errorf("a message that was too large to be looked at: gaps %+v", g)
 		}
 		if err := a.a.Publish(t.Context(), emitTo(strings.Repeat("x", 1024))); !errors.Is(err, crosscast.ErrInvalidName) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -21,11 +22,11 @@ func TestALinkThatDoesNotHearIsReplaced(t *testing.T) {
 		spoil func(p *membus.Port)
 		want  crosscast.GapReason
 	}{
-		"dead":                          {(*membus.Port).Deafen, crosscast.GapLinkLost},
-		"deaf":                          {(*membus.Port).Starve, crosscast.GapDeaf},
-		"deaf, and pings are errors":    {starveAndFailPings, crosscast.GapDeaf},
-		"deaf, and others are heard":    {missOwn, crosscast.GapDeaf},
-		"dead, and nothing came before": {(*membus.Port).Deafen, crosscast.GapLinkLost},
+		"dead":                          {(*membus.Port).Deafen, reasons.GapLinkLost},
+		"deaf":                          {(*membus.Port).Starve, reasons.GapDeaf},
+		"deaf, and pings are errors":    {starveAndFailPings, reasons.GapDeaf},
+		"deaf, and others are heard":    {missOwn, reasons.GapDeaf},
+		"dead, and nothing came before": {(*membus.Port).Deafen, reasons.GapLinkLost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
@@ -235,7 +236,7 @@ func TestADeadLinkOfWhoIsRefused(t *testing.T) {
 		b.port.Deafen()
 		begin := time.Now()
 		c.beat(10 * time.Second)
-		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLinkLost || g[0].Until.Sub(begin) > 5*time.Second {
+		if g := b.seen(); len(g) != 1 || g[0].Reason != reasons.GapLinkLost || g[0].Until.Sub(begin) > 5*time.Second {
 			t.Fatalf("gaps %+v, from %v to %v after it began", g, g[0].Since.Sub(begin), g[0].Until.Sub(begin))
 		}
 		if n := b.port.Links(); n != 1 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -142,7 +143,7 @@ func TestEmitterTellsItsLosses(t *testing.T) {
 					continue
 				}
 				g := gaps[0]
-				if g.Reason != crosscast.GapLoss || g.Origin != s.e.ID() || !slices.Equal(g.Names, names) {
+				if g.Reason != reasons.GapLoss || g.Origin != s.e.ID() || !slices.Equal(g.Names, names) {
 					t.Errorf("node %d: %+v", i, g)
 				}
 			}
@@ -230,7 +231,7 @@ func TestEmitterTellsItsLastLoss(t *testing.T) {
 		if err := s.e.Close(t.Context()); err != nil {
 			t.Error("Close:", err)
 		}
-		if gaps := s.seen(0); len(gaps) != 1 || gaps[0].Reason != crosscast.GapLoss {
+		if gaps := s.seen(0); len(gaps) != 1 || gaps[0].Reason != reasons.GapLoss {
 			t.Errorf("gaps: %+v", gaps)
 		}
 	})
@@ -274,7 +275,7 @@ func TestEmitterBridgesAnOutage(t *testing.T) {
 		s.ports[1].Up()
 		time.Sleep(2 * time.Second)
 		gaps := s.seen(1)
-		if last := gaps[len(gaps)-1]; last.Reason != crosscast.GapLinkLost || last.Until.Before(late) {
+		if last := gaps[len(gaps)-1]; last.Reason != reasons.GapLinkLost || last.Until.Before(late) {
 			t.Errorf("gaps of the node that was away: %+v", gaps)
 		}
 		s.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A peer that is taken for dead without a goodbye might be alive, and might go on emitting: on the other side of a
@@ -111,7 +112,7 @@ func (r *receiver) reportLostLocked() {
 
 // lost reports that a peer has expired.
 func (l *ledger) lost(e expiry) {
-	g := crosscast.Gap{Origin: e.id, Since: l.started, Until: e.at, Reason: crosscast.GapPeerLost}
+	g := crosscast.Gap{Origin: e.id, Since: l.started, Until: e.at, Reason: reasons.GapPeerLost}
 	if o := l.origins.m[e.id]; o != nil { // nil: it was forgotten
 		if o.left || o.lost {
 			return
@@ -125,7 +126,7 @@ func (l *ledger) lost(e expiry) {
 // meanwhile.
 func (l *ledger) found(o *origin, n uint64, now time.Time) {
 	g := crosscast.Gap{
-		Origin: o.id, From: o.highest + 1, To: n - 1, Since: o.lostAt, Until: now, Reason: crosscast.GapPeerLost,
+		Origin: o.id, From: o.highest + 1, To: n - 1, Since: o.lostAt, Until: now, Reason: reasons.GapPeerLost,
 	}
 	if o.returns(n) {
 		l.handler.Gap(g)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -34,7 +35,7 @@ func TestALostPeerOnAPatchyBus(t *testing.T) {
 		b.a.Expire(a.id)
 		synctest.Wait()
 		g := b.seen()
-		if len(g) != 1 || g[0].Reason != crosscast.GapPeerLost || g[0].Origin != a.id {
+		if len(g) != 1 || g[0].Reason != reasons.GapPeerLost || g[0].Origin != a.id {
 			t.Fatalf("gaps %+v", g)
 		}
 		if since := g[0].Since; since.After(missed) || missed.Sub(since) > 5*time.Second {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // gate decides whether waiting frames may go out now. It is pure data, like outbox: the sender calls it with mu held.
@@ -164,22 +165,22 @@ func (g *gate) settleNotice(links int, back, untold bool, now time.Time) {
 func (g *gate) state(now time.Time, deaf bool) (crosscast.LinkState, error) {
 	switch {
 	case !g.begun:
-		return crosscast.LinkConnecting, nil
+		return reasons.LinkConnecting, nil
 	case g.failure != nil && errors.Is(g.failure, crosscast.ErrDenied):
-		return crosscast.LinkDenied, g.failure
+		return reasons.LinkDenied, g.failure
 	case g.failure != nil:
-		return crosscast.LinkDown, g.failure
+		return reasons.LinkDown, g.failure
 	case !g.sending.IsZero() && now.Sub(g.sending) > slowAfter*g.patience():
-		return crosscast.LinkDown, errStalled
+		return reasons.LinkDown, errStalled
 	case g.forbidden != nil:
-		return crosscast.LinkDenied, g.forbidden
+		return reasons.LinkDenied, g.forbidden
 	case deaf:
 		// The link is replaced again and again until it hears. That holds the queue for moments only, and is not
 		// reported.
 	case !g.open(now):
-		return crosscast.LinkHeld, errHeld
+		return reasons.LinkHeld, errHeld
 	}
-	return crosscast.LinkLive, nil
+	return reasons.LinkLive, nil
 }
 
 // proven reports whether the link is up, the last batch was accepted, and no batch has been in flight for long.

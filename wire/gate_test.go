@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // TestGateOpens: the gate is open while the link stands, publishing works, and no peer is waited for.
@@ -19,20 +20,20 @@ func TestGateOpens(t *testing.T) {
 			t.Errorf("%s: open %v, %s (%v); want %v, %s", what, g.open(now), got, cause, open, state)
 		}
 	}
-	check("at first", false, crosscast.LinkConnecting)
+	check("at first", false, reasons.LinkConnecting)
 	g.linkIsUp(nil, now)
-	check("the first link", true, crosscast.LinkLive)
+	check("the first link", true, reasons.LinkLive)
 	g.linkIsDown()
-	check("the link is down", false, crosscast.LinkHeld)
-	if got, _ := g.state(now, true); got != crosscast.LinkLive {
+	check("the link is down", false, reasons.LinkHeld)
+	if got, _ := g.state(now, true); got != reasons.LinkLive {
 		t.Errorf("while the link is deaf: %s", got)
 	}
 	g.linkIsUp([]crosscast.NodeID{"a", "b"}, now.Add(2*time.Second))
-	check("peers are waited for", false, crosscast.LinkHeld)
+	check("peers are waited for", false, reasons.LinkHeld)
 	if g.heardFrom("a") || !g.heardFrom("b") || g.heardFrom("b") {
 		t.Error("the last of the peers opens the gate, once")
 	}
-	check("peers are back", true, crosscast.LinkLive)
+	check("peers are back", true, reasons.LinkLive)
 
 	g.linkIsUp([]crosscast.NodeID{"a"}, now.Add(2*time.Second))
 	if d := g.deadline(false); !d.Equal(now.Add(2 * time.Second)) {
@@ -40,34 +41,34 @@ func TestGateOpens(t *testing.T) {
 	}
 	now = now.Add(2 * time.Second)
 	g.expire(now)
-	check("waited for long enough", true, crosscast.LinkLive)
+	check("waited for long enough", true, reasons.LinkLive)
 
 	g.begins(now)
 	now = now.Add(slowAfter*time.Second + 1)
-	check("a batch without an answer", true, crosscast.LinkDown)
+	check("a batch without an answer", true, reasons.LinkDown)
 	if g.proven(now) {
 		t.Error("proven while a batch has no answer")
 	}
 	if broken := g.settle(&outcomes{links: -1, down: errors.New("why")}, false, now); !broken {
 		t.Error("the connection has not failed")
 	}
-	check("publishing has failed", false, crosscast.LinkDown)
+	check("publishing has failed", false, reasons.LinkDown)
 	if g.probes(false, now) || !g.probes(false, now.Add(maxBackoff)) {
 		t.Error("the next attempt is not a little later")
 	}
 	if broken := g.settle(&outcomes{links: -1, down: fmt.Errorf("%w: why", crosscast.ErrDenied)}, false, now); broken {
 		t.Error("the connection has failed twice")
 	}
-	check("publishing is denied", false, crosscast.LinkDenied)
+	check("publishing is denied", false, reasons.LinkDenied)
 	g.settle(&outcomes{links: 2, frames: 1}, false, now)
-	check("publishing works again", true, crosscast.LinkLive)
+	check("publishing works again", true, reasons.LinkLive)
 	if g.audience != 2 {
 		t.Errorf("audience %d", g.audience)
 	}
 	g.settle(&outcomes{links: -1, notices: true, forbidden: crosscast.ErrDenied}, false, now)
-	check("what goes to everyone is denied", true, crosscast.LinkDenied)
+	check("what goes to everyone is denied", true, reasons.LinkDenied)
 	g.settle(&outcomes{links: 2, notices: true}, false, now)
-	check("and is not any more", true, crosscast.LinkLive)
+	check("and is not any more", true, reasons.LinkLive)
 	if g.probes(true, now.Add(time.Hour)) {
 		t.Error("a node sends notices beside its heartbeats")
 	}

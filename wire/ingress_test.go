@@ -16,6 +16,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -223,7 +224,7 @@ func TestIngressAfterAnOutage(t *testing.T) {
 		s.ports[0].Cut()
 		s.outside("cc:in", `{"rooms":["r"],"event":"missed"}`)
 		time.Sleep(time.Second)
-		if gaps := s.seen(0); len(gaps) != 1 || gaps[0].Names != nil || gaps[0].Reason != crosscast.GapLinkLost {
+		if gaps := s.seen(0); len(gaps) != 1 || gaps[0].Names != nil || gaps[0].Reason != reasons.GapLinkLost {
 			t.Errorf("gaps: %+v", gaps)
 		}
 		s.outside("cc:in", `{"rooms":["r"],"event":"heard"}`)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -107,7 +108,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		if hole > 0 {
 			from = hole
 		}
-		l.reportMissing(o, t, from, h.Number, crosscast.GapLate, l.maybeQueued(o), now)
+		l.reportMissing(o, t, from, h.Number, reasons.GapLate, l.maybeQueued(o), now)
 		return
 	}
 	o.belief.low = 0
@@ -125,7 +126,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		l.handleLosses(o, h, now)
 	}
 	if hole > 0 {
-		l.reportMissing(o, t, hole, h.Previous, crosscast.GapHole, l.started.Add(previous), now)
+		l.reportMissing(o, t, hole, h.Previous, reasons.GapHole, l.started.Add(previous), now)
 	}
 	if large || !l.handleInstructions(o, t, h.Number) {
 		// The instructions before the damage were passed on. A frame that is too large has passed on none.
@@ -133,7 +134,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		if previous > 0 {
 			since = l.started.Add(previous)
 		}
-		l.reportMissing(o, t, h.Number, h.Number, crosscast.GapHole, since, now)
+		l.reportMissing(o, t, h.Number, h.Number, reasons.GapHole, since, now)
 	}
 }
 
@@ -162,7 +163,7 @@ func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
 // handleLosses reports the losses in a header of o, as far as they concern this node.
 func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 	ranges, all := o.newLosses(h, l.started, now)
-	g := crosscast.Gap{Origin: o.id, Since: l.maybeQueued(o), Until: now, Reason: crosscast.GapLoss}
+	g := crosscast.Gap{Origin: o.id, Since: l.maybeQueued(o), Until: now, Reason: reasons.GapLoss}
 	o.lossRead = now
 	if all {
 		l.handler.Gap(g)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // link is one subscribing connection of an adapter. It has three goroutines: one reads and delivers, one writes
@@ -41,7 +42,7 @@ type outage struct {
 
 // moves makes o begin at since, when the peers were last on the old server.
 func (o *outage) moves(since time.Time) {
-	o.reason = crosscast.GapMoved
+	o.reason = reasons.GapMoved
 	if since.Before(o.since) {
 		o.since = since
 	}
@@ -64,7 +65,7 @@ func (r *run) connect(ctx context.Context, old *link) (*link, error) {
 		resumed: make(chan struct{}), broken: make(chan struct{}),
 		work: make(chan struct{}, 1), pings: make(chan string, maxPings+1),
 	}
-	if l.outage != nil && old != nil && l.outage.reason != crosscast.GapMoved && !l.outage.moved {
+	if l.outage != nil && old != nil && l.outage.reason != reasons.GapMoved && !l.outage.moved {
 		l.outage.moved = r.mover.moved(old)
 	}
 	r.receiver.link.Store(l)
@@ -213,7 +214,7 @@ func (l *link) hasResumed() bool {
 func (r *run) supervise(l *link) {
 	var pause backoff
 	if l == nil {
-		r.state.subscribing(crosscast.LinkConnecting, nil)
+		r.state.subscribing(reasons.LinkConnecting, nil)
 	}
 	var old *link // the last one that resumed
 	for {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
@@ -57,7 +58,7 @@ func (s *linkState) subscribing(to crosscast.LinkState, cause error) {
 	defer s.mu.Unlock()
 	if s.ctx.Err() == nil {
 		s.enterLocked("subscribing", &s.status.Subscribing, to, cause)
-		s.deaf.Store(to == crosscast.LinkDeaf)
+		s.deaf.Store(to == reasons.LinkDeaf)
 	}
 }
 
@@ -104,34 +105,34 @@ func (s *linkState) now() crosscast.LinkStatus {
 func (s *linkState) linkLost(err error) {
 	switch {
 	case errors.Is(err, errDeaf):
-		s.subscribing(crosscast.LinkDeaf, err)
+		s.subscribing(reasons.LinkDeaf, err)
 	case errors.Is(err, crosscast.ErrDenied):
-		s.subscribing(crosscast.LinkDenied, err)
+		s.subscribing(reasons.LinkDenied, err)
 	default:
-		s.subscribing(crosscast.LinkConnecting, err)
+		s.subscribing(reasons.LinkConnecting, err)
 	}
 }
 
 // linkFailed enters that a link could not be made.
 func (s *linkState) linkFailed(err error) {
 	if errors.Is(err, crosscast.ErrDenied) {
-		s.subscribing(crosscast.LinkDenied, err)
+		s.subscribing(reasons.LinkDenied, err)
 		return
 	}
-	s.subscribing(crosscast.LinkDown, err)
+	s.subscribing(reasons.LinkDown, err)
 }
 
 // linkResumed enters that a link has its subscriptions. After a deaf link only an echo proves that it works.
 func (s *linkState) linkResumed() {
 	if !s.deaf.Load() || !s.presence.beats { // without heartbeats there might be no echo for long
-		s.subscribing(crosscast.LinkLive, nil)
+		s.subscribing(reasons.LinkLive, nil)
 	}
 }
 
 // echoHeard is called with each echo.
 func (s *linkState) echoHeard() {
 	if s.deaf.Load() {
-		s.subscribing(crosscast.LinkLive, nil)
+		s.subscribing(reasons.LinkLive, nil)
 	}
 }
 
@@ -182,9 +183,9 @@ func (s *linkState) endState() (started bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Busy = false
-	s.enterLocked("publishing", &s.status.Publishing, crosscast.LinkDown, crosscast.ErrClosed)
+	s.enterLocked("publishing", &s.status.Publishing, reasons.LinkDown, crosscast.ErrClosed)
 	if s.status.Subscribing.State != "" {
-		s.enterLocked("subscribing", &s.status.Subscribing, crosscast.LinkDown, crosscast.ErrClosed)
+		s.enterLocked("subscribing", &s.status.Subscribing, reasons.LinkDown, crosscast.ErrClosed)
 	}
 	return true
 }
@@ -223,9 +224,9 @@ func (s *linkState) logChange(c *change) {
 func (c *change) level() slog.Level {
 	bad := func(s crosscast.LinkState) int {
 		switch s {
-		case crosscast.LinkLive:
+		case reasons.LinkLive:
 			return 0
-		case crosscast.LinkHeld, crosscast.LinkConnecting:
+		case reasons.LinkHeld, reasons.LinkConnecting:
 			return 1
 		}
 		return 2

@@ -14,6 +14,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -88,8 +89,8 @@ func (w *watched) wantStates(what string, changes ...string) {
 		}
 		got = append(got, c)
 		for name, half := range map[string]crosscast.LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
-			fine := half.State == crosscast.LinkLive || half.State == ""
-			if fine != (half.Err == nil) && half.State != crosscast.LinkConnecting || half.Since.IsZero() != (half.State == "") {
+			fine := half.State == reasons.LinkLive || half.State == ""
+			if fine != (half.Err == nil) && half.State != reasons.LinkConnecting || half.Since.IsZero() != (half.State == "") {
 				w.t.Errorf("%s: %s: %+v", what, name, half)
 			}
 		}
@@ -117,8 +118,8 @@ func watching(t *testing.T, f func(t *testing.T, c *cluster, w *watched)) {
 		first := w.links
 		w.links = nil
 		w.mu.Unlock()
-		if n := len(first); n != 4 || first[0].Publishing.State != crosscast.LinkConnecting ||
-			first[1].Subscribing.State != crosscast.LinkConnecting || !first[3].Live() {
+		if n := len(first); n != 4 || first[0].Publishing.State != reasons.LinkConnecting ||
+			first[1].Subscribing.State != reasons.LinkConnecting || !first[3].Live() {
 			t.Errorf("at the start: %+v", first)
 		}
 		log.take()
@@ -286,7 +287,7 @@ func TestALinkThatBreaksWhileItResumes(t *testing.T) {
 		b.port.Down()
 		synctest.Wait()
 		wire.ResumeLate(b.a)
-		if s := b.a.AdapterStats(); s.Link.Subscribing.State == crosscast.LinkLive || s.Connected || b.a.Proven() {
+		if s := b.a.AdapterStats(); s.Link.Subscribing.State == reasons.LinkLive || s.Connected || b.a.Proven() {
 			t.Errorf("without a link the state is %+v", s.Link)
 		}
 		if len(b.seen()) != 0 {

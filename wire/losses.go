@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // lossState is this node's losses: their count in this run, and the latest ranges. It is state, not events: every frame
@@ -153,13 +154,13 @@ func concerned(names []crosscast.Address, self crosscast.NodeID) (mine []crossca
 func lossReason(err error) crosscast.LossReason {
 	switch {
 	case errors.Is(err, errExpired):
-		return crosscast.LossExpired
+		return reasons.LossExpired
 	case errors.Is(err, errStopped):
-		return crosscast.LossClosed
+		return reasons.LossClosed
 	case !errors.Is(err, crosscast.ErrRefused):
-		return crosscast.LossUncertain
+		return reasons.LossUncertain
 	case errors.Is(err, crosscast.ErrDenied):
-		return crosscast.LossDenied
+		return reasons.LossDenied
 	}
-	return crosscast.LossRefused
+	return reasons.LossRefused
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -55,7 +56,7 @@ func TestLossReasons(t *testing.T) {
 		var got []string
 		for _, l := range a.lost() {
 			got = append(got, fmt.Sprintf("%s %d", l.Reason, l.Instructions))
-			if errors.Is(l.Err, crosscast.ErrUncertain) != (l.Reason == crosscast.LossUncertain) {
+			if errors.Is(l.Err, crosscast.ErrUncertain) != (l.Reason == reasons.LossUncertain) {
 				t.Errorf("%s: %v", l.Reason, l.Err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -77,7 +78,7 @@ func TestLossesAreToldInTenHeartbeats(t *testing.T) {
 		}
 		a.port.SetFate(nil)
 		c.beat(time.Second)
-		if g := gone.seen(); len(g) != 1 || g[0].Names != nil || g[0].Origin != a.id || g[0].Reason != crosscast.GapLoss {
+		if g := gone.seen(); len(g) != 1 || g[0].Names != nil || g[0].Origin != a.id || g[0].Reason != reasons.GapLoss {
 			t.Errorf("who was away is told %+v", g)
 		}
 		late := c.add(wire.Options{})
@@ -111,7 +112,7 @@ func TestRefusedHeartbeatsTellNothing(t *testing.T) {
 		a.port.SetFate(nil)
 		c.beat(time.Second)
 		want := []crosscast.Address{room("x")}
-		if g := b.seen(); len(g) == 0 || g[len(g)-1].Reason != crosscast.GapLoss || !slices.Equal(g[len(g)-1].Names, want) {
+		if g := b.seen(); len(g) == 0 || g[len(g)-1].Reason != reasons.GapLoss || !slices.Equal(g[len(g)-1].Names, want) {
 			t.Errorf("gaps %+v", g)
 		}
 	})
@@ -141,7 +142,7 @@ func TestDeniedPublishingIsOneGapABatch(t *testing.T) {
 		n := 0
 		for _, l := range a.lost() {
 			n += l.Instructions
-			if l.Reason != crosscast.LossDenied {
+			if l.Reason != reasons.LossDenied {
 				t.Errorf("loss %+v", l)
 			}
 		}
@@ -170,7 +171,7 @@ func TestALostAnswerConcernsItsAsker(t *testing.T) {
 		if g := other.seen(); len(g) != 0 {
 			t.Errorf("another node is told %+v", g)
 		}
-		if g := asker.seen(); len(g) != 2 || g[0].Origin != a.id || g[0].Names != nil || g[1].Reason != crosscast.GapLoss {
+		if g := asker.seen(); len(g) != 2 || g[0].Origin != a.id || g[0].Names != nil || g[1].Reason != reasons.GapLoss {
 			t.Errorf("the node concerned is told %+v", g)
 		}
 		if l := a.lost(); len(l) != 2 || l[0].Names != nil || l[0].Instructions != 1 || l[1].Names != nil {

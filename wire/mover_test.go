@@ -14,6 +14,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -120,7 +121,7 @@ func (s *ship) wants(t *testing.T, gaps []crosscast.GapReason, losses []crosscas
 	var g []crosscast.GapReason
 	var allGaps []crosscast.Gap
 	for _, gap := range s.gaps {
-		if gap.Reason != crosscast.GapLoss { // what others lost, they tell again and again
+		if gap.Reason != reasons.GapLoss { // what others lost, they tell again and again
 			g, allGaps = append(g, gap.Reason), append(allGaps, gap)
 		}
 	}
@@ -209,7 +210,7 @@ func TestAStaleNodeFollows(t *testing.T) {
 					}
 				}
 				fl.mustBalance()
-				gaps, losses := stale.wants(t, []crosscast.GapReason{crosscast.GapMoved}, []crosscast.LossReason{crosscast.LossMoved})
+				gaps, losses := stale.wants(t, []crosscast.GapReason{reasons.GapMoved}, []crosscast.LossReason{reasons.LossMoved})
 				if t.Failed() {
 					return
 				}
@@ -241,8 +242,8 @@ func TestAStaleNodeFollowsLate(t *testing.T) {
 		stale.port.Move(fl.next)
 		fl.emit(20 * time.Second)
 		fl.mustBalance()
-		lost := crosscast.GapPeerLost
-		gaps, losses := stale.wants(t, []crosscast.GapReason{lost, lost, crosscast.GapMoved}, []crosscast.LossReason{crosscast.LossMoved})
+		const lost = reasons.GapPeerLost
+		gaps, losses := stale.wants(t, []crosscast.GapReason{lost, lost, reasons.GapMoved}, []crosscast.LossReason{reasons.LossMoved})
 		if t.Failed() {
 			return
 		}
@@ -256,7 +257,7 @@ func TestAStaleNodeFollowsLate(t *testing.T) {
 		}
 		for _, s := range fl.all[1:] {
 			s.forget() // of the moment before its link broke, if it emitted anything in it
-			gaps, _ := s.wants(t, []crosscast.GapReason{crosscast.GapMoved, lost, lost}, nil)
+			gaps, _ := s.wants(t, []crosscast.GapReason{reasons.GapMoved, lost, lost}, nil)
 			if len(gaps) == 3 && !gaps[1].Until.Equal(gaps[2].Since) {
 				t.Errorf("node %s: the gaps of a lost peer are apart: %+v", s.Name(), gaps)
 			}
@@ -275,7 +276,7 @@ func TestALinkThatBreaksOnAServerThatWasLeft(t *testing.T) {
 		stale.port.Follow()
 		fl.emit(4 * time.Second)
 		fl.mustBalance()
-		gaps, losses := stale.wants(t, []crosscast.GapReason{crosscast.GapMoved}, []crosscast.LossReason{crosscast.LossMoved})
+		gaps, losses := stale.wants(t, []crosscast.GapReason{reasons.GapMoved}, []crosscast.LossReason{reasons.LossMoved})
 		if !t.Failed() && (gaps[0].Since.After(left) || losses[0].Instructions < 20) {
 			t.Errorf("gap %+v and loss %+v of 2 s alone, since %v", gaps[0], losses[0], left)
 		}
@@ -292,7 +293,7 @@ func TestADeadPeerIsNoMove(t *testing.T) {
 		fl.emit(10 * time.Second)
 		var expired time.Time
 		for _, s := range alive {
-			gaps, _ := s.wants(t, []crosscast.GapReason{crosscast.GapPeerLost}, nil)
+			gaps, _ := s.wants(t, []crosscast.GapReason{reasons.GapPeerLost}, nil)
 			if t.Failed() {
 				return
 			}
@@ -323,7 +324,7 @@ func TestADeadPeerIsNoMove(t *testing.T) {
 		fl.emit(5 * time.Second)
 		fl.mustBalance()
 		for _, s := range alive {
-			gaps, _ := s.wants(t, []crosscast.GapReason{crosscast.GapPeerLost}, nil)
+			gaps, _ := s.wants(t, []crosscast.GapReason{reasons.GapPeerLost}, nil)
 			if len(gaps) == 1 && (gaps[0].Until.Sub(expired) < 2*time.Hour || gaps[0].Since.Sub(expired).Abs() > time.Second) {
 				t.Errorf("it returned, and the gap is %+v, of an expiry at %v", gaps[0], expired)
 			}
@@ -358,7 +359,7 @@ func TestABusThatCannotMove(t *testing.T) {
 		fl.all[1].port.Down()
 		fl.all = fl.all[:1]
 		fl.emit(20 * time.Second)
-		fl.all[0].wants(t, []crosscast.GapReason{crosscast.GapPeerLost}, nil)
+		fl.all[0].wants(t, []crosscast.GapReason{reasons.GapPeerLost}, nil)
 		if n := len(fl.all[0].port.Lookups()); n != 0 {
 			t.Errorf("%d look-ups", n)
 		}
@@ -450,7 +451,7 @@ func TestWhatIsUnderWayMovesToo(t *testing.T) {
 			t.Errorf("losses before the outcome: %+v", l)
 		}
 		time.Sleep(time.Second)
-		if l := a.lost(); len(l) != 1 || l[0].Instructions != 1 || l[0].Reason != crosscast.LossMoved || l[0].From == 0 || l[0].To != l[0].From {
+		if l := a.lost(); len(l) != 1 || l[0].Instructions != 1 || l[0].Reason != reasons.LossMoved || l[0].From == 0 || l[0].To != l[0].From {
 			t.Errorf("losses %+v", l)
 		}
 	})
@@ -481,7 +482,7 @@ func TestAPeerThatReturns(t *testing.T) {
 				t.Fatalf("gaps %+v, want %d", all, n)
 			}
 			g := all[n-1]
-			if g.Reason != crosscast.GapPeerLost || g.Origin != b.id || g.Names != nil {
+			if g.Reason != reasons.GapPeerLost || g.Origin != b.id || g.Names != nil {
 				t.Errorf("gap %+v", g)
 			}
 			return g

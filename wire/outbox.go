@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // outbox holds the frames that wait to be published, and numbers them. It is pure data, without locks, goroutines or a
@@ -258,7 +259,7 @@ func (b *outbox) loseLeft() []crosscast.Loss {
 		return nil
 	}
 	loss := b.lose(&l)
-	loss.Reason = crosscast.LossMoved
+	loss.Reason = reasons.LossMoved
 	return []crosscast.Loss{loss}
 }
 

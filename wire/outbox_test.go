@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -190,7 +191,7 @@ func TestOutboxExpires(t *testing.T) {
 	b.emit(young, []string{"B"}, nil)
 	clock.pass(time.Millisecond)
 	lost, done := b.expire(clock.now(), false)
-	if len(lost) != 1 || lost[0].Reason != crosscast.LossExpired || lost[0].Instructions != 2 || lost[0].From != 1 ||
+	if len(lost) != 1 || lost[0].Reason != reasons.LossExpired || lost[0].Instructions != 2 || lost[0].From != 1 ||
 		lost[0].To != 2 || len(lost[0].Names) != 2 {
 		t.Errorf("lost %+v", lost)
 	}
@@ -204,7 +205,7 @@ func TestOutboxExpires(t *testing.T) {
 		t.Errorf("the next frame has number %d", batch[0].number)
 	}
 	b.emit(nil, []string{"C"}, nil)
-	if lost, _ := b.expire(clock.now(), true); len(lost) != 1 || lost[0].Reason != crosscast.LossClosed {
+	if lost, _ := b.expire(clock.now(), true); len(lost) != 1 || lost[0].Reason != reasons.LossClosed {
 		t.Errorf("lost at the end: %+v", lost)
 	}
 }
@@ -226,8 +227,8 @@ func TestOutboxSettles(t *testing.T) {
 	out[2].Err, out[3].Err, out[4].Receivers = refused, down, 1
 	out[3].Down = true
 	o := b.settleBatch(batch, out, b.clock(), b.clock(), nobodyHears)
-	if len(o.lost) != 2 || o.lost[0].Reason != crosscast.LossRefused || o.lost[0].Instructions != 2 ||
-		o.lost[1].Reason != crosscast.LossUncertain || o.lost[1].Instructions != 1 {
+	if len(o.lost) != 2 || o.lost[0].Reason != reasons.LossRefused || o.lost[0].Instructions != 2 ||
+		o.lost[1].Reason != reasons.LossUncertain || o.lost[1].Instructions != 1 {
 		t.Errorf("lost %+v", o.lost)
 	}
 	if !errors.Is(d.err, crosscast.ErrRefused) || d.reach.Nodes != 3 || !slices.Equal(o.done, []*delivery{d}) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -230,10 +231,10 @@ func TestAttemptsBackOff(t *testing.T) {
 				if n.Load() > most {
 					t.Errorf("%d frames to a bus that denies", n.Load())
 				}
-				if s := a.a.AdapterStats().Link.Publishing; s.State != crosscast.LinkDenied {
+				if s := a.a.AdapterStats().Link.Publishing; s.State != reasons.LinkDenied {
 					t.Errorf("the publishing half is %+v", s)
 				}
-				if l := a.lost(); len(l) != 2 || l[1].Reason != crosscast.LossDenied {
+				if l := a.lost(); len(l) != 2 || l[1].Reason != reasons.LossDenied {
 					t.Errorf("losses %+v, want one that was denied last", l)
 				}
 			})

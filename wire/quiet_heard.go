@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // This file is the receiver's half of quiet topics (quiet.go). The receiver compares two kinds of numbers with its book
@@ -76,7 +77,7 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 	if b != nil && number <= b.last {
 		return
 	}
-	g := crosscast.Gap{Origin: o.id, To: number, Until: now, Reason: crosscast.GapHole}
+	g := crosscast.Gap{Origin: o.id, To: number, Until: now, Reason: reasons.GapHole}
 	if b != nil && b.knows(t.epoch) {
 		g.From = b.last + 1
 	} else {
@@ -114,7 +115,7 @@ func (l *ledger) handleQuiet(o *origin, t *topic, number uint64, data []byte) bo
 	}
 	missedNames := func() {
 		l.count(dropUntold)
-		l.handler.Gap(crosscast.Gap{Origin: o.id, Since: l.toldBy(o), Until: now, Reason: crosscast.GapHole})
+		l.handler.Gap(crosscast.Gap{Origin: o.id, Since: l.toldBy(o), Until: now, Reason: reasons.GapHole})
 	}
 	switch {
 	case first <= n.counted:
@@ -197,7 +198,7 @@ func (l *ledger) doubt(o *origin, now time.Time) {
 	if !heard.After(l.doubted) {
 		return
 	}
-	g := crosscast.Gap{Since: l.resumedAt, Until: now, Reason: crosscast.GapLinkLost}
+	g := crosscast.Gap{Since: l.resumedAt, Until: now, Reason: reasons.GapLinkLost}
 	l.doubted = now
 	l.handler.Gap(g)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -95,7 +96,7 @@ func wantGaps(t *testing.T, p *peer, origin crosscast.NodeID, rooms []string) {
 		want[r] = true
 	}
 	for _, g := range p.seen() {
-		if g.Origin != origin || g.Reason != crosscast.GapHole || len(g.Names) != 1 || !want[g.Names[0].Name] || g.From == 0 ||
+		if g.Origin != origin || g.Reason != reasons.GapHole || len(g.Names) != 1 || !want[g.Names[0].Name] || g.From == 0 ||
 			g.From > g.To || g.Since.After(g.Until) {
 			t.Errorf("gap %+v", g)
 			return
@@ -209,7 +210,7 @@ func TestQuietOverflow(t *testing.T) {
 		emitEach(t, a, numberedRooms(70_000)) // those of before again, but with more
 		c.beat(2 * time.Second)
 		g := b.seen()
-		if len(g) != 1 || g[0].Names != nil || g[0].Origin != a.id || g[0].Reason != crosscast.GapHole || g[0].Since.After(emitted) {
+		if len(g) != 1 || g[0].Names != nil || g[0].Origin != a.id || g[0].Reason != reasons.GapHole || g[0].Since.After(emitted) {
 			t.Fatalf("of 70,000 topics that wait, the gaps are %+v", g)
 		}
 		if s := a.a.AdapterStats().Dropped["quiet unnamed"]; s < 65_536 {
@@ -319,7 +320,7 @@ func TestQuietLosses(t *testing.T) {
 		})
 		emitEach(t, a, []string{"a"})
 		c.beat(4 * time.Second)
-		if g := b.seen(); len(g) != 1 || g[0].Reason != crosscast.GapLoss {
+		if g := b.seen(); len(g) != 1 || g[0].Reason != reasons.GapLoss {
 			t.Errorf("gaps %+v", g)
 		}
 	})
@@ -347,7 +348,7 @@ func TestQuietOutage(t *testing.T) {
 		b.port.Up()
 		c.beat(12 * time.Second)
 		g := b.seen()
-		if len(g) != 1 || g[0].Reason != crosscast.GapLinkLost || g[0].Since.After(emitted) {
+		if len(g) != 1 || g[0].Reason != reasons.GapLinkLost || g[0].Since.After(emitted) {
 			t.Errorf("gaps %+v; the first was missed at %v", g, emitted)
 		}
 	})

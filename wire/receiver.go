@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // receiver handles the events of links. It knows which link counts, and which outage that link has ended. The ledger
@@ -51,11 +52,11 @@ func newReceiver(s *session, e *echo, subs *subscriptions, out *sender, m *mover
 func (r *receiver) noteOutageLocked(l *link) {
 	switch {
 	case l.hasResumed():
-		r.outage = &outage{since: r.echo.provenUntil(), reason: crosscast.GapLinkLost}
+		r.outage = &outage{since: r.echo.provenUntil(), reason: reasons.GapLinkLost}
 		var moved *movedError
 		switch {
 		case errors.Is(l.err, errDeaf):
-			r.outage.reason = crosscast.GapDeaf
+			r.outage.reason = reasons.GapDeaf
 		case errors.As(l.err, &moved):
 			r.outage.moves(moved.since)
 		}

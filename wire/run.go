@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // run is one start of an adapter: the session, and the parts that share it.
@@ -80,7 +81,7 @@ func (r *run) prepare() {
 
 // begin implements Start. It makes one attempt.
 func (r *run) begin(ctx context.Context) error {
-	r.state.publishing(crosscast.LinkConnecting, nil)
+	r.state.publishing(reasons.LinkConnecting, nil)
 	r.wg.Go(func() { r.state.run(r.look) })
 	err := r.beginPresence(ctx)
 	if err == nil {
@@ -104,7 +105,7 @@ func (r *run) beginPresence(ctx context.Context) error {
 		r.wg.Go(r.superviseWhenWanted)
 		return r.beginSending(ctx)
 	}
-	r.state.subscribing(crosscast.LinkConnecting, nil)
+	r.state.subscribing(reasons.LinkConnecting, nil)
 	l, err := r.connect(ctx, nil)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -54,7 +55,7 @@ func TestStartedMeansLive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := n.Link(); !s.Live() || s.Publishing.State != crosscast.LinkLive {
+		if s := n.Link(); !s.Live() || s.Publishing.State != reasons.LinkLive {
 			t.Errorf("the link is %+v", s)
 		}
 		if err := n.Close(t.Context()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -125,7 +126,7 @@ func TestUnaskedUnsubscription(t *testing.T) {
 					}
 				}
 				c.beat(3 * time.Second)
-				if g := b.news(); len(g) != 1 || g[0].Reason != crosscast.GapLinkLost {
+				if g := b.news(); len(g) != 1 || g[0].Reason != reasons.GapLinkLost {
 					t.Errorf("gaps %+v, want that of a lost link", g)
 				}
 				mustPublish(t, a, emitTo("A"))
@@ -198,7 +199,7 @@ func TestTheLinkBreaksWhileManyNamesAreAskedFor(t *testing.T) {
 				}
 				for _, n := range []string{"r3", "r133"} {
 					if !slices.ContainsFunc(gaps, func(g crosscast.Gap) bool {
-						return g.Reason == crosscast.GapDenied && g.Until.IsZero() && g.Covers(room(n))
+						return g.Reason == reasons.GapDenied && g.Until.IsZero() && g.Covers(room(n))
 					}) {
 						t.Errorf("nothing says that %s is missed: %+v", n, gaps)
 					}

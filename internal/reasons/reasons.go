@@ -1,0 +1,39 @@
+// Package reasons has the values of crosscast.GapReason, crosscast.LossReason and crosscast.LinkState as constants, for
+// the packages that set them. The types' documentation says what they mean.
+package reasons
+
+// The values of crosscast.GapReason.
+const (
+	GapLinkLost = "link lost"
+	GapDeaf     = "link deaf"
+	GapHole     = "hole"
+	GapLate     = "late"
+	GapLoss     = "loss"
+	GapOverflow = "overflow"
+	GapPaused   = "paused"
+	GapDenied   = "denied"
+	GapPeerLost = "peer lost"
+	GapInvalid  = "invalid"
+	GapForged   = "forged"
+	GapMoved    = "moved"
+)
+
+// The values of crosscast.LossReason.
+const (
+	LossRefused   = "refused"
+	LossDenied    = "denied"
+	LossUncertain = "uncertain"
+	LossExpired   = "expired"
+	LossClosed    = "closed"
+	LossMoved     = "moved"
+)
+
+// The values of crosscast.LinkState.
+const (
+	LinkConnecting = "connecting"
+	LinkLive       = "live"
+	LinkHeld       = "held"
+	LinkDeaf       = "deaf"
+	LinkDenied     = "denied"
+	LinkDown       = "down"
+)
