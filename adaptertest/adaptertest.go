@@ -163,7 +163,7 @@ func check(tb testing.TB, h Harness, r rule) (missing needs) {
 	before := goleak.IgnoreCurrent()
 	tb.Cleanup(func() { // the first to be registered, so the last to run
 		if tb.Failed() {
-			return // what is left of a failure says nothing more
+			return // after a failure, remaining goroutines prove nothing
 		}
 		if err := goleak.Find(before); err != nil {
 			tb.Errorf("THE RULE: Close leaves nothing running: every goroutine has an owner that stops it and waits.\n"+

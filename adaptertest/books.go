@@ -7,7 +7,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// books are one node's emissions m0, m1, … to one room, with what Emit returned.
+// books are one node's emissions m0, m1, … to one room, with the results of Emit.
 type books struct {
 	from *node
 	errs []error
@@ -26,8 +26,8 @@ func (k *books) emit(b *bed, from *node, room string, n int) {
 	}
 }
 
-// check reads what a client got since it was looked at last: everything once and in order, and where something is
-// missing that Emit returned nil for, a gap in its place.
+// check checks a client's messages since the last check. Each came once and in order. If Emit returned nil for a
+// missing message, there is a gap in its place.
 func (k *books) check(c *client, name string) {
 	c.b.Helper()
 	for _, missing := range k.missing(c, name) {
@@ -36,7 +36,7 @@ func (k *books) check(c *client, name string) {
 	}
 }
 
-// checkSent is check where the peers need not hear of what the emitting node reports as lost.
+// checkSent is check without gaps for the reported losses of the emitting node: peers need not notice these.
 func (k *books) checkSent(c *client, name string) {
 	c.b.Helper()
 	missing := k.missing(c, name)
@@ -49,8 +49,8 @@ func (k *books) checkSent(c *client, name string) {
 		func() bool { return k.from.unsent.Load() >= int64(n) })
 }
 
-// missing reads what a client got since it was looked at last, which must be in order and once. It returns the first
-// and last of each run that is missing, was accepted, and has no gap in its place.
+// missing reads a client's messages since the last call. They must be in order, each once. It returns the first and the
+// last of each run of missing messages that were accepted and have no gap in their place.
 func (k *books) missing(c *client, name string) (runs [][2]int) {
 	c.b.Helper()
 	next, gap := k.read[c], false

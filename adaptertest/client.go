@@ -54,7 +54,7 @@ func (e entry) String() string {
 
 // A log is the messages and gaps of a client, in order.
 type log struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	entries []entry
 	taken   int            // entries that take has returned
 	count   map[string]int // messages, by event

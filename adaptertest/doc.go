@@ -17,7 +17,7 @@
 // Each rule is one subtest with a cluster of its own. A cluster has three nodes, because with two, "everyone" and "the
 // other one" look alike. Most rules are checked through nodes and sockets, as applications use them. Rules with names
 // that begin with "driver-" are checked through the driver's own methods, with instructions that the suite makes. A
-// broken rule is printed in plain words, with what the suite saw instead, so you need not read the suite to understand
+// broken rule is printed in plain words, with the observation of the suite, so you need not read the suite to understand
 // a failure. Rules returns the text of all of them.
 //
 // To prove that something does not arrive, the suite uses a fence: after the emission, the same node emits to everyone,
@@ -47,7 +47,7 @@
 //
 //  1. Start, Publish to all and Close, without optional interfaces: the node filters. The rules once, order, targets,
 //     payloads and driver-… are the ones to look at. minimal_test.go beside this file is such a driver, whole.
-//  2. AdapterSubscriber: what a node has no interest in does not reach it. Rules joined-… and interest-….
+//  2. AdapterSubscriber: a node receives nothing without interest. Rules joined-… and interest-….
 //  3. AdapterDeliverer, AdapterMeter, as far as the bus can tell.
 //  4. Cut and Restore: rules outage-….
 package adaptertest

@@ -22,7 +22,7 @@ type peer struct {
 	log  *log                              // the handled instructions, as messages with the instruction's event
 	hold func(inst *crosscast.Instruction) // called by Handle, which it might delay; set before the peer starts
 
-	mu     sync.Mutex               // guards what follows
+	mu     sync.Mutex               // guards the fields below
 	got    []*crosscast.Instruction // clones, in the order of arrival
 	gaps   []crosscast.Gap
 	losses []crosscast.Loss

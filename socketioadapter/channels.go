@@ -11,7 +11,7 @@ import (
 //	classic  K#N#              broadcasts to everyone, or to several rooms
 //	         K#N#room#         broadcasts to one room
 //	         K-request#N#      everything else, except answers
-//	         K-response#N#     answers to all who asked
+//	         K-response#N#     answers to every server that queried
 //	         K-response#N#uid# answers to one server
 //	sharded  K#N#              everything except the following
 //	         K#N#room#         broadcasts to one room, if it has a channel in the subscription mode

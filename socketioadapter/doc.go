@@ -113,7 +113,7 @@
 //
 // Package redisadapter describes the recommended settings of the Redis client.
 //
-// Protect the channels. Everybody who may publish on them reaches every client. A malformed message ends the
+// Protect the channels. Every program with permission to publish on them reaches every client. A malformed message ends the
 // subscription of a server, or its process; nodes only count it.
 //
 // Never run @socket.io/redis-streams-adapter with the same key beside [Classic]: its messages end the subscriptions of

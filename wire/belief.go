@@ -26,7 +26,7 @@ import (
 //   - The number of an echo. This node must have drawn it.
 //
 // Two things stay hidden, and only sealed frames would show them: a number that the origin itself overtakes before its
-// second heartbeat; and a stranger who sends heartbeats in the name of a silent node for longer than six heartbeats
+// second heartbeat; and a stranger's heartbeats in the name of a silent node for longer than six heartbeats
 // take. Emitters have no heartbeats, so their books heal only when they are forgotten.
 type belief struct {
 	kept   uint64    // the origin has certainly reached this number

@@ -114,7 +114,7 @@ func (e *echo) allBack() <-chan struct{} {
 }
 
 // expect notes that the bus has accepted frame n, sent to everyone at the given time. A frame that was sent before the
-// link resumed proves nothing. Its echo may have come already.
+// link resumed proves nothing. Its echo might have come already.
 func (e *echo) expect(n uint64, sent time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

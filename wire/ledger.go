@@ -138,7 +138,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	}
 }
 
-// reportMissing reports that frames of o on t are missing: those with the numbers from first to last.
+// reportMissing reports that o's frames on t with numbers from first to last are missing.
 func (l *ledger) reportMissing(
 	o *origin, t *topic, first, last uint64, reason crosscast.GapReason, since, now time.Time,
 ) {

@@ -71,7 +71,7 @@ func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) 
 	return 0, false
 }
 
-// missed reports a gap if o's frame with this number on t was missed. The gap may have earlier frames, too.
+// missed reports a gap if o's frame with this number on t was missed. The gap might have earlier frames, too.
 func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 	b := t.books.find(o)
 	if b != nil && number <= b.last {
@@ -177,7 +177,7 @@ func (l *ledger) unnamedSince(since time.Time) time.Time {
 		n := &o.announced
 		n.known, n.awaited = false, true
 		last := since
-		if o.peer && !o.left && !o.lost && !o.dormant && n.beat.Before(last) { // it may have been cut off earlier
+		if o.peer && !o.left && !o.lost && !o.dormant && n.beat.Before(last) { // it might have been cut off earlier
 			last = n.beat
 		}
 		if at := last.Add(-wait - n.backlog); at.Before(before) {

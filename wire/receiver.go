@@ -21,7 +21,7 @@ type receiver struct {
 	mover  *mover
 	state  *linkState
 
-	link atomic.Pointer[link] // whose events count
+	link atomic.Pointer[link] // the link with events that count
 
 	// mu serializes deliveries, even if a link is replaced while the old link's reader is inside a call of the Handler;
 	// link may change, or become nil, before that call returns. mu is held during those calls. Only readers and the

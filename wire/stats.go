@@ -22,7 +22,7 @@ const (
 	dropIngressSyntax                   // to the ingress: no JSON object
 	dropIngressMember                   // to the ingress: a member that is unknown, doubled, missing or of the wrong type
 	dropIngressName                     // to the ingress: a name that is empty or too long
-	dropIngressTarget                   // to the ingress: nobody, or everyone and somebody
+	dropIngressTarget                   // to the ingress: no target, or everyone and names
 	dropIngressSize                     // to the ingress: too large, or too many names
 	dropUnnamed                         // quiet topics that were not named, because too many waited
 	dropUntold                          // quiet topics of a peer were missed: a gap of all that it sent

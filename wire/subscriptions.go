@@ -40,7 +40,7 @@ type topic struct {
 	more  []crosscast.Address // other names of the topic beside to.name: a dialect may have one topic for several names
 	home  bool                // the adapter cannot do without it
 	state topicState
-	// asking: a request is in flight, or will be; at most one at a time on each link.
+	// asking: a request is in flight, or waits to be written; at most one at a time on each link.
 	asking  bool
 	gone    bool   // not wanted any more, and in no map; a request for it might still be under way
 	epoch   uint32 // counts confirmations

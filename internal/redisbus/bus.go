@@ -77,7 +77,7 @@ func newBus(rdb redis.UniversalClient, c Config) *bus {
 	return b
 }
 
-// attempts is how often a batch is sent if its connection breaks. The server may have closed a pooled connection while
+// attempts is how often a batch is sent if its connection breaks. The server might have closed a pooled connection while
 // it was idle, which only its next use shows.
 const attempts = 3
 

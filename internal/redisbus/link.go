@@ -104,7 +104,7 @@ func (b *bus) hintTLS(err error) string {
 	return ""
 }
 
-// link is one subscribing connection: a redis.PubSub that may not reconnect.
+// link is one subscribing connection: a redis.PubSub that cannot reconnect.
 type link struct {
 	bus  *bus
 	own  *redis.Client // the client of ps; nil: ps belongs to the user's client
