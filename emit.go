@@ -82,7 +82,7 @@ func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait 
 		Kind: kind.Emit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
-	remote := n.adapter != nil && !t.local && !n.holdsAll(&t.target)
+	remote := t.remote()
 	if remote {
 		if err := n.fits(&e.inst); err != nil {
 			return Receipt{}, size, err

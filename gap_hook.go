@@ -11,8 +11,8 @@ import "slices"
 // gaps ([ErrEmitOnly]).
 func (ns *Namespace) OnGap(f func(g Gap)) error {
 	n := ns.node
-	if n.lookout != nil {
-		return ErrEmitOnly
+	if n.deaf != nil {
+		return n.deaf
 	}
 	return n.register(func() { n.gapHooks = append(slices.Clip(n.gapHooks), gapHook{ns, f}) })
 }

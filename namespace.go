@@ -74,8 +74,8 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 		return nil, err
 	}
 	n := ns.node
-	if n.lookout != nil {
-		return nil, ErrEmitOnly
+	if n.deaf != nil {
+		return nil, n.deaf
 	}
 	if len(o.Rooms) > n.maxRooms {
 		return nil, &LimitError{What: "number of rooms", Len: len(o.Rooms), Max: n.maxRooms}

@@ -138,6 +138,9 @@ type Node struct {
 	heart     *heart         // nil without an adapter, and for an emitter
 	meets     bool           // the adapter has started
 	lookout   *lookout       // for an emitter; nil: this node is not one
+	expects   expecting      // of answers to queries
+	deaf      error          // why it hears nothing but answers; nil: it hears
+	blind     error          // why it cannot watch; nil: it can
 	peers     peers
 	hooks     hooks
 	losses    lossLog
@@ -260,11 +263,12 @@ func newNode(o Options) (*Node, error) {
 	}
 	n.sizer, _ = o.Adapter.(AdapterSizer)
 	if f, ok := o.Adapter.(ForeignAdapter); ok {
-		n.foreign, n.onlyText = f, f.TextOnly()
+		n.foreign, n.onlyText, n.blind = f, f.TextOnly(), errNoPresence
 	}
 	if o.EmitOnly {
-		n.lookout = newLookout()
+		n.lookout, n.deaf = newLookout(), ErrEmitOnly
 	}
+	n.expects = n.chooseExpecting()
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}

@@ -73,11 +73,8 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	switch n := ns.node; {
-	case n.lookout != nil:
-		return nil, ErrEmitOnly
-	case n.foreign != nil:
-		return nil, errNoPresence
+	if err := cmp.Or(ns.node.deaf, ns.node.blind); err != nil {
+		return nil, err
 	}
 	w := &Watch{users: o.Users}
 	w.lane.run = w.call

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/crosscast/crosscast/kind"
 )
 
 // Queries of the cluster, on the asking side. A query goes to every peer, and each answers to this node alone. It is
@@ -39,11 +37,10 @@ type ask struct {
 	cancel  context.CancelFunc
 	stop    func() bool                   // ends the wait for ctx
 	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
-	anyone  func(NodeID, *Answer) bool    // takes answers from any node; nil: those of the peers are collected
 	held    atomic.Pointer[space]         // in which the answers are heard, if it has an interest
-	census  *census                       // of the peers, if they are not known by ID; otherwise nil
-	failure error                         // nothing was asked; the other fields are zero
-	wake    chan struct{}                 // capacity 1
+	expects expectation
+	failure error         // nothing was asked; the other fields are zero
+	wake    chan struct{} // capacity 1
 
 	mu      sync.Mutex     // guards the following fields
 	waiting map[NodeID]int // nodes whose answers are missing, with the next part
@@ -77,7 +74,7 @@ func patience(ctx context.Context) time.Duration {
 }
 
 // ask begins a query. inst gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
-// collected. If inst is nil, only this node is asked. before, if not nil, is called before the publishing, when the
+// collected. before, if not nil, is called before the publishing, when the
 // peers already count as asked.
 func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before func(q *ask)) *ask {
 	if err := ctx.Err(); err != nil {
@@ -86,13 +83,9 @@ func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before f
 	ctx, cancel := deadline(ctx)
 	q := &ask{
 		n: n, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
-		waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
+		expects: n.expects(inst, to), waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
 	}
-	remote := inst != nil && n.adapter != nil
-	if remote && to == nil && n.foreign != nil {
-		q.census = newCensus(n.id, inst)
-	}
-	if remote && n.interests.all() {
+	if n.interests.all() {
 		q.held.Store(n.namespace(inst.Namespace).hold())
 	}
 	q.stop = context.AfterFunc(ctx, q.forget)
@@ -103,61 +96,17 @@ func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before f
 	if ctx.Err() != nil { // forget might have come before add
 		q.forget()
 	}
-	if remote && n.lookout != nil && (to == nil || len(to) > 0) {
-		if err := n.lookout.look(q); err != nil {
-			q.end()
-			return &ask{failure: err}
-		}
-	}
-	switch {
-	case remote && n.foreign == nil:
-		to = q.expect(inst.Kind, to)
-	case remote:
-		q.await(to)
+	to, err := q.expects.begin(q, inst, to)
+	if err != nil {
+		q.end()
+		return &ask{failure: err}
 	}
 	if before != nil {
 		before(q)
 	}
-	if remote {
-		inst.From, inst.Ref, inst.TTL = n.id, q.ref, patience(ctx)
-		q.publish(inst, to)
-	}
+	inst.From, inst.Ref, inst.TTL = n.id, q.ref, patience(ctx)
+	q.publish(inst, to)
 	return q
-}
-
-// await records that nodes must answer, even unknown ones.
-func (q *ask) await(nodes []NodeID) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, id := range nodes {
-		q.waiting[id] = 0
-	}
-}
-
-// expect records that the peers in to (nil: all) must answer, and returns the known ones of to.
-func (q *ask) expect(k kind.Kind, to []NodeID) []NodeID {
-	q.n.peers.with(func(known map[NodeID]*peer) {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if to == nil {
-			for _, p := range known {
-				q.awaitPeerLocked(p)
-			}
-			return
-		}
-		there := make([]NodeID, 0, len(to))
-		for _, id := range to {
-			switch {
-			case known[id] != nil:
-				q.awaitPeerLocked(known[id])
-				there = append(there, id)
-			case k == kind.Request: // for other kinds, an unknown node has no sockets
-				q.failed[id] = errUnknownNode
-			}
-		}
-		to = there
-	})
-	return to
 }
 
 // publish asks the peers in to (nil: all), after the answers can be heard.
@@ -171,11 +120,9 @@ func (q *ask) publish(inst *Instruction, to []NodeID) {
 			return
 		}
 	}
-	if q.census != nil {
-		if err := q.count(q.ctx, false); err != nil {
-			q.failPeers(err)
-			return
-		}
+	if err := q.expects.ready(q); err != nil {
+		q.failPeers(err)
+		return
 	}
 	if to == nil {
 		if err := q.n.publish(q.ctx, inst); err != nil {
@@ -264,9 +211,7 @@ func (q *ask) giveUp(err error) {
 	for id := range q.waiting {
 		q.failLocked(id, err)
 	}
-	if q.census != nil {
-		q.census.giveUp(err)
-	}
+	q.expects.giveUpLocked(err)
 	q.mu.Unlock()
 	q.signal()
 }
@@ -280,10 +225,7 @@ func (q *ask) failPeers(err error) {
 			q.failLocked(id, err)
 		}
 	}
-	if q.census != nil {
-		q.census.expected = 0
-		q.failed[""] = err
-	}
+	q.expects.failLocked(q, err)
 }
 
 // failLocked gives up a node.
@@ -306,29 +248,6 @@ func (q *ask) enqueueLocked(from NodeID, a *Answer) bool {
 	q.queue = append(q.queue, answered{from, a, size})
 	q.bytes += size
 	return true
-}
-
-// doubt gives up peers that were suspected when they were asked, and still are. It is called each heartbeat, so they
-// are waited for one heartbeat at most: a process that hangs must not hold up every query until it is taken for dead.
-func (q *ask) doubt() {
-	q.n.peers.with(func(known map[NodeID]*peer) {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		for _, id := range q.doubted {
-			if _, waiting := q.waiting[id]; waiting && known[id] != nil && known[id].Suspect {
-				q.failLocked(id, errSuspect)
-			}
-		}
-		q.doubted = nil
-	})
-}
-
-// awaitPeerLocked records that a peer must answer.
-func (q *ask) awaitPeerLocked(p *peer) {
-	q.waiting[p.ID] = 0
-	if p.Suspect {
-		q.doubted = append(q.doubted, p.ID)
-	}
 }
 
 var (
@@ -358,22 +277,15 @@ func (s *asks) handleAnswer(inst *Instruction) bool {
 	if invalid {
 		a = &Answer{Part: a.Part, Last: true, Err: "its answer is not valid JSON in UTF-8"}
 	}
-	var awaited bool
-	if q.census != nil {
-		awaited = q.handleCounted(inst.From, a)
-	} else {
-		awaited = q.handleAnswer(inst.From, a)
-	}
+	awaited := q.expects.handle(q, inst.From, a)
 	if awaited && invalid { // otherwise it counts as one that nobody waits for
 		q.n.stats.drop(dropInvalid)
 	}
 	return awaited
 }
 
+// handleAnswer handles an answer of a node that is known by ID, and reports whether it was waited for.
 func (q *ask) handleAnswer(from NodeID, a *Answer) bool {
-	if q.anyone != nil {
-		return q.anyone(from, a)
-	}
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()

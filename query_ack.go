@@ -59,7 +59,7 @@ func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q
 		Target: t.target, Event: event, Payload: p, Meta: t.meta,
 	}
 	to := []NodeID{}
-	if n.adapter != nil && t.remote() {
+	if t.remote() {
 		if err := n.fits(inst); err != nil {
 			return &ask{failure: err}, size
 		}

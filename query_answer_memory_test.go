@@ -11,7 +11,8 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// TestAnswerBytesAreWhatIsHeld: answers that wait to be read take about as much memory as is counted, whatever is in them.
+// TestAnswerBytesAreWhatIsHeld: answers that wait to be read take about as much memory as is counted, whatever is in
+// them.
 func TestAnswerBytesAreWhatIsHeld(t *testing.T) {
 	id := func(i int) SocketID { return SocketID(fmt.Sprintf("%020d", i)) }
 	infos := func(n int, change func(i int, s *SocketInfo)) *Answer {

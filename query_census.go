@@ -17,8 +17,10 @@ const (
 	seenSize   = 48       // memory of one beside its text
 )
 
-// A census is the tally of one query's answers. It is guarded by the query's mutex.
+// A census is the tally of one query's answers, and the expectation of as many as there are peers. It is guarded by the
+// query's mutex.
 type census struct {
+	silence  error // reported if no peer answers; nil: that is no error
 	self     NodeID
 	inst     *Instruction // the query
 	expected int          // number of answers: one of each peer
@@ -34,18 +36,23 @@ type census struct {
 	bytes   int                   // of sockets
 }
 
-func newCensus(self NodeID, inst *Instruction) *census {
-	return &census{self: self, inst: inst, from: make(map[NodeID]struct{}), sockets: make(map[SocketID]struct{})}
+func newCensus(self NodeID, inst *Instruction, silence error) *census {
+	return &census{
+		silence: silence, self: self, inst: inst, from: make(map[NodeID]struct{}), sockets: make(map[SocketID]struct{}),
+	}
 }
 
-// complete reports whether everything has come.
-func (c *census) complete() bool { return c.answered >= c.expected && c.replied >= c.clients }
+// begin makes every node get the query.
+func (c *census) begin(*ask, *Instruction, []NodeID) ([]NodeID, error) { return nil, nil }
+
+// completeLocked reports whether everything has come.
+func (c *census) completeLocked() bool { return c.answered >= c.expected && c.replied >= c.clients }
 
 // countAnswer counts an answer, and returns its new part; nil: it is repeated, or nobody waits for it.
 func (c *census) countAnswer(from NodeID, a *Answer) *Answer {
 	reply := c.inst.Kind == kind.Emit && !a.Last
 	_, again := c.from[from]
-	if reply && c.complete() || !reply && (!a.Last || again || c.answered >= c.expected) {
+	if reply && c.completeLocked() || !reply && (!a.Last || again || c.answered >= c.expected) {
 		return nil
 	}
 	sockets := fresh(c, a.Sockets, func(s *SocketInfo) SocketID { return s.ID })
@@ -111,8 +118,8 @@ func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 	}
 }
 
-// giveUp fails the peers that have not answered, and counts the missing replies.
-func (c *census) giveUp(err error) {
+// giveUpLocked fails the peers that have not answered, and counts the missing replies.
+func (c *census) giveUpLocked(err error) {
 	for ; c.answered < c.expected; c.answered++ {
 		c.failed = append(c.failed, fmt.Errorf("a peer did not answer: %w", err))
 	}
@@ -122,20 +129,28 @@ func (c *census) giveUp(err error) {
 	}
 }
 
-// report adds the missing answers and replies to e, under empty IDs.
-func (c *census) report(e *IncompleteError) {
+// failLocked gives up the peers, because they could not be asked.
+func (c *census) failLocked(q *ask, err error) {
+	c.expected = 0
+	q.failed[""] = err
+}
+
+// reportLocked adds the missing answers and replies to e, under empty IDs.
+func (c *census) reportLocked(q *ask, e *IncompleteError) {
 	for _, err := range c.failed {
 		e.Missing = append(e.Missing, MissingNode{Err: err})
 	}
 	e.Silent = append(e.Silent, make([]SocketID, c.silent)...)
+	if c.silence != nil && c.answered == 0 && len(q.failed)+len(e.Missing) == 0 {
+		e.Missing = append(e.Missing, MissingNode{Err: c.silence})
+	}
 }
 
-// handleCounted handles an answer to a query with a census, and reports whether anybody waited for it.
-func (q *ask) handleCounted(from NodeID, a *Answer) bool {
+// handle handles an answer, and reports whether anybody waited for it.
+func (c *census) handle(q *ask, from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()
-	c := q.census
 	part := c.countAnswer(from, a)
 	switch {
 	case part == nil:
@@ -148,14 +163,16 @@ func (q *ask) handleCounted(from NodeID, a *Answer) bool {
 		q.failed[from] = RemoteError(a.Err)
 	}
 	if c.bytes > maxSeen {
-		c.giveUp(errTooMuch)
+		c.giveUpLocked(errTooMuch)
 	}
 	return true
 }
 
+// ready fetches the number of peers that will answer.
+func (c *census) ready(q *ask) error { return c.count(q, q.ctx, false) }
+
 // count fetches the number of peers that will answer. again is set after the first call.
-func (q *ask) count(ctx context.Context, again bool) error {
-	c := q.census
+func (c *census) count(q *ask, ctx context.Context, again bool) error {
 	inst := *c.inst
 	inst.Payload = Payload{} // it belongs to the application again, and must not be kept
 	n, err := q.n.foreign.CountPeers(ctx, &inst, again)
@@ -170,10 +187,9 @@ func (q *ask) count(ctx context.Context, again bool) error {
 	return nil
 }
 
-// recount checks whether the peers that have not answered are still there. If that cannot be found out, they count as
+// beat checks whether the peers that have not answered are still there. If that cannot be found out, they count as
 // present.
-func (q *ask) recount() {
-	c := q.census
+func (c *census) beat(q *ask) {
 	q.mu.Lock()
 	all := c.answered >= c.expected
 	q.mu.Unlock()
@@ -182,7 +198,7 @@ func (q *ask) recount() {
 	}
 	ctx, cancel := context.WithTimeout(q.ctx, q.n.heartbeat)
 	defer cancel()
-	if err := q.count(ctx, true); err != nil {
+	if err := c.count(q, ctx, true); err != nil {
 		q.n.log.Debug("crosscast: could not count the peers again", "error", err)
 	}
 }

@@ -29,8 +29,8 @@ func (c *counting) CountPeers(ctx context.Context, inst *crosscast.Instruction, 
 	return c.peers(ctx, inst, again)
 }
 
-// countingNode starts a node whose driver always counts so many peers. Whatever asks for answers is passed to answer, with
-// a function that answers it.
+// countingNode starts a node whose driver always counts so many peers. Whatever asks for answers is passed to answer,
+// with a function that answers it.
 func countingNode(
 	t *testing.T, peers int, answer func(inst *crosscast.Instruction, reply func(crosscast.NodeID, *crosscast.Answer)),
 ) (*crosscast.Node, *counting) {

@@ -62,7 +62,7 @@ func (t *BoundTarget) order(ctx context.Context, inst *Instruction) error {
 	}
 	_, waits := t.ns.here().obey(inst)
 	n.interests.want(waits)
-	if n.adapter == nil || !t.remote() {
+	if !t.remote() {
 		return nil
 	}
 	to := n.holders(&t.target)
@@ -164,7 +164,7 @@ func (t *BoundTarget) command(inst *Instruction) error {
 	if n.onlyText && slices.ContainsFunc(inst.Rooms, func(room string) bool { return !utf8.ValidString(room) }) {
 		return errNoText
 	}
-	if n.adapter == nil || !t.remote() {
+	if !t.remote() {
 		return nil
 	}
 	return n.fits(inst)

@@ -27,9 +27,6 @@ var errNobody = errors.New("no node said that it is there")
 // is about as fresh as those of other nodes. If no node answers, q has failed in part.
 func (l *lookout) look(q *ask) error {
 	n := q.n
-	if n.foreign != nil { // the nodes are not known, only their number
-		return l.listen(q)
-	}
 	select {
 	case l.turn <- struct{}{}:
 		defer func() { <-l.turn }()
@@ -40,7 +37,7 @@ func (l *lookout) look(q *ask) error {
 	if !l.looked.IsZero() && began.Sub(l.looked) < n.heartbeat {
 		return nil
 	}
-	if err := l.listen(q); err != nil {
+	if err := q.listen(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(q.ctx, n.heartbeat)
@@ -63,11 +60,54 @@ func (l *lookout) look(q *ask) error {
 }
 
 // listen makes the adapter hear the answers to q.
-func (l *lookout) listen(q *ask) error {
+func (q *ask) listen() error {
 	if a, ok := q.n.adapter.(AdapterSubscriber); ok {
 		return a.Listen(q.ctx)
 	}
 	return nil
+}
+
+// foundPeers is the expectation of an emitter: it first finds the peers.
+type foundPeers struct{ knownPeers }
+
+func (e foundPeers) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error) {
+	if to == nil || len(to) > 0 {
+		if err := q.n.lookout.look(q); err != nil {
+			return nil, err
+		}
+	}
+	return e.knownPeers.begin(q, inst, to)
+}
+
+// heard is the expectation of an emitter whose adapter is a [ForeignAdapter]: it first makes sure that it hears the
+// answers.
+type heard struct{ expectation }
+
+func (e heard) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error) {
+	if to == nil || len(to) > 0 {
+		if err := q.listen(); err != nil {
+			return nil, err
+		}
+	}
+	return e.expectation.begin(q, inst, to)
+}
+
+// firstAnswer expects one answer of anybody, or of one node.
+type firstAnswer struct {
+	knownPeers
+	of   NodeID // empty: anybody
+	came chan answered
+}
+
+func (e firstAnswer) handle(_ *ask, from NodeID, a *Answer) bool {
+	if e.of != "" && from != e.of {
+		return false
+	}
+	select {
+	case e.came <- answered{from: from, a: a}:
+	default: // the first answer is enough
+	}
+	return true
 }
 
 // whyEnded returns the reason why a context of a query has ended.
@@ -99,18 +139,8 @@ func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
 // bus has no receiver for it, or nobody answers before ctx ends, the error is errNobody.
 func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	first := make(chan answered, 1)
-	q := &ask{n: n, ctx: ctx, cancel: cancel, stop: func() bool { return true }}
-	q.anyone = func(from NodeID, a *Answer) bool {
-		if to != "" && from != to {
-			return false
-		}
-		select {
-		case first <- answered{from: from, a: a}:
-		default: // the first answer is enough
-		}
-		return true
-	}
+	first := firstAnswer{of: to, came: make(chan answered, 1)}
+	q := &ask{n: n, ctx: ctx, cancel: cancel, expects: first, stop: func() bool { return true }}
 	defer q.end()
 	if err := n.asks.open(q); err != nil {
 		return "", nil, err
@@ -128,7 +158,7 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 		return "", nil, errNobody
 	}
 	select {
-	case v := <-first:
+	case v := <-first.came:
 		return v.from, v.a, nil
 	case <-ctx.Done():
 		return "", nil, errNobody

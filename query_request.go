@@ -50,8 +50,8 @@ func (n *Node) OnRequest(name string, h func(ctx context.Context, r *Request) (a
 	if err := checkName("request", name); err != nil {
 		return err
 	}
-	if n.lookout != nil {
-		return ErrEmitOnly
+	if n.deaf != nil {
+		return n.deaf
 	}
 	n.handlers.mu.Lock()
 	defer n.handlers.mu.Unlock()

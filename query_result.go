@@ -79,11 +79,7 @@ func (q *ask) read(part func(from NodeID, a *Answer) bool) {
 			select {
 			case <-q.wake:
 			case <-beat.C:
-				if q.census != nil {
-					q.recount()
-				} else {
-					q.doubt()
-				}
+				q.expects.beat(q)
 			case <-q.ctx.Done():
 				q.late()
 			}
@@ -96,7 +92,7 @@ func (q *ask) next() (v answered, complete bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.queue) == 0 {
-		return v, len(q.waiting) == 0 && (q.census == nil || q.census.complete())
+		return v, len(q.waiting) == 0 && q.expects.completeLocked()
 	}
 	v = q.queue[0]
 	q.queue[0] = answered{}
@@ -116,12 +112,7 @@ func (q *ask) err() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := &IncompleteError{Silent: slices.Clone(q.silent)}
-	if q.census != nil {
-		q.census.report(e)
-		if q.n.lookout != nil && q.census.answered == 0 && len(q.failed)+len(e.Missing) == 0 {
-			e.Missing = append(e.Missing, MissingNode{Err: errNobody}) // no server is up, or it is on another bus
-		}
-	}
+	q.expects.reportLocked(q, e)
 	for _, id := range slices.Sorted(maps.Keys(q.failed)) {
 		e.Missing = append(e.Missing, MissingNode{ID: id, Name: names[id], Err: q.failed[id]})
 	}

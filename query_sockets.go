@@ -86,7 +86,7 @@ func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 
 // remote reports whether the target may have sockets on other nodes.
 func (t *BoundTarget) remote() bool {
-	return !t.local && !t.target.IsNobody() && !t.ns.node.holdsAll(&t.target)
+	return t.ns.node.adapter != nil && !t.local && !t.target.IsNobody() && !t.ns.node.holdsAll(&t.target)
 }
 
 // maxHolders is how many nodes are addressed one by one.

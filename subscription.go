@@ -66,8 +66,8 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 		return nil, err
 	}
 	n := ns.node
-	if n.lookout != nil {
-		return nil, ErrEmitOnly
+	if n.deaf != nil {
+		return nil, n.deaf
 	}
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)

@@ -57,9 +57,6 @@ func (n *Node) synced(ctx context.Context, hears func() ([]*interest, error)) er
 		if err != nil {
 			return err
 		}
-		if n.adapter == nil {
-			return nil
-		}
 		link, changed := n.link.now()
 		if link.Subscribing.live() {
 			if err := n.interests.confirm(ctx, its, true); !errors.Is(err, ErrNotConnected) {
