@@ -45,7 +45,7 @@ func (a *asked) serve(t *testing.T, m *member) {
 	}
 }
 
-// question returns what the one other node answers, within d.
+// question returns the answer of the one other node, within d.
 func (m *member) question(t *testing.T, event string, d time.Duration) (answer string, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()

@@ -31,7 +31,7 @@ type operated struct {
 	saw *sights
 }
 
-// sights are what is told of one node's link.
+// sights are the reports about one node's link.
 type sights struct {
 	mu    sync.Mutex           // guards what follows
 	first crosscast.LinkStatus // before those in hooks
@@ -255,7 +255,7 @@ func TestStateOfAServerThatStandsStill(t *testing.T) {
 	m.live(t)
 }
 
-// TestStateOfAQueueThatWaits: after an outage of both, what is emitted waits for the peer.
+// TestStateOfAQueueThatWaits: after an outage of both nodes, emissions wait for the peer.
 func TestStateOfAQueueThatWaits(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	o, lines := s.Options(), new(redistest.Lines)

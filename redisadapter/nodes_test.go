@@ -27,7 +27,7 @@ type member struct {
 	gaps   chan crosscast.Gap
 }
 
-// conn is a crosscast.Conn that keeps what it is sent.
+// conn is a crosscast.Conn that keeps its messages.
 type conn chan string
 
 func (c conn) Send(m *crosscast.Message) error {
@@ -178,7 +178,7 @@ func talk(t *testing.T, rdb func() redis.UniversalClient) {
 	}
 }
 
-// TestNodesOutliveTheServer: an outage is one gap for each node, and what was emitted in it arrives after it.
+// TestNodesOutliveTheServer: an outage is one gap for each node, and its emissions arrive after it.
 func TestNodesOutliveTheServer(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())

@@ -15,7 +15,7 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// listener keeps what an adapter hands over.
+// listener keeps the instructions and reports of an adapter.
 type listener struct {
 	*wire.Adapter
 	mu   sync.Mutex

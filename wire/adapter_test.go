@@ -26,7 +26,7 @@ type cluster struct {
 	heartbeat time.Duration // of those that are added, and of beat; default 1 s
 }
 
-// inBubble runs f with n started peers, and closes what f leaves open.
+// inBubble runs f with n started peers, and closes the open ones after it.
 func inBubble(t *testing.T, n int, o wire.Options, f func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t: t, hub: membus.New(), heartbeat: time.Second}
@@ -166,7 +166,7 @@ func TestManyRoomsGoToEveryoneOnce(t *testing.T) {
 	})
 }
 
-// A short outage of the bus: what was emitted meanwhile arrives after it, and each side hears of one gap.
+// After a short outage of the bus, the emissions of that time arrive, and each side gets one gap.
 func TestAShortOutageIsBridged(t *testing.T) {
 	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		for _, p := range c.peers {
@@ -205,7 +205,7 @@ func TestAShortOutageIsBridged(t *testing.T) {
 	})
 }
 
-// A long outage: what waited too long is a loss at the sender, and part of a gap at the receivers.
+// After a long outage, emissions that waited too long are a loss at the sender, and part of a gap at the receivers.
 func TestALongOutageIsALoss(t *testing.T) {
 	inBubble(t, 2, wire.Options{MaxAge: 2 * time.Second}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
@@ -510,7 +510,7 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// starting is what Start gets.
+// starting returns the argument of Start.
 func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler) crosscast.AdapterStart {
 	return crosscast.AdapterStart{Self: self, Handler: h}
 }

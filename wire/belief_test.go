@@ -64,8 +64,8 @@ func (p *peer) told(origin crosscast.NodeID, name string, at time.Time) bool {
 	})
 }
 
-// Frames with numbers that are not the origin's make a receiver miss what the origin sends for two heartbeats at most. It
-// is told, and then all is as before.
+// Frames with a stranger's numbers make a receiver miss the origin's frames for at most two heartbeats. The receiver
+// gets a gap, and then everything works as before.
 func TestForgedNumbers(t *testing.T) {
 	for name, forge := range map[string]func(c *cluster, h wire.FrameHeader){
 		"to a room": func(c *cluster, h wire.FrameHeader) { c.forge("A", h, 0, emitTo("A")) },
@@ -327,7 +327,7 @@ func TestForgedQuiet(t *testing.T) {
 	})
 }
 
-// What is forged while a peer is lost is not its return for good.
+// A forged frame while a peer is lost does not count as its return for good.
 func TestForgedReturn(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
@@ -430,8 +430,8 @@ func TestForgedEcho(t *testing.T) {
 	})
 }
 
-// What had come before books healed, and were forgotten because their node was silent for long, is not missed when that is
-// heard again.
+// If books have healed, and were then forgotten because their node was silent for long, the frames from before are not
+// reported as missing when the node is heard again.
 func TestHealedBooksAreForgotten(t *testing.T) {
 	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]

@@ -52,7 +52,7 @@ func (r *ready) Receive() (wire.Event, error) {
 	return wire.Event{Kind: wire.Message, Topic: "cc:r:/:A", Data: r.data}, nil
 }
 
-// receiver counts what it is handed.
+// receiver counts its instructions.
 type receiver struct {
 	n    int
 	want int

@@ -23,8 +23,9 @@ var (
 	seed      = flag.Uint64("schedule", 0, "run only this schedule")
 )
 
-// TestBooksBalance is the rule "never silent": for any schedule of failures, what a node delivered, reported as a
-// gap, and the origin reported as a loss adds up to what was emitted; nothing twice; in order per origin and room.
+// TestBooksBalance checks the rule "never silent" for random schedules of failures: each emission is delivered, or part
+// of a gap at the node, or part of a loss at the origin. No emission comes twice, and order holds for each origin and
+// room.
 func TestBooksBalance(t *testing.T) {
 	from, to := uint64(1), uint64(*schedules)
 	if *seed != 0 {
@@ -44,8 +45,8 @@ func TestBooksBalance(t *testing.T) {
 
 type tally struct{ emitted, delivered, gaps, losses, missedByGap, unheard int }
 
-// peer is a node reduced to what the adapter needs of one: it answers hellos, asks who is there after an outage, and
-// beats.
+// peer is a node with only the parts that the adapter needs: it answers hellos, sends hellos after an outage, and sends
+// heartbeats.
 type peer struct {
 	id   crosscast.NodeID
 	a    *wire.Adapter
@@ -75,7 +76,7 @@ type emission struct {
 	at      time.Time
 }
 
-// world is what really happened: which frame carried an event, and when the bus handed it over.
+// world records the real events: which frame carried an event, and when the bus delivered it.
 type world struct {
 	mu     sync.Mutex
 	reader wire.FrameReader
@@ -83,7 +84,7 @@ type world struct {
 	all    []execution
 	got    map[receipt]time.Time               // when first
 	heard  map[[2]crosscast.NodeID][]time.Time // when a link got anything, by receiver and origin
-	// inOrder: what the bus accepted, it executed in order, so the times of gaps can be checked too.
+	// inOrder: the bus executed accepted frames in order, so the times of gaps can be checked too.
 	inOrder bool
 	forged  bool // a stranger publishes in the name of nodes
 }
@@ -366,7 +367,7 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 	}
 	time.Sleep(20 * time.Second) // every link is back, every loss announced
 	if !patchy {
-		// What a bus loses without anyone noticing is betrayed by its successor only.
+		// If a bus loses a frame in silence, only the next frame shows it.
 		everywhere()
 	} else {
 		for i, p := range peers {

@@ -82,7 +82,7 @@ func TestHostileFrameIsBounded(t *testing.T) {
 	})
 }
 
-// TestFramesKeepToTheirItems: what a node packs is what its peers take, however small it is.
+// TestFramesKeepToTheirItems: peers accept every frame that a node packs, however small its instructions are.
 func TestFramesKeepToTheirItems(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]

@@ -184,7 +184,7 @@ func TestTopicsAreOfTheAlphabet(t *testing.T) {
 	}
 }
 
-// TestMaxMessage: what a bus cannot carry is refused before anybody gets it, and everything else is carried.
+// TestMaxMessage: a message that the bus cannot carry is refused before anybody gets it. All others are carried.
 func TestMaxMessage(t *testing.T) {
 	const most = 256 << 10
 	bus := &hub{links: map[*subscriber]bool{}}

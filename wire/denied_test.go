@@ -112,7 +112,7 @@ func wantDenied(t *testing.T, gaps []crosscast.Gap, since time.Time, rooms ...st
 	wantRooms(t, gaps[0], rooms...)
 }
 
-// wantAllowed fails unless gaps is one of what was denied since, and is not any more.
+// wantAllowed fails unless gaps is one gap of a topic that was denied since then, and is allowed now.
 func wantAllowed(t *testing.T, gaps []crosscast.Gap, since time.Time, rooms ...string) {
 	t.Helper()
 	if len(gaps) != 1 || gaps[0].Reason != reasons.GapDenied || !gaps[0].Since.Equal(since) ||
@@ -229,7 +229,8 @@ func TestARevokedRoom(t *testing.T) {
 	})
 }
 
-// TestPromisedRooms: ErrNotConnected is a promise, so what the next link may not hear is a gap, from the promise on.
+// TestPromisedRooms: ErrNotConnected is a promise, so a topic that the next link does not receive is a gap, from the
+// promise on.
 func TestPromisedRooms(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		b := c.peers[1]

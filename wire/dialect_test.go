@@ -140,8 +140,8 @@ func wantEvents(t *testing.T, p *peer, events ...string) {
 	p.delivered = nil
 }
 
-// TestDialect: each peer hears what it is subscribed to, once, and not itself; on the bus there is nothing but what the
-// dialect wrote.
+// TestDialect: each peer receives the messages of its subscriptions once, and not its own. The bus carries only the
+// dialect's messages.
 func TestDialect(t *testing.T) {
 	speaking(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b, d := c.peers[0], c.peers[1], c.peers[2]
@@ -227,8 +227,8 @@ func TestDialectSharesTopics(t *testing.T) {
 	})
 }
 
-// TestDialectOutages: links that break or go deaf are found and replaced, each with its gap; what waited is published
-// then; what was refused is a loss, of which nothing is told on the bus.
+// TestDialectOutages: broken and deaf links are found and replaced, each with a gap. Then waiting messages are
+// published. Refused messages are a loss, which the bus does not carry.
 func TestDialectOutages(t *testing.T) {
 	speaking(t, 2, wire.Options{QueueBytes: 4096}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
@@ -327,7 +327,7 @@ func (g *gathering) Gather(ctx context.Context) {
 	}
 }
 
-// TestDialectGathers: after an outage, what waited goes out when the peers are back, or after two heartbeats.
+// TestDialectGathers: after an outage, waiting messages go out when the peers are back, or after two heartbeats.
 func TestDialectGathers(t *testing.T) {
 	speaking(t, 1, wire.Options{}, func(t *testing.T, c *cluster) {
 		b := c.peers[0]
@@ -354,7 +354,7 @@ func TestDialectGathers(t *testing.T) {
 	})
 }
 
-// TestDialectHostile: what is not of the dialect, or broken, or too large, is counted and dropped.
+// TestDialectHostile: foreign, malformed and too large messages are counted and dropped.
 func TestDialectHostile(t *testing.T) {
 	speaking(t, 1, wire.Options{MaxFrame: 1024}, func(t *testing.T, c *cluster) {
 		a, stranger := c.peers[0], c.hub.Port("stranger")

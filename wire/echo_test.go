@@ -15,8 +15,8 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// A link that stands and does not hear is replaced within two heartbeats, and is a gap that begins when what came back
-// last was sent. One on which nothing comes at all is dead; one on which the bus answers is deaf.
+// A link that stands but does not receive is replaced within two heartbeats. It is a gap that begins when the last
+// frame that came back was sent. A link without any byte is dead. A link on which the bus answers is deaf.
 func TestALinkThatDoesNotHearIsReplaced(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(p *membus.Port)
@@ -66,7 +66,7 @@ func TestALinkThatDoesNotHearIsReplaced(t *testing.T) {
 	}
 }
 
-// missOwn makes the port not hear what it publishes.
+// missOwn makes the port miss its own frames.
 func missOwn(p *membus.Port) {
 	p.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Skip: "node0001"} })
 }
@@ -76,7 +76,7 @@ func starveAndFailPings(p *membus.Port) {
 	p.Starve()
 }
 
-// What comes late is no verdict, as long as something comes.
+// A late echo is no verdict while bytes arrive.
 func TestALateEchoIsNoVerdict(t *testing.T) {
 	const mib = 1 << 20
 	for name, tt := range map[string]struct {

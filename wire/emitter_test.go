@@ -237,7 +237,7 @@ func TestEmitterTellsItsLastLoss(t *testing.T) {
 	})
 }
 
-// What is emitted during an outage waits for the peers to be back, but not for ever.
+// Emissions during an outage wait until the peers are back, but not for ever.
 func TestEmitterBridgesAnOutage(t *testing.T) {
 	withEmitter(t, 2, func(t *testing.T, s *site) {
 		s.port.Down()

@@ -11,8 +11,8 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// TestALostPeerOnAPatchyBus: what it emitted last was lost, and it died before it could name that topic. So its gap begins
-// before the last that was heard of it.
+// TestALostPeerOnAPatchyBus: the last emission of a peer was lost, and the peer died before it could name that topic.
+// So the peer's gap begins before its latest message.
 func TestALostPeerOnAPatchyBus(t *testing.T) {
 	onPatchy(t, 2, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]

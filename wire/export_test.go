@@ -6,7 +6,7 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// ParseIngress is what reads a message to the ingress; reason names the counter when there is an error.
+// ParseIngress reads a message to the ingress. After an error, reason is the name of the counter.
 func ParseIngress(text []byte) (inst *crosscast.Instruction, reason string, err error) {
 	inst, why, err := parseIngress(text)
 	if err != nil {
@@ -15,7 +15,7 @@ func ParseIngress(text []byte) (inst *crosscast.Instruction, reason string, err 
 	return inst, reason, err
 }
 
-// InstructionBound is what an instruction may take in a frame.
+// InstructionBound returns the largest size of an instruction in a frame.
 func InstructionBound(inst *crosscast.Instruction) int { return instructionBound(inst) }
 
 // Waiters is how many entries of waiting calls the topics of a hold.
@@ -28,7 +28,7 @@ func Waiters(a *Adapter) (n int) {
 	return n
 }
 
-// ReadQuiet is what reads the topics that frame number names.
+// ReadQuiet reads the quiet topics in the frame with this number.
 func ReadQuiet(number uint64, data []byte) bool {
 	_, taken := readQuiet(number, data)
 	return taken

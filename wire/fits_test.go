@@ -12,13 +12,13 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// countingConn counts what it is sent.
+// countingConn counts its messages.
 type countingConn struct{ n atomic.Int32 }
 
 func (c *countingConn) Send(*crosscast.Message) error { c.n.Add(1); return nil }
 func (c *countingConn) Close(crosscast.Reason)        {}
 
-// What is too large for the adapter is refused before anybody gets it, this node's own sockets included.
+// An instruction that is too large for the adapter is refused before anybody gets it, even this node's own sockets.
 func TestTooLargeMeansNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const frame = 32 << 10

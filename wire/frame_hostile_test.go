@@ -27,7 +27,7 @@ const (
 	extraHeader  = "\x98\xa2cc\x01\xa8AAAAAAAA\x02\x01\x00\xc0"
 )
 
-// hostileFrames are bytes that no node writes, and what a reader says of them: nil for what it takes.
+// hostileFrames are bytes that no node writes, with the reader's error; nil: it accepts them.
 func hostileFrames() (all []hostileFrame) {
 	bad := func(err error, frames ...string) {
 		for _, b := range frames {
@@ -188,7 +188,7 @@ func drain(t testing.TB, r *wire.FrameReader, b []byte, topic *crosscast.Address
 	}
 }
 
-// readCost reads a frame whole, and returns what was allocated meanwhile.
+// readCost reads a whole frame, and returns the allocated bytes.
 func readCost(r *wire.FrameReader, b []byte, topic *crosscast.Address) (spent uint64, err error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -260,7 +260,7 @@ func FuzzFrameRoundTrip(f *testing.F) {
 	}))
 }
 
-// TestHostileFramesAreCheap is what FuzzFrameReader checks, for frames that are too large for its corpus.
+// TestHostileFramesAreCheap checks the same as FuzzFrameReader, for frames that are too large for its corpus.
 func TestHostileFramesAreCheap(t *testing.T) {
 	r := warmReader(t)
 	for _, h := range hostileFrames() {
@@ -346,7 +346,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestReaderForgets: however many origins and names of losses come, what a reader keeps is bounded.
+// TestReaderForgets: the memory of a reader is bounded, for any number of origins and names of losses.
 func TestReaderForgets(t *testing.T) {
 	var r wire.FrameReader
 	h := wire.FrameHeader{LossCount: 1, Losses: []wire.LossRange{{From: 1, To: 1, Names: make([]crosscast.Address, 1)}}}

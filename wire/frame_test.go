@@ -103,7 +103,7 @@ func readFrame(r *wire.FrameReader, b []byte, topic crosscast.Address) (codecFra
 	}
 }
 
-// cloneInstruction copies what must be copied to be kept.
+// cloneInstruction copies the parts that later calls would change.
 func cloneInstruction(inst *crosscast.Instruction) crosscast.Instruction {
 	c := *inst
 	t := &c.Target
@@ -221,7 +221,7 @@ func genFrame(t *rapid.T) codecFrame {
 	return f
 }
 
-// frameRoundTrips is the property that what is written is read back.
+// frameRoundTrips checks that a written frame is read back unchanged.
 func frameRoundTrips(r *wire.FrameReader) func(*rapid.T) {
 	return func(t *rapid.T) {
 		f := genFrame(t)

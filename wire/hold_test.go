@@ -65,7 +65,8 @@ func TestWaitingForADeadPeerLosesNothing(t *testing.T) {
 	})
 }
 
-// TestAWaitThatEndsWithoutALinkLoses: what waits for peers is given up when the link breaks again, as it is too old then.
+// TestAWaitThatEndsWithoutALinkLoses: frames that wait for peers are lost if the link breaks again, because they are
+// too old then.
 func TestAWaitThatEndsWithoutALinkLoses(t *testing.T) {
 	slowly(t, 2, func(t *testing.T, c *cluster) {
 		a, dead := c.peers[0], c.peers[1]

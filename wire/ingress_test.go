@@ -98,7 +98,7 @@ func TestIngressRefuses(t *testing.T) {
 	}
 }
 
-// outside publishes what no node would.
+// outside publishes messages that no node would send.
 func (s *site) outside(topic, text string) (receivers int) {
 	f := []wire.Frame{{Topic: topic, Data: []byte(text)}}
 	s.hub.Port("outside").Publish(s.t.Context(), f)

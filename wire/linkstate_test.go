@@ -18,7 +18,7 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// lines is a slog.Handler that keeps what is logged from Info on, as "LEVEL message: error".
+// lines is a slog.Handler that keeps log lines from level Info on, as "LEVEL message: error".
 type lines struct {
 	mu  sync.Mutex
 	all []string // guarded by mu
@@ -39,7 +39,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// take returns what was logged since the last call.
+// take returns the lines since the last call.
 func (l *lines) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,7 +212,7 @@ func TestStatesOfDenial(t *testing.T) {
 	})
 }
 
-// A link that stands and does not hear is not live because another one stands: an echo is what counts.
+// After a deaf link, a new link is not live before an echo comes.
 func TestStateOfADeafLink(t *testing.T) {
 	watching(t, func(t *testing.T, c *cluster, w *watched) {
 		c.beat(time.Second)

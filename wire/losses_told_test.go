@@ -118,7 +118,7 @@ func TestRefusedHeartbeatsTellNothing(t *testing.T) {
 	})
 }
 
-// What is lost for one reason before anybody is told of it is one gap.
+// Losses for one reason, before peers get a report, are one gap.
 func TestDeniedPublishingIsOneGapABatch(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]

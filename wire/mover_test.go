@@ -189,8 +189,9 @@ func (s *ship) sentBetween(from, to time.Time) (n int) {
 	return n
 }
 
-// TestAStaleNodeFollows: a node stays on a server that its peers have left. It hears itself and nobody else, so once it
-// suspects them it asks the bus, goes after them, and reports what it emitted alone as a loss, and what it missed as a gap.
+// TestAStaleNodeFollows: a node stays on a server that its peers have left, and hears only itself. Once it suspects its
+// peers it queries the bus and follows them. It reports its emissions since then as a loss, and the missed messages as
+// a gap.
 func TestAStaleNodeFollows(t *testing.T) {
 	for _, latency := range []time.Duration{0, 150 * time.Millisecond} {
 		t.Run(latency.String(), func(t *testing.T) {
@@ -387,8 +388,8 @@ func TestNoLookupWhileUnproven(t *testing.T) {
 	})
 }
 
-// deafPeer is a port to a server that was demoted: what others publish arrives, and what is published there reaches the
-// port's own link alone.
+// deafPeer is a port to a demoted server: messages of others arrive, but its own messages reach only the port's own
+// link.
 type deafPeer struct {
 	*membus.Port
 	since atomic.Int64 // unix milliseconds; 0: not yet
@@ -457,7 +458,7 @@ func TestWhatIsUnderWayMovesToo(t *testing.T) {
 	})
 }
 
-// TestAPeerThatReturns: what its numbers say decides about a second gap, and nothing of it is reported twice.
+// TestAPeerThatReturns: the numbers of a peer that returns decide about a second gap. No part of it is reported twice.
 func TestAPeerThatReturns(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]

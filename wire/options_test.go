@@ -22,7 +22,8 @@ func startWith(t *testing.T, o wire.Options, emitOnly bool) error {
 	return err
 }
 
-// TestBoundsOfOptions: what is out of bounds fails the start of nodes and emitters, and the error says why.
+// TestBoundsOfOptions: an option out of bounds makes the start of nodes and emitters fail, and the error gives the
+// reason.
 func TestBoundsOfOptions(t *testing.T) {
 	for _, c := range []struct {
 		o    wire.Options

@@ -91,8 +91,8 @@ func TestWhatOneGoroutineEmitsKeepsItsOrder(t *testing.T) {
 	})
 }
 
-// TestInstructionsToOneInboxShareAFrame: what is for one node only is packed, whatever its kind, and so is what goes to
-// everyone while nothing else does.
+// TestInstructionsToOneInboxShareAFrame: instructions of all kinds to one node share a frame, and so do instructions to
+// everyone, if no others are between them.
 func TestInstructionsToOneInboxShareAFrame(t *testing.T) {
 	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		a := c.peers[0]

@@ -72,8 +72,9 @@ func (b *outbox) arrive(batch []*frame, errs ...error) outcomes {
 
 func nobodyHears(string) bool { return false }
 
-// TestOutboxKeepsOrder: whatever is emitted, taken and lost, numbers rise, a frame's predecessor is the last one of its
-// topic that was not lost, and what goes to a topic keeps its place among what goes to topics of other kinds, or several.
+// TestOutboxKeepsOrder: for random emissions, batches and losses, numbers rise; a frame's predecessor is the last frame
+// of its topic that was not lost; and an instruction keeps its place among those to topics of other kinds, or to
+// several.
 func TestOutboxKeepsOrder(t *testing.T) {
 	refused := fmt.Errorf("%w: why", crosscast.ErrRefused)
 	for seed := range uint64(200) {
@@ -178,7 +179,7 @@ func TestOutboxKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestOutboxExpires: what has waited for MaxAge is one loss, with its names and its numbers; the rest waits on.
+// TestOutboxExpires: frames that have waited for MaxAge are one loss, with their names and numbers. The others wait on.
 func TestOutboxExpires(t *testing.T) {
 	b, clock := newTestOutbox(full)
 	old, young := newDelivery(), newDelivery()
@@ -260,7 +261,7 @@ func TestOutboxSettles(t *testing.T) {
 	}
 }
 
-// TestOutboxRoom: what is alone always has room; all else has as much as QueueBytes, and gives it back.
+// TestOutboxRoom: a single instruction always has room. Others have QueueBytes together, and give the room back.
 func TestOutboxRoom(t *testing.T) {
 	b, _ := newTestOutbox(full)
 	if !b.hasRoom(1 << 30) {
@@ -283,7 +284,7 @@ func TestOutboxRoom(t *testing.T) {
 	}
 }
 
-// TestHistoryLosesOnce: what went to a server that the peers had left is lost once, up to what was under way.
+// TestHistoryLosesOnce: frames to a server that the peers had left are lost once, including those in flight.
 func TestHistoryLosesOnce(t *testing.T) {
 	var h history
 	at := time.Unix(1000, 0)

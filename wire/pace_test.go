@@ -65,7 +65,7 @@ func heartbeat() *crosscast.Instruction {
 	return &crosscast.Instruction{Kind: kind.Heartbeat, Target: crosscast.Target{Everyone: true}}
 }
 
-// A link that is slower than what is emitted makes callers wait. Nothing is lost, and heartbeats go on.
+// A link that is slower than the emissions makes callers wait. Nothing is lost, and heartbeats go on.
 func TestASlowLinkEndsInBackPressure(t *testing.T) {
 	for _, link := range []struct {
 		name        string
@@ -126,7 +126,7 @@ func TestASlowLinkEndsInBackPressure(t *testing.T) {
 	}
 }
 
-// Where an answer takes long, and bytes do not, a batch is as large as what waits.
+// If answers take long, but bytes do not, a batch takes all waiting frames.
 func TestALongRoundTripKeepsItsThroughput(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		const trip, queue, most = 400 * time.Millisecond, 4 << 20, 8
@@ -210,7 +210,7 @@ func (p *peer) attempts(fate func(wire.Frame) membus.Fate) *atomic.Int64 {
 	return &n
 }
 
-// What is tried again and again is tried rarely, also when it works for a moment each time.
+// Repeated attempts are rare, even if each works for a moment.
 func TestAttemptsBackOff(t *testing.T) {
 	const most = 40 // in 10 s
 	down := membus.Fate{Err: fmt.Errorf("%w: scripted", crosscast.ErrRefused), Down: true, Lost: true}
@@ -337,7 +337,7 @@ func (s *slowLoss) Loss(l crosscast.Loss) {
 	s.peer.Loss(l)
 }
 
-// Flush, Deliver and Close return after the Handler has heard of what was lost.
+// Flush, Deliver and Close return after the Handler has got the losses.
 func TestLossesAreToldBeforeFlushReturns(t *testing.T) {
 	for name, wait := range map[string]func(a *wire.Adapter) error{
 		"Flush":   func(a *wire.Adapter) error { return a.Flush(context.Background()) },

@@ -21,7 +21,7 @@ type nobody struct{}
 func (nobody) Send(*crosscast.Message) error { return nil }
 func (nobody) Close(crosscast.Reason)        {}
 
-// watcher adds up what a watch tells, and notes what does not balance.
+// watcher adds up the events of a watch, and notes events that do not balance.
 type watcher struct {
 	mu    sync.Mutex
 	first bool

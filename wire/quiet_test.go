@@ -143,7 +143,7 @@ func TestQuietRooms(t *testing.T) {
 	})
 }
 
-// TestQuietSuccessor: what was missed before the first message that arrives in a room is told at once.
+// TestQuietSuccessor: messages that were missed before the first arrival in a room are reported at once.
 func TestQuietSuccessor(t *testing.T) {
 	onPatchy(t, 2, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
@@ -306,7 +306,7 @@ func TestQuietBeforeSubscription(t *testing.T) {
 	})
 }
 
-// TestQuietLosses: what the bus refused is told as a loss, and not again.
+// TestQuietLosses: refused frames are reported as a loss, and not again.
 func TestQuietLosses(t *testing.T) {
 	onPatchy(t, 2, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
@@ -390,7 +390,7 @@ func TestQuietEmitter(t *testing.T) {
 	})
 }
 
-// TestQuietEmitterRests: when it has told what there is to tell, an emitter publishes nothing.
+// TestQuietEmitterRests: after an emitter has named its topics, and repeated the count, it publishes nothing.
 func TestQuietEmitterRests(t *testing.T) {
 	onPatchy(t, 1, func(t *testing.T, c *cluster) {
 		e := c.addPatchy(true)
@@ -409,7 +409,7 @@ func TestQuietEmitterRests(t *testing.T) {
 	})
 }
 
-// TestQuietClose: what a node published last is told when it closes.
+// TestQuietClose: Close names the topics of a node's last frames.
 func TestQuietClose(t *testing.T) {
 	onPatchy(t, 2, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
@@ -532,7 +532,7 @@ func hostileQuiet() map[string]bool {
 	}
 }
 
-// TestQuietHostile: what is not whole is refused.
+// TestQuietHostile: malformed names of topics are refused.
 func TestQuietHostile(t *testing.T) {
 	for payload, want := range hostileQuiet() {
 		if got := wire.ReadQuiet(100, []byte(payload)); got != want {
@@ -562,7 +562,7 @@ func FuzzQuiet(f *testing.F) {
 	})
 }
 
-// BenchmarkPublish is what a frame of one instruction costs from Publish to the bus's outcome.
+// BenchmarkPublish measures a frame of one instruction, from Publish to the bus's outcome.
 func BenchmarkPublish(b *testing.B) {
 	for _, patchy := range []bool{false, true} {
 		b.Run(fmt.Sprintf("patchy=%v", patchy), func(b *testing.B) {

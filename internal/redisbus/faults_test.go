@@ -202,8 +202,8 @@ func TestNoReply(t *testing.T) {
 	}
 }
 
-// TestPartialOutcome: the connection breaks in the middle of the replies. What was replied to is accepted, with its
-// receivers; the rest is sent again, or is uncertain where that cannot be.
+// TestPartialOutcome: the connection breaks in the middle of the replies. Frames with a reply are accepted, with their
+// receivers. The others are sent again, or are uncertain if that is not possible.
 func TestPartialOutcome(t *testing.T) {
 	const replied = 4
 	for _, reset := range []bool{false, true} {
@@ -246,8 +246,8 @@ func TestPartialOutcome(t *testing.T) {
 	}
 }
 
-// TestOnce: where receivers cannot tell copies, what has no reply is uncertain, and not sent again. A connection of the
-// pool that the server has closed is no reason to lose anything.
+// TestOnce: if receivers cannot recognize copies, a frame without a reply is uncertain, and not sent again. A pooled
+// connection that the server has closed loses no frame.
 func TestOnce(t *testing.T) {
 	const replied = 4
 	s := redistest.Start(t, redistest.Config{})
@@ -280,7 +280,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestRefusedTheSecondTime: what the server refuses when it is sent again may have been received the first time.
+// TestRefusedTheSecondTime: if the server refuses a frame that is sent again, the first attempt might have succeeded.
 func TestRefusedTheSecondTime(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw &cc:* +@all"}})
 	admin := s.Client()
@@ -324,8 +324,8 @@ func (h *counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// TestOutcomesAreTrue cuts the publishing connection at random places: what is called accepted was delivered, what is
-// called refused was not, and first arrivals are in order.
+// TestOutcomesAreTrue cuts the publishing connection at random places. Accepted frames were delivered, refused frames
+// were not, and first arrivals are in order.
 func TestOutcomesAreTrue(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	direct := newBus(s.Client())
@@ -504,8 +504,8 @@ func TestDialIsBounded(t *testing.T) {
 	}
 }
 
-// The rest pins what go-redis does by itself. Where one of these fails after an update, the code that avoids it may
-// go.
+// The remaining tests pin the behaviour of go-redis. If one of them fails after an update, the code that avoids that
+// behaviour might be unnecessary.
 
 // TestGoRedisEntersTheLastError: when a pipeline fails, commands that were replied to carry the failure too, as if they
 // had not been sent, whether it was repeated or not. This is why publishing.SetErr.
