@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
@@ -47,8 +48,6 @@ const (
 	// MaxNames is the largest number of names in an instruction's target, over all its lists. It is also the largest
 	// number of an instruction's rooms.
 	MaxNames = 1024
-	// MaxMeta is the largest number of an instruction's pairs of meta data.
-	MaxMeta = 8
 
 	flagVolatile = 1 // of an instruction's flags
 )
@@ -64,11 +63,11 @@ func targetNames(t *Target) int {
 	return len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)
 }
 
-// checkInstruction returns an error if the format cannot carry inst: a [LimitError], or an error about a payload of
+// checkInstruction returns an error if the format cannot carry inst: one of a limit, or an error about a payload of
 // [EncodingArgs] that is not one array.
 func checkInstruction(inst *Instruction) error {
 	if inst.Kind == 0 {
-		return &LimitError{What: "kind", Max: math.MaxUint8}
+		return &limit.Error{What: "kind", Max: math.MaxUint8}
 	}
 	if len(inst.Namespace) > MaxName {
 		return checkName("namespace", inst.Namespace)
@@ -82,32 +81,32 @@ func checkInstruction(inst *Instruction) error {
 	t := &inst.Target
 	n := targetNames(t)
 	if n > MaxNames {
-		return &LimitError{What: "target", Len: n, Max: MaxNames}
+		return &limit.Error{What: "target", Len: n, Max: MaxNames}
 	}
 	if n > 0 {
 		if err := checkTarget(t); err != nil {
 			return err
 		}
 	}
-	if len(inst.Meta) > MaxMeta {
-		return &LimitError{What: "meta", Len: len(inst.Meta), Max: MaxMeta}
+	if len(inst.Meta) > limit.Meta {
+		return &limit.Error{What: "meta", Len: len(inst.Meta), Max: limit.Meta}
 	}
 	for i := range inst.Meta {
 		if n := max(len(inst.Meta[i].Key), len(inst.Meta[i].Value)); n > MaxName {
-			return &LimitError{What: "meta string", Len: n, Max: MaxName}
+			return &limit.Error{What: "meta string", Len: n, Max: MaxName}
 		}
 	}
 	if len(inst.Node.Name) > MaxName {
 		return checkName("node", inst.Node.Name)
 	}
 	if len(inst.Rooms) > MaxNames {
-		return &LimitError{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
+		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
 	}
 	if err := checkNames("room", inst.Rooms); err != nil {
 		return err
 	}
 	if len(inst.Reason) > MaxName {
-		return &LimitError{What: "reason", Len: len(inst.Reason), Max: MaxName}
+		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: MaxName}
 	}
 	if len(inst.Ref) > MaxName {
 		return checkName("ref", inst.Ref)
@@ -122,10 +121,10 @@ func checkInstruction(inst *Instruction) error {
 
 func checkPayload(p *Payload) error {
 	if p.Encoding > EncodingArgs {
-		return &LimitError{What: "payload encoding", Len: int(p.Encoding), Max: int(EncodingArgs)}
+		return &limit.Error{What: "payload encoding", Len: int(p.Encoding), Max: int(EncodingArgs)}
 	}
 	if len(p.Data) > math.MaxInt32 {
-		return &LimitError{What: "payload", Len: len(p.Data), Max: math.MaxInt32}
+		return &limit.Error{What: "payload", Len: len(p.Data), Max: math.MaxInt32}
 	}
 	if p.Encoding == EncodingArgs {
 		return checkArgs(p.Data)
@@ -176,8 +175,8 @@ func checkTarget(t *Target) error {
 // The bytes do not carry inst.From and inst.To, which the transport carries, or inst.Late. An empty namespace is "/".
 // Heartbeats and TTLs are rounded up to milliseconds.
 //
-// An error means that the format cannot carry inst. Then dst is returned unchanged. The error is a [LimitError], unless
-// the payload is of [EncodingArgs] and not one array.
+// An error means that the format cannot carry inst. Then dst is returned unchanged. It matches [ErrTooLarge] or
+// [ErrInvalidName], unless the payload is of [EncodingArgs] and not one array.
 func AppendInstruction(dst []byte, inst *Instruction) ([]byte, error) {
 	if err := checkInstruction(inst); err != nil {
 		return dst, err

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/kind"
 )
@@ -34,10 +35,7 @@ import (
 // The elements of these inner arrays must be present, and are nil only where the table allows it. Parts, counts and
 // numbers of sockets are at most 2,147,483,647. IDs and names take 1 to 255 bytes. A user takes at most 255; an empty
 // one is no user. The lists are limited only by the bytes that they take, and a reader allocates a bounded multiple of
-// these. A node that answers splits a long answer into parts of about [MaxAnswer] bytes.
-
-// MaxAnswer is the approximate largest size of one part of an answer, in bytes.
-const MaxAnswer = 192 << 10
+// these. A node that answers splits a long answer into parts of about limit.Answer bytes.
 
 // Sizes of the shortest elements of lists, in bytes. Before a list is allocated, this many bytes must be there for each
 // element. Whether the list is complete shows only at its end.
@@ -176,7 +174,7 @@ func checkAnswer(a *Answer) error {
 		return err
 	}
 	if len(a.Users) > math.MaxInt32/8 {
-		return &LimitError{What: "users", Len: len(a.Users), Max: math.MaxInt32 / 8}
+		return &limit.Error{What: "users", Len: len(a.Users), Max: math.MaxInt32 / 8}
 	}
 	for i := range a.Sockets {
 		s := &a.Sockets[i]
@@ -217,7 +215,7 @@ func checkAnswer(a *Answer) error {
 
 func checkCount(what string, n int) error {
 	if n < 0 || n > math.MaxInt32 {
-		return &LimitError{What: what, Len: n, Max: math.MaxInt32}
+		return &limit.Error{What: what, Len: n, Max: math.MaxInt32}
 	}
 	return nil
 }

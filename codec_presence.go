@@ -3,6 +3,7 @@ package crosscast
 import (
 	"math"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
@@ -118,18 +119,18 @@ func checkPresence(p *Presence) error {
 		return nil
 	}
 	if p.Part < 0 {
-		return &LimitError{What: "presence", Len: p.Part, Max: math.MaxInt32}
+		return &limit.Error{What: "presence", Len: p.Part, Max: math.MaxInt32}
 	}
 	if len(p.Sums) > buckets {
-		return &LimitError{What: "presence", Len: len(p.Sums), Max: buckets}
+		return &limit.Error{What: "presence", Len: len(p.Sums), Max: buckets}
 	}
 	if len(p.Versions) > MaxNames {
-		return &LimitError{What: "presence", Len: len(p.Versions), Max: MaxNames}
+		return &limit.Error{What: "presence", Len: len(p.Versions), Max: MaxNames}
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		if len(c.Socket) != socketIDLen {
-			return &LimitError{What: "socket", Len: len(c.Socket), Max: socketIDLen, Name: true}
+			return &limit.Error{What: "socket", Len: len(c.Socket), Max: socketIDLen, Name: true}
 		}
 		if len(c.User) > MaxName {
 			return checkName("user", c.User)

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/crosscast/crosscast/internal/intern"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/kind"
 )
@@ -30,7 +31,7 @@ type InstructionReader struct {
 	// The slices of the returned instruction point into these.
 	texts    []string   // at most MaxNames
 	sockets  []SocketID // at most MaxNames
-	meta     []KeyValue // at most MaxMeta
+	meta     []KeyValue // at most limit.Meta
 	rooms    []string   // at most MaxNames
 	question Question
 }
@@ -141,7 +142,7 @@ func readNames[S ~string](r *InstructionReader, table *intern.Table, all []S) (l
 func (r *InstructionReader) readMeta() {
 	c := &r.c
 	n := c.Array()
-	if n%2 != 0 || n > 2*MaxMeta {
+	if n%2 != 0 || n > 2*limit.Meta {
 		c.Fail()
 	}
 	r.meta = r.meta[:0]

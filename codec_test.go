@@ -15,6 +15,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/goldentest"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -127,7 +128,7 @@ var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
 		n := rapid.SampledFrom([]int{0, 1, 31, 32, 255, 256, 65535, 65536}).Draw(t, "size")
 		inst.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
 	}
-	for range rapid.SampledFrom([]int{0, 0, 0, 1, crosscast.MaxMeta}).Draw(t, "meta") {
+	for range rapid.SampledFrom([]int{0, 0, 0, 1, limit.Meta}).Draw(t, "meta") {
 		text := rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName))
 		inst.Meta = append(inst.Meta, crosscast.KeyValue{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")})
 	}

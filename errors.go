@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 var (
@@ -24,10 +26,10 @@ var (
 	ErrExpired = errors.New("crosscast: expired before it was read")
 	// ErrEmitOnly: an emitter (Options.EmitOnly) has no sockets, subscriptions, watches or request handlers.
 	ErrEmitOnly = errors.New("crosscast: not for an emitter")
-	// ErrTooLarge is matched by a [LimitError] about a size.
-	ErrTooLarge = errors.New("crosscast: too large")
-	// ErrInvalidName is matched by a [LimitError] about a name.
-	ErrInvalidName = errors.New("crosscast: invalid name")
+	// ErrTooLarge is matched by the error of an argument that breaks a limit of size.
+	ErrTooLarge = limit.ErrTooLarge
+	// ErrInvalidName is matched by the error of a name that is empty, too long or not allowed.
+	ErrInvalidName = limit.ErrInvalidName
 	// ErrDropped is returned by a [Conn] that dropped one message and goes on.
 	ErrDropped = errors.New("crosscast: message dropped")
 	// ErrSlow is returned by a [Conn] whose client is too slow. The node closes the socket.
@@ -70,39 +72,13 @@ func (e *NamesError) Unwrap() []error {
 	return errs
 }
 
-// A LimitError describes a limit that an argument broke. It matches [ErrInvalidName] for names, and [ErrTooLarge] for
-// everything else.
-type LimitError struct {
-	What string // "room", "user", "event", "namespace", "socket", "payload", …
-	Len  int    // length of the argument, in bytes (or entries, for lists)
-	Max  int    // the limit; names must also not be empty
-	Name bool   // the limit is one for names
-}
-
-func (e *LimitError) Error() string {
-	if e.Name && e.Len == 0 {
-		return fmt.Sprintf("crosscast: empty %s name", e.What)
-	}
-	if e.Name {
-		return fmt.Sprintf("crosscast: %s name of %d bytes (at most %d)", e.What, e.Len, e.Max)
-	}
-	return fmt.Sprintf("crosscast: %s of %d (at most %d)", e.What, e.Len, e.Max)
-}
-
-func (e *LimitError) Is(target error) bool {
-	if e.Name {
-		return target == ErrInvalidName
-	}
-	return target == ErrTooLarge
-}
-
 // MaxName is the largest length of a name (room, user, event, namespace), in bytes.
 const MaxName = 255
 
-// checkName returns a LimitError if name is not allowed.
+// checkName returns an error if name is not allowed.
 func checkName(what, name string) error {
 	if len(name) == 0 || len(name) > MaxName {
-		return &LimitError{What: what, Len: len(name), Max: MaxName, Name: true}
+		return &limit.Error{What: what, Len: len(name), Max: MaxName, Name: true}
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"unicode/utf8"
+
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 // A Namespace is an independent set of sockets, users and rooms on the same cluster. Its methods may be called
@@ -78,7 +80,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 		return nil, n.deaf
 	}
 	if len(o.Rooms) > n.maxRooms {
-		return nil, &LimitError{What: "number of rooms", Len: len(o.Rooms), Max: n.maxRooms}
+		return nil, &limit.Error{What: "number of rooms", Len: len(o.Rooms), Max: n.maxRooms}
 	}
 	s := &Socket{
 		id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
@@ -132,7 +134,7 @@ func (n *Node) describe(what string, v any) (json.RawMessage, error) {
 		return nil, fmt.Errorf("crosscast: %s: not UTF-8", what)
 	}
 	if len(text) > n.maxPayload {
-		return nil, &LimitError{What: what, Len: len(text), Max: n.maxPayload}
+		return nil, &limit.Error{What: what, Len: len(text), Max: n.maxPayload}
 	}
 	return text, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/kind"
 )
@@ -48,7 +49,7 @@ type Options struct {
 	// into the adapter's largest frame, together with names: see [AdapterSizer].
 	MaxPayload int
 	// MaxRooms is the largest number of rooms of one socket. It bounds a client that chooses the names. Default:
-	// 10,000; at least 1. Join and Connect refuse more with a [LimitError] that matches [ErrTooLarge]. A command to
+	// 10,000; at least 1. Join and Connect refuse more with an error that matches [ErrTooLarge]. A command to
 	// join has no effect on such a socket.
 	MaxRooms int
 
@@ -246,7 +247,7 @@ func newNode(o Options) (*Node, error) {
 		o.Name = host[:min(len(host), MaxName)]
 	}
 	if len(o.Name) > MaxName {
-		return nil, &LimitError{What: "node", Len: len(o.Name), Max: MaxName, Name: true}
+		return nil, &limit.Error{What: "node", Len: len(o.Name), Max: MaxName, Name: true}
 	}
 	if err := checkMeta(o.Meta); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/internal/validjson"
 )
@@ -72,7 +73,7 @@ func (n *Node) payload(v any) (Payload, error) {
 		p = Payload{EncodingJSON, data}
 	}
 	if len(p.Data) > n.maxPayload {
-		return p, &LimitError{What: "payload", Len: len(p.Data), Max: n.maxPayload}
+		return p, &limit.Error{What: "payload", Len: len(p.Data), Max: n.maxPayload}
 	}
 	switch v.(type) {
 	case Payload, json.RawMessage:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -345,7 +346,7 @@ func TestAnswerToEmissionBeginsWithCount(t *testing.T) {
 			}
 		}
 		later := func(s *crosscast.Socket, ack uint64) {
-			time.AfterFunc(time.Second, func() { s.Reply(ack, strings.Repeat("x", crosscast.MaxAnswer)) })
+			time.AfterFunc(time.Second, func() { s.Reply(ack, strings.Repeat("x", limit.Answer)) })
 		}
 		connectClient(t, n, says("at once"), "both", "one")
 		connectClient(t, n, later, "both")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -154,7 +155,7 @@ func (s *SocketInfo) size() int {
 	return n
 }
 
-// parts collects the items of an answer, and sends them in parts of about MaxAnswer bytes, or of one item.
+// parts collects the items of an answer, and sends them in parts of about limit.Answer bytes, or of one item.
 type parts struct {
 	send func(*Answer) bool
 	next Answer
@@ -163,7 +164,7 @@ type parts struct {
 
 // grow makes room for an item of size bytes, and reports whether to go on.
 func (p *parts) grow(size int) bool {
-	if p.size+size > MaxAnswer && !p.flush() {
+	if p.size+size > limit.Answer && !p.flush() {
 		return false
 	}
 	p.size += size

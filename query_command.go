@@ -9,6 +9,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -152,10 +153,10 @@ func (t *BoundTarget) command(inst *Instruction) error {
 		return err
 	}
 	if len(inst.Rooms) > MaxNames {
-		return &LimitError{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
+		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
 	}
 	if len(inst.Reason) > MaxName {
-		return &LimitError{What: "reason", Len: len(inst.Reason), Max: MaxName}
+		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: MaxName}
 	}
 	if err := checkNames("room", inst.Rooms); err != nil {
 		return err

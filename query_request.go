@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -153,7 +154,7 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 		return nil, err
 	}
 	if len(s.rooms) > MaxNames {
-		return nil, &LimitError{What: "rooms", Len: len(s.rooms), Max: MaxNames}
+		return nil, &limit.Error{What: "rooms", Len: len(s.rooms), Max: MaxNames}
 	}
 	n := s.ns.node
 	p, err := n.payload(payload)

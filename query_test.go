@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -514,7 +515,7 @@ type narrow struct{ *tap }
 
 func (n *narrow) Publish(ctx context.Context, inst *crosscast.Instruction) error {
 	if size := len(mustAppend(nil, inst)); size > 50_000 {
-		return &crosscast.LimitError{What: "instruction", Len: size, Max: 50_000}
+		return &limit.Error{What: "instruction", Len: size, Max: 50_000}
 	}
 	return n.tap.Publish(ctx, inst)
 }

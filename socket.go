@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -130,7 +131,7 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	return waits, nil, nil
 }
 
-// hasPlaceLocked returns a [LimitError] if the rooms would be too many for the socket.
+// hasPlaceLocked returns an error if the rooms would be too many for the socket.
 func (s *Socket) hasPlaceLocked(rooms []string) error {
 	most := s.ns.node.maxRooms
 	if len(s.members)+len(rooms) <= most { // the first members are no rooms
@@ -146,7 +147,7 @@ func (s *Socket) hasPlaceLocked(rooms []string) error {
 		in[r] = struct{}{}
 	}
 	if len(in) > most {
-		return &LimitError{What: "number of rooms", Len: len(in), Max: most}
+		return &limit.Error{What: "number of rooms", Len: len(in), Max: most}
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 // BoundTarget is a [Target] bound to a namespace: the receiver of an emission, query or command. It is a small value.
@@ -79,7 +81,7 @@ func (t BoundTarget) Meta(pairs ...KeyValue) BoundTarget {
 	return t
 }
 
-// check returns an error, most often a LimitError, for the first limit that the target or the event breaks.
+// check returns an error, most often one of a limit, for the first limit that the target or the event breaks.
 func (t *BoundTarget) check(event string) error {
 	if err := checkName("event", event); err != nil {
 		return err
@@ -88,7 +90,7 @@ func (t *BoundTarget) check(event string) error {
 	names := len(g.Rooms) + len(g.Users) + len(g.Sockets) +
 		len(g.ExceptRooms) + len(g.ExceptUsers) + len(g.ExceptSockets)
 	if names > MaxNames {
-		return &LimitError{What: "target", Len: names, Max: MaxNames}
+		return &limit.Error{What: "target", Len: names, Max: MaxNames}
 	}
 	for _, l := range [...]struct {
 		what  string
@@ -101,7 +103,7 @@ func (t *BoundTarget) check(event string) error {
 	for _, ids := range [...][]SocketID{g.Sockets, g.ExceptSockets} {
 		for _, id := range ids {
 			if len(id) != socketIDLen {
-				return &LimitError{What: "socket", Len: len(id), Max: socketIDLen, Name: true}
+				return &limit.Error{What: "socket", Len: len(id), Max: socketIDLen, Name: true}
 			}
 		}
 	}
@@ -125,12 +127,12 @@ func (t *BoundTarget) isText(event string) bool {
 }
 
 func checkMeta(pairs []KeyValue) error {
-	if len(pairs) > MaxMeta {
-		return &LimitError{What: "meta", Len: len(pairs), Max: MaxMeta}
+	if len(pairs) > limit.Meta {
+		return &limit.Error{What: "meta", Len: len(pairs), Max: limit.Meta}
 	}
 	for _, kv := range pairs {
 		if l := max(len(kv.Key), len(kv.Value)); l > MaxName {
-			return &LimitError{What: "meta", Len: l, Max: MaxName}
+			return &limit.Error{What: "meta", Len: l, Max: MaxName}
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
@@ -162,7 +163,7 @@ func (p *spoken) write(m *messages, inst *crosscast.Instruction) error {
 	var tooLarge error
 	err := p.dialect.Write(inst, func(topic string, name crosscast.Address, data []byte) {
 		if len(data) > p.o.MaxFrame {
-			tooLarge = &crosscast.LimitError{What: "instruction", Len: len(data), Max: p.o.MaxFrame}
+			tooLarge = &limit.Error{What: "instruction", Len: len(data), Max: p.o.MaxFrame}
 			return
 		}
 		m.data = append(m.data, data...)

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -49,7 +50,7 @@ func TestTooLargeMeansNobody(t *testing.T) {
 			t.Errorf("delivered %d times", got)
 		}
 		traced := target
-		for range crosscast.MaxMeta {
+		for range limit.Meta {
 			traced = traced.Meta(crosscast.KeyValue{Key: longest, Value: longest})
 		}
 		for range 1000 {

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
@@ -167,7 +168,7 @@ func TestEveryPrefix(t *testing.T) {
 // warmReader returns a reader whose own tables are made, as are those of all readers after a while.
 func warmReader(t testing.TB) *wire.FrameReader {
 	r := new(wire.FrameReader)
-	inst := crosscast.Instruction{Kind: kind.Emit, Event: "x", Meta: make([]crosscast.KeyValue, crosscast.MaxMeta)}
+	inst := crosscast.Instruction{Kind: kind.Emit, Event: "x", Meta: make([]crosscast.KeyValue, limit.Meta)}
 	inst.Target.Rooms = slices.Repeat([]string{"n"}, crosscast.MaxNames)
 	inst.Rooms = inst.Target.Rooms
 	header := goldenFrames()[9].frame

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 // session is one start of an adapter, until it is closed. It has the values that the start has fixed, and the session's
@@ -88,7 +89,7 @@ func (s *session) downError() error {
 // bounded returns an error if an instruction of at most size bytes is too large for a frame.
 func (s *session) bounded(size int) error {
 	if size+plainHeader > s.o.MaxFrame {
-		return &crosscast.LimitError{What: "instruction", Len: size, Max: s.o.MaxFrame - plainHeader}
+		return &limit.Error{What: "instruction", Len: size, Max: s.o.MaxFrame - plainHeader}
 	}
 	return nil
 }

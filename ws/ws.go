@@ -16,6 +16,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
@@ -243,11 +244,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { _, _ = s.Ac
 // check makes the checks of Connect before the upgrade, while the answer can still be an HTTP status.
 func (c *Client) check() error {
 	if len(c.User) > crosscast.MaxName {
-		return &crosscast.LimitError{What: "user", Len: len(c.User), Max: crosscast.MaxName, Name: true}
+		return &limit.Error{What: "user", Len: len(c.User), Max: crosscast.MaxName, Name: true}
 	}
 	for _, room := range c.Rooms {
 		if room == "" || len(room) > crosscast.MaxName {
-			return &crosscast.LimitError{What: "room", Len: len(room), Max: crosscast.MaxName, Name: true}
+			return &limit.Error{What: "room", Len: len(room), Max: crosscast.MaxName, Name: true}
 		}
 	}
 	return nil

@@ -1,0 +1,44 @@
+// Package limit has the errors of arguments that break a limit, and limits that no application needs to know.
+package limit
+
+import (
+	"errors"
+	"fmt"
+)
+
+const (
+	Meta   = 8         // the largest number of an instruction's pairs of meta data
+	Answer = 192 << 10 // the approximate largest size of one part of an answer, in bytes
+)
+
+var (
+	ErrTooLarge    = errors.New("crosscast: too large")    // crosscast.ErrTooLarge
+	ErrInvalidName = errors.New("crosscast: invalid name") // crosscast.ErrInvalidName
+)
+
+// Error describes a limit that an argument broke. It matches [ErrInvalidName] for names, and [ErrTooLarge] for
+// everything else.
+type Error struct {
+	What string // "room", "user", "event", "namespace", "socket", "payload", …
+	Len  int    // length of the argument, in bytes (or entries, for lists)
+	Max  int    // the limit; names must also not be empty
+	Name bool   // the limit is one for names
+}
+
+func (e *Error) Error() string {
+	if e.Name && e.Len == 0 {
+		return fmt.Sprintf("crosscast: empty %s name", e.What)
+	}
+	if e.Name {
+		return fmt.Sprintf("crosscast: %s name of %d bytes (at most %d)", e.What, e.Len, e.Max)
+	}
+	return fmt.Sprintf("crosscast: %s of %d (at most %d)", e.What, e.Len, e.Max)
+}
+
+// Is matches ErrInvalidName and ErrTooLarge.
+func (e *Error) Is(target error) bool {
+	if e.Name {
+		return target == ErrInvalidName
+	}
+	return target == ErrTooLarge
+}
