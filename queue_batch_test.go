@@ -430,3 +430,32 @@ func TestQueueBatchConcurrently(t *testing.T) {
 		}
 	}
 }
+
+// TestQueueBatchAllocatesNothing: the memory of a queue that fills and empties again and again is reused.
+func TestQueueBatchAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools forget")
+	}
+	gate, written := make(chan struct{}), make(chan int, 1000)
+	q := crosscast.NewBatchQueue(func(frames [][]byte) (int, error) {
+		<-gate
+		written <- len(frames)
+		return len(frames), nil
+	}, crosscast.QueueOptions{})
+	frame := []byte("frame")
+	if n := testing.AllocsPerRun(100, func() {
+		for range 400 {
+			if err := q.SendFrame(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for left := 400; left > 0; {
+			gate <- struct{}{}
+			left -= <-written
+		}
+	}); n > 2 { // a collection of garbage might empty the pools
+		t.Errorf("a burst allocates %v times", n)
+	}
+	q.Close(crosscast.ReasonServer)
+	<-q.Done()
+}

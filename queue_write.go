@@ -136,7 +136,7 @@ func (q *Queue) takeLocked(f *flight) {
 		f.add(q.ring.take())
 		f.bytes += size
 	}
-	q.ring.shrink(2 * batchFrames) // the places for the next batch stay until the writer ends
+	q.ring.shrink(largeRing) // the places for the next batch stay until the writer ends
 }
 
 // writeLocked writes the frames of f. It unlocks mu meanwhile.

@@ -1,20 +1,44 @@
 package crosscast
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+	"unsafe"
+)
 
 // A ring holds frames in order. Its memory follows the number of waiting frames: one place in the ring itself, enough
-// for a client that keeps up; then 8 places lent by a pool; then twice as many each time, given up when the ring is
-// empty, or when the writer of a queue ends.
+// for a client that keeps up; then 8 places; then twice as many each time. Up to 512 places are lent by a pool. Places
+// are given up when the ring is empty, or when the writer of a queue ends.
 type ring struct {
 	slots      [][]byte // a power of two of them; the frame at position p is in slots[p % len(slots)]
 	head, tail uint32   // positions of the first frame and of the next one to put; they only rise, and wrap around
 	first      [1][]byte
 }
 
-// smallRing is the number of places lent by the pool.
-const smallRing = 8
+// smallRing and largeRing are the smallest and the largest number of places lent by a pool.
+const smallRing, largeRing = 8, 2 * batchFrames
 
-var smallRings = sync.Pool{New: func() any { return new([smallRing][]byte) }}
+// rings has a pool for each power of two from smallRing to largeRing. A pool holds pointers to the first place; all
+// places are empty.
+var rings [7]sync.Pool
+
+func ringPool(places int) *sync.Pool { return &rings[bits.Len(uint(places/smallRing))-1] }
+
+func lend(places int) [][]byte {
+	if places <= largeRing {
+		if first, ok := ringPool(places).Get().(*[]byte); ok {
+			return unsafe.Slice(first, places)
+		}
+	}
+	return make([][]byte, places)
+}
+
+// giveBack returns empty places.
+func giveBack(slots [][]byte) {
+	if n := len(slots); n >= smallRing && n <= largeRing {
+		ringPool(n).Put(&slots[0])
+	}
+}
 
 func (r *ring) len() int { return int(r.tail - r.head) }
 
@@ -48,6 +72,7 @@ func (r *ring) take() []byte {
 // shrink gives up the places of an empty ring if there are more than most.
 func (r *ring) shrink(most int) {
 	if r.head == r.tail && len(r.slots) > most {
+		giveBack(r.slots)
 		r.slots = r.first[:]
 	}
 }
@@ -68,23 +93,19 @@ func (r *ring) grow() {
 		r.slots = r.first[:]
 		return
 	case 1:
-		r.slots = smallRings.Get().(*[smallRing][]byte)[:]
+		r.slots = lend(smallRing)
 	default:
-		r.slots = make([][]byte, 2*len(old))
+		r.slots = lend(2 * len(old))
 	}
 	for p := r.head; p != r.tail; p++ {
 		r.slots[p&uint32(len(r.slots)-1)] = old[p&uint32(len(old)-1)]
 	}
 	clear(old)
-	if len(old) == smallRing {
-		smallRings.Put((*[smallRing][]byte)(old))
-	}
+	giveBack(old)
 }
 
 // release gives up all places of an empty ring.
 func (r *ring) release() {
-	if len(r.slots) == smallRing {
-		smallRings.Put((*[smallRing][]byte)(r.slots))
-	}
+	giveBack(r.slots)
 	r.slots = nil
 }
