@@ -14,7 +14,7 @@ import (
 //
 // A question is an array of three unsigned numbers:
 //
-//	0 kind    1 sockets, 2 count, 3 rooms; 0 and numbers above 255 are unknown to this version
+//	0 kind    1 sockets, 2 count, 3 rooms, 4 nodes, 5 stats; 0 and numbers above 255 are unknown to this version
 //	1 fields  bit 0 user, bit 1 rooms, bit 2 data, bit 3 handshake
 //	2 salt    of the hashes in an answer's users
 //

@@ -73,6 +73,7 @@
 //	err = node.ToUser("u9").Disconnect(ctx, "signed out")  // the same, without waiting
 //	replies := node.To("room1").EmitAck(ctx, "ready?", v)  // collects each client's reply; ws carries them
 //	answers := node.Servers().Ask(ctx, "reload", v)        // calls the other nodes' handlers: see OnRequest
+//	stats := node.Servers().Stats(ctx)                     // the other nodes' Stats
 //	watch, err := node.Watch(ctx, "room1", WatchOptions{}) // who is in a room, and who comes and goes
 //	peers := node.Nodes()                                  // the other nodes: see Options.OnNode
 //

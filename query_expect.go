@@ -74,13 +74,18 @@ func (knownPeers) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error
 			case known[id] != nil:
 				q.awaitPeerLocked(known[id])
 				there = append(there, id)
-			case inst.Kind == kind.Request: // for other kinds, an unknown node has no sockets
+			case inst.aboutNodes(): // for others, an unknown node has no sockets
 				q.failed[id] = errUnknownNode
 			}
 		}
 		to = there
 	})
 	return to, nil
+}
+
+// aboutNodes reports whether inst queries nodes, and not their sockets.
+func (inst *Instruction) aboutNodes() bool {
+	return inst.Kind == kind.Request || inst.Question != nil && inst.Question.Kind == kind.AskStats
 }
 
 // beat gives up peers that were suspected when they were asked, and still are. So they are waited for one heartbeat at

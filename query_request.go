@@ -150,11 +150,9 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 	if err := checkName("request", name); err != nil {
 		return nil, err
 	}
-	if err := checkNames("room", s.rooms); err != nil {
+	target, err := s.target()
+	if err != nil {
 		return nil, err
-	}
-	if len(s.rooms) > MaxNames {
-		return nil, &limit.Error{What: "rooms", Len: len(s.rooms), Max: MaxNames}
 	}
 	n := s.ns.node
 	p, err := n.payload(payload)
@@ -163,8 +161,19 @@ func (s *Servers) instruction(name string, payload any) (*Instruction, error) {
 	}
 	return &Instruction{
 		Kind: kind.Request, Namespace: s.ns.name, From: n.id, Event: name, Payload: p,
-		Target: Target{Everyone: len(s.rooms) == 0, Rooms: s.rooms},
+		Target: target,
 	}, nil
+}
+
+// target returns the nodes with a socket in one of the rooms as a target.
+func (s *Servers) target() (Target, error) {
+	if err := checkNames("room", s.rooms); err != nil {
+		return Target{}, err
+	}
+	if len(s.rooms) > MaxNames {
+		return Target{}, &limit.Error{What: "rooms", Len: len(s.rooms), Max: MaxNames}
+	}
+	return Target{Everyone: len(s.rooms) == 0, Rooms: s.rooms}, nil
 }
 
 // handleRequest answers a peer's request.

@@ -119,6 +119,9 @@ func (n *Node) handleAsk(inst *Instruction) {
 	case inst.Question != nil && inst.Question.Kind == kind.AskNodes:
 		n.reply(inst, n.knownNodes(inst))
 		return
+	case inst.Question != nil && inst.Question.Kind == kind.AskStats:
+		n.answerStats(inst)
+		return
 	case ns == nil || inst.Question == nil:
 		n.reply(inst, &Answer{Last: true})
 		return

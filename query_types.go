@@ -39,7 +39,7 @@ type Answer struct {
 	Sockets []SocketInfo // of kind.AskSockets
 	Rooms   []RoomCount  // of kind.AskRooms
 	Replies []Reply      // of an acknowledged emission
-	Payload Payload      // of a request
+	Payload Payload      // of a request, of kind.AskNodes and of kind.AskStats
 	Handled bool         // of a request: the node has the handler, and it returned
 }
 

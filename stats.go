@@ -30,6 +30,8 @@ type AdapterStats struct {
 
 // Stats is a snapshot of a node. Its parts are read one after the other, so they might differ by events in between.
 type Stats struct {
+	Node NodeID // the node that it is about
+
 	// The present state. Namespaces are "/" and those in use, Rooms and Users those with a socket, Memberships those of
 	// sockets in rooms.
 	Sockets, Namespaces, Rooms, Users, Memberships, Subscriptions int
@@ -165,6 +167,7 @@ func (c *counters) noteJoin(d time.Duration) {
 func (n *Node) Stats() Stats {
 	c := &n.stats
 	s := Stats{
+		Node:           n.id,
 		Peers:          n.peers.len(),
 		Delivered:      c.delivered.Load(),
 		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),

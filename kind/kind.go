@@ -40,4 +40,7 @@ const (
 	// AskNodes is a query of an emitter, and not about sockets. To everyone: every node answers with nothing. To one
 	// node: it answers with a binary Payload of its peers' IDs, one after the other.
 	AskNodes
+	// AskStats is not about sockets: each node with a socket in the target's rooms, or each node if the target is
+	// everyone, answers with its Stats, as JSON in Payload. The others answer with nothing.
+	AskStats
 )

@@ -214,3 +214,25 @@ func TestQuestionsWhileALinkIsDown(t *testing.T) {
 		}
 	})
 }
+
+// TestStatsOverABus: each peer's Stats arrive as it has them, its adapter's and the state of its link included.
+func TestStatsOverABus(t *testing.T) {
+	serversInBubble(t, time.Millisecond, func(t *testing.T, s []server) {
+		time.Sleep(time.Second)
+		got, err := s[0].Servers().Stats(t.Context()).Collect()
+		if err != nil || len(got) != 2 {
+			t.Fatalf("%d answers, %v", len(got), err)
+		}
+		for _, st := range got {
+			own := s[1].Stats()
+			if st.Node == s[2].ID() {
+				own = s[2].Stats()
+			}
+			a := st.Adapter
+			if st.Node != own.Node || !st.Connected || a.FramesIn == 0 || a.EchoRoundTrip == 0 || a.Reconnects != 0 ||
+				a.Link.Publishing.State != crosscast.LinkLive || !a.Link.Publishing.Since.Equal(own.Adapter.Link.Publishing.Since) {
+				t.Errorf("got %+v\nown %+v", st, own)
+			}
+		}
+	})
+}
