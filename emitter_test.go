@@ -3,7 +3,10 @@ package crosscast_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +144,55 @@ func TestEmitterAsks(t *testing.T) {
 	})
 }
 
+// beats is the list of nodes in an answer to an emitter, and a broken one.
+func beats(ids ...crosscast.NodeID) []byte {
+	var list []byte
+	for _, id := range ids {
+		var err error
+		list, err = crosscast.AppendInstruction(append(list, id...), &crosscast.Instruction{
+			Kind: kind.Heartbeat, Namespace: "/", Target: crosscast.Target{Everyone: true},
+			Node: crosscast.NodeInfo{Name: string(id[:1]), Heartbeat: time.Second},
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	return append(list, "ddddddddbroken"...)
+}
+
+// TestEmitterKnowsNames: the nodes of an emitter are those of its peers, with all that these know, in any number.
+func TestEmitterKnowsNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crosscast.NewCluster()
+		want := map[crosscast.NodeID]crosscast.Peer{}
+		long := strings.Repeat("v", 255)
+		for i := range 60 { // more than one part of an answer
+			o := crosscast.Options{Name: fmt.Sprint("node", i), Adapter: c.Adapter(), Heartbeat: 2 * time.Second}
+			for k := range 8 {
+				o.Meta = append(o.Meta, crosscast.KeyValue{Key: strings.Repeat("k", 250) + fmt.Sprint(k), Value: long})
+			}
+			n := start(t, o)
+			want[n.ID()] = crosscast.Peer{NodeInfo: crosscast.NodeInfo{ID: n.ID(), Name: o.Name, Heartbeat: o.Heartbeat}, Meta: o.Meta}
+		}
+		e := start(t, crosscast.Options{Adapter: c.Adapter(), EmitOnly: true})
+		_, err := e.Everyone().Count(ctx)
+		ok(t, err)
+		since := time.Now()
+		equal(t, "nodes", len(e.Nodes()), len(want))
+		for _, p := range e.Nodes() {
+			equal(t, "since", p.Since, since)
+			p.Since = time.Time{}
+			if !reflect.DeepEqual(p, want[p.ID]) {
+				t.Errorf("got %v, want %v", p, want[p.ID])
+			}
+		}
+		time.Sleep(time.Minute)
+		_, err = e.Everyone().Count(ctx)
+		ok(t, err)
+		equal(t, "since, of a node known before", e.Nodes()[0].Since, since)
+	})
+}
+
 // What an emitter knows of who is there is what one of them knows. So those who do not answer are missed by name.
 func TestEmitterMissesNobodySilently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -154,7 +206,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 			a := &crosscast.Answer{Count: 2, Last: true}
 			if inst.Question.Kind == kind.AskNodes && inst.To != "" {
 				equal(t, "asked", inst.To, crosscast.NodeID("aaaaaaaa"))
-				a.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte("bbbbbbbbcccccccchalf")}
+				a.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: beats("bbbbbbbb", "cccccccc")}
 				inst := &crosscast.Instruction{Kind: kind.Answer, From: "dddddddd", Ref: inst.Ref, Answer: &crosscast.Answer{}}
 				d.h.Handle(inst) // who was not asked
 			}

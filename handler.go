@@ -45,9 +45,7 @@ func (n *Node) handleInstruction(inst *Instruction) {
 		}
 		e.release()
 	case kind.Hello, kind.Heartbeat:
-		info := inst.Node
-		info.ID = inst.From
-		n.peers.hear(info, inst.Meta, time.Now())
+		n.peers.hear(inst.sender(), inst.Meta, time.Now())
 		if inst.Kind == kind.Hello {
 			n.tell(n.control(kind.Heartbeat, inst.From))
 		}

@@ -74,6 +74,13 @@ func (n *Node) beat() {
 // info is what the node tells its peers about itself.
 func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat, n.lookout != nil} }
 
+// sender returns the node that says inst, a hello or a heartbeat.
+func (inst *Instruction) sender() NodeInfo {
+	info := inst.Node
+	info.ID = inst.From
+	return info
+}
+
 // control makes an instruction between nodes: to one, or to everyone.
 func (n *Node) control(k kind.Kind, to NodeID) *Instruction {
 	return &Instruction{

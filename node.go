@@ -327,8 +327,8 @@ func (n *Node) introduce(ctx context.Context) error {
 // ID returns the node's ID, which is minted at each start.
 func (n *Node) ID() NodeID { return n.id }
 
-// Nodes returns the known peers, including suspected ones, without this node. An emitter knows the nodes of its last
-// query, by ID only. With a [ForeignAdapter] no peer is known.
+// Nodes returns the known peers, including suspected ones, without this node. An emitter knows the nodes that there
+// were at its last query. With a [ForeignAdapter] no peer is known.
 func (n *Node) Nodes() []Peer { return n.peers.list() }
 
 // Name returns the node's label. (The embedded namespace's is "/".)

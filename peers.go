@@ -83,9 +83,7 @@ type peers struct {
 func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if info.Heartbeat <= 0 || info.Heartbeat > maxPeerHeartbeat {
-		info.Heartbeat = maxPeerHeartbeat
-	}
+	info = info.bounded()
 	v := p.m[info.ID]
 	if v != nil {
 		v.NodeInfo, v.heard, v.last, v.again = info, now, now, true
@@ -111,6 +109,14 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 		close(p.grown)
 		p.grown = nil
 	}
+}
+
+// bounded returns info with a heartbeat that a node can have.
+func (info NodeInfo) bounded() NodeInfo {
+	if info.Heartbeat <= 0 || info.Heartbeat > maxPeerHeartbeat {
+		info.Heartbeat = maxPeerHeartbeat
+	}
+	return info
 }
 
 // evictLocked makes room in the full table. It removes a peer that was heard only once, or is suspected, as if it were

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/crosscast/crosscast/kind"
@@ -42,7 +43,7 @@ func (l *lookout) look(q *ask) error {
 	}
 	ctx, cancel := context.WithTimeout(q.ctx, n.heartbeat)
 	defer cancel()
-	ids, err := n.findNodes(ctx)
+	found, err := n.findNodes(ctx)
 	switch {
 	case q.ctx.Err() != nil:
 		return n.whyEnded(q.ctx)
@@ -55,7 +56,7 @@ func (l *lookout) look(q *ask) error {
 	default:
 		l.looked = began
 	}
-	n.peers.become(ids, began)
+	n.peers.become(found, began)
 	return nil
 }
 
@@ -92,20 +93,25 @@ func (e heard) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error) {
 	return e.expectation.begin(q, inst, to)
 }
 
-// firstAnswer expects one answer of anybody, or of one node.
-type firstAnswer struct {
+// nodeAnswer expects the answer of anybody, or of one node, until read reports that it is complete.
+type nodeAnswer struct {
 	knownPeers
-	of   NodeID // empty: anybody
-	came chan answered
+	of       NodeID // empty: anybody
+	complete chan struct{}
+
+	mu   sync.Mutex // guards the following fields
+	over bool
+	read func(NodeID, *Answer) (complete bool)
 }
 
-func (e firstAnswer) handle(_ *ask, from NodeID, a *Answer) bool {
-	if e.of != "" && from != e.of {
+func (e *nodeAnswer) handle(_ *ask, from NodeID, a *Answer) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over || e.of != "" && from != e.of {
 		return false
 	}
-	select {
-	case e.came <- answered{from: from, a: a}:
-	default: // the first answer is enough
+	if e.over = e.read(from, a); e.over {
+		close(e.complete)
 	}
 	return true
 }
@@ -119,31 +125,83 @@ func (n *Node) whyEnded(ctx context.Context) error {
 }
 
 // findNodes asks everyone for a sign of life, and the first node that answers for its peers.
-func (n *Node) findNodes(ctx context.Context) ([]NodeID, error) {
-	first, _, err := n.askNodes(ctx, "")
-	if err != nil {
+func (n *Node) findNodes(ctx context.Context) ([]Peer, error) {
+	var first NodeID
+	if err := n.askNodes(ctx, "", func(from NodeID, _ *Answer) (complete bool) {
+		first = from
+		return true
+	}); err != nil {
 		return nil, err
 	}
-	_, a, err := n.askNodes(ctx, first)
-	if err != nil {
+	found := foundNodes{from: first}
+	if err := n.askNodes(ctx, first, found.add); err != nil {
 		return nil, err
 	}
-	ids := []NodeID{first}
-	for b := a.Payload.Data; len(b) >= nodeIDLen && len(ids) < maxPeers; b = b[nodeIDLen:] {
-		ids = append(ids, NodeID(b[:nodeIDLen]))
-	}
-	return ids, nil
+	return found.peers, nil
 }
 
-// askNodes sends the query kind.AskNodes to everyone (to is empty) or to one node, and returns the first answer. If the
-// bus has no receiver for it, or nobody answers before ctx ends, the error is errNobody.
-func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error) {
+// foundNodes are the nodes in the parts of an answer.
+type foundNodes struct {
+	from  NodeID // the answering node
+	part  int    // the next one
+	peers []Peer // at most maxPeers
+}
+
+// add takes a part, and reports whether it was the last one. Parts that others send, or after a missing part, do not
+// count: then there is no last one.
+func (f *foundNodes) add(from NodeID, a *Answer) (complete bool) {
+	if from != f.from || a.Part != f.part {
+		return false
+	}
+	f.part++
+	var r InstructionReader
+	for beats := a.Payload.Data; len(beats) > 0 && len(f.peers) < maxPeers; {
+		inst, rest, ok := readBeat(&r, beats)
+		if !ok {
+			break
+		}
+		f.peers = append(f.peers, Peer{NodeInfo: inst.sender().bounded(), Meta: slices.Clone(inst.Meta)})
+		beats = rest
+	}
+	if a.Last && !slices.ContainsFunc(f.peers, func(p Peer) bool { return p.ID == from }) {
+		f.peers = append(f.peers, Peer{NodeInfo: NodeInfo{ID: from}})
+	}
+	return a.Last
+}
+
+// appendBeat appends the ID of p, and the bytes of a heartbeat of p.
+func appendBeat(dst []byte, p *Peer) []byte {
+	beat, err := AppendInstruction(append(dst, p.ID...), &Instruction{
+		Kind: kind.Heartbeat, Namespace: "/", Target: Target{Everyone: true}, Node: p.NodeInfo, Meta: p.Meta,
+	})
+	if err != nil || len(p.ID) != nodeIDLen { // an adapter that does not check them has made it
+		return dst
+	}
+	return beat
+}
+
+// readBeat reads what appendBeat has appended, and returns the rest.
+func readBeat(r *InstructionReader, data []byte) (inst *Instruction, rest []byte, ok bool) {
+	if len(data) < nodeIDLen {
+		return nil, nil, false
+	}
+	inst, rest, err := r.Read(data[nodeIDLen:])
+	if err != nil || inst.Kind != kind.Heartbeat {
+		return nil, nil, false
+	}
+	inst.From = NodeID(data[:nodeIDLen])
+	return inst, rest, true
+}
+
+// askNodes sends the query AskNodes to everyone (to is empty) or to one node, and calls answer with the answers, one at
+// a time, until it returns true. If the bus has no receiver for the query, or ctx ends first, the error is errNobody.
+func (n *Node) askNodes(ctx context.Context, to NodeID, answer func(NodeID, *Answer) (complete bool)) error {
 	ctx, cancel := context.WithCancel(ctx)
-	first := firstAnswer{of: to, came: make(chan answered, 1)}
-	q := &ask{n: n, ctx: ctx, cancel: cancel, expects: first, stop: func() bool { return true }}
+	e := &nodeAnswer{of: to, read: answer, complete: make(chan struct{})}
+	q := &ask{n: n, ctx: ctx, cancel: cancel, expects: e, stop: func() bool { return true }}
 	defer q.end()
 	if err := n.asks.open(q); err != nil {
-		return "", nil, err
+		return err
 	}
 	inst := &Instruction{
 		Kind: kind.Ask, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""},
@@ -151,43 +209,46 @@ func (n *Node) askNodes(ctx context.Context, to NodeID) (NodeID, *Answer, error)
 	}
 	reach, err := n.deliverRemote(ctx, inst)
 	if err != nil {
-		return "", nil, err
+		return err
 	}
 	n.stats.out.Add(1)
 	if reach.Known && reach.Nodes == 0 {
-		return "", nil, errNobody
+		return errNobody
 	}
 	select {
-	case v := <-first.came:
-		return v.from, v.a, nil
+	case <-e.complete:
+		return nil
 	case <-ctx.Done():
-		return "", nil, errNobody
+		return errNobody
 	}
 }
 
-// knownNodes answers the query kind.AskNodes.
-func (n *Node) knownNodes(inst *Instruction) *Answer {
-	a := &Answer{Last: true}
+// answerNodes answers the query kind.AskNodes.
+func (n *Node) answerNodes(inst *Instruction) {
 	if inst.To == "" {
-		return a
+		n.reply(inst, &Answer{Last: true})
+		return
 	}
-	n.peers.with(func(known map[NodeID]*peer) {
-		for id := range known {
-			if len(id) == nodeIDLen {
-				a.Payload.Data = append(a.Payload.Data, id...)
+	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
+		p := &parts{send: func(a *Answer) bool { return r.send(ctx, a) == nil }}
+		self := Peer{NodeInfo: n.info(), Meta: n.meta}
+		for _, peer := range append(n.peers.list(), self) {
+			beat := appendBeat(nil, &peer)
+			if !p.grow(len(beat)) {
+				return
 			}
+			p.next.Payload = Payload{EncodingBinary, append(p.next.Payload.Data, beat...)}
 		}
+		p.end()
 	})
-	a.Payload.Encoding = EncodingBinary
-	return a
 }
 
-// become makes ids the known peers, as another node has reported them.
-func (p *peers) become(ids []NodeID, now time.Time) {
+// become makes found the known peers, as another node has reported them.
+func (p *peers) become(found []Peer, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, v := range p.m {
-		if !slices.Contains(ids, id) {
+		if !slices.ContainsFunc(found, func(f Peer) bool { return f.ID == id }) {
 			delete(p.m, id)
 			p.tellLocked(NodeExpired, v)
 		}
@@ -195,9 +256,11 @@ func (p *peers) become(ids []NodeID, now time.Time) {
 	if p.m == nil {
 		p.m = make(map[NodeID]*peer)
 	}
-	for _, id := range ids {
-		if p.m[id] == nil {
-			p.m[id] = &peer{Peer: Peer{NodeInfo: NodeInfo{ID: id}, Since: now}, heard: now, last: now}
+	for _, f := range found {
+		f.Since = now
+		if v := p.m[f.ID]; v != nil {
+			f.Since = v.Since
 		}
+		p.m[f.ID] = &peer{Peer: f, heard: now, last: now}
 	}
 }

@@ -117,7 +117,7 @@ func (n *Node) handleAsk(inst *Instruction) {
 	ns := n.spaces.get(inst.Namespace)
 	switch {
 	case inst.Question != nil && inst.Question.Kind == kind.AskNodes:
-		n.reply(inst, n.knownNodes(inst))
+		n.answerNodes(inst)
 		return
 	case inst.Question != nil && inst.Question.Kind == kind.AskStats:
 		n.answerStats(inst)

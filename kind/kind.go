@@ -38,7 +38,8 @@ const (
 	AskCount                       // their number: Count, and with the field User Users
 	AskRooms                       // their rooms: Rooms
 	// AskNodes is a query of an emitter, and not about sockets. To everyone: every node answers with nothing. To one
-	// node: it answers with a binary Payload of its peers' IDs, one after the other.
+	// node: it answers with a binary Payload of itself and its peers, one after the other: the 8 bytes of the ID,
+	// and a heartbeat as crosscast.AppendInstruction writes it.
 	AskNodes
 	// AskStats is not about sockets: each node with a socket in the target's rooms, or each node if the target is
 	// everyone, answers with its Stats, as JSON in Payload. The others answer with nothing.
