@@ -230,7 +230,7 @@ func TestStatsOverABus(t *testing.T) {
 			}
 			a := st.Adapter
 			if st.Node != own.Node || !st.Connected || a.FramesIn == 0 || a.EchoRoundTrip == 0 || a.Reconnects != 0 ||
-				a.Link.Publishing.State != crosscast.LinkLive || !a.Link.Publishing.Since.Equal(own.Adapter.Link.Publishing.Since) {
+				!a.Link.Live() || !a.Link.Publishing.Since.Equal(own.Adapter.Link.Publishing.Since) {
 				t.Errorf("got %+v\nown %+v", st, own)
 			}
 		}
