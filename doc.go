@@ -77,6 +77,10 @@
 //	watch, err := node.Watch(ctx, "room1", WatchOptions{}) // who is in a room, and who comes and goes
 //	peers := node.Nodes()                                  // the other nodes: see Options.OnNode
 //
+// One rule tells this node from the cluster: a method without a context looks only at this node's memory, and never
+// waits. So [Namespace.Rooms] are the rooms with a socket on this node, and [BoundTarget.Rooms], which takes a context,
+// queries all nodes. [Node.Nodes] and [Watch.Members] return what this node knows of the others.
+//
 // Each query has a deadline: the context's, or five seconds. Answers arrive one by one as nodes reply ([Answers]).
 //
 // A process without clients, such as a cron job, starts with Options.EmitOnly. It emits, commands and queries. It

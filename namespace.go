@@ -33,7 +33,7 @@ func (ns *Namespace) Keep() {
 // events that no error and no hook reports.
 func (ns *Namespace) Logger() *slog.Logger { return cmp.Or(ns.node.logger, slog.Default()) }
 
-// Name returns the namespace's name.
+// Name returns the namespace's name. A [Node] has a Name of its own, its label.
 func (ns *Namespace) Name() string { return ns.name }
 
 // ConnectOptions describe a new socket. The zero value is an anonymous socket in no room.
@@ -160,7 +160,7 @@ func (ns *Namespace) ToSocket(ids ...SocketID) BoundTarget {
 	return BoundTarget{ns: ns}.ToSocket(ids...)
 }
 
-// Socket returns the socket of this node with the given ID, or nil.
+// Socket returns the socket of this node with the given ID, or nil. [Namespace.ToSocket] reaches sockets of all nodes.
 func (ns *Namespace) Socket(id SocketID) *Socket { return ns.here().socket(id) }
 
 func (ns *space) socket(id SocketID) *Socket {
@@ -170,7 +170,8 @@ func (ns *space) socket(id SocketID) *Socket {
 	return sh.sockets[id]
 }
 
-// Members returns the sockets of this node that are in room.
+// Members returns the sockets of this node that are in room. [BoundTarget.Sockets] queries all nodes, and a [Watch]
+// follows them.
 func (ns *Namespace) Members(room string) []*Socket {
 	sh := ns.here().shardOf(room)
 	sh.mu.Lock()
@@ -181,7 +182,7 @@ func (ns *Namespace) Members(room string) []*Socket {
 	return nil
 }
 
-// Rooms returns the rooms that have a socket on this node, in no order.
+// Rooms returns the rooms that have a socket on this node, in no order. [BoundTarget.Rooms] queries all nodes.
 func (ns *Namespace) Rooms() []string {
 	var rooms []string
 	sp := ns.here()

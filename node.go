@@ -331,7 +331,7 @@ func (n *Node) ID() NodeID { return n.id }
 // were at its last query. With a [ForeignAdapter] no peer is known.
 func (n *Node) Nodes() []Peer { return n.peers.list() }
 
-// Name returns the node's label. (The embedded namespace's is "/".)
+// Name returns the node's label ([Options].Name). The name of the embedded namespace is "/".
 func (n *Node) Name() string { return n.name }
 
 // Of returns the namespace with the given name: the same pointer while anybody keeps it, or it is in use. It allocates

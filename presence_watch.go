@@ -201,8 +201,8 @@ func (w *Watch) followedLocked() bool {
 	return slices.ContainsFunc(w.followers, func(f *follower) bool { return f.begun })
 }
 
-// Members returns the members of the room now, ordered by user and socket; after Close, none. It may be ahead of the
-// calls of followers.
+// Members returns the members of the room on all nodes, as far as this node knows them now, ordered by user and socket;
+// after Close, none. It may be ahead of the calls of followers.
 func (w *Watch) Members() []Member {
 	all := w.view.members(w)
 	slices.SortFunc(all, compareMembers)

@@ -163,7 +163,7 @@ func (c *counters) noteJoin(d time.Duration) {
 	}
 }
 
-// Stats returns a snapshot.
+// Stats returns a snapshot of this node. [Servers.Stats] queries the peers.
 func (n *Node) Stats() Stats {
 	c := &n.stats
 	s := Stats{
