@@ -18,16 +18,16 @@ type NodeInfo struct {
 	Name string // a label for people; need not be unique
 	// Heartbeat is the interval at which the node publishes a heartbeat to everyone.
 	Heartbeat time.Duration
-	// EmitOnly is for the node's own adapter, and is not published. The node is an emitter (Options.EmitOnly). Other
-	// nodes send it only answers to its queries, so it needs to hear only its inbox. If the adapter is an
-	// [AdapterSubscriber], it need not hear even that before Listen.
-	EmitOnly bool
 }
 
 // For drivers: AdapterStart is the argument of [Adapter.Start].
 type AdapterStart struct {
 	Self    NodeInfo       // the node that the adapter serves
 	Handler AdapterHandler // receives the incoming instructions
+	// EmitOnly means that the node is an emitter (Options.EmitOnly). Other nodes send it only answers to its queries, so
+	// it needs to hear only its inbox. If the adapter is an [AdapterSubscriber], it need not hear even that before
+	// Listen.
+	EmitOnly bool
 	// Logger is the node's; nil: the node has none. A driver with a logger in its own options uses that one instead. A
 	// driver that calls Handler.Link must log each change, because the node does not log it. Without a logger, the node
 	// writes the first change of each kind to slog.Default.
@@ -147,7 +147,7 @@ type AdapterSubscriber interface {
 	// Unsubscribe drops interest in names. It does not wait for a confirmation.
 	Unsubscribe(ctx context.Context, names ...Address) error
 
-	// Listen waits, bounded by ctx, until an emitter (NodeInfo.EmitOnly) surely hears its inbox. The node calls it before
+	// Listen waits, bounded by ctx, until an emitter (AdapterStart.EmitOnly) surely hears its inbox. The node calls it before
 	// each query. Before the first call the adapter need not hear anything. The error matches [ErrNotConnected] if the
 	// link cannot be made or is down. A driver that always hears returns nil.
 	Listen(ctx context.Context) error

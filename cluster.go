@@ -114,7 +114,7 @@ func (a *localAdapter) attach(s *AdapterStart, link LinkStatus) error {
 	case localClosed:
 		return ErrClosed
 	}
-	a.state, a.id, a.name, a.h, a.deaf = localStarted, s.Self.ID, s.Self.Name, s.Handler, s.Self.EmitOnly
+	a.state, a.id, a.name, a.h, a.deaf = localStarted, s.Self.ID, s.Self.Name, s.Handler, s.EmitOnly
 	a.link = link
 	guard.Go(a.work)
 	c := a.cluster

@@ -213,7 +213,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 			d.h.Handle(&crosscast.Instruction{Kind: kind.Answer, From: "aaaaaaaa", Ref: inst.Ref, Answer: a})
 		}
 		e := start(t, crosscast.Options{Adapter: d, EmitOnly: true})
-		equal(t, "what the adapter is told", d.self.EmitOnly, true)
+		equal(t, "what the adapter is told", d.emitOnly, true)
 		equal(t, "calls", d.log.take(), "")
 		began := time.Now()
 		n, err := e.To("r").Count(ctx)

@@ -72,7 +72,7 @@ func (n *Node) beat() {
 }
 
 // info is what the node tells its peers about itself.
-func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat, n.lookout != nil} }
+func (n *Node) info() NodeInfo { return NodeInfo{n.id, n.name, n.heartbeat} }
 
 // sender returns the node that says inst, a hello or a heartbeat.
 func (inst *Instruction) sender() NodeInfo {

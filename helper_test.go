@@ -164,6 +164,8 @@ type driver struct {
 	h      crosscast.AdapterHandler
 	logger *slog.Logger
 
+	emitOnly bool // as Start got it
+
 	mu         sync.Mutex
 	publishErr error
 	reach      crosscast.Reach
@@ -179,7 +181,7 @@ func newDriver(tb testing.TB) *driver {
 }
 
 func (d *driver) Start(_ context.Context, s crosscast.AdapterStart) error {
-	d.self, d.h, d.logger = s.Self, s.Handler, s.Logger
+	d.self, d.h, d.logger, d.emitOnly = s.Self, s.Handler, s.Logger, s.EmitOnly
 	return nil
 }
 

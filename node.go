@@ -212,7 +212,7 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 	if sub, ok := n.adapter.(AdapterSubscriber); ok && n.lookout == nil {
 		n.interests = startInterests(n, sub, linger)
 	}
-	if err := n.adapter.Start(ctx, AdapterStart{Self: n.info(), Handler: (*handler)(n), Logger: n.logger}); err != nil {
+	if err := n.adapter.Start(ctx, n.adapterStart()); err != nil {
 		return err
 	}
 	n.meets = true
@@ -224,6 +224,10 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 	}
 	n.heart = startHeart(n)
 	return nil
+}
+
+func (n *Node) adapterStart() AdapterStart {
+	return AdapterStart{Self: n.info(), Handler: (*handler)(n), EmitOnly: n.lookout != nil, Logger: n.logger}
 }
 
 func newNode(o Options) (*Node, error) {

@@ -125,7 +125,7 @@ func (x *fault) cluster(tb testing.TB) Cluster {
 func (f *faulty) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	f.mu.Lock()
 	if !f.started {
-		f.h, f.since, f.emitOnly = s.Handler, time.Now(), s.Self.EmitOnly
+		f.h, f.since, f.emitOnly = s.Handler, time.Now(), s.EmitOnly
 	}
 	f.mu.Unlock()
 	s.Handler = faultyHandler{f, s.Handler}

@@ -71,7 +71,7 @@ var foreignLacks = map[Capability]string{
 }
 
 func (f *foreign) Start(ctx context.Context, s crosscast.AdapterStart) error {
-	if !s.Self.EmitOnly {
+	if !s.EmitOnly {
 		f.set([]address{{Namespace: "/", Space: crosscast.SpaceNamespace}}, true)
 	}
 	s.Handler = foreignHandler{f, s.Handler}

@@ -81,7 +81,7 @@ func (c *carrier) Activity() *activity.Counter { return &c.bus.busy }
 
 func (c *carrier) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	c.mu.Lock()
-	c.emitOnly = s.Self.EmitOnly
+	c.emitOnly = s.EmitOnly
 	c.mu.Unlock()
 	s.Handler = linkWatcher{s.Handler, c}
 	return c.Adapter.Start(ctx, s)

@@ -141,7 +141,7 @@ func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	if err := a.Adapter.Start(ctx, s); err != nil {
 		return err
 	}
-	if s.Self.EmitOnly { // an emitter is not affected by outages of others
+	if s.EmitOnly { // an emitter is not affected by outages of others
 		return nil
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))

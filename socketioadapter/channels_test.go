@@ -124,7 +124,7 @@ func TestHome(t *testing.T) {
 		o := modes[mode]
 		o.Key = "K"
 		for i, emitter := range []bool{false, true} {
-			s := startSide(t, crosscast.NodeInfo{ID: "aaaaaaaa", EmitOnly: emitter}, o)
+			s := startSide(t, crosscast.NodeInfo{ID: "aaaaaaaa"}, o, emitter)
 			if got := s.Home(); !slices.Equal(got, want[i]) {
 				t.Errorf("%s, emitter %v: home is %q instead of %q", mode, emitter, got, want[i])
 			}

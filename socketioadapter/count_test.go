@@ -23,8 +23,8 @@ import (
 func bare(t *testing.T, rdb redis.UniversalClient, o socketioadapter.Options, emitter bool) *socketioadapter.Adapter {
 	t.Helper()
 	a := socketioadapter.New(rdb, o)
-	self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second, EmitOnly: emitter}
-	if err := a.Start(redistest.Within(t, redistest.Patience), starting(self, nothing{})); err != nil {
+	self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second}
+	if err := a.Start(redistest.Within(t, redistest.Patience), starting(self, nothing{}, emitter)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -46,9 +46,8 @@ const forceClose crosscast.Reason = "forced server close"
 
 // Begin implements wire.Dialect.
 func (d *dialect) Begin(s crosscast.AdapterStart) {
-	self := s.Self
-	d.self, d.emitter, d.handler, d.log = self.ID, self.EmitOnly, s.Handler, cmp.Or(s.Logger, slog.Default())
-	d.channels.self, d.channels.emitter = uidOf(self, d.channels.sharded), self.EmitOnly
+	d.self, d.emitter, d.handler, d.log = s.Self.ID, s.EmitOnly, s.Handler, cmp.Or(s.Logger, slog.Default())
+	d.channels.self, d.channels.emitter = uidOf(s.Self.ID, s.EmitOnly, d.channels.sharded), s.EmitOnly
 	d.refs = d.channels.self + "~"
 	d.counter.watch("/")
 	d.questions = questions{}

@@ -479,7 +479,7 @@ func TestWhatCannotBeCarriedIsRefused(t *testing.T) {
 func TestEcho(t *testing.T) {
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
 		for _, emitter := range []bool{false, true} {
-			a := startSide(t, crosscast.NodeInfo{ID: "aaaaaaaa", EmitOnly: emitter}, o)
+			a := startSide(t, crosscast.NodeInfo{ID: "aaaaaaaa"}, o, emitter)
 			b := newSide(t, "bbbbbbbb", o)
 			for _, n := range []uint64{1, 200, 1 << 40, 1<<64 - 1} {
 				topic, data := a.Echo(n)

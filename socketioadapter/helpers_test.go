@@ -32,9 +32,11 @@ func newSide(tb testing.TB, id crosscast.NodeID, o socketioadapter.Options) *sid
 	return startSide(tb, crosscast.NodeInfo{ID: id}, o)
 }
 
-func startSide(tb testing.TB, self crosscast.NodeInfo, o socketioadapter.Options) *side {
+func startSide(tb testing.TB, self crosscast.NodeInfo, o socketioadapter.Options, emitOnly ...bool) *side {
 	s := &side{tb: tb, Dialect: socketioadapter.NewDialect(o), id: self.ID}
-	s.Begin(crosscast.AdapterStart{Self: self, Handler: s, Logger: o.Logger})
+	start := starting(self, s, emitOnly...)
+	start.Logger = o.Logger
+	s.Begin(start)
 	return s
 }
 
@@ -228,6 +230,6 @@ func inBubble(t *testing.T, run func(t *testing.T)) {
 }
 
 // starting is the argument of Start.
-func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler) crosscast.AdapterStart {
-	return crosscast.AdapterStart{Self: self, Handler: h}
+func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler, emitOnly ...bool) crosscast.AdapterStart {
+	return crosscast.AdapterStart{Self: self, Handler: h, EmitOnly: len(emitOnly) > 0 && emitOnly[0]}
 }

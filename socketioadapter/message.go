@@ -85,12 +85,12 @@ func (m *message) isText() bool {
 
 // uidOf returns a node's uid on the wire: its ID, and in sharded the 16 hexadecimal digits of its bytes, as servers
 // have. An emitter's uid has a mark, because it does not count as a server.
-func uidOf(self crosscast.NodeInfo, sharded bool) string {
-	uid := string(self.ID)
+func uidOf(self crosscast.NodeID, emitOnly, sharded bool) string {
+	uid := string(self)
 	if sharded {
 		uid = hex.EncodeToString([]byte(uid))
 	}
-	if self.EmitOnly {
+	if emitOnly {
 		uid += emitterMark
 	}
 	return uid

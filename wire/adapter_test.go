@@ -53,7 +53,7 @@ func (c *cluster) addAs(o wire.Options, emitOnly bool) *peer {
 	id := crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers)))
 	p := &peer{id: id, port: c.hub.Port(string(id)), emitted: map[string]emission{}, joined: map[crosscast.Address]time.Time{}}
 	p.a = wire.New(p.port, o)
-	if err := p.a.Start(c.t.Context(), starting(crosscast.NodeInfo{ID: id, Heartbeat: c.heartbeat, EmitOnly: emitOnly}, p)); err != nil {
+	if err := p.a.Start(c.t.Context(), starting(crosscast.NodeInfo{ID: id, Heartbeat: c.heartbeat}, p, emitOnly)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)
@@ -511,6 +511,6 @@ func TestIdle(t *testing.T) {
 }
 
 // starting returns the argument of Start.
-func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler) crosscast.AdapterStart {
-	return crosscast.AdapterStart{Self: self, Handler: h}
+func starting(self crosscast.NodeInfo, h crosscast.AdapterHandler, emitOnly ...bool) crosscast.AdapterStart {
+	return crosscast.AdapterStart{Self: self, Handler: h, EmitOnly: len(emitOnly) > 0 && emitOnly[0]}
 }

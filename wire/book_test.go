@@ -258,8 +258,8 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 			o.QueueBytes = 4 << 10
 		}
 		p.a = wire.New(p.port, o)
-		self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second, EmitOnly: p.emitOnly}
-		if err := p.a.Start(t.Context(), starting(self, p)); err != nil {
+		self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second}
+		if err := p.a.Start(t.Context(), starting(self, p, p.emitOnly)); err != nil {
 			t.Fatal(err)
 		}
 		peers[i] = p

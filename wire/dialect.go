@@ -67,7 +67,9 @@ type spoken struct {
 
 func (p *spoken) start(e *echo) ground {
 	p.echo = e
-	p.dialect.Begin(crosscast.AdapterStart{Self: p.self, Handler: counting{p.handler, p}, Logger: p.o.Logger})
+	p.dialect.Begin(crosscast.AdapterStart{
+		Self: p.self, Handler: counting{p.handler, p}, EmitOnly: p.presence == emitter, Logger: p.o.Logger,
+	})
 	topic, _ := p.dialect.Echo(1)
 	notices := destination{foreign: topic}
 	g := ground{notices: notices, echoes: notices, interest: true}

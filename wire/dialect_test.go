@@ -22,14 +22,18 @@ import (
 type plain struct {
 	self crosscast.NodeInfo
 	h    crosscast.AdapterHandler
+
+	emitOnly bool
 }
 
-func (p *plain) Begin(s crosscast.AdapterStart) { p.self, p.h = s.Self, s.Handler }
+func (p *plain) Begin(s crosscast.AdapterStart) {
+	p.self, p.h, p.emitOnly = s.Self, s.Handler, s.EmitOnly
+}
 
 func (p *plain) home() string { return "home:" + string(p.self.ID) }
 
 func (p *plain) Home() []string {
-	if p.self.EmitOnly {
+	if p.emitOnly {
 		return []string{p.home()}
 	}
 	return []string{"all", p.home()}
@@ -99,15 +103,15 @@ func speaking(t *testing.T, n int, o wire.Options, f func(t *testing.T, c *clust
 	})
 }
 
-func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo) *peer {
-	return c.speak(&plain{}, o, self)
+func (c *cluster) speaker(o wire.Options, self crosscast.NodeInfo, emitOnly ...bool) *peer {
+	return c.speak(&plain{}, o, self, emitOnly...)
 }
 
-func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo) *peer {
+func (c *cluster) speak(d wire.Dialect, o wire.Options, self crosscast.NodeInfo, emitOnly ...bool) *peer {
 	self.ID, self.Heartbeat = crosscast.NodeID(fmt.Sprintf("node%04d", len(c.peers))), c.heartbeat
 	p := &peer{id: self.ID, port: c.hub.Port(string(self.ID))}
 	p.a = wire.Speak(p.port, d, o)
-	if err := p.a.Start(c.t.Context(), starting(self, p)); err != nil {
+	if err := p.a.Start(c.t.Context(), starting(self, p, emitOnly...)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)
@@ -384,7 +388,7 @@ func TestDialectEmitter(t *testing.T) {
 		a := c.peers[0]
 		var topics []string
 		c.hub.OnExecute(func(f wire.Frame) { topics = append(topics, f.Topic) })
-		e := c.speaker(wire.Options{}, crosscast.NodeInfo{EmitOnly: true})
+		e := c.speaker(wire.Options{}, crosscast.NodeInfo{}, true)
 		if err := e.a.Listen(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -107,7 +107,7 @@ func TestEmitterStartFails(t *testing.T) {
 		}
 		p.SetFate(nil)
 		a := wire.New(p, wire.Options{})
-		if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0000", EmitOnly: true}, &peer{})); err != nil {
+		if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "node0000"}, &peer{}, true)); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.Subscribe(t.Context(), room("A")); !errors.Is(err, crosscast.ErrEmitOnly) {

@@ -17,18 +17,18 @@ import (
 // What a hook has emitted while Start tries is lost when Start fails, and the hook that waits for it hears so: Start
 // waits for the hook.
 func TestHookOfAFailedStart(t *testing.T) {
-	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool) {
 		port := hub.Port("p")
 		port.SetLatency(time.Second)
 		denied := errors.Join(crosscast.ErrRefused, crosscast.ErrDenied)
 		port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: denied, Lost: true} })
-		if !self.EmitOnly {
+		if !emitOnly {
 			port.Deny("cc:all", true)
 		}
 		a := wire.New(port, wire.Options{})
 		flushed, delivered := make(chan error, 9), make(chan error, 9)
 		_, err := crosscast.Start(t.Context(), crosscast.Options{
-			EmitOnly: self.EmitOnly, Adapter: a,
+			EmitOnly: emitOnly, Adapter: a,
 			OnLink: func(n *crosscast.Node, _ crosscast.LinkStatus) {
 				if err := n.To("room").Emit(t.Context(), "x", nil); err != nil {
 					t.Log("emit:", err)
@@ -56,7 +56,7 @@ func TestHookOfAFailedStart(t *testing.T) {
 
 // TestCallsAcrossStarts: a hook of a start that has failed might still call the adapter while the next one begins.
 func TestCallsAcrossStarts(t *testing.T) {
-	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool) {
 		port := hub.Port("p")
 		port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: crosscast.ErrRefused, Lost: true} })
 		a := wire.New(port, wire.Options{})
@@ -75,7 +75,7 @@ func TestCallsAcrossStarts(t *testing.T) {
 			})
 		}
 		for range 20 {
-			if err := a.Start(t.Context(), starting(self, handler)); !errors.Is(err, crosscast.ErrRefused) {
+			if err := a.Start(t.Context(), starting(self, handler, emitOnly)); !errors.Is(err, crosscast.ErrRefused) {
 				t.Error(err)
 			}
 		}

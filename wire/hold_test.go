@@ -119,8 +119,8 @@ func TestAnEmitterGathersWithoutALoss(t *testing.T) {
 		subscribe(t, a, "A")
 		e := &peer{id: "emitter0", port: c.hub.Port("emitter0"), emitOnly: true}
 		e.a = wire.New(e.port, wire.Options{})
-		info := crosscast.NodeInfo{ID: e.id, Heartbeat: 10 * time.Second, EmitOnly: true}
-		if err := e.a.Start(t.Context(), starting(info, e)); err != nil {
+		info := crosscast.NodeInfo{ID: e.id, Heartbeat: 10 * time.Second}
+		if err := e.a.Start(t.Context(), starting(info, e, true)); err != nil {
 			t.Fatal(err)
 		}
 		c.peers = append(c.peers, e)

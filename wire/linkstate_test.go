@@ -253,7 +253,7 @@ func TestStatesOfAnEmitter(t *testing.T) {
 		log := new(lines)
 		p.a = wire.New(p.port, wire.Options{Logger: slog.New(log)})
 		w := &watched{peer: p, t: t, log: log}
-		if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id, EmitOnly: true}, p)); err != nil {
+		if err := p.a.Start(t.Context(), starting(crosscast.NodeInfo{ID: p.id}, p, true)); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -37,8 +37,8 @@ func (c *cluster) addPatchy(emitter bool) *peer {
 	}
 	p.port.SetPatchy()
 	p.a = wire.New(p.port, wire.Options{QueueBytes: 64 << 20})
-	self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second, EmitOnly: emitter}
-	if err := p.a.Start(c.t.Context(), starting(self, p)); err != nil {
+	self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second}
+	if err := p.a.Start(c.t.Context(), starting(self, p, emitter)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.peers = append(c.peers, p)

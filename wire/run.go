@@ -50,7 +50,7 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 	}
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
 	s.logger = cmp.Or(s.o.Logger, silent)
-	if s.self.EmitOnly {
+	if start.EmitOnly {
 		s.presence = emitter
 	}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))

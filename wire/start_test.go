@@ -47,9 +47,9 @@ func (l slowLog) WithGroup(string) slog.Handler           { return l }
 
 // When Start has returned nil, the node knows that its link is live. A Watch would not wait for peers without that.
 func TestStartedMeansLive(t *testing.T) {
-	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool) {
 		n, err := crosscast.Start(t.Context(), crosscast.Options{
-			EmitOnly: self.EmitOnly,
+			EmitOnly: emitOnly,
 			Adapter:  wire.New(hub.Port("p"), wire.Options{Logger: slog.New(slowLog{})}),
 		})
 		if err != nil {
@@ -65,13 +65,13 @@ func TestStartedMeansLive(t *testing.T) {
 }
 
 // startKinds runs f for a node and for an emitter, in a bubble.
-func startKinds(t *testing.T, f func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo)) {
+func startKinds(t *testing.T, f func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool)) {
 	for _, emitOnly := range []bool{false, true} {
 		t.Run(fmt.Sprint("emitter ", emitOnly), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f(t, membus.New(), crosscast.NodeInfo{
-					ID: "node0001", Name: "one", Heartbeat: time.Second, EmitOnly: emitOnly,
-				})
+					ID: "node0001", Name: "one", Heartbeat: time.Second,
+				}, emitOnly)
 			})
 		})
 	}
@@ -80,7 +80,7 @@ func startKinds(t *testing.T, f func(t *testing.T, hub *membus.Hub, self crossca
 // Start returns by its context, whatever the bus does, and can be repeated. The next one waits for what the bus does
 // not let end, so nothing of the first can touch it.
 func TestStartAgain(t *testing.T) {
-	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool) {
 		p := &peer{id: self.ID, port: hub.Port("p")}
 		p.a = wire.New(p.port, wire.Options{})
 		failed := &peer{}
@@ -104,7 +104,7 @@ func TestStartAgain(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			begin := time.Now()
-			err := p.a.Start(ctx, starting(self, failed))
+			err := p.a.Start(ctx, starting(self, failed, emitOnly))
 			if d := time.Since(begin); d > limit {
 				t.Errorf("Start took %v instead of %v", d, limit)
 			}
@@ -121,7 +121,7 @@ func TestStartAgain(t *testing.T) {
 			t.Error("publishing is denied:", err)
 		}
 		p.port.SetFate(nil)
-		if !self.EmitOnly {
+		if !emitOnly {
 			p.port.Deny("cc:all", true)
 			if err := start(time.Second); !errors.Is(err, crosscast.ErrDenied) {
 				t.Error("subscribing is denied:", err)
@@ -138,7 +138,7 @@ func TestStartAgain(t *testing.T) {
 		}
 		p.port.SetLatency(0)
 
-		if err := p.a.Start(t.Context(), starting(self, p)); err != nil {
+		if err := p.a.Start(t.Context(), starting(self, p, emitOnly)); err != nil {
 			t.Fatal("once the bus works:", err)
 		}
 		if d := time.Since(begin); d > slow {
@@ -154,14 +154,14 @@ func TestStartAgain(t *testing.T) {
 		if _, err := p.a.Deliver(t.Context(), inst); err != nil {
 			t.Error("publishing:", err)
 		}
-		if !self.EmitOnly {
+		if !emitOnly {
 			subscribe(t, p, "A")
 			if _, err := other.a.Deliver(t.Context(), inst); err != nil {
 				t.Error("publishing:", err)
 			}
 		}
 		synctest.Wait()
-		if want := map[bool]int{false: 1, true: 0}[self.EmitOnly]; len(p.got()) != want || len(other.got()) != 1 {
+		if want := map[bool]int{false: 1, true: 0}[emitOnly]; len(p.got()) != want || len(other.got()) != 1 {
 			t.Errorf("got %q and %q", p.got(), other.got())
 		}
 		for _, a := range []*wire.Adapter{p.a, other.a} {
@@ -172,7 +172,7 @@ func TestStartAgain(t *testing.T) {
 		if n := len(failed.got()) + len(failed.seen()) + len(failed.lost()); n > 0 {
 			t.Errorf("those whose start failed were told of %d things", n)
 		}
-		if err := p.a.Start(t.Context(), starting(self, p)); !errors.Is(err, crosscast.ErrClosed) {
+		if err := p.a.Start(t.Context(), starting(self, p, emitOnly)); !errors.Is(err, crosscast.ErrClosed) {
 			t.Error("Start after Close:", err)
 		}
 	})
@@ -180,7 +180,7 @@ func TestStartAgain(t *testing.T) {
 
 // An adapter that a node has is refused to others, by the name of that node, which is not disturbed.
 func TestOneAdapterForTwoNodes(t *testing.T) {
-	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool) {
 		p := &peer{id: self.ID, port: hub.Port("p")}
 		p.a = wire.New(p.port, wire.Options{})
 		second := func(when string) {
@@ -193,7 +193,7 @@ func TestOneAdapterForTwoNodes(t *testing.T) {
 		}
 		p.port.SetLatency(time.Second)
 		started := make(chan error)
-		go func() { started <- p.a.Start(t.Context(), starting(self, p)) }()
+		go func() { started <- p.a.Start(t.Context(), starting(self, p, emitOnly)) }()
 		synctest.Wait()
 		second("while the first is starting")
 		if err := <-started; err != nil {
@@ -212,12 +212,12 @@ func TestOneAdapterForTwoNodes(t *testing.T) {
 
 // A Close while Start is under way makes it fail.
 func TestCloseWhileStarting(t *testing.T) {
-	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo) {
+	startKinds(t, func(t *testing.T, hub *membus.Hub, self crosscast.NodeInfo, emitOnly bool) {
 		port := hub.Port("p")
 		port.SetLatency(time.Second)
 		a := wire.New(port, wire.Options{})
 		started := make(chan error)
-		go func() { started <- a.Start(t.Context(), starting(self, &peer{})) }()
+		go func() { started <- a.Start(t.Context(), starting(self, &peer{}, emitOnly)) }()
 		synctest.Wait()
 		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)
