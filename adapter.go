@@ -86,7 +86,7 @@ type Adapter interface {
 	//   - every peer, if inst.Ref is set (the sender needs an answer from each), or inst.Kind is not [kind.Emit];
 	//   - otherwise the peers with interest in inst.Target.
 	//
-	// If the queue is full, Publish waits for room, bounded by ctx. It fails at once with [ErrNotConnected] instead:
+	// An error means that no peer gets inst. If the queue is full, Publish waits for room, bounded by ctx. It fails at once with [ErrNotConnected] instead:
 	//
 	//   - while the link is down and the queue is full;
 	//   - for a volatile instruction, while the link is down or the queue is full. The adapter counts it as dropped.

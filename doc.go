@@ -104,13 +104,14 @@
 //   - After an error of Connect the conn is the caller's. It is neither closed nor called any more.
 //   - A link that is down, or whose login is refused, is no error. The call returns nil at once, the subscription is
 //     made on recovery, and the gap of the outage includes the room. [Socket.Synced] waits for the subscription.
-//   - A room that the bus denies is [ErrDenied] for each call that names it, while the denial lasts.
+//   - A room that the bus denies is [ErrDenied] for each call that names it, while the denial lasts. A socket that is
+//     in the room already stays there.
 //   - After Leave, one message already under way might still arrive.
 //
 // (leave…, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
-// 3. Order. Emissions of one goroutine to a socket, to its user and to a room that it is in arrive in the order of
-// their calls, whichever of the three they name. There is no order between two rooms, two users or two sockets. An
+// 3. Order. One goroutine emits to a socket, to the socket's user, and to one room of the socket: these emissions
+// arrive at the socket in the order of the calls. There is no order between two rooms, two users or two sockets. An
 // emission to several names or to everyone keeps its place among all emissions of its node. (order-…)
 //
 // 4. Never silent. An instruction that a node missed, or might have missed, becomes a [Gap] before anything later of
@@ -121,10 +122,10 @@
 //   - Clients are not told. A server that is told of a gap sends its clients an event of the application's, with
 //     which they fetch again.
 //   - An instruction for one node alone, such as an answer or an emission to a socket, is a gap at that node only.
-//   - Each cause is one gap. One exception: names that the bus begins to deny are a gap at once, without an Until
-//     because it goes on, and another gap with the same Since when they are allowed again.
-//   - A peer that is taken for dead without a goodbye is a gap of that origin, from its last message on. Its return
-//     is another one, unless its numbers show that it sent nothing meanwhile.
+//   - Each cause is one gap, with two exceptions. Names that the bus begins to deny are a gap at once, without an Until
+//     because it goes on, and another gap with the same Since when they are allowed again. A peer that is taken for
+//     dead without a goodbye is a gap of that origin, from its last message on. If it returns, that is a second gap,
+//     unless the numbers of its frames show that it sent nothing meanwhile.
 //   - Emissions of OnGap to sockets of its own node arrive before anything later of that origin. [Node.EmitAffected]
 //     reaches the affected ones.
 //
@@ -140,14 +141,14 @@
 //
 // 7. Partial, not nothing. Nodes know their peers by heartbeats. A peer is suspected after three missing heartbeats,
 // and taken for dead after six, unless this node's own link is not proven. A query returns the answers that came, and
-// an [*IncompleteError] with the nodes that did not answer. A suspected node is waited for no longer than one
-// heartbeat, and is in that error. A node that has left or is taken for dead is not queried, and is not in it.
+// an [*IncompleteError] with the nodes that did not answer. A query waits for a suspected node no longer than one
+// heartbeat, and then lists it in the error. It does not query or list a node that has left or is taken for dead.
 // (questions, commands, acknowledgements, requests, presence, emitter-…)
 //
 // 8. Suspicious. Bytes from the bus are hostile until decoded. Frames of foreign publishers or other versions,
 // truncated frames, giant lengths and deep nesting are counted and dropped. They cause no panic, and no allocation
 // beyond their size. Kinds and fields of later versions are skipped, so that versions can be mixed during a rollout.
-// A frame carries at most 2,049 instructions, names of targets and rooms together. The rest of a larger frame is a
+// A frame carries at most 2,049 items: its instructions, and the names in them. The rest of a larger frame is a
 // gap. (driver-hostile-bytes; FuzzFrameReader and TestFrameItems in package wire)
 //
 // 9. Valid. A payload is JSON in UTF-8, or bytes. Emit refuses anything else. An invalid payload from the bus is
@@ -232,7 +233,7 @@
 //	publishing             makes a Loss with the reason "denied". If everything to everyone is refused,
 //	                       Node.Link().Publishing has the state "denied" and the cause.
 //
-// A room that was heard before and is denied now becomes two gaps with the reason "denied":
+// A room becomes two gaps with the reason "denied" if it is denied after a Join of it has returned nil:
 //
 //   - The first [Gap] has no Until. From now on this node's clients miss the emissions of peers to the room. Tell
 //     them, or let them connect to another node. Fetching helps only for earlier messages.
@@ -275,7 +276,8 @@
 //	Options.Observer       Concurrent, on the goroutines that emit, deliver and handle. It must not block, and must not
 //	                       emit. No lock is held.
 //	Node.OnRequest         Concurrent, each on its own goroutine. It may block until its context ends.
-//	ConnectOptions.OnClose Called once, on the goroutine that closes the socket. It may still emit. Node.Close waits.
+//	ConnectOptions.OnClose Called once, on the goroutine that closes the socket, or after a command to disconnect, on
+//	                       its own. It may still emit. Node.Close waits for it.
 //	Node.OnClose           Called once, on its own goroutine. It may still emit. Node.Close waits for it.
 //
 // A function of the application that panics ends neither the program nor its caller. The panic is counted

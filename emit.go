@@ -30,7 +30,7 @@ type Receipt struct {
 // payload after it has returned.
 //
 // An error that matches [ErrTooLarge] or [ErrInvalidName], or one of the payload, means that nobody got the message.
-// Any other error is the adapter's: this node's sockets got the message, and peers might not have. A failure after Emit
+// Any other error is the adapter's: this node's sockets got the message, and no peer gets it. A failure after Emit
 // has returned nil is reported to Options.OnLoss. Emissions of one goroutine keep their order. There is no order
 // between goroutines.
 func (t BoundTarget) Emit(ctx context.Context, event string, payload any) error {

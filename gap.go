@@ -8,10 +8,13 @@ import (
 )
 
 // A Gap is a stretch of time in which this node might have missed instructions. The application can then have its
-// clients fetch again. Each cause makes one gap. One exception: if the bus denies names that were heard before (reason
-// "denied"), there are two gaps with the same Since. The first comes at once, and has no Until because it goes on. The
-// second comes when the bus allows the names again. It leaves out names in which the node has lost interest, and does
-// not come if no names are left.
+// clients fetch again. Each cause makes one gap, with two exceptions:
+//
+//   - If the bus begins to deny names (reason "denied"), there are two gaps with the same Since. The first comes at
+//     once, and has no Until because it goes on. The second comes when the bus allows the names again. It leaves out
+//     names in which the node has lost interest, and does not come if no names are left.
+//   - A peer that is taken for dead (reason "peer lost") can return. Then there is a second gap, unless the numbers of
+//     its frames show that it sent nothing meanwhile.
 type Gap struct {
 	// Origin is the node whose instructions might be missing; empty: any node.
 	Origin NodeID

@@ -38,7 +38,7 @@ type Loss struct {
 //	closed     the adapter was closed before it could be published
 //	moved      it went to a server that the peers had left
 //
-// [LossReasons] lists them.
+// The error of "uncertain" and "moved" matches [ErrUncertain], that of the others [ErrRefused]. [LossReasons] lists them.
 type LossReason string
 
 // LossReasons returns every [LossReason], for example to make a metric of each.

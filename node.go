@@ -57,8 +57,9 @@ type Options struct {
 	// waits for Start.
 
 	// OnGap is called with a gap: instructions that this node's clients might have missed. It runs on the goroutine
-	// that delivers. It must not wait for anything: no Join, Flush or Deliver inside. Its emissions to sockets of this
-	// node arrive before anything later of that origin: see [Node.EmitAffected]. One exception: another goroutine
+	// that delivers. It must not wait for anything: no Join, Flush or Deliver inside, and no emission to peers, which
+	// waits while the adapter's queue is full. Its emissions to sockets of this node arrive before anything later of
+	// that origin: see [Node.EmitAffected]. One exception: another goroutine
 	// detects that this process stood still (reason "paused"), so messages might be delivered during that call.
 	OnGap func(*Node, Gap)
 

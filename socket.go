@@ -15,8 +15,8 @@ import (
 )
 
 // A Socket is one client connection, held by this node. It lives until Close, the node's Close, or a failure of its
-// conn. Its methods may be called concurrently, and within any hook. Methods that wait, such as Join and Synced, must
-// not be called within OnGap.
+// conn. Its methods may be called concurrently, and within hooks. Within OnGap, methods that wait must not be called,
+// such as Join and Synced.
 type Socket struct {
 	ns        *space // held until it closes
 	id        SocketID
@@ -72,8 +72,8 @@ func (s *Socket) Rooms() []string {
 	return s.roomsLocked()
 }
 
-// Join adds the socket to rooms. Rooms that it is in already are no error. It adds the socket at once, and then waits
-// for the confirmation: every later emission to the rooms, on any node, reaches the socket, or a gap is reported.
+// Join adds the socket to rooms at once, and skips those that the socket is in already. Then it waits for the
+// confirmation: every later emission to the rooms, on any node, reaches the socket, or a gap is reported.
 //
 // An error means that all memberships which this call has added are taken back. Until then the socket is in the rooms,
 // and the client might have received emissions to them. An application must check that a client may hear a room before
@@ -82,7 +82,8 @@ func (s *Socket) Rooms() []string {
 //   - an error of an argument
 //   - [ErrClosed]: the socket is closed, or its node
 //   - ctx's error, if it ends before the confirmation
-//   - [ErrDenied]: the bus forbids this node to hear a room. A [*NamesError] holds the rooms.
+//   - [ErrDenied]: the bus forbids this node to hear a room. A [*NamesError] holds the rooms. This is so even for a
+//     room that the socket is in already; it stays there.
 //
 // A link that is down is no error: Join returns at once, the subscription is made on recovery, and the gap of that
 // outage includes the rooms. [Socket.Synced] waits for the subscription.
