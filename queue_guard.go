@@ -21,6 +21,10 @@ func (q *Queue) failLocked(err error) Reason {
 // exited does the remaining work of a writer whose goroutine was ended by a function of the application.
 func (q *Queue) exited() {
 	q.mu.Lock()
+	if q.state&writing == 0 { // it was OnClose: finish has done the rest
+		q.mu.Unlock()
+		return
+	}
 	q.dropped += uint64(q.flight.len())
 	q.flight = nil // not reused
 	if q.state&ended == 0 {

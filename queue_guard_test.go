@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
 )
@@ -43,6 +44,25 @@ func TestQueueGuards(t *testing.T) {
 				t.Errorf("logged %q", log.String())
 			}
 			c.q.Close(crosscast.ReasonServer)
+		})
+		queueTest("OnClose after a write "+name, t, func(t *testing.T) {
+			slog.SetDefault(slog.New(slog.DiscardHandler))
+			for _, o := range []func(q *crosscast.Queue) error{
+				func(*crosscast.Queue) error { return errors.New("broken pipe") },
+				func(q *crosscast.Queue) error { q.Close(crosscast.ReasonServer); return nil },
+			} {
+				var q *crosscast.Queue
+				calls := 0
+				q = crosscast.NewQueue(func([]byte) error { return o(q) }, crosscast.QueueOptions{
+					OnClose: func(crosscast.Reason) { calls++; fail() },
+				})
+				_ = q.SendFrame([]byte("x"))
+				<-q.Done()
+				synctest.Wait() // Done is closed once
+				if s := q.Stats(); calls != 1 || s.WrittenFrames+s.Dropped != 1 || s.QueuedFrames != 0 {
+					t.Errorf("%d calls, %+v", calls, s)
+				}
+			}
 		})
 		queueTest("notice "+name, t, func(t *testing.T) {
 			var log bytes.Buffer
