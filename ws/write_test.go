@@ -191,6 +191,52 @@ func TestPingFloodDuringBroadcast(t *testing.T) {
 	}
 }
 
+// A hidingListener hides the kind of its connections, which have TLS.
+type hidingListener struct{ net.Listener }
+
+func (l hidingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return struct{ net.Conn }{conn}, err
+}
+
+// TestHiddenTLS: a write that ends at its deadline breaks a TLS connection, also one that does not look like TLS. A
+// client that takes its time, and sends a ping during a batch, is kept.
+func TestHiddenTLS(t *testing.T) {
+	n := startNode(t, crosscast.Options{})
+	s := httptest.NewUnstartedServer(newServer(t, n, ws.Options{PingInterval: -1, Queue: crosscast.QueueOptions{Limit: 1 << 30}}))
+	other := httptest.NewTLSServer(nil)
+	defer other.Close()
+	s.TLS = &tls.Config{Certificates: other.TLS.Certificates}
+	s.Listener = hidingListener{tls.NewListener(s.Listener, s.TLS)}
+	s.Start()
+	t.Cleanup(s.Close)
+	conn, reader := rawDial(t, s)
+	const messages = 2000 // 20 MB are more than the buffers of the system
+	for n.Stats().Sockets == 0 {
+		time.Sleep(time.Millisecond) // poll
+	}
+	for range messages {
+		if err := n.Emit(t.Context(), "x", strings.Repeat("x", 10_000)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := io.WriteString(conn, "\x89\x80\x00\x00\x00\x00"); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(400 * time.Millisecond) // lasts longer than a batch may take elsewhere
+	for i, pongs := 0, 0; i < messages || pongs == 0; {
+		op, _, err := readFrame(reader)
+		if err != nil || op == 8 {
+			t.Fatalf("after %d messages: %d, %v", i, op, err)
+		}
+		if op == 1 {
+			i++
+		} else {
+			pongs++
+		}
+	}
+}
+
 // trickle reads at a rate, in steps of 10 ms, and passes on what it reads.
 func trickle(conn net.Conn, perSecond int) io.ReadCloser {
 	r, w := io.Pipe()

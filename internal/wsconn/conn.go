@@ -143,7 +143,7 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	answer := &response{ResponseWriter: w}
 	w = answer
 	if canHijack(w) { // otherwise websocket.Accept returns the error
-		w = takeover{answer, c, r.TLS != nil}
+		w = takeover{answer, c}
 	}
 	ws, err := websocket.Accept(w, r, &handshake)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"syscall"
 )
 
 // A response records its status.
@@ -25,8 +26,7 @@ func (r *response) WriteHeader(status int) {
 // A takeover is a response whose connection is handed over to c.
 type takeover struct {
 	*response
-	c      *Conn
-	secure bool // the request came over TLS
+	c *Conn
 }
 
 // Hijack implements http.Hijacker.
@@ -35,14 +35,20 @@ func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_, wraps := conn.(interface{ NetConn() net.Conn })
-	t.c.outlet.conn, t.c.outlet.resumes = conn, !t.secure && !wraps
+	t.c.outlet.conn, t.c.outlet.resumes = conn, resumes(conn)
 	below := libraryConn{conn, &t.c.outlet}
 	if rw.Reader.Buffered() == 0 { // otherwise the client did not wait for the answer
 		rw.Reader = bufio.NewReaderSize(below, readBuffer)
 	}
 	rw.Writer = bufio.NewWriterSize(below, maxControl)
 	return below, rw, nil
+}
+
+// resumes reports whether a write to conn can go on after its deadline. Connections of the system do that. A connection
+// of another kind might have TLS below, even if the request does not say so.
+func resumes(conn net.Conn) bool {
+	_, ok := conn.(syscall.Conn)
+	return ok
 }
 
 const (

@@ -5,11 +5,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +50,7 @@ type inMemory struct {
 func (m *inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	var server net.Conn
 	m.conn, server = net.Pipe()
+	server = Resuming{server}
 	w := &hijackable{httptest.NewRecorder(), server}
 	m.h.ServeHTTP(w, r)
 	resp := w.Result()
@@ -56,6 +59,12 @@ func (m *inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return resp, nil
 }
+
+// A Resuming is a connection on which a write can go on after its deadline, as on a connection of the system.
+type Resuming struct{ net.Conn }
+
+// SyscallConn implements syscall.Conn.
+func (Resuming) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
 
 type readWriteCloser struct{ net.Conn }
 
@@ -78,7 +87,7 @@ func Masked(text string) string {
 
 // A Sink is a connection whose writes go nowhere, and which reads what it is given, and then nothing until its end.
 type Sink struct {
-	net.Conn
+	Resuming
 	writes *Writes
 	reads  chan string
 	once   sync.Once // closes closed
