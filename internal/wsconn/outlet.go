@@ -15,7 +15,8 @@ import (
 type outlet struct {
 	conn    net.Conn
 	timeout time.Duration // of one frame
-	// resumes is true if a write can go on after its deadline. Over TLS it cannot.
+	// resumes is true if a write can go on after its deadline. Over TLS it cannot, and other kinds of connections might
+	// not.
 	resumes bool
 
 	turn   chan struct{} // holds one from take to give
@@ -96,6 +97,14 @@ func (o *outlet) disarm() (hurried bool) {
 	return o.hurried
 }
 
+// clear ends arm for a connection that does not resume. TLS also writes by itself, when the client wants new keys, and a
+// deadline left behind would end that.
+func (o *outlet) clear() {
+	if !o.resumes {
+		_ = o.conn.SetWriteDeadline(time.Time{})
+	}
+}
+
 // send writes one or more frames that belong together.
 func (o *outlet) send(frame []byte) error { return o.sendBy(frame, time.Now().Add(o.timeout)) }
 
@@ -105,6 +114,7 @@ func (o *outlet) sendBy(frame []byte, deadline time.Time) error {
 	}
 	o.arm(deadline, false)
 	_, err := o.conn.Write(frame)
+	o.clear()
 	if isTimeout(err) {
 		err = errStalled
 	}
@@ -177,6 +187,7 @@ func (o *outlet) sendSome(frames [][]byte) (written int, err error) {
 func (o *outlet) sendRecord(frames [][]byte, began time.Time) error {
 	o.arm(began.Add(o.timeout), false)
 	_, err := o.writeJoined(frames)
+	o.clear()
 	if isTimeout(err) {
 		err = errStalled
 	}

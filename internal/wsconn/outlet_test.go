@@ -8,8 +8,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // A recordingConn records its writes. It takes so many bytes, and then fails with err.
@@ -120,5 +124,108 @@ func TestOutletEnds(t *testing.T) {
 	}
 	if fmt.Sprintf("%x", c.writes) != "[8800]" {
 		t.Errorf("%x", c.writes)
+	}
+}
+
+// A slowConn takes bytes at a rate.
+type slowConn struct {
+	net.Conn
+	perByte  time.Duration
+	deadline time.Time
+	writes   [][]byte // without a copy
+	given    []time.Duration
+}
+
+func (c *slowConn) SetWriteDeadline(t time.Time) error {
+	c.deadline = t
+	return nil
+}
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	given := time.Until(c.deadline)
+	c.writes, c.given = append(c.writes, p), append(c.given, given)
+	if needs := time.Duration(len(p)) * c.perByte; needs > given {
+		time.Sleep(given)
+		return int(given / c.perByte), os.ErrDeadlineExceeded
+	}
+	time.Sleep(time.Duration(len(p)) * c.perByte)
+	return len(p), nil
+}
+
+// TestOutletSlow: the frames of a client that takes its time are written one by one, without a copy, and each has the
+// whole timeout. Once the client is fast again, they are written together.
+func TestOutletSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &slowConn{perByte: 10 * time.Millisecond}
+		o := newOutlet(c, true)
+		var frames [][]byte
+		for range 10 {
+			frames = append(frames, bytes.Repeat([]byte{'x'}, 80)) // 0.8 s
+		}
+		if n, err := o.sendSome(frames); n != 1 || err != nil { // a part of the first, and its rest
+			t.Fatal(n, err)
+		}
+		if len(c.writes) != 2 || len(c.writes[0]) != 800 || c.given[0] != 250*time.Millisecond || &c.writes[1][0] != &frames[0][25] ||
+			c.given[1] != 750*time.Millisecond {
+			t.Errorf("writes of a batch: %q, in %v", c.writes, c.given)
+		}
+		for i := 1; i < 4; i++ {
+			c.writes, c.given = nil, nil
+			n, err := o.sendSome(frames[i:])
+			if n != 1 || err != nil || len(c.writes) != 1 || &c.writes[0][0] != &frames[i][0] || len(c.writes[0]) != 80 ||
+				c.given[0] != time.Second {
+				t.Fatalf("frame %d: %d, %v, writes %q in %v", i, n, err, c.writes, c.given)
+			}
+		}
+		c.perByte = time.Microsecond
+		for _, want := range []int{1, 5} {
+			if n, err := o.sendSome(frames[4:9]); n != want || err != nil {
+				t.Errorf("wrote %d frames of a client that is fast again, %v, want %d", n, err, want)
+			}
+		}
+	})
+}
+
+// TestOutletDeadline: TLS also writes by itself, when the client wants new keys. No deadline of an earlier write ends
+// that.
+func TestOutletDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for what, send := range map[string]func(o *outlet) error{
+			"frame": func(o *outlet) error { return o.send([]byte("x")) },
+			"batch": func(o *outlet) error {
+				_, err := o.sendSome([][]byte{[]byte("x"), []byte("y")})
+				return err
+			},
+		} {
+			c := &slowConn{perByte: time.Millisecond}
+			if err := send(newOutlet(c, false)); err != nil || !c.deadline.IsZero() {
+				t.Errorf("%s: %v, and the deadline is %v", what, err, c.deadline)
+			}
+			if len(c.given) != 1 || c.given[0] != time.Second {
+				t.Errorf("%s: writes in %v", what, c.given)
+			}
+		}
+	})
+}
+
+// TestControlsGetOut: of control frames that are sent at the same time, the last one does not stay behind.
+func TestControlsGetOut(t *testing.T) {
+	for range 20_000 {
+		var c Conn
+		c.Init(&Config{WriteTimeout: time.Second, Firsts: new(warn.Firsts)})
+		c.outlet.conn, c.outlet.resumes = &recordingConn{}, true
+		c.outlet.wanted.Add(1) // of takeSoon, which is about to wait
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 3 {
+					c.sendControl(ping, []byte("p"))
+				}
+			})
+		}
+		wg.Wait()
+		if n := c.outlet.wanted.Load(); n != 1 || c.controls.ping != nil {
+			t.Fatalf("%d writes wait, ping %q", n, c.controls.ping)
+		}
 	}
 }

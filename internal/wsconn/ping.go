@@ -33,14 +33,14 @@ func (c *Conn) sendControl(which func(*controls) *[]byte, frame []byte) {
 
 // sendControls sends the waiting control frames, unless a frame is being written: then its writer sends them.
 func (c *Conn) sendControls() {
-	for c.outlet.wanted.Load() > 0 && c.outlet.tryTake() {
+	for c.controlsWait() && c.outlet.tryTake() {
 		c.mu.Lock()
 		frames := append(c.controls.ping, c.controls.pong...)
 		c.controls = controls{}
 		c.mu.Unlock()
-		if len(frames) == 0 { // only others wait
+		if len(frames) == 0 { // somebody else has sent them; others might have been added since
 			c.outlet.give()
-			return
+			continue
 		}
 		c.outlet.wanted.Add(-1)
 		var err error
@@ -54,6 +54,15 @@ func (c *Conn) sendControls() {
 			c.broken()
 		}
 	}
+}
+
+func (c *Conn) controlsWait() bool {
+	if c.outlet.wanted.Load() == 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.controls.ping != nil || c.controls.pong != nil
 }
 
 // handlePing answers a ping of the client. The library would wait for the end of the message that is being written.
