@@ -32,10 +32,10 @@ const maxHeader = 10
 func (f Format) Append(dst []byte, typ websocket.MessageType, payload []byte) []byte {
 	first := final | byte(typ) // a MessageType is an opcode
 	if f.compressFrom > 0 && len(payload) >= f.compressFrom {
-		b := deflate(payload)
-		defer deflated.Put(b)
+		d := deflaters.Get().(*deflater)
+		defer d.release()
 		first |= compressed
-		payload = b.Bytes()
+		payload = d.deflate(payload)
 	}
 	if dst == nil {
 		dst = make([]byte, 0, maxHeader+len(payload))
@@ -53,25 +53,33 @@ func appendHeader(dst []byte, first byte, size int) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, first, 127), uint64(size))
 }
 
-var (
-	deflated = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-	deflates = sync.Pool{New: func() any {
-		w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
-		return w
-	}}
-)
+// A deflater compresses messages without regard to others.
+type deflater struct {
+	out bytes.Buffer
+	w   *flate.Writer // to out
+}
 
-// deflate compresses a message without regard to others. RFC 7692 (7.2.1) leaves out the last four bytes.
-func deflate(payload []byte) *bytes.Buffer {
-	b := deflated.Get().(*bytes.Buffer)
-	b.Reset()
-	w := deflates.Get().(*flate.Writer)
-	defer deflates.Put(w)
-	w.Reset(b)
-	_, _ = w.Write(payload) // a bytes.Buffer has no errors
-	_ = w.Flush()
-	b.Truncate(b.Len() - 4)
-	return b
+var deflaters = sync.Pool{New: func() any {
+	d := new(deflater)
+	d.w, _ = flate.NewWriter(&d.out, flate.BestSpeed) // the level is valid
+	return d
+}}
+
+// deflate compresses a message. The result is valid until release. RFC 7692 (7.2.1) leaves out the last four bytes.
+func (d *deflater) deflate(payload []byte) []byte {
+	d.out.Reset()
+	d.w.Reset(&d.out)
+	_, _ = d.w.Write(payload) // a bytes.Buffer has no errors
+	_ = d.w.Flush()
+	return d.out.Bytes()[:d.out.Len()-4]
+}
+
+// release makes d available again, without a large buffer.
+func (d *deflater) release() {
+	if d.out.Cap() > maxPooled {
+		d.out = bytes.Buffer{}
+	}
+	deflaters.Put(d)
 }
 
 // shared is a framer that is compared by one pointer, because a broadcast compares framers for each of its sockets.
