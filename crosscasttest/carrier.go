@@ -239,7 +239,7 @@ func (c *carrier) publishLost(ctx context.Context, inst *crosscast.Instruction) 
 	beat := c.beat
 	c.mu.Unlock()
 	if beat.Kind == kind.Heartbeat {
-		_ = c.Adapter.Publish(ctx, &beat) // if it fails, the next one carries the loss
+		_, _ = c.Adapter.Deliver(ctx, &beat) // Flush does not wait for heartbeats; if it fails, the next one carries the loss
 	}
 	return reach, err
 }

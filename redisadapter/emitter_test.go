@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,7 +17,7 @@ import (
 func startEmitter(t *testing.T, o *redis.Options) *crosscast.Node {
 	t.Helper()
 	e, err := crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{
-		Name: "cron", Heartbeat: 250 * time.Millisecond, EmitOnly: true,
+		Name: "cron", EmitOnly: true, // with a short Heartbeat it would not wait for peers that are slow to be back
 		Adapter: redisadapter.New(redistest.Client(t, o), redisadapter.Options{}),
 	})
 	if err != nil {
