@@ -14,14 +14,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/crosscast/crosscast/bench/internal/child"
+	"github.com/crosscast/crosscast/bench/internal/redisserver"
 )
 
 const roleVariable, configVariable = "CLIENTS_ROLE", "CLIENTS_CONFIG"
@@ -90,11 +91,11 @@ func parent() error {
 	if *only != "" {
 		names = strings.Split(*only, ",")
 	}
-	redis, err := startRedis()
+	redis, err := redisserver.Start()
 	if err != nil {
 		return err
 	}
-	defer redis.stop()
+	defer redis.Stop()
 	rates, costs := map[string][]float64{}, map[string][]float64{}
 	for round := range *rounds {
 		for i := range names {
@@ -106,7 +107,7 @@ func parent() error {
 					n *= 5
 				}
 			}
-			c := config{Contestant: name, Redis: redis.addr, TLS: *secure, Clients: *clients, Messages: n + n/4, WarmUp: n / 4}
+			c := config{Contestant: name, Redis: redis.Addr, TLS: *secure, Clients: *clients, Messages: n + n/4, WarmUp: n / 4}
 			if name == "before" {
 				c.Contestant = "crosscast"
 			}
@@ -146,8 +147,7 @@ func median(v []float64) float64 {
 
 // A process is one of the three, which talk in lines.
 type process struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
+	*child.Process
 	out *bufio.Reader
 }
 
@@ -156,30 +156,16 @@ func start(binary, role string, c config) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.Command(binary)}
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, configVariable+"="+string(encoded))
-	p.cmd.Stderr = os.Stderr
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
+	p, err := child.Start(binary, roleVariable+"="+role, configVariable+"="+string(encoded))
 	if err != nil {
 		return nil, err
 	}
-	p.out = bufio.NewReader(out)
-	return p, p.cmd.Start()
+	return &process{p, bufio.NewReader(p.Out)}, nil
 }
 
 func (p *process) line() (string, error) {
 	line, err := p.out.ReadString('\n')
 	return strings.TrimSpace(line), err
-}
-
-func (p *process) stop() {
-	_ = p.in.Close() // its sign to end
-	kill := time.AfterFunc(10*time.Second, func() { _ = p.cmd.Process.Kill() })
-	_ = p.cmd.Wait()
-	kill.Stop()
 }
 
 // measure makes one run. It returns the deliveries in a second, and the microseconds of the server's CPU for each.
@@ -188,7 +174,7 @@ func measure(c config, binary string) (rate, cost float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer server.stop()
+	defer server.Stop()
 	if c.Server, err = server.line(); err != nil {
 		return 0, 0, err
 	}
@@ -196,7 +182,7 @@ func measure(c config, binary string) (rate, cost float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer clients.stop()
+	defer clients.Stop()
 	if _, err := clients.line(); err != nil { // all are connected
 		return 0, 0, err
 	}
@@ -204,9 +190,9 @@ func measure(c config, binary string) (rate, cost float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer publisher.stop()
+	defer publisher.Stop()
 	usage := func() (cpu float64, err error) {
-		if _, err := fmt.Fprintln(server.in); err != nil {
+		if _, err := fmt.Fprintln(server.In); err != nil {
 			return 0, err
 		}
 		line, err := server.line()
@@ -239,7 +225,7 @@ func measure(c config, binary string) (rate, cost float64, err error) {
 			after, err := usage()
 			return rate, (after - before) / deliveries * 1e6, err
 		}
-		if _, err := fmt.Fprintln(publisher.in, n); err != nil {
+		if _, err := fmt.Fprintln(publisher.In, n); err != nil {
 			return 0, 0, err
 		}
 	}

@@ -14,12 +14,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -230,36 +228,4 @@ func publish(c config) error {
 	}
 	<-ended
 	return nil
-}
-
-type redisServer struct {
-	cmd  *exec.Cmd
-	addr string
-}
-
-func startRedis() (*redisServer, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	s := &redisServer{exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no"), addr}
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	for range 500 {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			return s, conn.Close()
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	s.stop()
-	return nil, errors.New("redis-server does not answer")
-}
-
-func (s *redisServer) stop() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
 }

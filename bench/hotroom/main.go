@@ -30,6 +30,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/crosscast/crosscast/bench/internal/redisserver"
 )
 
 // config is what both processes of a run are told.
@@ -97,12 +99,12 @@ func parent(ctx context.Context, args []string, out io.Writer) error {
 	}
 	url := os.Getenv("REDIS_URL")
 	if url == "" {
-		server, err := startRedis()
+		server, err := redisserver.Start()
 		if err != nil {
-			return err
+			return fmt.Errorf("%w (or set REDIS_URL)", err)
 		}
-		defer server.stop()
-		url = server.url
+		defer server.Stop()
+		url = "redis://" + server.Addr
 	}
 
 	results := make(map[string][]result)

@@ -14,15 +14,14 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/bench/internal/child"
 	"github.com/crosscast/crosscast/redisadapter"
 )
 
@@ -38,7 +37,7 @@ func main() {
 	}
 	var err error
 	if os.Getenv(childVariable) != "" {
-		err = child(url)
+		err = serve(url)
 	} else {
 		err = run(url, *nodes, *span)
 	}
@@ -55,8 +54,8 @@ type sample struct {
 	Gaps  uint64
 }
 
-// child is one node. It takes a sample for each line of its input.
-func child(url string) error {
+// serve runs one node. It takes a sample for each line of its input.
+func serve(url string) error {
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		return err
@@ -83,31 +82,22 @@ func child(url string) error {
 	return nil
 }
 
-// process is a child as its parent sees it.
+// A process is a child that answers each line with a sample.
 type process struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
+	*child.Process
 	out *json.Decoder
 }
 
 func start(self string) (*process, error) {
-	p := &process{cmd: exec.Command(self)}
-	p.cmd.Env = append(os.Environ(), childVariable+"=1")
-	p.cmd.Stderr = os.Stderr
-	var err error
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
+	p, err := child.Start(self, childVariable+"=1")
 	if err != nil {
 		return nil, err
 	}
-	p.out = json.NewDecoder(out)
-	return p, p.cmd.Start()
+	return &process{p, json.NewDecoder(p.Out)}, nil
 }
 
 func (p *process) sample() (s sample, err error) {
-	if _, err = fmt.Fprintln(p.in); err == nil {
+	if _, err = fmt.Fprintln(p.In); err == nil {
 		err = p.out.Decode(&s)
 	}
 	return s, err
@@ -123,10 +113,7 @@ func run(url string, nodes int, span time.Duration) error {
 		if all[i], err = start(self); err != nil {
 			return err
 		}
-		defer func(p *process) { // its input ends, and so it does
-			p.in.Close()
-			_ = p.cmd.Wait()
-		}(all[i])
+		defer all[i].Stop()
 		if _, err := all[i].sample(); err != nil { // it has started
 			return err
 		}

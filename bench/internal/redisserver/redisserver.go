@@ -1,9 +1,9 @@
 //go:build unix
 
-package main
+// Package redisserver runs a Redis for a benchmark.
+package redisserver
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -12,15 +12,16 @@ import (
 	"time"
 )
 
-// redisServer is a Redis of our own: no persistence, on a free port of 127.0.0.1.
-type redisServer struct {
-	cmd *exec.Cmd
-	dir string
-	url string
+// A Server is a Redis of our own: no persistence, on a free port of 127.0.0.1.
+type Server struct {
+	Addr string
+	cmd  *exec.Cmd
+	dir  string
 }
 
-func startRedis() (*redisServer, error) {
-	dir, err := os.MkdirTemp("", "hotroom")
+// Start returns when the server accepts connections.
+func Start() (*Server, error) {
+	dir, err := os.MkdirTemp("", "redis")
 	if err != nil {
 		return nil, err
 	}
@@ -29,13 +30,14 @@ func startRedis() (*redisServer, error) {
 		return nil, err
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	s := &redisServer{
+	s := &Server{
+		Addr: addr,
 		cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "",
 			"--appendonly", "no", "--dir", dir, "--daemonize", "no"),
-		dir: dir, url: "redis://" + addr,
+		dir: dir,
 	}
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w (or set REDIS_URL)", err)
+		return nil, err
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", addr)
@@ -43,13 +45,14 @@ func startRedis() (*redisServer, error) {
 			return s, conn.Close()
 		}
 		if time.Now().After(deadline) {
-			s.stop()
+			s.Stop()
 			return nil, err
 		}
 	}
 }
 
-func (s *redisServer) stop() {
+// Stop ends the server, and waits for its end.
+func (s *Server) Stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	_ = s.cmd.Wait()
 	_ = os.RemoveAll(s.dir)
