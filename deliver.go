@@ -31,11 +31,11 @@ func (e *emission) release() {
 		e.poison()
 		return
 	}
-	e.inst = Instruction{}
-	m := &e.msg
-	m.Namespace, m.From, m.Target, m.Event, m.Payload, m.Meta, m.Ack = "", "", nil, "", Payload{}, nil, 0
-	m.node = nil
-	m.resetFrames()
+	if e.inst.Kind != 0 {
+		e.inst = Instruction{}
+	}
+	e.msg.Payload.Data, e.msg.Ack = nil, 0 // fill sets the other fields, which hold little
+	e.msg.resetFrames()
 	clear(e.sockets) // so that the pool keeps no socket alive
 	e.sockets, e.at, e.took = e.sockets[:0], 0, 0
 	clear(e.subs)

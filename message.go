@@ -93,6 +93,9 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 
 // resetFrames forgets the frames, so that the message can be reused. No other goroutine may use it meanwhile.
 func (m *Message) resetFrames() {
+	if !m.ready.Load() { // as with a conn that frames nothing: each write costs while garbage is collected
+		return
+	}
 	m.ready.Store(false)
 	m.first = framed{}
 	clear(m.more)

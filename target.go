@@ -92,25 +92,38 @@ func (t *BoundTarget) check(event string) error {
 	if names > MaxNames {
 		return &limit.Error{What: "target", Len: names, Max: MaxNames}
 	}
-	for _, l := range [...]struct {
-		what  string
-		names []string
-	}{{"room", g.Rooms}, {"user", g.Users}, {"room", g.ExceptRooms}, {"user", g.ExceptUsers}} {
-		if err := checkNames(l.what, l.names); err != nil {
-			return err
-		}
+	if err := checkNames("room", g.Rooms); err != nil {
+		return err
 	}
-	for _, ids := range [...][]SocketID{g.Sockets, g.ExceptSockets} {
-		for _, id := range ids {
-			if len(id) != socketIDLen {
-				return &limit.Error{What: "socket", Len: len(id), Max: socketIDLen, Name: true}
-			}
+	if names > len(g.Rooms) {
+		if err := g.checkOthers(); err != nil {
+			return err
 		}
 	}
 	if t.ns.node.onlyText && !t.isText(event) {
 		return errNoText
 	}
 	return checkMeta(t.meta)
+}
+
+// checkOthers checks the names that are not in Rooms.
+func (t *Target) checkOthers() error {
+	for _, l := range [...]struct {
+		what  string
+		names []string
+	}{{"user", t.Users}, {"room", t.ExceptRooms}, {"user", t.ExceptUsers}} {
+		if err := checkNames(l.what, l.names); err != nil {
+			return err
+		}
+	}
+	for _, ids := range [...][]SocketID{t.Sockets, t.ExceptSockets} {
+		for _, id := range ids {
+			if len(id) != socketIDLen {
+				return &limit.Error{What: "socket", Len: len(id), Max: socketIDLen, Name: true}
+			}
+		}
+	}
+	return nil
 }
 
 var errNoText = fmt.Errorf("%w: the adapter carries names of UTF-8 only", ErrInvalidName)

@@ -133,8 +133,9 @@ func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time
 
 // messages are the encoded messages of one instruction, on their way into the queue.
 type messages struct {
-	all  []message // of a dialect
-	data []byte    // of all, one behind the other
+	to   []destination // of nodes
+	all  []message     // of a dialect
+	data []byte        // of all, one behind the other
 }
 
 type message struct {
@@ -147,8 +148,9 @@ var messagePool = sync.Pool{New: func() any { return new(messages) }}
 // release allows reuse of m, unless it holds much memory.
 func (m *messages) release() {
 	if cap(m.data) <= 2*packBytes {
+		clear(m.to)
 		clear(m.all)
-		m.all, m.data = m.all[:0], m.data[:0]
+		m.to, m.all, m.data = m.to[:0], m.all[:0], m.data[:0]
 		messagePool.Put(m)
 	}
 }

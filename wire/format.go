@@ -75,14 +75,14 @@ func (*ownFrames) destinations(dst []destination, name crosscast.Address) []dest
 func (o *ownFrames) fits(inst *crosscast.Instruction) error { return o.bounded(instructionBound(inst)) }
 
 func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error {
-	var space [maxCopies + 1]destination
-	to := route(space[:0], inst, o.self.ID)
+	m := messagePool.Get().(*messages)
+	defer m.release()
+	m.to = route(m.to, inst, o.self.ID)
+	to := m.to
 	if len(to) == 0 {
 		d.expect(0)
 		return nil
 	}
-	m := messagePool.Get().(*messages)
-	defer m.release()
 	var err error
 	if m.data, err = appendInstruction(m.data, inst, &to[0].name); err != nil { // the same bytes for all topics
 		return err

@@ -33,7 +33,8 @@ type sender struct {
 	stopping bool                // also, frames that cannot be sent now are lost
 	noted    crosscast.LinkState // the state that was entered last
 
-	wake chan struct{} // capacity 1
+	asleep bool          // run waits for a signal
+	wake   chan struct{} // capacity 1
 }
 
 type flusher struct {
@@ -50,8 +51,12 @@ func newSender(s *session, bus Bus, e *echo, subs *subscriptions, state *linkSta
 	}
 }
 
-// signal wakes run.
-func (s *sender) signal() {
+// signalLocked wakes run if it sleeps. A channel that is used for each instruction would cost more than the queue.
+func (s *sender) signalLocked() {
+	if !s.asleep {
+		return
+	}
+	s.asleep = false
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -92,6 +97,7 @@ func (s *sender) next(now time.Time) (n next) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.noteStateLocked(now)
+	s.asleep = false
 	if s.box.history.left() {
 		n.ended, n.lost = true, s.box.loseLeft()
 	} else if s.stopping || !s.gate.up() {
@@ -109,6 +115,7 @@ func (s *sender) next(now time.Time) (n next) {
 		return n
 	}
 	n.deadline, n.over = s.deadlineLocked(), s.stopping
+	s.asleep = true
 	return n
 }
 
@@ -313,7 +320,7 @@ func (s *sender) queueInstruction(
 	}
 	s.box.enterInstruction(to, itemsOf(inst), data, d, s.gate.up())
 	s.stats.instructionsOut.Add(1)
-	s.signal()
+	s.signalLocked()
 	return nil, nil
 }
 
@@ -333,7 +340,7 @@ func (s *sender) queueMessages(m *messages, volatile bool, d *delivery) (room <-
 		from = m.all[i].end
 	}
 	s.stats.instructionsOut.Add(1)
-	s.signal()
+	s.signalLocked()
 	return nil, nil
 }
 
@@ -368,7 +375,7 @@ func (s *sender) queueControlLocked(f *frame, d *delivery) {
 		f.deliveries = append(f.deliveries, d)
 	}
 	s.box.control = append(s.box.control, f)
-	s.signal()
+	s.signalLocked()
 }
 
 // probe queues a notice, and returns a delivery that waits for its outcome.
@@ -432,9 +439,9 @@ func (s *sender) halt() {
 	s.closing, s.stopping = true, true
 	s.makeRoomLocked()
 	done := s.box.dropControl()
+	s.signalLocked()
 	s.mu.Unlock()
 	resolveAll(done)
-	s.signal()
 }
 
 // linkIsUp opens the gate, once the peers are back, or at until.
@@ -443,7 +450,7 @@ func (s *sender) linkIsUp(peers []crosscast.NodeID, until time.Time) {
 	defer s.mu.Unlock()
 	s.gate.linkIsUp(peers, until)
 	s.noteStateLocked(time.Now())
-	s.signal()
+	s.signalLocked()
 }
 
 // linkIsDown keeps frames in the queue until the next link is up.
@@ -453,8 +460,8 @@ func (s *sender) linkIsDown() {
 	done := s.box.dropControl()
 	s.makeRoomLocked() // callers that wait for room must not wait for the link
 	s.noteStateLocked(time.Now())
+	s.signalLocked()
 	s.mu.Unlock()
-	s.signal()
 	resolveAll(done)
 }
 
@@ -463,7 +470,7 @@ func (s *sender) heardFrom(id crosscast.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gate.heardFrom(id) {
-		s.signal()
+		s.signalLocked()
 	}
 }
 
@@ -475,7 +482,7 @@ func (s *sender) peersLeft(since time.Time) {
 	if !s.stopping {
 		s.box.history.leave(since)
 	}
-	s.signal()
+	s.signalLocked()
 }
 
 // drew reports whether a frame of this run has number n.

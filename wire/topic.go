@@ -158,6 +158,11 @@ func route(dst []destination, inst *crosscast.Instruction, self crosscast.NodeID
 	if len(t.Rooms)+len(t.Users) > maxCopies {
 		return append(dst, destination{})
 	}
+	if len(t.Rooms) == 1 && len(t.Users) == 0 && len(t.Sockets) == 0 {
+		return append(dst, destination{
+			name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.SpaceRoom, Name: t.Rooms[0]},
+		})
+	}
 	start := len(dst)
 	once := func(d destination) {
 		for _, have := range dst[start:] {
