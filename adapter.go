@@ -155,25 +155,20 @@ type AdapterSubscriber interface {
 
 // For drivers: an AdapterDeliverer is an [Adapter] that can report the outcome of instructions.
 type AdapterDeliverer interface {
-	// Deliver publishes inst and waits, bounded by ctx, until the bus has accepted it.
-	Deliver(ctx context.Context, inst *Instruction) (Reach, error)
+	// Deliver publishes inst and waits, bounded by ctx, until the bus has accepted it. Receipt.Sockets stays 0: the
+	// node enters the number of its own sockets.
+	Deliver(ctx context.Context, inst *Instruction) (Receipt, error)
 
 	// Flush waits, bounded by ctx, until everything published before has an outcome. A Loss is no error of Flush: the
 	// AdapterHandler gets it before Flush returns.
 	Flush(ctx context.Context) error
 }
 
-// Reach is the number of peers that an instruction was handed to. [BoundTarget.Deliver] returns it too.
-type Reach struct {
-	Nodes int  // an upper bound
-	Known bool // false: the bus does not count, and Nodes is 0
-}
-
 // For drivers: an AdapterSizer is an [Adapter] with a limit on the size of an instruction. The node calls it before it
 // serves its own sockets, so [ErrTooLarge] means that nobody got the instruction.
 type AdapterSizer interface {
 	// MaxPayload returns the largest payload, in bytes, that fits together with one room or user, a namespace and an
-	// event of [MaxName] bytes each. Start calls it before Adapter.Start, and fails if it is less than
+	// event of 255 bytes each. Start calls it before Adapter.Start, and fails if it is less than
 	// Options.MaxPayload.
 	MaxPayload() int
 	// Fits returns the error with which Publish would refuse inst for its size. The node calls it for instructions with
@@ -287,7 +282,7 @@ type Instruction struct {
 	Rooms  []string // of a join or leave
 	Reason Reason   // of a disconnect
 	// Ref is set if every peer must answer, with an instruction of [kind.Answer] to From that carries the same Ref. It
-	// is unique among those of From, and at most MaxName bytes.
+	// is unique among those of From, and at most 255 bytes.
 	Ref string
 	TTL time.Duration // with Ref: how long From waits; of a watch: how long it lasts if not renewed
 	// Late is, with Ref, the longest time for which the instruction might have been under way, if the adapter has
@@ -316,8 +311,8 @@ type Target struct {
 	ExceptSockets []SocketID
 }
 
-// IsNobody reports whether the target can have no recipient.
-func (t *Target) IsNobody() bool {
+// isNobody reports whether the target can have no recipient.
+func (t *Target) isNobody() bool {
 	return !t.Everyone && len(t.Rooms) == 0 && len(t.Users) == 0 && len(t.Sockets) == 0
 }
 
@@ -326,7 +321,7 @@ func (t *Target) onlySockets() bool {
 	return len(t.Sockets) > 0 && !t.Everyone && len(t.Rooms) == 0 && len(t.Users) == 0
 }
 
-// HasExceptions reports whether anyone is excluded from the target.
-func (t *Target) HasExceptions() bool {
+// hasExceptions reports whether anyone is excluded from the target.
+func (t *Target) hasExceptions() bool {
 	return len(t.ExceptRooms) > 0 || len(t.ExceptUsers) > 0 || len(t.ExceptSockets) > 0
 }

@@ -188,12 +188,12 @@ func (a *localAdapter) Publish(ctx context.Context, inst *Instruction) error {
 }
 
 // Deliver hands inst to the queues of its receivers. Their number is exact.
-func (a *localAdapter) Deliver(ctx context.Context, inst *Instruction) (Reach, error) {
+func (a *localAdapter) Deliver(ctx context.Context, inst *Instruction) (Receipt, error) {
 	if !a.running() {
-		return Reach{}, ErrClosed
+		return Receipt{}, ErrClosed
 	}
 	item := localItem{size: localSize(inst)}
-	reach := Reach{Known: true}
+	receipt := Receipt{Known: true}
 	var err error
 	for _, p := range a.cluster.snapshot() {
 		if p == a || inst.To != "" && inst.To != p.id || inst.To == "" && !p.wants(inst) {
@@ -204,7 +204,7 @@ func (a *localAdapter) Deliver(ctx context.Context, inst *Instruction) (Reach, e
 		}
 		took, perr := p.put(ctx, a, item)
 		if took {
-			reach.Nodes++
+			receipt.Nodes++
 		}
 		if perr != nil {
 			err = perr
@@ -212,7 +212,7 @@ func (a *localAdapter) Deliver(ctx context.Context, inst *Instruction) (Reach, e
 	}
 	a.out.Add(1)
 	a.bytesOut.Add(uint64(item.size))
-	return reach, err
+	return receipt, err
 }
 
 // wants reports whether the node has interest in inst.

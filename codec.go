@@ -44,13 +44,7 @@ import (
 // places and types for every kind, so a reader passes on unknown kinds. Any other change is another format, and the
 // transport must tell the two apart.
 
-const (
-	// MaxNames is the largest number of names in an instruction's target, over all its lists. It is also the largest
-	// number of an instruction's rooms.
-	MaxNames = 1024
-
-	flagVolatile = 1 // of an instruction's flags
-)
+const flagVolatile = 1 // of an instruction's flags
 
 func appendNamespace(dst []byte, ns string) []byte {
 	if ns == "" || ns == "/" {
@@ -69,10 +63,10 @@ func checkInstruction(inst *Instruction) error {
 	if inst.Kind == 0 {
 		return &limit.Error{What: "kind", Max: math.MaxUint8}
 	}
-	if len(inst.Namespace) > MaxName {
+	if len(inst.Namespace) > limit.Name {
 		return checkName("namespace", inst.Namespace)
 	}
-	if len(inst.Event) > MaxName {
+	if len(inst.Event) > limit.Name {
 		return checkName("event", inst.Event)
 	}
 	if err := checkPayload(&inst.Payload); err != nil {
@@ -80,8 +74,8 @@ func checkInstruction(inst *Instruction) error {
 	}
 	t := &inst.Target
 	n := targetNames(t)
-	if n > MaxNames {
-		return &limit.Error{What: "target", Len: n, Max: MaxNames}
+	if n > limit.Names {
+		return &limit.Error{What: "target", Len: n, Max: limit.Names}
 	}
 	if n > 0 {
 		if err := checkTarget(t); err != nil {
@@ -92,23 +86,23 @@ func checkInstruction(inst *Instruction) error {
 		return &limit.Error{What: "meta", Len: len(inst.Meta), Max: limit.Meta}
 	}
 	for i := range inst.Meta {
-		if n := max(len(inst.Meta[i].Key), len(inst.Meta[i].Value)); n > MaxName {
-			return &limit.Error{What: "meta string", Len: n, Max: MaxName}
+		if n := max(len(inst.Meta[i].Key), len(inst.Meta[i].Value)); n > limit.Name {
+			return &limit.Error{What: "meta string", Len: n, Max: limit.Name}
 		}
 	}
-	if len(inst.Node.Name) > MaxName {
+	if len(inst.Node.Name) > limit.Name {
 		return checkName("node", inst.Node.Name)
 	}
-	if len(inst.Rooms) > MaxNames {
-		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
+	if len(inst.Rooms) > limit.Names {
+		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: limit.Names}
 	}
 	if err := checkNames("room", inst.Rooms); err != nil {
 		return err
 	}
-	if len(inst.Reason) > MaxName {
-		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: MaxName}
+	if len(inst.Reason) > limit.Name {
+		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: limit.Name}
 	}
-	if len(inst.Ref) > MaxName {
+	if len(inst.Ref) > limit.Name {
 		return checkName("ref", inst.Ref)
 	}
 	if inst.Answer != nil {
@@ -267,7 +261,7 @@ func appendMilliseconds(dst []byte, d time.Duration) []byte {
 }
 
 // isZero reports whether no field of the target is set.
-func (t *Target) isZero() bool { return t.IsNobody() && !t.HasExceptions() }
+func (t *Target) isZero() bool { return t.isNobody() && !t.hasExceptions() }
 
 func appendTarget(dst []byte, t *Target) []byte {
 	n := 0

@@ -181,7 +181,7 @@ func checkAnswer(a *Answer) error {
 		if err := checkName("socket", string(s.ID)); err != nil {
 			return err
 		}
-		if len(s.User) > MaxName {
+		if len(s.User) > limit.Name {
 			return checkName("user", s.User)
 		}
 		if err := checkNames("room", s.Rooms); err != nil {
@@ -226,7 +226,7 @@ func (r *InstructionReader) readBody(i int) {
 	switch i {
 	case 8:
 		n := c.Array()
-		if n > MaxNames {
+		if n > limit.Names {
 			c.Fail()
 		}
 		r.rooms = r.rooms[:0]
@@ -261,7 +261,7 @@ func (r *InstructionReader) readQuestion() {
 	if number > math.MaxUint8 { // of a later version: the query is kept as one, so that its sender gets an answer
 		number = 0
 	}
-	r.question = Question{Kind: kind.Question(number), Fields: Fields(c.Uint()), Salt: c.Uint()}
+	r.question = Question{Kind: kind.Question(number), Fields: kind.Fields(c.Uint()), Salt: c.Uint()}
 	c.Skip(n - 3)
 	r.inst.Question = &r.question
 }

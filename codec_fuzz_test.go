@@ -208,10 +208,10 @@ func TestEveryPrefix(t *testing.T) {
 func warmReader(t testing.TB) *crosscast.InstructionReader {
 	r := new(crosscast.InstructionReader)
 	inst := crosscast.Instruction{Kind: kind.Emit, Event: "x", Meta: make([]crosscast.KeyValue, limit.Meta)}
-	inst.Target.Rooms = slices.Repeat([]string{"n"}, crosscast.MaxNames)
+	inst.Target.Rooms = slices.Repeat([]string{"n"}, limit.Names)
 	inst.Rooms = inst.Target.Rooms
 	drain(t, r, mustAppend(nil, &inst))
-	inst.Target = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, crosscast.MaxNames)}
+	inst.Target = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, limit.Names)}
 	drain(t, r, mustAppend(nil, &inst))
 	return r
 }

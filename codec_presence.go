@@ -124,15 +124,15 @@ func checkPresence(p *Presence) error {
 	if len(p.Sums) > buckets {
 		return &limit.Error{What: "presence", Len: len(p.Sums), Max: buckets}
 	}
-	if len(p.Versions) > MaxNames {
-		return &limit.Error{What: "presence", Len: len(p.Versions), Max: MaxNames}
+	if len(p.Versions) > limit.Names {
+		return &limit.Error{What: "presence", Len: len(p.Versions), Max: limit.Names}
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		if len(c.Socket) != socketIDLen {
 			return &limit.Error{What: "socket", Len: len(c.Socket), Max: socketIDLen, Name: true}
 		}
-		if len(c.User) > MaxName {
+		if len(c.User) > limit.Name {
 			return checkName("user", c.User)
 		}
 	}
@@ -171,7 +171,7 @@ func (c *cursor) presence() *Presence {
 		case 7:
 			p.Sums = c.numbers(buckets)
 		case 8:
-			p.Versions = c.numbers(MaxNames)
+			p.Versions = c.numbers(limit.Names)
 		case 9:
 			p.Full = c.Bool()
 		default:

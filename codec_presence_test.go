@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -65,7 +66,7 @@ func genPresence(t *rapid.T) *crosscast.Presence {
 	for range rapid.SampledFrom([]int{0, 1, 2, 15, 16, 70}).Draw(t, "changes") {
 		c := crosscast.PresenceChange{Left: rapid.Bool().Draw(t, "left")}
 		c.Socket = crosscast.SocketID(rapid.StringMatching(`[A-Za-z0-9_-]{20}`).Draw(t, "socket"))
-		c.User = rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName)).Draw(t, "user")
+		c.User = rapid.OneOf(rapid.Just(""), genName(limit.Name)).Draw(t, "user")
 		p.Changes = append(p.Changes, c)
 	}
 	some := rapid.SampledFrom([]int{0, 0, 1, 15, 16, 64})

@@ -29,10 +29,10 @@ type InstructionReader struct {
 	names, ids intern.Table // socket IDs are apart, because they are many and would drive out events and rooms
 
 	// The slices of the returned instruction point into these.
-	texts    []string   // at most MaxNames
-	sockets  []SocketID // at most MaxNames
+	texts    []string   // at most limit.Names
+	sockets  []SocketID // at most limit.Names
 	meta     []KeyValue // at most limit.Meta
-	rooms    []string   // at most MaxNames
+	rooms    []string   // at most limit.Names
 	question Question
 }
 
@@ -126,7 +126,7 @@ func (r *InstructionReader) readTarget(t *Target) {
 func readNames[S ~string](r *InstructionReader, table *intern.Table, all []S) (longer, names []S) {
 	c := &r.c
 	n := c.Array()
-	if n > MaxNames-len(r.texts)-len(r.sockets) {
+	if n > limit.Names-len(r.texts)-len(r.sockets) {
 		c.Fail()
 	}
 	from := len(all)
@@ -182,8 +182,8 @@ func (c *cursor) payload() Payload {
 	return Payload{EncodingJSON, c.Str()}
 }
 
-// name returns the bytes of a string of 1 to MaxName bytes.
-func (c *cursor) name() []byte { return c.StrOf(1, MaxName) }
+// name returns the bytes of a string of 1 to limit.Name bytes.
+func (c *cursor) name() []byte { return c.StrOf(1, limit.Name) }
 
-// text returns the bytes of a string of at most MaxName bytes.
-func (c *cursor) text() []byte { return c.StrOf(0, MaxName) }
+// text returns the bytes of a string of at most limit.Name bytes.
+func (c *cursor) text() []byte { return c.StrOf(0, limit.Name) }

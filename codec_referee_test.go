@@ -174,7 +174,7 @@ func instructionOf(e []any) crosscast.Instruction {
 	if e[12] != nil {
 		q := e[12].([]any)
 		inst.Question = &crosscast.Question{Kind: kind.Question(number(q[0])),
-			Fields: crosscast.Fields(number(q[1])), Salt: number(q[2])}
+			Fields: kind.Fields(number(q[1])), Salt: number(q[2])}
 	}
 	if e[13] != nil {
 		inst.Answer = answerOf(e[13].([]any))

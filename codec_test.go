@@ -97,7 +97,7 @@ func genNames[S ~string]() *rapid.Generator[[]S] {
 }
 
 func genNamespace() *rapid.Generator[string] {
-	return rapid.OneOf(rapid.Just("/"), rapid.Just("/chat"), genName(crosscast.MaxName))
+	return rapid.OneOf(rapid.Just("/"), rapid.Just("/chat"), genName(limit.Name))
 }
 
 var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
@@ -106,7 +106,7 @@ var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
 		Namespace: genNamespace().Draw(t, "namespace"),
 	}
 	if rapid.Bool().Draw(t, "event") {
-		inst.Event = genName(crosscast.MaxName).Draw(t, "name")
+		inst.Event = genName(limit.Name).Draw(t, "name")
 	}
 	switch rapid.IntRange(0, 3).Draw(t, "target") {
 	case 0: // nobody
@@ -129,12 +129,12 @@ var genInstruction = rapid.Custom(func(t *rapid.T) crosscast.Instruction {
 		inst.Payload.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, n)
 	}
 	for range rapid.SampledFrom([]int{0, 0, 0, 1, limit.Meta}).Draw(t, "meta") {
-		text := rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName))
+		text := rapid.OneOf(rapid.Just(""), genName(limit.Name))
 		inst.Meta = append(inst.Meta, crosscast.KeyValue{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")})
 	}
 	if rapid.Bool().Draw(t, "node") {
 		inst.Node = crosscast.NodeInfo{
-			Name:      rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName)).Draw(t, "name"),
+			Name:      rapid.OneOf(rapid.Just(""), genName(limit.Name)).Draw(t, "name"),
 			Heartbeat: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) * time.Millisecond,
 		}
 	}
@@ -155,7 +155,7 @@ func genBody(t *rapid.T, inst *crosscast.Instruction) {
 	if rapid.Bool().Draw(t, "question") {
 		inst.Question = &crosscast.Question{
 			Kind:   kind.Question(rapid.Byte().Draw(t, "kind")),
-			Fields: crosscast.Fields(rapid.Byte().Draw(t, "fields")), Salt: rapid.Uint64().Draw(t, "salt"),
+			Fields: kind.Fields(rapid.Byte().Draw(t, "fields")), Salt: rapid.Uint64().Draw(t, "salt"),
 		}
 	}
 	if rapid.Bool().Draw(t, "answer") {
@@ -167,7 +167,7 @@ func genBody(t *rapid.T, inst *crosscast.Instruction) {
 }
 
 func genText() *rapid.Generator[string] {
-	return rapid.OneOf(rapid.Just(""), genName(crosscast.MaxName))
+	return rapid.OneOf(rapid.Just(""), genName(limit.Name))
 }
 
 var genCount = rapid.SampledFrom([]int{0, 1, 127, 128, 1 << 16, 1<<31 - 1})
@@ -212,7 +212,7 @@ var genAnswer = rapid.Custom(func(t *rapid.T) *crosscast.Answer {
 			return s
 		}),
 		Rooms: genList(t, "rooms", func(t *rapid.T) crosscast.RoomCount {
-			return crosscast.RoomCount{Room: genName(crosscast.MaxName).Draw(t, "room"), Sockets: genCount.Draw(t, "sockets")}
+			return crosscast.RoomCount{Room: genName(limit.Name).Draw(t, "room"), Sockets: genCount.Draw(t, "sockets")}
 		}),
 		Replies: genList(t, "replies", func(t *rapid.T) crosscast.Reply {
 			return crosscast.Reply{Socket: id.Draw(t, "id"), Payload: genPayload.Draw(t, "payload"),
@@ -317,7 +317,7 @@ func golden() []named {
 			crosscast.Target{Sockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}})},
 		{"acknowledged-emission", one(acknowledged)},
 		{"ask", tell(crosscast.Instruction{Kind: kind.Ask, Ref: "a2", TTL: time.Second,
-			Question: &crosscast.Question{Kind: kind.AskCount, Fields: crosscast.FieldUser, Salt: 1 << 40}}, everybody)},
+			Question: &crosscast.Question{Kind: kind.AskCount, Fields: kind.FieldUser, Salt: 1 << 40}}, everybody)},
 		{"request", tell(crosscast.Instruction{Kind: kind.Request, Event: "x", Payload: json("[]"), Ref: "a3"},
 			everybody)},
 		{"answer", tell(crosscast.Instruction{Kind: kind.Answer, Ref: "a2", Answer: wholeAnswer}, everybody)},
@@ -380,7 +380,7 @@ func TestDefaultNamespace(t *testing.T) {
 // TestRefusedInstructionLeavesBytes: what cannot be written leaves no part of it.
 func TestRefusedInstructionLeavesBytes(t *testing.T) {
 	inst := benchEmission()
-	inst.Ref = strings.Repeat("r", crosscast.MaxName+1)
+	inst.Ref = strings.Repeat("r", limit.Name+1)
 	b, err := crosscast.AppendInstruction([]byte("before"), inst)
 	if !errors.Is(err, crosscast.ErrInvalidName) || string(b) != "before" {
 		t.Errorf("%q, %v", b, err)

@@ -170,7 +170,7 @@
 //     tell what was in the queue.
 //   - There is no order between two nodes, or between two goroutines of one node. Local sockets are served first, so
 //     two nodes that emit at once might be seen in different order on different nodes.
-//   - [Reach] does not count clients. It counts nodes. It is an upper bound, and unknown on Redis Cluster.
+//   - Receipt.Nodes counts nodes, not clients. It is an upper bound, and unknown on Redis Cluster.
 //   - The bus is not private. Everybody who may publish on its channels can emit to every client and command every
 //     node: see the access control list in package redisadapter. Stats.Commands counts the commands of peers, and the
 //     log names them. A forged goodbye is believed until the next heartbeat. Forged frame numbers become a gap of the

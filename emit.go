@@ -10,8 +10,9 @@ import (
 
 // Receipt is the outcome of one emission.
 type Receipt struct {
-	Sockets int   // number of sockets of this node that took it
-	Reach   Reach // number of peers that it was handed to
+	Sockets int  // number of sockets of this node that took it
+	Nodes   int  // number of peers that it was handed to: an upper bound
+	Known   bool // false: the bus does not count peers, and Nodes is 0
 }
 
 // Emit sends event with payload to the target. It serves the sockets of this node, queues an instruction for the peers
@@ -72,8 +73,8 @@ func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait 
 		return Receipt{}, 0, err
 	}
 	size = len(p.Data)
-	receipt.Reach.Known = true
-	if t.target.IsNobody() {
+	receipt.Known = true
+	if t.target.isNobody() {
 		return receipt, size, nil
 	}
 	e := newEmission()
@@ -93,7 +94,9 @@ func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait 
 		return receipt, size, nil
 	}
 	if wait {
-		receipt.Reach, err = n.deliverRemote(ctx, &e.inst)
+		sockets := receipt.Sockets
+		receipt, err = n.deliverRemote(ctx, &e.inst)
+		receipt.Sockets = sockets
 	} else {
 		err = n.adapter.Publish(ctx, &e.inst)
 		if t.volatile && errors.Is(err, ErrNotConnected) {
@@ -123,14 +126,10 @@ func (n *Node) publish(ctx context.Context, inst *Instruction) error {
 	return err
 }
 
-// deliverRemote publishes inst and waits for what becomes of it, as far as the adapter can tell.
-func (n *Node) deliverRemote(ctx context.Context, inst *Instruction) (Reach, error) {
+// deliverRemote publishes inst and waits for its outcome, if the adapter can report one.
+func (n *Node) deliverRemote(ctx context.Context, inst *Instruction) (Receipt, error) {
 	if d, ok := n.adapter.(AdapterDeliverer); ok {
 		return d.Deliver(ctx, inst)
 	}
-	err := n.adapter.Publish(ctx, inst)
-	if f, ok := n.adapter.(AdapterDeliverer); ok && err == nil {
-		err = f.Flush(ctx)
-	}
-	return Reach{}, err
+	return Receipt{}, n.adapter.Publish(ctx, inst)
 }

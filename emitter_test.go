@@ -44,7 +44,7 @@ func TestEmitterEmitsAndCommands(t *testing.T) {
 		ok(t, e.Emit(ctx, "everyone", nil))
 		receipt, err := e.To("r").Deliver(ctx, "delivered", nil)
 		ok(t, err)
-		equal(t, "receipt", receipt, crosscast.Receipt{Reach: crosscast.Reach{Nodes: 2, Known: true}})
+		equal(t, "receipt", receipt, crosscast.Receipt{Nodes: 2, Known: true})
 		ok(t, e.ToUser("bob").Join(ctx, "new"))
 		synctest.Wait() // it takes a Do to know when they did
 		ok(t, e.To("new").Emit(ctx, "commanded", nil))
@@ -119,7 +119,7 @@ func TestEmitterAsks(t *testing.T) {
 			equal(t, "answer", string(r.Payload.Data), `"a"`)
 		}
 		ok(t, answers.Err())
-		sockets := e.ToSocket(a.Members("new")[0].ID()).Sockets(ctx, crosscast.AllFields)
+		sockets := e.ToSocket(a.Members("new")[0].ID()).Sockets(ctx, crosscast.Fields{})
 		for s := range sockets.All() {
 			equal(t, "user", s.User, "u0")
 		}
@@ -197,7 +197,7 @@ func TestEmitterKnowsNames(t *testing.T) {
 func TestEmitterMissesNobodySilently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		d.reach = crosscast.Reach{Nodes: 1, Known: true}
+		d.receipt = crosscast.Receipt{Nodes: 1, Known: true}
 		answers := true
 		d.onPublish = func(inst *crosscast.Instruction) {
 			if inst.Kind != kind.Ask || !answers {
@@ -226,7 +226,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		equal(t, "nodes", len(e.Nodes()), 3)
 
 		answers = false
-		for _, d.reach = range []crosscast.Reach{{Nodes: 1, Known: true}, {}} {
+		for _, d.receipt = range []crosscast.Receipt{{Nodes: 1, Known: true}, {}} {
 			began = time.Now()
 			_, err := e.To("r").Count(ctx)
 			if !errors.As(err, &incomplete) || !slices.Equal(missingIDs(incomplete), []crosscast.NodeID{""}) {
@@ -240,7 +240,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 		if _, err := e.To("r").Count(short); err != context.DeadlineExceeded {
 			t.Error("with less time than it takes to look:", err)
 		}
-		d.reach = crosscast.Reach{Known: true}
+		d.receipt = crosscast.Receipt{Known: true}
 		n, err = e.To("r").Count(ctx)
 		if !errors.As(err, &incomplete) || !slices.Equal(missingIDs(incomplete), []crosscast.NodeID{""}) || n != 0 {
 			t.Errorf("where the bus counts nobody: %d, %v", n, err)
@@ -253,7 +253,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 			t.Error("while the link is down:", err)
 		}
 		d.publishErr = nil
-		d.reach.Known = false
+		d.receipt.Known = false
 		asked := make(chan error)
 		go func() {
 			_, err := e.To("r").Count(ctx)
@@ -281,7 +281,7 @@ func TestEmitterMissesNobodySilently(t *testing.T) {
 func TestEmitterLeavesNoQuestionsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		d.reach = crosscast.Reach{Nodes: 1, Known: true}
+		d.receipt = crosscast.Receipt{Nodes: 1, Known: true}
 		d.onPublish = func(inst *crosscast.Instruction) {
 			d.h.Handle(&crosscast.Instruction{
 				Kind: kind.Answer, From: "aaaaaaaa", Ref: inst.Ref, Answer: &crosscast.Answer{Last: true},

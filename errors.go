@@ -1,8 +1,11 @@
 package crosscast
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/crosscast/crosscast/internal/limit"
@@ -36,49 +39,42 @@ var (
 	ErrSlow = errors.New("crosscast: client too slow")
 )
 
-// A NamesError lists the names of a call that have failed, with their errors. It matches every error in Failed.
+// A NamesError holds the names of a call that have failed, with their errors. It matches every error in Failed.
 type NamesError struct {
-	Failed []FailedName
-}
-
-// A FailedName is a name in a [NamesError].
-type FailedName struct {
-	Address Address
-	Err     error
+	Failed map[Address]error
 }
 
 // Error lists at most three names.
 func (e *NamesError) Error() string {
 	const listed = 3
-	var b strings.Builder
-	for i, f := range e.Failed[:min(listed, len(e.Failed))] {
-		if i > 0 {
-			b.WriteString("; ")
+	var texts []string
+	for i, err := range e.Unwrap() {
+		if i == listed {
+			texts = append(texts, fmt.Sprintf("and %d more names", len(e.Failed)-listed))
+			break
 		}
-		b.WriteString(f.Err.Error())
+		texts = append(texts, err.Error())
 	}
-	if more := len(e.Failed) - listed; more > 0 {
-		fmt.Fprintf(&b, "; and %d more names", more)
-	}
-	return b.String()
+	return strings.Join(texts, "; ")
 }
 
-// Unwrap returns each error in Failed, for errors.Is.
+// Unwrap returns each error in Failed, ordered by name.
 func (e *NamesError) Unwrap() []error {
-	errs := make([]error, len(e.Failed))
-	for i, f := range e.Failed {
-		errs[i] = f.Err
+	errs := make([]error, 0, len(e.Failed))
+	for _, name := range slices.SortedFunc(maps.Keys(e.Failed), compareAddresses) {
+		errs = append(errs, e.Failed[name])
 	}
 	return errs
 }
 
-// MaxName is the largest length of a name (room, user, event, namespace), in bytes.
-const MaxName = 255
+func compareAddresses(a, b Address) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Space, b.Space), cmp.Compare(a.Name, b.Name))
+}
 
 // checkName returns an error if name is not allowed.
 func checkName(what, name string) error {
-	if len(name) == 0 || len(name) > MaxName {
-		return &limit.Error{What: what, Len: len(name), Max: MaxName, Name: true}
+	if len(name) == 0 || len(name) > limit.Name {
+		return &limit.Error{What: what, Len: len(name), Max: limit.Name, Name: true}
 	}
 	return nil
 }
@@ -103,7 +99,7 @@ type IncompleteError struct {
 	Silent []SocketID
 }
 
-// A MissingNode is a node in an [IncompleteError].
+// A MissingNode is a node whose answer is missing: in an [IncompleteError], or for a [Watch].
 type MissingNode struct {
 	// ID is empty for unknown nodes: the adapter cannot name them, they could not be asked, or an emitter could not
 	// find them.

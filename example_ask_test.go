@@ -27,7 +27,7 @@ func exampleServers() (one, two *crosscast.Node, stop func()) {
 func ExampleBoundTarget_Sockets() {
 	one, _, stop := exampleServers()
 	defer stop()
-	answers := one.To("lobby").Sockets(context.Background(), crosscast.FieldUser|crosscast.FieldData)
+	answers := one.To("lobby").Sockets(context.Background(), crosscast.Fields{User: true, Data: true})
 	for s := range answers.All() { // as the servers answer
 		fmt.Printf("%s %s\n", s.User, s.Data)
 	}

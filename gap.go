@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
@@ -92,7 +93,7 @@ func (g *Gap) widen(o *Gap) {
 	case o.Until.After(g.Until):
 		g.Until = o.Until
 	}
-	g.Names = coverNames(g.Names, o.Names, MaxNames)
+	g.Names = coverNames(g.Names, o.Names, limit.Names)
 }
 
 // coverNames returns all names of a and b, or nil, which is every name, if a or b is nil or there are more than limit.

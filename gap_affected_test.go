@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
 )
@@ -51,7 +52,7 @@ func TestEmitAffected(t *testing.T) {
 			return crosscast.Address{Namespace: ns, Space: space, Name: name}
 		}
 		many := []crosscast.Address{address("/", crosscast.SpaceUser, "ann")}
-		for i := range crosscast.MaxNames + 1 {
+		for i := range limit.Names + 1 {
 			many = append(many, address("/", crosscast.SpaceRoom, fmt.Sprint(i)), address("other", crosscast.SpaceRoom, "r"))
 		}
 		many = append(many, address("/", crosscast.SpaceRoom, "s"), address("/", crosscast.SpaceRoom, "r"))
@@ -124,7 +125,7 @@ func TestEmitAffectedRefuses(t *testing.T) {
 		payload any
 		want    error
 	}{
-		"the event":   {strings.Repeat("x", crosscast.MaxName+1), nil, crosscast.ErrInvalidName},
+		"the event":   {strings.Repeat("x", limit.Name+1), nil, crosscast.ErrInvalidName},
 		"the payload": {"e", strings.Repeat("x", 8), crosscast.ErrTooLarge},
 		"its JSON":    {"e", json.RawMessage("{"), nil},
 	} {

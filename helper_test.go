@@ -168,7 +168,7 @@ type driver struct {
 
 	mu         sync.Mutex
 	publishErr error
-	reach      crosscast.Reach
+	receipt    crosscast.Receipt
 	subscribe  func(ctx context.Context, names []string) error // nil: confirmed at once
 	busy       bool                                            // a call about interest is being made
 	heard      map[string]bool
@@ -177,7 +177,7 @@ type driver struct {
 
 // newDriver returns a driver that surely reaches nobody.
 func newDriver(tb testing.TB) *driver {
-	return &driver{tb: tb, heard: make(map[string]bool), reach: crosscast.Reach{Known: true}}
+	return &driver{tb: tb, heard: make(map[string]bool), receipt: crosscast.Receipt{Known: true}}
 }
 
 func (d *driver) Start(_ context.Context, s crosscast.AdapterStart) error {
@@ -203,8 +203,8 @@ func (d *driver) Publish(_ context.Context, inst *crosscast.Instruction) error {
 	return err
 }
 
-func (d *driver) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
-	return d.reach, d.Publish(ctx, inst)
+func (d *driver) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
+	return d.receipt, d.Publish(ctx, inst)
 }
 
 func (d *driver) Flush(context.Context) error { d.log.add("flush"); return nil }

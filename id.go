@@ -21,8 +21,7 @@ func (id SocketID) Node() NodeID {
 	return NodeID(id[:nodeIDLen])
 }
 
-// For drivers: NewNodeID mints the ID of a node.
-func NewNodeID() NodeID { return NodeID(randomText(6)) }
+func newNodeID() NodeID { return NodeID(randomText(6)) }
 
 func newSocketID(n NodeID) SocketID { return SocketID(string(n) + randomText(9)) }
 

@@ -166,8 +166,7 @@ func (x *interests) confirm(ctx context.Context, its []*interest, again bool) er
 		}
 	}
 	var down error
-	var refused NamesError
-	var seen map[*interest]bool
+	var refused map[Address]error
 	for i, b := range asked {
 		if b == nil {
 			continue
@@ -179,18 +178,16 @@ func (x *interests) confirm(ctx context.Context, its []*interest, again bool) er
 			down = err
 		case errors.Is(err, ErrClosed):
 			return ErrClosed
-		case !seen[its[i]]:
-			if seen == nil {
-				seen = make(map[*interest]bool)
+		default:
+			if refused == nil {
+				refused = make(map[Address]error)
 			}
-			seen[its[i]] = true
 			name := its[i].group.address()
-			err = fmt.Errorf("%s: %w", name.text(), err)
-			refused.Failed = append(refused.Failed, FailedName{name, err})
+			refused[name] = fmt.Errorf("%s: %w", name.text(), err)
 		}
 	}
-	if seen != nil {
-		return &refused
+	if refused != nil {
+		return &NamesError{refused}
 	}
 	return down
 }
@@ -382,13 +379,9 @@ func (x *interests) finish(b *batch, err error) {
 
 // match finds the interests that a driver's error names.
 func (b *batch) match(e *NamesError) map[*interest]error {
-	errs := make(map[Address]error, len(e.Failed))
-	for _, f := range e.Failed {
-		errs[f.Address] = f.Err
-	}
 	failed := make(map[*interest]error, len(e.Failed))
 	for _, it := range b.interests {
-		if err := errs[it.group.address()]; err != nil {
+		if err := e.Failed[it.group.address()]; err != nil {
 			failed[it] = err
 		}
 	}

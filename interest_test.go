@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -138,11 +139,10 @@ func TestJoinThatIsRefused(t *testing.T) {
 // refuse answers that some rooms have failed.
 func refuse(err error, rooms ...string) func(context.Context, []string) error {
 	return func(_ context.Context, names []string) error {
-		e := new(crosscast.NamesError)
+		e := &crosscast.NamesError{Failed: make(map[crosscast.Address]error)}
 		for _, name := range names {
 			if slices.Contains(rooms, name) {
-				address := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
-				e.Failed = append(e.Failed, crosscast.FailedName{Address: address, Err: err})
+				e.Failed[crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}] = err
 			}
 		}
 		if len(e.Failed) == 0 {
@@ -159,10 +159,7 @@ func refused(tb testing.TB, err, why error, rooms ...string) {
 	if !errors.Is(err, why) || !errors.As(err, &e) {
 		tb.Fatalf("got %v, want %v", err, why)
 	}
-	var names []crosscast.Address
-	for _, f := range e.Failed {
-		names = append(names, f.Address)
-	}
+	names := slices.Collect(maps.Keys(e.Failed))
 	equal(tb, "the rooms of the error", sorted(addressTexts(names)), sorted(rooms))
 }
 

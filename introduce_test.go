@@ -15,7 +15,7 @@ import (
 func TestStartWaitsForWhomItCannotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		d.reach = crosscast.Reach{}
+		d.receipt = crosscast.Receipt{}
 		d.onPublish = func(inst *crosscast.Instruction) {
 			if inst.Kind != kind.Hello {
 				return
@@ -34,7 +34,7 @@ func TestStartWaitsForWhomItCannotCount(t *testing.T) {
 		equal(t, "peers", len(n.Nodes()), 2)
 
 		d = newDriver(t)
-		d.reach = crosscast.Reach{}
+		d.receipt = crosscast.Receipt{}
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 		began = time.Now()

@@ -249,16 +249,16 @@ func newNode(o Options) (*Node, error) {
 	}
 	if o.Name == "" {
 		host, _ := os.Hostname() // only a label: a node can do without one
-		o.Name = host[:min(len(host), MaxName)]
+		o.Name = host[:min(len(host), limit.Name)]
 	}
-	if len(o.Name) > MaxName {
-		return nil, &limit.Error{What: "node", Len: len(o.Name), Max: MaxName, Name: true}
+	if len(o.Name) > limit.Name {
+		return nil, &limit.Error{What: "node", Len: len(o.Name), Max: limit.Name, Name: true}
 	}
 	if err := checkMeta(o.Meta); err != nil {
 		return nil, err
 	}
 	n := &Node{
-		id: NewNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger, logger: o.Logger,
+		id: newNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger, logger: o.Logger,
 		heartbeat:  o.Heartbeat,
 		maxPayload: o.MaxPayload,
 		maxRooms:   o.MaxRooms,
@@ -300,14 +300,7 @@ func (n *Node) introduce(ctx context.Context) error {
 	if n.foreign != nil {
 		return nil
 	}
-	var reach Reach
-	var err error
-	hello := n.control(kind.Hello, "")
-	if d, ok := n.adapter.(AdapterDeliverer); ok {
-		reach, err = d.Deliver(ctx, hello)
-	} else {
-		err = n.adapter.Publish(ctx, hello)
-	}
+	receipt, err := n.deliverRemote(ctx, n.control(kind.Hello, ""))
 	switch {
 	case err == nil:
 		n.stats.out.Add(1)
@@ -321,11 +314,11 @@ func (n *Node) introduce(ctx context.Context) error {
 	}
 	wait, cancel := context.WithTimeout(ctx, n.heartbeat)
 	defer cancel()
-	if !reach.Known {
+	if !receipt.Known {
 		<-wait.Done()
 		return nil
 	}
-	n.peers.await(wait, reach.Nodes)
+	n.peers.await(wait, receipt.Nodes)
 	return nil
 }
 

@@ -144,7 +144,7 @@ func TestDeliverCounts(t *testing.T) {
 			got, err := v.target.Deliver(ctx, "e", nil)
 			ok(t, err)
 			equal(t, "receipt", got, crosscast.Receipt{
-				Sockets: v.sockets, Reach: crosscast.Reach{Nodes: v.nodes, Known: true},
+				Sockets: v.sockets, Nodes: v.nodes, Known: true,
 			})
 		}
 	})
@@ -324,7 +324,7 @@ func TestStartFails(t *testing.T) {
 func TestStartWaitsForAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
-		d.reach = crosscast.Reach{Nodes: 2, Known: true}
+		d.receipt = crosscast.Receipt{Nodes: 2, Known: true}
 		answer := func(from crosscast.NodeID, after time.Duration) {
 			time.Sleep(after)
 			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: from})
@@ -343,7 +343,7 @@ func TestStartWaitsForAnswers(t *testing.T) {
 		equal(t, "peers", n.Stats().Peers, 2)
 		ok(t, n.Close(ctx))
 
-		d.reach.Nodes = 3
+		d.receipt.Nodes = 3
 		begin = time.Now()
 		n, err = crosscast.Start(ctx, crosscast.Options{Adapter: d, Heartbeat: 3 * time.Second})
 		ok(t, err)

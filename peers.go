@@ -289,6 +289,17 @@ func (p *peers) with(f func(known map[NodeID]*peer)) {
 	f(p.m)
 }
 
+// label enters the names of nodes that are known.
+func (p *peers) label(nodes []MissingNode) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range nodes {
+		if v := p.m[nodes[i].ID]; v != nil {
+			nodes[i].Name = v.Name
+		}
+	}
+}
+
 func (p *peers) len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -170,7 +170,7 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 		}
 		found := false
 		for _, m := range w.Missing() {
-			found = found || m.Node == "endless0" && m.Err == errFull
+			found = found || m.ID == "endless0" && m.Err == errFull
 		}
 		if !found {
 			t.Error("who told too much is not missing")

@@ -287,7 +287,7 @@ func TestAPeerThatIsFull(t *testing.T) {
 		w := <-begun
 		equal(t, "waited", time.Since(began), 0)
 		m := w.Missing()
-		if len(m) != 1 || m[0].Node != p.id || !errors.Is(m[0].Err, crosscast.ErrBusy) {
+		if len(m) != 1 || m[0].ID != p.id || !errors.Is(m[0].Err, crosscast.ErrBusy) {
 			t.Errorf("missing: %v", m)
 		}
 		short, cancel := context.WithTimeout(ctx, time.Second)

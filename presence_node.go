@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 // The common part of a node's watches and its peers' watches of its rooms.
@@ -145,7 +147,7 @@ func (p *presence) list(inst Instruction, rooms []string, versions []uint64, sen
 	var failed error
 	for from := 0; from < len(rooms); {
 		to, size := from, 0
-		for to < len(rooms) && to-from < MaxNames/2 && (to == from || size+len(rooms[to])+16 <= p.fit) {
+		for to < len(rooms) && to-from < limit.Names/2 && (to == from || size+len(rooms[to])+16 <= p.fit) {
 			size += len(rooms[to]) + 16
 			to++
 		}

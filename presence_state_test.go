@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 // authority is a node whose room is watched, as far as versions and messages go.
@@ -186,7 +188,7 @@ func TestPresenceConverges(t *testing.T) {
 func TestChangelogIsBounded(t *testing.T) {
 	var l changelog
 	for range maxChanges {
-		l.record(PresenceChange{Member: Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: string(make([]byte, MaxName))}})
+		l.record(PresenceChange{Member: Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: string(make([]byte, limit.Name))}})
 	}
 	changes, from, ok := l.drain()
 	parts := pieces(changes, from, presenceBytes)

@@ -144,14 +144,14 @@ func TestWatchOfASilentPeer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDriver(t)
 			n := start(t, crosscast.Options{Adapter: d, Heartbeat: heartbeat})
-			peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
+			peer := crosscast.NodeInfo{ID: "peer0000", Name: "one", Heartbeat: time.Minute}
 			d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 			connectUser(t, n.Namespace, &recorder{}, "ann", "r")
 			began := time.Now()
 			w, err := n.Watch(ctx, "r", crosscast.WatchOptions{})
 			ok(t, err)
 			equal(t, "waited", time.Since(began), waits)
-			equal(t, "missing", fmt.Sprint(w.Missing()), "[{peer0000 crosscast: it has not told yet}]")
+			equal(t, "missing", fmt.Sprint(w.Missing()), "[{peer0000 one crosscast: it has not told yet}]")
 			equal(t, "members", userNames(w.Members()), "ann")
 			synced := make(chan error, 1)
 			go func() { synced <- w.Synced(ctx) }()
@@ -182,7 +182,7 @@ func TestWatchWithoutALink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d, Heartbeat: time.Minute})
-		peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
+		peer := crosscast.NodeInfo{ID: "peer0000", Name: "one", Heartbeat: time.Minute}
 		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		watch := func() *crosscast.Watch {
 			began := time.Now()
@@ -220,7 +220,7 @@ func TestWatchThatIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDriver(t)
 		n := start(t, crosscast.Options{Adapter: d})
-		peer := crosscast.NodeInfo{ID: "peer0000", Heartbeat: time.Minute}
+		peer := crosscast.NodeInfo{ID: "peer0000", Name: "one", Heartbeat: time.Minute}
 		d.h.Handle(&crosscast.Instruction{Kind: kind.Heartbeat, From: peer.ID, Node: peer})
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()

@@ -99,36 +99,34 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	return w, nil
 }
 
-// A MissingPeer is a peer whose members a watch does not know.
-type MissingPeer struct {
-	Node NodeID
-	// Err is the reason: ErrNotConnected, the link is down; ErrBusy, the peer is watched too much already; another
-	// error that kept the peer from being asked; or an error that says that it has not answered yet.
-	Err error
-}
-
 var (
 	errUnheard = errors.New("crosscast: it has not told yet")
 	errFull    = fmt.Errorf("%w: it is watched too much already, or has too many members", ErrBusy)
 )
 
-// Missing returns the peers that do not report their members, ordered by ID: peers that have just come, that cannot be
-// reached, that run a version without watches, or that are watched too much already (the error matches [ErrBusy]). They
-// are asked again in a few heartbeats; those that are watched too much, more and more rarely.
-func (w *Watch) Missing() []MissingPeer {
+// Missing returns the peers that do not report their members, ordered by ID. They are queried again in a few
+// heartbeats. Err of each is one of:
+//
+//   - [ErrNotConnected]: the link is down.
+//   - [ErrBusy]: the peer is watched too much already, or has too many members. It is queried more and more rarely.
+//   - another error of the adapter, which kept the peer from being queried.
+//   - an error that matches none of these: the peer has not answered yet. It might have just come, or run a version
+//     without watches.
+func (w *Watch) Missing() []MissingNode {
 	untold, full, _ := w.view.missing()
 	if len(untold)+len(full) == 0 || w.isClosed() {
 		return nil
 	}
 	err := w.view.p.whyUntold()
-	var missing []MissingPeer
+	var missing []MissingNode
 	for _, id := range untold {
-		missing = append(missing, MissingPeer{id, err})
+		missing = append(missing, MissingNode{ID: id, Err: err})
 	}
 	for _, id := range full {
-		missing = append(missing, MissingPeer{id, errFull})
+		missing = append(missing, MissingNode{ID: id, Err: errFull})
 	}
-	slices.SortFunc(missing, func(a, b MissingPeer) int { return cmp.Compare(a.Node, b.Node) })
+	slices.SortFunc(missing, func(a, b MissingNode) int { return cmp.Compare(a.ID, b.ID) })
+	w.view.p.n.peers.label(missing)
 	return missing
 }
 

@@ -44,7 +44,7 @@ func BenchmarkSockets(b *testing.B) {
 	n := benchNodes(b)
 	for b.Loop() {
 		sockets := 0
-		answers := n.To("all").Sockets(ctx, crosscast.AllFields)
+		answers := n.To("all").Sockets(ctx, crosscast.Fields{})
 		for range answers.All() {
 			sockets++
 		}

@@ -110,7 +110,7 @@ func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 		}
 	case q.Kind == kind.AskCount:
 		a.Count = len(sockets)
-		if q.Fields&FieldUser != 0 {
+		if q.Fields&kind.FieldUser != 0 {
 			for user := range usersOf(sockets, func(s SocketInfo) string { return s.User }) {
 				a.Users = append(a.Users, userHash(q.Salt, user))
 			}

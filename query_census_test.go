@@ -111,7 +111,7 @@ func TestCensus(t *testing.T) {
 		ok(t, err)
 		equal(t, "has", has, true)
 		var ids []string
-		answers := n.To("r").Sockets(ctx, crosscast.AllFields)
+		answers := n.To("r").Sockets(ctx, crosscast.Fields{})
 		for s := range answers.All() {
 			ids = append(ids, strings.Replace(string(s.ID), string(own.ID()), "own", 1))
 		}
@@ -376,14 +376,16 @@ func TestCensusOfWhatIsNotSupported(t *testing.T) {
 		servers := n.Servers()
 		none := crosscast.Command{Join: []string{"s"}}
 		for name, call := range map[string]func() error{
-			"Tell to one":  func() error { return servers.Only("aaaaaaaa").Tell(ctx, "x", nil) },
-			"Tell with":    func() error { return servers.With("r").Tell(ctx, "x", nil) },
-			"Emit":         func() error { return n.To("r").Emit(ctx, "x", nil) },
-			"Leave":        func() error { return n.To("r").Leave(ctx, "x") },
-			"Ask with":     func() error { return drained(servers.With("r").Ask(ctx, "x", nil)) },
-			"Ask to one":   func() error { return drained(servers.Only("aaaaaaaa").Ask(ctx, "x", nil)) },
-			"EmitAck":      func() error { return drained(n.ToSocket("aaaaaaaa-another-one").EmitAck(ctx, "x", nil)) },
-			"Sockets":      func() error { return drained(n.ToSocket(own.ID(), "aaaaaaaa-another-one").Sockets(ctx, 0)) },
+			"Tell to one": func() error { return servers.Only("aaaaaaaa").Tell(ctx, "x", nil) },
+			"Tell with":   func() error { return servers.With("r").Tell(ctx, "x", nil) },
+			"Emit":        func() error { return n.To("r").Emit(ctx, "x", nil) },
+			"Leave":       func() error { return n.To("r").Leave(ctx, "x") },
+			"Ask with":    func() error { return drained(servers.With("r").Ask(ctx, "x", nil)) },
+			"Ask to one":  func() error { return drained(servers.Only("aaaaaaaa").Ask(ctx, "x", nil)) },
+			"EmitAck":     func() error { return drained(n.ToSocket("aaaaaaaa-another-one").EmitAck(ctx, "x", nil)) },
+			"Sockets": func() error {
+				return drained(n.ToSocket(own.ID(), "aaaaaaaa-another-one").Sockets(ctx, crosscast.Fields{ID: true}))
+			},
 			"Do":           func() error { _, err := n.ToSocket("aaaaaaaa-another-one").Do(ctx, none); return err },
 			"Watch":        func() error { _, err := n.Watch(ctx, "r", crosscast.WatchOptions{}); return err },
 			"Ask two":      func() error { return drained(servers.Only("aaaaaaaa", "bbbbbbbb").Ask(ctx, "x", nil)) },
@@ -430,7 +432,7 @@ func TestCensusOfOneNode(t *testing.T) {
 func TestCounterHasNoPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &counting{foreignDriver: foreignDriver{driver: newDriver(t)}}
-		c.reach = crosscast.Reach{Nodes: 5, Known: true}
+		c.receipt = crosscast.Receipt{Nodes: 5, Known: true}
 		began := time.Now()
 		n := start(t, crosscast.Options{Adapter: c,
 			OnNode: func(*crosscast.Node, crosscast.NodeEvent) { t.Error("told of a node") }})
@@ -465,7 +467,7 @@ func TestEmitterOfNoServers(t *testing.T) {
 	for range acks.All() {
 	}
 	nobody("acknowledged emission", acks.Err())
-	sockets := e.To("r").Sockets(ctx, 0)
+	sockets := e.To("r").Sockets(ctx, crosscast.Fields{ID: true})
 	for range sockets.All() {
 	}
 	nobody("sockets", sockets.Err())

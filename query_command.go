@@ -152,11 +152,11 @@ func (t *BoundTarget) command(inst *Instruction) error {
 	if err := t.check("command"); err != nil {
 		return err
 	}
-	if len(inst.Rooms) > MaxNames {
-		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: MaxNames}
+	if len(inst.Rooms) > limit.Names {
+		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: limit.Names}
 	}
-	if len(inst.Reason) > MaxName {
-		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: MaxName}
+	if len(inst.Reason) > limit.Name {
+		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: limit.Name}
 	}
 	if err := checkNames("room", inst.Rooms); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (n *Node) noteCommand(inst *Instruction) {
 	t := &inst.Target
 	n.log.Log(n.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[command],
 		"from", inst.From, "namespace", inst.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
-		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.HasExceptions(),
+		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.hasExceptions(),
 		"changes", firstOf(inst.Rooms), "reason", string(inst.Reason))
 }
 

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -248,8 +249,8 @@ func TestCommandLimits(t *testing.T) {
 	nodes, taps := threeTaps(t)
 	s := connect(t, nodes[0].Namespace, new(recorder), "r")
 	n := nodes[0]
-	many := slices.Repeat([]string{"x"}, crosscast.MaxNames+1)
-	long := strings.Repeat("x", crosscast.MaxName+1)
+	many := slices.Repeat([]string{"x"}, limit.Names+1)
+	long := strings.Repeat("x", limit.Name+1)
 	for _, c := range []struct {
 		err  error
 		want error

@@ -207,12 +207,12 @@ func (n *Node) askNodes(ctx context.Context, to NodeID, answer func(NodeID, *Ans
 		Kind: kind.Ask, Namespace: "/", From: n.id, To: to, Target: Target{Everyone: to == ""},
 		Ref: q.ref, TTL: patience(ctx), Question: &Question{Kind: kind.AskNodes},
 	}
-	reach, err := n.deliverRemote(ctx, inst)
+	receipt, err := n.deliverRemote(ctx, inst)
 	if err != nil {
 		return err
 	}
 	n.stats.out.Add(1)
-	if reach.Known && reach.Nodes == 0 {
+	if receipt.Known && receipt.Nodes == 0 {
 		return errNobody
 	}
 	select {

@@ -170,8 +170,8 @@ func (s *Servers) target() (Target, error) {
 	if err := checkNames("room", s.rooms); err != nil {
 		return Target{}, err
 	}
-	if len(s.rooms) > MaxNames {
-		return Target{}, &limit.Error{What: "rooms", Len: len(s.rooms), Max: MaxNames}
+	if len(s.rooms) > limit.Names {
+		return Target{}, &limit.Error{What: "rooms", Len: len(s.rooms), Max: limit.Names}
 	}
 	return Target{Everyone: len(s.rooms) == 0, Rooms: s.rooms}, nil
 }

@@ -108,31 +108,22 @@ func (q *ask) err() error {
 	if q.failure != nil {
 		return q.failure
 	}
-	names := q.names()
+	e := q.incomplete()
+	if len(e.Missing) == 0 && len(e.Silent) == 0 {
+		return nil
+	}
+	q.n.peers.label(e.Missing)
+	return e
+}
+
+// incomplete returns the missing answers.
+func (q *ask) incomplete() *IncompleteError {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := &IncompleteError{Silent: slices.Clone(q.silent)}
 	q.expects.reportLocked(q, e)
 	for _, id := range slices.Sorted(maps.Keys(q.failed)) {
-		e.Missing = append(e.Missing, MissingNode{ID: id, Name: names[id], Err: q.failed[id]})
-	}
-	if len(e.Missing) == 0 && len(e.Silent) == 0 {
-		return nil
+		e.Missing = append(e.Missing, MissingNode{ID: id, Err: q.failed[id]})
 	}
 	return e
-}
-
-// names returns the labels of the peers that have failed, if known.
-func (q *ask) names() map[NodeID]string {
-	names := make(map[NodeID]string)
-	q.n.peers.with(func(known map[NodeID]*peer) {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		for id := range q.failed {
-			if p := known[id]; p != nil {
-				names[id] = p.Name
-			}
-		}
-	})
-	return names
 }

@@ -22,14 +22,14 @@ func TestCollectAndClose(t *testing.T) {
 			t.Errorf("got %d rooms", len(all))
 		}
 		taps[1].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Answer })
-		rest, err := nodes[0].Everyone().Sockets(ctx, 0).Collect()
+		rest, err := nodes[0].Everyone().Sockets(ctx, crosscast.Fields{ID: true}).Collect()
 		incomplete(t, err, context.DeadlineExceeded, nodes[1])
 		if len(rest) == 0 || len(rest) >= len(sockets) {
 			t.Errorf("got %d of %d", len(rest), len(sockets))
 		}
 
 		start := time.Now()
-		read := nodes[0].Everyone().Sockets(ctx, 0)
+		read := nodes[0].Everyone().Sockets(ctx, crosscast.Fields{ID: true})
 		time.AfterFunc(time.Second, read.Close)
 		_, err = read.Collect()
 		incomplete(t, err, context.Canceled, nodes[1])
@@ -37,11 +37,11 @@ func TestCollectAndClose(t *testing.T) {
 		read.Close()
 
 		late := nodes[0].Stats().Dropped["answer"]
-		unread := nodes[0].Everyone().Sockets(ctx, 0)
+		unread := nodes[0].Everyone().Sockets(ctx, crosscast.Fields{ID: true})
 		unread.Close()
 		synctest.Wait()
 		equal(t, "answers of others", nodes[0].Stats().Dropped["answer"], late+1)
-		refused := nodes[0].To("").Sockets(ctx, 0)
+		refused := nodes[0].To("").Sockets(ctx, crosscast.Fields{ID: true})
 		refused.Close()
 		if _, err := refused.Collect(); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Error(err)

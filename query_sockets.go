@@ -7,27 +7,28 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
 
-// Questions about the sockets in a target. Each has a deadline: the context's, or 5 s. A target that is Local asks
-// this node only.
+// Queries about the sockets in a target. Each has a deadline: the context's, or 5 s. A target that is Local queries
+// only this node.
 
-// Sockets asks which sockets are in the target, on all nodes. f says what to tell beside their IDs.
+// Sockets queries the sockets in the target, on all nodes. f selects the fields of the answers; Fields{} selects all.
 func (t BoundTarget) Sockets(ctx context.Context, f Fields) *Answers[SocketInfo] {
-	q := t.ask(ctx, &Question{Kind: kind.AskSockets, Fields: f})
+	q := t.ask(ctx, &Question{Kind: kind.AskSockets, Fields: f.selected()})
 	return &Answers[SocketInfo]{q, func(_ NodeID, a *Answer) []SocketInfo { return a.Sockets }}
 }
 
-// Rooms asks which rooms the sockets in the target are in, and how many of them in each. A room with sockets on
-// several nodes comes once from each.
+// Rooms queries the rooms of the sockets in the target, with the number of these sockets in each. A room with sockets
+// on several nodes comes once from each.
 func (t BoundTarget) Rooms(ctx context.Context) *Answers[RoomCount] {
 	q := t.ask(ctx, &Question{Kind: kind.AskRooms})
 	return &Answers[RoomCount]{q, func(_ NodeID, a *Answer) []RoomCount { return a.Rooms }}
 }
 
-// Count asks how many sockets are in the target. Only numbers travel. Beside an [*IncompleteError] it is the count of
-// those who answered.
+// Count counts the sockets in the target, on all nodes. Only numbers travel. Together with an [*IncompleteError] it
+// returns the count of the nodes that answered.
 func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
 	q := t.ask(ctx, &Question{Kind: kind.AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
@@ -37,11 +38,11 @@ func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
 	return sockets, a.Err()
 }
 
-// CountUsers asks how many different users have a socket in the target. Sockets without a user do not count. What
-// travels is 8 bytes for each user of each node: salted hashes, so that the result may be too small by one in a case
-// of bad luck that will not happen (for a million users once in 30 million questions).
+// CountUsers counts the different users with a socket in the target, on all nodes. Sockets without a user do not
+// count. Each node sends a salted hash of 8 bytes for each user. Two users with the same hash count as one: for a
+// million users, that happens in one of 30 million queries.
 func (t BoundTarget) CountUsers(ctx context.Context) (users int, err error) {
-	q := t.ask(ctx, &Question{Kind: kind.AskCount, Fields: FieldUser, Salt: rand.Uint64()})
+	q := t.ask(ctx, &Question{Kind: kind.AskCount, Fields: kind.FieldUser, Salt: rand.Uint64()})
 	a := Answers[uint64]{q, func(_ NodeID, a *Answer) []uint64 { return a.Users }}
 	seen := make(map[uint64]struct{})
 	for u := range a.All() {
@@ -50,8 +51,8 @@ func (t BoundTarget) CountUsers(ctx context.Context) (users int, err error) {
 	return len(seen), a.Err()
 }
 
-// Has asks whether there is any socket in the target. It returns true with the first node that has one, whatever the
-// others say; this node is asked first.
+// Has reports whether there is any socket in the target. It returns true as soon as one node has one. It looks at this
+// node first.
 func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -69,7 +70,7 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	return false, a.Err()
 }
 
-// ask asks question about the target's sockets.
+// ask queries all nodes about the target's sockets.
 func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 	n := t.ns.node
 	if err := t.check("ask"); err != nil {
@@ -86,14 +87,14 @@ func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 
 // remote reports whether the target may have sockets on other nodes.
 func (t *BoundTarget) remote() bool {
-	return t.ns.node.adapter != nil && !t.local && !t.target.IsNobody() && !t.ns.node.holdsAll(&t.target)
+	return t.ns.node.adapter != nil && !t.local && !t.target.isNobody() && !t.ns.node.holdsAll(&t.target)
 }
 
-// maxHolders is how many nodes are addressed one by one.
+// maxHolders is the largest number of nodes that are addressed one by one.
 const maxHolders = 8
 
-// holders returns the peers that hold t's sockets, which name them, when those are all of the target and on a few
-// nodes; else, and when peers are not known by ID, nil.
+// holders returns the peers that hold t's sockets, by the IDs of the sockets. It returns nil if the target has anything
+// else, if there are more than a few of them, or if peers are not known by ID.
 func (n *Node) holders(t *Target) []NodeID {
 	if n.foreign != nil || !t.onlySockets() {
 		return nil
@@ -112,7 +113,7 @@ func (n *Node) holders(t *Target) []NodeID {
 	return nodes
 }
 
-// handleAsk answers a peer's question.
+// handleAsk answers a peer's query.
 func (n *Node) handleAsk(inst *Instruction) {
 	ns := n.spaces.get(inst.Namespace)
 	switch {
@@ -126,7 +127,7 @@ func (n *Node) handleAsk(inst *Instruction) {
 		n.reply(inst, &Answer{Last: true})
 		return
 	}
-	if inst.Question.Kind == kind.AskCount && inst.Question.Fields&FieldUser == 0 { // no more work than an emission is
+	if inst.Question.Kind == kind.AskCount && inst.Question.Fields&kind.FieldUser == 0 { // as little work as an emission
 		n.reply(inst, &Answer{Count: ns.countMatching(&inst.Target), Last: true})
 		return
 	}
@@ -145,7 +146,7 @@ func (ns *space) matching(t *Target) []*Socket {
 	return slices.Clone(e.sockets)
 }
 
-// countMatching returns how many sockets of this node are in t.
+// countMatching returns the number of this node's sockets that are in t.
 func (ns *space) countMatching(t *Target) int {
 	e := newEmission()
 	defer e.release()
@@ -154,7 +155,7 @@ func (ns *space) countMatching(t *Target) int {
 	return len(e.sockets)
 }
 
-// answer calls send with the parts of what this node has to say to a question, until that returns false.
+// answer calls send with the parts of this node's answer, until send returns false.
 func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) {
 	p := &parts{send: send}
 	switch question.Kind {
@@ -174,7 +175,7 @@ func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) 
 			p.next.Rooms = append(p.next.Rooms, RoomCount{room, n})
 		}
 	case kind.AskCount:
-		if question.Fields&FieldUser == 0 {
+		if question.Fields&kind.FieldUser == 0 {
 			p.next.Count = ns.countMatching(t)
 			break
 		}
@@ -192,19 +193,19 @@ func (ns *space) answer(t *Target, question *Question, send func(*Answer) bool) 
 	p.end()
 }
 
-// info tells what is asked about s.
-func (s *Socket) info(f Fields) SocketInfo {
+// info describes s.
+func (s *Socket) info(f kind.Fields) SocketInfo {
 	info := SocketInfo{ID: s.id}
-	if f&FieldUser != 0 {
+	if f&kind.FieldUser != 0 {
 		info.User = s.user
 	}
-	if f&FieldRooms != 0 {
+	if f&kind.FieldRooms != 0 {
 		info.Rooms = s.Rooms()
 	}
-	if f&FieldData != 0 {
+	if f&kind.FieldData != 0 {
 		info.Data = slices.Clone(s.dataJSON)
 	}
-	if f&FieldHandshake != 0 {
+	if f&kind.FieldHandshake != 0 {
 		info.Handshake = slices.Clone(s.handshakeJSON)
 	}
 	return info
@@ -230,9 +231,9 @@ func usersOf[S any](sockets []S, user func(S) string) map[string]struct{} {
 	return users
 }
 
-// userHash is the same on every node, and, for want of the salt, cannot be made to collide by choosing names.
+// userHash is the same on every node. Nobody who does not know the salt can choose names that collide.
 func userHash(salt uint64, user string) uint64 {
-	var b [8 + MaxName]byte
+	var b [8 + limit.Name]byte
 	binary.BigEndian.PutUint64(b[:], salt)
 	sum := sha256.Sum256(b[:8+copy(b[8:], user)])
 	return binary.BigEndian.Uint64(sum[:])

@@ -100,7 +100,7 @@ func TestQuestionsOverTargets(t *testing.T) {
 			ok(t, err)
 			equal(t, c.name+": has", has, c.sockets > 0)
 			seen := map[crosscast.SocketID]bool{}
-			answers := c.target.Sockets(ctx, crosscast.AllFields)
+			answers := c.target.Sockets(ctx, crosscast.Fields{})
 			for s := range answers.All() {
 				seen[s.ID] = true
 				if s.User == "" || len(s.Rooms) == 0 {
@@ -138,8 +138,9 @@ func TestFields(t *testing.T) {
 		sockets := crowd(t, nodes)
 		for i, s := range sockets[:3] {
 			for f, want := range map[crosscast.Fields]string{
-				0: "  ", crosscast.FieldUser: s.User() + "  ", crosscast.FieldRooms: fmt.Sprintf(" all r%d ", i%2),
-				crosscast.FieldData: fmt.Sprintf(`  {"i":%d}`, i), crosscast.FieldHandshake: "  ",
+				{ID: true}: "  ", {User: true}: s.User() + "  ", {Rooms: true}: fmt.Sprintf(" all r%d ", i%2),
+				{Data: true}: fmt.Sprintf(`  {"i":%d}`, i), {Handshake: true}: "  ",
+				{ID: true, User: true}: s.User() + "  ", {}: fmt.Sprintf(`%s all r%d {"i":%d}`, s.User(), i%2, i),
 			} {
 				for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, f).All() {
 					equal(t, "socket", info.ID, s.ID())
@@ -154,8 +155,8 @@ func TestFields(t *testing.T) {
 		data["a"] = "c"
 		equal(t, "handshake", fmt.Sprint(s.Handshake()), fmt.Sprint(data))
 		for f, want := range map[crosscast.Fields]string{
-			crosscast.FieldData: `{"a":"b"} `, crosscast.FieldHandshake: ` {"a":"b"}`,
-			crosscast.AllFields: `{"a":"b"} {"a":"b"}`,
+			{Data: true}: `{"a":"b"} `, {Handshake: true}: ` {"a":"b"}`,
+			{Data: true, Handshake: true}: `{"a":"b"} {"a":"b"}`, {}: `{"a":"b"} {"a":"b"}`,
 		} {
 			for info := range nodes[0].ToSocket(s.ID()).Sockets(ctx, f).All() {
 				equal(t, "data and handshake", fmt.Sprintf("%s %s", info.Data, info.Handshake), want)
@@ -247,7 +248,7 @@ func TestQuestionsThatAreNotAsked(t *testing.T) {
 			_, errs["users"] = target.CountUsers(c)
 			_, errs["has"] = target.Has(c)
 			_, errs["do"] = target.Do(c, crosscast.Command{Join: []string{"r"}})
-			sockets, rooms := target.Sockets(c, 0), target.Rooms(c)
+			sockets, rooms := target.Sockets(c, crosscast.Fields{ID: true}), target.Rooms(c)
 			for s := range sockets.All() {
 				t.Error(s)
 			}
@@ -358,7 +359,7 @@ func TestTooManyQuestions(t *testing.T) {
 		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Ask })
 		var open []*crosscast.Answers[crosscast.SocketInfo]
 		for range 4096 {
-			open = append(open, n.Everyone().Sockets(ctx, 0))
+			open = append(open, n.Everyone().Sockets(ctx, crosscast.Fields{ID: true}))
 		}
 		if _, err := n.Everyone().Count(ctx); !errors.Is(err, crosscast.ErrBusy) {
 			t.Error(err)
@@ -373,7 +374,7 @@ func TestTooManyQuestions(t *testing.T) {
 		time.Sleep(6 * time.Second) // nobody reads the others: their places are freed by the deadline
 		taps[0].lose(func(inst *crosscast.Instruction) bool { return inst.Kind == kind.Ask })
 		for range 4095 {
-			n.Everyone().Sockets(ctx, 0)
+			n.Everyone().Sockets(ctx, crosscast.Fields{ID: true})
 		}
 		taps[0].lose(nil)
 		_, err = n.Everyone().Count(ctx)
@@ -397,7 +398,7 @@ func TestTooManyQuestionsOfPeers(t *testing.T) {
 		})
 		var open []*crosscast.Answers[crosscast.SocketInfo]
 		for range 256 {
-			open = append(open, nodes[0].Everyone().Sockets(ctx, 0))
+			open = append(open, nodes[0].Everyone().Sockets(ctx, crosscast.Fields{ID: true}))
 		}
 		synctest.Wait()
 		count, err := nodes[0].Everyone().CountUsers(ctx)
@@ -436,7 +437,7 @@ func TestManySockets(t *testing.T) {
 		})
 	}
 	seen := map[crosscast.SocketID]bool{}
-	answers := nodes[0].To("all").Sockets(ctx, crosscast.AllFields)
+	answers := nodes[0].To("all").Sockets(ctx, crosscast.Fields{})
 	for s := range answers.All() {
 		if seen[s.ID] || len(s.Rooms) != 2 || len(s.Data) != 52 {
 			t.Fatalf("%+v", s)
@@ -480,7 +481,7 @@ func TestSlowReader(t *testing.T) {
 			_, err := nodes[2].Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: "x"})
 			ok(t, err)
 		}
-		answers := nodes[0].Everyone().Sockets(ctx, crosscast.FieldData|crosscast.FieldHandshake)
+		answers := nodes[0].Everyone().Sockets(ctx, crosscast.Fields{Data: true, Handshake: true})
 		synctest.Wait()
 		size := 0
 		for s := range answers.All() {
@@ -501,7 +502,7 @@ func TestPartTooLargeForTheDriver(t *testing.T) {
 		b := start(t, crosscast.Options{Adapter: &narrow{newTap(cluster)}})
 		_, err := b.Connect(ctx, new(recorder), crosscast.ConnectOptions{Data: strings.Repeat("x", 100_000)})
 		ok(t, err)
-		answers := a.Everyone().Sockets(ctx, crosscast.FieldData)
+		answers := a.Everyone().Sockets(ctx, crosscast.Fields{Data: true})
 		for s := range answers.All() {
 			t.Error(s.ID)
 		}
@@ -528,7 +529,7 @@ func TestCloseDuringAQuestion(t *testing.T) {
 		taps[2].loseAnswers()
 		began := time.Now()
 		time.AfterFunc(time.Second, func() { nodes[0].Close(ctx) })
-		unread := nodes[0].To("all").Sockets(ctx, 0)
+		unread := nodes[0].To("all").Sockets(ctx, crosscast.Fields{ID: true})
 		count, err := nodes[0].To("all").Count(timeout(t, time.Minute))
 		equal(t, "count", count, 3)
 		incomplete(t, err, crosscast.ErrClosed, nodes[1], nodes[2])

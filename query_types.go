@@ -7,22 +7,36 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// Fields selects the data about a socket in addition to its ID.
-type Fields uint8
+// Fields selects fields of [SocketInfo]. The zero value selects all of them. The ID is always there: Fields{ID: true}
+// selects nothing else.
+type Fields struct {
+	ID, User, Rooms, Data, Handshake bool
+}
 
-const (
-	FieldUser Fields = 1 << iota
-	FieldRooms
-	FieldData
-	FieldHandshake
-
-	AllFields = FieldUser | FieldRooms | FieldData | FieldHandshake
-)
+// selected returns the set of the fields besides the ID.
+func (f Fields) selected() (set kind.Fields) {
+	if f == (Fields{}) {
+		return kind.AllFields
+	}
+	if f.User {
+		set |= kind.FieldUser
+	}
+	if f.Rooms {
+		set |= kind.FieldRooms
+	}
+	if f.Data {
+		set |= kind.FieldData
+	}
+	if f.Handshake {
+		set |= kind.FieldHandshake
+	}
+	return set
+}
 
 // For drivers: Question is the query in an instruction of [kind.Ask].
 type Question struct {
 	Kind   kind.Question
-	Fields Fields
+	Fields kind.Fields
 	// Salt keys the hashes in Answer.Users.
 	Salt uint64
 }
@@ -35,7 +49,7 @@ type Answer struct {
 	Err string
 
 	Count   int          // sockets counted, changed by a command or, in the first part, that took an emission to reply to
-	Users   []uint64     // of kind.AskCount with FieldUser: salted hashes of the users, each once
+	Users   []uint64     // of kind.AskCount with kind.FieldUser: salted hashes of the users, each once
 	Sockets []SocketInfo // of kind.AskSockets
 	Rooms   []RoomCount  // of kind.AskRooms
 	Replies []Reply      // of an acknowledged emission
@@ -59,13 +73,14 @@ func (a *Answer) valid() bool {
 	return a.Payload.valid()
 }
 
-// SocketInfo describes a socket on any node of the cluster. Its ID names its node.
+// SocketInfo describes a socket on any node of the cluster. Its ID names its node. Fields that were not selected
+// ([Fields]) are empty.
 type SocketInfo struct {
 	ID    SocketID
-	User  string          // with FieldUser
-	Rooms []string        // with FieldRooms
-	Data  json.RawMessage // with FieldData: the Data given to Connect, as JSON
-	// Handshake is, with FieldHandshake, the binding's data about the connection, as JSON.
+	User  string
+	Rooms []string
+	Data  json.RawMessage // the Data given to Connect, as JSON
+	// Handshake is the binding's data about the connection, as JSON.
 	Handshake json.RawMessage
 }
 

@@ -35,9 +35,6 @@ func NewQueueBudget(bytes int) *QueueBudget {
 	return &QueueBudget{bytes: int64(bytes), queues: make(map[*Queue]*burst)}
 }
 
-// Used returns the number of bytes that wait above the limits. It may be called concurrently.
-func (b *QueueBudget) Used() int { return int(b.used.Load()) }
-
 // sharedBudget is for queues without a budget of their own.
 var sharedBudget = NewQueueBudget(64 << 20)
 

@@ -78,9 +78,9 @@ func (p *tap) Publish(ctx context.Context, inst *crosscast.Instruction) error {
 	return p.full.Publish(ctx, inst)
 }
 
-func (p *tap) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+func (p *tap) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
 	if p.lost(inst) {
-		return crosscast.Reach{Known: true}, nil
+		return crosscast.Receipt{Known: true}, nil
 	}
 	return p.full.Deliver(ctx, inst)
 }

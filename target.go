@@ -11,7 +11,8 @@ import (
 // BoundTarget is a [Target] bound to a namespace: the receiver of an emission, query or command. It is a small value.
 // Every method returns a changed copy, so a target may be kept, extended differently, and used concurrently.
 //
-// Names are checked when the target is used, not before. A target without any recipient (To() without names) is nobody:
+// Names are checked when the target is used, not before. A room or user has 1 to 255 bytes, as have events and
+// namespaces. A target has at most 1,024 names, exceptions included. A target without any recipient (To() without names) is nobody:
 // an emission to it does nothing and returns nil.
 type BoundTarget struct {
 	ns       *Namespace
@@ -89,8 +90,8 @@ func (t *BoundTarget) check(event string) error {
 	g := &t.target
 	names := len(g.Rooms) + len(g.Users) + len(g.Sockets) +
 		len(g.ExceptRooms) + len(g.ExceptUsers) + len(g.ExceptSockets)
-	if names > MaxNames {
-		return &limit.Error{What: "target", Len: names, Max: MaxNames}
+	if names > limit.Names {
+		return &limit.Error{What: "target", Len: names, Max: limit.Names}
 	}
 	if err := checkNames("room", g.Rooms); err != nil {
 		return err
@@ -144,8 +145,8 @@ func checkMeta(pairs []KeyValue) error {
 		return &limit.Error{What: "meta", Len: len(pairs), Max: limit.Meta}
 	}
 	for _, kv := range pairs {
-		if l := max(len(kv.Key), len(kv.Value)); l > MaxName {
-			return &limit.Error{What: "meta", Len: l, Max: MaxName}
+		if l := max(len(kv.Key), len(kv.Value)); l > limit.Name {
+			return &limit.Error{What: "meta", Len: l, Max: limit.Name}
 		}
 	}
 	return nil

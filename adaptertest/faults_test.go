@@ -124,18 +124,18 @@ var faults = []fault{
 	{
 		name: "claims that somebody was reached",
 		red:  map[string]string{"deliver-nobody": "Deliver to nobody returned"},
-		deliver: func(_ *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error) {
-			reach, err := next()
-			reach.Nodes++
-			return reach, err
+		deliver: func(_ *faulty, next func() (crosscast.Receipt, error)) (crosscast.Receipt, error) {
+			receipt, err := next()
+			receipt.Nodes++
+			return receipt, err
 		},
 	},
 	{
 		name: "claims that nobody was reached",
 		red:  map[string]string{"deliver": "when 1 sockets of its own node and 1 peers hear it"},
-		deliver: func(_ *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error) {
+		deliver: func(_ *faulty, next func() (crosscast.Receipt, error)) (crosscast.Receipt, error) {
 			_, err := next()
-			return crosscast.Reach{Known: true}, err
+			return crosscast.Receipt{Known: true}, err
 		},
 	},
 	{

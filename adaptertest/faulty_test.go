@@ -23,7 +23,7 @@ type fault struct {
 	// What is done instead of a method of the adapter, or of its handler. nil: nothing special.
 	start       func(f *faulty, ctx context.Context, next func() error) error
 	publish     func(f *faulty, ctx context.Context, inst *instruction, next func(*instruction) error) error
-	deliver     func(f *faulty, next func() (crosscast.Reach, error)) (crosscast.Reach, error)
+	deliver     func(f *faulty, next func() (crosscast.Receipt, error)) (crosscast.Receipt, error)
 	flush       func(f *faulty, next func() error) error
 	subscribe   func(f *faulty, ctx context.Context, names []address, next func(...address) error) error
 	unsubscribe func(f *faulty, names []crosscast.Address, next func(...crosscast.Address) error) error
@@ -150,8 +150,8 @@ func (f *faulty) Publish(ctx context.Context, inst *crosscast.Instruction) error
 	return next(inst)
 }
 
-func (f *faulty) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
-	next := func() (crosscast.Reach, error) { return f.whole.Deliver(ctx, inst) }
+func (f *faulty) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
+	next := func() (crosscast.Receipt, error) { return f.whole.Deliver(ctx, inst) }
 	if f.fault.deliver != nil {
 		return f.fault.deliver(f, next)
 	}

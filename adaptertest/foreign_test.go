@@ -162,10 +162,10 @@ func (f *foreign) Publish(ctx context.Context, inst *instruction) error {
 	return f.whole.Publish(ctx, c)
 }
 
-func (f *foreign) Deliver(ctx context.Context, inst *instruction) (crosscast.Reach, error) {
+func (f *foreign) Deliver(ctx context.Context, inst *instruction) (crosscast.Receipt, error) {
 	c, err := f.carried(inst)
 	if c == nil {
-		return crosscast.Reach{}, err
+		return crosscast.Receipt{}, err
 	}
 	return f.whole.Deliver(ctx, c)
 }
@@ -181,7 +181,7 @@ func (f *foreign) carried(inst *instruction) (*instruction, error) {
 	case kind.Watch, kind.Presence:
 		return nil, unsupported("presence")
 	case kind.Ask:
-		c.Question = &crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.AllFields}
+		c.Question = &crosscast.Question{Kind: kind.AskSockets, Fields: kind.AllFields}
 	case kind.Request:
 		if !inst.Target.Everyone {
 			return nil, unsupported("requests to those with a member")

@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,10 +30,13 @@ type peer struct {
 	silent bool // Close has returned
 }
 
+// newID returns the ID of a node that there is not.
+func newID() crosscast.NodeID { return crosscast.NodeID(rand.Text()[:8]) }
+
 func (b *bed) newPeer() *peer {
 	p := &peer{b: b, index: b.adapters, Adapter: b.cluster.Adapter(), log: newLog()}
 	p.info = crosscast.NodeInfo{
-		ID: crosscast.NewNodeID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: b.heartbeat,
+		ID: newID(), Name: fmt.Sprintf("peer-%d", p.index), Heartbeat: b.heartbeat,
 	}
 	b.adapters++
 	return p

@@ -138,7 +138,7 @@ var clusterRules = []rule{
 					Handshake: map[string]int{"issued": i},
 				})
 			}
-			answers := n0.To("r").Sockets(b.ctx, crosscast.AllFields)
+			answers := n0.To("r").Sockets(b.ctx, crosscast.Fields{})
 			seen := make(map[crosscast.SocketID]int)
 			for s := range answers.All() {
 				seen[s.ID]++

@@ -125,7 +125,7 @@ var instructionRules = []rule{
 			for i := range 20 {
 				p0.publish(p0.toNode(p1, fmt.Sprint("m", i)))
 				stray := p0.emission("stray", everyone)
-				stray.To = crosscast.NewNodeID()
+				stray.To = newID()
 				p0.publish(stray)
 			}
 			b.settlePeers()

@@ -64,7 +64,7 @@ var startRules = []rule{
 			p0, p1, p2 := b.threePeers()
 			p1.hear(room("r"))
 			p2.hear(room("r"))
-			second := &peer{b: b, log: newLog(), info: crosscast.NodeInfo{ID: crosscast.NewNodeID(), Name: "second"}}
+			second := &peer{b: b, log: newLog(), info: crosscast.NodeInfo{ID: newID(), Name: "second"}}
 			b.within("a second Start", func() {
 				err := p1.Start(b.ctx, second.begin())
 				if err == nil || !strings.Contains(err.Error(), p1.info.Name) {

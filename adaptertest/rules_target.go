@@ -342,9 +342,8 @@ var targetRules = []rule{
 				if err != nil {
 					b.Errorf("Deliver to %s: %v", try.event, err)
 				}
-				reach := got.Reach
-				tooFew := reach.Known && reach.Nodes < try.heard
-				if got.Sockets != try.sockets || tooFew || !reach.Known && reach.Nodes != 0 {
+				tooFew := got.Known && got.Nodes < try.heard
+				if got.Sockets != try.sockets || tooFew || !got.Known && got.Nodes != 0 {
 					b.Errorf("Deliver to %s returned %+v, when %d sockets of its own node and %d peers hear it",
 						try.event, got, try.sockets, try.heard)
 				}
@@ -367,7 +366,7 @@ var targetRules = []rule{
 			for _, t := range []crosscast.BoundTarget{n0.To("nobody"), n0.ToUser("nobody")} {
 				got, err := t.Deliver(b.ctx, "m", nil)
 				b.must(err)
-				if got.Sockets != 0 || got.Reach.Nodes != 0 {
+				if got.Sockets != 0 || got.Nodes != 0 {
 					b.Errorf("Deliver to nobody returned %+v", got)
 				}
 			}

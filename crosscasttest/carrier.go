@@ -191,7 +191,7 @@ func (c *carrier) Publish(ctx context.Context, inst *crosscast.Instruction) erro
 	return nil
 }
 
-func (c *carrier) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+func (c *carrier) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
 	c.bus.busy.Begin()
 	defer c.bus.busy.End(1)
 	if _, live := c.usable(); live && c.bus.takesLoss(inst) {
@@ -222,18 +222,18 @@ var errLost = errors.New("crosscasttest: the bus has lost it")
 
 // publishLost publishes inst in a batch of its own, which the bus loses without an answer. Peers learn of a loss from
 // the node's next heartbeat. One more is published at once, so that Settle need not wait for it.
-func (c *carrier) publishLost(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+func (c *carrier) publishLost(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
 	c.losing.Lock()
 	defer c.losing.Unlock()
 	if err := c.flush(ctx); err != nil {
-		return crosscast.Reach{}, err
+		return crosscast.Receipt{}, err
 	}
 	c.port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: errLost, Lost: true} })
-	reach, err := c.Adapter.Deliver(ctx, inst)
+	receipt, err := c.Adapter.Deliver(ctx, inst)
 	c.port.SetFate(nil)
 	if !errors.Is(err, errLost) {
 		c.bus.lose.Add(1) // it was refused, and did not reach the bus
-		return reach, err
+		return receipt, err
 	}
 	c.mu.Lock()
 	beat := c.beat
@@ -241,5 +241,5 @@ func (c *carrier) publishLost(ctx context.Context, inst *crosscast.Instruction) 
 	if beat.Kind == kind.Heartbeat {
 		_, _ = c.Adapter.Deliver(ctx, &beat) // Flush does not wait for heartbeats; if it fails, the next one carries the loss
 	}
-	return reach, err
+	return receipt, err
 }

@@ -250,7 +250,7 @@ func (s *goServer) emitAck(to target, event string, args ...any) (replies []any,
 
 func (s *goServer) fetch(who target) (found []remoteSocket, err error) {
 	err = s.on(who, func(ctx context.Context, b crosscast.BoundTarget) error {
-		answers := b.Sockets(ctx, crosscast.AllFields)
+		answers := b.Sockets(ctx, crosscast.Fields{})
 		for info := range answers.All() {
 			r := remoteSocket{id: string(info.ID), rooms: append(info.Rooms, string(info.ID))} // as Node.js has it
 			if err := errors.Join(decode(info.Data, &r.data), decode(info.Handshake, &r.handshake)); err != nil {
@@ -379,7 +379,7 @@ func (s *goServer) sockets() (all []*crosscast.Socket) {
 		if err != nil {
 			continue
 		}
-		found := ns.Everyone().Local().Sockets(context.Background(), 0)
+		found := ns.Everyone().Local().Sockets(context.Background(), crosscast.Fields{ID: true})
 		for info := range found.All() {
 			if socket := ns.Socket(info.ID); socket != nil {
 				all = append(all, socket)

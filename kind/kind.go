@@ -29,6 +29,18 @@ const (
 // is no gap, and they never wait in a queue.
 func (k Kind) Control() bool { return k == Hello || k == Heartbeat }
 
+// Fields are the fields of a crosscast.SocketInfo that a query selects, besides the ID.
+type Fields uint8
+
+const (
+	FieldUser Fields = 1 << iota
+	FieldRooms
+	FieldData
+	FieldHandshake
+
+	AllFields = FieldUser | FieldRooms | FieldData | FieldHandshake
+)
+
 // Question is the kind of a query about the sockets in a target.
 type Question uint8
 

@@ -76,7 +76,7 @@ func TestEmitterSubscribesToNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := e.To("room").Deliver(ctx, "four", nil)
-	if err != nil || r.Reach != (crosscast.Reach{Nodes: 2, Known: true}) {
+	if err != nil || r != (crosscast.Receipt{Nodes: 2, Known: true}) {
 		t.Errorf("receipt: %+v, %v", r, err)
 	}
 	for _, m := range []*member{a, b} {

@@ -86,12 +86,12 @@ func TestMastersLoseMessages(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3)
 	ctx := redistest.Within(t, time.Minute)
 	var nodes []*listener
-	for range 6 {
+	for i := range 6 {
 		l := &listener{
 			Adapter: redisadapter.New(cluster.Client(), redisadapter.Options{}),
 			got:     make(map[string]bool), beat: make(map[crosscast.NodeID]bool),
 		}
-		self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: heartbeat}
+		self := crosscast.NodeInfo{ID: crosscast.NodeID(fmt.Sprintf("listen%02d", i)), Heartbeat: heartbeat}
 		if err := l.Start(ctx, crosscast.AdapterStart{Self: self, Handler: l}); err != nil {
 			t.Fatal(err)
 		}

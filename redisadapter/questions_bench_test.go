@@ -73,7 +73,7 @@ func BenchmarkSocketsOverRedis(b *testing.B) {
 	nodes := startThree(b)
 	before := nodes[0].Stats().Adapter
 	timed(b, func() {
-		answers := nodes[0].To("r").Sockets(b.Context(), crosscast.AllFields)
+		answers := nodes[0].To("r").Sockets(b.Context(), crosscast.Fields{})
 		n := 0
 		for range answers.All() {
 			n++

@@ -57,7 +57,7 @@ func TestHandshake(t *testing.T) {
 	}
 	var got [2]map[string]any
 	for i, ns := range []*crosscast.Namespace{n.Namespace, chat} {
-		sockets := ns.Everyone().Sockets(t.Context(), crosscast.FieldHandshake)
+		sockets := ns.Everyone().Sockets(t.Context(), crosscast.Fields{Handshake: true})
 		for info := range sockets.All() {
 			if err := json.Unmarshal(info.Handshake, &got[i]); err != nil {
 				t.Errorf("%s: %v", info.Handshake, err)
@@ -125,7 +125,7 @@ func TestHiddenHeaders(t *testing.T) {
 		c := &client{t, conn}
 		c.opened()
 		c.join("/")
-		for info := range n.Everyone().Sockets(t.Context(), crosscast.FieldHandshake).All() {
+		for info := range n.Everyone().Sockets(t.Context(), crosscast.Fields{Handshake: true}).All() {
 			var h socketio.Handshake
 			if err := json.Unmarshal(info.Handshake, &h); err != nil {
 				t.Fatal(err)

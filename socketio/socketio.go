@@ -17,6 +17,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
@@ -244,7 +245,7 @@ func newSpace(node *crosscast.Node, name string, n *Namespace) (*space, error) {
 		return nil, fmt.Errorf("crosscast/socketio: namespace %.64q: nil, or not a name", name)
 	}
 	for event, h := range n.Events {
-		if h == nil || event == "" || len(event) > crosscast.MaxName {
+		if h == nil || event == "" || len(event) > limit.Name {
 			return nil, fmt.Errorf("crosscast/socketio: event %.64q: no handler, or not a name of 1 to 255 bytes", event)
 		}
 		if isReserved(event) {

@@ -175,7 +175,7 @@ func TestWritesWhatServersPublish(t *testing.T) {
 		"timeout emit ack":      {Ref: "1", TTL: 500e6, Kind: kind.Emit, Target: everyone, Event: "test"},
 		"timeout emit ack room": {Ref: "1", TTL: 500e6, Kind: kind.Emit, Target: r1, Event: "test"},
 		"fetchSockets": {
-			Ref: "1", Kind: kind.Ask, Target: everyone, Question: &crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.AllFields},
+			Ref: "1", Kind: kind.Ask, Target: everyone, Question: &crosscast.Question{Kind: kind.AskSockets, Fields: kind.AllFields},
 		},
 		"socketsJoin":  {Kind: kind.Join, Target: r1, Rooms: []string{"j1", "j2"}},
 		"socketsLeave": {Kind: kind.Leave, Target: r1, Rooms: []string{"j1"}},

@@ -35,7 +35,7 @@ import (
 //
 //   - a requestId in 2, 3 and 4. Nodes answer it with 8.
 //   - command: true in a 5 that accompanies such a command. Servers answer the 5, and nodes do not.
-//   - fields (crosscast.Fields) in other 5s, if nodes may leave out parts.
+//   - fields (kind.Fields) in other 5s, if nodes may leave out parts.
 //   - uid in every answer.
 //   - sid, the client's ID, in 9.
 const (

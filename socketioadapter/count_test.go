@@ -2,6 +2,7 @@ package socketioadapter_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,7 +24,7 @@ import (
 func bare(t *testing.T, rdb redis.UniversalClient, o socketioadapter.Options, emitter bool) *socketioadapter.Adapter {
 	t.Helper()
 	a := socketioadapter.New(rdb, o)
-	self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second}
+	self := crosscast.NodeInfo{ID: crosscast.NodeID(rand.Text()[:8]), Heartbeat: time.Second}
 	if err := a.Start(redistest.Within(t, redistest.Patience), starting(self, nothing{}, emitter)); err != nil {
 		t.Fatal(err)
 	}

@@ -115,9 +115,9 @@ func TestQuestionsAndAnswers(t *testing.T) {
 		const told = `socket=bbbbbbbb------------ user="u" rooms=["r" "user:not"] data={"n":1} handshake={"url":"/"}`
 		ask := crosscast.Instruction{
 			Kind: kind.Ask, Target: everyone,
-			Question: &crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.AllFields},
+			Question: &crosscast.Question{Kind: kind.AskSockets, Fields: kind.AllFields},
 		}
-		asking := func(k kind.Question, fields crosscast.Fields) crosscast.Instruction {
+		asking := func(k kind.Question, fields kind.Fields) crosscast.Instruction {
 			in := ask
 			in.Question = &crosscast.Question{Kind: k, Fields: fields}
 			return in
@@ -155,7 +155,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="" rooms=[] data= handshake=`},
 			},
 			{
-				"how many users", asking(kind.AskCount, crosscast.FieldUser),
+				"how many users", asking(kind.AskCount, kind.FieldUser),
 				[]crosscast.Answer{{Sockets: []crosscast.SocketInfo{{ID: socketB, User: "u"}}, Last: true}},
 				[]string{`ask from=aaaaaaaa everyone ref=REF question=1 fields=1`},
 				[]string{`count=0 last=true handled=false socket=bbbbbbbb------------ user="u" rooms=[] data= handshake=`},

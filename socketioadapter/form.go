@@ -6,6 +6,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/args"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // form is a message being written, as msgpack. Callers of object and array give the number of members in advance.
@@ -59,14 +60,14 @@ func (f *form) list(k string, names []string) {
 }
 
 // hasLimit returns the number of members that limit writes.
-func hasLimit(m *message) int { return set(m.command || m.fields != crosscast.AllFields) }
+func hasLimit(m *message) int { return set(m.command || m.fields != kind.AllFields) }
 
 // limit writes which parts nodes may leave out of their answers to a fetch.
 func (f *form) limit(m *message) {
 	switch {
 	case m.command:
 		f.bool("command", true)
-	case m.fields != crosscast.AllFields:
+	case m.fields != kind.AllFields:
 		f.uint("fields", uint64(m.fields))
 	}
 }

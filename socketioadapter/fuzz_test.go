@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketioadapter"
 	"github.com/crosscast/crosscast/wire"
@@ -52,7 +53,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, mode, on uint8, data []byte) {
 		s := newSide(t, "aaaaaaaa", [...]socketioadapter.Options{classic, sharded}[mode%2])
 		s.node = func(in *crosscast.Instruction) {
-			if len(in.Event) > crosscast.MaxName || in.From == "aaaaaaaa" || in.Namespace == "" {
+			if len(in.Event) > limit.Name || in.From == "aaaaaaaa" || in.Namespace == "" {
 				t.Errorf("told was %s", describe(in))
 			}
 			if (in.Kind == kind.Emit || in.Kind == kind.Request) && in.Event == "" {
@@ -61,7 +62,7 @@ func FuzzRead(f *testing.F) {
 			g := &in.Target
 			names := slices.Concat(g.Rooms, g.Users, g.ExceptRooms, g.ExceptUsers, in.Rooms)
 			for _, name := range names {
-				if len(name) == 0 || len(name) > crosscast.MaxName {
+				if len(name) == 0 || len(name) > limit.Name {
 					t.Errorf("a name of %d bytes", len(name))
 				}
 			}
@@ -96,7 +97,7 @@ func FuzzNames(f *testing.F) {
 		f.Add(uint8(i), "/"+name, name)
 	}
 	f.Fuzz(func(t *testing.T, mode uint8, ns, name string) {
-		if len(name) == 0 || len(name) > crosscast.MaxName || len(ns) == 0 || len(ns) > crosscast.MaxName {
+		if len(name) == 0 || len(name) > limit.Name || len(ns) == 0 || len(ns) > limit.Name {
 			return
 		}
 		o := modes[[...]string{"classic", "dynamic", "static", "private"}[mode%4]]

@@ -130,10 +130,10 @@ func describe(in *crosscast.Instruction) string {
 		if len(t.Rooms)+len(t.Users)+len(t.Sockets) > 0 {
 			add("rooms=%q users=%q sockets=%q", t.Rooms, t.Users, t.Sockets)
 		}
-		if t.IsNobody() {
+		if !t.Everyone && len(t.Rooms)+len(t.Users)+len(t.Sockets) == 0 {
 			add("nobody")
 		}
-		if t.HasExceptions() {
+		if len(t.ExceptRooms)+len(t.ExceptUsers)+len(t.ExceptSockets) > 0 {
 			add("except rooms=%q users=%q sockets=%q", t.ExceptRooms, t.ExceptUsers, t.ExceptSockets)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // message is one message of Socket.IO's servers, on either wire. classic.go and sharded.go have the formats.
@@ -27,10 +28,10 @@ type message struct {
 	payload crosscast.Payload
 	data    []byte
 
-	rooms   []string         // of a join or leave; of gotRooms
-	close   bool             // of a disconnect: ends the whole connection, not only the namespace
-	command bool             // of a fetch: a command with the same id accompanies it, and nodes answer that instead
-	fields  crosscast.Fields // of a fetch: which parts of sockets are wanted; of gotSockets: which are there
+	rooms   []string    // of a join or leave; of gotRooms
+	close   bool        // of a disconnect: ends the whole connection, not only the namespace
+	command bool        // of a fetch: a command with the same id accompanies it, and nodes answer that instead
+	fields  kind.Fields // of a fetch: which parts of sockets are wanted; of gotSockets: which are there
 	sockets []crosscast.SocketInfo
 	count   int                // how many clients a broadcast or a command reached
 	client  crosscast.SocketID // the client that replied, if known

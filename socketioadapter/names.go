@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
@@ -78,7 +79,7 @@ func (n *names) append(dst []byte, prefix string) []byte {
 		dst = mpack.AppendStr(dst, r)
 	}
 	for _, u := range n.users {
-		var buf [2 * crosscast.MaxName]byte
+		var buf [2 * limit.Name]byte
 		dst = mpack.AppendStr(dst, append(append(buf[:0], prefix...), u...))
 	}
 	for _, s := range n.sockets {
@@ -100,10 +101,10 @@ func (p *place) enter(name, prefix string) {
 	if len(name) == 0 {
 		return
 	}
-	if len(name) <= crosscast.MaxName {
+	if len(name) <= limit.Name {
 		p.rooms = append(p.rooms, name)
 	}
-	if user, ok := strings.CutPrefix(name, prefix); ok && len(user) > 0 && len(user) <= crosscast.MaxName {
+	if user, ok := strings.CutPrefix(name, prefix); ok && len(user) > 0 && len(user) <= limit.Name {
 		p.users = append(p.users, user)
 	}
 	if len(name) == socketIDLen {

@@ -1,6 +1,7 @@
 package socketioadapter_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"testing"
@@ -74,7 +75,7 @@ func TestNothingArrivesTwice(t *testing.T) {
 	a := bare(t, redistest.Client(t, o), classic, false)
 	heard := &tally{got: make(map[string]int)}
 	b := socketioadapter.New(s.Client(), classic)
-	must(t, b.Start(redistest.Within(t, redistest.Patience), starting(crosscast.NodeInfo{ID: crosscast.NewNodeID()}, heard)))
+	must(t, b.Start(redistest.Within(t, redistest.Patience), starting(crosscast.NodeInfo{ID: crosscast.NodeID(rand.Text()[:8])}, heard)))
 	t.Cleanup(func() { must(t, b.Close(redistest.Within(t, redistest.Patience))) })
 
 	emit := func(event string) {

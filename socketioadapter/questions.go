@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // questions are the open queries of peers. A node answers in parts, but Socket.IO expects one message from each server.
@@ -30,7 +31,7 @@ type question struct {
 	namespace string
 	uid       string // of the asking server; empty: unknown
 	id        string
-	fields    crosscast.Fields // wanted parts of sockets
+	fields    kind.Fields // wanted parts of sockets
 	expires   time.Time
 
 	sockets []crosscast.SocketInfo // collected so far

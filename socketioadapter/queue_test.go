@@ -1,6 +1,7 @@
 package socketioadapter_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func TestAnOutageOfManyUsers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := redistest.Start(t, redistest.Config{})
 			a := socketioadapter.New(s.Client(), socketioadapter.Options{Mode: mode, MaxAge: time.Minute})
-			self := crosscast.NodeInfo{ID: crosscast.NewNodeID(), Heartbeat: time.Second}
+			self := crosscast.NodeInfo{ID: crosscast.NodeID(rand.Text()[:8]), Heartbeat: time.Second}
 			must(t, a.Start(redistest.Within(t, redistest.Patience), starting(self, gapped{
 				&tally{got: make(map[string]int)}, make(chan crosscast.Gap, 100),
 			})))

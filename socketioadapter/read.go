@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -46,7 +47,7 @@ func (d *dialect) Read(topic string, data []byte) (number uint64, err error) {
 			in.Volatile = true
 		}
 	case join, leave, disconnect:
-		if n := len(m.rooms); n > crosscast.MaxNames { // the rooms count for each socket in the target
+		if n := len(m.rooms); n > limit.Names { // the rooms count for each socket in the target
 			return 0, fmt.Errorf("%w: a command with %d rooms", wire.ErrMalformed, n)
 		}
 		in.Kind, in.Rooms = commands[m.kind], m.rooms
@@ -79,7 +80,7 @@ var commands = map[messageKind]kind.Kind{
 
 var (
 	askIDs   = crosscast.Question{Kind: kind.AskSockets}
-	askRooms = crosscast.Question{Kind: kind.AskSockets, Fields: crosscast.FieldUser | crosscast.FieldRooms}
+	askRooms = crosscast.Question{Kind: kind.AskSockets, Fields: kind.FieldUser | kind.FieldRooms}
 )
 
 // awaits reports whether this node waits for an answer with this requestId. Most answers are to queries of others, and

@@ -10,7 +10,9 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/args"
 	"github.com/crosscast/crosscast/internal/intern"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -57,7 +59,7 @@ func (r *reader) read(channel string, data []byte) (*message, error) {
 	if cap(r.scratch) > maxScratch {
 		r.scratch = nil
 	}
-	r.m, r.raw, r.err = message{fields: crosscast.AllFields}, raw{typ: -1}, nil
+	r.m, r.raw, r.err = message{fields: kind.AllFields}, raw{typ: -1}, nil
 	if r.channels.sharded {
 		r.sharded(channel, data)
 	} else {
@@ -151,7 +153,7 @@ func (r *reader) body(key, value []byte) {
 	case "command":
 		r.m.command = isTrue(value)
 	case "fields":
-		r.m.fields = crosscast.Fields(number(value)) & crosscast.AllFields
+		r.m.fields = kind.Fields(number(value)) & kind.AllFields
 	case "clientCount":
 		r.raw.clientCount = value
 	case "sid":
@@ -163,11 +165,11 @@ func (r *reader) body(key, value []byte) {
 	}
 }
 
-// text reads a recurring string of at most MaxName bytes. Other values are read as empty.
+// text reads a recurring string of at most limit.Name bytes. Other values are read as empty.
 func (r *reader) text(value []byte) string {
 	c := mpack.NewCursor(value)
 	s := c.Str()
-	if len(s) > crosscast.MaxName {
+	if len(s) > limit.Name {
 		r.fail("a text is too long")
 		return ""
 	}
@@ -181,7 +183,7 @@ func (r *reader) id(value []byte) string {
 		return ""
 	}
 	s := c.Str()
-	if len(s) == 0 || len(s) > crosscast.MaxName {
+	if len(s) == 0 || len(s) > limit.Name {
 		r.fail("requestId")
 	}
 	return string(s)
@@ -259,7 +261,7 @@ func (r *reader) name(c *mpack.Cursor) string {
 	switch {
 	case len(s) == socketIDLen:
 		return r.clients.Get(s)
-	case len(s) <= crosscast.MaxName:
+	case len(s) <= limit.Name:
 		return r.names.Get(s)
 	}
 	return string(s) // of a user, or unknown here
@@ -322,7 +324,7 @@ func (r *reader) command() {
 // socketID reads the ID of a socket. "" means that there is none.
 func (r *reader) socketID(value []byte) crosscast.SocketID {
 	c := mpack.NewCursor(value)
-	if s := c.Str(); len(s) <= crosscast.MaxName {
+	if s := c.Str(); len(s) <= limit.Name {
 		return crosscast.SocketID(r.clients.Get(s))
 	}
 	return ""
@@ -345,7 +347,7 @@ func (r *reader) echo() {
 func (r *reader) rooms() {
 	r.texts[4] = r.texts[4][:0]
 	r.list(r.raw.rooms, func(name string) {
-		if len(name) > 0 && len(name) <= crosscast.MaxName {
+		if len(name) > 0 && len(name) <= limit.Name {
 			r.texts[4] = append(r.texts[4], name)
 		}
 	})
@@ -386,7 +388,7 @@ func (r *reader) emitted() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", wire.ErrMalformed, err)
-	case len(event) == 0 || len(event) > crosscast.MaxName:
+	case len(event) == 0 || len(event) > limit.Name:
 		return fmt.Errorf("%w: an event of %d bytes", wire.ErrMalformed, len(event))
 	}
 	m.event, m.payload = event, p

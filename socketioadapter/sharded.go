@@ -19,7 +19,7 @@ package socketioadapter
 //
 //   - a requestId in 4, 5 and 6. Nodes answer it with 11.
 //   - command: true in a 7 that accompanies such a command. Servers answer the 7, and nodes do not.
-//   - fields (crosscast.Fields) in other 7s, if nodes may leave out parts.
+//   - fields (kind.Fields) in other 7s, if nodes may leave out parts.
 //   - sid, the client's ID, in 12.
 //   - 2, a HEARTBEAT of a node to itself.
 const (

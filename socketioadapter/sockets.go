@@ -6,7 +6,9 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/args"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // noHandshake is the handshake of a socket whose handshake is unknown. It has all members, so that code which reads one
@@ -27,7 +29,7 @@ func (f *form) sockets(k string, m *message) {
 			f.str(string(s.ID))
 			continue
 		}
-		handshake, data := m.fields&crosscast.FieldHandshake != 0, m.fields&crosscast.FieldData != 0
+		handshake, data := m.fields&kind.FieldHandshake != 0, m.fields&kind.FieldData != 0
 		f.object(2 + set(handshake) + set(data))
 		f.text("id", string(s.ID))
 		if handshake {
@@ -88,7 +90,7 @@ func (r *reader) sockets() {
 		} else {
 			s = r.socket(c.Value())
 		}
-		if len(s.ID) > 0 && len(s.ID) <= crosscast.MaxName {
+		if len(s.ID) > 0 && len(s.ID) <= limit.Name {
 			r.m.sockets = append(r.m.sockets, s)
 		}
 	}
@@ -128,9 +130,9 @@ func (r *reader) socket(value []byte) (s crosscast.SocketInfo) {
 		if room == string(s.ID) || len(room) == 0 {
 			return
 		}
-		if rest, ok := strings.CutPrefix(room, r.prefix); ok && rest != "" && len(rest) <= crosscast.MaxName {
+		if rest, ok := strings.CutPrefix(room, r.prefix); ok && rest != "" && len(rest) <= limit.Name {
 			user = len(s.Rooms)
-		} else if len(room) > crosscast.MaxName {
+		} else if len(room) > limit.Name {
 			return
 		}
 		s.Rooms = append(s.Rooms, room)

@@ -2,6 +2,7 @@ package socketioadapter_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,7 +23,7 @@ func TestStartWithASilentServer(t *testing.T) {
 		t.Run(fmt.Sprint("emitter ", emitOnly), func(t *testing.T) {
 			heard := &tally{got: make(map[string]int)}
 			listener := socketioadapter.New(s.Client(), classic)
-			must(t, listener.Start(redistest.Within(t, redistest.Patience), starting(crosscast.NodeInfo{ID: crosscast.NewNodeID()}, heard)))
+			must(t, listener.Start(redistest.Within(t, redistest.Patience), starting(crosscast.NodeInfo{ID: crosscast.NodeID(rand.Text()[:8])}, heard)))
 			t.Cleanup(func() { must(t, listener.Close(redistest.Within(t, redistest.Patience))) })
 
 			n, o := redistest.StartLate(t, s, emitOnly, func(rdb *redis.Client) crosscast.Adapter {

@@ -25,7 +25,7 @@ func (d *dialect) Write(in *crosscast.Instruction, send sender) error {
 	if in.Kind == kind.Goodbye {
 		return nil
 	}
-	if err := d.supports(in); err != nil || in.Target.IsNobody() { // an empty list of rooms would mean everyone
+	if err := d.supports(in); err != nil || isNobody(&in.Target) { // an empty list of rooms would mean everyone
 		return err
 	}
 	m := d.message(0, namespaceOf(in))
@@ -85,14 +85,19 @@ func (d *dialect) command(f *form, k kind.Kind, m *message, topic string, send s
 	return nil
 }
 
+// isNobody reports whether t has no recipient.
+func isNobody(t *crosscast.Target) bool {
+	return !t.Everyone && len(t.Rooms)+len(t.Users)+len(t.Sockets) == 0
+}
+
 // wanted returns the parts of sockets that a query needs. Servers send everything, but nodes need not publish every
 // handshake for a number.
-func wanted(q *crosscast.Question) crosscast.Fields {
+func wanted(q *crosscast.Question) kind.Fields {
 	switch q.Kind {
 	case kind.AskCount:
-		return q.Fields & crosscast.FieldUser
+		return q.Fields & kind.FieldUser
 	case kind.AskRooms:
-		return crosscast.FieldRooms
+		return kind.FieldRooms
 	}
 	return q.Fields
 }

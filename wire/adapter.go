@@ -122,16 +122,16 @@ func (a *Adapter) Publish(ctx context.Context, inst *crosscast.Instruction) erro
 }
 
 // Deliver implements crosscast.AdapterDeliverer.
-func (a *Adapter) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Reach, error) {
+func (a *Adapter) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
 	d := newDelivery()
 	if err := a.run.Load().sender.publish(ctx, inst, d); err != nil {
-		return crosscast.Reach{}, err
+		return crosscast.Receipt{}, err
 	}
 	select {
 	case <-d.done:
-		return d.reach, d.err
+		return d.receipt, d.err
 	case <-ctx.Done():
-		return crosscast.Reach{}, fmt.Errorf("%w: %w", crosscast.ErrUncertain, ctx.Err())
+		return crosscast.Receipt{}, fmt.Errorf("%w: %w", crosscast.ErrUncertain, ctx.Err())
 	}
 }
 

@@ -395,8 +395,8 @@ func TestDeliver(t *testing.T) {
 	inBubble(t, 3, wire.Options{}, func(t *testing.T, c *cluster) {
 		a := c.peers[0]
 		for _, step := range []struct{ want int }{{0}, {1}, {2}} {
-			if r, err := a.a.Deliver(t.Context(), emitTo("A")); err != nil || r != (crosscast.Reach{Nodes: step.want, Known: true}) {
-				t.Errorf("reach %+v, %v; want %d", r, err, step.want)
+			if r, err := a.a.Deliver(t.Context(), emitTo("A")); err != nil || r != (crosscast.Receipt{Nodes: step.want, Known: true}) {
+				t.Errorf("receipt %+v, %v; want %d", r, err, step.want)
 			}
 			if step.want < 2 {
 				subscribe(t, c.peers[step.want+1], "A")
@@ -404,7 +404,7 @@ func TestDeliver(t *testing.T) {
 		}
 		subscribe(t, a, "A") // we are not our own peer
 		if r, err := a.a.Deliver(t.Context(), emitTo("A")); err != nil || r.Nodes != 2 {
-			t.Errorf("reach %+v, %v", r, err)
+			t.Errorf("receipt %+v, %v", r, err)
 		}
 		a.port.SetFate(func(wire.Frame) membus.Fate { return membus.Fate{Err: errors.New("scripted"), Lost: true} })
 		if _, err := a.a.Deliver(t.Context(), emitTo("A")); !errors.Is(err, crosscast.ErrUncertain) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
@@ -20,7 +21,7 @@ import (
 // instruction is the long one.
 func TestInstructionBound(t *testing.T) {
 	const id = "AAAAAAAABBBBBBBBBBBB"
-	text, data := strings.Repeat("x", crosscast.MaxName), bytes.Repeat([]byte("x"), 1<<16)
+	text, data := strings.Repeat("x", limit.Name), bytes.Repeat([]byte("x"), 1<<16)
 	args := crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: append([]byte{0x91, 0xc6, 0, 1, 0, 0}, data...)}
 	names := []string{text, text}
 	answer := func(a crosscast.Answer) crosscast.Instruction { return crosscast.Instruction{Answer: &a} }

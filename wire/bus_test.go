@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/adaptertest"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -144,7 +145,7 @@ func TestTopicsAreOfTheAlphabet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	long := strings.Repeat("\xff", crosscast.MaxName)
+	long := strings.Repeat("\xff", limit.Name)
 	names := []string{
 		"a.>", "a.*", "a.b", "a b", "*", ">", "#", "+", "a/+/b", "a/#", "[a]", "a?", `a\`, "{a}", "a%2E%3E", "a%", "café", "\x00",
 		"\xff", "a\r\nb", "\t", "a|b", `"`, long,

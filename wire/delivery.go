@@ -9,10 +9,10 @@ import (
 
 // delivery waits for the outcome of one instruction in all its frames. It is guarded by sender.mu until done is closed.
 type delivery struct {
-	left  int // frames without an outcome
-	reach crosscast.Reach
-	err   error
-	done  chan struct{}
+	left    int // frames without an outcome
+	receipt crosscast.Receipt
+	err     error
+	done    chan struct{}
 }
 
 func newDelivery() *delivery { return &delivery{done: make(chan struct{})} }
@@ -22,7 +22,7 @@ func (d *delivery) expect(frames int) {
 	if d == nil {
 		return
 	}
-	d.left, d.reach.Known = frames, true
+	d.left, d.receipt.Known = frames, true
 	if frames == 0 {
 		close(d.done)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -142,14 +143,7 @@ func wantRefused(t *testing.T, err error, rooms ...string) {
 	if !errors.As(err, &e) || !errors.Is(err, crosscast.ErrDenied) {
 		t.Fatalf("got %v, want an error of the names %q", err, rooms)
 	}
-	wantRooms(t, crosscast.Gap{Names: failedNames(e)}, rooms...)
-}
-
-func failedNames(e *crosscast.NamesError) (names []crosscast.Address) {
-	for _, f := range e.Failed {
-		names = append(names, f.Address)
-	}
-	return names
+	wantRooms(t, crosscast.Gap{Names: slices.Collect(maps.Keys(e.Failed))}, rooms...)
 }
 
 // TestARevokedRoom: a room that was heard is denied from the next link on. That is a gap at once, and another when it is

@@ -180,12 +180,12 @@ func TestDialect(t *testing.T) {
 			t.Error("what the dialect refuses:", err)
 		}
 		r, err := a.a.Deliver(t.Context(), emitTo("A"))
-		if err != nil || r != (crosscast.Reach{Nodes: 1, Known: true}) {
-			t.Errorf("reach %+v, %v", r, err)
+		if err != nil || r != (crosscast.Receipt{Nodes: 1, Known: true}) {
+			t.Errorf("receipt %+v, %v", r, err)
 		}
 		hello := &crosscast.Instruction{Kind: kind.Hello, Target: crosscast.Target{Everyone: true}}
 		if r, err := a.a.Deliver(t.Context(), hello); err != nil || r.Nodes != 0 {
-			t.Errorf("hello: reach %+v, %v", r, err)
+			t.Errorf("hello: receipt %+v, %v", r, err)
 		}
 		synctest.Wait()
 		if s := b.a.AdapterStats(); s.InstructionsIn != 4 || !s.Connected {

@@ -22,7 +22,7 @@ func TestEmitterHasNoLinkUntilItAsks(t *testing.T) {
 		s.emit("everyone")
 		s.emit("nobody", "x")
 		r, err := s.e.To("r").Deliver(t.Context(), "delivered", nil)
-		if err != nil || r.Reach != (crosscast.Reach{Nodes: 2, Known: true}) {
+		if err != nil || r != (crosscast.Receipt{Nodes: 2, Known: true}) {
 			t.Errorf("receipt: %+v, %v", r, err)
 		}
 		if err := s.e.ToUser("u").Join(t.Context(), "new"); err != nil {
@@ -53,7 +53,7 @@ func TestEmitterHasNoLinkUntilItAsks(t *testing.T) {
 		s.wantCount(2)
 		s.bus.saying.Store(0)
 		// It is in nobody's way: not subscribed to everyone, nor a peer.
-		if r, err := s.nodes[0].Everyone().Deliver(t.Context(), "x", nil); err != nil || r.Reach.Nodes != 1 {
+		if r, err := s.nodes[0].Everyone().Deliver(t.Context(), "x", nil); err != nil || r.Nodes != 1 {
 			t.Errorf("receipt of a node: %+v, %v", r, err)
 		}
 		if n := len(s.nodes[0].Nodes()); n != 1 {

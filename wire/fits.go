@@ -5,13 +5,14 @@ import (
 	"strings"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 )
 
 // This file refuses instructions that are too large before anybody gets them.
 
 // besides is the size of the largest instruction without its payload for which a node does not call Fits.
 var besides = func() int {
-	name := strings.Repeat("n", crosscast.MaxName)
+	name := strings.Repeat("n", limit.Name)
 	inst := crosscast.Instruction{Namespace: name, Event: name, Ref: name, Target: crosscast.Target{Rooms: []string{name}}}
 	return plainHeader + instructionBound(&inst)
 }()

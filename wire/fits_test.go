@@ -41,7 +41,7 @@ func TestTooLargeMeansNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		longest := strings.Repeat("n", crosscast.MaxName)
+		longest := strings.Repeat("n", limit.Name)
 		target := n.To("r")
 		if err := target.Emit(ctx, longest, make(crosscast.Bytes, o.MaxPayload)); err != nil {
 			t.Error("the largest payload:", err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
@@ -59,7 +60,7 @@ const (
 
 	// maxItems is the largest number of a frame's items, names in targets, and rooms together; one instruction may have
 	// as many. Each of them costs a node work, and may take as little as two bytes.
-	maxItems = 1 + 2*crosscast.MaxNames
+	maxItems = 1 + 2*limit.Names
 	// maxLosses is the largest number of loss ranges in a header, and maxLossNames that of the names in one of them.
 	maxLosses, maxLossNames = 16, 8
 
@@ -188,7 +189,8 @@ func appendInstruction(dst []byte, inst *crosscast.Instruction, topic *crosscast
 // that is invalid, so that the encoder refuses it.
 func isTopicsTarget(inst *crosscast.Instruction, topic *crosscast.Address) bool {
 	t := &inst.Target
-	if t.Everyone || len(t.Sockets) != 0 || t.HasExceptions() || len(topic.Name) == 0 || len(topic.Name) > crosscast.MaxName {
+	if t.Everyone || len(t.Sockets) != 0 || len(t.ExceptRooms)+len(t.ExceptUsers)+len(t.ExceptSockets) != 0 ||
+		len(topic.Name) == 0 || len(topic.Name) > limit.Name {
 		return false
 	}
 	if topic.Space == crosscast.SpaceRoom {

@@ -169,12 +169,12 @@ func TestEveryPrefix(t *testing.T) {
 func warmReader(t testing.TB) *wire.FrameReader {
 	r := new(wire.FrameReader)
 	inst := crosscast.Instruction{Kind: kind.Emit, Event: "x", Meta: make([]crosscast.KeyValue, limit.Meta)}
-	inst.Target.Rooms = slices.Repeat([]string{"n"}, crosscast.MaxNames)
+	inst.Target.Rooms = slices.Repeat([]string{"n"}, limit.Names)
 	inst.Rooms = inst.Target.Rooms
 	header := goldenFrames()[9].frame
 	header.Items = nil
 	drain(t, r, wire.AppendItem(header.bytes(), &inst, noName, 0), &noName)
-	inst.Target, inst.Rooms = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, crosscast.MaxNames)}, nil
+	inst.Target, inst.Rooms = crosscast.Target{Sockets: slices.Repeat([]crosscast.SocketID{"n"}, limit.Names)}, nil
 	drain(t, r, wire.AppendItem(header.bytes(), &inst, noName, 0), &noName)
 	return r
 }
@@ -277,7 +277,7 @@ func TestFrameItems(t *testing.T) {
 	named := "\x94\x01\x00\xc0\x92\xc2\x93\xa1x\xa1x\xa1x"        // to three rooms
 	rooms := "\x99\x05\x00\xc0\xc0\xc0\xc0\xc0\xc0\x92\xa1x\xa1x" // to join
 	skipped := "\x92\xcd\x01\x00\xc0"
-	names := slices.Repeat([]string{"n"}, crosscast.MaxNames)
+	names := slices.Repeat([]string{"n"}, limit.Names)
 	largest := string(wire.AppendItem(nil, &crosscast.Instruction{
 		Kind: kind.Join, Target: crosscast.Target{Rooms: names}, Rooms: names}, noName, 0))
 	for what, test := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/intern"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
 
@@ -156,9 +157,9 @@ func (r *frameReader) readAddress(c *mpack.Cursor) (a crosscast.Address) {
 	a.Space = crosscast.Space(space)
 	a.Namespace = "/"
 	if !c.IsNil() {
-		a.Namespace = r.names.Get(c.StrOf(1, crosscast.MaxName))
+		a.Namespace = r.names.Get(c.StrOf(1, limit.Name))
 	}
-	a.Name = r.names.Get(c.StrOf(1, crosscast.MaxName))
+	a.Name = r.names.Get(c.StrOf(1, limit.Name))
 	c.Skip(n - 3)
 	return a
 }

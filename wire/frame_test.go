@@ -18,6 +18,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/goldentest"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -128,7 +129,7 @@ func genName(max int) *rapid.Generator[string] {
 }
 
 func genNamespace() *rapid.Generator[string] {
-	return rapid.OneOf(rapid.Just("/"), rapid.Just("/chat"), genName(crosscast.MaxName))
+	return rapid.OneOf(rapid.Just("/"), rapid.Just("/chat"), genName(limit.Name))
 }
 
 var genTopic = rapid.Custom(func(t *rapid.T) crosscast.Address {
@@ -136,7 +137,7 @@ var genTopic = rapid.Custom(func(t *rapid.T) crosscast.Address {
 	if space == 0 {
 		return crosscast.Address{}
 	}
-	return frameAddress(genNamespace().Draw(t, "namespace"), space, genName(crosscast.MaxName).Draw(t, "name"))
+	return frameAddress(genNamespace().Draw(t, "namespace"), space, genName(limit.Name).Draw(t, "name"))
 })
 
 var genHeader = rapid.Custom(func(t *rapid.T) wire.FrameHeader {
@@ -374,7 +375,7 @@ func TestTargetOfTopicCostsOneByte(t *testing.T) {
 
 // TestNamesOfTopicsAreChecked: that a topic stands for a name does not make it one that an instruction may have.
 func TestNamesOfTopicsAreChecked(t *testing.T) {
-	for _, n := range []int{0, crosscast.MaxName + 1} {
+	for _, n := range []int{0, limit.Name + 1} {
 		name := strings.Repeat("n", n)
 		inst := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", Target: crosscast.Target{Rooms: []string{name}}}
 		if _, err := wire.AppendInstruction(nil, inst, frameAddress("/", crosscast.SpaceRoom, name)); !errors.Is(err, crosscast.ErrInvalidName) {

@@ -414,12 +414,12 @@ func (f *frame) settleDeliveries(receivers int, err error, done []*delivery) []*
 		case err != nil:
 			d.fail(err)
 		case receivers < 0:
-			d.reach.Known = false
+			d.receipt.Known = false
 		default:
-			d.reach.Nodes += receivers
+			d.receipt.Nodes += receivers
 		}
-		if !d.reach.Known {
-			d.reach.Nodes = 0
+		if !d.receipt.Known {
+			d.receipt.Nodes = 0
 		}
 		if d.left == 0 {
 			done = append(done, d)

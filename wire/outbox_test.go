@@ -232,8 +232,8 @@ func TestOutboxSettles(t *testing.T) {
 		o.lost[1].Reason != reasons.LossUncertain || o.lost[1].Instructions != 1 {
 		t.Errorf("lost %+v", o.lost)
 	}
-	if !errors.Is(d.err, crosscast.ErrRefused) || d.reach.Nodes != 3 || !slices.Equal(o.done, []*delivery{d}) {
-		t.Errorf("%v, and %+v: %v", d.reach, o.done, d.err)
+	if !errors.Is(d.err, crosscast.ErrRefused) || d.receipt.Nodes != 3 || !slices.Equal(o.done, []*delivery{d}) {
+		t.Errorf("%v, and %+v: %v", d.receipt, o.done, d.err)
 	}
 	if o.frames != 2 || o.down != down || o.links != -1 {
 		t.Errorf("outcomes %+v", o)

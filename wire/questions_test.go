@@ -95,7 +95,7 @@ func TestQuestionsOverABus(t *testing.T) {
 				t.Error(n, err)
 			}
 			seen := map[crosscast.SocketID]bool{}
-			sockets := s[2].To("all").Sockets(ctx, crosscast.AllFields)
+			sockets := s[2].To("all").Sockets(ctx, crosscast.Fields{})
 			for i := range sockets.All() {
 				seen[i.ID] = len(i.Rooms) == 2 && len(i.Data) == 302 && i.User != ""
 			}

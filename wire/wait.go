@@ -77,13 +77,11 @@ func (w *wait) outcome() error {
 	if w.err != nil || len(w.refused) == 0 {
 		return w.err
 	}
-	slices.SortStableFunc(w.refused, func(a, b refusal) int { return a.name - b.name })
-	e := &crosscast.NamesError{}
-	for i, r := range w.refused {
-		if i > 0 && r.name == w.refused[i-1].name { // another topic of the same name
-			continue
+	failed := make(map[crosscast.Address]error, len(w.refused))
+	for _, r := range w.refused {
+		if name := w.names[r.name]; failed[name] == nil { // else: another topic of the same name
+			failed[name] = r.err
 		}
-		e.Failed = append(e.Failed, crosscast.FailedName{Address: w.names[r.name], Err: r.err})
 	}
-	return e
+	return &crosscast.NamesError{Failed: failed}
 }

@@ -25,12 +25,12 @@ func TestOutcomesByName(t *testing.T) {
 		b.port.Deny("B", true)
 		err := b.a.Subscribe(t.Context(), room("A"), asUser, room("B"), asRoom, room("C"), asUser)
 		var e *crosscast.NamesError
-		if !errors.As(err, &e) || !slices.Equal(failedNames(e), []crosscast.Address{asUser, room("B"), asRoom, asUser}) {
+		if !errors.As(err, &e) || len(e.Failed) != 3 {
 			t.Fatalf("got %+v", err)
 		}
-		for i, text := range []string{"u:eve", "B", "u:eve", "u:eve"} {
-			if f := e.Failed[i]; !errors.Is(f.Err, crosscast.ErrDenied) || !strings.Contains(f.Err.Error(), text) {
-				t.Errorf("%v: %v", f.Address, f.Err)
+		for name, text := range map[crosscast.Address]string{asUser: "u:eve", room("B"): "B", asRoom: "u:eve"} {
+			if err := e.Failed[name]; !errors.Is(err, crosscast.ErrDenied) || !strings.Contains(err.Error(), text) {
+				t.Errorf("%v: %v", name, err)
 			}
 		}
 		for _, r := range []string{"A", "C"} {

@@ -154,7 +154,7 @@ func nothing(context.Context, *crosscast.Socket, json.RawMessage) error { return
 // sockets returns a node's sockets.
 func sockets(t *testing.T, n *crosscast.Node) (all []*crosscast.Socket) {
 	t.Helper()
-	for info := range n.Everyone().Local().Sockets(t.Context(), 0).All() {
+	for info := range n.Everyone().Local().Sockets(t.Context(), crosscast.Fields{ID: true}).All() {
 		all = append(all, n.Socket(info.ID))
 	}
 	return all

@@ -124,7 +124,7 @@ func TestPingFloodDuringBroadcast(t *testing.T) {
 			const messages = 5_000
 			var socket *crosscast.Socket
 			for socket == nil {
-				for info := range n.Everyone().Local().Sockets(t.Context(), 0).All() {
+				for info := range n.Everyone().Local().Sockets(t.Context(), crosscast.Fields{ID: true}).All() {
 					socket = n.Socket(info.ID)
 				}
 			}

@@ -125,7 +125,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		return nil, errors.New("crosscast/ws: New without a namespace")
 	}
 	for event, h := range o.Events {
-		if h == nil || event == "" || len(event) > crosscast.MaxName {
+		if h == nil || event == "" || len(event) > limit.Name {
 			return nil, fmt.Errorf("crosscast/ws: event %.64q: no handler, or not a name of 1 to 255 bytes", event)
 		}
 	}
@@ -243,12 +243,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { _, _ = s.Ac
 
 // check makes the checks of Connect before the upgrade, while the answer can still be an HTTP status.
 func (c *Client) check() error {
-	if len(c.User) > crosscast.MaxName {
-		return &limit.Error{What: "user", Len: len(c.User), Max: crosscast.MaxName, Name: true}
+	if len(c.User) > limit.Name {
+		return &limit.Error{What: "user", Len: len(c.User), Max: limit.Name, Name: true}
 	}
 	for _, room := range c.Rooms {
-		if room == "" || len(room) > crosscast.MaxName {
-			return &limit.Error{What: "room", Len: len(room), Max: crosscast.MaxName, Name: true}
+		if room == "" || len(room) > limit.Name {
+			return &limit.Error{What: "room", Len: len(room), Max: limit.Name, Name: true}
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -38,7 +39,7 @@ type notice struct{ user, text string }
 
 func newCluster(redis string) *cluster {
 	return &cluster{
-		redis: redis, prefix: "cc-admin-" + string(crosscast.NewNodeID()), names: make(map[crosscast.NodeID]string),
+		redis: redis, prefix: "cc-admin-" + rand.Text(), names: make(map[crosscast.NodeID]string),
 		notices: make(chan notice, 100), joined: make(chan string, 100), expired: make(chan string, 100),
 	}
 }

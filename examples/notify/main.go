@@ -115,7 +115,7 @@ func startCluster(ctx context.Context, url string) (*cluster, error) {
 // fill starts the nodes and connects the users.
 func (c *cluster) fill(ctx context.Context) error {
 	// A prefix of its own: whoever else uses this Redis must not be counted.
-	prefix := "cc-notify-" + string(crosscast.NewNodeID())
+	prefix := fmt.Sprintf("cc-notify-%x", rand.Uint64())
 	for i := range nodeCount {
 		node, err := crosscast.Start(ctx, crosscast.Options{
 			Name:    fmt.Sprintf("node-%d", i+1),

@@ -158,7 +158,7 @@ func (s *service) publish(ctx context.Context, p *printer) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("publish %s: %w", orderCreated, err)
 	}
-	n := receipt.Reach.Nodes
+	n := receipt.Nodes
 	p.printf("[ORDER] Published %s -> delivered to %d subscriber(s)", orderCreated, n)
 	if n == 0 {
 		p.printf("[ORDER] Nobody was listening, so the message is gone: " +

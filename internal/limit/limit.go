@@ -1,4 +1,4 @@
-// Package limit has the errors of arguments that break a limit, and limits that no application needs to know.
+// Package limit has the errors of arguments that break a limit, and the limits.
 package limit
 
 import (
@@ -7,6 +7,8 @@ import (
 )
 
 const (
+	Name   = 255       // the largest length of a name (room, user, event, namespace), in bytes
+	Names  = 1024      // the largest number of names in an instruction's target, over all its lists, and of its rooms
 	Meta   = 8         // the largest number of an instruction's pairs of meta data
 	Answer = 192 << 10 // the approximate largest size of one part of an answer, in bytes
 )

@@ -135,7 +135,7 @@ func (t *task) do(ctx context.Context, node *crosscast.Node, out io.Writer) erro
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "emitted %s; Redis passed it on to %d subscribers\n", t.event, receipt.Reach.Nodes)
+	fmt.Fprintf(out, "emitted %s; Redis passed it on to %d subscribers\n", t.event, receipt.Nodes)
 	return nil
 }
 

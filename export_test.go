@@ -1,0 +1,4 @@
+package crosscast
+
+// Used returns the number of bytes that wait above the limits.
+func (b *QueueBudget) Used() int { return int(b.used.Load()) }
