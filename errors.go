@@ -106,17 +106,21 @@ type MissingNode struct {
 	ID NodeID
 	// Name is the node's label ([Options].Name); empty if not known.
 	Name string
-	// Err is the reason. An error that the node itself sent is a [RemoteError].
+	// Err is the reason. An error that the node itself sent is a [*RemoteError].
 	Err error
 }
 
-// A RemoteError is the text of another node's error. It matches [ErrExpired] if the text says so.
-type RemoteError string
+// A RemoteError is an error of another node, which answered with its text. It matches [ErrExpired] if the text says so.
+type RemoteError struct {
+	Node NodeID // the node that failed; empty if the adapter cannot name it
+	Text string
+}
 
-func (e RemoteError) Error() string { return string(e) }
+// Error returns the text alone.
+func (e *RemoteError) Error() string { return e.Text }
 
 // Is matches [ErrExpired].
-func (e RemoteError) Is(target error) bool { return target == ErrExpired && e == expired }
+func (e *RemoteError) Is(target error) bool { return target == ErrExpired && e.Text == expired }
 
 // expired is the text of a node's answer to a query that came too late.
 const expired = "expired"

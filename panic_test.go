@@ -389,7 +389,7 @@ func TestMarshallingThatFails(t *testing.T) {
 			if name == "q" && strings.HasSuffix(t.Name(), "exit") {
 				text = "the handler did not return"
 			}
-			incomplete(t, err, crosscast.RemoteError(text), b)
+			failedThere(t, err, b, text)
 		}
 		if d := time.Since(began); d > 0 {
 			t.Errorf("answered after %v", d)

@@ -65,7 +65,7 @@ func TestPayloadsThatAreNotUTF8AreRefused(t *testing.T) {
 		refused("Handshake", err)
 
 		ok(t, peer.OnRequest("answer", func(context.Context, *crosscast.Request) (any, error) { return p, nil }))
-		var remote crosscast.RemoteError
+		var remote *crosscast.RemoteError
 		if err := readOut(n.Servers().Ask(ctx, "answer", nil)); !errors.As(err, &remote) {
 			t.Errorf("%s, answer: got %v", name, err)
 		}
@@ -225,7 +225,7 @@ func TestAnswersThatAreNotJSONAreRefused(t *testing.T) {
 			for range answers.All() {
 				got++
 			}
-			var remote crosscast.RemoteError
+			var remote *crosscast.RemoteError
 			if err := answers.Err(); !errors.As(err, &remote) || got != 0 {
 				t.Errorf("%s: got %d answers, %v", name, got, err)
 			}

@@ -298,7 +298,7 @@ func (q *ask) handleAnswer(from NodeID, a *Answer) bool {
 	case !q.enqueueLocked(from, a):
 		q.failLocked(from, errTooMuch)
 	case a.Err != "":
-		q.failLocked(from, RemoteError(a.Err))
+		q.failLocked(from, &RemoteError{from, a.Err})
 	case a.Last:
 		delete(q.waiting, from)
 	default:

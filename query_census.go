@@ -158,9 +158,9 @@ func (c *census) handle(q *ask, from NodeID, a *Answer) bool {
 	case !q.enqueueLocked(from, part):
 		q.failed[""] = errTooMuch
 	case a.Err != "" && from == "":
-		c.failed = append(c.failed, RemoteError(a.Err))
+		c.failed = append(c.failed, &RemoteError{Text: a.Err})
 	case a.Err != "":
-		q.failed[from] = RemoteError(a.Err)
+		q.failed[from] = &RemoteError{from, a.Err}
 	}
 	if c.bytes > maxSeen {
 		c.giveUpLocked(errTooMuch)

@@ -70,7 +70,7 @@ func missing(t *testing.T, err error, nodes, silent int, cause error) {
 	if !errors.As(err, &e) || !slices.Equal(missingIDs(e), make([]crosscast.NodeID, nodes)) ||
 		!slices.Equal(e.Silent, make([]crosscast.SocketID, silent)) {
 		t.Errorf("error: %.300v", err)
-	} else if nodes > 0 && !errors.Is(err, cause) {
+	} else if cause != nil && !errors.Is(err, cause) {
 		t.Errorf("cause: %.300v", err)
 	}
 }
@@ -244,6 +244,32 @@ func TestCensusThatHangs(t *testing.T) {
 	})
 }
 
+// remote fails unless each missing answer is the error "too busy" of its node.
+func remote(t *testing.T, err error, nodes ...crosscast.NodeID) {
+	t.Helper()
+	var e *crosscast.IncompleteError
+	if !errors.As(err, &e) || !slices.Equal(missingIDs(e), nodes) {
+		t.Fatalf("got %v", err)
+	}
+	for i, m := range e.Missing {
+		if r, ok := m.Err.(*crosscast.RemoteError); !ok || *r != (crosscast.RemoteError{Node: nodes[i], Text: "too busy"}) {
+			t.Errorf("got %v", m.Err)
+		}
+	}
+}
+
+// TestCensusNamesWhoFails: an error of a peer has its ID, if that is known.
+func TestCensusNamesWhoFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := countingNode(t, 2, func(_ *crosscast.Instruction, reply reply) {
+			reply("named", &crosscast.Answer{Last: true, Err: "too busy"})
+			reply("", &crosscast.Answer{Last: true, Err: "too busy"})
+		})
+		_, err := n.To("r").Count(ctx)
+		remote(t, err, "", "named")
+	})
+}
+
 func TestCensusThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, c := countingNode(t, 3, func(inst *crosscast.Instruction, reply reply) {
@@ -254,7 +280,8 @@ func TestCensusThatFails(t *testing.T) {
 		connect(t, n.Namespace, &recorder{}, "r")
 		sockets, err := n.To("r").Count(ctx)
 		equal(t, "count", sockets, 4)
-		missing(t, err, 2, 0, crosscast.RemoteError("too busy"))
+		missing(t, err, 2, 0, nil)
+		remote(t, err, "", "")
 
 		c.peers = func(context.Context, *crosscast.Instruction, bool) (int, error) { return 0, crosscast.ErrNotConnected }
 		c.log.take()

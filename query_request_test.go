@@ -84,7 +84,7 @@ func TestRequests(t *testing.T) {
 		ok(t, nodes[1].OnRequest("echo", nil))
 		got, err = asks(nodes, s.Ask(ctx, "echo", 1))
 		equal(t, "with the handler", got, "2:1")
-		incomplete(t, err, crosscast.RemoteError(`no handler for "echo"`), nodes[1])
+		failedThere(t, err, nodes[1], `no handler for "echo"`)
 		if err := nodes[0].OnRequest("", nil); !errors.Is(err, crosscast.ErrInvalidName) {
 			t.Error(err)
 		}
@@ -127,7 +127,7 @@ func TestHandlersThatFail(t *testing.T) {
 			began := time.Now()
 			got, err := asks(nodes, b.Ask(timeout(t, 2*time.Second), name, nil))
 			equal(t, name, got, "")
-			incomplete(t, err, crosscast.RemoteError(want), nodes[1])
+			failedThere(t, err, nodes[1], want)
 			if d := time.Since(began); d >= 2*time.Second {
 				t.Errorf("%s: only at the deadline", name)
 			}
@@ -140,7 +140,7 @@ func TestHandlersThatFail(t *testing.T) {
 		}
 		synctest.Wait()
 		_, err := asks(nodes, b.Ask(ctx, "error", nil))
-		incomplete(t, err, crosscast.RemoteError("too busy"), nodes[1])
+		failedThere(t, err, nodes[1], "too busy")
 		_, err = nodes[0].Everyone().Count(ctx)
 		ok(t, err)
 		// It does not keep Close either, beyond its context.

@@ -55,6 +55,16 @@ func incomplete(tb testing.TB, err, cause error, nodes ...*crosscast.Node) *cros
 	return e
 }
 
+// failedThere fails unless err is an IncompleteError about one node, which answered with this error.
+func failedThere(tb testing.TB, err error, n *crosscast.Node, text string) {
+	tb.Helper()
+	incomplete(tb, err, nil, n)
+	var remote *crosscast.RemoteError
+	if !errors.As(err, &remote) || *remote != (crosscast.RemoteError{Node: n.ID(), Text: text}) {
+		tb.Errorf("got %v, want %q of node %s", err, text, n.ID())
+	}
+}
+
 func missingIDs(e *crosscast.IncompleteError) (ids []crosscast.NodeID) {
 	for _, m := range e.Missing {
 		ids = append(ids, m.ID)
@@ -403,10 +413,7 @@ func TestTooManyQuestionsOfPeers(t *testing.T) {
 		synctest.Wait()
 		count, err := nodes[0].Everyone().CountUsers(ctx)
 		equal(t, "count", count, 4)
-		var remote crosscast.RemoteError
-		if incomplete(t, err, nil, nodes[1]); !errors.As(err, &remote) || remote != "too busy" {
-			t.Error(err)
-		}
+		failedThere(t, err, nodes[1], "too busy")
 		equal(t, "busy", nodes[1].Stats().Dropped["busy"], 1)
 		close(free)
 		for _, a := range open {
@@ -506,7 +513,7 @@ func TestPartTooLargeForTheDriver(t *testing.T) {
 		for s := range answers.All() {
 			t.Error(s.ID)
 		}
-		if !errors.As(incomplete(t, answers.Err(), nil, b), new(crosscast.RemoteError)) {
+		if !errors.As(incomplete(t, answers.Err(), nil, b), new(*crosscast.RemoteError)) {
 			t.Error(answers.Err())
 		}
 	})
