@@ -33,7 +33,8 @@
 //
 // Imports point down only:
 //
-//	examples/  bench/           programs
+//	examples/                   programs
+//	bench/                      speed, beside the limits and other projects
 //	interop/                    checks socketio and socketioadapter against Socket.IO's own packages
 //	ws/                         websocket connections, over coder/websocket
 //	ws/client/                  a client for them, which imports nothing else of crosscast

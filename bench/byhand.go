@@ -1,49 +1,28 @@
-//go:build unix
-
 package main
 
 import (
-	"context"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"sync"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// A hub is the limit: frames by hand, and for each client one buffer, which is not bounded, swapped under a lock, and
-// written at once.
+// A hub has frames by hand, and for each client one buffer, which is not bounded, swapped under a lock, and written at
+// once. That is the least that a server can do for its clients.
 type hub struct {
 	mu      sync.Mutex
 	members []*member
 }
 
-func newHub(c config) *hub {
+// serveByHand is the limit.
+func serveByHand(p *proc) (http.Handler, error) {
 	h := &hub{}
-	rdb := redis.NewClient(&redis.Options{Addr: c.Redis, Protocol: 2})
-	sub := rdb.Subscribe(context.Background(), channel)
-	if _, err := sub.Receive(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	go func() {
-		for {
-			m, err := sub.ReceiveMessage(context.Background())
-			if err != nil {
-				return
-			}
-			h.broadcast(m.Payload)
-		}
-	}()
-	return h
+	return h, hear(p, h.broadcast)
 }
 
-func (h *hub) broadcast(data string) {
-	size := len(`{"event":"roomMessage","data":}`) + len(data) // 126 to 65,535
+func (h *hub) broadcast(message []byte) {
+	size := len(message) // 126 to 65,535
 	frame := append(make([]byte, 0, 4+size), 0x81, 126, byte(size>>8), byte(size))
-	frame = append(frame, `{"event":"roomMessage","data":`...)
-	frame = append(append(frame, data...), '}')
+	frame = append(frame, message...)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.members {
@@ -84,7 +63,7 @@ func (m *member) write() {
 	}
 }
 
-// ServeHTTP accepts a client. The answer fits the one key that the clients send.
+// ServeHTTP accepts a client. It does not prove that it has read the key, and the clients do not check it.
 func (h *hub) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// go-redis by hand: what a program does that has no library above it.
+
+// publishPipeline sends pipelines of 250 messages.
+func publishPipeline(p *proc) (sender, error) {
+	ctx := context.Background()
+	rdb := newRedis(p)
+	channels := p.roomNames()
+	payloads := make([][]byte, min(250, max(p.Window/2, 1)))
+	for i := range payloads {
+		payloads[i] = p.newPayload()
+	}
+	pipe := rdb.Pipeline()
+	return sender{
+		batch: len(payloads),
+		send: func(first, n int) error {
+			for i, payload := range payloads[:n] {
+				p.stamp(payload, first+i)
+				pipe.Publish(ctx, channels[(first+i)%len(channels)], payload)
+			}
+			_, err := pipe.Exec(ctx)
+			return err
+		},
+	}, nil
+}
+
+// publishNaive calls Publish from so many goroutines.
+func publishNaive(goroutines int) func(p *proc) (sender, error) {
+	return func(p *proc) (sender, error) {
+		rdb := newRedis(p)
+		return concurrently(p, goroutines, func(channel string, payload []byte) error {
+			return rdb.Publish(context.Background(), channel, payload).Err()
+		}), nil
+	}
+}
+
+// concurrently sends with a function that waits, in so many goroutines.
+func concurrently(p *proc, goroutines int, publish func(channel string, payload []byte) error) sender {
+	channels := p.roomNames()
+	payloads := make([][]byte, goroutines)
+	for i := range payloads {
+		payloads[i] = p.newPayload()
+	}
+	one := func(payload []byte, i int) error {
+		p.stamp(payload, i)
+		return publish(channels[i%len(channels)], payload)
+	}
+	return sender{
+		batch: max(p.Window/2, 1), // so that the room for the next comes in time
+		send: func(first, n int) error {
+			if n == 1 || goroutines == 1 {
+				for i := first; i < first+n; i++ {
+					if err := one(payloads[0], i); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			next, end := atomic.Int64{}, int64(first+n)
+			next.Store(int64(first))
+			errs := make([]error, goroutines)
+			var wg sync.WaitGroup
+			for g := range errs {
+				wg.Go(func() {
+					for i := next.Add(1) - 1; i < end && errs[g] == nil; i = next.Add(1) - 1 {
+						errs[g] = one(payloads[g], int(i))
+					}
+				})
+			}
+			wg.Wait()
+			return errors.Join(errs...)
+		},
+	}
+}
+
+func receiveGoRedis(p *proc, got func(payload []byte, k int)) error {
+	ctx := context.Background()
+	channels := p.roomNames()
+	sub := newRedis(p).Subscribe(ctx, channels...)
+	for range channels {
+		if _, err := sub.Receive(ctx); err != nil { // the confirmation
+			return err
+		}
+	}
+	go func() {
+		for {
+			v, err := sub.Receive(ctx)
+			if err != nil {
+				p.fail(err)
+				return
+			}
+			m, ok := v.(*redis.Message)
+			if !ok {
+				p.fail(fmt.Errorf("received %v", v))
+				return
+			}
+			got(unsafe.Slice(unsafe.StringData(m.Payload), len(m.Payload)), 1) // got only reads it
+		}
+	}()
+	return nil
+}
+
+// envelope is what servers by hand send to a client for a payload.
+func envelope(dst, payload []byte) []byte {
+	dst = append(dst, `{"event":"roomMessage","data":`...)
+	return append(append(dst, payload...), '}')
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+
+	"github.com/gorilla/websocket"
+	"github.com/olahol/melody"
+)
+
+// Servers by hand: they receive from go-redis, and broadcast to the clients of a library without clusters.
+
+// hear calls broadcast with what a client is to get for each message.
+func hear(p *proc, broadcast func(message []byte)) error {
+	return receiveGoRedis(p, func(payload []byte, _ int) { broadcast(envelope(nil, payload)) })
+}
+
+// serveGorilla is gorilla's usual hub: a channel and a goroutine for each client, and one prepared message a broadcast.
+func serveGorilla(p *proc) (http.Handler, error) {
+	var mu sync.Mutex
+	var members []chan *websocket.PreparedMessage
+	err := hear(p, func(message []byte) {
+		prepared, err := websocket.NewPreparedMessage(websocket.TextMessage, message)
+		if err != nil {
+			p.fail(err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, m := range members {
+			select {
+			case m <- prepared:
+			default: // the client is too slow
+			}
+		}
+	})
+	upgrader := websocket.Upgrader{}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		member := make(chan *websocket.PreparedMessage, 2*p.Window)
+		mu.Lock()
+		members = append(members, member)
+		mu.Unlock()
+		go func() {
+			for m := range member {
+				if conn.WritePreparedMessage(m) != nil {
+					return
+				}
+			}
+		}()
+		for {
+			if _, _, err := conn.ReadMessage(); err != nil {
+				return
+			}
+		}
+	}), err
+}
+
+func serveMelody(p *proc) (http.Handler, error) {
+	m := melody.New()
+	m.Config.MessageBufferSize = 2 * p.Window
+	err := hear(p, func(message []byte) {
+		if err := m.Broadcast(message); err != nil {
+			p.fail(err)
+		}
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = m.HandleRequest(w, r) }), err
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A workload is one thing that is measured.
+type workload struct {
+	name        string // a part after "-" is a variant: W0-100
+	title       string
+	quick       bool // part of a quick run
+	config      config
+	metrics     []metric
+	contestants []contestant // the first is crosscast, with which the others are compared
+	goals       []goal
+	warm        time.Duration                                        // before it is measured; 0: half a span
+	prepare     func(ctx context.Context, b *bench, c *config) error // completes the config, if set
+	measure     func(ctx context.Context, r *run) (values, error)
+}
+
+// A contestant is one way of doing what a workload measures.
+type contestant struct {
+	name  string
+	what  string
+	roles map[string]role
+	set   func(*config) // optional: what is special about its config
+	slow  bool          // not part of a quick run
+
+	command []string // a program that plays the roles, in the place of this one
+	as      string   // the contestant that the program plays; empty: its name
+}
+
+// A metric is one figure of a run.
+type metric struct {
+	key    string // in values
+	title  string // with the unit
+	digits int    // behind the decimal point
+	less   bool   // is better
+}
+
+// A goal is a bound of a ratio: crosscast's figure to that of another contestant.
+type goal struct {
+	metric  string
+	against string
+	atMost  bool
+	bound   float64
+}
+
+// values are the figures of one run, by the key of the metric.
+type values map[string]float64
+
+// config is what the processes of a run are told.
+type config struct {
+	Workload   string
+	Contestant string
+	Role       string
+	Run        string // names what is on Redis: no run meets another
+	Redis      string // address
+	Server     string // address
+	Profile    string // directory
+
+	Window  int     // messages under way, at most
+	Size    int     // bytes of a payload
+	JSON    bool    // the payload is a JSON string, and not binary
+	Raw     bool    // JSON is handed to crosscast as it is, and not as a value of Go
+	Rate    float64 // messages a second; 0: as many as the window allows
+	Stamp   bool    // messages carry the time of their sending
+	Rooms   int     // that messages go to, round robin
+	Clients int
+	Stalled int // of Clients: read nothing
+	TLS     bool
+	Hello   string // that a client sends first
+	Lines   bool   // a client's frames have several messages, a line each
+	N       int    // what else the workload counts
+}
+
+// workloads are all that there are.
+func workloads() []workload {
+	return slices.Concat(lastClient(), hotRoom(), foreignWire(), quietNodes())
+}
+
+func named(name string) *workload {
+	all := workloads()
+	i := slices.IndexFunc(all, func(w workload) bool { return w.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &all[i]
+}
+
+func (w *workload) contestant(name string) *contestant {
+	i := slices.IndexFunc(w.contestants, func(c contestant) bool { return c.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &w.contestants[i]
+}
+
+// family is the workload's name without the variant.
+func (w *workload) family() string {
+	family, _, _ := strings.Cut(w.name, "-")
+	return family
+}
