@@ -4,7 +4,9 @@
 package validjson
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -91,35 +93,112 @@ key:
 
 // space returns where something else than white space follows.
 func space(text []byte, i int) int {
+	if i < len(text) && text[i] > ' ' { // nearly always; inlined
+		return i
+	}
+	return spaces(text, i)
+}
+
+func spaces(text []byte, i int) int {
 	for i < len(text) && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r') {
 		i++
 	}
 	return i
 }
 
+// Eight bytes at a time: the highest bit of each byte, and one in each byte.
+const (
+	tops = 0x8080808080808080
+	ones = 0x0101010101010101
+)
+
 // str returns where the string ends whose first byte behind the quote is at i; -1: nowhere.
 func str(text []byte, i int) int {
-	from, ascii := i, true
-	for i < len(text) {
-		switch c := text[i]; {
-		case c == '"':
-			if !ascii && !utf8.Valid(text[from:i]) {
+next:
+	for {
+		for len(text)-i >= 8 {
+			w := binary.LittleEndian.Uint64(text[i:])
+			// The lowest top bit is that of the first byte that is a quote, a backslash, below ' ' or not ASCII. Higher
+			// ones may be wrong, because a subtraction borrows.
+			m := (w | (w - ' '*ones) | ((w ^ '"'*ones) - ones) | ((w ^ '\\'*ones) - ones)) & tops
+			if m == 0 {
+				i += 8
+				continue
+			}
+			if i += bits.TrailingZeros64(m) / 8; text[i] == '"' {
+				return i + 1
+			}
+			if i = special(text, i); i < 0 {
 				return -1
 			}
-			return i + 1
-		case c == '\\':
-			if i = escape(text, i+1); i < 0 {
-				return -1
-			}
-			continue
-		case c < ' ':
-			return -1
-		case c >= utf8.RuneSelf:
-			ascii = false
 		}
-		i++
+		for i < len(text) { // near its end
+			switch c := text[i]; {
+			case c == '"':
+				return i + 1
+			case c < ' ', c == '\\', c >= utf8.RuneSelf:
+				if i = special(text, i); i < 0 {
+					return -1
+				}
+				continue next
+			}
+			i++
+		}
+		return -1
 	}
-	return -1
+}
+
+// special returns where what begins at i ends, within a string: an escape, or characters that are not ASCII. -1: it is
+// not valid.
+func special(text []byte, i int) int {
+	switch c := text[i]; {
+	case c == '\\':
+		return escape(text, i+1)
+	case c < ' ':
+		return -1
+	}
+	return characters(text, i)
+}
+
+// characters returns where the characters end that are not ASCII and begin at i; -1: one of them is not UTF-8.
+func characters(text []byte, i int) int {
+	for i < len(text) && text[i] >= utf8.RuneSelf {
+		c := text[i]
+		if 0xc2 <= c && c < 0xe0 && len(text)-i >= 2 && text[i+1]&0xc0 == 0x80 { // so are most of them
+			i += 2
+			continue
+		}
+		more, low, high := 1, byte(0x80), byte(0xbf) // how many bytes follow, and the range of the second
+		switch {
+		case c < 0xc2 || c > 0xf4:
+			return -1
+		case c < 0xe0:
+		case c < 0xf0:
+			more = 2
+			if c == 0xe0 {
+				low = 0xa0
+			} else if c == 0xed {
+				high = 0x9f
+			}
+		default:
+			more = 3
+			if c == 0xf0 {
+				low = 0x90
+			} else if c == 0xf4 {
+				high = 0x8f
+			}
+		}
+		if len(text)-i <= more || text[i+1] < low || text[i+1] > high {
+			return -1
+		}
+		for _, c := range text[i+2 : i+1+more] {
+			if c&0xc0 != 0x80 {
+				return -1
+			}
+		}
+		i += 1 + more
+	}
+	return i
 }
 
 // escape returns where an escape ends whose first byte behind the backslash is at i; -1: nowhere.
