@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -184,10 +185,14 @@ func (p *peer) emit(volatile bool, targets ...crosscast.Address) {
 	p.mu.Lock()
 	p.next++
 	event := fmt.Sprintf("%s/%d", p.id, p.next)
+	payload := []byte(`"x"`)
+	if p.next%8 == 0 { // so large that it has a frame of its own
+		payload = []byte(`"` + strings.Repeat("x", 16<<10) + `"`)
+	}
 	p.mu.Unlock()
 	inst := &crosscast.Instruction{
 		Kind: kind.Emit, Volatile: volatile, Namespace: "/", Event: event,
-		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"x"`)},
+		Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: payload},
 	}
 	inst.Target.Everyone = len(targets) == 0
 	for _, a := range targets {

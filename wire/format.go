@@ -83,6 +83,9 @@ func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Inst
 		d.expect(0)
 		return nil
 	}
+	if len(to) == 1 && len(inst.Payload.Data) >= largeBytes {
+		return o.publishLarge(ctx, s, &to[0], inst, d)
+	}
 	var err error
 	if m.data, err = appendInstruction(m.data, inst, &to[0].name); err != nil { // the same bytes for all topics
 		return err

@@ -78,6 +78,9 @@ func TestWhatOneGoroutineEmitsKeepsItsOrder(t *testing.T) {
 		for i := range 200 {
 			inst := &crosscast.Instruction{Kind: kind.Emit, Namespace: "/", From: a.id}
 			inst.Target, inst.Event = targets[i*i%len(targets)], strconv.Itoa(i)
+			if i%7 == 3 { // so large that it has a frame of its own
+				inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, 16<<10)}
+			}
 			if err := a.a.Publish(t.Context(), inst); err != nil {
 				t.Fatal(err)
 			}

@@ -89,10 +89,7 @@ func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *d
 		copyNumber = b.copies
 		k = toSeveral
 	}
-	if k != b.kind || k == toSeveral {
-		b.kind = k
-		b.generation++
-	}
+	b.beginGeneration(k)
 	d.expect(len(to))
 	size := len(data)
 	if copyNumber != 0 {
@@ -103,6 +100,14 @@ func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *d
 		f.items += int32(items)
 		f.buf = append(appendCopyNumber(f.buf, copyNumber), data...)
 		b.entered(f, d)
+	}
+}
+
+// beginGeneration begins a generation if an instruction of a kind needs another one.
+func (b *outbox) beginGeneration(k topicKind) {
+	if k != b.kind || k == toSeveral {
+		b.kind = k
+		b.generation++
 	}
 }
 
@@ -130,7 +135,7 @@ func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 	if f := t.open; f != nil && f.generation == b.generation &&
 		len(f.buf)+size <= min(packBytes, b.o.MaxFrame) && int(f.items)+items <= maxItems {
 		if up || b.clock().Sub(f.opened) < packAge {
-			b.spare.grow(f, size, b.o.QueueBytes/4)
+			b.spare.grow(f, size, b.spareBytes())
 			return f
 		}
 	}
@@ -142,11 +147,15 @@ func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 // open queues a new frame, for size bytes.
 func (b *outbox) open(t *outTopic, size int, up bool) *frame {
 	f := b.newFrame(t, false, size, up)
+	b.queueFrame(f)
+	return f
+}
+
+func (b *outbox) queueFrame(f *frame) {
 	f.generation = b.generation
 	f.opened = b.clock()
 	b.opened++
 	b.queue = append(b.queue, f)
-	return f
 }
 
 func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
@@ -160,7 +169,10 @@ func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
 }
 
 // recycle keeps f for reuse.
-func (b *outbox) recycle(f *frame) { b.spare.keepFrame(f, b.o.QueueBytes/4) }
+func (b *outbox) recycle(f *frame) { b.spare.keepFrame(f, b.spareBytes()) }
+
+// spareBytes is the most memory that is kept for reuse.
+func (b *outbox) spareBytes() int { return b.o.QueueBytes / 4 }
 
 // topic returns the state of a topic.
 func (b *outbox) topic(to *destination) *outTopic { return b.topics.of(to, b.o.Prefix) }

@@ -1,11 +1,14 @@
 package wire
 
+import "slices"
+
 // spare keeps the memory of sent frames for reuse: frames, each with a small buffer for a single instruction or with
 // none, and larger buffers.
 type spare struct {
 	frames  []*frame
-	buffers [len(bufferSizes)][][]byte
-	bytes   int // of all
+	buffers [len(bufferSizes)][][]byte // of frames that grow
+	large   [][]byte                   // of other sizes, at least largeBytes, oldest first
+	bytes   int                        // of all
 }
 
 // bufferSizes are the least sizes of the larger buffers, in bytes.
@@ -49,16 +52,39 @@ func (s *spare) grow(f *frame, size, limit int) {
 	s.keepBuffer(old, limit)
 }
 
+// takeLarge returns a buffer with room for size bytes, and not for many times as much; nil: there is none. Then it
+// gives up the oldest one, so that the buffers come to have the sizes that are wanted.
+func (s *spare) takeLarge(size int) (b []byte) {
+	i := len(s.large) - 1
+	for i > 0 && (cap(s.large[i]) < size || cap(s.large[i]) > 4*size) {
+		i--
+	}
+	if i < 0 {
+		return nil
+	}
+	b = s.large[i]
+	s.bytes -= cap(b)
+	s.large = slices.Delete(s.large, i, i+1)
+	if cap(b) < size || cap(b) > 4*size {
+		return nil
+	}
+	return b
+}
+
 // keepBuffer keeps a larger buffer for reuse, unless spare would then hold more than limit bytes.
 func (s *spare) keepBuffer(b []byte, limit int) {
-	if cap(b) < bufferSizes[0] || cap(b) > 2*packBytes || s.bytes+cap(b) > limit {
+	if cap(b) < bufferSizes[0] || s.bytes+cap(b) > limit {
 		return
 	}
+	s.bytes += cap(b)
 	i := len(bufferSizes) - 1
 	for bufferSizes[i] > cap(b) {
 		i--
 	}
-	s.bytes += cap(b)
+	if cap(b) >= largeBytes && cap(b) != bufferSizes[i] {
+		s.large = append(s.large, b[:0])
+		return
+	}
 	s.buffers[i] = append(s.buffers[i], b[:0])
 }
 
