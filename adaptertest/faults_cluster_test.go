@@ -93,6 +93,18 @@ var clusterFaults = []fault{
 		},
 	},
 	{
+		name: "passes emissions on to emitters",
+		red:  map[string]string{"emitter-asks": "reached the emitter"},
+		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			for _, e := range f.all() {
+				if e != f && inst.Kind == kind.Emit && inst.Target.Everyone {
+					e.handleAsEmitter(inst)
+				}
+			}
+			return next(inst)
+		},
+	},
+	{
 		name: "loses what an emitter publishes to a user",
 		red:  map[string]string{"emitter-emits": "instead of"},
 		publish: func(f *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {

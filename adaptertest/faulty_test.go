@@ -142,6 +142,15 @@ func (f *faulty) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	return next()
 }
 
+// handleAsEmitter handles inst, if f is an emitter's.
+func (f *faulty) handleAsEmitter(inst *crosscast.Instruction) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.emitOnly && f.started {
+		f.h.Handle(inst)
+	}
+}
+
 func (f *faulty) Publish(ctx context.Context, inst *crosscast.Instruction) error {
 	next := func(inst *crosscast.Instruction) error { return f.whole.Publish(ctx, inst) }
 	if f.fault.publish != nil {

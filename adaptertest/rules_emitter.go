@@ -70,15 +70,22 @@ var emitterRules = []rule{
 	},
 	{
 		name: "emitter-asks",
-		text: "An emitter gets the answers of all nodes to its queries. It receives nothing else.",
+		text: "An emitter gets the answers of all nodes to its queries. If the driver is an AdapterSubscriber, emissions " +
+			"of others do not reach an emitter.",
 		run: func(b *bed) {
 			b.acquainted()
 			e := b.startEmitter()
 			for _, n := range b.nodes {
-				b.connect(n, crosscast.ConnectOptions{Rooms: []string{"r"}})
+				b.connect(n, crosscast.ConnectOptions{User: "u", Rooms: []string{"r"}})
 			}
 			b.settle()
 			for range 3 {
+				for _, n := range b.nodes {
+					b.emit(n.Everyone(), "everyone")
+					b.emit(n.To("r"), "room")
+					b.emit(n.ToUser("u"), "user")
+				}
+				b.settle()
 				sockets, err := e.To("r").Count(b.ctx)
 				b.must(err)
 				if sockets != 3 {
@@ -95,16 +102,20 @@ var emitterRules = []rule{
 			if sockets != 3 {
 				b.Errorf("after a command to 3 sockets to join a room %d are in it", sockets)
 			}
+			_, selective := e.adapter.(crosscast.AdapterSubscriber)
+			if got := e.Stats().Dropped["unwanted"]; selective && got > 0 {
+				b.Errorf("%d emissions of others reached the emitter", got)
+			}
 		},
 	},
 }
 
 // startEmitter starts a node that only emits.
-func (b *bed) startEmitter() *crosscast.Node {
+func (b *bed) startEmitter() *node {
 	b.Helper()
 	n := b.newNode()
 	if err := n.start(b.ctx, true); err != nil {
 		b.Fatalf("starting an emitter: %v", err)
 	}
-	return n.Node
+	return n
 }
