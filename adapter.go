@@ -86,7 +86,8 @@ type Adapter interface {
 	//   - every peer, if inst.Ref is set (the sender needs an answer from each), or inst.Kind is not [kind.Emit];
 	//   - otherwise the peers with interest in inst.Target.
 	//
-	// An error means that no peer gets inst. If the queue is full, Publish waits for room, bounded by ctx. It fails at once with [ErrNotConnected] instead:
+	// An error means that no peer gets inst. If the queue is full, Publish waits for room, bounded by ctx. It fails at
+	// once with [ErrNotConnected] instead:
 	//
 	//   - while the link is down and the queue is full;
 	//   - for a volatile instruction, while the link is down or the queue is full. The adapter counts it as dropped.
@@ -147,9 +148,9 @@ type AdapterSubscriber interface {
 	// Unsubscribe drops interest in names. It does not wait for a confirmation.
 	Unsubscribe(ctx context.Context, names ...Address) error
 
-	// Listen waits, bounded by ctx, until an emitter (AdapterStart.EmitOnly) surely hears its inbox. The node calls it before
-	// each query. Before the first call the adapter need not hear anything. The error matches [ErrNotConnected] if the
-	// link cannot be made or is down. A driver that always hears returns nil.
+	// Listen waits, bounded by ctx, until an emitter (AdapterStart.EmitOnly) surely hears its inbox. The node calls it
+	// before each query. Before the first call the adapter need not hear anything. The error matches [ErrNotConnected]
+	// if the link cannot be made or is down. A driver that always hears returns nil.
 	Listen(ctx context.Context) error
 }
 
@@ -233,10 +234,10 @@ type ForeignAdapter interface {
 	AdapterSubscriber
 
 	// CountPeers returns the number of peers that will answer inst. The node calls it, bounded by ctx, before it
-	// publishes an instruction that every peer must answer. While answers are missing, it calls it again each
-	// heartbeat, with again set. The smallest number counts, so the node does not wait until the deadline for a peer
-	// that has left, or for a stranger. inst is the published instruction without its Payload. For an emitter,
-	// CountPeers also makes sure that answers in inst.Namespace are heard.
+	// publishes an instruction that every peer must answer. While answers are missing, the node calls it again each
+	// heartbeat, with again set, and waits for the smallest number of answers that was returned. So it does not wait
+	// until the deadline for a peer that has left. inst is the published instruction without its Payload. For an
+	// emitter, CountPeers also makes sure that answers in inst.Namespace are heard.
 	CountPeers(ctx context.Context, inst *Instruction, again bool) (int, error)
 
 	// CheckRoom returns an error that matches [ErrInvalidName] if a socket in the room would hear messages for somebody

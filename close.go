@@ -10,17 +10,21 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// Close ends the node. In this order: no new sockets and subscriptions; all sockets are closed, and their OnClose
-// handlers run, which may still emit; the handlers of conns end; waiting hooks are called; the peers are told goodbye;
-// everything is handed to the bus; the adapter is closed; what waits for subscriptions is delivered. Questions under
-// way end with [ErrClosed] before the goodbye, and the contexts of request handlers end after it.
+// Close ends the node, in this order:
 //
-// It is bounded by ctx: when ctx ends first, the rest is done without waiting, the error matches ctx's, and what is still
-// running ends by itself. What was lost since Close began is an error of Close, a [*LossError]; and so is what was lost
-// before, if there is no Options.OnLoss, which was told of it, and no Flush has returned it. Only the first Close does
-// anything; others wait for it, and return the same. Afterwards everything returns [ErrClosed].
+//   - It refuses new sockets and subscriptions.
+//   - It closes all sockets. Their OnClose handlers run, which may still emit, and the handlers of conns end.
+//   - The waiting calls of hooks are made. Queries under way end with [ErrClosed].
+//   - It publishes a goodbye to the peers, hands the queue to the bus, and closes the adapter.
+//   - The contexts of request handlers end.
+//   - The waiting messages of subscriptions are delivered.
 //
-// Close the node before http.Server.Shutdown: that waits for requests which last, such as streams of events, and Close ends
+// It is bounded by ctx. If ctx ends first, the rest is done without waiting, the error matches ctx's, and running work
+// ends by itself. If emissions were lost, the error matches a [*LossError] with the losses since Close began. Without
+// Options.OnLoss, it also has the earlier ones that no Flush has returned. Only the first Close does anything; other
+// calls wait for it, and return the same. Afterwards everything returns [ErrClosed].
+//
+// Close the node before http.Server.Shutdown. Shutdown waits for long requests, such as streams of events, and Close ends
 // them. Requests that come in between get [ErrClosed].
 //
 // Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them. If it is

@@ -141,10 +141,10 @@
 // TestASlowLinkEndsInBackPressure in package wire)
 //
 // 7. Partial, not nothing. Nodes know their peers by heartbeats. A peer is suspected after three missing heartbeats,
-// and taken for dead after six, unless this node's own link is not proven. A query returns the answers that came, and
-// an [*IncompleteError] with the nodes that did not answer. A query waits for a suspected node no longer than one
-// heartbeat, and then lists it in the error. It does not query or list a node that has left or is taken for dead.
-// (questions, commands, acknowledgements, requests, presence, emitter-…)
+// and taken for dead after six. A node takes peers for dead only while its own link surely works. A query returns the
+// answers that came, and an [*IncompleteError] with the nodes that did not answer. A query waits for a suspected node
+// no longer than one heartbeat, and then lists it in the error. It does not query or list a node that has left or is
+// taken for dead. (questions, commands, acknowledgements, requests, presence, emitter-…)
 //
 // 8. Suspicious. Bytes from the bus are hostile until decoded. Frames of foreign publishers or other versions,
 // truncated frames, giant lengths and deep nesting are counted and dropped. They cause no panic, and no allocation
@@ -175,8 +175,8 @@
 //   - The bus is not private. Everybody who may publish on its channels can emit to every client and command every
 //     node: see the access control list in package redisadapter. Stats.Commands counts the commands of peers, and the
 //     log names them. A forged goodbye is believed until the next heartbeat. Forged frame numbers become a gap of the
-//     node in whose name they came (reason "forged"), after two of its heartbeats. Two forgeries go unnoticed: a number
-//     that the node itself overtakes before that, and one in the name of an emitter.
+//     node in whose name they came (reason "forged"), after two of its heartbeats. Two forgeries go unnoticed: a frame
+//     number that the node itself reaches within this time, and a frame in the name of an emitter.
 //   - Late queries are not acted on. A node that stood still, or whose bus did, answers [ErrExpired] to queries,
 //     requests and commands whose sender might not wait any more. It does not notice a standstill of less than about
 //     one and a half heartbeats.
@@ -188,7 +188,7 @@
 //	Start                  fails. The error names the address and the cause.
 //	Emit                   queues, and returns nil. With a full queue it returns ErrNotConnected.
 //	Emit, volatile         drops the message for the peers, and returns nil. Stats.Adapter.Dropped["volatile"]
-//	                       counts it.
+//	                       counts it. OnLoss is not called.
 //	Deliver, Flush         wait until the messages went out or were given up, or until their context ends.
 //	Deliver, volatile      returns ErrNotConnected.
 //	Join, Connect,         take effect on this node and return nil at once. The subscription is made on recovery, and the
@@ -221,8 +221,9 @@
 //   - The link is slow, or a function of the application keeps it from being read. Nothing is replaced. Incoming
 //     bytes wait in the connection.
 //
-// The first two verdicts take at most two heartbeats (each counts as at least 250 ms), and for a deaf link also the
-// time in which the bytes before the answer arrive. The gap begins when the last heartbeat that came back was sent.
+// The first two verdicts take at most two heartbeats. (A shorter heartbeat than 250 ms counts as 250 ms.) The verdict
+// about a deaf link also takes the time in which the bytes before the answer to the ping arrive. The gap begins when
+// the last heartbeat that came back was sent.
 //
 // # When the bus denies something
 //
@@ -231,7 +232,7 @@
 //	a login                is an outage with the state "denied". Only Start fails, with ErrDenied.
 //	hearing a room         is ErrDenied for each Join, Connect and Subscribe that names it, while the denial lasts.
 //	                       Sockets that are in the room stay there. OnGap is called twice: see below.
-//	publishing             makes a Loss with the reason "denied". If everything to everyone is refused,
+//	publishing             makes a Loss with the reason "denied". If the bus refuses the channel of messages to everyone,
 //	                       Node.Link().Publishing has the state "denied" and the cause.
 //
 // A room becomes two gaps with the reason "denied" if it is denied after a Join of it has returned nil:
@@ -245,15 +246,15 @@
 //
 // # When the servers of the bus disagree
 //
-// A failover can leave a node at a server that its peers have left, without an error. While a peer is silent, or
-// fewer links hear a node than it knows peers, the node looks up which server the bus has now. If that is another
-// server, the node replaces both halves of its link. Its emissions since the last proof of the peers become one Loss
-// (reason "moved", uncertain, of all names). The gap's reason is "moved".
+// A failover can leave a node at a server that its peers have left, without an error. The node looks up which server
+// the bus has now while a peer is silent, and while the bus passes its messages on to fewer nodes than it has peers. If
+// that is another server, the node replaces both halves of its link. Its emissions since the last proof of the peers
+// become one Loss (reason "moved", uncertain, of all names). The gap's reason is "moved".
 //
-// On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be
-// lost while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last
-// message is found within two heartbeats. One case goes unnoticed: a message that is lost before anything of its node
-// was heard since the room was subscribed for the first time.
+// On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be lost
+// while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last message is
+// found within two heartbeats. One loss goes unnoticed: a lost message to a room, if nothing of its node has arrived
+// since the first subscription to that room.
 //
 // # Callbacks
 //
@@ -271,7 +272,7 @@
 //	                       may call anything but Node.Close.
 //	Watch.Follow           One at a time for one watch. It should not block, because the watch's other followers wait.
 //	Options.OnGap,         On the goroutine that delivers, before anything later of that origin. They must not block: no
-//	Namespace.OnGap        Join, Flush or Deliver inside. EmitAffected is made for them.
+//	Namespace.OnGap        Join, Flush or Deliver inside, and no Emit to peers. EmitAffected is made for them.
 //	Options.OnRoom,        One at a time for each hook, in order, each on its own goroutine. They may call anything but
 //	OnNode, OnLoss, OnLink Node.Close.
 //	Options.Observer       Concurrent, on the goroutines that emit, deliver and handle. It must not block, and must not

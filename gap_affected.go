@@ -2,12 +2,13 @@ package crosscast
 
 import "github.com/crosscast/crosscast/kind"
 
-// EmitAffected emits event with payload to the sockets of this node that may have missed something in g, each once: in
-// each namespace that g names, those in its rooms, of its users, or all. There may be any number of names. It reaches no
-// other node, which has a gap of its own if it missed the same, and no [Subscription], which has [Receiver].OnGap.
+// EmitAffected emits event with payload to the sockets of this node that might have missed something in g, each once:
+// the sockets in the rooms and of the users that g names, and all sockets of the namespaces that it names. There may be
+// any number of names. It reaches no other node, because a node that missed the same has a gap of its own. It reaches no
+// [Subscription], because that has Receiver.OnGap.
 //
-// It does not wait. Called in Options.OnGap it arrives before anything later of that origin. payload is what
-// [BoundTarget.Emit] takes. An error means that nobody got it: it is one of event, of payload, or [ErrClosed].
+// It does not wait. If it is called in Options.OnGap, the event arrives before anything later of that origin. payload is
+// as for [BoundTarget.Emit]. An error means that nobody got the event: it is one of event, of payload, or [ErrClosed].
 func (n *Node) EmitAffected(g Gap, event string, payload any) error {
 	if n.state.Load() == nodeClosed {
 		return ErrClosed

@@ -59,8 +59,8 @@ type Options struct {
 	// OnGap is called with a gap: instructions that this node's clients might have missed. It runs on the goroutine
 	// that delivers. It must not wait for anything: no Join, Flush or Deliver inside, and no emission to peers, which
 	// waits while the adapter's queue is full. Its emissions to sockets of this node arrive before anything later of
-	// that origin: see [Node.EmitAffected]. One exception: another goroutine
-	// detects that this process stood still (reason "paused"), so messages might be delivered during that call.
+	// that origin: see [Node.EmitAffected]. One exception: another goroutine detects that this process stood still
+	// (reason "paused"), so messages might be delivered during that call.
 	OnGap func(*Node, Gap)
 
 	// The other hooks may block, and may call anything but Node.Close, which waits for them. Calls of one hook are made
@@ -179,8 +179,8 @@ type Node struct {
 }
 
 // Start starts a node, and returns when its peers and it hear each other. If the bus cannot count the peers, as a Redis
-// Cluster cannot, this takes one heartbeat. ctx bounds Start only: Start returns by its end, with an error unless only
-// answers of peers are missing.
+// Cluster cannot, this takes one heartbeat. ctx bounds Start only. If ctx ends first, Start returns an error. But
+// if only answers of peers are missing then, it returns nil.
 //
 // After an error nothing of the node is left. Work of the adapter's client library ends by its own time-outs. Start can
 // be called again with the same Options, with one exception: if only the hello was refused, as the error says, the

@@ -85,8 +85,8 @@ func (t *BoundTarget) order(ctx context.Context, inst *Instruction) error {
 //
 // With an [*IncompleteError] the counts of the nodes that answered are correct. The nodes in the error might have
 // executed the command. Any other error is one of an argument, ctx's or [ErrClosed], and means that nothing was done.
-// One exception: after a Join it may be the error of [Socket.Join] for this node's sockets, which says why they might
-// not hear the rooms yet. Then the counts are valid, and the sockets are in the rooms, unlike after a Socket.Join.
+// One exception: after a Join, it might be an error as of [Socket.Join], because sockets of this node do not hear the
+// rooms yet. Then the counts are valid. The sockets are in the rooms and stay there, unlike after a failed Socket.Join.
 func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	var steps []*Instruction
 	if len(c.Join) > 0 {

@@ -53,8 +53,8 @@ type QueueOptions struct {
 	// queues of the process that have no other.
 	Budget *QueueBudget
 
-	// Policy applies to a frame that does not fit: with it, more than Burst would wait, or more than Limit while no burst
-	// is allowed. Default: [QueueDisconnect].
+	// Policy applies to a frame that does not fit. A frame fits if, together with it, no more than Burst would wait
+	// during a burst, or no more than Limit at other times. Default: [QueueDisconnect].
 	Policy QueuePolicy
 
 	// DropNotice, if set, makes a frame that is written in the place of a run of dropped frames, and so tells the

@@ -12,9 +12,9 @@ import (
 // A QueueBudget bounds the bytes that wait in several queues above their limits, in bursts. It does not count bytes
 // below a limit, or a frame that waits alone.
 //
-// When the budget is spent, the queues apply their policies, beginning with the client that is furthest behind, until
-// an eighth of the budget is free. A client is disconnected, or so many of its frames are dropped, at the end that its
-// policy says, that its limit holds again. Senders at the same time might exceed the budget by a frame each.
+// When the budget is spent, queues apply their policies until an eighth of the budget is free, beginning with the
+// client that is furthest behind. [QueueDisconnect] disconnects the client. The other policies drop its oldest or
+// newest frames, until no more than its limit waits. Each concurrent Send might exceed the budget by one frame.
 //
 // All methods may be called concurrently. A QueueBudget must not be copied.
 type QueueBudget struct {

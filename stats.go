@@ -74,8 +74,8 @@ type Stats struct {
 //	unknown       an instruction of a kind that this version does not know
 //	answer        an answer that nobody waits for (any more)
 //	reply         the same, of a client
-//	busy          a query or request of a peer, because too many were under way; the request for replies to a peer's
-//	              emission, which is delivered anyway; a watch of a peer, or a room of one's own, for lack of space
+//	busy          too much was under way for: a query or request of a peer; collecting the replies to a peer's
+//	              emission, which is delivered anyway; a peer's watch; a peer's members of a room that is watched here
 //	presence      a peer's report of a room that is not watched here, or that came before the peer was known
 //	invalid       an emission, request or answer of a peer whose JSON is invalid or not UTF-8
 //	expired       a query, request or command of a peer that might not have waited any more

@@ -28,10 +28,10 @@
 // [ParseURL] returns them for a URL. For a ClusterClient also set ClusterStateReloadInterval: 2 * time.Second.
 // MaxRetries does not matter: go-redis does not repeat the adapter's commands.
 //
-// A batch may take Options.PublishTimeout plus the time for its bytes. The time for its bytes is four times their time
-// at the rate that was measured last, and at least one second per MiB. If it is longer than ReadTimeout or WriteTimeout,
-// the batch goes out in parts. A single frame that needs longer is sent with a longer time-out; the client's hooks do
-// not see that frame.
+// A batch may take Options.PublishTimeout, and in addition a time for its bytes: four times as long as the link needs
+// for them by the latest measurement, and at least one second per MiB. If that is longer than ReadTimeout or
+// WriteTimeout, the batch goes out in parts. A single frame that needs longer is sent with a longer time-out; the
+// client's hooks do not see that frame.
 //
 // go-redis logs through a global logger of its own (redis.SetLogger). This package does not touch it.
 //
@@ -98,7 +98,7 @@
 //
 // While peers are silent, a node checks whether the server has changed. It queries Sentinel for the master, or the
 // cluster for the master of the slot, or resolves the server's name again. A server that calls itself a replica counts
-// as changed, too. This happens only once, so that you can use a replica on purpose.
+// as changed, too. If the node then finds a replica again, it stays there, so that you can use one on purpose.
 //
 // If the server has changed, the node reconnects, for publishing and for subscribing. It reports one loss, with its
 // emissions to the old server since the peers left it, and one gap for the same time. Both have the reason "moved". For
