@@ -1,4 +1,43 @@
 package crosscast
 
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
 // Used returns the number of bytes that wait above the limits.
 func (b *QueueBudget) Used() int { return int(b.used.Load()) }
+
+// SmallCrowds lets groups of two sockets be crowds until the end of the test.
+func SmallCrowds(tb testing.TB) {
+	begins, ends := crowdBegins, crowdEnds
+	crowdBegins, crowdEnds = 2, 1
+	tb.Cleanup(func() { crowdBegins, crowdEnds = begins, ends })
+}
+
+// CheckGroups returns an error if the lists of a group of ns contradict each other. It also returns the number of
+// crowds.
+func (ns *Namespace) CheckGroups() (crowds int, err error) {
+	ns.here().everyGroup(func(g *group) {
+		for i, m := range g.members {
+			if m.group != g || int(m.inGroup) != i {
+				err = fmt.Errorf("group %q: member %d has %q, %d", g.name, i, m.group.name, m.inGroup)
+			}
+		}
+		lens := []int{len(g.members), len(g.sockets)}
+		if c := g.crowd; c != nil {
+			crowds++
+			lens = append(lens, len(c.conns), len(c.slots))
+			for i, s := range g.sockets {
+				if c.conns[i] != s.sender() || c.slots[i] != s.slot {
+					err = fmt.Errorf("group %q: socket %d has %v, slot %d", g.name, i, c.conns[i], c.slots[i])
+				}
+			}
+		}
+		if len(slices.Compact(lens)) != 1 {
+			err = fmt.Errorf("group %q: lists of %v", g.name, lens)
+		}
+	})
+	return crowds, err
+}

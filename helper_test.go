@@ -31,6 +31,25 @@ func start(tb testing.TB, o crosscast.Options) *crosscast.Node {
 	return n
 }
 
+// withCrowds runs test twice, the second time with groups that are crowds from two sockets on.
+func withCrowds(t *testing.T, test func(t *testing.T)) {
+	t.Run("small groups", test)
+	t.Run("crowds", func(t *testing.T) {
+		crosscast.SmallCrowds(t)
+		test(t)
+	})
+}
+
+// checkGroups checks that the lists of each group of ns agree.
+func checkGroups(tb testing.TB, ns *crosscast.Namespace) (crowds int) {
+	tb.Helper()
+	crowds, err := ns.CheckGroups()
+	if err != nil {
+		tb.Error(err)
+	}
+	return crowds
+}
+
 // three starts three nodes of one cluster.
 func three(tb testing.TB) (a, b, c *crosscast.Node) {
 	tb.Helper()

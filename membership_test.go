@@ -271,6 +271,9 @@ func (m *model) check(t *rapid.T) {
 				}
 			}
 		}
+		if _, err := n.CheckGroups(); err != nil {
+			t.Fatalf("node %d: %v", node, err)
+		}
 		st := n.Stats()
 		got := [...]int{st.Sockets, st.Rooms, st.Users, st.Memberships}
 		if expected := [...]int{sockets, len(rooms), len(users), memberships}; got != expected {
@@ -328,8 +331,15 @@ func (m *model) close(s *modelSocket) {
 }
 
 func TestMembershipModel(t *testing.T) {
-	for _, nodes := range []int{1, 3} {
-		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+	for _, c := range []struct {
+		nodes  int
+		crowds bool
+	}{{1, false}, {1, true}, {3, false}, {3, true}} {
+		nodes := c.nodes
+		t.Run(fmt.Sprint(nodes, " crowds=", c.crowds), func(t *testing.T) {
+			if c.crowds {
+				crosscast.SmallCrowds(t)
+			}
 			rapid.Check(t, func(t *rapid.T) {
 				m := newModel(t, nodes)
 				defer func() {
@@ -405,7 +415,9 @@ func TestManyRooms(t *testing.T) {
 
 // 64 goroutines join, leave, emit, connect and close at once, hooks call back into the node; at rest, membership is
 // what each of them left behind.
-func TestMembershipUnderConcurrency(t *testing.T) {
+func TestMembershipUnderConcurrency(t *testing.T) { withCrowds(t, testMembershipUnderConcurrency) }
+
+func testMembershipUnderConcurrency(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	var n *crosscast.Node
 	var hooks atomic.Int64
@@ -486,6 +498,7 @@ func TestMembershipUnderConcurrency(t *testing.T) {
 			}
 		}
 	}
+	checkGroups(t, n.Namespace)
 	st := n.Stats()
 	equal(t, "sockets", st.Sockets, sockets)
 	equal(t, "memberships", st.Memberships, memberships)

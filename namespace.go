@@ -104,7 +104,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 			return nil, err
 		}
 	}
-	s.connecting.Store(false)
+	s.connected()
 	return s, nil
 }
 

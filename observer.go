@@ -80,7 +80,7 @@ func (e *emission) observe(n *Node, began time.Time) {
 	m := &e.msg
 	d := Delivered{
 		Namespace: m.Namespace, Event: m.Event, From: m.From, Bytes: len(m.Payload.Data), Meta: m.Meta,
-		Sockets: e.took, Refused: e.at - e.took, Subscriptions: e.queued, Duration: time.Since(began),
+		Sockets: e.all.end - e.all.refused, Refused: e.all.refused, Subscriptions: e.queued, Duration: time.Since(began),
 	}
 	defer n.caught("Observer.Delivered")
 	n.observer.Delivered(d)

@@ -138,7 +138,7 @@ func (ns *space) deliverAck(
 	number, ok := n.acks.open(w, most)
 	if ok {
 		e.msg.Ack = number
-		w.await(e.sockets)
+		w.await(e.to.sockets)
 	}
 	took := ns.handOver(e, func(s *Socket, _ error) { w.give(s) })
 	if !ok {

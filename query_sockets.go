@@ -143,7 +143,7 @@ func (ns *space) matching(t *Target) []*Socket {
 	defer e.release()
 	e.msg.Target = t
 	ns.collect(e)
-	return slices.Clone(e.sockets)
+	return slices.Clone(e.to.sockets)
 }
 
 // countMatching returns the number of this node's sockets that are in t.
@@ -152,7 +152,7 @@ func (ns *space) countMatching(t *Target) int {
 	defer e.release()
 	e.msg.Target = t
 	ns.collect(e)
-	return len(e.sockets)
+	return len(e.to.sockets)
 }
 
 // answer calls send with the parts of this node's answer, until send returns false.

@@ -12,6 +12,7 @@ import (
 //
 //   - For each membership m of socket s in group g: g.members[m.inGroup] == m, g.sockets[m.inGroup] == s and
 //     s.members[m.inSocket] == m. There is at most one for each pair.
+//   - The lists of a crowd are parallel to g.sockets: see crowd.
 //   - inSocket and s.members are guarded by s.mu, everything in a group by its shard's mutex. The order of
 //     locks is in docs/inside.md.
 //   - A group is in its shard's map, and counts as a use of its space, while it has a socket, a subscription or an
@@ -33,12 +34,13 @@ type group struct {
 	ns       *space
 	shard    *shard
 	name     string
-	space    Space // SpaceNamespace: everyone
-	sockets  []*Socket
+	space    Space         // SpaceNamespace: everyone
+	sockets  []*Socket     // changed only by addSocketLocked and dropLocked, because a crowd lends them
 	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
 	subs     []*Subscription
 	interest *interest // nil if the adapter has no interests
 	watched  *watched  // nil: the room is not watched
+	crowd    *crowd    // nil: the group is not large
 }
 
 type membership struct {
@@ -247,6 +249,11 @@ func (g *group) addSocketLocked(s *Socket) {
 	g.sockets = append(g.sockets, s)
 	g.members = append(g.members, m)
 	s.members = append(s.members, m)
+	if g.crowd != nil {
+		g.crowd.add(s)
+	} else if len(g.sockets) >= crowdBegins {
+		g.crowdLocked()
+	}
 	if s.index != nil {
 		s.index[g] = m
 	} else if len(s.members) > manyMembers {
@@ -279,6 +286,13 @@ func (g *group) removeLocked(m *membership) {
 // dropLocked takes m out of its group's lists, and moves the last one into its place.
 func (g *group) dropLocked(m *membership) {
 	i, last := m.inGroup, len(g.members)-1
+	if g.crowd != nil {
+		g.ownLocked()
+		g.crowd.drop(i)
+		if last <= crowdEnds {
+			g.crowd = nil
+		}
+	}
 	g.members[i], g.sockets[i] = g.members[last], g.sockets[last]
 	g.members[i].inGroup = i
 	g.members[last], g.sockets[last] = nil, nil

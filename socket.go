@@ -203,7 +203,7 @@ func (s *Socket) emit(event string, payload any) (size int, err error) {
 	e.one[0] = s.id
 	e.inst.Target.Sockets = e.one[:]
 	e.fill(n, &e.inst)
-	e.sockets = append(e.sockets, s)
+	e.to.sockets = append(e.to.sockets, s)
 	s.ns.handOver(e, func(_ *Socket, refused error) { err = refused })
 	return len(p.Data), err
 }

@@ -13,8 +13,24 @@ type early struct {
 	idle    chan struct{}      // made by a Connect that fails; closed when no call is left
 }
 
-// sendEarly is conn.Send while s.connecting is set: Connect has not returned, or has failed.
-func (s *Socket) sendEarly(m *Message) error {
+// sender returns what passes messages to the client: the conn or, while s.connecting is set, the socket itself.
+func (s *Socket) sender() Conn {
+	if s.connecting.Load() {
+		return (*earlyConn)(s)
+	}
+	return s.conn
+}
+
+// An earlyConn is a socket whose Connect has not returned, or has failed. Its messages might be passed on after Connect
+// has returned.
+type earlyConn Socket
+
+// Close implements Conn. It is not called.
+func (c *earlyConn) Close(Reason) {}
+
+// Send implements Conn.
+func (c *earlyConn) Send(m *Message) error {
+	s := (*Socket)(c)
 	s.mu.Lock()
 	e := s.early
 	if e == nil && !s.closed.Load() { // Connect does not wait, so it does not fail
@@ -35,6 +51,21 @@ func (s *Socket) sendEarly(m *Message) error {
 		}
 	}()
 	return s.conn.Send(m)
+}
+
+// connected is called when Connect has succeeded.
+func (s *Socket) connected() {
+	if !s.connecting.Load() {
+		return
+	}
+	s.connecting.Store(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		m.group.shard.mu.Lock()
+		m.group.reachLocked(m.inGroup, s.conn)
+		m.group.shard.mu.Unlock()
+	}
 }
 
 // confirm waits for the confirmation of the subscriptions that Connect needs. After an error the socket is closed and

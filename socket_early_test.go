@@ -157,72 +157,74 @@ func TestConnectOfASocketThatIsClosed(t *testing.T) {
 // Many sockets connect while others emit to them, commands disconnect them, and contexts end. The conns of those that
 // failed are not called any more, and the others are closed once, or stay.
 func TestConnectUnderConcurrency(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, d := interestNode(t, crosscast.Options{Linger: time.Millisecond})
-		d.answer(func(ctx context.Context, names []string) error {
-			time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond)
-			return refuse(crosscast.ErrDenied, fmt.Sprint("r", rand.IntN(20)))(ctx, names)
-		})
-		quit := make(chan struct{})
-		var emitters sync.WaitGroup
-		for range 4 {
-			emitters.Go(func() {
-				for {
-					select {
-					case <-quit:
-						return
-					case <-time.After(time.Duration(1+rand.IntN(1000)) * time.Microsecond):
-					}
-					room := n.To(fmt.Sprint("r", rand.IntN(20)))
-					if rand.IntN(8) == 0 {
-						room.Disconnect(ctx, "out")
-					} else {
-						room.Emit(ctx, "e", nil)
-					}
-				}
-			})
-		}
-		var mu sync.Mutex
-		open, failed := 0, 0
-		var wg sync.WaitGroup
-		for range 3000 {
-			wg.Go(func() {
-				time.Sleep(time.Duration(rand.IntN(1_000_000)) * time.Microsecond)
-				c := &earlyConn{t: t, ends: make(chan struct{})}
-				with, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(6))*time.Millisecond)
-				defer cancel()
-				s, err := n.Connect(with, c, crosscast.ConnectOptions{Rooms: []string{fmt.Sprint("r", rand.IntN(20))}})
-				if err != nil {
-					c.failed()
-				}
-				if (s == nil) != (err != nil) {
-					t.Errorf("Connect: %v, %v", s, err)
-				}
-				time.Sleep(10 * time.Millisecond)
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case err != nil:
-					failed++
-					equal(t, "closed for", c.reasons(), "")
-				case s.Closed():
-					equal(t, "closed for", c.reasons(), "out")
-				default:
-					open++
-					s.Close(crosscast.ReasonLeft)
-				}
-			})
-		}
-		wg.Wait()
-		close(quit)
-		emitters.Wait()
-		if open == 0 || failed == 0 || open+failed == 3000 {
-			t.Errorf("%d open, %d failed of 3000: nothing was tried", open, failed)
-		}
-		equal(t, "sockets", n.Stats().Sockets, 0)
-		ok(t, n.Close(ctx))
-		d.answer(nil)
+	withCrowds(t, func(t *testing.T) { synctest.Test(t, testConnectUnderConcurrency) })
+}
+
+func testConnectUnderConcurrency(t *testing.T) {
+	n, d := interestNode(t, crosscast.Options{Linger: time.Millisecond})
+	d.answer(func(ctx context.Context, names []string) error {
+		time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond)
+		return refuse(crosscast.ErrDenied, fmt.Sprint("r", rand.IntN(20)))(ctx, names)
 	})
+	quit := make(chan struct{})
+	var emitters sync.WaitGroup
+	for range 4 {
+		emitters.Go(func() {
+			for {
+				select {
+				case <-quit:
+					return
+				case <-time.After(time.Duration(1+rand.IntN(1000)) * time.Microsecond):
+				}
+				room := n.To(fmt.Sprint("r", rand.IntN(20)))
+				if rand.IntN(8) == 0 {
+					room.Disconnect(ctx, "out")
+				} else {
+					room.Emit(ctx, "e", nil)
+				}
+			}
+		})
+	}
+	var mu sync.Mutex
+	open, failed := 0, 0
+	var wg sync.WaitGroup
+	for range 3000 {
+		wg.Go(func() {
+			time.Sleep(time.Duration(rand.IntN(1_000_000)) * time.Microsecond)
+			c := &earlyConn{t: t, ends: make(chan struct{})}
+			with, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(6))*time.Millisecond)
+			defer cancel()
+			s, err := n.Connect(with, c, crosscast.ConnectOptions{Rooms: []string{fmt.Sprint("r", rand.IntN(20))}})
+			if err != nil {
+				c.failed()
+			}
+			if (s == nil) != (err != nil) {
+				t.Errorf("Connect: %v, %v", s, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				failed++
+				equal(t, "closed for", c.reasons(), "")
+			case s.Closed():
+				equal(t, "closed for", c.reasons(), "out")
+			default:
+				open++
+				s.Close(crosscast.ReasonLeft)
+			}
+		})
+	}
+	wg.Wait()
+	close(quit)
+	emitters.Wait()
+	if open == 0 || failed == 0 || open+failed == 3000 {
+		t.Errorf("%d open, %d failed of 3000: nothing was tried", open, failed)
+	}
+	equal(t, "sockets", n.Stats().Sockets, 0)
+	ok(t, n.Close(ctx))
+	d.answer(nil)
 }
 
 // A subscription that was not waited for hears nothing any more.
