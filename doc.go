@@ -36,9 +36,9 @@
 //	examples/                   programs
 //	bench/                      speed, beside the limits and other projects
 //	interop/                    checks socketio and socketioadapter against Socket.IO's own packages
-//	ws/                         websocket connections, over coder/websocket
+//	ws/                         websocket connections
 //	ws/client/                  a client for them, which imports nothing else of crosscast
-//	socketio/                   clients of Socket.IO, over coder/websocket
+//	socketio/                   clients of Socket.IO, over websocket
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
 //	socketioadapter/            the wires of Socket.IO's Redis adapters, for one cluster with servers on Node.js
 //	crosscasttest/              for applications' tests: recording clients, and clusters in one process, with faults

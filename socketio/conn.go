@@ -30,9 +30,8 @@ type conn struct {
 	base64    bool            // the client accepts no binary messages
 	frames    framer          // set by accept
 	base      context.Context // of handlers: the request's, without its end
-	ctx       context.Context // of pings, and of opening sessions; ends with the connection
+	ctx       context.Context // of opening sessions; ends with the connection
 	cancel    context.CancelFunc
-	pong      chan struct{} // holds one
 	done      chan struct{} // closed when the connection has ended
 
 	// Used by the reader only: a packet that waits for attachments.
@@ -52,7 +51,7 @@ type conn struct {
 func newConn(s *Server, r *http.Request) *conn {
 	c := &conn{
 		server: s, handshake: newHandshake(r, s.hidden), base64: r.URL.Query().Get("b64") == "1",
-		pong: make(chan struct{}, 1), done: make(chan struct{}), sessions: make(map[string]*session, 1),
+		done: make(chan struct{}), sessions: make(map[string]*session, 1),
 	}
 	config := &s.config
 	if c.base64 {
@@ -99,7 +98,8 @@ func (c *conn) start() {
 	}
 	c.mu.Unlock()
 	go c.reader()
-	c.StartPings(c.ctx, c.ping, c.timeOut)
+	// Pings bypass the queue, which might drop them, or delay them until a client that reads counts as dead.
+	c.StartPings(wsconn.Format{}.Append(nil, websocket.MessageText, []byte{enginePing}), c.timeOut)
 }
 
 // endUnconnected ends a connection whose client has not connected to any namespace.
@@ -117,45 +117,31 @@ func (c *conn) timeOut() {
 	c.close(crosscast.ReasonTimeout)
 }
 
-// ping sends a ping and waits for its answer. It bypasses the queue, which might drop the ping, or delay it until a
-// client that reads counts as dead.
-func (c *conn) ping(ctx context.Context) error {
-	select {
-	case <-c.pong: // of an earlier ping
-	default:
-	}
-	c.SendPing(wsconn.Format{}.Append(nil, websocket.MessageText, []byte{enginePing}))
-	select {
-	case <-c.pong:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // reader reads until the connection ends. If a function of the application ends the goroutine, the connection ends,
 // too.
 func (c *conn) reader() {
-	why := wsconn.CauseOf(wsconn.ReasonInternal)
-	defer func() {
-		c.partial, c.attachments = nil, nil
-		if c.late != nil {
-			c.late.Stop()
-		}
-		if why.Reason == crosscast.ReasonProtocol {
-			c.server.stats.malformed.Add(1)
-		}
-		c.server.warn(why, c.handshake.Address)
-		if why.Reason == crosscast.ReasonLeft {
-			c.leave()
-		} else {
-			c.close(why.Reason)
-		}
-		<-c.Queue.Done()
-		c.server.remove(c)
-		close(c.done)
-	}()
-	why = c.Read(c.handleMessage)
+	defer c.readerEnded()
+	c.Read(c.handleMessage)
+}
+
+func (c *conn) readerEnded() {
+	why := c.SetCause(wsconn.CauseOf(wsconn.ReasonInternal))
+	c.partial, c.attachments = nil, nil
+	if c.late != nil {
+		c.late.Stop()
+	}
+	if why.Reason == crosscast.ReasonProtocol {
+		c.server.stats.malformed.Add(1)
+	}
+	c.server.warn(why, c.handshake.Address)
+	if why.Reason == crosscast.ReasonLeft {
+		c.leave()
+	} else {
+		c.close(why.Reason)
+	}
+	<-c.Queue.Done()
+	c.server.remove(c)
+	close(c.done)
 }
 
 // wait waits for the end of the connection, and of its sessions that are not sockets.
@@ -222,10 +208,7 @@ func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 	case engineMessage:
 		return c.handleText(b[1:])
 	case enginePong:
-		select {
-		case c.pong <- struct{}{}:
-		default:
-		}
+		c.Pong()
 	case engineBase64:
 		data, err := base64.StdEncoding.DecodeString(string(b[1:]))
 		if err != nil {

@@ -39,7 +39,7 @@ func (c *conn) start(s *crosscast.Socket) {
 	c.socket, c.Debtor = s, s
 	c.events.Start(c.open)
 	go c.reader()
-	c.StartPings(c.ctx, c.Ping, func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
+	c.StartPings(wsconn.WebsocketPing(), func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
 }
 
 // refuse ends an upgraded connection that did not become a socket.
@@ -77,15 +77,16 @@ func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
 
 // reader reads until the connection ends, or a function of the application ends its goroutine.
 func (c *conn) reader() {
-	why := wsconn.CauseOf(wsconn.ReasonInternal)
-	defer func() {
-		if why.Reason != crosscast.ReasonLeft {
-			c.end(why)
-			return
-		}
-		c.events.Leave(event{left: true}, c.server.o.LeaveTimeout, c.cancel)
-	}()
-	why = c.Read(c.handleMessage)
+	defer c.readerEnded()
+	c.Read(c.handleMessage)
+}
+
+func (c *conn) readerEnded() {
+	if why := c.SetCause(wsconn.CauseOf(wsconn.ReasonInternal)); why.Reason != crosscast.ReasonLeft {
+		c.end(why)
+		return
+	}
+	c.events.Leave(event{left: true}, c.server.o.LeaveTimeout, c.cancel)
 }
 
 func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {

@@ -1,4 +1,4 @@
-// Package ws connects websocket clients to a node, over github.com/coder/websocket.
+// Package ws connects websocket clients to a node.
 //
 // Make a [Server] once. Its Accept makes a socket of a request that the application has authenticated:
 //
@@ -68,7 +68,9 @@
 // The following things grow with a client's actions. Each has a bound and a test. TestHostileClients tries all of them
 // together.
 //
-//	the message being read      Options.ReadLimit (1 MiB)                  TestReadLimit
+//	an idle connection          about 3 KB, and a stack of 4 KiB           TestIdleConnection
+//	the message being read      Options.ReadLimit (1 MiB), compressed      TestReadLimit
+//	                            and not
 //	waiting events              Options.EventBytes (256 KiB); four times   TestBackPressure, TestBurstOfQuestions
 //	                            that while the client owes a reply
 //	the error of a malformed    200 bytes each, counted in EventBytes      TestErrorTextIsBounded
@@ -95,7 +97,7 @@
 //	1001  "server shutting down"
 //	1002  a violation of the websocket protocol
 //	1003  a binary message where text is expected, or the other way round
-//	1007  a text message that is not UTF-8
+//	1007  a text message that is not UTF-8, or a message that is compressed badly
 //	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping
 //	1009  a message larger than ReadLimit
 //	1011  "internal error": a handler panicked, or Connect refused an argument of Accept

@@ -191,6 +191,7 @@ func TestLeaveTimeout(t *testing.T) {
 			handled := 0
 			_, conn := dialInMemory(t, newServer(t, n, ws.Options{
 				OnDisconnect: gone, LeaveTimeout: 10 * time.Second, EventBytes: eventBytes, PingInterval: time.Second,
+				PingTimeout: 2 * time.Second, // pings end with reading
 				Events: ws.Events{"n": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
 					select {
 					case <-time.After(4 * time.Second):

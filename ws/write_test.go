@@ -335,7 +335,7 @@ func TestBeforeWhatWaits(t *testing.T) {
 	}{
 		{"\x89\x81\x00\x00\x00\x00a", 10, "a", true},
 		{"\x89\x81\x00\x00\x00\x00a", 10, "a", false},
-		{"\x83\x80\x00\x00\x00\x00", 8, "\x03\xeareceived unknown opcode opcode(3)", true},
+		{"\x83\x80\x00\x00\x00\x00", 8, "\x03\xeaunknown opcode", true},
 		{"\x88\x82\x00\x00\x00\x00\x03\xe9", 8, "\x03\xe9", true},
 	} {
 		t.Run(fmt.Sprintf("%q", c.want), func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -247,6 +249,33 @@ func TestProtocolViolations(t *testing.T) {
 				t.Errorf("reason %q", r)
 			}
 		})
+	}
+}
+
+// TestClosingFrameArrives: a client whose message is refused gets the closing frame, even if it sends on. If the server
+// did not read that, the connection would end with a reset, at which many systems throw away unread bytes.
+func TestClosingFrameArrives(t *testing.T) {
+	s := serve(t, newServer(t, startNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)}), ws.Options{ReadLimit: 1000}))
+	more := strings.Repeat(wstest.Masked(strings.Repeat("x", 100)), 1000)
+	for sends, want := range map[string]string{
+		"\x83\x80\x00\x00\x00\x00":               "\x03\xeaunknown opcode",
+		wstest.Masked(strings.Repeat("x", 2000)): "\x03\xf1message too large",
+		"\x82\x80\x00\x00\x00\x00":               "\x03\xebonly text messages are understood",
+	} {
+		for range 20 {
+			conn := upgrade(t, s.URL)
+			if _, err := io.WriteString(conn, sends+more); err != nil {
+				t.Fatal(err)
+			}
+			op, payload, err := readFrame(conn)
+			if err != nil || op != 8 || string(payload) != want {
+				t.Fatalf("got %d %q, %v, want %q", op, payload, err, want)
+			}
+			_, _ = io.WriteString(conn, "\x88\x80\x00\x00\x00\x00")
+			if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("after the closing frame: %d bytes, %v", n, err) // such as a reset
+			}
+		}
 	}
 }
 

@@ -2,15 +2,18 @@ package wsconn
 
 import (
 	"cmp"
+	"encoding/binary"
+	"errors"
 	"net"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
 )
 
-// closing is how long an ending connection may take beyond the queue's grace. The library's own limits are longer, and
-// do not hold while it discards the rest of a frame.
-const closing = 4 * time.Second
+// patienceAtEnd is how long an ending connection may take beyond the queue's grace.
+const patienceAtEnd = 4 * time.Second
 
 // SetCause sets the cause for which the connection ends, unless it has one already, and returns the cause that holds.
 // The connection is gone after the queue's grace and 4 seconds, whatever the client does.
@@ -30,19 +33,53 @@ func (c *Conn) setCause(why Cause) (Cause, bool) {
 		return c.cause, false
 	}
 	c.cause = why
-	c.limit = time.AfterFunc(closing+max(cmp.Or(c.config.Queue.CloseGrace, time.Second), 0), c.cut)
+	c.limit = time.AfterFunc(patienceAtEnd+max(cmp.Or(c.config.Queue.CloseGrace, time.Second), 0), c.cut)
 	return why, true
 }
 
-// hangUp is the queue's OnClose.
+// hangUp is the queue's OnClose. After the closing frame, it waits for the client's. Without that wait, the client might
+// lose the frame, because the system ends a connection on which unread bytes wait with a reset.
 func (c *Conn) hangUp(reason crosscast.Reason) {
 	why := c.SetCause(CauseOf(reason))
-	// An error means that the client took no part in the handshake. The connection is closed anyway.
-	_ = c.WS.Close(why.Code, why.Text)
+	err := c.outlet.sendClose(closing(why.Code, why.Text))
+	if err == nil || err == net.ErrClosed { // the second one was sent
+		if c.reading.CompareAndSwap(false, true) {
+			c.input.discard()
+		} else {
+			select {
+			case <-c.read:
+				c.input.discard()
+			case <-time.After(patienceAtEnd): // the application holds the reader
+			}
+		}
+	}
 	c.cut()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.limit.Stop()
+}
+
+// answerEnd sends a closing frame when the client has ended reading. It does not wait for the frames of the queue.
+func (c *Conn) answerEnd(err error) {
+	var end closeFrame
+	var unacceptable Unacceptable
+	switch {
+	case errors.As(err, &end):
+		if c.outlet.sendClose(closing(end.code, "")) == nil { // otherwise it was the answer to ours
+			c.cut()
+		}
+	case errors.As(err, &unacceptable):
+		_ = c.outlet.sendClose(closing(unacceptable.Code, unacceptable.Text)) // hangUp notices
+	}
+}
+
+// closing makes a closing frame. text has at most 123 bytes.
+func closing(code websocket.StatusCode, text string) []byte {
+	if code == websocket.StatusNoStatusRcvd {
+		return appendHeader(nil, final|opClose, 0)
+	}
+	frame := binary.BigEndian.AppendUint16(appendHeader(nil, final|opClose, 2+len(text)), uint16(code))
+	return append(frame, text...)
 }
 
 // end ends a connection whose client does not take what is written. Its writer and its reader notice the end.

@@ -3,15 +3,12 @@
 package wsconn
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"path"
 	"slices"
 	"sync"
@@ -77,40 +74,38 @@ func (c *Config) Check() error {
 	)
 }
 
-// A Conn is a websocket connection of a server. Its goroutines are: the owner's, which calls Read; the queue's, which
-// writes while there are frames; and one that waits while a ping is unanswered.
+// A Conn is a websocket connection of a server. Its goroutines are the owner's, which calls Read, and the queue's, which
+// writes while there are frames.
 //
 // Its methods may be called concurrently, unless they say otherwise. A Conn is embedded in its owner, so that the
 // memory that a broadcast touches is in one place. It must not be copied.
 type Conn struct {
 	*crosscast.Queue                  // set by Accept
-	WS               *websocket.Conn  // for reading and closing; set by Accept
 	Format           Format           // set by Accept
 	Framer           crosscast.Framer // of the queue; set by Accept
 	Debtor           Debtor           // the client's sockets; set before Read
 
-	config *Config
-	outlet outlet
-	heard  atomic.Uint32 // counts signs of life
-	paused atomic.Bool   // the reader waits for room in a lane
-	gone   atomic.Bool   // cut was called, so nothing needs to wait
-	read   chan struct{} // closed when reading has ended
-	room   chan struct{} // signals to the reader that it might not have to wait any more; holds one
-	pongs  chan struct{} // signals a pong; holds one
+	config  *Config
+	outlet  outlet
+	input   input
+	reading atomic.Bool   // somebody uses input
+	paused  atomic.Bool   // the reader waits for room in a lane
+	gone    atomic.Bool   // cut was called, so nothing needs to wait
+	read    chan struct{} // closed when Read has returned
 
-	mu       sync.Mutex  // guards the fields below
-	cause    Cause       // the first one set
-	limit    *time.Timer // ends the connection some time after it got a cause
+	mu       sync.Mutex    // guards the fields below
+	room     chan struct{} // signals to the reader that it might not have to wait any more; nil: it has never waited
+	cause    Cause         // the first one set
+	limit    *time.Timer   // ends the connection some time after it got a cause
 	controls controls
-	pinger   *time.Timer
-	stopped  bool // no ping begins any more
+	pinger   pinger
 }
 
 // Init initializes c. Nothing is written before Accept.
 func (c *Conn) Init(config *Config) {
 	c.config, c.read = config, make(chan struct{})
 	c.outlet.turn, c.outlet.timeout = make(chan struct{}, 1), config.WriteTimeout
-	c.room, c.pongs = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.input.limit = config.ReadLimit
 }
 
 // newQueue makes the queue, once the format is known.
@@ -130,36 +125,6 @@ func (c *Conn) newQueue() *crosscast.Queue {
 	return crosscast.NewBatchQueue(c.write, o)
 }
 
-// Accept upgrades a request. It always sends an answer, also after an error.
-func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
-	handshake := websocket.AcceptOptions{
-		OriginPatterns: c.config.Origins, Subprotocols: c.config.Subprotocols,
-		OnPingReceived: c.handlePing, OnPongReceived: c.handlePong,
-	}
-	if c.config.CompressFrom > 0 {
-		handshake.CompressionMode = websocket.CompressionNoContextTakeover
-		handshake.CompressionThreshold = c.config.CompressFrom
-	}
-	answer := &response{ResponseWriter: w}
-	w = answer
-	if canHijack(w) { // otherwise websocket.Accept returns the error
-		w = takeover{answer, c}
-	}
-	ws, err := websocket.Accept(w, r, &handshake)
-	if err != nil {
-		c.refused(answer, r, err)
-		return err
-	}
-	ws.SetReadLimit(-1) // readMessage has its own limit
-	c.WS = ws
-	if answer.Header().Get("Sec-Websocket-Extensions") != "" {
-		c.Format.compressFrom = c.config.CompressFrom
-	}
-	c.Framer = share(c.config.Framer(c.Format))
-	c.Queue = c.newQueue()
-	return nil
-}
-
 // write is the queue's write function.
 func (c *Conn) write(frames [][]byte) (written int, err error) {
 	c.outlet.take()
@@ -175,48 +140,39 @@ func (c *Conn) write(frames [][]byte) (written int, err error) {
 	return written, err
 }
 
-// Read calls message for each message of the client, until the connection ends or message returns an error. It returns
-// the cause for which the connection ends. b is valid only during the call, and not checked: see CheckText. Read is
-// called once.
-func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) Cause {
+// Read calls message for each message of the client, until the connection ends or message returns an error. Then the
+// connection has a cause for its end: see SetCause. b is valid only during the call, and not checked: see CheckText. Read
+// is called once.
+func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) {
 	defer close(c.read)
-	err := c.readAll(message)
-	return c.SetCause(causeOfRead(err))
-}
-
-func (c *Conn) readAll(message func(websocket.MessageType, []byte) error) error {
-	for {
-		typ, r, err := c.WS.Reader(context.Background())
-		if err != nil {
-			return err
-		}
-		if err := c.readMessage(typ, r, message); err != nil {
-			return err
-		}
+	if !c.reading.CompareAndSwap(false, true) {
+		return // the connection is closing already
+	}
+	for c.readNext(message) {
 	}
 }
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxPooled is the capacity of the largest buffer that is reused.
-const maxPooled = 64 << 10
-
-func (c *Conn) readMessage(
-	typ websocket.MessageType, r io.Reader, message func(websocket.MessageType, []byte) error,
-) error {
-	c.heard.Add(1)
-	b := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if b.Cap() <= maxPooled {
-			b.Reset()
-			buffers.Put(b)
-		}
-	}()
-	if _, err := b.ReadFrom(&listener{r, &c.heard, c.config.ReadLimit}); err != nil {
-		return err
+// readNext reads and handles a message or a control frame. It returns false when the connection ends. An idle connection
+// waits here: its stack stays small as long as these functions have few variables.
+func (c *Conn) readNext(message func(websocket.MessageType, []byte) error) bool {
+	typ, m, err := c.input.next(c)
+	if err != nil {
+		c.readEnded(err)
+		c.answerEnd(err)
+		return false
 	}
-	return message(typ, b.Bytes())
+	if m == nil {
+		return true
+	}
+	defer release(m) // message might end the goroutine
+	if err := message(typ, m.Bytes()); err != nil {
+		c.readEnded(err)
+		return false
+	}
+	return true
 }
+
+func (c *Conn) readEnded(err error) { c.SetCause(causeOfRead(err)) }
 
 // CheckText returns an error for a text message that is not UTF-8.
 func CheckText(b []byte) error {
@@ -224,25 +180,6 @@ func CheckText(b []byte) error {
 		return Unacceptable{crosscast.ReasonProtocol, websocket.StatusInvalidFramePayloadData, "not UTF-8"}
 	}
 	return nil
-}
-
-const tooLarge = "message too large"
-
-// A listener counts the parts of a long message as signs of life, and limits its bytes. The library has a limit, too,
-// but on reaching it, waits for its turn to write, and then for the client.
-type listener struct {
-	r     io.Reader
-	heard *atomic.Uint32
-	left  int // of the limit
-}
-
-func (l *listener) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p[:min(len(p), 4096, l.left+1)]) // returns only when p is full, or the frame has ended
-	l.heard.Add(1)
-	if l.left -= n; l.left < 0 {
-		return 0, Unacceptable{crosscast.ReasonProtocol, websocket.StatusMessageTooBig, tooLarge}
-	}
-	return n, err
 }
 
 // A Debtor is a [crosscast.Socket], or several sockets that share a connection.
@@ -259,13 +196,28 @@ func (c *Conn) Asked() { c.look() }
 
 // look makes a waiting reader check whether it must still wait.
 func (c *Conn) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.room == nil {
+		return
+	}
 	select {
 	case c.room <- struct{}{}:
-	default:
+	default: // holds one
 	}
 }
 
-// ReadEnd returns a channel that is closed when reading has ended.
+// mayWait makes look signal from now on, and returns the channel. Only the reader calls it.
+func (c *Conn) mayWait() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.room == nil {
+		c.room = make(chan struct{}, 1)
+	}
+	return c.room
+}
+
+// ReadEnd returns a channel that is closed when Read has returned.
 func (c *Conn) ReadEnd() <-chan struct{} { return c.read }
 
 // Unacceptable is the error of a message that the client may not send. It holds the cause for which the connection
@@ -281,9 +233,9 @@ func causeOfRead(err error) Cause {
 	switch {
 	case errors.As(err, &unacceptable):
 		return Cause(unacceptable)
-	case websocket.CloseStatus(err) != -1, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+	case errors.As(err, new(closeFrame)), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.As(err, &network):
 		return CauseOf(crosscast.ReasonLeft)
 	}
-	return CauseOf(crosscast.ReasonProtocol) // mostly the library has closed with 1002
+	return CauseOf(ReasonInternal)
 }

@@ -19,10 +19,11 @@ type Format struct {
 }
 
 const (
-	opClose, opPing, opPong = 8, 9, 10
+	opContinuation, opText, opBinary = 0, 1, 2
+	opClose, opPing, opPong          = 8, 9, 10
 
-	final      = 0x80 // the first byte of a frame that is a whole message, or a control frame
-	compressed = 0x40
+	final      = 0x80 // in the first byte of a frame that is the last one of its message
+	compressed = 0x40 // in the first byte of the first frame of a compressed message
 )
 
 // maxHeader is the size of the largest header that Append makes.

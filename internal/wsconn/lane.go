@@ -66,11 +66,15 @@ const asking = 4
 // Push waits for room, or for the end of the connection, and adds e. If the client owes a reply that is too far behind,
 // it counts as silent. Only the connection's reader calls Push.
 func (l *Lane[E]) Push(e E) {
+	if l.tryPush(e, 1) {
+		return
+	}
 	c := l.conn
+	room := c.mayWait()
 	for !l.tryPush(e, 1) {
 		if c.Debtor == nil || !c.Debtor.Owes() {
 			c.paused.Store(true)
-			<-c.room
+			<-room
 		} else if l.tryPush(e, asking) {
 			break
 		} else {
@@ -78,7 +82,7 @@ func (l *Lane[E]) Push(e E) {
 		}
 	}
 	if c.paused.Load() {
-		c.heard.Add(1) // only now reading goes on to the client's control frames
+		c.input.heard.Add(1) // only now reading goes on to the client's control frames
 		c.paused.Store(false)
 	}
 }

@@ -59,7 +59,7 @@ func TestLane(t *testing.T) {
 			l.Close(false, "gone")
 		}()
 		synctest.Wait()
-		if pushed != 4 || !l.conn.paused.Load() || l.conn.heard.Load() != 0 { // one is handled, three wait
+		if pushed != 4 || !l.conn.paused.Load() || l.conn.input.heard.Load() != 0 { // one is handled, three wait
 			t.Errorf("%d were taken, paused %v", pushed, l.conn.paused.Load())
 		}
 		close(r.release)
@@ -69,7 +69,7 @@ func TestLane(t *testing.T) {
 		if len(r.got) != 102 || r.got[0] != "first" || r.got[1] != "wait" || r.got[100] != "0099" || r.got[101] != "left" {
 			t.Errorf("handled %q", r.got)
 		}
-		if l.conn.paused.Load() || l.conn.heard.Load() == 0 {
+		if l.conn.paused.Load() || l.conn.input.heard.Load() == 0 {
 			t.Error("the pause has not ended with a sign of life")
 		}
 	})

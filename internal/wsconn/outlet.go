@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// An outlet is what all bytes to the client pass through: frames of the queue, control frames of this package, and
-// closing frames of the library. Whoever has the turn writes whole frames, so that none splits another. Nothing is
-// written after a closing frame, or after a write that has failed.
+// All bytes to the client pass through an outlet: frames of the queue and control frames. Whoever has the turn writes
+// whole frames, so that none splits another. Nothing is written after a closing frame, or after a write that has failed.
 type outlet struct {
 	conn    net.Conn
 	timeout time.Duration // of one frame

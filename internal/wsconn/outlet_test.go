@@ -109,18 +109,15 @@ func TestOutletBatches(t *testing.T) {
 func TestOutletEnds(t *testing.T) {
 	c := &recordingConn{}
 	o := newOutlet(c, true)
-	l := libraryConn{c, o}
-	if n, err := l.Write([]byte("\x88\x00")); n != 2 || err != nil {
-		t.Error(n, err)
+	if err := o.sendClose([]byte("\x88\x00")); err != nil {
+		t.Error(err)
 	}
 	n, err := o.sendSome([][]byte{{1}, {2}})
 	if n != 0 || !errors.Is(err, net.ErrClosed) || !errors.Is(o.send([]byte{1}), net.ErrClosed) {
 		t.Error(n, err)
 	}
-	for _, p := range []string{"\x88\x00", "\x81\x00", ""} {
-		if _, err := l.Write([]byte(p)); err == nil {
-			t.Errorf("%q was written", p)
-		}
+	if err := o.sendClose([]byte("\x88\x00")); !errors.Is(err, net.ErrClosed) {
+		t.Error("closed twice:", err)
 	}
 	if fmt.Sprintf("%x", c.writes) != "[8800]" {
 		t.Errorf("%x", c.writes)

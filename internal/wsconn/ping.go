@@ -1,9 +1,6 @@
 package wsconn
 
 import (
-	"context"
-	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -49,7 +46,8 @@ func (c *Conn) sendControls() {
 		}
 		c.outlet.give()
 		if err == errStalled {
-			c.end(crosscast.ReasonTimeout)
+			c.timeOut()
+			c.cut()
 		} else if err != nil {
 			c.broken()
 		}
@@ -65,107 +63,110 @@ func (c *Conn) controlsWait() bool {
 	return c.controls.ping != nil || c.controls.pong != nil
 }
 
-// handlePing answers a ping of the client. The library would wait for the end of the message that is being written.
-func (c *Conn) handlePing(_ context.Context, payload []byte) bool {
-	c.heard.Add(1)
-	c.sendControl(pong, append(appendHeader(nil, final|opPong, len(payload)), payload...))
-	return false
-}
-
-func (c *Conn) handlePong(context.Context, []byte) {
-	c.heard.Add(1)
-	select {
-	case c.pongs <- struct{}{}:
-	default:
+// handleControl implements controller.
+func (c *Conn) handleControl(op byte, payload []byte) {
+	switch op {
+	case opPing:
+		c.sendControl(pong, append(appendHeader(nil, final|opPong, len(payload)), payload...))
+	case opPong:
+		c.Pong()
 	}
 }
 
 func ping(c *controls) *[]byte { return &c.ping }
 func pong(c *controls) *[]byte { return &c.pong }
 
-// Ping sends a ping of the websocket protocol, and waits for a pong.
-func (c *Conn) Ping(ctx context.Context) error {
-	select {
-	case <-c.pongs: // of an earlier ping
-	default:
-	}
-	c.SendPing(appendHeader(nil, final|opPing, 0))
-	select {
-	case <-c.pongs:
-		return nil
-	case <-c.read:
-		return net.ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// A pinger sends pings, and waits for their answers.
+type pinger struct {
+	timer  *time.Timer // for the next ping, or the time within which the client must send something; nil: no pings
+	frame  []byte      // the ping
+	silent func()
+
+	stopped bool
+	waits   bool   // for the answer to a ping
+	before  uint32 // the signs of life when the ping was sent
 }
 
-// SendPing sends a frame that is a ping, before the frames of the queue. It does not wait for them.
-func (c *Conn) SendPing(frame []byte) { c.sendControl(ping, frame) }
+// WebsocketPing is a ping of the websocket protocol.
+func WebsocketPing() []byte { return appendHeader(nil, final|opPing, 0) }
 
-// StartPings calls ping at each interval until StopPings. ping sends a ping, and waits for its answer or the end of its
-// context, which is derived from ctx. If ping fails, and nothing came from the client in time, StartPings calls silent,
-// and ping no more. During a pause of reading nothing can come, so the client does not count as silent.
-func (c *Conn) StartPings(ctx context.Context, ping func(context.Context) error, silent func()) {
+// StartPings sends a ping, one or more frames, at each interval until StopPings. The owner calls Pong for its answer,
+// unless that is a pong of the websocket protocol. If nothing came from the client in time, StartPings calls silent, and
+// pings no more. During a pause of reading nothing can come, so the client does not count as silent. Pings do not wait
+// for the frames of the queue.
+func (c *Conn) StartPings(ping []byte, silent func()) {
 	if c.config.PingInterval < 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped {
-		return
+	p := &c.pinger
+	if !p.stopped {
+		p.frame, p.silent = ping, silent
+		p.timer = time.AfterFunc(c.config.PingInterval, c.tick)
 	}
-	c.pinger = time.AfterFunc(c.config.PingInterval, func() {
-		if !c.answers(ctx, ping) {
-			silent()
-			return
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !c.stopped {
-			c.pinger.Reset(c.config.PingInterval)
-		}
-	})
 }
 
-// StopPings prevents further pings. A ping that is under way ends with its answer, its timeout, or the context of
-// StartPings.
+// tick sends a ping, or ends the wait for the answer to one.
+func (c *Conn) tick() {
+	c.mu.Lock()
+	p := &c.pinger
+	if p.stopped {
+		c.mu.Unlock()
+		return
+	}
+	if !p.waits {
+		p.waits, p.before = true, c.input.heard.Load()
+		p.timer.Reset(c.config.PingTimeout)
+		c.mu.Unlock()
+		c.sendControl(ping, p.frame)
+		return
+	}
+	if c.paused.Load() || c.input.heard.Load() != p.before { // in this order, see Lane.Push
+		p.waits = false
+		p.timer.Reset(c.config.PingInterval)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	select {
+	case <-c.read: // the connection has ended
+	default:
+		c.timeOut()
+	}
+}
+
+// timeOut ends a connection whose client counts as dead.
+func (c *Conn) timeOut() {
+	c.SetCause(CauseOf(crosscast.ReasonTimeout))
+	c.mu.Lock()
+	silent := c.pinger.silent
+	if c.pinger.stopped {
+		silent = nil
+	}
+	c.pinger.stopped = true
+	c.mu.Unlock()
+	if silent != nil {
+		silent()
+	}
+}
+
+// Pong is called when the client has answered a ping.
+func (c *Conn) Pong() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := &c.pinger; p.waits && !p.stopped {
+		p.waits = false
+		p.timer.Reset(c.config.PingInterval)
+	}
+}
+
+// StopPings prevents further pings.
 func (c *Conn) StopPings() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopped = true
-	if c.pinger != nil {
-		c.pinger.Stop()
+	c.pinger.stopped = true
+	if c.pinger.timer != nil {
+		c.pinger.timer.Stop()
 	}
-}
-
-// answers sends one ping. It reports whether the client lives, or nobody needs to know any more. If the client is
-// silent, the cause is set before the ping's context ends, because that might close the connection.
-func (c *Conn) answers(ctx context.Context, ping func(context.Context) error) bool {
-	before := c.heard.Load()
-	alive := func() bool { return c.paused.Load() || c.heard.Load() != before } // in this order, see Lane.Push
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var dead atomic.Bool
-	defer time.AfterFunc(c.config.PingTimeout, func() {
-		if !alive() {
-			dead.Store(true)
-			c.SetCause(CauseOf(crosscast.ReasonTimeout))
-		}
-		cancel()
-	}).Stop()
-	err := ping(ctx)
-	if err != nil && ctx.Err() == nil {
-		c.broken()
-	}
-	if err == nil || alive() {
-		return true
-	}
-	select {
-	case <-c.read: // the connection has ended
-	case <-ctx.Done(): // or the ping is stuck behind a message that the client does not read
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !dead.Load() && c.cause.Reason != crosscast.ReasonTimeout // or the ping did not get out
 }

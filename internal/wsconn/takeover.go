@@ -2,11 +2,40 @@ package wsconn
 
 import (
 	"bufio"
-	"errors"
+	"bytes"
 	"net"
 	"net/http"
 	"syscall"
+
+	"github.com/coder/websocket"
 )
+
+// Accept upgrades a request. It always sends an answer, also after an error. The websocket library makes the handshake,
+// and nothing else.
+func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
+	handshake := websocket.AcceptOptions{OriginPatterns: c.config.Origins, Subprotocols: c.config.Subprotocols}
+	if c.config.CompressFrom > 0 {
+		handshake.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	answer := &response{ResponseWriter: w}
+	w = answer
+	if canHijack(w) { // otherwise websocket.Accept returns the error
+		w = takeover{answer, c}
+	}
+	ws, err := websocket.Accept(w, r, &handshake)
+	if err != nil {
+		c.refused(answer, r, err)
+		return err
+	}
+	_ = ws.CloseNow() // which does not close the connection: see handshaken
+	if answer.Header().Get("Sec-Websocket-Extensions") != "" {
+		c.Format.compressFrom = c.config.CompressFrom
+		c.input.inflates = true
+	}
+	c.Framer = share(c.config.Framer(c.Format))
+	c.Queue = c.newQueue()
+	return nil
+}
 
 // A response records its status.
 type response struct {
@@ -36,12 +65,9 @@ func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	t.c.outlet.conn, t.c.outlet.resumes = conn, resumes(conn)
-	below := libraryConn{conn, &t.c.outlet}
-	if rw.Reader.Buffered() == 0 { // otherwise the client did not wait for the answer
-		rw.Reader = bufio.NewReaderSize(below, readBuffer)
-	}
-	rw.Writer = bufio.NewWriterSize(below, maxControl)
-	return below, rw, nil
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // a client that has not waited for the answer; no error
+	t.c.input.from, t.c.input.unread = conn, bytes.Clone(early)
+	return handshaken{conn}, bufio.NewReadWriter(bufio.NewReaderSize(nil, 0), bufio.NewWriterSize(nil, 1)), nil
 }
 
 // resumes reports whether a write to conn can go on after its deadline. Connections of the system do that. A connection
@@ -51,29 +77,11 @@ func resumes(conn net.Conn) bool {
 	return ok
 }
 
-const (
-	readBuffer = 1 << 10 // larger reads bypass it
-	maxControl = 2 + 125 // the size of the largest control frame
-)
+// A handshaken is the connection as the websocket library sees it after the handshake.
+type handshaken struct{ net.Conn }
 
-// A libraryConn is the connection as the websocket library sees it.
-type libraryConn struct {
-	net.Conn
-	outlet *outlet
-}
-
-// Write writes a closing frame. The library writes nothing else, and each frame at once, because it fits the buffer.
-func (l libraryConn) Write(p []byte) (int, error) {
-	if len(p) == 0 || p[0] != final|opClose {
-		return 0, errNotClosing
-	}
-	if err := l.outlet.sendClose(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-var errNotClosing = errors.New("crosscast: the websocket library has written something else than a closing frame")
+// Close does nothing, because the connection goes on without the library.
+func (handshaken) Close() error { return nil }
 
 // WriteHeaderNow is needed before Hijack by responses of the framework gin.
 func (t takeover) WriteHeaderNow() {

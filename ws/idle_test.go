@@ -1,0 +1,95 @@
+package ws_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/ws"
+)
+
+// TestIdleConnection: a connection that has sent and got messages and pings, and is idle now, is one goroutine with a
+// small stack, and keeps no buffers.
+func TestIdleConnection(t *testing.T) {
+	const clients = 500
+	n := startNode(t, crosscast.Options{})
+	s := serve(t, accept(newServer(t, n, ws.Options{PingInterval: time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
+		"echo": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
+			return s.Emit(ctx, "echo", data)
+		},
+	}}), ws.Client{User: "ann", Rooms: []string{"lobby"}}))
+	heap, stack, goroutines := memtest.Heap(), stacks(), runtime.NumGoroutine()
+	var conns []net.Conn
+	for range clients {
+		conns = append(conns, upgrade(t, s.URL))
+	}
+	large := strings.Repeat("x", 2000)
+	for _, conn := range conns {
+		_, _ = io.WriteString(conn, wstest.Masked(`{"event":"echo","data":"`+large+`"}`))
+		for pings, echoes := 0, 0; pings < 2 || echoes < 1; {
+			op, payload, err := readFrame(conn)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case op == 9:
+				pings++
+				_, _ = io.WriteString(conn, "\x8a\x80\x00\x00\x00\x00")
+			case strings.Contains(string(payload), large):
+				echoes++
+			}
+		}
+	}
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine()-goroutines > clients+5 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond) // poll: writers, handlers, and what the HTTP server had
+	}
+	goroutines = runtime.NumGoroutine() - goroutines
+	heap = (memtest.Heap() - heap) / clients
+	stack = (stacks() - stack) / clients
+	t.Logf("an idle connection: %d bytes of heap, with the client's end; %d of stack", heap, stack)
+	if goroutines > clients+5 {
+		t.Errorf("%d goroutines for %d connections", goroutines, clients)
+	}
+	if !memtest.Race && (heap > 4500 || stack > 5<<10) { // stacks of 2, 4 or 8 KiB
+		t.Error("an idle connection is too large")
+	}
+}
+
+// upgrade connects to a server, and returns the network connection after the handshake.
+func upgrade(t *testing.T, url string) net.Conn {
+	t.Helper()
+	address := strings.TrimPrefix(url, "http://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-Websocket-Version: 13\r\nSec-Websocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n", address)
+	for answer := ""; !strings.HasSuffix(answer, "\r\n\r\n"); {
+		var b [1]byte
+		if err == nil {
+			_, err = io.ReadFull(conn, b[:])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer += string(b[:])
+	}
+	return conn
+}
+
+// stacks returns how much memory the stacks of goroutines have.
+func stacks() int {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.StackInuse)
+}
