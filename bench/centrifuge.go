@@ -76,6 +76,7 @@ func serveCentrifuge(perFrame int, delay time.Duration) func(p *proc) (http.Hand
 		if err != nil {
 			return nil, err
 		}
+		pings := &centrifuge.PingPongConfig{PingInterval: p.Ping, PongTimeout: -1} // our clients do not answer
 		node.OnConnecting(func(context.Context, centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
 			subscriptions := make(map[string]centrifuge.SubscribeOptions)
 			for _, room := range p.roomNames() {
@@ -83,6 +84,7 @@ func serveCentrifuge(perFrame int, delay time.Duration) func(p *proc) (http.Hand
 			}
 			return centrifuge.ConnectReply{
 				Credentials: &centrifuge.Credentials{}, Subscriptions: subscriptions,
+				PingPongConfig:     pings,
 				MaxMessagesInFrame: perFrame, WriteDelay: delay,
 			}, nil
 		})
@@ -93,8 +95,9 @@ func serveCentrifuge(perFrame int, delay time.Duration) func(p *proc) (http.Hand
 	}
 }
 
-// overCentrifuge is what clients of centrifuge do: they send a command first, and a frame has several lines.
+// overCentrifuge is what clients of centrifuge do: they send a command first, and a frame has several messages, or none.
 func overCentrifuge(c *config) {
 	c.Hello = `{"id":1,"connect":{}}`
-	c.Lines = true
+	c.Answers = 1
+	c.Each = `{"push":`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -30,6 +31,7 @@ func serve(open func(p *proc) (http.Handler, error)) role {
 		} else {
 			s.Start()
 		}
+		p.on["memory"] = memory
 		p.addr = s.Listener.Addr().String()
 		return nil
 	}
@@ -85,7 +87,7 @@ func dial(p *proc) (*client, error) {
 	if p.TLS {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
-	const request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	request := "GET " + cmp.Or(p.Path, "/") + " HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
 	if _, err := io.WriteString(conn, request); err != nil {
 		return nil, err
@@ -106,11 +108,15 @@ func dial(p *proc) (*client, error) {
 		if err := c.write(0x81, []byte(p.Hello)); err != nil {
 			return nil, err
 		}
+	}
+	for range p.Answers {
 		_, size, err := c.header()
 		if err == nil {
-			err = c.read(size) // the answer
+			err = c.read(size)
 		}
-		return c, err
+		if err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -190,21 +196,20 @@ func (c *crowd) read(conn *client) error {
 
 // message reads a frame, and returns how many messages it has.
 func (c *crowd) message(conn *client, size int) (int, error) {
-	if !c.Lines && !c.Stamp {
+	if c.Each == "" && !c.Stamp {
 		_, err := conn.r.Discard(size)
 		return 1, err
 	}
 	if err := conn.read(size); err != nil {
 		return 0, err
 	}
-	n := 1
-	if c.Lines {
-		n += bytes.Count(conn.frame, []byte{'\n'})
-	}
 	if c.Stamp {
 		c.stamps(conn.frame)
 	}
-	return n, nil
+	if c.Each == "" {
+		return 1, nil
+	}
+	return bytes.Count(conn.frame, []byte(c.Each)), nil
 }
 
 func (c *crowd) stamps(frame []byte) {

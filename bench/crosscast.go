@@ -31,8 +31,9 @@ func newRedis(p *proc) *redis.Client {
 // startNode fails the run at each gap.
 func startNode(p *proc) (*crosscast.Node, error) {
 	return crosscast.Start(context.Background(), crosscast.Options{
-		Adapter: redisadapter.New(newRedis(p), redisadapter.Options{Prefix: p.Run}),
-		OnGap:   func(_ *crosscast.Node, g crosscast.Gap) { p.fail(fmt.Errorf("gap: %+v", g)) },
+		Adapter:  redisadapter.New(newRedis(p), redisadapter.Options{Prefix: p.Run}),
+		MaxRooms: max(p.N, 10_000),
+		OnGap:    func(_ *crosscast.Node, g crosscast.Gap) { p.fail(fmt.Errorf("gap: %+v", g)) },
 	})
 }
 
@@ -41,14 +42,15 @@ func publishOwn(p *proc) (sender, error) {
 	if err != nil {
 		return sender{}, err
 	}
-	return publishNode(p, node), nil
+	return publishTo(p, node, p.roomNames()...), nil
 }
 
-// publishNode emits JSON as a value of Go, unless it is Raw.
-func publishNode(p *proc, node *crosscast.Node) sender {
+// publishTo emits to rooms, round robin: JSON as a value of Go, unless it is Raw.
+func publishTo(p *proc, node *crosscast.Node, rooms ...string) sender {
 	ctx := context.Background()
+	p.atEnd = func() { _ = node.Close(ctx) } // or its peers would report a gap
 	var targets []crosscast.BoundTarget
-	for _, room := range p.roomNames() {
+	for _, room := range rooms {
 		targets = append(targets, node.To(room))
 	}
 	payload := p.newPayload()
@@ -60,7 +62,7 @@ func publishNode(p *proc, node *crosscast.Node) sender {
 		value = json.RawMessage(payload)
 	}
 	return sender{
-		batch: min(32, p.Window),
+		batch: min(32, max(p.Window/8, 1)),
 		send: func(first, n int) error {
 			for i := first; i < first+n; i++ {
 				p.stamp(payload, i)
@@ -102,7 +104,10 @@ func serveOwn(p *proc) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := ws.New(node.Namespace, ws.Options{})
+	server, err := ws.New(node.Namespace, ws.Options{
+		PingInterval: p.Ping,
+		Events:       ws.Events{"hello": ws.Typed(func(context.Context, *crosscast.Socket, string) error { return nil })},
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,9 +15,11 @@ import (
 
 // publishPipeline sends pipelines of 250 messages.
 func publishPipeline(p *proc) (sender, error) {
+	return pipelineTo(p, newRedis(p), p.roomNames()...), nil
+}
+
+func pipelineTo(p *proc, rdb *redis.Client, channels ...string) sender {
 	ctx := context.Background()
-	rdb := newRedis(p)
-	channels := p.roomNames()
 	payloads := make([][]byte, min(250, max(p.Window/2, 1)))
 	for i := range payloads {
 		payloads[i] = p.newPayload()
@@ -33,7 +35,7 @@ func publishPipeline(p *proc) (sender, error) {
 			_, err := pipe.Exec(ctx)
 			return err
 		},
-	}, nil
+	}
 }
 
 // publishNaive calls Publish from so many goroutines.
@@ -70,7 +72,7 @@ func concurrently(p *proc, goroutines int, publish func(channel string, payload 
 			}
 			next, end := atomic.Int64{}, int64(first+n)
 			next.Store(int64(first))
-			errs := make([]error, goroutines)
+			errs := make([]error, min(goroutines, n))
 			var wg sync.WaitGroup
 			for g := range errs {
 				wg.Go(func() {
@@ -86,8 +88,11 @@ func concurrently(p *proc, goroutines int, publish func(channel string, payload 
 }
 
 func receiveGoRedis(p *proc, got func(payload []byte, k int)) error {
+	return receiveChannels(p, p.roomNames(), got)
+}
+
+func receiveChannels(p *proc, channels []string, got func(payload []byte, k int)) error {
 	ctx := context.Background()
-	channels := p.roomNames()
 	sub := newRedis(p).Subscribe(ctx, channels...)
 	for range channels {
 		if _, err := sub.Receive(ctx); err != nil { // the confirmation

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
@@ -48,8 +49,19 @@ func serveGorilla(p *proc) (http.Handler, error) {
 		members = append(members, member)
 		mu.Unlock()
 		go func() {
-			for m := range member {
-				if conn.WritePreparedMessage(m) != nil {
+			var pings <-chan time.Time
+			if p.Ping > 0 {
+				pings = time.Tick(p.Ping)
+			}
+			for {
+				var err error
+				select {
+				case m := <-member:
+					err = conn.WritePreparedMessage(m)
+				case <-pings:
+					err = conn.WriteMessage(websocket.PingMessage, nil)
+				}
+				if err != nil {
 					return
 				}
 			}
@@ -65,6 +77,9 @@ func serveGorilla(p *proc) (http.Handler, error) {
 func serveMelody(p *proc) (http.Handler, error) {
 	m := melody.New()
 	m.Config.MessageBufferSize = 2 * p.Window
+	if p.Ping > 0 {
+		m.Config.PingPeriod = p.Ping
+	}
 	err := hear(p, func(message []byte) {
 		if err := m.Broadcast(message); err != nil {
 			p.fail(err)

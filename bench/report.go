@@ -47,6 +47,7 @@ type line struct {
 // A verdict is a goal, and what the paired ratios say of it.
 type verdict struct {
 	Metric  string
+	Of      string // empty: crosscast
 	Against string
 	AtMost  bool
 	Bound   float64
@@ -83,11 +84,15 @@ func newReport(b *bench, outcomes []outcome) *report {
 
 // judge adds a verdict, if both sides of the goal took part.
 func (s *section) judge(g goal) {
-	own, other := s.line(ownName), s.line(g.against)
+	name := g.of
+	if name == "" {
+		name = ownName
+	}
+	own, other := s.line(name), s.line(g.against)
 	if own == nil || other == nil {
 		return
 	}
-	v := verdict{g.metric, g.against, g.atMost, g.bound, spreadOf(ratios(own.Values[g.metric], other.Values[g.metric])), false}
+	v := verdict{g.metric, g.of, g.against, g.atMost, g.bound, spreadOf(ratios(own.Values[g.metric], other.Values[g.metric])), false}
 	v.Met = v.Ratio.Median >= g.bound
 	if g.atMost {
 		v.Met = v.Ratio.Median <= g.bound
@@ -169,7 +174,11 @@ func (v verdict) String() string {
 	if v.Met {
 		met = "met"
 	}
-	return fmt.Sprintf("goal, %s %s %.3g of %s: %s: %s", v.Metric, sign, v.Bound, v.Against, v.Ratio, met)
+	what := v.Metric
+	if v.Of != "" {
+		what += " of " + v.Of
+	}
+	return fmt.Sprintf("goal, %s %s %.3g of %s: %s: %s", what, sign, v.Bound, v.Against, v.Ratio, met)
 }
 
 // writeTable prints a table, the first row of which is its head, with columns of even width.

@@ -61,8 +61,9 @@ func sampleReport() *report {
 		metrics:     []metric{{"rate", "messages/s", 0, false}, {"cpu", "µs each", 2, true}},
 		contestants: []contestant{{name: ownName, what: "**crosscast**: `Emit`"}, {name: "limit", what: "the limit, 10 µs at least, and nothing else"}},
 		goals: []goal{
-			{"rate", "limit", false, 0.5}, {"rate", "limit", false, 0.6}, {"cpu", "limit", true, 2}, {"cpu", "limit", true, 1.9},
-			{"rate", "somebody who does not take part", false, 1},
+			{"rate", "limit", false, 0.5, ""}, {"rate", "limit", false, 0.6, ""}, {"cpu", "limit", true, 2, ""}, {"cpu", "limit", true, 1.9, ""},
+			{"rate", "somebody who does not take part", false, 1, ""},
+			{"cpu", ownName, true, 0.5, "limit"},
 		},
 	}
 	return newReport(&bench{rounds: 3, quick: true}, []outcome{{&w, map[string][]values{
@@ -84,6 +85,7 @@ func TestTable(t *testing.T) {
 		"goal, rate ≥ 0.5 of limit: 0.50 × (0.50 to 0.50): met",
 		"goal, rate ≥ 0.6 of limit: 0.50 × (0.50 to 0.50): missed",
 		"goal, cpu ≤ 2 of limit: 2.00 × (2.00 to 2.00): met",
+		"goal, cpu of limit ≤ 0.5 of crosscast: 0.50 × (0.50 to 0.50): met",
 		"goal, cpu ≤ 1.9 of limit: 2.00 × (2.00 to 2.00): missed",
 	} {
 		if !strings.Contains(got, want) {

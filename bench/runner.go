@@ -19,9 +19,10 @@ type bench struct {
 	profile   string
 	redis     string // address
 	log       io.Writer
-	terminal  bool // log is one
-	runs      int  // so far
-	total     int  // runs that are planned
+	terminal  bool    // log is one
+	runs      int     // so far
+	total     int     // runs that are planned
+	highest   float64 // see highestRate
 }
 
 // outcome is what the rounds of a workload have shown.
@@ -44,7 +45,7 @@ func (b *bench) run(ctx context.Context) ([]outcome, error) {
 	b.redis = redis.ready.Addr
 	var outcomes []outcome
 	for i := range b.workloads {
-		b.total += b.rounds * len(b.workloads[i].contestants)
+		b.total += b.workloads[i].rounds(b) * len(b.workloads[i].contestants)
 	}
 	for i := range b.workloads {
 		w := &b.workloads[i]
@@ -56,7 +57,7 @@ func (b *bench) run(ctx context.Context) ([]outcome, error) {
 			}
 		}
 		o := outcome{workload: w, results: make(map[string][]values)}
-		for round := range b.rounds {
+		for round := range w.rounds(b) {
 			for _, i := range rand.Perm(len(w.contestants)) {
 				contestant := &w.contestants[i]
 				b.runs++
@@ -72,6 +73,13 @@ func (b *bench) run(ctx context.Context) ([]outcome, error) {
 		outcomes = append(outcomes, o)
 	}
 	return outcomes, nil
+}
+
+func (w *workload) rounds(b *bench) int {
+	if w.most > 0 {
+		return min(b.rounds, w.most)
+	}
+	return b.rounds
 }
 
 // one makes one run of one contestant.
@@ -142,6 +150,12 @@ func (r *run) start(role string, progress *os.File) (*process, error) {
 	}
 	r.processes[role] = p
 	return p, nil
+}
+
+// end ends one of the processes.
+func (r *run) end(role string) {
+	r.processes[role].stop()
+	delete(r.processes, role)
 }
 
 // stop ends all processes.

@@ -334,10 +334,11 @@ func drive(p *proc, s sender, pace *pace, sent *atomic.Int64) error {
 			if n = min(n, due+1-first); n <= 0 {
 				next := began.Add(time.Duration(float64(first) / p.Rate * 1e9))
 				select {
-				case <-time.After(time.Until(next)):
+				case <-time.After(max(time.Until(next), p.Tick)):
 				case <-pace.stopped:
+					return nil
 				}
-				n = 1
+				continue
 			}
 		}
 		if err := pace.ready(first + n); err != nil {

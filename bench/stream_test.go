@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -134,7 +136,7 @@ func TestTally(t *testing.T) {
 // TestClient reads frames of all lengths, several messages in a frame, and a ping, and finds the last arrival of each
 // message.
 func TestClient(t *testing.T) {
-	p := newProc(config{Size: 40, JSON: true, Window: 100, Stamp: true, Lines: true})
+	p := newProc(config{Size: 40, JSON: true, Window: 100, Stamp: true, Each: mark})
 	c := &crowd{proc: p, tally: &tally{members: 2, every: 100, news: make(chan struct{}, 1)}}
 	c.arrivals = newArrivals(p)
 	ours, theirs := net.Pipe()
@@ -158,6 +160,7 @@ func TestClient(t *testing.T) {
 			frame(0x81, message(0))
 			frame(0x81, message(1)+"\n"+message(2)+"\n"+message(4))
 			frame(0x81, long)
+			frame(0x81, "{}")
 			frame(0x81, message(200)) // the first that has the place of message 0
 		}
 		frame(0x89, "ping")
@@ -189,5 +192,40 @@ func TestLatencies(t *testing.T) {
 	}
 	if v := l.figures(); v != nil {
 		t.Errorf("of nothing: %v", v)
+	}
+}
+
+// TestRate checks that messages are as many as their rate, whatever the publisher sleeps at least, and that a stop ends
+// the sleep.
+func TestRate(t *testing.T) {
+	for _, tick := range []time.Duration{0, 20 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProc(config{Rate: 1000, Tick: tick})
+			var sends, messages int
+			var sent atomic.Int64
+			s := sender{batch: 32, send: func(first, n int) error {
+				if first != messages {
+					t.Errorf("message %d after %d", first, messages)
+				}
+				sends, messages = sends+1, messages+n
+				return nil
+			}}
+			r, w := io.Pipe()
+			defer w.Close()
+			pace := newPace(r, 10_000)
+			ended := make(chan error)
+			go func() { ended <- drive(p, s, pace, &sent) }()
+			time.Sleep(time.Second)
+			pace.stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if messages < 980 || messages > 1001 || int64(messages) != sent.Load() {
+				t.Errorf("tick %v: %d messages in a second", tick, messages)
+			}
+			if want := 990; tick == 0 && sends < want || tick > 0 && sends > 51 {
+				t.Errorf("tick %v: %d sends", tick, sends)
+			}
+		})
 	}
 }

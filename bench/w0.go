@@ -33,11 +33,11 @@ func lastClient() []workload {
 		}
 		switch {
 		case c.clients == 1:
-			w.goals = []goal{{"rate", "centrifuge", false, 1.7}, {"rate", "by-hand", false, 1.2}}
+			w.goals = []goal{{"rate", "centrifuge", false, 1.7, ""}, {"rate", "by-hand", false, 1.2, ""}}
 		case c.clients == 100 && !c.tls:
 			w.goals = []goal{
-				{"rate", "by-hand", false, 0.7}, {"cpu", "by-hand", true, 1.5},
-				{"rate", "centrifuge", false, 3.5}, {"rate", "centrifuge-best", false, 2.5},
+				{"rate", "by-hand", false, 0.7, ""}, {"cpu", "by-hand", true, 1.5, ""},
+				{"rate", "centrifuge", false, 3.5, ""}, {"rate", "centrifuge-best", false, 2.5, ""},
 			}
 		}
 		all = append(all, w)

@@ -4,10 +4,8 @@ package main
 func hotRoom() []workload {
 	return []workload{{
 		name: "W1", title: "one hot room between processes", quick: true,
-		config: config{Window: 16 << 10, Size: 128},
-		metrics: []metric{
-			{"rate", "messages/s", 0, false}, {"cpu", "µs of CPU each, both processes", 2, true}, {"allocs", "allocations each", 2, true},
-		},
+		config:  config{Window: 16 << 10, Size: 128},
+		metrics: betweenProcesses,
 		contestants: []contestant{
 			{name: ownName, what: "**crosscast**: `Emit`, to a conn that counts", roles: pair(publishOwn, false, receiveOwn)},
 			{name: "limit-a", what: "limit A: plain connections, a PUBLISH a message", roles: pair(publishPlain(1), false, receivePlain(1))},
@@ -21,10 +19,14 @@ func hotRoom() []workload {
 				roles: pair(publishCentrifuge(64), true, receiveCentrifuge)},
 		},
 		goals: []goal{
-			{"rate", "limit-a", false, 1.6}, {"rate", "limit-b", false, 0.5}, {"rate", "centrifuge", false, 4},
+			{"rate", "limit-a", false, 1.6, ""}, {"rate", "limit-b", false, 0.5, ""}, {"rate", "centrifuge", false, 4, ""},
 		},
 		measure: stream("receiver", "publisher", "receiver"),
 	}}
+}
+
+var betweenProcesses = []metric{
+	{"rate", "messages/s", 0, false}, {"cpu", "µs of CPU each, both processes", 2, true}, {"allocs", "allocations each", 2, true},
 }
 
 // pair are the roles of a contestant between two processes. unordered: its messages may overtake each other.

@@ -21,7 +21,7 @@ func foreignWire() []workload {
 			{name: ownName, what: "**crosscast**: package socketioadapter", roles: pair(publishForeign, false, receiveForeign)},
 			{name: "nodejs", what: "Socket.IO on Node.js, classic Redis adapter", command: nodeJS},
 		},
-		goals:   []goal{{"rate", "nodejs", false, 2}},
+		goals:   []goal{{"rate", "nodejs", false, 2, ""}},
 		measure: stream("receiver", "publisher", "receiver"),
 	}}
 }
@@ -41,7 +41,7 @@ func publishForeign(p *proc) (sender, error) {
 	if err != nil {
 		return sender{}, err
 	}
-	return publishNode(p, node), nil
+	return publishTo(p, node, p.roomNames()...), nil
 }
 
 // framingConn frames each message, as a binding does, and counts it.

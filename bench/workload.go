@@ -16,6 +16,7 @@ type workload struct {
 	metrics     []metric
 	contestants []contestant // the first is crosscast, with which the others are compared
 	goals       []goal
+	most        int                                                  // rounds at most; 0: any number
 	warm        time.Duration                                        // before it is measured; 0: half a span
 	prepare     func(ctx context.Context, b *bench, c *config) error // completes the config, if set
 	measure     func(ctx context.Context, r *run) (values, error)
@@ -41,12 +42,13 @@ type metric struct {
 	less   bool   // is better
 }
 
-// A goal is a bound of a ratio: crosscast's figure to that of another contestant.
+// A goal is a bound of a ratio: one contestant's figure to another's.
 type goal struct {
 	metric  string
 	against string
 	atMost  bool
 	bound   float64
+	of      string // the contestant whose figure it is; empty: crosscast
 }
 
 // values are the figures of one run, by the key of the metric.
@@ -62,24 +64,31 @@ type config struct {
 	Server     string // address
 	Profile    string // directory
 
-	Window  int     // messages under way, at most
-	Size    int     // bytes of a payload
-	JSON    bool    // the payload is a JSON string, and not binary
-	Raw     bool    // JSON is handed to crosscast as it is, and not as a value of Go
-	Rate    float64 // messages a second; 0: as many as the window allows
-	Stamp   bool    // messages carry the time of their sending
-	Rooms   int     // that messages go to, round robin
+	Window  int           // messages under way, at most
+	Size    int           // bytes of a payload
+	JSON    bool          // the payload is a JSON string, and not binary
+	Raw     bool          // JSON is handed to crosscast as it is, and not as a value of Go
+	Rate    float64       // messages a second; 0: as many as the window allows
+	Tick    time.Duration // that the publisher sleeps at least, if it has a rate
+	Stamp   bool          // messages carry the time of their sending
+	Rooms   int           // that messages go to, round robin
 	Clients int
 	Stalled int // of Clients: read nothing
 	TLS     bool
-	Hello   string // that a client sends first
-	Lines   bool   // a client's frames have several messages, a line each
-	N       int    // what else the workload counts
+	Span    time.Duration // how long a process that is alone measures
+	Ping    time.Duration // between two pings of a server; 0: its default
+	Path    string        // that clients request; empty: /
+	Answers int           // frames that a client reads before it counts
+	Hello   string        // that a client sends first
+	Each    string        // what each message has once, if a client's frame might have none or several
+	Index   int           // of a process among those of its role
+	N       int           // what else the workload counts
 }
 
 // workloads are all that there are.
 func workloads() []workload {
-	return slices.Concat(lastClient(), hotRoom(), foreignWire(), quietNodes())
+	return slices.Concat(lastClient(), latency(), stalledClient(), manyConnections(), hotRoom(), payloads(), manyRooms(),
+		walk(), membership(), subscriptions(), scaleOut(), foreignWire(), quietNodes())
 }
 
 func named(name string) *workload {

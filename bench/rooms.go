@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// W6: 100,000 rooms on one node, until all are confirmed.
+func subscriptions() []workload {
+	return []workload{{
+		name: "W6", title: "100,000 rooms joined on one node, until all are confirmed",
+		most:    5,
+		config:  config{N: 100_000},
+		metrics: []metric{{"ms", "ms", 0, true}, {"bytes", "bytes a room", 0, true}},
+		contestants: []contestant{
+			{name: ownName, what: "**crosscast**: one `Join`", roles: solo(joinAll)},
+			{name: "connects", what: "**crosscast**: a `Connect` each, from 1,024 goroutines", roles: solo(connectAll)},
+			{name: "raw", what: "limit: a plain connection, SUBSCRIBE of 512 names at a time", roles: solo(subscribeRaw)},
+		},
+		goals:   []goal{{"ms", "raw", true, 3, ""}, {"ms", "raw", true, 4, "connects"}},
+		measure: alone,
+	}}
+}
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC() // what finalizers have released
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+func manyNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprint("room-", i)
+	}
+	return names
+}
+
+// once measures the time of a function, and the memory that it leaves, for each room.
+func once(p *proc, f func() error) func(span time.Duration) (values, error) {
+	return func(time.Duration) (values, error) {
+		before := heap()
+		began := time.Now()
+		err := f()
+		d := time.Since(began)
+		return values{"ms": float64(d) / 1e6, "bytes": (heap() - before) / float64(p.N)}, err
+	}
+}
+
+func joinAll(p *proc) (func(span time.Duration) (values, error), error) {
+	ctx := context.Background()
+	node, err := startNode(p)
+	if err != nil {
+		return nil, err
+	}
+	s, err := node.Connect(ctx, &cacheLine{}, crosscast.ConnectOptions{})
+	names := manyNames(p.N)
+	return once(p, func() error { return s.Join(ctx, names...) }), err
+}
+
+func connectAll(p *proc) (func(span time.Duration) (values, error), error) {
+	node, err := startNode(p)
+	if err != nil {
+		return nil, err
+	}
+	names := manyNames(p.N)
+	return once(p, func() error {
+		var wg sync.WaitGroup
+		const goroutines = 1024
+		for g := range goroutines {
+			wg.Go(func() {
+				for i := g; i < len(names); i += goroutines {
+					_, err := node.Connect(context.Background(), &cacheLine{}, crosscast.ConnectOptions{Rooms: names[i : i+1]})
+					if err != nil {
+						p.fail(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return nil
+	}), nil
+}
+
+func subscribeRaw(p *proc) (func(span time.Duration) (values, error), error) {
+	conn, err := net.Dial("tcp", p.Redis)
+	if err != nil {
+		return nil, err
+	}
+	names := manyNames(p.N)
+	return once(p, func() error {
+		failed := make(chan error, 1)
+		go func() {
+			var command []byte
+			for first := 0; first < len(names); first += 512 {
+				some := names[first:min(first+512, len(names))]
+				command = fmt.Appendf(command[:0], "*%d\r\n$9\r\nSUBSCRIBE\r\n", 1+len(some))
+				for _, name := range some {
+					command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(name), name)
+				}
+				if _, err := conn.Write(command); err != nil {
+					failed <- err
+					return
+				}
+			}
+			failed <- nil
+		}()
+		br := bufio.NewReaderSize(conn, 256<<10)
+		for n := 0; n < len(names); {
+			line, err := br.ReadSlice('\n')
+			if err != nil {
+				return err
+			}
+			if bytes.HasPrefix(line, []byte(":")) { // the last line of a confirmation
+				n++
+			}
+		}
+		return <-failed
+	}), nil
+}
+
+// W7: nodes in a ring. Each emits to a room of its own, which only the next one has joined. The load of each node is the same,
+// or that of all.
+func scaleOut() []workload {
+	var all []workload
+	for _, c := range []struct {
+		name, title string
+		rate        func(n int) float64 // of all
+	}{
+		{"node", "nodes with disjoint rooms, 2,000 messages a second each", func(n int) float64 { return 2000 * float64(n) }},
+		{"total", "nodes with disjoint rooms, 20,000 messages a second in all", func(int) float64 { return 20_000 }},
+	} {
+		w := workload{
+			name: "W7-" + c.name, title: c.title,
+			config:  config{Size: 128, Window: 16 << 10, Tick: 5 * time.Millisecond},
+			metrics: []metric{{"cpu", "µs of CPU a message, all nodes", 2, true}},
+			measure: ring,
+		}
+		for _, n := range []int{2, 4, 8, 16} {
+			name, by := fmt.Sprintf("nodes-%d", n), fmt.Sprintf("goredis-%d", n)
+			if n == 2 {
+				name = ownName
+			} else if c.name == "node" {
+				w.goals = append(w.goals, goal{"cpu", ownName, true, 1.15, name})
+			}
+			set := func(p *config) { p.N, p.Rate = n, c.rate(n) }
+			w.contestants = append(w.contestants, contestant{
+				name: name, what: fmt.Sprintf("**crosscast**: %d nodes", n), set: set,
+				roles: map[string]role{"node": ringNode(ringOwn)},
+			})
+			if c.name == "total" {
+				w.goals = append(w.goals, goal{"cpu", by, true, 1.1, name})
+				w.contestants = append(w.contestants, contestant{
+					name: by, what: fmt.Sprintf("go-redis, pipelines: %d processes", n), set: set,
+					roles: map[string]role{"node": ringNode(ringGoRedis)},
+				})
+			}
+		}
+		all = append(all, w)
+	}
+	return all
+}
