@@ -72,7 +72,7 @@ func TestLargePayloads(t *testing.T) {
 		}
 		sizes := []int{1, 15 << 10, 16 << 10, 20 << 10, 63 << 10, 64 << 10, 72 << 10, 100 << 10, 256 << 10, 700 << 10, 2}
 		var want [][]byte
-		for i := range 200 {
+		for i := range 66 {
 			inst := emitTo("A")
 			inst.Payload = crosscast.Payload{
 				Encoding: crosscast.EncodingBinary, Data: bytes.Repeat([]byte{byte(i)}, sizes[i*i%len(sizes)]),
@@ -94,7 +94,7 @@ func TestLargePayloads(t *testing.T) {
 
 func TestLargePayloadsReuseBuffers(t *testing.T) {
 	a := wire.New(&ready{confirm: make(chan wire.Event, 16), frames: make(chan int), ended: make(chan struct{})}, wire.Options{})
-	if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "sender00"}, &receiver{})); err != nil {
+	if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "sender00"}, &receiver{}, true)); err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close(context.Background())
@@ -113,12 +113,12 @@ func TestLargePayloadsReuseBuffers(t *testing.T) {
 				}
 			}
 		}
-		publish(1000) // the buffers come to have this size
+		publish(200) // the buffers come to have this size
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		publish(1000)
+		publish(200)
 		runtime.ReadMemStats(&after)
-		if got := (after.TotalAlloc - before.TotalAlloc) / 1000; got > 1<<10 {
+		if got := (after.TotalAlloc - before.TotalAlloc) / 200; got > 1<<10 {
 			t.Errorf("%d bytes are allocated for a payload of %d", got, size)
 		}
 	}
