@@ -22,15 +22,16 @@ const maxBatch, maxHeld = 4096, 128
 // group's shard's lock: an ended interest is in no map, and a later group of that name has a new one. One goroutine
 // does both, so the new one is subscribed only after the old one was given up.
 type interest struct {
-	group     *group
-	confirmed atomic.Bool // the adapter receives the name; written by the worker
+	group *group
 
 	// Guarded by interests.mu:
-	batch     *batch // subscribes it now; nil: nothing under way
-	doubted   bool   // the bus has refused it since batch began, so the outcome of batch proves nothing
-	lingering bool   // it is in interests.linger
-	idleSince time.Time
-	ended     bool // given up; the group is in no map any more
+	batch     *batch        // subscribes it now; nil: nothing under way
+	idleSince time.Duration // counted from interests.began
+	doubted   bool          // the bus has refused it since batch began, so the outcome of batch proves nothing
+	lingering bool          // it is in interests.linger
+	ended     bool          // given up; the group is in no map any more
+
+	confirmed atomic.Bool // the adapter receives the name; written by the worker
 }
 
 // A batch is the interests of one call of Subscribe. New interests join the last batch until the worker takes it. So
@@ -62,6 +63,7 @@ type lingerer struct {
 type interests struct {
 	sub    AdapterSubscriber
 	node   *Node
+	began  time.Time
 	every  bool          // the adapter is a ForeignAdapter
 	after  time.Duration // the time to linger
 	cancel context.CancelFunc
@@ -77,7 +79,7 @@ type interests struct {
 func startInterests(n *Node, sub AdapterSubscriber, linger time.Duration) *interests {
 	ctx, cancel := context.WithCancel(context.Background())
 	x := &interests{
-		sub: sub, every: n.foreign != nil, node: n, after: linger, cancel: cancel,
+		sub: sub, began: time.Now(), every: n.foreign != nil, node: n, after: linger, cancel: cancel,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	go x.work(ctx)
@@ -102,9 +104,10 @@ func (x *interests) idle(it *interest) {
 	if it.ended { // the space was unused so briefly that it has ended since
 		return
 	}
-	it.idleSince = time.Now()
+	now := time.Now()
+	it.idleSince = now.Sub(x.began)
 	if !it.lingering {
-		x.lingerLocked(it, it.idleSince.Add(x.after))
+		x.lingerLocked(it, now.Add(x.after))
 	}
 }
 
@@ -440,8 +443,8 @@ func (x *interests) endLocked(it *interest, now time.Time) bool {
 	switch {
 	case it.lingering: // its group became idle again just now
 		return false
-	case it.idleSince.Add(x.after).After(now):
-		x.lingerLocked(it, it.idleSince.Add(x.after))
+	case x.began.Add(it.idleSince + x.after).After(now):
+		x.lingerLocked(it, x.began.Add(it.idleSince+x.after))
 		return false
 	case it.group.space == SpaceNamespace && !it.group.ns.expire(): // it is in use
 		return false

@@ -50,6 +50,14 @@ type book struct {
 // books are the books of one topic. There are only a few, so the search is linear.
 type books []book
 
+// book returns the book of o, and makes it if it is missing.
+func (t *topic) book(o *origin) *book {
+	if t.books == nil {
+		t.books = new(books)
+	}
+	return t.books.of(o)
+}
+
 // of returns the book of o, and makes it if it is missing. It drops books of forgotten origins.
 func (b *books) of(o *origin) *book {
 	if e := b.find(o); e != nil {
@@ -67,10 +75,13 @@ func (b *books) of(o *origin) *book {
 }
 
 // find returns the book of o, if there is one.
-func (b books) find(o *origin) *book {
-	for i := range b {
-		if b[i].origin == o {
-			return &b[i]
+func (b *books) find(o *origin) *book {
+	if b == nil {
+		return nil
+	}
+	for i := range *b {
+		if (*b)[i].origin == o {
+			return &(*b)[i]
 		}
 	}
 	return nil

@@ -111,7 +111,7 @@ func (s *subscriptions) refuseLocked(l *link, t *topic, cause error) error {
 		t.missing.reason = reasons.GapDenied
 		s.news = append(s.news, t)
 	}
-	if len(t.waiters) > 0 {
+	if t.waiters != nil {
 		t.resolve(deniedError(t, cause))
 	}
 	s.retryLaterLocked()
@@ -236,12 +236,12 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 		case t.gone || m == nil:
 		case t.state == confirmed:
 			g := m.gap(&gaps, until)
-			g.Names = append(append(g.Names, t.to.name), t.more...)
+			g.Names = append(append(g.Names, t.to.name), t.others()...)
 			t.missing = nil
 		case t.state == denied && !m.open:
 			m.open = true
 			begun = append(begun, m)
-			begins.Names = append(append(begins.Names, t.to.name), t.more...)
+			begins.Names = append(append(begins.Names, t.to.name), t.others()...)
 			if begins.Since.IsZero() || m.since.Before(begins.Since) {
 				begins.Since = m.since
 			}

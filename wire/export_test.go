@@ -23,7 +23,9 @@ func Waiters(a *Adapter) (n int) {
 	a.run.Load().subs.mu.Lock()
 	defer a.run.Load().subs.mu.Unlock()
 	for _, t := range a.run.Load().subs.topics {
-		n += len(t.waiters)
+		for w := t.waiters; w != nil; w = w.next {
+			n++
+		}
 	}
 	return n
 }

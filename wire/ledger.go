@@ -85,7 +85,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		}
 	}
 
-	b := t.books.of(o)
+	b := t.book(o)
 	if b.epoch == 0 {
 		b.resume(t)
 	}

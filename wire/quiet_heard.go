@@ -88,10 +88,10 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 			}
 			return
 		}
-		b = t.books.of(o)
+		b = t.book(o)
 		b.beginEpoch(t.epoch)
 		b.first = max(from, b.last+1)
-		b.heard = t.confirmedAt.Sub(l.started)
+		b.heard = l.subs.began.Add(t.confirmedAt).Sub(l.started)
 		g.From = b.first
 	}
 	g.Since = l.started.Add(b.heard) // b.heard stays: a frame after number might be older than its naming

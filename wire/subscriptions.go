@@ -17,6 +17,7 @@ import (
 // A caller of Subscribe touches no connection: it waits for events. If the link breaks, it returns at once.
 type subscriptions struct {
 	*session
+	began time.Time
 
 	mu       sync.Mutex
 	topics   map[string]*topic // wanted, by name; guarded by mu, like everything below
@@ -33,29 +34,37 @@ type subscriptions struct {
 	denials  denials
 }
 
-// topic is one subscription.
+// topic is one subscription. There may be 100,000, so it is small: what most topics lack is behind a pointer.
 type topic struct {
-	to    destination
-	name  string
-	more  []crosscast.Address // other names of the topic beside to.name: a dialect may have one topic for several names
-	home  bool                // the adapter cannot do without it
-	state topicState
-	// asking: a request is in flight, or waits to be written; at most one at a time on each link.
-	asking  bool
-	gone    bool   // not wanted any more, and in no map; a request for it might still be under way
-	epoch   uint32 // counts confirmations
-	first   *link  // the link that has to confirm or refuse it before it resumes
-	waiters []waiter
+	to      destination
+	name    string
+	more    *[]crosscast.Address // other names beside to.name: a dialect may have one topic for several names
+	waiters *waiter              // the latest one
+	missing *missing             // nil: nothing is missing, or the gap of an outage covers it
 
+	books        *books        // nil: nothing has arrived. Guarded by receiver.mu, like confirmation and confirmedAt
+	confirmation uint64        // the number of the latest confirmation: ledger.confirmations
+	confirmedAt  time.Duration // when, counted from subscriptions.began
+	sameHash     *topic        // in subscriptions.hashed
+
+	epoch uint32 // counts confirmations
+	state topicState
+	home  bool // the adapter cannot do without it
+	// asking: a request is in flight, or waits to be written; at most one at a time on each link.
+	asking bool
+	gone   bool // not wanted any more, and in no map; a request for it might still be under way
+	first  bool // the link has to confirm or refuse it before it resumes
 	// promised: it was confirmed once, or ErrNotConnected was returned for it, so missing messages must be reported.
 	promised bool
-	missing  *missing // nil: nothing is missing, or the gap of an outage covers it
-	queued   bool     // in denials.queue
+	queued   bool // in denials.queue
+}
 
-	books        books     // guarded by receiver.mu, like confirmation and confirmedAt
-	confirmation uint64    // the number of the latest confirmation: ledger.confirmations
-	confirmedAt  time.Time // when
-	sameHash     *topic    // in subscriptions.hashed
+// others returns the names of the topic beside to.name.
+func (t *topic) others() []crosscast.Address {
+	if t.more == nil {
+		return nil
+	}
+	return *t.more
 }
 
 type topicState uint8
@@ -78,7 +87,7 @@ type request struct {
 }
 
 func newSubscriptions(s *session) *subscriptions {
-	return &subscriptions{session: s, topics: map[string]*topic{}, hashed: hashedTopics{}}
+	return &subscriptions{session: s, began: time.Now(), topics: map[string]*topic{}, hashed: hashedTopics{}}
 }
 
 // wantHome adds the topics that the node always needs, before there is a link.
@@ -200,8 +209,9 @@ func (s *subscriptions) wantLocked(d destination, key string) *topic {
 	case t == nil:
 		t = &topic{to: d, name: key}
 		s.enterLocked(t)
-	case t.to.name != d.name && !t.home && !slices.Contains(t.more, d.name):
-		t.more = append(t.more, d.name)
+	case t.to.name != d.name && !t.home && !slices.Contains(t.others(), d.name):
+		more := append(t.others(), d.name)
+		t.more = &more
 	}
 	return t
 }
@@ -223,15 +233,16 @@ func (s *subscriptions) dropLocked(t *topic) {
 
 // unwantLocked removes a name from a topic, and reports whether no name is left.
 func (s *subscriptions) unwantLocked(t *topic, name crosscast.Address) bool {
-	switch i := slices.Index(t.more, name); {
+	more := t.others()
+	switch i := slices.Index(more, name); {
 	case i >= 0:
-		t.more = slices.Delete(t.more, i, i+1)
+		*t.more = slices.Delete(more, i, i+1)
 		return false
 	case t.to.name != name:
 		return false
-	case len(t.more) > 0:
-		t.to.name = t.more[0]
-		t.more = slices.Delete(t.more, 0, 1)
+	case len(more) > 0:
+		t.to.name = more[0]
+		*t.more = slices.Delete(more, 0, 1)
 		return false
 	}
 	return true
@@ -297,7 +308,7 @@ func (s *subscriptions) beginLink(l *link) {
 		default:
 			others = append(others, t)
 		}
-		t.asking, t.first = true, l
+		t.asking, t.first = true, true
 	}
 	l.unconfirmed = len(home) + len(others)
 	s.requestByLocked(1, request{subscribe: true, sealed: true}, home)
@@ -317,7 +328,7 @@ func (s *subscriptions) endLink() {
 	}
 	err := s.downError()
 	for _, t := range s.topics {
-		t.asking, t.first = false, nil
+		t.asking, t.first = false, false
 		switch t.state {
 		case confirmed:
 			t.state = unheard
@@ -454,8 +465,8 @@ func (s *subscriptions) repliedLocked(l *link, name string) (*topic, error) {
 // answered notes that a request for t has an outcome. The caller holds subscriptions.mu.
 func (t *topic) answered(l *link) {
 	t.asking = false
-	if t.first == l {
-		t.first = nil
+	if t.first {
+		t.first = false
 		l.unconfirmed--
 	}
 }
@@ -474,7 +485,7 @@ func (s *subscriptions) handleSubscribed(l *link, name string, confirmation uint
 		s.allowLocked()
 	}
 	t.epoch++
-	t.confirmation, t.confirmedAt = confirmation, time.Now()
+	t.confirmation, t.confirmedAt = confirmation, time.Since(s.began)
 	t.resolve(nil)
 	if t.missing != nil {
 		s.news = append(s.news, t)

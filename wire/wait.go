@@ -1,10 +1,6 @@
 package wire
 
-import (
-	"slices"
-
-	"github.com/crosscast/crosscast"
-)
+import "github.com/crosscast/crosscast"
 
 // wait is one call of Subscribe. It ends when each of its names has an outcome. subscriptions.mu guards it until done
 // is closed.
@@ -27,17 +23,18 @@ type refusal struct {
 type waiter struct {
 	*wait
 	name int // index in wait.names
+	next *waiter
 }
 
 // await makes w wait for t, which belongs to the name with this index.
 func (t *topic) await(w *wait, name int) {
-	t.waiters = append(t.waiters, waiter{w, name})
+	t.waiters = &waiter{w, name, t.waiters}
 	w.left++
 }
 
 // resolve gives all waiters of t its outcome: nil if t is confirmed, else why it was refused.
 func (t *topic) resolve(err error) {
-	for _, w := range t.waiters {
+	for w := t.waiters; w != nil; w = w.next {
 		if err != nil {
 			w.refused = append(w.refused, refusal{w.name, t, err})
 		}
@@ -51,10 +48,10 @@ func (t *topic) resolve(err error) {
 // fail ends all waits for t. All names of these waits have failed with err. err is ErrNotConnected or ErrClosed;
 // ErrNotConnected promises that missed messages will be reported.
 func (t *topic) fail(err error) {
-	if len(t.waiters) > 0 {
+	if t.waiters != nil {
 		t.promised = true
 	}
-	for _, w := range t.waiters {
+	for w := t.waiters; w != nil; w = w.next {
 		if w.err != nil { // another topic of the call has ended it already
 			continue
 		}
@@ -69,7 +66,13 @@ func (t *topic) fail(err error) {
 
 // forget removes w from the waiters of t, because its caller does not wait any more.
 func (t *topic) forget(w *wait) {
-	t.waiters = slices.DeleteFunc(t.waiters, func(x waiter) bool { return x.wait == w })
+	for at := &t.waiters; *at != nil; {
+		if (*at).wait == w {
+			*at = (*at).next
+		} else {
+			at = &(*at).next
+		}
+	}
 }
 
 // outcome returns the result of Subscribe. done is closed.
