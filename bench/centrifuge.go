@@ -45,6 +45,9 @@ func publishCentrifuge(goroutines int) func(p *proc) (sender, error) {
 	}
 }
 
+// withinBuffer lets no more messages be under way than the broker's buffer of 4,096 holds: it drops what comes on top.
+func withinBuffer(c *config) { c.Window = min(c.Window, 4096) }
+
 // receiveCentrifuge hears what the broker hears, without a hub.
 func receiveCentrifuge(p *proc, got func(payload []byte, k int)) error {
 	_, broker, err := startCentrifuge(p)

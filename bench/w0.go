@@ -45,6 +45,23 @@ func lastClient() []workload {
 	return all
 }
 
+// socketIOClients are W0 with 100 clients of Socket.IO.
+func socketIOClients() []workload {
+	w := lastClient()[1]
+	w.name, w.title, w.quick = "W0-socketio", "one hot room, 100 clients of Socket.IO over websockets", false
+	ws := w.contestants[0]
+	own := ws
+	own.what = "**crosscast**: `Emit`, package socketio"
+	own.roles = map[string]role{"publisher": publish(publishOwn), "server": serve(serveSocketIO), "clients": clients}
+	own.set = func(c *config) {
+		c.Path, c.Hello, c.Answers = "/socket.io/?EIO=4&transport=websocket", "40", 2
+	}
+	ws.name = "ws"
+	w.contestants = []contestant{own, ws}
+	w.goals = []goal{{"rate", "ws", false, 0.8, ""}}
+	return []workload{w}
+}
+
 // websocketServers are the contestants of workloads with websocket clients.
 func websocketServers() []contestant {
 	roles := func(publisher, server role) map[string]role {

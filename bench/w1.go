@@ -14,8 +14,8 @@ func hotRoom() []workload {
 			{name: "goredis-pipeline", what: "go-redis by hand: `Pipeline` of 250, `Receive`", roles: pair(publishPipeline, false, receiveGoRedis)},
 			{name: "goredis-64", what: "go-redis, naive: `Publish` from 64 goroutines", slow: true,
 				roles: pair(publishNaive(64), true, receiveGoRedis)},
-			{name: "centrifuge", what: "centrifuge's Redis broker, 512 goroutines", roles: pair(publishCentrifuge(512), true, receiveCentrifuge)},
-			{name: "centrifuge-64", what: "centrifuge's Redis broker, 64 goroutines", slow: true,
+			{name: "centrifuge", what: "centrifuge's Redis broker, 512 goroutines", set: withinBuffer, roles: pair(publishCentrifuge(512), true, receiveCentrifuge)},
+			{name: "centrifuge-64", what: "centrifuge's Redis broker, 64 goroutines", slow: true, set: withinBuffer,
 				roles: pair(publishCentrifuge(64), true, receiveCentrifuge)},
 		},
 		goals: []goal{

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
@@ -28,6 +30,18 @@ func foreignWire() []workload {
 
 // nodeJS is Socket.IO's own server. Its packages are installed by: npm ci --prefix ../interop
 var nodeJS = []string{"node", "../interop/bench.mjs"}
+
+func serveSocketIO(p *proc) (http.Handler, error) {
+	node, err := startNode(p)
+	if err != nil {
+		return nil, err
+	}
+	return socketio.New(node, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
+		Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
+			return socketio.Client{Rooms: p.roomNames()}, nil
+		},
+	}}})
+}
 
 func startForeign(p *proc) (*crosscast.Node, error) {
 	return crosscast.Start(context.Background(), crosscast.Options{

@@ -18,14 +18,19 @@ func walk() []workload {
 	for _, n := range []int{100, 10_000, 100_000} {
 		w := workload{
 			name: fmt.Sprintf("W4-%d", n), title: fmt.Sprintf("one broadcast to %d members on a node, shuffled", n), quick: n > 100,
-			config:  config{N: n},
+			config:  config{N: n, Size: 128, JSON: true},
 			metrics: []metric{{"ns", "ns a member", 1, true}},
 			contestants: []contestant{
 				{name: ownName, what: "**crosscast**: `Emit`, to conns that count", roles: solo(walkOwn)},
 				{name: "limit", what: "limit: a slice, one cache line a member", roles: solo(walkLines)},
 				{name: "rings", what: "limit with a queue: a mutex and a ring of 8 places a member", roles: solo(walkRings)},
+				{name: "queues", what: "**crosscast**: `Emit`, to queues whose writers wake", slow: true, roles: solo(walkQueues)},
 			},
 			measure: alone,
+		}
+		if n <= 10_000 {
+			w.contestants = append(w.contestants,
+				contestant{name: "centrifuge", what: "centrifuge's hub, whose writers wake", roles: solo(walkCentrifuge)})
 		}
 		switch n {
 		case 10_000:
@@ -97,25 +102,30 @@ func (c *cacheLine) Send(*crosscast.Message) error { c.n++; return nil }
 func (*cacheLine) Close(crosscast.Reason)          {}
 
 func walkOwn(p *proc) (func(span time.Duration) (values, error), error) {
+	target, err := shuffledRoom(p, func() crosscast.Conn { return &cacheLine{} })
+	var payload any = crosscast.Bytes(make([]byte, 128))
+	return broadcasts(p, func() error { return target.Emit(context.Background(), "roomMessage", payload) }), err
+}
+
+// shuffledRoom is a room whose members joined in an order that is not that of their allocation.
+func shuffledRoom(p *proc, conn func() crosscast.Conn) (target crosscast.BoundTarget, err error) {
 	ctx := context.Background()
 	node, err := crosscast.Start(ctx, crosscast.Options{})
 	if err != nil {
-		return nil, err
+		return target, err
 	}
 	sockets := make([]*crosscast.Socket, p.N)
 	for i := range sockets {
-		if sockets[i], err = node.Connect(ctx, &cacheLine{}, crosscast.ConnectOptions{}); err != nil {
-			return nil, err
+		if sockets[i], err = node.Connect(ctx, conn(), crosscast.ConnectOptions{}); err != nil {
+			return target, err
 		}
 	}
 	for _, i := range rand.Perm(p.N) {
 		if err := sockets[i].Join(ctx, "hot"); err != nil {
-			return nil, err
+			return target, err
 		}
 	}
-	target := node.To("hot")
-	var payload any = crosscast.Bytes(make([]byte, 128))
-	return broadcasts(p, func() error { return target.Emit(ctx, "roomMessage", payload) }), nil
+	return node.To("hot"), nil
 }
 
 // shuffled returns pointers to new values in an order that is not that of their allocation.

@@ -87,7 +87,7 @@ type config struct {
 
 // workloads are all that there are.
 func workloads() []workload {
-	return slices.Concat(lastClient(), latency(), stalledClient(), manyConnections(), hotRoom(), payloads(), manyRooms(),
+	return slices.Concat(lastClient(), socketIOClients(), latency(), stalledClient(), manyConnections(), hotRoom(), payloads(), manyRooms(),
 		walk(), membership(), subscriptions(), scaleOut(), foreignWire(), quietNodes())
 }
 
