@@ -86,6 +86,12 @@ const (
 	needsObserver needs = "crosscast.AdapterObserver"
 )
 
+// faults reports whether the rule breaks something that nodes must notice.
+func (n needs) faults() bool { return n == needsLink || n == needsDeaf || n == needsDeny }
+
+// faultHeartbeat is short, so that faults are noticed and recovered from quickly.
+const faultHeartbeat = 250 * time.Millisecond
+
 // A rule is one checked promise, in plain words and in code.
 type rule struct {
 	name       string
@@ -180,6 +186,9 @@ func check(tb testing.TB, h Harness, r rule) (missing needs) {
 			tb.Errorf("THE RULE (%s): %s", r.name, r.text)
 		}
 	})
+	if r.needs.faults() {
+		b.heartbeat = faultHeartbeat
+	}
 	r.run(b)
 	return ""
 }

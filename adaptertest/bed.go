@@ -129,6 +129,16 @@ func (b *bed) within(what string, f func()) {
 	}
 }
 
+// bounded is within for a call with a context of its own that ends after d.
+func (b *bed) bounded(call string, d time.Duration, when string, f func(ctx context.Context)) {
+	b.Helper()
+	b.within(fmt.Sprintf("%s %s, with a context of %v,", call, when, d), func() {
+		ctx, cancel := context.WithTimeout(b.ctx, d)
+		defer cancel()
+		f(ctx)
+	})
+}
+
 // eventually polls until ok returns true. It fails the test at once if that takes too long.
 func (b *bed) eventually(what string, ok func() bool) {
 	b.Helper()

@@ -26,6 +26,15 @@ func (k *books) emit(b *bed, from *node, room string, n int) {
 	}
 }
 
+// around emits to the room "r" before, during and after an outage, and settles.
+func (k *books) around(b *bed, from *node, begin, end func()) {
+	b.Helper()
+	for _, then := range []func(){begin, end, b.settle} {
+		k.emit(b, from, "r", 10)
+		then()
+	}
+}
+
 // check checks a client's messages since the last check. Each came once and in order. If Emit returned nil for a
 // missing message, there is a gap in its place.
 func (k *books) check(c *client, name string) {

@@ -17,7 +17,6 @@ var deniedRules = []rule{
 		needs:      needsDeny,
 		capability: CapInterest,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			b.needSubscriber(n1)
 			b.connect(n0, connect{Rooms: []string{"open", "later"}})
@@ -54,7 +53,6 @@ var deniedRules = []rule{
 		needs:      needsDeny,
 		capability: CapInterest,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			b.needSubscriber(n1)
 			b.connect(n0, connect{Rooms: []string{"open"}})

@@ -13,7 +13,6 @@ var hookRules = []rule{
 			"missed messages.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			c := b.connect(n1, connect{Rooms: []string{"r"}})
 			n1.setOnGap(func(n *crosscast.Node, g crosscast.Gap) {
@@ -23,12 +22,7 @@ var hookRules = []rule{
 			})
 			var books books
 			for range 3 {
-				books.emit(b, n0, "r", 10)
-				b.cut(n1)
-				books.emit(b, n0, "r", 10)
-				b.restore(n1)
-				books.emit(b, n0, "r", 10)
-				b.settle()
+				books.around(b, n0, func() { b.cut(n1) }, func() { b.restore(n1) })
 			}
 			next, told := 0, 0
 			for _, e := range c.log.take() {

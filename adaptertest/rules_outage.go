@@ -18,7 +18,6 @@ var outageRules = []rule{
 		text:  "While the link is down, an emission reaches the node's own sockets at once.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			_, n1, _ := b.three()
 			c := b.connect(n1, connect{User: "u", Rooms: []string{"r"}})
 			b.cut(n1)
@@ -40,7 +39,6 @@ var outageRules = []rule{
 			"comes before anything later.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			b.needSubscriber(n1)
 			c := b.connect(n1, connect{Rooms: []string{"before"}})
@@ -89,7 +87,6 @@ var outageRules = []rule{
 			"no later emission, on any node, is missed.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, n2 := b.three()
 			b.needSubscriber(n1)
 			c := b.connect(n1, connect{User: "u", Rooms: []string{"before"}})
@@ -99,15 +96,13 @@ var outageRules = []rule{
 			b.must(sub.Synced(b.ctx))
 			b.cut(n1)
 			b.must(c.Join(b.ctx, "r"))
-			b.within("Synced, with a context of 100 ms, while the link is down,", func() {
-				for _, v := range []interface{ Synced(context.Context) error }{c, sub} {
-					ctx, cancel := context.WithTimeout(b.ctx, 100*time.Millisecond)
+			for _, v := range []interface{ Synced(context.Context) error }{c, sub} {
+				b.bounded("Synced", 100*time.Millisecond, "while the link is down", func(ctx context.Context) {
 					if err := v.Synced(ctx); !errors.Is(err, context.DeadlineExceeded) {
 						b.breaks("Synced of a %T returned %v while the link is down", v, err)
 					}
-					cancel()
-				}
-			})
+				})
+			}
 			b.cluster.Restore(n1.index)
 			b.must(sub.Synced(b.ctx))
 			b.emit(n0.To("before"), "to the subscription")
@@ -132,12 +127,7 @@ var outageRules = []rule{
 		run: func(b *bed) {
 			n0, n1, c1, c2 := b.listening()
 			var books books
-			books.emit(b, n0, "r", 10)
-			b.cut(n1)
-			books.emit(b, n0, "r", 10)
-			b.restore(n1)
-			books.emit(b, n0, "r", 10)
-			b.settle()
+			books.around(b, n0, func() { b.cut(n1) }, func() { b.restore(n1) })
 			books.check(c1, "r")
 			books.check(c2, "r")
 			b.emit(n0.To("r"), "after")
@@ -183,7 +173,6 @@ var outageRules = []rule{
 			"node hears every other.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, n2 := b.three()
 			nodes := []*node{n0, n1, n2}
 			var in []*client
@@ -191,12 +180,7 @@ var outageRules = []rule{
 				in = append(in, b.connect(n, connect{Rooms: []string{"r"}}))
 			}
 			var books books
-			books.emit(b, n0, "r", 10)
-			b.cut(nodes...)
-			books.emit(b, n0, "r", 10)
-			b.restore(nodes...)
-			books.emit(b, n0, "r", 10)
-			b.settle()
+			books.around(b, n0, func() { b.cut(nodes...) }, func() { b.restore(nodes...) })
 			for _, c := range in {
 				books.check(c, "r")
 			}
@@ -236,7 +220,6 @@ var outageRules = []rule{
 			"A volatile Deliver fails at once with ErrNotConnected. The node's own sockets get both.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			near, far := b.connect(n0, connect{Rooms: []string{"r"}}), b.connect(n1, connect{Rooms: []string{"r"}})
 			b.cut(n0)
@@ -262,7 +245,6 @@ var outageRules = []rule{
 			"their context.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, _, _ := b.three()
 			c := b.connect(n0, connect{Rooms: []string{"r"}})
 			b.cut(n0)
@@ -271,9 +253,7 @@ var outageRules = []rule{
 				c.Emit(b.ctx, "m", nil)
 				n0.Stats()
 			})
-			b.within("Deliver, with a context of 50 ms, while the link is down", func() {
-				ctx, cancel := context.WithTimeout(b.ctx, 50*time.Millisecond)
-				defer cancel()
+			b.bounded("Deliver", 50*time.Millisecond, "while the link is down", func(ctx context.Context) {
 				if _, err := n0.To("r").Deliver(ctx, "m", nil); err == nil {
 					b.breaks("Deliver while the link is down returned nil")
 				}
@@ -292,9 +272,7 @@ var outageRules = []rule{
 				}
 				b.breaks("64 MiB were queued while the link is down: the queue has no limit")
 			})
-			b.within("Flush, with a context of 50 ms, while the link is down", func() {
-				ctx, cancel := context.WithTimeout(b.ctx, 50*time.Millisecond)
-				defer cancel()
+			b.bounded("Flush", 50*time.Millisecond, "while the link is down", func(ctx context.Context) {
 				if err := n0.Flush(ctx); err == nil {
 					b.breaks("Flush returned nil while the link is down and the queue is full")
 				}
@@ -331,7 +309,6 @@ var outageRules = []rule{
 			"error or a loss.",
 		needs: needsLink,
 		run: func(b *bed) {
-			b.heartbeat = outageHeartbeat
 			n0, n1, _ := b.three()
 			b.connect(n1, connect{Rooms: []string{"r"}})
 			b.cut(n0)
@@ -342,9 +319,7 @@ var outageRules = []rule{
 				}
 			}
 			n0.closed = true
-			b.within("Close, with a context of 300 ms, while the link is down", func() {
-				ctx, cancel := context.WithTimeout(b.ctx, 300*time.Millisecond)
-				defer cancel()
+			b.bounded("Close", 300*time.Millisecond, "while the link is down", func(ctx context.Context) {
 				if err := n0.Close(ctx); err == nil && n0.lost.Load() == 0 && failed < 10 {
 					b.breaks("%d emissions were accepted while the link was down, and Close returned nil without a "+
 						"loss", 10-failed)
@@ -360,9 +335,7 @@ var outageRules = []rule{
 		run: func(b *bed) {
 			p := b.newPeer()
 			b.cluster.Cut(p.index)
-			b.within("Start without a link, with a context of 200 ms,", func() {
-				ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
-				defer cancel()
+			b.bounded("Start", 200*time.Millisecond, "without a link", func(ctx context.Context) {
 				if err := p.Start(ctx, p.begin()); err == nil {
 					b.breaks("Start without a link returned nil")
 					p.Close(b.ctx)
@@ -379,26 +352,19 @@ var outageRules = []rule{
 		run: func(b *bed) {
 			n0, n1, c1, c2 := b.listening()
 			var books books
-			books.emit(b, n0, "r", 10)
 			gaps := n1.gaps.Load()
-			b.cluster.Deafen(n1.index)
-			books.emit(b, n0, "r", 10)
-			b.eventually("the gap of a deaf link", func() bool { return n1.gaps.Load() > gaps })
-			books.emit(b, n0, "r", 10)
-			b.settle()
+			books.around(b, n0, func() { b.cluster.Deafen(n1.index) }, func() {
+				b.eventually("the gap of a deaf link", func() bool { return n1.gaps.Load() > gaps })
+			})
 			books.check(c1, "r")
 			books.check(c2, "r")
 		},
 	},
 }
 
-// outageHeartbeat is short, so that recovery is quick.
-const outageHeartbeat = 250 * time.Millisecond
-
 // listening starts three nodes with a quick recovery. It returns two of them, and clients of the second and the third
 // node in the room "r".
 func (b *bed) listening() (n0, n1 *node, c1, c2 *client) {
-	b.heartbeat = outageHeartbeat
 	n0, n1, n2 := b.three()
 	return n0, n1, b.connect(n1, connect{Rooms: []string{"r"}}), b.connect(n2, connect{Rooms: []string{"r"}})
 }

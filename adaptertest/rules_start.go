@@ -21,9 +21,7 @@ var startRules = []rule{
 				n := b.newNode()
 				b.cluster.Cut(n.index)
 				for range 2 {
-					b.within("Start without a link, with a context of 200 ms,", func() {
-						ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
-						defer cancel()
+					b.bounded("Start", 200*time.Millisecond, "without a link", func(ctx context.Context) {
 						if err := n.start(ctx, emitOnly); err == nil {
 							b.breaks("Start without a link returned nil")
 						}
