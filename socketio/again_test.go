@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -70,10 +71,10 @@ func recorded(seen *steps, authenticate func(ctx context.Context, user string) e
 
 // chat reads the answer to a connect to "/chat", and returns the socket's ID.
 func (c *client) chat() string {
-	c.t.Helper()
-	m, err := c.read()
+	c.T.Helper()
+	m, err := c.Read()
 	if err != nil || !strings.HasPrefix(m, `40/chat,{"sid":"`) {
-		c.t.Fatalf("%s, %v", m, err)
+		c.T.Fatalf("%s, %v", m, err)
 	}
 	return m[len(`40/chat,{"sid":"`) : len(m)-2]
 }
@@ -83,7 +84,7 @@ func (c *client) chat() string {
 func TestConnectAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen steps
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		s := newServer(t, n, socketio.Options{Namespaces: recorded(&seen, nil)})
 		c, _ := dialInMemory(t, s)
 		c.join("/")
@@ -92,7 +93,7 @@ func TestConnectAgain(t *testing.T) {
 			c.send(`40/chat,{"user":"`+user+`"}`, fmt.Sprintf(`42["echo",%d]`, i))
 			var told []string
 			for range 2 { // two namespaces have no order
-				m, err := c.read()
+				m, err := c.Read()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -136,7 +137,7 @@ func TestConnectAgain(t *testing.T) {
 func TestConnectAgainEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen steps
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		s := newServer(t, n, socketio.Options{
 			OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
 			Namespaces: recorded(&seen, func(ctx context.Context, user string) error {
@@ -157,7 +158,7 @@ func TestConnectAgainEarly(t *testing.T) {
 		c, _ := dialInMemory(t, s)
 		c.join("/")
 		c.send(`40/chat,{"user":"u1"}`, `42["echo"]`)
-		c.expect(`42["echo"]`)
+		c.Expect(`42["echo"]`)
 		synctest.Wait() // Authenticate runs for u1
 		c.send(`40/chat,{"user":"u2"}`, `42/chat,["n",1]`)
 		c.chat()
@@ -194,9 +195,9 @@ func TestConnectAgainEarly(t *testing.T) {
 		synctest.Wait()
 		c.send(`40/chat,{"user":"nobody"}`, "41/chat,")
 		time.Sleep(16 * time.Second)
-		c.expect("2")
+		c.Expect("2")
 		c.send("3", `42["echo"]`)
-		c.expect(`42["echo"]`)
+		c.Expect(`42["echo"]`)
 		if got := seen.take(); got != "disconnect u3 client left, authenticate slow, <nil>" {
 			t.Error(got)
 		}
@@ -205,7 +206,7 @@ func TestConnectAgainEarly(t *testing.T) {
 		c.send(`40/chat,{"user":"slow"}`)
 		synctest.Wait()
 		c.send(`40/chat,{"user":"nobody"}`)
-		c.conn.Close(websocket.StatusNormalClosure, "")
+		c.Conn.Close(websocket.StatusNormalClosure, "")
 		synctest.Wait()
 		time.Sleep(time.Minute)
 		if got := seen.take(); got != "authenticate slow, <nil>" {

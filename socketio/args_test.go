@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -104,7 +105,7 @@ func TestDecode(t *testing.T) {
 
 // TestBadValues: the error of a value that cannot be encoded comes from each function that takes it.
 func TestBadValues(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	loop := map[string]any{}
 	loop["loop"] = []any{loop, 1}
 	for name, v := range map[string]any{

@@ -10,6 +10,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestBurstOfQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const count = 1500
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		done := make(chan struct{})
 		handled := 0
 		all := namespaces(socketio.Namespace{Events: socketio.Events{
@@ -41,14 +42,14 @@ func TestBurstOfQuestions(t *testing.T) {
 		}}
 		client, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: all}))
 		write := func(packet string) {
-			if err := client.conn.Write(t.Context(), websocket.MessageText, []byte(packet)); err != nil {
+			if err := client.Conn.Write(t.Context(), websocket.MessageText, []byte(packet)); err != nil {
 				t.Error(err)
 			}
 		}
 		connected := make(chan struct{}, 2)
 		go func() {
 			for {
-				_, b, err := client.conn.Read(context.Background())
+				_, b, err := client.Conn.Read(context.Background())
 				if err != nil {
 					return
 				}

@@ -55,7 +55,7 @@ func TestBadMessages(t *testing.T) {
 		"giant attachment":        {[]string{`451-["a"]`, "…giant"}, tooBig, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, crosscast.Options{})
+			n := wstest.StartNode(t, crosscast.Options{})
 			ended := make(chan crosscast.Reason, 1)
 			limit := 1000
 			if name == "deep" {
@@ -67,7 +67,7 @@ func TestBadMessages(t *testing.T) {
 					ended <- r
 				},
 			})})
-			url := serve(t, s).URL
+			url := wstest.Serve(t, s).URL
 			c, other := dial(t, url), dial(t, url)
 			c.join("/")
 			other.join("/chat")
@@ -79,12 +79,12 @@ func TestBadMessages(t *testing.T) {
 						b = bytes.Repeat(b, 2000)
 					}
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
-				_ = c.conn.Write(ctx, typ, b) // the first may have ended the connection
+				ctx, cancel := context.WithTimeout(t.Context(), wstest.Patience)
+				_ = c.Conn.Write(ctx, typ, b) // the first may have ended the connection
 				cancel()
 			}
 			for {
-				_, err := c.read()
+				_, err := c.Read()
 				var ce websocket.CloseError
 				if err == nil {
 					continue
@@ -98,11 +98,11 @@ func TestBadMessages(t *testing.T) {
 			if name == "has left" {
 				want = crosscast.ReasonLeft
 			}
-			if r := wait(t, ended, "OnDisconnect"); r != want {
+			if r := wstest.Wait(t, ended, "OnDisconnect"); r != want {
 				t.Errorf("reason %q", r)
 			}
 			other.send(`42/chat,["echo"]`)
-			other.expect(`42/chat,["echo"]`)
+			other.Expect(`42/chat,["echo"]`)
 			if got := s.Stats().Malformed; got != 1 {
 				t.Errorf("%d counted as malformed", got)
 			}
@@ -117,12 +117,12 @@ func TestProtocolViolations(t *testing.T) {
 		"long ping": "\x89\xfe\x00\x7e\x00\x00\x00\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, crosscast.Options{})
+			n := wstest.StartNode(t, crosscast.Options{})
 			s := newServer(t, n, socketio.Options{})
 			c, conn := dialInMemory(t, s)
 			c.join("/")
 			go conn.Write([]byte(b))
-			if got, err := c.read(); websocket.CloseStatus(err) != websocket.StatusProtocolError {
+			if got, err := c.Read(); websocket.CloseStatus(err) != websocket.StatusProtocolError {
 				t.Fatalf("got %s, %v, want 1002", got, err)
 			}
 		})
@@ -136,8 +136,8 @@ func TestClosePacket(t *testing.T) {
 		OnDisconnect: func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) { ended <- r },
 	})})
 	c.send("1")
-	c.expectClose(websocket.StatusNormalClosure, "client left")
-	if r := wait(t, ended, "OnDisconnect"); r != crosscast.ReasonLeft {
+	c.ExpectClose(websocket.StatusNormalClosure, "client left")
+	if r := wstest.Wait(t, ended, "OnDisconnect"); r != crosscast.ReasonLeft {
 		t.Errorf("reason %q", r)
 	}
 }
@@ -152,7 +152,7 @@ func FuzzConnection(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, script string) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		s := newServer(t, n, socketio.Options{OnError: func(_ *crosscast.Socket, _ string, err error) {
 			var p *socketio.PanicError
 			if errors.As(err, &p) {

@@ -15,7 +15,7 @@ import (
 
 // room connects clients to a room. Their writes go nowhere. It also returns the bytes of memory for each.
 func room(b *testing.B, clients int) (*crosscast.Node, *wstest.Writes, float64) {
-	n := startNode(b, crosscast.Options{})
+	n := wstest.StartNode(b, crosscast.Options{})
 	var connected sync.WaitGroup
 	s := newServer(b, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {
 		Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {

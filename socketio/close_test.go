@@ -42,8 +42,8 @@ func TestServerCloses(t *testing.T) {
 			gone := func(_ context.Context, s *crosscast.Socket, r crosscast.Reason) {
 				ended <- s.Namespace().Name() + " " + string(r)
 			}
-			n := startNode(t, crosscast.Options{})
-			c := dial(t, serve(t, newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{
+			n := wstest.StartNode(t, crosscast.Options{})
+			c := dial(t, wstest.Serve(t, newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{
 				"/": {OnDisconnect: gone}, "/chat": {Events: echo, OnDisconnect: gone},
 			}})).URL)
 			s := n.Socket(c.join("/"))
@@ -52,21 +52,21 @@ func TestServerCloses(t *testing.T) {
 				t.Error(err)
 			}
 			s.Close(tt.reason)
-			c.expect(`42["bye"]`)
+			c.Expect(`42["bye"]`)
 			if !tt.whole {
-				c.expect(tt.told...)
+				c.Expect(tt.told...)
 				c.send(`42/chat,["echo"]`)
-				c.expect(`42/chat,["echo"]`)
-				if r := wait(t, ended, "OnDisconnect"); r != "/ "+string(tt.reason) {
+				c.Expect(`42/chat,["echo"]`)
+				if r := wstest.Wait(t, ended, "OnDisconnect"); r != "/ "+string(tt.reason) {
 					t.Error(r)
 				}
 				return
 			}
-			told := c.expectClose(tt.code, string(tt.reason))
+			told := c.ExpectClose(tt.code, string(tt.reason))
 			if slices.Sort(told); !slices.Equal(told, tt.told) {
 				t.Errorf("told %q", told)
 			}
-			all := []string{wait(t, ended, "OnDisconnect"), wait(t, ended, "OnDisconnect")}
+			all := []string{wstest.Wait(t, ended, "OnDisconnect"), wstest.Wait(t, ended, "OnDisconnect")}
 			if slices.Sort(all); !slices.Equal(all, []string{"/ " + string(tt.reason), "/chat " + string(tt.reason)}) {
 				t.Errorf("ended: %q", all)
 			}
@@ -92,12 +92,12 @@ func TestServerClosesHandler(t *testing.T) {
 		c.send(fmt.Sprintf(`42%d["n"]`, i))
 	}
 	c.send(`42/chat,["echo"]`)
-	c.expect(`42/chat,["echo"]`) // all are read
-	wait(t, began, "the handler").Close("enough")
-	c.expect("41") // and no acknowledgement
+	c.Expect(`42/chat,["echo"]`) // all are read
+	wstest.Wait(t, began, "the handler").Close("enough")
+	c.Expect("41") // and no acknowledgement
 	c.send(`42/chat,["echo"]`)
-	c.expect(`42/chat,["echo"]`)
-	if r := wait(t, ended, "OnDisconnect"); r != "enough" || handled.Load() != 1 {
+	c.Expect(`42/chat,["echo"]`)
+	if r := wstest.Wait(t, ended, "OnDisconnect"); r != "enough" || handled.Load() != 1 {
 		t.Errorf("reason %q after %d events", r, handled.Load())
 	}
 }
@@ -109,7 +109,7 @@ func TestClientLeaves(t *testing.T) {
 			const count = 300
 			var handled atomic.Int32
 			begin, last := make(chan struct{}), make(chan error, 3)
-			n := startNode(t, crosscast.Options{})
+			n := wstest.StartNode(t, crosscast.Options{})
 			s := newServer(t, n, socketio.Options{
 				OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
 				Namespaces: namespaces(socketio.Namespace{
@@ -129,7 +129,7 @@ func TestClientLeaves(t *testing.T) {
 					},
 				}),
 			})
-			url := serve(t, s).URL
+			url := wstest.Serve(t, s).URL
 			other := dial(t, url)
 			if err := n.Socket(other.join("/")).Join(t.Context(), "lobby"); err != nil {
 				t.Fatal(err)
@@ -143,23 +143,23 @@ func TestClientLeaves(t *testing.T) {
 			case "packet":
 				c.send("41")
 			case "handshake":
-				go c.conn.Close(websocket.StatusNormalClosure, "bye")
+				go c.Conn.Close(websocket.StatusNormalClosure, "bye")
 			default:
-				c.conn.CloseNow()
+				c.Conn.CloseNow()
 			}
 			close(begin)
-			if err := wait(t, last, "OnDisconnect"); err != nil {
+			if err := wstest.Wait(t, last, "OnDisconnect"); err != nil {
 				t.Fatal(err)
 			}
-			other.expect(`42["left","u1"]`)
+			other.Expect(`42["left","u1"]`)
 			if n.Socket(id) != nil {
 				t.Error("still there")
 			}
 			if how == "packet" {
 				c.join("/chat") // the connection goes on
 			}
-			other.conn.Close(websocket.StatusNormalClosure, "")
-			if err := wait(t, last, "OnDisconnect"); err == nil {
+			other.Conn.Close(websocket.StatusNormalClosure, "")
+			if err := wstest.Wait(t, last, "OnDisconnect"); err == nil {
 				t.Error("the other has left as the first one did")
 			}
 		})
@@ -219,7 +219,7 @@ func TestNodeClose(t *testing.T) {
 		closed := make(chan error, 1)
 		go func() { closed <- n.Close(t.Context()) }()
 		for _, c := range []*client{c, idle, connecting, empty} {
-			c.expectClose(websocket.StatusGoingAway, "server shutting down")
+			c.ExpectClose(websocket.StatusGoingAway, "server shutting down")
 		}
 		if err := <-closed; err != nil {
 			t.Error(err)
@@ -235,7 +235,7 @@ func TestNodeClose(t *testing.T) {
 
 		// A client that comes too late gets the same code.
 		late, _ := wstest.Dial(t, "ws://example.com"+query, s)
-		(&client{t, late}).expectClose(websocket.StatusGoingAway, "server shutting down")
+		(&client{&wstest.Client{T: t, Conn: late}}).ExpectClose(websocket.StatusGoingAway, "server shutting down")
 	})
 }
 
@@ -243,7 +243,7 @@ func TestNodeClose(t *testing.T) {
 // takes a bounded time.
 func TestNodeCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		s := newServer(t, n, socketio.Options{})
 		c, _ := dialInMemory(t, s)
 		c.join("/")
@@ -278,7 +278,7 @@ func TestCloseDuringConnect(t *testing.T) {
 			wg.Go(func() {
 				conn, _ := wstest.Dial(t, "ws://example.com"+query, s)
 				go conn.Write(context.Background(), websocket.MessageText, []byte("40")) // may come too late
-				(&client{t, conn}).expectClose(websocket.StatusGoingAway, "server shutting down")
+				(&client{&wstest.Client{T: t, Conn: conn}}).ExpectClose(websocket.StatusGoingAway, "server shutting down")
 			})
 		}
 		if err := n.Close(t.Context()); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -35,7 +36,7 @@ func TestEventsAreHandledInOrder(t *testing.T) {
 		}
 	}()
 	for i := range count {
-		c.expect(fmt.Sprintf(`42["n",%d]`, i))
+		c.Expect(fmt.Sprintf(`42["n",%d]`, i))
 	}
 }
 
@@ -47,7 +48,7 @@ func TestAcknowledgements(t *testing.T) {
 		return socketio.Answered(func(context.Context, *crosscast.Socket, socketio.Args) (any, error) { return v, err })
 	}
 	reports := make(chan string, 10)
-	n := startNode(t, crosscast.Options{MaxPayload: 1000})
+	n := wstest.StartNode(t, crosscast.Options{MaxPayload: 1000})
 	s := newServer(t, n, socketio.Options{
 		OnError: func(_ *crosscast.Socket, event string, err error) { reports <- event + ": " + err.Error() },
 		Namespaces: namespaces(socketio.Namespace{Events: socketio.Events{
@@ -84,7 +85,7 @@ func TestAcknowledgements(t *testing.T) {
 			}),
 		}}),
 	})
-	c := dial(t, serve(t, s).URL)
+	c := dial(t, wstest.Serve(t, s).URL)
 	c.join("/", "/chat")
 	for _, tt := range []struct {
 		send   string
@@ -123,11 +124,11 @@ func TestAcknowledgements(t *testing.T) {
 		{`431["` + strings.Repeat("x", 1000) + `"]`, nil, ": acknowledgement: crosscast: payload of 1002 (at most 1000)"},
 	} {
 		c.send(tt.send)
-		c.expect(tt.want...)
+		c.Expect(tt.want...)
 		c.send(`421["plain"]`)
-		c.expect(`431[]`)
+		c.Expect(`431[]`)
 		if tt.report != "" {
-			if got := wait(t, reports, "OnError"); got != tt.report {
+			if got := wstest.Wait(t, reports, "OnError"); got != tt.report {
 				t.Errorf("%.40s: OnError: %s", tt.send, got)
 			}
 		}
@@ -145,9 +146,9 @@ func TestAcknowledgements(t *testing.T) {
 func TestAcknowledged(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	o := func() crosscast.Options { return crosscast.Options{Adapter: cluster.Adapter(), MaxPayload: 1000} }
-	n1, n2 := startNode(t, o()), startNode(t, o())
+	n1, n2 := wstest.StartNode(t, o()), wstest.StartNode(t, o())
 	on := func(n *crosscast.Node) (*client, crosscast.SocketID) {
-		c := dial(t, serve(t, newServer(t, n, socketio.Options{
+		c := dial(t, wstest.Serve(t, newServer(t, n, socketio.Options{
 			OnError: func(*crosscast.Socket, string, error) {},
 			Namespaces: map[string]*socketio.Namespace{"/chat": {
 				Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
@@ -167,16 +168,16 @@ func TestAcknowledged(t *testing.T) {
 	leaves, id4 := on(n1)
 	large, id5 := on(n2)
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), wstest.Patience)
 	defer cancel()
 	began := time.Now()
 	answers := chat.To("room").EmitAck(ctx, "ask", "what?")
 	for _, c := range []*client{a, b, none, leaves, large} {
-		c.expect(`42/chat,1["ask","what?"]`)
+		c.Expect(`42/chat,1["ask","what?"]`)
 	}
 	a.send(`43/chat,1["one",2]`, `43/chat,1["again"]`)
 	b.send(`461-/chat,1[{"_placeholder":true,"num":0}]`)
-	b.write(websocket.MessageBinary, []byte("bytes"))
+	b.Write(websocket.MessageBinary, []byte("bytes"))
 	none.send(`43/chat,1[]`)
 	leaves.send(`41/chat,`)
 	large.send(`43/chat,1["` + strings.Repeat("x", 1000) + `"]`)
@@ -197,7 +198,7 @@ func TestAcknowledged(t *testing.T) {
 	if len(got) != 3 || got[ida] != `"one" 2` || got[idb] != `"Ynl0ZXM="` || got[idNone] != "" {
 		t.Errorf("replies %v", got)
 	}
-	if took := time.Since(began); took > patience/2 {
+	if took := time.Since(began); took > wstest.Patience/2 {
 		t.Errorf("complete after %v: somebody was waited for until the deadline", took)
 	}
 	var incomplete *crosscast.IncompleteError
@@ -224,9 +225,9 @@ func TestHandlerWaitsForReply(t *testing.T) {
 		"echo": echo["echo"],
 	}})})
 	c.send(`421["sure"]`, `42["echo",1]`)
-	c.expect(`421["sure?"]`)
+	c.Expect(`421["sure?"]`)
 	c.send(`431["yes"]`)
-	c.expect(`431["yes"]`, `42["echo",1]`)
+	c.Expect(`431["yes"]`, `42["echo",1]`)
 }
 
 // TestPanic: a panic costs the one connection; also one in OnConnect and OnDisconnect.
@@ -241,8 +242,8 @@ func TestPanic(t *testing.T) {
 					panic("oops")
 				}
 			}
-			n := startNode(t, crosscast.Options{})
-			url := serve(t, newServer(t, n, socketio.Options{
+			n := wstest.StartNode(t, crosscast.Options{})
+			url := wstest.Serve(t, newServer(t, n, socketio.Options{
 				OnError: func(_ *crosscast.Socket, _ string, err error) { reports <- err },
 				Namespaces: namespaces(socketio.Namespace{
 					Events: socketio.Events{
@@ -262,7 +263,7 @@ func TestPanic(t *testing.T) {
 			other := dial(t, url)
 			other.join("/")
 			other.send(`42["echo",1]`)
-			other.expect(`42["echo",1]`)
+			other.Expect(`42["echo",1]`)
 
 			bad.Store(true)
 			c := dial(t, url)
@@ -273,16 +274,16 @@ func TestPanic(t *testing.T) {
 				if where == "event" {
 					c.send(`42["boom"]`)
 				}
-				c.expectClose(websocket.StatusInternalError, "internal error")
+				c.ExpectClose(websocket.StatusInternalError, "internal error")
 			}
-			wait(t, ended, "OnDisconnect")
+			wstest.Wait(t, ended, "OnDisconnect")
 			var p *socketio.PanicError
-			if err := wait(t, reports, "OnError"); !errors.As(err, &p) || p.Value != "oops" ||
+			if err := wstest.Wait(t, reports, "OnError"); !errors.As(err, &p) || p.Value != "oops" ||
 				!strings.Contains(string(p.Stack), "socketio_test") {
 				t.Errorf("OnError got %v", err)
 			}
 			other.send(`42["echo",2]`)
-			other.expect(`42["echo",2]`)
+			other.Expect(`42["echo",2]`)
 			bad.Store(false)
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -20,7 +21,7 @@ func TestClosedIsGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := startNode(t, crosscast.Options{})
+				n := wstest.StartNode(t, crosscast.Options{})
 				_, conn := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{})}))
 				gone := make(chan time.Time, 1)
 				go func() {

@@ -12,20 +12,21 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
 // TestHandshake: the application and other nodes get the same handshake as on Node.js.
 func TestHandshake(t *testing.T) {
 	seen := make(chan *socketio.Handshake, 1)
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	s := newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{"/": {}, "/chat": {
 		Authenticate: func(_ context.Context, h *socketio.Handshake) (socketio.Client, error) {
 			seen <- h
 			return socketio.Client{}, nil
 		},
 	}}})
-	server := serve(t, s)
+	server := wstest.Serve(t, s)
 	conn, _, err := websocket.Dial(t.Context(), server.URL+query+"&room=a&room=b%20c", &websocket.DialOptions{
 		HTTPHeader: http.Header{
 			"Authorization": {"Bearer x"}, "Proxy-Authorization": {"Bearer y"}, "X-Twice": {"a", "b"}, "Cookie": {"a=1", "b=2"}, "User-Agent": {"first", "second"}, "Origin": {server.URL},
@@ -35,14 +36,14 @@ func TestHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	c := &client{t, conn}
+	c := &client{&wstest.Client{T: t, Conn: conn}}
 	c.opened()
 	c.join("/")
 	c.send(`40/chat,{"token":"x"}`)
-	if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40/chat,{"sid":"`) {
+	if m, err := c.Read(); err != nil || !strings.HasPrefix(m, `40/chat,{"sid":"`) {
 		t.Fatalf("%s, %v", m, err)
 	}
-	h := wait(t, seen, "Authenticate")
+	h := wstest.Wait(t, seen, "Authenticate")
 	if string(h.Auth) != `{"token":"x"}` || h.Namespace != "/chat" || h.Query["room"] != "b c" || h.Request.Host == "" {
 		t.Errorf("%+v", h)
 	}
@@ -113,8 +114,8 @@ func TestHandshake(t *testing.T) {
 // TestHiddenHeaders: which they are is the application's choice.
 func TestHiddenHeaders(t *testing.T) {
 	for _, hidden := range [][]string{{}, {"X-Secret"}} {
-		n := startNode(t, crosscast.Options{})
-		server := serve(t, newServer(t, n, socketio.Options{HiddenHeaders: hidden}))
+		n := wstest.StartNode(t, crosscast.Options{})
+		server := wstest.Serve(t, newServer(t, n, socketio.Options{HiddenHeaders: hidden}))
 		conn, _, err := websocket.Dial(t.Context(), server.URL+query, &websocket.DialOptions{
 			HTTPHeader: http.Header{"Cookie": {"a=1"}, "X-Secret": {"s"}},
 		})
@@ -122,7 +123,7 @@ func TestHiddenHeaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.CloseNow()
-		c := &client{t, conn}
+		c := &client{&wstest.Client{T: t, Conn: conn}}
 		c.opened()
 		c.join("/")
 		for info := range n.Everyone().Sockets(t.Context(), crosscast.Fields{Handshake: true}).All() {
@@ -139,32 +140,32 @@ func TestHiddenHeaders(t *testing.T) {
 
 // TestMaxAuth: a client with a too large auth is refused, and can try again. OnError gets one error.
 func TestMaxAuth(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	errs := make(chan error, 10)
 	s := newServer(t, n, socketio.Options{OnError: func(_ *crosscast.Socket, _ string, err error) { errs <- err }})
-	server := serve(t, s)
+	server := wstest.Serve(t, s)
 	conn, _, err := websocket.Dial(t.Context(), server.URL+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	c := &client{t, conn}
+	c := &client{&wstest.Client{T: t, Conn: conn}}
 	c.opened()
 	auth := func(n int) string { return `{"token":"` + strings.Repeat("x", n-12) + `"}` }
 	for range 3 {
 		c.send(`40` + auth(16<<10+1))
-		if m, err := c.read(); err != nil || m != `44{"message":"auth too large"}` {
+		if m, err := c.Read(); err != nil || m != `44{"message":"auth too large"}` {
 			t.Fatalf("%s, %v", m, err)
 		}
 	}
 	c.send(`40` + auth(16<<10))
-	if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40{"sid":"`) {
+	if m, err := c.Read(); err != nil || !strings.HasPrefix(m, `40{"sid":"`) {
 		t.Fatalf("%.100s, %v", m, err)
 	}
 	if got := s.Stats().Refused["auth"]; got != 3 {
 		t.Errorf("counted are %d", got)
 	}
-	if err := wait(t, errs, "OnError"); !strings.Contains(err.Error(), "MaxAuth") || len(errs) > 0 {
+	if err := wstest.Wait(t, errs, "OnError"); !strings.Contains(err.Error(), "MaxAuth") || len(errs) > 0 {
 		t.Errorf("OnError was told %v, and %d more", err, len(errs))
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/memtest"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -27,20 +28,20 @@ const hole = `{"_placeholder":true,"num":`
 // TestMaxPacket: a packet that waits for attachments is bounded, and the log names the limit.
 func TestMaxPacket(t *testing.T) {
 	var log buffer
-	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	url := serve(t, newServer(t, n, socketio.Options{MaxPayload: 1000})).URL // so MaxPacket is 2,000
+	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	url := wstest.Serve(t, newServer(t, n, socketio.Options{MaxPayload: 1000})).URL // so MaxPacket is 2,000
 	for _, size := range []int{900, 1000} {
 		c := dial(t, url)
 		c.join("/")
 		c.send(`452-["echo",` + hole + `0},` + hole + `1}]`)
 		for range 2 {
-			c.write(websocket.MessageBinary, make([]byte, size))
+			c.Write(websocket.MessageBinary, make([]byte, size))
 		}
 		if size == 1000 {
-			c.expectClose(websocket.StatusMessageTooBig, "packet too large, with its attachments")
+			c.ExpectClose(websocket.StatusMessageTooBig, "packet too large, with its attachments")
 			break
 		}
-		c.expect(`452-["echo",` + hole + `0},` + hole + `1}]`)
+		c.Expect(`452-["echo",` + hole + `0},` + hole + `1}]`)
 	}
 	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "Options.MaxPacket") {
 		t.Errorf("logged %s", got)
@@ -59,8 +60,8 @@ func TestMaxArguments(t *testing.T) {
 		}})})
 		c.send(`42["n"` + strings.Repeat(",1", count) + `]`)
 		if count > 1<<16 {
-			c.expectClose(websocket.StatusProtocolError, "too many arguments")
-		} else if n := wait(t, got, "the event"); n != count {
+			c.ExpectClose(websocket.StatusProtocolError, "too many arguments")
+		} else if n := wstest.Wait(t, got, "the event"); n != count {
 			t.Errorf("%d arguments", n)
 		}
 	}
@@ -70,30 +71,30 @@ func TestMaxArguments(t *testing.T) {
 // client sends its attachments slowly.
 func TestLateAttachments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		s := newServer(t, n, socketio.Options{PingInterval: 10 * time.Second, PingTimeout: 5 * time.Second})
 		c, _ := dialInMemory(t, s)
 		c.join("/")
 		c.send(`453-["echo",` + hole + `0},` + hole + `1},` + hole + `2}]`)
 		for range 3 {
 			for range 2 { // pings
-				c.expect("2")
+				c.Expect("2")
 				c.send("3")
 				if time.Sleep(time.Second); s.Stats().Timeouts > 0 {
 					t.Fatal("closed")
 				}
 				break
 			}
-			c.write(websocket.MessageBinary, []byte{1})
+			c.Write(websocket.MessageBinary, []byte{1})
 		}
-		c.expect(`453-["echo",`+hole+`0},`+hole+`1},`+hole+`2}]`, "bytes:\x01", "bytes:\x01", "bytes:\x01")
+		c.Expect(`453-["echo",`+hole+`0},`+hole+`1},`+hole+`2}]`, "bytes:\x01", "bytes:\x01", "bytes:\x01")
 
 		c.send(`452-["echo",` + hole + `0},` + hole + `1}]`)
-		c.write(websocket.MessageBinary, []byte{1})
+		c.Write(websocket.MessageBinary, []byte{1})
 		begin := time.Now()
-		c.expect("2")
+		c.Expect("2")
 		c.send("3")
-		c.expectClose(websocket.StatusPolicyViolation, "timed out")
+		c.ExpectClose(websocket.StatusPolicyViolation, "timed out")
 		if took := time.Since(begin); took != 15*time.Second {
 			t.Errorf("closed after %v", took)
 		}
@@ -110,7 +111,7 @@ func TestHostileClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n := startNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
+	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
 	nsps := map[string]*socketio.Namespace{}
 	for _, name := range []string{"/", "/a", "/b"} {
 		nsps[name] = &socketio.Namespace{Events: socketio.Events{
@@ -130,10 +131,10 @@ func TestHostileClients(t *testing.T) {
 		Namespaces: nsps, OnError: func(*crosscast.Socket, string, error) {},
 		PingInterval: 2 * time.Second, PingTimeout: 2 * time.Second, LeaveTimeout: time.Second,
 	})
-	url := serve(t, s).URL
+	url := wstest.Serve(t, s).URL
 	// settle waits until all have left and their events are handled, and then for the heap.
 	settle := func(most int) (heapInUse int) {
-		for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) { // poll
+		for begin := time.Now(); time.Since(begin) < wstest.Patience; time.Sleep(10 * time.Millisecond) { // poll
 			if s.Stats().Connections > 0 || n.Stats().Sockets > 0 {
 				continue
 			}
@@ -244,6 +245,6 @@ func TestHostileClients(t *testing.T) {
 	c := dial(t, url)
 	c.join("/")
 	c.send(`42["echo"]`)
-	c.expect(`42["echo"]`)
+	c.Expect(`42["echo"]`)
 	t.Logf("heap: %d KiB at first, %d MiB at most; %+v", base>>10, peak.Load()>>20, s.Stats())
 }

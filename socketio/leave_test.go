@@ -28,7 +28,7 @@ func TestLeaveTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := startNode(t, crosscast.Options{})
+				n := wstest.StartNode(t, crosscast.Options{})
 				start, ended, handled := time.Now(), make(chan time.Duration, 10), 0
 				cl, conn := dialInMemory(t, newServer(t, n, socketio.Options{
 					LeaveTimeout: 10 * time.Second, EventBytes: c.eventBytes, PingInterval: time.Second,
@@ -56,7 +56,7 @@ func TestLeaveTimeout(t *testing.T) {
 				if c.last == "" {
 					conn.Close()
 				} else {
-					go cl.conn.CloseRead(context.Background())
+					go cl.Conn.CloseRead(context.Background())
 				}
 				if after := <-ended; after > c.after || handled != 2 {
 					t.Errorf("ended after %v and %d events", after, handled)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/socketio"
 )
 
@@ -35,7 +36,7 @@ func TestPanics(t *testing.T) {
 		}
 	}
 	reports := make(chan error, 10)
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	s := newServer(t, n, socketio.Options{
 		OnError: func(_ *crosscast.Socket, _ string, err error) { reports <- err },
 		Namespaces: map[string]*socketio.Namespace{
@@ -51,7 +52,7 @@ func TestPanics(t *testing.T) {
 			}},
 		},
 	})
-	url := serve(t, s).URL
+	url := wstest.Serve(t, s).URL
 	other := dial(t, url)
 	other.join("/")
 	for _, tt := range []struct {
@@ -69,17 +70,17 @@ func TestPanics(t *testing.T) {
 		c.join("/")
 		c.send(tt.send)
 		if tt.want == "" {
-			c.expectClose(1011, "internal error")
+			c.ExpectClose(1011, "internal error")
 		} else {
-			c.expect(tt.want)
+			c.Expect(tt.want)
 		}
 		var p *socketio.PanicError
-		err := wait(t, reports, "OnError")
+		err := wstest.Wait(t, reports, "OnError")
 		if is := errorsAsPanic(err, &p); is != tt.panics || len(reports) > 0 {
 			t.Errorf("%s: OnError was told %v, and %d more", tt.send, is, len(reports))
 		}
 		other.send(`42["echo",2]`)
-		other.expect(`42["echo",2]`)
+		other.Expect(`42["echo",2]`)
 	}
 }
 
@@ -110,9 +111,9 @@ func (b *buffer) String() string {
 // TestOnErrorPanics: a panic of OnError is logged, and the reported error has its usual effects.
 func TestOnErrorPanics(t *testing.T) {
 	var log buffer
-	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	failing := func(context.Context, *crosscast.Socket, socketio.Args) error { return errors.New("failed") }
-	c := dial(t, serve(t, newServer(t, n, socketio.Options{
+	c := dial(t, wstest.Serve(t, newServer(t, n, socketio.Options{
 		OnError: func(*crosscast.Socket, string, error) { panic("a bad OnError") },
 		Namespaces: map[string]*socketio.Namespace{
 			"/": {Events: socketio.Events{"fails": failing, "echo": echo["echo"]}},
@@ -125,7 +126,7 @@ func TestOnErrorPanics(t *testing.T) {
 	c.send(`421["fails"]`, `40/no,`)
 	got := map[string]bool{}
 	for range 2 {
-		m, err := c.read()
+		m, err := c.Read()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func TestOnErrorPanics(t *testing.T) {
 		t.Errorf("told %v", got)
 	}
 	c.send(`421["fails"]`, `42["echo"]`)
-	c.expect(`431[{"error":"internal error"}]`, `42["echo"]`)
+	c.Expect(`431[{"error":"internal error"}]`, `42["echo"]`)
 	if !strings.Contains(log.String(), "a bad OnError") {
 		t.Errorf("logged %s", log.String())
 	}
@@ -151,8 +152,8 @@ func TestGoexit(t *testing.T) {
 				}
 			}
 			ended := make(chan crosscast.Reason, 3)
-			n := startNode(t, crosscast.Options{})
-			c := dial(t, serve(t, newServer(t, n, socketio.Options{
+			n := wstest.StartNode(t, crosscast.Options{})
+			c := dial(t, wstest.Serve(t, newServer(t, n, socketio.Options{
 				OnError: func(*crosscast.Socket, string, error) { exit("error") },
 				Namespaces: namespaces(socketio.Namespace{
 					Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
@@ -179,7 +180,7 @@ func TestGoexit(t *testing.T) {
 			c.join("/chat")
 			if where == "authenticate" || where == "marshal" {
 				c.send("40")
-				c.expect(`44{"message":"internal error"}`)
+				c.Expect(`44{"message":"internal error"}`)
 			} else {
 				c.join("/")
 				c.send(`421["n"]`, `42["echo"]`)
@@ -187,15 +188,15 @@ func TestGoexit(t *testing.T) {
 				if where == "event" || where == "error" {
 					want = `431[{"error":"internal error"}]`
 				}
-				c.expect(want, `42["echo"]`)
+				c.Expect(want, `42["echo"]`)
 				c.send("41")
-				if r := wait(t, ended, "OnDisconnect"); r != crosscast.ReasonLeft {
+				if r := wstest.Wait(t, ended, "OnDisconnect"); r != crosscast.ReasonLeft {
 					t.Errorf("reason %q", r)
 				}
 				c.join("/")
 			}
 			c.send(`42/chat,["echo"]`)
-			c.expect(`42/chat,["echo"]`)
+			c.Expect(`42/chat,["echo"]`)
 		})
 	}
 }

@@ -24,9 +24,9 @@ import (
 // TestRefusedRequests: each is answered as Engine.IO does on Node.js, and counted.
 func TestRefusedRequests(t *testing.T) {
 	var log buffer
-	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	s := newServer(t, n, socketio.Options{})
-	url := serve(t, s).URL
+	url := wstest.Serve(t, s).URL
 	upgrade := http.Header{
 		"Connection": {"keep-alive, Upgrade"}, "Upgrade": {"WebSocket"}, "Sec-Websocket-Version": {"13"},
 		"Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="},
@@ -94,7 +94,7 @@ func TestRefusedRequests(t *testing.T) {
 
 func TestHandshakeOptions(t *testing.T) {
 	wstest.TestOptions(t, query, func(t *testing.T, o wstest.Options) (http.Handler, error) {
-		return socketio.New(startNode(t, crosscast.Options{}), socketio.Options{
+		return socketio.New(wstest.StartNode(t, crosscast.Options{}), socketio.Options{
 			Namespaces: namespaces(socketio.Namespace{}),
 			Origins:    o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
 		})
@@ -103,8 +103,8 @@ func TestHandshakeOptions(t *testing.T) {
 
 // TestFirstPacket: the client gets the server's options.
 func TestFirstPacket(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
-	url := serve(t, newServer(t, n, socketio.Options{})).URL
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := wstest.Serve(t, newServer(t, n, socketio.Options{})).URL
 	seen := make(map[string]bool)
 	for range 2 {
 		conn, _, err := websocket.Dial(t.Context(), url+query, nil)
@@ -128,11 +128,11 @@ func TestFirstPacket(t *testing.T) {
 // TestNamespaces: one connection carries several, each with a socket, its own rooms, and its own end.
 func TestNamespaces(t *testing.T) {
 	ended := make(chan string, 10)
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	gone := func(_ context.Context, s *crosscast.Socket, r crosscast.Reason) {
 		ended <- s.Namespace().Name() + " " + string(r)
 	}
-	c := dial(t, serve(t, newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{
+	c := dial(t, wstest.Serve(t, newServer(t, n, socketio.Options{Namespaces: map[string]*socketio.Namespace{
 		"/": {Events: echo, OnDisconnect: gone}, "/chat": {Events: echo, OnDisconnect: gone},
 	}})).URL)
 	chat, err := n.Of("/chat")
@@ -152,11 +152,11 @@ func TestNamespaces(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c.expect(`42/chat,["hello",1]`, `42["all","a",2]`, `42/chat,["one"]`)
+	c.Expect(`42/chat,["hello",1]`, `42["all","a",2]`, `42/chat,["one"]`)
 	c.send(`42/chat,7["echo"]`, `427["echo",true]`)
 	got := []string{}
 	for range 4 { // two namespaces have no order
-		m, err := c.read()
+		m, err := c.Read()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,25 +168,25 @@ func TestNamespaces(t *testing.T) {
 	}
 
 	c.send(`0`, `41/chat,`) // the first of no meaning
-	if r := wait(t, ended, "OnDisconnect"); r != "/chat client left" {
+	if r := wstest.Wait(t, ended, "OnDisconnect"); r != "/chat client left" {
 		t.Error(r)
 	}
 	c.send(`421["echo"]`)
-	c.expect(`42["echo"]`, `431[]`)
+	c.Expect(`42["echo"]`, `431[]`)
 	if again := c.join("/chat"); again == other.ID() {
 		t.Error("the same socket again")
 	}
 	root.Close("enough")
-	c.expect("41")
-	if r := wait(t, ended, "OnDisconnect"); r != "/ enough" {
+	c.Expect("41")
+	if r := wstest.Wait(t, ended, "OnDisconnect"); r != "/ enough" {
 		t.Error(r)
 	}
 	c.send(`42["echo"]`, `41`, `40`) // late, and dropped; then again
-	if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
+	if m, err := c.Read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
 		t.Fatalf("%s, %v", m, err)
 	}
-	c.conn.Close(websocket.StatusNormalClosure, "")
-	left := []string{wait(t, ended, "OnDisconnect"), wait(t, ended, "OnDisconnect")}
+	c.Conn.Close(websocket.StatusNormalClosure, "")
+	left := []string{wstest.Wait(t, ended, "OnDisconnect"), wstest.Wait(t, ended, "OnDisconnect")}
 	slices.Sort(left)
 	if !slices.Equal(left, []string{"/ client left", "/chat client left"}) {
 		t.Errorf("%q", left)
@@ -196,7 +196,7 @@ func TestNamespaces(t *testing.T) {
 // TestAuthenticate: a client's auth makes its socket, or an error that the client gets.
 func TestAuthenticate(t *testing.T) {
 	reports := make(chan error, 10)
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	s := newServer(t, n, socketio.Options{
 		OnError: func(s *crosscast.Socket, event string, err error) { reports <- err },
 		Namespaces: namespaces(socketio.Namespace{
@@ -238,7 +238,7 @@ func TestAuthenticate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t, conn}
+	c := &client{&wstest.Client{T: t, Conn: conn}}
 	defer conn.CloseNow()
 	c.opened()
 	for _, tt := range []struct {
@@ -256,7 +256,7 @@ func TestAuthenticate(t *testing.T) {
 		{`{"token":7}`, `44{"message":"internal error"}`, 1},
 	} {
 		c.send("40" + tt.auth)
-		c.expect(tt.want)
+		c.Expect(tt.want)
 		if len(reports) != tt.reports {
 			t.Errorf("%s: OnError was called %d times", tt.auth, len(reports))
 		}
@@ -265,19 +265,19 @@ func TestAuthenticate(t *testing.T) {
 		}
 	}
 	c.send(`40/nowhere,`)
-	c.expect(`44/nowhere,{"message":"Invalid namespace"}`)
+	c.Expect(`44/nowhere,{"message":"Invalid namespace"}`)
 	if refused := s.Stats().Refused; refused["authenticate"] != 9 || refused["namespace"] != 1 {
 		t.Errorf("counted %v", refused)
 	}
 	c.send(`40{"token":"u1"}`)
-	if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
+	if m, err := c.Read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
 		t.Fatalf("%s, %v", m, err)
 	}
-	c.expect(`42["you","u1",["lobby","r"],"/"]`)
+	c.Expect(`42["you","u1",["lobby","r"],"/"]`)
 	if err := n.ToUser("u1").Emit(t.Context(), "once", nil); err != nil {
 		t.Error(err)
 	}
-	c.expect(`42["once"]`)
+	c.Expect(`42["once"]`)
 }
 
 // TestArguments: all arguments of a client come back unchanged, as an event and as an acknowledgement.
@@ -303,7 +303,7 @@ func TestArguments(t *testing.T) {
 			}
 			c.send("4" + head + id + text)
 			for _, a := range tt.attachments {
-				c.write(websocket.MessageBinary, []byte(a))
+				c.Write(websocket.MessageBinary, []byte(a))
 			}
 			want := []string{"4" + head + text}
 			for _, a := range tt.attachments {
@@ -314,30 +314,30 @@ func TestArguments(t *testing.T) {
 				list := "[" + strings.TrimPrefix(strings.TrimPrefix(text, `["echo"`), ",")
 				want = append(append(want, "4"+ackHead+id+list), want[1:]...)
 			}
-			c.expect(want...)
+			c.Expect(want...)
 		}
 	}
 	// Bytes may come as text in base64, too.
 	c.send(`451-["echo",`+hole(0)+`]`, "bAAE=")
-	c.expect(`451-["echo",`+hole(0)+`]`, "bytes:\x00\x01")
+	c.Expect(`451-["echo",`+hole(0)+`]`, "bytes:\x00\x01")
 }
 
 // TestBase64: a client that accepts no binary messages gets none.
 func TestBase64(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
-	url := serve(t, newServer(t, n, socketio.Options{})).URL
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := wstest.Serve(t, newServer(t, n, socketio.Options{})).URL
 	conn, _, err := websocket.Dial(t.Context(), url+query+"&b64=1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	c := &client{t, conn}
+	c := &client{&wstest.Client{T: t, Conn: conn}}
 	c.opened()
 	c.join("/")
 	if err := n.Emit(t.Context(), "e", crosscast.Bytes{0, 1}); err != nil {
 		t.Error(err)
 	}
-	c.expect(`451-["e",{"_placeholder":true,"num":0}]`, "bAAE=")
+	c.Expect(`451-["e",{"_placeholder":true,"num":0}]`, "bAAE=")
 }
 
 // TestUnsendable: a message that would break a client's connection is not sent to it, and is counted.
@@ -355,14 +355,14 @@ func TestUnsendable(t *testing.T) {
 	if err := n.Emit(t.Context(), "some", socketio.Values(crosscast.Bytes(b), crosscast.Bytes(b))); err != nil {
 		t.Error(err)
 	}
-	c.expect(`452-["some",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`, "bytes:\x01", "bytes:\x01")
+	c.Expect(`452-["some",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`, "bytes:\x01", "bytes:\x01")
 	if dropped := n.Stats().Dropped["conn"]; dropped != 4 {
 		t.Errorf("%d dropped, want 4", dropped)
 	}
 }
 
 func TestBadOptions(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	one := map[string]*socketio.Namespace{"/": {}}
 	h := echo["echo"]
 	for name, o := range map[string]socketio.Options{

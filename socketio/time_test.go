@@ -18,33 +18,20 @@ import (
 	"github.com/crosscast/crosscast/socketio"
 )
 
-// disconnects makes an OnDisconnect that reports its time and reason.
-func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), <-chan ending) {
-	start, ch := time.Now(), make(chan ending, 10)
-	return func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) {
-		ch <- ending{r, time.Since(start)}
-	}, ch
-}
-
-type ending struct {
-	reason crosscast.Reason
-	after  time.Duration
-}
-
 // TestSilentClient: a client that does not answer a ping is closed after a ping's time.
 func TestSilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		s := newServer(t, n, socketio.Options{
 			PingInterval: 10 * time.Second, PingTimeout: 7 * time.Second,
 			Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
 		})
 		c, _ := dialInMemory(t, s)
 		c.join("/")
-		c.expect("2")
-		c.expectClose(websocket.StatusPolicyViolation, "timed out")
-		if e := <-ended; e != (ending{crosscast.ReasonTimeout, 17 * time.Second}) {
+		c.Expect("2")
+		c.ExpectClose(websocket.StatusPolicyViolation, "timed out")
+		if e := <-ended; e != (wstest.Ending{Reason: crosscast.ReasonTimeout, After: 17 * time.Second}) {
 			t.Errorf("%+v", e)
 		}
 		if s.Stats().Timeouts != 1 {
@@ -56,13 +43,13 @@ func TestSilentClient(t *testing.T) {
 // TestDeadClient: the same for one that does not read either, so that not even the ping gets out.
 func TestDeadClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
 		}))
 		c.join("/")
-		if e := <-ended; e.reason != crosscast.ReasonTimeout || e.after > 45*time.Second {
+		if e := <-ended; e.Reason != crosscast.ReasonTimeout || e.After > 45*time.Second {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -71,8 +58,8 @@ func TestDeadClient(t *testing.T) {
 // TestLiveClients: one that answers pings, and one that talks instead, are kept, and pinged in the interval.
 func TestLiveClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		s := newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone, Events: echo})})
 		var pings [2]atomic.Int32
 		for i, answer := range []string{"3", `42["nothing"]`} {
@@ -80,16 +67,16 @@ func TestLiveClients(t *testing.T) {
 			c.join("/")
 			go func() {
 				for {
-					if _, _, err := c.conn.Read(context.Background()); err != nil {
+					if _, _, err := c.Conn.Read(context.Background()); err != nil {
 						return
 					}
 					pings[i].Add(1)
 					time.Sleep(time.Second)
-					_ = c.conn.Write(context.Background(), websocket.MessageText, []byte(answer))
+					_ = c.Conn.Write(context.Background(), websocket.MessageText, []byte(answer))
 				}
 			}()
 			defer func() {
-				c.conn.CloseNow()
+				c.Conn.CloseNow()
 				synctest.Wait()
 			}()
 		}
@@ -106,7 +93,7 @@ func TestLiveClients(t *testing.T) {
 // TestConnectTimeout: a client that connects to no namespace is closed; one that has left its only one is kept.
 func TestConnectTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		s := newServer(t, n, socketio.Options{
 			ConnectTimeout: 5 * time.Second, OnError: func(*crosscast.Socket, string, error) {},
 			Namespaces: map[string]*socketio.Namespace{
@@ -127,7 +114,7 @@ func TestConnectTimeout(t *testing.T) {
 		left.join("/")
 		left.send("41")
 		for _, c := range []*client{none, refused, slow} {
-			c.expectClose(websocket.StatusPolicyViolation, "timed out")
+			c.ExpectClose(websocket.StatusPolicyViolation, "timed out")
 		}
 		if took := time.Since(start); took != 5*time.Second || s.Stats().Timeouts != 3 {
 			t.Errorf("closed after %v: %+v", took, s.Stats())
@@ -140,7 +127,7 @@ func TestConnectTimeout(t *testing.T) {
 // TestAuthenticateTimeout: a client in one namespace waits for another only until the timeout, and then gets an error.
 func TestAuthenticateTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			OnError: func(*crosscast.Socket, string, error) {},
 			Namespaces: map[string]*socketio.Namespace{
@@ -154,7 +141,7 @@ func TestAuthenticateTimeout(t *testing.T) {
 		}))
 		c.join("/")
 		c.send("40/slow,", `42["echo"]`)
-		c.expect(`42["echo"]`, `44/slow,{"message":"context deadline exceeded"}`)
+		c.Expect(`42["echo"]`, `44/slow,{"message":"context deadline exceeded"}`)
 	})
 }
 
@@ -178,7 +165,7 @@ func (refusing) Subscribe(ctx context.Context, names ...crosscast.Address) error
 // otherwise its connection is closed.
 func TestUnconfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{Adapter: refusing{}})
+		n := wstest.StartNode(t, crosscast.Options{Adapter: refusing{}})
 		in := func(room string) *socketio.Namespace {
 			return &socketio.Namespace{
 				Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
@@ -206,23 +193,23 @@ func TestUnconfirmed(t *testing.T) {
 		})
 		c, _ := dialInMemory(t, s)
 		c.join("/")
-		c.expect(`42["hello"]`)
+		c.Expect(`42["hello"]`)
 		c.send("40/secret,")
-		c.expect(`44/secret,{"message":"try again later"}`)
+		c.Expect(`44/secret,{"message":"try again later"}`)
 		if err := <-told; !errors.Is(err, crosscast.ErrDenied) {
 			t.Error(err)
 		}
 		c.send("40/late,")
-		c.expect(`44/late,{"message":"try again later"}`)
+		c.Expect(`44/late,{"message":"try again later"}`)
 		if err := <-told; !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		c.send(`42["echo"]`)
-		c.expect(`42["echo"]`)
+		c.Expect(`42["echo"]`)
 
 		late, _ := dialInMemory(t, s)
 		late.send("40/late,")
-		late.expectClose(websocket.StatusPolicyViolation, "timed out")
+		late.ExpectClose(websocket.StatusPolicyViolation, "timed out")
 		synctest.Wait() // else the node's end, which ends that Subscribe as well, might be first
 	})
 }
@@ -230,7 +217,7 @@ func TestUnconfirmed(t *testing.T) {
 // TestLeavesDuringAuthenticate: a client that leaves meanwhile gets no socket, and the context ends.
 func TestLeavesDuringAuthenticate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		start, ends := time.Now(), make(chan time.Duration, 1)
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
@@ -245,7 +232,7 @@ func TestLeavesDuringAuthenticate(t *testing.T) {
 		}))
 		c.send("40")
 		time.Sleep(time.Second)
-		c.conn.CloseNow()
+		c.Conn.CloseNow()
 		if after := <-ends; after != time.Second {
 			t.Errorf("the context ends after %v", after)
 		}
@@ -260,8 +247,8 @@ func TestLeavesDuringAuthenticate(t *testing.T) {
 // pongs wait behind its events, and nothing is lost.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		release := make(chan struct{})
 		var handled atomic.Int32
 		c, conn := dialInMemory(t, newServer(t, n, socketio.Options{
@@ -305,12 +292,12 @@ func TestBackPressure(t *testing.T) {
 // TestSlowClient: a client that does not read fills its queue, which its namespaces share, and is closed.
 func TestSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		chat, err := n.Of("/chat")
 		if err != nil {
 			t.Fatal(err)
 		}
-		gone, ended := disconnects()
+		gone, ended := wstest.Disconnects()
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			Queue:      crosscast.QueueOptions{Limit: 10_000, BurstTime: -1},
 			Namespaces: map[string]*socketio.Namespace{"/": {OnDisconnect: gone}, "/chat": {OnDisconnect: gone}},
@@ -324,18 +311,18 @@ func TestSlowClient(t *testing.T) {
 			}
 		}
 		for range 2 {
-			if e := <-ended; e.reason != crosscast.ReasonSlow {
+			if e := <-ended; e.Reason != crosscast.ReasonSlow {
 				t.Errorf("%+v", e)
 			}
 		}
-		c.expectClose(websocket.StatusPolicyViolation, "too slow")
+		c.ExpectClose(websocket.StatusPolicyViolation, "too slow")
 	})
 }
 
 // TestSlowClientIsPinged: pings bypass the messages in the queue.
 func TestSlowClientIsPinged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			WriteTimeout: time.Hour, PingTimeout: time.Minute,
 			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(int) []byte {
@@ -351,7 +338,7 @@ func TestSlowClientIsPinged(t *testing.T) {
 		hole := `{"_placeholder":true,"num":0}`
 		var got []string
 		for range 6 {
-			m, err := c.read()
+			m, err := c.Read()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -364,15 +351,15 @@ func TestSlowClientIsPinged(t *testing.T) {
 		}
 		c.send("3")
 		c.send(`42["echo"]`)
-		c.expect(`42["echo"]`)
+		c.Expect(`42["echo"]`)
 	})
 }
 
 // TestBrokenConnection: if a write is the first to notice that the client has gone, its events are handled anyway.
 func TestBrokenConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		release := make(chan struct{})
 		handled := 0
 		c, conn := dialInMemory(t, newServer(t, n, socketio.Options{
@@ -397,8 +384,8 @@ func TestBrokenConnection(t *testing.T) {
 			t.Errorf("%d sockets", s)
 		}
 		close(release)
-		if e := <-ended; e.reason != crosscast.ReasonLeft || handled != 10 {
-			t.Errorf("%q after %d events", e.reason, handled)
+		if e := <-ended; e.Reason != crosscast.ReasonLeft || handled != 10 {
+			t.Errorf("%q after %d events", e.Reason, handled)
 		}
 	})
 }
@@ -406,8 +393,8 @@ func TestBrokenConnection(t *testing.T) {
 // TestWriteTimeout: one write that does not end closes the connection.
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		c, conn := dialInMemory(t, newServer(t, n, socketio.Options{
 			WriteTimeout: 3 * time.Second, Namespaces: namespaces(socketio.Namespace{OnDisconnect: gone}),
 		}))
@@ -415,7 +402,7 @@ func TestWriteTimeout(t *testing.T) {
 		if err := n.Emit(t.Context(), "x", crosscast.Bytes{1}); err != nil {
 			t.Error(err)
 		}
-		if e := <-ended; e != (ending{crosscast.ReasonSlow, 3 * time.Second}) {
+		if e := <-ended; e != (wstest.Ending{Reason: crosscast.ReasonSlow, After: 3 * time.Second}) {
 			t.Errorf("%+v", e)
 		}
 		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
@@ -440,7 +427,7 @@ func (slowLink) Listen(context.Context) error                            { retur
 // TestConnectComesFirst: emissions to a socket wait until its client is connected.
 func TestConnectComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{Adapter: slowLink{}})
+		n := wstest.StartNode(t, crosscast.Options{Adapter: slowLink{}})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
 			Authenticate: func(_ context.Context, h *socketio.Handshake) (socketio.Client, error) {
 				var auth struct{ Room string }
@@ -465,22 +452,22 @@ func TestConnectComesFirst(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		c.expect(`40{"sid":"`+string(s.ID())+`"}`, `42["early",0]`, `42["early",2]`)
+		c.Expect(`40{"sid":"`+string(s.ID())+`"}`, `42["early",0]`, `42["early",2]`)
 
 		// A client whose socket is closed meanwhile gets a connect_error.
 		c.send("41")
 		connecting("b").Close("full")
-		c.expect(`44{"message":"full"}`)
+		c.Expect(`44{"message":"full"}`)
 		connecting("c")
 		c.send("41") // before it gets the answer
-		c.expectClose(websocket.StatusProtocolError, "packet for a namespace in another state")
+		c.ExpectClose(websocket.StatusProtocolError, "packet for a namespace in another state")
 	})
 }
 
 // TestConnectWaitsForTooMuch: the emissions that wait until a client is connected are bounded.
 func TestConnectWaitsForTooMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{Adapter: slowLink{}})
+		n := wstest.StartNode(t, crosscast.Options{Adapter: slowLink{}})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
 			Authenticate: func(context.Context, *socketio.Handshake) (socketio.Client, error) {
 				return socketio.Client{Rooms: []string{"lobby"}}, nil
@@ -493,7 +480,7 @@ func TestConnectWaitsForTooMuch(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got := c.expectClose(websocket.StatusPolicyViolation, "too slow"); len(got) > 0 {
+		if got := c.ExpectClose(websocket.StatusPolicyViolation, "too slow"); len(got) > 0 {
 			t.Errorf("got %d messages", len(got))
 		}
 	})
@@ -502,7 +489,7 @@ func TestConnectWaitsForTooMuch(t *testing.T) {
 // TestNextSocketWaits: a client that connects to a namespace again waits for its earlier events.
 func TestNextSocketWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		release := make(chan struct{})
 		var steps []string // of handlers, which are one at a time
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{Namespaces: namespaces(socketio.Namespace{
@@ -522,7 +509,7 @@ func TestNextSocketWaits(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 		close(release)
-		if m, err := c.read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
+		if m, err := c.Read(); err != nil || !strings.HasPrefix(m, `40{"sid":`) {
 			t.Errorf("%s, %v", m, err)
 		}
 		synctest.Wait()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -25,7 +26,7 @@ func TestAcceptPanics(t *testing.T) {
 	for name, f := range map[string]func(){"panic": func() { panic("data") }, "exit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newServer(t, startNode(t, crosscast.Options{}), ws.Options{})
+				s := newServer(t, wstest.StartNode(t, crosscast.Options{}), ws.Options{})
 				caught := make(chan any, 1)
 				_, conn := dialInMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					go func() {

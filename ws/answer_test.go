@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -78,20 +79,20 @@ func TestReplies(t *testing.T) {
 		{`{"id":77,"data":1}`, ""},
 		{`{"id":77,"error":"no"}`, ""},
 	} {
-		c.sendRaw(websocket.MessageText, []byte(tt.send))
+		c.Write(websocket.MessageText, []byte(tt.send))
 		c.send("echo", "still here")
 		for want := range strings.SplitSeq(tt.want, "\n") {
 			if want != "" {
-				c.expect(want)
+				c.Expect(want)
 			}
 		}
-		c.expect(`{"event":"echo","data":"still here"}`)
+		c.Expect(`{"event":"echo","data":"still here"}`)
 	}
-	if err := wait(t, reports, "OnError"); err != secret {
+	if err := wstest.Wait(t, reports, "OnError"); err != secret {
 		t.Errorf("OnError: %v", err)
 	}
 	var unsupported *json.UnsupportedTypeError
-	if err := wait(t, reports, "OnError"); !errors.As(err, &unsupported) || len(reports) > 0 {
+	if err := wstest.Wait(t, reports, "OnError"); !errors.As(err, &unsupported) || len(reports) > 0 {
 		t.Errorf("OnError: %v, and %d more", err, len(reports))
 	}
 }
@@ -101,7 +102,7 @@ func TestReplies(t *testing.T) {
 func TestAcknowledged(t *testing.T) {
 	cluster := crosscast.NewCluster()
 	o := func() crosscast.Options { return crosscast.Options{Adapter: cluster.Adapter(), MaxPayload: 1000} }
-	n1, n2 := startNode(t, o()), startNode(t, o())
+	n1, n2 := wstest.StartNode(t, o()), wstest.StartNode(t, o())
 	who := ws.Client{Rooms: []string{"room"}}
 	a, sa := connectTo(t, n1, who)
 	b, sb := connectTo(t, n2, who)
@@ -109,21 +110,21 @@ func TestAcknowledged(t *testing.T) {
 	leaves, s4 := connectTo(t, n1, who)
 	large, s5 := connectTo(t, n1, who)
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), wstest.Patience)
 	defer cancel()
 	began := time.Now()
 	answers := n1.To("room").EmitAck(ctx, "ask", "what?")
 	for _, c := range []*client{a, b, refuses, leaves, large} {
-		c.expect(`{"event":"ask","data":"what?","id":1}`)
+		c.Expect(`{"event":"ask","data":"what?","id":1}`)
 	}
 	for _, c := range []*client{a, b} { // only the first reply counts
-		c.sendRaw(websocket.MessageText, []byte(`{"id":1,"data":{"my":"reply"}}`))
-		c.sendRaw(websocket.MessageText, []byte(`{"id":1,"data":"again"}`))
+		c.Write(websocket.MessageText, []byte(`{"id":1,"data":{"my":"reply"}}`))
+		c.Write(websocket.MessageText, []byte(`{"id":1,"data":"again"}`))
 	}
-	refuses.sendRaw(websocket.MessageText, []byte(`{"id":1,"error":""}`))
-	leaves.conn.CloseNow()
-	large.sendRaw(websocket.MessageText, []byte(`{"id":1,"data":"`+strings.Repeat("x", 1000)+`"}`))
-	large.expect(errorEvent("reply: crosscast: payload of 1002 (at most 1000)"))
+	refuses.Write(websocket.MessageText, []byte(`{"id":1,"error":""}`))
+	leaves.Conn.CloseNow()
+	large.Write(websocket.MessageText, []byte(`{"id":1,"data":"`+strings.Repeat("x", 1000)+`"}`))
+	large.Expect(errorEvent("reply: crosscast: payload of 1002 (at most 1000)"))
 
 	got := make(map[crosscast.SocketID]string)
 	for r := range answers.All() {
@@ -132,7 +133,7 @@ func TestAcknowledged(t *testing.T) {
 	if len(got) != 2 || got[sa.ID()] != `{"my":"reply"}` || got[sb.ID()] != `{"my":"reply"}` {
 		t.Errorf("replies %v", got)
 	}
-	if took := time.Since(began); took > patience/2 {
+	if took := time.Since(began); took > wstest.Patience/2 {
 		t.Errorf("complete after %v: somebody was waited for until the deadline", took)
 	}
 	var incomplete *crosscast.IncompleteError
@@ -145,8 +146,8 @@ func TestAcknowledged(t *testing.T) {
 		t.Errorf("silent %v, want %v", incomplete.Silent, want)
 	}
 	for n, c := range map[*crosscast.Node]*client{n1: a, n2: b} {
-		c.sendRaw(websocket.MessageText, []byte(`{"event":"fence","id":5}`))
-		c.expect(`{"id":5,"error":"unknown event \"fence\""}`)
+		c.Write(websocket.MessageText, []byte(`{"event":"fence","id":5}`))
+		c.Expect(`{"id":5,"error":"unknown event \"fence\""}`)
 		if dropped := n.Stats().Dropped["reply"]; dropped != 1 {
 			t.Errorf("%d replies counted that nobody waits for, want 1", dropped)
 		}
@@ -165,10 +166,10 @@ func TestHandlerWaitsForReply(t *testing.T) {
 		}),
 		"echo": echo["echo"],
 	}})
-	c.sendRaw(websocket.MessageText, []byte(`{"event":"sure","id":1}`))
+	c.Write(websocket.MessageText, []byte(`{"event":"sure","id":1}`))
 	c.send("echo", 1)
-	c.expect(`{"event":"sure?","id":1}`)
-	c.sendRaw(websocket.MessageText, []byte(`{"id":1,"data":"yes"}`))
-	c.expect(`{"id":1,"data":"yes"}`)
-	c.expect(`{"event":"echo","data":1}`)
+	c.Expect(`{"event":"sure?","id":1}`)
+	c.Write(websocket.MessageText, []byte(`{"id":1,"data":"yes"}`))
+	c.Expect(`{"id":1,"data":"yes"}`)
+	c.Expect(`{"event":"echo","data":1}`)
 }

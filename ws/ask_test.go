@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -29,7 +30,7 @@ func TestBurstOfQuestions(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := startNode(t, crosscast.Options{})
+				n := wstest.StartNode(t, crosscast.Options{})
 				done := make(chan struct{})
 				handled, silent := 0, 0
 				client, _ := dialInMemory(t, newServer(t, n, ws.Options{Events: ws.Events{
@@ -56,19 +57,19 @@ func TestBurstOfQuestions(t *testing.T) {
 				start := time.Now()
 				go func() {
 					for range c.count {
-						if err := client.conn.Write(t.Context(), websocket.MessageText, []byte(`{"event":"n","data":1}`)); err != nil {
+						if err := client.Conn.Write(t.Context(), websocket.MessageText, []byte(`{"event":"n","data":1}`)); err != nil {
 							t.Error(err)
 						}
 					}
 				}()
 				go func() {
 					for {
-						_, b, err := client.conn.Read(context.Background())
+						_, b, err := client.Conn.Read(context.Background())
 						if err != nil {
 							return
 						}
 						if id, ok := strings.CutPrefix(string(b), `{"event":"ask","id":`); ok {
-							_ = client.conn.Write(t.Context(), websocket.MessageText, []byte(`{"id":`+strings.TrimSuffix(id, "}")+`,"data":42}`))
+							_ = client.Conn.Write(t.Context(), websocket.MessageText, []byte(`{"id":`+strings.TrimSuffix(id, "}")+`,"data":42}`))
 						} else {
 							t.Errorf("received %s", b)
 						}

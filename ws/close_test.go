@@ -103,7 +103,7 @@ func TestClosedIsGone(t *testing.T) {
 		for _, reads := range []string{"reads", "does not read", "does not read a message"} {
 			t.Run(c.name+"/"+reads, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					n := startNode(t, crosscast.Options{})
+					n := wstest.StartNode(t, crosscast.Options{})
 					watched := newWatchedConn()
 					_, conn := dialInMemory(t, watched.of(newServer(t, n, c.o)))
 					all := sockets(t, n)
@@ -163,8 +163,8 @@ func sockets(t *testing.T, n *crosscast.Node) (all []*crosscast.Socket) {
 // TestPingDuringWrite: a ping that comes during a slow write of a message is answered after the message.
 func TestPingDuringWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone, PingInterval: 3 * time.Second}))
 		if err := n.Emit(t.Context(), "x", "long"); err != nil {
 			t.Error(err)

@@ -27,7 +27,7 @@ import (
 // TestRefusalsAreLogged: the first refusal for each cause is logged with a cure, which the answer has, too.
 func TestRefusalsAreLogged(t *testing.T) {
 	var log bytes.Buffer
-	n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	s := newServer(t, n, ws.Options{})
 	upgrade := wstest.Upgrade()
 	with := func(key, value string) http.Header {
@@ -118,8 +118,8 @@ func TestGuards(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				var errs []error
-				gone, ended := disconnects()
-				n := startNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
+				gone, ended := wstest.Disconnects()
+				n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
 				client, _ := dialInMemory(t, newServer(t, n, ws.Options{
 					Envelope: badEnvelope{}, OnDisconnect: gone,
 					OnError: func(_ *crosscast.Socket, _ string, err error) {
@@ -135,18 +135,18 @@ func TestGuards(t *testing.T) {
 						"plain": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, s string) (any, error) { return s, nil }),
 					},
 				}))
-				client.sendRaw(websocket.MessageText, []byte(c.sends))
+				client.Write(websocket.MessageText, []byte(c.sends))
 				if c.closes {
-					client.expectClose(websocket.StatusInternalError, "internal error")
-					if e := <-ended; e.reason != crosscast.ReasonInternal {
-						t.Errorf("closed with %q", e.reason)
+					client.ExpectClose(websocket.StatusInternalError, "internal error")
+					if e := <-ended; e.Reason != crosscast.ReasonInternal {
+						t.Errorf("closed with %q", e.Reason)
 					}
 				} else if c.want != "" {
-					client.expect(c.want)
+					client.Expect(c.want)
 				}
 				if !c.closes { // it goes on
-					client.sendRaw(websocket.MessageText, []byte(`{"event":"plain","data":"x","id":2}`))
-					client.expect(`{"id":2,"data":"x"}`)
+					client.Write(websocket.MessageText, []byte(`{"event":"plain","data":"x","id":2}`))
+					client.Expect(`{"id":2,"data":"x"}`)
 				}
 				synctest.Wait()
 				mu.Lock()
@@ -163,7 +163,7 @@ func TestGuards(t *testing.T) {
 func TestOnErrorPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		n := startNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		client, _ := dialInMemory(t, newServer(t, n, ws.Options{
 			OnError: func(*crosscast.Socket, string, error) { panic("a bad OnError") },
 			Events: ws.Events{"fails": func(context.Context, *crosscast.Socket, json.RawMessage) error {
@@ -171,8 +171,8 @@ func TestOnErrorPanics(t *testing.T) {
 			}},
 		}))
 		for range 2 {
-			client.sendRaw(websocket.MessageText, []byte(`{"event":"fails","id":1}`))
-			client.expect(`{"id":1,"error":"internal error"}`)
+			client.Write(websocket.MessageText, []byte(`{"event":"fails","id":1}`))
+			client.Expect(`{"id":1,"error":"internal error"}`)
 		}
 		synctest.Wait()
 		if !strings.Contains(log.String(), "a bad OnError") {
@@ -186,8 +186,8 @@ func TestOnErrorPanics(t *testing.T) {
 func TestLeaveTimeout(t *testing.T) {
 	for eventBytes, after := range map[int]time.Duration{0: 10 * time.Second, 1: 11 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			n := startNode(t, crosscast.Options{})
-			gone, ended := disconnects()
+			n := wstest.StartNode(t, crosscast.Options{})
+			gone, ended := wstest.Disconnects()
 			handled := 0
 			_, conn := dialInMemory(t, newServer(t, n, ws.Options{
 				OnDisconnect: gone, LeaveTimeout: 10 * time.Second, EventBytes: eventBytes, PingInterval: time.Second,
@@ -206,7 +206,7 @@ func TestLeaveTimeout(t *testing.T) {
 			}()
 			synctest.Wait()
 			conn.Close()
-			if e := <-ended; e.reason != crosscast.ReasonLeft || e.after > after || handled != 2 {
+			if e := <-ended; e.Reason != crosscast.ReasonLeft || e.After > after || handled != 2 {
 				t.Errorf("%+v after %d events", e, handled)
 			}
 		})
@@ -216,8 +216,8 @@ func TestLeaveTimeout(t *testing.T) {
 // TestErrorTextIsBounded: the error of a malformed message waits like an event, whatever its size.
 func TestErrorTextIsBounded(t *testing.T) {
 	c, _ := connect(t, ws.Options{})
-	c.sendRaw(websocket.MessageText, []byte(`{"event":"x","id":1`+strings.Repeat("0", 1<<19)+`}`))
-	got, err := c.read()
+	c.Write(websocket.MessageText, []byte(`{"event":"x","id":1`+strings.Repeat("0", 1<<19)+`}`))
+	got, err := c.Read()
 	if err != nil || len(got) > 300 || !strings.Contains(got, "malformed message") {
 		t.Errorf("answered with %d bytes, %v", len(got), err)
 	}
@@ -225,8 +225,8 @@ func TestErrorTextIsBounded(t *testing.T) {
 
 // TestHeadersAreNotKept: a connection keeps only a small part of its request.
 func TestHeadersAreNotKept(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
-	s := serve(t, newServer(t, n, ws.Options{}))
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := wstest.Serve(t, newServer(t, n, ws.Options{}))
 	const clients, size = 20, 900 << 10
 	before := memtest.Heap()
 	for range clients {

@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -51,7 +52,7 @@ func (b *binary) Binary() bool { return true }
 
 // TestBinaryReplies: another envelope carries replies, too, and an acknowledged emission is framed once.
 func TestBinaryReplies(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	envelope := &binary{}
 	h := accept(newServer(t, n, ws.Options{Envelope: envelope, Events: ws.Events{
 		"twice": ws.Answered(func(_ context.Context, _ *crosscast.Socket, data json.RawMessage) (any, error) {
@@ -62,13 +63,13 @@ func TestBinaryReplies(t *testing.T) {
 	for i := range clients {
 		clients[i], _ = dialInMemory(t, h)
 	}
-	clients[0].sendRaw(websocket.MessageBinary, []byte("unknown:")) // the envelope sends nothing for unknown events
-	clients[0].sendRaw(websocket.MessageBinary, []byte("#7?twice:\"x\""))
-	clients[0].expect(`7:"x""x"`)
+	clients[0].Write(websocket.MessageBinary, []byte("unknown:")) // the envelope sends nothing for unknown events
+	clients[0].Write(websocket.MessageBinary, []byte("#7?twice:\"x\""))
+	clients[0].Expect(`bytes:7:"x""x"`)
 	answers := n.To("room").EmitAck(t.Context(), "ask", nil)
 	for _, c := range clients {
-		c.expect("ask:")
-		c.sendRaw(websocket.MessageBinary, []byte("#1:\xff"))
+		c.Expect("bytes:ask:")
+		c.Write(websocket.MessageBinary, []byte("#1:\xff"))
 	}
 	count := 0
 	for r := range answers.All() {

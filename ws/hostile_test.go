@@ -27,12 +27,12 @@ import (
 // documentation), for 3 seconds or the time in CROSSCAST_HOSTILE. The heap stays bounded meanwhile, and has its old
 // size when the clients have left.
 func TestHostileClients(t *testing.T) {
-	patience, err := time.ParseDuration(cmp.Or(os.Getenv("CROSSCAST_HOSTILE"), "3s"))
+	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("CROSSCAST_HOSTILE"), "3s"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := startNode(t, crosscast.Options{MaxRooms: 100, Linger: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	s := serve(t, newServer(t, n, ws.Options{
+	n := wstest.StartNode(t, crosscast.Options{MaxRooms: 100, Linger: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	s := wstest.Serve(t, newServer(t, n, ws.Options{
 		ReadLimit: 64 << 10, EventBytes: 16 << 10, LeaveTimeout: time.Second, WriteTimeout: time.Second, PingInterval: time.Second,
 		Queue: crosscast.QueueOptions{Limit: 32 << 10},
 		Events: ws.Events{
@@ -71,7 +71,7 @@ func TestHostileClients(t *testing.T) {
 		"headers":      nil, // only those
 	}
 	before := memtest.Heap()
-	until := time.Now().Add(patience)
+	until := time.Now().Add(lasts)
 	var wg sync.WaitGroup
 	for name, attack := range attacks {
 		for range 3 {
@@ -118,7 +118,7 @@ func TestHostileClients(t *testing.T) {
 			most = max(most, memtest.Heap()-before)
 		}
 	}
-	for deadline := time.Now().Add(patience + time.Minute); n.Stats().Sockets > 0; {
+	for deadline := time.Now().Add(lasts + time.Minute); n.Stats().Sockets > 0; {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d sockets are still there", n.Stats().Sockets)
 		}

@@ -21,8 +21,8 @@ import (
 // small stack, and keeps no buffers.
 func TestIdleConnection(t *testing.T) {
 	const clients = 500
-	n := startNode(t, crosscast.Options{})
-	s := serve(t, accept(newServer(t, n, ws.Options{PingInterval: time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := wstest.Serve(t, accept(newServer(t, n, ws.Options{PingInterval: time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
 		"echo": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
 			return s.Emit(ctx, "echo", data)
 		},
@@ -48,7 +48,7 @@ func TestIdleConnection(t *testing.T) {
 			}
 		}
 	}
-	for deadline := time.Now().Add(patience); runtime.NumGoroutine()-goroutines > clients+5 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(wstest.Patience); runtime.NumGoroutine()-goroutines > clients+5 && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond) // poll: writers, handlers, and what the HTTP server had
 	}
 	goroutines = runtime.NumGoroutine() - goroutines

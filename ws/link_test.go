@@ -10,6 +10,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -25,22 +26,22 @@ func (answering) Listen(context.Context) error                                  
 
 // TestWithoutLink: while the bus is down clients connect, and are served by their node.
 func TestWithoutLink(t *testing.T) {
-	n := startNode(t, crosscast.Options{
+	n := wstest.StartNode(t, crosscast.Options{
 		Adapter: answering(func(context.Context) error { return crosscast.ErrNotConnected }),
 	})
 	s := newServer(t, n, ws.Options{Events: echo})
 	errs := make(chan error, 1)
-	c := dial(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := dial(t, wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := s.Accept(w, r, ws.Client{Rooms: []string{"lobby"}})
 		errs <- err
 	})).URL, nil)
-	if err := wait(t, errs, "Accept"); err != nil {
+	if err := wstest.Wait(t, errs, "Accept"); err != nil {
 		t.Errorf("Accept: %v", err)
 	}
 	if err := n.To("lobby").Emit(t.Context(), "local", nil); err != nil {
 		t.Fatal(err)
 	}
-	c.expect(`{"event":"local"}`)
+	c.Expect(`{"event":"local"}`)
 }
 
 // TestUnconfirmed: a client whose socket cannot be made gets earlier emissions to it, and then "try again later".
@@ -50,14 +51,14 @@ func TestUnconfirmed(t *testing.T) {
 		"late":    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, crosscast.Options{Adapter: answering(answer)})
+			n := wstest.StartNode(t, crosscast.Options{Adapter: answering(answer)})
 			s := newServer(t, n, ws.Options{
 				Events:       echo,
 				OnConnect:    func(context.Context, *crosscast.Socket) { t.Error("connected") },
 				OnDisconnect: func(context.Context, *crosscast.Socket, crosscast.Reason) { t.Error("disconnected") },
 			})
 			errs := make(chan error, 1)
-			c := dial(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c := dial(t, wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				ctx, cancel := context.WithTimeout(r.Context(), 50*time.Millisecond)
 				defer cancel()
 				socket, err := s.Accept(w, r.WithContext(ctx), ws.Client{Rooms: []string{"lobby"}})
@@ -66,13 +67,13 @@ func TestUnconfirmed(t *testing.T) {
 				}
 				errs <- err
 			})).URL, nil)
-			if err := wait(t, errs, "Accept"); !errors.Is(err, crosscast.ErrDenied) && !errors.Is(err, context.DeadlineExceeded) {
+			if err := wstest.Wait(t, errs, "Accept"); !errors.Is(err, crosscast.ErrDenied) && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Accept: %v", err)
 			}
 			if n.Stats().Sockets != 0 {
 				t.Error("a socket")
 			}
-			c.expectClose(websocket.StatusTryAgainLater, "try again later")
+			c.ExpectClose(websocket.StatusTryAgainLater, "try again later")
 		})
 	}
 }

@@ -9,13 +9,14 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
 // TestRoomOfThousand: a thousand sockets in one room get a broadcast once each, in another envelope, framed once.
 func TestRoomOfThousand(t *testing.T) {
 	const sockets = 1000
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	envelope := &binary{}
 	s := newServer(t, n, ws.Options{Envelope: envelope, Events: ws.Events{
 		"say": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
@@ -27,16 +28,16 @@ func TestRoomOfThousand(t *testing.T) {
 	for i := range clients {
 		clients[i], _ = dialInMemory(t, h)
 	}
-	clients[0].sendRaw(websocket.MessageBinary, []byte("say:one"))
-	clients[0].expect("said:one")
-	clients[0].sendRaw(websocket.MessageBinary, []byte("say:two\xff"))
+	clients[0].Write(websocket.MessageBinary, []byte("say:one"))
+	clients[0].Expect("bytes:said:one")
+	clients[0].Write(websocket.MessageBinary, []byte("say:two\xff"))
 	var wg sync.WaitGroup
 	for i, c := range clients {
 		wg.Go(func() {
 			if i > 0 {
-				c.expect("said:one")
+				c.Expect("bytes:said:one")
 			}
-			c.expect("said:two\xff")
+			c.Expect("bytes:said:two\xff")
 		})
 	}
 	wg.Wait()

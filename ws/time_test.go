@@ -20,24 +20,11 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-// disconnects makes an OnDisconnect that reports its time and reason.
-func disconnects() (func(context.Context, *crosscast.Socket, crosscast.Reason), <-chan ending) {
-	start, ch := time.Now(), make(chan ending, 10)
-	return func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) {
-		ch <- ending{r, time.Since(start)}
-	}, ch
-}
-
-type ending struct {
-	reason crosscast.Reason
-	after  time.Duration
-}
-
 // TestSilentClient: a client whose end of the connection reads, but sends nothing, is closed after a ping's time.
 func TestSilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{
 			PingInterval: 25 * time.Second, PingTimeout: 7 * time.Second, OnDisconnect: gone,
 		}))
@@ -46,7 +33,7 @@ func TestSilentClient(t *testing.T) {
 			b, _ := io.ReadAll(conn)
 			received <- string(b)
 		}()
-		if e := <-ended; e != (ending{crosscast.ReasonTimeout, 32 * time.Second}) {
+		if e := <-ended; e != (wstest.Ending{Reason: crosscast.ReasonTimeout, After: 32 * time.Second}) {
 			t.Errorf("%+v", e)
 		}
 		if got, want := <-received, "\x89\x00"+"\x88\x0b\x03\xf0timed out"; got != want {
@@ -58,10 +45,10 @@ func TestSilentClient(t *testing.T) {
 // TestDeadClient: the same for one that reads nothing either, so that not even the ping gets out.
 func TestDeadClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone}))
-		if e := <-ended; e.after > 45*time.Second {
+		if e := <-ended; e.After > 45*time.Second {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -70,8 +57,8 @@ func TestDeadClient(t *testing.T) {
 // TestLiveClients: one that answers pings, and those that talk or send pongs of their own instead, are kept.
 func TestLiveClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		var pings atomic.Int32
 		s := newServer(t, n, ws.Options{OnDisconnect: gone, Events: echo})
 		answers, _ := wstest.DialWith(t, "ws://example.com", s, websocket.DialOptions{
@@ -108,8 +95,8 @@ func TestLiveClients(t *testing.T) {
 // TestSlowUpload: a message that takes longer than the patience for a pong is no silence.
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		got := make(chan int, 1)
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone, Events: ws.Events{
 			"long": func(_ context.Context, _ *crosscast.Socket, data json.RawMessage) error {
@@ -140,8 +127,8 @@ func TestSlowUpload(t *testing.T) {
 // is lost.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		release := make(chan struct{})
 		var handled atomic.Int32
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{
@@ -182,8 +169,8 @@ func TestBackPressure(t *testing.T) {
 // TestBrokenConnection: if a write is the first to notice that the client has gone, its events are handled anyway.
 func TestBrokenConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		release := make(chan struct{})
 		handled := 0
 		c, conn := dialInMemory(t, newServer(t, n, ws.Options{
@@ -210,8 +197,8 @@ func TestBrokenConnection(t *testing.T) {
 			t.Errorf("%d sockets", s)
 		}
 		close(release)
-		if e := <-ended; e.reason != crosscast.ReasonLeft || handled != 10 {
-			t.Errorf("%q after %d events", e.reason, handled)
+		if e := <-ended; e.Reason != crosscast.ReasonLeft || handled != 10 {
+			t.Errorf("%q after %d events", e.Reason, handled)
 		}
 	})
 }
@@ -219,7 +206,7 @@ func TestBrokenConnection(t *testing.T) {
 // TestServerClosesDuringPause: the reader that waits for room is not forgotten.
 func TestServerClosesDuringPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		began := make(chan *crosscast.Socket, 100)
 		c, _ := dialInMemory(t, newServer(t, n, ws.Options{
 			EventBytes: 1,
@@ -235,7 +222,7 @@ func TestServerClosesDuringPause(t *testing.T) {
 		s := <-began
 		synctest.Wait()
 		s.Close("enough")
-		c.expectClose(websocket.StatusNormalClosure, "enough")
+		c.ExpectClose(websocket.StatusNormalClosure, "enough")
 		if len(began) > 0 {
 			t.Error("an event was handled after the server had closed the socket")
 		}
@@ -246,8 +233,8 @@ func TestServerClosesDuringPause(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	for _, wakes := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			n := startNode(t, crosscast.Options{})
-			gone, ended := disconnects()
+			n := wstest.StartNode(t, crosscast.Options{})
+			gone, ended := wstest.Disconnects()
 			c, _ := dialInMemory(t, newServer(t, n, ws.Options{
 				Queue: crosscast.QueueOptions{Limit: 10_000, BurstTime: -1}, OnDisconnect: gone,
 			}))
@@ -262,9 +249,9 @@ func TestSlowClient(t *testing.T) {
 			synctest.Wait()
 			if wakes {
 				time.Sleep(time.Second)
-				c.expectClose(websocket.StatusPolicyViolation, "too slow")
+				c.ExpectClose(websocket.StatusPolicyViolation, "too slow")
 			}
-			if e := <-ended; e.reason != crosscast.ReasonSlow {
+			if e := <-ended; e.Reason != crosscast.ReasonSlow {
 				t.Errorf("%+v", e)
 			}
 			start := time.Now()
@@ -278,7 +265,7 @@ func TestSlowClient(t *testing.T) {
 // TestQueuePolicy: the queue's options reach it.
 func TestQueuePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, ws.Options{Queue: crosscast.QueueOptions{
 			Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(int) []byte { return []byte("some are missing") },
 		}}))
@@ -286,22 +273,22 @@ func TestQueuePolicy(t *testing.T) {
 			_ = n.Emit(t.Context(), "x", i)
 			synctest.Wait() // the first is being written, the second waits
 		}
-		c.expect(`{"event":"x","data":0}`)
-		c.expect(`{"event":"x","data":1}`)
-		c.expect(`some are missing`)
+		c.Expect(`{"event":"x","data":0}`)
+		c.Expect(`{"event":"x","data":1}`)
+		c.Expect(`some are missing`)
 	})
 }
 
 // TestWriteTimeout: one write that does not end closes the connection.
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{OnDisconnect: gone, WriteTimeout: 3 * time.Second}))
 		if err := n.Emit(t.Context(), "x", nil); err != nil {
 			t.Error(err)
 		}
-		if e := <-ended; e != (ending{crosscast.ReasonSlow, 3 * time.Second}) {
+		if e := <-ended; e != (wstest.Ending{Reason: crosscast.ReasonSlow, After: 3 * time.Second}) {
 			t.Errorf("%+v", e)
 		}
 		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
@@ -313,7 +300,7 @@ func TestWriteTimeout(t *testing.T) {
 // TestNoHandshake: a client that takes no part in closing holds Node.Close up for a bounded time.
 func TestNoHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
+		n := wstest.StartNode(t, crosscast.Options{})
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{}))
 		start := time.Now()
 		if err := n.Close(t.Context()); err != nil || time.Since(start) > 10*time.Second {

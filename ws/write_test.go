@@ -110,7 +110,7 @@ func rawDial(t *testing.T, s *httptest.Server) (net.Conn, *bufio.Reader) {
 func TestPingFloodDuringBroadcast(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
-			n := startNode(t, crosscast.Options{})
+			n := wstest.StartNode(t, crosscast.Options{})
 			s := httptest.NewUnstartedServer(newServer(t, n, ws.Options{
 				PingInterval: time.Millisecond, Queue: crosscast.QueueOptions{Limit: 1 << 30},
 			}))
@@ -202,7 +202,7 @@ func (l hidingListener) Accept() (net.Conn, error) {
 // TestHiddenTLS: a write that ends at its deadline breaks a TLS connection, also one that does not look like TLS. A
 // client that takes its time, and sends a ping during a batch, is kept.
 func TestHiddenTLS(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	s := httptest.NewUnstartedServer(newServer(t, n, ws.Options{PingInterval: -1, Queue: crosscast.QueueOptions{Limit: 1 << 30}}))
 	other := httptest.NewTLSServer(nil)
 	defer other.Close()
@@ -270,8 +270,8 @@ func TestTrickle(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := startNode(t, crosscast.Options{})
-				gone, ended := disconnects()
+				n := wstest.StartNode(t, crosscast.Options{})
+				gone, ended := wstest.Disconnects()
 				_, conn := dialInMemory(t, newServer(t, n, ws.Options{
 					WriteTimeout: c.timeout, PingInterval: -1, OnDisconnect: gone, Queue: crosscast.QueueOptions{BurstTime: -1},
 				}))
@@ -290,7 +290,7 @@ func TestTrickle(t *testing.T) {
 				for i := range count {
 					_, payload, err := readFrame(r)
 					if err != nil && c.closes {
-						if e := <-ended; e.reason != crosscast.ReasonSlow {
+						if e := <-ended; e.Reason != crosscast.ReasonSlow {
 							t.Errorf("%+v", e)
 						}
 						return
@@ -310,15 +310,15 @@ func TestTrickle(t *testing.T) {
 // TestStops: a client that reads some frames of a batch, and then nothing, is closed after WriteTimeout.
 func TestStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, crosscast.Options{})
-		gone, ended := disconnects()
+		n := wstest.StartNode(t, crosscast.Options{})
+		gone, ended := wstest.Disconnects()
 		_, conn := dialInMemory(t, newServer(t, n, ws.Options{WriteTimeout: 4 * time.Second, OnDisconnect: gone}))
 		for range 100 {
 			_ = n.Emit(t.Context(), "x", strings.Repeat("x", 100))
 		}
 		time.Sleep(100 * time.Millisecond)
 		_, _ = io.ReadFull(conn, make([]byte, 1000))
-		if e := <-ended; e.reason != crosscast.ReasonSlow || e.after < 4*time.Second || e.after > 5*time.Second {
+		if e := <-ended; e.Reason != crosscast.ReasonSlow || e.After < 4*time.Second || e.After > 5*time.Second {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -340,7 +340,7 @@ func TestBeforeWhatWaits(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%q", c.want), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := startNode(t, crosscast.Options{})
+				n := wstest.StartNode(t, crosscast.Options{})
 				_, conn := dialInMemory(t, newServer(t, n, ws.Options{PingInterval: -1}))
 				_ = n.Emit(t.Context(), "x", nil)
 				synctest.Wait()
@@ -388,7 +388,7 @@ func TestBeforeWhatWaits(t *testing.T) {
 // TestCompressedOnce: clients with and without compression get the same messages, each of which is framed once for each
 // kind, and compressed once.
 func TestCompressedOnce(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	envelope := &binary{}
 	h := accept(newServer(t, n, ws.Options{CompressFrom: 100, Envelope: envelope}), ws.Client{})
 	var clients []*client
@@ -398,7 +398,7 @@ func TestCompressedOnce(t *testing.T) {
 			o.CompressionMode = websocket.CompressionContextTakeover
 		}
 		conn, _ := wstest.DialWith(t, "ws://example.com", h, o)
-		clients = append(clients, &client{t, conn})
+		clients = append(clients, &client{&wstest.Client{T: t, Conn: conn}})
 	}
 	for _, text := range []string{strings.Repeat("large ", 100_000), "small"} {
 		before := envelope.frames.Load()
@@ -406,7 +406,7 @@ func TestCompressedOnce(t *testing.T) {
 			t.Error(err)
 		}
 		for _, c := range clients {
-			c.expect("x:" + text)
+			c.Expect("bytes:x:" + text)
 		}
 		if made := envelope.frames.Load() - before; made != 2 {
 			t.Errorf("framed %d times", made)

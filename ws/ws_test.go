@@ -47,7 +47,7 @@ func TestEventsAreHandledInOrder(t *testing.T) {
 		}
 	}()
 	for i := range count {
-		c.expect(fmt.Sprintf(`{"event":"n","data":%d}`, i))
+		c.Expect(fmt.Sprintf(`{"event":"n","data":%d}`, i))
 	}
 }
 
@@ -86,13 +86,13 @@ func TestBadMessages(t *testing.T) {
 		{`{"event":"no"}`, "no: not today"},
 		{strings.Repeat("[", 100_000), "malformed message: "},
 	} {
-		c.sendRaw(websocket.MessageText, []byte(tt.send))
+		c.Write(websocket.MessageText, []byte(tt.send))
 		c.send("echo", "still here")
-		got, err := c.read()
+		got, err := c.Read()
 		if want := strings.TrimSuffix(errorEvent(tt.want), `"}}`); err != nil || !strings.HasPrefix(got, want) {
 			t.Fatalf("%.80s: got %s, %v, want %s", tt.send, got, err, want)
 		}
-		c.expect(`{"event":"echo","data":"still here"}`)
+		c.Expect(`{"event":"echo","data":"still here"}`)
 	}
 }
 
@@ -112,12 +112,12 @@ func TestHandlerErrors(t *testing.T) {
 		OnError: func(_ *crosscast.Socket, event string, err error) { reports <- report{event, err} },
 	})
 	c.send("work", nil)
-	c.expect(errorEvent("work: internal error"))
-	if r := wait(t, reports, "OnError"); r.event != "work" || r.err != secret {
+	c.Expect(errorEvent("work: internal error"))
+	if r := wstest.Wait(t, reports, "OnError"); r.event != "work" || r.err != secret {
 		t.Errorf("OnError(%q, %v)", r.event, r.err)
 	}
 	c.send("echo", 1)
-	c.expect(`{"event":"echo","data":1}`)
+	c.Expect(`{"event":"echo","data":1}`)
 }
 
 // TestPanic: a panic costs the one socket; also one in OnConnect and OnDisconnect.
@@ -132,8 +132,8 @@ func TestPanic(t *testing.T) {
 					panic("oops")
 				}
 			}
-			n := startNode(t, crosscast.Options{})
-			url := serve(t, newServer(t, n, ws.Options{
+			n := wstest.StartNode(t, crosscast.Options{})
+			url := wstest.Serve(t, newServer(t, n, ws.Options{
 				Events: ws.Events{
 					"boom": func(context.Context, *crosscast.Socket, json.RawMessage) error {
 						check("event")
@@ -150,24 +150,24 @@ func TestPanic(t *testing.T) {
 			})).URL
 			other := dial(t, url, nil)
 			other.send("echo", 1)
-			other.expect(`{"event":"echo","data":1}`)
+			other.Expect(`{"event":"echo","data":1}`)
 
 			bad.Store(true)
 			c := dial(t, url, nil)
 			c.send("boom", nil)
 			if where == "disconnect" {
-				c.conn.Close(websocket.StatusNormalClosure, "")
+				c.Conn.Close(websocket.StatusNormalClosure, "")
 			} else {
-				c.expectClose(websocket.StatusInternalError, "internal error")
+				c.ExpectClose(websocket.StatusInternalError, "internal error")
 			}
-			wait(t, ended, "OnDisconnect")
+			wstest.Wait(t, ended, "OnDisconnect")
 			var p *ws.PanicError
-			if err := wait(t, reports, "OnError"); !errors.As(err, &p) || p.Value != "oops" ||
+			if err := wstest.Wait(t, reports, "OnError"); !errors.As(err, &p) || p.Value != "oops" ||
 				!bytes.Contains(p.Stack, []byte("ws_test")) {
 				t.Errorf("OnError got %v", err)
 			}
 			other.send("echo", 2)
-			other.expect(`{"event":"echo","data":2}`)
+			other.Expect(`{"event":"echo","data":2}`)
 			bad.Store(false)
 		})
 	}
@@ -183,16 +183,16 @@ func TestReadLimit(t *testing.T) {
 		const frame = `{"event":"echo","data":""}`
 		return []byte(frame[:len(frame)-2] + strings.Repeat("x", size-len(frame)) + `"}`)
 	}
-	c.sendRaw(websocket.MessageText, message(1000))
-	if got, err := c.read(); len(got) != 1000 || err != nil {
+	c.Write(websocket.MessageText, message(1000))
+	if got, err := c.Read(); len(got) != 1000 || err != nil {
 		t.Fatalf("a message of the limit: %d bytes, %v", len(got), err)
 	}
-	c.sendRaw(websocket.MessageText, message(1001))
-	got, err := c.read()
+	c.Write(websocket.MessageText, message(1001))
+	got, err := c.Read()
 	if websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
 		t.Fatalf("got %s, %v, want 1009", got, err)
 	}
-	if r := wait(t, ended, "OnDisconnect"); r != crosscast.ReasonProtocol {
+	if r := wstest.Wait(t, ended, "OnDisconnect"); r != crosscast.ReasonProtocol {
 		t.Errorf("reason %q", r)
 	}
 }
@@ -216,9 +216,9 @@ func TestWrongKindsOfMessages(t *testing.T) {
 				Events: echo, Envelope: tt.envelope,
 				OnDisconnect: func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) { ended <- r },
 			})
-			c.sendRaw(tt.typ, []byte(tt.message))
-			c.expectClose(tt.code, tt.reason)
-			if r := wait(t, ended, "OnDisconnect"); r != crosscast.ReasonProtocol {
+			c.Write(tt.typ, []byte(tt.message))
+			c.ExpectClose(tt.code, tt.reason)
+			if r := wstest.Wait(t, ended, "OnDisconnect"); r != crosscast.ReasonProtocol {
 				t.Errorf("reason %q", r)
 			}
 		})
@@ -237,15 +237,15 @@ func TestProtocolViolations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended := make(chan crosscast.Reason, 1)
-			n := startNode(t, crosscast.Options{})
+			n := wstest.StartNode(t, crosscast.Options{})
 			c, conn := dialInMemory(t, newServer(t, n, ws.Options{
 				OnDisconnect: func(_ context.Context, _ *crosscast.Socket, r crosscast.Reason) { ended <- r },
 			}))
 			go conn.Write([]byte(b))
-			if got, err := c.read(); websocket.CloseStatus(err) != websocket.StatusProtocolError {
+			if got, err := c.Read(); websocket.CloseStatus(err) != websocket.StatusProtocolError {
 				t.Fatalf("got %s, %v, want 1002", got, err)
 			}
-			if r := wait(t, ended, "OnDisconnect"); r != crosscast.ReasonProtocol {
+			if r := wstest.Wait(t, ended, "OnDisconnect"); r != crosscast.ReasonProtocol {
 				t.Errorf("reason %q", r)
 			}
 		})
@@ -255,7 +255,7 @@ func TestProtocolViolations(t *testing.T) {
 // TestClosingFrameArrives: a client whose message is refused gets the closing frame, even if it sends on. If the server
 // did not read that, the connection would end with a reset, at which many systems throw away unread bytes.
 func TestClosingFrameArrives(t *testing.T) {
-	s := serve(t, newServer(t, startNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)}), ws.Options{ReadLimit: 1000}))
+	s := wstest.Serve(t, newServer(t, wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)}), ws.Options{ReadLimit: 1000}))
 	more := strings.Repeat(wstest.Masked(strings.Repeat("x", 100)), 1000)
 	for sends, want := range map[string]string{
 		"\x83\x80\x00\x00\x00\x00":               "\x03\xeaunknown opcode",
@@ -287,7 +287,7 @@ func TestClientLeaves(t *testing.T) {
 			var handled atomic.Int32
 			begin := make(chan struct{})
 			last := make(chan error, 1)
-			n := startNode(t, crosscast.Options{})
+			n := wstest.StartNode(t, crosscast.Options{})
 			s := newServer(t, n, ws.Options{
 				Events: ws.Events{"n": func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
 					<-begin
@@ -302,22 +302,22 @@ func TestClientLeaves(t *testing.T) {
 				},
 				OnError: func(_ *crosscast.Socket, _ string, err error) { t.Error(err) },
 			})
-			url := serve(t, accept(s, ws.Client{User: "u1", Rooms: []string{"lobby"}})).URL
+			url := wstest.Serve(t, accept(s, ws.Client{User: "u1", Rooms: []string{"lobby"}})).URL
 			other, _ := connectTo(t, n, ws.Client{Rooms: []string{"lobby"}})
 			c := dial(t, url, nil)
 			for i := range count {
 				c.send("n", i)
 			}
 			if how == "handshake" {
-				go c.conn.Close(websocket.StatusNormalClosure, "bye")
+				go c.Conn.Close(websocket.StatusNormalClosure, "bye")
 			} else {
-				c.conn.CloseNow()
+				c.Conn.CloseNow()
 			}
 			close(begin)
-			if err := wait(t, last, "OnDisconnect"); err != nil {
+			if err := wstest.Wait(t, last, "OnDisconnect"); err != nil {
 				t.Fatal(err)
 			}
-			other.expect(`{"event":"left","data":"u1"}`)
+			other.Expect(`{"event":"left","data":"u1"}`)
 			if n.Members("lobby")[0].User() != "" || len(n.Members("lobby")) != 1 {
 				t.Error("still a member")
 			}
@@ -335,14 +335,14 @@ func connectTo(t testing.TB, n *crosscast.Node, who ws.Client) (*client, *crossc
 	t.Helper()
 	sockets := make(chan *crosscast.Socket, 1)
 	s := newServer(t, n, ws.Options{})
-	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		socket, err := s.Accept(w, r, who)
 		if err != nil {
 			t.Error(err)
 		}
 		sockets <- socket
 	})).URL
-	return dial(t, url, nil), wait(t, sockets, "the socket")
+	return dial(t, url, nil), wstest.Wait(t, sockets, "the socket")
 }
 
 // TestServerCloses: the handler's context ends, the waiting events are dropped, and the client gets the reason.
@@ -362,17 +362,17 @@ func TestServerCloses(t *testing.T) {
 	for i := range 100 {
 		c.send("n", i)
 	}
-	s := wait(t, began, "the handler")
+	s := wstest.Wait(t, began, "the handler")
 	s.Close(reason)
-	c.expectClose(websocket.StatusNormalClosure, strings.Repeat("é", 61)+"x")
-	if r := wait(t, ended, "OnDisconnect"); r != reason || handled.Load() != 1 {
+	c.ExpectClose(websocket.StatusNormalClosure, strings.Repeat("é", 61)+"x")
+	if r := wstest.Wait(t, ended, "OnDisconnect"); r != reason || handled.Load() != 1 {
 		t.Errorf("reason %q after %d events", r, handled.Load())
 	}
 }
 
 // TestCloseText: a reason that is cut within a character, and one that is not UTF-8, are sent anyway.
 func TestCloseText(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	for reason, want := range map[crosscast.Reason]string{
 		crosscast.Reason(strings.Repeat("é", 100)): strings.Repeat("é", 61),
 		"a\xffb":             "ab",
@@ -385,7 +385,7 @@ func TestCloseText(t *testing.T) {
 		if reason == crosscast.ReasonSlow {
 			code = websocket.StatusPolicyViolation
 		}
-		c.expectClose(code, want)
+		c.ExpectClose(code, want)
 	}
 }
 
@@ -408,14 +408,14 @@ func TestNodeClose(t *testing.T) {
 			steps = append(steps, string(r), fmt.Sprint(n.Emit(ctx, "left", nil)))
 		},
 	})
-	server := serve(t, s)
+	server := wstest.Serve(t, s)
 	c := dial(t, server.URL, nil)
 	c.send("n", nil)
-	wait(t, began, "the handler")
+	wstest.Wait(t, began, "the handler")
 	closed := make(chan error, 1)
 	go func() { closed <- n.Close(t.Context()) }()
-	c.expectClose(websocket.StatusGoingAway, "server shutting down")
-	if err := wait(t, closed, "Node.Close"); err != nil {
+	c.ExpectClose(websocket.StatusGoingAway, "server shutting down")
+	if err := wstest.Wait(t, closed, "Node.Close"); err != nil {
 		t.Error(err)
 	}
 	if want := []string{"handler", "server shutting down", "<nil>"}; !slices.Equal(steps, want) {
@@ -424,7 +424,7 @@ func TestNodeClose(t *testing.T) {
 
 	// A client that comes too late gets the same code.
 	late := dial(t, server.URL, nil)
-	late.expectClose(websocket.StatusGoingAway, "server shutting down")
+	late.ExpectClose(websocket.StatusGoingAway, "server shutting down")
 }
 
 // TestCloseDuringAccept: a node that closes while clients connect forgets none; OnDisconnect follows each OnConnect.
@@ -443,7 +443,7 @@ func TestCloseDuringAccept(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				c, _ := dialInMemory(t, s)
-				c.expectClose(websocket.StatusGoingAway, "server shutting down")
+				c.ExpectClose(websocket.StatusGoingAway, "server shutting down")
 			})
 		}
 		if err := n.Close(t.Context()); err != nil {
@@ -458,7 +458,7 @@ func TestCloseDuringAccept(t *testing.T) {
 
 func TestHandshakeOptions(t *testing.T) {
 	wstest.TestOptions(t, "/", func(t *testing.T, o wstest.Options) (http.Handler, error) {
-		return ws.New(startNode(t, crosscast.Options{}).Namespace, ws.Options{
+		return ws.New(wstest.StartNode(t, crosscast.Options{}).Namespace, ws.Options{
 			Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
 			OnConnect: func(ctx context.Context, s *crosscast.Socket) { _ = s.Emit(ctx, "long", strings.Repeat("x", 100)) },
 		})
@@ -467,7 +467,7 @@ func TestHandshakeOptions(t *testing.T) {
 
 // TestBadRequests: requests that are not for a websocket, and invalid names, are answered over HTTP.
 func TestBadRequests(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	s := newServer(t, n, ws.Options{})
 	long := strings.Repeat("n", 256)
 	for _, tt := range []struct {
@@ -487,12 +487,12 @@ func TestBadRequests(t *testing.T) {
 		}
 	}
 	// Data that is no JSON is the application's mistake, found after the upgrade.
-	c := dial(t, serve(t, accept(s, ws.Client{Data: make(chan int)})).URL, nil)
-	c.expectClose(websocket.StatusInternalError, "internal error")
+	c := dial(t, wstest.Serve(t, accept(s, ws.Client{Data: make(chan int)})).URL, nil)
+	c.ExpectClose(websocket.StatusInternalError, "internal error")
 }
 
 func TestBadOptions(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	h := echo["echo"]
 	for name, o := range map[string]ws.Options{
 		"no handler":    {Events: ws.Events{"a": nil}},
@@ -521,7 +521,7 @@ type uncomparable struct {
 
 // TestWhoIsWho: user, rooms and data of a request are the socket's, and OnConnect comes before the first event.
 func TestWhoIsWho(t *testing.T) {
-	n := startNode(t, crosscast.Options{})
+	n := wstest.StartNode(t, crosscast.Options{})
 	space, err := n.Of("/games")
 	if err != nil {
 		t.Fatal(err)
@@ -540,14 +540,14 @@ func TestWhoIsWho(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := accept(s, ws.Client{User: "u1", Rooms: []string{"lobby"}, Data: 7})
-	c := dial(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := dial(t, wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "value")))
 	})).URL, nil)
 	c.send("echo", 1)
-	c.expect(`{"event":"hello","data":["u1",["lobby"],7,"/games","value"]}`)
-	c.expect(`{"event":"echo","data":1}`)
+	c.Expect(`{"event":"hello","data":["u1",["lobby"],7,"/games","value"]}`)
+	c.Expect(`{"event":"echo","data":1}`)
 	if err := space.ToUser("u1").To("lobby").Emit(t.Context(), "once", nil); err != nil {
 		t.Fatal(err)
 	}
-	c.expect(`{"event":"once"}`)
+	c.Expect(`{"event":"once"}`)
 }

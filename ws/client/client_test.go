@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 	"github.com/crosscast/crosscast/ws/client"
 )
@@ -110,9 +111,9 @@ func TestRequestIsGivenUp(t *testing.T) {
 			defer cancel()
 			result := make(chan error, 1)
 			go func() { result <- c.Request(ctx, "wait", nil, nil) }()
-			socket := wait(t, started, "the request")
+			socket := wstest.Wait(t, started, "the request")
 			tt.giveUp(c, socket, cancel)
-			if err := wait(t, result, "the result"); !errors.Is(err, tt.want) {
+			if err := wstest.Wait(t, result, "the result"); !errors.Is(err, tt.want) {
 				t.Errorf("%v, want %v", err, tt.want)
 			}
 			socket.Close(crosscast.ReasonServer)
@@ -137,12 +138,12 @@ func TestAcknowledge(t *testing.T) {
 		"typed":   client.Typed(func(context.Context, *client.Client, string) error { return nil }),
 	}
 	c := dial(t, s.url, client.Options{Events: replies, OnError: func(_ *client.Client, event string, err error) { errs.add("%s", event) }})
-	socket := wait(t, s.sockets, "the socket")
+	socket := wstest.Wait(t, s.sockets, "the socket")
 	for _, tt := range []struct {
 		event, want string
 		silent      bool
 	}{{"value", "42", false}, {"nothing", "", false}, {"fails", "", true}, {"none", "", true}, {"chan", "", true}, {"typed", "", true}} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), wstest.Patience)
 		defer cancel()
 		began := time.Now()
 		answers := s.ToSocket(socket.ID()).EmitAck(ctx, tt.event, 41)
@@ -157,7 +158,7 @@ func TestAcknowledge(t *testing.T) {
 		case !tt.silent && (err != nil || got != tt.want):
 			t.Errorf("%s: %s, %v, want %s", tt.event, got, err, tt.want)
 		}
-		if took := time.Since(began); took > patience/2 {
+		if took := time.Since(began); took > wstest.Patience/2 {
 			t.Errorf("%s: complete after %v", tt.event, took)
 		}
 	}
@@ -183,14 +184,14 @@ func TestEventsAreHandledInOrder(t *testing.T) {
 			return nil
 		})},
 	})
-	socket := wait(t, s.sockets, "the socket")
+	socket := wstest.Wait(t, s.sockets, "the socket")
 	for i := range count {
 		if err := socket.Emit(t.Context(), "n", i); err != nil {
 			t.Fatal(err)
 		}
 	}
 	close(release)
-	wait(t, done, "all events")
+	wstest.Wait(t, done, "all events")
 	if !slices.IsSorted(got) {
 		t.Error("out of order")
 	}
@@ -238,8 +239,8 @@ func TestReconnect(t *testing.T) {
 	happened.expect(t, "connect", "event 0")
 	for i := range 3 {
 		emit(1)
-		wait(t, s.sockets, "the socket").Close(crosscast.ReasonServer)
-		if err := wait(t, offline, "Emit while offline"); err != client.ErrNotConnected {
+		wstest.Wait(t, s.sockets, "the socket").Close(crosscast.ReasonServer)
+		if err := wstest.Wait(t, offline, "Emit while offline"); err != client.ErrNotConnected {
 			t.Errorf("Emit while offline: %v", err)
 		}
 		happened.expect(t, "event 1", "disconnect 1000", "connect", "gap")
@@ -274,7 +275,7 @@ func TestRejoinFails(t *testing.T) {
 		OnRetry:        func(_ *client.Client, err error, _ time.Duration) { retries <- err },
 	})
 	for range 2 {
-		if err := wait(t, retries, "OnRetry"); err != refused {
+		if err := wstest.Wait(t, retries, "OnRetry"); err != refused {
 			t.Errorf("OnRetry(%v)", err)
 		}
 	}
@@ -293,13 +294,13 @@ func TestClose(t *testing.T) {
 		OnDisconnect: func(_ *client.Client, err error) { t.Errorf("OnDisconnect(%v)", err) },
 		OnRetry:      func(_ *client.Client, err error, _ time.Duration) { t.Errorf("OnRetry(%v)", err) },
 	})
-	socket := wait(t, s.sockets, "the socket")
+	socket := wstest.Wait(t, s.sockets, "the socket")
 	for range 10 {
 		if err := socket.Emit(t.Context(), "x", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wait(t, started, "the handler")
+	wstest.Wait(t, started, "the handler")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := c.Close(ended); err != nil && err != context.Canceled {
@@ -334,7 +335,7 @@ func TestDialFails(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	url := listen(t, http.NotFoundHandler())
+	url := wstest.Serve(t, http.NotFoundHandler()).URL
 	ctx, cancel := context.WithCancel(t.Context())
 	attempts := 0
 	o := client.Options{MinBackoff: time.Millisecond, OnRetry: func(_ *client.Client, err error, _ time.Duration) {
@@ -381,19 +382,19 @@ func TestHooksBeforeDial(t *testing.T) {
 	if c != first {
 		t.Error("Dial returned another client")
 	}
-	_ = wait(t, s.sockets, "the socket that was refused")
-	socket := wait(t, s.sockets, "the socket")
+	_ = wstest.Wait(t, s.sockets, "the socket that was refused")
+	socket := wstest.Wait(t, s.sockets, "the socket")
 	if err := socket.Emit(t.Context(), "n", nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"OnRetry", "event", "OnError"} {
-		if got := wait(t, hooks, want); got != want {
+		if got := wstest.Wait(t, hooks, want); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
 	socket.Close(crosscast.ReasonServer)
 	for _, want := range []string{"OnDisconnect", "OnGap"} {
-		if got := wait(t, hooks, want); got != want {
+		if got := wstest.Wait(t, hooks, want); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
@@ -411,7 +412,7 @@ func TestDialOptions(t *testing.T) {
 		{2000, "permessage-deflate; client_no_context_takeover; server_no_context_takeover", 0x81},
 	} {
 		header, got := make(chan http.Header, 1), make(chan string, 1)
-		url := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		url := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			header <- r.Header
 			conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 				CompressionMode: websocket.CompressionContextTakeover, Subprotocols: []string{"v1"},
@@ -424,7 +425,7 @@ func TestDialOptions(t *testing.T) {
 			_, b, _ := conn.Read(t.Context())
 			got <- string(b)
 			_, _, _ = conn.Read(t.Context())
-		}))
+		})).URL
 		end := new(recordingConn)
 		dialer := &http.Transport{DialContext: func(ctx context.Context, network, address string) (_ net.Conn, err error) {
 			end.Conn, err = new(net.Dialer).DialContext(ctx, network, address)
@@ -433,14 +434,14 @@ func TestDialOptions(t *testing.T) {
 		c := dial(t, url, client.Options{
 			CompressFrom: tt.from, Subprotocols: []string{"v2", "v1"}, HTTPClient: &http.Client{Transport: dialer},
 		})
-		h := wait(t, header, "the request")
+		h := wstest.Wait(t, header, "the request")
 		if e, p := h.Get("Sec-Websocket-Extensions"), h.Get("Sec-Websocket-Protocol"); e != tt.extensions || p != "v2,v1" {
 			t.Errorf("offered extensions %q, protocols %q", e, p)
 		}
 		if err := c.Emit(t.Context(), "long", strings.Repeat("x", 100)); err != nil {
 			t.Fatal(err)
 		}
-		if want := fmt.Sprintf(`{"event":"long","data":%q}`, strings.Repeat("x", 100)); wait(t, got, "the message") != want {
+		if want := fmt.Sprintf(`{"event":"long","data":%q}`, strings.Repeat("x", 100)); wstest.Wait(t, got, "the message") != want {
 			t.Error("another message came")
 		}
 		if first := end.last.Load(); byte(first) != tt.first {
@@ -467,10 +468,10 @@ func (c *recordingConn) Write(p []byte) (int, error) {
 func TestAuthorize(t *testing.T) {
 	tokens := make(chan []string, 10)
 	s := serve(t, ws.Options{})
-	url := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tokens <- r.Header["X-Token"]
 		http.Redirect(w, r, s.url, http.StatusTemporaryRedirect)
-	}))
+	})).URL
 	attempts := 0
 	dial(t, url, client.Options{
 		Header: http.Header{"X-Token": {"fixed"}},
@@ -483,10 +484,10 @@ func TestAuthorize(t *testing.T) {
 		},
 	})
 	for i := 2; i < 4; i++ {
-		if got := wait(t, tokens, "an attempt"); fmt.Sprint(got) != fmt.Sprintf("[fixed %d]", i) {
+		if got := wstest.Wait(t, tokens, "an attempt"); fmt.Sprint(got) != fmt.Sprintf("[fixed %d]", i) {
 			t.Errorf("attempt %d: %v", i, got)
 		}
-		wait(t, s.sockets, "the socket").Close(crosscast.ReasonServer)
+		wstest.Wait(t, s.sockets, "the socket").Close(crosscast.ReasonServer)
 	}
 }
 
@@ -524,10 +525,10 @@ func TestBadServers(t *testing.T) {
 				MinBackoff:   time.Hour,
 			})
 			if tt.fatal {
-				wait(t, ended, "OnDisconnect")
+				wstest.Wait(t, ended, "OnDisconnect")
 				return
 			}
-			wait(t, fence, "the next event")
+			wstest.Wait(t, fence, "the next event")
 			quiet := tt.name == "nothing" || tt.name == "stranger"
 			if quiet == (len(reported) > 0) || len(ended) > 0 {
 				t.Errorf("%d reports, %d ends", len(reported), len(ended))

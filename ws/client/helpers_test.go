@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -13,25 +12,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 	"github.com/crosscast/crosscast/ws/client"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for an event that should come at once.
-const patience = 20 * time.Second
-
-func wait[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("timed out waiting for %s", what)
-		panic("unreachable")
-	}
-}
 
 // server is a node with a server of package ws.
 type server struct {
@@ -42,37 +28,21 @@ type server struct {
 
 func serve(t testing.TB, o ws.Options) *server {
 	t.Helper()
-	n, err := crosscast.Start(t.Context(), crosscast.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := wstest.StartNode(t, crosscast.Options{})
 	s := &server{Node: n, sockets: make(chan *crosscast.Socket, 100)}
 	o.OnConnect = func(_ context.Context, socket *crosscast.Socket) { s.sockets <- socket }
 	handler, err := ws.New(n.Namespace, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.url = listen(t, handler)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := n.Close(ctx); err != nil {
-			t.Errorf("Node.Close: %v", err)
-		}
-	})
+	s.url = wstest.Serve(t, handler).URL
 	return s
-}
-
-func listen(t testing.TB, h http.Handler) string {
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return s.URL
 }
 
 // serveRaw is a server that passes its connections to f, one after the other. f ends them.
 func serveRaw(t testing.TB, f func(conn *websocket.Conn)) string {
 	t.Helper()
-	return listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			t.Error(err)
@@ -80,7 +50,7 @@ func serveRaw(t testing.TB, f func(conn *websocket.Conn)) string {
 		}
 		defer conn.CloseNow()
 		f(conn)
-	}))
+	})).URL
 }
 
 // dial connects with short pauses; the client is closed with the test.
@@ -89,7 +59,7 @@ func dial(t testing.TB, url string, o client.Options) *client.Client {
 	if o.MinBackoff == 0 {
 		o.MinBackoff, o.MaxBackoff = time.Millisecond, 10*time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), wstest.Patience)
 	defer cancel()
 	c, err := client.Dial(ctx, url, o)
 	if err != nil {
@@ -101,7 +71,7 @@ func dial(t testing.TB, url string, o client.Options) *client.Client {
 
 func closeClient(t testing.TB, c *client.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), wstest.Patience)
 	defer cancel()
 	if err := c.Close(ctx); err != nil {
 		t.Errorf("Close: %v", err)
@@ -128,7 +98,7 @@ func (l *record) add(format string, args ...any) {
 func (l *record) expect(t testing.TB, want ...string) {
 	t.Helper()
 	for range want {
-		wait(t, l.grown, fmt.Sprintf("%q", want))
+		wstest.Wait(t, l.grown, fmt.Sprintf("%q", want))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

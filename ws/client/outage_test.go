@@ -8,6 +8,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/wire"
 	"github.com/crosscast/crosscast/ws"
 	"github.com/crosscast/crosscast/ws/client"
@@ -26,7 +27,7 @@ func TestOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), wstest.Patience)
 			defer cancel()
 			_ = n.Close(ctx)
 		})
@@ -42,10 +43,10 @@ func TestOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := listen(t, s)
+	url := wstest.Serve(t, s).URL
 
 	port.Down()
-	for deadline := time.Now().Add(patience); n.Stats().Connected; {
+	for deadline := time.Now().Add(wstest.Patience); n.Stats().Connected; {
 		if time.Now().After(deadline) {
 			t.Fatal("the node has not noticed that its link is down")
 		}
@@ -65,7 +66,7 @@ func TestOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), wstest.Patience)
 			defer cancel()
 			_ = c.Close(ctx)
 		})
@@ -75,7 +76,7 @@ func TestOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 7 {
-			if got := wait(t, heard, text); got != text {
+			if got := wstest.Wait(t, heard, text); got != text {
 				t.Errorf("got %q, want %q", got, text)
 			}
 		}
@@ -88,7 +89,7 @@ func TestOutage(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if g := wait(t, gap, "the gap of the outage"); !g.Covers(crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "room1"}) {
+	if g := wstest.Wait(t, gap, "the gap of the outage"); !g.Covers(crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: "room1"}) {
 		text, _ := json.Marshal(g)
 		t.Errorf("the gap %s does not cover the room", text)
 	}
