@@ -162,3 +162,56 @@ func TestVolatileWaitsForNothing(t *testing.T) {
 		a.port.SetLatency(0)
 	})
 }
+
+// While the queue has room, no emission waits for a bus that does not answer. With a full queue it waits until its
+// context ends, or until the link is found down.
+func TestEmissionsWaitOnlyForRoom(t *testing.T) {
+	inBubble(t, 1, wire.Options{QueueBytes: 64 << 10, PublishTimeout: time.Hour}, func(t *testing.T, c *cluster) {
+		a := c.peers[0]
+		a.port.SetLatency(time.Hour)
+		publish := func(size int) (took time.Duration, err error) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			inst := emitTo("A")
+			inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, size)}
+			began := time.Now()
+			err = a.a.Publish(ctx, inst)
+			return time.Since(began), err
+		}
+		for _, size := range []int{10, 20 << 10} { // a large one has a frame of its own
+			accepted := 0
+			for {
+				synctest.Wait() // the sender has taken what it takes
+				took, err := publish(size)
+				if err == nil && took == 0 {
+					accepted++
+					continue
+				}
+				if !errors.Is(err, context.DeadlineExceeded) || took != time.Second {
+					t.Errorf("%d bytes: after %d emissions one took %v: %v", size, accepted, took, err)
+				}
+				break
+			}
+			if size == 10 && accepted < 100 {
+				t.Errorf("%d emissions were accepted", accepted)
+			}
+		}
+		refused := make(chan error, 1)
+		go func() { refused <- a.a.Publish(context.Background(), emitTo("A")) }()
+		synctest.Wait()
+		if len(refused) != 0 {
+			t.Fatalf("with a full queue: %v", <-refused)
+		}
+		a.port.Down()
+		synctest.Wait()
+		select {
+		case err := <-refused:
+			if !errors.Is(err, crosscast.ErrNotConnected) {
+				t.Error(err)
+			}
+		default:
+			t.Error("an emission waits for a link that is down")
+		}
+		a.port.SetLatency(0)
+	})
+}
