@@ -82,7 +82,7 @@ func (n *Node) close(ctx context.Context) error {
 	n.hooks.wait(ctx)
 	n.presence.end(ctx)
 	n.closeGate(nodeClosed)
-	n.asks.close()
+	n.queries.close()
 	n.interests.stop(ctx)
 	err := n.leave(ctx, told)
 	n.cancel()

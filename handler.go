@@ -66,7 +66,7 @@ func (n *Node) handleInstruction(inst *Instruction) {
 	case kind.Presence:
 		n.presence.handleReport(inst)
 	case kind.Answer:
-		if !n.asks.handleAnswer(inst) {
+		if !n.queries.handleAnswer(inst) {
 			n.stats.drop(dropAnswer)
 		}
 	default:
@@ -135,7 +135,7 @@ func (n *Node) subscriptionsIn(g *Gap) []*Subscription {
 	return subs
 }
 
-func (h *handler) Awaits(ref string) bool { return (*Node)(h).asks.awaits(ref) }
+func (h *handler) Awaits(ref string) bool { return (*Node)(h).queries.awaits(ref) }
 
 func (h *handler) Loss(l Loss) {
 	n := (*Node)(h)

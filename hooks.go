@@ -122,7 +122,7 @@ func enterLoss(queue []Loss, l Loss) []Loss {
 // handlePeerEvent handles a change of a peer.
 func (n *Node) handlePeerEvent(e NodeEvent) {
 	if e.Kind == NodeLeft || e.Kind == NodeExpired {
-		n.asks.handlePeerGone(e.Peer.ID)
+		n.queries.handlePeerGone(e.Peer.ID)
 	}
 	n.presence.handlePeerEvent(&e)
 	if n.onNode != nil {

@@ -146,7 +146,7 @@ type Node struct {
 	peers     peers
 	hooks     hooks
 	losses    lossLog
-	asks      asks
+	queries   queries
 	acks      acks
 	handlers  handlers
 	presence  presence

@@ -10,42 +10,42 @@ import (
 	"time"
 )
 
-// Queries of the cluster, on the asking side. A query goes to every peer, and each answers to this node alone. It is
+// Queries of the cluster, on the side that sends them. A query goes to every peer, and each answers to this node alone. It is
 // complete when each peer that was known at its start has answered, left or expired. Peers are tracked by ID, or by
 // number if the adapter knows only that (query_census.go).
 
 const (
-	maxAsks        = 4096     // queries under way
+	maxQueries     = 4096     // queries under way
 	maxAnswerBytes = 16 << 20 // of one query, waiting to be read
-	defaultAsk     = 5 * time.Second
+	defaultQuery   = 5 * time.Second
 	maxPatience    = time.Hour // the longest time for which peers work on one query
 )
 
-// asks are a node's queries under way.
-type asks struct {
-	mu      sync.Mutex // guards the following fields
-	queries map[string]*ask
-	last    uint64
-	closed  bool
+// queries are a node's queries under way.
+type queries struct {
+	mu     sync.Mutex        // guards the following fields
+	m      map[string]*query // by Ref
+	last   uint64
+	closed bool
 }
 
-// ask is one query. It is open until it is read to its end, or its context is done.
-type ask struct {
+// query is one query. It is open until it is read to its end, or its context is done.
+type query struct {
 	n       *Node
-	ref     string // set once, with asks.mu held
+	ref     string // set once, with queries.mu held
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stop    func() bool                   // ends the wait for ctx
 	own     func(part func(*Answer) bool) // this node's part, made while it is read; may be nil
 	held    atomic.Pointer[space]         // in which the answers are heard, if it has an interest
 	expects expectation
-	failure error         // nothing was asked; the other fields are zero
+	failure error         // nothing was published; the other fields are zero
 	wake    chan struct{} // capacity 1
 
 	mu      sync.Mutex     // guards the following fields
 	waiting map[NodeID]int // nodes whose answers are missing, with the next part
 	failed  map[NodeID]error
-	doubted []NodeID // of waiting: suspected when they were asked
+	doubted []NodeID // of waiting: suspected at the start
 	silent  []SocketID
 	queue   []answered
 	bytes   int // of queue
@@ -62,10 +62,10 @@ func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, defaultAsk)
+	return context.WithTimeout(ctx, defaultQuery)
 }
 
-// patience is the time for which the asked nodes may wait for others. It is a little shorter than ctx allows, so that
+// patience is the time for which the queried nodes may wait for others. It is a little shorter than ctx allows, so that
 // their answers still arrive.
 func patience(ctx context.Context) time.Duration {
 	at, _ := ctx.Deadline()
@@ -73,15 +73,14 @@ func patience(ctx context.Context) time.Duration {
 	return min(max(left-min(left/8, 250*time.Millisecond), time.Millisecond), maxPatience)
 }
 
-// ask begins a query. inst gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
-// collected. before, if not nil, is called before the publishing, when the
-// peers already count as asked.
-func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before func(q *ask)) *ask {
+// query begins a query. inst gets a Ref and a TTL, and is published to the peers in to (nil: all), whose answers are
+// collected. before, if not nil, is called before the publishing, when the peers already count as queried.
+func (n *Node) query(ctx context.Context, inst *Instruction, to []NodeID, before func(q *query)) *query {
 	if err := ctx.Err(); err != nil {
-		return &ask{failure: err}
+		return &query{failure: err}
 	}
 	ctx, cancel := deadline(ctx)
-	q := &ask{
+	q := &query{
 		n: n, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
 		expects: n.expects(inst, to), waiting: make(map[NodeID]int), failed: make(map[NodeID]error),
 	}
@@ -89,9 +88,9 @@ func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before f
 		q.held.Store(n.namespace(inst.Namespace).hold())
 	}
 	q.stop = context.AfterFunc(ctx, q.forget)
-	if err := n.asks.open(q); err != nil {
+	if err := n.queries.open(q); err != nil {
 		q.end()
-		return &ask{failure: err}
+		return &query{failure: err}
 	}
 	if ctx.Err() != nil { // forget might have come before add
 		q.forget()
@@ -99,7 +98,7 @@ func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before f
 	to, err := q.expects.begin(q, inst, to)
 	if err != nil {
 		q.end()
-		return &ask{failure: err}
+		return &query{failure: err}
 	}
 	if before != nil {
 		before(q)
@@ -109,8 +108,8 @@ func (n *Node) ask(ctx context.Context, inst *Instruction, to []NodeID, before f
 	return q
 }
 
-// publish asks the peers in to (nil: all), after the answers can be heard.
-func (q *ask) publish(inst *Instruction, to []NodeID) {
+// publish queries the peers in to (nil: all), after the answers can be heard.
+func (q *query) publish(inst *Instruction, to []NodeID) {
 	if to != nil && len(to) == 0 {
 		return
 	}
@@ -143,35 +142,35 @@ func (q *ask) publish(inst *Instruction, to []NodeID) {
 	}
 }
 
-func (s *asks) open(q *ask) error {
+func (s *queries) open(q *query) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
 		return ErrClosed
-	case len(s.queries) >= maxAsks:
+	case len(s.m) >= maxQueries:
 		return ErrBusy
-	case s.queries == nil:
-		s.queries = make(map[string]*ask)
+	case s.m == nil:
+		s.m = make(map[string]*query)
 	}
 	s.last++
 	q.ref = strconv.FormatUint(s.last, 36)
-	s.queries[q.ref] = q
+	s.m[q.ref] = q
 	return nil
 }
 
-func (s *asks) all() []*ask {
+func (s *queries) all() []*query {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*ask, 0, len(s.queries))
-	for _, q := range s.queries {
+	all := make([]*query, 0, len(s.m))
+	for _, q := range s.m {
 		all = append(all, q)
 	}
 	return all
 }
 
 // close ends all queries with ErrClosed. No query begins after it.
-func (s *asks) close() {
+func (s *queries) close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -182,23 +181,23 @@ func (s *asks) close() {
 }
 
 // forget takes the query off the list. Later answers are ignored.
-func (q *ask) forget() {
-	s := &q.n.asks
+func (q *query) forget() {
+	s := &q.n.queries
 	s.mu.Lock()
-	delete(s.queries, q.ref)
+	delete(s.m, q.ref)
 	s.mu.Unlock()
 	if ns := q.held.Swap(nil); ns != nil {
 		ns.release()
 	}
 }
 
-func (q *ask) end() {
+func (q *query) end() {
 	q.stop()
 	q.forget()
 	q.cancel()
 }
 
-func (q *ask) signal() {
+func (q *query) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -206,7 +205,7 @@ func (q *ask) signal() {
 }
 
 // giveUp fails all nodes that have not answered.
-func (q *ask) giveUp(err error) {
+func (q *query) giveUp(err error) {
 	q.mu.Lock()
 	for id := range q.waiting {
 		q.failLocked(id, err)
@@ -216,8 +215,8 @@ func (q *ask) giveUp(err error) {
 	q.signal()
 }
 
-// failPeers fails the peers, because they could not be asked. This node's own part goes on.
-func (q *ask) failPeers(err error) {
+// failPeers fails the peers, because they could not be queried. This node's own part goes on.
+func (q *query) failPeers(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for id := range q.waiting {
@@ -229,13 +228,13 @@ func (q *ask) failPeers(err error) {
 }
 
 // failLocked gives up a node.
-func (q *ask) failLocked(id NodeID, err error) {
+func (q *query) failLocked(id NodeID, err error) {
 	delete(q.waiting, id)
 	q.failed[id] = err
 }
 
 // enqueueLocked queues a part of the result, and returns whether there was room.
-func (q *ask) enqueueLocked(from NodeID, a *Answer) bool {
+func (q *query) enqueueLocked(from NodeID, a *Answer) bool {
 	size := answerSize(a)
 	if q.bytes+size > maxAnswerBytes && len(q.queue) > 0 {
 		return false
@@ -258,16 +257,16 @@ var (
 )
 
 // awaits reports whether a query is open.
-func (s *asks) awaits(ref string) bool {
+func (s *queries) awaits(ref string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.queries[ref] != nil
+	return s.m[ref] != nil
 }
 
 // handleAnswer handles an answer, and reports whether anybody waited for it.
-func (s *asks) handleAnswer(inst *Instruction) bool {
+func (s *queries) handleAnswer(inst *Instruction) bool {
 	s.mu.Lock()
-	q := s.queries[inst.Ref]
+	q := s.m[inst.Ref]
 	s.mu.Unlock()
 	if q == nil || inst.Answer == nil {
 		return false
@@ -285,7 +284,7 @@ func (s *asks) handleAnswer(inst *Instruction) bool {
 }
 
 // handleAnswer handles an answer of a node that is known by ID, and reports whether it was waited for.
-func (q *ask) handleAnswer(from NodeID, a *Answer) bool {
+func (q *query) handleAnswer(from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()
@@ -308,7 +307,7 @@ func (q *ask) handleAnswer(from NodeID, a *Answer) bool {
 }
 
 // handlePeerGone removes a peer that left or expired from every query.
-func (s *asks) handlePeerGone(id NodeID) {
+func (s *queries) handlePeerGone(id NodeID) {
 	for _, q := range s.all() {
 		q.mu.Lock()
 		delete(q.waiting, id)

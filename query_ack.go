@@ -31,7 +31,7 @@ func (t BoundTarget) EmitAck(ctx context.Context, event string, payload any) *An
 	}}
 }
 
-func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *ask {
+func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *query {
 	n := t.ns.node
 	if n.observer == nil {
 		q, _ := t.sendAck(ctx, event, payload)
@@ -44,14 +44,14 @@ func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *a
 }
 
 // sendAck emits, and also returns the size of the payload.
-func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q *ask, size int) {
+func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q *query, size int) {
 	n := t.ns.node
 	if err := t.check(event); err != nil {
-		return &ask{failure: err}, 0
+		return &query{failure: err}, 0
 	}
 	p, err := n.payload(payload)
 	if err != nil {
-		return &ask{failure: err}, 0
+		return &query{failure: err}, 0
 	}
 	size = len(p.Data)
 	inst := &Instruction{
@@ -61,11 +61,11 @@ func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q
 	to := []NodeID{}
 	if t.remote() {
 		if err := n.fits(inst); err != nil {
-			return &ask{failure: err}, size
+			return &query{failure: err}, size
 		}
 		to = n.holders(&t.target)
 	}
-	return n.ask(ctx, inst, to, func(q *ask) {
+	return n.query(ctx, inst, to, func(q *query) {
 		q.mu.Lock()
 		q.waiting[n.id] = 0
 		q.mu.Unlock()

@@ -65,7 +65,7 @@ const maxAnswering = 256
 // patienceOf is the time for which the sender of inst waits for its answer.
 func patienceOf(inst *Instruction) time.Duration {
 	if inst.TTL <= 0 {
-		return defaultAsk
+		return defaultQuery
 	}
 	return min(inst.TTL, maxPatience)
 }

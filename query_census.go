@@ -43,7 +43,7 @@ func newCensus(self NodeID, inst *Instruction, silence error) *census {
 }
 
 // begin makes every node get the query.
-func (c *census) begin(*ask, *Instruction, []NodeID) ([]NodeID, error) { return nil, nil }
+func (c *census) begin(*query, *Instruction, []NodeID) ([]NodeID, error) { return nil, nil }
 
 // completeLocked reports whether everything has come.
 func (c *census) completeLocked() bool { return c.answered >= c.expected && c.replied >= c.clients }
@@ -130,13 +130,13 @@ func (c *census) giveUpLocked(err error) {
 }
 
 // failLocked gives up the peers, because they could not be asked.
-func (c *census) failLocked(q *ask, err error) {
+func (c *census) failLocked(q *query, err error) {
 	c.expected = 0
 	q.failed[""] = err
 }
 
 // reportLocked adds the missing answers and replies to e, under empty IDs.
-func (c *census) reportLocked(q *ask, e *IncompleteError) {
+func (c *census) reportLocked(q *query, e *IncompleteError) {
 	for _, err := range c.failed {
 		e.Missing = append(e.Missing, MissingNode{Err: err})
 	}
@@ -147,7 +147,7 @@ func (c *census) reportLocked(q *ask, e *IncompleteError) {
 }
 
 // handle handles an answer, and reports whether anybody waited for it.
-func (c *census) handle(q *ask, from NodeID, a *Answer) bool {
+func (c *census) handle(q *query, from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()
@@ -169,10 +169,10 @@ func (c *census) handle(q *ask, from NodeID, a *Answer) bool {
 }
 
 // ready fetches the number of peers that will answer.
-func (c *census) ready(q *ask) error { return c.count(q, q.ctx, false) }
+func (c *census) ready(q *query) error { return c.count(q, q.ctx, false) }
 
 // count fetches the number of peers that will answer. again is set after the first call.
-func (c *census) count(q *ask, ctx context.Context, again bool) error {
+func (c *census) count(q *query, ctx context.Context, again bool) error {
 	inst := *c.inst
 	inst.Payload = Payload{} // it belongs to the application again, and must not be kept
 	n, err := q.n.foreign.CountPeers(ctx, &inst, again)
@@ -189,7 +189,7 @@ func (c *census) count(q *ask, ctx context.Context, again bool) error {
 
 // beat checks whether the peers that have not answered are still there. If that cannot be found out, they count as
 // present.
-func (c *census) beat(q *ask) {
+func (c *census) beat(q *query) {
 	q.mu.Lock()
 	all := c.answered >= c.expected
 	q.mu.Unlock()

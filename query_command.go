@@ -111,9 +111,9 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	ctx, cancel := deadline(ctx)
 	defer cancel()
 	var waits []*interest
-	asked := make([]*ask, len(steps))
+	asked := make([]*query, len(steps))
 	for i, inst := range steps { // all are under way before the first wait
-		asked[i] = n.ask(ctx, inst, to, func(q *ask) {
+		asked[i] = n.query(ctx, inst, to, func(q *query) {
 			count, more := t.ns.here().obey(inst)
 			n.interests.want(more)
 			waits = append(waits, more...)

@@ -6,21 +6,21 @@ import "github.com/crosscast/crosscast/kind"
 // ID are in the query's waiting and failed, and so is this node. The names that end in Locked need the query's lock.
 type expectation interface {
 	// begin records which of the peers in to (nil: all) must answer, and returns those that are to get the query.
-	begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error)
+	begin(q *query, inst *Instruction, to []NodeID) ([]NodeID, error)
 	// ready is called before the query is published, if it is.
-	ready(q *ask) error
+	ready(q *query) error
 	// handle handles an answer, and reports whether it was waited for.
-	handle(q *ask, from NodeID, a *Answer) bool
+	handle(q *query, from NodeID, a *Answer) bool
 	// beat is called once a heartbeat, while answers are missing.
-	beat(q *ask)
+	beat(q *query)
 	// completeLocked reports whether nothing is missing, beside the nodes in waiting.
 	completeLocked() bool
 	// giveUpLocked ends the wait for answers, beside those of the nodes in waiting.
 	giveUpLocked(err error)
 	// failLocked does the same if the query could not be published.
-	failLocked(q *ask, err error)
+	failLocked(q *query, err error)
 	// reportLocked adds what is missing to e, beside the nodes in failed.
-	reportLocked(q *ask, e *IncompleteError)
+	reportLocked(q *query, e *IncompleteError)
 }
 
 // expecting makes the expectation of a query to the peers in to (nil: all).
@@ -58,7 +58,7 @@ func foreignPeers(self NodeID, inst *Instruction, to []NodeID, silence error) ex
 type knownPeers struct{}
 
 // begin returns the known ones of to.
-func (knownPeers) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error) {
+func (knownPeers) begin(q *query, inst *Instruction, to []NodeID) ([]NodeID, error) {
 	q.n.peers.with(func(known map[NodeID]*peer) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -88,9 +88,9 @@ func (inst *Instruction) aboutNodes() bool {
 	return inst.Kind == kind.Request || inst.Question != nil && inst.Question.Kind == kind.AskStats
 }
 
-// beat gives up peers that were suspected when they were asked, and still are. So they are waited for one heartbeat at
+// beat gives up peers that were suspected at the start, and still are. So they are waited for one heartbeat at
 // most: a process that hangs must not hold up every query until it is taken for dead.
-func (knownPeers) beat(q *ask) {
+func (knownPeers) beat(q *query) {
 	q.n.peers.with(func(known map[NodeID]*peer) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -104,29 +104,29 @@ func (knownPeers) beat(q *ask) {
 }
 
 // awaitPeerLocked records that a peer must answer.
-func (q *ask) awaitPeerLocked(p *peer) {
+func (q *query) awaitPeerLocked(p *peer) {
 	q.waiting[p.ID] = 0
 	if p.Suspect {
 		q.doubted = append(q.doubted, p.ID)
 	}
 }
 
-func (knownPeers) ready(*ask) error                           { return nil }
-func (knownPeers) handle(q *ask, from NodeID, a *Answer) bool { return q.handleAnswer(from, a) }
-func (knownPeers) completeLocked() bool                       { return true }
-func (knownPeers) giveUpLocked(error)                         {}
-func (knownPeers) failLocked(*ask, error)                     {}
-func (knownPeers) reportLocked(*ask, *IncompleteError)        {}
+func (knownPeers) ready(*query) error                           { return nil }
+func (knownPeers) handle(q *query, from NodeID, a *Answer) bool { return q.handleAnswer(from, a) }
+func (knownPeers) completeLocked() bool                         { return true }
+func (knownPeers) giveUpLocked(error)                           {}
+func (knownPeers) failLocked(*query, error)                     {}
+func (knownPeers) reportLocked(*query, *IncompleteError)        {}
 
 // noPeers is the expectation of a node without an adapter: nobody else answers.
 type noPeers struct{ knownPeers }
 
-func (noPeers) begin(*ask, *Instruction, []NodeID) ([]NodeID, error) { return []NodeID{}, nil }
+func (noPeers) begin(*query, *Instruction, []NodeID) ([]NodeID, error) { return []NodeID{}, nil }
 
 // namedPeers expects an answer of each named node, whether it is known or not.
 type namedPeers struct{ knownPeers }
 
-func (namedPeers) begin(q *ask, _ *Instruction, to []NodeID) ([]NodeID, error) {
+func (namedPeers) begin(q *query, _ *Instruction, to []NodeID) ([]NodeID, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, id := range to {

@@ -26,7 +26,7 @@ var errNobody = errors.New("no node said that it is there")
 
 // look updates the table of peers for the query q, unless the last update is less than a heartbeat old: then the table
 // is about as fresh as those of other nodes. If no node answers, q has failed in part.
-func (l *lookout) look(q *ask) error {
+func (l *lookout) look(q *query) error {
 	n := q.n
 	select {
 	case l.turn <- struct{}{}:
@@ -61,7 +61,7 @@ func (l *lookout) look(q *ask) error {
 }
 
 // listen makes the adapter hear the answers to q.
-func (q *ask) listen() error {
+func (q *query) listen() error {
 	if a, ok := q.n.adapter.(AdapterSubscriber); ok {
 		return a.Listen(q.ctx)
 	}
@@ -71,7 +71,7 @@ func (q *ask) listen() error {
 // foundPeers is the expectation of an emitter: it first finds the peers.
 type foundPeers struct{ knownPeers }
 
-func (e foundPeers) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error) {
+func (e foundPeers) begin(q *query, inst *Instruction, to []NodeID) ([]NodeID, error) {
 	if to == nil || len(to) > 0 {
 		if err := q.n.lookout.look(q); err != nil {
 			return nil, err
@@ -84,7 +84,7 @@ func (e foundPeers) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, err
 // answers.
 type heard struct{ expectation }
 
-func (e heard) begin(q *ask, inst *Instruction, to []NodeID) ([]NodeID, error) {
+func (e heard) begin(q *query, inst *Instruction, to []NodeID) ([]NodeID, error) {
 	if to == nil || len(to) > 0 {
 		if err := q.listen(); err != nil {
 			return nil, err
@@ -104,7 +104,7 @@ type nodeAnswer struct {
 	read func(NodeID, *Answer) (complete bool)
 }
 
-func (e *nodeAnswer) handle(_ *ask, from NodeID, a *Answer) bool {
+func (e *nodeAnswer) handle(_ *query, from NodeID, a *Answer) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.over || e.of != "" && from != e.of {
@@ -124,7 +124,7 @@ func (n *Node) whyEnded(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// findNodes asks everyone for a sign of life, and the first node that answers for its peers.
+// findNodes queries everyone for a sign of life, and the first node that answers for its peers.
 func (n *Node) findNodes(ctx context.Context) ([]Peer, error) {
 	var first NodeID
 	if err := n.askNodes(ctx, "", func(from NodeID, _ *Answer) (complete bool) {
@@ -198,9 +198,9 @@ func readBeat(r *InstructionReader, data []byte) (inst *Instruction, rest []byte
 func (n *Node) askNodes(ctx context.Context, to NodeID, answer func(NodeID, *Answer) (complete bool)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	e := &nodeAnswer{of: to, read: answer, complete: make(chan struct{})}
-	q := &ask{n: n, ctx: ctx, cancel: cancel, expects: e, stop: func() bool { return true }}
+	q := &query{n: n, ctx: ctx, cancel: cancel, expects: e, stop: func() bool { return true }}
 	defer q.end()
-	if err := n.asks.open(q); err != nil {
+	if err := n.queries.open(q); err != nil {
 		return err
 	}
 	inst := &Instruction{

@@ -132,11 +132,11 @@ func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 // peers whose handler failed, that have no such handler, that did not answer in time, or that Only names and this node
 // does not know. A peer without a socket in the rooms of With adds nothing to the result.
 func (s Servers) Ask(ctx context.Context, name string, payload any) *Answers[Response] {
-	var q *ask
+	var q *query
 	if inst, err := s.instruction(name, payload); err != nil {
-		q = &ask{failure: err}
+		q = &query{failure: err}
 	} else {
-		q = s.ns.node.ask(ctx, inst, s.ids, nil)
+		q = s.ns.node.query(ctx, inst, s.ids, nil)
 	}
 	return &Answers[Response]{q, func(from NodeID, a *Answer) []Response {
 		if !a.Handled || a.Err != "" {

@@ -12,7 +12,7 @@ import (
 // Answers is a result that arrives from many nodes. One goroutine reads it, once: with Collect, or with All and then
 // Err. A result that is neither read nor closed uses memory until its deadline.
 type Answers[T any] struct {
-	q    *ask
+	q    *query
 	each func(from NodeID, a *Answer) []T
 }
 
@@ -45,11 +45,11 @@ func (a *Answers[T]) Close() {
 	}
 }
 
-// Err returns, after All, an [*IncompleteError] if answers are missing, another error if nothing was asked, or nil.
+// Err returns, after All, an [*IncompleteError] if answers are missing, another error if nothing was published, or nil.
 func (a *Answers[T]) Err() error { return a.q.err() }
 
 // read calls part with each part of the result, until part returns false, and ends the query.
-func (q *ask) read(part func(from NodeID, a *Answer) bool) {
+func (q *query) read(part func(from NodeID, a *Answer) bool) {
 	if q.failure != nil {
 		return
 	}
@@ -88,7 +88,7 @@ func (q *ask) read(part func(from NodeID, a *Answer) bool) {
 }
 
 // next takes a part off the queue. If there is none, it reports whether the result is complete.
-func (q *ask) next() (v answered, complete bool) {
+func (q *query) next() (v answered, complete bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.queue) == 0 {
@@ -102,9 +102,9 @@ func (q *ask) next() (v answered, complete bool) {
 }
 
 // late gives up the nodes that have not answered before the end of the context.
-func (q *ask) late() { q.giveUp(q.ctx.Err()) }
+func (q *query) late() { q.giveUp(q.ctx.Err()) }
 
-func (q *ask) err() error {
+func (q *query) err() error {
 	if q.failure != nil {
 		return q.failure
 	}
@@ -117,7 +117,7 @@ func (q *ask) err() error {
 }
 
 // incomplete returns the missing answers.
-func (q *ask) incomplete() *IncompleteError {
+func (q *query) incomplete() *IncompleteError {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := &IncompleteError{Silent: slices.Clone(q.silent)}

@@ -16,21 +16,21 @@ import (
 
 // Sockets queries the sockets in the target, on all nodes. f selects the fields of the answers; Fields{} selects all.
 func (t BoundTarget) Sockets(ctx context.Context, f Fields) *Answers[SocketInfo] {
-	q := t.ask(ctx, &Question{Kind: kind.AskSockets, Fields: f.selected()})
+	q := t.query(ctx, &Question{Kind: kind.AskSockets, Fields: f.selected()})
 	return &Answers[SocketInfo]{q, func(_ NodeID, a *Answer) []SocketInfo { return a.Sockets }}
 }
 
 // Rooms queries the rooms of the sockets in the target, with the number of these sockets in each. A room with sockets
 // on several nodes comes once from each.
 func (t BoundTarget) Rooms(ctx context.Context) *Answers[RoomCount] {
-	q := t.ask(ctx, &Question{Kind: kind.AskRooms})
+	q := t.query(ctx, &Question{Kind: kind.AskRooms})
 	return &Answers[RoomCount]{q, func(_ NodeID, a *Answer) []RoomCount { return a.Rooms }}
 }
 
 // Count counts the sockets in the target, on all nodes. Only numbers travel. Together with an [*IncompleteError] it
 // returns the count of the nodes that answered.
 func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
-	q := t.ask(ctx, &Question{Kind: kind.AskCount})
+	q := t.query(ctx, &Question{Kind: kind.AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
 	for n := range a.All() {
 		sockets += n
@@ -42,7 +42,7 @@ func (t BoundTarget) Count(ctx context.Context) (sockets int, err error) {
 // count. Each node sends a salted hash of 8 bytes for each user. Two users with the same hash count as one: for a
 // million users, that happens in one of 30 million queries.
 func (t BoundTarget) CountUsers(ctx context.Context) (users int, err error) {
-	q := t.ask(ctx, &Question{Kind: kind.AskCount, Fields: kind.FieldUser, Salt: rand.Uint64()})
+	q := t.query(ctx, &Question{Kind: kind.AskCount, Fields: kind.FieldUser, Salt: rand.Uint64()})
 	a := Answers[uint64]{q, func(_ NodeID, a *Answer) []uint64 { return a.Users }}
 	seen := make(map[uint64]struct{})
 	for u := range a.All() {
@@ -60,7 +60,7 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	if t.check("ask") == nil && t.ns.node.state.Load() != nodeClosed && t.ns.here().countMatching(&t.target) > 0 {
 		return true, nil
 	}
-	q := t.ask(ctx, &Question{Kind: kind.AskCount})
+	q := t.query(ctx, &Question{Kind: kind.AskCount})
 	a := Answers[int]{q, func(_ NodeID, a *Answer) []int { return []int{a.Count} }}
 	for n := range a.All() {
 		if n > 0 {
@@ -70,11 +70,11 @@ func (t BoundTarget) Has(ctx context.Context) (bool, error) {
 	return false, a.Err()
 }
 
-// ask queries all nodes about the target's sockets.
-func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
+// query queries all nodes about the target's sockets.
+func (t *BoundTarget) query(ctx context.Context, question *Question) *query {
 	n := t.ns.node
 	if err := t.check("ask"); err != nil {
-		return &ask{failure: err}
+		return &query{failure: err}
 	}
 	inst := &Instruction{Kind: kind.Ask, Namespace: t.ns.name, Target: t.target, Question: question}
 	to := []NodeID{}
@@ -82,7 +82,7 @@ func (t *BoundTarget) ask(ctx context.Context, question *Question) *ask {
 		to = n.holders(&t.target)
 	}
 	own := func(part func(*Answer) bool) { t.ns.here().answer(&inst.Target, question, part) }
-	return n.ask(ctx, inst, to, func(q *ask) { q.own = own })
+	return n.query(ctx, inst, to, func(q *query) { q.own = own })
 }
 
 // remote reports whether the target may have sockets on other nodes.

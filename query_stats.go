@@ -34,16 +34,16 @@ func (s Servers) Stats(ctx context.Context) *Answers[Stats] {
 	}}
 }
 
-func (s *Servers) askStats(ctx context.Context) *ask {
+func (s *Servers) askStats(ctx context.Context) *query {
 	target, err := s.target()
 	if err != nil {
-		return &ask{failure: err}
+		return &query{failure: err}
 	}
 	n := s.ns.node
 	if n.foreign != nil {
-		return &ask{failure: fmt.Errorf("crosscast: Stats of peers: %w", errors.ErrUnsupported)}
+		return &query{failure: fmt.Errorf("crosscast: Stats of peers: %w", errors.ErrUnsupported)}
 	}
-	return n.ask(ctx, &Instruction{
+	return n.query(ctx, &Instruction{
 		Kind: kind.Ask, Namespace: s.ns.name, Target: target, Question: &Question{Kind: kind.AskStats},
 	}, s.ids, nil)
 }
