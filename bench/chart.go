@@ -27,7 +27,7 @@ func (r *report) charts(dir string) error {
 // The measures of a chart, in pixels.
 const (
 	chartWidth  = 760
-	labelWidth  = 330
+	labelWidth  = 350
 	figureWidth = 100
 	barHeight   = 18
 	rowHeight   = 28
@@ -75,7 +75,7 @@ func (s *section) chart(note string) string {
 		chartWidth, height, chartWidth, height)
 	b.WriteString(chartStyle)
 	fmt.Fprintf(&b, `<title>%s</title>`+"\n", html.EscapeString(s.Name+": "+s.Title))
-	fmt.Fprintf(&b, `<text class="title" x="8" y="22">%s</text>`+"\n", html.EscapeString(s.Title))
+	fmt.Fprintf(&b, `<text class="title" x="8" y="22">%s</text>`+"\n", html.EscapeString(strings.ToUpper(s.Title[:1])+s.Title[1:]))
 	fmt.Fprintf(&b, `<text class="note" x="8" y="42">%s; %s</text>`+"\n", html.EscapeString(m.Title), better)
 	scale := float64(chartWidth-labelWidth-figureWidth) / most
 	for i, l := range s.Lines {

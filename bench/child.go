@@ -47,6 +47,14 @@ func child(told string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	commands := make(chan string)
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			commands <- lines.Text()
+		}
+		close(commands)
+		time.AfterFunc(5*time.Second, func() { os.Exit(1) }) // whatever the role does: the parent has ended
+	}()
 	out := json.NewEncoder(os.Stdout)
 	if err := p.play(); err != nil {
 		return out.Encode(reply{Error: err.Error()})
@@ -57,8 +65,8 @@ func child(told string) error {
 	if p.atEnd != nil {
 		defer p.atEnd()
 	}
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		r, err := p.answer(lines.Text())
+	for command := range commands {
+		r, err := p.answer(command)
 		if err != nil {
 			r = reply{Error: err.Error()}
 		}

@@ -18,21 +18,16 @@ func hear(p *proc, broadcast func(message []byte)) error {
 	return receiveGoRedis(p, func(payload []byte, _ int) { broadcast(envelope(nil, payload)) })
 }
 
-// serveGorilla is gorilla's usual hub: a channel and a goroutine for each client, and one prepared message a broadcast.
+// serveGorilla is gorilla's usual hub: a channel and a goroutine for each client.
 func serveGorilla(p *proc) (http.Handler, error) {
 	var mu sync.Mutex
-	var members []chan *websocket.PreparedMessage
+	var members []chan []byte
 	err := hear(p, func(message []byte) {
-		prepared, err := websocket.NewPreparedMessage(websocket.TextMessage, message)
-		if err != nil {
-			p.fail(err)
-			return
-		}
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range members {
 			select {
-			case m <- prepared:
+			case m <- message:
 			default: // the client is too slow
 			}
 		}
@@ -44,7 +39,7 @@ func serveGorilla(p *proc) (http.Handler, error) {
 			fmt.Fprintln(os.Stderr, err)
 			return
 		}
-		member := make(chan *websocket.PreparedMessage, 2*p.Window)
+		member := make(chan []byte, 2*p.Window)
 		mu.Lock()
 		members = append(members, member)
 		mu.Unlock()
@@ -57,7 +52,7 @@ func serveGorilla(p *proc) (http.Handler, error) {
 				var err error
 				select {
 				case m := <-member:
-					err = conn.WritePreparedMessage(m)
+					err = conn.WriteMessage(websocket.TextMessage, m)
 				case <-pings:
 					err = conn.WriteMessage(websocket.PingMessage, nil)
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,13 +41,13 @@ type reply struct {
 	Values values  // the role's own
 }
 
-// startProcess returns when the child is ready. progress may be nil.
-func startProcess(command []string, c config, progress *os.File) (*process, error) {
+// startProcess returns when the child is ready. progress may be nil. The end of ctx kills the child.
+func startProcess(ctx context.Context, command []string, c config, progress *os.File) (*process, error) {
 	told, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{role: c.Role, cmd: exec.Command(command[0], command[1:]...)}
+	p := &process{role: c.Role, cmd: exec.CommandContext(ctx, command[0], command[1:]...)}
 	p.cmd.Env = append(os.Environ(), configVariable+"="+string(told))
 	p.cmd.Stderr = os.Stderr
 	if progress != nil {

@@ -163,7 +163,11 @@ func (s *section) write(out io.Writer) {
 }
 
 func (s spread) String() string {
-	return fmt.Sprintf("%.2f × (%.2f to %.2f)", s.Median, s.Low, s.High)
+	digits := 2
+	for v := s.Median; v > 0 && v < 0.1 && digits < 6; v *= 10 {
+		digits++
+	}
+	return fmt.Sprintf("%.*f × (%.*f to %.*f)", digits, s.Median, digits, s.Low, digits, s.High)
 }
 
 func (v verdict) String() string {

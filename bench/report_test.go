@@ -41,6 +41,17 @@ func TestRatios(t *testing.T) {
 	}
 }
 
+// TestSpread: a small ratio has two digits that say something.
+func TestSpread(t *testing.T) {
+	for want, s := range map[string]spread{
+		"0.50 × (0.10 to 2.00)": {0.5, 0.1, 2}, "0.012 × (0.010 to 0.020)": {0.0123, 0.01, 0.02}, "0.00 × (0.00 to 0.00)": {},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestNumber(t *testing.T) {
 	for want, v := range map[string]struct {
 		v      float64
@@ -134,8 +145,8 @@ func TestChart(t *testing.T) {
 		t.Errorf("%d bars, %d of them our own:\n%s", bars, own, picture)
 	}
 	for _, want := range []string{
-		"prefers-color-scheme: dark", "a &lt;workload&gt;", "a &amp; b", "more is better", ">crosscast: Emit<",
-		`width="110.0"`, // 2000 of at most 6000, which are 330 pixels
+		"prefers-color-scheme: dark", "A &lt;workload&gt;", "a &amp; b", "more is better", ">crosscast: Emit<",
+		`width="103.3"`, // 2000 of at most 6000, which are 310 pixels
 		`x2="660.0"`,
 	} {
 		if !strings.Contains(picture, want) {

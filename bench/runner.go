@@ -37,7 +37,7 @@ func (b *bench) run(ctx context.Context) ([]outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	redis, err := startProcess([]string{self}, config{Role: redisRole}, nil)
+	redis, err := startProcess(context.Background(), []string{self}, config{Role: redisRole}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,9 @@ func (b *bench) one(ctx context.Context, w *workload, contestant *contestant, c 
 	}
 	c.Run = fmt.Sprintf("%x", rand.Uint64())
 	c.Redis, c.Profile = b.redis, b.profile
-	r := &run{bench: b, workload: w, command: contestant.command, config: c, processes: make(map[string]*process)}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute+10*b.span)
+	defer cancel()
+	r := &run{ctx: ctx, bench: b, workload: w, command: contestant.command, config: c, processes: make(map[string]*process)}
 	defer r.stop()
 	v, err := w.measure(ctx, r)
 	if err == nil {
@@ -122,6 +124,7 @@ func (b *bench) result(w *workload, round int, contestant string, v values) {
 
 // A run is one run of one contestant: the processes that it consists of.
 type run struct {
+	ctx       context.Context // of the processes
 	bench     *bench
 	workload  *workload
 	command   []string
@@ -141,7 +144,7 @@ func (r *run) start(role string, progress *os.File) (*process, error) {
 	}
 	c := r.config
 	c.Role = role
-	p, err := startProcess(command, c, progress)
+	p, err := startProcess(r.ctx, command, c, progress)
 	if err != nil {
 		return nil, err
 	}

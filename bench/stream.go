@@ -56,10 +56,12 @@ func stream(counter string, charged ...string) func(ctx context.Context, r *run)
 		if err != nil {
 			return nil, err
 		}
-		pass(ctx, r.bench.span)
-		after, err := r.sample()
-		if err != nil {
-			return nil, err
+		after := before
+		for end := time.Now().Add(10 * time.Second); after[counter].Count == before[counter].Count && time.Now().Before(end); {
+			pass(ctx, r.bench.span)
+			if after, err = r.sample(); err != nil {
+				return nil, err
+			}
 		}
 		last, err := publisher.call("stop")
 		if err != nil {

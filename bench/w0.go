@@ -15,7 +15,7 @@ func lastClient() []workload {
 	}{{1, false}, {100, false}, {1000, false}, {100, true}} {
 		w := workload{
 			name:   fmt.Sprintf("W0-%d", c.clients),
-			title:  fmt.Sprintf("one hot room, %d websocket client(s)", c.clients),
+			title:  fmt.Sprintf("one hot room, %d websocket clients", c.clients),
 			quick:  c.clients <= 100 && !c.tls,
 			config: config{Window: 2048, Size: 128, JSON: true, Clients: c.clients, TLS: c.tls},
 			metrics: []metric{
@@ -33,6 +33,7 @@ func lastClient() []workload {
 		}
 		switch {
 		case c.clients == 1:
+			w.title = "one hot room, 1 websocket client"
 			w.goals = []goal{{"rate", "centrifuge", false, 1.7, ""}, {"rate", "by-hand", false, 1.2, ""}}
 		case c.clients == 100 && !c.tls:
 			w.goals = []goal{
