@@ -70,7 +70,7 @@ func (n *Node) awaitStart(ctx context.Context) bool {
 
 func (n *Node) close(ctx context.Context) error {
 	told := 0 // losses
-	if n.onLoss != nil {
+	if n.hooks.onLoss != nil {
 		told = n.losses.count()
 	}
 	n.closeGate(nodeClosing)

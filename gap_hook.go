@@ -48,8 +48,8 @@ func (n *Node) callGapHooks(g Gap) {
 			if part, concerns := g.part(hooks[i].ns.name); concerns {
 				n.call("Namespace.OnGap", func() { hooks[i].f(part) })
 			}
-		} else if n.onGap != nil {
-			n.call("Options.OnGap", func() { n.onGap(n, g) })
+		} else if n.hooks.onGap != nil {
+			n.call("Options.OnGap", func() { n.hooks.onGap(n, g) })
 		}
 	})
 }

@@ -142,7 +142,7 @@ func (h *handler) Loss(l Loss) {
 	n.stats.losses.Add(1)
 	n.stats.lossReasons.count(l.Reason)
 	n.losses.record(l)
-	if n.onLoss != nil {
+	if n.hooks.onLoss != nil {
 		n.hooks.pace.gather(l)
 	}
 }

@@ -38,6 +38,12 @@ const (
 // hooks calls the application's hooks, outside of all locks. Each hook has a lane of its own, so that a flood of one
 // delays no other, and a rule of its own for merging waiting calls.
 type hooks struct {
+	onGap  func(*Node, Gap) // called without a lane: see callGapHooks
+	onLoss func(*Node, Loss)
+	onRoom func(*Node, RoomEvent)
+	onNode func(*Node, NodeEvent)
+	onLink func(*Node, LinkStatus)
+
 	rooms  lane[RoomEvent]
 	nodes  lane[nodeCall]
 	links  lane[LinkStatus]
@@ -45,11 +51,12 @@ type hooks struct {
 	pace   pace // before losses
 }
 
-func (h *hooks) init(n *Node) {
-	h.rooms.run = func(e RoomEvent) { n.call("Options.OnRoom", func() { n.onRoom(n, e) }) }
-	h.nodes.run = func(c nodeCall) { n.call("Options.OnNode", func() { n.onNode(n, c.NodeEvent) }) }
-	h.links.run = func(s LinkStatus) { n.call("Options.OnLink", func() { n.onLink(n, s) }) }
-	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { n.onLoss(n, l) }) }
+func (h *hooks) init(n *Node, o *Options) {
+	h.onGap, h.onLoss, h.onRoom, h.onNode, h.onLink = o.OnGap, o.OnLoss, o.OnRoom, o.OnNode, o.OnLink
+	h.rooms.run = func(e RoomEvent) { n.call("Options.OnRoom", func() { h.onRoom(n, e) }) }
+	h.nodes.run = func(c nodeCall) { n.call("Options.OnNode", func() { h.onNode(n, c.NodeEvent) }) }
+	h.links.run = func(s LinkStatus) { n.call("Options.OnLink", func() { h.onLink(n, s) }) }
+	h.losses.run = func(l Loss) { n.call("Options.OnLoss", func() { h.onLoss(n, l) }) }
 	h.rooms.enter, h.nodes.enter, h.links.enter, h.losses.enter = enterRoom, enterNode, enterLink, enterLoss
 	h.rooms.busy, h.nodes.busy, h.links.busy, h.losses.busy = n.busy, n.busy, n.busy, n.busy
 	h.pace.tell, h.pace.busy = h.losses.push, n.busy
@@ -125,14 +132,14 @@ func (n *Node) handlePeerEvent(e NodeEvent) {
 		n.queries.handlePeerGone(e.Peer.ID)
 	}
 	n.presence.handlePeerEvent(&e)
-	if n.onNode != nil {
+	if n.hooks.onNode != nil {
 		n.hooks.nodes.push(nodeCall{e, e.Kind == NodeJoined})
 	}
 }
 
 // reportRoomLocked reports a change of g, so the reports of one room keep the order of its changes.
 func (n *Node) reportRoomLocked(kind RoomEventKind, g *group, s *Socket) {
-	if n.onRoom != nil && g.space == SpaceRoom {
+	if n.hooks.onRoom != nil && g.space == SpaceRoom {
 		n.hooks.rooms.push(RoomEvent{kind, g.ns.name, g.name, s})
 	}
 }

@@ -88,7 +88,7 @@ func (h *handler) Link(s LinkStatus) {
 	n := (*Node)(h)
 	n.link.set(s)
 	n.noteLink(s)
-	if n.onLink != nil {
+	if n.hooks.onLink != nil {
 		n.hooks.links.push(s)
 	}
 }

@@ -125,12 +125,7 @@ type Node struct {
 	maxRooms   int
 	log        *slog.Logger
 	logger     *slog.Logger // Options.Logger; nil: log discards
-	onGap      func(*Node, Gap)
-	onLoss     func(*Node, Loss)
-	onRoom     func(*Node, RoomEvent)
-	onNode     func(*Node, NodeEvent)
-	onLink     func(*Node, LinkStatus)
-	observer   Observer // nil: none
+	observer   Observer     // nil: none
 
 	adapter   Adapter        // nil: a single server
 	sizer     AdapterSizer   // nil: the adapter is not one
@@ -262,9 +257,8 @@ func newNode(o Options) (*Node, error) {
 		heartbeat:  o.Heartbeat,
 		maxPayload: o.MaxPayload,
 		maxRooms:   o.MaxRooms,
-		onGap:      o.OnGap, onLoss: o.OnLoss, onRoom: o.OnRoom, onNode: o.OnNode, onLink: o.OnLink,
-		observer: o.Observer,
-		meta:     slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
+		observer:   o.Observer,
+		meta:       slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
 		subs: make(map[*Subscription]struct{}), started: make(chan struct{}),
 	}
 	n.sizer, _ = o.Adapter.(AdapterSizer)
@@ -282,7 +276,7 @@ func newNode(o Options) (*Node, error) {
 	if a, ok := o.Adapter.(interface{ Activity() *activity.Counter }); ok {
 		n.busy = a.Activity()
 	}
-	n.hooks.init(n)
+	n.hooks.init(n, &o)
 	n.peers.changed = n.handlePeerEvent
 	n.presence.init(n)
 	n.Namespace, n.nowhere, n.handles = &Namespace{node: n, name: "/"}, newSpace(&Namespace{node: n}), new(sync.Map)
