@@ -3,7 +3,8 @@ package crosscast
 // A Conn is how messages reach one client. Users implement it or take it from a binding. A connection that has only a
 // blocking write is wrapped in a [Queue].
 //
-// A node calls Send from many goroutines, but one at a time per origin. A Conn must keep the order of the calls.
+// A node calls Send from many goroutines, but one at a time per origin. A Conn must keep the order of the calls. A
+// message for very many sockets is passed to several conns at once.
 type Conn interface {
 	// Send takes or refuses m, without blocking. m is valid only during the call: keep the result of [Message.Frame],
 	// or a [Message.Clone]. Send returns:

@@ -15,9 +15,11 @@ type emission struct {
 	one    [1]SocketID // the target of Socket.Emit
 	msg    Message
 	to     recipients
-	own    recipients // the memory of to while that is lent by a crowd
-	lent   bool       // to must not be changed
-	all    stretch    // of to
+	own    recipients     // the memory of to while that is lent by a crowd
+	lent   bool           // to must not be changed
+	all    stretch        // of to
+	rest   stretch        // of a large delivery: what nobody serves yet; guarded by the crew's mu
+	helped sync.WaitGroup // for the parts that helpers serve
 	subs   []*Subscription
 	queued int      // number of subs that queued the message
 	seen   []uint64 // a bit for each socket's slot, all zero between uses
@@ -38,6 +40,7 @@ func (r *recipients) clear() {
 
 // A stretch is a part of an emission's recipients that one goroutine serves.
 type stretch struct {
+	from    int // index of the first socket
 	at, end int // indexes of the next socket and of the one behind the last
 	refused int // number of sockets before at that did not take the message
 }
@@ -100,7 +103,11 @@ func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) 
 		defer e.offer(ns.node) // also if a conn ends the goroutine
 	}
 	e.all = stretch{end: len(e.to.sockets)}
-	e.handOn(ns.node, &e.all, refused)
+	if refused == nil && e.all.end >= largeDelivery {
+		ns.node.crew.serve(e)
+	} else {
+		e.handOn(ns.node, &e.all, refused)
+	}
 	return e.all.end - e.all.refused
 }
 
@@ -121,7 +128,7 @@ func (e *emission) handOn(n *Node, p *stretch, refused func(*Socket, error)) {
 	for p.at < p.end {
 		e.handSome(n, p, refused)
 	}
-	n.stats.delivered.Add(uint64(p.end - p.refused))
+	n.stats.delivered.Add(uint64(p.end - p.from - p.refused))
 }
 
 // handSome hands e.msg to sockets of p, up to one whose conn panics.

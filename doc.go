@@ -262,8 +262,8 @@
 // or subscription that it is about, because its first call might come before the call that made that one returns. The
 // functions, and their limits:
 //
-//	Conn.Send              Concurrent, but one at a time for one emitting peer. It must not block, and must not keep the
-//	                       message (Message.Clone does).
+//	Conn.Send              Concurrent, but for one conn one at a time for one emitting peer. It must not block, and must
+//	                       not keep the message (Message.Clone does).
 //	Conn.Close             Called once. It must not block.
 //	Framer.Frame           Called once for each message, on the goroutine that needs it first. Others wait for it.
 //	Receiver.OnMessage,    One at a time for one subscription, in order, on its own goroutine. They may block, and may

@@ -41,3 +41,11 @@ func (ns *Namespace) CheckGroups() (crowds int, err error) {
 	})
 	return crowds, err
 }
+
+// LargeDelivery sets the size from which on a delivery is served in parts, and that of a part. It returns the previous
+// sizes.
+func LargeDelivery(large, part int) (int, int) {
+	wasLarge, wasPart := largeDelivery, partSize
+	largeDelivery, partSize = large, part
+	return wasLarge, wasPart
+}

@@ -112,6 +112,7 @@ const (
 //
 //   - with an adapter: one for its heartbeats and one for its interest
 //   - while there is work: one for each of its hooks, two for presence, and one for each subscription and watch
+//   - while a message is handed to 65,536 sockets or more: one for each core but one
 //   - one for each query or command that it answers for a peer, at most 256, and as many for requests
 //   - one for each acknowledged emission whose replies it collects, at most 4,096
 type Node struct {
@@ -145,6 +146,7 @@ type Node struct {
 	acks      acks
 	handlers  handlers
 	presence  presence
+	crew      crew
 	link      linkStatus
 	stats     counters
 	lines     lines
@@ -279,6 +281,7 @@ func newNode(o Options) (*Node, error) {
 	n.hooks.init(n, &o)
 	n.peers.changed = n.handlePeerEvent
 	n.presence.init(n)
+	n.crew.init(n)
 	n.Namespace, n.nowhere, n.handles = &Namespace{node: n, name: "/"}, newSpace(&Namespace{node: n}), new(sync.Map)
 	n.spaces.home = newSpace(n.Namespace)
 	n.spaces.home.hold()
