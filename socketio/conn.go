@@ -112,10 +112,7 @@ func (c *conn) endUnconnected() {
 	}
 }
 
-func (c *conn) timeOut() {
-	c.server.stats.timeouts.Add(1)
-	c.close(crosscast.ReasonTimeout)
-}
+func (c *conn) timeOut() { c.close(crosscast.ReasonTimeout) }
 
 // reader reads until the connection ends. If a function of the application ends the goroutine, the connection ends,
 // too.
@@ -172,6 +169,9 @@ func (c *conn) end(reason crosscast.Reason, session func(*session)) {
 	}
 	sessions := slices.Collect(maps.Values(c.sessions)) // nothing is added to them any more
 	c.mu.Unlock()
+	if reason == crosscast.ReasonTimeout {
+		c.server.stats.timeouts.Add(1)
+	}
 	c.StopPings()
 	c.cancel()
 	for _, s := range sessions {

@@ -124,6 +124,24 @@ func TestConnectTimeout(t *testing.T) {
 	})
 }
 
+// TestTimeoutsAreCountedOnce: a client that is late in every way at the same moment is one.
+func TestTimeoutsAreCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := wstest.StartNode(t, crosscast.Options{})
+		s := newServer(t, n, socketio.Options{
+			PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second, ConnectTimeout: 45 * time.Second,
+			Namespaces: namespaces(socketio.Namespace{}),
+		})
+		c, conn := dialInMemory(t, s)
+		go io.Copy(io.Discard, conn)                      // reads pings, and does not answer
+		c.send(`451-["x",{"_placeholder":true,"num":0}]`) // an attachment is missing
+		time.Sleep(time.Minute)
+		if s.Stats().Timeouts != 1 {
+			t.Errorf("%+v", s.Stats())
+		}
+	})
+}
+
 // TestAuthenticateTimeout: a client in one namespace waits for another only until the timeout, and then gets an error.
 func TestAuthenticateTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

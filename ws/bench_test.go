@@ -2,6 +2,10 @@ package ws_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,5 +49,41 @@ func BenchmarkBroadcast(b *testing.B) {
 	defer cancel()
 	if err := n.Close(ctx); err != nil {
 		b.Error(err)
+	}
+}
+
+// BenchmarkInbound is one event of a client over TCP, up to its handler. The events come one by one, each after the
+// handler of the one before, or in bursts of 64.
+func BenchmarkInbound(b *testing.B) {
+	for _, size := range []int{100, 2000} {
+		for _, burst := range []int{1, 64} {
+			b.Run(fmt.Sprintf("size=%d/burst=%d", size, burst), func(b *testing.B) {
+				n := wstest.StartNode(b, crosscast.Options{})
+				handled := make(chan struct{}, 1)
+				count := 0
+				s := newServer(b, n, ws.Options{PingInterval: -1, Events: ws.Events{
+					"x": func(context.Context, *crosscast.Socket, json.RawMessage) error {
+						if count++; count == burst {
+							count = 0
+							handled <- struct{}{}
+						}
+						return nil
+					},
+				}})
+				conn := upgrade(b, wstest.Serve(b, s).URL)
+				event := `{"event":"x","data":"` + strings.Repeat("x", size-23) + `"}`
+				events := strings.Repeat(wstest.Masked(event), burst)
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if i%burst == 0 {
+						if _, err := io.WriteString(conn, events); err != nil {
+							b.Fatal(err)
+						}
+						<-handled
+					}
+				}
+				_ = conn.Close()
+			})
+		}
 	}
 }

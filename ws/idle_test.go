@@ -3,7 +3,6 @@ package ws_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -64,7 +63,7 @@ func TestIdleConnection(t *testing.T) {
 }
 
 // upgrade connects to a server, and returns the network connection after the handshake.
-func upgrade(t *testing.T, url string) net.Conn {
+func upgrade(t testing.TB, url string) net.Conn {
 	t.Helper()
 	address := strings.TrimPrefix(url, "http://")
 	conn, err := net.Dial("tcp", address)
@@ -72,19 +71,34 @@ func upgrade(t *testing.T, url string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-Websocket-Version: 13\r\nSec-Websocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n", address)
+	handshake(t, conn, address)
+	return conn
+}
+
+// handshake makes the handshake of a client.
+func handshake(t testing.TB, conn net.Conn, host string) {
+	t.Helper()
+	if _, err := io.WriteString(conn, upgradeRequest(host)); err != nil {
+		t.Fatal(err)
+	}
+	readAnswer(t, conn)
+}
+
+// readAnswer reads the answer to a request.
+func readAnswer(t testing.TB, conn net.Conn) {
+	t.Helper()
 	for answer := ""; !strings.HasSuffix(answer, "\r\n\r\n"); {
 		var b [1]byte
-		if err == nil {
-			_, err = io.ReadFull(conn, b[:])
-		}
-		if err != nil {
+		if _, err := io.ReadFull(conn, b[:]); err != nil {
 			t.Fatal(err)
 		}
 		answer += string(b[:])
 	}
-	return conn
+}
+
+func upgradeRequest(host string) string {
+	return "GET / HTTP/1.1\r\nHost: " + host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-Websocket-Version: 13\r\nSec-Websocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
 }
 
 // stacks returns how much memory the stacks of goroutines have.

@@ -139,7 +139,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	if o.Envelope == nil {
 		o.Envelope = JSON{}
 	}
-	if !reflect.TypeOf(o.Envelope).Comparable() {
+	if !reflect.ValueOf(o.Envelope).Comparable() {
 		return nil, fmt.Errorf("crosscast/ws: Envelope of type %T is not comparable", o.Envelope)
 	}
 	if o.OnError == nil {

@@ -504,6 +504,7 @@ func TestBadOptions(t *testing.T) {
 		"large queue":   {Queue: crosscast.QueueOptions{Limit: 1<<30 + 1}},
 		"policy":        {Queue: crosscast.QueueOptions{Policy: 9}},
 		"no comparable": {Envelope: uncomparable{}},
+		"with a slice":  {Envelope: uncomparableValue{v: []int{1}}},
 	} {
 		if _, err := ws.New(n.Namespace, o); err == nil {
 			t.Errorf("%s: no error", name)
@@ -512,6 +513,11 @@ func TestBadOptions(t *testing.T) {
 	if _, err := ws.New(nil, ws.Options{}); err == nil {
 		t.Error("no namespace: no error")
 	}
+}
+
+type uncomparableValue struct {
+	ws.JSON
+	v any
 }
 
 type uncomparable struct {

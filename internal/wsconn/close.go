@@ -38,7 +38,8 @@ func (c *Conn) setCause(why Cause) (Cause, bool) {
 }
 
 // hangUp is the queue's OnClose. After the closing frame, it waits for the client's. Without that wait, the client might
-// lose the frame, because the system ends a connection on which unread bytes wait with a reset.
+// lose the frame, because the system ends a connection on which unread bytes wait with a reset. The limit of SetCause
+// bounds all of it.
 func (c *Conn) hangUp(reason crosscast.Reason) {
 	why := c.SetCause(CauseOf(reason))
 	err := c.outlet.sendClose(closing(why.Code, why.Text))
@@ -53,7 +54,7 @@ func (c *Conn) hangUp(reason crosscast.Reason) {
 			}
 		}
 	}
-	c.cut()
+	c.shut()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.limit.Stop()
@@ -66,7 +67,7 @@ func (c *Conn) answerEnd(err error) {
 	switch {
 	case errors.As(err, &end):
 		if c.outlet.sendClose(closing(end.code, "")) == nil { // otherwise it was the answer to ours
-			c.cut()
+			c.shut()
 		}
 	case errors.As(err, &unacceptable):
 		_ = c.outlet.sendClose(closing(unacceptable.Code, unacceptable.Text)) // hangUp notices
@@ -99,18 +100,25 @@ func (c *Conn) broken() {
 	}
 }
 
-// cut closes the network connection, so that blocked reads and writes return. It goes below TLS, because closing a TLS
-// connection might wait for the client.
+// cut closes the network connection at once, so that blocked reads and writes return. It begins below TLS, because
+// closing a TLS connection might wait for the client.
 func (c *Conn) cut() {
+	below := c.outlet.conn
+	for {
+		above, ok := below.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		below = above.NetConn()
+	}
+	_ = below.Close()
+	c.shut()
+}
+
+// shut closes the network connection from above. TLS tells the client that this is the end, and a listener's wrapper
+// might count its connections.
+func (c *Conn) shut() {
 	c.gone.Store(true)
 	c.look()
-	conn := c.outlet.conn
-	for {
-		above, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			_ = conn.Close()
-			return
-		}
-		conn = above.NetConn()
-	}
+	_ = c.outlet.conn.Close()
 }

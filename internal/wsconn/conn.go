@@ -6,9 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"path"
 	"slices"
 	"sync"
@@ -90,7 +88,7 @@ type Conn struct {
 	input   input
 	reading atomic.Bool   // somebody uses input
 	paused  atomic.Bool   // the reader waits for room in a lane
-	gone    atomic.Bool   // cut was called, so nothing needs to wait
+	gone    atomic.Bool   // the network connection is closed, so nothing needs to wait
 	read    chan struct{} // closed when Read has returned
 
 	mu       sync.Mutex    // guards the fields below
@@ -229,13 +227,8 @@ func (Unacceptable) Error() string { return "unacceptable message" }
 // causeOfRead returns the cause for which a connection ends after reading has failed.
 func causeOfRead(err error) Cause {
 	var unacceptable Unacceptable
-	var network net.Error
-	switch {
-	case errors.As(err, &unacceptable):
+	if errors.As(err, &unacceptable) {
 		return Cause(unacceptable)
-	case errors.As(err, new(closeFrame)), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.As(err, &network):
-		return CauseOf(crosscast.ReasonLeft)
 	}
-	return CauseOf(ReasonInternal)
+	return CauseOf(crosscast.ReasonLeft) // a closing frame, or an error of the network connection, of any type
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/flate"
 	"io"
-	"strings"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -14,9 +13,8 @@ import (
 
 // An inflater decompresses messages without regard to others.
 type inflater struct {
-	message bytes.Reader
-	tail    strings.Reader
-	r       io.ReadCloser // of message and tail
+	message bytes.Reader  // read byte by byte, so that nothing behind the end of a stream is taken
+	r       io.ReadCloser // of message
 }
 
 // inflateTail is the end of a message that RFC 7692 (7.2.2) leaves out, and an empty last block, so that there is an end.
@@ -28,24 +26,33 @@ var inflaters = sync.Pool{New: func() any {
 	return i
 }}
 
-// inflate decompresses a message of at most limit bytes. The caller releases the result.
-func inflate(message []byte, limit int) (*bytes.Buffer, error) {
+// inflate decompresses a message of at most limit bytes. The caller releases the result. The client may end a stream
+// within the message, and begin another (RFC 7692, section 7.2.3.4).
+func inflate(message *bytes.Buffer, limit int) (*bytes.Buffer, error) {
+	message.WriteString(inflateTail)
 	i := inflaters.Get().(*inflater)
 	defer inflaters.Put(i)
-	i.message.Reset(message)
-	i.tail.Reset(inflateTail)
-	_ = i.r.(flate.Resetter).Reset(io.MultiReader(&i.message, &i.tail), nil) // returns no error
+	i.message.Reset(message.Bytes())
+	defer i.message.Reset(nil)
 	plain := buffers.Get().(*bytes.Buffer)
-	n, err := io.Copy(plain, io.LimitReader(i.r, int64(limit)+1))
-	i.message.Reset(nil)
-	switch {
-	case n > int64(limit):
-		err = errTooLarge
-	case err != nil:
-		err = Unacceptable{crosscast.ReasonProtocol, websocket.StatusInvalidFramePayloadData, "compressed badly"}
-	default:
+	var err error
+	for more := true; more && err == nil; more = i.message.Len() > len(inflateTail) {
+		_ = i.r.(flate.Resetter).Reset(&i.message, nil) // returns no error
+		_, err = io.Copy(plain, io.LimitReader(i.r, int64(limit-plain.Len())+1))
+		if plain.Len() > limit {
+			err = errTooLarge
+		} else if err != nil {
+			err = errInflate
+		}
+	}
+	if err == nil {
 		return plain, nil
 	}
 	release(plain)
 	return nil, err
+}
+
+// errInflate is the error of a message that cannot be decompressed.
+var errInflate error = Unacceptable{
+	crosscast.ReasonProtocol, websocket.StatusInvalidFramePayloadData, "compressed badly",
 }

@@ -14,20 +14,28 @@ import (
 )
 
 // An input reads the client's frames (RFC 6455, section 5, and RFC 7692). Only one goroutine uses it at a time. It has
-// a small buffer, so that an idle connection costs little. A longer frame is read into the message that it belongs to.
+// a small buffer, so that an idle connection costs little. While more bytes are likely to come at once, it borrows a
+// large one. A long frame is read into the message that it belongs to.
 type input struct {
 	from     io.Reader
 	limit    int           // of a message, in bytes
 	inflates bool          // messages may be compressed
 	heard    atomic.Uint32 // counts signs of life: reads that returned bytes
 	ended    bool          // the client's closing frame was read
+	full     bool          // the last read has filled its buffer, so more bytes might wait
 	left     uint64        // bytes of the frame that were not read yet
-	unread   []byte        // mostly in buffer
+	unread   []byte        // in buffer or large, or what the client has sent before the answer to its request
+	large    *[largeBuffer]byte
 	buffer   [inputBuffer]byte
 }
 
 // inputBuffer is at least the payload of a control frame. Most messages of clients fit, with the 6 bytes of their header.
 const inputBuffer = 128
+
+// largeBuffer is the size of the buffers in largeBuffers.
+const largeBuffer = 4 << 10
+
+var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 
 // A header is the header of a frame.
 type header struct {
@@ -88,7 +96,7 @@ func (in *input) message(h header, control controller) (*bytes.Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return inflate(m.Bytes(), in.limit)
+	return inflate(m, in.limit)
 }
 
 // frame reads the header of the next frame, and the rest of a control frame. within means that the frame before was not
@@ -159,20 +167,54 @@ func (in *input) header() (h header, err error) {
 	return h, nil
 }
 
-// need makes at least n bytes unread, which fit the buffer.
+// need makes at least n bytes unread, which fit the small buffer.
 func (in *input) need(n int) error {
 	for len(in.unread) < n {
-		kept := copy(in.buffer[:], in.unread)
-		n, err := in.from.Read(in.buffer[kept:])
-		in.unread = in.buffer[:kept+n]
-		if n > 0 {
-			in.heard.Add(1)
-		} else if err != nil {
+		if err := in.fill(in.full); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// fill reads more bytes behind the unread ones, of which there are fewer than the small buffer holds. The large buffer
+// goes back before an idle connection waits here.
+func (in *input) fill(large bool) error {
+	b := in.buffer[:]
+	if large {
+		if in.large == nil {
+			in.large = largeBuffers.Get().(*[largeBuffer]byte)
+		}
+		b = in.large[:]
+	}
+	kept := copy(b, in.unread)
+	in.unread = b[:kept]
+	if !large && in.large != nil {
+		largeBuffers.Put(in.large)
+		in.large = nil
+	}
+	n, err := in.read(b[kept:])
+	in.unread, in.full = b[:kept+n], kept+n == len(b)
+	return err
+}
+
+// read reads at least one byte, unless it returns an error.
+func (in *input) read(p []byte) (int, error) {
+	for range maxEmptyReads {
+		n, err := in.from.Read(p)
+		if n > 0 {
+			in.heard.Add(1)
+			return n, nil // the next read returns the error again
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// maxEmptyReads is how often a connection may return neither bytes nor an error.
+const maxEmptyReads = 100
 
 // control reads the rest of a control frame, and handles it.
 func (in *input) control(h header, control controller) error {
@@ -218,13 +260,18 @@ func mayClose(code websocket.StatusCode) bool {
 func (in *input) payload(m *bytes.Buffer, h header, deflated bool) error {
 	limit := in.limit
 	if deflated {
-		limit += limit/1000 + 64 // the most by which compression makes a message longer
+		limit += limit/4 + 64 // more than zlib adds to a message, whatever its options
 	}
 	if h.size > uint64(limit-m.Len()) {
 		return errTooLarge
 	}
 	begin := m.Len()
 	for in.left > 0 {
+		if len(in.unread) == 0 && in.left < largeBuffer {
+			if err := in.fill(true); err != nil { // also reads the frames behind this one
+				return err
+			}
+		}
 		if len(in.unread) > 0 {
 			n := int(min(uint64(len(in.unread)), in.left))
 			m.Write(in.unread[:n])
@@ -233,14 +280,12 @@ func (in *input) payload(m *bytes.Buffer, h header, deflated bool) error {
 		}
 		m.Grow(int(min(in.left, uint64(max(m.Len(), bytes.MinRead)))))
 		free := m.AvailableBuffer()
-		n, err := in.from.Read(free[:min(uint64(cap(free)), in.left)])
-		m.Write(free[:n])
-		in.left -= uint64(n)
-		if n > 0 {
-			in.heard.Add(1)
-		} else if err != nil {
+		n, err := in.read(free[:min(uint64(cap(free)), in.left)])
+		if err != nil {
 			return err
 		}
+		m.Write(free[:n])
+		in.left, in.full = in.left-uint64(n), false
 	}
 	unmask(m.Bytes()[begin:], h.key)
 	return nil

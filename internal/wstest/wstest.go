@@ -90,6 +90,7 @@ type Sink struct {
 	Resuming
 	writes *Writes
 	reads  chan string
+	rest   string    // of the last of reads
 	once   sync.Once // closes closed
 	closed chan struct{}
 }
@@ -139,7 +140,7 @@ func Upgrade() http.Header {
 	}
 }
 
-// Give lets the connection read b. It takes a few times, and not more at once than a buffer of 4 KiB.
+// Give lets the connection read b. It takes a few times.
 func (s *Sink) Give(b string) { s.reads <- b }
 
 // Hijack implements http.Hijacker.
@@ -179,12 +180,16 @@ func frames(p []byte) (n int64) {
 func (s *Sink) SetWriteDeadline(time.Time) error { return nil }
 
 func (s *Sink) Read(p []byte) (int, error) {
-	select {
-	case b := <-s.reads:
-		return copy(p, b), nil
-	case <-s.closed:
-		return 0, net.ErrClosed
+	if s.rest == "" {
+		select {
+		case s.rest = <-s.reads:
+		case <-s.closed:
+			return 0, net.ErrClosed
+		}
 	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
 }
 
 // Close ends the connection.
