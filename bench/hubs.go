@@ -18,6 +18,15 @@ func hear(p *proc, broadcast func(message []byte)) error {
 	return receiveGoRedis(p, func(payload []byte, _ int) { broadcast(envelope(nil, payload)) })
 }
 
+// hubBuffer is how many messages may wait for a client. The window is one of averages, so a client may be further behind.
+// Where memory counts, it is what both have by default.
+func (p *proc) hubBuffer() int {
+	if p.Clients > 1000 {
+		return 256
+	}
+	return 16 * p.Window
+}
+
 // serveGorilla is gorilla's usual hub: a channel and a goroutine for each client.
 func serveGorilla(p *proc) (http.Handler, error) {
 	var mu sync.Mutex
@@ -39,7 +48,7 @@ func serveGorilla(p *proc) (http.Handler, error) {
 			fmt.Fprintln(os.Stderr, err)
 			return
 		}
-		member := make(chan []byte, 2*p.Window)
+		member := make(chan []byte, p.hubBuffer())
 		mu.Lock()
 		members = append(members, member)
 		mu.Unlock()
@@ -71,7 +80,7 @@ func serveGorilla(p *proc) (http.Handler, error) {
 
 func serveMelody(p *proc) (http.Handler, error) {
 	m := melody.New()
-	m.Config.MessageBufferSize = 2 * p.Window
+	m.Config.MessageBufferSize = p.hubBuffer()
 	if p.Ping > 0 {
 		m.Config.PingPeriod = p.Ping
 	}
