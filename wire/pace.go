@@ -90,3 +90,26 @@ func (p *pace) timeout(bytes int, answer time.Duration) time.Duration {
 	}
 	return answer + beyond
 }
+
+const (
+	manyFrames = 256                  // of a batch
+	smallFrame = 4 << 10              // bytes of a frame on average
+	longPause  = 2 * time.Millisecond // the longest pause
+)
+
+// isScattered reports whether a batch had many small frames of a few instructions each. Then the cost of a frame is
+// most of that of its instructions, which come again and again for the same topics, and which wait for batches anyway.
+// After such a batch the sender pauses for as long as it took, so that the next frames hold more.
+func isScattered(batch []*frame, bytes int) bool {
+	if len(batch) < manyFrames || bytes > smallFrame*len(batch) {
+		return false
+	}
+	n := 0
+	for _, f := range batch {
+		n += int(f.instructions)
+		if len(f.deliveries) > 0 { // somebody waits
+			return false
+		}
+	}
+	return 2*len(batch) <= n && n < 16*len(batch)
+}

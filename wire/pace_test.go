@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -521,4 +522,57 @@ func TestFramesArePackedUpToMaxFrame(t *testing.T) {
 			t.Errorf("%d frames of up to %d bytes, %d of 1,000 arrived", frames, largest, len(b.got()))
 		}
 	})
+}
+
+// After a batch of many small frames of a few instructions each, the next ones gather for a moment. After any other
+// batch, the next one goes at once.
+func TestScatteredInstructionsGather(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		rooms, each int
+		deliver     bool
+		pause       time.Duration
+	}{
+		{"many rooms", 300, 3, false, 2 * time.Millisecond},
+		{"few rooms", 100, 9, false, 0},
+		{"once a room", 300, 1, false, 0},
+		{"somebody waits", 300, 3, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, 1, wire.Options{}, func(t *testing.T, cl *cluster) {
+				a := cl.peers[0]
+				a.port.SetLatency(5 * time.Millisecond)
+				var at time.Time // of the last batch
+				cl.hub.OnExecute(func(f wire.Frame) {
+					if f.Topic == "cc:r:/:last" {
+						at = time.Now()
+					}
+				})
+				emit := func(name string) {
+					if err := a.a.Publish(t.Context(), emitTo(name)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				began := time.Now()
+				emit("first") // the others wait for its batch
+				synctest.Wait()
+				for range c.each {
+					for i := range c.rooms {
+						emit(strconv.Itoa(i))
+					}
+				}
+				if c.deliver {
+					go a.a.Deliver(t.Context(), emitTo("0"))
+				}
+				time.Sleep(6 * time.Millisecond) // that batch is under way
+				emit("last")
+				if err := a.a.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := at.Sub(began) - at.Sub(began).Truncate(5*time.Millisecond); got != c.pause {
+					t.Errorf("the next batch went %v late", got)
+				}
+			})
+		})
+	}
 }

@@ -13,15 +13,16 @@ import (
 // sender publishes the frames of the outbox, as soon as the gate is open.
 //
 // One goroutine, run, takes all frames that may go and sends them as one batch. While the bus works, the next frames
-// fill. So an idle node sends at once and a busy one packs, without a timer. Only one batch is in flight at a time, so
-// numbers rise in the bus's own order.
+// fill. So an idle node sends at once and a busy one packs. It pauses only after a scattered batch (see isScattered).
+// Only one batch is in flight at a time, so numbers rise in the bus's own order.
 type sender struct {
 	*session
 	bus   Bus
 	echo  *echo
 	subs  *subscriptions
 	state *linkState
-	pace  pace // used by run alone
+	pace  pace          // used by run alone, like pause
+	pause time.Duration // after the latest batch
 
 	mu       sync.Mutex
 	box      outbox // guarded by mu, like everything below
@@ -77,6 +78,9 @@ func (s *sender) run() {
 			s.tell(n.lost, n.done)
 		case len(n.batch) > 0:
 			out = s.send(n.batch, out[:0])
+			if s.pause > 0 {
+				time.Sleep(s.pause)
+			}
 		default:
 			s.sleep(timer, n.deadline)
 		}
@@ -177,6 +181,7 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 		out = append(out, Frame{Topic: f.topic.name, Data: f.buf})
 		bytes += len(f.buf)
 	}
+	scattered := isScattered(batch, bytes)
 	ctx, cancel := context.WithTimeout(s.ctx, s.pace.timeout(bytes, s.o.PublishTimeout))
 	sent := time.Now()
 	s.bus.Publish(ctx, out)
@@ -184,6 +189,10 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	now := time.Now()
 	o := s.enterOutcomes(batch, out, sent, now)
 	s.pace.measure(bytes, now.Sub(sent), o.down != nil, now)
+	s.pause = 0
+	if scattered && o.down == nil {
+		s.pause = min(now.Sub(sent), longPause)
+	}
 	if o.echo != 0 {
 		s.echo.expect(o.echo, sent)
 	} else if o.refusedEcho {
