@@ -115,6 +115,16 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// TestManyStreams: a message of many empty streams is refused, because each costs time.
+func TestManyStreams(t *testing.T) {
+	for streams, want := range map[int]string{maxStreams: "", maxStreams + 1: "1007 compressed badly"} {
+		sent := frame(0xc1, strings.Repeat("\x03\x00", streams))
+		if got := readFrames(&input{from: strings.NewReader(sent), limit: 1 << 20, inflates: true}); got[0] != want {
+			t.Errorf("%d streams: read %.40q, want %q", streams, got, want)
+		}
+	}
+}
+
 // TestIncompressible: a message within the limit is read, although compression has made it longer. A compressor with
 // little memory makes stored blocks of 2,000 bytes, for example.
 func TestIncompressible(t *testing.T) {

@@ -36,7 +36,12 @@ func inflate(message *bytes.Buffer, limit int) (*bytes.Buffer, error) {
 	defer i.message.Reset(nil)
 	plain := buffers.Get().(*bytes.Buffer)
 	var err error
-	for more := true; more && err == nil; more = i.message.Len() > len(inflateTail) {
+	more := true
+	for streams := 0; more && err == nil; streams++ {
+		if streams == maxStreams {
+			err = errInflate
+			break
+		}
 		_ = i.r.(flate.Resetter).Reset(&i.message, nil) // returns no error
 		_, err = io.Copy(plain, io.LimitReader(i.r, int64(limit-plain.Len())+1))
 		if plain.Len() > limit {
@@ -44,6 +49,7 @@ func inflate(message *bytes.Buffer, limit int) (*bytes.Buffer, error) {
 		} else if err != nil {
 			err = errInflate
 		}
+		more = i.message.Len() > len(inflateTail)
 	}
 	if err == nil {
 		return plain, nil
@@ -51,6 +57,9 @@ func inflate(message *bytes.Buffer, limit int) (*bytes.Buffer, error) {
 	release(plain)
 	return nil, err
 }
+
+// maxStreams is the most streams in a message. Two bytes of the client begin another one, which costs a microsecond.
+const maxStreams = 1000
 
 // errInflate is the error of a message that cannot be decompressed.
 var errInflate error = Unacceptable{
