@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,6 +129,7 @@ func TestPingFloodDuringBroadcast(t *testing.T) {
 					socket = n.Socket(info.ID)
 				}
 			}
+			both := make(chan struct{}) // closed once a ping and a pong have come
 			go func() {
 				for i := range messages {
 					size := rand.IntN(300)
@@ -137,6 +139,10 @@ func TestPingFloodDuringBroadcast(t *testing.T) {
 					if err := n.Emit(context.Background(), strconv.Itoa(i), strings.Repeat("x", size)); err != nil {
 						t.Error(err)
 					}
+				}
+				select {
+				case <-both:
+				case <-time.After(wstest.Patience):
 				}
 				socket.Close("enough")
 			}()
@@ -148,10 +154,14 @@ func TestPingFloodDuringBroadcast(t *testing.T) {
 				}
 			}()
 			next, pong, pongs, pings := 0, -1, 0, 0
+			var once sync.Once
 			for {
 				op, payload, err := readFrame(reader)
 				if err != nil {
 					t.Fatalf("after message %d: %v", next, err)
+				}
+				if pongs > 0 && pings > 0 {
+					once.Do(func() { close(both) })
 				}
 				switch op {
 				case 1:
