@@ -122,21 +122,21 @@ func (n *Node) checkRooms(s *Socket, rooms []string) error {
 }
 
 // describe marshals data of a socket that peers may query; nil: none.
-func (n *Node) describe(what string, v any) (json.RawMessage, error) {
+func (n *Node) describe(what string, v any) (string, error) {
 	if v == nil {
-		return nil, nil
+		return "", nil
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("crosscast: %s: %w", what, err)
+		return "", fmt.Errorf("crosscast: %s: %w", what, err)
 	}
 	if !utf8.Valid(text) { // as for a payload
-		return nil, fmt.Errorf("crosscast: %s: not UTF-8", what)
+		return "", fmt.Errorf("crosscast: %s: not UTF-8", what)
 	}
 	if len(text) > n.maxPayload {
-		return nil, &limit.Error{What: what, Len: len(text), Max: n.maxPayload}
+		return "", &limit.Error{What: what, Len: len(text), Max: n.maxPayload}
 	}
-	return text, nil
+	return string(text), nil
 }
 
 // Emit sends to everyone in the namespace; see [BoundTarget.Emit].

@@ -203,10 +203,10 @@ func (s *Socket) info(f kind.Fields) SocketInfo {
 		info.Rooms = s.Rooms()
 	}
 	if f&kind.FieldData != 0 {
-		info.Data = slices.Clone(s.dataJSON)
+		info.Data = append(info.Data, s.dataJSON...)
 	}
 	if f&kind.FieldHandshake != 0 {
-		info.Handshake = slices.Clone(s.handshakeJSON)
+		info.Handshake = append(info.Handshake, s.handshakeJSON...)
 	}
 	return info
 }

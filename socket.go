@@ -2,7 +2,6 @@ package crosscast
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -32,7 +31,7 @@ type Socket struct {
 	closed     atomic.Bool // set under mu
 
 	onClose                 func(*Socket, Reason)
-	dataJSON, handshakeJSON json.RawMessage // for queries
+	dataJSON, handshakeJSON string // for queries
 
 	mu      sync.Mutex             // guards the following fields; locked before a shard's
 	members []*membership          // in everyone, then in its ID and user, then in rooms

@@ -5,10 +5,10 @@ import (
 	"unsafe"
 )
 
-// Fan-out to many sockets costs what it reads of memory. Sockets of 256 bytes would lie such that the parts which it
-// reads share a quarter of the processor's caches: measured, 100,000 took 1.4 times as long.
+// Fan-out to many sockets costs what it reads of memory. Sockets of 256 bytes would lie such that the parts which a
+// delivery to small groups reads share a quarter of the processor's caches. 224 is a size of the allocator.
 func TestSocketLayout(t *testing.T) {
-	if size := unsafe.Sizeof(Socket{}); unsafe.Sizeof(0) == 8 && size > 240 {
-		t.Errorf("a socket takes %d bytes, want at most 240", size)
+	if size := unsafe.Sizeof(Socket{}); unsafe.Sizeof(0) == 8 && size > 224 {
+		t.Errorf("a socket takes %d bytes, want at most 224", size)
 	}
 }
