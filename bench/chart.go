@@ -53,6 +53,9 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 </style>
 `
 
+// plainLabel is a text without Markdown.
+func plainLabel(what string) string { return strings.NewReplacer("*", "", "`", "").Replace(what) }
+
 // chart is an SVG picture with a bar for each contestant.
 func (s *section) chart(note string) string {
 	m := s.Metrics[0]
@@ -88,8 +91,7 @@ func (s *section) chart(note string) string {
 		if l.Name == ownName {
 			class = "bar own"
 		}
-		what := strings.NewReplacer("*", "", "`", "").Replace(l.What)
-		fmt.Fprintf(&b, `<text x="8" y="%d">%s</text>`+"\n", y+14, html.EscapeString(what))
+		fmt.Fprintf(&b, `<text x="8" y="%d">%s</text>`+"\n", y+14, html.EscapeString(plainLabel(l.What)))
 		fmt.Fprintf(&b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`+"\n",
 			class, labelWidth, y, median(v)*scale, barHeight)
 		fmt.Fprintf(&b, `<line class="spread" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`+"\n",

@@ -62,7 +62,7 @@ func (b *bench) highestRate(ctx context.Context) (float64, error) {
 func stalledClient() []workload {
 	own := websocketServers()[0]
 	stalled, alone := own, own
-	stalled.what += ", and one client more, which reads nothing"
+	stalled.what = "**crosscast**, beside a client that reads nothing"
 	stalled.set = func(c *config) { c.Clients++; c.Stalled = 1 }
 	alone.name = "all-read"
 	return []workload{{

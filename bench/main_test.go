@@ -100,6 +100,9 @@ func TestWorkloads(t *testing.T) {
 				t.Errorf("%s: two contestants %s", w.name, c.name)
 			}
 			names[c.name] = true
+			if label := plainLabel(c.what); len(label) > 51 {
+				t.Errorf("%s: %q is too long for a chart", w.name, label)
+			}
 		}
 		keys := make(map[string]bool)
 		for _, m := range w.metrics {

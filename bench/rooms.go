@@ -23,7 +23,7 @@ func subscriptions() []workload {
 		contestants: []contestant{
 			{name: ownName, what: "**crosscast**: one `Join`", roles: solo(joinAll)},
 			{name: "connects", what: "**crosscast**: a `Connect` each, from 1,024 goroutines", roles: solo(connectAll)},
-			{name: "raw", what: "limit: a plain connection, SUBSCRIBE of 512 names at a time", roles: solo(subscribeRaw)},
+			{name: "raw", what: "limit: a plain connection, 512 names a SUBSCRIBE", roles: solo(subscribeRaw)},
 		},
 		goals:   []goal{{"ms", "raw", true, 3, ""}, {"ms", "raw", true, 4, "connects"}},
 		measure: alone,

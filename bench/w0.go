@@ -79,7 +79,7 @@ func websocketServers() []contestant {
 			roles: roles(centrifuge, serve(serveCentrifuge(0, 0)))},
 		{name: "centrifuge-best", what: "centrifuge, no cap of frames", set: overCentrifuge, slow: true,
 			roles: roles(centrifuge, serve(serveCentrifuge(-1, 0)))},
-		{name: "centrifuge-delay", what: "centrifuge, no cap of frames, writes delayed by 1 ms", set: overCentrifuge, slow: true,
+		{name: "centrifuge-delay", what: "centrifuge, no cap, writes delayed by 1 ms", set: overCentrifuge, slow: true,
 			roles: roles(centrifuge, serve(serveCentrifuge(-1, time.Millisecond)))},
 		{name: "gorilla", what: "gorilla's hub, go-redis by hand", slow: true,
 			roles: roles(pipeline, serve(serveGorilla))},

@@ -23,7 +23,7 @@ func walk() []workload {
 			contestants: []contestant{
 				{name: ownName, what: "**crosscast**: `Emit`, to conns that count", roles: solo(walkOwn)},
 				{name: "limit", what: "limit: a slice, one cache line a member", roles: solo(walkLines)},
-				{name: "rings", what: "limit with a queue: a mutex and a ring of 8 places a member", roles: solo(walkRings)},
+				{name: "rings", what: "limit with a queue: a mutex and a ring a member", roles: solo(walkRings)},
 				{name: "queues", what: "**crosscast**: `Emit`, to queues whose writers wake", slow: true, roles: solo(walkQueues)},
 			},
 			measure: alone,
