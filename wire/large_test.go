@@ -118,8 +118,9 @@ func TestLargePayloadsReuseBuffers(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		publish(200)
 		runtime.ReadMemStats(&after)
-		if got := (after.TotalAlloc - before.TotalAlloc) / 200; got > 1<<10 {
-			t.Errorf("%d bytes are allocated for a payload of %d", got, size)
+		got := int(after.TotalAlloc - before.TotalAlloc)
+		if got > 200<<10+4*size { // the first time, fewer than four might have been under way
+			t.Errorf("%d bytes are allocated for 200 payloads of %d", got, size)
 		}
 	}
 }
