@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A crew serves large deliveries on several cores. The goroutine that delivers serves the sockets from the front,
@@ -22,31 +23,36 @@ type crew struct {
 	helpers int
 }
 
-// A delivery to largeDelivery sockets or more is served in parts of at most partSize. Below that, waking another core
-// costs about what it saves. Tests change the numbers.
-var largeDelivery, partSize = 65_536, 2048
+// A delivery to largeDelivery sockets or more is served in parts of at most partSize. Helpers take part if the sockets
+// of the first part took cheapSocket each, or more. Below either number, another core costs more than it saves: it has
+// to be woken, and both cores wait for each other's memory. Tests change the numbers.
+var (
+	largeDelivery, partSize = 65_536, 2048
+	cheapSocket             = 10 * time.Nanosecond
+)
 
 func (c *crew) init(n *Node) { c.node, c.help = n, c.run }
 
 // serve hands e.msg to all recipients.
 func (c *crew) serve(e *emission) {
-	cores := runtime.GOMAXPROCS(0)
-	if cores == 1 {
-		e.handOn(c.node, &e.all, nil)
-		return
-	}
-	c.begin(e, min(cores, e.all.end/partSize)-1)
+	e.rest = e.all
 	defer e.helped.Wait() // also if a conn ends the goroutine
 	c.serveFront(e)
 }
 
-// begin lets helpers serve e, and starts some if fewer than most exist.
-func (c *crew) begin(e *emission, most int) {
+// share lets helpers serve e from now on, and starts some if there are too few.
+func (c *crew) share(e *emission) {
+	most := min(runtime.GOMAXPROCS(0), e.all.end/partSize) - 1
+	if most == 0 {
+		return
+	}
 	c.mu.Lock()
-	e.rest = e.all
-	c.large = append(c.large, e)
-	more := max(0, most-c.helpers)
-	c.helpers += more
+	more := 0
+	if e.rest.at < e.rest.end {
+		c.large = append(c.large, e)
+		more = max(0, most-c.helpers)
+		c.helpers += more
+	}
 	c.mu.Unlock()
 	for range more {
 		c.start()
@@ -77,7 +83,11 @@ func (c *crew) serveFront(e *emission) {
 		}
 	}()
 	for p, ok := c.front(e); ok; p, ok = c.front(e) {
+		began := time.Now()
 		c.servePart(e, p)
+		if p.from == 0 && time.Since(began) >= time.Duration(p.end)*cheapSocket {
+			c.share(e)
+		}
 	}
 	all = true
 }
@@ -111,10 +121,9 @@ func (c *crew) back() (e *emission, p stretch) {
 	return e, p
 }
 
-// checkLocked takes e out of the list if nothing of it is left to take.
+// checkLocked takes e out of the list, if it is there, once nothing of it is left to take.
 func (c *crew) checkLocked(e *emission) {
-	if e.rest.at == e.rest.end {
-		i := slices.Index(c.large, e)
+	if i := slices.Index(c.large, e); i >= 0 && e.rest.at == e.rest.end {
 		c.large = slices.Delete(c.large, i, i+1)
 	}
 }

@@ -30,11 +30,11 @@ func BenchmarkFanOutCores(b *testing.B) {
 				large int
 			}{{"one", math.MaxInt}, {"all", members}} {
 				c.add(cores.name, func() {
-					crosscast.LargeDelivery(cores.large, 2048)
+					crosscast.LargeDelivery(cores.large, 2048, 10*time.Nanosecond)
 					emit()
 				})
 			}
-			defer crosscast.LargeDelivery(crosscast.LargeDelivery(0, 0))
+			defer crosscast.LargeDelivery(crosscast.LargeDelivery(0, 0, 0))
 			b.ReportAllocs()
 			for b.Loop() {
 				c.round(200_000 / members)
@@ -58,9 +58,9 @@ func BenchmarkBesideLargeDeliveries(b *testing.B) {
 		connect(b, n.Namespace, new(lineConn), "small")
 	}
 	large, small := emitTo(b, n.To("r")), emitTo(b, n.To("small"))
-	defer crosscast.LargeDelivery(crosscast.LargeDelivery(0, 0))
+	defer crosscast.LargeDelivery(crosscast.LargeDelivery(0, 0, 0))
 	window := func(size int) float64 {
-		crosscast.LargeDelivery(size, 2048)
+		crosscast.LargeDelivery(size, 2048, 10*time.Nanosecond)
 		quit := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {

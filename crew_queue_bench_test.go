@@ -30,12 +30,12 @@ func BenchmarkFanOutCoresQueues(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			defer LargeDelivery(LargeDelivery(0, 0))
+			defer LargeDelivery(LargeDelivery(0, 0, 0))
 			target := n.To("r")
 			var times [2][]float64
 			for b.Loop() {
 				for i, large := range []int{math.MaxInt, members} {
-					LargeDelivery(large, 2048)
+					LargeDelivery(large, 2048, 10*time.Nanosecond)
 					for k := range 2 {
 						start := time.Now()
 						for range round {

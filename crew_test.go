@@ -7,14 +7,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
 // manyCores lets deliveries to 512 sockets or more be served in small parts by several goroutines.
 func manyCores(t *testing.T) {
-	large, part := crosscast.LargeDelivery(512, 16)
-	t.Cleanup(func() { crosscast.LargeDelivery(large, part) })
+	large, part, cheap := crosscast.LargeDelivery(512, 16, 0)
+	t.Cleanup(func() { crosscast.LargeDelivery(large, part, cheap) })
 	cores := runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
 	t.Cleanup(func() { runtime.GOMAXPROCS(cores) })
 }
@@ -155,4 +156,35 @@ func TestCloseDuringALargeDelivery(t *testing.T) {
 	ok(t, <-emitted)
 	ok(t, <-closed)
 	equal(t, "sent", int(sent.Load()), 1000)
+}
+
+// A large delivery to sockets that take next to no time is served by one goroutine, and by several once they take time.
+func TestLargeDeliveriesToCheapSockets(t *testing.T) {
+	manyCores(t)
+	crosscast.LargeDelivery(512, 16, 100*time.Microsecond)
+	n := start(t, crosscast.Options{})
+	var served sync.Map
+	var slow atomic.Bool
+	for range 600 {
+		connect(t, n.Namespace, &orderConn{send: func(string) error {
+			served.Store(goroutineID(), true)
+			if slow.Load() {
+				time.Sleep(200 * time.Microsecond) // lasts
+			}
+			return nil
+		}}, "r")
+	}
+	count := func() (goroutines int) {
+		served.Clear()
+		ok(t, n.To("r").Emit(ctx, "e", nil))
+		served.Range(func(any, any) bool { goroutines++; return true })
+		return goroutines
+	}
+	if got := count(); got != 1 {
+		t.Errorf("cheap sockets were served by %d goroutines", got)
+	}
+	slow.Store(true)
+	if got := count(); got < 2 {
+		t.Errorf("slow sockets were served by %d goroutine", got)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 )
 
 // Used returns the number of bytes that wait above the limits.
@@ -42,10 +43,10 @@ func (ns *Namespace) CheckGroups() (crowds int, err error) {
 	return crowds, err
 }
 
-// LargeDelivery sets the size from which on a delivery is served in parts, and that of a part. It returns the previous
-// sizes.
-func LargeDelivery(large, part int) (int, int) {
-	wasLarge, wasPart := largeDelivery, partSize
-	largeDelivery, partSize = large, part
-	return wasLarge, wasPart
+// LargeDelivery sets the size from which on a delivery is served in parts, that of a part, and the time a socket from
+// which on helpers serve, too. It returns the previous values.
+func LargeDelivery(large, part int, cheap time.Duration) (int, int, time.Duration) {
+	wasLarge, wasPart, wasCheap := largeDelivery, partSize, cheapSocket
+	largeDelivery, partSize, cheapSocket = large, part, cheap
+	return wasLarge, wasPart, wasCheap
 }

@@ -112,7 +112,7 @@ const (
 //
 //   - with an adapter: one for its heartbeats and one for its interest
 //   - while there is work: one for each of its hooks, two for presence, and one for each subscription and watch
-//   - while a message is handed to 65,536 sockets or more: one for each core but one
+//   - while a message is handed to 65,536 sockets or more that take time: one for each core but one
 //   - one for each query or command that it answers for a peer, at most 256, and as many for requests
 //   - one for each acknowledged emission whose replies it collects, at most 4,096
 type Node struct {
