@@ -171,7 +171,7 @@ func (l *latencies) add(sent int64) {
 func (l *latencies) figures() values {
 	l.mu.Lock()
 	all := l.all
-	l.all = make([]int64, 0, 2*cap(all))
+	l.all = make([]int64, 0, len(all)) // the next sample is about as long
 	l.mu.Unlock()
 	if len(all) == 0 {
 		return nil

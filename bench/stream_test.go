@@ -193,6 +193,12 @@ func TestLatencies(t *testing.T) {
 	if v := l.figures(); v != nil {
 		t.Errorf("of nothing: %v", v)
 	}
+	for range 20 {
+		l.figures()
+	}
+	if cap(l.all) > 0 {
+		t.Errorf("samples of nothing keep memory for %d", cap(l.all))
+	}
 }
 
 // TestRate checks that messages are as many as their rate, whatever the publisher sleeps at least, and that a stop ends
