@@ -24,19 +24,7 @@ func ringNode(open func(p *proc, hear, emit string, got func()) (sender, error))
 		p.count = received.Load
 		p.Rate /= float64(p.N)
 		pace := newPace(strings.NewReader(""), math.MaxInt)
-		ended := make(chan error, 1)
-		p.on["go"] = func() (reply, error) {
-			go func() { ended <- drive(p, s, pace, &sent) }()
-			return reply{}, nil
-		}
-		p.on["stop"] = func() (reply, error) {
-			pace.stop()
-			err := <-ended
-			if err == nil && s.flush != nil {
-				err = s.flush()
-			}
-			return reply{Count: sent.Load()}, err
-		}
+		driveOnDemand(p, s, pace, &sent)
 		return nil
 	}
 }

@@ -309,20 +309,25 @@ func publish(open func(p *proc) (sender, error)) role {
 		pace := newPace(os.NewFile(progressFile, "progress"), p.Window)
 		var sent atomic.Int64
 		p.count = sent.Load
-		ended := make(chan error, 1)
-		p.on["go"] = func() (reply, error) {
-			go func() { ended <- drive(p, s, pace, &sent) }()
-			return reply{}, nil
-		}
-		p.on["stop"] = func() (reply, error) {
-			pace.stop()
-			err := <-ended
-			if err == nil && s.flush != nil {
-				err = s.flush()
-			}
-			return reply{Count: sent.Load()}, err
-		}
+		driveOnDemand(p, s, pace, &sent)
 		return nil
+	}
+}
+
+// driveOnDemand begins to send at the command go, and ends at the command stop.
+func driveOnDemand(p *proc, s sender, pace *pace, sent *atomic.Int64) {
+	ended := make(chan error, 1)
+	p.on["go"] = func() (reply, error) {
+		go func() { ended <- drive(p, s, pace, sent) }()
+		return reply{}, nil
+	}
+	p.on["stop"] = func() (reply, error) {
+		pace.stop()
+		err := <-ended
+		if err == nil && s.flush != nil {
+			err = s.flush()
+		}
+		return reply{Count: sent.Load()}, err
 	}
 }
 
