@@ -123,7 +123,10 @@ func (c *crew) back() (e *emission, p stretch) {
 
 // checkLocked takes e out of the list, if it is there, once nothing of it is left to take.
 func (c *crew) checkLocked(e *emission) {
-	if i := slices.Index(c.large, e); i >= 0 && e.rest.at == e.rest.end {
+	if e.rest.at < e.rest.end {
+		return
+	}
+	if i := slices.Index(c.large, e); i >= 0 {
 		c.large = slices.Delete(c.large, i, i+1)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -158,33 +159,29 @@ func TestCloseDuringALargeDelivery(t *testing.T) {
 	equal(t, "sent", int(sent.Load()), 1000)
 }
 
-// A large delivery to sockets that take next to no time is served by one goroutine, and by several once they take time.
+// A large delivery is served by several goroutines only if the sockets of its first part take time.
 func TestLargeDeliveriesToCheapSockets(t *testing.T) {
 	manyCores(t)
 	crosscast.LargeDelivery(512, 16, 100*time.Microsecond)
-	n := start(t, crosscast.Options{})
-	var served sync.Map
-	var slow atomic.Bool
-	for range 600 {
-		connect(t, n.Namespace, &orderConn{send: func(string) error {
-			served.Store(goroutineID(), true)
-			if slow.Load() {
-				time.Sleep(200 * time.Microsecond) // lasts
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, crosscast.Options{})
+		var served sync.Map
+		var takes time.Duration
+		for range 600 {
+			connect(t, n.Namespace, &orderConn{send: func(string) error {
+				served.Store(goroutineID(), true)
+				time.Sleep(takes)
+				return nil
+			}}, "r")
+		}
+		for _, takes = range []time.Duration{0, 99 * time.Microsecond, 100 * time.Microsecond} {
+			served.Clear()
+			ok(t, n.To("r").Emit(ctx, "e", nil))
+			goroutines := 0
+			served.Range(func(any, any) bool { goroutines++; return true })
+			if several := goroutines > 1; several != (takes >= 100*time.Microsecond) {
+				t.Errorf("sockets that take %v were served by %d goroutines", takes, goroutines)
 			}
-			return nil
-		}}, "r")
-	}
-	count := func() (goroutines int) {
-		served.Clear()
-		ok(t, n.To("r").Emit(ctx, "e", nil))
-		served.Range(func(any, any) bool { goroutines++; return true })
-		return goroutines
-	}
-	if got := count(); got != 1 {
-		t.Errorf("cheap sockets were served by %d goroutines", got)
-	}
-	slow.Store(true)
-	if got := count(); got < 2 {
-		t.Errorf("slow sockets were served by %d goroutine", got)
-	}
+		}
+	})
 }

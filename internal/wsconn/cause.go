@@ -49,7 +49,7 @@ func CauseOf(r crosscast.Reason) Cause {
 	case ReasonInternal:
 		code = websocket.StatusInternalError
 	}
-	return Cause{r, code, closeText(string(r))}
+	return Cause{r, code, string(r)}
 }
 
 // closeText cuts s to the size of a close frame's text: at most 123 bytes of UTF-8.

@@ -74,11 +74,12 @@ func (c *Conn) answerEnd(err error) {
 	}
 }
 
-// closing makes a closing frame. text has at most 123 bytes.
+// closing makes a closing frame. It cuts text to the size of a control frame.
 func closing(code websocket.StatusCode, text string) []byte {
 	if code == websocket.StatusNoStatusRcvd {
 		return appendHeader(nil, final|opClose, 0)
 	}
+	text = closeText(text)
 	frame := binary.BigEndian.AppendUint16(appendHeader(nil, final|opClose, 2+len(text)), uint16(code))
 	return append(frame, text...)
 }

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
@@ -121,6 +123,23 @@ func TestOutletEnds(t *testing.T) {
 	}
 	if fmt.Sprintf("%x", c.writes) != "[8800]" {
 		t.Errorf("%x", c.writes)
+	}
+}
+
+// TestClosing: a closing frame is a control frame, whatever the text.
+func TestClosing(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                             "\x88\x02\x03\xe8",
+		"bye":                          "\x88\x05\x03\xe8bye",
+		strings.Repeat("x", 124):       "\x88\x7d\x03\xe8" + strings.Repeat("x", 123),
+		strings.Repeat("x", 122) + "é": "\x88\x7c\x03\xe8" + strings.Repeat("x", 122),
+	} {
+		if got := closing(websocket.StatusNormalClosure, text); string(got) != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	if got := closing(websocket.StatusNoStatusRcvd, ""); string(got) != "\x88\x00" {
+		t.Errorf("without a code: %q", got)
 	}
 }
 
