@@ -85,8 +85,8 @@ func (n *Node) close(ctx context.Context) error {
 	n.queries.close()
 	n.interests.stop(ctx)
 	err := n.leave(ctx, told)
-	n.cancel()
-	n.await(ctx, n.workers.Wait)
+	n.jobs.cancel()
+	n.await(ctx, n.jobs.running.Wait)
 	n.presence.out.wait(ctx)
 	for _, s := range n.subscriptions() {
 		s.lane.wait(ctx)
@@ -133,7 +133,7 @@ func (n *Node) spawn(f func()) bool {
 	if n.state.Load() == nodeClosed {
 		return false
 	}
-	n.workers.Go(f)
+	n.jobs.running.Go(f)
 	return true
 }
 

@@ -70,7 +70,7 @@ func (c *crew) start() {
 		c.mu.Unlock()
 		return
 	}
-	n.workers.Add(1)
+	n.jobs.running.Add(1)
 	go c.help()
 }
 
@@ -145,7 +145,7 @@ func (c *crew) servePart(e *emission, p stretch) {
 
 // run is a helper.
 func (c *crew) run() {
-	defer c.node.workers.Done()
+	defer c.node.jobs.running.Done()
 	defer func() {
 		c.mu.Lock()
 		c.helpers--

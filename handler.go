@@ -101,7 +101,7 @@ func (n *Node) reportGap(g Gap) {
 // dropInvalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
 func (n *Node) dropInvalid(inst *Instruction) {
 	n.stats.drop(dropInvalid)
-	if n.lines.invalid.due() {
+	if n.log.invalid.due() {
 		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
 			"from", inst.From, "namespace", inst.Namespace, "event", inst.Event)
 	}

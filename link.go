@@ -100,8 +100,8 @@ func (n *Node) noteLink(s LinkStatus) {
 		return
 	}
 	for what, half := range map[string]LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
-		if cure := warn.LinkCure(string(half.State)); n.logger == nil && cure != "" {
-			n.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
+		if cure := warn.LinkCure(string(half.State)); n.log.given == nil && cure != "" {
+			n.log.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
 				"node", n.name, "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
 		}
 	}

@@ -1,9 +1,28 @@
 package crosscast
 
 import (
+	"cmp"
+	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/warn"
 )
+
+// logs are a node's diagnostics, with what limits them. The embedded logger discards if the application has given none.
+type logs struct {
+	*slog.Logger
+	given  *slog.Logger // Options.Logger; might be nil
+	firsts warn.Firsts  // the causes of warnings that are logged once
+	lines
+}
+
+func newLogs(given *slog.Logger) logs {
+	return logs{Logger: cmp.Or(given, slog.New(slog.DiscardHandler)), given: given}
+}
+
+// audible is for lines that nothing else reports.
+func (l *logs) audible() *slog.Logger { return cmp.Or(l.given, slog.Default()) }
 
 // lines are those of the log that whoever may publish on the bus can cause: each kind at most once in linePause, so that
 // a flood of one does not hide the first of another.

@@ -1,7 +1,6 @@
 package crosscast
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +30,7 @@ func (ns *Namespace) Keep() {
 
 // Logger returns the logger for bindings: the node's Options.Logger, or slog.Default if that is nil. They log there
 // events that no error and no hook reports.
-func (ns *Namespace) Logger() *slog.Logger { return cmp.Or(ns.node.logger, slog.Default()) }
+func (ns *Namespace) Logger() *slog.Logger { return ns.node.log.audible() }
 
 // Name returns the namespace's name. A [Node] has a Name of its own, its label.
 func (ns *Namespace) Name() string { return ns.name }
@@ -144,20 +143,27 @@ func (ns *Namespace) Emit(ctx context.Context, event string, payload any) error 
 	return ns.Everyone().Emit(ctx, event, payload)
 }
 
+// nobody is where every target begins. Without an adapter all targets are local.
+func (ns *Namespace) nobody() BoundTarget {
+	return BoundTarget{ns: ns, local: ns.node.everyPeer != nil}
+}
+
 // Everyone targets every socket of the namespace, on all nodes. It does not reach subscriptions, which are to rooms only.
 func (ns *Namespace) Everyone() BoundTarget {
-	return BoundTarget{ns: ns, target: Target{Everyone: true}}
+	t := ns.nobody()
+	t.target.Everyone = true
+	return t
 }
 
 // To targets the sockets in at least one of rooms. Without names it targets nobody.
-func (ns *Namespace) To(rooms ...string) BoundTarget { return BoundTarget{ns: ns}.To(rooms...) }
+func (ns *Namespace) To(rooms ...string) BoundTarget { return ns.nobody().To(rooms...) }
 
 // ToUser targets all sockets of users.
-func (ns *Namespace) ToUser(users ...string) BoundTarget { return BoundTarget{ns: ns}.ToUser(users...) }
+func (ns *Namespace) ToUser(users ...string) BoundTarget { return ns.nobody().ToUser(users...) }
 
 // ToSocket targets single sockets.
 func (ns *Namespace) ToSocket(ids ...SocketID) BoundTarget {
-	return BoundTarget{ns: ns}.ToSocket(ids...)
+	return ns.nobody().ToSocket(ids...)
 }
 
 // Socket returns the socket of this node with the given ID, or nil. [Namespace.ToSocket] reaches sockets of all nodes.

@@ -16,7 +16,6 @@ import (
 	"github.com/crosscast/crosscast/internal/activity"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/limit"
-	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -124,11 +123,11 @@ type Node struct {
 	heartbeat  time.Duration
 	maxPayload int
 	maxRooms   int
-	log        *slog.Logger
-	logger     *slog.Logger // Options.Logger; nil: log discards
-	observer   Observer     // nil: none
+	log        logs
+	observer   Observer // nil: none
 
 	adapter   Adapter        // nil: a single server
+	everyPeer []NodeID       // the IDs that stand for all peers: nil or, without an adapter, none
 	sizer     AdapterSizer   // nil: the adapter is not one
 	foreign   ForeignAdapter // nil: the adapter is not one
 	onlyText  bool           // the adapter carries only names in UTF-8
@@ -146,18 +145,11 @@ type Node struct {
 	acks      acks
 	handlers  handlers
 	presence  presence
+	jobs      jobs
 	crew      crew
 	link      linkStatus
 	stats     counters
-	lines     lines
-	firsts    warn.Firsts       // warnings that were logged once
 	busy      *activity.Counter // of a cluster for tests; nil: none
-
-	ctx       context.Context // for work for peers; ends with the node
-	cancel    context.CancelFunc
-	answering chan struct{}  // one place for each goroutine that answers a peer's query or command
-	serving   chan struct{}  // the same for requests, which the application's handlers might hold
-	workers   sync.WaitGroup // those goroutines, and those that collect clients' replies
 
 	state   atomic.Int32
 	started chan struct{}  // closed when Start is done; heart and meets are valid then
@@ -225,7 +217,7 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 }
 
 func (n *Node) adapterStart() AdapterStart {
-	return AdapterStart{Self: n.info(), Handler: (*handler)(n), EmitOnly: n.lookout != nil, Logger: n.logger}
+	return AdapterStart{Self: n.info(), Handler: (*handler)(n), EmitOnly: n.lookout != nil, Logger: n.log.given}
 }
 
 func newNode(o Options) (*Node, error) {
@@ -255,13 +247,16 @@ func newNode(o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		id: newNodeID(), name: o.Name, adapter: o.Adapter, log: o.Logger, logger: o.Logger,
+		id: newNodeID(), name: o.Name, adapter: o.Adapter, log: newLogs(o.Logger), jobs: newJobs(),
 		heartbeat:  o.Heartbeat,
 		maxPayload: o.MaxPayload,
 		maxRooms:   o.MaxRooms,
 		observer:   o.Observer,
-		meta:       slices.Clone(o.Meta), answering: make(chan struct{}, maxAnswering), serving: make(chan struct{}, maxAnswering),
-		subs: make(map[*Subscription]struct{}), started: make(chan struct{}),
+		meta:       slices.Clone(o.Meta),
+		subs:       make(map[*Subscription]struct{}), started: make(chan struct{}),
+	}
+	if o.Adapter == nil {
+		n.everyPeer = []NodeID{}
 	}
 	n.sizer, _ = o.Adapter.(AdapterSizer)
 	if f, ok := o.Adapter.(ForeignAdapter); ok {
@@ -271,10 +266,6 @@ func newNode(o Options) (*Node, error) {
 		n.lookout, n.deaf = newLookout(), ErrEmitOnly
 	}
 	n.expects = n.chooseExpecting()
-	if n.log == nil {
-		n.log = slog.New(slog.DiscardHandler)
-	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if a, ok := o.Adapter.(interface{ Activity() *activity.Counter }); ok {
 		n.busy = a.Activity()
 	}

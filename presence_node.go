@@ -120,7 +120,7 @@ func (p *presence) publish(inst *Instruction) error {
 	if p.stuck {
 		patience = 0
 	}
-	ctx, cancel := context.WithTimeout(p.n.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.n.jobs.ctx, patience)
 	defer cancel()
 	err := p.n.publish(ctx, inst)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -85,7 +85,7 @@ func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q
 
 // handleAckedEmit delivers a peer's acknowledged emission.
 func (n *Node) handleAckedEmit(ns *space, inst *Instruction) {
-	switch err := ns.deliverAck(inst, n.ctx, patienceOf(inst), n.answerer(inst).send); err {
+	switch err := ns.deliverAck(inst, n.jobs.ctx, patienceOf(inst), n.answerer(inst).send); err {
 	case nil:
 	case errBadJSON:
 		n.dropInvalid(inst)

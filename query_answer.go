@@ -55,12 +55,9 @@ func (n *Node) reply(inst *Instruction, a *Answer) {
 		return
 	}
 	if err := n.answerer(inst).publish(atOnce, a); err != nil && errors.Is(err, context.Canceled) {
-		n.work(n.answering, inst, func(ctx context.Context, r *answerer) { r.send(ctx, a) })
+		n.work(n.jobs.answering, inst, func(ctx context.Context, r *answerer) { r.send(ctx, a) })
 	}
 }
-
-// maxAnswering is the number of queries and commands of peers that a node works on at a time, and of requests.
-const maxAnswering = 256
 
 // patienceOf is the time for which the sender of inst waits for its answer.
 func patienceOf(inst *Instruction) time.Duration {
@@ -68,18 +65,6 @@ func patienceOf(inst *Instruction) time.Duration {
 		return defaultQuery
 	}
 	return min(inst.TTL, maxPatience)
-}
-
-// roomFor is the number of places that may be taken when a peer gets one for the given time. A few askers that wait for
-// an hour must not shut out many that wait for seconds.
-func roomFor(patience time.Duration, places int) int {
-	switch {
-	case patience <= 10*time.Second:
-		return places
-	case patience <= time.Minute:
-		return places / 2
-	}
-	return places / 4
 }
 
 // refuseExpired reports whether the sender of inst might not wait for an answer any more. If so, it gets an answer that
@@ -95,18 +80,10 @@ func (n *Node) refuseExpired(inst *Instruction) bool {
 
 // work runs f for an instruction of a peer, on a goroutine that takes one of places. f gets a context that ends with
 // the asker's patience or this node. If no place is free, the asker gets an error.
-func (n *Node) work(places chan struct{}, inst *Instruction, f func(ctx context.Context, r *answerer)) {
+func (n *Node) work(places places, inst *Instruction, f func(ctx context.Context, r *answerer)) {
 	patience := patienceOf(inst)
 	r, until := n.answerer(inst), time.Now().Add(patience-inst.Late)
-	full := len(places) >= roomFor(patience, cap(places))
-	if !full {
-		select {
-		case places <- struct{}{}:
-		default:
-			full = true
-		}
-	}
-	if full {
+	if !places.take(patience) {
 		n.stats.drop(dropBusy)
 		if r.ref != "" {
 			r.publish(atOnce, &Answer{Last: true, Err: "too busy"})
@@ -116,8 +93,8 @@ func (n *Node) work(places chan struct{}, inst *Instruction, f func(ctx context.
 	n.busy.Begin()
 	if !n.spawn(func() {
 		defer n.busy.End(1)
-		defer func() { <-places }()
-		ctx, cancel := context.WithDeadline(n.ctx, until)
+		defer places.free()
+		ctx, cancel := context.WithDeadline(n.jobs.ctx, until)
 		defer cancel()
 		if r.ref != "" && ctx.Err() == context.DeadlineExceeded { // this process stood still meanwhile
 			n.stats.drop(dropExpired)
@@ -126,7 +103,7 @@ func (n *Node) work(places chan struct{}, inst *Instruction, f func(ctx context.
 		}
 		f(ctx, r)
 	}) {
-		<-places
+		places.free()
 		n.busy.End(1)
 	}
 }

@@ -185,7 +185,7 @@ func (n *Node) handleCommand(inst *Instruction) {
 		n.reply(inst, a)
 		return
 	}
-	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
+	n.work(n.jobs.answering, inst, func(ctx context.Context, r *answerer) {
 		if err := n.interests.wait(ctx, waits); err != nil {
 			a.Err = err.Error()
 		}
@@ -199,14 +199,14 @@ func (n *Node) noteCommand(inst *Instruction) {
 	command := inst.Kind - kind.Join
 	n.stats.commands[command].Add(1)
 	level := slog.LevelDebug
-	if n.lines.commands[command].due() {
+	if n.log.commands[command].due() {
 		level = slog.LevelInfo
 	}
-	if !n.log.Enabled(n.ctx, level) {
+	if !n.log.Enabled(n.jobs.ctx, level) {
 		return
 	}
 	t := &inst.Target
-	n.log.Log(n.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[command],
+	n.log.Log(n.jobs.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[command],
 		"from", inst.From, "namespace", inst.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
 		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.hasExceptions(),
 		"changes", firstOf(inst.Rooms), "reason", string(inst.Reason))

@@ -31,8 +31,6 @@ type expecting func(inst *Instruction, to []NodeID) expectation
 func (n *Node) chooseExpecting() expecting {
 	always := func(e expectation) expecting { return func(*Instruction, []NodeID) expectation { return e } }
 	switch {
-	case n.adapter == nil:
-		return always(noPeers{})
 	case n.foreign == nil && n.lookout == nil:
 		return always(knownPeers{})
 	case n.foreign == nil:
@@ -117,11 +115,6 @@ func (knownPeers) completeLocked() bool                         { return true }
 func (knownPeers) giveUpLocked(error)                           {}
 func (knownPeers) failLocked(*query, error)                     {}
 func (knownPeers) reportLocked(*query, *IncompleteError)        {}
-
-// noPeers is the expectation of a node without an adapter: nobody else answers.
-type noPeers struct{ knownPeers }
-
-func (noPeers) begin(*query, *Instruction, []NodeID) ([]NodeID, error) { return []NodeID{}, nil }
 
 // namedPeers expects an answer of each named node, whether it is known or not.
 type namedPeers struct{ knownPeers }

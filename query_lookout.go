@@ -229,7 +229,7 @@ func (n *Node) answerNodes(inst *Instruction) {
 		n.reply(inst, &Answer{Last: true})
 		return
 	}
-	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
+	n.work(n.jobs.answering, inst, func(ctx context.Context, r *answerer) {
 		p := &parts{send: func(a *Answer) bool { return r.send(ctx, a) == nil }}
 		self := Peer{NodeInfo: n.info(), Meta: n.meta}
 		for _, peer := range append(n.peers.list(), self) {

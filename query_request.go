@@ -76,7 +76,7 @@ type Servers struct {
 }
 
 // Servers targets all peers. Peers that do not use the namespace might not hear the request: see [Node.OnRequest].
-func (ns *Namespace) Servers() Servers { return Servers{ns: ns} }
+func (ns *Namespace) Servers() Servers { return Servers{ns: ns, ids: ns.node.everyPeer} }
 
 // Only limits the target to the given peers. Without IDs it is nobody.
 func (s Servers) Only(ids ...NodeID) Servers {
@@ -115,8 +115,6 @@ func (s Servers) Tell(ctx context.Context, name string, payload any) error {
 	switch {
 	case n.state.Load() == nodeClosed:
 		return ErrClosed
-	case n.adapter == nil:
-		return nil
 	case s.ids == nil:
 		return n.publish(ctx, inst)
 	}
@@ -192,7 +190,7 @@ func (n *Node) handleRequest(inst *Instruction) {
 		n.stats.drop(dropInvalid)
 		n.reply(inst, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})
 	default:
-		n.work(n.serving, inst, func(ctx context.Context, w *answerer) { n.serveRequest(ctx, h, r, w) })
+		n.work(n.jobs.serving, inst, func(ctx context.Context, w *answerer) { n.serveRequest(ctx, h, r, w) })
 	}
 }
 

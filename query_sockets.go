@@ -87,7 +87,7 @@ func (t *BoundTarget) query(ctx context.Context, question *Question) *query {
 
 // remote reports whether the target may have sockets on other nodes.
 func (t *BoundTarget) remote() bool {
-	return t.ns.node.adapter != nil && !t.local && !t.target.isNobody() && !t.ns.node.holdsAll(&t.target)
+	return !t.local && !t.target.isNobody() && !t.ns.node.holdsAll(&t.target)
 }
 
 // maxHolders is the largest number of nodes that are addressed one by one.
@@ -132,7 +132,7 @@ func (n *Node) handleAsk(inst *Instruction) {
 		return
 	}
 	target, question := inst.Target.clone(), *inst.Question
-	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
+	n.work(n.jobs.answering, inst, func(ctx context.Context, r *answerer) {
 		ns.answer(target, &question, func(a *Answer) bool { return r.send(ctx, a) == nil })
 	})
 }

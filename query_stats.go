@@ -54,7 +54,7 @@ func (n *Node) answerStats(inst *Instruction) {
 		n.reply(inst, &Answer{Last: true})
 		return
 	}
-	n.work(n.answering, inst, func(ctx context.Context, r *answerer) {
+	n.work(n.jobs.answering, inst, func(ctx context.Context, r *answerer) {
 		a := &Answer{Last: true}
 		if p, err := n.Stats().payload(); err != nil {
 			a.Err = err.Error()

@@ -77,7 +77,7 @@ func (n *Node) pause(ctx context.Context, changed <-chan struct{}) error {
 	select {
 	case <-changed:
 	case <-timer.C:
-	case <-n.ctx.Done():
+	case <-n.jobs.ctx.Done():
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()

@@ -19,7 +19,7 @@ type BoundTarget struct {
 	target   Target
 	meta     []KeyValue
 	volatile bool
-	local    bool
+	local    bool // only sockets of this node
 }
 
 // with returns a new slice of old's and more's elements; the result never shares spare capacity with old or more.
