@@ -48,16 +48,16 @@ func (c *conn) fail(e *event, err error) {
 	text, visible := wsconn.Tellable(err)
 	if !visible {
 		text = "internal error"
-		defer c.server.report(c.socket, e.name, err)
+		defer c.server.report(c.socket, e.title(), err)
 	}
 	control := Control{Kind: ControlReply, ID: e.id, Failure: text}
 	if e.id == 0 {
 		control.Kind = ControlError
 		if e.known {
-			control.Failure = e.name + ": " + text
+			control.Failure = e.title() + ": " + text
 		}
 	}
-	c.sendFailure(e.name, control)
+	c.sendFailure(e.title(), control)
 }
 
 // sendFailure sends a control message about a failure. event may be empty.
@@ -91,6 +91,6 @@ func (c *conn) handleReply(m *Incoming) {
 	}
 	if err != nil && !errors.Is(err, crosscast.ErrDropped) {
 		_ = c.socket.Refuse(m.ID)
-		c.events.Push(event{err: Errorf("reply: %w", err)})
+		c.events.Push(event{kind: eventMalformed, err: Errorf("reply: %w", err)})
 	}
 }

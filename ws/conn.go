@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -24,6 +25,10 @@ type conn struct {
 	cancel context.CancelFunc
 	events wsconn.Lane[event]
 	done   chan struct{} // closed when everything has ended
+
+	// Used by the lane only:
+	joined     map[string]struct{} // rooms that the client has joined; nil before the first
+	mostJoined int                 // joined is looked through when it has more
 }
 
 func newConn(s *Server, r *http.Request) *conn {
@@ -86,7 +91,7 @@ func (c *conn) readerEnded() {
 		c.end(why)
 		return
 	}
-	c.events.Leave(event{left: true}, c.server.o.LeaveTimeout, c.cancel)
+	c.events.Leave(event{kind: eventLeft}, c.server.o.LeaveTimeout, c.cancel)
 }
 
 func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
@@ -105,11 +110,23 @@ func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 		}
 	}
 	m, err := c.parse(b)
-	if err == nil && m.Event == "" && m.ID != 0 {
+	if err == nil && m.ID != 0 && m.Event == "" && m.Join == "" && m.Leave == "" {
 		c.handleReply(&m)
 		return nil
 	}
-	c.events.Push(event{name: m.Event, data: m.Data, id: m.ID, err: err})
+	e := event{name: m.Event, data: m.Data, id: m.ID, err: err}
+	switch {
+	case err != nil:
+		e.kind = eventMalformed
+	case m.Join == "" && m.Leave == "":
+	case m.Event != "" || m.Join != "" && m.Leave != "":
+		e = event{kind: eventMalformed, err: errManyKinds}
+	case m.Join != "":
+		e.kind, e.name = eventJoin, m.Join
+	default:
+		e.kind, e.name = eventLeave, m.Leave
+	}
+	c.events.Push(e)
 	return nil
 }
 
@@ -133,14 +150,35 @@ func (c *conn) parse(b []byte) (m Incoming, err error) {
 // maxErrorText is how many bytes of an error about a malformed message a client gets.
 const maxErrorText = 200
 
-// event is an event of the client, the error of a malformed message, or the note that the client has left.
+// event is a message of the client that waits for its turn, or the note that the client has left.
 type event struct {
-	name  string
+	kind  eventKind
+	known bool   // it has a handler
+	name  string // of the event, or of the room
 	data  json.RawMessage
 	id    uint64 // of the reply that the client waits for; 0: none
-	err   error
-	left  bool
-	known bool // it has a handler
+	err   error  // of a malformed message
+}
+
+type eventKind uint8
+
+const (
+	eventSent eventKind = iota // an event that the client has sent
+	eventJoin
+	eventLeave
+	eventMalformed
+	eventLeft // the client has left
+)
+
+// title is the name of e in errors.
+func (e *event) title() string {
+	switch e.kind {
+	case eventJoin:
+		return fmt.Sprintf("join %.64q", e.name)
+	case eventLeave:
+		return fmt.Sprintf("leave %.64q", e.name)
+	}
+	return e.name
 }
 
 // Size implements wsconn.Event.

@@ -2,11 +2,14 @@
 //
 // Make a [Server] once. Its Accept makes a socket of a request that the application has authenticated:
 //
-//	chat, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
-//		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
-//			return s.Join(ctx, room)
-//		}),
-//	}})
+//	chat, err := ws.New(node.Namespace, ws.Options{
+//		Events: ws.Events{"say": ws.Typed(func(ctx context.Context, s *crosscast.Socket, text string) error {
+//			return s.Namespace().To("room1").Emit(ctx, "said", text)
+//		})},
+//		AllowJoin: func(ctx context.Context, s *crosscast.Socket, room string) error {
+//			return nil // or an error if s.User() may not be in the room
+//		},
+//	})
 //	http.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
 //		chat.Accept(w, r, ws.Client{User: r.Header.Get("X-User")})
 //	})
@@ -19,9 +22,12 @@
 //	{"event":"…","data":…,"id":7}    an event whose sender waits for a reply
 //	{"id":7,"data":…}                the reply
 //	{"id":7,"error":"…"}             the refusal to reply, and its cause
+//	{"join":"room1","id":7}          a client joins a room
+//	{"leave":"room1","id":7}         a client leaves a room
 //
-// "data" is optional. An id is an integer from 1 to 2⁵³-1. Each side draws its own ids. A client reuses an id only
-// after the reply has come, or when it does not wait any more. An event gets at most one reply.
+// "data" is optional, and so is the id of a join or leave. An id is an integer from 1 to 2⁵³-1. Each side draws its own
+// ids. A client reuses an id only after the reply has come, or when it does not wait any more. An event gets at most one
+// reply.
 //
 // The server sends an event with an id for [crosscast.BoundTarget.EmitAck]. The client's reply is passed on as soon as
 // it is read, before earlier events of the client that still wait. After an "error" the client counts as silent at
@@ -35,6 +41,20 @@
 // in bytes and has a policy for slow clients.
 //
 // Package client is a Go client for this protocol, and [ClientJS] serves one for browsers.
+//
+// # Joins
+//
+// A client joins a room by the protocol if [Options.AllowJoin] returns nil. The join is [crosscast.Socket.Join], and
+// fails as that does. A join or leave takes its turn among the client's events, and is answered as an event is: by a
+// reply without data, or an error; without an id, only by an event "error" if it fails. So an event behind a join is
+// handled when the client is in the room.
+//
+// To join a room again is no error. A client leaves a room that it has joined by the protocol, even if the
+// application's code has joined it, too. It may not leave a room that only the application's code has joined. To leave
+// a room that it is not in is no error.
+//
+// A room belongs to the connection. After a reconnect a client joins its rooms again. Package client and client.js do
+// this by themselves.
 //
 // # Events of a client
 //
@@ -79,7 +99,8 @@
 //	                            for 5 s; Queue.Budget (64 MiB) in all      TestQueueBudget
 //	frames being written        64 KiB for 0.25 s; then one by one         TestTrickle
 //	waiting pings               the newest one                             TestPingDuringWrite
-//	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms
+//	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms; TestFloodOfJoins,
+//	                                                                       TestMemoryOfJoins
 //	the request                 only the values of its context             TestHeadersAreNotKept
 //	the time after it has left  Options.LeaveTimeout (30 s), after the     TestLeaveTimeout
 //	                            server has noticed: at the next ping,

@@ -28,7 +28,7 @@ type Envelope interface {
 // A Control is a message that the server itself sends to a client.
 type Control struct {
 	Kind ControlKind
-	// ID is the ID of the event that a ControlReply answers, and not 0. It is 0 for other kinds.
+	// ID is the ID of the message that a ControlReply answers, and not 0. It is 0 for other kinds.
 	ID uint64
 	// Data is the reply. It is empty if the handler returned none, and if there is a Failure.
 	Data crosscast.Payload
@@ -40,18 +40,22 @@ type Control struct {
 type ControlKind uint8
 
 const (
-	// ControlReply answers an event that the client has sent with an ID. Never used if Parse returns no IDs.
+	// ControlReply answers an event, join or leave that the client has sent with an ID. Never used if Parse returns no
+	// IDs.
 	ControlReply ControlKind = iota + 1
-	// ControlError reports an event without an ID that failed, or a message that Parse refused.
+	// ControlError reports an event, join or leave without an ID that failed, or a message that Parse refused.
 	ControlError
 )
 
-// Incoming is a parsed message of a client: an event, or a reply if Event is empty.
+// Incoming is a parsed message of a client: an event, a join, a leave, or a reply if all of Event, Join and Leave are
+// empty. At most one of them is set.
 type Incoming struct {
 	Event string
+	// Join and Leave are the name of a room to join or leave. An Envelope without joins never sets them.
+	Join, Leave string
 	// Data belongs to the event or the reply; nil: none.
 	Data json.RawMessage
-	// ID is not 0 if the client waits for a reply to the event. In a reply it is the Ack of the message.
+	// ID is not 0 if the client waits for a reply to the event, join or leave. In a reply it is the Ack of the message.
 	ID uint64
 	// Failure is the client's reason for refusing to reply; empty: the client replies.
 	Failure string
@@ -67,12 +71,18 @@ type JSON struct{ crosscast.JSONEnvelope }
 // Binary returns false.
 func (JSON) Binary() bool { return false }
 
-var errNoEvent = errors.New(`malformed message: want {"event":"…","data":…}`)
+var (
+	errNoEvent   = errors.New(`malformed message: want {"event":"…","data":…}`)
+	errNoRoom    = errors.New("malformed message: empty room name")
+	errManyKinds = errors.New("malformed message: more than one of event, join and leave")
+)
 
 // Parse implements [Envelope].
 func (JSON) Parse(message []byte) (Incoming, error) {
 	var m struct {
 		Event string          `json:"event"`
+		Join  *string         `json:"join"`
+		Leave *string         `json:"leave"`
 		Data  json.RawMessage `json:"data"`
 		ID    *uint64         `json:"id"`
 		Error *string         `json:"error"`
@@ -81,8 +91,17 @@ func (JSON) Parse(message []byte) (Incoming, error) {
 		return Incoming{}, errors.New("malformed message: " + err.Error())
 	}
 	msg := Incoming{Event: m.Event, Data: m.Data}
+	isRoom := m.Join != nil || m.Leave != nil
+	if m.Join != nil {
+		msg.Join = *m.Join
+	}
+	if m.Leave != nil {
+		msg.Leave = *m.Leave
+	}
 	switch {
-	case m.ID == nil && m.Event == "":
+	case isRoom && msg.Join == "" && msg.Leave == "":
+		return Incoming{}, errNoRoom
+	case m.ID == nil && m.Event == "" && !isRoom:
 		return Incoming{}, errNoEvent
 	case m.ID == nil:
 		return msg, nil
@@ -90,7 +109,7 @@ func (JSON) Parse(message []byte) (Incoming, error) {
 		return Incoming{}, fmt.Errorf("malformed message: id of %d, want 1 to %d", *m.ID, uint64(maxID))
 	}
 	msg.ID = *m.ID
-	if m.Event == "" && m.Error != nil {
+	if m.Event == "" && !isRoom && m.Error != nil {
 		msg.Failure = *m.Error
 		if msg.Failure == "" {
 			msg.Failure = "failed"

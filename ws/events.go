@@ -33,18 +33,23 @@ func (c *conn) Last(reason crosscast.Reason) {
 
 // Handle implements wsconn.Worker.
 func (c *conn) Handle(e event) {
-	switch {
-	case e.left:
+	var h Handler
+	switch e.kind {
+	case eventLeft:
 		c.end(wsconn.CauseOf(crosscast.ReasonLeft))
 		return
-	case e.err != nil:
+	case eventMalformed:
 		c.sendFailure("", Control{Kind: ControlError, Failure: e.err.Error()})
 		return
-	}
-	h := c.server.o.Events[e.name]
-	if h == nil {
-		c.fail(&e, Errorf("unknown event %.64q", e.name))
-		return
+	case eventJoin:
+		h = c.join(e.name)
+	case eventLeave:
+		h = c.leave(e.name)
+	default:
+		if h = c.server.o.Events[e.name]; h == nil {
+			c.fail(&e, Errorf("unknown event %.64q", e.name))
+			return
+		}
 	}
 	e.known = true
 	err := guard.ErrExit
@@ -78,7 +83,7 @@ func (c *conn) finish(e *event, err error) {
 	case err == nil:
 	case errors.As(err, new(*PanicError)):
 		defer c.end(wsconn.CauseOf(wsconn.ReasonInternal))
-		c.server.report(c.socket, e.name, err)
+		c.server.report(c.socket, e.title(), err)
 	default:
 		c.fail(e, err)
 	}

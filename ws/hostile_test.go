@@ -34,7 +34,7 @@ func TestHostileClients(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{MaxRooms: 100, Linger: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	s := wstest.Serve(t, newServer(t, n, ws.Options{
 		ReadLimit: 64 << 10, EventBytes: 16 << 10, LeaveTimeout: time.Second, WriteTimeout: time.Second, PingInterval: time.Second,
-		Queue: crosscast.QueueOptions{Limit: 32 << 10},
+		Queue: crosscast.QueueOptions{Limit: 32 << 10}, AllowJoin: allowAll,
 		Events: ws.Events{
 			"slow": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
 				select {
@@ -59,16 +59,20 @@ func TestHostileClients(t *testing.T) {
 	attacks := map[string]func(i int) string{ // messages to send again and again, without reading
 		"slow handler": func(int) string { return wstest.Masked(`{"event":"slow","data":"` + large[:1000] + `"}`) },
 		"rooms":        func(i int) string { return wstest.Masked(fmt.Sprintf(`{"event":"join","data":"%p %d"}`, t, i)) },
-		"replies":      func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large + `"}`) },
-		"error texts":  func(int) string { return wstest.Masked(`{"event":"x","id":` + large + `}`) },
-		"unknown":      func(i int) string { return wstest.Masked(fmt.Sprintf(`{"event":"%d"}`, i)) },
-		"acks":         func(i int) string { return wstest.Masked(fmt.Sprintf(`{"id":%d,"data":"`+large+`"}`, i+1)) },
-		"questions":    func(int) string { return wstest.Masked(`{"event":"ask"}`) },
-		"pings":        func(int) string { return "\x89\xfd\x00\x00\x00\x00" + large[:125] },
-		"too large":    func(int) string { return "\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00" + large },
-		"fragments":    func(int) string { return "\x00\x80\x00\x00\x00\x00" },
-		"half":         func(int) string { return "\x81\xfe\xff\x00\x00\x00\x00\x00" + large[:1000] },
-		"headers":      nil, // only those
+		"joins":        func(i int) string { return wstest.Masked(fmt.Sprintf(`{"join":"%p %d","id":1}`, t, i)) },
+		"come and go": func(i int) string {
+			return wstest.Masked(fmt.Sprintf(`{"join":"%d"}`, i)) + wstest.Masked(fmt.Sprintf(`{"leave":"%d"}`, i))
+		},
+		"replies":     func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large + `"}`) },
+		"error texts": func(int) string { return wstest.Masked(`{"event":"x","id":` + large + `}`) },
+		"unknown":     func(i int) string { return wstest.Masked(fmt.Sprintf(`{"event":"%d"}`, i)) },
+		"acks":        func(i int) string { return wstest.Masked(fmt.Sprintf(`{"id":%d,"data":"`+large+`"}`, i+1)) },
+		"questions":   func(int) string { return wstest.Masked(`{"event":"ask"}`) },
+		"pings":       func(int) string { return "\x89\xfd\x00\x00\x00\x00" + large[:125] },
+		"too large":   func(int) string { return "\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00" + large },
+		"fragments":   func(int) string { return "\x00\x80\x00\x00\x00\x00" },
+		"half":        func(int) string { return "\x81\xfe\xff\x00\x00\x00\x00\x00" + large[:1000] },
+		"headers":     nil, // only those
 	}
 	before := memtest.Heap()
 	until := time.Now().Add(lasts)

@@ -66,14 +66,20 @@ type PanicError = crosscast.PanicError
 type Options struct {
 	// Events are the handlers. An event without a handler is answered with an error.
 	Events Events
+	// AllowJoin decides whether a client may join a room by the protocol. An error refuses the join, and the client
+	// sees its text by the rule of Handler. It is called again for a room that the socket is in already; a refusal does
+	// not end that membership. It takes its turn among the client's events, and ctx is that of a Handler. Rooms that the
+	// application's code joins are not its matter. Default: nil; every join of a client is refused.
+	AllowJoin func(ctx context.Context, s *crosscast.Socket, room string) error
 	// OnConnect is called before the first event of a socket is handled. Optional.
 	OnConnect func(ctx context.Context, s *crosscast.Socket)
 	// OnDisconnect is called after the last event, when the socket's memberships have ended. It may still emit, for
 	// example "left" to the socket's former Rooms: its ctx has not ended. Optional.
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
 	// OnError gets errors of handlers, unless the client gets their text, and panics (as a [*PanicError]). A panic of a
-	// handler or of OnConnect also closes the socket. event is empty for OnConnect, OnDisconnect and Envelope. Default:
-	// logs with the node's Logger, or slog.Default.
+	// handler, of AllowJoin or of OnConnect also closes the socket. event is empty for OnConnect, OnDisconnect and
+	// Envelope; for a join it is the word and the quoted room: join "room1". Default: logs with the node's Logger, or
+	// slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
 	// Envelope is the format of messages. Default: [JSON].

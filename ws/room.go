@@ -1,0 +1,73 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
+)
+
+var (
+	errNoJoins = Errorf("joins are not allowed")
+	errServers = Errorf("this room is the server's to leave")
+)
+
+// join returns the handler of a client's join.
+func (c *conn) join(room string) Handler {
+	return func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
+		allow := c.server.o.AllowJoin
+		switch {
+		case allow == nil:
+			return errNoJoins
+		case len(room) > limit.Name:
+			return &limit.Error{What: "room", Len: len(room), Max: limit.Name, Name: true}
+		}
+		if err := allow(ctx, s, room); err != nil {
+			return err
+		}
+		if err := s.Join(ctx, room); err != nil {
+			return err
+		}
+		c.noteJoined(room)
+		return nil
+	}
+}
+
+// leave returns the handler of a client's leave. Rooms that only the application's code has joined stay.
+func (c *conn) leave(room string) Handler {
+	return func(_ context.Context, s *crosscast.Socket, _ json.RawMessage) error {
+		if _, ok := c.joined[room]; ok {
+			delete(c.joined, room)
+			return s.Leave(room)
+		}
+		if slices.Contains(s.Rooms(), room) {
+			return errServers
+		}
+		return nil // the server might have taken the client out of it
+	}
+}
+
+// fewJoined is the number of rooms up to which joined may keep rooms that the socket is not in any more.
+const fewJoined = 32
+
+// noteJoined adds a room to joined. The server might have taken the socket out of others meanwhile. Therefore joined is
+// kept below fewJoined rooms, or twice as many as the socket is in.
+func (c *conn) noteJoined(room string) {
+	if c.joined == nil {
+		c.joined, c.mostJoined = make(map[string]struct{}), fewJoined
+	}
+	c.joined[room] = struct{}{}
+	if len(c.joined) <= c.mostJoined {
+		return
+	}
+	left := c.joined
+	c.joined = make(map[string]struct{})
+	for _, room := range c.socket.Rooms() {
+		if _, ok := left[room]; ok {
+			c.joined[room] = struct{}{}
+		}
+	}
+	c.mostJoined = max(fewJoined, 2*len(c.joined))
+}
