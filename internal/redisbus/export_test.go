@@ -2,6 +2,9 @@ package redisbus
 
 import (
 	"context"
+	"io"
+	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,3 +28,38 @@ func SubscriberOptions(ctx context.Context, b wire.Bus) (*redis.Options, error) 
 func Join(rdb *redis.ClusterClient, links map[string]wire.Link) wire.Link {
 	return (&shards{Config: Config{Sharded: true}, rdb: rdb}).join(links)
 }
+
+// Replies returns a function that reads what a server sends to a subscriber, from bytes.
+func Replies(text []byte) func() (wire.Event, error) {
+	c := newRespConn(&script{left: text}, 0, 0)
+	return func() (wire.Event, error) {
+		r, err := c.receive()
+		return wire.Event{Kind: r.kind, Topic: c.topic(r.name), Data: r.data}, err
+	}
+}
+
+// Answers returns a link that has requested topics, and gets the given bytes as answers.
+func Answers(topics []string, text []byte) wire.Link {
+	l := &link{bus: &bus{}, conn: newRespConn(&script{left: text}, 0, 0)}
+	_ = l.Subscribe(topics)
+	return l
+}
+
+// script is a connection that brings some bytes, and then ends.
+type script struct {
+	net.Conn
+	left []byte
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.left) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.left)
+	s.left = s.left[n:]
+	return n, nil
+}
+
+func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+func (s *script) Close() error                     { return nil }

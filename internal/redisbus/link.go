@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
@@ -65,7 +64,9 @@ func (b *bus) dial(ctx context.Context) (*link, error) {
 	}
 	// Closing ends a wait for an answer. Close itself waits for the lock under which go-redis connects.
 	keep := context.AfterFunc(ctx, func() { _ = l.Close() })
-	err = l.greet(ctx)
+	if err = l.greet(ctx); err == nil {
+		err = l.take()
+	}
 	if !keep() {
 		return nil, fmt.Errorf("no answer: %w", ctx.Err())
 	}
@@ -90,6 +91,19 @@ func (l *link) greet(ctx context.Context) error {
 	return err
 }
 
+// take takes the connection over from go-redis, if the line has it. It carries no byte at this moment, because nothing
+// was requested beside the PING.
+func (l *link) take() error {
+	c := l.line.conn.Load()
+	if c == nil {
+		l.conn = &goRedisConn{l.ps, l.line}
+		return nil
+	}
+	o := l.own.Options()
+	l.conn = newRespConn(c, o.ReadBufferSize, o.WriteTimeout)
+	return c.SetDeadline(time.Time{}) // greet has set one
+}
+
 // hintTLS returns a hint for the error text if one side seems to speak TLS and the other does not. The error itself
 // shows only a closed connection, or silence.
 func (b *bus) hintTLS(err error) string {
@@ -104,12 +118,13 @@ func (b *bus) hintTLS(err error) string {
 	return ""
 }
 
-// link is one subscribing connection: a redis.PubSub that cannot reconnect.
+// link is one subscribing connection. A redis.PubSub has dialled it and closes it, and never replaces it.
 type link struct {
 	bus  *bus
 	own  *redis.Client // the client of ps; nil: ps belongs to the user's client
 	ps   *redis.PubSub
 	line *line
+	conn channelConn
 
 	mu    sync.Mutex
 	asked []asked // requests that lack an answer, in the order of writing; guarded by mu
@@ -123,38 +138,22 @@ type asked struct {
 	name   string         // the name of a ping
 }
 
-// ended is a cancelled context for all calls on a standing connection. It has no deadline, so it does not affect reads
-// and writes. But go-redis cannot dial with it: any call that meets a broken connection would otherwise replace the
-// connection. Some dialers ignore their context, such as go-redis's own with TLS. Then the new connection is made, and
-// closed at once, because the call returns the error nevertheless.
-var ended = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 // Subscribe implements wire.Link.
 func (l *link) Subscribe(topics []string) error {
 	l.enterRequest(asked{kind: wire.Subscribed, topics: slices.Clone(topics)})
-	if l.bus.Sharded {
-		return l.wrap(l.ps.SSubscribe(ended, topics...))
-	}
-	return l.wrap(l.ps.Subscribe(ended, topics...))
+	return l.wrap(l.conn.write(l.bus.command("subscribe"), topics))
 }
 
 // Unsubscribe implements wire.Link.
 func (l *link) Unsubscribe(topics []string) error {
 	l.enterRequest(asked{kind: wire.Unsubscribed, topics: slices.Clone(topics)})
-	if l.bus.Sharded {
-		return l.wrap(l.ps.SUnsubscribe(ended, topics...))
-	}
-	return l.wrap(l.ps.Unsubscribe(ended, topics...))
+	return l.wrap(l.conn.write(l.bus.command("unsubscribe"), topics))
 }
 
 // Ping implements wire.Link.
 func (l *link) Ping(name string) error {
 	l.enterRequest(asked{kind: wire.Pong, name: name})
-	return l.wrap(l.ps.Ping(ended, name))
+	return l.wrap(l.conn.write("ping", []string{name}))
 }
 
 // enterRequest enters a request before it is written, because its answer might arrive before the writing call returns.
@@ -175,41 +174,27 @@ func (l *link) remote() string {
 	return ""
 }
 
-// Receive implements wire.Link. It has no deadline: after a time-out in the middle of a message, go-redis would read
-// the rest of the payload as protocol.
+// Receive implements wire.Link. It has no deadline. [link.Heard] shows whether the connection works.
 func (l *link) Receive() (wire.Event, error) {
 	for {
-		got, err := l.ps.Receive(ended)
-		if l.own == nil {
-			l.line.hear()
-		}
+		r, err := l.conn.receive()
 		if err != nil {
 			return l.handleError(err)
 		}
-		switch m := got.(type) {
-		case *redis.Message:
-			return wire.Event{Kind: wire.Message, Topic: m.Channel, Data: bytesOf(m.Payload)}, nil
-		case *redis.Pong:
-			if l.handleAnswer(wire.Pong, m.Payload) {
-				return wire.Event{Kind: wire.Pong, Topic: m.Payload}, nil
-			}
-		case *redis.Subscription:
-			switch m.Kind {
-			case l.bus.command("subscribe"):
-				l.handleAnswer(wire.Subscribed, m.Channel)
-				return wire.Event{Kind: wire.Subscribed, Topic: m.Channel}, nil
-			case l.bus.command("unsubscribe"):
-				l.handleAnswer(wire.Unsubscribed, m.Channel)
-				return wire.Event{Kind: wire.Unsubscribed, Topic: m.Channel}, nil
-			}
+		if r.kind == wire.Message {
+			return wire.Event{Kind: wire.Message, Topic: l.conn.topic(r.name), Data: r.data}, nil
+		}
+		name, mine := l.handleAnswer(r.kind, r.name)
+		if mine || r.kind != wire.Pong {
+			return wire.Event{Kind: r.kind, Topic: name}, nil
 		}
 	}
 }
 
-// handleAnswer enters an answer, and reports whether it belongs to a request. Earlier requests get no answer any more,
-// so they are dropped. This happens if replies are switched off: then confirmations still come, but answers to pings do
-// not.
-func (l *link) handleAnswer(kind wire.EventKind, name string) bool {
+// handleAnswer enters an answer. It returns the name, and whether the answer belongs to a request. Earlier requests get
+// no answer any more, so they are dropped. This happens if replies are switched off: then confirmations still come, but
+// answers to pings do not.
+func (l *link) handleAnswer(kind wire.EventKind, bytes []byte) (name string, mine bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.asked {
@@ -218,20 +203,26 @@ func (l *link) handleAnswer(kind wire.EventKind, name string) bool {
 			continue
 		}
 		if kind != wire.Pong {
-			if r.topics[0] != name {
-				return false
+			if name = r.topics[0]; name != string(bytes) {
+				break
 			}
 			r.topics = r.topics[1:]
-		} else if r.name != name {
+		} else if name = r.name; name != string(bytes) {
 			continue
 		}
 		if len(r.topics) == 0 {
 			i++
 		}
-		l.asked = append(l.asked[:0], l.asked[i:]...)
-		return true
+		l.dropLocked(i)
+		return name, true
 	}
-	return false
+	return string(bytes), false
+}
+
+// dropLocked drops the n oldest requests.
+func (l *link) dropLocked(n int) {
+	clear(l.asked[:n])
+	l.asked = l.asked[n:]
 }
 
 // handleError returns the meaning of an error. An error that is a reply belongs to the oldest request, if that is a
@@ -246,10 +237,10 @@ func (l *link) handleError(err error) (wire.Event, error) {
 		oldest := l.asked[0]
 		switch {
 		case oldest.kind == wire.Pong:
-			l.asked = append(l.asked[:0], l.asked[1:]...)
+			l.dropLocked(1)
 			return wire.Event{Kind: wire.Pong, Topic: oldest.name, Err: l.bus.explain(err)}, nil
 		case oldest.kind == wire.Subscribed && redis.IsPermissionError(err): // Redis refuses a SUBSCRIBE whole
-			l.asked = append(l.asked[:0], l.asked[1:]...)
+			l.dropLocked(1)
 			return wire.Event{Kind: wire.Denied, Err: l.bus.explain(err)}, nil
 		}
 	}
@@ -270,12 +261,6 @@ func (l *link) wrap(err error) error {
 		return nil
 	}
 	return fmt.Errorf("the link to %w", l.bus.explain(err))
-}
-
-// bytesOf returns the bytes of a payload without a copy. That is safe for two reasons: go-redis makes a new string for
-// each message and keeps no reference to it, and nobody writes to the Data of a wire.Event.
-func bytesOf(payload string) []byte {
-	return unsafe.Slice(unsafe.StringData(payload), len(payload))
 }
 
 var _ wire.Bus = (*bus)(nil)

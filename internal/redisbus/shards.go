@@ -15,8 +15,7 @@ import (
 )
 
 // shards is sharded Pub/Sub over a Redis Cluster. A channel belongs to the master with the channel's slot, and is
-// published and subscribed only there. A go-redis PubSub has one connection to one node, so there is a PubSub for each
-// master.
+// published and subscribed only there. So there is a link to each master.
 //
 // Messages to one channel keep their order. Messages to several channels do not.
 type shards struct {

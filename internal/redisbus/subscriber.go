@@ -12,12 +12,13 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// line is the state of the connection below go-redis, which does not show it: when a byte last arrived, even of an
-// incomplete message, and the remote address.
+// line is the connection below go-redis, which does not show it; when a byte last arrived, even of an incomplete message;
+// and the remote address.
 type line struct {
 	began time.Time
 	last  atomic.Int64 // when a byte arrived, after began
 	far   atomic.Pointer[string]
+	conn  atomic.Pointer[lineConn] // brought the latest byte; nil: no connection goes through the line
 }
 
 func (l *line) heard() time.Time { return l.began.Add(time.Duration(l.last.Load())) }
@@ -49,6 +50,9 @@ func (c *lineConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.l.hear()
+		if c.l.conn.Load() != c {
+			c.l.conn.Store(c)
+		}
 	}
 	return n, err
 }

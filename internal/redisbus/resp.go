@@ -1,0 +1,221 @@
+package redisbus
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast/wire"
+)
+
+// respConn speaks Pub/Sub on a connection that go-redis has dialled and logged in. go-redis itself allocates six objects
+// for a confirmation, keeps every topic, and dials again by itself. A node might have 100,000 topics, and a link must
+// not repair itself.
+type respConn struct {
+	conn    net.Conn
+	br      *bufio.Reader
+	timeout time.Duration // of one command's writing; 0 or less: none
+
+	out   []byte // the bytes of a command
+	word  []byte // the first element of the latest reply
+	name  []byte // the name in it
+	seed  maphash.Seed
+	known [64]string // topics of messages, by hash, so that a busy topic has one string
+}
+
+// A reply is something that a server sends to a subscriber.
+type reply struct {
+	kind wire.EventKind // Message, Subscribed, Unsubscribed or Pong
+	name []byte         // the topic, or the name of a ping; valid until the next reply
+	data []byte         // of a message
+}
+
+// largestBulk is the largest string that a Redis can be configured to send. smallBulk is the size from which memory is
+// allocated as the bytes arrive.
+const largestBulk, smallBulk = 1 << 32, 4 << 20
+
+var errProtocol = errors.New("the server does not speak the protocol of Redis")
+
+func newRespConn(conn net.Conn, size int, timeout time.Duration) *respConn {
+	return &respConn{conn: conn, br: bufio.NewReaderSize(conn, max(size, 4<<10)), timeout: timeout, seed: maphash.MakeSeed()}
+}
+
+// write implements channelConn.
+func (c *respConn) write(command string, args []string) error {
+	out := appendHeader(c.out[:0], '*', 1+len(args))
+	out = appendBulk(out, command)
+	for _, arg := range args {
+		out = appendBulk(out, arg)
+	}
+	if c.out = out; cap(out) > 64<<10 {
+		c.out = nil
+	}
+	var deadline time.Time
+	if c.timeout > 0 {
+		deadline = time.Now().Add(c.timeout)
+	}
+	if err := c.conn.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	_, err := c.conn.Write(out)
+	return err
+}
+
+func appendHeader(dst []byte, kind byte, n int) []byte {
+	return append(strconv.AppendInt(append(dst, kind), int64(n), 10), '\r', '\n')
+}
+
+func appendBulk(dst []byte, s string) []byte {
+	return append(append(appendHeader(dst, '$', len(s)), s...), '\r', '\n')
+}
+
+// replyError returns the error of a reply, of the type that go-redis gives it and does not export.
+func replyError[T ~string](_ T, text []byte) T { return T(text) }
+
+// receive implements channelConn. It closes a connection that is broken, so that no later command seems to be written.
+func (c *respConn) receive() (reply, error) {
+	r, err := c.read()
+	if err != nil && !isReply(err) {
+		_ = c.conn.Close()
+	}
+	return r, err
+}
+
+func (c *respConn) read() (reply, error) {
+	kind, line, err := c.line()
+	if err != nil {
+		return reply{}, err
+	}
+	switch kind {
+	case '-':
+		return reply{}, replyError(redis.Nil, line)
+	case '!':
+		text, err := c.bulk(nil, line)
+		if err != nil {
+			return reply{}, err
+		}
+		return reply{}, replyError(redis.Nil, text)
+	case '+':
+		c.name = append(c.name[:0], line...)
+		return reply{kind: wire.Pong, name: c.name}, nil
+	case '$':
+		c.name, err = c.bulk(c.name[:0], line)
+		return reply{kind: wire.Pong, name: c.name}, err
+	case '*', '>':
+		return c.list(string(line))
+	}
+	return reply{}, errProtocol
+}
+
+// list reads the elements of a list: a message, a confirmation, or a pong.
+func (c *respConn) list(length string) (r reply, err error) {
+	if c.word, err = c.str(c.word[:0]); err != nil {
+		return r, err
+	}
+	want := "3"
+	switch string(c.word) {
+	case "message", "smessage":
+		r.kind = wire.Message
+	case "subscribe", "ssubscribe":
+		r.kind = wire.Subscribed
+	case "unsubscribe", "sunsubscribe":
+		r.kind = wire.Unsubscribed
+	case "pong":
+		r.kind, want = wire.Pong, "2"
+	}
+	if r.kind == 0 || length != want {
+		return r, fmt.Errorf("%w: %s elements of %q", errProtocol, length, c.word)
+	}
+	if c.name, err = c.str(c.name[:0]); err != nil {
+		return r, err
+	}
+	r.name = c.name
+	switch r.kind {
+	case wire.Message:
+		r.data, err = c.str(nil)
+	case wire.Subscribed, wire.Unsubscribed:
+		var kind byte
+		if kind, _, err = c.line(); err == nil && kind != ':' {
+			err = errProtocol
+		}
+	}
+	return r, err
+}
+
+// line reads a line, and returns its first byte and the others. They are valid until the next read.
+func (c *respConn) line() (kind byte, rest []byte, err error) {
+	line, err := c.br.ReadSlice('\n')
+	if err != nil {
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = errProtocol
+		}
+		return 0, nil, err
+	}
+	n := len(line)
+	if n < 3 || line[n-2] != '\r' {
+		return 0, nil, errProtocol
+	}
+	return line[0], line[1 : n-2], nil
+}
+
+// str reads a string, or nil, and appends it to dst.
+func (c *respConn) str(dst []byte) ([]byte, error) {
+	kind, line, err := c.line()
+	switch {
+	case err != nil:
+		return dst, err
+	case kind == '$':
+		return c.bulk(dst, line)
+	case kind == '+':
+		return append(dst, line...), nil
+	}
+	return dst, errProtocol
+}
+
+// bulk appends to dst a string of the given length, and reads what ends it. The length -1 means nil.
+func (c *respConn) bulk(dst, length []byte) ([]byte, error) {
+	if string(length) == "-1" {
+		return dst, nil
+	}
+	n, err := strconv.ParseUint(string(length), 10, 62)
+	if err != nil || n > largestBulk {
+		return dst, errProtocol
+	}
+	for left := int(n); left > 0; {
+		have := len(dst)
+		part := min(left, max(smallBulk, have))
+		if cap(dst)-have < part {
+			dst = append(make([]byte, 0, have+part), dst...)
+		}
+		dst = dst[:have+part]
+		if _, err := io.ReadFull(c.br, dst[have:]); err != nil {
+			return dst, err
+		}
+		left -= part
+	}
+	end, err := c.br.Peek(2)
+	if err != nil {
+		return dst, err
+	}
+	if string(end) != "\r\n" {
+		return dst, errProtocol
+	}
+	_, err = c.br.Discard(2)
+	return dst, err
+}
+
+// topic implements channelConn.
+func (c *respConn) topic(name []byte) string {
+	known := &c.known[maphash.Bytes(c.seed, name)%uint64(len(c.known))]
+	if *known != string(name) {
+		*known = string(name)
+	}
+	return *known
+}

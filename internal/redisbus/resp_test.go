@@ -1,0 +1,118 @@
+package redisbus_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crosscast/crosscast/internal/redisbus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// TestReplies: each form of a reply that RESP2 and RESP3 have, of plain and of sharded Pub/Sub.
+func TestReplies(t *testing.T) {
+	big := strings.Repeat("0123456789abcdef", 1<<20)
+	for _, c := range []struct {
+		text string
+		want wire.Event
+	}{
+		{"*3\r\n$7\r\nmessage\r\n$4\r\ncc:a\r\n$5\r\n1\r\n23\r\n", wire.Event{Kind: wire.Message, Topic: "cc:a", Data: []byte("1\r\n23")}},
+		{">3\r\n$8\r\nsmessage\r\n$4\r\ncc:a\r\n$0\r\n\r\n", wire.Event{Kind: wire.Message, Topic: "cc:a"}},
+		{"*3\r\n$7\r\nmessage\r\n$4\r\ncc:a\r\n$16777216\r\n" + big + "\r\n", wire.Event{Kind: wire.Message, Topic: "cc:a", Data: []byte(big)}},
+		{"*3\r\n$9\r\nsubscribe\r\n$4\r\ncc:a\r\n:1\r\n", wire.Event{Kind: wire.Subscribed, Topic: "cc:a"}},
+		{">3\r\n+ssubscribe\r\n$4\r\ncc:a\r\n:100000\r\n", wire.Event{Kind: wire.Subscribed, Topic: "cc:a"}},
+		{"*3\r\n$11\r\nunsubscribe\r\n$4\r\ncc:a\r\n:0\r\n", wire.Event{Kind: wire.Unsubscribed, Topic: "cc:a"}},
+		{">3\r\n$12\r\nsunsubscribe\r\n$-1\r\n:0\r\n", wire.Event{Kind: wire.Unsubscribed}},
+		{"*2\r\n$4\r\npong\r\n$2\r\nxy\r\n", wire.Event{Kind: wire.Pong, Topic: "xy"}},
+		{"$2\r\nxy\r\n", wire.Event{Kind: wire.Pong, Topic: "xy"}},
+		{"+PONG\r\n", wire.Event{Kind: wire.Pong, Topic: "PONG"}},
+	} {
+		next := redisbus.Replies([]byte(c.text + c.text + c.text[:len(c.text)-1]))
+		for range 2 {
+			ev, err := next()
+			if err != nil || ev.Kind != c.want.Kind || ev.Topic != c.want.Topic || string(ev.Data) != string(c.want.Data) {
+				t.Errorf("%.60q: got %d %q, %d bytes, %v", c.text, ev.Kind, ev.Topic, len(ev.Data), err)
+			}
+		}
+		if _, err := next(); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%.60q without its last byte: %v", c.text, err)
+		}
+	}
+}
+
+// TestRepliesThatAreErrors: the connection works on, and the error is of go-redis's type.
+func TestRepliesThatAreErrors(t *testing.T) {
+	next := redisbus.Replies([]byte("-NOPERM no\r\n!9\r\nNOPERM no\r\n+OK\r\n"))
+	if _, err := next(); !redis.IsPermissionError(fmt.Errorf("wrapped: %w", err)) || err.Error() != "NOPERM no" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := next(); !redis.IsPermissionError(err) {
+		t.Errorf("got %v", err)
+	}
+	if ev, err := next(); err != nil || ev.Topic != "OK" {
+		t.Errorf("got %+v, %v", ev, err)
+	}
+}
+
+// TestRepliesOfNoRedis: nothing of them is taken for a reply, and no length makes memory be allocated before its bytes.
+func TestRepliesOfNoRedis(t *testing.T) {
+	for _, text := range []string{
+		"HTTP/1.1 400 Bad Request\r\n\r\n", "\r\n", "+\n", "+OK\n", "*3\r\n:1\r\n", "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n",
+		"*4\r\n$8\r\npmessage\r\n$1\r\nx\r\n$1\r\nx\r\n$1\r\nx\r\n", "*3\r\n$7\r\nmessage\r\n$-2\r\n", "*3\r\n$7\r\nmessage\r\n$x\r\n",
+		"*3\r\n$7\r\nmessage\r\n$1\r\nxyz\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n+1\r\n", "*3\r\n$3\r\nmoved\r\n", ":1\r\n", "%1\r\n",
+		"*3\r\n$7\r\nmessage\r\n$4294967297\r\n", "+" + strings.Repeat("x", 1<<20) + "\r\n",
+	} {
+		if ev, err := redisbus.Replies([]byte(text))(); err == nil || errors.Is(err, io.EOF) || errors.As(err, new(redis.Error)) {
+			t.Errorf("%.60q: got %+v, %v", text, ev, err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := redisbus.Replies([]byte("*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$4294967296\r\nshort"))()
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; err == nil || used > 16<<20 {
+		t.Errorf("%v, and %d bytes for a string that never came", err, used)
+	}
+}
+
+// TestConfirmationsAllocateNothing: their topics are those of the request.
+func TestConfirmationsAllocateNothing(t *testing.T) {
+	const n = 1000
+	topics := make([]string, n)
+	var answers []byte
+	for i := range topics {
+		topics[i] = fmt.Sprint("crosscast:r:/:room-", i)
+		answers = fmt.Appendf(answers, ">3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:%d\r\n", len(topics[i]), topics[i], i+1)
+	}
+	l := redisbus.Answers(topics, answers)
+	i := 0
+	if got := testing.AllocsPerRun(n-1, func() {
+		if ev, err := l.Receive(); err != nil || ev.Kind != wire.Subscribed || ev.Topic != topics[i] {
+			t.Fatalf("got %+v, %v", ev, err)
+		}
+		i++
+	}); got != 0 {
+		t.Errorf("%v allocations a confirmation", got)
+	}
+}
+
+func FuzzReplies(f *testing.F) {
+	f.Add([]byte(">3\r\n$7\r\nmessage\r\n$4\r\ncc:a\r\n$3\r\n123\r\n*3\r\n$9\r\nsubscribe\r\n$4\r\ncc:a\r\n:1\r\n+PONG\r\n-ERR x\r\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		next, total := redisbus.Replies(text), 0
+		for {
+			ev, err := next()
+			if err != nil && !errors.As(err, new(redis.Error)) {
+				return
+			}
+			if total += 3 + len(ev.Data); total > len(text) { // each reply has at least a line
+				t.Fatalf("more replies than bytes: %+v", ev)
+			}
+		}
+	})
+}
