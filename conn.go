@@ -32,4 +32,5 @@ const (
 	ReasonTimeout  Reason = "timed out"            // the client stopped answering
 	ReasonProtocol Reason = "protocol error"       // the client broke the protocol
 	ReasonInternal Reason = "internal error"       // a function of the application's panicked
+	ReasonExpired  Reason = "expired"              // the client's credential: see Socket.SetExpires
 )

@@ -163,7 +163,7 @@ func (ns *space) openSocket(s *Socket, rooms []string) []*interest {
 		waits = ns.joinLocked(s, SpaceRoom, r, waits)
 	}
 	if len(waits) > 0 {
-		s.early = new(early)
+		s.rare = &rare{waits: true}
 	}
 	return waits
 }

@@ -37,7 +37,7 @@ type Socket struct {
 	members []*membership          // in everyone, then in its ID and user, then in rooms
 	index   map[*group]*membership // the same, if there are many
 	claims  map[*membership]int    // nil if everything is confirmed
-	early   *early                 // nil unless Connect waits
+	rare    *rare                  // nil for most sockets
 	last    *[]string              // the rooms at the time of closing
 
 	awaiting awaiting // guarded by mu
@@ -301,8 +301,11 @@ func (s *Socket) endMembership() bool {
 	last := s.roomsLocked()
 	s.last = &last
 	s.ns.leaveAllLocked(s)
-	if s.early != nil && s.early.cancel != nil {
-		s.early.cancel()
+	if r := s.rare; r != nil {
+		r.stopExpiryLocked()
+		if r.early.cancel != nil {
+			r.early.cancel()
+		}
 	}
 	left := s.awaiting
 	s.awaiting = awaiting{}

@@ -6,7 +6,7 @@ import "context"
 // not be called any more. Therefore each Send is counted until Connect has returned. A Connect that fails closes the
 // socket without its conn, and waits for the counted calls.
 
-// early is the state of this for one socket. It is guarded by the socket's mu.
+// early is the state of this for one socket.
 type early struct {
 	cancel  context.CancelFunc // ends the wait of Connect; nil before it has begun
 	sending int                // calls of Send
@@ -32,8 +32,8 @@ func (c *earlyConn) Close(Reason) {}
 func (c *earlyConn) Send(m *Message) error {
 	s := (*Socket)(c)
 	s.mu.Lock()
-	e := s.early
-	if e == nil && !s.closed.Load() { // Connect does not wait, so it does not fail
+	r := s.rare
+	if (r == nil || !r.waits) && !s.closed.Load() { // Connect does not wait, so it does not fail
 		s.mu.Unlock()
 		return s.conn.Send(m)
 	}
@@ -41,6 +41,7 @@ func (c *earlyConn) Send(m *Message) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
+	e := &r.early
 	e.sending++
 	s.mu.Unlock()
 	defer func() {
@@ -74,7 +75,7 @@ func (s *Socket) confirm(ctx context.Context, waits []*interest) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
-	s.early.cancel = cancel
+	s.rare.early.cancel = cancel
 	closed := s.closed.Load()
 	s.mu.Unlock()
 	if closed {
@@ -86,7 +87,10 @@ func (s *Socket) confirm(ctx context.Context, waits []*interest) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.early = nil
+	s.rare.early.cancel, s.rare.waits = nil, false
+	if s.rare.expiry == nil {
+		s.rare = nil
+	}
 	return nil
 }
 
@@ -97,9 +101,9 @@ func (s *Socket) abandon() bool {
 	}
 	s.mu.Lock()
 	var idle chan struct{}
-	if s.early.sending > 0 {
+	if s.rare.early.sending > 0 {
 		idle = make(chan struct{})
-		s.early.idle = idle
+		s.rare.early.idle = idle
 	}
 	s.mu.Unlock()
 	if idle != nil {

@@ -134,9 +134,13 @@ func (s *session) connect() (*crosscast.Socket, error) {
 			return nil, err
 		}
 	}
-	return s.space.ns.Connect(ctx, s, crosscast.ConnectOptions{
+	socket, err := s.space.ns.Connect(ctx, s, crosscast.ConnectOptions{
 		User: client.User, Rooms: client.Rooms, Data: client.Data, Handshake: h,
 	})
+	if err == nil && !client.Expires.IsZero() {
+		_ = socket.SetExpires(client.Expires) // a socket that is closed already needs none
+	}
+	return socket, err
 }
 
 // refuse ends a session that did not become a socket.
@@ -270,7 +274,7 @@ func (s *session) Close(reason crosscast.Reason) {
 func endsConnection(r crosscast.Reason) bool {
 	switch r {
 	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
-		wsconn.ReasonInternal:
+		crosscast.ReasonExpired, wsconn.ReasonInternal:
 		return true
 	}
 	return false

@@ -61,6 +61,9 @@ type Client struct {
 	User  string   // the socket's user; empty: none
 	Rooms []string // joined before the client gets the answer that it is connected
 	Data  any      // see crosscast.ConnectOptions
+	// Expires is when the client's credential expires, and the whole connection with it: see
+	// [crosscast.Socket.SetExpires]. The zero time means never.
+	Expires time.Time
 }
 
 // Options of a [Server]. Only Namespaces must be set.

@@ -123,6 +123,8 @@
 //	1009  a message larger than ReadLimit
 //	1011  "internal error": a handler panicked, or Connect refused an argument of Accept
 //	1013  "try again later": the bus denied a subscription of the socket, or did not confirm it in time
+//	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client may come back with a new
+//	      credential
 //
 // A closed connection is gone after Queue.CloseGrace and 4 seconds, whatever the client does. By default that is 5
 // seconds after the server has closed the socket, has refused a message, or has found the client too slow or silent.

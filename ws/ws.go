@@ -200,6 +200,9 @@ type Client struct {
 	User  string   // the socket's user; empty: none
 	Rooms []string // joined before Accept returns
 	Data  any      // see crosscast.ConnectOptions
+	// Expires is when the client's credential expires, and the connection with it: see [crosscast.Socket.SetExpires].
+	// The zero time means never.
+	Expires time.Time
 }
 
 // Accept upgrades a request, which the application has authenticated, and returns its socket. The handler of the
@@ -231,6 +234,9 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	if err != nil {
 		s.warn("connect", "a client was sent away", err, "see Namespace.Connect")
 		return nil, err
+	}
+	if !client.Expires.IsZero() {
+		_ = socket.SetExpires(client.Expires) // a socket that is closed already needs none
 	}
 	c.start(socket)
 	return socket, nil

@@ -27,6 +27,9 @@ func ReasonOf(err error) crosscast.Reason {
 	return ReasonInternal // Connect refused an argument
 }
 
+// StatusExpired closes a connection whose client's credential has expired. The client should come back with a new one.
+const StatusExpired websocket.StatusCode = 4002
+
 // A Cause is the cause for which a connection ends: the application gets Reason, the client gets Code and Text.
 type Cause struct {
 	Reason crosscast.Reason
@@ -48,6 +51,8 @@ func CauseOf(r crosscast.Reason) Cause {
 		code = websocket.StatusTryAgainLater
 	case ReasonInternal:
 		code = websocket.StatusInternalError
+	case crosscast.ReasonExpired:
+		code = StatusExpired
 	}
 	return Cause{r, code, string(r)}
 }
