@@ -22,14 +22,14 @@ func Example() {
 	defer node.Close(context.Background())
 
 	type message struct{ Room, Text string }
-	chat, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
-		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
-			return s.Join(ctx, room)
-		}),
-		"say": ws.Typed(func(ctx context.Context, s *crosscast.Socket, m message) error {
+	chat, err := ws.New(node.Namespace, ws.Options{
+		Events: ws.Events{"say": ws.Typed(func(ctx context.Context, s *crosscast.Socket, m message) error {
 			return node.To(m.Room).Emit(ctx, "said", m.Text)
-		}),
-	}})
+		})},
+		AllowJoin: func(ctx context.Context, s *crosscast.Socket, room string) error {
+			return nil // or an error if s.User() may not be in the room
+		},
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func Example() {
 	}
 	defer client.Close(websocket.StatusNormalClosure, "")
 	for _, m := range []string{
-		`{"event":"join","data":"room1"}`,
+		`{"join":"room1"}`,
 		`{"event":"say","data":{"Room":"room1","Text":"hello"}}`,
 	} {
 		if err := client.Write(ctx, websocket.MessageText, []byte(m)); err != nil {

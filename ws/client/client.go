@@ -62,11 +62,13 @@ type Client struct {
 	first  chan struct{} // closed when OnConnect has returned nil for the first time
 	done   chan struct{} // closed when everything has ended
 
-	writing atomic.Bool // a message is being written
+	writing  atomic.Bool   // a message is being written
+	changing chan struct{} // holds one while rooms are changed: see changeRooms
 
 	mu      sync.Mutex // guards the fields below
 	session *session   // the present connection; nil: none
 	failed  error      // the error of the last attempt
+	rooms   map[string]*keptRoom
 }
 
 // Dial connects to a server, and returns when OnConnect has returned nil. url begins with ws://, wss://, http:// or
@@ -79,7 +81,10 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	if err := o.set(); err != nil {
 		return nil, err
 	}
-	c := &Client{url: url, o: o, first: make(chan struct{}), done: make(chan struct{})}
+	c := &Client{
+		url: url, o: o, first: make(chan struct{}), done: make(chan struct{}),
+		changing: make(chan struct{}, 1), rooms: make(map[string]*keptRoom),
+	}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go c.run()
 	select {
@@ -156,44 +161,28 @@ func (c *Client) Request(ctx context.Context, event string, data, reply any) err
 	if err != nil {
 		return err
 	}
-	id, replied := s.expect()
-	defer s.forget(id)
-	frame, err := c.frame(&outgoing{Event: event, Data: data, ID: id})
+	ctx, cancel := c.limit(ctx)
+	defer cancel()
+	q, err := s.ask(ctx, &outgoing{Event: event, Data: data})
 	if err != nil {
 		return err
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.o.RequestTimeout)
-		defer cancel()
-	}
-	if err := s.send(ctx, frame); err != nil {
+	got, err := s.await(ctx, q)
+	if err != nil || reply == nil || len(got) == 0 {
 		return err
 	}
-	var r *incoming
-	select {
-	case r = <-replied:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.ctx.Done():
-		return ErrClosed
-	case <-s.ctx.Done():
-		select {
-		case r = <-replied: // it came just before the end
-		default:
-			return ErrUncertain
-		}
-	}
-	switch {
-	case r.Error != nil:
-		return RemoteError(*r.Error)
-	case reply == nil || len(r.Data) == 0:
-		return nil
-	}
-	if err := json.Unmarshal(r.Data, reply); err != nil {
+	if err := json.Unmarshal(got, reply); err != nil {
 		return fmt.Errorf("crosscast/client: reply to %q: %w", event, err)
 	}
 	return nil
+}
+
+// limit gives ctx the deadline of requests, unless it has one.
+func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.o.RequestTimeout)
 }
 
 // connected returns the present connection.
@@ -213,6 +202,8 @@ func (c *Client) connected(ctx context.Context) (*session, error) {
 // outgoing is a message to the server.
 type outgoing struct {
 	Event string `json:"event,omitempty"`
+	Join  string `json:"join,omitempty"`
+	Leave string `json:"leave,omitempty"`
 	Data  any    `json:"data,omitempty"`
 	ID    uint64 `json:"id,omitempty"`
 	Error string `json:"error,omitempty"`

@@ -5,11 +5,9 @@
 //			fmt.Println(text)
 //			return nil
 //		})},
-//		OnConnect: func(ctx context.Context, c *client.Client) error {
-//			return c.Request(ctx, "join", "room1", nil) // each time: a new connection is in no room
-//		},
 //		OnGap: func(c *client.Client, since, until time.Time) { … }, // fetch the missing messages
 //	})
+//	err = c.Join(ctx, "room1") // and again after each reconnect
 //	err = c.Emit(ctx, "say", "hello")
 //	err = c.Close(ctx)
 //
@@ -20,12 +18,15 @@
 //
 // A [Client] has one goroutine. It connects, and calls all functions of the application, one at a time:
 //
-//  1. OnConnect joins rooms. If it fails, the connection is closed.
-//  2. OnGap, except for the first connection: emissions between the two connections might be missing. OnConnect has
-//     returned, so data fetched now and the events that arrive from now on leave no hole between them.
-//  3. The handlers of events, in the order in which the server sent the events.
-//  4. When the connection is lost, all events that were read are still handled. Then OnDisconnect is called.
-//  5. After a pause comes the next attempt. If it fails, OnRetry is called, and a longer pause follows.
+//  1. OnConnect, for example to log in. If it fails, the connection is closed.
+//  2. The client joins its rooms: see [Client.Join]. The joins are sent together, at most 100 at a time. OnJoinError is
+//     called for a room that the server refuses; it is not kept any more. If a reply does not come within
+//     Options.RequestTimeout after the previous one, the connection is closed.
+//  3. OnGap, except for the first connection: emissions between the two connections might be missing. The rooms are
+//     joined, so data fetched now and the events that arrive from now on leave no hole between them.
+//  4. The handlers of events, in the order in which the server sent the events.
+//  5. When the connection is lost, all events that were read are still handled. Then OnDisconnect is called.
+//  6. After a pause comes the next attempt. If it fails, OnRetry is called, and a longer pause follows.
 //
 // A handler may wait for a [Client.Request], because replies are passed on as they are read, before waiting events. One
 // exception: while more than Options.EventBytes of events wait, nothing is read, and a request fails at its deadline.
@@ -38,7 +39,7 @@
 //
 // # Requests
 //
-// Without a connection, Emit and Request fail at once with [ErrNotConnected]. Nothing is kept for later. A request
-// whose connection is lost before the reply fails with [ErrUncertain]: the server might have handled it. Nothing is
-// sent twice.
+// Without a connection, Emit and Request fail at once with [ErrNotConnected]. No event is kept for later. A request
+// whose connection is lost before the reply fails with [ErrUncertain]: the server might have handled it. No event is
+// sent twice. Joins are: [Client.Join] waits for the next connection.
 package client

@@ -11,7 +11,7 @@ import (
 	"github.com/crosscast/crosscast/ws/client"
 )
 
-// A client that joins a room at each connect, emits an event, and receives it.
+// A client that joins a room, emits an event, and receives it.
 func Example() {
 	ctx := context.Background()
 	node, err := crosscast.Start(ctx, crosscast.Options{})
@@ -19,14 +19,17 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer node.Close(ctx)
-	chat, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
-		"join": ws.Typed(func(ctx context.Context, s *crosscast.Socket, room string) error {
-			return s.Join(ctx, room)
-		}),
-		"say": ws.TypedAnswer(func(ctx context.Context, s *crosscast.Socket, text string) (string, error) {
+	chat, err := ws.New(node.Namespace, ws.Options{
+		Events: ws.Events{"say": ws.TypedAnswer(func(ctx context.Context, s *crosscast.Socket, text string) (string, error) {
 			return "said to all", node.To("room1").Emit(ctx, "said", text)
-		}),
-	}})
+		})},
+		AllowJoin: func(ctx context.Context, s *crosscast.Socket, room string) error {
+			if room != "room1" {
+				return ws.Errorf("there is no %s", room)
+			}
+			return nil
+		},
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -39,21 +42,23 @@ func Example() {
 			said <- text
 			return nil
 		})},
-		OnConnect: func(ctx context.Context, c *client.Client) error { return c.Request(ctx, "join", "room1", nil) },
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer c.Close(ctx)
+	if err := c.Join(ctx, "room1"); err != nil { // and again after each reconnect
+		log.Fatal(err)
+	}
 	var answer string
 	if err := c.Request(ctx, "say", "hello", &answer); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(answer)
 	fmt.Println(<-said)
-	fmt.Println(c.Request(ctx, "join", "", nil))
+	fmt.Println(c.Join(ctx, "room2"))
 	// Output:
 	// said to all
 	// hello
-	// crosscast: empty room name
+	// there is no room2
 }

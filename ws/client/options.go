@@ -49,9 +49,12 @@ func TypedAnswer[T, R any](f func(ctx context.Context, c *Client, data T) (R, er
 type Options struct {
 	// Events are the handlers. An event without a handler is ignored, or refused if the server waits for a reply.
 	Events Events
-	// OnConnect is called at the start of each connection, for example to join rooms. Other goroutines may use c
-	// meanwhile. An error closes the connection. ctx ends with the connection. Optional, as all hooks here.
+	// OnConnect is called at the start of each connection, for example to log in. Other goroutines may use c meanwhile.
+	// An error closes the connection. ctx ends with the connection. Optional, as all hooks here.
 	OnConnect func(ctx context.Context, c *Client) error
+	// OnJoinError is called when the server refuses to let the client join a kept room again. The room is not kept any
+	// more, and the connection goes on. The hook may call Join. Default: logs with slog.Default.
+	OnJoinError func(c *Client, room string, err error)
 	// OnDisconnect gets the cause when a connection is lost after OnConnect had returned nil. Close does not call it.
 	OnDisconnect func(c *Client, err error)
 	// OnRetry gets the error of a failed attempt to connect, and the pause before the next one.
@@ -139,6 +142,11 @@ func (o *Options) set() error {
 		return err
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	if o.OnJoinError == nil {
+		o.OnJoinError = func(_ *Client, room string, err error) {
+			slog.Error("crosscast/client: a room was lost", "room", room, "error", err)
+		}
+	}
 	if o.OnError == nil {
 		o.OnError = func(_ *Client, event string, err error) {
 			slog.Error("crosscast/client: handler failed", "event", event, "error", err)

@@ -116,6 +116,9 @@ func (s *session) work(since time.Time) error {
 			return err
 		}
 	}
+	if err := s.rejoin(); err != nil {
+		return err
+	}
 	if s.c.ctx.Err() != nil {
 		return ErrClosed
 	}
@@ -229,20 +232,69 @@ func (s *session) send(ctx context.Context, frame []byte) error {
 	return nil
 }
 
-// expect returns the ID of a new request, and the channel that its reply will come on.
-func (s *session) expect() (uint64, <-chan *incoming) {
+// A question is a request that was sent, and the channel that its reply will come on.
+type question struct {
+	id      uint64
+	replied <-chan *incoming
+}
+
+// ask sends a request. Without an error, await must be called.
+func (s *session) ask(ctx context.Context, m *outgoing) (question, error) {
+	q := s.expect()
+	m.ID = q.id
+	frame, err := s.c.frame(m)
+	if err == nil {
+		err = s.send(ctx, frame)
+	}
+	if err != nil {
+		s.forget(q.id)
+	}
+	return q, err
+}
+
+func (s *session) expect() question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
 	ch := make(chan *incoming, 1)
 	s.waiting[s.last] = ch
-	return s.last, ch
+	return question{s.last, ch}
 }
 
 func (s *session) forget(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.waiting, id)
+}
+
+// await waits for the reply and returns its data.
+func (s *session) await(ctx context.Context, q question) (json.RawMessage, error) {
+	defer s.forget(q.id)
+	var r *incoming
+	select {
+	case r = <-q.replied:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.c.ctx.Done():
+		return nil, ErrClosed
+	case <-s.ctx.Done():
+		select {
+		case r = <-q.replied: // it came just before the end
+		default:
+			return nil, ErrUncertain
+		}
+	}
+	if r.Error != nil {
+		return nil, RemoteError(*r.Error)
+	}
+	return r.Data, nil
+}
+
+// cause returns why reading has ended.
+func (s *session) cause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }
 
 // reader reads until the connection ends.
