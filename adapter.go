@@ -28,6 +28,11 @@ type AdapterStart struct {
 	// it needs to hear only its inbox. If the adapter is an [AdapterSubscriber], it need not hear even that before
 	// Listen.
 	EmitOnly bool
+	// Offline means that Start must not wait for the bus (Options.StartOffline). It returns nil although there is no
+	// link. From then on the driver behaves as in an outage that began at Start: it connects, as often as it takes,
+	// reports the gap, and hands over what waits. A refused login is tried again, too. A driver that needs no link may
+	// ignore it.
+	Offline bool
 	// Logger is the node's; nil: the node has none. A driver with a logger in its own options uses that one instead. A
 	// driver that calls Handler.Link must log each change, because the node does not log it. Without a logger, the node
 	// writes the first change of each kind to slog.Default.
@@ -43,7 +48,7 @@ type AdapterStart struct {
 //
 // An adapter must keep these rules, which package adaptertest checks:
 //
-//   - Ready: once Start has returned nil, everything that another ready node publishes to everyone, or to this node,
+//   - Ready: once Start has returned nil (with Offline: once the link is live), everything that another ready node publishes to everyone, or to this node,
 //     arrives.
 //   - Order: the instructions that one goroutine publishes for a node arrive there in that order, except heartbeats.
 //     One more exception: emissions to a single name each, two rooms or two users, may change places. A heartbeat must
@@ -68,8 +73,8 @@ type AdapterStart struct {
 //	AdapterMeter        has counters
 //	ForeignAdapter      speaks a wire that others have defined
 type Adapter interface {
-	// Start connects, and returns nil once the node can hear and be heard. ctx bounds Start only, and Start returns by
-	// its end. The error names the address and the cause.
+	// Start connects, and returns nil once the node can hear and be heard, or at once if s.Offline is set. ctx bounds
+	// Start only, and Start returns by its end. The error names the address and the cause.
 	//
 	// Once Start has called the AdapterHandler, the node might call the other methods before Start returns, because its
 	// hooks might. If Start fails then, these calls end, and later ones return an error.

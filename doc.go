@@ -185,7 +185,7 @@
 //
 // The node's own sockets are served as before. Other calls behave as follows:
 //
-//	Start                  fails. The error names the address and the cause.
+//	Start                  fails. The error names the address and the cause. With Options.StartOffline it returns a node.
 //	Emit                   queues, and returns nil. With a full queue it returns ErrNotConnected.
 //	Emit, volatile         drops the message for the peers, and returns nil. Stats.Adapter.Dropped["volatile"]
 //	                       counts it. OnLoss is not called.
@@ -207,7 +207,9 @@
 // them; [ErrUncertain], some peers might have got them. OnGap and Receiver.OnGap are called once the link is back,
 // before anything later is delivered. That is the time to have clients fetch again, with [Node.EmitAffected].
 //
-// Start that has failed because of the link can be called again with the same Options.
+// Start that has failed because of the link can be called again with the same Options. With Options.StartOffline it does
+// not fail: the outage begins at Start, for all calls of the table. The first link reports a gap since Start with the
+// reason "link lost". [Node.Ready] returns an error until then.
 //
 // [Node.Link] returns the state of both halves of the link. Options.OnLink is called when it changes. Stats.Connected
 // is true only while both halves are live.
@@ -229,7 +231,8 @@
 //
 // A bus with access control can refuse a login, a channel or a command, from the start or at any later moment:
 //
-//	a login                is an outage with the state "denied". Only Start fails, with ErrDenied.
+//	a login                is an outage with the state "denied". Only Start fails, with ErrDenied, unless
+//	                       Options.StartOffline is set.
 //	hearing a room         is ErrDenied for each Join, Connect and Subscribe that names it, while the denial lasts.
 //	                       Sockets that are in the room stay there. OnGap is called twice: see below.
 //	publishing             makes a Loss with the reason "denied". If the bus refuses the channel of messages to everyone,

@@ -31,7 +31,7 @@ type Gap struct {
 
 // A GapReason is the cause of a gap:
 //
-//	link lost  the connection to the bus broke or died, and was rebuilt
+//	link lost  the connection to the bus broke or died, and was rebuilt; or it could not be made since the start
 //	link deaf  the bus answered, but this node's own messages did not come back
 //	hole       a frame's predecessor on its topic never came
 //	late       a frame came after its successor and was dropped

@@ -84,9 +84,34 @@ func (n *Node) Link() LinkStatus {
 	return s
 }
 
+// Ready returns nil if new clients may be sent to this node, for the probe of a load balancer:
+//
+//	http.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
+//		if err := node.Ready(); err != nil {
+//			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+//		}
+//	})
+//
+// The error is [ErrClosed] once Close has begun, and [ErrNotConnected] until the link to the bus is live for the first
+// time, if Options.StartOffline is set. A later outage is none: it often concerns all nodes at once, and clients that no
+// node takes are worse off than those of a node without peers. [Node.Link] reports it. Ready never waits, and may be
+// called concurrently.
+func (n *Node) Ready() error {
+	switch {
+	case n.state.Load() != nodeOpen:
+		return ErrClosed
+	case !n.reached.Load():
+		return ErrNotConnected
+	}
+	return nil
+}
+
 func (h *handler) Link(s LinkStatus) {
 	n := (*Node)(h)
 	n.link.set(s)
+	if s.Live() {
+		n.reached.Store(true)
+	}
 	n.noteLink(s)
 	if n.hooks.onLink != nil {
 		n.hooks.links.push(s)

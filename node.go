@@ -44,6 +44,12 @@ type Options struct {
 	// the request, an [IncompleteError] with an empty ID says so: no server is up, or the emitter is connected to the
 	// wrong bus.
 	EmitOnly bool
+	// StartOffline makes Start return at once, even if the bus cannot be reached, for processes that boot before it.
+	// The node serves its own sockets meanwhile, and is not [Node.Ready]. It connects as after an outage that began at
+	// Start: calls behave as doc.go lists for a link that is down, and the first link makes a Gap since Start. If the
+	// bus refuses the login, the node tries again, and [Node.Link] has the state "denied". Start still fails for wrong
+	// Options.
+	StartOffline bool
 	// MaxPayload is the largest payload that may be emitted, in bytes. Default: 1 MiB; 1 byte to 1 GiB. It must fit
 	// into the adapter's largest frame, together with names: see [AdapterSizer].
 	MaxPayload int
@@ -134,6 +140,7 @@ type Node struct {
 	interests *interests     // nil: the adapter is not an AdapterSubscriber
 	heart     *heart         // nil without an adapter, and for an emitter
 	meets     bool           // the adapter has started
+	reached   atomic.Bool    // the link has been live, or there is none
 	lookout   *lookout       // for an emitter; nil: this node is not one
 	expects   expecting      // of answers to queries
 	deaf      error          // why it hears nothing but answers; nil: it hears
@@ -171,6 +178,8 @@ type Node struct {
 // Cluster cannot, this takes one heartbeat. ctx bounds Start only. If ctx ends first, Start returns an error. But
 // if only answers of peers are missing then, it returns nil.
 //
+// With [Options].StartOffline it returns at once, whether the bus can be reached or not.
+//
 // After an error nothing of the node is left. Work of the adapter's client library ends by its own time-outs. Start can
 // be called again with the same Options, with one exception: if only the hello was refused, as the error says, the
 // adapter is closed. An adapter that another node uses is refused.
@@ -179,7 +188,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = n.start(ctx, cmp.Or(o.Linger, defaultLinger))
+	err = n.start(ctx, &o)
 	close(n.started)
 	if err != nil {
 		_ = n.Close(ctx) // hooks may have used the node
@@ -188,7 +197,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	return n, nil
 }
 
-func (n *Node) start(ctx context.Context, linger time.Duration) error {
+func (n *Node) start(ctx context.Context, o *Options) error {
 	if n.adapter == nil {
 		return nil
 	}
@@ -200,24 +209,27 @@ func (n *Node) start(ctx context.Context, linger time.Duration) error {
 		return err
 	}
 	if sub, ok := n.adapter.(AdapterSubscriber); ok && n.lookout == nil {
-		n.interests = startInterests(n, sub, linger)
+		n.interests = startInterests(n, sub, cmp.Or(o.Linger, defaultLinger))
 	}
-	if err := n.adapter.Start(ctx, n.adapterStart()); err != nil {
+	if err := n.adapter.Start(ctx, AdapterStart{
+		Self: n.info(), Handler: (*handler)(n), EmitOnly: o.EmitOnly, Offline: o.StartOffline, Logger: o.Logger,
+	}); err != nil {
 		return err
 	}
 	n.meets = true
+	if !o.StartOffline || n.Link().Live() {
+		n.reached.Store(true)
+	}
 	if n.lookout != nil {
 		return nil
 	}
-	if err := n.introduce(ctx); err != nil {
+	if o.StartOffline {
+		n.tell(n.control(kind.Hello, "")) // or, if there is no link yet, after the gap
+	} else if err := n.introduce(ctx); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	n.heart = startHeart(n)
 	return nil
-}
-
-func (n *Node) adapterStart() AdapterStart {
-	return AdapterStart{Self: n.info(), Handler: (*handler)(n), EmitOnly: n.lookout != nil, Logger: n.log.given}
 }
 
 func newNode(o Options) (*Node, error) {
@@ -257,6 +269,7 @@ func newNode(o Options) (*Node, error) {
 	}
 	if o.Adapter == nil {
 		n.everyPeer = []NodeID{}
+		n.reached.Store(true)
 	}
 	n.sizer, _ = o.Adapter.(AdapterSizer)
 	if f, ok := o.Adapter.(ForeignAdapter); ok {

@@ -157,6 +157,7 @@ type node struct {
 	b       *bed
 	index   int // of its adapter
 	adapter crosscast.Adapter
+	offline bool // it starts without waiting for the bus
 	closed  bool
 	gaps    atomic.Int64
 	lost    atomic.Int64 // losses
@@ -198,7 +199,7 @@ func (b *bed) newNode() *node {
 func (n *node) start(ctx context.Context, emitOnly bool) (err error) {
 	o := crosscast.Options{
 		Name: fmt.Sprintf("node-%d", n.index), Adapter: n.adapter, Heartbeat: n.b.heartbeat, Linger: n.b.linger,
-		EmitOnly: emitOnly, OnLoss: n.loss,
+		EmitOnly: emitOnly, StartOffline: n.offline, OnLoss: n.loss,
 	}
 	if !emitOnly {
 		o.OnGap = n.gap

@@ -65,6 +65,7 @@ var outageFaults = []fault{
 			"outage-all": "the gap of the outage",
 			"outage-deaf": "the gap of a deaf " +
 				"link", "outage-join": "the gap of the outage", "outage-local-first": "the gap of the outage",
+			"start-offline": "the gap of the outage",
 		},
 		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
 	},
@@ -135,6 +136,14 @@ var outageFaults = []fault{
 			next()
 			return nil
 		},
+	},
+	{
+		name: "waits for the bus in Start, though it must not",
+		on:   overWire,
+		red: map[string]string{
+			"start-offline": "without a link returned: ", "start-offline-emitter": "without a link returned: ",
+		},
+		online: true,
 	},
 	{
 		name: "is of no use after a failed start",

@@ -21,6 +21,7 @@ type fault struct {
 	red  map[string]string
 
 	// What is done instead of a method of the adapter, or of its handler. nil: nothing special.
+	online      bool // Start waits for the bus, whatever the node wants
 	start       func(f *faulty, ctx context.Context, next func() error) error
 	publish     func(f *faulty, ctx context.Context, inst *instruction, next func(*instruction) error) error
 	deliver     func(f *faulty, next func() (crosscast.Receipt, error)) (crosscast.Receipt, error)
@@ -129,6 +130,7 @@ func (f *faulty) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	}
 	f.mu.Unlock()
 	s.Handler = faultyHandler{f, s.Handler}
+	s.Offline = s.Offline && !f.fault.online
 	next := func() error {
 		err := f.whole.Start(ctx, s)
 		f.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // Emitters are adapters of nodes with NodeInfo.EmitOnly. They publish like others, but make no link before the node's
@@ -22,6 +23,7 @@ import (
 func (r *run) superviseWhenWanted() {
 	select {
 	case <-r.inbox.wanted:
+		r.state.subscribing(reasons.LinkConnecting, nil)
 		r.supervise(nil)
 	case <-r.ctx.Done():
 	}

@@ -36,7 +36,7 @@ type gate struct {
 }
 
 func newGate(s *session) gate {
-	return gate{session: s, publishing: true, audience: -1, linkUp: !s.presence.linked}
+	return gate{session: s, publishing: !s.offline, audience: -1, linkUp: !s.presence.linked}
 }
 
 // up reports whether the link is up and the connection for publishing works.
@@ -164,7 +164,7 @@ func (g *gate) settleNotice(links int, back, untold bool, now time.Time) {
 // state is the state of the publishing half, and its cause if it is not live. deaf means that the link is deaf.
 func (g *gate) state(now time.Time, deaf bool) (crosscast.LinkState, error) {
 	switch {
-	case !g.begun:
+	case !g.begun && !(g.offline && g.failure != nil): // a start that waits for the bus returns the failure
 		return reasons.LinkConnecting, nil
 	case g.failure != nil && errors.Is(g.failure, crosscast.ErrDenied):
 		return reasons.LinkDenied, g.failure

@@ -213,9 +213,6 @@ func (l *link) hasResumed() bool {
 // supervise replaces the link whenever it breaks, and makes it if it is nil, until the adapter stops.
 func (r *run) supervise(l *link) {
 	var pause backoff
-	if l == nil {
-		r.state.subscribing(reasons.LinkConnecting, nil)
-	}
 	var old *link // the last one that resumed
 	for {
 		var err error // nil: no attempt yet

@@ -65,6 +65,13 @@ func (r *receiver) noteOutageLocked(l *link) {
 	}
 }
 
+// beginOutage makes the first link end an outage since the start.
+func (r *receiver) beginOutage(now time.Time) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	r.outage = &outage{since: now, reason: reasons.GapLinkLost}
+}
+
 func (r *receiver) takeOutage() *outage {
 	r.turn.Lock()
 	defer r.turn.Unlock()
@@ -146,15 +153,19 @@ func (r *receiver) takeTurnLocked(l *link, now time.Time) bool {
 	var peers []crosscast.NodeID
 	var gatherer Gatherer
 	until := now.Add(r.gatherTime())
-	if l.outage == nil {
+	first := r.ledger.resumedAt.IsZero()
+	if first {
 		r.ledger.started = now
-	} else {
+	}
+	if l.outage != nil {
 		if l.outage.moved {
 			l.outage.moves(r.ledger.aloneSince(l.outage.since))
 			r.sender.peersLeft(l.outage.since)
 		}
 		peers = r.ledger.peersAt(l.outage.since)
-		r.stats.reconnects.Add(1)
+		if !first {
+			r.stats.reconnects.Add(1)
+		}
 		if gatherer = r.format.gatherer(); gatherer != nil {
 			peers = append(peers, gathered)
 		}

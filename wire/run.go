@@ -47,6 +47,7 @@ type run struct {
 func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run {
 	s := &session{
 		o: a.o, self: start.Self, handler: start.Handler, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
+		offline: start.Offline,
 	}
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
 	s.logger = cmp.Or(s.o.Logger, silent)
@@ -79,11 +80,15 @@ func (r *run) prepare() {
 	r.subs.wantHome(g.home)
 }
 
-// begin implements Start. It makes one attempt.
-func (r *run) begin(ctx context.Context) error {
+// begin implements Start. It makes one attempt or, if Start is not to wait for the bus, none.
+func (r *run) begin(ctx context.Context) (err error) {
 	r.state.publishing(reasons.LinkConnecting, nil)
 	r.wg.Go(func() { r.state.run(r.look) })
-	err := r.beginPresence(ctx)
+	if r.offline {
+		r.beginOffline()
+	} else {
+		err = r.beginPresence(ctx)
+	}
 	if err == nil {
 		r.state.drain(ctx) // the node's next step might depend on the state
 	}
@@ -123,10 +128,28 @@ func (r *run) beginPresence(ctx context.Context) error {
 		r.linkDown(l)
 		return err
 	}
+	r.keepLink(l)
+	return nil
+}
+
+// keepLink replaces l, or makes the link if l is nil, from now on.
+func (r *run) keepLink(l *link) {
 	r.wg.Go(func() { r.supervise(l) })
 	r.wg.Go(r.receiver.watchLost)
 	r.wg.Go(r.mover.run)
-	return nil
+}
+
+// beginOffline begins as in an outage that begins now: the gate is closed (see newGate), and the first link reports a
+// gap.
+func (r *run) beginOffline() {
+	if r.presence.linked {
+		r.receiver.beginOutage(time.Now())
+		r.state.subscribing(reasons.LinkConnecting, nil)
+		r.keepLink(nil)
+	} else {
+		r.wg.Go(r.superviseWhenWanted)
+	}
+	r.beginSender()
 }
 
 // beginSending starts the sender, and returns when the bus has accepted a notice.

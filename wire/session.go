@@ -24,6 +24,7 @@ type session struct {
 	presence presence
 	ground   ground
 	closed   <-chan struct{} // Close was called
+	offline  bool            // Start did not wait for the bus
 
 	ctx     context.Context // ends when the adapter stops
 	stop    context.CancelFunc
