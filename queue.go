@@ -60,8 +60,8 @@ type QueueOptions struct {
 	// DropNotice, if set, makes a frame that is written in the place of a run of dropped frames, and so tells the
 	// client how many it missed. The writer calls it just before the write, when the length of the run is known. If it
 	// returns nil, nothing is written. Two kinds of frames are not counted: volatile messages dropped on arrival, and
-	// frames dropped when the queue ends.
-	DropNotice func(dropped int) []byte
+	// frames dropped when the queue ends. See also [Queue.SendNotice].
+	DropNotice func(d QueueDrop) []byte
 
 	// CloseGrace is the time in which waiting frames may still be written after Close. Default: 1 second, at most 1
 	// hour; negative: none.
@@ -128,7 +128,7 @@ type Queue struct {
 	flight        *flight                        // of the writer; nil if there is none
 	writer        func()                         // constant: q.run, bound once so that starting it allocates nothing
 	write         func([][]byte) (int, error)    // constant
-	notice        func(dropped int) []byte       // constant
+	notice        func(QueueDrop) []byte         // constant
 	onClose       func(Reason)                   // constant
 	writtenFrames uint64
 	writtenBytes  uint64
@@ -150,16 +150,11 @@ const (
 type queueRare struct {
 	burst
 	runs   []dropRun
+	marks  []mark
 	err    error         // the error of write, or ErrSlow
 	reason Reason        // of Close
 	timer  *time.Timer   // bounds the grace
 	done   chan struct{} // nil until Done is called
-}
-
-// A dropRun counts the frames that were dropped in front of the one at position at of the ring.
-type dropRun struct {
-	at      uint32
-	dropped int
 }
 
 // NewQueue returns a queue over write, which writes one frame and may block. It panics if write is nil, the framer is
@@ -320,6 +315,9 @@ func (q *Queue) pushLocked(frame []byte, size int, volatile bool) (then followUp
 			return then, err
 		}
 	}
+	if q.state&writing == 0 {
+		q.markLocked()
+	}
 	if q.ring.full() {
 		q.ring.grow()
 	}
@@ -360,7 +358,9 @@ func (q *Queue) makeRoomLocked(size int, volatile bool) (then followUp, err erro
 		return 0, ErrDropped
 	case q.policy == QueueDropNewest:
 		q.dropped++
-		q.noteDropLocked(q.ring.tail)
+		if q.notice != nil {
+			q.noteDropLocked(q.ring.tail, time.Now())
+		}
 		return 0, ErrDropped
 	case q.policy == QueueDropOldest:
 		q.dropOldestLocked(least, 0)
@@ -376,8 +376,11 @@ func (q *Queue) dropOldestLocked(room, keep int) {
 	for q.ring.len() > keep && q.room < room {
 		q.popLocked()
 		q.dropped++
-		q.noteDropLocked(q.ring.head)
+		if q.notice != nil {
+			q.noteDropLocked(q.ring.head, q.queuedAfterLocked(q.ring.head-1))
+		}
 	}
+	q.markLocked()
 }
 
 // popLocked takes the first waiting frame. There must be one.
@@ -406,21 +409,6 @@ func (q *Queue) shutLocked() {
 	q.calmLocked()
 	q.limit -= q.room
 	q.room = 0
-}
-
-// noteDropLocked records, for the notice, a frame dropped in front of position at. Runs are in the order of the frames:
-// QueueDropNewest adds at the end, which moves back when the budget is spent. QueueDropOldest has only one run, which
-// moves along with the head.
-func (q *Queue) noteDropLocked(at uint32) {
-	if q.notice == nil {
-		return
-	}
-	r := q.rarelyLocked()
-	n, dropped := len(r.runs), 1
-	for ; n > 0 && (q.policy == QueueDropOldest || int32(r.runs[n-1].at-at) >= 0); n-- {
-		dropped += r.runs[n-1].dropped
-	}
-	r.runs = append(r.runs[:n], dropRun{at, dropped})
 }
 
 // Close ends the queue without blocking. No frame is taken any more, the waiting ones are written for at most
@@ -474,7 +462,7 @@ func (q *Queue) endLocked(err error) {
 	}
 	r := q.rarelyLocked()
 	r.err = err
-	r.runs = nil
+	r.runs, r.marks = nil, nil
 	if r.timer != nil {
 		r.timer.Stop()
 	}

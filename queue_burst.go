@@ -158,7 +158,9 @@ func (q *Queue) yield() {
 		for q.ring.len() > 1 && q.room < 0 {
 			q.room += frameSize(q.ring.unput())
 			q.dropped++
-			q.noteDropLocked(q.ring.tail)
+			if q.notice != nil {
+				q.noteDropLocked(q.ring.tail, q.queuedAfterLocked(q.ring.tail))
+			}
 		}
 		q.accountLocked()
 	default:

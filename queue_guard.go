@@ -53,8 +53,8 @@ func (q *Queue) writeFrames(frames [][]byte) (written int, err error) {
 	return written, err
 }
 
-func (q *Queue) makeNotice(dropped int) (frame []byte) {
-	err := guard.Call(func() error { frame = q.notice(dropped); return nil })
+func (q *Queue) makeNotice(d QueueDrop) (frame []byte) {
+	err := guard.Call(func() error { frame = q.notice(d); return nil })
 	guard.Log(slog.Default(), "QueueOptions.DropNotice", err)
 	return frame
 }

@@ -68,7 +68,7 @@ func TestQueueGuards(t *testing.T) {
 			var log bytes.Buffer
 			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 			c := newClient(t, true, crosscast.QueueOptions{
-				Limit: 1, Policy: crosscast.QueueDropOldest, DropNotice: func(int) []byte { fail(); return nil },
+				Limit: 1, Policy: crosscast.QueueDropOldest, DropNotice: func(crosscast.QueueDrop) []byte { fail(); return nil },
 			})
 			c.stall()
 			c.send("a", nil)

@@ -137,7 +137,7 @@ func queueTest(name string, t *testing.T, f func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
-func notice(n int) []byte { return fmt.Appendf(nil, "-%d-", n) }
+func notice(d crosscast.QueueDrop) []byte { return fmt.Appendf(nil, "-%d-", d.Frames) }
 
 func TestQueueSendFramesMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestQueuePolicies(t *testing.T) {
 	})
 	queueTest("a notice may be nothing", t, func(t *testing.T) {
 		c := newClient(t, true, crosscast.QueueOptions{
-			Limit: 1, Policy: crosscast.QueueDropOldest, DropNotice: func(int) []byte { return nil },
+			Limit: 1, Policy: crosscast.QueueDropOldest, DropNotice: func(crosscast.QueueDrop) []byte { return nil },
 		})
 		c.stall()
 		c.send("a", nil)

@@ -80,14 +80,15 @@ func (q *Queue) writeAll(f *flight) {
 	q.flight = f
 	for { // if the queue ends meanwhile, nothing waits any more
 		var err error
-		if dropped := q.dueRunLocked(); dropped > 0 {
+		if d, due := q.dueRunLocked(); due {
 			q.mu.Unlock()
-			if frame := q.makeNotice(dropped); frame != nil {
+			if frame := q.makeNotice(d); frame != nil {
 				_, err = q.writeFrames([][]byte{frame})
 			}
 			q.mu.Lock()
 		} else if q.ring.len() > 0 {
 			q.takeLocked(f)
+			q.markLocked()
 			err = q.writeLocked(f)
 		} else {
 			break
@@ -165,23 +166,4 @@ func (q *Queue) writeLocked(f *flight) (err error) {
 	q.dropped += uint64(len(f.frames))
 	f.drop(len(f.frames))
 	return err
-}
-
-// dueRunLocked removes the run that was dropped in front of the next frame, and returns its length.
-func (q *Queue) dueRunLocked() int {
-	if !q.isRunDueLocked() {
-		return 0
-	}
-	r := q.rare
-	dropped := r.runs[0].dropped
-	if r.runs = r.runs[1:]; len(r.runs) == 0 {
-		r.runs = nil
-	}
-	return dropped
-}
-
-// isRunDueLocked reports whether frames were dropped in front of the next one.
-func (q *Queue) isRunDueLocked() bool {
-	r := q.rare
-	return r != nil && len(r.runs) > 0 && r.runs[0].at == q.ring.head
 }

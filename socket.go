@@ -55,6 +55,10 @@ func (s *Socket) Data() any { return s.data }
 // Handshake returns the binding's data about the connection. The binding's documentation names its type.
 func (s *Socket) Handshake() any { return s.handshake }
 
+// Conn returns the conn given to Connect, for bindings that send the client something beside messages. The conn must
+// expect such calls before Connect has returned, and after it has failed.
+func (s *Socket) Conn() Conn { return s.conn }
+
 // Namespace returns the namespace that the socket is in.
 func (s *Socket) Namespace() *Namespace { return s.ns.handle }
 

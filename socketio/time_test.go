@@ -343,7 +343,7 @@ func TestSlowClientIsPinged(t *testing.T) {
 		n := wstest.StartNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, socketio.Options{
 			WriteTimeout: time.Hour, PingTimeout: time.Minute,
-			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(int) []byte {
+			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(crosscast.QueueDrop) []byte {
 				return []byte(`42["missed"]`)
 			}},
 		}))

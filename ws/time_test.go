@@ -267,7 +267,7 @@ func TestQueuePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := wstest.StartNode(t, crosscast.Options{})
 		c, _ := dialInMemory(t, newServer(t, n, ws.Options{Queue: crosscast.QueueOptions{
-			Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(int) []byte { return []byte("some are missing") },
+			Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest, DropNotice: func(crosscast.QueueDrop) []byte { return []byte("some are missing") },
 		}}))
 		for i := range 5 {
 			_ = n.Emit(t.Context(), "x", i)

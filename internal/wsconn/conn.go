@@ -112,8 +112,8 @@ func (c *Conn) newQueue() *crosscast.Queue {
 	o.Framer, o.OnClose = c.Framer, c.hangUp
 	if f := o.DropNotice; f != nil {
 		format, typ := c.Format, c.config.Type
-		o.DropNotice = func(dropped int) []byte {
-			payload := f(dropped)
+		o.DropNotice = func(d crosscast.QueueDrop) []byte {
+			payload := f(d)
 			if payload == nil {
 				return nil
 			}
