@@ -31,10 +31,11 @@ function note(...what) {
 globalThis.client = new Client("/ws", {
   minBackoff: 10,
   events: {said: text => note("said", text), "sure?": async text => "sure of " + text, never: () => { throw new Error("no"); }},
-  onconnect: async client => note("joined", await client.request("join", "room1")),
+  onconnect: () => note("connected"),
   ondisconnect: (_, reason) => note("disconnected", reason),
   ongap: (_, since, until) => note("gap", since <= until),
 });
+client.join("room1").then(() => note("joined", client.rooms));
 </script>`
 
 // TestClientJS: the browsers' client asks, answers, and after a lost connection is in its room again.
@@ -48,10 +49,14 @@ func TestClientJS(t *testing.T) {
 	sockets := make(chan *crosscast.Socket, 10)
 	server, err := ws.New(node.Namespace, ws.Options{
 		OnConnect: func(_ context.Context, s *crosscast.Socket) { sockets <- s },
+		AllowJoin: func(_ context.Context, _ *crosscast.Socket, room string) error {
+			if room == "secret" {
+				return ws.Errorf("members only")
+			}
+			return nil
+		},
 		Events: ws.Events{
-			"join": ws.TypedAnswer(func(ctx context.Context, s *crosscast.Socket, room string) (string, error) {
-				return room, s.Join(ctx, room)
-			}),
+			"echo": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, text string) (string, error) { return text, nil }),
 			"say": ws.Typed(func(ctx context.Context, s *crosscast.Socket, text string) error {
 				return node.To("room1").Emit(ctx, "said", text)
 			}),
@@ -92,8 +97,10 @@ func TestClientJS(t *testing.T) {
 
 			// Requests. The last one's handler holds up what this client sends after it.
 			for _, r := range []struct{ expression, want string }{
-				{`client.request("join", "room2")`, "room2"},
-				{`client.request("join", "").catch(e => e.code + ": " + e.message)`, "remote: crosscast: empty room name"},
+				{`client.request("echo", "this")`, "this"},
+				{`client.request("shout").catch(e => e.code + ": " + e.message)`, `remote: unknown event "shout"`},
+				{`client.join("room2").then(() => client.leave("room2")).then(() => client.rooms.join())`, "room1"},
+				{`client.join("secret").catch(e => e.code + ": " + e.message)`, "remote: members only"},
 				{`client.request("say", 7).catch(e => e.code)`, "remote"},
 				{`client.request("wait", 0, {timeout: 10}).catch(e => e.code)`, "timeout"},
 			} {
@@ -129,7 +136,7 @@ func TestClientJS(t *testing.T) {
 			}
 			p.sees("#log li", "said two")
 			receive(t, sockets)
-			const order = "joined room1|said one|disconnected closed for a test|joined room1|gap true|said two"
+			const order = "connected|joined room1|said one|disconnected closed for a test|connected|gap true|said two"
 			if got := js(`[...document.querySelectorAll("li")].map(e => e.textContent).join("|")`); got != order {
 				t.Errorf("happened: %s\nwant: %s", got, order)
 			}

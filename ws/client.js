@@ -5,30 +5,39 @@
 //   import { Client } from "/client.mjs";
 //
 //   const client = new Client("/ws", {
-//     onconnect: client => client.request("join", "room1"),  // each time: a new connection is in no room
-//     ongap: (client, since, until) => {},                   // Dates: emissions between them might be missing
+//     ongap: (client, since, until) => {},      // Dates: emissions between them might be missing
 //   });
+//   await client.join("room1");                 // and again after each reconnect, until leave
 //   client.on("said", text => {});              // the result, or its promise, replies to an acknowledged emission
 //   client.emit("say", "hello");                // throws if there is no connection; nothing is kept for later
 //   const answer = await client.request("say", "hello", {timeout: 5000});
+//   await client.leave("room1");
 //   client.close();
 //
-// Events are handled in the order in which they were sent. Events of a new connection come after onconnect and ongap. A
-// handler that waits does not hold up the next one. since is two seconds before the last message of the lost connection,
+// join waits for a connection if there is none, or if it is lost before the reply; without a timeout it waits until
+// close. A room that was joined is kept: it is in client.rooms, and joined again on each later connection. If the
+// server refuses that, onjoinerror(client, room, error) is called, and the room is not kept any more. If it does not
+// answer for requestTimeout, the connection is closed. Of calls of join and leave the last one counts.
+//
+// Events are handled in the order in which they were sent. Events of a new connection come after onconnect, the joins
+// of kept rooms, and ongap. A handler that waits does not hold up the next one. since is two seconds before the last message of the lost connection,
 // or the beginning of that connection, if that is later. When the browser reports that the network is back ("online"), or
 // that the page is visible again, the next attempt is made at once.
-// Further options: events ({name: handler}); ondisconnect(client, reason), onretry(client, reason, wait),
-// onerror(client, event, error); in ms: minBackoff, maxBackoff, dialTimeout, requestTimeout; WebSocket, the class.
-// Errors are of class ClientError. Nothing is sent twice. The code of an error is one of:
+// Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
+// ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
+// maxBackoff, dialTimeout, requestTimeout; WebSocket, the class.
+// Errors are of class ClientError. No event is sent twice. The code of an error is one of:
 //   "not connected"  nothing was sent
 //   "timeout"        no reply came in time
 //   "closed"         close was called
 //   "remote"         the server replied with an error
 //   "uncertain"      the connection was lost before the reply; the server might have handled the event
+//   "left"           leave was called while join waited
 (() => {
   "use strict";
 
   const inFlight = 2000; // ms, the assumed travel time of a message from the server
+  const maxRejoins = 100; // joins of a new connection that may wait for their replies at once
 
   class ClientError extends Error {
     constructor(code, message = code) {
@@ -44,6 +53,7 @@
     #handlers = new Map();
     #waiting = new Map(); // requests of the present connection, by ID
     #last = 0;            // ID of the newest request
+    #rooms = new Map();   // {kept, on, calls}: was joined; the latest connection with that; calls of join that wait
     #socket = null;       // the present connection
     #end = () => {};      // ends the present connection, or attempt
     #timer;               // of the next attempt
@@ -61,7 +71,8 @@
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
       this.#options = {
         minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000,
-        onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error), ...options,
+        onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
+        onjoinerror: (client, room, error) => console.error(`crosscast: lost room ${room}:`, error), ...options,
       };
       for (const [event, handler] of Object.entries(options.events ?? {})) this.on(event, handler);
       this.#backoff = this.#options.minBackoff;
@@ -79,13 +90,33 @@
 
     emit(event, data) { this.#send({event, data}); }
 
-    request(event, data, {timeout = this.#options.requestTimeout} = {}) {
-      return new Promise((resolve, reject) => {
-        const id = ++this.#last;
-        this.#send({event, data, id}); // an exception rejects the promise
-        const timer = setTimeout(() => this.#settle(id, w => w.reject(new ClientError("timeout"))), timeout);
-        this.#waiting.set(id, {resolve, reject, timer});
+    request(event, data, {timeout = this.#options.requestTimeout} = {}) { return this.#ask({event, data}, timeout); }
+
+    get rooms() { return [...this.#rooms].filter(([, room]) => room.kept).map(([name]) => name); }
+
+    join(name, {timeout} = {}) {
+      return new Promise((resolve, reject) => { // an exception rejects the promise
+        if (!name || typeof name !== "string") throw new TypeError("no name of a room");
+        if (this.#closed) throw new ClientError("closed");
+        const room = this.#rooms.get(name) ?? {kept: false, calls: new Set()}, call = {resolve, reject};
+        this.#rooms.set(name, room);
+        room.calls.add(call);
+        if (timeout !== undefined) call.timer = setTimeout(() => {
+          room.calls.delete(call);
+          this.#forget(name, room);
+          reject(new ClientError("timeout"));
+        }, timeout);
+        if (this.connected) this.#join(name, room).catch(() => {}); // it was lost: the next connection joins
       });
+    }
+
+    async leave(name, {timeout = this.#options.requestTimeout} = {}) {
+      if (this.#closed) throw new ClientError("closed");
+      const room = this.#rooms.get(name);
+      this.#rooms.delete(name);
+      if (room) this.#settleCalls(room, call => call.reject(new ClientError("left")));
+      if (!this.connected) return; // a new connection is in no room
+      await this.#ask({leave: name}, timeout).catch(error => { if (error.code !== "uncertain") throw error; });
     }
 
     close() {
@@ -95,6 +126,66 @@
       globalThis.removeEventListener?.("online", this.#retry);
       globalThis.document?.removeEventListener("visibilitychange", this.#retry);
       this.#end("closed");
+      for (const room of this.#rooms.values()) this.#settleCalls(room, call => call.reject(new ClientError("closed")));
+    }
+
+    // ask sends a message and returns the promise of its reply, which fails when the connection is lost.
+    #ask(message, timeout) {
+      return new Promise((resolve, reject) => {
+        const id = ++this.#last;
+        this.#send({...message, id}); // an exception rejects the promise
+        const timer = timeout === undefined ? undefined
+          : setTimeout(() => this.#settle(id, w => w.reject(new ClientError("timeout"))), timeout);
+        this.#waiting.set(id, {resolve, reject, timer});
+      });
+    }
+
+    // join joins on this connection, and settles the calls that wait for the room.
+    async #join(name, room, again) {
+      const socket = this.#socket;
+      try {
+        await this.#ask({join: name});
+        room.kept = true;
+        room.on = socket;
+        this.#settleCalls(room, call => call.resolve());
+      } catch (error) {
+        if (error.code !== "remote") throw error;
+        this.#settleCalls(room, call => call.reject(error));
+        const lost = again && room.kept && this.#rooms.get(name) === room;
+        if (again) room.kept = false;
+        this.#forget(name, room);
+        if (lost) this.#call("onjoinerror", name, error);
+      }
+    }
+
+    // rejoin joins the rooms on a new connection, which end ends.
+    async #rejoin(socket, end) {
+      const rooms = [...this.#rooms].filter(([, room]) => room.on !== socket);
+      let timer;
+      const wait = () => { // each reply has the time, and not all of them
+        clearTimeout(timer);
+        timer = setTimeout(() => end("no answer to a join"), this.#options.requestTimeout);
+      };
+      const join = async () => {
+        for (let next; (next = rooms.shift()); wait()) {
+          if (this.#rooms.get(next[0]) === next[1]) await this.#join(...next, true);
+        }
+      };
+      wait();
+      await Promise.all(Array.from({length: maxRejoins}, join)).finally(() => clearTimeout(timer));
+    }
+
+    #settleCalls(room, how) {
+      for (const call of room.calls) {
+        clearTimeout(call.timer);
+        how(call);
+      }
+      room.calls.clear();
+    }
+
+    // forget forgets a room that is not kept, and that no call waits for.
+    #forget(name, room) {
+      if (!room.kept && room.calls.size === 0 && this.#rooms.get(name) === room) this.#rooms.delete(name);
     }
 
     #send(message) {
@@ -155,6 +246,7 @@
         this.#socket = socket;
         try {
           await options.onconnect?.(this);
+          if (this.#end === end) await this.#rejoin(socket, end);
         } catch (error) {
           return end(error?.message ?? String(error));
         }

@@ -59,6 +59,20 @@ function connect(options = {}) {
   });
 }
 
+// results collects the outcomes of promises.
+function collector() {
+  const results = [];
+  const of = (name, promise) => { promise.then(() => results.push(name), e => results.push(`${name}: ${e.code ?? e.name}`)); };
+  return {of, take(...want) { assert.deepEqual(results.splice(0), want); }};
+}
+
+// answer answers the joins and leaves that the client has sent since the last call, and returns them.
+async function answer(error = {}) {
+  const sent = last().sent.splice(0);
+  for (const {id, join} of sent) await last().message(error[join] ? {id, error: error[join]} : {id});
+  return sent.map(m => m.join ? `+${m.join}` : m.leave ? `-${m.leave}` : m.event).join(" ");
+}
+
 const tests = {
   async "events, in order, after onconnect and the gap"() {
     let joined;
@@ -120,6 +134,120 @@ const tests = {
       "offline not connected not connected", "afterwards closed closed",
     ]);
     assert.equal(timers.length, 0);
+  },
+
+  async "joins, and joins again after a reconnect"() {
+    const outcome = collector();
+    const client = connect({
+      events: {n: n => note("n", n)}, onconnect: client => { client.emit("login"); note("connect"); },
+      onjoinerror: (_, room, error) => note("lost", room, error.message),
+    });
+    outcome.of("early", client.join("early")); // before there is a connection
+    outcome.of("empty", client.join(""));
+    await last().open();
+    await last().message({event: "n", data: 0});
+    take("connect");
+    assert.equal(await answer(), "login +early");
+    take("n 0");
+    outcome.take("empty: TypeError", "early");
+    for (const room of ["a", "b", "a", "secret"]) outcome.of(room, client.join(room));
+    client.emit("say");
+    assert.equal(await answer({secret: "members only"}), "+a +b +a +secret say");
+    outcome.take("a", "a", "b", "secret: remote");
+    assert.deepEqual(client.rooms, ["early", "a", "b"]);
+    outcome.of("pending", client.join("pending"));
+    outcome.of("refused", client.join("refused"));
+    outcome.of("left", client.join("left"));
+    outcome.of("leave", client.leave("left"));
+    await last().lose();
+    outcome.of("offline", client.join("offline"));
+    outcome.of("short", client.join("short", {timeout: 10}));
+    outcome.of("leave b", client.leave("b"));
+    take("disconnected ");
+    await pass(300);
+    outcome.take("left: left", "leave", "leave b", "short: timeout");
+    await last().open();
+    await last().message({event: "n", data: 1});
+    take("connect");
+    assert.equal(await answer({a: "not any more", refused: "no"}), "login +early +a +pending +refused +offline");
+    outcome.take("pending", "refused: remote", "offline");
+    take("lost a not any more", "gap 300", "n 1");
+    assert.deepEqual(client.rooms, ["early", "pending", "offline"]);
+    outcome.of("leave again", client.leave("early"));
+    assert.equal(await answer(), "-early");
+    outcome.of("never", client.join("never"));
+    client.close();
+    outcome.of("closed", client.join("x"));
+    outcome.of("closed", client.leave("x"));
+    await settled();
+    outcome.take("leave again", "never: closed", "closed: closed", "closed: closed");
+    assert.equal(timers.length, 0);
+  },
+
+  async "joins again: 100 at a time, and as long as there are answers"() {
+    const rooms = 250, client = connect();
+    await last().open();
+    const all = Array.from({length: rooms}, (_, i) => `r${i}`);
+    all.forEach(room => client.join(room));
+    await answer();
+    assert.deepEqual(client.rooms, all);
+    await last().lose();
+    await pass(300);
+    await last().open();
+    take("disconnected ");
+    client.leave(all.pop()).catch(() => {}); // before its turn
+    assert.equal(last().sent.pop().leave, "r249");
+    const seen = [];
+    for (let i = 0; i < all.length; i++) {
+      await pass(9000);
+      seen.push(...last().sent.splice(0));
+      assert(seen.length <= i + 100 && (seen.length === i + 100 || seen.length === all.length), `${seen.length} after ${i}`);
+      await last().message({id: seen[i].id});
+    }
+    assert.deepEqual(seen.map(m => m.join), all);
+    assert.equal(happened.length, 1); // the gap
+    // No answer.
+    await last().lose();
+    await pass(300);
+    happened = [];
+    await last().open();
+    await pass(9999);
+    take();
+    await pass(1);
+    take("retry no answer to a join");
+    assert.deepEqual(client.rooms, all);
+    client.close();
+    await settled();
+    assert.equal(timers.length, 0);
+  },
+
+  async "joins in onconnect"() {
+    const client = connect({onconnect: client => client.join("room")});
+    for (let i = 0; i < 3; i++) {
+      await last().open();
+      assert.equal(await answer(), "+room");
+      await settled();
+      assert.deepEqual(last().sent, []);
+      await last().lose();
+      await pass(1000);
+    }
+    client.close();
+  },
+
+  async "join and leave: the last call counts"() {
+    const outcome = collector(), client = connect();
+    await last().open();
+    outcome.of("join", client.join("a"));
+    outcome.of("leave", client.leave("a"));
+    outcome.of("again", client.join("a"));
+    assert.equal(await answer(), "+a -a +a");
+    assert.deepEqual(client.rooms, ["a"]);
+    outcome.take("join: left", "leave", "again");
+    outcome.of("leave", client.leave("a", {timeout: 5}));
+    await pass(5);
+    outcome.take("leave: timeout");
+    assert.deepEqual(client.rooms, []);
+    client.close();
   },
 
   async "replies to acknowledged emissions"() {
