@@ -33,4 +33,6 @@ const (
 	ReasonProtocol Reason = "protocol error"       // the client broke the protocol
 	ReasonInternal Reason = "internal error"       // a function of the application's panicked
 	ReasonExpired  Reason = "expired"              // the client's credential: see Socket.SetExpires
+	ReasonFlood    Reason = "too many events"      // the client sent more than a binding's EventRate
+	ReasonReplaced Reason = "replaced"             // by a newer client of the same user
 )

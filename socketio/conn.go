@@ -279,7 +279,17 @@ func (c *conn) handlePacket(p *packet, attachments [][]byte) error {
 	if s != nil {
 		state = s.state()
 	}
+	refused := false
+	if p.typ != ack && p.typ != disconnect {
+		var err error
+		if refused, err = c.Admit(); err != nil {
+			return err
+		}
+	}
 	switch {
+	case p.typ == connect && refused:
+		c.refuse(p.namespace, &ConnectError{Message: wsconn.ErrTooMany.Error()})
+		return nil
 	case p.typ == connect:
 		c.handleConnect(p, s, state < closed)
 		return nil
@@ -297,7 +307,11 @@ func (c *conn) handlePacket(p *packet, attachments [][]byte) error {
 		s.handleAck(p.id, args)
 		return nil
 	}
-	s.events.Push(event{name: p.event, args: args, id: p.id, hasID: p.hasID})
+	e := event{name: p.event, args: args, id: p.id, hasID: p.hasID}
+	if refused {
+		e = event{id: p.id, hasID: p.hasID, refused: true}
+	}
+	s.events.Push(e)
 	return nil
 }
 
@@ -310,12 +324,12 @@ func (c *conn) handleConnect(p *packet, former *session, again bool) {
 	}
 	sp := c.server.spaces[p.namespace]
 	if sp == nil {
-		c.server.stats.refuse("namespace")
+		c.server.stats.refused.Count("namespace")
 		c.refuse(p.namespace, &ConnectError{Message: "Invalid namespace"})
 		return
 	}
 	if most := c.server.o.MaxAuth; len(p.auth) > most {
-		c.server.stats.refuse("auth")
+		c.server.stats.refused.Count("auth")
 		c.refuse(p.namespace, &ConnectError{Message: "auth too large"})
 		c.server.largeAuth.Do(func() {
 			c.server.report(nil, "", fmt.Errorf("crosscast/socketio: an auth of %d bytes, more than MaxAuth, %d; "+

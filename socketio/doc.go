@@ -68,7 +68,7 @@
 //	1002  a malformed packet, or a packet that the client may not send, or not now
 //	1007  a text message that is not UTF-8
 //	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping, no namespace in
-//	      time, or attachments that did not come in time
+//	      time, or attachments that did not come in time; "too many events": more than EventRate, with EventClose
 //	1009  a message larger than MaxPayload, or a packet larger than MaxPacket
 //	1011  "internal error": a handler panicked
 //	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client reconnects, and calls its
@@ -113,6 +113,20 @@
 // The handshake is kept a second time for each namespace, as JSON without HiddenHeaders. Characters that JSON escapes
 // take up to six bytes there. MaxAttachments holds in both directions: an emission with more attachments is dropped,
 // and counted by the node.
+//
+// Options also limits what clients may do. All of these are off by default, and cost nothing then:
+//
+//	events and connects a second of a client     EventRate, EventBurst; EventPolicy: they    TestEventPause,
+//	                                             wait, are refused, or close the connection  TestFloodOfConnects
+//	clients of the server                        MaxClients: 503 with Retry-After            TestMaxClients
+//	clients of a user, in a namespace            MaxUserClients, MaxUserClientsTotal:        TestKickOldest,
+//	                                             connect_error, or with KickOldest the       TestThousandConnections-
+//	                                             oldest gets a disconnect                    OfOneUser
+//	handshakes a second                          HandshakeRate, HandshakeBurst: 429 with     TestHandshakeFlood
+//	                                             Retry-After
+//	the time of a connection                     Client.Expires, Socket.SetExpires           TestExpires
+//
+// The reading of a request is bounded by http.Server.ReadHeaderTimeout, and the writing of its answer by WriteTimeout.
 //
 // The first client that each limit refuses or closes is logged as a warning, by the node's Logger or slog.Default.
 // Stats counts all of them.

@@ -12,11 +12,12 @@ import (
 
 // event is an event of the client, or the note that the client has left.
 type event struct {
-	name  string
-	args  Args
-	id    uint64 // of the acknowledgement that the client waits for
-	hasID bool
-	left  bool
+	name    string
+	args    Args
+	id      uint64 // of the acknowledgement that the client waits for
+	hasID   bool
+	refused bool // one too many
+	left    bool
 }
 
 // Size implements wsconn.Event.
@@ -26,6 +27,12 @@ func (e event) Size() int { return len(e.name) + e.args.size() }
 func (s *session) Handle(e event) {
 	if e.left {
 		s.socket.Close(crosscast.ReasonLeft)
+		return
+	}
+	if e.refused {
+		if e.hasID {
+			s.fail(&e, wsconn.ErrTooMany)
+		}
 		return
 	}
 	h := s.space.Events[e.name]

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/admission"
 )
 
 // A Handshake is the request of a client that connects to a namespace. Its JSON is that of socket.handshake on Node.js,
@@ -114,22 +116,39 @@ func headers(r *http.Request) map[string]string {
 
 // A refusal is the error with which Engine.IO refuses a request.
 type refusal struct {
-	Code    int    `json:"code"`
-	Message string `json:"message"`
-	cause   string // for Stats.Refused
+	Code    int                `json:"code"`
+	Message string             `json:"message"`
+	cause   string             // for Stats.Refused
+	limit   *admission.Refusal // nil: not of a limit
+}
+
+// tooMany returns the refusal for that of a limit, or nil.
+func tooMany(why *admission.Refusal) *refusal {
+	if why == nil {
+		return nil
+	}
+	return &refusal{4, why.Text, why.Cause, why}
+}
+
+// cure is what the log says about a refusal, if that does not say it itself.
+func (f *refusal) cure() string {
+	if f.limit != nil {
+		return f.limit.Cure
+	}
+	return ""
 }
 
 // The messages of Node.js, each followed by a cure.
 var (
-	unknownTransport = &refusal{0, "Transport unknown: the server has websocket only. Set the client's option " +
-		`transports: ["websocket"]`, "transport"}
-	unknownSession = &refusal{1, "Session ID unknown: the server has websocket only. Set the client's option " +
-		`transports: ["websocket"]`, "session"}
-	badMethod  = &refusal{2, "Bad handshake method: websockets begin with GET", "method"}
-	badRequest = &refusal{3, "Bad request: no websocket upgrade. A proxy must pass on the headers Connection and Upgrade",
-		"upgrade"}
-	badVersion = &refusal{5, "Unsupported protocol version: the server speaks EIO=4. Use socket.io-client of version 3 or 4",
-		"version"}
+	unknownTransport = &refusal{Code: 0, Message: "Transport unknown: the server has websocket only. Set the client's option " +
+		`transports: ["websocket"]`, cause: "transport"}
+	unknownSession = &refusal{Code: 1, Message: "Session ID unknown: the server has websocket only. Set the client's option " +
+		`transports: ["websocket"]`, cause: "session"}
+	badMethod  = &refusal{Code: 2, Message: "Bad handshake method: websockets begin with GET", cause: "method"}
+	badRequest = &refusal{Code: 3, Message: "Bad request: no websocket upgrade. A proxy must pass on the headers " +
+		"Connection and Upgrade", cause: "upgrade"}
+	badVersion = &refusal{Code: 5, Message: "Unsupported protocol version: the server speaks EIO=4. " +
+		"Use socket.io-client of version 3 or 4", cause: "version"}
 )
 
 // check returns the refusal of a request, or nil. The order of the checks is that of Node.js.
@@ -174,11 +193,14 @@ func headTooLarge(r *http.Request, most int) *refusal {
 		return nil
 	}
 	why := fmt.Sprintf("Bad request: URL and headers of %d bytes. The server's Options.MaxHeaders is %d", size, most)
-	return &refusal{3, why, "headers"}
+	return &refusal{Code: 3, Message: why, cause: "headers"}
 }
 
 // status is the HTTP status of the answer.
 func (f *refusal) status() int {
+	if f.limit != nil {
+		return f.limit.Status
+	}
 	if f.cause == "headers" {
 		return http.StatusRequestHeaderFieldsTooLarge
 	}
@@ -189,6 +211,9 @@ func (f *refusal) status() int {
 func (f *refusal) answer(w http.ResponseWriter) {
 	b, _ := json.Marshal(f) // two plain fields
 	w.Header().Set("Content-Type", "application/json")
+	if f.limit != nil {
+		f.limit.SetHeader(w.Header())
+	}
 	w.WriteHeader(f.status())
 	_, _ = w.Write(b) // the client might be gone
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/admission"
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
@@ -49,7 +50,7 @@ func newSession(c *conn, sp *space, auth json.RawMessage, former *session) *sess
 	s := &session{queue: c.Queue, conn: c, space: sp, auth: auth, former: former, done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(c.base)
 	s.opening, s.abandon = context.WithCancel(c.ctx)
-	s.events.Init(&c.Conn, s, c.server.o.EventBytes)
+	s.events.Init(&c.Conn, s)
 	return s
 }
 
@@ -83,6 +84,7 @@ func (s *session) open() {
 		s.events.Start(s.first)
 	}()
 	s.await()
+	s.conn.AwaitTurn(s.opening)
 	err = guard.Call(func() (err error) { socket, err = s.connect(); return err })
 }
 
@@ -117,7 +119,7 @@ func (s *session) follow() *session {
 }
 
 // connect calls Authenticate and makes the client's socket.
-func (s *session) connect() (*crosscast.Socket, error) {
+func (s *session) connect() (socket *crosscast.Socket, err error) {
 	ctx, cancel := context.WithTimeout(s.opening, s.conn.server.o.ConnectTimeout)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
@@ -126,7 +128,6 @@ func (s *session) connect() (*crosscast.Socket, error) {
 	h := s.conn.handshake.of(s.space.name, s.auth)
 	var client Client
 	if f := s.space.Authenticate; f != nil {
-		var err error
 		if client, err = f(ctx, h); err != nil {
 			return nil, err
 		}
@@ -134,13 +135,30 @@ func (s *session) connect() (*crosscast.Socket, error) {
 			return nil, err
 		}
 	}
-	socket, err := s.space.ns.Connect(ctx, s, crosscast.ConnectOptions{
-		User: client.User, Rooms: client.Rooms, Data: client.Data, Handshake: h,
-	})
-	if err == nil && !client.Expires.IsZero() {
+	place, why := s.space.users.Enter(ctx, client.User)
+	if why != nil {
+		return nil, why
+	}
+	o := crosscast.ConnectOptions{User: client.User, Rooms: client.Rooms, Data: client.Data, Handshake: h}
+	if place != nil {
+		defer func() {
+			if socket == nil { // also after a panic of the application's code
+				place.Leave()
+			}
+		}()
+		place.Take()
+		o.OnClose = func(*crosscast.Socket, crosscast.Reason) { place.Leave() }
+	}
+	if socket, err = s.space.ns.Connect(ctx, s, o); err != nil {
+		return nil, err
+	}
+	if !client.Expires.IsZero() {
 		_ = socket.SetExpires(client.Expires) // a socket that is closed already needs none
 	}
-	return socket, err
+	if replaced := func() { socket.Close(crosscast.ReasonReplaced) }; place != nil && !place.Ready(replaced) {
+		replaced()
+	}
+	return socket, nil
 }
 
 // refuse ends a session that did not become a socket.
@@ -157,7 +175,13 @@ func (s *session) refuse(err error) {
 		c.close(crosscast.ReasonShutdown)
 		return
 	}
-	c.server.stats.refuse("authenticate")
+	cause := "authenticate"
+	if why, ok := err.(*admission.Refusal); ok {
+		cause = why.Cause
+		c.server.firsts.Warn(c.server.log, cause, "crosscast/socketio: a client was refused; others are only counted, in Stats",
+			"why", why.Text, "cure", why.Cure)
+	}
+	c.server.stats.refused.Count(cause)
 	defer c.refuse(s.space.name, told) // even if OnError ends the goroutine
 	if !visible {
 		c.server.report(nil, "", err)
@@ -175,6 +199,8 @@ func connectErrorOf(err error) (told *ConnectError, visible bool) {
 			told = nil
 		case errors.As(err, &own) && own != nil:
 			told, visible = own, true
+		case errors.As(err, new(*admission.Refusal)):
+			told.Message, visible = err.Error(), true
 		case wsconn.ForClient(err):
 			told, visible = &ConnectError{Message: err.Error()}, true
 		default:
@@ -274,7 +300,7 @@ func (s *session) Close(reason crosscast.Reason) {
 func endsConnection(r crosscast.Reason) bool {
 	switch r {
 	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
-		crosscast.ReasonExpired, wsconn.ReasonInternal:
+		crosscast.ReasonExpired, crosscast.ReasonFlood, wsconn.ReasonInternal:
 		return true
 	}
 	return false
@@ -317,7 +343,7 @@ func (s *session) handleDisconnect() {
 
 // handleRest closes the session's socket after the remaining events.
 func (s *session) handleRest() {
-	s.events.Leave(event{left: true}, s.conn.server.o.LeaveTimeout, s.cancel)
+	s.events.Leave(event{left: true})
 }
 
 // first is called before the first event is handled.
@@ -328,6 +354,9 @@ func (s *session) first() {
 		}
 	}
 }
+
+// Late implements wsconn.Worker.
+func (s *session) Late() { s.cancel() }
 
 // Last implements wsconn.Worker.
 func (s *session) Last(reason crosscast.Reason) {

@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/admission"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
@@ -113,6 +114,36 @@ type Options struct {
 	// GiB. Each event counts as its name and arguments and 256 bytes more. One event may always wait, whatever its
 	// size.
 	EventBytes int
+	// EventRate is how many events a second a client may send, and EventBurst is how many of them at once. EventPolicy says
+	// what happens to more. A client that
+	// connects to a namespace counts as one event, but acknowledgements and pings do not. All sockets of a client count
+	// together. Default 0: any number; otherwise 0.001 to 1,000,000. The default
+	// for EventBurst is as many as in a second.
+	EventRate   float64
+	EventBurst  int
+	EventPolicy EventPolicy
+
+	// MaxClients is how many clients the server has at the same time, at most. A client counts from its request until
+	// its connection is gone. Another one gets status 503, with Retry-After. Default 0: any number.
+	MaxClients int
+	// MaxUserClients is how many clients a user has on this node at the same time, at most: exactly, in
+	// each namespace. Another one gets a connect_error, "too many clients of this user".
+	// Default 0: any number. Clients without a user do not count.
+	MaxUserClients int
+	// MaxUserClientsTotal is the same for all nodes together, as well as one question to them can tell. Each connect
+	// of a client with a user waits for their answers, up to 2 s. Nodes that do not answer count as none, and clients that
+	// connect to several nodes at once do not see each other. Default 0: any number, and nothing is asked.
+	MaxUserClientsTotal int
+	// KickOldest accepts a user's client above MaxUserClients or MaxUserClientsTotal, and closes the oldest ones of that
+	// user on this node instead, with [crosscast.ReasonReplaced]. They get a disconnect,
+	// so that they do not come back by themselves.
+	// A client is refused only if clients on other nodes alone are too many.
+	KickOldest bool
+	// HandshakeRate is how many requests a second the server accepts, and HandshakeBurst is how many of them at once. More
+	// get status 429, with Retry-After. They count before Authenticate.
+	// Default 0: any number; otherwise as for EventRate and EventBurst.
+	HandshakeRate  float64
+	HandshakeBurst int
 	// Queue holds the packets that wait for the client, those of all its sockets together. Its Framer, OnClose and
 	// WriteTimeout are not used. A DropNotice returns a packet in its written form, such as 42["missed",3].
 	Queue crosscast.QueueOptions
@@ -127,7 +158,7 @@ type Options struct {
 	// ConnectTimeout is how long a client may take to connect to its first namespace, and Authenticate for any
 	// namespace. Default 45 s.
 	ConnectTimeout time.Duration
-	// WriteTimeout is how long the writing of one packet may take. Default 10 s.
+	// WriteTimeout is how long the writing of one packet may take, and that of the answer to the request. Default 10 s.
 	WriteTimeout time.Duration
 }
 
@@ -149,8 +180,9 @@ func (e *ConnectError) Error() string { return e.Message }
 // A space is a namespace of a server.
 type space struct {
 	Namespace
-	name string
-	ns   *crosscast.Namespace
+	name  string
+	ns    *crosscast.Namespace
+	users admission.Users
 }
 
 // A Server accepts Socket.IO clients. It is an http.Handler, usually for "/socket.io/". Its methods may be called
@@ -163,6 +195,7 @@ type Server struct {
 	config wsconn.Config   // of connections
 	base64 wsconn.Config   // of connections of clients that accept no binary messages
 	stats  counters
+	door   admission.Door
 	firsts warn.Firsts // logged refusals and closures, by cause
 
 	largeAuth sync.Once // the first too large auth was reported
@@ -215,19 +248,24 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	s.config = wsconn.Config{
 		Owner: "crosscast/socketio", Firsts: &s.firsts, Logger: s.log,
 		Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
-		ReadLimit: o.MaxPayload, LimitOption: "MaxPayload", Queue: o.Queue,
+		ReadLimit: o.MaxPayload, LimitOption: "MaxPayload", EventBytes: o.EventBytes, LeaveTimeout: o.LeaveTimeout,
+		Rate:    wsconn.Rate{Events: o.EventRate, Burst: o.EventBurst, Policy: wsconn.EventPolicy(o.EventPolicy), Paused: &s.stats.paused},
+		Refused: &s.stats.refused, Ended: s.door.Leave, Queue: o.Queue,
 		Framer:  func(f wsconn.Format) crosscast.Framer { return framer{o.MaxAttachments, false, f} },
 		Written: &s.stats.out, Type: websocket.MessageText, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
+	limits := admission.Limits{
+		MaxClients: o.MaxClients, MaxUserClients: o.MaxUserClients, MaxUserClientsTotal: o.MaxUserClientsTotal,
+		KickOldest: o.KickOldest, HandshakeRate: o.HandshakeRate, HandshakeBurst: o.HandshakeBurst,
+	}
 	if err := cmp.Or(
 		s.config.Check(),
+		limits.Check("crosscast/socketio"),
 		bounds.Size("crosscast/socketio: Options.MaxPacket", o.MaxPacket/2, 0),
 		bounds.Size("crosscast/socketio: Options.MaxHeaders", o.MaxHeaders, 1),
 		bounds.Size("crosscast/socketio: Options.MaxAuth", o.MaxAuth, 1),
 		bounds.Count("crosscast/socketio: Options.MaxAttachments", o.MaxAttachments, 1000),
-		bounds.Size("crosscast/socketio: Options.EventBytes", o.EventBytes, 1),
 		bounds.Time("crosscast/socketio: Options.PingInterval", o.PingInterval),
-		bounds.Time("crosscast/socketio: Options.LeaveTimeout", o.LeaveTimeout),
 		bounds.Time("crosscast/socketio: Options.ConnectTimeout", o.ConnectTimeout),
 	); err != nil {
 		return nil, err
@@ -237,7 +275,9 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	if err := node.OnClose(s.close); err != nil {
 		return nil, err
 	}
+	s.door.Init(limits)
 	for _, sp := range s.spaces {
+		sp.users.Init(sp.ns, limits)
 		sp.ns.Keep()
 	}
 	return s, nil
@@ -270,18 +310,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f == nil {
 		f = headTooLarge(r, s.o.MaxHeaders)
 	}
+	if f == nil {
+		f = tooMany(s.door.Enter())
+	}
 	if f != nil {
-		s.stats.refuse(f.cause)
+		s.stats.refused.Count(f.cause)
 		s.firsts.Warn(s.log, f.cause, "crosscast/socketio: a request was refused; others are only counted, in Stats",
-			"why", f.Message, "address", r.RemoteAddr)
+			"why", f.Message, "cure", f.cure(), "address", r.RemoteAddr)
 		f.answer(w)
 		return
 	}
+	upgraded := false
+	defer func() {
+		if !upgraded {
+			s.door.Leave()
+		}
+	}()
 	c := newConn(s, r)
 	if err := c.accept(w, r); err != nil {
-		s.stats.refuse("websocket")
+		s.stats.refused.Count("websocket")
 		return
 	}
+	upgraded = true
 	if !s.add(c) {
 		c.Queue.Close(crosscast.ReasonShutdown)
 		return

@@ -1,9 +1,24 @@
 package socketio
 
 import (
-	"maps"
-	"sync"
 	"sync/atomic"
+
+	"github.com/crosscast/crosscast/internal/wsconn"
+)
+
+// An EventPolicy is what happens to the events that a client sends above Options.EventRate.
+type EventPolicy uint8
+
+const (
+	// EventPause lets the events wait for their turn, up to Options.EventBytes of each socket. Then reading pauses. A
+	// pause loses nothing. When the client leaves, its events still wait for their turns, for up to
+	// Options.LeaveTimeout.
+	EventPause EventPolicy = iota
+	// EventRefuse acknowledges the event with the error "too many events", in its place. If the client does not wait
+	// for that, the event is only counted. A connect to a namespace gets a connect_error.
+	EventRefuse
+	// EventClose closes the whole connection, with [crosscast.ReasonFlood].
+	EventClose
 )
 
 // Stats is a snapshot of a [Server]. The counters never fall.
@@ -19,29 +34,22 @@ type Stats struct {
 	// Timeouts counts connections that were closed because the client sent nothing, connected to no namespace in time,
 	// or did not send an attachment in time.
 	Timeouts uint64
+	// Paused counts the pauses of EventPause.
+	Paused uint64
 	// Refused counts refusals, by cause. Causes for requests: "transport" (mostly polling), "session" (an upgrade from
 	// polling), "method", "upgrade" (no websocket), "version" (of Engine.IO: clients before version 3), "headers" (more
-	// than MaxHeaders), "websocket" (an invalid handshake, or an origin that Options.Origins does not allow). Causes
-	// for connects to a namespace: "namespace" (none of that name), "auth" (larger than MaxAuth), "authenticate"
-	// (Authenticate returned an error, or its socket could not be made).
+	// than MaxHeaders), "clients" (more than MaxClients), "handshakes" (above HandshakeRate), "websocket" (an invalid
+	// handshake, or an origin that Options.Origins does not allow). Causes for connects to a namespace: "namespace"
+	// (none of that name), "auth" (larger than MaxAuth), "user clients" (more than MaxUserClients or
+	// MaxUserClientsTotal), "authenticate" (Authenticate returned an error, or its socket could not be made). Cause for
+	// events and connects: "events" (above EventRate: refused, or their connection closed).
 	Refused map[string]uint64
 }
 
 type counters struct {
-	in, out, malformed, unhandled, timeouts atomic.Uint64
+	in, out, malformed, unhandled, timeouts, paused atomic.Uint64
 
-	mu      sync.Mutex // guards the fields below
-	refused map[string]uint64
-}
-
-// refuse counts a refusal. There are only a few causes.
-func (c *counters) refuse(cause string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.refused == nil {
-		c.refused = make(map[string]uint64)
-	}
-	c.refused[cause]++
+	refused wsconn.Tally
 }
 
 // Stats returns a snapshot.
@@ -50,14 +58,9 @@ func (s *Server) Stats() Stats {
 	connections := len(s.conns)
 	s.mu.Unlock()
 	c := &s.stats
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	refused := maps.Clone(c.refused)
-	if refused == nil {
-		refused = make(map[string]uint64)
-	}
 	return Stats{
 		Connections: connections, In: c.in.Load(), Out: c.out.Load(), Malformed: c.malformed.Load(),
-		Unhandled: c.unhandled.Load(), Timeouts: c.timeouts.Load(), Refused: refused,
+		Unhandled: c.unhandled.Load(), Timeouts: c.timeouts.Load(),
+		Paused: c.paused.Load(), Refused: c.refused.Snapshot(),
 	}
 }

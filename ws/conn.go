@@ -35,7 +35,7 @@ func newConn(s *Server, r *http.Request) *conn {
 	c := &conn{server: s, done: make(chan struct{})}
 	c.Conn.Init(&s.config)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
-	c.events.Init(&c.Conn, c, s.o.EventBytes)
+	c.events.Init(&c.Conn, c)
 	return c
 }
 
@@ -80,6 +80,9 @@ func (c *conn) Done() <-chan struct{} { return c.done }
 // end closes the socket for a cause.
 func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
 
+// replaced closes the socket in favour of a newer one of the same user.
+func (c *conn) replaced() { c.end(wsconn.CauseOf(crosscast.ReasonReplaced)) }
+
 // reader reads until the connection ends, or a function of the application ends its goroutine.
 func (c *conn) reader() {
 	defer c.readerEnded()
@@ -91,7 +94,7 @@ func (c *conn) readerEnded() {
 		c.end(why)
 		return
 	}
-	c.events.Leave(event{kind: eventLeft}, c.server.o.LeaveTimeout, c.cancel)
+	c.events.Leave(event{kind: eventLeft})
 }
 
 func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
@@ -125,6 +128,13 @@ func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 		e.kind, e.name = eventJoin, m.Join
 	default:
 		e.kind, e.name = eventLeave, m.Leave
+	}
+	refused, err := c.Admit()
+	if err != nil {
+		return err
+	}
+	if refused {
+		e = event{kind: eventRefused, id: e.id}
 	}
 	c.events.Push(e)
 	return nil
@@ -167,7 +177,8 @@ const (
 	eventJoin
 	eventLeave
 	eventMalformed
-	eventLeft // the client has left
+	eventRefused // one too many
+	eventLeft    // the client has left
 )
 
 // title is the name of e in errors.

@@ -83,6 +83,25 @@
 //
 // OnDisconnect is called last. [crosscast.Node.Close] waits for it.
 //
+// # Limits
+//
+// Options limits what clients may do. All of these are off by default, and cost nothing then:
+//
+//	events a second of a client       EventRate, EventBurst; EventPolicy: the    TestEventPause, TestEventRefuse,
+//	                                  events wait, are refused with the error    TestEventClose
+//	                                  "too many events", or close the socket
+//	clients of the server             MaxClients: 503 with Retry-After           TestMaxClients
+//	clients of a user on this node    MaxUserClients: 429 with Retry-After, or   TestThousandConnectionsOfOneUser,
+//	                                  with KickOldest the oldest is closed       TestKickOldest
+//	clients of a user on all nodes    MaxUserClientsTotal, as well as one        TestMaxUserClientsTotal
+//	                                  question can tell
+//	handshakes a second               HandshakeRate, HandshakeBurst: 429 with    TestHandshakeFlood
+//	                                  Retry-After
+//	the time of a connection          Client.Expires, Socket.SetExpires          TestExpires
+//
+// A handshake takes at most ConnectTimeout (45 s) after the request was read, and WriteTimeout for its answer. The
+// server's Stats counts what is refused or paused. The first of each cause is logged, with the option that is its cure.
+//
 // # Memory per client
 //
 // The following things grow with a client's actions. Each has a bound and a test. TestHostileClients tries all of them
@@ -91,8 +110,8 @@
 //	an idle connection          about 3 KB, and a stack of 4 KiB           TestIdleConnection
 //	the message being read      Options.ReadLimit (1 MiB), compressed      TestReadLimit
 //	                            and not
-//	waiting events              Options.EventBytes (256 KiB); four times   TestBackPressure, TestBurstOfQuestions
-//	                            that while the client owes a reply
+//	waiting events, also those  Options.EventBytes (256 KiB); four times   TestBackPressure, TestBurstOfQuestions,
+//	above EventRate             that while the client owes a reply         TestEventPause
 //	the error of a malformed    200 bytes each, counted in EventBytes      TestErrorTextIsBounded
 //	message
 //	frames for the client       Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
@@ -105,10 +124,12 @@
 //	the time after it has left  Options.LeaveTimeout (30 s), after the     TestLeaveTimeout
 //	                            server has noticed: at the next ping,
 //	                            or the one after it if reading pauses
+//	the time of its handshake   Options.ConnectTimeout (45 s), and         TestConnectTimeout, TestUnreadAnswer
+//	                            WriteTimeout (10 s)
 //	the time after its closing  Queue.CloseGrace and 4 s                   TestClosedIsGone
 //
-// The application bounds the memory of its handlers, the number of connections, http.Server.MaxHeaderBytes and
-// ReadHeaderTimeout.
+// The application bounds the memory of its handlers, http.Server.MaxHeaderBytes and ReadHeaderTimeout. It bounds the
+// number of connections by Options.MaxClients.
 //
 // # Close codes
 //
@@ -119,10 +140,13 @@
 //	1002  a violation of the websocket protocol
 //	1003  a binary message where text is expected, or the other way round
 //	1007  a text message that is not UTF-8, or a message that is compressed badly
-//	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping
+//	1008  "too slow": the queue was full, or a write took too long; "timed out": no answer to a ping;
+//	      "too many events": more than EventRate, with EventClose
 //	1009  a message larger than ReadLimit
 //	1011  "internal error": a handler panicked, or Connect refused an argument of Accept
 //	1013  "try again later": the bus denied a subscription of the socket, or did not confirm it in time
+//	4001  "replaced": a newer client of the same user has taken the place, with KickOldest; the client should not come
+//	      back by itself
 //	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client may come back with a new
 //	      credential
 //

@@ -18,6 +18,9 @@ func (c *conn) open() {
 	}
 }
 
+// Late implements wsconn.Worker.
+func (c *conn) Late() { c.cancel() }
+
 // Last implements wsconn.Worker.
 func (c *conn) Last(reason crosscast.Reason) {
 	defer func() {
@@ -40,6 +43,9 @@ func (c *conn) Handle(e event) {
 		return
 	case eventMalformed:
 		c.sendFailure("", Control{Kind: ControlError, Failure: e.err.Error()})
+		return
+	case eventRefused:
+		c.fail(&e, wsconn.ErrTooMany)
 		return
 	case eventJoin:
 		h = c.join(e.name)

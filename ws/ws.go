@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/admission"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
@@ -105,6 +106,40 @@ type Options struct {
 	// LeaveTimeout is how long a client's remaining events are handled after it has left. Then the context of the
 	// running handler is cancelled, and the other events are dropped. Default 30 s; above 0, and at most 1 h.
 	LeaveTimeout time.Duration
+	// EventRate is how many events a second a client may send, and EventBurst is how many of them at once. EventPolicy says
+	// what happens to more. Joins, leaves
+	// and malformed messages count as events, but replies to EmitAck and pings do not. Default 0: any number; otherwise 0.001 to 1,000,000. The default
+	// for EventBurst is as many as in a second.
+	EventRate   float64
+	EventBurst  int
+	EventPolicy EventPolicy
+
+	// MaxClients is how many clients the server has at the same time, at most. A client counts from its request until
+	// its connection is gone. Another one gets status 503, with Retry-After. Default 0: any number.
+	MaxClients int
+	// MaxUserClients is how many clients a user has on this node at the same time, at most: exactly. Another one gets
+	// status 429, with Retry-After.
+	// Default 0: any number. Clients without a user do not count.
+	MaxUserClients int
+	// MaxUserClientsTotal is the same for all nodes together, as well as one question to them can tell. Each handshake
+	// of a client with a user waits for their answers, up to 2 s. Nodes that do not answer count as none, and clients that
+	// connect to several nodes at once do not see each other. Default 0: any number, and nothing is asked.
+	MaxUserClientsTotal int
+	// KickOldest accepts a user's client above MaxUserClients or MaxUserClientsTotal, and closes the oldest ones of that
+	// user on this node instead, with [crosscast.ReasonReplaced]. They should not come back by themselves,
+	// so the close code is 4001.
+	// A client is refused only if clients on other nodes alone are too many.
+	KickOldest bool
+	// HandshakeRate is how many requests a second the server accepts, and HandshakeBurst is how many of them at once. More
+	// get status 429, with Retry-After. They count when Accept is called. A limit that also protects the
+	// application's own authentication belongs in front of it.
+	// Default 0: any number; otherwise as for EventRate and EventBurst.
+	HandshakeRate  float64
+	HandshakeBurst int
+	// ConnectTimeout is how long [crosscast.Namespace.Connect] may take for a request that was upgraded. Then the client
+	// gets the close code 1013. Default 45 s; above 0, and at most 1 h. The reading of the request is bounded by
+	// http.Server.ReadHeaderTimeout, and the writing of its answer by WriteTimeout.
+	ConnectTimeout time.Duration
 	// Queue holds the messages that wait for the client. Its Framer, OnClose and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h; negative: no
@@ -112,7 +147,7 @@ type Options struct {
 	PingInterval time.Duration
 	// PingTimeout is how long after a ping the client must have sent something. Default 20 s; above 0, and at most 1 h.
 	PingTimeout time.Duration
-	// WriteTimeout is how long the writing of one message may take. Default 10 s; above 0, and at most 1 h.
+	// WriteTimeout is how long the writing of one message may take, and that of the answer to the request. Default 10 s; above 0, and at most 1 h.
 	WriteTimeout time.Duration
 }
 
@@ -123,6 +158,9 @@ type Server struct {
 	o      Options
 	config wsconn.Config
 	typ    websocket.MessageType
+	door   admission.Door
+	users  admission.Users
+	stats  counters
 }
 
 // New returns a server for ns, which is node.Namespace or one of [crosscast.Node.Of].
@@ -142,6 +180,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	o.PingInterval = cmp.Or(o.PingInterval, 25*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 45*time.Second)
 	if o.Envelope == nil {
 		o.Envelope = JSON{}
 	}
@@ -158,16 +197,24 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	s.config = wsconn.Config{
 		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(),
 		Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
-		ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", Queue: o.Queue,
+		ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", EventBytes: o.EventBytes, LeaveTimeout: o.LeaveTimeout,
+		Rate:    wsconn.Rate{Events: o.EventRate, Burst: o.EventBurst, Policy: wsconn.EventPolicy(o.EventPolicy), Paused: &s.stats.paused},
+		Refused: &s.stats.refused, Ended: s.door.Leave, Queue: o.Queue,
 		Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+	}
+	limits := admission.Limits{
+		MaxClients: o.MaxClients, MaxUserClients: o.MaxUserClients, MaxUserClientsTotal: o.MaxUserClientsTotal,
+		KickOldest: o.KickOldest, HandshakeRate: o.HandshakeRate, HandshakeBurst: o.HandshakeBurst,
 	}
 	if err := cmp.Or(
 		s.config.Check(),
-		bounds.Size("crosscast/ws: Options.EventBytes", o.EventBytes, 1),
-		bounds.Time("crosscast/ws: Options.LeaveTimeout", o.LeaveTimeout),
+		limits.Check("crosscast/ws"),
+		bounds.Time("crosscast/ws: Options.ConnectTimeout", o.ConnectTimeout),
 	); err != nil {
 		return nil, err
 	}
+	s.door.Init(limits)
+	s.users.Init(ns, limits)
 	return s, nil
 }
 
@@ -210,28 +257,52 @@ type Client struct {
 //
 // After an error there is no socket. The client gets an HTTP status or, if the request was already upgraded, a close
 // code (see "Close codes"). Errors after the upgrade are those of [crosscast.Namespace.Connect], which the request's
-// context bounds.
+// context and Options.ConnectTimeout bound.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (*crosscast.Socket, error) {
 	if err := client.check(); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		s.stats.refused.Count("client")
 		s.warn("limit", "a request was refused", err, "give Accept a Client within the limits of names")
 		return nil, err
 	}
-	c := newConn(s, r)
-	if err := c.Conn.Accept(w, r); err != nil {
-		return nil, fmt.Errorf("crosscast/ws: %w", err)
+	if why := s.door.Enter(); why != nil {
+		return nil, s.refuse(w, why)
 	}
+	var c *conn // once the request was upgraded
+	var place *admission.Place
 	var socket *crosscast.Socket
 	var err error
 	defer func() {
-		if socket == nil { // also after a panic of the application's code, such as the marshalling of Data
+		if socket != nil {
+			return
+		}
+		place.Leave() // also after a panic of the application's code, such as the marshalling of Data
+		if c == nil {
+			s.door.Leave()
+		} else {
 			c.refuse(err)
 		}
 	}()
-	socket, err = s.ns.Connect(r.Context(), c, crosscast.ConnectOptions{
-		User: client.User, Rooms: client.Rooms, Data: client.Data,
-	})
+	place, why := s.users.Enter(r.Context(), client.User)
+	if why != nil {
+		return nil, s.refuse(w, why)
+	}
+	upgraded := newConn(s, r)
+	if err := upgraded.Conn.Accept(w, r); err != nil {
+		s.stats.refused.Count("websocket")
+		return nil, fmt.Errorf("crosscast/ws: %w", err)
+	}
+	c = upgraded
+	place.Take()
+	o := crosscast.ConnectOptions{User: client.User, Rooms: client.Rooms, Data: client.Data}
+	if place != nil {
+		o.OnClose = func(*crosscast.Socket, crosscast.Reason) { place.Leave() }
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.o.ConnectTimeout)
+	defer cancel()
+	socket, err = s.ns.Connect(ctx, c, o)
 	if err != nil {
+		s.stats.refused.Count("connect")
 		s.warn("connect", "a client was sent away", err, "see Namespace.Connect")
 		return nil, err
 	}
@@ -239,7 +310,19 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 		_ = socket.SetExpires(client.Expires) // a socket that is closed already needs none
 	}
 	c.start(socket)
+	if place != nil && !place.Ready(c.replaced) {
+		c.replaced()
+	}
 	return socket, nil
+}
+
+// refuse answers a request that a limit does not let in.
+func (s *Server) refuse(w http.ResponseWriter, why *admission.Refusal) error {
+	s.stats.refused.Count(why.Cause)
+	s.warn(why.Cause, "a request was refused", why, why.Cure)
+	why.SetHeader(w.Header())
+	http.Error(w, why.Text, why.Status)
+	return fmt.Errorf("crosscast/ws: %w", why)
 }
 
 // warn logs the first refusal for a cause.

@@ -30,6 +30,9 @@ func ReasonOf(err error) crosscast.Reason {
 // StatusExpired closes a connection whose client's credential has expired. The client should come back with a new one.
 const StatusExpired websocket.StatusCode = 4002
 
+// StatusRefused closes a connection whose client should not come back by itself.
+const StatusRefused websocket.StatusCode = 4001
+
 // A Cause is the cause for which a connection ends: the application gets Reason, the client gets Code and Text.
 type Cause struct {
 	Reason crosscast.Reason
@@ -43,7 +46,7 @@ func CauseOf(r crosscast.Reason) Cause {
 	switch r {
 	case crosscast.ReasonShutdown:
 		code = websocket.StatusGoingAway
-	case crosscast.ReasonSlow, crosscast.ReasonTimeout:
+	case crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonFlood:
 		code = websocket.StatusPolicyViolation
 	case crosscast.ReasonProtocol:
 		code = websocket.StatusProtocolError
@@ -53,6 +56,8 @@ func CauseOf(r crosscast.Reason) Cause {
 		code = websocket.StatusInternalError
 	case crosscast.ReasonExpired:
 		code = StatusExpired
+	case crosscast.ReasonReplaced:
+		code = StatusRefused
 	}
 	return Cause{r, code, string(r)}
 }

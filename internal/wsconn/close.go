@@ -41,6 +41,9 @@ func (c *Conn) setCause(why Cause) (Cause, bool) {
 // lose the frame, because the system ends a connection on which unread bytes wait with a reset. The limit of SetCause
 // bounds all of it.
 func (c *Conn) hangUp(reason crosscast.Reason) {
+	if f := c.config.Ended; f != nil {
+		defer f()
+	}
 	why := c.SetCause(CauseOf(reason))
 	err := c.outlet.sendClose(closing(why.Code, why.Text))
 	if err == nil || err == net.ErrClosed { // the second one was sent

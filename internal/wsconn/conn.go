@@ -18,6 +18,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/pace"
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
@@ -29,10 +30,13 @@ type Config struct {
 	// Origins are the pages from which browsers may connect, in addition to pages of the server's own host: patterns of
 	// path.Match for a host or for scheme://host.
 	Origins      []string
-	Subprotocols []string // of the server, the best first
-	CompressFrom int      // size in bytes from which messages are compressed; 0: no compression
-	ReadLimit    int      // of one message, in bytes
-	LimitOption  string   // the binding's name for ReadLimit
+	Subprotocols []string      // of the server, the best first
+	CompressFrom int           // size in bytes from which messages are compressed; 0: no compression
+	ReadLimit    int           // of one message, in bytes
+	EventBytes   int           // of the events that wait in a lane
+	LeaveTimeout time.Duration // for the remaining events of a client that has left
+	Rate         Rate
+	LimitOption  string // the binding's name for ReadLimit
 	// Queue has the options of the connections' queues. Its Framer, OnClose and WriteTimeout are not used. Its DropNotice
 	// makes the payload of a message.
 	Queue crosscast.QueueOptions
@@ -40,6 +44,8 @@ type Config struct {
 	Framer       func(Format) crosscast.Framer
 	Type         websocket.MessageType // of messages that DropNotice makes
 	Written      *atomic.Uint64        // counts frames of the queues; optional
+	Refused      *Tally                // counts refusals
+	Ended        func()                // called once for each connection that Accept has upgraded, when it is gone
 	WriteTimeout time.Duration         // of one frame
 	PingInterval time.Duration         // between the answer to a ping and the next one; negative: no pings
 	PingTimeout  time.Duration         // within which the client must send something after a ping
@@ -60,6 +66,9 @@ func (c *Config) Check() error {
 		}
 	}
 	return cmp.Or(
+		c.Rate.check(owner),
+		bounds.Size(owner+": Options.EventBytes", c.EventBytes, 1),
+		bounds.Time(owner+": Options.LeaveTimeout", c.LeaveTimeout),
 		bounds.Size(owner+": Options.CompressFrom", cmp.Or(c.CompressFrom, 1), 1),
 		bounds.Size(owner+": Options."+c.LimitOption, c.ReadLimit, 1),
 		bounds.Size(owner+": Options.Queue.Limit", cmp.Or(q.Limit, 1), 1),
@@ -94,6 +103,7 @@ type Conn struct {
 	mu       sync.Mutex    // guards the fields below
 	room     chan struct{} // signals to the reader that it might not have to wait any more; nil: it has never waited
 	cause    Cause         // the first one set
+	bucket   pace.Bucket   // of the client's events
 	limit    *time.Timer   // ends the connection some time after it got a cause
 	controls controls
 	pinger   pinger

@@ -14,16 +14,18 @@ import (
 type Lane[E Event] struct {
 	conn   *Conn
 	worker Worker[E]
-	limit  int // of the waiting events, in bytes
 
 	mu      sync.Mutex // guards the fields below
 	queue   []E
 	bytes   int
-	running bool // a goroutine handles events
+	running bool // a goroutine handles events, or begins to after a pause
+	pausing bool // between two events, because the client has sent too many
+	note    bool // the last event is that of Leave
 	closed  bool // nothing is added any more
 	ended   bool // Last was called
 	reason  crosscast.Reason
-	leaving *time.Timer // ends the time that Leave has set
+	leaving *time.Timer // ends the time for the remaining events
+	wake    *time.Timer // ends a pause; nil: there was none
 }
 
 // An Event is an event of a client.
@@ -37,14 +39,16 @@ const eventSize = 256
 // A Worker handles the events of a lane. If Handle ends its goroutine, the lane goes on with the next event.
 type Worker[E Event] interface {
 	Handle(e E)
+	// Late is called when the time for the remaining events is over. The running handler should end.
+	Late()
 	// Last is called after all other calls, once the lane is closed.
 	Last(reason crosscast.Reason)
 }
 
-// Init initializes a lane for events that are read from conn. At most limit bytes may wait; each event counts as its
-// Size and 256 bytes more. One event may always wait. Nothing is handled before Start.
-func (l *Lane[E]) Init(conn *Conn, worker Worker[E], limit int) {
-	l.conn, l.worker, l.limit = conn, worker, limit
+// Init initializes a lane for events that are read from conn. At most Config.EventBytes may wait; each event counts as
+// its Size and 256 bytes more. One event may always wait. Nothing is handled before Start.
+func (l *Lane[E]) Init(conn *Conn, worker Worker[E]) {
+	l.conn, l.worker = conn, worker
 	l.running = true // until Start
 }
 
@@ -93,7 +97,7 @@ func (l *Lane[E]) tryPush(e E, times int) bool {
 	size := eventSize + e.Size()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fits := len(l.queue) == 0 || l.bytes+size <= times*l.limit
+	fits := len(l.queue) == 0 || l.bytes+size <= times*l.conn.config.EventBytes
 	if !fits && !l.closed && !l.conn.gone.Load() {
 		return false
 	}
@@ -101,24 +105,41 @@ func (l *Lane[E]) tryPush(e E, times int) bool {
 	return true
 }
 
-// Leave adds e, the client's last event, without waiting for room. The events before it are handled for up to patience.
-// Then late is called, and the rest of them is dropped. Only the first call counts.
-func (l *Lane[E]) Leave(e E, patience time.Duration, late func()) {
+// Leave adds e, the client's last event, without waiting for room. The events before it are handled for up to
+// Config.LeaveTimeout. Then the rest of them is dropped. Only the first call counts.
+func (l *Lane[E]) Leave(e E) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.leaving != nil {
+	if l.closed || l.note {
 		return
 	}
 	l.addLocked(e, eventSize+e.Size())
-	l.leaving = time.AfterFunc(patience, func() {
-		l.mu.Lock()
-		if n := len(l.queue); n > 0 {
-			clear(l.queue[:n-1])
-			l.queue, l.bytes = l.queue[n-1:], eventSize+e.Size()
-		}
-		l.mu.Unlock()
-		late()
-	})
+	l.note = true
+	l.limitLocked()
+}
+
+// limitLocked limits the time for the remaining events.
+func (l *Lane[E]) limitLocked() {
+	if l.leaving == nil {
+		l.leaving = time.AfterFunc(l.conn.config.LeaveTimeout, l.late)
+	}
+}
+
+// late drops the remaining events, except that of Leave.
+func (l *Lane[E]) late() {
+	l.mu.Lock()
+	rest := len(l.queue)
+	if l.note && rest > 0 {
+		rest--
+	}
+	clear(l.queue[:rest])
+	l.queue, l.bytes = l.queue[rest:], 0
+	for _, e := range l.queue {
+		l.bytes += eventSize + e.Size()
+	}
+	l.resumeLocked()
+	l.mu.Unlock()
+	l.worker.Late()
 }
 
 // addLocked adds e unless the lane is closed.
@@ -131,7 +152,8 @@ func (l *Lane[E]) addLocked(e E, size int) {
 	l.wakeLocked()
 }
 
-// Close ends adding. The waiting events are handled, or discarded, and then Last is called. Only the first call counts.
+// Close ends adding. The waiting events are handled for up to Config.LeaveTimeout, or discarded, and then Last is called.
+// Only the first call counts.
 func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,11 +161,11 @@ func (l *Lane[E]) Close(discard bool, reason crosscast.Reason) {
 		return
 	}
 	l.closed, l.reason = true, reason
-	if l.leaving != nil {
-		l.leaving.Stop()
-	}
 	if discard {
 		l.queue, l.bytes = nil, 0
+		l.resumeLocked()
+	} else if l.running {
+		l.limitLocked()
 	}
 	l.conn.look()
 	l.wakeLocked()
@@ -157,10 +179,48 @@ func (l *Lane[E]) wakeLocked() {
 	}
 }
 
-// work handles events. Once the lane is closed and empty, it calls Last.
+// pauseLocked begins a pause if the client has sent too many events. It reports whether it does. The note of Leave does
+// not count.
+func (l *Lane[E]) pauseLocked() bool {
+	if l.note && len(l.queue) == 1 {
+		return false
+	}
+	wait := l.conn.turn()
+	if wait == 0 {
+		return false
+	}
+	l.pausing = true
+	if l.wake == nil {
+		l.wake = time.AfterFunc(wait, l.resume)
+	} else {
+		l.wake.Reset(wait)
+	}
+	return true
+}
+
+func (l *Lane[E]) resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resumeLocked()
+}
+
+// resumeLocked ends a pause, if there is one.
+func (l *Lane[E]) resumeLocked() {
+	if l.pausing {
+		l.pausing = false
+		l.wake.Stop()
+		guard.Go(l.work)
+	}
+}
+
+// work handles events, until a pause. Once the lane is closed and empty, it calls Last.
 func (l *Lane[E]) work() {
 	l.mu.Lock()
 	for len(l.queue) > 0 {
+		if l.pauseLocked() {
+			l.mu.Unlock()
+			return
+		}
 		e := l.queue[0]
 		var none E
 		l.queue[0] = none
@@ -179,6 +239,9 @@ func (l *Lane[E]) work() {
 	}
 	ended, reason := l.ended, l.reason
 	l.ended = true
+	if l.leaving != nil {
+		l.leaving.Stop()
+	}
 	l.mu.Unlock()
 	if !ended {
 		l.worker.Last(reason)

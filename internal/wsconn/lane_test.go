@@ -33,12 +33,14 @@ func (r *recorder) Handle(e text) {
 	r.running = false
 }
 
+func (r *recorder) Late() {}
+
 func (r *recorder) Last(reason crosscast.Reason) { r.last <- reason }
 
 func newLane(limit int) (*Lane[text], *recorder) {
 	r := &recorder{release: make(chan struct{}), last: make(chan crosscast.Reason, 1)}
 	l := new(Lane[text])
-	l.Init(&Conn{room: make(chan struct{}, 1)}, r, limit)
+	l.Init(&Conn{room: make(chan struct{}, 1), config: &Config{EventBytes: limit, LeaveTimeout: time.Second}}, r)
 	return l, r
 }
 
@@ -55,7 +57,7 @@ func TestLane(t *testing.T) {
 				l.Push(text(fmt.Sprintf("%04d", i)))
 				pushed++
 			}
-			l.Leave("left", time.Second, func() {})
+			l.Leave("left")
 			l.Close(false, "gone")
 		}()
 		synctest.Wait()

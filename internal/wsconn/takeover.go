@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -60,10 +61,13 @@ type takeover struct {
 
 // Hijack implements http.Hijacker.
 func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	control := http.NewResponseController(t.ResponseWriter)
+	_ = control.SetWriteDeadline(time.Now().Add(t.c.config.WriteTimeout)) // Hijack writes the answer first
+	conn, rw, err := control.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
+	_ = conn.SetWriteDeadline(time.Time{})
 	t.c.outlet.conn, t.c.outlet.resumes = conn, resumes(conn)
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // a client that has not waited for the answer; no error
 	t.c.input.from, t.c.input.unread = conn, bytes.Clone(early)

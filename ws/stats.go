@@ -1,0 +1,44 @@
+package ws
+
+import (
+	"sync/atomic"
+
+	"github.com/crosscast/crosscast/internal/wsconn"
+)
+
+// An EventPolicy is what happens to the events that a client sends above Options.EventRate.
+type EventPolicy uint8
+
+const (
+	// EventPause lets the events wait for their turn, up to Options.EventBytes. Then reading pauses. A pause loses
+	// nothing. When the client leaves, its events still wait for their turns, for up to Options.LeaveTimeout.
+	EventPause EventPolicy = iota
+	// EventRefuse answers the event with the error "too many events", in its place.
+	EventRefuse
+	// EventClose closes the socket, with [crosscast.ReasonFlood].
+	EventClose
+)
+
+// Stats is a snapshot of a [Server]. The counters never fall.
+type Stats struct {
+	Connections int // open now, with those that are about to be closed
+
+	// Paused counts the pauses of EventPause.
+	Paused uint64
+	// Refused counts refusals, by cause. Causes for requests: "client" (a Client of Accept with a name that is too
+	// long), "clients" (more than MaxClients), "user clients" (more than MaxUserClients or MaxUserClientsTotal),
+	// "handshakes" (above HandshakeRate), "websocket" (an invalid handshake, or an origin that Options.Origins does not
+	// allow). Cause for a request that was upgraded: "connect" (its socket could not be made). Cause for events:
+	// "events" (above EventRate: refused, or their connection closed).
+	Refused map[string]uint64
+}
+
+type counters struct {
+	paused  atomic.Uint64
+	refused wsconn.Tally
+}
+
+// Stats returns a snapshot.
+func (s *Server) Stats() Stats {
+	return Stats{Connections: s.door.Inside(), Paused: s.stats.paused.Load(), Refused: s.stats.refused.Snapshot()}
+}
