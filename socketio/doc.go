@@ -142,7 +142,6 @@
 //   - WebTransport, and Engine.IO 3 (clients of version 2).
 //   - Connection state recovery: a client that reconnects is a new socket.
 //   - Namespaces by pattern, and a choice of compression for each message.
-//   - A catch-all for events without a handler.
 //
 // # Names from clients
 //

@@ -7,6 +7,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -17,6 +18,7 @@ type event struct {
 	id      uint64 // of the acknowledgement that the client waits for
 	hasID   bool
 	refused bool // one too many
+	caught  bool // CatchAll handles it
 	left    bool
 }
 
@@ -37,11 +39,14 @@ func (s *session) Handle(e event) {
 	}
 	h := s.space.Events[e.name]
 	if h == nil {
-		s.conn.server.stats.unhandled.Add(1)
-		if e.hasID {
-			s.fail(&e, Errorf("unknown event %.64q", e.name))
+		if h = s.space.CatchAll; h == nil || e.name == "" || len(e.name) > limit.Name {
+			s.conn.server.stats.unhandled.Add(1)
+			if e.hasID {
+				s.fail(&e, Errorf("unknown event %.64q", e.name))
+			}
+			return
 		}
-		return
+		e.caught = true
 	}
 	err := guard.ErrExit
 	defer func() { s.finish(&e, err) }()
@@ -50,11 +55,15 @@ func (s *session) Handle(e event) {
 
 // handle calls a handler, and sends its result as the acknowledgement.
 func (s *session) handle(h Handler, e *event) error {
+	ctx := s.ctx
+	if e.caught {
+		ctx = context.WithValue(ctx, nameKey{}, e.name)
+	}
 	if !e.hasID {
-		return h(s.ctx, s.socket, e.args)
+		return h(ctx, s.socket, e.args)
 	}
 	result := new(answer)
-	if err := h(context.WithValue(s.ctx, answerKey{}, result), s.socket, e.args); err != nil {
+	if err := h(context.WithValue(ctx, answerKey{}, result), s.socket, e.args); err != nil {
 		return err
 	}
 	var v any

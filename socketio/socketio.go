@@ -47,9 +47,15 @@ type Namespace struct {
 	// gets the error. ctx ends when the client leaves, or after Options.ConnectTimeout. Default: everybody is
 	// anonymous.
 	Authenticate func(ctx context.Context, h *Handshake) (Client, error)
-	// Events are the handlers. An event without a handler is counted. It is acknowledged with an error if the client
-	// waits for that, and otherwise ignored.
+	// Events are the handlers. An event without a handler goes to CatchAll.
 	Events Events
+	// CatchAll handles the events that have no handler in Events. [EventName] returns their names, of 1 to 255 bytes.
+	// Default: such an event is counted.
+	// It is acknowledged with an error if the client waits for that, and otherwise ignored.
+	CatchAll Handler
+	// Wrap returns the handler that is called in place of next, for example to log, to measure, or to check a right. [New]
+	// calls it once for each of Events, and for CatchAll with an empty name; a client's event does not. Optional.
+	Wrap func(event string, next Handler) Handler
 	// OnConnect is called before the first event of a socket is handled. Optional.
 	OnConnect func(ctx context.Context, s *crosscast.Socket)
 	// OnDisconnect is called after the last event, when the socket's memberships have ended. It may still emit, for
@@ -300,7 +306,9 @@ func newSpace(node *crosscast.Node, name string, n *Namespace) (*space, error) {
 		return nil, err
 	}
 	sp := &space{Namespace: *n, name: name, ns: ns}
-	sp.Events = maps.Clone(n.Events)
+	if err := sp.wrapHandlers(); err != nil {
+		return nil, fmt.Errorf("crosscast/socketio: namespace %q: %w", name, err)
+	}
 	return sp, nil
 }
 

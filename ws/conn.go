@@ -178,6 +178,7 @@ const (
 	eventLeave
 	eventMalformed
 	eventRefused // one too many
+	eventCaught  // an event that CatchAll handles
 	eventLeft    // the client has left
 )
 

@@ -70,6 +70,8 @@
 // before. While a client owes a reply, reading goes on up to four times EventBytes. If the reply is not found by then,
 // the client counts as silent at once: EmitAck reports a [crosscast.IncompleteError], and reading pauses.
 //
+// [Options.Wrap] puts middleware around all handlers, and [Options.CatchAll] handles the events that have none.
+//
 // The server answers a malformed message with an event "error" and {"message":"…"}, in the place of the event. The
 // connection goes on. The same holds for an event without a handler, and for an error from a handler. If the event has
 // an id, the reply carries the error instead.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -52,10 +53,15 @@ func (c *conn) Handle(e event) {
 	case eventLeave:
 		h = c.leave(e.name)
 	default:
-		if h = c.server.o.Events[e.name]; h == nil {
+		if h = c.server.o.Events[e.name]; h != nil {
+			break
+		}
+		if h = c.server.o.CatchAll; h == nil || e.name == "" || len(e.name) > limit.Name {
+			c.server.stats.unhandled.Add(1)
 			c.fail(&e, Errorf("unknown event %.64q", e.name))
 			return
 		}
+		e.kind = eventCaught
 	}
 	e.known = true
 	err := guard.ErrExit
@@ -65,11 +71,15 @@ func (c *conn) Handle(e event) {
 
 // handle calls a handler, and sends its result as the reply.
 func (c *conn) handle(h Handler, e *event) error {
+	ctx := c.ctx
+	if e.kind == eventCaught {
+		ctx = context.WithValue(ctx, nameKey{}, e.name)
+	}
 	if e.id == 0 {
-		return h(c.ctx, c.socket, e.data)
+		return h(ctx, c.socket, e.data)
 	}
 	result := new(answer)
-	if err := h(context.WithValue(c.ctx, answerKey{}, result), c.socket, e.data); err != nil {
+	if err := h(context.WithValue(ctx, answerKey{}, result), c.socket, e.data); err != nil {
 		return err
 	}
 	var v any

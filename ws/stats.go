@@ -23,6 +23,8 @@ const (
 type Stats struct {
 	Connections int // open now, with those that are about to be closed
 
+	// Unhandled counts events without a handler.
+	Unhandled uint64
 	// Paused counts the pauses of EventPause.
 	Paused uint64
 	// Refused counts refusals, by cause. Causes for requests: "client" (a Client of Accept with a name that is too
@@ -34,11 +36,14 @@ type Stats struct {
 }
 
 type counters struct {
-	paused  atomic.Uint64
-	refused wsconn.Tally
+	unhandled, paused atomic.Uint64
+	refused           wsconn.Tally
 }
 
 // Stats returns a snapshot.
 func (s *Server) Stats() Stats {
-	return Stats{Connections: s.door.Inside(), Paused: s.stats.paused.Load(), Refused: s.stats.refused.Snapshot()}
+	c := &s.stats
+	return Stats{
+		Connections: s.door.Inside(), Unhandled: c.unhandled.Load(), Paused: c.paused.Load(), Refused: c.refused.Snapshot(),
+	}
 }

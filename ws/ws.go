@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"reflect"
 	"time"
@@ -65,8 +64,15 @@ type PanicError = crosscast.PanicError
 
 // Options of a [Server]. The zero value works.
 type Options struct {
-	// Events are the handlers. An event without a handler is answered with an error.
+	// Events are the handlers. An event without a handler goes to CatchAll.
 	Events Events
+	// CatchAll handles the events that have no handler in Events. [EventName] returns their names, of 1 to 255 bytes.
+	// Default: such an event is answered with an error.
+	CatchAll Handler
+	// Wrap returns the handler that is called in place of next, for example to log, to measure, or to check a right. [New]
+	// calls it once for each of Events, and for CatchAll with an empty name; a client's event does not. It does not see joins
+	// and leaves by the protocol. Optional.
+	Wrap func(event string, next Handler) Handler
 	// AllowJoin decides whether a client may join a room by the protocol. An error refuses the join, and the client
 	// sees its text by the rule of Handler. It is called again for a room that the socket is in already; a refusal does
 	// not end that membership. It takes its turn among the client's events, and ctx is that of a Handler. Rooms that the
@@ -173,7 +179,9 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 			return nil, fmt.Errorf("crosscast/ws: event %.64q: no handler, or not a name of 1 to 255 bytes", event)
 		}
 	}
-	o.Events = maps.Clone(o.Events)
+	if err := o.wrapHandlers(); err != nil {
+		return nil, err
+	}
 	o.ReadLimit = cmp.Or(o.ReadLimit, 1<<20)
 	o.EventBytes = cmp.Or(o.EventBytes, 256<<10)
 	o.LeaveTimeout = cmp.Or(o.LeaveTimeout, 30*time.Second)
