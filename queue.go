@@ -53,6 +53,14 @@ type QueueOptions struct {
 	// queues of the process that have no other.
 	Budget *QueueBudget
 
+	// TryWrite, if set, writes the frames that can be written at once. It must not block. written is the number of frames
+	// that were written wholly. If some are left, the queue calls write with these. TryWrite might have written a part of
+	// the first one; then write must write its rest. An error of TryWrite counts as an error of write.
+	//
+	// Queues with TryWrite share goroutines, at most one less than GOMAXPROCS, at least one. A broadcast to many clients
+	// then costs less: it starts no goroutine for a client, unless the client does not take what is written.
+	TryWrite func(frames [][]byte) (written int, err error)
+
 	// Policy applies to a frame that does not fit. A frame fits if, together with it, no more than Burst would wait
 	// during a burst, or no more than Limit at other times. Default: [QueueDisconnect].
 	Policy QueuePolicy
@@ -85,13 +93,14 @@ const (
 //
 // The write function is called by one goroutine at a time, with the frames in the order of the calls that queued them.
 // A Send that finds no such goroutine starts one. The goroutine ends when nothing waits, so a burst starts it once and
-// an idle queue has none. A frame stays valid forever and must not be changed.
+// an idle queue has none. With TryWrite, that goroutine might be one that serves other queues, too. A frame stays valid
+// forever and must not be changed.
 //
 // [NewQueue] makes a queue that writes one frame a call. [NewBatchQueue] makes one that passes the frames that wait to
 // one call, so that they can share a system call.
 //
-// Write, DropNotice and OnClose may panic. The panic is logged to slog.Default. A panic of write counts as an error of
-// write, a [*PanicError]. A DropNotice that panics writes no notice.
+// Write, TryWrite, DropNotice and OnClose may panic. The panic is logged to slog.Default. A panic of write or
+// TryWrite counts as an error of write, a [*PanicError]. A DropNotice that panics writes no notice.
 //
 // A volatile message is for a client that keeps up. Under every policy it is dropped while more than a sixteenth of the
 // limit waits. So it passes through a short burst, does not pile up for a client that stalls, and never disconnects a
@@ -126,8 +135,8 @@ type Queue struct {
 	shared        interned.Handle[sharedOptions] // constant
 	high          int                            // the most bytes that waited, up to the last change
 	flight        *flight                        // of the writer; nil if there is none
-	writer        func()                         // constant: q.run, bound once so that starting it allocates nothing
 	write         func([][]byte) (int, error)    // constant
+	try           func([][]byte) (int, error)    // constant; nil: writes always have a goroutine of the queue's own
 	notice        func(QueueDrop) []byte         // constant
 	onClose       func(Reason)                   // constant
 	writtenFrames uint64
@@ -216,13 +225,11 @@ func newQueue(write func([][]byte) (int, error), state queueState, o QueueOption
 	case !reflect.TypeOf(o.Framer).Comparable():
 		panic(fmt.Sprintf("crosscast: Framer of type %T is not comparable", o.Framer))
 	}
-	q := &Queue{
+	return &Queue{
 		framer: o.Framer, room: o.Limit, limit: o.Limit, state: state, policy: o.Policy,
 		shared: interned.Make(sharedOptions{o.Burst, o.BurstTime, o.WriteTimeout, o.CloseGrace, o.Budget}),
-		write:  write, notice: o.DropNotice, onClose: o.OnClose,
+		write:  write, try: o.TryWrite, notice: o.DropNotice, onClose: o.OnClose,
 	}
-	q.writer = q.run
-	return q
 }
 
 // Send queues m's frame, and returns:
@@ -283,7 +290,7 @@ const (
 // follow does the work that a push has left.
 func (q *Queue) follow(then followUp) {
 	if then&startWriter != 0 {
-		go q.writer()
+		q.start()
 	}
 	if then&relieveAbove != 0 {
 		q.shared.Value().budget.relieve()
@@ -531,7 +538,7 @@ type QueueStats struct {
 	HighWater                   int    // the most bytes that have waited at once
 	WrittenFrames, WrittenBytes uint64 // notices not included
 	Dropped                     uint64 // frames dropped at Send or later
-	Starts                      uint64 // number of starts of the writer goroutine
+	Starts                      uint64 // how often a Send has found no writer
 }
 
 // Stats returns the queue's counters.

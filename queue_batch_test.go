@@ -42,6 +42,9 @@ func newBatchClient(t *testing.T, o crosscast.QueueOptions) *batchClient {
 		defer c.client.mu.Unlock()
 		c.closed = append(c.closed, reason)
 	}
+	if tryWrites {
+		o.TryWrite = writesNothing
+	}
 	c.q = crosscast.NewBatchQueue(c.write, o)
 	return c
 }

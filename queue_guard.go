@@ -8,8 +8,9 @@ import (
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
-// failLocked ends the queue after a failed write of the writer. It returns the reason for finish.
+// failLocked ends the queue, and its writer, after a failed write. It returns the reason for finish.
 func (q *Queue) failLocked(err error) Reason {
+	q.flight = nil
 	q.endLocked(fmt.Errorf("crosscast: writing to the client: %w", err))
 	reason := ReasonLeft
 	if errors.As(err, new(*PanicError)) || errors.Is(err, guard.ErrExit) {
@@ -42,15 +43,19 @@ var errNothingWritten = errors.New("the write function returned neither an error
 
 // writeFrames and makeNotice log panics to slog.Default, because a queue knows no node.
 func (q *Queue) writeFrames(frames [][]byte) (written int, err error) {
-	err = guard.Call(func() (err error) { written, err = q.write(frames); return err })
-	if err != nil {
-		guard.Log(slog.Default(), "the write of a Queue", err)
-	}
-	written = max(0, min(written, len(frames)))
+	written, err = guardWrite(q.write, frames)
 	if err == nil && written == 0 {
 		err = errNothingWritten
 	}
 	return written, err
+}
+
+func guardWrite(write func([][]byte) (int, error), frames [][]byte) (written int, err error) {
+	err = guard.Call(func() (err error) { written, err = write(frames); return err })
+	if err != nil {
+		guard.Log(slog.Default(), "the write of a Queue", err)
+	}
+	return max(0, min(written, len(frames))), err
 }
 
 func (q *Queue) makeNotice(d QueueDrop) (frame []byte) {

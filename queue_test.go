@@ -43,9 +43,17 @@ func newClient(t *testing.T, stalled bool, o crosscast.QueueOptions) *client {
 		defer c.mu.Unlock()
 		c.closed = append(c.closed, reason)
 	}
+	if tryWrites {
+		o.TryWrite = writesNothing
+	}
 	c.q = crosscast.NewQueue(c.write, o)
 	return c
 }
+
+// tryWrites makes queues of these tests try to write first, in vain.
+var tryWrites bool
+
+func writesNothing([][]byte) (int, error) { return 0, nil }
 
 func (c *client) write(frame []byte) error {
 	c.mu.Lock()
@@ -132,9 +140,13 @@ func (c *client) wantStats(want crosscast.QueueStats) {
 	}
 }
 
-// queueTest runs f with fake time; a goroutine that f leaves behind fails the test.
+// queueTest runs f with fake time, also with queues that try to write first. A goroutine that f leaves behind fails the
+// test.
 func queueTest(name string, t *testing.T, f func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	tryWrites = true
+	defer func() { tryWrites = false }()
+	t.Run(name+", tried", func(t *testing.T) { synctest.Test(t, f) })
 }
 
 func notice(d crosscast.QueueDrop) []byte { return fmt.Appendf(nil, "-%d-", d.Frames) }

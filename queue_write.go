@@ -9,6 +9,8 @@ import (
 // themselves are read without it. The first frame is the one being written. The others still wait, as far as the limit
 // is concerned.
 type flight struct {
+	queue  *Queue
+	writer func()   // run, bound once so that starting it allocates nothing
 	frames [][]byte // without those that were written
 	all    [][]byte // the memory of frames
 	bytes  int      // of the frames behind the first
@@ -19,7 +21,16 @@ const (
 	batchFrames = 256
 )
 
-var flights = sync.Pool{New: func() any { return &flight{all: make([][]byte, 0, smallRing)} }}
+var flights sync.Pool
+
+func takeFlight() *flight {
+	if f, ok := flights.Get().(*flight); ok {
+		return f
+	}
+	f := &flight{all: make([][]byte, 0, smallRing)}
+	f.writer = f.run
+	return f
+}
 
 // The methods of a nil flight are those of an empty one.
 
@@ -61,26 +72,40 @@ func (f *flight) drop(n int) (credit int) {
 	return credit
 }
 
-// run is the writer. It writes until nothing waits.
-func (q *Queue) run() {
-	returned := false
+// start starts the writer: a pump if writes can be tried, or a goroutine of the queue's own.
+func (q *Queue) start() {
+	if q.try != nil {
+		pumps.add(q)
+		return
+	}
+	f := takeFlight()
+	f.queue = q
+	go f.writer()
+}
+
+// run is a writer of its queue's own. It writes until nothing waits.
+func (f *flight) run() {
+	q, returned := f.queue, false
 	defer func() {
 		if !returned {
 			go q.exited()
 		}
 	}()
-	f := flights.Get().(*flight)
 	q.writeAll(f)
+	f.queue = nil
 	flights.Put(f) // not if a function of the application ends the goroutine
 	returned = true
 }
 
+// writeAll begins with the frames that f has already.
 func (q *Queue) writeAll(f *flight) {
 	q.mu.Lock()
 	q.flight = f
 	for { // if the queue ends meanwhile, nothing waits any more
 		var err error
-		if d, due := q.dueRunLocked(); due {
+		if len(f.frames) > 0 {
+			err = q.writeLocked(f)
+		} else if d, due := q.dueRunLocked(); due {
 			q.mu.Unlock()
 			if frame := q.makeNotice(d); frame != nil {
 				_, err = q.writeFrames([][]byte{frame})
@@ -89,30 +114,36 @@ func (q *Queue) writeAll(f *flight) {
 		} else if q.ring.len() > 0 {
 			q.takeLocked(f)
 			q.markLocked()
-			err = q.writeLocked(f)
+			continue
 		} else {
 			break
 		}
 		if err != nil && q.state&ended == 0 {
-			q.flight = nil
 			reason := q.failLocked(err)
 			q.mu.Unlock()
 			q.finish(reason)
 			return
 		}
 	}
+	reason, over := q.restLocked()
+	q.mu.Unlock()
+	if over {
+		q.finish(reason)
+	}
+}
+
+// restLocked ends the writer, because nothing waits. If the queue was closed, it ends now: then over is true, and the
+// caller calls finish.
+func (q *Queue) restLocked() (reason Reason, over bool) {
 	q.flight = nil
 	q.ring.release()
 	if q.state&(closed|ended) == closed {
 		q.endLocked(nil)
-		reason := q.stopLocked("")
-		q.mu.Unlock()
-		q.finish(reason)
-		return
+		return q.stopLocked(""), true
 	}
 	q.state &^= writing
 	q.settleLocked()
-	q.mu.Unlock()
+	return "", false
 }
 
 // takeLocked moves the first waiting frames to f: at least one, and none behind a run of dropped frames.
@@ -148,22 +179,35 @@ func (q *Queue) writeLocked(f *flight) (err error) {
 		var n int
 		n, err = q.writeFrames(frames)
 		q.mu.Lock()
-		for _, frame := range frames[:n] {
-			q.writtenFrames++
-			q.writtenBytes += uint64(len(frame))
-		}
-		credit := f.drop(n)
+		q.wroteLocked(f, n)
 		if q.state&ended != 0 {
 			break
 		}
-		if n > 0 && q.room < 0 {
-			q.rare.finished = time.Now()
-		}
-		if credit > 0 {
-			q.creditLocked(credit)
-		}
 	}
+	q.dropFlightLocked(f)
+	return err
+}
+
+// wroteLocked enters that the first n frames of f were written.
+func (q *Queue) wroteLocked(f *flight, n int) {
+	for _, frame := range f.frames[:n] {
+		q.writtenFrames++
+		q.writtenBytes += uint64(len(frame))
+	}
+	credit := f.drop(n)
+	if q.state&ended != 0 {
+		return
+	}
+	if n > 0 && q.room < 0 {
+		q.rare.finished = time.Now()
+	}
+	if credit > 0 {
+		q.creditLocked(credit)
+	}
+}
+
+// dropFlightLocked drops the frames of f.
+func (q *Queue) dropFlightLocked(f *flight) {
 	q.dropped += uint64(len(f.frames))
 	f.drop(len(f.frames))
-	return err
 }

@@ -150,8 +150,8 @@ type Options struct {
 	// Default 0: any number; otherwise as for EventRate and EventBurst.
 	HandshakeRate  float64
 	HandshakeBurst int
-	// Queue holds the packets that wait for the client, those of all its sockets together. Its Framer, OnClose and
-	// WriteTimeout are not used. A DropNotice returns a packet in its written form, such as 42["missed",3].
+	// Queue holds the packets that wait for the client, those of all its sockets together. Its Framer, OnClose,
+	// TryWrite and WriteTimeout are not used. A DropNotice returns a packet in its written form, such as 42["missed",3].
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s. All times must be above 0,
 	// and at most 1 h.

@@ -146,7 +146,7 @@ type Options struct {
 	// gets the close code 1013. Default 45 s; above 0, and at most 1 h. The reading of the request is bounded by
 	// http.Server.ReadHeaderTimeout, and the writing of its answer by WriteTimeout.
 	ConnectTimeout time.Duration
-	// Queue holds the messages that wait for the client. Its Framer, OnClose and WriteTimeout are not used.
+	// Queue holds the messages that wait for the client. Its Framer, OnClose, TryWrite and WriteTimeout are not used.
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h; negative: no
 	// pings.

@@ -37,8 +37,8 @@ type Config struct {
 	LeaveTimeout time.Duration // for the remaining events of a client that has left
 	Rate         Rate
 	LimitOption  string // the binding's name for ReadLimit
-	// Queue has the options of the connections' queues. Its Framer, OnClose and WriteTimeout are not used. Its DropNotice
-	// makes the payload of a message.
+	// Queue has the options of the connections' queues. Its Framer, OnClose, TryWrite and WriteTimeout are not used. Its
+	// DropNotice makes the payload of a message.
 	Queue crosscast.QueueOptions
 	// Framer makes the framer of the queues of connections with a format. It must be comparable.
 	Framer       func(Format) crosscast.Framer
@@ -130,17 +130,36 @@ func (c *Conn) newQueue() *crosscast.Queue {
 			return format.Append(nil, typ, payload)
 		}
 	}
+	if o.TryWrite = nil; c.outlet.raw != nil {
+		o.TryWrite = c.tryWrite
+	}
 	return crosscast.NewBatchQueue(c.write, o)
+}
+
+// tryWrite is the queue's TryWrite.
+func (c *Conn) tryWrite(frames [][]byte) (written int, err error) {
+	written, err = c.outlet.trySome(frames)
+	c.countWritten(written)
+	if c.controlsWait() { // for the end of a frame
+		go c.sendControls()
+	}
+	return written, err
+}
+
+func (c *Conn) countWritten(frames int) {
+	if c.config.Written != nil && frames > 0 {
+		c.config.Written.Add(uint64(frames))
+	}
 }
 
 // write is the queue's write function.
 func (c *Conn) write(frames [][]byte) (written int, err error) {
-	c.outlet.take()
+	if c.outlet.part == 0 { // otherwise tryWrite has taken the turn
+		c.outlet.take()
+	}
 	written, err = c.outlet.sendSome(frames)
 	c.outlet.give()
-	if c.config.Written != nil {
-		c.config.Written.Add(uint64(written))
-	}
+	c.countWritten(written)
 	if err == errStalled {
 		c.end(crosscast.ReasonSlow)
 	}

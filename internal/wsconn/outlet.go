@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type outlet struct {
 	// resumes is true if a write can go on after its deadline. Over TLS it cannot, and other kinds of connections might
 	// not.
 	resumes bool
+	raw     syscall.RawConn // for trySome; nil: there is no other way than a write that might block
 
 	turn   chan struct{} // holds one from take to give
 	wanted atomic.Int32  // how many writes wait that come before the frames of the queue
@@ -24,6 +26,7 @@ type outlet struct {
 	// Whoever has the turn uses these.
 	over error // why nothing is written any more
 	slow bool  // the client takes its time: frames are written one by one
+	part int   // bytes of the next frame that trySome has written; if there are any, the queue's writer has the turn
 
 	mu      sync.Mutex // guards the fields below, and the deadline of conn
 	batch   bool       // a batch that can be interrupted is being written
@@ -43,7 +46,32 @@ const (
 // errStalled is the error of a write when the client has taken no frame within the timeout.
 var errStalled = errors.New("the client reads too slowly")
 
-var batchBuffers = sync.Pool{New: func() any { return new([maxBatch]byte) }}
+// A joint has several frames that are written at once.
+type joint struct {
+	buffer [maxBatch]byte
+	rest   []byte // what try has yet to write
+	err    error
+	try    func(fd uintptr) // tryWrite, bound once
+}
+
+var joints sync.Pool
+
+func takeJoint() *joint {
+	if j, ok := joints.Get().(*joint); ok {
+		return j
+	}
+	j := &joint{}
+	j.try = j.tryWrite
+	return j
+}
+
+func (j *joint) join(frames [][]byte) []byte {
+	b := j.buffer[:0]
+	for _, f := range frames {
+		b = append(b, f...)
+	}
+	return b
+}
 
 // take waits for the turn. A write that takes it for the queue's frames gives it back between frames if others wait.
 func (o *outlet) take() { o.turn <- struct{}{} }
@@ -137,6 +165,13 @@ func (o *outlet) sendSome(frames [][]byte) (written int, err error) {
 	if o.over != nil {
 		return 0, o.over
 	}
+	if part := o.part; part > 0 {
+		o.part = 0
+		if err := o.send(frames[0][part:]); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	}
 	began := time.Now()
 	n := o.gather(frames)
 	if n > 1 && o.resumes {
@@ -182,6 +217,42 @@ func (o *outlet) sendSome(frames [][]byte) (written int, err error) {
 	return written + 1, nil
 }
 
+// trySome writes frames as far as the connection takes them at once, and never waits. It returns how many it has written
+// wholly. If the others begin in the middle of a frame, the turn is kept for sendSome, which must be called next.
+func (o *outlet) trySome(frames [][]byte) (written int, err error) {
+	if o.wanted.Load() > 0 || !o.tryTake() {
+		return 0, nil
+	}
+	if o.over == nil && !o.slow {
+		frames = frames[:o.gather(frames)]
+		var bytes int
+		bytes, o.over = o.tryJoined(frames)
+		written, o.part = whole(frames, bytes)
+	}
+	err = o.over
+	if o.part == 0 || err != nil {
+		o.give()
+	}
+	return written, err
+}
+
+// tryJoined writes frames at once, as far as that is possible without waiting.
+func (o *outlet) tryJoined(frames [][]byte) (bytes int, err error) {
+	j := takeJoint()
+	defer joints.Put(j)
+	b := frames[0]
+	if len(frames) > 1 {
+		b = j.join(frames)
+	}
+	j.rest = b
+	if err = o.raw.Control(j.try); err == nil {
+		err = j.err
+	}
+	bytes = len(b) - len(j.rest)
+	j.rest, j.err = nil, nil
+	return bytes, err
+}
+
 // sendRecord writes frames to a connection that does not resume. If that fails, none of them can be read.
 func (o *outlet) sendRecord(frames [][]byte, began time.Time) error {
 	o.arm(began.Add(o.timeout), false)
@@ -197,13 +268,9 @@ func (o *outlet) sendRecord(frames [][]byte, began time.Time) error {
 
 // writeJoined writes frames at once.
 func (o *outlet) writeJoined(frames [][]byte) (bytes int, err error) {
-	buffer := batchBuffers.Get().(*[maxBatch]byte)
-	defer batchBuffers.Put(buffer)
-	b := buffer[:0]
-	for _, f := range frames {
-		b = append(b, f...)
-	}
-	return o.conn.Write(b)
+	j := takeJoint()
+	defer joints.Put(j)
+	return o.conn.Write(j.join(frames))
 }
 
 // gather returns how many of the frames can be written at once.

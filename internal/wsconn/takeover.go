@@ -68,7 +68,7 @@ func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
-	t.c.outlet.conn, t.c.outlet.resumes = conn, resumes(conn)
+	t.c.outlet.conn, t.c.outlet.resumes, t.c.outlet.raw = conn, resumes(conn), rawOf(conn)
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // a client that has not waited for the answer; no error
 	t.c.input.from, t.c.input.unread = conn, bytes.Clone(early)
 	return handshaken{conn}, bufio.NewReadWriter(bufio.NewReaderSize(nil, 0), bufio.NewWriterSize(nil, 1)), nil
