@@ -105,11 +105,9 @@ func (c *cluster) startServer(ctx context.Context, i int, address string) error 
 }
 
 func (s *server) serve(address string) error {
-	sockets, err := ws.New(s.node.Namespace, ws.Options{Events: ws.Events{
-		"join": ws.Typed(func(ctx context.Context, socket *crosscast.Socket, room string) error {
-			return socket.Join(ctx, room)
-		}),
-	}})
+	sockets, err := ws.New(s.node.Namespace, ws.Options{
+		AllowJoin: func(context.Context, *crosscast.Socket, string) error { return nil }, // every room is open
+	})
 	if err != nil {
 		return err
 	}
@@ -204,7 +202,7 @@ func (l listener) Accept() (net.Conn, error) {
 	return l.n.add(conn)
 }
 
-// connect connects a client of a user to a server. It joins the lobby each time it connects.
+// connect connects a client of a user to a server. It joins the lobby, and again each time it connects.
 func (c *cluster) connect(ctx context.Context, user string, server int) error {
 	events := client.Events{
 		"notice": client.Typed(func(_ context.Context, _ *client.Client, text string) error {
@@ -216,21 +214,13 @@ func (c *cluster) connect(ctx context.Context, user string, server int) error {
 	if user == "mute" {
 		delete(events, "ready?")
 	}
-	first := true
 	conn, err := client.Dial(ctx, "ws://"+c.servers[server].address+"/?user="+user, client.Options{
 		Events: events, MaxBackoff: time.Second,
-		OnConnect: func(ctx context.Context, conn *client.Client) error {
-			err := conn.Request(ctx, "join", "lobby", nil)
-			if err == nil && !first {
-				c.joined <- user
-			}
-			first = false
-			return err
-		},
+		OnGap: func(*client.Client, time.Time, time.Time) { c.joined <- user }, // it is in the lobby again
 	})
 	if err != nil {
 		return err
 	}
 	c.clients = append(c.clients, conn)
-	return nil
+	return conn.Join(ctx, "lobby")
 }
