@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,5 +46,31 @@ func TestAcceptPanics(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestReject: the client gets a code that says not to come back, and the text, cut to the size of a closing frame.
+func TestReject(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := newServer(t, n, ws.Options{})
+	refusals := make(chan error, 1)
+	url := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refusals <- s.Reject(w, r, strings.Repeat("é", 100))
+	})).URL
+	dial(t, url, nil).ExpectClose(4001, strings.Repeat("é", 61))
+	if err := wstest.Wait(t, refusals, "Reject"); err != nil {
+		t.Error(err)
+	}
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if err := wstest.Wait(t, refusals, "Reject"); err == nil || resp.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("a request without a handshake: %d, %v", resp.StatusCode, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if n.Stats().Sockets != 0 {
+		t.Error("there is a socket")
 	}
 }

@@ -147,8 +147,8 @@
 //	1009  a message larger than ReadLimit
 //	1011  "internal error": a handler panicked, or Connect refused an argument of Accept
 //	1013  "try again later": the bus denied a subscription of the socket, or did not confirm it in time
-//	4001  "replaced": a newer client of the same user has taken the place, with KickOldest; the client should not come
-//	      back by itself
+//	4001  the text of Server.Reject; or "replaced": a newer client of the same user has taken the place, with KickOldest;
+//	      the client should not come back by itself
 //	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client may come back with a new
 //	      credential
 //

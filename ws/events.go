@@ -100,7 +100,7 @@ func (c *conn) finish(e *event, err error) {
 	case errors.As(err, new(*PanicError)):
 		defer c.end(wsconn.CauseOf(wsconn.ReasonInternal))
 		c.server.report(c.socket, e.title(), err)
-	case e.kind != eventSent && c.socket.Closed(): // no refusal: the client joins the room on its next connection
+	case (e.kind == eventJoin || e.kind == eventLeave) && c.socket.Closed(): // no refusal: the client joins the room on its next connection
 	default:
 		c.fail(e, err)
 	}

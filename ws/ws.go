@@ -333,6 +333,21 @@ func (s *Server) refuse(w http.ResponseWriter, why *admission.Refusal) error {
 	return fmt.Errorf("crosscast/ws: %w", why)
 }
 
+// Reject upgrades a request and closes the connection with code 4001 and a text for the client, of up to 123 bytes. It
+// is for clients that should not come back, such as those without a valid login: package client and client.js give up.
+// A status 401 or 403 tells a client in Go the same, but a script in a browser sees no status. An error means that the
+// request was not upgraded; the client gets an HTTP status.
+func (s *Server) Reject(w http.ResponseWriter, r *http.Request, text string) error {
+	c := newConn(s, r)
+	defer c.cancel()
+	if err := c.Conn.Accept(w, r); err != nil {
+		return fmt.Errorf("crosscast/ws: %w", err)
+	}
+	c.SetCause(wsconn.Cause{Reason: wsconn.ReasonRefused, Code: wsconn.StatusRefused, Text: text})
+	c.Queue.Close(wsconn.ReasonRefused)
+	return nil
+}
+
 // warn logs the first refusal for a cause.
 func (s *Server) warn(cause, message string, err error, cure string) {
 	if !errors.Is(err, crosscast.ErrClosed) {

@@ -27,6 +27,9 @@ func ReasonOf(err error) crosscast.Reason {
 	return ReasonInternal // Connect refused an argument
 }
 
+// ReasonRefused ends a connection for which no socket is made.
+const ReasonRefused crosscast.Reason = "refused"
+
 // StatusExpired closes a connection whose client's credential has expired. The client should come back with a new one.
 const StatusExpired websocket.StatusCode = 4002
 

@@ -57,8 +57,8 @@ func errorOf(err error) error {
 type Client struct {
 	url    string
 	o      Options
-	ctx    context.Context // of handlers; ends with Close
-	cancel context.CancelFunc
+	ctx    context.Context // of handlers; ends with Close, or when the client gives up
+	cancel context.CancelCauseFunc
 	first  chan struct{} // closed when OnConnect has returned nil for the first time
 	done   chan struct{} // closed when everything has ended
 
@@ -69,11 +69,14 @@ type Client struct {
 	session *session   // the present connection; nil: none
 	failed  error      // the error of the last attempt
 	rooms   map[string]*keptRoom
+	state   State
+	entered chan struct{} // closed and replaced when state changes
+	away    int           // bytes of requests that wait for a connection
 }
 
 // Dial connects to a server, and returns when OnConnect has returned nil. url begins with ws://, wss://, http:// or
-// https://. Dial retries until ctx ends. Then it returns an error that contains the last attempt's, and leaves nothing
-// behind: it first waits for a closing handshake and for a hook that are under way.
+// https://. Dial retries until ctx ends, or the client gives up. Then it returns an error that contains the last
+// attempt's, and leaves nothing behind: it first waits for a closing handshake and for a hook that are under way.
 func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	if err := checkURL(url); err != nil {
 		return nil, err
@@ -84,15 +87,18 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	c := &Client{
 		url: url, o: o, first: make(chan struct{}), done: make(chan struct{}),
 		changing: make(chan struct{}, 1), rooms: make(map[string]*keptRoom),
+		entered: make(chan struct{}),
 	}
-	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	go c.run()
 	select {
 	case <-c.first:
 		return c, nil
+	case <-c.done:
+		return nil, fmt.Errorf("crosscast/client: dial %s: %w", url, c.over())
 	case <-ctx.Done():
 	}
-	c.cancel()
+	c.cancel(ErrClosed)
 	<-c.done
 	return nil, fmt.Errorf("crosscast/client: dial %s: %w", url, errors.Join(ctx.Err(), c.failed))
 }
@@ -113,7 +119,7 @@ func checkURL(s string) error {
 // client goes on closing: for a server that takes no part in the handshake, for 5 seconds in each direction. Close may
 // be called more than once.
 func (c *Client) Close(ctx context.Context) error {
-	c.cancel()
+	c.cancel(ErrClosed)
 	select {
 	case <-c.done:
 		return nil
@@ -156,14 +162,19 @@ func (c *Client) Emit(ctx context.Context, event string, data any) error {
 
 // Request sends an event, waits for the reply, and unmarshals its data into reply, unless reply is nil. The deadline is
 // that of ctx, or else Options.RequestTimeout. If the server replies with an error, Request returns a [RemoteError].
+// Without a connection it fails with [ErrNotConnected], or waits for the next one: see Options.AwayBytes.
 func (c *Client) Request(ctx context.Context, event string, data, reply any) error {
-	s, err := c.connected(ctx)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := c.limit(ctx)
 	defer cancel()
-	q, err := s.ask(ctx, &outgoing{Event: event, Data: data})
+	m := &outgoing{Event: event, Data: data}
+	s, err := c.connected(ctx)
+	var q question
+	if err == nil {
+		q, err = s.ask(ctx, m)
+	}
+	if errors.Is(err, ErrNotConnected) && c.o.AwayBytes > 0 {
+		s, q, err = c.askLater(ctx, s, m)
+	}
 	if err != nil {
 		return err
 	}
@@ -175,6 +186,25 @@ func (c *Client) Request(ctx context.Context, event string, data, reply any) err
 		return fmt.Errorf("crosscast/client: reply to %q: %w", event, err)
 	}
 	return nil
+}
+
+// askLater sends a request on the first connection after lost.
+func (c *Client) askLater(ctx context.Context, lost *session, m *outgoing) (s *session, q question, err error) {
+	frame, err := c.frame(m)
+	if err != nil {
+		return nil, q, err
+	}
+	size := eventSize + len(frame)
+	if !c.reserve(size) {
+		return nil, q, ErrNotConnected
+	}
+	defer c.unreserve(size)
+	for err = ErrNotConnected; errors.Is(err, ErrNotConnected); lost = s { // nothing was sent
+		if s, err = c.next(ctx, lost); err == nil {
+			q, err = s.ask(ctx, m)
+		}
+	}
+	return s, q, err
 }
 
 // limit gives ctx the deadline of requests, unless it has one.
@@ -191,7 +221,7 @@ func (c *Client) connected(ctx context.Context) (*session, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case c.ctx.Err() != nil:
-		return nil, ErrClosed
+		return nil, c.over()
 	case s == nil:
 		return nil, ErrNotConnected
 	default:
@@ -226,9 +256,15 @@ func (c *Client) frame(m *outgoing) ([]byte, error) {
 // run is the client's goroutine.
 func (c *Client) run() {
 	defer close(c.done)
+	defer func() {
+		if c.State() != StateGaveUp {
+			c.enter(StateClosed)
+		}
+	}()
 	backoff := c.o.MinBackoff
 	var since time.Time // when the gap of the previous connection begins; zero: there was none
 	for {
+		c.enter(StateConnecting)
 		began := time.Now()
 		s, err := c.connect()
 		if err == nil {
@@ -247,7 +283,15 @@ func (c *Client) run() {
 		half := max(backoff/2, 1)
 		wait := half + rand.N(half)
 		backoff = min(2*backoff, c.o.MaxBackoff)
-		c.reportEnd(joined, err, wait)
+		gaveUp := c.o.GiveUp(err)
+		if !gaveUp {
+			c.enter(StateWaiting)
+		}
+		c.reportEnd(joined, gaveUp, err, wait)
+		if gaveUp {
+			c.giveUp(err)
+			return
+		}
 		select {
 		case <-time.After(wait):
 		case <-c.ctx.Done():
@@ -257,14 +301,14 @@ func (c *Client) run() {
 }
 
 // reportEnd reports the end of a joined connection, or a failed attempt.
-func (c *Client) reportEnd(joined bool, err error, wait time.Duration) {
+func (c *Client) reportEnd(joined, gaveUp bool, err error, wait time.Duration) {
 	c.mu.Lock()
 	c.failed = err
 	c.mu.Unlock()
 	switch {
 	case joined && c.o.OnDisconnect != nil:
 		c.o.OnDisconnect(c, err)
-	case !joined && c.o.OnRetry != nil:
+	case !joined && !gaveUp && c.o.OnRetry != nil:
 		c.o.OnRetry(c, err, wait)
 	}
 }

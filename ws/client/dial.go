@@ -31,6 +31,9 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 	if c.o.CompressFrom > 0 {
 		o.CompressionMode, o.CompressionThreshold = websocket.CompressionNoContextTakeover, c.o.CompressFrom
 	}
-	conn, _, err := websocket.Dial(ctx, c.url, &o)
+	conn, resp, err := websocket.Dial(ctx, c.url, &o)
+	if err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		err = &StatusError{resp.StatusCode, err}
+	}
 	return conn, err
 }

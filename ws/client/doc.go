@@ -31,6 +31,10 @@
 // A handler may wait for a [Client.Request], because replies are passed on as they are read, before waiting events. One
 // exception: while more than Options.EventBytes of events wait, nothing is read, and a request fails at its deadline.
 //
+// After each failed attempt and each lost connection, Options.GiveUp decides whether the client stops for good. By
+// default it does if the server has refused the client itself: by HTTP status 401 or 403, or by close code 4001. Then
+// OnGiveUp is called, Dial returns the error, and every call fails with it.
+//
 // # The pause
 //
 // The pause is random, between half of the back-off and all of it, so that the clients of a restarted server do not
@@ -39,7 +43,8 @@
 //
 // # Requests
 //
-// Without a connection, Emit and Request fail at once with [ErrNotConnected]. No event is kept for later. A request
+// Without a connection, Emit and Request fail at once with [ErrNotConnected]. No event is kept for later, except by
+// choice: Options.AwayBytes bounds the requests that wait for the next connection. A request
 // whose connection is lost before the reply fails with [ErrUncertain]: the server might have handled it. No event is
 // sent twice. Joins are: [Client.Join] waits for the next connection.
 package client

@@ -59,6 +59,14 @@ type Options struct {
 	OnDisconnect func(c *Client, err error)
 	// OnRetry gets the error of a failed attempt to connect, and the pause before the next one.
 	OnRetry func(c *Client, err error, wait time.Duration)
+	// GiveUp decides after each failed attempt and each lost connection, with its error, whether the client gives up:
+	// it makes no further attempt, and every call fails with an error that matches [ErrGaveUp] and the cause. Default:
+	// [Refused].
+	GiveUp func(err error) bool
+	// OnGiveUp gets the cause for which the client has given up. It is called last, after OnDisconnect.
+	OnGiveUp func(c *Client, err error)
+	// OnState is called after each change of the client's state. The first state is StateConnecting.
+	OnState func(c *Client, s State)
 	// OnGap reports that emissions between since and until might be missing. since is the time at which the last
 	// answered ping of the lost connection was sent. If no ping was answered, since is two seconds before the last sign
 	// of life, or the beginning of that connection, if that is later. Missing messages might be older, if the server
@@ -90,6 +98,11 @@ type Options struct {
 	// 10 s.
 	MinBackoff, MaxBackoff time.Duration
 
+	// AwayBytes is how many bytes of requests may wait for the next connection while there is none. Each counts as its
+	// message and 256 bytes more. A request is sent once the rooms are joined again, and fails at its deadline. Nothing
+	// that might have been sent waits. A handler or hook holds up the next connection, and waits in vain. Default 0:
+	// requests fail with [ErrNotConnected].
+	AwayBytes int
 	// RequestTimeout is the time limit of a request whose context has no deadline. Default 10 s.
 	RequestTimeout time.Duration
 	// WriteTimeout is the time limit for writing one message. After that the connection is given up. Default 10 s.
@@ -135,6 +148,7 @@ func (o *Options) set() error {
 		bounds.Time("crosscast/client: Options.WriteTimeout", o.WriteTimeout),
 		bounds.Size("crosscast/client: Options.WriteLimit", o.WriteLimit, 1),
 		bounds.Size("crosscast/client: Options.ReadLimit", o.ReadLimit, 1),
+		bounds.Size("crosscast/client: Options.AwayBytes", cmp.Or(o.AwayBytes, 1), 1),
 		bounds.Size("crosscast/client: Options.EventBytes", o.EventBytes, 1),
 		bounds.Time("crosscast/client: Options.PingInterval", max(o.PingInterval, 1)), // negative: no pings
 		bounds.Time("crosscast/client: Options.PingTimeout", o.PingTimeout),
@@ -142,6 +156,9 @@ func (o *Options) set() error {
 		return err
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	if o.GiveUp == nil {
+		o.GiveUp = Refused
+	}
 	if o.OnJoinError == nil {
 		o.OnJoinError = func(_ *Client, room string, err error) {
 			slog.Error("crosscast/client: a room was lost", "room", room, "error", err)

@@ -35,7 +35,7 @@ type keptRoom struct {
 //
 //   - a [RemoteError]: the server has refused the join.
 //   - ctx's error: the outcome is unknown, and the client might be in the room until Leave, or until the connection ends.
-//   - [ErrLeft], [ErrClosed], or an error of the name, which has 1 to 255 bytes of UTF-8.
+//   - [ErrLeft], [ErrClosed], [ErrGaveUp], or an error of the name, which has 1 to 255 bytes of UTF-8.
 func (c *Client) Join(ctx context.Context, room string) error {
 	if err := c.checkRoom(ctx, room); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (c *Client) Join(ctx context.Context, room string) error {
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-c.ctx.Done():
-			err = ErrClosed
+			err = c.over()
 		}
 	}
 
@@ -147,7 +147,7 @@ func (c *Client) checkRoom(ctx context.Context, room string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case c.ctx.Err() != nil:
-		return ErrClosed
+		return c.over()
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (c *Client) changeRooms(ctx context.Context, f func() error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-c.ctx.Done():
-		return ErrClosed
+		return c.over()
 	}
 }
 

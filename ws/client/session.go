@@ -120,9 +120,10 @@ func (s *session) work(since time.Time) error {
 		return err
 	}
 	if s.c.ctx.Err() != nil {
-		return ErrClosed
+		return s.c.over()
 	}
 	s.joined = true
+	s.c.enter(StateConnected)
 	if since.IsZero() {
 		close(s.c.first)
 	} else if o.OnGap != nil {
@@ -143,7 +144,7 @@ func (s *session) next() (*incoming, error) {
 		s.mu.Lock()
 		if s.c.ctx.Err() != nil {
 			s.mu.Unlock()
-			return nil, ErrClosed
+			return nil, s.c.over()
 		}
 		if len(s.queue) > 0 {
 			m := s.queue[0]
@@ -276,7 +277,7 @@ func (s *session) await(ctx context.Context, q question) (json.RawMessage, error
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-s.c.ctx.Done():
-		return nil, ErrClosed
+		return nil, s.c.over()
 	case <-s.ctx.Done():
 		select {
 		case r = <-q.replied: // it came just before the end
