@@ -97,7 +97,7 @@ func (ns *space) copyName(e *emission, space Space, name string) (crowd recipien
 		} else {
 			e.to.sockets = append(e.to.sockets, g.sockets...)
 		}
-		e.subs = append(e.subs, g.subs...)
+		e.subs = append(e.subs, g.subscriptions()...)
 	})
 	return crowd
 }

@@ -13,40 +13,45 @@ import (
 )
 
 // maxBatch is the number of names in one call of Subscribe. maxHeld is the number of interests handled in one hold of
-// interests.mu, for which a delivery might be waiting.
-const maxBatch, maxHeld = 4096, 128
+// interests.mu, for which a delivery might be waiting. askAhead is the number of rooms from which a Join subscribes while
+// it goes on.
+const maxBatch, maxHeld, askAhead = 4096, 128, 1024
 
-// An interest is a node's subscription, at its adapter, to the name of one group. It begins when the group gets its
-// first member, and ends when the group has lingered without members. The interest of everyone in a namespace begins
-// and ends with the namespace's space. Both the use of a group and the decision to end its interest change under the
-// group's shard's lock: an ended interest is in no map, and a later group of that name has a new one. One goroutine
-// does both, so the new one is subscribed only after the old one was given up.
+// An interest is a node's subscription, at its adapter, to the name of one group, and a part of that. It begins when the
+// group gets its first member, and ends when the group has lingered without members. The interest of everyone in a
+// namespace begins and ends with the namespace's space. Both the use of a group and the decision to end its interest
+// change under the group's shard's lock: an ended interest is in no set, and a later group of that name has a new one.
+// One goroutine does both, so the new one is subscribed only after the old one was given up.
 type interest struct {
-	group *group
-
 	// Guarded by interests.mu:
 	batch     *batch        // subscribes it now; nil: nothing under way
 	idleSince time.Duration // counted from interests.began
 	doubted   bool          // the bus has refused it since batch began, so the outcome of batch proves nothing
 	lingering bool          // it is in interests.linger
-	ended     bool          // given up; the group is in no map any more
+	ended     bool          // given up; the group is in no set any more
 
 	confirmed atomic.Bool // the adapter receives the name; written by the worker
+}
+
+// interested reports whether the node subscribes to g's name. Every node hears everyone in "/" anyway.
+func (g *group) interested() bool {
+	x := g.ns.node.interests
+	return x != nil && (g.space != SpaceNamespace || x.every && g.ns.name != "/")
 }
 
 // A batch is the interests of one call of Subscribe. New interests join the last batch until the worker takes it. So
 // the next batch fills while a call waits, and no timer is needed.
 type batch struct {
-	interests []*interest
+	interests []*group
 	done      chan struct{}
 
 	// Valid once done is closed:
-	err    error               // for every name
-	failed map[*interest]error // or for some names
+	err    error            // for every name
+	failed map[*group]error // or for some names
 }
 
 // outcome returns the error of one of b's interests, once b is done; nil: it is confirmed.
-func (b *batch) outcome(it *interest) error {
+func (b *batch) outcome(it *group) error {
 	if b.err != nil {
 		return b.err
 	}
@@ -55,7 +60,7 @@ func (b *batch) outcome(it *interest) error {
 
 // A lingerer is an interest that is examined again at a certain time.
 type lingerer struct {
-	it *interest
+	it *group
 	at time.Time
 }
 
@@ -89,16 +94,8 @@ func startInterests(n *Node, sub AdapterSubscriber, linger time.Duration) *inter
 // all reports whether namespaces and sockets have interests, too.
 func (x *interests) all() bool { return x != nil && x.every }
 
-// of makes the interest of a new group.
-func (x *interests) of(g *group) *interest {
-	if x == nil {
-		return nil
-	}
-	return &interest{group: g}
-}
-
 // idle records that the interest's group, or space, is not in use any more.
-func (x *interests) idle(it *interest) {
+func (x *interests) idle(it *group) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if it.ended { // the space was unused so briefly that it has ended since
@@ -112,7 +109,7 @@ func (x *interests) idle(it *interest) {
 }
 
 // lingerLocked makes it linger until at, or until the last one that already lingers, if that is earlier.
-func (x *interests) lingerLocked(it *interest, at time.Time) {
+func (x *interests) lingerLocked(it *group, at time.Time) {
 	it.lingering = true
 	if n := len(x.linger); n == 0 {
 		x.poke() // the worker waits without a timer
@@ -131,7 +128,7 @@ func (x *interests) poke() {
 
 // wait subscribes to the unconfirmed interests, and waits for the confirmation. It returns nil early if the link is
 // down: then the gap of that outage will cover the names.
-func (x *interests) wait(ctx context.Context, its []*interest) error {
+func (x *interests) wait(ctx context.Context, its []*group) error {
 	if len(its) == 0 {
 		return nil
 	}
@@ -149,7 +146,7 @@ func (x *interests) wait(ctx context.Context, its []*interest) error {
 // confirm subscribes to its, and waits for the outcome. It skips confirmed ones unless again is set. A refusal is a
 // [*NamesError] with the names. An error that matches [ErrNotConnected] means that nothing was refused. All
 // subscriptions are requested before the first wait.
-func (x *interests) confirm(ctx context.Context, its []*interest, again bool) error {
+func (x *interests) confirm(ctx context.Context, its []*group, again bool) error {
 	if len(its) == 0 {
 		return nil
 	}
@@ -158,8 +155,8 @@ func (x *interests) confirm(ctx context.Context, its []*interest, again bool) er
 	if err != nil {
 		return err
 	}
-	for _, b := range asked {
-		if b == nil {
+	for i, b := range asked {
+		if b == nil || i > 0 && b == asked[i-1] {
 			continue
 		}
 		select {
@@ -185,7 +182,7 @@ func (x *interests) confirm(ctx context.Context, its []*interest, again bool) er
 			if refused == nil {
 				refused = make(map[Address]error)
 			}
-			name := its[i].group.address()
+			name := its[i].address()
 			refused[name] = fmt.Errorf("%s: %w", name.text(), err)
 		}
 	}
@@ -213,7 +210,7 @@ func (a Address) text() string {
 }
 
 // want subscribes to the unconfirmed interests, and does not wait.
-func (x *interests) want(its []*interest) {
+func (x *interests) want(its []*group) {
 	if len(its) > 0 {
 		var few [8]*batch
 		x.request(its, few[:0], false)
@@ -222,9 +219,10 @@ func (x *interests) want(its []*interest) {
 
 // request subscribes to its, and skips confirmed ones unless again is set. It appends to asked, for each of its, the
 // batch that subscribes it, or nil.
-func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*batch, error) {
+func (x *interests) request(its []*group, asked []*batch, again bool) ([]*batch, error) {
 	stopped := false
-	x.eachLocked(its, func(it *interest) {
+	asked = slices.Grow(asked, len(its))
+	x.eachLocked(its, func(it *group) {
 		if stopped = stopped || x.stopped; stopped {
 			return
 		}
@@ -233,7 +231,7 @@ func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*bat
 			return
 		}
 		if it.batch == nil {
-			it.batch = x.openBatchLocked()
+			it.batch = x.openBatchLocked(len(its))
 			it.batch.interests = append(it.batch.interests, it)
 		}
 		asked = append(asked, it.batch)
@@ -246,7 +244,7 @@ func (x *interests) request(its []*interest, asked []*batch, again bool) ([]*bat
 }
 
 // eachLocked calls f for each of its with x.mu held, and lets other goroutines lock it in between.
-func (x *interests) eachLocked(its []*interest, f func(it *interest)) {
+func (x *interests) eachLocked(its []*group, f func(it *group)) {
 	for {
 		n := min(len(its), maxHeld)
 		x.mu.Lock()
@@ -282,23 +280,22 @@ func (x *interests) doubt(names []Address) {
 
 // doubtGroupLocked marks the interest of one group as unconfirmed.
 func (x *interests) doubtGroupLocked(g *group) {
-	it := g.interest
-	if it == nil {
+	if !g.interested() {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	it.confirmed.Store(false)
-	it.doubted = it.batch != nil
+	g.confirmed.Store(false)
+	g.doubted = g.batch != nil
 }
 
-// openBatchLocked returns the batch that takes new interests.
-func (x *interests) openBatchLocked() *batch {
+// openBatchLocked returns the batch that takes new interests, of which some are expected.
+func (x *interests) openBatchLocked(expected int) *batch {
 	if n := len(x.batches); n > 0 && len(x.batches[n-1].interests) < maxBatch {
 		return x.batches[n-1]
 	}
 	x.node.busy.Begin()
-	b := &batch{done: make(chan struct{})}
+	b := &batch{interests: make([]*group, 0, min(expected, maxBatch)), done: make(chan struct{})}
 	x.batches = append(x.batches, b)
 	return b
 }
@@ -349,9 +346,9 @@ func (x *interests) next() *batch {
 // ask subscribes to the batch's names.
 func (x *interests) ask(ctx context.Context, b *batch) error {
 	names := make([]Address, 0, len(b.interests))
-	x.eachLocked(b.interests, func(it *interest) { // b is out of the list, so no interest joins it any more
+	x.eachLocked(b.interests, func(it *group) { // b is out of the list, so no interest joins it any more
 		if !it.ended {
-			names = append(names, it.group.address())
+			names = append(names, it.address())
 		}
 	})
 	if len(names) == 0 {
@@ -372,7 +369,7 @@ func (x *interests) finish(b *batch, err error) {
 	} else {
 		b.err = err
 	}
-	x.eachLocked(b.interests, func(it *interest) {
+	x.eachLocked(b.interests, func(it *group) {
 		it.confirmed.Store(b.outcome(it) == nil && !it.ended && !it.doubted)
 		it.batch, it.doubted = nil, false
 	})
@@ -381,10 +378,10 @@ func (x *interests) finish(b *batch, err error) {
 }
 
 // match finds the interests that a driver's error names.
-func (b *batch) match(e *NamesError) map[*interest]error {
-	failed := make(map[*interest]error, len(e.Failed))
+func (b *batch) match(e *NamesError) map[*group]error {
+	failed := make(map[*group]error, len(e.Failed))
 	for _, it := range b.interests {
-		if err := e.Failed[it.group.address()]; err != nil {
+		if err := e.Failed[it.address()]; err != nil {
 			failed[it] = err
 		}
 	}
@@ -410,8 +407,8 @@ func (x *interests) expire(ctx context.Context, now time.Time) (next time.Time) 
 		x.linger = x.linger[1:]
 		it.lingering = false
 		x.mu.Unlock()
-		if it.group.expire(now) {
-			names = append(names, it.group.address())
+		if it.expire(now) {
+			names = append(names, it.address())
 		}
 	}
 	for part := range slices.Chunk(names, maxBatch) {
@@ -424,10 +421,10 @@ func (x *interests) expire(ctx context.Context, now time.Time) (next time.Time) 
 
 // expire ends g and its interest if g has been unused for long enough.
 func (g *group) expire(now time.Time) bool {
-	x, it := g.ns.node.interests, g.interest
+	x := g.ns.node.interests
 	g.shard.mu.Lock()
 	defer g.shard.mu.Unlock()
-	if len(g.sockets) > 0 || len(g.subs) > 0 || !x.endLocked(it, now) {
+	if len(g.sockets) > 0 || g.subs != nil || !x.endLocked(g, now) {
 		return false
 	}
 	if g.space != SpaceNamespace {
@@ -437,7 +434,7 @@ func (g *group) expire(now time.Time) bool {
 }
 
 // endLocked ends it if it has lingered long enough. Its group is locked, and has no members.
-func (x *interests) endLocked(it *interest, now time.Time) bool {
+func (x *interests) endLocked(it *group, now time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -446,7 +443,7 @@ func (x *interests) endLocked(it *interest, now time.Time) bool {
 	case x.began.Add(it.idleSince + x.after).After(now):
 		x.lingerLocked(it, x.began.Add(it.idleSince+x.after))
 		return false
-	case it.group.space == SpaceNamespace && !it.group.ns.expire(): // it is in use
+	case it.space == SpaceNamespace && !it.ns.expire(): // it is in use
 		return false
 	}
 	it.ended = true

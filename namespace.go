@@ -173,7 +173,7 @@ func (ns *space) socket(id SocketID) *Socket {
 	sh := ns.shardOf(string(id))
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.sockets[id]
+	return sh.sockets.Get(sh.hash, string(id), (*Socket).named)
 }
 
 // Members returns the sockets of this node that are in room. [BoundTarget.Sockets] queries all nodes, and a [Watch]
@@ -182,7 +182,7 @@ func (ns *Namespace) Members(room string) []*Socket {
 	sh := ns.here().shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if g := sh.groups[SpaceRoom-1][room]; g != nil {
+	if g := sh.groupLocked(SpaceRoom, room); g != nil {
 		return append([]*Socket(nil), g.sockets...)
 	}
 	return nil
@@ -195,9 +195,9 @@ func (ns *Namespace) Rooms() []string {
 	for i := range sp.shards {
 		sh := &sp.shards[i]
 		sh.mu.Lock()
-		for name, g := range sh.groups[SpaceRoom-1] {
+		for g := range sh.groups[SpaceRoom-1].All() {
 			if len(g.sockets) > 0 {
-				rooms = append(rooms, name)
+				rooms = append(rooms, g.name)
 			}
 		}
 		sh.mu.Unlock()

@@ -358,7 +358,7 @@ func (n *Node) Flush(ctx context.Context) error {
 }
 
 // openSocket adds s if the node is not closing. Close finds every socket that was added.
-func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*interest, ok bool) {
+func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*group, ok bool) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() != nodeOpen {
@@ -370,7 +370,7 @@ func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*in
 }
 
 // openSubscription does the same for subscriptions.
-func (n *Node) openSubscription(ns *Namespace, s *Subscription) (waits []*interest, ok bool) {
+func (n *Node) openSubscription(ns *Namespace, s *Subscription) (waits []*group, ok bool) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() != nodeOpen {

@@ -112,9 +112,6 @@ func (w *watched) attach(to *watched) {
 		}
 		sh.watched[w.at.Name] = to
 	}
-	if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
-		g.watched = to
-	}
 }
 
 // endUnusedLocked ends w if nobody watches it any more.
@@ -172,7 +169,7 @@ func (w *watched) inShard(f func(sockets []*Socket)) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	var sockets []*Socket
-	if g := sh.groups[SpaceRoom-1][w.at.Name]; g != nil {
+	if g := sh.groupLocked(SpaceRoom, w.at.Name); g != nil {
 		sockets = g.sockets
 	}
 	f(sockets)

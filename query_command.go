@@ -110,7 +110,7 @@ func (t BoundTarget) Do(ctx context.Context, c Command) (Changed, error) {
 	}
 	ctx, cancel := deadline(ctx)
 	defer cancel()
-	var waits []*interest
+	var waits []*group
 	asked := make([]*query, len(steps))
 	for i, inst := range steps { // all are under way before the first wait
 		asked[i] = n.query(ctx, inst, to, func(q *query) {
@@ -176,7 +176,7 @@ func (t *BoundTarget) command(inst *Instruction) error {
 func (n *Node) handleCommand(inst *Instruction) {
 	n.noteCommand(inst)
 	a := &Answer{Last: true}
-	var waits []*interest
+	var waits []*group
 	if ns := n.spaces.get(inst.Namespace); ns != nil {
 		a.Count, waits = ns.obey(inst)
 		n.interests.want(waits)
@@ -225,7 +225,7 @@ func firstOf[S ~string](names []S) string {
 // obey executes a command on this node's sockets. It does not wait, and calls only conns of the application:
 // memberships and conns end at once, and OnClose follows on a goroutine. It returns the number of sockets that it
 // reached, and the interests for which a join must wait.
-func (ns *space) obey(inst *Instruction) (sockets int, waits []*interest) {
+func (ns *space) obey(inst *Instruction) (sockets int, waits []*group) {
 	if inst.Kind == kind.Disconnect {
 		return disconnect(ns.matching(&inst.Target), cmp.Or(inst.Reason, ReasonServer)), nil
 	}

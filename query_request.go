@@ -250,7 +250,7 @@ func (n *Node) hasMember(namespace string, rooms []string) bool {
 	for _, room := range rooms {
 		sh := ns.shardOf(room)
 		sh.mu.Lock()
-		g := sh.groups[SpaceRoom-1][room]
+		g := sh.groupLocked(SpaceRoom, room)
 		has := g != nil && len(g.sockets) > 0
 		sh.mu.Unlock()
 		if has {

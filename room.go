@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/crosscast/crosscast/internal/nameset"
 )
 
 // Membership. A group is the set of this node's sockets under one name: a room, a user or everyone. If the adapter must
@@ -23,8 +25,8 @@ const shardCount = 64
 // A shard holds the groups and sockets whose names hash to it. It fills a cache line.
 type shard struct {
 	mu      sync.Mutex
-	groups  [3]map[string]*group // by Space, less one
-	sockets map[SocketID]*Socket
+	groups  [3]nameset.Set[*group] // by Space, less one
+	sockets nameset.Set[*Socket]
 	watched map[string]*watched // rooms; nil while no room is watched
 	used    [3]int32            // groups with a socket, by Space, less one
 	members int32               // memberships in rooms
@@ -34,13 +36,20 @@ type group struct {
 	ns       *space
 	shard    *shard
 	name     string
-	space    Space         // SpaceNamespace: everyone
-	sockets  []*Socket     // changed only by addSocketLocked and dropLocked, because a crowd lends them
-	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
-	subs     []*Subscription
-	interest *interest // nil if the adapter has no interests
-	watched  *watched  // nil: the room is not watched
-	crowd    *crowd    // nil: the group is not large
+	space    Space            // SpaceNamespace: everyone
+	sockets  []*Socket        // changed only by addSocketLocked and dropLocked, because a crowd lends them
+	members  []*membership    // parallel to sockets, which is separate so that a delivery can copy it
+	subs     *[]*Subscription // nil: there are none
+	crowd    *crowd           // nil: the group is not large
+	interest                  // not used if the adapter has no interests
+}
+
+// A first is a membership with the lists of a group that has no other, in one object, because most rooms of most nodes
+// have one socket.
+type first struct {
+	membership
+	members [1]*membership
+	sockets [1]*Socket
 }
 
 type membership struct {
@@ -52,27 +61,42 @@ type membership struct {
 // manyMembers is the number of memberships above which a socket uses a map to find one.
 const manyMembers = 32
 
-func (ns *space) shardOf(name string) *shard {
-	return &ns.shards[maphash.String(ns.seed, name)%shardCount]
+// A place is the shard of a name, and the name's hash there.
+type place struct {
+	*shard
+	hash uint32
 }
 
-// groupLocked returns the named group, and makes it if there is none.
-func (sh *shard) groupLocked(ns *space, space Space, name string) *group {
-	g := sh.groups[space-1][name]
+func (ns *space) shardOf(name string) place {
+	h := maphash.String(ns.seed, name)
+	return place{&ns.shards[h%shardCount], uint32(h >> 32)}
+}
+
+// groupLocked returns the named group, or nil. The name is the one of p.
+func (p place) groupLocked(space Space, name string) *group {
+	return p.groups[space-1].Get(p.hash, name, (*group).named)
+}
+
+func (g *group) named(name string) bool { return g.name == name }
+
+// openGroupLocked returns the named group, and makes it if there is none.
+func (p place) openGroupLocked(ns *space, space Space, name string) *group {
+	g := p.groupLocked(space, name)
 	if g == nil {
 		name = strings.Clone(name) // the given name might be part of a large string
-		g = &group{ns: ns, shard: sh, name: name, space: space}
-		g.interest = ns.node.interests.of(g)
-		if space == SpaceRoom {
-			g.watched = sh.watched[name]
-		}
-		if sh.groups[space-1] == nil {
-			sh.groups[space-1] = make(map[string]*group)
-		}
-		sh.groups[space-1][name] = g
+		g = &group{ns: ns, shard: p.shard, name: name, space: space}
+		p.groups[space-1].Add(p.hash, g)
 		ns.uses.Add(1) // the caller already holds ns
 	}
 	return g
+}
+
+// watchedLocked returns the state of a room that is watched, or nil.
+func (g *group) watchedLocked() *watched {
+	if g.space != SpaceRoom || g.shard.watched == nil {
+		return nil
+	}
+	return g.shard.watched[g.name]
 }
 
 // withGroup calls f with the named group, locked, if it exists.
@@ -89,7 +113,7 @@ func (ns *space) withGroup(space Space, name string, f func(*group)) {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if g := sh.groups[space-1][name]; g != nil {
+	if g := sh.groupLocked(space, name); g != nil {
 		f(g)
 	}
 }
@@ -100,8 +124,8 @@ func (ns *space) everyGroup(f func(*group)) {
 	for i := range ns.shards {
 		sh := &ns.shards[i]
 		sh.mu.Lock()
-		for _, groups := range sh.groups {
-			for _, g := range groups {
+		for i := range sh.groups {
+			for g := range sh.groups[i].All() {
 				f(g)
 			}
 		}
@@ -111,34 +135,31 @@ func (ns *space) everyGroup(f func(*group)) {
 
 // unusedLocked is called after a socket or subscription has left g.
 func (g *group) unusedLocked() {
-	if len(g.sockets) > 0 || len(g.subs) > 0 {
+	if len(g.sockets) > 0 || g.subs != nil {
 		return
 	}
-	if g.interest != nil {
-		g.ns.node.interests.idle(g.interest)
+	if g.interested() {
+		g.ns.node.interests.idle(g)
 		return
 	}
 	g.leaveShardLocked()
 }
 
-// leaveShardLocked takes g out of its shard's map.
+// leaveShardLocked takes g out of its shard's set.
 func (g *group) leaveShardLocked() {
-	delete(g.shard.groups[g.space-1], g.name)
+	g.shard.groups[g.space-1].Remove(g.ns.shardOf(g.name).hash, g)
 	g.ns.release()
 }
 
 // openSocket registers a new socket, which already holds ns, and adds it to everyone, its user and rooms. It returns
 // the interests to wait for.
-func (ns *space) openSocket(s *Socket, rooms []string) []*interest {
+func (ns *space) openSocket(s *Socket, rooms []string) []*group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connecting.Store(ns.node.interests != nil)
 	sh := ns.shardOf(string(s.id))
 	sh.mu.Lock()
-	if sh.sockets == nil {
-		sh.sockets = make(map[SocketID]*Socket)
-	}
-	sh.sockets[s.id] = s
+	sh.sockets.Add(sh.hash, s)
 	sh.mu.Unlock()
 
 	s.members = make([]*membership, 0, 2+len(rooms))
@@ -168,12 +189,12 @@ func (ns *space) openSocket(s *Socket, rooms []string) []*interest {
 	return waits
 }
 
-// joinLocked adds s to the named group. It appends the group's interest to waits if that is not confirmed.
-func (ns *space) joinLocked(s *Socket, space Space, name string, waits []*interest) []*interest {
+// joinLocked adds s to the named group. It appends the group to waits if that is not confirmed.
+func (ns *space) joinLocked(s *Socket, space Space, name string, waits []*group) []*group {
 	sh := ns.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.groupLocked(ns, space, name)
+	g := sh.openGroupLocked(ns, space, name)
 	if s.membershipLocked(g) == nil {
 		g.addSocketLocked(s)
 		if space == SpaceRoom {
@@ -184,17 +205,17 @@ func (ns *space) joinLocked(s *Socket, space Space, name string, waits []*intere
 			ns.node.reportRoomLocked(RoomCreated, g, nil)
 		}
 		ns.node.reportRoomLocked(RoomJoined, g, s)
-		if g.watched != nil {
-			g.watched.noteChangeLocked(s, false)
+		if w := g.watchedLocked(); w != nil {
+			w.noteChangeLocked(s, false)
 		}
 	}
 	return g.wait(waits)
 }
 
-// wait appends the group's interest to waits if there is one and it is not confirmed.
-func (g *group) wait(waits []*interest) []*interest {
-	if it := g.interest; it != nil && !it.confirmed.Load() {
-		waits = append(waits, it)
+// wait appends the group to waits if there is one and it is not confirmed.
+func (g *group) wait(waits []*group) []*group {
+	if g.interested() && !g.confirmed.Load() {
+		waits = append(waits, g)
 	}
 	return waits
 }
@@ -204,7 +225,7 @@ func (ns *space) leaveLocked(s *Socket, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.groups[SpaceRoom-1][room]
+	g := sh.groupLocked(SpaceRoom, room)
 	if g == nil {
 		return
 	}
@@ -238,14 +259,21 @@ func (ns *space) leaveAllLocked(s *Socket) {
 
 	sh := ns.shardOf(string(s.id))
 	sh.mu.Lock()
-	delete(sh.sockets, s.id)
+	sh.sockets.Remove(sh.hash, s)
 	sh.mu.Unlock()
 	ns.release()
 }
 
 // addSocketLocked appends s to g and g to s. There is no membership yet.
 func (g *group) addSocketLocked(s *Socket) {
-	m := &membership{g, int32(len(g.members)), int32(len(s.members))}
+	var m *membership
+	if g.members == nil {
+		one := &first{membership: membership{g, 0, int32(len(s.members))}}
+		m = &one.membership
+		g.members, g.sockets = one.members[:0], one.sockets[:0]
+	} else {
+		m = &membership{g, int32(len(g.members)), int32(len(s.members))}
+	}
 	g.sockets = append(g.sockets, s)
 	g.members = append(g.members, m)
 	s.members = append(s.members, m)
@@ -273,8 +301,8 @@ func (g *group) removeLocked(m *membership) {
 		sh.members--
 	}
 	n.reportRoomLocked(RoomLeft, g, s)
-	if g.watched != nil {
-		g.watched.noteChangeLocked(s, true)
+	if w := g.watchedLocked(); w != nil {
+		w.noteChangeLocked(s, true)
 	}
 	if len(g.sockets) == 0 {
 		sh.used[g.space-1]--

@@ -43,6 +43,8 @@ type Socket struct {
 	awaiting awaiting // guarded by mu
 }
 
+func (s *Socket) named(id string) bool { return string(s.id) == id }
+
 // ID returns the socket's ID, which is unique in the cluster and names this node.
 func (s *Socket) ID() SocketID { return s.id }
 
@@ -101,7 +103,7 @@ func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 	if err := s.ns.node.checkRooms(s, rooms); err != nil {
 		return err
 	}
-	var few [8]*interest
+	var few [8]*group
 	waits, claimed, err := s.join(rooms, few[:0], true)
 	if err != nil || len(waits) == 0 {
 		return err
@@ -113,7 +115,7 @@ func (s *Socket) Join(ctx context.Context, rooms ...string) error {
 
 // join adds the socket to rooms, and appends the interests to wait for to waits. With claim, the caller waits for them
 // and then settles the returned claims. Without claim, the memberships stand in any case.
-func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interest, []*membership, error) {
+func (s *Socket) join(rooms []string, waits []*group, claim bool) ([]*group, []*membership, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
@@ -122,9 +124,19 @@ func (s *Socket) join(rooms []string, waits []*interest, claim bool) ([]*interes
 	if err := s.hasPlaceLocked(rooms); err != nil {
 		return waits, nil, err
 	}
-	before := len(s.members)
-	for _, r := range rooms {
+	before, asked := len(s.members), 0
+	for i, r := range rooms {
+		if len(s.members) == cap(s.members) {
+			s.members = slices.Grow(s.members, len(rooms)-i)
+		}
+		if len(waits) == cap(waits) {
+			waits = slices.Grow(waits, len(rooms)-i)
+		}
 		waits = s.ns.joinLocked(s, SpaceRoom, r, waits)
+		if len(waits)-asked >= askAhead {
+			s.ns.node.interests.want(waits[asked:])
+			asked = len(waits)
+		}
 	}
 	if claim && len(waits) > 0 {
 		return waits, s.claimLocked(rooms, s.members[before:]), nil

@@ -71,7 +71,7 @@ func (s *Socket) connected() {
 
 // confirm waits for the confirmation of the subscriptions that Connect needs. After an error the socket is closed and
 // the conn untouched. If another call has closed the socket, and so the conn, it returns nil.
-func (s *Socket) confirm(ctx context.Context, waits []*interest) error {
+func (s *Socket) confirm(ctx context.Context, waits []*group) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()

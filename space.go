@@ -41,9 +41,6 @@ func newSpace(handle *Namespace) *space {
 	n := handle.node
 	ns := &space{handle: handle, node: n, name: handle.name, seed: maphash.MakeSeed()}
 	ns.all = group{ns: ns, shard: &ns.allShard, space: SpaceNamespace}
-	if n.interests.all() {
-		ns.all.interest = n.interests.of(&ns.all)
-	}
 	return ns
 }
 
@@ -54,8 +51,8 @@ func (ns *space) hold() bool { return ns.uses.Add(1) > 0 }
 func (ns *space) release() {
 	switch {
 	case ns.uses.Add(-1) != 0:
-	case ns.all.interest != nil:
-		ns.node.interests.idle(ns.all.interest)
+	case ns.all.interested():
+		ns.node.interests.idle(&ns.all)
 	default:
 		ns.expire()
 	}

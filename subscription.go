@@ -113,25 +113,39 @@ func (s *Subscription) discard() {
 	s.lane.queue = nil
 }
 
-func (ns *space) subscribe(s *Subscription, room string, waits []*interest) []*interest {
+func (ns *space) subscribe(s *Subscription, room string, waits []*group) []*group {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.groupLocked(ns, SpaceRoom, room)
-	g.subs = append(g.subs, s)
+	g := sh.openGroupLocked(ns, SpaceRoom, room)
+	subs := append(g.subscriptions(), s)
+	g.subs = &subs
 	return g.wait(waits)
+}
+
+// subscriptions returns the subscriptions to g.
+func (g *group) subscriptions() []*Subscription {
+	if g.subs == nil {
+		return nil
+	}
+	return *g.subs
 }
 
 func (ns *space) unsubscribe(s *Subscription, room string) {
 	sh := ns.shardOf(room)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := sh.groups[SpaceRoom-1][room]
+	g := sh.groupLocked(SpaceRoom, room)
 	if g == nil {
 		return
 	}
-	if i := slices.Index(g.subs, s); i >= 0 {
-		g.subs = slices.Delete(g.subs, i, i+1)
+	subs := g.subscriptions()
+	if i := slices.Index(subs, s); i >= 0 {
+		if subs = slices.Delete(subs, i, i+1); len(subs) > 0 {
+			*g.subs = subs
+			return
+		}
+		g.subs = nil
 		g.unusedLocked()
 	}
 }
@@ -145,8 +159,8 @@ func (ns *space) subscribers(a Address) []*Subscription {
 		sh := ns.shardOf(a.Name)
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
-		if g := sh.groups[SpaceRoom-1][a.Name]; g != nil {
-			return slices.Clone(g.subs)
+		if g := sh.groupLocked(SpaceRoom, a.Name); g != nil {
+			return slices.Clone(g.subscriptions())
 		}
 	}
 	return nil

@@ -14,15 +14,15 @@ import (
 // The error is [ErrClosed], ctx's, or [ErrDenied] while the bus refuses a name. A [*NamesError] holds the refused
 // names.
 func (s *Socket) Synced(ctx context.Context) error {
-	return s.ns.node.synced(ctx, func() (its []*interest, err error) {
+	return s.ns.node.synced(ctx, func() (its []*group, err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.closed.Load() {
 			return nil, ErrClosed
 		}
 		for _, m := range s.members {
-			if it := m.group.interest; it != nil {
-				its = append(its, it)
+			if m.group.interested() {
+				its = append(its, m.group)
 			}
 		}
 		return its, nil
@@ -32,13 +32,13 @@ func (s *Socket) Synced(ctx context.Context) error {
 // Synced waits until the link stands and the bus has confirmed the subscription's rooms, as [Socket.Synced] does. After
 // that every later emission to the rooms reaches it, from every node.
 func (s *Subscription) Synced(ctx context.Context) error {
-	return s.ns.node.synced(ctx, func() (its []*interest, err error) {
+	return s.ns.node.synced(ctx, func() (its []*group, err error) {
 		if !s.open() {
 			return nil, ErrClosed
 		}
 		add := func(g *group) {
-			if g.interest != nil {
-				its = append(its, g.interest)
+			if g.interested() {
+				its = append(its, g)
 			}
 		}
 		s.ns.withGroup(SpaceNamespace, "", add)
@@ -51,7 +51,7 @@ func (s *Subscription) Synced(ctx context.Context) error {
 
 // synced waits until all interests that hears returns are confirmed while the link stands. It returns an error of
 // hears. Confirmed interests are subscribed again, because the link might have been another one.
-func (n *Node) synced(ctx context.Context, hears func() ([]*interest, error)) error {
+func (n *Node) synced(ctx context.Context, hears func() ([]*group, error)) error {
 	for {
 		its, err := hears()
 		if err != nil {

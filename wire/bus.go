@@ -113,8 +113,9 @@ type Frame struct {
 // error. The adapter then closes the link and dials another one.
 type Link interface {
 	// Subscribe and Unsubscribe write a request and return. Each topic of a request is answered by an event, in the
-	// order of the requests. The list is never empty. Calls of Subscribe, Unsubscribe and Ping never overlap, but may
-	// run concurrently with Receive and Close. An error means that the link is broken.
+	// order of the requests. The list is never empty. It belongs to the link from then on. Calls of Subscribe,
+	// Unsubscribe and Ping never overlap, but may run concurrently with Receive and Close. An error means that the link
+	// is broken.
 	Subscribe(topics []string) error
 	Unsubscribe(topics []string) error
 

@@ -154,7 +154,7 @@ func (d *denials) tidy() {
 }
 
 func deniedError(t *topic, cause error) error {
-	return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name, cause)
+	return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name(), cause)
 }
 
 // retryLaterLocked requests denied topics again after a while.
@@ -203,8 +203,8 @@ func (s *subscriptions) askDeniedLocked() {
 		t := d.queue[0]
 		d.queue[0], d.queue = nil, d.queue[1:]
 		t.queued = false
-		if t.state == denied && !t.gone && !t.asking { // a topic in flight comes back with its refusal
-			t.asking = true
+		if t.state == denied && !t.gone && t.request == idle { // a topic in flight comes back with its refusal
+			t.request = asking
 			ask = append(ask, t)
 		}
 	}
@@ -236,12 +236,12 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 		case t.gone || m == nil:
 		case t.state == confirmed:
 			g := m.gap(&gaps, until)
-			g.Names = append(append(g.Names, t.to.name), t.others()...)
+			g.Names = append(append(g.Names, t.to().name), t.others()...)
 			t.missing = nil
 		case t.state == denied && !m.open:
 			m.open = true
 			begun = append(begun, m)
-			begins.Names = append(append(begins.Names, t.to.name), t.others()...)
+			begins.Names = append(append(begins.Names, t.to().name), t.others()...)
 			if begins.Since.IsZero() || m.since.Before(begins.Since) {
 				begins.Since = m.since
 			}
@@ -298,7 +298,7 @@ func (s *subscriptions) logDenied() {
 	s.mu.Unlock()
 	switch {
 	case fresh:
-		s.logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name, "error", cause)
+		s.logger.Warn("crosscast: the bus denies subscriptions", "denied", n, "channel", latest.name(), "error", cause)
 	case over:
 		s.logger.Info("crosscast: no subscription is denied any more")
 	}

@@ -115,7 +115,7 @@ func (p *spoken) destinations(dst []destination, name crosscast.Address) []desti
 func (p *spoken) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
 	if large {
 		gap := crosscast.Gap{Since: later(l.started, now.Add(-p.o.MaxAge)), Until: now, Reason: reasons.GapHole}
-		gap.Names = t.to.names()
+		gap.Names = t.to().names()
 		p.handler.Gap(gap)
 		return
 	}

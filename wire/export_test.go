@@ -22,7 +22,7 @@ func InstructionBound(inst *crosscast.Instruction) int { return instructionBound
 func Waiters(a *Adapter) (n int) {
 	a.run.Load().subs.mu.Lock()
 	defer a.run.Load().subs.mu.Unlock()
-	for _, t := range a.run.Load().subs.topics {
+	for t := range a.run.Load().subs.topics.all() {
 		for w := t.waiters; w != nil; w = w.next {
 			n++
 		}
@@ -49,7 +49,7 @@ func readQuiet(number uint64, data []byte) (o *origin, taken bool) {
 	o.announced.known = true // and nothing counted
 	a.run.Load().self.Heartbeat = time.Second
 	a.run.Load().handler = noGaps{}
-	return o, a.run.Load().receiver.ledger.handleQuiet(o, &topic{}, number, data)
+	return o, a.run.Load().receiver.ledger.handleQuiet(o, &topic{site: &site{}}, number, data)
 }
 
 type noGaps struct{ crosscast.AdapterHandler }
@@ -63,11 +63,11 @@ type HashedTopics struct {
 }
 
 func NewHashedTopics() *HashedTopics {
-	return &HashedTopics{hashedTopics{}, map[string]*topic{}}
+	return &HashedTopics{newHashedTopics(), map[string]*topic{}}
 }
 
 func (h *HashedTopics) Add(hash uint64, name string) {
-	h.named[name] = &topic{name: name}
+	h.named[name] = &topic{site: &site{prefix: name}}
 	h.topics.addTopic(hash, h.named[name])
 }
 
@@ -75,10 +75,10 @@ func (h *HashedTopics) Remove(hash uint64, name string) { h.topics.removeTopic(h
 
 func (h *HashedTopics) Found(hash uint64, name string) bool {
 	t := h.topics.find(hash)
-	return t != nil && t.name == name
+	return t != nil && t.named(name)
 }
 
-func (h *HashedTopics) Len() int { return len(h.topics) }
+func (h *HashedTopics) Len() int { return len(h.topics.m) }
 
 // ResumeLate has a link resume that was given up meanwhile.
 func ResumeLate(a *Adapter) {

@@ -143,7 +143,7 @@ func (o *ownFrames) sealFrame(b *outbox, f *frame) {
 
 func (o *ownFrames) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
 	switch {
-	case !t.to.ingress:
+	case !t.to().ingress:
 		l.handleFrame(t, ev.Data, large, now)
 	case !large:
 		l.handleIngress(ev.Data)

@@ -21,6 +21,7 @@ type ledger struct {
 	mover  *mover
 
 	reader    frameReader
+	to        destination // of the frame that is handled
 	origins   origins
 	started   time.Time // when the first link resumed
 	resumedAt time.Time // when the latest link resumed
@@ -48,7 +49,8 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 
 // handleFrame handles a frame. large means that it is above the size limit; then only its header counts.
 func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
-	h, err := l.reader.reset(data, &t.to.name)
+	l.to = t.to()
+	h, err := l.reader.reset(data, &l.to.name)
 	if err != nil {
 		if !large {
 			l.count(dropFor(err))
@@ -56,7 +58,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		return
 	}
 	if h.Origin == l.self.ID {
-		if t.to == l.ground.echoes {
+		if l.to == l.ground.echoes {
 			l.echo.handleEcho(h.Number, now)
 			l.lookUnheard(now)
 			l.noteHeard(now)
@@ -73,15 +75,15 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	if o.lost && h.Number > o.highest {
 		l.found(o, h.Number, now)
 	}
-	if t.to.carriesLosses() {
+	if l.to.carriesLosses() {
 		l.sender.heardFrom(o.id)
 	}
 	if h.Control {
 		if h.Number > o.highest {
 			o.belief.rises(h.Number, o.highest, now, l.patience())
-		} else if t.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
+		} else if l.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
 			o = l.heal(o, h.Number, now)
-			h, _ = l.reader.reset(data, &t.to.name)
+			h, _ = l.reader.reset(data, &l.to.name)
 		}
 	}
 
@@ -122,7 +124,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	}
 	previous := b.heard
 	b.heard = now.Sub(l.started)
-	if t.to.carriesLosses() {
+	if l.to.carriesLosses() {
 		l.handleLosses(o, h, now)
 	}
 	if hole > 0 {
@@ -143,7 +145,7 @@ func (l *ledger) reportMissing(
 	o *origin, t *topic, first, last uint64, reason crosscast.GapReason, since, now time.Time,
 ) {
 	l.handler.Gap(crosscast.Gap{
-		Origin: o.id, Names: t.to.names(), From: first, To: last, Since: since, Until: now, Reason: reason,
+		Origin: o.id, Names: t.to().names(), From: first, To: last, Since: since, Until: now, Reason: reason,
 	})
 }
 
@@ -217,7 +219,7 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 			}
 			o.lastCopy = it.copyNumber
 		}
-		inst.To = t.to.node
+		inst.To = l.to.node
 		switch inst.Kind {
 		case kind.Hello, kind.Heartbeat:
 			o.peer = true

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,16 +166,12 @@ func (l *link) request() {
 
 // writeRequests writes all waiting requests.
 func (l *link) writeRequests() error {
-	var names []string
 	for {
 		next, ok := l.subs.nextRequest(l)
 		if !ok {
 			return nil
 		}
-		names = names[:0]
-		for _, t := range next.topics {
-			names = append(names, t.name)
-		}
+		names := namesOf(next.topics)
 		ask := l.conn.Subscribe
 		if !next.subscribe {
 			ask = l.conn.Unsubscribe
@@ -190,6 +187,24 @@ func (l *link) writeRequests() error {
 		default:
 		}
 	}
+}
+
+// namesOf returns the names of topics, in one object.
+func namesOf(topics []*topic) []string {
+	size := 0
+	for _, t := range topics {
+		size += len(t.site.prefix) + len(t.tail)
+	}
+	var text strings.Builder
+	text.Grow(size)
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		from := text.Len()
+		text.WriteString(t.site.prefix)
+		text.WriteString(t.tail)
+		names[i] = text.String()[from:]
+	}
+	return names
 }
 
 func (l *link) isBroken() bool {

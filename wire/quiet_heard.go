@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -96,7 +97,7 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 	}
 	g.Since = l.started.Add(b.heard) // b.heard stays: a frame after number might be older than its naming
 	b.last = number
-	g.Names = t.to.names()
+	g.Names = t.to().names()
 	l.handler.Gap(g)
 }
 
@@ -146,7 +147,7 @@ func (l *ledger) handleQuiet(o *origin, t *topic, number uint64, data []byte) bo
 			l.missed(t, o, last, now)
 		}
 	}
-	if t.to.isEveryone() && first < n.counted { // the higher count was not the origin's
+	if t.to().isEveryone() && first < n.counted { // the higher count was not the origin's
 		n.counted = first
 		missedNames()
 	}
@@ -229,38 +230,46 @@ func uvarint(data []byte) (uint64, []byte) {
 	return v, data[n:len(data):len(data)]
 }
 
-// hashedTopics are topics by the hash of their names. Topics with the same hash are in a chain, and find returns none
-// of them, because the number of one would be a false alarm for the other.
-type hashedTopics map[uint64]*topic
-
-func (h hashedTopics) addTopic(hash uint64, t *topic) {
-	t.sameHash = h[hash]
-	h[hash] = t
+// hashedTopics are topics by the hash of their names. Find returns none of several topics with the same hash, because
+// the number of one would be a false alarm for the other.
+type hashedTopics struct {
+	m      map[uint64]*topic
+	others map[uint64][]*topic // topics with the hash of one in m
 }
 
-func (h hashedTopics) removeTopic(hash uint64, t *topic) {
-	if h[hash] == t {
-		if t.sameHash == nil {
-			delete(h, hash)
-		} else {
-			h[hash] = t.sameHash
-		}
+func newHashedTopics() hashedTopics {
+	return hashedTopics{map[uint64]*topic{}, map[uint64][]*topic{}}
+}
+
+func (h *hashedTopics) addTopic(hash uint64, t *topic) {
+	if h.m[hash] == nil {
+		h.m[hash] = t
 	} else {
-		for other := h[hash]; other != nil; other = other.sameHash {
-			if other.sameHash == t {
-				other.sameHash = t.sameHash
-				break
-			}
-		}
+		h.others[hash] = append(h.others[hash], t)
 	}
-	t.sameHash = nil
 }
 
-func (h hashedTopics) find(hash uint64) *topic {
-	if t := h[hash]; t != nil && t.sameHash == nil {
-		return t
+func (h *hashedTopics) removeTopic(hash uint64, t *topic) {
+	same := h.others[hash]
+	if h.m[hash] == t {
+		if len(same) == 0 {
+			delete(h.m, hash)
+			return
+		}
+		h.m[hash], t = same[0], same[0]
 	}
-	return nil
+	if same = slices.DeleteFunc(same, func(other *topic) bool { return other == t }); len(same) > 0 {
+		h.others[hash] = same
+	} else {
+		delete(h.others, hash)
+	}
+}
+
+func (h *hashedTopics) find(hash uint64) *topic {
+	if len(h.others) > 0 && len(h.others[hash]) > 0 {
+		return nil
+	}
+	return h.m[hash]
 }
 
 // named returns the topic with a hash, if its subscription is confirmed and the link has resumed.

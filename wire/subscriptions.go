@@ -20,60 +20,19 @@ type subscriptions struct {
 	began time.Time
 
 	mu       sync.Mutex
-	topics   map[string]*topic // wanted, by name; guarded by mu, like everything below
-	link     *link             // nil while there is none
-	resumed  bool              // link has confirmed or refused all topics that were wanted when it began
-	requests []request         // not yet written to link
-	written  []request         // written to link, without all replies; only subscribing ones
-	leaving  map[string]int    // by topic: unsubscribe requests on link without a confirmation
-	hashed   hashedTopics      // on a Patchy bus
-	confirm  *time.Timer       // checks the oldest request in written
-	pinged   uint64            // pings written behind late requests
-	sealed   int               // how many of requests and written are sealed
-	news     []*topic          // topics that might have gaps to report
+	topics   topicSet       // wanted; guarded by mu, like everything below
+	link     *link          // nil while there is none
+	resumed  bool           // link has confirmed or refused all topics that were wanted when it began
+	requests []request      // not yet written to link
+	written  []request      // written to link, without all replies; only subscribing ones
+	leaving  map[string]int // by topic: unsubscribe requests on link without a confirmation
+	hashed   hashedTopics   // on a Patchy bus
+	confirm  *time.Timer    // checks the oldest request in written
+	pinged   uint64         // pings written behind late requests
+	sealed   int            // how many of requests and written are sealed
+	news     []*topic       // topics that might have gaps to report
 	denials  denials
 }
-
-// topic is one subscription. There may be 100,000, so it is small: what most topics lack is behind a pointer.
-type topic struct {
-	to      destination
-	name    string
-	more    *[]crosscast.Address // other names beside to.name: a dialect may have one topic for several names
-	waiters *waiter              // the latest one
-	missing *missing             // nil: nothing is missing, or the gap of an outage covers it
-
-	books        *books        // nil: nothing has arrived. Guarded by receiver.mu, like confirmation and confirmedAt
-	confirmation uint64        // the number of the latest confirmation: ledger.confirmations
-	confirmedAt  time.Duration // when, counted from subscriptions.began
-	sameHash     *topic        // in subscriptions.hashed
-
-	epoch uint32 // counts confirmations
-	state topicState
-	home  bool // the adapter cannot do without it
-	// asking: a request is in flight, or waits to be written; at most one at a time on each link.
-	asking bool
-	gone   bool // not wanted any more, and in no map; a request for it might still be under way
-	first  bool // the link has to confirm or refuse it before it resumes
-	// promised: it was confirmed once, or ErrNotConnected was returned for it, so missing messages must be reported.
-	promised bool
-	queued   bool // in denials.queue
-}
-
-// others returns the names of the topic beside to.name.
-func (t *topic) others() []crosscast.Address {
-	if t.more == nil {
-		return nil
-	}
-	return *t.more
-}
-
-type topicState uint8
-
-const (
-	unheard topicState = iota
-	confirmed
-	denied
-)
 
 // request is one command for a link.
 type request struct {
@@ -87,7 +46,7 @@ type request struct {
 }
 
 func newSubscriptions(s *session) *subscriptions {
-	return &subscriptions{session: s, began: time.Now(), topics: map[string]*topic{}, hashed: hashedTopics{}}
+	return &subscriptions{session: s, began: time.Now(), topics: newTopicSet(), hashed: newHashedTopics()}
 }
 
 // wantHome adds the topics that the node always needs, before there is a link.
@@ -95,32 +54,40 @@ func (s *subscriptions) wantHome(home []destination) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range home {
-		s.enterLocked(&topic{to: d, name: d.topic(s.o.Prefix), home: true})
+		s.enterLocked(s.topics.newTopic(s.o.Prefix, d, d.topic(s.o.Prefix)), true)
 	}
 }
 
 // sought is a topic of one of a call's names.
 type sought struct {
 	to   destination
-	key  string // the topic's name
+	key  string // the topic's name; part of a longer string
+	end  int    // of key in that
 	name int    // index in the names of the call
 }
 
 // each calls f with the topics of names, a part at a time. It holds mu only during these calls, so that a delivery can
 // take mu between them.
 func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
-	var part []sought
+	part := make([]sought, 0, min(len(names), maxHeld))
 	var to []destination
+	var buf []byte
 	for i, name := range names {
 		to = s.format.destinations(to[:0], name)
 		for _, d := range to {
-			part = append(part, sought{d, d.topic(s.o.Prefix), i})
+			buf = d.appendTopic(buf, s.o.Prefix)
+			part = append(part, sought{d, "", len(buf), i})
 		}
 		if len(part) >= maxHeld || i == len(names)-1 {
+			keys, from := string(buf), 0
+			for i := range part {
+				p := &part[i]
+				p.key, from = keys[from:p.end], p.end
+			}
 			s.mu.Lock()
 			f(part)
 			s.mu.Unlock()
-			part = part[:0]
+			part, buf = part[:0], buf[:0]
 		}
 	}
 }
@@ -161,13 +128,17 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 // askLocked requests the topics that are not confirmed. Unless the link is down, it makes w wait for them.
 func (s *subscriptions) askLocked(w *wait, part []sought, down bool, now time.Time) {
 	var ask, again []*topic
+	var waiters []waiter // one object for all topics of the part, because that is the garbage of many joins
 	for _, p := range part {
 		t := s.wantLocked(p.to, p.key)
 		if t.state == confirmed {
 			continue
 		}
-		if s.link != nil && !t.asking {
-			t.asking = true
+		if s.link != nil && t.request == idle {
+			t.request = asking
+			if ask == nil {
+				ask = make([]*topic, 0, len(part))
+			}
 			if t.state == denied {
 				again = append(again, t)
 			} else {
@@ -177,7 +148,11 @@ func (s *subscriptions) askLocked(w *wait, part []sought, down bool, now time.Ti
 		if down {
 			t.promise(now)
 		} else {
-			t.await(w, p.name)
+			if waiters == nil {
+				waiters = make([]waiter, 0, len(part))
+			}
+			waiters = append(waiters, waiter{w, p.name, nil})
+			t.await(&waiters[len(waiters)-1])
 		}
 	}
 	s.requestLocked(request{subscribe: true}, ask)
@@ -194,7 +169,7 @@ func (s *subscriptions) abandon(w *wait) (over bool) {
 	}
 	s.each(w.names, func(part []sought) {
 		for _, p := range part {
-			if t := s.topics[p.key]; t != nil {
+			if t := s.topics.get(p.key); t != nil {
 				t.forget(w)
 			}
 		}
@@ -204,30 +179,32 @@ func (s *subscriptions) abandon(w *wait) (over bool) {
 
 // wantLocked returns the topic of d, and makes it if it is missing. It adds d's name to the topic.
 func (s *subscriptions) wantLocked(d destination, key string) *topic {
-	t := s.topics[key]
-	switch {
-	case t == nil:
-		t = &topic{to: d, name: key}
-		s.enterLocked(t)
-	case t.to.name != d.name && !t.home && !slices.Contains(t.others(), d.name):
+	t := s.topics.get(key)
+	if t == nil {
+		t = s.topics.newTopic(s.o.Prefix, d, key)
+		s.enterLocked(t, false)
+		return t
+	}
+	if to := t.to(); to.name != d.name && !t.home && !slices.Contains(t.others(), d.name) {
 		more := append(t.others(), d.name)
 		t.more = &more
 	}
 	return t
 }
 
-// enterLocked adds a topic to the maps of topics. dropLocked removes it.
-func (s *subscriptions) enterLocked(t *topic) {
-	s.topics[t.name] = t
+// enterLocked adds a topic to the sets of topics. dropLocked removes it.
+func (s *subscriptions) enterLocked(t *topic, home bool) {
+	t.home = home
+	s.topics.add(t)
 	if s.ground.patchy {
-		s.hashed.addTopic(hashTopic(t.name), t)
+		s.hashed.addTopic(hashTopic(t.name()), t)
 	}
 }
 
 func (s *subscriptions) dropLocked(t *topic) {
-	delete(s.topics, t.name)
+	s.topics.remove(t)
 	if s.ground.patchy {
-		s.hashed.removeTopic(hashTopic(t.name), t)
+		s.hashed.removeTopic(hashTopic(t.name()), t)
 	}
 }
 
@@ -238,10 +215,10 @@ func (s *subscriptions) unwantLocked(t *topic, name crosscast.Address) bool {
 	case i >= 0:
 		*t.more = slices.Delete(more, i, i+1)
 		return false
-	case t.to.name != name:
+	case t.to().name != name:
 		return false
 	case len(more) > 0:
-		t.to.name = more[0]
+		t.rename(more[0])
 		*t.more = slices.Delete(more, 0, 1)
 		return false
 	}
@@ -253,7 +230,7 @@ func (s *subscriptions) unsubscribe(names []crosscast.Address) {
 	s.each(names, func(part []sought) {
 		var drop []*topic
 		for _, p := range part {
-			t := s.topics[p.key]
+			t := s.topics.get(p.key)
 			if t == nil || !s.unwantLocked(t, names[p.name]) {
 				continue
 			}
@@ -263,7 +240,7 @@ func (s *subscriptions) unsubscribe(names []crosscast.Address) {
 			}
 			t.gone = true
 			t.resolve(errGone)
-			if t.asking || t.state == confirmed {
+			if t.request != idle || t.state == confirmed {
 				drop = append(drop, t)
 			}
 		}
@@ -299,7 +276,7 @@ func (s *subscriptions) beginLink(l *link) {
 	defer s.mu.Unlock()
 	s.link, s.resumed, s.leaving = l, false, map[string]int{}
 	var home, others []*topic
-	for _, t := range s.topics {
+	for t := range s.topics.all() {
 		switch {
 		case t.home:
 			home = append(home, t)
@@ -308,7 +285,7 @@ func (s *subscriptions) beginLink(l *link) {
 		default:
 			others = append(others, t)
 		}
-		t.asking, t.first = true, true
+		t.request = askedFirst
 	}
 	l.unconfirmed = len(home) + len(others)
 	s.requestByLocked(1, request{subscribe: true, sealed: true}, home)
@@ -327,8 +304,8 @@ func (s *subscriptions) endLink() {
 		s.confirm.Stop()
 	}
 	err := s.downError()
-	for _, t := range s.topics {
-		t.asking, t.first = false, false
+	for t := range s.topics.all() {
+		t.request = idle
 		switch t.state {
 		case confirmed:
 			t.state = unheard
@@ -354,16 +331,20 @@ func (s *subscriptions) nextRequest(l *link) (r request, ok bool) {
 	}
 	r = take()
 	// Joins that came one by one while the link was busy become one command.
+	own := false // r.topics is not part of another request
 	for !r.sealed && len(s.requests) > 0 {
 		next := &s.requests[0]
 		if next.sealed || next.subscribe != r.subscribe || len(r.topics)+len(next.topics) > subscribeBatch {
 			break
 		}
-		r.topics = append(r.topics[:len(r.topics):len(r.topics)], take().topics...)
+		if !own {
+			r.topics, own = append(make([]*topic, 0, subscribeBatch), r.topics...), true
+		}
+		r.topics = append(r.topics, take().topics...)
 	}
 	if !r.subscribe {
 		for _, t := range r.topics {
-			s.leaving[t.name]++
+			s.leaving[t.name()]++
 		}
 		return r, true
 	}
@@ -451,7 +432,7 @@ func (s *subscriptions) repliedLocked(l *link, name string) (*topic, error) {
 	}
 	r := &s.written[0]
 	t := r.topics[r.next]
-	if t.name != name {
+	if !t.named(name) {
 		return nil, errReplaced
 	}
 	r.next++
@@ -464,11 +445,10 @@ func (s *subscriptions) repliedLocked(l *link, name string) (*topic, error) {
 
 // answered notes that a request for t has an outcome. The caller holds subscriptions.mu.
 func (t *topic) answered(l *link) {
-	t.asking = false
-	if t.first {
-		t.first = false
+	if t.request == askedFirst {
 		l.unconfirmed--
 	}
+	t.request = idle
 }
 
 // handleSubscribed enters a confirmation, which has a number.
@@ -536,7 +516,7 @@ func (s *subscriptions) tryResume(l *link) bool {
 func (s *subscriptions) lookup(name string) (t *topic, resumed, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t = s.topics[name]
+	t = s.topics.get(name)
 	if t != nil && t.state != confirmed {
 		t = nil
 	}

@@ -121,7 +121,7 @@ func (d destination) carriesLosses() bool {
 }
 
 // names returns the names for a gap of the topic; nil: all names.
-func (d *destination) names() []crosscast.Address {
+func (d destination) names() []crosscast.Address {
 	if d.name == (crosscast.Address{}) {
 		return nil
 	}

@@ -26,9 +26,9 @@ type waiter struct {
 	next *waiter
 }
 
-// await makes w wait for t, which belongs to the name with this index.
-func (t *topic) await(w *wait, name int) {
-	t.waiters = &waiter{w, name, t.waiters}
+// await makes w wait for t.
+func (t *topic) await(w *waiter) {
+	w.next, t.waiters = t.waiters, w
 	w.left++
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -140,13 +139,13 @@ type asked struct {
 
 // Subscribe implements wire.Link.
 func (l *link) Subscribe(topics []string) error {
-	l.enterRequest(asked{kind: wire.Subscribed, topics: slices.Clone(topics)})
+	l.enterRequest(asked{kind: wire.Subscribed, topics: topics})
 	return l.wrap(l.conn.write(l.bus.command("subscribe"), topics))
 }
 
 // Unsubscribe implements wire.Link.
 func (l *link) Unsubscribe(topics []string) error {
-	l.enterRequest(asked{kind: wire.Unsubscribed, topics: slices.Clone(topics)})
+	l.enterRequest(asked{kind: wire.Unsubscribed, topics: topics})
 	return l.wrap(l.conn.write(l.bus.command("unsubscribe"), topics))
 }
 
