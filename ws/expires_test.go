@@ -54,6 +54,7 @@ func TestExpiredClientSends(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
+		synctest.Wait()
 		if late := time.Since(expires); late > 5*time.Second {
 			t.Errorf("cut %v after it had expired", late)
 		}

@@ -32,7 +32,7 @@ func TestHostileClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := wstest.StartNode(t, crosscast.Options{MaxRooms: 100, Linger: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	s := wstest.Serve(t, newServer(t, n, ws.Options{
+	o := ws.Options{
 		ReadLimit: 64 << 10, EventBytes: 16 << 10, LeaveTimeout: time.Second, WriteTimeout: time.Second, PingInterval: time.Second,
 		Queue: crosscast.QueueOptions{Limit: 32 << 10}, AllowJoin: allowAll,
 		Events: ws.Events{
@@ -53,6 +53,23 @@ func TestHostileClients(t *testing.T) {
 				return nil
 			},
 		},
+	}
+	servers := map[string]*ws.Server{"/": newServer(t, n, o)}
+	o.EventRate = 20
+	for path, policy := range map[string]ws.EventPolicy{"/pause": ws.EventPause, "/refuse": ws.EventRefuse, "/close": ws.EventClose} {
+		o.EventPolicy = policy
+		servers[path] = newServer(t, n, o)
+	}
+	servers["/crowd"] = newServer(t, n, ws.Options{MaxClients: 2, MaxUserClients: 1, HandshakeRate: 50})
+	s := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client := ws.Client{}
+		switch r.URL.Path {
+		case "/pause":
+			client.Expires = time.Now().Add(500 * time.Millisecond)
+		case "/crowd":
+			client.User = "ann"
+		}
+		_, _ = servers[r.URL.Path].Accept(w, r, client)
 	}))
 	address := strings.TrimPrefix(s.URL, "http://")
 	large := strings.Repeat("1", 60<<10)
@@ -73,6 +90,10 @@ func TestHostileClients(t *testing.T) {
 		"fragments":   func(int) string { return "\x00\x80\x00\x00\x00\x00" },
 		"half":        func(int) string { return "\x81\xfe\xff\x00\x00\x00\x00\x00" + large[:1000] },
 		"headers":     nil, // only those
+		"/pause":      func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large[:1000] + `"}`) },
+		"/refuse":     func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large[:1000] + `"}`) },
+		"/close":      func(int) string { return wstest.Masked(`{"event":"echo","id":1}`) },
+		"/crowd":      func(int) string { return wstest.Masked(`{"event":"x"}`) },
 	}
 	before := memtest.Heap()
 	until := time.Now().Add(lasts)
@@ -91,10 +112,18 @@ func TestHostileClients(t *testing.T) {
 						raw, err = new(net.Dialer).DialContext(ctx, "tcp", address)
 						return raw, err
 					}}
-					c, _, err := websocket.Dial(ctx, s.URL, &websocket.DialOptions{
+					url := s.URL
+					if servers[name] != nil {
+						url += name
+					}
+					c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
 						HTTPHeader: header, HTTPClient: &http.Client{Transport: transport},
 					})
 					cancel()
+					if name == "/crowd" && resp != nil && resp.Header.Get("Retry-After") != "" {
+						transport.CloseIdleConnections()
+						continue
+					}
 					if err != nil {
 						t.Errorf("%s: %v", name, err)
 						return
@@ -127,6 +156,13 @@ func TestHostileClients(t *testing.T) {
 			t.Fatalf("%d sockets are still there", n.Stats().Sockets)
 		}
 		time.Sleep(10 * time.Millisecond) // poll
+	}
+	if servers["/pause"].Stats().Paused == 0 || servers["/refuse"].Stats().Refused["events"] == 0 ||
+		servers["/close"].Stats().Refused["events"] == 0 || servers["/crowd"].Stats().Refused["user clients"] == 0 {
+		t.Error("a flood was not counted")
+	}
+	for path, s := range servers {
+		t.Logf("%s: %+v", path, s.Stats())
 	}
 	kept := 0
 	for range 100 { // of sockets, handlers and timers that are about to end

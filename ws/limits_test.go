@@ -64,6 +64,7 @@ func TestEventPause(t *testing.T) {
 			t.Errorf("%d events were read at once", got)
 		}
 		time.Sleep(30 * time.Second)
+		synctest.Wait()
 		for i := range 200 {
 			if i >= len(got) || got[i] != i || at[i] != max(0, time.Duration(i-4)*100*time.Millisecond) {
 				t.Fatalf("handled %v at %v", got, at)
@@ -238,6 +239,7 @@ func TestMaxClients(t *testing.T) {
 			}))
 			c.ExpectClose(websocket.StatusInternalError, "internal error")
 			time.Sleep(time.Second)
+			synctest.Wait()
 		}
 		if st := s.Stats(); st.Connections != 0 || st.Refused["clients"] != 6 || st.Refused["websocket"] != 10 || st.Refused["connect"] != 10 {
 			t.Errorf("%+v", st)
@@ -410,11 +412,13 @@ func TestConnectTimeout(t *testing.T) {
 		time.Sleep(time.Second)
 		expectRefused(t, s, http.StatusServiceUnavailable)
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		c.ExpectClose(websocket.StatusTryAgainLater, "try again later")
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("closed after %v", took)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if st := s.Stats(); st.Connections != 0 || st.Refused["connect"] != 1 {
 			t.Errorf("%+v", st)
 		}
@@ -444,6 +448,7 @@ func TestUnreadAnswer(t *testing.T) {
 			t.Errorf("the answer took %v", took)
 		}
 		time.Sleep(20 * time.Second)
+		synctest.Wait()
 		if st := s.Stats(); st.Connections != 0 {
 			t.Errorf("%+v", st)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,13 +18,24 @@ import (
 type timed struct {
 	lane  *Lane[text]
 	began time.Time
-	at    []time.Duration
-	got   []string
-	late  bool
 	last  chan crosscast.Reason
+
+	mu   sync.Mutex // guards the fields below
+	at   []time.Duration
+	got  []string
+	late bool
+}
+
+// handled returns the number of handled events.
+func (r *timed) handled() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.got)
 }
 
 func (r *timed) Handle(e text) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.at, r.got = append(r.at, time.Since(r.began)), append(r.got, string(e))
 	if e == "left" {
 		r.lane.Close(false, "left")
@@ -57,18 +69,19 @@ const tenth = 100 * time.Millisecond
 func TestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, r := pacedLane(t)
-		pushed := 0
+		var pushed atomic.Int32
 		go func() {
 			for i := range 20 {
 				l.Push(text(fmt.Sprintf("%04d", i)))
-				pushed++
+				pushed.Add(1)
 			}
 		}()
 		synctest.Wait()
-		if len(r.got) != 3 || pushed != 3+5 || !l.conn.paused.Load() {
-			t.Errorf("%d handled, %d read", len(r.got), pushed)
+		if r.handled() != 3 || pushed.Load() != 3+5 || !l.conn.paused.Load() {
+			t.Errorf("%d handled, %d read", r.handled(), pushed.Load())
 		}
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		var want []time.Duration
 		for i := range 20 {
 			want = append(want, max(0, time.Duration(i-2)*tenth))
@@ -94,9 +107,10 @@ func TestPauseWakesForNothing(t *testing.T) {
 		for range 100 {
 			l.Push("x")
 			time.Sleep(tenth)
+			synctest.Wait()
 		}
-		if n := l.conn.config.Rate.Paused.Load(); n != 0 || len(r.got) != 100 {
-			t.Errorf("%d pauses, %d handled", n, len(r.got))
+		if n := l.conn.config.Rate.Paused.Load(); n != 0 || r.handled() != 100 {
+			t.Errorf("%d pauses, %d handled", n, r.handled())
 		}
 		l.Close(true, "enough")
 		<-r.last
@@ -115,7 +129,8 @@ func TestLeaveDuringPause(t *testing.T) {
 			}
 			l.Leave("left")
 			time.Sleep(time.Minute)
-			if len(r.got) != handled+1 || r.got[handled] != "left" || r.at[handled] != min(patience, 5*tenth) {
+			synctest.Wait()
+			if r.handled() != handled+1 || r.got[handled] != "left" || r.at[handled] != min(patience, 5*tenth) {
 				t.Errorf("handled %q at %v", r.got, r.at)
 			}
 			if r.late != (handled < 8) {
@@ -140,13 +155,14 @@ func TestCloseDuringPause(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			l.Close(discard, "enough")
 			<-r.last
-			if took := time.Since(r.began) - time.Millisecond; discard && (took != 0 || len(r.got) != 3) ||
-				!discard && (took != 250*time.Millisecond || len(r.got) != 5) {
-				t.Errorf("discard %v: ended after %v, and %d events", discard, took, len(r.got))
+			if took := time.Since(r.began) - time.Millisecond; discard && (took != 0 || r.handled() != 3) ||
+				!discard && (took != 250*time.Millisecond || r.handled() != 5) {
+				t.Errorf("discard %v: ended after %v, and %d events", discard, took, r.handled())
 			}
 			time.Sleep(time.Minute) // no timer does anything
-			if len(r.got) > 5 {
-				t.Errorf("%d events were handled", len(r.got))
+			synctest.Wait()
+			if r.handled() > 5 {
+				t.Errorf("%d events were handled", r.handled())
 			}
 		})
 	}
@@ -164,12 +180,13 @@ func TestLanesShareTheRate(t *testing.T) {
 			b.Push("y")
 		}
 		time.Sleep(7*tenth - 1)
-		if n := len(ra.got) + len(rb.got); n != 9 {
+		synctest.Wait()
+		if n := ra.handled() + rb.handled(); n != 9 {
 			t.Errorf("%d events were handled just before the last", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if n := len(ra.got) + len(rb.got); n != 10 {
+		if n := ra.handled() + rb.handled(); n != 10 {
 			t.Errorf("%d events were handled", n)
 		}
 		a.Close(true, "enough")

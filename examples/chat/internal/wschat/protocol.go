@@ -27,6 +27,7 @@ var connectJS []byte
 
 func clients(s *chat.Server, mux *http.ServeMux) error {
 	sockets, err := ws.New(s.Node().Namespace, ws.Options{
+		MaxClients: 20_000, EventRate: 20, EventBurst: 100, // a client that sends more waits
 		Events:       ws.Events{"joinRoom": ws.Typed(s.JoinRoom), "sendToRoom": ws.Typed(s.SendToRoom)},
 		OnConnect:    s.Connected,
 		OnDisconnect: s.Disconnected,
