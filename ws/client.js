@@ -23,13 +23,21 @@
 // of kept rooms, and ongap. A handler that waits does not hold up the next one. since is two seconds before the last message of the lost connection,
 // or the beginning of that connection, if that is later. When the browser reports that the network is back ("online"), or
 // that the page is visible again, the next attempt is made at once.
+// client.state is "connecting" until the rooms are joined, then "connected"; "waiting" before the next attempt; at last
+// "closed" or "gave up". onstate(client, state) is called after each change. After a failed attempt or a lost
+// connection, giveUp(client, reason, code) decides whether the client stops for good, by the websocket's close code. By
+// default it does for 4001. Then ongiveup(client, reason) is called.
+// Without a connection, emit and request fail at once. With the option awayBytes, requests of up to as many bytes wait
+// for the next connection, within their timeouts; each counts as its JSON and 256 bytes more.
+//
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
-// maxBackoff, dialTimeout, requestTimeout; WebSocket, the class.
+// maxBackoff, dialTimeout, requestTimeout; WebSocket, the class. client.d.ts has the types.
 // Errors are of class ClientError. No event is sent twice. The code of an error is one of:
 //   "not connected"  nothing was sent
 //   "timeout"        no reply came in time
 //   "closed"         close was called
+//   "gave up"        the client has given up; the message is the reason
 //   "remote"         the server replied with an error
 //   "uncertain"      the connection was lost before the reply; the server might have handled the event
 //   "left"           leave was called while join waited
@@ -47,6 +55,15 @@
     }
   }
 
+  // settleCalls ends calls that wait.
+  function settleCalls(calls, how) {
+    for (const call of calls) {
+      clearTimeout(call.timer);
+      how(call);
+    }
+    calls.clear();
+  }
+
   class Client {
     #url;
     #options;
@@ -59,7 +76,9 @@
     #timer;               // of the next attempt
     #backoff;
     #since = 0;           // when the gap of the previous connection begins, in ms; 0: there was none
-    #closed = false;
+    #state = "connecting";
+    #over = null;         // the error of all calls, once the client is closed or has given up
+    #away = new Set();    // requests that wait for a connection
     #retry = () => {      // makes the next attempt now, unless the page is hidden
       if (this.#timer === undefined || globalThis.document?.visibilityState === "hidden") return;
       clearTimeout(this.#timer);
@@ -70,7 +89,8 @@
       this.#url = new URL(url, globalThis.location?.href);
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
       this.#options = {
-        minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000,
+        minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0,
+        giveUp: (client, reason, code) => code === 4001,
         onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
         onjoinerror: (client, room, error) => console.error(`crosscast: lost room ${room}:`, error), ...options,
       };
@@ -86,18 +106,33 @@
       return this;
     }
 
+    get state() { return this.#state; }
+
     get connected() { return this.#socket?.readyState === 1; }
 
     emit(event, data) { this.#send({event, data}); }
 
-    request(event, data, {timeout = this.#options.requestTimeout} = {}) { return this.#ask({event, data}, timeout); }
+    request(event, data, {timeout = this.#options.requestTimeout} = {}) {
+      if (this.#over || this.connected || !this.#options.awayBytes) return this.#ask({event, data}, timeout);
+      return new Promise((resolve, reject) => {
+        const text = JSON.stringify({event, data}), size = text.length + 256;
+        const waiting = [...this.#away].reduce((sum, call) => sum + call.size, 0);
+        if (waiting + size > this.#options.awayBytes) throw new ClientError("not connected");
+        const call = {text, size, resolve, reject, deadline: Date.now() + timeout};
+        call.timer = setTimeout(() => {
+          this.#away.delete(call);
+          reject(new ClientError("timeout"));
+        }, timeout);
+        this.#away.add(call);
+      });
+    }
 
     get rooms() { return [...this.#rooms].filter(([, room]) => room.kept).map(([name]) => name); }
 
     join(name, {timeout} = {}) {
       return new Promise((resolve, reject) => { // an exception rejects the promise
         if (!name || typeof name !== "string") throw new TypeError("no name of a room");
-        if (this.#closed) throw new ClientError("closed");
+        if (this.#over) throw this.#over;
         const room = this.#rooms.get(name) ?? {kept: false, calls: new Set()}, call = {resolve, reject};
         this.#rooms.set(name, room);
         room.calls.add(call);
@@ -111,22 +146,28 @@
     }
 
     async leave(name, {timeout = this.#options.requestTimeout} = {}) {
-      if (this.#closed) throw new ClientError("closed");
+      if (this.#over) throw this.#over;
       const room = this.#rooms.get(name);
       this.#rooms.delete(name);
-      if (room) this.#settleCalls(room, call => call.reject(new ClientError("left")));
+      if (room) settleCalls(room.calls, call => call.reject(new ClientError("left")));
       if (!this.connected) return; // a new connection is in no room
       await this.#ask({leave: name}, timeout).catch(error => { if (error.code !== "uncertain") throw error; });
     }
 
-    close() {
-      if (this.#closed) return;
-      this.#closed = true;
+    close() { this.#finish(new ClientError("closed")); }
+
+    // finish ends the client for good.
+    #finish(error) {
+      if (this.#over) return;
+      this.#over = error;
       clearTimeout(this.#timer);
       globalThis.removeEventListener?.("online", this.#retry);
       globalThis.document?.removeEventListener("visibilitychange", this.#retry);
       this.#end("closed");
-      for (const room of this.#rooms.values()) this.#settleCalls(room, call => call.reject(new ClientError("closed")));
+      for (const calls of [this.#away, ...[...this.#rooms.values()].map(room => room.calls)]) {
+        settleCalls(calls, call => call.reject(error));
+      }
+      this.#enter(error.code);
     }
 
     // ask sends a message and returns the promise of its reply, which fails when the connection is lost.
@@ -147,10 +188,10 @@
         await this.#ask({join: name});
         room.kept = true;
         room.on = socket;
-        this.#settleCalls(room, call => call.resolve());
+        settleCalls(room.calls, call => call.resolve());
       } catch (error) {
         if (error.code !== "remote") throw error;
-        this.#settleCalls(room, call => call.reject(error));
+        settleCalls(room.calls, call => call.reject(error));
         const lost = again && room.kept && this.#rooms.get(name) === room;
         if (again) room.kept = false;
         this.#forget(name, room);
@@ -175,21 +216,13 @@
       await Promise.all(Array.from({length: maxRejoins}, join)).finally(() => clearTimeout(timer));
     }
 
-    #settleCalls(room, how) {
-      for (const call of room.calls) {
-        clearTimeout(call.timer);
-        how(call);
-      }
-      room.calls.clear();
-    }
-
     // forget forgets a room that is not kept, and that no call waits for.
     #forget(name, room) {
       if (!room.kept && room.calls.size === 0 && this.#rooms.get(name) === room) this.#rooms.delete(name);
     }
 
     #send(message) {
-      if (this.#closed) throw new ClientError("closed");
+      if (this.#over) throw this.#over;
       if (!this.connected) throw new ClientError("not connected");
       this.#socket.send(JSON.stringify(message));
     }
@@ -203,10 +236,16 @@
       how(waiting);
     }
 
+    #enter(state) {
+      if (this.#state === state) return;
+      this.#state = state;
+      this.#call("onstate", state);
+    }
+
     // call calls a hook. Its exceptions must not stop the client.
     #call(hook, ...args) {
       try {
-        this.#options[hook]?.(this, ...args);
+        return this.#options[hook]?.(this, ...args);
       } catch (error) {
         console.error(`crosscast: ${hook}:`, error);
       }
@@ -214,10 +253,11 @@
 
     #connect() {
       this.#timer = undefined;
+      this.#enter("connecting");
       const options = this.#options, began = Date.now();
       const socket = new (options.WebSocket ?? WebSocket)(this.#url.href);
       let opened = 0, heard = 0, held = []; // events wait until onconnect is done
-      const end = reason => {
+      const end = (reason, closeCode) => {
         if (this.#end !== end) return; // it has ended
         this.#end = () => {};
         clearTimeout(dial);
@@ -226,20 +266,26 @@
         this.#socket = null;
         const joined = !held;
         if (joined) this.#since = Math.max(opened, heard - inFlight);
-        const code = this.#closed ? "closed" : "uncertain";
-        for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(new ClientError(code)));
-        if (this.#closed) return;
+        const lost = this.#over ?? new ClientError("uncertain");
+        for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(lost));
+        if (this.#over) return;
+        if (this.#call("giveUp", reason, closeCode)) {
+          if (joined) this.#call("ondisconnect", reason);
+          this.#finish(new ClientError("gave up", reason));
+          return this.#call("ongiveup", reason);
+        }
         if (joined && Date.now() - began > options.maxBackoff) this.#backoff = options.minBackoff;
         // Jitter, so that the clients of a restarted server do not come back all at once.
         const wait = this.#backoff / 2 * (1 + Math.random());
         this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
         this.#timer = setTimeout(() => this.#connect(), wait);
+        this.#enter("waiting");
         if (joined) this.#call("ondisconnect", reason);
         else this.#call("onretry", reason, wait);
       };
       this.#end = end;
       const dial = setTimeout(() => end("no answer"), options.dialTimeout);
-      socket.onclose = e => end(e.reason || (heard ? "" : "cannot connect"));
+      socket.onclose = e => end(e.reason || (heard ? "" : "cannot connect"), e.code);
       socket.onopen = async () => {
         clearTimeout(dial);
         opened = heard = Date.now();
@@ -253,7 +299,14 @@
         if (this.#end !== end) return; // lost meanwhile
         const waited = held;
         held = null;
+        this.#enter("connected");
         if (this.#since) this.#call("ongap", new Date(this.#since), new Date(Date.now()));
+        for (const call of this.#away) {
+          if (!this.connected) break; // it waits on
+          this.#away.delete(call);
+          clearTimeout(call.timer);
+          this.#ask(JSON.parse(call.text), call.deadline - Date.now()).then(call.resolve, call.reject);
+        }
         for (const m of waited) this.#handle(socket, m);
       };
       socket.onmessage = e => {

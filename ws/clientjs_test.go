@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +48,36 @@ func TestClientJS(t *testing.T) {
 	}
 	if n := bytes.Count(file, []byte("\n")); n > 350 {
 		t.Errorf("client.js has %d lines, more than 350", n)
+	}
+}
+
+// TestClientTypes: they have every member of the class, and every option that the script's documentation names. The
+// module interop checks them with the compiler.
+func TestClientTypes(t *testing.T) {
+	file, err := os.ReadFile("client.d.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	global, module := get("/client.d.ts", ""), get("/client.d.mts", "")
+	if !bytes.Equal(global.Body.Bytes(), file) || !bytes.HasPrefix(module.Body.Bytes(), file) ||
+		!strings.Contains(module.Body.String(), "\nexport import Client ") || strings.Contains(string(file), "\nexport ") {
+		t.Error("not the file, or not the module's")
+	}
+	script := get("/client.js", "").Body.String()
+	names := regexp.MustCompile(`(?m)^    (?:async |get )?(\w+)\(|\b(on[a-z]+|giveUp|[a-z]+Backoff|dialTimeout|requestTimeout|awayBytes)\(?[:,(; ]`)
+	found := 0
+	for _, m := range names.FindAllStringSubmatch(script, -1) {
+		name := m[1] + m[2]
+		if slices.Contains([]string{"onopen", "onmessage", "onclose", "once", "only", "one"}, name) {
+			continue // not the client's
+		}
+		found++
+		if !regexp.MustCompile(`\b` + name + `\b`).Match(file) {
+			t.Errorf("client.d.ts has no %s", name)
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d names were found in client.js", found)
 	}
 }
 

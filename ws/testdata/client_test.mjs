@@ -40,7 +40,7 @@ class FakeSocket {
   close(code) { this.readyState = 3; this.code = code; }
   async open() { this.readyState = 1; this.onopen(); await settled(); }
   async message(m) { this.onmessage?.({data: typeof m === "string" ? m : JSON.stringify(m)}); await settled(); }
-  async lose(reason = "") { this.readyState = 3; this.onclose?.({reason}); await settled(); }
+  async lose(reason = "", code = 1006) { this.readyState = 3; this.onclose?.({reason, code}); await settled(); }
 }
 const last = () => sockets.at(-1);
 
@@ -232,6 +232,89 @@ const tests = {
       await pass(1000);
     }
     client.close();
+  },
+
+  async "gives up"() {
+    const outcome = collector();
+    const client = connect({
+      awayBytes: 1000, onstate: (client, s) => { assert.equal(client.state, s); note(s); },
+      ongiveup: (_, reason) => note("stopped:", reason),
+    });
+    assert.equal(client.state, "connecting");
+    outcome.of("early", client.join("room"));
+    outcome.of("request", client.request("x"));
+    for (const code of [1000, 1008, 4000, 4002]) {
+      await last().lose("not now", code);
+      await pass(10000);
+      take("waiting", "retry not now", "connecting");
+    }
+    await last().lose("banned", 4001);
+    take("gave up", "stopped: banned");
+    outcome.of("late", client.join("room"));
+    outcome.of("request", client.request("x"));
+    outcome.of("leave", client.leave("room"));
+    assert.throws(() => client.emit("x"), {code: "gave up", message: "banned"});
+    const n = sockets.length;
+    await pass(100000);
+    outcome.take("request: timeout", "early: gave up", "late: gave up", "request: gave up", "leave: gave up");
+    assert.equal(sockets.length, n);
+    client.close();
+    assert.equal(client.state, "gave up");
+    take();
+    assert.equal(timers.length, 0);
+    // By choice, and after it was connected.
+    const choice = connect({giveUp: (client, reason) => reason === "enough", onstate: (_, s) => note(s)});
+    await last().open();
+    take("connected");
+    await last().lose("banned", 4001);
+    take("waiting", "disconnected banned");
+    await pass(1000);
+    await last().open();
+    happened = [];
+    await last().lose("enough");
+    take("disconnected enough", "gave up");
+    // An exception is no decision.
+    const broken = connect({giveUp: () => { throw new Error("broken"); }});
+    const error = console.error;
+    console.error = () => {};
+    await last().lose();
+    console.error = error;
+    assert.equal(broken.state, "waiting");
+    broken.close();
+    assert.equal(broken.state, "closed");
+    choice.close();
+  },
+
+  async "requests while away"() {
+    const outcome = collector(), client = connect({awayBytes: 1000, requestTimeout: 5000});
+    const data = [1];
+    outcome.of("first", client.request("first", data));
+    data.push(2); // too late
+    outcome.of("short", client.request("short", 1, {timeout: 10}));
+    outcome.of("second", client.request("second"));
+    outcome.of("large", client.request("large", "x".repeat(300)));
+    outcome.of("lost", client.request("lost"));
+    assert.throws(() => client.emit("x"), {code: "not connected"});
+    const joined = client.join("room");
+    await pass(10);
+    outcome.take("large: not connected", "lost: not connected", "short: timeout");
+    outcome.of("lost", client.request("lost"));
+    await last().open();
+    assert.deepEqual(last().sent, [{join: "room", id: 1}]);
+    await last().message({id: 1});
+    await joined;
+    await settled();
+    assert.deepEqual(last().sent.slice(1).map(m => m.event), ["first", "second", "lost"]);
+    assert.deepEqual(last().sent[1], {event: "first", data: [1], id: 2});
+    await last().message({id: 2});
+    await pass(4991);
+    outcome.take("first", "second: timeout");
+    await last().lose();
+    outcome.of("closed", client.request("x"));
+    client.close();
+    await settled();
+    outcome.take("lost: uncertain", "closed: closed");
+    assert.equal(timers.length, 0);
   },
 
   async "join and leave: the last call counts"() {

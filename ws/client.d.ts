@@ -1,0 +1,51 @@
+// Types of client.js, whose top has the documentation. They are global, as crosscast is. As client.d.mts,
+// ws.ClientJS serves them with lines that export the names, for client.mjs.
+declare namespace crosscast {
+  type State = "connecting" | "connected" | "waiting" | "gave up" | "closed";
+  type ErrorCode = "not connected" | "timeout" | "closed" | "gave up" | "remote" | "uncertain" | "left";
+
+  /** Its result, or its promise, replies to an acknowledged emission. */
+  type Handler = (data: any) => unknown;
+
+  interface Options {
+    events?: Record<string, Handler>;
+    onconnect?(client: Client): void | Promise<unknown>;
+    ondisconnect?(client: Client, reason: string): void;
+    onretry?(client: Client, reason: string, wait: number): void;
+    ongap?(client: Client, since: Date, until: Date): void;
+    onjoinerror?(client: Client, room: string, error: ClientError): void;
+    onerror?(client: Client, event: string, error: unknown): void;
+    onstate?(client: Client, state: State): void;
+    ongiveup?(client: Client, reason: string): void;
+    giveUp?(client: Client, reason: string, code?: number): boolean;
+    minBackoff?: number;
+    maxBackoff?: number;
+    dialTimeout?: number;
+    requestTimeout?: number;
+    awayBytes?: number;
+    WebSocket?: new (url: string) => unknown;
+  }
+
+  interface Timeout {
+    /** In milliseconds. */
+    timeout?: number;
+  }
+
+  class ClientError extends Error {
+    constructor(code: ErrorCode, message?: string);
+    readonly code: ErrorCode;
+  }
+
+  class Client {
+    constructor(url: string | URL, options?: Options);
+    readonly connected: boolean;
+    readonly state: State;
+    readonly rooms: string[];
+    on(event: string, handler: Handler): this;
+    emit(event: string, data?: unknown): void;
+    request<T = any>(event: string, data?: unknown, options?: Timeout): Promise<T>;
+    join(room: string, options?: Timeout): Promise<void>;
+    leave(room: string, options?: Timeout): Promise<void>;
+    close(): void;
+  }
+}
