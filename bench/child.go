@@ -27,6 +27,9 @@ type proc struct {
 	figures  func() values                    // the same
 	atEnd    func()                           // what is called before the process ends, if set
 	failures chan error
+
+	// Of a publisher with a rate: when it began, and when it last slept. Nanoseconds.
+	began, woke int64
 }
 
 // child is the main function of a process that plays a role.

@@ -278,9 +278,19 @@ func (p *proc) newPayload() []byte {
 func (p *proc) stamp(payload []byte, number int) {
 	m := stamp{number: uint64(number)}
 	if p.Stamp {
-		m.sent = time.Now().UnixNano()
+		m.sent = p.sentAt(number, time.Now().UnixNano())
 	}
 	m.write(payload, p.JSON)
+}
+
+// sentAt is the time from which the latency of a message counts. A message that was due while the publisher was still
+// busy with another one counts from then: otherwise a contestant that waits for replies would have no latency meanwhile.
+func (p *proc) sentAt(number int, now int64) int64 {
+	if p.Rate == 0 {
+		return now
+	}
+	due := p.began + int64(float64(number)/p.Rate*1e9)
+	return min(now, max(due, p.woke))
 }
 
 // roomNames are the rooms, or channels, of this run.
@@ -334,6 +344,8 @@ func driveOnDemand(p *proc, s sender, pace *pace, sent *atomic.Int64) {
 // drive sends messages until pace stops it.
 func drive(p *proc, s sender, pace *pace, sent *atomic.Int64) error {
 	began := time.Now()
+	p.began = began.UnixNano()
+	p.woke = p.began
 	for first := 0; ; {
 		n := s.batch
 		if p.Rate > 0 {
@@ -345,6 +357,7 @@ func drive(p *proc, s sender, pace *pace, sent *atomic.Int64) error {
 				case <-pace.stopped:
 					return nil
 				}
+				p.woke = time.Now().UnixNano()
 				continue
 			}
 		}

@@ -88,6 +88,23 @@ func TestStamp(t *testing.T) {
 }
 
 // TestWindow checks that a publisher does not run ahead, nor wait for ever when the counter has ended, or it is stopped.
+// TestSentAt: what a busy publisher sends late counts from the time at which it was due, and what a publisher that has
+// slept too long sends late does not.
+func TestSentAt(t *testing.T) {
+	const ms = 1_000_000
+	p := newProc(config{Rate: 1000})
+	p.began, p.woke = 100*ms, 105*ms+10
+	for number, want := range map[int]int64{4: 105*ms + 10, 5: 105*ms + 10, 6: 106 * ms, 7: 107 * ms, 9: 108 * ms} {
+		if got := p.sentAt(number, 108*ms); got != want {
+			t.Errorf("message %d: %d, want %d", number, got, want)
+		}
+	}
+	p.Rate = 0
+	if got := p.sentAt(3, 108*ms); got != 108*ms {
+		t.Errorf("without a rate: %d", got)
+	}
+}
+
 func TestWindow(t *testing.T) {
 	r, w := io.Pipe()
 	p := newPace(r, 10)
