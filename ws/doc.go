@@ -24,6 +24,7 @@
 //	{"id":7,"error":"…"}             the refusal to reply, and its cause
 //	{"join":"room1","id":7}          a client joins a room
 //	{"leave":"room1","id":7}         a client leaves a room
+//	{"gap":{"room":"room1",…}}       the server reports a gap: see "Gaps"
 //
 // "data" is optional, and so is the id of a join or leave. An id is an integer from 1 to 2⁵³-1. Each side draws its own
 // ids. A client reuses an id only after the reply has come, or when it does not wait any more. An event gets at most one
@@ -55,6 +56,34 @@
 //
 // A room belongs to the connection. After a reconnect a client joins its rooms again. Package client and client.js do
 // this by themselves.
+//
+// # Gaps
+//
+// When the node might have missed emissions ([crosscast.Gap]), the server tells the clients that they concern, before
+// anything later:
+//
+//	{"gap":{"room":"room1","ago":[4200,300],"wait":800}}
+//
+// The fields are:
+//
+//   - "room" is a room that the client is in. Without it the gap is one of everything that the client receives: the node
+//     missed everything, or emissions to the client's user or to the client itself, or to more than 16 of its rooms. No
+//     client learns the name of a room that it is not in.
+//   - "ago" has the beginning and the end of the gap, in milliseconds before the message was made. Without an end, the gap
+//     goes on, and another message with the same beginning follows when it ends.
+//   - "wait" is a time in milliseconds: the client draws a random part of it, and waits that long before it queries the
+//     application. It grows with the number of clients that are told: [Options.GapSpread].
+//
+// Clients that do not know these messages ignore them, because they have no event. All clients share the message of a
+// room. A message takes its place in the client's queue, so it might be older than "ago" says when the client reads it.
+// Package client and client.js allow two seconds for that. If a client does not keep up, so that more than a sixteenth
+// of Queue.Limit waits, all its gaps are merged into one of everything, made just before it is written. They are never
+// dropped, and a storm of gaps takes bounded memory.
+//
+// The frames that a client's queue drops ([crosscast.QueueOptions.Policy]) are a gap of everything, too, which begins no
+// later than they do.
+//
+// [GapIgnore] turns all this off. An [Envelope] may decline to make the messages.
 //
 // # Events of a client
 //
@@ -119,6 +148,7 @@
 //	frames for the client       Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
 //	                            for 5 s; Queue.Budget (64 MiB) in all      TestQueueBudget
 //	frames being written        64 KiB for 0.25 s; then one by one         TestTrickle
+//	gaps to be told             16 notices; the frames count in the Limit  TestStormOfGaps; crosscast: TestSendNotice
 //	waiting pings               the newest one                             TestPingDuringWrite
 //	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms; TestFloodOfJoins,
 //	                                                                       TestMemoryOfJoins

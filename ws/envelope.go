@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -34,6 +35,11 @@ type Control struct {
 	Data crosscast.Payload
 	// Failure is the text of a ControlError, or the error in a ControlReply. It is empty in a successful reply.
 	Failure string
+	// Room, Since, Until and Wait are for a ControlGap: the room (empty: everything), the bounds of the gap by this
+	// node's clock (a zero Until: it goes on), and the time within which the client queries the server.
+	Room         string
+	Since, Until time.Time
+	Wait         time.Duration
 }
 
 // A ControlKind is the kind of a [Control]. Later versions might add kinds.
@@ -45,6 +51,8 @@ const (
 	ControlReply ControlKind = iota + 1
 	// ControlError reports an event, join or leave without an ID that failed, or a message that Parse refused.
 	ControlError
+	// ControlGap tells the client that it might have missed messages: see Options.Gaps. Clients share its message.
+	ControlGap
 )
 
 // Incoming is a parsed message of a client: an event, a join, a leave, or a reply if all of Event, Join and Leave are
@@ -131,6 +139,8 @@ func (e JSON) Control(c Control) ([]byte, error) {
 			return nil, err
 		}
 		return append(append([]byte(`{"event":"error","data":`), data...), '}'), nil
+	case ControlGap:
+		return appendGap(nil, c)
 	}
 	return nil, nil
 }

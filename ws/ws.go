@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -146,7 +147,15 @@ type Options struct {
 	// gets the close code 1013. Default 45 s; above 0, and at most 1 h. The reading of the request is bounded by
 	// http.Server.ReadHeaderTimeout, and the writing of its answer by WriteTimeout.
 	ConnectTimeout time.Duration
-	// Queue holds the messages that wait for the client. Its Framer, OnClose, TryWrite and WriteTimeout are not used.
+	// Gaps selects what is done for clients that might have missed something, because the node has or because they are
+	// too slow. Default: [GapTell].
+	Gaps GapPolicy
+	// GapSpread is the time over which the clients that are told of a gap spread their queries, for each 1,000 of them on
+	// this node. Default 1 s, at most 1 h; negative: none. In all it is at most 1 h.
+	GapSpread time.Duration
+	// Queue holds the messages that wait for the client. Its Framer, OnClose, TryWrite and WriteTimeout are not used. The
+	// default DropNotice is a gap of everything, unless Gaps is [GapIgnore]. A DropNotice of the application's also gets the gaps
+	// of clients that do not keep up: see [crosscast.Queue.SendNotice].
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h; negative: no
 	// pings.
@@ -167,6 +176,8 @@ type Server struct {
 	door   admission.Door
 	users  admission.Users
 	stats  counters
+
+	latestWindow atomic.Int64 // of the latest gap
 }
 
 // New returns a server for ns, which is node.Namespace or one of [crosscast.Node.Of].
@@ -189,6 +200,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 45*time.Second)
+	o.GapSpread = cmp.Or(o.GapSpread, time.Second)
 	if o.Envelope == nil {
 		o.Envelope = JSON{}
 	}
@@ -199,6 +211,9 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError(ns.Logger(), "ws", s, event, err) }
 	}
 	s := &Server{ns: ns, o: o, typ: websocket.MessageText}
+	if o.Gaps != GapIgnore && o.Queue.DropNotice == nil {
+		o.Queue.DropNotice = s.dropNotice
+	}
 	if o.Envelope.Binary() {
 		s.typ = websocket.MessageBinary
 	}
@@ -218,11 +233,18 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		s.config.Check(),
 		limits.Check("crosscast/ws"),
 		bounds.Time("crosscast/ws: Options.ConnectTimeout", o.ConnectTimeout),
+		bounds.Time("crosscast/ws: Options.GapSpread", max(o.GapSpread, 1)), // negative: none
+		o.checkGaps(),
 	); err != nil {
 		return nil, err
 	}
 	s.door.Init(limits)
 	s.users.Init(ns, limits)
+	if o.Gaps != GapIgnore {
+		if err := ns.OnGap(s.handleGap); err != nil {
+			return nil, fmt.Errorf("crosscast/ws: %w", err)
+		}
+	}
 	return s, nil
 }
 

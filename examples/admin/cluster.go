@@ -216,7 +216,11 @@ func (c *cluster) connect(ctx context.Context, user string, server int) error {
 	}
 	conn, err := client.Dial(ctx, "ws://"+c.servers[server].address+"/?user="+user, client.Options{
 		Events: events, MaxBackoff: time.Second,
-		OnGap: func(*client.Client, time.Time, time.Time) { c.joined <- user }, // it is in the lobby again
+		OnGap: func(_ *client.Client, g client.Gap) {
+			if g.Away { // it is in the lobby again
+				c.joined <- user
+			}
+		},
 	})
 	if err != nil {
 		return err

@@ -65,6 +65,8 @@ type Client struct {
 	writing  atomic.Bool   // a message is being written
 	changing chan struct{} // holds one while rooms are changed: see changeRooms
 
+	refetches refetches
+
 	mu      sync.Mutex // guards the fields below
 	session *session   // the present connection; nil: none
 	failed  error      // the error of the last attempt
@@ -87,7 +89,8 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	c := &Client{
 		url: url, o: o, first: make(chan struct{}), done: make(chan struct{}),
 		changing: make(chan struct{}, 1), rooms: make(map[string]*keptRoom),
-		entered: make(chan struct{}),
+		entered:   make(chan struct{}),
+		refetches: make(refetches),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	go c.run()
@@ -271,6 +274,8 @@ func (c *Client) run() {
 			err = s.serve(since)
 			if s.joined {
 				since = s.mayMiss()
+			} else if !since.IsZero() {
+				since = s.earliestGap(since)
 			}
 		}
 		if c.ctx.Err() != nil {

@@ -222,10 +222,13 @@ func TestReconnect(t *testing.T) {
 			happened.add("disconnect %d", closed.Code)
 			offline <- c.Emit(t.Context(), "echo", nil)
 		},
-		OnGap: func(_ *client.Client, since, until time.Time) {
+		OnGap: func(_ *client.Client, g client.Gap) {
 			happened.add("gap")
-			if since.Before(began) || until.Before(since) || until.After(time.Now()) {
-				t.Errorf("gap from %v to %v", since, until)
+			if g.Since.Before(began) || g.Until.Before(g.Since) || g.Until.After(time.Now()) {
+				t.Errorf("%+v", g)
+			}
+			if !g.Away || g.Room != "" || g.Wait < 0 || g.Wait > time.Second {
+				t.Errorf("%+v", g)
 			}
 		},
 	})
@@ -376,7 +379,7 @@ func TestHooksBeforeDial(t *testing.T) {
 		},
 		OnRetry:      func(c *client.Client, _ error, _ time.Duration) { note(c, "OnRetry") },
 		OnDisconnect: func(c *client.Client, _ error) { note(c, "OnDisconnect") },
-		OnGap:        func(c *client.Client, _, _ time.Time) { note(c, "OnGap") },
+		OnGap:        func(c *client.Client, _ client.Gap) { note(c, "OnGap") },
 		OnError:      func(c *client.Client, _ string, _ error) { note(c, "OnError") },
 	})
 	if c != first {

@@ -5,7 +5,7 @@
 //			fmt.Println(text)
 //			return nil
 //		})},
-//		OnGap: func(c *client.Client, since, until time.Time) { … }, // fetch the missing messages
+//		Refetch: func(ctx context.Context, c *client.Client, g client.Gap) error { … }, // fetch what g.Room missed since g.Since
 //	})
 //	err = c.Join(ctx, "room1") // and again after each reconnect
 //	err = c.Emit(ctx, "say", "hello")
@@ -24,7 +24,8 @@
 //     Options.RequestTimeout after the previous one, the connection is closed.
 //  3. OnGap, except for the first connection: emissions between the two connections might be missing. The rooms are
 //     joined, so data fetched now and the events that arrive from now on leave no hole between them.
-//  4. The handlers of events, in the order in which the server sent the events.
+//  4. The handlers of events, and OnGap for gaps that the server reports, in the order in which the server sent them.
+//     In between, Refetch.
 //  5. When the connection is lost, all events that were read are still handled. Then OnDisconnect is called.
 //  6. After a pause comes the next attempt. If it fails, OnRetry is called, and a longer pause follows.
 //
@@ -34,6 +35,20 @@
 // After each failed attempt and each lost connection, Options.GiveUp decides whether the client stops for good. By
 // default it does if the server has refused the client itself: by HTTP status 401 or 403, or by close code 4001. Then
 // OnGiveUp is called, Dial returns the error, and every call fails with it.
+//
+// # Gaps
+//
+// A [Gap] is a time in which emissions might be missing. There are two kinds:
+//
+//   - The client was away. Since is the time at which the last answered ping of the lost connection was sent. If no ping
+//     was answered, Since is two seconds before the last sign of life, or the beginning of that connection, if that is
+//     later. Missing messages might be older, if the server held them back for a slow client.
+//   - The server reports a gap: it might have missed emissions of other servers, or the client was too slow. See "Gaps"
+//     in the documentation of package ws.
+//
+// Options.OnGap is called at once, in the place of the missing messages: behind earlier events, and before later ones.
+// Options.Refetch is called after Gap.Wait, so that the clients do not query the server all at once. While the client
+// has no connection, Refetch waits. More than 1,000 rooms that wait become one gap of everything.
 //
 // # The pause
 //

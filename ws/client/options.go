@@ -67,12 +67,16 @@ type Options struct {
 	OnGiveUp func(c *Client, err error)
 	// OnState is called after each change of the client's state. The first state is StateConnecting.
 	OnState func(c *Client, s State)
-	// OnGap reports that emissions between since and until might be missing. since is the time at which the last
-	// answered ping of the lost connection was sent. If no ping was answered, since is two seconds before the last sign
-	// of life, or the beginning of that connection, if that is later. Missing messages might be older, if the server
-	// held them back for a slow client. OnGap does not cover gaps of the server itself (crosscast.Options.OnGap): the
-	// application must send an event for those.
-	OnGap func(c *Client, since, until time.Time)
+	// OnGap reports that emissions might be missing, at once and in the place of those. See "Gaps" in the package
+	// documentation.
+	OnGap func(c *Client, g Gap)
+	// Refetch fetches what might be missing in a gap. It is called after g.Wait, or when there is a connection. Further
+	// gaps of the same room that come meanwhile become part of g. After an error, which goes to OnError with the event
+	// "refetch", it is called again after a pause that grows as those of attempts to connect. ctx ends with Close.
+	Refetch func(ctx context.Context, c *Client, g Gap) error
+	// GapSpread is the longest Wait of a gap in which the client had no connection. The server tells the Wait of its own
+	// gaps. Default 1 s, at most 1 h; negative: no wait.
+	GapSpread time.Duration
 	// OnError gets the errors of handlers, and errors of malformed messages with an empty event. Default: logs with
 	// slog.Default.
 	OnError func(c *Client, event string, err error)
@@ -139,6 +143,7 @@ func (o *Options) set() error {
 	o.EventBytes = cmp.Or(o.EventBytes, 1<<20)
 	o.PingInterval = cmp.Or(o.PingInterval, 20*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 10*time.Second)
+	o.GapSpread = cmp.Or(o.GapSpread, time.Second)
 	if err := cmp.Or(
 		bounds.Size("crosscast/client: Options.CompressFrom", cmp.Or(o.CompressFrom, 1), 1),
 		bounds.Time("crosscast/client: Options.DialTimeout", o.DialTimeout),
@@ -152,6 +157,7 @@ func (o *Options) set() error {
 		bounds.Size("crosscast/client: Options.EventBytes", o.EventBytes, 1),
 		bounds.Time("crosscast/client: Options.PingInterval", max(o.PingInterval, 1)), // negative: no pings
 		bounds.Time("crosscast/client: Options.PingTimeout", o.PingTimeout),
+		bounds.Time("crosscast/client: Options.GapSpread", max(o.GapSpread, 1)), // negative: no wait
 	); err != nil {
 		return err
 	}

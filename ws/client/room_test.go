@@ -40,7 +40,7 @@ func TestJoin(t *testing.T) {
 			return nil
 		})},
 		OnConnect:   func(context.Context, *client.Client) error { happened.add("connect"); return nil },
-		OnGap:       func(*client.Client, time.Time, time.Time) { happened.add("gap") },
+		OnGap:       func(*client.Client, client.Gap) { happened.add("gap") },
 		OnJoinError: func(*client.Client, string, error) { t.Error("OnJoinError") },
 	})
 	for _, room := range []string{"a", "room", "a"} {
@@ -168,7 +168,7 @@ func TestRejoin(t *testing.T) {
 				happened.add("connect")
 				return c.Emit(ctx, "login", nil)
 			},
-			OnGap: func(*client.Client, time.Time, time.Time) { happened.add("gap") },
+			OnGap: func(*client.Client, client.Gap) { happened.add("gap") },
 			Events: client.Events{"n": client.Typed(func(context.Context, *client.Client, int) error {
 				happened.add("event")
 				return nil
@@ -286,7 +286,7 @@ func TestJoinInOnConnect(t *testing.T) {
 	gap := make(chan struct{}, 10)
 	dial(t, s.url, client.Options{
 		OnConnect: func(ctx context.Context, c *client.Client) error { return c.Join(ctx, "room") },
-		OnGap:     func(*client.Client, time.Time, time.Time) { gap <- struct{}{} },
+		OnGap:     func(*client.Client, client.Gap) { gap <- struct{}{} },
 	})
 	for i := range int32(3) {
 		if n := joins.Load(); n != i+1 {
@@ -311,7 +311,7 @@ func TestRejoinRefused(t *testing.T) {
 		return nil
 	}})
 	c := dial(t, s.url, client.Options{
-		OnGap: func(*client.Client, time.Time, time.Time) { happened.add("gap") },
+		OnGap: func(*client.Client, client.Gap) { happened.add("gap") },
 		OnJoinError: func(c *client.Client, room string, err error) {
 			happened.add("lost %s: %v", room, err)
 			if err := c.Join(t.Context(), "instead"); err != nil {
@@ -345,7 +345,7 @@ func TestRejoinUnanswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		retries := make(chan error, 10)
 		c, end, ends := play(t, client.Options{
-			OnGap:   func(*client.Client, time.Time, time.Time) { t.Error("OnGap before the rooms were joined") },
+			OnGap:   func(*client.Client, client.Gap) { t.Error("OnGap before the rooms were joined") },
 			OnRetry: func(_ *client.Client, err error, _ time.Duration) { retries <- err },
 		})
 		for i := range 3 {

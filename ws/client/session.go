@@ -43,13 +43,15 @@ type incoming struct {
 	Data  json.RawMessage
 	ID    uint64
 	Error *string
+	Gap   *gapMessage
+	gap   Gap   // if there is a Gap
 	bad   error // the error of a malformed message
 }
 
 // eventSize is the memory of a waiting event, beside its name and data.
 const eventSize = 256
 
-func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) }
+func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) + len(m.gap.Room) }
 
 func newSession(c *Client, conn *websocket.Conn) *session {
 	now := time.Now()
@@ -126,20 +128,26 @@ func (s *session) work(since time.Time) error {
 	s.c.enter(StateConnected)
 	if since.IsZero() {
 		close(s.c.first)
-	} else if o.OnGap != nil {
-		o.OnGap(s.c, since, time.Now())
+	} else {
+		s.c.handleGap(Gap{Since: since, Until: time.Now(), Away: true, Wait: draw(o.GapSpread)})
 	}
 	for {
-		m, err := s.next()
-		if err != nil {
-			return err
+		due, called := s.c.refetch()
+		if called {
+			continue
 		}
-		s.handle(m)
+		m, err := s.next(due)
+		switch {
+		case err != nil:
+			return err
+		case m != nil:
+			s.handle(m)
+		}
 	}
 }
 
-// next returns the next event, or an error if there will be none.
-func (s *session) next() (*incoming, error) {
+// next returns the next event, or nil when due signals, or an error if there will be no event.
+func (s *session) next(due <-chan time.Time) (*incoming, error) {
 	for {
 		s.mu.Lock()
 		if s.c.ctx.Err() != nil {
@@ -162,6 +170,8 @@ func (s *session) next() (*incoming, error) {
 		}
 		select {
 		case <-s.wake:
+		case <-due:
+			return nil, nil
 		case <-s.c.ctx.Done():
 		}
 	}
@@ -172,6 +182,10 @@ var errNoHandler = errors.New("no handler")
 func (s *session) handle(m *incoming) {
 	if m.bad != nil {
 		s.c.o.OnError(s.c, "", m.bad)
+		return
+	}
+	if m.Gap != nil {
+		s.c.handleGap(m.gap)
 		return
 	}
 	h := s.c.o.Events[m.Event]
@@ -330,6 +344,10 @@ func (s *session) readAll() error {
 		case err != nil:
 			s.push(incoming{bad: fmt.Errorf("malformed message: %w", err)})
 		case m.Event != "":
+			m.Gap = nil
+			s.push(m)
+		case m.Gap != nil:
+			m.gap, m.bad = m.Gap.gap(time.Now())
 			s.push(m)
 		default:
 			s.handleReply(&m)

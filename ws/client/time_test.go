@@ -289,7 +289,7 @@ func TestGapBegins(t *testing.T) {
 				connections := 0
 				c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
 					PingInterval: tt.ping,
-					OnGap:        func(_ *client.Client, since, _ time.Time) { gap <- since.Sub(began) },
+					OnGap:        func(_ *client.Client, g client.Gap) { gap <- g.Since.Sub(began) },
 					HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 						conn, err := websocket.Accept(w, r, nil)
 						if err != nil {

@@ -1,0 +1,148 @@
+package client
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// A Gap is a stretch of time in which the client might have missed emissions. The application fetches them again, for
+// example in Options.Refetch.
+type Gap struct {
+	// Room is the room that the gap concerns; empty: everything that the client receives.
+	Room string
+	// Since and Until bound the gap by the clock of this client. Since is two seconds earlier than the server reports,
+	// for the travel time of the report. A zero Until means that the gap goes on: another Gap with the same Room follows
+	// when it ends.
+	Since, Until time.Time
+	// Away is true if the client had no connection, and false if the server missed something or the client was too slow.
+	Away bool
+	// Wait is how long the client should wait before it queries the server, so that not all clients do at once. It is
+	// drawn at random.
+	Wait time.Duration
+}
+
+// gapMessage is a message of the server about a gap, in milliseconds: ago has the beginning and, unless the gap goes on,
+// the end.
+type gapMessage struct {
+	Room string
+	Ago  []int64
+	Wait int64
+}
+
+var errBadGap = errors.New("malformed message: a gap without times")
+
+// maxMillis is about a hundred years.
+const maxMillis = 1 << 42
+
+// gap returns what a message that has arrived now reports.
+func (m *gapMessage) gap(now time.Time) (Gap, error) {
+	if len(m.Ago) == 0 || len(m.Ago) > 2 || m.Wait < 0 || m.Wait > maxMillis {
+		return Gap{}, errBadGap
+	}
+	for _, ago := range m.Ago {
+		if ago < 0 || ago > maxMillis {
+			return Gap{}, errBadGap
+		}
+	}
+	before := func(ms int64) time.Time { return now.Add(-time.Duration(ms) * time.Millisecond) }
+	g := Gap{Room: m.Room, Since: before(m.Ago[0]).Add(-inFlight), Wait: draw(time.Duration(m.Wait) * time.Millisecond)}
+	if len(m.Ago) == 2 {
+		g.Until = before(m.Ago[1])
+	}
+	return g, nil
+}
+
+// draw returns a random time up to most.
+func draw(most time.Duration) time.Duration { return rand.N(max(most, 0) + 1) }
+
+// handleGap is called by the client's goroutine.
+func (c *Client) handleGap(g Gap) {
+	if c.o.OnGap != nil {
+		c.o.OnGap(c, g)
+	}
+	if c.o.Refetch != nil {
+		c.refetches.add(g, time.Now())
+	}
+}
+
+// refetches are the gaps for which Options.Refetch is still to be called, by room. Only the client's goroutine uses them.
+type refetches map[string]*refetch
+
+type refetch struct {
+	gap   Gap
+	due   time.Time
+	pause time.Duration // after the last failure
+}
+
+// maxRefetches is the number of waiting gaps from which a gap of another room counts as one of everything.
+const maxRefetches = 1000
+
+// add adds g to the gap that waits for the same room, or makes it wait.
+func (r refetches) add(g Gap, now time.Time) {
+	if r[g.Room] == nil && len(r) >= maxRefetches {
+		g.Room = ""
+	}
+	if waiting := r[g.Room]; waiting != nil {
+		waiting.gap.cover(g)
+		return
+	}
+	r[g.Room] = &refetch{gap: g, due: now.Add(g.Wait)}
+}
+
+// cover makes g cover o, which was reported later.
+func (g *Gap) cover(o Gap) {
+	if o.Since.Before(g.Since) {
+		g.Since = o.Since
+	}
+	switch {
+	case o.Until.IsZero():
+		g.Until = time.Time{}
+	case g.Until.IsZero() || o.Until.After(g.Until):
+		g.Until = o.Until
+	}
+	g.Away = g.Away || o.Away
+}
+
+// next returns the gap whose time comes first; nil: there is none.
+func (r refetches) next() (first *refetch) {
+	for _, waiting := range r {
+		if first == nil || waiting.due.Before(first.due) {
+			first = waiting
+		}
+	}
+	return first
+}
+
+// refetch calls Refetch if a gap's time has come. Otherwise it returns a channel that signals when it will have.
+func (c *Client) refetch() (later <-chan time.Time, called bool) {
+	r := c.refetches.next()
+	if r == nil {
+		return nil, false
+	}
+	if wait := time.Until(r.due); wait > 0 {
+		return time.After(wait), false
+	}
+	delete(c.refetches, r.gap.Room)
+	err := c.o.Refetch(c.ctx, c, r.gap)
+	if err == nil || c.ctx.Err() != nil {
+		return nil, true
+	}
+	c.o.OnError(c, "refetch", err)
+	r.pause = min(max(2*r.pause, c.o.MinBackoff), c.o.MaxBackoff)
+	r.due = time.Now().Add(r.pause/2 + draw(r.pause/2))
+	c.refetches[r.gap.Room] = r
+	return nil, true
+}
+
+// earliestGap returns since, or the beginning of an earlier gap among the messages that were not handled.
+func (s *session) earliestGap(since time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.queue {
+		if m := &s.queue[i]; m.Gap != nil && m.bad == nil && m.gap.Since.Before(since) {
+			since = m.gap.Since
+		}
+	}
+	return since
+}

@@ -1,0 +1,135 @@
+package ws
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/wsconn"
+)
+
+// A GapPolicy selects what a server does for clients that might have missed something: see "Gaps" in the package
+// documentation.
+type GapPolicy uint8
+
+const (
+	// GapTell tells the clients.
+	GapTell GapPolicy = iota
+	// GapIgnore does nothing.
+	GapIgnore
+)
+
+// checkGaps checks the options and sets the defaults.
+func (o *Options) checkGaps() error {
+	if o.Gaps > GapIgnore {
+		return fmt.Errorf("crosscast/ws: Options.Gaps is %d: it must be one of GapPolicy", o.Gaps)
+	}
+	return nil
+}
+
+// handleGap is called before anything later is delivered, and must not wait.
+func (s *Server) handleGap(g crosscast.Gap) {
+	most, sockets := s.ns.Affected(g)
+	t := telling{server: s, gap: &g, wait: s.window(most), frames: make(map[gapFrame][]byte)}
+	s.latestWindow.Store(int64(t.wait))
+	for socket, rooms := range sockets {
+		c, ok := socket.Conn().(*conn)
+		if !ok || c.server != s {
+			continue
+		}
+		if rooms == nil {
+			t.tell(c, socket, "")
+		}
+		for _, room := range rooms {
+			t.tell(c, socket, room)
+		}
+	}
+}
+
+// window returns the time within which a number of clients may query the application.
+func (s *Server) window(clients int) time.Duration {
+	perClient := max(s.o.GapSpread, 0) / 1000
+	if clients > 0 && perClient > math.MaxInt64/time.Duration(clients) {
+		return maxWindow
+	}
+	return min(perClient*time.Duration(clients), maxWindow)
+}
+
+const maxWindow = time.Hour
+
+// A telling is what a server's clients are told of one gap. Clients share the frames.
+type telling struct {
+	server *Server
+	gap    *crosscast.Gap
+	wait   time.Duration
+	frames map[gapFrame][]byte // nil: the Envelope makes none
+}
+
+type gapFrame struct {
+	room   string // empty: everything
+	format wsconn.Format
+}
+
+// tell tells a client of one room or, if room is empty, of everything.
+func (t *telling) tell(c *conn, socket *crosscast.Socket, room string) {
+	key := gapFrame{room, c.Format}
+	frame, made := t.frames[key]
+	if !made {
+		payload := t.server.gapMessage(socket, Control{Room: room, Since: t.gap.Since, Until: t.gap.Until, Wait: t.wait})
+		if len(payload) > 0 {
+			frame = c.Format.Append(nil, t.server.typ, payload)
+		}
+		t.frames[key] = frame
+	}
+	if frame != nil {
+		_ = c.Queue.SendNotice(frame, t.gap.Since) // the queue handles slow clients
+	}
+}
+
+// gapMessage makes the message of a ControlGap; nil: there is none. socket may be nil.
+func (s *Server) gapMessage(socket *crosscast.Socket, c Control) (payload []byte) {
+	c.Kind = ControlGap
+	err := guard.Call(func() (err error) { payload, err = s.o.Envelope.Control(c); return err })
+	if err != nil {
+		s.report(socket, "", err)
+		return nil
+	}
+	return payload
+}
+
+// dropNotice makes the notice of the queues: a message about everything, because a queue does not know what it drops.
+func (s *Server) dropNotice(d crosscast.QueueDrop) []byte {
+	return s.gapMessage(nil, Control{
+		Since: d.Since, Until: time.Now(), Wait: max(s.window(1000), time.Duration(s.latestWindow.Load())),
+	})
+}
+
+// appendGap appends the message of a ControlGap.
+func appendGap(b []byte, c Control) ([]byte, error) {
+	b = append(b, `{"gap":{`...)
+	if c.Room != "" {
+		room, err := json.Marshal(c.Room)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(append(b, `"room":`...), room...), ',')
+	}
+	now := time.Now()
+	ago := max(now.Sub(c.Since), 0)
+	ms := ago.Milliseconds()
+	if ago%time.Millisecond > 0 {
+		ms++ // never later than Since
+	}
+	b = append(b, `"ago":[`...)
+	b = strconv.AppendInt(b, ms, 10)
+	if !c.Until.IsZero() {
+		b = strconv.AppendInt(append(b, ','), max(now.Sub(c.Until), 0).Milliseconds(), 10)
+	}
+	b = append(b, `],"wait":`...)
+	b = strconv.AppendInt(b, c.Wait.Milliseconds(), 10)
+	return append(b, "}}"...), nil
+}
