@@ -33,7 +33,7 @@ globalThis.client = new Client("/ws", {
   events: {said: text => note("said", text), "sure?": async text => "sure of " + text, never: () => { throw new Error("no"); }},
   onconnect: () => note("connected"),
   ondisconnect: (_, reason) => note("disconnected", reason),
-  ongap: (_, since, until) => note("gap", since <= until),
+  ongap: (_, gap) => note("gap", gap.since <= gap.until),
 });
 client.join("room1").then(() => note("joined", client.rooms));
 </script>`

@@ -7,12 +7,27 @@ declare namespace crosscast {
   /** Its result, or its promise, replies to an acknowledged emission. */
   type Handler = (data: any) => unknown;
 
+  /** A time in which emissions might be missing. */
+  interface Gap {
+    /** "": everything. */
+    room: string;
+    since: Date;
+    /** null: the gap goes on. */
+    until: Date | null;
+    /** Whether there was no connection. */
+    away: boolean;
+    /** In milliseconds. */
+    wait: number;
+  }
+
   interface Options {
     events?: Record<string, Handler>;
     onconnect?(client: Client): void | Promise<unknown>;
     ondisconnect?(client: Client, reason: string): void;
     onretry?(client: Client, reason: string, wait: number): void;
-    ongap?(client: Client, since: Date, until: Date): void;
+    ongap?(client: Client, gap: Gap): void;
+    refetch?(client: Client, gap: Gap): void | Promise<unknown>;
+    gapSpread?: number;
     onjoinerror?(client: Client, room: string, error: ClientError): void;
     onerror?(client: Client, event: string, error: unknown): void;
     onstate?(client: Client, state: State): void;

@@ -5,7 +5,7 @@
 //   import { Client } from "/client.mjs";
 //
 //   const client = new Client("/ws", {
-//     ongap: (client, since, until) => {},      // Dates: emissions between them might be missing
+//     refetch: async (client, gap) => {},       // fetch what might be missing in gap.room since gap.since
 //   });
 //   await client.join("room1");                 // and again after each reconnect, until leave
 //   client.on("said", text => {});              // the result, or its promise, replies to an acknowledged emission
@@ -20,15 +20,25 @@
 // answer for requestTimeout, the connection is closed. Of calls of join and leave the last one counts.
 //
 // Events are handled in the order in which they were sent. Events of a new connection come after onconnect, the joins
-// of kept rooms, and ongap. A handler that waits does not hold up the next one. since is two seconds before the last message of the lost connection,
-// or the beginning of that connection, if that is later. When the browser reports that the network is back ("online"), or
-// that the page is visible again, the next attempt is made at once.
+// of kept rooms, and ongap. A handler that waits does not hold up the next one. When the browser reports that the
+// network is back ("online"), or that the page is visible again, the next attempt is made at once.
 // client.state is "connecting" until the rooms are joined, then "connected"; "waiting" before the next attempt; at last
 // "closed" or "gave up". onstate(client, state) is called after each change. After a failed attempt or a lost
 // connection, giveUp(client, reason, code) decides whether the client stops for good, by the websocket's close code. By
 // default it does for 4001. Then ongiveup(client, reason) is called.
 // Without a connection, emit and request fail at once. With the option awayBytes, requests of up to as many bytes wait
 // for the next connection, within their timeouts; each counts as its JSON and 256 bytes more.
+//
+// A gap is a time in which emissions might be missing: {room, since, until, away, wait}. room is the room concerned, or
+// "" for everything. since and until are Dates by this clock; until is null if the gap goes on, and another gap of the
+// room follows when it ends. away is true if there was no connection, and false if the server missed something or this
+// client was too slow. wait is how many ms to wait before asking the server, drawn at random, so that not all clients
+// ask at once: while away, from 0 to gapSpread (1000); otherwise the server tells the window. ongap(client, gap) is
+// called at once, in the place of the missing events. refetch(client, gap) is called after gap.wait, while there is a
+// connection; further gaps of the room that come before become part of it. If its promise fails, which goes to onerror
+// with the event "refetch", it is called again after a pause that grows from minBackoff to maxBackoff. since is two
+// seconds earlier than the server reports or, while away, than the last message of the lost connection, but not earlier
+// than that connection.
 //
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
@@ -46,6 +56,7 @@
 
   const inFlight = 2000; // ms, the assumed travel time of a message from the server
   const maxRejoins = 100; // joins of a new connection that may wait for their replies at once
+  const maxRefetches = 1000; // gaps that may wait; a gap of a further room counts as one of everything
 
   class ClientError extends Error {
     constructor(code, message = code) {
@@ -79,6 +90,7 @@
     #state = "connecting";
     #over = null;         // the error of all calls, once the client is closed or has given up
     #away = new Set();    // requests that wait for a connection
+    #refetches = new Map(); // {gap, pause, timer, due}, by room: refetch is to be called
     #retry = () => {      // makes the next attempt now, unless the page is hidden
       if (this.#timer === undefined || globalThis.document?.visibilityState === "hidden") return;
       clearTimeout(this.#timer);
@@ -90,6 +102,7 @@
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
       this.#options = {
         minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0,
+        gapSpread: 1000,
         giveUp: (client, reason, code) => code === 4001,
         onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
         onjoinerror: (client, room, error) => console.error(`crosscast: lost room ${room}:`, error), ...options,
@@ -161,6 +174,8 @@
       if (this.#over) return;
       this.#over = error;
       clearTimeout(this.#timer);
+      for (const r of this.#refetches.values()) clearTimeout(r.timer);
+      this.#refetches.clear();
       globalThis.removeEventListener?.("online", this.#retry);
       globalThis.document?.removeEventListener("visibilitychange", this.#retry);
       this.#end("closed");
@@ -251,6 +266,49 @@
       }
     }
 
+    // report calls ongap, and keeps the gap for refetch.
+    #report(gap) {
+      this.#call("ongap", gap);
+      if (this.#options.refetch && !this.#over) this.#keep({...gap}, 0, gap.wait);
+    }
+
+    #keep(gap, pause, wait) {
+      if (this.#refetches.size >= maxRefetches && !this.#refetches.has(gap.room)) gap.room = "";
+      const waiting = this.#refetches.get(gap.room)?.gap;
+      if (waiting) {
+        if (gap.since < waiting.since) waiting.since = gap.since;
+        if (!gap.until || !waiting.until || gap.until > waiting.until) waiting.until = gap.until;
+        waiting.away ||= gap.away;
+        return;
+      }
+      const r = {gap, pause, due: false};
+      r.timer = setTimeout(() => { r.due = true; this.#refetch(); }, wait);
+      this.#refetches.set(gap.room, r);
+    }
+
+    // refetch calls refetch for the gaps whose time has come.
+    #refetch() {
+      for (const [room, r] of [...this.#refetches]) {
+        if (!r.due || this.#state !== "connected") continue;
+        this.#refetches.delete(room);
+        (async () => this.#options.refetch(this, {...r.gap}))().catch(error => {
+          if (this.#over) return;
+          this.#call("onerror", "refetch", error);
+          const {minBackoff, maxBackoff} = this.#options;
+          const pause = Math.min(Math.max(2 * r.pause, minBackoff), maxBackoff);
+          this.#keep(r.gap, pause, pause / 2 * (1 + Math.random()));
+        });
+      }
+    }
+
+    // gapOf returns the server's report, which came at a time; undefined: it makes no sense.
+    #gapOf({room = "", ago, wait = 0}, at) {
+      const valid = n => typeof n === "number" && n >= 0 && n < 2 ** 42;
+      if (typeof room !== "string" || !Array.isArray(ago) || ![1, 2].includes(ago.length) || ![...ago, wait].every(valid)) return;
+      const until = ago.length === 2 ? new Date(at - ago[1]) : null;
+      return {room, since: new Date(at - ago[0] - inFlight), until, away: false, wait: Math.random() * wait};
+    }
+
     #connect() {
       this.#timer = undefined;
       this.#enter("connecting");
@@ -266,6 +324,7 @@
         this.#socket = null;
         const joined = !held;
         if (joined) this.#since = Math.max(opened, heard - inFlight);
+        else if (this.#since) this.#since = Math.min(this.#since, ...held.map(m => m.event ? Infinity : m.gap.since));
         const lost = this.#over ?? new ClientError("uncertain");
         for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(lost));
         if (this.#over) return;
@@ -300,14 +359,16 @@
         const waited = held;
         held = null;
         this.#enter("connected");
-        if (this.#since) this.#call("ongap", new Date(this.#since), new Date(Date.now()));
+        const [since, until] = [new Date(this.#since), new Date(Date.now())];
+        if (this.#since) this.#report({room: "", since, until, away: true, wait: Math.random() * options.gapSpread});
         for (const call of this.#away) {
           if (!this.connected) break; // it waits on
           this.#away.delete(call);
           clearTimeout(call.timer);
           this.#ask(JSON.parse(call.text), call.deadline - Date.now()).then(call.resolve, call.reject);
         }
-        for (const m of waited) this.#handle(socket, m);
+        for (const m of waited) m.event ? this.#handle(socket, m) : this.#report(m.gap);
+        this.#refetch();
       };
       socket.onmessage = e => {
         heard = Date.now();
@@ -317,7 +378,10 @@
         } catch (error) {
           return this.#call("onerror", "", error);
         }
-        if (m?.event && held) held.push(m);
+        const reports = m?.gap && !m.event && m.id === undefined, gap = reports && this.#gapOf(m.gap, heard);
+        if (reports && !gap) return this.#call("onerror", "", new Error("malformed gap"));
+        if (held && (m?.event || gap)) held.push(gap ? {gap} : m);
+        else if (gap) this.#report(gap);
         else if (m?.event) this.#handle(socket, m);
         else if (m?.error !== undefined) this.#settle(m.id, w => w.reject(new ClientError("remote", m.error)));
         else this.#settle(m?.id, w => w.resolve(m.data));

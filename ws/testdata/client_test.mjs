@@ -55,7 +55,7 @@ function connect(options = {}) {
   [sockets, timers, happened] = [[], [], []];
   return new Client("http://example.com/ws", {
     WebSocket: FakeSocket, ondisconnect: (_, r) => note("disconnected", r), onretry: (_, r, wait) => note("retry", r),
-    ongap: (_, since, until) => note("gap", until - since), onerror: (_, event, e) => note("error", event, e.message), ...options,
+    ongap: (_, {since, until, away}) => note("gap", until - since, ...(away ? [] : ["told"])), onerror: (_, event, e) => note("error", event, e.message), ...options,
   });
 }
 
@@ -412,6 +412,97 @@ const tests = {
       await last().open();
       take("disconnected ", `gap ${gap + 1000 + 500}`);
     }
+    client.close();
+  },
+
+  async "gaps that the server reports, in their place"() {
+    const client = connect({
+      events: {n: n => note("n", n)}, gapSpread: 100,
+      ongap: (_, {room, since, until, away, wait}) => note("gap", room, now - since, until && now - until, away, wait),
+    });
+    Math.random = () => 0.5;
+    await last().open();
+    for (const m of [
+      {event: "n", data: 1}, {gap: {room: "r", ago: [4200, 300], wait: 800}}, {event: "n", data: 2}, {gap: {ago: [10]}},
+      {event: "n", data: 3, gap: {ago: [1]}}, {id: 7, gap: {ago: [1]}},
+      {gap: {ago: []}}, {gap: {ago: [-1]}}, {gap: {ago: ["1"]}}, {gap: {ago: [1, 2, 3]}}, {gap: 7}, {gap: {ago: [1], wait: 1e300}},
+    ]) await last().message(m);
+    take("n 1", "gap r 6200 300 false 400", "n 2", "gap  2010  false 0", "n 3", ...Array(6).fill("error  malformed gap"));
+    await last().lose();
+    take("disconnected ");
+    await pass(10000);
+    await last().open();
+    take("gap  10000 0 true 50");
+    client.close();
+  },
+
+  async "a report that comes before the rooms are joined is not lost with the connection"() {
+    let joined = () => {};
+    const client = connect({onconnect: () => new Promise(resolve => { joined = resolve; })});
+    await last().open();
+    joined();
+    await settled();
+    await last().lose();
+    await pass(10000);
+    await last().open();
+    await last().message({gap: {ago: [60000, 0]}});
+    const told = now;
+    await last().lose();
+    await pass(10000);
+    await last().open();
+    joined();
+    await settled();
+    take("disconnected ", "retry ", `gap ${now - told + 62000}`);
+    client.close();
+  },
+
+  async "refetch: after the wait, once for each room, and again after an error, with a connection"() {
+    let fail = null;
+    const client = connect({
+      minBackoff: 8000, maxBackoff: 16000, ongap: undefined, gapSpread: 0,
+      refetch: (_, {room, since, until, away}) => {
+        note("refetch", room, now - since, until ? "ends" : "goes on", away);
+        if (fail) return Promise.reject(fail);
+      },
+    });
+    Math.random = () => 0.5;
+    await last().open();
+    await last().message({gap: {room: "a", ago: [1000], wait: 120000}});
+    await last().message({gap: {room: "b", ago: [1000], wait: 120000}});
+    await last().message({gap: {room: "a", ago: [5000, 0], wait: 120000}});
+    await pass(59999);
+    take();
+    await pass(1);
+    take("refetch a 67000 ends false", "refetch b 63000 goes on false");
+    fail = new Error("no luck");
+    await last().message({gap: {room: "a", ago: [1000, 0]}});
+    await pass(0);
+    take("refetch a 3000 ends false", "error refetch no luck");
+    await pass(6000); // 8 s and a half of it
+    take("refetch a 9000 ends false", "error refetch no luck");
+    fail = null;
+    await last().lose();
+    take("disconnected ");
+    await pass(14000); // it is due after 12 s
+    take();
+    await last().open();
+    take("refetch a 23000 ends false");
+    await pass(0);
+    assert.deepEqual(happened.map(h => h.split(" ")[0]), ["refetch"]);
+    happened = [];
+    await last().message({gap: {room: "a", ago: [1000, 0], wait: 1000}});
+    client.close();
+    assert.equal(timers.length, 0);
+    take();
+  },
+
+  async "rooms without end that a server names become one gap"() {
+    let calls = 0;
+    const client = connect({ongap: undefined, refetch: () => { calls++; }});
+    await last().open();
+    for (let i = 0; i < 3000; i++) last().onmessage({data: JSON.stringify({gap: {room: `r${i}`, ago: [1, 0], wait: 1000}})});
+    await pass(1000);
+    assert.equal(calls, 1001);
     client.close();
   },
 

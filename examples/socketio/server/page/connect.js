@@ -21,7 +21,7 @@ function connect({ events, onconnect, ongap, ondisconnect, onretry }) {
     } catch (e) {
       events.error(e);
     }
-    if (since) ongap(since, new Date());
+    if (since) ongap(client, {since, until: new Date(), away: true});
   });
   socket.on("disconnect", reason => {
     lost ??= heard;
