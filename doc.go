@@ -120,8 +120,8 @@
 // have, becomes a [Loss] at its node and a gap at the peers. It is never sent again. An emission that Emit refuses
 // with an error goes to no peer, and is no gap there. (outage-…, gap-in-place, TestBooksBalance in package wire)
 //
-//   - Clients are not told. A server that is told of a gap sends its clients an event of the application's, with
-//     which they fetch again.
+//   - Package ws tells the clients that a gap concerns, and socketio does with an event of the application's choice.
+//     They fetch again. Other bindings do it in [Namespace.OnGap], with [Namespace.Affected].
 //   - An instruction for one node alone, such as an answer or an emission to a socket, is a gap at that node only.
 //   - Each cause is one gap, with two exceptions. Names that the bus begins to deny are a gap at once, without an Until
 //     because it goes on, and another gap with the same Since when they are allowed again. A peer that is taken for

@@ -29,6 +29,19 @@
 // A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload; [ArgsOf] returns its arguments. It is
 // passed on as soon as it is read, before earlier events of the client that still wait.
 //
+// # Gaps
+//
+// With [Options.GapEvent], a client is told when the node might have missed emissions to it ([crosscast.Gap]), before
+// anything later of the same node. The event has one argument, such as {"room":"room1","ago":[4200,300],"wait":800}:
+//
+//   - room is a room that the client is in. Without it, the gap is one of everything in the namespace.
+//   - ago has the beginning and the end, in milliseconds before the event was made. Without an end, the gap goes on, and
+//     another event follows when it ends. The event might have waited for the client, so allow some seconds more.
+//   - wait is a time in milliseconds. The client should draw a random part of it, and wait that long before it queries the
+//     application: socket.on("gap", g => setTimeout(refetch, Math.random() * g.wait, g)). See [Options.GapSpread].
+//
+// What a client's queue drops is a gap in every namespace. The rules are those of package ws: see "Gaps" there.
+//
 // # Events of a client
 //
 // The events of one socket are handled one at a time, in the order in which they were sent. Their goroutine exists only

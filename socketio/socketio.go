@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -150,8 +151,15 @@ type Options struct {
 	// Default 0: any number; otherwise as for EventRate and EventBurst.
 	HandshakeRate  float64
 	HandshakeBurst int
+	// GapEvent is the event with which clients are told that they might have missed something, in the place of that. Its
+	// argument is {room, ago, wait}: see "Gaps" in the package documentation. Default: none; nobody is told.
+	GapEvent string
+	// GapSpread is the time over which the clients that are told of a gap spread their queries, for each 1,000 of them on
+	// this node. Default 1 s, at most 1 h; negative: none. In all it is at most 1 h.
+	GapSpread time.Duration
 	// Queue holds the packets that wait for the client, those of all its sockets together. Its Framer, OnClose,
 	// TryWrite and WriteTimeout are not used. A DropNotice returns a packet in its written form, such as 42["missed",3].
+	// The default is a GapEvent, if that is set.
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s. All times must be above 0,
 	// and at most 1 h.
@@ -204,6 +212,8 @@ type Server struct {
 	door   admission.Door
 	firsts warn.Firsts // logged refusals and closures, by cause
 
+	latestWindow atomic.Int64 // of the latest gap
+
 	largeAuth sync.Once // the first too large auth was reported
 
 	mu     sync.Mutex // guards the fields below
@@ -230,6 +240,7 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	o.LeaveTimeout = cmp.Or(o.LeaveTimeout, 30*time.Second)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 45*time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.GapSpread = cmp.Or(o.GapSpread, time.Second)
 	if o.OnError == nil {
 		o.OnError = func(s *crosscast.Socket, event string, err error) {
 			wsconn.LogError(node.Logger(), "socketio", s, event, err)
@@ -264,8 +275,13 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		MaxClients: o.MaxClients, MaxUserClients: o.MaxUserClients, MaxUserClientsTotal: o.MaxUserClientsTotal,
 		KickOldest: o.KickOldest, HandshakeRate: o.HandshakeRate, HandshakeBurst: o.HandshakeBurst,
 	}
+	if o.GapEvent != "" && o.Queue.DropNotice == nil {
+		s.config.DropNotices = s.dropNotices
+	}
 	if err := cmp.Or(
 		s.config.Check(),
+		o.checkGaps(),
+		bounds.Time("crosscast/socketio: Options.GapSpread", max(o.GapSpread, 1)), // negative: none
 		limits.Check("crosscast/socketio"),
 		bounds.Size("crosscast/socketio: Options.MaxPacket", o.MaxPacket/2, 0),
 		bounds.Size("crosscast/socketio: Options.MaxHeaders", o.MaxHeaders, 1),
@@ -279,6 +295,9 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 	s.base64 = s.config
 	s.base64.Framer = func(f wsconn.Format) crosscast.Framer { return framer{o.MaxAttachments, true, f} }
 	if err := node.OnClose(s.close); err != nil {
+		return nil, err
+	}
+	if err := s.startGaps(); err != nil {
 		return nil, err
 	}
 	s.door.Init(limits)

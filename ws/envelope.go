@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
 // An Envelope is the format of the messages of clients. It must be comparable, as every [crosscast.Framer]. Its methods
@@ -140,7 +141,7 @@ func (e JSON) Control(c Control) ([]byte, error) {
 		}
 		return append(append([]byte(`{"event":"error","data":`), data...), '}'), nil
 	case ControlGap:
-		return appendGap(nil, c)
+		return append(wsconn.AppendGap([]byte(`{"gap":`), c.Room, c.Since, c.Until, c.Wait), '}'), nil
 	}
 	return nil, nil
 }

@@ -1,10 +1,7 @@
 package ws
 
 import (
-	"encoding/json"
 	"fmt"
-	"math"
-	"strconv"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -51,15 +48,7 @@ func (s *Server) handleGap(g crosscast.Gap) {
 }
 
 // window returns the time within which a number of clients may query the application.
-func (s *Server) window(clients int) time.Duration {
-	perClient := max(s.o.GapSpread, 0) / 1000
-	if clients > 0 && perClient > math.MaxInt64/time.Duration(clients) {
-		return maxWindow
-	}
-	return min(perClient*time.Duration(clients), maxWindow)
-}
-
-const maxWindow = time.Hour
+func (s *Server) window(clients int) time.Duration { return wsconn.GapWindow(s.o.GapSpread, clients) }
 
 // A telling is what a server's clients are told of one gap. Clients share the frames.
 type telling struct {
@@ -106,30 +95,4 @@ func (s *Server) dropNotice(d crosscast.QueueDrop) []byte {
 	return s.gapMessage(nil, Control{
 		Since: d.Since, Until: time.Now(), Wait: max(s.window(1000), time.Duration(s.latestWindow.Load())),
 	})
-}
-
-// appendGap appends the message of a ControlGap.
-func appendGap(b []byte, c Control) ([]byte, error) {
-	b = append(b, `{"gap":{`...)
-	if c.Room != "" {
-		room, err := json.Marshal(c.Room)
-		if err != nil {
-			return nil, err
-		}
-		b = append(append(append(b, `"room":`...), room...), ',')
-	}
-	now := time.Now()
-	ago := max(now.Sub(c.Since), 0)
-	ms := ago.Milliseconds()
-	if ago%time.Millisecond > 0 {
-		ms++ // never later than Since
-	}
-	b = append(b, `"ago":[`...)
-	b = strconv.AppendInt(b, ms, 10)
-	if !c.Until.IsZero() {
-		b = strconv.AppendInt(append(b, ','), max(now.Sub(c.Until), 0).Milliseconds(), 10)
-	}
-	b = append(b, `],"wait":`...)
-	b = strconv.AppendInt(b, c.Wait.Milliseconds(), 10)
-	return append(b, "}}"...), nil
 }

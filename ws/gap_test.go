@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -71,17 +70,9 @@ func serveGaps(t *testing.T, o ws.Options) *gapServer {
 // client returns a client in rooms.
 func (s *gapServer) client(user string, rooms ...string) *client {
 	s.t.Helper()
-	c, _ := dialInMemory(s.t, acceptor{s.ws, ws.Client{User: user, Rooms: rooms}})
+	c, _ := dialInMemory(s.t, accept(s.ws, ws.Client{User: user, Rooms: rooms}))
 	return c
 }
-
-// An acceptor accepts each request as the same client.
-type acceptor struct {
-	s *ws.Server
-	c ws.Client
-}
-
-func (a acceptor) ServeHTTP(w http.ResponseWriter, r *http.Request) { _, _ = a.s.Accept(w, r, a.c) }
 
 // TestGapIsTold: the frame of each room goes to its members, in its place, and one without names to those that a gap
 // concerns as a whole. Nobody hears the name of a room that it is not in.

@@ -41,7 +41,9 @@ type Config struct {
 	// DropNotice makes the payload of a message.
 	Queue crosscast.QueueOptions
 	// Framer makes the framer of the queues of connections with a format. It must be comparable.
-	Framer       func(Format) crosscast.Framer
+	Framer func(Format) crosscast.Framer
+	// DropNotices makes the frames of the queues' DropNotice. It is used instead of the one of Queue; optional.
+	DropNotices  func(Format, crosscast.QueueDrop) []byte
 	Type         websocket.MessageType // of messages that DropNotice makes
 	Written      *atomic.Uint64        // counts frames of the queues; optional
 	Refused      *Tally                // counts refusals
@@ -120,8 +122,10 @@ func (c *Conn) Init(config *Config) {
 func (c *Conn) newQueue() *crosscast.Queue {
 	o := c.config.Queue
 	o.Framer, o.OnClose = c.Framer, c.hangUp
-	if f := o.DropNotice; f != nil {
-		format, typ := c.Format, c.config.Type
+	format, typ := c.Format, c.config.Type
+	if f := c.config.DropNotices; f != nil {
+		o.DropNotice = func(d crosscast.QueueDrop) []byte { return f(format, d) }
+	} else if f := o.DropNotice; f != nil {
 		o.DropNotice = func(d crosscast.QueueDrop) []byte {
 			payload := f(d)
 			if payload == nil {

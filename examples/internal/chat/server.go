@@ -1,8 +1,8 @@
 // Package chat is a chat server and its web page, on crosscast: what examples/chat and examples/socketio/server share.
 //
 // Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined
-// {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}; gap {reason, since, until}: the client may have
-// missed messages, and will miss more, without until.
+// {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}. The bindings tell clients by themselves that
+// messages may be missing.
 package chat
 
 import (
@@ -38,13 +38,6 @@ type Joined struct {
 type Connected struct {
 	ID   crosscast.SocketID `json:"id"`
 	Node string             `json:"node"`
-}
-
-// Gap tells a client that it may have missed messages.
-type Gap struct {
-	Reason string `json:"reason"`
-	Since  string `json:"since"`
-	Until  string `json:"until,omitempty"` // empty: it goes on
 }
 
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
@@ -91,7 +84,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	s := &Server{name: o.Name, protocol: o.Protocol, p: o.Printer, stopped: make(chan error, 1)}
 	options := crosscast.Options{
 		Name: o.Name, Logger: s.p.logger(o.Name),
-		OnGap:  s.gap,
+		OnGap:  func(_ *crosscast.Node, g crosscast.Gap) { s.print("messages may be missing: %s", g.Reason) },
 		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { s.print("lost: %d emissions: %v", l.Instructions, l.Err) },
 	}
 	if o.Redis != nil {
@@ -198,14 +191,4 @@ func (s *Server) broadcast(ctx context.Context, room, text, from string) error {
 		s.print("broadcast to %q from %s: %.100q", room, from, text)
 	}
 	return err
-}
-
-// gap tells the clients of this server whom it concerns that messages may be missing, before they get anything later.
-func (s *Server) gap(n *crosscast.Node, g crosscast.Gap) {
-	s.print("messages may be missing: %s", g.Reason)
-	m := Gap{Reason: string(g.Reason), Since: timestamp(g.Since)}
-	if !g.Until.IsZero() {
-		m.Until = timestamp(g.Until)
-	}
-	_ = n.EmitAffected(g, "gap", m) // fails only once the node is closed
 }

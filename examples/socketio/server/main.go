@@ -53,7 +53,8 @@ func clients(s *chat.Server, mux *http.ServeMux) error {
 			OnConnect:    s.Connected,
 			OnDisconnect: s.Disconnected,
 		}},
-		OnError: s.Failed,
+		OnError:  s.Failed,
+		GapEvent: "gap", // see page/connect.js
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/crosscast/crosscast/examples/chat/internal/wschat"
 	"github.com/crosscast/crosscast/examples/internal/chat"
 	"github.com/crosscast/crosscast/internal/programtest"
+	"github.com/crosscast/crosscast/ws/client"
 )
 
 func TestMain(m *testing.M) {
@@ -67,20 +68,20 @@ type member struct {
 	out      *programtest.Output
 	joined   chan chat.Joined
 	messages chan chat.Message
-	gaps     chan chat.Gap
+	gaps     chan client.Gap
 }
 
 func startClient(t *testing.T, name, url string) *member {
 	t.Helper()
 	m := &member{
 		out: &programtest.Output{}, joined: make(chan chat.Joined, 100),
-		messages: make(chan chat.Message, 100), gaps: make(chan chat.Gap, 100),
+		messages: make(chan chat.Message, 100), gaps: make(chan client.Gap, 100),
 	}
 	m.Client = &wschat.Client{
 		Name: name, Room: "room1", ServerURL: url, Printer: chat.NewPrinter(m.out),
 		OnJoined:  func(j chat.Joined) { m.joined <- j },
 		OnMessage: func(msg chat.Message) { m.messages <- msg },
-		OnGap:     func(g chat.Gap) { m.gaps <- g },
+		OnGap:     func(g client.Gap) { m.gaps <- g },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -22,7 +22,7 @@ type Client struct {
 
 	OnJoined  func(chat.Joined)  // optional, as what follows
 	OnMessage func(chat.Message) //
-	OnGap     func(chat.Gap)     //
+	OnGap     func(client.Gap)   //
 
 	mu   sync.Mutex // guards conn
 	conn *client.Client
@@ -35,7 +35,6 @@ func (c *Client) Run(ctx context.Context) {
 			"connected":   client.Typed(c.connected),
 			"joined":      client.Typed(c.joined),
 			"roomMessage": client.Typed(c.message),
-			"gap":         client.Typed(c.gap),
 			"error": func(_ context.Context, _ *client.Client, data json.RawMessage) (any, error) {
 				c.print("error: %s", data)
 				return nil, nil
@@ -45,6 +44,7 @@ func (c *Client) Run(ctx context.Context) {
 			c.use(conn) // Dial has not returned yet
 			return c.Join(ctx, c.Room)
 		},
+		OnGap:        c.gap,
 		OnDisconnect: func(*client.Client, error) { c.print("disconnected") },
 		OnRetry: func(_ *client.Client, err error, wait time.Duration) {
 			c.print("cannot connect, trying again in %v: %v", wait.Round(time.Millisecond), err)
@@ -119,10 +119,9 @@ func (c *Client) message(_ context.Context, _ *client.Client, m chat.Message) er
 	return nil
 }
 
-func (c *Client) gap(_ context.Context, _ *client.Client, m chat.Gap) error {
-	c.print("messages may be missing since %s (%s)", m.Since, m.Reason)
-	call(c.OnGap, m)
-	return nil
+func (c *Client) gap(_ *client.Client, g client.Gap) {
+	c.print("messages may be missing since %s", g.Since.Format(time.RFC3339))
+	call(c.OnGap, g)
 }
 
 func call[T any](f func(T), v T) {

@@ -12,6 +12,10 @@ function connect({ events, onconnect, ongap, ondisconnect, onretry }) {
   socket.io.on("ping", hear);
   socket.onAny(hear);
   for (const [event, handler] of Object.entries(events)) socket.on(event, handler);
+  socket.on("gap", ({ ago: [begin, end] }) => { // in ms before it was sent
+    const before = ms => ms === undefined ? null : new Date(Date.now() - ms);
+    ongap(client, { since: before(begin), until: before(end), away: false });
+  });
   socket.on("connect", async () => {
     const since = lost;
     lost = undefined;

@@ -1,0 +1,100 @@
+package socketio
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
+	"github.com/crosscast/crosscast/internal/wsconn"
+)
+
+// checkGaps checks the options of gaps.
+func (o *Options) checkGaps() error {
+	if isReserved(o.GapEvent) || len(o.GapEvent) > limit.Name {
+		return fmt.Errorf("crosscast/socketio: Options.GapEvent %.64q is reserved, or not a name of up to 255 bytes", o.GapEvent)
+	}
+	return nil
+}
+
+// startGaps has the server hear of gaps.
+func (s *Server) startGaps() error {
+	if s.o.GapEvent == "" {
+		return nil
+	}
+	for _, sp := range s.spaces {
+		if err := sp.ns.OnGap(func(g crosscast.Gap) { s.handleGap(sp, g) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handleGap is called before anything later is delivered, and must not wait. Clients share the packets.
+func (s *Server) handleGap(sp *space, g crosscast.Gap) {
+	type key struct {
+		room   string // empty: everything
+		format wsconn.Format
+	}
+	most, sockets := sp.ns.Affected(g)
+	wait := wsconn.GapWindow(s.o.GapSpread, most)
+	s.latestWindow.Store(int64(wait))
+	frames := make(map[key][]byte)
+	tell := func(socket *crosscast.Socket, c *session, room string) {
+		k := key{room, c.conn.Format}
+		frame := frames[k]
+		if frame == nil {
+			frame = k.format.Append(nil, s.config.Type, s.gapPacket(sp.name, room, g.Since, g.Until, wait))
+			frames[k] = frame
+		}
+		c.tell(socket, frame, g.Since)
+	}
+	for socket, rooms := range sockets {
+		c, ok := socket.Conn().(*session)
+		if !ok || c.conn.server != s {
+			continue
+		}
+		if rooms == nil {
+			tell(socket, c, "")
+		}
+		for _, room := range rooms {
+			tell(socket, c, room)
+		}
+	}
+}
+
+// gapPacket makes the event of a gap.
+func (s *Server) gapPacket(namespace, room string, since, until time.Time, wait time.Duration) []byte {
+	event, _ := json.Marshal(s.o.GapEvent) // a string has no errors
+	b := appendHeader(make([]byte, 0, headerSize(namespace)+len(event)+len(room)+64), emission, namespace, 0, 0, false)
+	b = append(append(append(b, '['), event...), ',')
+	return append(wsconn.AppendGap(b, room, since, until, wait), ']')
+}
+
+// dropNotices makes the notices of the queues: one event for each namespace of the server, because a queue does not know
+// what it drops. Clients ignore those of namespaces that they are not in.
+func (s *Server) dropNotices(format wsconn.Format, d crosscast.QueueDrop) (frames []byte) {
+	wait := max(wsconn.GapWindow(s.o.GapSpread, 1000), time.Duration(s.latestWindow.Load()))
+	for name := range s.spaces {
+		frames = format.Append(frames, s.config.Type, s.gapPacket(name, "", d.Since, time.Now(), wait))
+	}
+	return frames
+}
+
+// tell tells the client of a gap that began at since. While the client is not connected, the packet waits as emissions
+// do.
+func (s *session) tell(socket *crosscast.Socket, frame []byte, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.now.Load() {
+	case open:
+		_ = s.queue.SendNotice(frame, since) // the queue handles slow clients
+	case connecting:
+		if s.bytes += len(frame); s.bytes > maxHeld && len(s.held) > 0 {
+			go socket.Close(crosscast.ReasonSlow) // not here, because that is the application's code
+			return
+		}
+		s.held = append(s.held, frame)
+	}
+}
