@@ -24,6 +24,8 @@ import (
 // Options.OnLoss, it also has the earlier ones that no Flush has returned. Only the first Close does anything; other
 // calls wait for it, and return the same. Afterwards everything returns [ErrClosed].
 //
+// [Node.Drain] sends the clients away one after the other before that.
+//
 // Close the node before http.Server.Shutdown. Shutdown waits for long requests, such as streams of events, and Close ends
 // them. Requests that come in between get [ErrClosed].
 //
@@ -38,6 +40,9 @@ func (n *Node) Close(ctx context.Context) error {
 	first := n.closing == nil
 	if first {
 		n.closing = make(chan struct{})
+		if d := n.drain.Load(); d != nil {
+			d.cancel()
+		}
 	}
 	n.mu.Unlock()
 	if first {

@@ -65,6 +65,18 @@
 // has a policy for slow clients. A server with a hub of its own, or a worker without clients, calls
 // [Namespace.Subscribe] instead: it passes a room's messages, and gaps, to a function.
 //
+// # Shutdown
+//
+// A server ends in this order:
+//
+//	err := node.Drain(ctx, DrainOptions{}) // not Ready, 5 s later no new clients, 20 s for the others, then node.Close
+//	err = server.Shutdown(ctx)             // http.Server's: the requests that are left
+//
+// ctx leaves time for both. The other way round Shutdown would close the listener while the load balancer still sends
+// clients, and wait for streams of events, which only the node ends. An orchestrator must wait as long before it kills
+// the process: on Kubernetes, terminationGracePeriodSeconds is more than Notice and Window. [Node.Close] instead of
+// Drain ends all clients at once, which is right for tests and for the only server.
+//
 // # Queries and commands
 //
 // Everything that can be emitted to can also be queried, commanded and watched, on all nodes:
@@ -281,8 +293,8 @@
 //	Options.Observer       Concurrent, on the goroutines that emit, deliver and handle. It must not block, and must not
 //	                       emit. No lock is held.
 //	Node.OnRequest         Concurrent, each on its own goroutine. It may block until its context ends.
-//	ConnectOptions.OnClose Called once, on the goroutine that closes the socket, or after a command to disconnect, on
-//	                       its own. It may still emit. Node.Close waits for it.
+//	ConnectOptions.OnClose Called once, on the goroutine that closes the socket, or after a command to disconnect or a
+//	                       drain, on its own. It may still emit. Node.Close waits for it.
 //	Node.OnClose           Called once, on its own goroutine. It may still emit. Node.Close waits for it.
 //
 // A function of the application that panics ends neither the program nor its caller. The panic is counted

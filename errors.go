@@ -14,6 +14,8 @@ import (
 var (
 	// ErrClosed: the node, socket, queue or adapter was closed before.
 	ErrClosed = errors.New("crosscast: closed")
+	// ErrDraining: the node is about to close, and takes no new sockets: see Node.Drain.
+	ErrDraining = errors.New("crosscast: draining")
 	// ErrNotConnected: the link to the bus is down. Local sockets were served; peers were not and will not be.
 	ErrNotConnected = errors.New("crosscast: not connected")
 	// ErrDenied: the bus refuses the credentials, the channel or the command.

@@ -92,7 +92,7 @@ func (n *Node) Link() LinkStatus {
 //		}
 //	})
 //
-// The error is [ErrClosed] once Close has begun, and [ErrNotConnected] until the link to the bus is live for the first
+// The error is [ErrDraining] once Drain has begun, [ErrClosed] once Close has begun, and [ErrNotConnected] until the link to the bus is live for the first
 // time, if Options.StartOffline is set. A later outage is none: it often concerns all nodes at once, and clients that no
 // node takes are worse off than those of a node without peers. [Node.Link] reports it. Ready never waits, and may be
 // called concurrently.
@@ -100,6 +100,8 @@ func (n *Node) Ready() error {
 	switch {
 	case n.state.Load() != nodeOpen:
 		return ErrClosed
+	case n.drain.Load() != nil:
+		return ErrDraining
 	case !n.reached.Load():
 		return ErrNotConnected
 	}

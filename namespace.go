@@ -48,15 +48,15 @@ type ConnectOptions struct {
 	// is.
 	Handshake any
 	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket. After
-	// a command to disconnect the socket, it is called on a goroutine of its own. It may still emit, for example "left"
-	// to the socket's former Rooms. Node.Close waits for it.
+	// a command to disconnect the socket, or a drain, it is called on a goroutine of its own. It may still emit, for
+	// example "left" to the socket's former Rooms. Node.Close waits for it.
 	OnClose func(s *Socket, reason Reason)
 }
 
 // Connect makes a socket of conn, in its rooms and with its user. When it returns, every later emission to them, on any
 // node, reaches the socket. Messages might reach conn before Connect returns. It may be called concurrently.
 //
-// Its errors are those of [Socket.Join]. An error means that there is no socket. The conn is the caller's: it is
+// Its errors are those of [Socket.Join], and [ErrDraining]. An error means that there is no socket. The conn is the caller's: it is
 // neither closed nor called any more, though it might have got messages before. If the socket was closed while Connect
 // waited, by a command or because conn had failed, Connect returns no error: conn and OnClose are called.
 //
@@ -94,9 +94,9 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if s.handshakeJSON, err = n.describe("socket handshake", o.Handshake); err != nil {
 		return nil, err
 	}
-	waits, ok := n.openSocket(ns, s, o.Rooms)
-	if !ok {
-		return nil, ErrClosed
+	waits, err := n.openSocket(ns, s, o.Rooms)
+	if err != nil {
+		return nil, err
 	}
 	if len(waits) > 0 {
 		if err := s.confirm(ctx, waits); err != nil {

@@ -158,13 +158,15 @@ type Node struct {
 	stats     counters
 	busy      *activity.Counter // of a cluster for tests; nil: none
 
-	state   atomic.Int32
-	started chan struct{}  // closed when Start is done; heart and meets are valid then
-	gate    sync.RWMutex   // locked to close, read-locked to open a socket or subscription, or to begin work for a peer
-	sockets sync.WaitGroup // until OnClose has returned and the conn's handlers have ended
-	spaces  spaces         // in use
-	nowhere *space         // always empty
-	handles *sync.Map      // from string to weak.Pointer[Namespace]: those that are referenced
+	state    atomic.Int32
+	drain    atomic.Pointer[draining] // nil: there is none
+	refusing atomic.Bool              // by a drain; set with gate locked
+	started  chan struct{}            // closed when Start is done; heart and meets are valid then
+	gate     sync.RWMutex             // locked to close, read-locked to open a socket or subscription, or to begin work for a peer
+	sockets  sync.WaitGroup           // until OnClose has returned and the conn's handlers have ended
+	spaces   spaces                   // in use
+	nowhere  *space                   // always empty
+	handles  *sync.Map                // from string to weak.Pointer[Namespace]: those that are referenced
 
 	mu       sync.Mutex // guards the following fields
 	subs     map[*Subscription]struct{}
@@ -357,16 +359,16 @@ func (n *Node) Flush(ctx context.Context) error {
 	return n.losses.since(since)
 }
 
-// openSocket adds s if the node is not closing. Close finds every socket that was added.
-func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*group, ok bool) {
+// openSocket adds s if the node accepts sockets. Drain and Close find every socket that was added.
+func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*group, err error) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
-	if n.state.Load() != nodeOpen {
-		return nil, false
+	if err := ns.Accepts(); err != nil {
+		return nil, err
 	}
 	n.sockets.Add(1)
 	s.ns = ns.hold()
-	return s.ns.openSocket(s, rooms), true
+	return s.ns.openSocket(s, rooms), nil
 }
 
 // openSubscription does the same for subscriptions.

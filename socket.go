@@ -258,8 +258,8 @@ func (s *Socket) close(reason Reason, after func(ended <-chan struct{})) {
 	closed = s.closeConn(reason)
 }
 
-// end closes the socket for a command, on the goroutine that delivers. OnClose is the application's, so it runs on
-// another goroutine. end reports whether the socket was open.
+// end closes the socket for a command, on the goroutine that delivers, or for a drain. OnClose is the application's, so
+// it runs on another goroutine. end reports whether the socket was open.
 func (s *Socket) end(reason Reason) bool {
 	if !s.endMembership() {
 		return false

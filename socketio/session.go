@@ -172,7 +172,7 @@ func (s *session) refuse(err error) {
 	}
 	told, visible := connectErrorOf(err)
 	if told == nil {
-		c.close(crosscast.ReasonShutdown)
+		c.close(wsconn.ReasonOf(err))
 		return
 	}
 	cause := "authenticate"
@@ -195,7 +195,7 @@ func connectErrorOf(err error) (told *ConnectError, visible bool) {
 	_ = guard.Call(func() error {
 		var own *ConnectError
 		switch {
-		case errors.Is(err, crosscast.ErrClosed):
+		case errors.Is(err, crosscast.ErrClosed), errors.Is(err, crosscast.ErrDraining):
 			told = nil
 		case errors.As(err, &own) && own != nil:
 			told, visible = own, true
@@ -299,7 +299,7 @@ func (s *session) Close(reason crosscast.Reason) {
 // endsConnection reports whether closing a socket for a reason ends the whole connection.
 func endsConnection(r crosscast.Reason) bool {
 	switch r {
-	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
+	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonDrained, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
 		crosscast.ReasonExpired, crosscast.ReasonFlood, wsconn.ReasonInternal:
 		return true
 	}

@@ -338,6 +338,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f = headTooLarge(r, s.o.MaxHeaders)
 	}
 	if f == nil {
+		f = tooMany(admission.Draining(s.accepts()))
+	}
+	if f == nil {
 		f = tooMany(s.door.Enter())
 	}
 	if f != nil {
@@ -388,6 +391,14 @@ func (s *Server) warn(why wsconn.Cause, address string) {
 func (s *Server) report(socket *crosscast.Socket, event string, err error) {
 	failed := guard.Call(func() error { s.o.OnError(socket, event, err); return nil })
 	guard.Log(s.log, "socketio.Options.OnError", failed)
+}
+
+// accepts returns why the node takes no sockets now, or nil.
+func (s *Server) accepts() error {
+	for _, sp := range s.spaces {
+		return sp.ns.Accepts() // the same for all
+	}
+	return nil
 }
 
 // add registers a connection, unless the node is closing.

@@ -314,7 +314,8 @@
       this.#enter("connecting");
       const options = this.#options, began = Date.now();
       const socket = new (options.WebSocket ?? WebSocket)(this.#url.href);
-      let opened = 0, heard = 0, held = []; // events wait until onconnect is done
+      let opened = 0, heard = 0, planned;        // the wait before the next attempt, if the server has told it
+      let held = [];                             // events wait until onconnect is done
       const end = (reason, closeCode) => {
         if (this.#end !== end) return; // it has ended
         this.#end = () => {};
@@ -335,8 +336,8 @@
         }
         if (joined && Date.now() - began > options.maxBackoff) this.#backoff = options.minBackoff;
         // Jitter, so that the clients of a restarted server do not come back all at once.
-        const wait = this.#backoff / 2 * (1 + Math.random());
-        this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
+        const wait = planned ?? this.#backoff / 2 * (1 + Math.random());
+        if (planned === undefined) this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
         this.#timer = setTimeout(() => this.#connect(), wait);
         this.#enter("waiting");
         if (joined) this.#call("ondisconnect", reason);
@@ -377,6 +378,10 @@
           m = JSON.parse(e.data);
         } catch (error) {
           return this.#call("onerror", "", error);
+        }
+        if (m?.reconnect && !m.event && m.id === undefined) {
+          planned = Math.min(Math.max(+m.reconnect.wait || 0, 0), 60000);
+          return;
         }
         const reports = m?.gap && !m.event && m.id === undefined, gap = reports && this.#gapOf(m.gap, heard);
         if (reports && !gap) return this.#call("onerror", "", new Error("malformed gap"));

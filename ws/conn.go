@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -71,7 +73,21 @@ func (c *conn) Close(reason crosscast.Reason) {
 	if !left {
 		c.cancel() // after Close, so that no other handler starts once the running one ends
 	}
+	if reason == crosscast.ReasonDrained {
+		c.tellReconnect()
+	}
 	c.Queue.Close(reason)
+}
+
+// maxReconnectWait spreads the clients of a drain that are closed within one step of it.
+const maxReconnectWait = time.Second
+
+// tellReconnect tells the client when to come back. It does without, if the Envelope fails.
+func (c *conn) tellReconnect() {
+	err := guard.Call(func() error {
+		return c.sendControl(Control{Kind: ControlReconnect, Wait: rand.N(maxReconnectWait)})
+	})
+	guard.Log(c.server.ns.Logger(), "ws.Envelope.Control", err)
 }
 
 // Done is closed when the connection and its handlers have ended.

@@ -169,6 +169,9 @@
 //
 //	1000  closed by the application, with the reason as text
 //	1001  "server shutting down"
+//	1012  "server restarting": a drain, see [crosscast.Node.Drain]. The message before it tells the client when to come
+//	      back, in milliseconds: {"reconnect":{"wait":740}}. The wait is random and up to 1 s. Clients that do not know
+//	      the message come back by their own back-off. New requests get status 503 meanwhile, with Retry-After
 //	1002  a violation of the websocket protocol
 //	1003  a binary message where text is expected, or the other way round
 //	1007  a text message that is not UTF-8, or a message that is compressed badly

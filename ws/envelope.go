@@ -37,7 +37,8 @@ type Control struct {
 	// Failure is the text of a ControlError, or the error in a ControlReply. It is empty in a successful reply.
 	Failure string
 	// Room, Since, Until and Wait are for a ControlGap: the room (empty: everything), the bounds of the gap by this
-	// node's clock (a zero Until: it goes on), and the time within which the client queries the server.
+	// node's clock (a zero Until: it goes on), and the time within which the client queries the server. For a
+	// ControlReconnect, Wait is the time after which the client connects again.
 	Room         string
 	Since, Until time.Time
 	Wait         time.Duration
@@ -54,6 +55,9 @@ const (
 	ControlError
 	// ControlGap tells the client that it might have missed messages: see Options.Gaps. Clients share its message.
 	ControlGap
+	// ControlReconnect comes before the closing frame of a drain: the client should connect again after Wait, instead of
+	// its own back-off.
+	ControlReconnect
 )
 
 // Incoming is a parsed message of a client: an event, a join, a leave, or a reply if all of Event, Join and Leave are
@@ -142,6 +146,8 @@ func (e JSON) Control(c Control) ([]byte, error) {
 		return append(append([]byte(`{"event":"error","data":`), data...), '}'), nil
 	case ControlGap:
 		return append(wsconn.AppendGap([]byte(`{"gap":`), c.Room, c.Since, c.Until, c.Wait), '}'), nil
+	case ControlReconnect:
+		return fmt.Appendf(nil, `{"reconnect":{"wait":%d}}`, c.Wait.Milliseconds()), nil
 	}
 	return nil, nil
 }

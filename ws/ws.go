@@ -295,6 +295,9 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 		s.warn("limit", "a request was refused", err, "give Accept a Client within the limits of names")
 		return nil, err
 	}
+	if err := s.ns.Accepts(); errors.Is(err, crosscast.ErrDraining) {
+		return nil, errors.Join(err, s.refuse(w, admission.Draining(err)))
+	}
 	if why := s.door.Enter(); why != nil {
 		return nil, s.refuse(w, why)
 	}
@@ -349,7 +352,9 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 // refuse answers a request that a limit does not let in.
 func (s *Server) refuse(w http.ResponseWriter, why *admission.Refusal) error {
 	s.stats.refused.Count(why.Cause)
-	s.warn(why.Cause, "a request was refused", why, why.Cure)
+	if why.Cause != admission.CauseDraining { // that is no fault
+		s.warn(why.Cause, "a request was refused", why, why.Cure)
+	}
 	why.SetHeader(w.Header())
 	http.Error(w, why.Text, why.Status)
 	return fmt.Errorf("crosscast/ws: %w", why)
@@ -372,7 +377,7 @@ func (s *Server) Reject(w http.ResponseWriter, r *http.Request, text string) err
 
 // warn logs the first refusal for a cause.
 func (s *Server) warn(cause, message string, err error, cure string) {
-	if !errors.Is(err, crosscast.ErrClosed) {
+	if !errors.Is(err, crosscast.ErrClosed) && !errors.Is(err, crosscast.ErrDraining) {
 		s.config.Firsts.Warn(s.ns.Logger(), cause, "crosscast/ws: "+message+"; more for this cause is not logged",
 			"error", err, "cure", cure)
 	}

@@ -4,6 +4,7 @@ package admission
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/pace"
 )
@@ -44,6 +46,7 @@ const (
 	CauseClients     = "clients"
 	CauseUserClients = "user clients"
 	CauseHandshakes  = "handshakes"
+	CauseDraining    = "draining"
 )
 
 // A Refusal is the error of a client that is not accepted.
@@ -56,6 +59,15 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Text }
+
+// Draining returns the refusal of a node that drains, if err says that it does, or nil. The client may come back at once,
+// because it will get to another node.
+func Draining(err error) *Refusal {
+	if !errors.Is(err, crosscast.ErrDraining) {
+		return nil
+	}
+	return &Refusal{CauseDraining, string(crosscast.ReasonDrained), "", http.StatusServiceUnavailable, time.Second}
+}
 
 // SetHeader tells the client when to come back.
 func (r *Refusal) SetHeader(h http.Header) {

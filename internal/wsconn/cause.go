@@ -21,6 +21,8 @@ func ReasonOf(err error) crosscast.Reason {
 	switch {
 	case errors.Is(err, crosscast.ErrClosed):
 		return crosscast.ReasonShutdown
+	case errors.Is(err, crosscast.ErrDraining):
+		return crosscast.ReasonDrained
 	case errors.Is(err, crosscast.ErrDenied), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ReasonUnavailable
 	}
@@ -49,6 +51,8 @@ func CauseOf(r crosscast.Reason) Cause {
 	switch r {
 	case crosscast.ReasonShutdown:
 		code = websocket.StatusGoingAway
+	case crosscast.ReasonDrained:
+		code = websocket.StatusServiceRestart
 	case crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonFlood:
 		code = websocket.StatusPolicyViolation
 	case crosscast.ReasonProtocol:

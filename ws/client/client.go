@@ -285,9 +285,12 @@ func (c *Client) run() {
 		if joined && time.Since(began) > c.o.MaxBackoff {
 			backoff = c.o.MinBackoff
 		}
-		half := max(backoff/2, 1)
-		wait := half + rand.N(half)
-		backoff = min(2*backoff, c.o.MaxBackoff)
+		wait, planned := s.plannedWait()
+		if !planned {
+			half := max(backoff/2, 1)
+			wait = half + rand.N(half)
+			backoff = min(2*backoff, c.o.MaxBackoff)
+		}
 		gaveUp := c.o.GiveUp(err)
 		if !gaveUp {
 			c.enter(StateWaiting)

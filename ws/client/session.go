@@ -25,27 +25,29 @@ type session struct {
 
 	mu      sync.Mutex // guards the fields below
 	queue   []incoming
-	bytes   int           // of queue
-	wake    chan struct{} // signals a change to the client's goroutine; holds one
-	room    chan struct{} // signals to the reader that an event was removed; holds one
-	paused  bool          // the reader waits for room
-	over    bool          // the reader must not wait for room any more
-	ended   error         // why reading has ended
-	heard   time.Time     // the last sign of life
-	proven  time.Time     // when the last answered ping was sent; zero: no ping was answered
+	bytes   int            // of queue
+	wake    chan struct{}  // signals a change to the client's goroutine; holds one
+	room    chan struct{}  // signals to the reader that an event was removed; holds one
+	paused  bool           // the reader waits for room
+	over    bool           // the reader must not wait for room any more
+	ended   error          // why reading has ended
+	wait    *time.Duration // before the next connection, if the server has said so
+	heard   time.Time      // the last sign of life
+	proven  time.Time      // when the last answered ping was sent; zero: no ping was answered
 	waiting map[uint64]chan *incoming
 	last    uint64 // ID of the newest request
 }
 
-// incoming is a message of the server: an event, or a reply if Event is empty.
+// incoming is a message of the server: an event, a reconnect, or a reply.
 type incoming struct {
-	Event string
-	Data  json.RawMessage
-	ID    uint64
-	Error *string
-	Gap   *gapMessage
-	gap   Gap   // if there is a Gap
-	bad   error // the error of a malformed message
+	Event     string
+	Data      json.RawMessage
+	ID        uint64
+	Error     *string
+	Gap       *gapMessage
+	Reconnect *reconnect
+	gap       Gap   // if there is a Gap
+	bad       error // the error of a malformed message
 }
 
 // eventSize is the memory of a waiting event, beside its name and data.
@@ -349,6 +351,8 @@ func (s *session) readAll() error {
 		case m.Gap != nil:
 			m.gap, m.bad = m.Gap.gap(time.Now())
 			s.push(m)
+		case m.Reconnect != nil:
+			s.planReconnect(m.Reconnect)
 		default:
 			s.handleReply(&m)
 		}
@@ -392,6 +396,34 @@ func (s *session) handleReply(m *incoming) {
 		delete(s.waiting, m.ID)
 		ch <- m
 	}
+}
+
+// A reconnect is the server's word on when to connect again, once it closes the connection.
+type reconnect struct {
+	Wait int64 // in milliseconds
+}
+
+// maxWait bounds a reconnect's Wait.
+const maxWait = time.Minute
+
+func (s *session) planReconnect(r *reconnect) {
+	wait := time.Duration(min(max(r.Wait, 0), maxWait.Milliseconds())) * time.Millisecond
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wait = &wait
+}
+
+// plannedWait returns how long to wait before the next connection, if the server has said so.
+func (s *session) plannedWait() (wait time.Duration, planned bool) {
+	if s == nil { // there was no connection
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wait == nil {
+		return 0, false
+	}
+	return *s.wait, true
 }
 
 func (s *session) noteAlive() {

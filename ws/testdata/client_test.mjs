@@ -74,6 +74,25 @@ async function answer(error = {}) {
 }
 
 const tests = {
+  async "the wait before the next connection that the server tells"() {
+    const waits = [];
+    const client = connect({minBackoff: 4000, maxBackoff: 4000, onretry: (_, reason, wait) => waits.push(wait), ongap: () => {}});
+    for (const [told, waited] of [[740, 740], [0, 0], [-1, 0], ["x", 0], [1e12, 60000]]) {
+      await last().open();
+      await last().message({reconnect: {wait: told}});
+      const before = sockets.length;
+      await last().lose("server restarting");
+      take("disconnected server restarting");
+      if (waited > 0) await pass(waited - 1);
+      assert.equal(sockets.length, before);
+      await pass(1);
+      assert.equal(sockets.length, before + 1);
+    }
+    Math.random = () => 0.5;
+    await last().lose("cannot connect");
+    assert.deepEqual(waits, [3000]); // the client's own back-off
+    client.close();
+  },
   async "events, in order, after onconnect and the gap"() {
     let joined;
     const client = connect({
