@@ -124,14 +124,16 @@ func TestConfirmationsInTheOrderOfRequests(t *testing.T) {
 
 func TestCloseWakesReceive(t *testing.T) {
 	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		l := listen(t, newBus(redistest.Client(t, options())), "cc:a")
-		if err := l.link.Close(); err != nil {
-			t.Fatal(err)
-		}
-		_ = l.expectEnd(t)
-		if err := l.link.Subscribe([]string{"cc:b"}); err == nil {
-			t.Error("Subscribe on a closed link succeeds")
-		}
+		onEachConn(t, func(t *testing.T, client func(*redis.Options) redis.UniversalClient) {
+			l := listen(t, newBus(client(options())), "cc:a")
+			if err := l.link.Close(); err != nil {
+				t.Fatal(err)
+			}
+			_ = l.expectEnd(t)
+			if err := l.link.Subscribe([]string{"cc:b"}); err == nil {
+				t.Error("Subscribe on a closed link succeeds")
+			}
+		})
 	})
 }
 

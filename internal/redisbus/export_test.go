@@ -1,9 +1,12 @@
 package redisbus
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -30,8 +33,11 @@ func Join(rdb *redis.ClusterClient, links map[string]wire.Link) wire.Link {
 }
 
 // Replies returns a function that reads what a server sends to a subscriber, from bytes.
-func Replies(text []byte) func() (wire.Event, error) {
-	c := newRespConn(&script{left: text}, 0, 0)
+func Replies(text []byte) func() (wire.Event, error) { return RepliesInParts(text, len(text)) }
+
+// RepliesInParts is like Replies. A read brings at most size bytes.
+func RepliesInParts(text []byte, size int) func() (wire.Event, error) {
+	c := newRespConn(&script{left: text, size: size}, 0, 0)
 	return func() (wire.Event, error) {
 		r, err := c.receive()
 		return wire.Event{Kind: r.kind, Topic: c.topic(r.name), Data: r.data}, err
@@ -49,13 +55,14 @@ func Answers(topics []string, text []byte) wire.Link {
 type script struct {
 	net.Conn
 	left []byte
+	size int // of the largest part; 0: no limit
 }
 
 func (s *script) Read(p []byte) (int, error) {
 	if len(s.left) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p, s.left)
+	n := copy(p, s.left[:min(len(s.left), cmp.Or(s.size, len(s.left)))])
 	s.left = s.left[n:]
 	return n, nil
 }
@@ -63,3 +70,39 @@ func (s *script) Read(p []byte) (int, error) {
 func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 func (s *script) Close() error                     { return nil }
+
+// HalfWriting returns a link on a connection that writes half of the first command, until the deadline. written returns
+// all that was written.
+func HalfWriting() (l wire.Link, written func() string) {
+	c := &halfWriting{}
+	return &link{bus: &bus{}, conn: newRespConn(c, 0, 0)}, c.written.String
+}
+
+type halfWriting struct {
+	script
+	written strings.Builder
+	closed  bool
+}
+
+func (c *halfWriting) Write(p []byte) (int, error) {
+	if c.closed {
+		return 0, net.ErrClosed
+	}
+	if c.written.Len() == 0 {
+		n, _ := c.written.Write(p[:len(p)/2])
+		return n, os.ErrDeadlineExceeded
+	}
+	return c.written.Write(p)
+}
+
+func (c *halfWriting) Read(p []byte) (int, error) {
+	if c.closed {
+		return 0, net.ErrClosed
+	}
+	return c.script.Read(p)
+}
+
+func (c *halfWriting) Close() error {
+	c.closed = true
+	return nil
+}

@@ -90,8 +90,8 @@ func (l *link) greet(ctx context.Context) error {
 	return err
 }
 
-// take takes the connection over from go-redis, if the line has it. It carries no byte at this moment, because nothing
-// was requested beside the PING.
+// take takes the connection over from go-redis, if the line has it. go-redis holds no byte of it that it has not used:
+// see [lineConn.Read].
 func (l *link) take() error {
 	c := l.line.conn.Load()
 	if c == nil {
@@ -99,7 +99,7 @@ func (l *link) take() error {
 		return nil
 	}
 	o := l.own.Options()
-	l.conn = newRespConn(c, o.ReadBufferSize, o.WriteTimeout)
+	l.conn = newRespConn(takenConn{c}, o.ReadBufferSize, o.WriteTimeout)
 	return c.SetDeadline(time.Time{}) // greet has set one
 }
 

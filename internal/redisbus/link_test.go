@@ -28,72 +28,76 @@ func (l *listener) ping(t testing.TB, name string) {
 // server it is behind what was published before.
 func TestPing(t *testing.T) {
 	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		ordered := strings.Contains(t.Name(), "/redis/")
-		bus := newBus(redistest.Client(t, options()))
-		l := listen(t, bus)
-		l.ping(t, "first")
-		l.expect(t, wire.Pong, "first")
-		l.subscribe(t, "cc:a")
-		for i, text := range numbered(200) {
-			mustPublish(t, bus, frames("cc:a", text))
-			l.ping(t, text)
-			if ordered {
-				l.expectData(t, "cc:a", text)
-				l.expect(t, wire.Pong, text)
-			} else {
-				l.next(t)
-				l.next(t)
+		onEachConn(t, func(t *testing.T, client func(*redis.Options) redis.UniversalClient) {
+			ordered := strings.Contains(t.Name(), "/redis/")
+			bus := newBus(client(options()))
+			l := listen(t, bus)
+			l.ping(t, "first")
+			l.expect(t, wire.Pong, "first")
+			l.subscribe(t, "cc:a")
+			for i, text := range numbered(200) {
+				mustPublish(t, bus, frames("cc:a", text))
+				l.ping(t, text)
+				if ordered {
+					l.expectData(t, "cc:a", text)
+					l.expect(t, wire.Pong, text)
+				} else {
+					l.next(t)
+					l.next(t)
+				}
+				if i == 100 {
+					l.ping(t, "one")
+					l.ping(t, "two")
+					l.expect(t, wire.Pong, "one")
+					l.expect(t, wire.Pong, "two")
+				}
 			}
-			if i == 100 {
-				l.ping(t, "one")
-				l.ping(t, "two")
-				l.expect(t, wire.Pong, "one")
-				l.expect(t, wire.Pong, "two")
+			if err := l.link.Unsubscribe([]string{"cc:a"}); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if err := l.link.Unsubscribe([]string{"cc:a"}); err != nil {
-			t.Fatal(err)
-		}
-		l.ping(t, "last")
-		l.expect(t, wire.Unsubscribed, "cc:a")
-		l.expect(t, wire.Pong, "last")
+			l.ping(t, "last")
+			l.expect(t, wire.Unsubscribed, "cc:a")
+			l.expect(t, wire.Pong, "last")
+		})
 	})
 }
 
 // TestAnErrorIsOfTheOldestRequest: whatever its text says. A user who may not ping is answered all the same.
 func TestAnErrorIsOfTheOldestRequest(t *testing.T) {
-	for _, protocol := range []int{2, 3} {
-		s := redistest.Start(t, redistest.Config{Users: []string{
-			"alice on >pw resetchannels &cc:a* +publish +subscribe +unsubscribe",
-		}})
-		o := s.Options()
-		o.Username, o.Password, o.Protocol = "alice", "pw", protocol
-		bus := newBus(redistest.Client(t, o))
-		l := listen(t, bus, "cc:a1")
-		l.ping(t, "1")
-		if err := l.link.Subscribe([]string{"cc:secret"}); err != nil {
-			t.Fatal(err)
-		}
-		l.ping(t, "2")
-		if err := l.link.Subscribe([]string{"cc:a2", "cc:a3"}); err != nil {
-			t.Fatal(err)
-		}
-		l.ping(t, "3")
-		denied := func(kind wire.EventKind, topic string) {
-			t.Helper()
-			if ev := l.next(t); ev.Kind != kind || ev.Topic != topic || !errors.Is(ev.Err, crosscast.ErrDenied) {
-				t.Fatalf("RESP%d: got event %d of %q (%v), want %d of %q, denied", protocol, ev.Kind, ev.Topic, ev.Err, kind, topic)
+	onEachConn(t, func(t *testing.T, client func(*redis.Options) redis.UniversalClient) {
+		for _, protocol := range []int{2, 3} {
+			s := redistest.Start(t, redistest.Config{Users: []string{
+				"alice on >pw resetchannels &cc:a* +publish +subscribe +unsubscribe",
+			}})
+			o := s.Options()
+			o.Username, o.Password, o.Protocol = "alice", "pw", protocol
+			bus := newBus(client(o))
+			l := listen(t, bus, "cc:a1")
+			l.ping(t, "1")
+			if err := l.link.Subscribe([]string{"cc:secret"}); err != nil {
+				t.Fatal(err)
 			}
+			l.ping(t, "2")
+			if err := l.link.Subscribe([]string{"cc:a2", "cc:a3"}); err != nil {
+				t.Fatal(err)
+			}
+			l.ping(t, "3")
+			denied := func(kind wire.EventKind, topic string) {
+				t.Helper()
+				if ev := l.next(t); ev.Kind != kind || ev.Topic != topic || !errors.Is(ev.Err, crosscast.ErrDenied) {
+					t.Fatalf("RESP%d: got event %d of %q (%v), want %d of %q, denied", protocol, ev.Kind, ev.Topic, ev.Err, kind, topic)
+				}
+			}
+			denied(wire.Pong, "1")
+			denied(wire.Denied, "")
+			denied(wire.Pong, "2")
+			l.expect(t, wire.Subscribed, "cc:a2")
+			l.expect(t, wire.Subscribed, "cc:a3")
+			denied(wire.Pong, "3")
+			mustPublish(t, bus, frames("cc:a3", "x"))
+			l.expectData(t, "cc:a3", "x")
 		}
-		denied(wire.Pong, "1")
-		denied(wire.Denied, "")
-		denied(wire.Pong, "2")
-		l.expect(t, wire.Subscribed, "cc:a2")
-		l.expect(t, wire.Subscribed, "cc:a3")
-		denied(wire.Pong, "3")
-		mustPublish(t, bus, frames("cc:a3", "x"))
-		l.expectData(t, "cc:a3", "x")
-	}
+	})
 }
 
 // cannotSave starts a server that cannot save, and has tried.

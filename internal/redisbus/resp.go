@@ -47,7 +47,8 @@ func newRespConn(conn net.Conn, size int, timeout time.Duration) *respConn {
 	return &respConn{conn: conn, br: bufio.NewReaderSize(conn, max(size, 4<<10)), timeout: timeout, seed: maphash.MakeSeed()}
 }
 
-// write implements channelConn.
+// write implements channelConn. It closes a connection that failed to take a whole command, because the server would
+// read the next command as the rest of it.
 func (c *respConn) write(command string, args []string) error {
 	out := appendHeader(c.out[:0], '*', 1+len(args))
 	out = appendBulk(out, command)
@@ -61,10 +62,13 @@ func (c *respConn) write(command string, args []string) error {
 	if c.timeout > 0 {
 		deadline = time.Now().Add(c.timeout)
 	}
-	if err := c.conn.SetWriteDeadline(deadline); err != nil {
-		return err
+	err := c.conn.SetWriteDeadline(deadline)
+	if err == nil {
+		_, err = c.conn.Write(out)
 	}
-	_, err := c.conn.Write(out)
+	if err != nil {
+		_ = c.conn.Close()
+	}
 	return err
 }
 
@@ -89,6 +93,16 @@ func (c *respConn) receive() (reply, error) {
 }
 
 func (c *respConn) read() (reply, error) {
+	for {
+		r, err := c.next()
+		if err != nil || r.kind != 0 {
+			return r, err
+		}
+	}
+}
+
+// next reads a reply, or something else that RESP3 allows between replies. Then the kind is 0.
+func (c *respConn) next() (reply, error) {
 	kind, line, err := c.line()
 	if err != nil {
 		return reply{}, err
@@ -109,17 +123,28 @@ func (c *respConn) read() (reply, error) {
 		c.name, err = c.bulk(c.name[:0], line)
 		return reply{kind: wire.Pong, name: c.name}, err
 	case '*', '>':
-		return c.list(string(line))
+		n, err := count(line)
+		if err != nil || n == 0 {
+			return reply{}, errProtocol
+		}
+		return c.list(n, kind == '>')
+	case '|':
+		n, err := count(line)
+		if err != nil {
+			return reply{}, err
+		}
+		return reply{}, c.skip(2 * n)
 	}
 	return reply{}, errProtocol
 }
 
-// list reads the elements of a list: a message, a confirmation, or a pong.
-func (c *respConn) list(length string) (r reply, err error) {
+// list reads the n elements of a list: a message, a confirmation, or a pong. A push of any other kind is skipped: the
+// user's OnConnect might have switched on invalidations, for instance.
+func (c *respConn) list(n int64, push bool) (r reply, err error) {
 	if c.word, err = c.str(c.word[:0]); err != nil {
 		return r, err
 	}
-	want := "3"
+	want := int64(3)
 	switch string(c.word) {
 	case "message", "smessage":
 		r.kind = wire.Message
@@ -128,10 +153,14 @@ func (c *respConn) list(length string) (r reply, err error) {
 	case "unsubscribe", "sunsubscribe":
 		r.kind = wire.Unsubscribed
 	case "pong":
-		r.kind, want = wire.Pong, "2"
+		r.kind, want = wire.Pong, 2
+	default:
+		if push {
+			return r, c.skip(n - 1)
+		}
 	}
-	if r.kind == 0 || length != want {
-		return r, fmt.Errorf("%w: %s elements of %q", errProtocol, length, c.word)
+	if r.kind == 0 || n != want {
+		return r, fmt.Errorf("%w: %d elements of %q", errProtocol, n, c.word)
 	}
 	if c.name, err = c.str(c.name[:0]); err != nil {
 		return r, err
@@ -175,20 +204,62 @@ func (c *respConn) str(dst []byte) ([]byte, error) {
 		return c.bulk(dst, line)
 	case kind == '+':
 		return append(dst, line...), nil
+	case kind == '_':
+		return dst, nil
 	}
 	return dst, errProtocol
 }
 
+// skip reads n elements of any kind, with all that they contain.
+func (c *respConn) skip(n int64) error {
+	for ; n > 0; n-- {
+		kind, line, err := c.line()
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case '+', '-', ':', '_', '#', ',', '(':
+		case '$', '!', '=':
+			err = c.skipBulk(line)
+		case '*', '~', '>', '%', '|':
+			var more int64
+			more, err = count(line)
+			if kind == '%' || kind == '|' {
+				more *= 2
+			}
+			if kind == '|' { // what it belongs to comes after it
+				more++
+			}
+			n += more
+		default:
+			err = errProtocol
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count reads the number of a list's elements. The number -1 means nil.
+func count(line []byte) (int64, error) {
+	if string(line) == "-1" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(line), 10, 31)
+	if err != nil {
+		return 0, errProtocol
+	}
+	return int64(n), nil
+}
+
 // bulk appends to dst a string of the given length, and reads what ends it. The length -1 means nil.
 func (c *respConn) bulk(dst, length []byte) ([]byte, error) {
-	if string(length) == "-1" {
-		return dst, nil
+	left, err := bulkLength(length)
+	if err != nil || left < 0 {
+		return dst, err
 	}
-	n, err := strconv.ParseUint(string(length), 10, 62)
-	if err != nil || n > largestBulk {
-		return dst, errProtocol
-	}
-	for left := int(n); left > 0; {
+	for left > 0 {
 		have := len(dst)
 		part := min(left, max(smallBulk, have))
 		if cap(dst)-have < part {
@@ -200,15 +271,42 @@ func (c *respConn) bulk(dst, length []byte) ([]byte, error) {
 		}
 		left -= part
 	}
+	return dst, c.bulkEnd()
+}
+
+func (c *respConn) skipBulk(length []byte) error {
+	n, err := bulkLength(length)
+	if err != nil || n < 0 {
+		return err
+	}
+	if _, err := c.br.Discard(n); err != nil {
+		return err
+	}
+	return c.bulkEnd()
+}
+
+// bulkLength reads the length of a string; -1 means nil.
+func bulkLength(line []byte) (int, error) {
+	if string(line) == "-1" {
+		return -1, nil
+	}
+	n, err := strconv.ParseUint(string(line), 10, strconv.IntSize-1)
+	if err != nil || n > largestBulk {
+		return 0, errProtocol
+	}
+	return int(n), nil
+}
+
+func (c *respConn) bulkEnd() error {
 	end, err := c.br.Peek(2)
 	if err != nil {
-		return dst, err
+		return err
 	}
 	if string(end) != "\r\n" {
-		return dst, errProtocol
+		return errProtocol
 	}
 	_, err = c.br.Discard(2)
-	return dst, err
+	return err
 }
 
 // topic implements channelConn.

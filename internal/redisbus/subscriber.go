@@ -46,7 +46,11 @@ type lineConn struct {
 	l *line
 }
 
-func (c *lineConn) Read(p []byte) (int, error) {
+// Read reads for go-redis, which logs in. It reads one byte at a time, so that go-redis never holds a byte behind the
+// last reply that it has read.
+func (c *lineConn) Read(p []byte) (int, error) { return c.read(p[:min(1, len(p))]) }
+
+func (c *lineConn) read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.l.hear()
@@ -56,6 +60,11 @@ func (c *lineConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// takenConn is the connection of a line after the login.
+type takenConn struct{ *lineConn }
+
+func (c takenConn) Read(p []byte) (int, error) { return c.read(p) }
 
 // subscriber returns a client for one link. It has the options of the user's client, for the server where that client
 // would subscribe. Its connection belongs to the line. It is nil if the user's client does not show its options. Then
