@@ -160,7 +160,7 @@ func (c *respConn) list(n int64, push bool) (r reply, err error) {
 		}
 	}
 	if r.kind == 0 || n != want {
-		return r, fmt.Errorf("%w: %d elements of %q", errProtocol, n, c.word)
+		return r, fmt.Errorf("%w: %d elements of %.40q", errProtocol, n, c.word)
 	}
 	if c.name, err = c.str(c.name[:0]); err != nil {
 		return r, err
