@@ -55,6 +55,7 @@ func TestReconnectWait(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * time.Minute)
+				synctest.Wait()
 				if len(at) != 3 {
 					t.Fatalf("%d connections", len(at))
 				}
