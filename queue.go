@@ -57,8 +57,9 @@ type QueueOptions struct {
 	// that were written wholly. If some are left, the queue calls write with these. TryWrite might have written a part of
 	// the first one; then write must write its rest. An error of TryWrite counts as an error of write.
 	//
-	// Queues with TryWrite share goroutines, at most one less than GOMAXPROCS, at least one. A broadcast to many clients
-	// then costs less: it starts no goroutine for a client, unless the client does not take what is written.
+	// Queues with TryWrite and the same Budget share goroutines, at most one less than GOMAXPROCS, at least one. A
+	// broadcast to many clients then costs less: it starts no goroutine for a client, unless the client does not take what
+	// is written.
 	TryWrite func(frames [][]byte) (written int, err error)
 
 	// Policy applies to a frame that does not fit. A frame fits if, together with it, no more than Burst would wait
@@ -116,7 +117,8 @@ const (
 //     Send returns [ErrSlow].
 //
 // OnClose runs after the last write has returned, with one exception: if a write still blocks when the grace or the
-// client's time is over, OnClose is called anyway and must make that write return. Closing the connection does so.
+// client's time is over, OnClose is called anyway and must make that write return. Closing the connection does so. A
+// TryWrite counts as a write, together with the write of what it has left. That write might begin after OnClose.
 //
 // All methods may be called concurrently, and none of them blocks. A Queue must not be copied.
 type Queue struct {

@@ -1,6 +1,7 @@
 package crosscast_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,7 @@ func newBatchClient(t *testing.T, o crosscast.QueueOptions) *batchClient {
 	if tryWrites {
 		o.TryWrite = writesNothing
 	}
+	o.Budget = cmp.Or(o.Budget, testBudget)
 	c.q = crosscast.NewBatchQueue(c.write, o)
 	return c
 }

@@ -16,6 +16,9 @@ import (
 // client that is furthest behind. [QueueDisconnect] disconnects the client. The other policies drop its oldest or
 // newest frames, until no more than its limit waits. Each concurrent Send might exceed the budget by one frame.
 //
+// The queues of a budget with [QueueOptions].TryWrite also share goroutines. Tests of these in bubbles of testing/synctest
+// need a budget for each bubble.
+//
 // All methods may be called concurrently. A QueueBudget must not be copied.
 type QueueBudget struct {
 	bytes int64
@@ -25,6 +28,8 @@ type QueueBudget struct {
 
 	mu     sync.Mutex // guards queues; locked after a queue's mutex
 	queues map[*Queue]*burst
+
+	pumps pumpCrew // of the queues with TryWrite
 }
 
 // NewQueueBudget returns a budget of the given number of bytes. It panics if bytes is below 1.

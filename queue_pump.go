@@ -5,13 +5,11 @@ import (
 	"sync"
 )
 
-// pumps writes for the queues with TryWrite that are not stuck. A pump is a goroutine that serves one queue after the
-// other, as long as any of them waits. So a broadcast starts a goroutine or a few, and not one for each client: a new
-// goroutine costs half as much as a write, most of it for the growth of its stack.
+// A pumpCrew writes for the queues of a budget that have TryWrite and are not stuck. A pump is a goroutine that serves
+// one queue after the other, as long as any of them waits. So a broadcast starts a goroutine or a few, and not one for
+// each client: a new goroutine costs half as much as a write, most of it for the growth of its stack.
 //
 // A pump never blocks for a client. What cannot be tried is left to a goroutine of the queue's own (see flight.run).
-var pumps pumpCrew
-
 type pumpCrew struct {
 	mu      sync.Mutex // taken with no other lock held
 	waiting []*Queue   // in the order in which they are due, from first on; each has the state writing
@@ -30,7 +28,7 @@ const (
 // add makes q due.
 func (c *pumpCrew) add(q *Queue) {
 	if c.enter(q) {
-		go runPump()
+		go c.runPump()
 	}
 }
 
@@ -71,16 +69,16 @@ func (c *pumpCrew) next() *Queue {
 }
 
 // runPump is a pump.
-func runPump() {
+func (c *pumpCrew) runPump() {
 	returned := false
 	defer func() {
 		if !returned { // TryWrite has ended the goroutine
-			go runPump()
+			go c.runPump()
 		}
 	}()
 	f := takeFlight()
 	for n := 1; ; n++ {
-		q := pumps.next()
+		q := c.next()
 		if q == nil {
 			break
 		}
@@ -105,7 +103,7 @@ func (q *Queue) pump(f *flight) *flight {
 	then, reason := q.pumpOnce(f)
 	switch then {
 	case pumpAgain:
-		pumps.add(q)
+		q.shared.Value().budget.pumps.add(q)
 	case pumpOver:
 		go q.finish(reason)
 	case pumpNot:

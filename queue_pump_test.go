@@ -1,11 +1,13 @@
 package crosscast_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,7 +37,7 @@ func newPumpedClient(t *testing.T, free int, o crosscast.QueueOptions) *pumpedCl
 		defer c.client.mu.Unlock()
 		c.closed = append(c.closed, reason)
 	}
-	o.TryWrite = c.try
+	o.TryWrite, o.Budget = c.try, cmp.Or(o.Budget, testBudget)
 	c.q = crosscast.NewBatchQueue(c.write, o)
 	return c
 }
@@ -60,7 +62,7 @@ func (c *pumpedClient) try(frames [][]byte) (int, error) {
 
 func TestPump(t *testing.T) {
 	run := func(name string, f func(t *testing.T)) {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+		t.Run(name, func(t *testing.T) { bubble(t, f) })
 	}
 	run("a client that keeps up has no goroutine", func(t *testing.T) {
 		c := newPumpedClient(t, -1, crosscast.QueueOptions{})
@@ -196,6 +198,103 @@ func TestPump(t *testing.T) {
 	})
 }
 
+// TestPumpAfterTheEnd: the rest of a tried frame is written even if the queue has ended meanwhile, and counts as nothing
+// that waits.
+func TestPumpAfterTheEnd(t *testing.T) {
+	run := func(name string, o crosscast.QueueOptions, end func(c *pumpedClient), reason crosscast.Reason) {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c := newPumpedClient(t, -1, o)
+				c.hold = make(chan struct{})
+				c.stall()
+				for _, s := range []string{"a", "b", "c", "d"} {
+					c.send(s, nil)
+				}
+				c.hold <- struct{}{}
+				synctest.Wait()
+				c.free.Store(1) // the second one might have been written in part
+				end(c)
+				time.Sleep(time.Minute)
+				c.wantClosed(reason)
+				c.wantDone(false)
+				c.hold <- struct{}{}
+				synctest.Wait()
+				c.wantBatches("b c d")
+				c.wantDone(false)
+				c.let(1, nil)
+				c.wantBatches("b c d")
+				c.wantGot("first", "a", "b")
+				c.wantClosed(reason)
+				c.wantDone(true)
+				got := c.q.Stats()
+				if got.WrittenFrames != 3 || got.Dropped < 2 || got.QueuedFrames != 0 || got.QueuedBytes != 0 || got.BatchBytes != 0 {
+					t.Errorf("stats %+v", got)
+				}
+			})
+		})
+	}
+	run("closed", crosscast.QueueOptions{CloseGrace: -1}, func(c *pumpedClient) {
+		c.q.Close(crosscast.ReasonServer)
+	}, crosscast.ReasonServer)
+	run("the grace is over", crosscast.QueueOptions{}, func(c *pumpedClient) {
+		c.q.Close(crosscast.ReasonServer)
+	}, crosscast.ReasonServer)
+	run("too slow", crosscast.QueueOptions{Limit: 4000}, func(c *pumpedClient) {
+		c.send("e", nil)
+		c.send(strings.Repeat("f", 4000), crosscast.ErrSlow)
+	}, crosscast.ReasonSlow)
+}
+
+// TestPumpStats: a queue has nothing of one that was served before it.
+func TestPumpStats(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ends := newPumpedClient(t, -1, crosscast.QueueOptions{CloseGrace: -1})
+		ends.hold = make(chan struct{})
+		ends.stall()
+		for range 3 {
+			ends.send("a", nil)
+		}
+		ends.hold <- struct{}{}
+		synctest.Wait()
+		making := make(chan struct{})
+		c := newPumpedClient(t, -1, crosscast.QueueOptions{
+			Limit: 2 * (1 + cost), Policy: crosscast.QueueDropOldest,
+			DropNotice: func(crosscast.QueueDrop) []byte { <-making; return nil },
+		})
+		for range 3 {
+			c.send("a", nil)
+		}
+		ends.q.Close(crosscast.ReasonServer)
+		close(ends.hold)
+		synctest.Wait()
+		if got := c.q.Stats(); got.BatchFrames != 0 || got.BatchBytes != 0 {
+			t.Errorf("stats %+v", got)
+		}
+		close(making)
+		c.end()
+	})
+}
+
+// TestPumpInBubble: a budget has its own goroutines, so a bubble of synctest does not depend on what else runs.
+func TestPumpInBubble(t *testing.T) {
+	trying, end := make(chan struct{}), make(chan struct{})
+	outside := crosscast.NewQueue(func([]byte) error { panic("written") }, crosscast.QueueOptions{
+		TryWrite: func([][]byte) (int, error) { close(trying); <-end; return 1, nil },
+	})
+	_ = outside.SendFrame([]byte("outside"))
+	<-trying
+	bubble(t, func(t *testing.T) {
+		c := newPumpedClient(t, -1, crosscast.QueueOptions{})
+		c.send("a", nil)
+		synctest.Wait()
+		c.wantGot("a")
+		close(end) // so that a failure is not a deadlock
+		c.end()
+	})
+	outside.Close(crosscast.ReasonServer)
+	<-outside.Done()
+}
+
 // TestPumpGuards: a TryWrite that panics, or ends its goroutine, ends its queue only.
 func TestPumpGuards(t *testing.T) {
 	old := slog.Default()
@@ -203,13 +302,14 @@ func TestPumpGuards(t *testing.T) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	for name, fail := range map[string]func(){"panic": func() { panic("no luck") }, "exit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				var all []*pumpedClient
 				for range 10 {
 					all = append(all, newPumpedClient(t, -1, crosscast.QueueOptions{}))
 				}
 				closed := make(chan crosscast.Reason, 2)
 				q := crosscast.NewBatchQueue(func([][]byte) (int, error) { panic("written") }, crosscast.QueueOptions{
+					Budget:   testBudget,
 					TryWrite: func([][]byte) (int, error) { fail(); return 0, nil },
 					OnClose:  func(r crosscast.Reason) { closed <- r },
 				})

@@ -46,12 +46,25 @@ func newClient(t *testing.T, stalled bool, o crosscast.QueueOptions) *client {
 	if tryWrites {
 		o.TryWrite = writesNothing
 	}
+	o.Budget = cmp.Or(o.Budget, testBudget)
 	c.q = crosscast.NewQueue(c.write, o)
 	return c
 }
 
 // tryWrites makes queues of these tests try to write first, in vain.
 var tryWrites bool
+
+// testBudget is for the queues of these tests that have no budget of their own. A bubble of synctest must not share
+// goroutines with other tests.
+var testBudget *crosscast.QueueBudget
+
+// bubble is synctest.Test with a budget for the test.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	testBudget = crosscast.NewQueueBudget(64 << 20)
+	defer func() { testBudget = nil }()
+	synctest.Test(t, f)
+}
 
 func writesNothing([][]byte) (int, error) { return 0, nil }
 
@@ -143,10 +156,10 @@ func (c *client) wantStats(want crosscast.QueueStats) {
 // queueTest runs f with fake time, also with queues that try to write first. A goroutine that f leaves behind fails the
 // test.
 func queueTest(name string, t *testing.T, f func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	t.Run(name, func(t *testing.T) { bubble(t, f) })
 	tryWrites = true
 	defer func() { tryWrites = false }()
-	t.Run(name+", tried", func(t *testing.T) { synctest.Test(t, f) })
+	t.Run(name+", tried", func(t *testing.T) { bubble(t, f) })
 }
 
 func notice(d crosscast.QueueDrop) []byte { return fmt.Appendf(nil, "-%d-", d.Frames) }

@@ -67,7 +67,7 @@ func (f *flight) drop(n int) (credit int) {
 	f.frames = f.frames[n:]
 	f.bytes -= credit
 	if len(f.frames) == 0 {
-		f.all = f.all[:0]
+		f.all, f.bytes = f.all[:0], 0 // bytes is wrong if the queue has ended meanwhile
 	}
 	return credit
 }
@@ -75,7 +75,7 @@ func (f *flight) drop(n int) (credit int) {
 // start starts the writer: a pump if writes can be tried, or a goroutine of the queue's own.
 func (q *Queue) start() {
 	if q.try != nil {
-		pumps.add(q)
+		q.shared.Value().budget.pumps.add(q)
 		return
 	}
 	f := takeFlight()
@@ -97,7 +97,8 @@ func (f *flight) run() {
 	returned = true
 }
 
-// writeAll begins with the frames that f has already.
+// writeAll begins with the frames that f has already. If the queue has ended, they are written once all the same, because a
+// part of the first one might have been.
 func (q *Queue) writeAll(f *flight) {
 	q.mu.Lock()
 	q.flight = f

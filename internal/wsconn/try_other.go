@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix || aix
 
 package wsconn
 
@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// rawOf returns nil: sockets of this system might block.
+// rawOf returns nil: a write to a socket of this system might block.
 func rawOf(net.Conn) syscall.RawConn { return nil }
 
 func (*joint) tryWrite(uintptr) {}

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !aix
 
 package wsconn
 
@@ -16,7 +16,7 @@ import (
 )
 
 // connected returns both ends of a TCP connection.
-func connected(t *testing.T) (near, far *net.TCPConn) {
+func connected(t testing.TB) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -167,6 +167,34 @@ func TestTryWriteOnly(t *testing.T) {
 		if rawOf(conn) != nil {
 			t.Errorf("on %T", conn)
 		}
+	}
+}
+
+// TestTryWriteNeverBlocks: a try returns even if the application has made the socket one that blocks.
+func TestTryWriteNeverBlocks(t *testing.T) {
+	near, far := connected(t)
+	f, err := near.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Fd() // makes it block
+	_ = f.Close()
+	c := over(near)
+	tried := make(chan struct{})
+	go func() {
+		defer close(tried)
+		for range 1000 {
+			if n, err := c.tryWrite([][]byte{make([]byte, 1<<20)}); n == 0 || err != nil {
+				return
+			}
+		}
+		t.Error("the client took everything")
+	}()
+	select {
+	case <-tried:
+	case <-time.After(5 * time.Second):
+		t.Error("it blocks")
+		_ = far.Close()
 	}
 }
 

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !aix
 
 package wsconn
 
@@ -27,10 +27,11 @@ func rawConn(conn syscall.Conn) syscall.RawConn {
 	return raw
 }
 
-// tryWrite writes rest, as far as the socket takes it. Sockets of package net do not block.
+// tryWrite writes what the socket takes of rest. Package net makes sockets that do not block, but a socket might not be
+// one of these any more, for example after File and Fd.
 func (j *joint) tryWrite(fd uintptr) {
 	for len(j.rest) > 0 {
-		n, err := syscall.Write(int(fd), j.rest)
+		n, err := syscall.SendmsgN(int(fd), j.rest, nil, nil, syscall.MSG_DONTWAIT)
 		switch {
 		case n > 0:
 			j.rest = j.rest[n:]
