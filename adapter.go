@@ -48,8 +48,8 @@ type AdapterStart struct {
 //
 // An adapter must keep these rules, which package adaptertest checks:
 //
-//   - Ready: once Start has returned nil (with Offline: once the link is live), everything that another ready node publishes to everyone, or to this node,
-//     arrives.
+//   - Ready: once Start has returned nil (with Offline: once the link is live), everything that another ready node
+//     publishes to everyone, or to this node, arrives.
 //   - Order: the instructions that one goroutine publishes for a node arrive there in that order, except heartbeats.
 //     One more exception: emissions to a single name each, two rooms or two users, may change places. A heartbeat must
 //     never arrive after a goodbye that was published later, because it would be taken for a sign of life.

@@ -92,10 +92,14 @@ func (n *Node) Link() LinkStatus {
 //		}
 //	})
 //
-// The error is [ErrDraining] once Drain has begun, [ErrClosed] once Close has begun, and [ErrNotConnected] until the link to the bus is live for the first
-// time, if Options.StartOffline is set. A later outage is none: it often concerns all nodes at once, and clients that no
-// node takes are worse off than those of a node without peers. [Node.Link] reports it. Ready never waits, and may be
-// called concurrently.
+// The error is one of:
+//
+//   - [ErrDraining]: Drain has begun.
+//   - [ErrClosed]: Close has begun.
+//   - [ErrNotConnected]: Options.StartOffline is set, and the link to the bus has not been live yet.
+//
+// A later outage is none: it often concerns all nodes at once, and clients that no node takes are worse off than those of
+// a node without peers. [Node.Link] reports it. Ready never waits, and may be called concurrently.
 func (n *Node) Ready() error {
 	switch {
 	case n.state.Load() != nodeOpen:
