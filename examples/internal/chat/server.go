@@ -118,7 +118,7 @@ func (s *Server) URL() string { return s.url }
 // Node is the server's node.
 func (s *Server) Node() *crosscast.Node { return s.node }
 
-// Run returns when ctx ends, after closing the server, or when serving fails.
+// Run returns when ctx ends, after sending the clients away and closing the server, or when serving fails.
 func (s *Server) Run(ctx context.Context) error {
 	var err error
 	select {
@@ -128,6 +128,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
+	// There is no load balancer here, which would need some seconds of notice.
+	err = errors.Join(err, s.node.Drain(stop, crosscast.DrainOptions{Notice: -1, Window: 2 * time.Second}))
 	return errors.Join(err, s.Close(stop))
 }
 
