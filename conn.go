@@ -28,7 +28,7 @@ const (
 	ReasonLeft     Reason = "client left"          // the client closed the connection, or it broke
 	ReasonServer   Reason = "closed by the server" // the application closed it
 	ReasonShutdown Reason = "server shutting down" // Node.Close
-	ReasonDrained  Reason = "server restarting"    // Node.Drain
+	ReasonDrained  Reason = "server restarting"    // Node.Drain, and bindings that send clients elsewhere
 	ReasonSlow     Reason = "too slow"             // the client did not keep up
 	ReasonTimeout  Reason = "timed out"            // the client stopped answering
 	ReasonProtocol Reason = "protocol error"       // the client broke the protocol

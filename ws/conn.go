@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -27,6 +28,8 @@ type conn struct {
 	cancel context.CancelFunc
 	events wsconn.Lane[event]
 	done   chan struct{} // closed when everything has ended
+
+	sentAway atomic.Bool // a GapReconnect will close the socket
 
 	// Used by the lane only:
 	joined     map[string]struct{} // rooms that the client has joined; nil before the first

@@ -83,7 +83,8 @@
 // The frames that a client's queue drops ([crosscast.QueueOptions.Policy]) are a gap of everything, too, which begins no
 // later than they do.
 //
-// [GapIgnore] turns all this off. An [Envelope] may decline to make the messages.
+// [GapIgnore] turns all this off, and [GapReconnect] has the clients connect again. An [Envelope] may decline to make the
+// messages.
 //
 // # Events of a client
 //
@@ -169,9 +170,10 @@
 //
 //	1000  closed by the application, with the reason as text
 //	1001  "server shutting down"
-//	1012  "server restarting": a drain, see [crosscast.Node.Drain]. The message before it tells the client when to come
-//	      back, in milliseconds: {"reconnect":{"wait":740}}. The wait is random and up to 1 s. Clients that do not know
-//	      the message come back by their own back-off. New requests get status 503 meanwhile, with Retry-After
+//	1012  "server restarting": a drain, see [crosscast.Node.Drain], or [GapReconnect]. The message before it tells the
+//	      client when to come back, in milliseconds: {"reconnect":{"wait":740}}. The wait is random and up to 1 s.
+//	      Clients that do not know the message come back by their own back-off. During a drain new requests get status
+//	      503, with Retry-After
 //	1002  a violation of the websocket protocol
 //	1003  a binary message where text is expected, or the other way round
 //	1007  a text message that is not UTF-8, or a message that is compressed badly

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -16,6 +17,10 @@ type GapPolicy uint8
 const (
 	// GapTell tells the clients.
 	GapTell GapPolicy = iota
+	// GapReconnect tells the clients, and then closes their connections with code 1012, as a drain does: in random
+	// order, within the time that [Options.GapSpread] has for their queries. It is for clients that fetch everything
+	// again when they connect, anyway. A client whose own queue has dropped something is only told.
+	GapReconnect
 	// GapIgnore does nothing.
 	GapIgnore
 )
@@ -43,6 +48,9 @@ func (s *Server) handleGap(g crosscast.Gap) {
 		}
 		for _, room := range rooms {
 			t.tell(c, socket, room)
+		}
+		if s.o.Gaps == GapReconnect && !c.sentAway.Swap(true) {
+			time.AfterFunc(time.Duration(rand.Float64()*float64(t.wait)), func() { socket.Close(crosscast.ReasonDrained) })
 		}
 	}
 }

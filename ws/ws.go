@@ -154,15 +154,16 @@ type Options struct {
 	// this node. Default 1 s, at most 1 h; negative: none. In all it is at most 1 h.
 	GapSpread time.Duration
 	// Queue holds the messages that wait for the client. Its Framer, OnClose, TryWrite and WriteTimeout are not used. The
-	// default DropNotice is a gap of everything, unless Gaps is [GapIgnore]. A DropNotice of the application's also gets the gaps
-	// of clients that do not keep up: see [crosscast.Queue.SendNotice].
+	// default DropNotice is a gap of everything, unless Gaps is [GapIgnore]. A DropNotice of the application's also gets
+	// the gaps of clients that do not keep up: see [crosscast.Queue.SendNotice].
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h; negative: no
 	// pings.
 	PingInterval time.Duration
 	// PingTimeout is how long after a ping the client must have sent something. Default 20 s; above 0, and at most 1 h.
 	PingTimeout time.Duration
-	// WriteTimeout is how long the writing of one message may take, and that of the answer to the request. Default 10 s; above 0, and at most 1 h.
+	// WriteTimeout is how long the writing of one message may take, and that of the answer to the request. Default 10 s;
+	// above 0, and at most 1 h.
 	WriteTimeout time.Duration
 }
 

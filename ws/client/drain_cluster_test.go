@@ -81,7 +81,9 @@ func TestDrain(t *testing.T) {
 
 		began := time.Now()
 		drained := make(chan error, 1)
-		go func() { drained <- nodes[0].Drain(context.Background(), crosscast.DrainOptions{Notice: -1, Window: window}) }()
+		go func() {
+			drained <- nodes[0].Drain(context.Background(), crosscast.DrainOptions{Notice: -1, Window: window})
+		}()
 		var sent []time.Time
 		for time.Since(began) < window+3*time.Second {
 			sent = append(sent, time.Now())
