@@ -183,7 +183,7 @@ func testChatPage(t *testing.T, browser, server string) {
 	}
 	for _, p := range []*page{a, b} {
 		p.sees("#log .gap", "Messages may be missing here")
-		p.sees("#log .gap", "link lost")
+		p.sees("#log .gap", "the server missed something")
 	}
 	a.say("after the outage")
 	b.sees("#log .message", "after the outage")

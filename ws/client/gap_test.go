@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,7 +82,7 @@ func TestRefetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		happened := newRecord()
 		var began time.Time
-		var fail error
+		var failing atomic.Bool
 		c, end, ends := play(t, client.Options{
 			MinBackoff: 8 * time.Second, MaxBackoff: 16 * time.Second, GapSpread: -1,
 			Refetch: func(ctx context.Context, c *client.Client, g client.Gap) error {
@@ -88,7 +90,10 @@ func TestRefetch(t *testing.T) {
 				if ctx.Err() != nil {
 					t.Error(ctx.Err())
 				}
-				return fail
+				if failing.Load() {
+					return errors.New("no luck")
+				}
+				return nil
 			},
 			OnError: func(_ *client.Client, event string, err error) { happened.add("%s %v", event, err) },
 		})
@@ -98,17 +103,15 @@ func TestRefetch(t *testing.T) {
 		end.send(`{"gap":{"room":"a","ago":[5000,0],"wait":60000}}`)
 		end.send(`{"gap":{"room":"a","ago":[2000],"wait":60000}}`)
 		synctest.Wait()
-		if len(happened.lines) > 0 {
-			t.Errorf("too early: %q", happened.lines)
+		if lines := happened.now(); len(lines) > 0 {
+			t.Errorf("too early: %q", lines)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if happened.lines[0] > happened.lines[1] {
-			happened.lines[0], happened.lines[1] = happened.lines[1], happened.lines[0]
-		}
+		happened.sort()
 		happened.expect(t, "a 7s false", "b 3s false")
 
-		fail = errors.New("no luck")
+		failing.Store(true)
 		end.send(`{"gap":{"room":"a","ago":[60000,0]}}`)
 		synctest.Wait()
 		happened.expect(t, "a 2s false", "refetch no luck")
@@ -118,25 +121,16 @@ func TestRefetch(t *testing.T) {
 		end.send(`{"gap":{"room":"a","ago":[69000,0]}}`) // becomes part of what waits
 		end.lose()
 		synctest.Wait()
-		fail = nil
+		failing.Store(false)
 		<-ends
 		time.Sleep(16 * time.Second)
 		synctest.Wait()
-		lines := fmt.Sprint(happened.lines)
-		if want := fmt.Sprintf("a %v false", 3*time.Second); len(happened.lines) != 2 || !containsLine(happened.lines, want) {
-			t.Errorf("%s, want %s and the absence", lines, want)
+		lines := happened.now()
+		if want := fmt.Sprintf("a %v false", 3*time.Second); len(lines) != 2 || !slices.Contains(lines, want) {
+			t.Errorf("%q, want %s and the absence", lines, want)
 		}
 		_ = c.Close(context.Background())
 	})
-}
-
-func containsLine(lines []string, want string) bool {
-	for _, line := range lines {
-		if line == want {
-			return true
-		}
-	}
-	return false
 }
 
 // TestRefetchIsBounded: a server that names very many rooms costs a bounded amount.

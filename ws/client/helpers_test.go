@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -92,6 +93,20 @@ func (l *record) add(format string, args ...any) {
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 	l.grown <- struct{}{}
+}
+
+// now returns the lines so far.
+func (l *record) now() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
+// sort sorts the lines, for events whose order is random.
+func (l *record) sort() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slices.Sort(l.lines)
 }
 
 // expect waits until the lines are those.
