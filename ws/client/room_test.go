@@ -389,7 +389,7 @@ func TestJoinAndLeaveAtOnce(t *testing.T) {
 	s := serve(t, ws.Options{AllowJoin: allowAll})
 	c := dial(t, s.url, client.Options{})
 	socket := wstest.Wait(t, s.sockets, "the socket")
-	for range 1000 {
+	for range 300 {
 		var wg sync.WaitGroup
 		for _, call := range []func(context.Context, string) error{c.Join, c.Leave, c.Join, c.Leave} {
 			wg.Go(func() {
