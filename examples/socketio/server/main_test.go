@@ -126,7 +126,7 @@ func TestTwoServers(t *testing.T) {
 				ended <- err
 			}()
 			s1.Stop(os.Interrupt)
-			if err := <-ended; websocket.CloseStatus(err) != websocket.StatusGoingAway {
+			if err := <-ended; websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 				t.Errorf("a client of a server that ends: %v", err)
 			}
 			if err := b.conn.Close(websocket.StatusNormalClosure, ""); err != nil {
