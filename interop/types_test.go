@@ -26,7 +26,7 @@ const client: Client = new Client("/ws", {
   awayBytes: 1 << 20, minBackoff: 10, WebSocket,
   giveUp: (client, reason, code) => code === 4001 && reason.length > 0 && client.rooms.length === 0,
   onconnect: async client => { await client.request("login", {token: "x"}); },
-  ongap: (client, since, until) => { const span: number = until.getTime() - since.getTime(); void span; },
+  ongap: (client, gap) => { const span: number = (gap.until ?? new Date()).getTime() - gap.since.getTime(); void span; },
   onjoinerror: (client, room, error) => { if (error.code === "remote") void client.join(room.trim()); },
   onstate: (client, state) => { if (state === "gave up") client.close(); },
 });
