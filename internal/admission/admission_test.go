@@ -215,6 +215,16 @@ func TestTotal(t *testing.T) {
 	}
 }
 
+// TestNoQuestionInVain: a user whose clients on this node are too many already costs the other nodes no question.
+func TestNoQuestionInVain(t *testing.T) {
+	var u Users
+	u.Init(nil, Limits{MaxUserClients: 1, MaxUserClientsTotal: 5}) // a question would need the namespace
+	u.places["ann"] = []*Place{{users: &u, user: "ann"}}
+	if _, why := u.Enter(t.Context(), "ann"); why == nil || why.Cause != CauseUserClients {
+		t.Errorf("%v", why)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for _, l := range []Limits{
 		{MaxClients: -1}, {MaxUserClients: -1}, {MaxUserClientsTotal: -1}, {HandshakeRate: -1}, {HandshakeBurst: 1}, {KickOldest: true},

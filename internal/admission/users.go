@@ -43,24 +43,40 @@ func (u *Users) Enter(ctx context.Context, user string) (*Place, *Refusal) {
 	if user == "" || u.most == 0 && u.total == 0 {
 		return nil, nil
 	}
-	p := &Place{users: u, user: user, elsewhere: u.elsewhere(ctx, user)}
+	p := &Place{users: u, user: user}
+	if !u.enter(p, false) { // so a user whose clients here are too many costs no question
+		return nil, tooManyOfUser()
+	}
+	p.elsewhere = u.elsewhere(ctx, user)
+	if !u.enter(p, true) {
+		return nil, tooManyOfUser()
+	}
+	return p, nil
+}
+
+// enter reports whether there is a place for p, and takes it if take is set.
+func (u *Users) enter(p *Place, take bool) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	here := len(u.places[user]) + 1
+	here := len(u.places[p.user]) + 1
 	if u.kick {
 		here = 1 // the others can be closed
 	}
 	if u.tooMany(here, p.elsewhere) {
-		return nil, &Refusal{
-			CauseUserClients, "too many clients of this user",
-			"a larger Options.MaxUserClients or MaxUserClientsTotal, or Options.KickOldest",
-			http.StatusTooManyRequests, spread(5 * time.Second),
-		}
+		return false
 	}
-	if !u.kick {
-		u.places[user] = append(u.places[user], p)
+	if take && !u.kick {
+		u.places[p.user] = append(u.places[p.user], p)
 	}
-	return p, nil
+	return true
+}
+
+func tooManyOfUser() *Refusal {
+	return &Refusal{
+		CauseUserClients, "too many clients of this user",
+		"a larger Options.MaxUserClients or MaxUserClientsTotal, or Options.KickOldest",
+		http.StatusTooManyRequests, spread(5 * time.Second),
+	}
 }
 
 func (u *Users) tooMany(here, elsewhere int) bool {
