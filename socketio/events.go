@@ -53,11 +53,15 @@ func (s *session) Handle(e event) {
 	err = guard.Call(func() error { return s.handle(h, &e) })
 }
 
+// EventName returns the name of the event that Namespace.CatchAll handles. ctx is the handler's, or made from it. The
+// result is empty for other handlers.
+func EventName(ctx context.Context) string { return wsconn.EventName(ctx) }
+
 // handle calls a handler, and sends its result as the acknowledgement.
 func (s *session) handle(h Handler, e *event) error {
 	ctx := s.ctx
 	if e.caught {
-		ctx = context.WithValue(ctx, nameKey{}, e.name)
+		ctx = wsconn.WithEventName(ctx, e.name)
 	}
 	if !e.hasID {
 		return h(ctx, s.socket, e.args)

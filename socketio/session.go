@@ -299,8 +299,8 @@ func (s *session) Close(reason crosscast.Reason) {
 // endsConnection reports whether closing a socket for a reason ends the whole connection.
 func endsConnection(r crosscast.Reason) bool {
 	switch r {
-	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonDrained, crosscast.ReasonSlow, crosscast.ReasonTimeout, crosscast.ReasonProtocol,
-		crosscast.ReasonExpired, crosscast.ReasonFlood, wsconn.ReasonInternal:
+	case ReasonForced, crosscast.ReasonShutdown, crosscast.ReasonDrained, crosscast.ReasonSlow, crosscast.ReasonTimeout,
+		crosscast.ReasonProtocol, crosscast.ReasonExpired, crosscast.ReasonFlood, wsconn.ReasonInternal:
 		return true
 	}
 	return false

@@ -51,8 +51,8 @@ type Namespace struct {
 	// Events are the handlers. An event without a handler goes to CatchAll.
 	Events Events
 	// CatchAll handles the events that have no handler in Events. [EventName] returns their names, of 1 to 255 bytes.
-	// Default: such an event is counted.
-	// It is acknowledged with an error if the client waits for that, and otherwise ignored.
+	// Default: such an event is counted. It is acknowledged with an error if the client waits for that, and otherwise
+	// ignored.
 	CatchAll Handler
 	// Wrap returns the handler that is called in place of next, for example to log, to measure, or to check a right. [New]
 	// calls it once for each of Events, and for CatchAll with an empty name; a client's event does not. Optional.
@@ -122,10 +122,9 @@ type Options struct {
 	// size.
 	EventBytes int
 	// EventRate is how many events a second a client may send, and EventBurst is how many of them at once. EventPolicy says
-	// what happens to more. A client that
-	// connects to a namespace counts as one event, but acknowledgements and pings do not. All sockets of a client count
-	// together. Default 0: any number; otherwise 0.001 to 1,000,000. The default
-	// for EventBurst is as many as in a second.
+	// what happens to more. A client that connects to a namespace counts as one event, but acknowledgements and pings do
+	// not. All sockets of a client count together. Default 0: any number; otherwise 0.001 to 1,000,000. The default for
+	// EventBurst is as many as in a second.
 	EventRate   float64
 	EventBurst  int
 	EventPolicy EventPolicy
@@ -133,22 +132,21 @@ type Options struct {
 	// MaxClients is how many clients the server has at the same time, at most. A client counts from its request until
 	// its connection is gone. Another one gets status 503, with Retry-After. Default 0: any number.
 	MaxClients int
-	// MaxUserClients is how many clients a user has on this node at the same time, at most: exactly, in
-	// each namespace. Another one gets a connect_error, "too many clients of this user".
-	// Default 0: any number. Clients without a user do not count.
+	// MaxUserClients is how many clients a user has on this node at the same time, at most: exactly, in each namespace.
+	// Another one gets a connect_error, "too many clients of this user". Default 0: any number. Clients without a user do
+	// not count.
 	MaxUserClients int
 	// MaxUserClientsTotal is the same for all nodes together, as well as one question to them can tell. Each connect
 	// of a client with a user waits for their answers, up to 2 s. Nodes that do not answer count as none, and clients that
 	// connect to several nodes at once do not see each other. Default 0: any number, and nothing is asked.
 	MaxUserClientsTotal int
 	// KickOldest accepts a user's client above MaxUserClients or MaxUserClientsTotal, and closes the oldest ones of that
-	// user on this node instead, with [crosscast.ReasonReplaced]. They get a disconnect,
-	// so that they do not come back by themselves.
-	// A client is refused only if clients on other nodes alone are too many.
+	// user on this node instead, with [crosscast.ReasonReplaced]. They get a disconnect, so that they do not come back by
+	// themselves. A client is refused only if clients on other nodes alone are too many.
 	KickOldest bool
 	// HandshakeRate is how many requests a second the server accepts, and HandshakeBurst is how many of them at once. More
-	// get status 429, with Retry-After. They count before Authenticate.
-	// Default 0: any number; otherwise as for EventRate and EventBurst.
+	// get status 429, with Retry-After. They count before Authenticate. Default 0: any number; otherwise as for EventRate
+	// and EventBurst.
 	HandshakeRate  float64
 	HandshakeBurst int
 	// GapEvent is the event with which clients are told that they might have missed something, in the place of that. Its
@@ -325,7 +323,8 @@ func newSpace(node *crosscast.Node, name string, n *Namespace) (*space, error) {
 		return nil, err
 	}
 	sp := &space{Namespace: *n, name: name, ns: ns}
-	if err := sp.wrapHandlers(); err != nil {
+	sp.Events, sp.CatchAll, err = wsconn.WrapHandlers("its Wrap", n.Wrap, n.Events, n.CatchAll)
+	if err != nil {
 		return nil, fmt.Errorf("crosscast/socketio: namespace %q: %w", name, err)
 	}
 	return sp, nil

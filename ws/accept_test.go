@@ -74,3 +74,49 @@ func TestReject(t *testing.T) {
 		t.Error("there is a socket")
 	}
 }
+
+// TestRejectedClientsCount: a client that is rejected counts as long as its connection stands, and then not any more. So
+// rejected clients neither pass the limits nor move them.
+func TestRejectedClientsCount(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := newServer(t, n, ws.Options{MaxClients: 1})
+	refusals := make(chan error, 1)
+	url := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/reject" {
+			refusals <- s.Reject(w, r, "no")
+			return
+		}
+		s.ServeHTTP(w, r)
+	})).URL
+	none := func() {
+		t.Helper()
+		for s.Stats().Connections != 0 {
+			if s.Stats().Connections < 0 {
+				t.Fatalf("%d connections", s.Stats().Connections)
+			}
+			time.Sleep(time.Millisecond) // poll
+		}
+	}
+	for range 3 {
+		dial(t, url+"/reject", nil).ExpectClose(4001, "no")
+		if err := wstest.Wait(t, refusals, "Reject"); err != nil {
+			t.Error(err)
+		}
+		none()
+	}
+	dial(t, url, nil)
+	for _, path := range []string{"/", "/reject"} {
+		resp, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s with one client too many: %d", path, resp.StatusCode)
+		}
+	}
+	if err := wstest.Wait(t, refusals, "Reject"); err == nil {
+		t.Error("Reject has upgraded one client too many")
+	}
+	http.DefaultClient.CloseIdleConnections()
+}

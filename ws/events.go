@@ -69,11 +69,15 @@ func (c *conn) Handle(e event) {
 	err = guard.Call(func() error { return c.handle(h, &e) })
 }
 
+// EventName returns the name of the event that Options.CatchAll handles. ctx is the handler's, or made from it. The
+// result is empty for other handlers.
+func EventName(ctx context.Context) string { return wsconn.EventName(ctx) }
+
 // handle calls a handler, and sends its result as the reply.
 func (c *conn) handle(h Handler, e *event) error {
 	ctx := c.ctx
 	if e.kind == eventCaught {
-		ctx = context.WithValue(ctx, nameKey{}, e.name)
+		ctx = wsconn.WithEventName(ctx, e.name)
 	}
 	if e.id == 0 {
 		return h(ctx, c.socket, e.data)
@@ -100,7 +104,8 @@ func (c *conn) finish(e *event, err error) {
 	case errors.As(err, new(*PanicError)):
 		defer c.end(wsconn.CauseOf(wsconn.ReasonInternal))
 		c.server.report(c.socket, e.title(), err)
-	case (e.kind == eventJoin || e.kind == eventLeave) && c.socket.Closed(): // no refusal: the client joins the room on its next connection
+	case (e.kind == eventJoin || e.kind == eventLeave) && c.socket.Closed():
+		// That is no refusal: the client joins the room on its next connection.
 	default:
 		c.fail(e, err)
 	}

@@ -71,8 +71,8 @@ type Options struct {
 	// Default: such an event is answered with an error.
 	CatchAll Handler
 	// Wrap returns the handler that is called in place of next, for example to log, to measure, or to check a right. [New]
-	// calls it once for each of Events, and for CatchAll with an empty name; a client's event does not. It does not see joins
-	// and leaves by the protocol. Optional.
+	// calls it once for each of Events, and for CatchAll with an empty name; a client's event does not. It does not see
+	// joins and leaves by the protocol. Optional.
 	Wrap func(event string, next Handler) Handler
 	// AllowJoin decides whether a client may join a room by the protocol. An error refuses the join, and the client
 	// sees its text by the rule of Handler. It is called again for a room that the socket is in already; a refusal does
@@ -114,9 +114,8 @@ type Options struct {
 	// running handler is cancelled, and the other events are dropped. Default 30 s; above 0, and at most 1 h.
 	LeaveTimeout time.Duration
 	// EventRate is how many events a second a client may send, and EventBurst is how many of them at once. EventPolicy says
-	// what happens to more. Joins, leaves
-	// and malformed messages count as events, but replies to EmitAck and pings do not. Default 0: any number; otherwise 0.001 to 1,000,000. The default
-	// for EventBurst is as many as in a second.
+	// what happens to more. Joins, leaves and malformed messages count as events, but replies to EmitAck and pings do not.
+	// Default 0: any number; otherwise 0.001 to 1,000,000. The default for EventBurst is as many as in a second.
 	EventRate   float64
 	EventBurst  int
 	EventPolicy EventPolicy
@@ -125,22 +124,19 @@ type Options struct {
 	// its connection is gone. Another one gets status 503, with Retry-After. Default 0: any number.
 	MaxClients int
 	// MaxUserClients is how many clients a user has on this node at the same time, at most: exactly. Another one gets
-	// status 429, with Retry-After.
-	// Default 0: any number. Clients without a user do not count.
+	// status 429, with Retry-After. Default 0: any number. Clients without a user do not count.
 	MaxUserClients int
 	// MaxUserClientsTotal is the same for all nodes together, as well as one question to them can tell. Each handshake
 	// of a client with a user waits for their answers, up to 2 s. Nodes that do not answer count as none, and clients that
 	// connect to several nodes at once do not see each other. Default 0: any number, and nothing is asked.
 	MaxUserClientsTotal int
 	// KickOldest accepts a user's client above MaxUserClients or MaxUserClientsTotal, and closes the oldest ones of that
-	// user on this node instead, with [crosscast.ReasonReplaced]. They should not come back by themselves,
-	// so the close code is 4001.
-	// A client is refused only if clients on other nodes alone are too many.
+	// user on this node instead, with [crosscast.ReasonReplaced]. They should not come back by themselves, so the close
+	// code is 4001. A client is refused only if clients on other nodes alone are too many.
 	KickOldest bool
 	// HandshakeRate is how many requests a second the server accepts, and HandshakeBurst is how many of them at once. More
-	// get status 429, with Retry-After. They count when Accept is called. A limit that also protects the
-	// application's own authentication belongs in front of it.
-	// Default 0: any number; otherwise as for EventRate and EventBurst.
+	// get status 429, with Retry-After. They count when Accept is called. A limit that also protects the application's
+	// own authentication belongs in front of it. Default 0: any number; otherwise as for EventRate and EventBurst.
 	HandshakeRate  float64
 	HandshakeBurst int
 	// ConnectTimeout is how long [crosscast.Namespace.Connect] may take for a request that was upgraded. Then the client
@@ -191,7 +187,9 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 			return nil, fmt.Errorf("crosscast/ws: event %.64q: no handler, or not a name of 1 to 255 bytes", event)
 		}
 	}
-	if err := o.wrapHandlers(); err != nil {
+	var err error
+	o.Events, o.CatchAll, err = wsconn.WrapHandlers("crosscast/ws: Options.Wrap", o.Wrap, o.Events, o.CatchAll)
+	if err != nil {
 		return nil, err
 	}
 	o.ReadLimit = cmp.Or(o.ReadLimit, 1<<20)
@@ -363,12 +361,17 @@ func (s *Server) refuse(w http.ResponseWriter, why *admission.Refusal) error {
 
 // Reject upgrades a request and closes the connection with code 4001 and a text for the client, of up to 123 bytes. It
 // is for clients that should not come back, such as those without a valid login: package client and client.js give up.
-// A status 401 or 403 tells a client in Go the same, but a script in a browser sees no status. An error means that the
-// request was not upgraded; the client gets an HTTP status.
+// A status 401 or 403 tells a client in Go the same, but a script in a browser sees no status. Until its connection is
+// gone, the client counts towards Options.MaxClients, and its request counts towards HandshakeRate. An error means that
+// the request was not upgraded; the client gets an HTTP status.
 func (s *Server) Reject(w http.ResponseWriter, r *http.Request, text string) error {
+	if why := s.door.Enter(); why != nil {
+		return s.refuse(w, why)
+	}
 	c := newConn(s, r)
 	defer c.cancel()
 	if err := c.Conn.Accept(w, r); err != nil {
+		s.door.Leave()
 		return fmt.Errorf("crosscast/ws: %w", err)
 	}
 	c.SetCause(wsconn.Cause{Reason: wsconn.ReasonRefused, Code: wsconn.StatusRefused, Text: text})
