@@ -50,6 +50,16 @@ func (c *Cluster) Add(o crosscast.Options) *crosscast.Node {
 	return n
 }
 
+// AddBy adds the node that start makes with the given adapter, for applications that call crosscast.Start themselves.
+// The cluster closes the node at the end of the test, if the application has not. Until AddBy returns, start may use
+// the node but not the cluster.
+func (c *Cluster) AddBy(start func(ctx context.Context, a crosscast.Adapter) (*crosscast.Node, error)) *crosscast.Node {
+	c.tb.Helper()
+	n := c.addBy(fmt.Sprintf("node-%d", len(c.Nodes)), start)
+	c.Settle(context.Background())
+	return n
+}
+
 func (c *Cluster) add(o crosscast.Options) *crosscast.Node {
 	c.tb.Helper()
 	if o.Adapter != nil {
@@ -58,13 +68,20 @@ func (c *Cluster) add(o crosscast.Options) *crosscast.Node {
 	if o.Name == "" {
 		o.Name = fmt.Sprintf("node-%d", len(c.Nodes))
 	}
-	carrier := c.bus.newCarrier(o.Name)
-	o.Adapter = carrier
+	return c.addBy(o.Name, func(ctx context.Context, a crosscast.Adapter) (*crosscast.Node, error) {
+		o.Adapter = a
+		return crosscast.Start(ctx, o)
+	})
+}
+
+func (c *Cluster) addBy(name string, start func(context.Context, crosscast.Adapter) (*crosscast.Node, error)) *crosscast.Node {
+	c.tb.Helper()
+	carrier := c.bus.newCarrier(name)
 	ctx, cancel := bounded(context.Background())
 	defer cancel()
-	n, err := crosscast.Start(ctx, o)
+	n, err := start(ctx, carrier)
 	if err != nil {
-		c.tb.Fatalf("crosscasttest: starting %s: %v", o.Name, err)
+		c.tb.Fatalf("crosscasttest: starting %s: %v", name, err)
 	}
 	c.Nodes, c.carriers = append(c.Nodes, n), append(c.carriers, carrier)
 	c.tb.Cleanup(func() {

@@ -1,6 +1,7 @@
 package crosscasttest_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -302,4 +303,41 @@ func TestSettleWaitsForWhatComesOfIt(t *testing.T) {
 		c.Settle(ctx)
 		conn.Want("end")
 	}
+}
+
+// TestAddBy: a node that the application starts takes part in everything that the cluster offers.
+func TestAddBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crosscasttest.NewCluster(t, 1)
+		var gaps []crosscast.GapReason
+		n := c.AddBy(func(ctx context.Context, a crosscast.Adapter) (*crosscast.Node, error) {
+			return crosscast.Start(ctx, crosscast.Options{
+				Adapter: a,
+				OnGap:   func(_ *crosscast.Node, g crosscast.Gap) { gaps = append(gaps, g.Reason) },
+			})
+		})
+		if len(c.Nodes) != 2 || c.Nodes[1] != n {
+			t.Fatalf("the cluster has %d nodes", len(c.Nodes))
+		}
+		client := c.Connect(ctx, 1, crosscast.ConnectOptions{Rooms: []string{"r"}})
+		emit := func(event string) {
+			if err := c.Nodes[0].To("r").Emit(ctx, event, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		emit("heard")
+		c.Settle(ctx)
+		client.Want("heard")
+		c.Cut(1)
+		emit("missed")
+		c.Heal(1)
+		c.Settle(ctx)
+		client.Want()
+		if len(gaps) != 1 {
+			t.Errorf("gaps: %v, not one", gaps)
+		}
+		if err := n.Close(ctx); err != nil { // by the application; the cluster's own comes after it
+			t.Error(err)
+		}
+	})
 }
