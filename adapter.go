@@ -33,6 +33,9 @@ type AdapterStart struct {
 	// reports the gap, and hands over what waits. A refused login is tried again, too. A driver that needs no link may
 	// ignore it.
 	Offline bool
+	// Histograms means that the adapter measures what costs something to measure (Options.Histograms). A driver may
+	// ignore it.
+	Histograms bool
 	// Logger is the node's; nil: the node has none. A driver with a logger in its own options uses that one instead. A
 	// driver that calls Handler.Link must log each change, because the node does not log it. Without a logger, the node
 	// writes the first change of each kind to slog.Default.

@@ -192,10 +192,10 @@ func (n *Node) closeSockets() {
 	}
 	go func() {
 		wg.Wait()
-		for _, d := range done {
+		for i, d := range done {
 			if d != nil {
 				<-d
-				n.sockets.Done()
+				n.socketEnded(all[i])
 			}
 		}
 	}()

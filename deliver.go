@@ -58,6 +58,9 @@ func (e *emission) release() {
 		e.inst = Instruction{}
 	}
 	e.msg.Payload.Data, e.msg.Ack = nil, 0 // fill sets the other fields, which hold little
+	if e.msg.timed != nil {
+		e.msg.timed = nil
+	}
 	e.msg.resetFrames()
 	e.giveBack()
 	e.to.clear() // so that the pool keeps no socket alive
@@ -98,6 +101,9 @@ func (e *emission) anybody() bool { return len(e.to.sockets) > 0 || len(e.subs) 
 func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) {
 	if ns.node.observer != nil {
 		defer e.observe(ns.node, time.Now())
+	}
+	if t := ns.node.times; t != nil {
+		t.timed(&e.msg)
 	}
 	if len(e.subs) > 0 {
 		defer e.offer(ns.node) // also if a conn ends the goroutine

@@ -35,6 +35,7 @@
 //
 //	examples/                   programs
 //	bench/                      speed, beside the limits and other projects
+//	prometheus/                 metrics for Prometheus, with a board and alerts; a module of its own
 //	interop/                    checks socketio and socketioadapter against Socket.IO's own packages
 //	ws/                         websocket connections
 //	ws/client/                  a client for them, which imports nothing else of crosscast

@@ -25,6 +25,9 @@ func startHeart(n *Node) *heart {
 			case <-t.C:
 				n.tell(n.control(kind.Heartbeat, ""))
 				n.beat()
+				if n.times != nil {
+					n.times.ping(n)
+				}
 			case <-h.quit:
 				close(h.ended)
 				return

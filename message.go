@@ -5,8 +5,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/histogram"
 )
 
 // A Message is passed to a conn or a subscription. A conn may use it only during the call, because the node reuses it;
@@ -31,6 +33,9 @@ type Message struct {
 	more  []framed // of further framers; mu guards it, and the write of first
 
 	node *Node // reports a framer that panics; nil: no report
+
+	timed *histogram.Histogram // gets the time from at until a queue has written it; nil: none
+	at    time.Time
 }
 
 // A Framer turns a message into the bytes that a binding writes to its connections, for example a JSON envelope. It

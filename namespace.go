@@ -104,6 +104,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 		}
 	}
 	s.connected()
+	n.stats.connects.Add(1)
 	return s, nil
 }
 

@@ -28,6 +28,9 @@ type Peer struct {
 	Meta    []KeyValue // its Options.Meta
 	Since   time.Time  // when this node first heard of it
 	Suspect bool       // three or more of its heartbeats are missing
+	// RoundTrip is how long the latest query of it has taken; 0: there was none yet. Options.Histograms makes the node
+	// query every tenth heartbeat.
+	RoundTrip time.Duration
 }
 
 // NodeEventKind is the kind of a change of a peer.
@@ -102,7 +105,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	if p.m == nil {
 		p.m = make(map[NodeID]*peer)
 	}
-	v = &peer{Peer: Peer{info, slices.Clone(meta), now, false}, heard: now, last: now}
+	v = &peer{Peer: Peer{NodeInfo: info, Meta: slices.Clone(meta), Since: now}, heard: now, last: now}
 	p.m[info.ID] = v
 	p.tellLocked(NodeJoined, v)
 	if p.grown != nil {
@@ -234,6 +237,21 @@ func (p *peers) heardAt(id NodeID, at, now time.Time) {
 	}
 }
 
+// noteTrip records the round trip of a query of a peer.
+func (p *peers) noteTrip(id NodeID, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v := p.m[id]; v != nil {
+		v.RoundTrip = d
+	}
+}
+
+func (p *peers) isEmpty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.m) == 0
+}
+
 // A standing is how well this node knows another one.
 type standing uint8
 
@@ -300,10 +318,16 @@ func (p *peers) label(nodes []MissingNode) {
 	}
 }
 
-func (p *peers) len() int {
+// count returns the number of peers, and of those that are suspected.
+func (p *peers) count() (all, suspects int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.m)
+	for _, v := range p.m {
+		if v.Suspect {
+			suspects++
+		}
+	}
+	return len(p.m), suspects
 }
 
 // await returns when at least n peers are known, or with ctx.

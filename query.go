@@ -41,6 +41,8 @@ type query struct {
 	expects expectation
 	failure error         // nothing was published; the other fields are zero
 	wake    chan struct{} // capacity 1
+	began   time.Time     // of a ping; zero: it is none
+	counted atomic.Bool   // by its outcome
 
 	mu      sync.Mutex     // guards the following fields
 	waiting map[NodeID]int // nodes whose answers are missing, with the next part
@@ -77,7 +79,7 @@ func patience(ctx context.Context) time.Duration {
 // collected. before, if not nil, is called before the publishing, when the peers already count as queried.
 func (n *Node) query(ctx context.Context, inst *Instruction, to []NodeID, before func(q *query)) *query {
 	if err := ctx.Err(); err != nil {
-		return &query{failure: err}
+		return n.failedQuery(err)
 	}
 	ctx, cancel := deadline(ctx)
 	q := &query{
@@ -89,16 +91,16 @@ func (n *Node) query(ctx context.Context, inst *Instruction, to []NodeID, before
 	}
 	q.stop = context.AfterFunc(ctx, q.forget)
 	if err := n.queries.open(q); err != nil {
-		q.end()
-		return &query{failure: err}
+		q.release()
+		return n.failedQuery(err)
 	}
 	if ctx.Err() != nil { // forget might have come before add
 		q.forget()
 	}
 	to, err := q.expects.begin(q, inst, to)
 	if err != nil {
-		q.end()
-		return &query{failure: err}
+		q.release()
+		return n.failedQuery(err)
 	}
 	if before != nil {
 		before(q)
@@ -191,7 +193,13 @@ func (q *query) forget() {
 	}
 }
 
+// end ends a query that was published.
 func (q *query) end() {
+	q.count()
+	q.release()
+}
+
+func (q *query) release() {
 	q.stop()
 	q.forget()
 	q.cancel()
@@ -288,6 +296,9 @@ func (q *query) handleAnswer(from NodeID, a *Answer) bool {
 	q.mu.Lock()
 	defer q.signal()
 	defer q.mu.Unlock()
+	if _, waiting := q.waiting[from]; waiting && !q.began.IsZero() {
+		q.n.handlePong(from, q.began)
+	}
 	next, ok := q.waiting[from]
 	switch {
 	case !ok || a.Part < next: // unknown, or repeated

@@ -162,6 +162,7 @@ type queueRare struct {
 	burst
 	runs   []dropRun
 	marks  []mark
+	sample sample
 	err    error         // the error of write, or ErrSlow
 	reason Reason        // of Close
 	timer  *time.Timer   // bounds the grace
@@ -251,6 +252,9 @@ func (q *Queue) Send(m *Message) error {
 		}
 		q.dropped++
 		return fmt.Errorf("%w: %w", ErrDropped, err)
+	}
+	if m.timed != nil {
+		return q.pushTimed(frame, m)
 	}
 	return q.push(frame, m.Volatile)
 }
@@ -384,6 +388,7 @@ func (q *Queue) makeRoomLocked(size int, volatile bool) (then followUp, err erro
 func (q *Queue) dropOldestLocked(room, keep int) {
 	for q.ring.len() > keep && q.room < room {
 		q.popLocked()
+		q.unsampleLocked(q.ring.head - 1)
 		q.dropped++
 		if q.notice != nil {
 			q.noteDropLocked(q.ring.head, q.queuedAfterLocked(q.ring.head-1))
@@ -471,7 +476,7 @@ func (q *Queue) endLocked(err error) {
 	}
 	r := q.rarelyLocked()
 	r.err = err
-	r.runs, r.marks = nil, nil
+	r.runs, r.marks, r.sample = nil, nil, sample{}
 	if r.timer != nil {
 		r.timer.Stop()
 	}

@@ -162,6 +162,7 @@ func (q *Queue) yield() {
 	case q.policy == QueueDropNewest:
 		for q.ring.len() > 1 && q.room < 0 {
 			q.room += frameSize(q.ring.unput())
+			q.unsampleLocked(q.ring.tail)
 			q.dropped++
 			if q.notice != nil {
 				q.noteDropLocked(q.ring.tail, q.queuedAfterLocked(q.ring.tail))

@@ -202,6 +202,9 @@ func (q *Queue) wroteLocked(f *flight, n int) {
 	if n > 0 && q.room < 0 {
 		q.rare.finished = time.Now()
 	}
+	if r := q.rare; r != nil && r.sample.of != nil {
+		r.sample.written(q.ring.head - uint32(len(f.frames)))
+	}
 	if credit > 0 {
 		q.creditLocked(credit)
 	}

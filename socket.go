@@ -235,11 +235,11 @@ func (s *Socket) Close(reason Reason) {
 	s.close(reason, func(ended <-chan struct{}) {
 		select {
 		case <-ended:
-			s.ns.node.sockets.Done()
+			s.ns.node.socketEnded(s)
 		default:
 			go func() {
 				<-ended
-				s.ns.node.sockets.Done()
+				s.ns.node.socketEnded(s)
 			}()
 		}
 	})
@@ -248,11 +248,12 @@ func (s *Socket) Close(reason Reason) {
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // close does the work of Close. For the first caller it calls after last, even if functions of the application panic.
-// after gets a channel that is closed once the conn's handlers have ended, and must then call node.sockets.Done.
+// after gets a channel that is closed once the conn's handlers have ended, and must then call node.socketEnded.
 func (s *Socket) close(reason Reason, after func(ended <-chan struct{})) {
 	if !s.endMembership() {
 		return
 	}
+	s.ns.node.stats.disconnect(reason)
 	closed := false
 	defer func() { s.tellClosed(reason, closed, after) }()
 	closed = s.closeConn(reason)
@@ -265,17 +266,18 @@ func (s *Socket) end(reason Reason) bool {
 		return false
 	}
 	n := s.ns.node
+	n.stats.disconnect(reason)
 	closed := false
 	defer func() {
 		if _, ok := s.conn.(doner); !ok && s.onClose == nil {
-			n.sockets.Done()
+			n.socketEnded(s)
 			return
 		}
 		n.busy.Begin()
 		go s.tellClosed(reason, closed, func(ended <-chan struct{}) {
 			n.busy.End(1)
 			<-ended
-			n.sockets.Done()
+			n.socketEnded(s)
 		})
 	}()
 	closed = s.closeConn(reason)

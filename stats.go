@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/histogram"
 )
 
 // AdapterStats is a snapshot of an adapter's counters. They only rise, unless noted otherwise.
@@ -26,6 +28,22 @@ type AdapterStats struct {
 	EchoRoundTrip time.Duration
 	// Reconnects is the number of times that a working link was replaced by another working one.
 	Reconnects uint64
+	// Times are durations by this node's clock. Publish is from handing a batch to the bus until its outcome was known.
+	// Echo is every EchoRoundTrip. Receive, only with Options.Histograms, is from the arrival of a message until the node
+	// has handled it, of one message in 64.
+	Times struct{ Publish, Echo, Receive Histogram }
+}
+
+// A Histogram counts durations. Counts[i] is the number of those of at most 1 µs << i that are in no earlier element; the
+// last element counts all longer ones. Counts is nil if nothing was measured. The numbers and the Sum only rise.
+type Histogram struct {
+	Counts []uint64
+	Sum    time.Duration
+}
+
+func histogramOf(h *histogram.Histogram) (s Histogram) {
+	s.Counts, s.Sum = h.Snapshot()
+	return s
 }
 
 // Stats is a snapshot of a node. Its parts are read one after the other, so they might differ by events in between.
@@ -36,12 +54,23 @@ type Stats struct {
 	// sockets in rooms.
 	Sockets, Namespaces, Rooms, Users, Memberships, Subscriptions int
 	Peers                                                         int // other nodes heard of lately
+	Suspects                                                      int // those of Peers whose heartbeats are missing
+	// Interests is the number of rooms and users that the node subscribes to at its adapter, including those that
+	// linger. With a [ForeignAdapter] also single sockets.
+	Interests int
 
 	// Counters since Start. Delivered counts messages that reached this node's clients and subscriptions: one for each
 	// conn whose Send returned nil, and one for each subscription that queued the message. A message for three sockets
 	// counts three times. A conn might drop a message afterwards, as a Queue under QueueDropOldest does; it is still
 	// counted here.
-	Delivered                       uint64
+	Delivered uint64
+	// Connects counts the sockets that Connect has returned, and Disconnects those that were closed, by reason. Every
+	// Reason of this package is in Disconnects, and "application", which counts the application's own texts.
+	Connects    uint64
+	Disconnects map[Reason]uint64
+	// Queues has the sums over the queues of this node's sockets, open and closed: conns that are a [Queue], or have its
+	// Stats method by embedding one. A closed one might count a moment later. Only HighWater is the largest.
+	Queues                          QueueStats
 	InstructionsIn, InstructionsOut uint64 // handled, and accepted by the adapter
 	Gaps, Losses                    uint64
 	Panics                          uint64 // of the application's functions: see [PanicError]
@@ -54,6 +83,13 @@ type Stats struct {
 	// Dropped counts items that this node did not pass on, by reason. A reason that did not occur is not in it.
 	// Adapter.Dropped counts those of the adapter.
 	Dropped map[DropReason]uint64
+	// Queries counts the results that were read or closed: Complete, Incomplete (see [IncompleteError]), Closed before
+	// they were complete, and Failed, because nothing was published.
+	Queries struct{ Complete, Incomplete, Closed, Failed uint64 }
+	// Times, only with Options.Histograms, are durations by this node's clock. Queue is from the delivery of a message to
+	// this node's sockets until a [Queue] has written it to its client, of one message in 64. Peers is the round trip to
+	// a peer and back, of each peer every tenth heartbeat; Peer.RoundTrip is the latest of one.
+	Times struct{ Queue, Peers Histogram }
 	// Joins counts the calls of Join, Connect and Subscribe that waited for the adapter and were confirmed; with a
 	// [ForeignAdapter] also queries in a namespace that was not subscribed yet. Total and Max are their waiting times.
 	Joins struct {
@@ -119,6 +155,11 @@ type counters struct {
 	gapReasons           tally[GapReason]
 	lossReasons          tally[LossReason]
 
+	connects    atomic.Uint64
+	disconnects [len(reasonNames)]atomic.Uint64
+	queries     [4]atomic.Uint64 // by queryOutcome
+	queues      queueTotals
+
 	joins              atomic.Uint64
 	joinTotal, joinMax atomic.Int64
 }
@@ -168,16 +209,27 @@ func (n *Node) Stats() Stats {
 	c := &n.stats
 	s := Stats{
 		Node:           n.id,
-		Peers:          n.peers.len(),
 		Delivered:      c.delivered.Load(),
 		InstructionsIn: c.in.Load(), InstructionsOut: c.out.Load(),
 		Gaps: c.gaps.Load(), Losses: c.losses.Load(), Panics: c.panics.Load(),
 		GapReasons: c.gapReasons.snapshot(), LossReasons: c.lossReasons.snapshot(),
+		Connects: c.connects.Load(), Disconnects: make(map[Reason]uint64, len(reasonNames)),
 		Dropped:   make(map[DropReason]uint64),
 		Connected: true,
 	}
 	s.Commands.Joins, s.Commands.Leaves, s.Commands.Disconnects =
 		c.commands[0].Load(), c.commands[1].Load(), c.commands[2].Load()
+	s.Peers, s.Suspects = n.peers.count()
+	for i, reason := range reasonNames {
+		s.Disconnects[reason] = c.disconnects[i].Load()
+	}
+	s.Queries.Complete, s.Queries.Incomplete, s.Queries.Closed, s.Queries.Failed =
+		c.queries[queryComplete].Load(), c.queries[queryIncomplete].Load(), c.queries[queryClosed].Load(),
+		c.queries[queryFailed].Load()
+	if t := n.times; t != nil {
+		s.Times.Queue, s.Times.Peers = histogramOf(&t.queue), histogramOf(&t.peers)
+	}
+	s.Queues = c.queues.sum(n)
 	s.Joins.Count = c.joins.Load()
 	s.Joins.Total, s.Joins.Max = time.Duration(c.joinTotal.Load()), time.Duration(c.joinMax.Load())
 	for i, reason := range dropNames {
@@ -209,6 +261,11 @@ func (ns *space) count(s *Stats) {
 		s.Rooms += int(sh.used[SpaceRoom-1])
 		s.Users += int(sh.used[SpaceUser-1])
 		s.Memberships += int(sh.members)
+		if ns.node.interests != nil {
+			for i := range sh.groups {
+				s.Interests += sh.groups[i].Len()
+			}
+		}
 		sh.mu.Unlock()
 	}
 }

@@ -258,6 +258,28 @@ func TestNodeCloseWaits(t *testing.T) {
 	})
 }
 
+// TestQueuesOfConnections: the sums over open and former connections, whatever their number of namespaces.
+func TestQueuesOfConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := wstest.StartNode(t, crosscast.Options{})
+		s := newServer(t, n, socketio.Options{})
+		c, _ := dialInMemory(t, s)
+		c.join("/", "/chat")
+		synctest.Wait()
+		open := s.Stats().Queues
+		if open.WrittenFrames != 3 || open.WrittenBytes == 0 || n.Stats().Queues.WrittenFrames != 0 {
+			t.Errorf("%+v", open)
+		}
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if closed := s.Stats().Queues; closed.WrittenFrames < 3 || closed.WrittenBytes < open.WrittenBytes {
+			t.Errorf("%+v, and before %+v", closed, open)
+		}
+	})
+}
+
 // TestCloseDuringConnect: a node that closes while clients connect forgets none; OnDisconnect follows each OnConnect.
 func TestCloseDuringConnect(t *testing.T) {
 	for range 20 {

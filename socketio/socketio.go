@@ -216,7 +216,8 @@ type Server struct {
 
 	mu     sync.Mutex // guards the fields below
 	conns  map[*conn]struct{}
-	closed bool // the node is closing
+	queues crosscast.QueueStats // of connections that have ended
+	closed bool                 // the node is closing
 }
 
 // New returns a server for the clients of a node.
@@ -414,6 +415,7 @@ func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	addQueue(&s.queues, c.Queue.Stats())
 }
 
 // close ends the connections. The node's closing of sockets has left those without a socket.

@@ -3,6 +3,7 @@ package socketio
 import (
 	"sync/atomic"
 
+	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -44,6 +45,9 @@ type Stats struct {
 	// MaxUserClientsTotal), "authenticate" (Authenticate returned an error, or its socket could not be made). Cause for
 	// events and connects: "events" (above EventRate: refused, or their connection closed).
 	Refused map[string]uint64
+	// Queues has the sums over the queues of all connections, open and closed. HighWater is the largest.
+	// crosscast.Stats.Queues does not have them, because the sockets of a connection share one.
+	Queues crosscast.QueueStats
 }
 
 type counters struct {
@@ -54,13 +58,34 @@ type counters struct {
 
 // Stats returns a snapshot.
 func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	connections := len(s.conns)
-	s.mu.Unlock()
+	connections, queues := s.sumQueues()
 	c := &s.stats
 	return Stats{
-		Connections: connections, In: c.in.Load(), Out: c.out.Load(), Malformed: c.malformed.Load(),
+		Connections: connections, Queues: queues, In: c.in.Load(), Out: c.out.Load(), Malformed: c.malformed.Load(),
 		Unhandled: c.unhandled.Load(), Timeouts: c.timeouts.Load(),
 		Paused: c.paused.Load(), Refused: c.refused.Snapshot(),
 	}
+}
+
+// sumQueues returns the number of connections, and the sums over the queues of these and former ones.
+func (s *Server) sumQueues() (connections int, sum crosscast.QueueStats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum = s.queues
+	for c := range s.conns {
+		addQueue(&sum, c.Queue.Stats())
+	}
+	return len(s.conns), sum
+}
+
+func addQueue(sum *crosscast.QueueStats, q crosscast.QueueStats) {
+	sum.QueuedFrames += q.QueuedFrames
+	sum.QueuedBytes += q.QueuedBytes
+	sum.BatchFrames += q.BatchFrames
+	sum.BatchBytes += q.BatchBytes
+	sum.HighWater = max(sum.HighWater, q.HighWater)
+	sum.WrittenFrames += q.WrittenFrames
+	sum.WrittenBytes += q.WrittenBytes
+	sum.Dropped += q.Dropped
+	sum.Starts += q.Starts
 }

@@ -146,6 +146,7 @@ func (e *echo) refuse(now time.Time) {
 func (e *echo) cameLocked(sent, at time.Time) {
 	e.proven, e.trip = later(e.proven, sent), at.Sub(sent)
 	e.current = later(e.current, sent)
+	e.stats.echoes.Observe(e.trip)
 	e.state.echoHeard()
 }
 

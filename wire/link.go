@@ -111,6 +111,7 @@ func (l *link) receive() {
 			now := time.Now()
 			l.waits.Store(^int64(now.Sub(l.began)))
 			err = l.receiver.handleEvent(l, ev, now)
+			l.receiver.measure(ev.Kind, now)
 		}
 		if err != nil {
 			l.fail(err)

@@ -233,6 +233,9 @@ func TestStatsOverABus(t *testing.T) {
 				!a.Link.Live() || !a.Link.Publishing.Since.Equal(own.Adapter.Link.Publishing.Since) {
 				t.Errorf("got %+v\nown %+v", st, own)
 			}
+			if times := &a.Times; times.Publish.Counts == nil || times.Echo.Sum == 0 || times.Receive.Counts != nil {
+				t.Errorf("times: %+v", times)
+			}
 		}
 	})
 }

@@ -117,6 +117,13 @@ func (r *receiver) handleEvent(l *link, ev Event, now time.Time) error {
 	return nil
 }
 
+// measure notes that an event which arrived at now was handled.
+func (r *receiver) measure(kind EventKind, now time.Time) {
+	if r.histograms && kind == Message && r.stats.events.Due() {
+		r.stats.receive.Observe(time.Since(now))
+	}
+}
+
 // reportNewsLocked reports the gaps of single topics.
 func (r *receiver) reportNewsLocked(now bool) {
 	for _, g := range r.subs.takeNews(now) {

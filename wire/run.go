@@ -47,7 +47,7 @@ type run struct {
 func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run {
 	s := &session{
 		o: a.o, self: start.Self, handler: start.Handler, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
-		offline: start.Offline,
+		offline: start.Offline, histograms: start.Histograms,
 	}
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
 	s.logger = cmp.Or(s.o.Logger, silent)

@@ -188,6 +188,7 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	cancel()
 	now := time.Now()
 	o := s.enterOutcomes(batch, out, sent, now)
+	s.stats.publish.Observe(now.Sub(sent))
 	s.pace.measure(bytes, now.Sub(sent), o.down != nil, now)
 	s.pause = 0
 	if scattered && o.down == nil {

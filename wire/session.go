@@ -25,6 +25,8 @@ type session struct {
 	ground   ground
 	closed   <-chan struct{} // Close was called
 	offline  bool            // Start did not wait for the bus
+	// histograms: what costs something to measure is measured, too.
+	histograms bool
 
 	ctx     context.Context // ends when the adapter stops
 	stop    context.CancelFunc

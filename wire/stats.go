@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/histogram"
 )
 
 // dropReason is the reason why a message was not passed on. The message had arrived, or was to be sent.
@@ -45,6 +46,14 @@ type stats struct {
 	framesIn, framesOut             atomic.Uint64
 	reconnects                      atomic.Uint64
 	dropped                         [dropReasons]atomic.Uint64
+	publish, echoes, receive        histogram.Histogram
+	events                          histogram.Sampler // of those that receive measures
+}
+
+// histogramOf returns a snapshot.
+func histogramOf(h *histogram.Histogram) (s crosscast.Histogram) {
+	s.Counts, s.Sum = h.Snapshot()
+	return s
 }
 
 // AdapterStats implements crosscast.AdapterMeter. It may be called concurrently, and before and during a Start.
@@ -67,5 +76,9 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // the state is empty before a start
 	s.EchoRoundTrip = r.echo.roundTrip()
 	s.Reconnects = a.stats.reconnects.Load()
+	s.Times.Publish, s.Times.Echo = histogramOf(&a.stats.publish), histogramOf(&a.stats.echoes)
+	if r.histograms {
+		s.Times.Receive = histogramOf(&a.stats.receive)
+	}
 	return s
 }
