@@ -36,6 +36,7 @@
 //	examples/                   programs
 //	bench/                      speed, beside the limits and other projects
 //	prometheus/                 metrics for Prometheus, with a board and alerts; a module of its own
+//	faults/                     a matrix of faults, on real servers and processes
 //	interop/                    checks socketio and socketioadapter against Socket.IO's own packages
 //	ws/                         websocket connections
 //	ws/client/                  a client for them, which imports nothing else of crosscast

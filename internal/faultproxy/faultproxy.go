@@ -4,6 +4,7 @@ package faultproxy
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +47,7 @@ type pair struct {
 	client, server *net.TCPConn
 	once           sync.Once
 	done           chan struct{}
+	own            [2]*Faults // of this connection alone; nil: the proxy's; guarded by the proxy's mu
 }
 
 // Start listens on a free port of 127.0.0.1 until the test ends.
@@ -69,6 +71,20 @@ func (p *Proxy) Set(d Direction, f Faults) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults[d] = f
+}
+
+// SetOn replaces the faults of a direction for the connections that stand and that the target knows by one of the given
+// addresses. Set does not reach them any more. It returns how many there are.
+func (p *Proxy) SetOn(addrs []string, d Direction, f Faults) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.pairs {
+		if slices.Contains(addrs, c.server.LocalAddr().String()) {
+			c.own[d] = &f
+			n++
+		}
+	}
+	return n
 }
 
 // Reset ends all connections that stand with a RST to both sides.
@@ -187,7 +203,7 @@ func (p *Proxy) pump(c *pair, d Direction, src, dst *net.TCPConn) {
 			data := make([]byte, 32<<10)
 			n, err := src.Read(data)
 			if n > 0 {
-				f, _, _ := p.take(d, 0)
+				f, _, _ := p.take(c, d, 0)
 				select {
 				case chunks <- chunk{data[:n], time.Now().Add(f.Delay)}:
 				case <-c.done:
@@ -207,7 +223,7 @@ func (p *Proxy) pump(c *pair, d Direction, src, dst *net.TCPConn) {
 			return
 		}
 	}
-	if f, _, _ := p.take(d, 0); f.Swallow {
+	if f, _, _ := p.take(c, d, 0); f.Swallow {
 		<-c.done // the end of the stream is swallowed too
 		return
 	}
@@ -217,7 +233,7 @@ func (p *Proxy) pump(c *pair, d Direction, src, dst *net.TCPConn) {
 // forward writes data to dst as the faults have it. It reports false when the connection is of no use any more.
 func (p *Proxy) forward(c *pair, d Direction, dst *net.TCPConn, data []byte) bool {
 	for len(data) > 0 {
-		f, n, cut := p.take(d, len(data))
+		f, n, cut := p.take(c, d, len(data))
 		if f.Hold {
 			if !c.wait(time.Millisecond) {
 				return false
@@ -242,11 +258,15 @@ func (p *Proxy) forward(c *pair, d Direction, dst *net.TCPConn, data []byte) boo
 	return true
 }
 
-// take says how many of n bytes may be written now, and whether the connection is to be cut after them.
-func (p *Proxy) take(d Direction, n int) (f Faults, allowed int, cut bool) {
+// take says how many of n bytes may be written to c now, and whether it is to be cut after them.
+func (p *Proxy) take(c *pair, d Direction, n int) (f Faults, allowed int, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f = p.faults[d]
+	faults := &p.faults[d]
+	if c.own[d] != nil {
+		faults = c.own[d]
+	}
+	f = *faults
 	if f.Split > 0 {
 		n = min(n, f.Split)
 	}
@@ -255,8 +275,8 @@ func (p *Proxy) take(d Direction, n int) (f Faults, allowed int, cut bool) {
 	}
 	if f.CutAfter > 0 && !f.Swallow && !f.Hold && n > 0 {
 		n = min(n, f.CutAfter)
-		p.faults[d].CutAfter -= n
-		cut = p.faults[d].CutAfter == 0
+		faults.CutAfter -= n
+		cut = faults.CutAfter == 0
 	}
 	return f, n, cut
 }

@@ -107,6 +107,9 @@ func (s *Server) TLS() *tls.Config {
 	return s.tls.Clone()
 }
 
+// CA is the file with the certificate, in PEM, of the authority of a server with TLS.
+func (s *Server) CA() string { return s.path("ca.pem") }
+
 // Kill ends the server with SIGKILL, also when it is paused, and waits.
 func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 

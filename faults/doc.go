@@ -1,0 +1,45 @@
+// Package faults is a matrix of faults and of what must come out, run with real processes: redis-server, and nodes that
+// are killed and stopped by signals. docs/faults.md has the table of results.
+//
+//	go test .                                        # the harness, the books and the table, without the matrix
+//	go test -run TestMatrix -matrix short            # each row once, on its cheapest server, shortened: what .ci/run does
+//	go test -run TestMatrix -matrix full -timeout 6h # each row on every kind of Redis
+//	go test -run TestMatrix -matrix full -rows 1,8 -servers RESP3 -v
+//	go test -run TestMatrix -matrix full -keep ...   # also enters the results in results.json and the table
+//	go test -run TestSoak -for 30m -timeout 1h       # random faults, five nodes
+//	go test -run TestTable -write                    # makes the table again, after a row was added
+//
+// # Books
+//
+// Every node writes a journal of what it emitted, received and reported; its parent makes one ledger of them, with the
+// faults and their times. Package books balances it. For every receiver, each emission came once and in order, or is part
+// of a gap in its place, or Emit refused it. A gap that no fault explains fails the row, and so does a gap that is more
+// than two heartbeats longer than what was missed. After the fault, goroutines, memory and files are back where they were.
+//
+// The ledger of a run that fails stays in a directory, which the failure names:
+//
+//	go run ./replay DIRECTORY                        # balances it again, and prints what happened
+//	go test -run TestMatrix -rows 4 -seed 123 ...    # repeats the schedule
+//
+// # To add a row
+//
+// A row is a value of type row, which one of the files rows_*_test.go registers:
+//
+//	var _ = register(&row{
+//		number: 8, fault: "what is done", expect: "what must come out", kinds: single, alone: true, run: halfOpen,
+//	})
+//
+//	func halfOpen(b *bed) {
+//		b.start()                                // Redis, and nodes n1 to n3, which emit to a room all the time
+//		b.allow(books.Allow{…})                  // which gaps the fault explains; all others fail the row
+//		mended := b.fault("what is done")        // from now on …
+//		…
+//		mended()                                 // … until now
+//		b.settle()                               // ends the traffic; all hear each other again
+//		b.recovered(time.Second)                 // how long it took
+//	}
+//
+// Whatever checks times has alone set. kinds are the kinds of Redis that the row runs on, the cheapest first. The bed
+// (bed_test.go) has what rows need; a node (node_test.go) is a process, and what can be commanded is in child_test.go.
+// The books, the base and panics are checked after each row. Then: go test -run TestTable -write.
+package faults
