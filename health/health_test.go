@@ -1,0 +1,146 @@
+package health_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/health"
+	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func get(h http.Handler) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	return w
+}
+
+// want fails unless h answers with the status and the word.
+func want(t *testing.T, h http.Handler, status int, word string) {
+	t.Helper()
+	if w := get(h); w.Code != status || w.Body.String() != word+"\n" {
+		t.Errorf("%d %q, want %d %q", w.Code, w.Body, status, word)
+	}
+}
+
+func start(t *testing.T, hub *membus.Hub, name string, offline bool) (*crosscast.Node, *membus.Port) {
+	t.Helper()
+	port := hub.Port(name)
+	if offline {
+		port.Down()
+	}
+	n, err := crosscast.Start(t.Context(), crosscast.Options{
+		Name: name, Adapter: wire.New(port, wire.Options{}), StartOffline: offline,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close(t.Context()) })
+	return n, port
+}
+
+// TestReady: the words through the life of a node. Live stays live.
+func TestReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, port := start(t, membus.New(), "one", true)
+		ready, tolerant := health.Ready(n, health.Options{}), health.Ready(n, health.Options{WithoutBus: true})
+		both := func(status int, word string) {
+			t.Helper()
+			want(t, ready, status, word)
+			want(t, tolerant, status, word)
+			want(t, health.Live(), 200, "live")
+		}
+		want(t, ready, 503, "disconnected") // never connected
+		want(t, tolerant, 200, "ready")
+
+		port.Up()
+		time.Sleep(10 * time.Second)
+		both(200, "ready")
+
+		port.Down() // an outage
+		time.Sleep(10 * time.Second)
+		want(t, ready, 503, "disconnected")
+		want(t, tolerant, 200, "ready")
+		port.Up()
+		time.Sleep(10 * time.Second)
+		both(200, "ready")
+
+		drained := make(chan error, 1)
+		go func() { drained <- n.Drain(t.Context(), crosscast.DrainOptions{}) }()
+		synctest.Wait()
+		both(503, "draining")
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		<-drained
+		both(503, "closed")
+	})
+}
+
+func TestReadyWithoutAnAdapter(t *testing.T) {
+	n, err := crosscast.Start(t.Context(), crosscast.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close(t.Context())
+	want(t, health.Ready(n, health.Options{}), 200, "ready")
+}
+
+// TestDetails: the JSON has the peers by name, the link and since when, and gaps; names are text.
+func TestDetails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		n, port := start(t, hub, "one", false)
+		start(t, hub, "<script>two", false)
+		time.Sleep(5 * time.Second)
+		port.Cut()
+		time.Sleep(5 * time.Second)
+		port.Down()
+		time.Sleep(time.Minute)
+
+		w := get(health.Details(n))
+		var d struct {
+			Name, ID, Ready string
+			Link            struct {
+				Publishing, Subscribing struct {
+					State, Error string
+					Since        time.Time
+				}
+				Reconnects int
+			}
+			Peers []struct{ Name, ID string }
+			Gaps  map[string]int
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
+			t.Fatal(err)
+		}
+		half := d.Link.Subscribing
+		if d.Name != "one" || d.ID != string(n.ID()) || d.Ready != "disconnected" || d.Link.Reconnects != 1 ||
+			half.State != "down" || half.Error == "" || time.Since(half.Since) < 50*time.Second ||
+			len(d.Peers) != 1 || d.Peers[0].Name != "<script>two" || d.Gaps["link lost"] != 1 {
+			t.Errorf("%s", w.Body)
+		}
+		if h := w.Header(); strings.Contains(w.Body.String(), "<script>") || h.Get("Content-Type") != "application/json" ||
+			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v %s", h, w.Body)
+		}
+	})
+}
+
+func TestOnlyReads(t *testing.T) {
+	w := httptest.NewRecorder()
+	health.Live().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", nil))
+	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+		t.Error(w.Code, w.Header())
+	}
+}
