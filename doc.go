@@ -4,7 +4,7 @@
 // room, whichever server holds the connection. One server needs nothing else. Several servers share an adapter: Redis
 // Pub/Sub (package redisadapter) in production, [Cluster] in tests.
 //
-//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
+//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.Dial(url, redisadapter.Options{})})
 //	...
 //	socket, err := node.Connect(ctx, conn, crosscast.ConnectOptions{User: "u9"}) // conn is a Conn: see below
 //	err = socket.Join(ctx, "room1")                          // nil: subscribed, or made up for after an outage

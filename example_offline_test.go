@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -23,17 +22,12 @@ func ExampleNode_Ready() {
 		panic(err)
 	}
 	defer server.Close()
-	options, err := redisadapter.ParseURL("redis://" + server.Addr())
-	if err != nil {
-		panic(err)
-	}
+	url := "redis://" + server.Addr()
 	server.Close() // Redis is down
-	rdb := redis.NewClient(options)
-	defer rdb.Close()
 
 	reached := make(chan crosscast.Gap, 1)
 	node, err := crosscast.Start(ctx, crosscast.Options{
-		Adapter:      redisadapter.New(rdb, redisadapter.Options{}),
+		Adapter:      redisadapter.Dial(url, redisadapter.Options{}),
 		StartOffline: true,
 		OnGap:        func(_ *crosscast.Node, g crosscast.Gap) { reached <- g },
 		Logger:       slog.New(slog.DiscardHandler),

@@ -1,10 +1,11 @@
 // Package redisadapter connects crosscast nodes through Redis Pub/Sub.
 //
-//	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
-//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
+//	adapter := redisadapter.Dial("redis://localhost:6379", redisadapter.Options{})
+//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: adapter})
 //
-// The client may be a *redis.Client, also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested
-// with Redis 7.0, over RESP2 and RESP3.
+// [Dial] also has URLs of a Redis Cluster and of Sentinels. [New] takes a client of yours in the place of a URL: a
+// *redis.Client, also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested with Redis 7.0, over
+// RESP2 and RESP3.
 //
 // A node uses two connections. It publishes through the client's pool, one pipeline at a time. It subscribes on a
 // connection of its own, which it makes from the client's options. So the client's hooks see every PUBLISH, and nothing
@@ -12,8 +13,8 @@
 //
 // # Settings of the client
 //
-// The client stays yours: the adapter neither changes nor closes it. The defaults of go-redis are correct, but with them
-// some faults are noticed late. Recommended:
+// [Dial] uses the settings below. A client of yours stays yours: [New] neither changes nor closes it. The defaults of
+// go-redis are correct, but with them some faults are noticed late. Recommended:
 //
 //	&redis.Options{
 //		ContextTimeoutEnabled: true,            // else ReadTimeout counts for small batches, and not Options.PublishTimeout

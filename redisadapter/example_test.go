@@ -5,22 +5,19 @@ import (
 	"fmt"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
 )
 
-func ExampleNew() {
+func ExampleDial() {
 	ctx := context.Background()
 	server, _ := miniredis.Run() // where a real program has a Redis
 	defer server.Close()
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	defer rdb.Close()
 
 	start := func(name string) *crosscast.Node {
 		node, err := crosscast.Start(ctx, crosscast.Options{
-			Name: name, Adapter: redisadapter.New(rdb, redisadapter.Options{}),
+			Name: name, Adapter: redisadapter.Dial("redis://"+server.Addr(), redisadapter.Options{}),
 		})
 		if err != nil {
 			panic(err)

@@ -2,6 +2,8 @@ package redisadapter
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -11,7 +13,7 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// Options of [New]. The zero value works.
+// Options of [Dial] and [New]. The zero value works.
 type Options struct {
 	// Prefix begins the name of every channel, followed by a colon. Nodes with different prefixes do not hear each
 	// other. A Redis database number does not separate clusters, because Pub/Sub ignores it: use a prefix for each
@@ -37,23 +39,71 @@ type Options struct {
 	// see "From other languages" in the documentation of this package. Each node serves only its own sockets, so set it
 	// on all nodes or on none.
 	Ingress bool
+	// Credentials returns the user and password of one connection to Redis. It is called for each connection, perhaps
+	// concurrently, so the answers may change. It replaces the user and password of the URL. With an error there is no
+	// connection, which is tried again like any other. Only for [Dial]: a client given to [New] has such a function of
+	// its own (CredentialsProviderContext).
+	Credentials func(ctx context.Context) (user, password string, err error)
 	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause (Warn
 	// when it gets worse, Info when it gets better); calls of the application that block the reading of the link; and
 	// the first message that the ingress refuses for each reason. Default: the node's logger.
 	Logger *slog.Logger
 }
 
-// New returns an adapter over Redis Pub/Sub for one node. It neither changes nor closes rdb, which is a *redis.Client
-// (also one for Sentinel) or a *redis.ClusterClient. Other parts of the program, and other nodes, may use rdb at the
-// same time. Invalid values in rdb or o become errors of the node's start.
+// Dial returns an adapter for one node over the Redis Pub/Sub at a URL. It does not connect: the start of the node does,
+// with the settings that this package recommends. Invalid values in url or o become errors of that start, which contain
+// no password. Closing the node closes the connections. Call the adapter's Close if you give up after a failed start.
+//
+//	redis://user:password@host:6379
+//	unix://user:password@/run/redis.sock
+//	redis+cluster://user:password@host1:6379,host2:6379
+//	redis+sentinel://user:password@sentinel1:26379,sentinel2:26379/mymaster
+//
+// With TLS the schemes are rediss, rediss+cluster and rediss+sentinel. User and password may be missing; those of the
+// Sentinels themselves are parameters. A host without a port has 6379, a Sentinel 26379. The hosts of a Redis Cluster
+// are any of its servers. Escape special characters of a password, such as % (%25), # (%23), / (%2F), ? (%3F) and
+// @ (%40). The number of a database is ignored, as Pub/Sub does: redis://host/1, redis+sentinel://host/mymaster/1.
+//
+// These parameters may follow a question mark, as in ?read_timeout=5s&client_name=chat:
+//
+//	dial_timeout, read_timeout, write_timeout   2s by default, at most 1h
+//	pool_size                                   connections for publishing, to one server
+//	client_name                                 shown by CLIENT LIST
+//	protocol                                    2 by default; or 3
+//	server_name, skip_verify                    of the server's certificate; only with TLS
+//	sentinel_username, sentinel_password        only with Sentinel
+func Dial(url string, o Options) *wire.Adapter {
+	rdb, err := redisbus.Open(url, o.Credentials)
+	return newAdapter(rdb, o, redisbus.Config{Owned: true, Err: err})
+}
+
+// New is [Dial] for a client of your own, which it neither changes nor closes. rdb is a *redis.Client (also one for
+// Sentinel) or a *redis.ClusterClient. Other parts of the program, and other nodes, may use rdb at the same time.
+// Invalid values in rdb or o become errors of the node's start. [ParseURL] returns the recommended settings.
 func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
+	return newAdapter(rdb, o, redisbus.Config{Err: onlyDial(o)})
+}
+
+// ParseURL parses a URL as [Dial] does, and returns options with the settings that this package recommends, for
+// redis.NewUniversalClient. They have the number of the database. Its errors contain no part of the password; those of
+// redis.ParseURL do, if a special character of the password is not escaped.
+func ParseURL(url string) (*redis.UniversalOptions, error) { return redisbus.ParseURL(url) }
+
+// onlyDial returns an error for an option that New does not have.
+func onlyDial(o Options) error {
+	if o.Credentials != nil {
+		return errors.New("crosscast/redisadapter: Options.Credentials are for Dial; set CredentialsProviderContext in the options " +
+			"of the client")
+	}
+	return nil
+}
+
+func newAdapter(rdb redis.UniversalClient, o Options, c redisbus.Config) *wire.Adapter {
 	o.Prefix = cmp.Or(o.Prefix, "cc")
 	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
-	bus := redisbus.New(rdb, redisbus.Config{
-		Anchor: o.Prefix, Needs: "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*",
-		Timeout: o.PublishTimeout,
-	})
-	return wire.New(bus, wire.Options{
+	c.Anchor, c.Timeout = o.Prefix, o.PublishTimeout
+	c.Needs = "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*"
+	return wire.New(redisbus.New(rdb, c), wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
 		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Logger: o.Logger,
 	})

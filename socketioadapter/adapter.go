@@ -34,7 +34,7 @@ const (
 	DynamicPrivate                         // all: "dynamic-private"
 )
 
-// Options of [New]. The zero value works if the servers use their defaults.
+// Options of [Dial] and [New]. The zero value works if the servers use their defaults.
 type Options struct {
 	// Key begins the name of every channel, like "key" or "channelPrefix" of the servers. Default "socket.io". It has
 	// at most 100 bytes, has no #, and does not end in -request or -response. With such a key a server would hear
@@ -63,6 +63,11 @@ type Options struct {
 	// PublishTimeout is the time limit of one batch, in addition to the time that its bytes need. It works only if the
 	// Redis client has ContextTimeoutEnabled. Default 5 s; above 0, and at most 1 h.
 	PublishTimeout time.Duration
+	// Credentials returns the user and password of one connection to Redis. It is called for each connection, perhaps
+	// concurrently, so the answers may change. It replaces the user and password of the URL. With an error there is no
+	// connection, which is tried again like any other. Only for [Dial]: a client given to [New] has such a function of
+	// its own (CredentialsProviderContext).
+	Credentials func(ctx context.Context) (user, password string, err error)
 	// Logger gets each change of the state of each half of the link, with its cause: a Warn if it gets worse, an Info
 	// if it gets better. It also gets a Warn about a call of the application that keeps the link from being read.
 	// Default: the node's.
@@ -106,23 +111,42 @@ type Adapter struct {
 	ended chan struct{}      // closed when it has ended; nil before Start
 }
 
-// New returns an adapter for one node. rdb is a *redis.Client (also one of Sentinel's) or a *redis.ClusterClient. Other
-// parts of the program, and other nodes, may share it. The adapter neither changes nor closes it. Mistakes in rdb and o
-// are errors of the node's start.
+// Dial returns an adapter for one node, over the Redis at a URL: redis://user:password@host:6379, or any other form that
+// redisadapter.Dial documents. It does not connect: the start of the node does, with the settings that package
+// redisadapter recommends. Mistakes in url and o are errors of that start, which contain no password. Closing the node
+// closes the connections. Call the adapter's Close if you give up after a failed start.
+func Dial(url string, o Options) *Adapter {
+	rdb, err := redisbus.Open(url, o.Credentials)
+	return newAdapter(rdb, o, redisbus.Config{Owned: true, Err: err})
+}
+
+// New is [Dial] for a client of your own, which it neither changes nor closes: a *redis.Client (also one of Sentinel's)
+// or a *redis.ClusterClient. Other parts of the program, and other nodes, may share it. Mistakes in rdb and o are errors
+// of the node's start.
 func New(rdb redis.UniversalClient, o Options) *Adapter {
+	return newAdapter(rdb, o, redisbus.Config{Err: onlyDial(o)})
+}
+
+// onlyDial returns an error for an option that New does not have.
+func onlyDial(o Options) error {
+	if o.Credentials != nil {
+		return errors.New("crosscast/socketioadapter: Options.Credentials are for Dial; set CredentialsProviderContext in the options " +
+			"of the client")
+	}
+	return nil
+}
+
+func newAdapter(rdb redis.UniversalClient, o Options, c redisbus.Config) *Adapter {
 	a := &Adapter{}
 	o, a.optErr = o.withDefaults()
 	a.allow = o.AllowNames
-	sharded := o.Mode == Sharded
 	a.dialect = newDialect(o, &a.counter)
-	needs := "+publish +subscribe +unsubscribe +ping +pubsub and the channels &" + o.Key + "*"
-	if sharded {
-		needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
+	c.Anchor, c.Sharded, c.Once, c.Timeout = o.Key, o.Mode == Sharded, true, o.PublishTimeout
+	c.Needs = "+publish +subscribe +unsubscribe +ping +pubsub and the channels &" + o.Key + "*"
+	if c.Sharded {
+		c.Needs = "+spublish +ssubscribe +sunsubscribe +ping +pubsub and the channels &" + o.Key + "#*"
 	}
-	bus := redisbus.New(rdb, redisbus.Config{
-		Anchor: o.Key, Needs: needs, Sharded: sharded, Once: true, Timeout: o.PublishTimeout,
-	})
-	a.Adapter = wire.Speak(bus, a.dialect, wire.Options{
+	a.Adapter = wire.Speak(redisbus.New(rdb, c), a.dialect, wire.Options{
 		QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
 		Logger: o.Logger,
 	})
@@ -155,12 +179,14 @@ func (a *Adapter) Start(ctx context.Context, s crosscast.AdapterStart) error {
 
 // Close implements crosscast.Adapter.
 func (a *Adapter) Close(ctx context.Context) error {
+	if a.stop != nil {
+		a.stop() // it might use the client, which ends with the adapter below
+	}
 	err := a.Adapter.Close(ctx)
 	if a.stop == nil {
 		a.counter.others.keep(nil)
 		return err
 	}
-	a.stop()
 	select {
 	case <-a.ended:
 		a.counter.others.keep(nil)

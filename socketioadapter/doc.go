@@ -1,8 +1,8 @@
 // Package socketioadapter makes one cluster of crosscast nodes and Socket.IO servers. It speaks the protocols of
 // @socket.io/redis-adapter and @socket.io/redis-emitter over Redis. The servers need no change.
 //
-//	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
-//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: socketioadapter.New(rdb, socketioadapter.Options{})})
+//	adapter := socketioadapter.Dial("redis://localhost:6379", socketioadapter.Options{})
+//	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: adapter})
 //	err = node.To("room1").Emit(ctx, "hello", "world") // as io.to("room1").emit("hello", "world") on a server
 //
 // The adapter connects servers. Clients of Socket.IO connect to a crosscast node through package socketio. Clients of

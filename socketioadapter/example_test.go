@@ -12,14 +12,13 @@ import (
 )
 
 // In place of this publisher there would be a server of Socket.IO, or an emitter.
-func ExampleNew() {
+func ExampleDial() {
 	ctx := context.Background()
 	server, _ := miniredis.Run() // where a real program has a Redis
 	defer server.Close()
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	defer rdb.Close()
 
-	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: socketioadapter.New(rdb, socketioadapter.Options{})})
+	adapter := socketioadapter.Dial("redis://"+server.Addr(), socketioadapter.Options{})
+	node, err := crosscast.Start(ctx, crosscast.Options{Adapter: adapter})
 	if err != nil {
 		panic(err)
 	}
@@ -33,6 +32,8 @@ func ExampleNew() {
 	}
 
 	// new Emitter(client).to("room1").emit("hello", "world")
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
 	rdb.Publish(ctx, "socket.io#/#room1#", "\x93\xa7emitter\x83\xa4type\x02\xa4data\x92\xa5hello\xa5world"+
 		"\xa3nsp\xa1/\x83\xa5rooms\x91\xa5room1\xa5flags\x80\xa6except\x90")
 	fmt.Println(<-got)

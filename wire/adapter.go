@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,10 +170,11 @@ func (a *Adapter) Unsubscribe(_ context.Context, names ...crosscast.Address) err
 func (a *Adapter) Proven() bool { return a.run.Load().mover.proven() }
 
 // Close implements crosscast.Adapter. While the link is up it publishes the queue; frames that are left then are a
-// Loss.
+// Loss. Then it closes the bus, if that is an io.Closer.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Lock()
-	if !a.isClosed() {
+	first := !a.isClosed()
+	if first {
 		close(a.closed)
 	}
 	running, gone := a.running, a.gone
@@ -181,15 +183,31 @@ func (a *Adapter) Close(ctx context.Context) error {
 	if running {
 		err = a.run.Load().end(ctx)
 	}
-	if gone == nil {
-		return err
+	if gone != nil {
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			err = errors.Join(err, ctx.Err())
+		}
 	}
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		err = errors.Join(err, ctx.Err())
+	if c, ok := a.bus.(io.Closer); ok && first {
+		if closeErr := closeBus(ctx, c); !errors.Is(err, closeErr) {
+			err = errors.Join(err, closeErr)
+		}
 	}
 	return err
+}
+
+// closeBus returns by the end of ctx. A client library might close its connections in turn, and wait for each.
+func closeBus(ctx context.Context, c io.Closer) error {
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (a *Adapter) isClosed() bool {

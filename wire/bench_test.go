@@ -13,7 +13,8 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// ready is a bus whose link, when told, has frames ready for as long as they are wanted.
+// ready is a bus whose link, when told, has frames ready for as long as they are wanted. It is its own link, whose Close is
+// not for the bus.
 type ready struct {
 	confirm chan wire.Event
 	frames  chan int // how many are wanted
@@ -75,7 +76,7 @@ func receiving(tb testing.TB) (receive func(n int)) {
 	bus := &ready{confirm: make(chan wire.Event, 16), frames: make(chan int), ended: make(chan struct{})}
 	bus.data = wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "sender00"})
 	bus.data = wire.AppendItem(bus.data, emitTo("A"), room("A"), 0)
-	a := wire.New(bus, wire.Options{})
+	a := wire.New(struct{ wire.Bus }{bus}, wire.Options{})
 	r := &receiver{done: make(chan struct{})}
 	if err := a.Start(tb.Context(), starting(crosscast.NodeInfo{ID: "receiver"}, r)); err != nil {
 		tb.Fatal(err)

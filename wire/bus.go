@@ -55,6 +55,8 @@ import (
 // the bus reserves characters that Options.Prefix accepts, the driver's documentation must list them. The topics of a
 // [Dialect] are free.
 //
+// If the bus is an io.Closer, the adapter's Close closes it once, when nothing uses it any more or its context has ended.
+//
 // Publish and Dial may run concurrently; neither overlaps itself.
 type Bus interface {
 	// Publish sends frames, in order, as one batch, and sets the outcome of each: Receivers if the bus accepted it,
@@ -93,6 +95,13 @@ type Limited interface {
 	// MaxFrame is then at least 128 KiB less, because a frame needs room for losses. Start fails if less than 1 KiB is
 	// left.
 	MaxMessage() int
+}
+
+// For drivers: a Checked is a [Bus] that might have been made with a mistake.
+type Checked interface {
+	// Check returns the mistake, or nil. [New] calls it. Start then fails with the error, even if the node is not to wait
+	// for the bus, and nothing else of the bus is called but Close.
+	Check() error
 }
 
 // For drivers: a Frame is bytes for one topic, and their outcome.

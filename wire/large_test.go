@@ -93,7 +93,7 @@ func TestLargePayloads(t *testing.T) {
 }
 
 func TestLargePayloadsReuseBuffers(t *testing.T) {
-	a := wire.New(&ready{confirm: make(chan wire.Event, 16), frames: make(chan int), ended: make(chan struct{})}, wire.Options{})
+	a := wire.New(struct{ wire.Bus }{&ready{confirm: make(chan wire.Event, 16), frames: make(chan int), ended: make(chan struct{})}}, wire.Options{})
 	if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "sender00"}, &receiver{}, true)); err != nil {
 		t.Fatal(err)
 	}

@@ -80,6 +80,9 @@ func (o Options) withDefaults(bus Bus) (Options, error) {
 		bounds.Time("crosscast/wire: Options.MaxAge", o.MaxAge),
 		bounds.Time("crosscast/wire: Options.PublishTimeout", o.PublishTimeout),
 	)
+	if c, ok := bus.(Checked); ok && err == nil {
+		err = c.Check()
+	}
 	if l, ok := bus.(Limited); ok && err == nil {
 		if o.MaxFrame = min(o.MaxFrame, l.MaxMessage()-maxHeader); o.MaxFrame < 1<<10 {
 			err = fmt.Errorf("crosscast/wire: the bus carries messages of at most %d bytes, and must carry %d",

@@ -12,8 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
@@ -26,9 +24,7 @@ func servers(addr string, window time.Duration) error {
 	var nodes []*crosscast.Node
 	var addrs []string
 	for range 3 {
-		rdb := redis.NewClient(&redis.Options{Addr: addr})
-		defer rdb.Close()
-		n, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.New(rdb, redisadapter.Options{})})
+		n, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.Dial("redis://"+addr, redisadapter.Options{})})
 		if err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ type server struct {
 	c       *cluster
 	address string
 	node    *crosscast.Node
-	rdb     *redis.Client
+	rdb     redis.UniversalClient
 	http    *http.Server
 	network *network
 	stopped chan struct{} // serving has ended
@@ -81,8 +81,8 @@ func (c *cluster) startServer(ctx context.Context, i int, address string) error 
 	if err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
-	o.Dialer = s.network.dialer(redis.NewDialer(o))
-	s.rdb = redis.NewClient(o)
+	o.Dialer = s.network.dialer(redis.NewDialer(o.Simple()))
+	s.rdb = redis.NewUniversalClient(o)
 	name := fmt.Sprintf("node-%d", i+1)
 	s.node, err = crosscast.Start(ctx, crosscast.Options{
 		Name: name, Heartbeat: heartbeat,

@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast/examples/chat/internal/wschat"
 	"github.com/crosscast/crosscast/examples/internal/chat"
@@ -67,7 +66,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	d := &demo{p: chat.NewPrinter(out)}
-	var rdb redis.UniversalClient
+	var redisURL string
 	if *alone {
 		d.say("there is no adapter: the two servers know nothing of each other")
 	} else {
@@ -76,12 +75,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 		defer m.Close()
-		client, err := chat.Redis("redis://" + m.Addr())
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		rdb = client
+		redisURL = "redis://" + m.Addr()
 		d.say("an embedded Redis listens on %s", m.Addr())
 	}
 	for i := range d.servers {
@@ -89,7 +83,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		if *once {
 			address = "localhost:0"
 		}
-		o := chat.ServerOptions{Name: name, Address: address, Protocol: &wschat.Protocol, Redis: rdb, Printer: d.p}
+		o := chat.ServerOptions{Name: name, Address: address, Protocol: &wschat.Protocol, RedisURL: redisURL, Printer: d.p}
 		s, err := chat.StartServer(ctx, o)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			d.say("port %d is taken: %s uses another", 5001+i, name)

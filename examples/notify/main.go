@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -90,7 +89,6 @@ func (w watcher) Close(crosscast.Reason) {}
 
 // cluster is three nodes and their users: user u is on node u % nodeCount.
 type cluster struct {
-	rdb      *redis.Client
 	nodes    []*crosscast.Node
 	watchers []watcher
 	watching []crosscast.SocketID // the watchers' sockets
@@ -101,25 +99,21 @@ type cluster struct {
 func userName(u int) string { return fmt.Sprintf("user-%d", u) }
 
 func startCluster(ctx context.Context, url string) (*cluster, error) {
-	o, err := redisadapter.ParseURL(url)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL: %w", err)
-	}
-	c := &cluster{rdb: redis.NewClient(o)}
-	if err := c.fill(ctx); err != nil {
+	c := &cluster{}
+	if err := c.fill(ctx, url); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
 
 // fill starts the nodes and connects the users.
-func (c *cluster) fill(ctx context.Context) error {
+func (c *cluster) fill(ctx context.Context, url string) error {
 	// A prefix of its own: whoever else uses this Redis must not be counted.
 	prefix := fmt.Sprintf("cc-notify-%x", rand.Uint64())
 	for i := range nodeCount {
 		node, err := crosscast.Start(ctx, crosscast.Options{
 			Name:    fmt.Sprintf("node-%d", i+1),
-			Adapter: redisadapter.New(c.rdb, redisadapter.Options{Prefix: prefix}),
+			Adapter: redisadapter.Dial(url, redisadapter.Options{Prefix: prefix}),
 			OnGap:   func(*crosscast.Node, crosscast.Gap) { c.gaps.Add(1) },
 		})
 		if err != nil {
@@ -161,7 +155,7 @@ func (c *cluster) close() error {
 	for _, n := range c.nodes {
 		errs = append(errs, n.Close(ctx))
 	}
-	return errors.Join(append(errs, c.rdb.Close())...)
+	return errors.Join(errs...)
 }
 
 // job is what the users are told.

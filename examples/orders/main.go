@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -92,39 +91,25 @@ func run(ctx context.Context, args []string, url string, out io.Writer) error {
 	return errors.Join(err, s.close())
 }
 
-// A service is a node and its connections to Redis.
+// A service is a node.
 type service struct {
 	node *crosscast.Node
-	rdb  *redis.Client
 }
 
 func start(ctx context.Context, url, name string) (*service, error) {
-	rdb, err := client(url)
+	node, err := crosscast.Start(ctx, crosscast.Options{
+		Name: name, Adapter: redisadapter.Dial(url, redisadapter.Options{}),
+	})
 	if err != nil {
 		return nil, err
 	}
-	node, err := crosscast.Start(ctx, crosscast.Options{
-		Name: name, Adapter: redisadapter.New(rdb, redisadapter.Options{}),
-	})
-	if err != nil {
-		return nil, errors.Join(err, rdb.Close())
-	}
-	return &service{node, rdb}, nil
+	return &service{node}, nil
 }
 
 func (s *service) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(s.node.Close(ctx), s.rdb.Close())
-}
-
-// client is a client with the settings that package redisadapter recommends.
-func client(url string) (*redis.Client, error) {
-	o, err := redisadapter.ParseURL(url)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL: %w", err)
-	}
-	return redis.NewClient(o), nil
+	return s.node.Close(ctx)
 }
 
 // subscribe acts on the orders that are published from now on, until s is closed; done is called after each.

@@ -19,8 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
@@ -55,14 +53,8 @@ func main() {
 }
 
 func run(ctx context.Context, s settings, log *slog.Logger) error {
-	options, err := redisadapter.ParseURL(s.redis)
-	if err != nil {
-		return err
-	}
-	rdb := redis.NewClient(options)
-	defer rdb.Close()
 	node, err := crosscast.Start(ctx, crosscast.Options{
-		Adapter:      redisadapter.New(rdb, redisadapter.Options{}),
+		Adapter:      redisadapter.Dial(s.redis, redisadapter.Options{}),
 		StartOffline: true, // Redis may be up later than this process
 		Logger:       log,
 		OnGap:        func(_ *crosscast.Node, g crosscast.Gap) { log.Warn("gap", "reason", g.Reason, "since", g.Since) },

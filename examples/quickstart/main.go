@@ -10,11 +10,10 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
-	"github.com/redis/go-redis/v9"
 )
 
-func main() { // quickstart :8080 localhost:6379
-	adapter := redisadapter.New(redis.NewClient(&redis.Options{Addr: os.Args[2]}), redisadapter.Options{})
+func main() { // quickstart :8080 redis://localhost:6379
+	adapter := redisadapter.Dial(os.Args[2], redisadapter.Options{})
 	node, err := crosscast.Start(context.Background(), crosscast.Options{Adapter: adapter})
 	if err != nil {
 		log.Fatal(err)

@@ -20,7 +20,7 @@ func TestTwoServers(t *testing.T) {
 	var first *client.Client
 	for i := range 2 {
 		addr := freeAddr(t)
-		p := programtest.Start(t, exec.Command(path, addr, redis.Addr()))
+		p := programtest.Start(t, exec.Command(path, addr, "redis://"+redis.Addr()))
 		t.Cleanup(p.Kill)
 		c := dial(t, "ws://"+addr, client.Options{Events: client.Events{
 			"said": client.Typed(func(ctx context.Context, _ *client.Client, text string) error {

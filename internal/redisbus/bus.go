@@ -33,19 +33,23 @@ type Config struct {
 	Once bool
 	// Timeout is how long the context of a batch allows beyond the time for its bytes: wire.Options.PublishTimeout.
 	Timeout time.Duration
+	// Owned is set if the client is the bus's own. Close closes it.
+	Owned bool
+	// Err is why there is no client, as Open returned it.
+	Err error
 }
 
-// bus is Redis Pub/Sub through a client of the user, which it neither changes nor closes.
+// bus is Redis Pub/Sub through a client. It does not change the client, and closes it only if it owns it.
 type bus struct {
 	Config
 	topology
 	rdb  redis.UniversalClient
 	name string // the server's name in errors
 	tls  bool   // the client speaks TLS
-	err  error  // why the client cannot be used
+	err  error  // why the client cannot be used; nothing is called then but Check and Close
 }
 
-// New returns a bus over rdb. Mistakes in rdb become errors of its methods.
+// New returns a bus over rdb. Mistakes in rdb become the error of its Check.
 func New(rdb redis.UniversalClient, c Config) wire.Bus {
 	if cluster, ok := rdb.(*redis.ClusterClient); ok && c.Sharded {
 		return &shards{Config: c, rdb: cluster}
@@ -54,7 +58,10 @@ func New(rdb redis.UniversalClient, c Config) wire.Bus {
 }
 
 func newBus(rdb redis.UniversalClient, c Config) *bus {
-	b := &bus{Config: c, rdb: rdb, name: "redis"}
+	b := &bus{Config: c, rdb: rdb, name: "redis", err: c.Err}
+	if b.err != nil {
+		return b
+	}
 	switch c := rdb.(type) {
 	case nil:
 		b.err = errors.New("crosscast: no Redis client")
@@ -75,6 +82,17 @@ func newBus(rdb redis.UniversalClient, c Config) *bus {
 			"give the adapter the client that it was made from")
 	}
 	return b
+}
+
+// Check implements wire.Checked.
+func (b *bus) Check() error { return b.err }
+
+// Close implements io.Closer.
+func (b *bus) Close() error {
+	if !b.Owned || b.rdb == nil {
+		return nil
+	}
+	return b.rdb.Close()
 }
 
 // attempts is how often a batch is sent if its connection breaks. The server might have closed a pooled connection while
@@ -116,9 +134,6 @@ func (b *bus) command(plain string) string {
 
 // send makes one attempt. All frames go through one connection to one server, because order would be lost otherwise.
 func (b *bus) send(ctx context.Context, batch []*publishing) error {
-	if b.err != nil {
-		return b.err
-	}
 	// PUBLISH has no key, so a ClusterClient would send each to any master. The cluster passes it on to all its nodes.
 	c, err := b.publisher(ctx)
 	if err != nil {

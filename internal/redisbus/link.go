@@ -18,9 +18,6 @@ import (
 //
 // It returns by the end of ctx. A dial of go-redis might go on after that, until its own time limits end it.
 func (b *bus) Dial(ctx context.Context) (wire.Link, error) {
-	if b.err != nil {
-		return nil, b.err
-	}
 	type outcome struct {
 		link *link
 		err  error

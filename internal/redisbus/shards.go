@@ -23,6 +23,14 @@ type shards struct {
 	rdb *redis.ClusterClient
 }
 
+// Close implements io.Closer.
+func (s *shards) Close() error {
+	if !s.Owned {
+		return nil
+	}
+	return s.rdb.Close()
+}
+
 // master returns the bus of the master that has a topic's slot.
 func (s *shards) master(ctx context.Context, topic string) (*bus, error) {
 	c, err := s.rdb.MasterForKey(ctx, topic)

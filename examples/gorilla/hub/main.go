@@ -13,7 +13,6 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/gorilla/websocket"
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -157,7 +156,7 @@ func main() {
 	defer stop()
 
 	hub := newHub()
-	if err := hub.connect(ctx, redisadapter.New(redis.NewClient(&redis.Options{}), redisadapter.Options{})); err != nil {
+	if err := hub.connect(ctx, redisadapter.Dial("redis://localhost:6379", redisadapter.Options{})); err != nil {
 		log.Fatal(err)
 	}
 	defer hub.node.Close(context.Background())

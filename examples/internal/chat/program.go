@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/crosscast/crosscast/redisadapter"
 )
 
 // Main is a program that is one server until it is interrupted, with the environment that examples/chat/server documents.
@@ -36,29 +34,15 @@ func Run(ctx context.Context, protocol *Protocol, env func(string) string, out i
 	port := cmp.Or(env("PORT"), "5001")
 	name := cmp.Or(env("NODE_ID"), "node-"+port)
 	redisURL := cmp.Or(env("REDIS_URL"), "redis://localhost:6379")
-	rdb, err := Redis(redisURL)
-	if err != nil {
-		return fmt.Errorf("REDIS_URL: %w", err)
-	}
-	defer rdb.Close()
 	p := NewPrinter(out)
 	s, err := StartServer(ctx, ServerOptions{
-		Name: name, Address: ":" + port, Protocol: protocol, Redis: rdb, Printer: p,
+		Name: name, Address: ":" + port, Protocol: protocol, RedisURL: redisURL, Printer: p,
 	})
 	if err != nil {
 		return err
 	}
 	p.Print(name, "Redis: %s", redacted(redisURL))
 	return s.Run(ctx)
-}
-
-// Redis returns a client with the settings that package redisadapter recommends.
-func Redis(url string) (*redis.Client, error) {
-	o, err := redisadapter.ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
-	return redis.NewClient(o), nil
 }
 
 // redacted is the URL without its password.

@@ -14,8 +14,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
 )
 
@@ -51,7 +49,7 @@ type SendToRoom struct {
 // A Protocol is what differs between the chats.
 type Protocol struct {
 	// Adapter makes what the servers meet with.
-	Adapter func(rdb redis.UniversalClient, log *slog.Logger) crosscast.Adapter
+	Adapter func(redisURL string, log *slog.Logger) crosscast.Adapter
 	// Clients adds to mux what clients connect to, with s's handlers, and the scripts of the page: client.js, a client of
 	// the protocol, and connect.js, which has the function that the page connects with.
 	Clients func(s *Server, mux *http.ServeMux) error
@@ -61,10 +59,10 @@ type Protocol struct {
 
 // ServerOptions say what server to start.
 type ServerOptions struct {
-	Name     string                // of the node
-	Address  string                // to listen on
-	Protocol *Protocol             //
-	Redis    redis.UniversalClient // nil: the server knows of no other
+	Name     string    // of the node
+	Address  string    // to listen on
+	Protocol *Protocol //
+	RedisURL string    // empty: the server knows of no other
 	Printer  *Printer
 }
 
@@ -87,8 +85,8 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		OnGap:  func(_ *crosscast.Node, g crosscast.Gap) { s.print("messages may be missing: %s", g.Reason) },
 		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { s.print("lost: %d emissions: %v", l.Instructions, l.Err) },
 	}
-	if o.Redis != nil {
-		options.Adapter = o.Protocol.Adapter(o.Redis, options.Logger)
+	if o.RedisURL != "" {
+		options.Adapter = o.Protocol.Adapter(o.RedisURL, options.Logger)
 	}
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {

@@ -25,10 +25,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
@@ -52,13 +49,8 @@ func run(ctx context.Context, args []string, url string, out io.Writer) (err err
 	if err != nil {
 		return err
 	}
-	rdb, err := client(url)
-	if err != nil {
-		return err
-	}
-	defer rdb.Close()
 	node, err := crosscast.Start(ctx, crosscast.Options{
-		Adapter: socketioadapter.New(rdb, socketioadapter.Options{}), EmitOnly: true,
+		Adapter: socketioadapter.Dial(url, socketioadapter.Options{}), EmitOnly: true,
 	})
 	if err != nil {
 		return err
@@ -137,13 +129,4 @@ func (t *task) do(ctx context.Context, node *crosscast.Node, out io.Writer) erro
 	}
 	fmt.Fprintf(out, "emitted %s; Redis passed it on to %d subscribers\n", t.event, receipt.Nodes)
 	return nil
-}
-
-// client is a client with the settings that package redisadapter recommends.
-func client(url string) (*redis.Client, error) {
-	o, err := redisadapter.ParseURL(url)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL: %w", err)
-	}
-	return redis.NewClient(o), nil
 }

@@ -119,7 +119,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("without Redis: %v", err)
 	}
 	if err := run(t.Context(), []string{"-all", "-ask"}, "localhost", io.Discard); err == nil ||
-		!strings.Contains(err.Error(), "REDIS_URL") {
+		!strings.Contains(err.Error(), "the Redis URL") {
 		t.Errorf("with a bad URL: %v", err)
 	}
 }

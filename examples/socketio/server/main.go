@@ -18,8 +18,6 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/examples/internal/chat"
 	"github.com/crosscast/crosscast/socketio"
@@ -42,8 +40,8 @@ func main() { chat.Main(&protocol) }
 
 var protocol = chat.Protocol{Adapter: adapter, Clients: clients, Errorf: socketio.Errorf}
 
-func adapter(rdb redis.UniversalClient, log *slog.Logger) crosscast.Adapter {
-	return socketioadapter.New(rdb, socketioadapter.Options{Logger: log})
+func adapter(url string, log *slog.Logger) crosscast.Adapter {
+	return socketioadapter.Dial(url, socketioadapter.Options{Logger: log})
 }
 
 func clients(s *chat.Server, mux *http.ServeMux) error {

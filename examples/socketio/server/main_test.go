@@ -160,13 +160,9 @@ func do(t *testing.T, method, url, body string) string {
 // TestPageAndStats: the page has its scripts, and the client among them is the real one.
 func TestPageAndStats(t *testing.T) {
 	m := miniredis.RunT(t)
-	rdb, err := chat.Redis("redis://" + m.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rdb.Close()
 	s, err := chat.StartServer(t.Context(), chat.ServerOptions{
-		Name: "server-1", Address: "localhost:0", Protocol: &protocol, Redis: rdb, Printer: chat.NewPrinter(io.Discard),
+		Name: "server-1", Address: "localhost:0", Protocol: &protocol, RedisURL: "redis://" + m.Addr(),
+		Printer: chat.NewPrinter(io.Discard),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -212,7 +208,7 @@ func TestEnvironmentErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"PORT=0", "REDIS_URL=redis://:secret@" + closed}, `^server: crosscast: start: .*` + closed + `.* refused`},
-		{[]string{"PORT=0", "REDIS_URL=http://localhost"}, `^server: REDIS_URL: `},
+		{[]string{"PORT=0", "REDIS_URL=http://localhost"}, `^server: .*the Redis URL`},
 		{[]string{"PORT=" + taken.Port(), "REDIS_URL=redis://" + taken.Addr()}, `^server: listen .* in use`},
 		{[]string{"PORT=many", "REDIS_URL=redis://" + taken.Addr()}, `^server: listen `},
 	} {

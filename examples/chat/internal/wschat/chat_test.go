@@ -41,12 +41,7 @@ func startServer(t *testing.T, name, addr string) (*chat.Server, *programtest.Ou
 	out := &programtest.Output{}
 	o := chat.ServerOptions{Name: name, Address: "localhost:0", Protocol: &wschat.Protocol, Printer: chat.NewPrinter(out)}
 	if addr != "" {
-		rdb, err := chat.Redis("redis://" + addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { rdb.Close() })
-		o.Redis = rdb
+		o.RedisURL = "redis://" + addr
 	}
 	s, err := chat.StartServer(t.Context(), o)
 	if err != nil {
@@ -309,14 +304,10 @@ func TestBadEvents(t *testing.T) {
 func TestStartErrors(t *testing.T) {
 	m := miniredis.RunT(t)
 	addr := m.Addr()
-	rdb, err := chat.Redis("redis://" + addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rdb.Close()
 	m.Close()
-	_, err = chat.StartServer(t.Context(), chat.ServerOptions{
-		Name: "server-1", Address: "localhost:0", Protocol: &wschat.Protocol, Redis: rdb, Printer: chat.NewPrinter(io.Discard),
+	_, err := chat.StartServer(t.Context(), chat.ServerOptions{
+		Name: "server-1", Address: "localhost:0", Protocol: &wschat.Protocol, RedisURL: "redis://" + addr,
+		Printer: chat.NewPrinter(io.Discard),
 	})
 	if err == nil || !strings.Contains(err.Error(), addr) {
 		t.Errorf("without Redis: %v", err)

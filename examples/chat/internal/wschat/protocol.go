@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/examples/internal/chat"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -18,8 +16,8 @@ import (
 // is told of errors by replies, and by the event error {message}.
 var Protocol = chat.Protocol{Adapter: adapter, Clients: clients, Errorf: ws.Errorf}
 
-func adapter(rdb redis.UniversalClient, log *slog.Logger) crosscast.Adapter {
-	return redisadapter.New(rdb, redisadapter.Options{Logger: log})
+func adapter(url string, log *slog.Logger) crosscast.Adapter {
+	return redisadapter.Dial(url, redisadapter.Options{Logger: log})
 }
 
 //go:embed connect.js
