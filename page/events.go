@@ -1,0 +1,108 @@
+package page
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crosscast/crosscast"
+)
+
+// kept is how many events a Page keeps.
+const kept = 200
+
+// An event is one line of the page's log.
+type event struct {
+	At   time.Time `json:"at"`
+	Kind string    `json:"kind"` // gap, loss, link
+	Text string    `json:"text"`
+}
+
+// events are the latest events, the oldest first.
+type events struct {
+	mu   sync.Mutex
+	list []event // guarded by mu
+}
+
+func (e *events) add(kind, format string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.list) == kept {
+		e.list = slices.Delete(e.list, 0, 1)
+	}
+	e.list = append(e.list, event{time.Now(), kind, fmt.Sprintf(format, args...)})
+}
+
+// latest returns the events, the latest first.
+func (e *events) latest() []event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := slices.Clone(e.list)
+	slices.Reverse(list)
+	return list
+}
+
+// OnGap adds a gap to the events. It is an Options.OnGap, or is called from one.
+func (p *Page) OnGap(n *crosscast.Node, g crosscast.Gap) {
+	until := "until now"
+	if !g.Until.IsZero() {
+		until = fmt.Sprintf("for %v", g.Until.Sub(g.Since).Round(time.Millisecond))
+	}
+	p.events.add("gap", "%s: messages %s to %s might be missing, since %s, %s",
+		g.Reason, origin(n, g.Origin), names(g.Names), g.Since.UTC().Format("15:04:05.000"), until)
+}
+
+// OnLoss adds a loss to the events. It is an Options.OnLoss, or is called from one.
+func (p *Page) OnLoss(_ *crosscast.Node, l crosscast.Loss) {
+	p.events.add("loss", "%s: %d emissions to %s did not go out, or might not have: %v",
+		l.Reason, l.Instructions, names(l.Names), l.Err)
+}
+
+// OnLink adds a change of the link to the events. It is an Options.OnLink, or is called from one.
+func (p *Page) OnLink(_ *crosscast.Node, s crosscast.LinkStatus) {
+	text := fmt.Sprintf("publishing is %s, subscribing is %s", s.Publishing.State, s.Subscribing.State)
+	for _, err := range []error{s.Publishing.Err, s.Subscribing.Err} {
+		if err != nil {
+			text += ": " + err.Error()
+			break
+		}
+	}
+	p.events.add("link", "%s", text)
+}
+
+func origin(n *crosscast.Node, id crosscast.NodeID) string {
+	if id == "" {
+		return "of any server"
+	}
+	for _, peer := range n.Nodes() {
+		if peer.ID == id {
+			return fmt.Sprintf("of %s (%s)", peer.Name, id)
+		}
+	}
+	return "of " + string(id)
+}
+
+// names lists the first names, and counts the others.
+func names(addresses []crosscast.Address) string {
+	if addresses == nil {
+		return "anybody"
+	}
+	const shown = 5
+	var list []string
+	for _, a := range addresses[:min(shown, len(addresses))] {
+		switch a.Space {
+		case crosscast.SpaceRoom:
+			list = append(list, fmt.Sprintf("the room %q", a.Name))
+		case crosscast.SpaceUser:
+			list = append(list, fmt.Sprintf("the user %q", a.Name))
+		default:
+			list = append(list, fmt.Sprintf("all of %q", a.Namespace))
+		}
+	}
+	if more := len(addresses) - shown; more > 0 {
+		list = append(list, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(list, ", ")
+}
