@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -71,7 +72,9 @@ func (s *site) post(path, body string, header ...string) int {
 	return w.Code
 }
 
-func TestState(t *testing.T) {
+func TestState(t *testing.T) { synctest.Test(t, testState) }
+
+func testState(t *testing.T) {
 	s := newSite(t, nil)
 	ctx := t.Context()
 	s.Connect(ctx, 0, crosscast.ConnectOptions{User: "ann", Rooms: []string{"lobby", hostile}})
@@ -83,6 +86,15 @@ func TestState(t *testing.T) {
 	s.wants(t, "/user?name=nobody", `"total":0`)
 
 	s.Cut(0)
+	queued := s.Nodes[0].Stats().QueueBytes
+	synctest.Wait()
+	time.Sleep(3 * time.Second)
+	s.wants(t, "/state", `"sockets":1`, `"incomplete":true`, `"state":"down"`)
+	s.wants(t, "/rooms", `{"namespace":"/","room":"lobby","sockets":1}`, `"incomplete":true`)
+	s.wants(t, "/user?name=ann", `"total":1`, `"incomplete":true`)
+	if n := s.Nodes[0].Stats().QueueBytes; n != queued {
+		t.Errorf("during the outage a look at the page has queued %d bytes", n-queued)
+	}
 	if err := s.Nodes[0].To("lobby").Emit(ctx, "lost", nil); err != nil {
 		t.Error(err)
 	}

@@ -110,6 +110,14 @@ func (v *viewer) gather() {
 	for _, p := range peers {
 		list = append(list, nodeState{ID: p.ID, Name: p.Name, Suspect: p.Suspect, Since: p.Since})
 	}
+	v.list, v.lack, v.last = list, v.query(list) != nil, time.Now()
+}
+
+// query enters the Stats of the peers. During an outage it queries nobody: a query would wait, and become a loss.
+func (v *viewer) query(list []nodeState) error {
+	if !v.node.Link().Live() {
+		return crosscast.ErrNotConnected
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	answers := v.node.Servers().Stats(ctx)
@@ -118,7 +126,7 @@ func (v *viewer) gather() {
 			list[i].enter(stats)
 		}
 	}
-	v.list, v.lack, v.last = list, answers.Err() != nil, time.Now()
+	return answers.Err()
 }
 
 func (n *nodeState) enter(s crosscast.Stats) {
@@ -147,13 +155,13 @@ func (v *viewer) serveRooms(w http.ResponseWriter, r *http.Request) {
 	for _, name := range v.page.o.Namespaces {
 		counts := make(map[string]int)
 		err := v.each(name, func(ns *crosscast.Namespace) error {
-			answers := ns.Everyone().Rooms(ctx)
+			answers := v.reach(ns.Everyone()).Rooms(ctx)
 			for c := range answers.All() {
 				counts[c.Room] += c.Sockets
 			}
 			return answers.Err()
 		})
-		out.Incomplete = out.Incomplete || err != nil
+		out.Incomplete = out.Incomplete || err != nil || !v.node.Link().Live()
 		for of, n := range counts {
 			out.Rooms = append(out.Rooms, room{name, of, n})
 		}
@@ -164,6 +172,14 @@ func (v *viewer) serveRooms(w http.ResponseWriter, r *http.Request) {
 	})
 	out.Rooms = out.Rooms[:min(shown, len(out.Rooms))]
 	reply(w, out)
+}
+
+// reach returns the part of a target that may be queried now: see query.
+func (v *viewer) reach(t crosscast.BoundTarget) crosscast.BoundTarget {
+	if v.node.Link().Live() {
+		return t
+	}
+	return t.Local()
 }
 
 // each calls f with a namespace.
@@ -194,7 +210,7 @@ func (v *viewer) serveUser(w http.ResponseWriter, r *http.Request) {
 	}{Sockets: []socket{}}
 	for _, name := range v.page.o.Namespaces {
 		err := v.each(name, func(ns *crosscast.Namespace) error {
-			answers := ns.ToUser(user).Sockets(ctx, crosscast.Fields{Rooms: true})
+			answers := v.reach(ns.ToUser(user)).Sockets(ctx, crosscast.Fields{Rooms: true})
 			for s := range answers.All() {
 				if out.Total++; out.Total <= shown {
 					out.Sockets = append(out.Sockets, socket{name, s.ID, s.ID.Node(), s.Rooms})
@@ -202,7 +218,7 @@ func (v *viewer) serveUser(w http.ResponseWriter, r *http.Request) {
 			}
 			return answers.Err()
 		})
-		out.Incomplete = out.Incomplete || err != nil
+		out.Incomplete = out.Incomplete || err != nil || !v.node.Link().Live()
 	}
 	reply(w, out)
 }
