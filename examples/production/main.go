@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/health"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
 )
@@ -109,14 +109,8 @@ func routes(node *crosscast.Node, s settings) (http.Handler, error) {
 	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = clients.Accept(w, r, ws.Client{}) // Accept answers a client that it refuses
 	})
-	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if err := node.Ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
+	mux.Handle("GET /live", health.Live())
+	mux.Handle("GET /ready", health.Ready(node, health.Options{WithoutBus: true}))
 	return mux, nil
 }
 
