@@ -121,6 +121,13 @@ type AdapterHandler interface {
 	// origin (for any origin, if g.Origin is empty).
 	Gap(g Gap)
 
+	// Outage reports at once that the link was lost, or is deaf (why), so that the node might miss everything from since
+	// on. It is over with the next Gap of all names with
+	// the reason "link lost", "link deaf" or "moved". Between the two no instruction is
+	// handled. It is never called concurrently with Handle or Gap. If the link is back sooner, the adapter may leave it
+	// out.
+	Outage(since time.Time, why GapReason)
+
 	// Loss reports that accepted instructions were refused, or might not have gone out.
 	Loss(l Loss)
 

@@ -138,6 +138,8 @@
 //   - Package ws tells the clients that a gap concerns, and socketio does with an event of the application's choice.
 //     They fetch again. Other bindings do it in [Namespace.OnGap], with [Namespace.Affected].
 //   - An instruction for one node alone, such as an answer or an emission to a socket, is a gap at that node only.
+//   - Bindings also hear of the beginning of an outage, so that a client that leaves the node meanwhile knows what it
+//     might miss: [Namespace.OnGap]. (outage-begins)
 //   - Each cause is one gap, with two exceptions. Names that the bus begins to deny are a gap at once, without an Until
 //     because it goes on, and another gap with the same Since when they are allowed again. A peer that is taken for
 //     dead without a goodbye is a gap of that origin, from its last message on. If it returns, that is a second gap,
@@ -220,7 +222,8 @@
 //
 // OnLoss and Flush report the messages that were given up. errors.Is tells two cases apart: [ErrRefused], no peer got
 // them; [ErrUncertain], some peers might have got them. OnGap and Receiver.OnGap are called once the link is back,
-// before anything later is delivered. That is the time to have clients fetch again, with [Node.EmitAffected].
+// before anything later is delivered. That is the time to have clients fetch again, with [Node.EmitAffected]. Package ws
+// also tells its clients when the outage begins.
 //
 // Start that has failed because of the link can be called again with the same Options. With Options.StartOffline it does
 // not fail: the outage begins at Start, for all calls of the table. The first link reports a gap since Start with the

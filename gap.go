@@ -9,11 +9,12 @@ import (
 )
 
 // A Gap is a stretch of time in which this node might have missed instructions. The application can then have its
-// clients fetch again. Each cause makes one gap, with two exceptions:
+// clients fetch again. Each cause makes one gap, with these exceptions:
 //
 //   - If the bus begins to deny names (reason "denied"), there are two gaps with the same Since. The first comes at
 //     once, and has no Until because it goes on. The second comes when the bus allows the names again. It leaves out
 //     names in which the node has lost interest, and does not come if no names are left.
+//   - A link that is lost or deaf is a gap once it is back. Only bindings hear of its beginning: see [Namespace.OnGap].
 //   - A peer that is taken for dead (reason "peer lost") can return. Then there is a second gap, unless the numbers of
 //     its frames show that it sent nothing meanwhile.
 type Gap struct {
@@ -77,6 +78,9 @@ func (g *Gap) controls() bool {
 
 // goesOn reports whether g has no end yet.
 func (g *Gap) goesOn() bool { return g.Until.IsZero() }
+
+// ends reports whether g is the end of a gap that went on. Other gaps that come meanwhile do not end it.
+func (g *Gap) ends() bool { return !g.goesOn() && reasons.GapGoesOn(string(g.Reason)) }
 
 // widen makes g cover o too. Too many names become all names. If g or o goes on, the result goes on.
 func (g *Gap) widen(o *Gap) {

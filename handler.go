@@ -76,6 +76,9 @@ func (n *Node) handleInstruction(inst *Instruction) {
 
 func (h *handler) Gap(g Gap) {
 	n := (*Node)(h)
+	if g.Names == nil && g.ends() {
+		n.outage.Store(nil)
+	}
 	if g.Origin == "" && g.controls() && n.lookout == nil { // all peers may have been missed: ask them to speak up
 		n.tell(n.control(kind.Hello, ""))
 	}
@@ -95,7 +98,11 @@ func (n *Node) reportGap(g Gap) {
 			s.handleGap(g)
 		}
 	}()
-	n.callGapHooks(g)
+	n.callGapHooks(g, func() {
+		if n.hooks.onGap != nil {
+			n.call("Options.OnGap", func() { n.hooks.onGap(n, g) })
+		}
+	})
 }
 
 // dropInvalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.

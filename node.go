@@ -138,19 +138,20 @@ type Node struct {
 	observer   Observer // nil: none
 	times      *times   // nil: nothing is measured
 
-	adapter   Adapter        // nil: a single server
-	everyPeer []NodeID       // the IDs that stand for all peers: nil or, without an adapter, none
-	sizer     AdapterSizer   // nil: the adapter is not one
-	foreign   ForeignAdapter // nil: the adapter is not one
-	onlyText  bool           // the adapter carries only names in UTF-8
-	interests *interests     // nil: the adapter is not an AdapterSubscriber
-	heart     *heart         // nil without an adapter, and for an emitter
-	meets     bool           // the adapter has started
-	reached   atomic.Bool    // the link has been live, or there is none
-	lookout   *lookout       // for an emitter; nil: this node is not one
-	expects   expecting      // of answers to queries
-	deaf      error          // why it hears nothing but answers; nil: it hears
-	blind     error          // why it cannot watch; nil: it can
+	adapter   Adapter             // nil: a single server
+	everyPeer []NodeID            // the IDs that stand for all peers: nil or, without an adapter, none
+	sizer     AdapterSizer        // nil: the adapter is not one
+	foreign   ForeignAdapter      // nil: the adapter is not one
+	onlyText  bool                // the adapter carries only names in UTF-8
+	interests *interests          // nil: the adapter is not an AdapterSubscriber
+	heart     *heart              // nil without an adapter, and for an emitter
+	meets     bool                // the adapter has started
+	reached   atomic.Bool         // the link has been live, or there is none
+	outage    atomic.Pointer[Gap] // the one that goes on; nil: there is none
+	lookout   *lookout            // for an emitter; nil: this node is not one
+	expects   expecting           // of answers to queries
+	deaf      error               // why it hears nothing but answers; nil: it hears
+	blind     error               // why it cannot watch; nil: it can
 	peers     peers
 	hooks     hooks
 	losses    lossLog

@@ -70,6 +70,12 @@ var outageFaults = []fault{
 		gap: func(*faulty, crosscast.Gap, func(crosscast.Gap)) {},
 	},
 	{
+		name:   "does not report that an outage begins",
+		on:     overWire,
+		red:    map[string]string{"outage-begins": "knowing of the outage"},
+		outage: func(time.Time, crosscast.GapReason, func(time.Time, crosscast.GapReason)) {},
+	},
+	{
 		name: "reports gaps of the wrong rooms",
 		on:   overWire,
 		red: map[string]string{

@@ -35,6 +35,7 @@ type fault struct {
 	expire      func(peer crosscast.NodeID, next func(crosscast.NodeID))
 	handle      func(f *faulty, inst *crosscast.Instruction, next func(*crosscast.Instruction))
 	gap         func(f *faulty, g crosscast.Gap, next func(crosscast.Gap))
+	outage      func(since time.Time, why crosscast.GapReason, next func(time.Time, crosscast.GapReason))
 	link        func(f *faulty, s crosscast.LinkStatus, next func(crosscast.LinkStatus))
 	inject      func(all []*faulty)
 }
@@ -259,6 +260,14 @@ func (h faultyHandler) Gap(g crosscast.Gap) {
 		h.f.fault.gap(h.f, g, h.h.Gap)
 	} else {
 		h.h.Gap(g)
+	}
+}
+
+func (h faultyHandler) Outage(since time.Time, why crosscast.GapReason) {
+	if h.f.fault.outage != nil {
+		h.f.fault.outage(since, why, h.h.Outage)
+	} else {
+		h.h.Outage(since, why)
 	}
 }
 

@@ -301,6 +301,8 @@ func foreignSpaces(rooms []string) (users []string, sockets []crosscast.SocketID
 func (h foreignHandler) Gap(g crosscast.Gap)   { h.h.Gap(g) }
 func (h foreignHandler) Loss(l crosscast.Loss) { h.h.Loss(l) }
 
+func (h foreignHandler) Outage(since time.Time, why crosscast.GapReason) { h.h.Outage(since, why) }
+
 func (h foreignHandler) Awaits(ref string) bool { return h.h.Awaits(ref) }
 
 func (h foreignHandler) Link(s crosscast.LinkStatus) { h.h.Link(s) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/kind"
@@ -123,6 +124,9 @@ func (p *peer) Gap(g crosscast.Gap) {
 
 // Awaits implements crosscast.AdapterHandler.
 func (p *peer) Awaits(string) bool { return true }
+
+// Outage implements crosscast.AdapterHandler.
+func (p *peer) Outage(time.Time, crosscast.GapReason) { p.check("Outage") }
 
 // Link implements crosscast.AdapterHandler.
 func (p *peer) Link(crosscast.LinkStatus) {}

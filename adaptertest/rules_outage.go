@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -135,6 +136,46 @@ var outageRules = []rule{
 			b.settle()
 			c1.wantAnyOrder("after", "back")
 			c2.wantAnyOrder("after", "back")
+		},
+	},
+	{
+		name: "outage-begins",
+		text: "A node knows of an outage while it lasts: Namespace.OnGap reports its beginning, also if it is called " +
+			"later, and then its gap, which begins no later. A node whose link stands knows of none.",
+		needs: needsLink,
+		run: func(b *bed) {
+			n0, n1, _ := b.three()
+			var mu sync.Mutex
+			told := make(map[string][]crosscast.Gap)
+			hear := func(who string, n *node) {
+				b.must(n.Namespace.OnGap(func(g crosscast.Gap) {
+					mu.Lock()
+					defer mu.Unlock()
+					if g.Names == nil {
+						told[who] = append(told[who], g)
+					}
+				}))
+			}
+			has := func(who string) []crosscast.Gap {
+				mu.Lock()
+				defer mu.Unlock()
+				return slices.Clone(told[who])
+			}
+			hear("another", n0)
+			hear("early", n1)
+			b.cut(n1)
+			b.eventually("knowing of the outage", func() bool { return len(has("early")) > 0 })
+			hear("late", n1)
+			b.restore(n1)
+			for _, who := range []string{"early", "late"} {
+				gaps := has(who)
+				if len(gaps) < 2 || !gaps[0].Until.IsZero() || gaps[1].Until.IsZero() || gaps[1].Since.After(gaps[0].Since) {
+					b.breaks("Namespace.OnGap got %+v", gaps)
+				}
+			}
+			if gaps := has("another"); len(gaps) > 0 {
+				b.breaks("a node whose link stands has gaps: %+v", gaps)
+			}
 		},
 	},
 	{

@@ -61,6 +61,8 @@ func (l *listener) Loss(crosscast.Loss)       {}
 func (l *listener) Awaits(string) bool        { return true }
 func (l *listener) Link(crosscast.LinkStatus) {}
 
+func (l *listener) Outage(time.Time, crosscast.GapReason) {}
+
 // has returns how many of the messages, one to each of the rooms, arrived, were missed with a gap, and were missed in silence.
 func (l *listener) has(rooms, events []string) (got, gapped, silent int) {
 	l.mu.Lock()

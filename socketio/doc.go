@@ -35,8 +35,10 @@
 // anything later of the same node. The event has one argument, such as {"room":"room1","ago":[4200,300],"wait":800}:
 //
 //   - room is a room that the client is in. Without it, the gap is one of everything in the namespace.
-//   - ago has the beginning and the end, in milliseconds before the event was made. Without an end, the gap goes on, and
-//     another event follows when it ends. The event might have waited for the client, so allow some seconds more.
+//   - ago has the beginning and the end, in milliseconds before the event was made. Without an end, the gap goes on: an
+//     outage of the node has begun. The event might have waited for the client, so allow some seconds more.
+//   - ends is true in the event that ends the gap and covers it whole. Fetch then, and not before. If the connection is lost
+//     sooner, fetch from the beginning of that gap after the reconnect.
 //   - wait is a time in milliseconds. The client should draw a random part of it, and wait that long before it queries the
 //     application: socket.on("gap", g => setTimeout(refetch, Math.random() * g.wait, g)). See [Options.GapSpread].
 //

@@ -37,15 +37,19 @@ func (s *Server) handleGap(sp *space, g crosscast.Gap) {
 		room   string // empty: everything
 		format wsconn.Format
 	}
+	sp.outage.Note(&g)
 	most, sockets := sp.ns.Affected(g)
 	wait := wsconn.GapWindow(s.o.GapSpread, most)
 	s.latestWindow.Store(int64(wait))
+	notice := wsconn.NoticeOf(&g)
+	notice.Wait = wait
 	frames := make(map[key][]byte)
 	tell := func(socket *crosscast.Socket, c *session, room string) {
 		k := key{room, c.conn.Format}
 		frame := frames[k]
 		if frame == nil {
-			frame = k.format.Append(nil, s.config.Type, s.gapPacket(sp.name, room, g.Since, g.Until, wait))
+			notice.Room = room
+			frame = k.format.Append(nil, s.config.Type, s.gapPacket(sp.name, notice))
 			frames[k] = frame
 		}
 		c.tell(socket, frame, g.Since)
@@ -65,21 +69,32 @@ func (s *Server) handleGap(sp *space, g crosscast.Gap) {
 }
 
 // gapPacket makes the event of a gap.
-func (s *Server) gapPacket(namespace, room string, since, until time.Time, wait time.Duration) []byte {
+func (s *Server) gapPacket(namespace string, g wsconn.GapNotice) []byte {
 	event, _ := json.Marshal(s.o.GapEvent) // a string has no errors
-	b := appendHeader(make([]byte, 0, headerSize(namespace)+len(event)+len(room)+64), emission, namespace, 0, 0, false)
+	b := appendHeader(make([]byte, 0, headerSize(namespace)+len(event)+len(g.Room)+64), emission, namespace, 0, 0, false)
 	b = append(append(append(b, '['), event...), ',')
-	return append(wsconn.AppendGap(b, room, since, until, wait), ']')
+	return append(wsconn.AppendGap(b, g), ']')
 }
 
 // dropNotices makes the notices of the queues: one event for each namespace of the server, because a queue does not know
 // what it drops. Clients ignore those of namespaces that they are not in.
 func (s *Server) dropNotices(format wsconn.Format, d crosscast.QueueDrop) (frames []byte) {
 	wait := max(wsconn.GapWindow(s.o.GapSpread, 1000), time.Duration(s.latestWindow.Load()))
-	for name := range s.spaces {
-		frames = format.Append(frames, s.config.Type, s.gapPacket(name, "", d.Since, time.Now(), wait))
+	for name, sp := range s.spaces {
+		g := sp.outage.Dropped(d.Since)
+		g.Wait = wait
+		frames = format.Append(frames, s.config.Type, s.gapPacket(name, g))
 	}
 	return frames
+}
+
+// tellOutage tells a client that connects of an outage that goes on.
+func (s *session) tellOutage(socket *crosscast.Socket) {
+	server := s.conn.server
+	s.space.outage.Tell(func(g wsconn.GapNotice) {
+		frame := s.conn.Format.Append(nil, server.config.Type, server.gapPacket(s.space.name, g))
+		s.tell(socket, frame, g.Since)
+	})
 }
 
 // tell tells the client of a gap that began at since. While the client is not connected, the packet waits as emissions

@@ -2,12 +2,14 @@ package socketio_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/socketio"
@@ -22,6 +24,16 @@ func (a *gapAdapter) Start(_ context.Context, s crosscast.AdapterStart) error {
 }
 func (a *gapAdapter) Publish(context.Context, *crosscast.Instruction) error { return nil }
 func (a *gapAdapter) Close(context.Context) error                           { return nil }
+
+// outage reports an outage that began some time ago, when it begins or when it has ended.
+func (a *gapAdapter) outage(since time.Duration, ended bool) {
+	began := time.Now().Add(-since)
+	if !ended {
+		a.h.Outage(began, reasons.GapLinkLost)
+		return
+	}
+	a.h.Gap(crosscast.Gap{Since: began, Until: time.Now(), Reason: reasons.GapLinkLost})
+}
 
 func (a *gapAdapter) emit(namespace, event string) {
 	a.h.Handle(&crosscast.Instruction{
@@ -95,7 +107,7 @@ func TestGapOfASlowClient(t *testing.T) {
 			}
 			got = append(got, m)
 		}
-		for _, want := range []string{`42["gap",{"ago":[5000,0],"wait":1000}]`, `42/chat,["gap",{"ago":[5000,0],"wait":1000}]`} {
+		for _, want := range []string{`42["gap",{"ago":[5000,0],"wait":1000,"ends":true}]`, `42/chat,["gap",{"ago":[5000,0],"wait":1000,"ends":true}]`} {
 			if got[0] != want && got[1] != want {
 				t.Errorf("got %q, want %s", got, want)
 			}
@@ -114,4 +126,57 @@ func TestBadGapOptions(t *testing.T) {
 			t.Errorf("%v, want %q", err, says)
 		}
 	}
+}
+
+// TestGapOfAnOutage: clients hear of an outage while it lasts, also those that connect meanwhile, in each namespace.
+func TestGapOfAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, event := range []string{"gap", ""} {
+			a := &gapAdapter{}
+			s := newServer(t, wstest.StartNode(t, crosscast.Options{Adapter: a}), socketio.Options{GapEvent: event})
+			prefixes := map[string]string{"/": "42", "/chat": "42/chat,"}
+			// told expects that the client is told in namespaces, which have no order.
+			told := func(c *client, what string, namespaces ...string) {
+				t.Helper()
+				if event == "" || what == "" {
+					return
+				}
+				var got, want []string
+				for _, nsp := range namespaces {
+					m, err := c.Read()
+					if err != nil {
+						t.Fatal(err)
+					}
+					got, want = append(got, m), append(want, prefixes[nsp]+`["gap",`+what+`]`)
+				}
+				slices.Sort(got)
+				slices.Sort(want)
+				if !slices.Equal(got, want) {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			}
+			dial := func(what string) *client {
+				c, _ := dialInMemory(t, s)
+				for nsp := range prefixes {
+					c.join(nsp)
+					told(c, what, nsp)
+				}
+				return c
+			}
+			early := dial("")
+			a.outage(3*time.Second, false)
+			told(early, `{"ago":[3000],"wait":1}`, "/", "/chat")
+			time.Sleep(time.Second)
+			late := dial(`{"ago":[4000],"wait":0}`)
+			a.outage(4*time.Second, true)
+			for _, c := range []*client{early, late} {
+				told(c, `{"ago":[4000,0],"wait":2,"ends":true}`, "/", "/chat")
+			}
+			later := dial("")
+			a.emit("/", "fence")
+			for _, c := range []*client{early, late, later} {
+				c.Expect(`42["fence"]`)
+			}
+		}
+	})
 }

@@ -78,6 +78,7 @@ func (s *session) open() {
 		if ending != "" {
 			socket.Close(ending)
 		}
+		s.tellOutage(socket)
 		if s.admit() {
 			s.conn.noteConnected()
 		}

@@ -195,6 +195,8 @@ type space struct {
 	name  string
 	ns    *crosscast.Namespace
 	users admission.Users
+
+	outage wsconn.Outage
 }
 
 // A Server accepts Socket.IO clients. It is an http.Handler, usually for "/socket.io/". Its methods may be called

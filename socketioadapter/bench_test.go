@@ -3,6 +3,7 @@ package socketioadapter_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/kind"
@@ -20,6 +21,8 @@ func (nothing) Gap(crosscast.Gap)             {}
 func (nothing) Loss(crosscast.Loss)           {}
 func (nothing) Awaits(string) bool            { return true }
 func (nothing) Link(crosscast.LinkStatus)     {}
+
+func (nothing) Outage(time.Time, crosscast.GapReason) {}
 
 func emission(p crosscast.Payload) *crosscast.Instruction {
 	return &crosscast.Instruction{

@@ -53,6 +53,8 @@ func (s *side) Awaits(ref string) bool    { return !s.forgets }
 
 func (s *side) Loss(crosscast.Loss) {}
 
+func (s *side) Outage(time.Time, crosscast.GapReason) {}
+
 // take returns the instructions since the last call.
 func (s *side) take() []string {
 	told := s.told

@@ -70,6 +70,8 @@ func (*receiver) Loss(crosscast.Loss)       {}
 func (*receiver) Awaits(string) bool        { return true }
 func (*receiver) Link(crosscast.LinkStatus) {}
 
+func (*receiver) Outage(time.Time, crosscast.GapReason) {}
+
 // receiving starts an adapter. The function that it returns makes n frames of one instruction come from the link, and
 // waits until the handler has had them.
 func receiving(tb testing.TB) (receive func(n int)) {

@@ -64,6 +64,7 @@ type peer struct {
 	delivered []string // events, in order; guarded by mu, like everything below
 	gaps      []crosscast.Gap
 	gapAt     []int // how many were delivered before each gap
+	outages   []crosscast.Gap
 	losses    []crosscast.Loss
 	links     []crosscast.LinkStatus
 	emitted   map[string]emission
@@ -165,6 +166,12 @@ func (p *peer) Gap(g crosscast.Gap) {
 	if g.Origin == "" {
 		p.a.Publish(context.Background(), &crosscast.Instruction{Kind: kind.Hello, Target: crosscast.Target{Everyone: true}})
 	}
+}
+
+func (p *peer) Outage(since time.Time, why crosscast.GapReason) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.outages = append(p.outages, crosscast.Gap{Since: since, Reason: why})
 }
 
 func (p *peer) Link(s crosscast.LinkStatus) {

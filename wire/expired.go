@@ -42,14 +42,15 @@ func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
 	return time.Time{}
 }
 
-// expiries are the expired peers that wait to be reported. Entering one does not wait for a report in progress, because
-// that might be inside a call of the Handler.
+// expiries are the expired peers, and the beginning of an outage, that wait to be reported. Entering one does not wait
+// for a report in progress, because that might be inside a call of the Handler.
 type expiries struct {
-	any atomic.Bool   // all is not empty
-	due chan struct{} // capacity 1: all has grown
+	any atomic.Bool   // something waits
+	due chan struct{} // capacity 1: there is more
 
-	mu  sync.Mutex
-	all []expiry // guarded by mu
+	mu     sync.Mutex
+	all    []expiry // guarded by mu
+	outage *outage  // guarded by mu; nil: none waits
 }
 
 type expiry struct {
@@ -68,6 +69,18 @@ func (x *expiries) enter(e expiry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.all = append(x.all, e)
+	x.signalLocked()
+}
+
+// enterOutage makes the beginning of o wait.
+func (x *expiries) enterOutage(o outage) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.outage = &o
+	x.signalLocked()
+}
+
+func (x *expiries) signalLocked() {
 	x.any.Store(true)
 	select {
 	case x.due <- struct{}{}:
@@ -75,17 +88,17 @@ func (x *expiries) enter(e expiry) {
 	}
 }
 
-func (x *expiries) takeAll() []expiry {
+func (x *expiries) takeAll() ([]expiry, *outage) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	all := x.all
-	x.all = nil
+	all, o := x.all, x.outage
+	x.all, x.outage = nil, nil
 	x.any.Store(false)
-	return all
+	return all, o
 }
 
-// watchLost reports lost peers until the adapter stops. It is needed while no events arrive, since each event reports
-// them first.
+// watchLost reports lost peers and outages until the adapter stops. It is needed while no events arrive, since each
+// event reports them first.
 func (r *receiver) watchLost() {
 	for {
 		select {
@@ -101,12 +114,21 @@ func (r *receiver) watchLost() {
 	}
 }
 
-// reportLostLocked reports the peers that have expired.
+// reportLostLocked reports the peers that have expired, and an outage that has begun.
 func (r *receiver) reportLostLocked() {
-	if r.expiries.any.Load() {
-		for _, e := range r.expiries.takeAll() {
-			r.ledger.lost(e)
+	if !r.expiries.any.Load() {
+		return
+	}
+	lost, begun := r.expiries.takeAll()
+	for _, e := range lost {
+		r.ledger.lost(e)
+	}
+	if begun != nil {
+		since := begun.since
+		if r.ground.patchy {
+			since = r.ledger.unnamedBefore(since)
 		}
+		r.handler.Outage(since, begun.reason)
 	}
 }
 

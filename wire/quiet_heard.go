@@ -169,14 +169,13 @@ func (l *ledger) toldBy(o *origin) time.Time {
 	return later(l.started, o.announced.reportedUntil)
 }
 
-// unnamedSince returns when the gap of an outage begins on a patchy bus. That is before the outage, because messages
-// that were missed earlier might have been named only during it. It also starts the counts of all origins anew.
-func (l *ledger) unnamedSince(since time.Time) time.Time {
+// unnamedBefore returns when the gap of an outage begins on a patchy bus. That is before the outage, because messages
+// that were missed earlier might have been named only during it.
+func (l *ledger) unnamedBefore(since time.Time) time.Time {
 	wait := toldWithin * l.self.Heartbeat
 	before := since.Add(-wait)
 	for _, o := range l.origins.m {
 		n := &o.announced
-		n.known, n.awaited = false, true
 		last := since
 		if o.peer && !o.left && !o.lost && !o.dormant && n.beat.Before(last) { // it might have been cut off earlier
 			last = n.beat
@@ -185,7 +184,17 @@ func (l *ledger) unnamedSince(since time.Time) time.Time {
 			before = at
 		}
 	}
-	return later(l.started, before)
+	if l.started.After(before) && l.started.Before(since) { // nothing from before the start is missing
+		return l.started
+	}
+	return before
+}
+
+// countAnew starts the counts of all origins anew, because an outage is over.
+func (l *ledger) countAnew() {
+	for _, o := range l.origins.m {
+		o.announced.known, o.announced.awaited = false, true
+	}
 }
 
 // doubt reports a gap for a message of o that was missed either since the link resumed or in the outage before. The two

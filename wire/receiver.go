@@ -60,6 +60,9 @@ func (r *receiver) noteOutageLocked(l *link) {
 		case errors.As(l.err, &moved):
 			r.outage.moves(moved.since)
 		}
+		if r.presence.linked {
+			r.expiries.enterOutage(*r.outage)
+		}
 	case l.outage != nil:
 		r.outage = l.outage
 	}
@@ -70,6 +73,7 @@ func (r *receiver) beginOutage(now time.Time) {
 	r.turn.Lock()
 	defer r.turn.Unlock()
 	r.outage = &outage{since: now, reason: reasons.GapLinkLost}
+	r.expiries.enterOutage(*r.outage)
 }
 
 func (r *receiver) takeOutage() *outage {
@@ -142,7 +146,8 @@ func (r *receiver) resumeLocked(l *link) bool {
 	if l.outage != nil {
 		since := l.outage.since
 		if r.ground.patchy {
-			since = r.ledger.unnamedSince(since)
+			since = r.ledger.unnamedBefore(since)
+			r.ledger.countAnew()
 		}
 		r.ledger.covered(since)
 		r.handler.Gap(crosscast.Gap{Since: since, Until: now, Reason: l.outage.reason})

@@ -28,6 +28,7 @@ declare namespace crosscast {
     ongap?(client: Client, gap: Gap): void;
     refetch?(client: Client, gap: Gap): void | Promise<unknown>;
     gapSpread?: number;
+    gapMargin?: number;
     onjoinerror?(client: Client, room: string, error: ClientError): void;
     onerror?(client: Client, event: string, error: unknown): void;
     onstate?(client: Client, state: State): void;

@@ -31,14 +31,14 @@
 //
 // A gap is a time in which emissions might be missing: {room, since, until, away, wait}. room is the room concerned, or
 // "" for everything. since and until are Dates by this clock; until is null if the gap goes on, and another gap of the
-// room follows when it ends. away is true if there was no connection, and false if the server missed something or this
+// room follows when it ends. If the connection is lost first, the gap of the absence begins with it. away is true if there was no connection, and false if the server missed something or this
 // client was too slow. wait is how many ms to wait before asking the server, drawn at random, so that not all clients
 // ask at once: while away, from 0 to gapSpread (1000); otherwise the server tells the window. ongap(client, gap) is
 // called at once, in the place of the missing events. refetch(client, gap) is called after gap.wait, while there is a
-// connection; further gaps of the room that come before become part of it. If its promise fails, which goes to onerror
+// connection, for gaps that have ended; further gaps of the room that come before become part of it. If its promise fails, which goes to onerror
 // with the event "refetch", it is called again after a pause that grows from minBackoff to maxBackoff. since is two
-// seconds earlier than the server reports or, while away, than the last message of the lost connection, but not earlier
-// than that connection.
+// seconds earlier than the server reports. While away it is gapMargin (6000 ms) earlier than the last message of the lost
+// connection, but not earlier than that connection: the server notices what it misses within four heartbeats (of 1 s).
 //
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
@@ -87,6 +87,7 @@
     #timer;               // of the next attempt
     #backoff;
     #since = 0;           // when the gap of the previous connection begins, in ms; 0: there was none
+    #open = new Map();    // when the gaps that go on began, in ms, by room
     #state = "connecting";
     #over = null;         // the error of all calls, once the client is closed or has given up
     #away = new Set();    // requests that wait for a connection
@@ -102,7 +103,7 @@
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
       this.#options = {
         minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0,
-        gapSpread: 1000,
+        gapSpread: 1000, gapMargin: 6000,
         giveUp: (client, reason, code) => code === 4001,
         onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
         onjoinerror: (client, room, error) => console.error(`crosscast: lost room ${room}:`, error), ...options,
@@ -266,10 +267,15 @@
       }
     }
 
-    // report calls ongap, and keeps the gap for refetch.
-    #report(gap) {
+    // report calls ongap, and keeps the gap for refetch, or for the absence in which a gap that goes on might end.
+    #report(gap, ends) {
+      if (ends) this.#open.delete(gap.room);
+      if (!gap.until) {
+        const room = this.#open.size < maxRefetches ? gap.room : "";
+        this.#open.set(room, Math.min(gap.since.getTime(), this.#open.get(room) ?? Infinity));
+      }
       this.#call("ongap", gap);
-      if (this.#options.refetch && !this.#over) this.#keep({...gap}, 0, gap.wait);
+      if (gap.until && this.#options.refetch && !this.#over) this.#keep({...gap}, 0, gap.wait);
     }
 
     #keep(gap, pause, wait) {
@@ -277,7 +283,7 @@
       const waiting = this.#refetches.get(gap.room)?.gap;
       if (waiting) {
         if (gap.since < waiting.since) waiting.since = gap.since;
-        if (!gap.until || !waiting.until || gap.until > waiting.until) waiting.until = gap.until;
+        if (gap.until > waiting.until) waiting.until = gap.until;
         waiting.away ||= gap.away;
         return;
       }
@@ -324,7 +330,10 @@
         socket.close(1000);
         this.#socket = null;
         const joined = !held;
-        if (joined) this.#since = Math.max(opened, heard - inFlight);
+        if (joined) {
+          this.#since = Math.min(Math.max(opened, heard - options.gapMargin), ...this.#open.values());
+          this.#open.clear();
+        }
         else if (this.#since) this.#since = Math.min(this.#since, ...held.map(m => m.event ? Infinity : m.gap.since));
         const lost = this.#over ?? new ClientError("uncertain");
         for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(lost));
@@ -368,7 +377,7 @@
           clearTimeout(call.timer);
           this.#ask(JSON.parse(call.text), call.deadline - Date.now()).then(call.resolve, call.reject);
         }
-        for (const m of waited) m.event ? this.#handle(socket, m) : this.#report(m.gap);
+        for (const m of waited) m.event ? this.#handle(socket, m) : this.#report(m.gap, m.ends);
         this.#refetch();
       };
       socket.onmessage = e => {
@@ -385,8 +394,8 @@
         }
         const reports = m?.gap && !m.event && m.id === undefined, gap = reports && this.#gapOf(m.gap, heard);
         if (reports && !gap) return this.#call("onerror", "", new Error("malformed gap"));
-        if (held && (m?.event || gap)) held.push(gap ? {gap} : m);
-        else if (gap) this.#report(gap);
+        if (held && (m?.event || gap)) held.push(gap ? {gap, ends: m.gap.ends === true} : m);
+        else if (gap) this.#report(gap, m.gap.ends === true);
         else if (m?.event) this.#handle(socket, m);
         else if (m?.error !== undefined) this.#settle(m.id, w => w.reject(new ClientError("remote", m.error)));
         else this.#settle(m?.id, w => w.resolve(m.data));

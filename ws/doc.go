@@ -62,7 +62,9 @@
 // When the node might have missed emissions ([crosscast.Gap]), the server tells the clients that they concern, before
 // anything later:
 //
-//	{"gap":{"room":"room1","ago":[4200,300],"wait":800}}
+//	{"gap":{"room":"room1","ago":[4200,300],"wait":800}}  // there was a gap
+//	{"gap":{"ago":[4200],"wait":800}}                     // a gap goes on
+//	{"gap":{"ago":[9900,0],"wait":800,"ends":true}}       // it has ended
 //
 // The fields are:
 //
@@ -70,7 +72,8 @@
 //     missed everything, or emissions to the client's user or to the client itself, or to more than 16 of its rooms. No
 //     client learns the name of a room that it is not in.
 //   - "ago" has the beginning and the end of the gap, in milliseconds before the message was made. Without an end, the gap
-//     goes on, and another message with the same beginning follows when it ends.
+//     goes on. Another message of the same room follows when it ends.
+//   - "ends" is true in that message, which covers the whole gap. Others that come meanwhile do not end the gap.
 //   - "wait" is a time in milliseconds: the client draws a random part of it, and waits that long before it queries the
 //     application. It grows with the number of clients that are told: [Options.GapSpread].
 //
@@ -79,6 +82,11 @@
 // Package client and client.js allow two seconds for that. If a client does not keep up, so that more than a sixteenth
 // of Queue.Limit waits, all its gaps are merged into one of everything, made just before it is written. They are never
 // dropped, and a storm of gaps takes bounded memory.
+//
+// When the node's link is lost or deaf, its clients are told of a gap of everything that goes on, and so is each client
+// that connects during the outage. When the link is back, the gap ends, and the clients fetch. A client that leaves during
+// the outage, for this node or for another one, counts its absence from the beginning of that gap. Package client and
+// client.js do so.
 //
 // The frames that a client's queue drops ([crosscast.QueueOptions.Policy]) are a gap of everything, too, which begins no
 // later than they do.

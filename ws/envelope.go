@@ -36,11 +36,13 @@ type Control struct {
 	Data crosscast.Payload
 	// Failure is the text of a ControlError, or the error in a ControlReply. It is empty in a successful reply.
 	Failure string
-	// Room, Since, Until and Wait are for a ControlGap: the room (empty: everything), the bounds of the gap by this
-	// node's clock (a zero Until: it goes on), and the time within which the client queries the server. For a
-	// ControlReconnect, Wait is the time after which the client connects again.
+	// Room, Since, Until, Ends and Wait are for a ControlGap: the room (empty: everything), the bounds of the gap by
+	// this node's clock (a zero Until: it goes on), whether it ends a gap of the room that went on, and the time within
+	// which the client queries the server. For a ControlReconnect, Wait is the time after which the client connects
+	// again.
 	Room         string
 	Since, Until time.Time
+	Ends         bool
 	Wait         time.Duration
 }
 
@@ -145,7 +147,9 @@ func (e JSON) Control(c Control) ([]byte, error) {
 		}
 		return append(append([]byte(`{"event":"error","data":`), data...), '}'), nil
 	case ControlGap:
-		return append(wsconn.AppendGap([]byte(`{"gap":`), c.Room, c.Since, c.Until, c.Wait), '}'), nil
+		return append(wsconn.AppendGap([]byte(`{"gap":`), wsconn.GapNotice{
+			Room: c.Room, Since: c.Since, Until: c.Until, Ends: c.Ends, Wait: c.Wait,
+		}), '}'), nil
 	case ControlReconnect:
 		return fmt.Appendf(nil, `{"reconnect":{"wait":%d}}`, c.Wait.Milliseconds()), nil
 	}

@@ -19,7 +19,8 @@ const (
 	GapTell GapPolicy = iota
 	// GapReconnect tells the clients, and then closes their connections with code 1012, as a drain does: in random
 	// order, within the time that [Options.GapSpread] has for their queries. It is for clients that fetch everything
-	// again when they connect, anyway. A client whose own queue has dropped something is only told.
+	// again when they connect, anyway. A client whose own queue has dropped something is only told. So are all clients
+	// when the node's own link is lost; their connections are closed once it is back.
 	GapReconnect
 	// GapIgnore does nothing.
 	GapIgnore
@@ -35,9 +36,12 @@ func (o *Options) checkGaps() error {
 
 // handleGap is called before anything later is delivered, and must not wait.
 func (s *Server) handleGap(g crosscast.Gap) {
+	s.outage.Note(&g)
 	most, sockets := s.ns.Affected(g)
-	t := telling{server: s, gap: &g, wait: s.window(most), frames: make(map[gapFrame][]byte)}
-	s.latestWindow.Store(int64(t.wait))
+	t := telling{s, controlOf(wsconn.NoticeOf(&g)), make(map[gapFrame][]byte)}
+	t.control.Wait = s.window(most)
+	s.latestWindow.Store(int64(t.control.Wait))
+	reconnect := s.o.Gaps == GapReconnect && !(g.Until.IsZero() && g.Names == nil) // an outage often has other nodes, too
 	for socket, rooms := range sockets {
 		c, ok := socket.Conn().(*conn)
 		if !ok || c.server != s {
@@ -49,8 +53,8 @@ func (s *Server) handleGap(g crosscast.Gap) {
 		for _, room := range rooms {
 			t.tell(c, socket, room)
 		}
-		if s.o.Gaps == GapReconnect && !c.sentAway.Swap(true) {
-			time.AfterFunc(time.Duration(rand.Float64()*float64(t.wait)), func() { socket.Close(crosscast.ReasonDrained) })
+		if reconnect && !c.sentAway.Swap(true) {
+			time.AfterFunc(time.Duration(rand.Float64()*float64(t.control.Wait)), func() { socket.Close(crosscast.ReasonDrained) })
 		}
 	}
 }
@@ -58,12 +62,19 @@ func (s *Server) handleGap(g crosscast.Gap) {
 // window returns the time within which a number of clients may query the application.
 func (s *Server) window(clients int) time.Duration { return wsconn.GapWindow(s.o.GapSpread, clients) }
 
+// tellOutage tells a new client of an outage that goes on.
+func (s *Server) tellOutage(c *conn, socket *crosscast.Socket) {
+	s.outage.Tell(func(g wsconn.GapNotice) {
+		t := telling{s, controlOf(g), make(map[gapFrame][]byte)}
+		t.tell(c, socket, "")
+	})
+}
+
 // A telling is what a server's clients are told of one gap. Clients share the frames.
 type telling struct {
-	server *Server
-	gap    *crosscast.Gap
-	wait   time.Duration
-	frames map[gapFrame][]byte // nil: the Envelope makes none
+	server  *Server
+	control Control             // without a Room
+	frames  map[gapFrame][]byte // nil: the Envelope makes none
 }
 
 type gapFrame struct {
@@ -76,14 +87,16 @@ func (t *telling) tell(c *conn, socket *crosscast.Socket, room string) {
 	key := gapFrame{room, c.Format}
 	frame, made := t.frames[key]
 	if !made {
-		payload := t.server.gapMessage(socket, Control{Room: room, Since: t.gap.Since, Until: t.gap.Until, Wait: t.wait})
+		control := t.control
+		control.Room = room
+		payload := t.server.gapMessage(socket, control)
 		if len(payload) > 0 {
 			frame = c.Format.Append(nil, t.server.typ, payload)
 		}
 		t.frames[key] = frame
 	}
 	if frame != nil {
-		_ = c.Queue.SendNotice(frame, t.gap.Since) // the queue handles slow clients
+		_ = c.Queue.SendNotice(frame, t.control.Since) // the queue handles slow clients
 	}
 }
 
@@ -100,7 +113,11 @@ func (s *Server) gapMessage(socket *crosscast.Socket, c Control) (payload []byte
 
 // dropNotice makes the notice of the queues: a message about everything, because a queue does not know what it drops.
 func (s *Server) dropNotice(d crosscast.QueueDrop) []byte {
-	return s.gapMessage(nil, Control{
-		Since: d.Since, Until: time.Now(), Wait: max(s.window(1000), time.Duration(s.latestWindow.Load())),
-	})
+	c := controlOf(s.outage.Dropped(d.Since))
+	c.Wait = max(s.window(1000), time.Duration(s.latestWindow.Load()))
+	return s.gapMessage(nil, c)
+}
+
+func controlOf(g wsconn.GapNotice) Control {
+	return Control{Room: g.Room, Since: g.Since, Until: g.Until, Ends: g.Ends, Wait: g.Wait}
 }

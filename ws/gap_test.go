@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/kind"
 	"github.com/crosscast/crosscast/ws"
@@ -27,6 +28,16 @@ func (a *gapAdapter) Start(_ context.Context, s crosscast.AdapterStart) error {
 }
 func (a *gapAdapter) Publish(context.Context, *crosscast.Instruction) error { return nil }
 func (a *gapAdapter) Close(context.Context) error                           { return nil }
+
+// outage reports an outage that began some time ago, when it begins or when it has ended.
+func (a *gapAdapter) outage(since time.Duration, ended bool) {
+	began := time.Now().Add(-since)
+	if !ended {
+		a.h.Outage(began, reasons.GapLinkLost)
+		return
+	}
+	a.h.Gap(crosscast.Gap{Since: began, Until: time.Now(), Reason: reasons.GapLinkLost})
+}
 
 // emit delivers an emission of a peer to a room.
 func (a *gapAdapter) emit(room, event string) {
@@ -261,9 +272,9 @@ func TestSlowClientIsToldOfGaps(t *testing.T) {
 			big()
 			s.gap(60*time.Second, 50*time.Second, roomNames("r")...)
 			time.Sleep(5 * time.Second)
-			want := []string{`{"gap":{"ago":[65000,0],"wait":1000}}`}
+			want := []string{`{"gap":{"ago":[65000,0],"wait":1000,"ends":true}}`}
 			if policy == crosscast.QueueDropOldest { // the place of what was dropped is earlier
-				want = []string{`{"gap":{"ago":[10000,0],"wait":1000}}`, want[0]}
+				want = []string{`{"gap":{"ago":[10000,0],"wait":1000,"ends":true}}`, want[0]}
 			}
 			var told []string
 			for len(told) < len(want) {
@@ -306,7 +317,7 @@ func TestStormOfGaps(t *testing.T) {
 		if told > 3000 {
 			t.Errorf("%d messages", told)
 		}
-		if want := `{"gap":{"ago":[99999,0],"wait":1000}}`; first != want {
+		if want := `{"gap":{"ago":[99999,0],"wait":1000,"ends":true}}`; first != want {
 			t.Errorf("the last one is %s, want %s", first, want)
 		}
 	})

@@ -175,6 +175,7 @@ type Server struct {
 	stats  counters
 
 	latestWindow atomic.Int64 // of the latest gap
+	outage       wsconn.Outage
 }
 
 // New returns a server for ns, which is node.Namespace or one of [crosscast.Node.Of].
@@ -341,6 +342,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	if !client.Expires.IsZero() {
 		_ = socket.SetExpires(client.Expires) // a socket that is closed already needs none
 	}
+	s.tellOutage(c, socket)
 	c.start(socket)
 	if place != nil && !place.Ready(c.replaced) {
 		c.replaced()

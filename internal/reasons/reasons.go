@@ -37,3 +37,13 @@ const (
 	LinkDenied     = "denied"
 	LinkDown       = "down"
 )
+
+// GapGoesOn reports whether gaps with the reason are first reported while they go on: those of outages of the link, and of
+// denials.
+func GapGoesOn(reason string) bool {
+	switch reason {
+	case GapLinkLost, GapDeaf, GapMoved, GapDenied:
+		return true
+	}
+	return false
+}

@@ -66,6 +66,7 @@ type Client struct {
 	changing chan struct{} // holds one while rooms are changed: see changeRooms
 
 	refetches refetches
+	open      openGaps
 
 	mu      sync.Mutex // guards the fields below
 	session *session   // the present connection; nil: none
@@ -90,7 +91,7 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 		url: url, o: o, first: make(chan struct{}), done: make(chan struct{}),
 		changing: make(chan struct{}, 1), rooms: make(map[string]*keptRoom),
 		entered:   make(chan struct{}),
-		refetches: make(refetches),
+		refetches: make(refetches), open: make(openGaps),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	go c.run()
@@ -273,7 +274,7 @@ func (c *Client) run() {
 		if err == nil {
 			err = s.serve(since)
 			if s.joined {
-				since = s.mayMiss()
+				since = c.open.absence(s.mayMiss())
 			} else if !since.IsZero() {
 				since = s.earliestGap(since)
 			}

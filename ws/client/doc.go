@@ -40,14 +40,15 @@
 //
 // A [Gap] is a time in which emissions might be missing. There are two kinds:
 //
-//   - The client was away. Since is the time at which the last answered ping of the lost connection was sent. If no ping
-//     was answered, Since is two seconds before the last sign of life, or the beginning of that connection, if that is
-//     later. Missing messages might be older, if the server held them back for a slow client.
+//   - The client was away. Since is Options.GapMargin before the last answered ping of the lost connection was sent or, if no
+//     ping was answered, before the last sign of life; but not before that connection. Missing messages might be older, if
+//     the server held them back for a slow client.
 //   - The server reports a gap: it might have missed emissions of other servers, or the client was too slow. See "Gaps"
-//     in the documentation of package ws.
+//     in the documentation of package ws. A gap without an Until goes on. If the connection is lost before its end, it
+//     becomes part of the absence, in one gap with the earlier Since.
 //
 // Options.OnGap is called at once, in the place of the missing messages: behind earlier events, and before later ones.
-// Options.Refetch is called after Gap.Wait, so that the clients do not query the server all at once. While the client
+// Options.Refetch is called for gaps that have ended, after Gap.Wait, so that the clients do not query the server all at once. While the client
 // has no connection, Refetch waits. More than 1,000 rooms that wait become one gap of everything.
 //
 // # The pause

@@ -13,7 +13,7 @@ type Gap struct {
 	Room string
 	// Since and Until bound the gap by the clock of this client. Since is two seconds earlier than the server reports,
 	// for the travel time of the report. A zero Until means that the gap goes on: another Gap with the same Room follows
-	// when it ends.
+	// when it ends. If the connection is lost first, the gap of the absence begins with it.
 	Since, Until time.Time
 	// Away is true if the client had no connection, and false if the server missed something or the client was too slow.
 	Away bool
@@ -28,6 +28,7 @@ type gapMessage struct {
 	Room string
 	Ago  []int64
 	Wait int64
+	Ends bool // a gap of the room that went on has ended
 }
 
 var errBadGap = errors.New("malformed message: a gap without times")
@@ -56,14 +57,44 @@ func (m *gapMessage) gap(now time.Time) (Gap, error) {
 // draw returns a random time up to most.
 func draw(most time.Duration) time.Duration { return rand.N(max(most, 0) + 1) }
 
-// handleGap is called by the client's goroutine.
-func (c *Client) handleGap(g Gap) {
+// handleGap is called by the client's goroutine. ends is whether a gap of the room that went on has ended.
+func (c *Client) handleGap(g Gap, ends bool) {
+	c.open.note(g, ends)
 	if c.o.OnGap != nil {
 		c.o.OnGap(c, g)
 	}
-	if c.o.Refetch != nil {
+	if c.o.Refetch != nil && !g.Until.IsZero() {
 		c.refetches.add(g, time.Now())
 	}
+}
+
+// openGaps has the beginnings of the gaps that go on, by room. Only the client's goroutine uses it.
+type openGaps map[string]time.Time
+
+func (o openGaps) note(g Gap, ends bool) {
+	if ends {
+		delete(o, g.Room)
+	}
+	if !g.Until.IsZero() {
+		return
+	}
+	if len(o) >= maxRefetches {
+		g.Room = ""
+	}
+	if began, known := o[g.Room]; !known || g.Since.Before(began) {
+		o[g.Room] = g.Since
+	}
+}
+
+// absence returns the beginning of an absence that begins at since, of which the gaps that go on become part.
+func (o openGaps) absence(since time.Time) time.Time {
+	for _, began := range o {
+		if began.Before(since) {
+			since = began
+		}
+	}
+	clear(o)
+	return since
 }
 
 // refetches are the gaps for which Options.Refetch is still to be called, by room. Only the client's goroutine uses them.
@@ -95,10 +126,7 @@ func (g *Gap) cover(o Gap) {
 	if o.Since.Before(g.Since) {
 		g.Since = o.Since
 	}
-	switch {
-	case o.Until.IsZero():
-		g.Until = time.Time{}
-	case g.Until.IsZero() || o.Until.After(g.Until):
+	if o.Until.After(g.Until) {
 		g.Until = o.Until
 	}
 	g.Away = g.Away || o.Away

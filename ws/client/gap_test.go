@@ -51,7 +51,7 @@ func TestGap(t *testing.T) {
 		end.lose()
 		<-ends
 		synctest.Wait()
-		happened.expect(t, `gap "" -2s `+time.Since(began).String()+` true`)
+		happened.expect(t, `gap "" -6s `+time.Since(began).String()+` true`)
 		_ = c.Close(context.Background())
 	})
 }
@@ -99,9 +99,10 @@ func TestRefetch(t *testing.T) {
 		})
 		began = time.Now()
 		end.send(`{"gap":{"room":"a","ago":[1000,0],"wait":60000}}`)
-		end.send(`{"gap":{"room":"b","ago":[1000],"wait":60000}}`)
+		end.send(`{"gap":{"room":"b","ago":[1000,0],"wait":60000}}`)
+		end.send(`{"gap":{"room":"open","ago":[1000]}}`) // when it has ended
 		end.send(`{"gap":{"room":"a","ago":[5000,0],"wait":60000}}`)
-		end.send(`{"gap":{"room":"a","ago":[2000],"wait":60000}}`)
+		end.send(`{"gap":{"room":"a","ago":[2000,1000],"wait":60000}}`)
 		synctest.Wait()
 		if lines := happened.now(); len(lines) > 0 {
 			t.Errorf("too early: %q", lines)
@@ -130,6 +131,66 @@ func TestRefetch(t *testing.T) {
 			t.Errorf("%q, want %s and the absence", lines, want)
 		}
 		_ = c.Close(context.Background())
+	})
+}
+
+// TestOpenGap: a gap that goes on when the connection is lost becomes part of the absence, in one gap with the earlier
+// beginning. Only a message that says so ends it.
+func TestOpenGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, v := range []struct {
+			messages []string
+			want     time.Duration // before the loss of the connection
+		}{
+			{nil, 6 * time.Second},
+			{[]string{`{"gap":{"ago":[60000]}}`}, 62 * time.Second},
+			{[]string{`{"gap":{"room":"r","ago":[60000]}}`, `{"gap":{"ago":[50000]}}`}, 62 * time.Second},
+			{[]string{`{"gap":{"ago":[50000]}}`, `{"gap":{"ago":[60000]}}`, `{"gap":{"ago":[40000]}}`}, 62 * time.Second},
+			{[]string{`{"gap":{"ago":[60000]}}`, `{"gap":{"ago":[1000,0]}}`, `{"gap":{"room":"r","ago":[1,0],"ends":true}}`}, 62 * time.Second},
+			{[]string{`{"gap":{"ago":[60000]}}`, `{"gap":{"ago":[60000,0],"ends":true}}`}, 6 * time.Second},
+			{[]string{`{"gap":{"ago":[1000]}}`}, 6 * time.Second},
+		} {
+			absences := make(chan client.Gap, 1)
+			fetched := make(chan client.Gap, 10)
+			c, end, ends := play(t, client.Options{
+				GapSpread: -1,
+				OnGap: func(_ *client.Client, g client.Gap) {
+					if g.Away {
+						absences <- g
+					}
+				},
+				Refetch: func(_ context.Context, _ *client.Client, g client.Gap) error { fetched <- g; return nil },
+			})
+			time.Sleep(time.Hour)
+			for _, m := range v.messages {
+				end.send("%s", m)
+			}
+			end.send(`{"event":"x"}`)
+			synctest.Wait()
+			for len(fetched) > 0 {
+				if g := <-fetched; g.Until.IsZero() {
+					t.Errorf("%q: refetch of a gap that goes on", v.messages)
+				}
+			}
+			lost := time.Now()
+			end.lose()
+			end = <-ends
+			if g := <-absences; lost.Sub(g.Since) != v.want || g.Room != "" || !g.Until.Equal(time.Now()) {
+				t.Errorf("%q: the absence is %+v, lost at %v", v.messages, g, lost)
+			} else if f := <-fetched; f != g {
+				t.Errorf("%q: refetch got %+v", v.messages, f)
+			}
+			time.Sleep(time.Hour)
+			end.send(`{"event":"x"}`)
+			synctest.Wait()
+			lost = time.Now()
+			end.lose()
+			<-ends
+			if g := <-absences; lost.Sub(g.Since) != 6*time.Second {
+				t.Errorf("%q: the next absence is %+v, lost at %v", v.messages, g, lost)
+			}
+			_ = c.Close(context.Background())
+		}
 	})
 }
 

@@ -70,13 +70,17 @@ type Options struct {
 	// OnGap reports that emissions might be missing, at once and in the place of those. See "Gaps" in the package
 	// documentation.
 	OnGap func(c *Client, g Gap)
-	// Refetch fetches what might be missing in a gap. It is called after g.Wait, or when there is a connection. Further
-	// gaps of the same room that come meanwhile become part of g. After an error, which goes to OnError with the event
+	// Refetch fetches what might be missing in a gap. It is called for gaps that have ended, after g.Wait, or when there is
+	// a connection. Further gaps of the same room that come meanwhile become part of g. After an error, which goes to OnError with the event
 	// "refetch", it is called again after a pause that grows as those of attempts to connect. ctx ends with Close.
 	Refetch func(ctx context.Context, c *Client, g Gap) error
 	// GapSpread is the longest Wait of a gap in which the client had no connection. The server tells the Wait of its own
 	// gaps. Default 1 s, at most 1 h; negative: no wait.
 	GapSpread time.Duration
+	// GapMargin is how much earlier than the last sign of the lost connection such a gap begins, for messages under way,
+	// and for what the server has not noticed yet: it notices what it misses within four of its heartbeats (of 1 s by
+	// default). Default 6 s.
+	GapMargin time.Duration
 	// OnError gets the errors of handlers, and errors of malformed messages with an empty event. Default: logs with
 	// slog.Default.
 	OnError func(c *Client, event string, err error)
@@ -144,6 +148,7 @@ func (o *Options) set() error {
 	o.PingInterval = cmp.Or(o.PingInterval, 20*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, 10*time.Second)
 	o.GapSpread = cmp.Or(o.GapSpread, time.Second)
+	o.GapMargin = cmp.Or(o.GapMargin, 6*time.Second)
 	if err := cmp.Or(
 		bounds.Size("crosscast/client: Options.CompressFrom", cmp.Or(o.CompressFrom, 1), 1),
 		bounds.Time("crosscast/client: Options.DialTimeout", o.DialTimeout),
@@ -158,6 +163,7 @@ func (o *Options) set() error {
 		bounds.Time("crosscast/client: Options.PingInterval", max(o.PingInterval, 1)), // negative: no pings
 		bounds.Time("crosscast/client: Options.PingTimeout", o.PingTimeout),
 		bounds.Time("crosscast/client: Options.GapSpread", max(o.GapSpread, 1)), // negative: no wait
+		bounds.Time("crosscast/client: Options.GapMargin", o.GapMargin),
 	); err != nil {
 		return err
 	}

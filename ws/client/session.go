@@ -131,7 +131,7 @@ func (s *session) work(since time.Time) error {
 	if since.IsZero() {
 		close(s.c.first)
 	} else {
-		s.c.handleGap(Gap{Since: since, Until: time.Now(), Away: true, Wait: draw(o.GapSpread)})
+		s.c.handleGap(Gap{Since: since, Until: time.Now(), Away: true, Wait: draw(o.GapSpread)}, false)
 	}
 	for {
 		due, called := s.c.refetch()
@@ -187,7 +187,7 @@ func (s *session) handle(m *incoming) {
 		return
 	}
 	if m.Gap != nil {
-		s.c.handleGap(m.gap)
+		s.c.handleGap(m.gap, m.Gap.Ends)
 		return
 	}
 	h := s.c.o.Events[m.Event]
@@ -432,17 +432,18 @@ func (s *session) noteAlive() {
 	s.heard = time.Now()
 }
 
-// inFlight is the assumed travel time of a message from the server, for connections without an answered ping.
+// inFlight is the assumed travel time of a message from the server.
 const inFlight = 2 * time.Second
 
 // mayMiss returns the beginning of this connection's gap.
 func (s *session) mayMiss() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	last := s.heard
 	if !s.proven.IsZero() {
-		return s.proven
+		last = s.proven
 	}
-	if since := s.heard.Add(-inFlight); since.After(s.began) {
+	if since := last.Add(-s.c.o.GapMargin); since.After(s.began) {
 		return since
 	}
 	return s.began

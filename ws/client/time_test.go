@@ -269,18 +269,19 @@ func TestPauseIsNoDeath(t *testing.T) {
 	}
 }
 
-// TestGapBegins: with the sending of the last ping that was answered; without one, two seconds before the last sign of
-// life, but not before the connection.
+// TestGapBegins: a margin before the sending of the last ping that was answered; without one, before the last sign of
+// life; but not before the connection.
 func TestGapBegins(t *testing.T) {
 	for _, tt := range []struct {
 		name                string
-		ping                time.Duration
+		margin, ping        time.Duration
 		message, lost, want time.Duration // after the connection had begun
 	}{
-		{"pings", 20 * time.Second, 69 * time.Second, 70 * time.Second, 60 * time.Second},
-		{"no ping was answered", 20 * time.Second, 9 * time.Second, 10 * time.Second, 7 * time.Second},
-		{"no pings", -1, 69 * time.Second, 70 * time.Second, 67 * time.Second},
-		{"short", -1, time.Second, 2 * time.Second, 0},
+		{"pings", 0, 20 * time.Second, 69 * time.Second, 70 * time.Second, 54 * time.Second},
+		{"no ping was answered", 0, 20 * time.Second, 9 * time.Second, 10 * time.Second, 3 * time.Second},
+		{"no pings", 0, -1, 69 * time.Second, 70 * time.Second, 63 * time.Second},
+		{"a wide margin", time.Minute, -1, 69 * time.Second, 70 * time.Second, 9 * time.Second},
+		{"short", 0, -1, time.Second, 2 * time.Second, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -288,8 +289,8 @@ func TestGapBegins(t *testing.T) {
 				gap := make(chan time.Duration, 1)
 				connections := 0
 				c, err := client.Dial(t.Context(), "ws://example.com", client.Options{
-					PingInterval: tt.ping,
-					OnGap:        func(_ *client.Client, g client.Gap) { gap <- g.Since.Sub(began) },
+					PingInterval: tt.ping, GapMargin: tt.margin,
+					OnGap: func(_ *client.Client, g client.Gap) { gap <- g.Since.Sub(began) },
 					HTTPClient: transport(func(w http.ResponseWriter, r *http.Request) {
 						conn, err := websocket.Accept(w, r, nil)
 						if err != nil {

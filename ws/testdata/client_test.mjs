@@ -418,8 +418,8 @@ const tests = {
     client.close();
   },
 
-  async "a gap begins two seconds before the last message, or with the connection"() {
-    const client = connect({minBackoff: 1000, maxBackoff: 1000});
+  async "a gap begins a margin before the last message, or with the connection"() {
+    const client = connect({minBackoff: 1000, maxBackoff: 1000, gapMargin: 2000});
     Math.random = () => 0; // 500 ms
     await last().open();
     for (const [lasted, gap] of [[10000, 2000], [700, 700]]) {
@@ -451,8 +451,39 @@ const tests = {
     take("disconnected ");
     await pass(10000);
     await last().open();
-    take("gap  10000 0 true 50");
+    take("gap  12010 0 true 50");
     client.close();
+  },
+
+  async "a gap that goes on becomes part of the absence"() {
+    const open = {gap: {ago: [60000]}}, fetched = [];
+    for (const [messages, want] of [
+      [[], 6000], [[open], 62000], [[{gap: {room: "r", ago: [60000]}}, {gap: {ago: [50000]}}], 62000],
+      [[{gap: {ago: [50000]}}, open, {gap: {ago: [40000]}}], 62000],
+      [[open, {gap: {ago: [1000, 0]}}, {gap: {room: "r", ago: [1, 0], ends: true}}], 62000],
+      [[open, {gap: {ago: [60000, 0], ends: true}}], 6000], [[{gap: {ago: [1000]}}], 6000],
+    ]) {
+      let absence;
+      const client = connect({
+        gapSpread: 0, ongap: (_, gap) => { if (gap.away) absence = gap; }, refetch: (_, gap) => { fetched.push(gap); },
+      });
+      await last().open();
+      for (const after of [want, 6000]) {
+        await pass(3600000);
+        if (after === want) for (const m of messages) await last().message(m);
+        await last().message({event: "x"});
+        await pass(0);
+        assert(fetched.every(gap => gap.until));
+        const lost = now;
+        await last().lose();
+        await pass(10000);
+        await last().open();
+        await pass(0);
+        assert.deepEqual([absence.room, lost - absence.since, now - absence.until], ["", after, 0], JSON.stringify(messages));
+        assert.deepEqual(fetched.at(-1), absence);
+      }
+      client.close();
+    }
   },
 
   async "a report that comes before the rooms are joined is not lost with the connection"() {
@@ -486,13 +517,14 @@ const tests = {
     });
     Math.random = () => 0.5;
     await last().open();
-    await last().message({gap: {room: "a", ago: [1000], wait: 120000}});
-    await last().message({gap: {room: "b", ago: [1000], wait: 120000}});
+    await last().message({gap: {room: "a", ago: [1000, 500], wait: 120000}});
+    await last().message({gap: {room: "b", ago: [1000, 0], wait: 120000}});
+    await last().message({gap: {room: "open", ago: [1000]}}); // when it has ended
     await last().message({gap: {room: "a", ago: [5000, 0], wait: 120000}});
     await pass(59999);
     take();
     await pass(1);
-    take("refetch a 67000 ends false", "refetch b 63000 goes on false");
+    take("refetch a 67000 ends false", "refetch b 63000 ends false");
     fail = new Error("no luck");
     await last().message({gap: {room: "a", ago: [1000, 0]}});
     await pass(0);
