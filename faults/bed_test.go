@@ -34,6 +34,8 @@ type bed struct {
 	keepBase bool          // goroutines and memory are compared
 	unproved string        // why the run shows less than the row says, for the table
 	report   books.Report  // of the books, in the end
+	past     books.Report  // of earlier rounds: see nextRound
+	file     string        // of the ledger
 
 	mu    sync.Mutex // guards what follows
 	heard map[heardKey]int64
@@ -60,16 +62,57 @@ func newBed(t *testing.T, r *row, k kind, short bool, seed uint64) (b *bed, dire
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.Create(filepath.Join(directory, ledgerFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = file.Close() })
-	b.ledger = books.NewLedger(file)
-	b.ledger.Add(books.Entry{Is: books.Begin, Run: &books.Run{
-		Row: r.name(), Server: string(k), Heartbeat: b.heartbeat, Seed: seed, Short: short,
-	}})
+	b.file = filepath.Join(directory, ledgerFile)
+	b.open(&books.Run{Row: r.name(), Server: string(k), Heartbeat: b.heartbeat, Seed: seed, Short: short})
 	return b, directory
+}
+
+// open begins a ledger, in the place of one before.
+func (b *bed) open(r *books.Run) {
+	file, err := os.Create(b.file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = file.Close() })
+	l := books.NewLedger(file)
+	l.Add(books.Entry{Is: books.Begin, Run: r})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ledger = l
+}
+
+// nextRound balances the ledger of a run that would have a very long one, and begins another. The nodes have settled.
+func (b *bed) nextRound() {
+	b.Helper()
+	r := b.balance()
+	b.past.Add(r)
+	if len(r.Problems) > 0 {
+		b.FailNow()
+	}
+	b.open(b.ledger.Entries()[0].Run)
+	for _, n := range b.live() {
+		b.ledger.Add(books.Entry{Is: books.Start, Node: n.id, Text: n.config.Name})
+		for _, room := range n.config.Rooms {
+			b.ledger.Add(books.Entry{Is: books.Join, Node: n.id, Room: room})
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, last := range b.heard {
+		if slices.ContainsFunc(b.live(), func(n *node) bool { return n.id == key.node }) {
+			b.ledger.Add(books.Entry{Is: books.Heard, Node: key.node, Origin: key.origin, Room: key.room, To: last})
+		}
+	}
+}
+
+// balance balances the ledger, and reports the problems.
+func (b *bed) balance() books.Report {
+	b.Helper()
+	r := books.Balance(b.ledger.Entries())
+	for _, p := range r.Problems {
+		b.Error(p)
+	}
+	return r
 }
 
 // schedule is the source of all that is random in a run.
@@ -165,12 +208,12 @@ func (b *bed) live() (all []*node) {
 
 // enter adds what a node tells to the ledger.
 func (b *bed) enter(e books.Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.ledger.Add(e)
 	if e.Is != books.Got {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.heard[heardKey{e.Node, e.Origin, e.Room}] = e.To
 	close(b.seen)
 	b.seen = make(chan struct{})
@@ -359,9 +402,7 @@ func (b *bed) finish() books.Report {
 			b.Errorf("%s: %d panics", n, s.Panics)
 		}
 	}
-	r := books.Balance(b.ledger.Entries())
-	for _, p := range r.Problems {
-		b.Error(p)
-	}
+	r := b.balance()
+	r.Add(b.past)
 	return r
 }

@@ -80,6 +80,16 @@ type balance struct {
 	missing   map[string][]missing // by node
 }
 
+// Add adds the figures of another part of the same run.
+func (r *Report) Add(o Report) {
+	r.Sent, r.Missed, r.Gaps, r.Losses = r.Sent+o.Sent, r.Missed+o.Missed, r.Gaps+o.Gaps, r.Losses+o.Losses
+	r.Excess, r.Recovery = max(r.Excess, o.Excess), max(r.Recovery, o.Recovery)
+	r.Reasons = append(r.Reasons, o.Reasons...)
+	slices.Sort(r.Reasons)
+	r.Reasons = slices.Compact(r.Reasons)
+	r.Problems = append(r.Problems, o.Problems...)
+}
+
 // Balance checks the entries of a run: each emission came once and in order, or is part of a gap in its place, or was
 // refused; each gap is permitted, and no longer than the fault and two heartbeats.
 func Balance(entries []Entry) Report {
@@ -208,6 +218,8 @@ func (b *balance) readNode(e *Entry) {
 		}
 		b.miss(n, p, r, r.last+1, e.From-1)
 		r.last, r.gap = e.To, r.goesOn
+	case Heard:
+		n.of(pair{e.Origin, e.Room}).last = e.To
 	case GapOf:
 		b.Gaps++
 		b.Reasons = append(b.Reasons, e.Gap.Reason)

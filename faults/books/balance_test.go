@@ -57,6 +57,8 @@ func TestBalance(t *testing.T) {
 		"a gap of another node":    {[]books.Entry{any, got(1, 2), gap(200, 300, func(g *books.Gap) { g.Origin = "B" }), got(4, 5)}, "SILENT"},
 		"a gap of all":             {entries: []books.Entry{any, got(1, 2), gap(200, 300, func(g *books.Gap) { g.Origin, g.All = "", true }), got(4, 5)}},
 		"a gap that goes on":       {entries: []books.Entry{any, got(1, 1), gap(100, 0), got(3, 3), got(5, 5)}},
+		"heard before":             {entries: []books.Entry{{Is: books.Heard, Node: "B", Origin: "A", Room: "room", To: 2}, got(3, 5)}},
+		"a copy of what was heard": {[]books.Entry{{Is: books.Heard, Node: "B", Origin: "A", Room: "room", To: 2}, got(2, 5)}, "a copy"},
 		"refused":                  {entries: []books.Entry{{Is: books.Sent, Node: "A", Room: "room", From: 3, To: 3, Failed: []int64{3}}, got(1, 2), got(4, 5)}},
 		"killed":                   {entries: []books.Entry{got(1, 2), {Is: books.Gone, Node: "B"}}},
 		"an unexplained gap":       {[]books.Entry{got(1, 5), gap(200, 210)}, "OVER-REPORT"},

@@ -41,6 +41,7 @@ const (
 	Leave What = "leave" // and is not, from now on
 	Sent  What = "sent"  // the node's emissions From to To, to Room
 	Got   What = "got"   // the node's client received Origin's emissions From to To, to Room, without anything between
+	Heard What = "heard" // the node's client has received Origin's emissions up to To, to Room, in an earlier ledger
 	GapOf What = "gap"
 	Lost  What = "loss"
 	Peer  What = "peer" // Origin is the peer, Text what became of it
