@@ -6,7 +6,7 @@
 //	go test -run TestMatrix -matrix full -timeout 6h # each row on every kind of Redis
 //	go test -run TestMatrix -matrix full -rows 1,8 -servers RESP3 -v
 //	go test -run TestMatrix -matrix full -keep ...   # also enters the results in results.json and the table
-//	go test -run TestSoak -for 30m -timeout 1h       # random faults, five nodes
+//	go test -run TestMatrix -matrix full -rows 46 -for 30m -timeout 1h -v # random faults, five nodes
 //	go test -run TestTable -write                    # makes the table again, after a row was added
 //
 // # Books

@@ -3,6 +3,7 @@ module github.com/crosscast/crosscast/faults
 go 1.26.0
 
 require (
+	github.com/coder/websocket v1.8.15
 	github.com/crosscast/crosscast v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 )
