@@ -1,6 +1,7 @@
 package redisadapter_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -11,11 +12,45 @@ import (
 	"github.com/crosscast/crosscast/redisadapter"
 )
 
-// TestConformance runs the rules of a driver, with a client for each node.
+// TestConformance runs the rules of a driver, with a client for each node. On real servers, each node's user has exactly
+// the permissions in this package's documentation.
 func TestConformance(t *testing.T) {
 	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
-		adaptertest.Run(t, redistest.Harness(options, false, func(rdb *redis.Client, name string) crosscast.Adapter {
-			return redisadapter.New(rdb, redisadapter.Options{Prefix: name, PublishTimeout: redistest.Patience})
-		}))
+		adaptertest.Run(t, redistest.Harness(options, driver))
 	})
+}
+
+var driver = redistest.Driver{
+	Rules: func(cluster string) string {
+		return "resetchannels &" + cluster + ":* +publish +subscribe +unsubscribe +ping +role"
+	},
+	Adapter: func(rdb *redis.Client, cluster string) crosscast.Adapter {
+		return redisadapter.New(rdb, redisadapter.Options{Prefix: cluster, PublishTimeout: redistest.Patience})
+	},
+}
+
+// TestConformanceOfOthers does the same on servers of other makes, where they are installed. They are not part of CI.
+func TestConformanceOfOthers(t *testing.T) {
+	for _, program := range []string{"valkey-server", "keydb-server"} {
+		t.Run(program, func(t *testing.T) {
+			config := redistest.Strict
+			config.Program = program
+			adaptertest.Run(t, redistest.Harness(redistest.Start(t, config).Options, driver))
+		})
+	}
+}
+
+// TestConformanceElsewhere does the same on the server of a URL, with the user of the URL for all nodes.
+func TestConformanceElsewhere(t *testing.T) {
+	url := os.Getenv("CROSSCAST_REDIS")
+	if url == "" {
+		t.Skip("NOT RUN: CROSSCAST_REDIS is not set")
+	}
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := driver
+	d.Rules = nil
+	adaptertest.Run(t, redistest.Harness(func() *redis.Options { o := *options; return &o }, d))
 }

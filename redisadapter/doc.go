@@ -5,7 +5,7 @@
 //
 // [Dial] also has URLs of a Redis Cluster and of Sentinels. [New] takes a client of yours in the place of a URL: a
 // *redis.Client, also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested with Redis 7.0, over
-// RESP2 and RESP3.
+// RESP2 and RESP3, and with Valkey 8.0. Other servers are listed in docs/redis.md.
 //
 // A node uses two connections. It publishes through the client's pool, one pipeline at a time. It subscribes on a
 // connection of its own, which it makes from the client's options. So the client's hooks see every PUBLISH, and nothing
@@ -22,6 +22,7 @@
 //		ReadTimeout:           2 * time.Second, // default 5 s; how long a batch waits for its replies
 //		WriteTimeout:          2 * time.Second,
 //		DialerRetries:         1,               // the adapter has a back-off of its own
+//		ConnMaxIdleTime:       4 * time.Minute, // default 30 min; shorter than the time-outs of servers and load balancers
 //		Protocol:              2,               // nothing here gains from RESP3
 //		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 //	}
@@ -42,8 +43,14 @@
 //
 //	ACL SETUSER crosscast on >… resetchannels &cc:* +publish +subscribe +unsubscribe +ping +role
 //
+// On a Redis Cluster the client also needs +cluster|slots.
+//
 // Two of the commands are optional. Without ping nothing is lost, because an error is an answer too. Without role, a node
 // does not notice that its server became a replica at the same address.
+//
+// Credentials are the client's. If they change, give the client a CredentialsProviderContext. It is queried for each new
+// connection of both halves, so no restart is needed. See docs/redis.md for the steps of a rotation. After a refused login
+// the node tries again every 5 s.
 //
 // A channel that the server denies is an open gap (reason "denied"), and each Join of its room returns an error. The
 // node requests denied channels again every 5 s, 256 at a time. Once one is allowed, it requests all of them at once.

@@ -11,20 +11,31 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// TestConformance runs the rules of a driver in each mode, with a client for each node. miniredis has no sharded
-// Pub/Sub.
+// TestConformance runs the rules of a driver in each mode, with a client for each node. On real servers, each node's user
+// has exactly the permissions in this package's documentation. miniredis has no sharded Pub/Sub.
 func TestConformance(t *testing.T) {
 	run := func(t *testing.T, o socketioadapter.Options, options func() *redis.Options) {
-		sharded := o.Mode == socketioadapter.Sharded
-		h := redistest.Harness(options, sharded, func(rdb *redis.Client, name string) crosscast.Adapter {
-			o.Key, o.PublishTimeout = name, redistest.Patience
-			return socketioadapter.New(rdb, o)
-		})
+		d := redistest.Driver{
+			Rules: func(cluster string) string {
+				return "resetchannels &" + cluster + "* +publish +subscribe +unsubscribe +ping +pubsub +role"
+			},
+			Adapter: func(rdb *redis.Client, cluster string) crosscast.Adapter {
+				o.Key, o.PublishTimeout = cluster, redistest.Patience
+				return socketioadapter.New(rdb, o)
+			},
+		}
+		if o.Mode == socketioadapter.Sharded {
+			d.Sharded = true
+			d.Rules = func(cluster string) string {
+				return "resetchannels &" + cluster + "#* +spublish +ssubscribe +sunsubscribe +ping +pubsub +role"
+			}
+		}
+		h := redistest.Harness(options, d)
 		h.Lacks = lacks(o)
 		adaptertest.Run(t, h)
 	}
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
-		run(t, o, redistest.Start(t, redistest.Config{}).Options)
+		run(t, o, redistest.Start(t, redistest.Strict).Options)
 	})
 	t.Run("miniredis", func(t *testing.T) { run(t, classic, redistest.Mini(t)) })
 }

@@ -47,6 +47,8 @@ type bus struct {
 	name string // the server's name in errors
 	tls  bool   // the client speaks TLS
 	err  error  // why the client cannot be used; nothing is called then but Check and Close
+
+	shard bool // rdb is one of the masters of a shards
 }
 
 // New returns a bus over rdb. Mistakes in rdb become the error of its Check.
@@ -353,5 +355,5 @@ func (b *bus) explain(err error) error {
 	case isDenied(err):
 		return fmt.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
 	}
-	return fmt.Errorf("%s: %w", b.name, err)
+	return fmt.Errorf("%s: %w%s", b.name, err, b.hintMode(err))
 }

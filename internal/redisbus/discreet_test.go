@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ func forgetful(t *testing.T) (addr string) {
 			go func() {
 				defer c.Close()
 				for r := bufio.NewReader(c); ; {
-					args, err := readCommand(r)
+					args, err := redistest.ReadCommand(r)
 					if err != nil {
 						return
 					}
@@ -62,28 +61,6 @@ func silent(t *testing.T) (addr string) {
 	}
 	t.Cleanup(func() { ln.Close() })
 	return ln.Addr().String()
-}
-
-func readCommand(r *bufio.Reader) (args []string, err error) {
-	number := func() (n int) {
-		line, e := r.ReadString('\n')
-		if err = errors.Join(err, e); err != nil {
-			return 0
-		}
-		n, e = strconv.Atoi(strings.TrimSpace(line[1:]))
-		err = errors.Join(err, e)
-		return n
-	}
-	for range number() {
-		text := make([]byte, number()+2)
-		_, e := io.ReadFull(r, text)
-		err = errors.Join(err, e)
-		args = append(args, string(text[:len(text)-2]))
-	}
-	if err == nil && len(args) == 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return args, err
 }
 
 // No error has the name or the password of who logs in, whatever a server answers.

@@ -122,8 +122,9 @@ type link struct {
 	line *line
 	conn channelConn
 
-	mu    sync.Mutex
-	asked []asked // requests that lack an answer, in the order of writing; guarded by mu
+	mu        sync.Mutex // guards the fields below
+	asked     []asked    // requests that lack an answer, in the order of writing
+	confirmed bool       // a subscription was
 }
 
 // asked is a request. Redis answers requests in order. An error does not name its request: it belongs to the oldest
@@ -193,6 +194,7 @@ func (l *link) Receive() (wire.Event, error) {
 func (l *link) handleAnswer(kind wire.EventKind, bytes []byte) (name string, mine bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.confirmed = l.confirmed || kind == wire.Subscribed
 	for i := range l.asked {
 		r := &l.asked[i]
 		if r.kind != kind {
@@ -224,11 +226,14 @@ func (l *link) dropLocked(n int) {
 // handleError returns the meaning of an error. An error that is a reply belongs to the oldest request, if that is a
 // ping, or if that is a subscription and permission is missing. Any other error ends the link.
 func (l *link) handleError(err error) (wire.Event, error) {
-	if !isReply(err) {
-		return wire.Event{}, l.wrap(err)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !isReply(err) {
+		if isBroken(err) && !l.confirmed && len(l.asked) > 0 && l.asked[0].kind == wire.Subscribed {
+			err = fmt.Errorf("%w%s", err, l.bus.hintClosed())
+		}
+		return wire.Event{}, l.wrap(err)
+	}
 	if len(l.asked) > 0 {
 		oldest := l.asked[0]
 		switch {

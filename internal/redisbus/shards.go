@@ -37,7 +37,14 @@ func (s *shards) master(ctx context.Context, topic string) (*bus, error) {
 	if err != nil {
 		return nil, Discreet(err)
 	}
-	return newBus(c, s.Config), nil
+	return s.of(c), nil
+}
+
+// of returns the bus of a master.
+func (s *shards) of(master *redis.Client) *bus {
+	b := newBus(master, s.Config)
+	b.shard = true
+	return b
 }
 
 // Publish implements wire.Bus. It sends one pipeline to each master, concurrently.
@@ -105,18 +112,23 @@ func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
 // dial makes one connection to each present master of the cluster.
 func (s *shards) dial(ctx context.Context) (wire.Link, error) {
 	var mu sync.Mutex
+	var failed error // of a master
 	links := make(map[string]wire.Link)
 	err := s.rdb.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { // loads the cluster's state first
-		b := newBus(c, s.Config)
+		b := s.of(c)
 		link, err := b.Dial(ctx)
-		if err != nil {
-			return err
-		}
 		mu.Lock()
 		defer mu.Unlock()
+		if err != nil {
+			failed = err
+			return err
+		}
 		links[b.name] = link
 		return nil
 	})
+	if err != nil && failed == nil {
+		err = fmt.Errorf("cannot connect to %w", newBus(s.rdb, s.Config).explain(err))
+	}
 	if err == nil && len(links) == 0 {
 		err = errors.New("redis cluster: no master is known")
 	}

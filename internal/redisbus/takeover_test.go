@@ -162,7 +162,7 @@ func TestBytesBehindTheGreeting(t *testing.T) {
 	greeted := make(chan struct{})
 	go func() {
 		for r := bufio.NewReader(far); ; {
-			args, err := readCommand(r)
+			args, err := redistest.ReadCommand(r)
 			if err != nil {
 				return
 			}

@@ -332,7 +332,7 @@ func (s *shards) Moved(ctx context.Context, l wire.Link) (bool, error) {
 		return nil, s.rdb.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error { // loads the state first
 			mu.Lock()
 			defer mu.Unlock()
-			masters = append(masters, newBus(c, s.Config).name)
+			masters = append(masters, s.of(c).name)
 			return nil
 		})
 	})

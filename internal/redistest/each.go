@@ -41,8 +41,12 @@ func Mini(t testing.TB) func() *redis.Options {
 	}
 }
 
-// OnEachServer runs a test on miniredis and on a real server, with both protocols. options makes client options that
-// the test may change.
+// Strict is a server as providers run them: it speaks TLS only, closes the connections of idle clients after a second,
+// and has used all the memory that it may use for data.
+var Strict = Config{TLS: true, Args: []string{"--timeout", "1", "--maxmemory", "1mb", "--maxmemory-policy", "noeviction"}}
+
+// OnEachServer runs a test on miniredis and on a real server, with both protocols. The real server is [Strict] for one of
+// them. options makes client options that the test may change.
 func OnEachServer(t *testing.T, run func(t *testing.T, options func() *redis.Options)) {
 	for _, protocol := range []int{2, 3} {
 		speaking := func(options func() *redis.Options) func() *redis.Options {
@@ -53,7 +57,11 @@ func OnEachServer(t *testing.T, run func(t *testing.T, options func() *redis.Opt
 			}
 		}
 		t.Run(fmt.Sprintf("miniredis/RESP%d", protocol), func(t *testing.T) { run(t, speaking(Mini(t))) })
-		t.Run(fmt.Sprintf("redis/RESP%d", protocol), func(t *testing.T) { run(t, speaking(Start(t, Config{}).Options)) })
+		name, config := "redis", Config{}
+		if protocol == 2 {
+			name, config = "strict redis", Strict
+		}
+		t.Run(fmt.Sprintf("%s/RESP%d", name, protocol), func(t *testing.T) { run(t, speaking(Start(t, config).Options)) })
 	}
 }
 

@@ -13,14 +13,23 @@ import (
 	"github.com/crosscast/crosscast/adaptertest"
 )
 
-// Harness makes clusters for package adaptertest, which share the server of options. adapter makes the adapter of one
-// node over a client of its own; name is the cluster's. sharded is whether it uses sharded Pub/Sub.
+// A Driver is what a conformance suite needs to know of a driver.
+type Driver struct {
+	// Sharded is whether it uses sharded Pub/Sub.
+	Sharded bool
+	// Rules are the permissions that its documentation grants the user of a node of a cluster, as in an access control
+	// list. Each node has a user with these and no others. Nil: nodes log in with the options.
+	Rules func(cluster string) string
+	// Adapter makes the adapter of one node over a client of its own.
+	Adapter func(rdb *redis.Client, cluster string) crosscast.Adapter
+}
+
+// Harness makes clusters for package adaptertest, which share the server of options. On a server without access control
+// lists nodes log in with options.
 //
 // A machine that is slow must not look like a server that does not answer: then what is published is lost, and a fence
 // with it. So no rule needs a time-out of the client's, and those of the adapter should be [Patience], too.
-func Harness(
-	options func() *redis.Options, sharded bool, adapter func(rdb *redis.Client, name string) crosscast.Adapter,
-) adaptertest.Harness {
+func Harness(options func() *redis.Options, d Driver) adaptertest.Harness {
 	var clusters atomic.Int64
 	return adaptertest.Harness{Patience: 3 * Patience / 2, New: func(tb testing.TB) adaptertest.Cluster {
 		name := fmt.Sprintf("cluster%d", clusters.Add(1))
@@ -28,13 +37,17 @@ func Harness(
 		published := new(Publications)
 		stranger := Client(tb, options())
 		publish := stranger.Publish
-		if sharded {
+		if d.Sharded {
 			publish = stranger.SPublish
 		}
-		users := users{tb, stranger, name}
+		users := users{tb: tb, admin: stranger, name: name}
+		if d.Rules != nil {
+			users.rules = strings.Fields(d.Rules(name))
+		}
 		c := adaptertest.Cluster{
 			Adapter: func() crosscast.Adapter {
-				o, l := options(), new(Lines)
+				o := options()
+				l := &Lines{TLS: o.TLSConfig}
 				o.Dialer, o.ReadTimeout, o.WriteTimeout = l.Dial, Patience, Patience
 				if users.any() {
 					o.Username, o.Password = users.add(len(all)), "pw"
@@ -42,7 +55,7 @@ func Harness(
 				all = append(all, l)
 				rdb := Client(tb, o)
 				rdb.AddHook(published)
-				return adapter(rdb, name)
+				return d.Adapter(rdb, name)
 			},
 			Cut:     func(i int) { all[i].Cut(true) },
 			Restore: func(i int) { all[i].Cut(false) },
@@ -71,10 +84,25 @@ type users struct {
 	tb    testing.TB
 	admin *redis.Client
 	name  string
+	rules []string
 }
 
-// any reports whether the server has users.
-func (u users) any() bool { return u.acl("whoami") == nil }
+// any reports whether nodes have users of their own.
+func (u users) any() bool { return u.rules != nil && u.acl("whoami") == nil }
+
+// set gives the i-th user its permissions, with other channels if there are any.
+func (u users) set(i int, channels []string) error {
+	args := []any{"setuser", u.of(i), "reset", "on", ">pw"}
+	for _, rule := range u.rules {
+		if channels == nil || rule[0] != '&' {
+			args = append(args, rule)
+		}
+	}
+	for _, channel := range channels {
+		args = append(args, "&"+channel)
+	}
+	return u.acl(args...)
+}
 
 func (u users) acl(args ...any) error {
 	return u.admin.Do(Within(u.tb, Patience), append([]any{"acl"}, args...)...).Err()
@@ -89,25 +117,25 @@ func (u users) must(err error) {
 func (u users) of(i int) string { return fmt.Sprint(u.name, "-", i) }
 
 func (u users) add(i int) string {
-	u.must(u.acl("setuser", u.of(i), "on", ">pw", "allchannels", "allkeys", "+@all"))
+	u.must(u.set(i, nil))
 	u.tb.Cleanup(func() { u.must(u.acl("deluser", u.of(i))) })
 	return u.of(i)
 }
 
-// deny allows the i-th user all channels that anybody has subscribed to, but those of a room; or, with false, all.
+// deny allows the i-th user all channels that anybody has subscribed to, but those of a room; or, with false, all that
+// its rules name.
 func (u users) deny(i int, room string, denied bool) {
-	rules := []any{"setuser", u.of(i), "allchannels"}
+	var allowed []string
 	if denied {
-		rules[2] = "resetchannels"
 		ctx := Within(u.tb, Patience)
 		channels, err := u.admin.PubSubChannels(ctx, "*").Result()
-		sharded, sharedErr := u.admin.PubSubShardChannels(ctx, "*").Result()
-		u.must(errors.Join(err, sharedErr))
+		sharded, shardedErr := u.admin.PubSubShardChannels(ctx, "*").Result()
+		u.must(errors.Join(err, shardedErr))
 		for _, channel := range append(channels, sharded...) {
 			if !strings.HasSuffix(strings.TrimSuffix(channel, "#"), room) {
-				rules = append(rules, "&"+channel)
+				allowed = append(allowed, channel)
 			}
 		}
 	}
-	u.must(u.acl(rules...))
+	u.must(u.set(i, allowed))
 }

@@ -3,6 +3,7 @@ package redistest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding"
 	"errors"
 	"net"
@@ -14,6 +15,8 @@ import (
 
 // Lines are the connections of one client whose Dialer is Dial; they can be cut and deafened. The zero value is ready.
 type Lines struct {
+	TLS *tls.Config // nil: they are plain; must not be changed after the first connection
+
 	mu   sync.Mutex // guards what follows
 	open map[*line]struct{}
 	down bool
@@ -23,7 +26,12 @@ var errCut = errors.New("the line is cut")
 
 // Dial is for redis.Options.Dialer.
 func (l *Lines) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	var d net.Dialer
+	var d interface {
+		DialContext(ctx context.Context, network, addr string) (net.Conn, error)
+	} = new(net.Dialer)
+	if l.TLS != nil {
+		d = &tls.Dialer{Config: l.TLS}
+	}
 	c, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err

@@ -2,11 +2,13 @@
 // persistence, ended with the test.
 //
 // Without a redis-server on the PATH a test is skipped, as loudly as go test lets it (with -v, or where one package is
-// tested); where the environment variable CI is set it fails, because a green run must mean that the tests ran.
+// tested); where the environment variable CI is set it fails, because a green run must mean that the tests ran. A test with
+// another program, such as valkey-server, is skipped without it everywhere.
 package redistest
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -28,12 +30,15 @@ import (
 
 // Config is how a server is started. The zero value is a plain server without a password.
 type Config struct {
+	Program  string   // one that takes the arguments of redis-server; default: redis-server
 	Args     []string // more arguments, as on the command line: "--maxmemory", "10mb"
 	Password string   // of the default user
 	Users    []string // ACL users, as in a configuration file: "alice on >secret &cc:* +@all"
 	TLS      bool     // the port speaks TLS only, with a certificate of an authority of its own
 	Cluster  bool     // cluster mode; see [StartCluster]
 }
+
+const theProgram = "redis-server"
 
 // Server is a Redis process and its port, which stays the same over restarts.
 type Server struct {
@@ -49,7 +54,11 @@ type Server struct {
 // Start runs a server until the test ends. It returns when the server takes connections.
 func Start(tb testing.TB, c Config) *Server {
 	tb.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
+	c.Program = cmp.Or(c.Program, theProgram)
+	if _, err := exec.LookPath(c.Program); err != nil {
+		if c.Program != theProgram {
+			tb.Skipf("NOT RUN: no %s on the PATH", c.Program)
+		}
 		if os.Getenv("CI") != "" {
 			tb.Fatalf("redistest: CI is set, and there is no redis-server to test with: %v", err)
 		}
@@ -155,22 +164,22 @@ func (s *Server) start() error {
 			"--repl-diskless-sync-delay", "0",
 			"--cluster-port", strconv.Itoa(s.bus), "--cluster-config-file", "nodes-"+port+".conf")
 	}
-	p, err := startProcess(append(args, s.config.Args...))
+	p, err := startProcess(s.config.Program, append(args, s.config.Args...))
 	s.proc = p
 	return err
 }
 
 func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 
-// process is one run of redis-server.
+// process is one run of a server.
 type process struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended and was waited for
 }
 
 // startProcess returns when the server says that it is ready.
-func startProcess(args []string) (*process, error) {
-	cmd := exec.Command("redis-server", args...)
+func startProcess(program string, args []string) (*process, error) {
+	cmd := exec.Command(program, args...)
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -209,11 +218,11 @@ func startProcess(args []string) (*process, error) {
 		return p, nil
 	case <-drained:
 		<-p.exited
-		return p, fmt.Errorf("redis-server ended at once:\n%s", log.text())
+		return p, fmt.Errorf("%s ended at once:\n%s", program, log.text())
 	case <-time.After(20 * time.Second):
 		_ = cmd.Process.Kill()
 		<-p.exited
-		return p, fmt.Errorf("redis-server is not ready after 20 s:\n%s", log.text())
+		return p, fmt.Errorf("%s is not ready after 20 s:\n%s", program, log.text())
 	}
 }
 

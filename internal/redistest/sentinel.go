@@ -51,7 +51,7 @@ func StartPair(tb testing.TB) *Pair {
 			tb.Fatal(err)
 		}
 		at := freePort(tb)
-		proc, err := startProcess([]string{file, "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(at)})
+		proc, err := startProcess(theProgram, []string{file, "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(at)})
 		if err != nil {
 			tb.Fatalf("redistest: sentinel: %v", err)
 		}

@@ -31,7 +31,7 @@ type quiet struct{}
 func (quiet) Printf(context.Context, string, ...any) {}
 
 func TestEmit(t *testing.T) {
-	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
+	emits := func(t *testing.T, options func() *redis.Options) {
 		ctx := redistest.Within(t, redistest.Patience)
 		connect := func(user string, rooms ...string) *crosscasttest.Conn {
 			node, err := crosscast.Start(ctx, crosscast.Options{
@@ -89,7 +89,9 @@ func TestEmit(t *testing.T) {
 				c.Want(want...)
 			}
 		}
-	})
+	}
+	t.Run("miniredis", func(t *testing.T) { emits(t, redistest.Mini(t)) })
+	t.Run("redis", func(t *testing.T) { emits(t, redistest.Start(t, redistest.Config{}).Options) })
 }
 
 // TestErrors: what cannot be done is said, and nothing is emitted.
