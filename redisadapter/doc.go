@@ -48,9 +48,9 @@
 // Two of the commands are optional. Without ping nothing is lost, because an error is an answer too. Without role, a node
 // does not notice that its server became a replica at the same address.
 //
-// Credentials are the client's. If they change, give the client a CredentialsProviderContext. It is queried for each new
-// connection of both halves, so no restart is needed. See docs/redis.md for the steps of a rotation. After a refused login
-// the node tries again every 5 s.
+// Options.Credentials, and CredentialsProviderContext of a client of yours, are called for each new connection of both
+// halves, so a password that changes needs no restart. See docs/redis.md for the steps of a rotation. After a refused
+// login the node tries again every 5 s.
 //
 // A channel that the server denies is an open gap (reason "denied"), and each Join of its room returns an error. The
 // node requests denied channels again every 5 s, 256 at a time. Once one is allowed, it requests all of them at once.
