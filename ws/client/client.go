@@ -289,7 +289,7 @@ func (c *Client) run() {
 		wait, planned := s.plannedWait()
 		if !planned {
 			half := max(backoff/2, 1)
-			wait = half + rand.N(half)
+			wait = max(half+rand.N(half), retryAfter(err))
 			backoff = min(2*backoff, c.o.MaxBackoff)
 		}
 		gaveUp := c.o.GiveUp(err)

@@ -5,6 +5,8 @@ package client
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -33,7 +35,8 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 	}
 	conn, resp, err := websocket.Dial(ctx, c.url, &o)
 	if err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		err = &StatusError{resp.StatusCode, err}
+		seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31)
+		err = &StatusError{resp.StatusCode, min(time.Duration(seconds)*time.Second, maxWait), err}
 	}
 	return conn, err
 }

@@ -54,7 +54,8 @@
 // # The pause
 //
 // The pause is random, between half of the back-off and all of it, so that the clients of a restarted server do not
-// come back all at once. The back-off begins with MinBackoff and doubles up to MaxBackoff. It begins anew after a
+// come back all at once. After a status with the header Retry-After it is no shorter than that, up to a minute; a browser
+// tells its clients neither. The back-off begins with MinBackoff and doubles up to MaxBackoff. It begins anew after a
 // connection that stood longer than MaxBackoff.
 //
 // # Requests

@@ -403,7 +403,7 @@ type reconnect struct {
 	Wait int64 // in milliseconds
 }
 
-// maxWait bounds a reconnect's Wait.
+// maxWait bounds a reconnect's Wait, and a Retry-After.
 const maxWait = time.Minute
 
 func (s *session) planReconnect(r *reconnect) {

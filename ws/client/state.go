@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // ErrGaveUp means that the client has given up: see Options.GiveUp. The error also matches the cause.
@@ -17,7 +18,19 @@ const codeRefused = 4001
 // Not for js/wasm, where the browser does not tell the status.
 type StatusError struct {
 	Code int
-	err  error
+	// RetryAfter is how long the server wants the client to wait (header Retry-After, in seconds), up to a minute. The next
+	// attempt comes no sooner, and up to a second later, because many clients might have got the same number.
+	RetryAfter time.Duration
+	err        error
+}
+
+// retryAfter returns how long to wait at least after a failed attempt.
+func retryAfter(err error) time.Duration {
+	var status *StatusError
+	if !errors.As(err, &status) || status.RetryAfter == 0 {
+		return 0
+	}
+	return status.RetryAfter + draw(time.Second)
 }
 
 func (e *StatusError) Error() string { return e.err.Error() }
