@@ -29,6 +29,9 @@ type Faults struct {
 	// once: other connections, and later ones, go on.
 	CutAfter int
 	Reset    bool // the cut is a RST instead of a FIN
+	// Change returns what is passed on instead of what was read at once. It may keep nothing of it. One call at a time
+	// for each connection.
+	Change func(read []byte) []byte
 }
 
 // Proxy passes connections on to a target. Its goroutines (one accepts, four serve each connection) end with the test.
@@ -232,6 +235,9 @@ func (p *Proxy) pump(c *pair, d Direction, src, dst *net.TCPConn) {
 
 // forward writes data to dst as the faults have it. It reports false when the connection is of no use any more.
 func (p *Proxy) forward(c *pair, d Direction, dst *net.TCPConn, data []byte) bool {
+	if f, _, _ := p.take(c, d, 0); f.Change != nil {
+		data = f.Change(data)
+	}
 	for len(data) > 0 {
 		f, n, cut := p.take(c, d, len(data))
 		if f.Hold {

@@ -1,0 +1,76 @@
+package faults_test
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscast/crosscast/faults/books"
+	"github.com/crosscast/crosscast/internal/faultproxy"
+)
+
+var _ = register(&row{
+	number: 49, fault: "single frames of one room are taken out of what a node receives, while all links stand",
+	expect: "a gap of that room and their origin only, before anything later; found with the next frame",
+	kinds:  []kind{resp2}, run: holes,
+})
+
+// holes takes out frames of n2 to the room. Another room, and n3, have traffic, too.
+func holes(b *bed) {
+	rooms := []string{room, "other"}
+	proxy := b.startProxied(func(c *childConfig) { c.Rooms = rooms })[0]
+	n1, n2 := b.nodes[0], b.nodes[1]
+	for _, n := range b.nodes {
+		n.do(command{Do: "stream", Room: "other", Time: b.every})
+	}
+	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{"n2"}, Rooms: []string{room}, Reasons: []string{"hole"}})
+	var taken atomic.Int64
+	for range pick(b, 10, 100) {
+		var once atomic.Bool
+		from := b.ledger.Len()
+		mended := b.fault("a frame of n2 is taken out")
+		proxy.Set(faultproxy.Down, faultproxy.Faults{Change: func(read []byte) []byte {
+			rest, found := without(read, ofRoom, n2.id)
+			if !found || !once.CompareAndSwap(false, true) {
+				return read
+			}
+			taken.Add(1)
+			return rest
+		}})
+		b.wait(from, "a gap of n2", func(e *books.Entry) bool {
+			return e.Is == books.GapOf && e.Node == n1.id && e.Gap.Origin == n2.id
+		})
+		mended()
+		b.last(time.Duration(b.rand.IntN(50)) * time.Millisecond)
+	}
+	proxy.Set(faultproxy.Down, faultproxy.Faults{})
+	b.settleIn(rooms...)
+	gaps := b.count(func(e *books.Entry) bool { return e.Is == books.GapOf })
+	if int64(gaps) != taken.Load() {
+		b.Errorf("%d frames were taken out, and there are %d gaps", taken.Load(), gaps)
+	}
+	b.note = fmt.Sprintf("%d frames", taken.Load())
+}
+
+// without takes the first message of an origin on a channel out of what Redis sends by RESP2, if it is whole.
+func without(read []byte, channel, origin string) (rest []byte, found bool) {
+	head := fmt.Appendf(nil, "*3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n$", len(channel), channel)
+	for from := 0; ; {
+		i := bytes.Index(read[from:], head)
+		if i < 0 {
+			return nil, false
+		}
+		begin := from + i
+		length, payload, ok := bytes.Cut(read[begin+len(head):], []byte("\r\n"))
+		n, err := strconv.Atoi(string(length))
+		if !ok || err != nil || len(payload) < n+2 {
+			return nil, false
+		}
+		if bytes.Contains(payload[:n], []byte(origin)) {
+			return append(bytes.Clone(read[:begin]), payload[n+2:]...), true
+		}
+		from = begin + len(head)
+	}
+}
