@@ -73,7 +73,7 @@ func quiet(b *bed) {
 
 // allowLosses permits the gaps of what nodes could not publish for sure.
 func (b *bed) allowLosses(origins ...string) {
-	b.allow(books.Allow{Origins: origins, Reasons: []string{"loss"}, Rooms: []string{room}, Loose: true})
+	b.allow(books.Allow{Origins: origins, Reasons: []string{"loss"}, Rooms: []string{room}})
 }
 
 // redisRestart kills the servers, and starts them again.

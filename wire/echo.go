@@ -192,6 +192,13 @@ func (e *echo) provenUntil() time.Time {
 	return e.proven
 }
 
+// noOlder returns a time from before the bus passed on what arrives now.
+func (e *echo) noOlder() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current
+}
+
 // late returns the greatest possible age of a message that arrives now, if this process or the bus has stood still;
 // otherwise 0. All messages from before the last frame that came back have arrived. Messages from before the last
 // answered ping have arrived, too, except for those of one heartbeat. On a normal link that is about a heartbeat ago,

@@ -31,8 +31,9 @@ import (
 //	33      c0, or an array  6 losses: nil, or [count, ranges, age]
 //
 // Losses are the losses of the origin's run so far: their count; the latest of them, as an array of at most 16 ranges
-// [from, to, names]; and for how many milliseconds there has been no other, which is left out if it is 0. Older ranges
-// that were sent often enough are left out. names is nil (any name) or an array of at most 8 addresses [space,
+// [from, to, names, age]; and for how many milliseconds there has been no other, which is left out if it is 0. Older
+// ranges that were sent often enough are left out. The age of a range is how many milliseconds ago its first instruction
+// was queued; it is left out if that is not known. names is nil (any name) or an array of at most 8 addresses [space,
 // namespace, name]. space is 1 for a room, 2 for a user, and 3 for instructions to one node only, whose ID is the name.
 // A nil namespace is "/".
 //
@@ -100,6 +101,7 @@ type lossRange struct {
 	// Names are the rooms and users concerned; nil means any. An address with [crosscast.SpaceSocket] has a node's ID
 	// as its Name, and stands for instructions to that node only.
 	Names []crosscast.Address
+	Age   time.Duration // how long ago its first instruction was queued; whole milliseconds; 0: not known
 }
 
 // appendFrameHeader appends the header of a frame. If there are more than maxLosses losses, it writes the last ones;
@@ -139,13 +141,26 @@ func appendFrameHeader(dst []byte, h *frameHeader) []byte {
 }
 
 func appendLoss(dst []byte, l *lossRange) []byte {
-	dst = mpack.AppendUint(append(dst, mpack.FixArray|3), l.From)
+	age := uint64(max(0, l.Age) / time.Millisecond)
+	elements := byte(3)
+	if age > 0 {
+		elements = 4
+	}
+	dst = mpack.AppendUint(append(dst, mpack.FixArray|elements), l.From)
 	dst = mpack.AppendUint(dst, l.To)
-	if l.Names == nil || len(l.Names) > maxLossNames {
+	dst = appendLossNames(dst, l.Names)
+	if age > 0 {
+		dst = mpack.AppendUint(dst, age)
+	}
+	return dst
+}
+
+func appendLossNames(dst []byte, names []crosscast.Address) []byte {
+	if names == nil || len(names) > maxLossNames {
 		return append(dst, mpack.Nil)
 	}
-	dst = mpack.AppendArrayLen(dst, len(l.Names))
-	for _, a := range l.Names {
+	dst = mpack.AppendArrayLen(dst, len(names))
+	for _, a := range names {
 		dst = mpack.AppendUint(append(dst, mpack.FixArray|3), uint64(a.Space))
 		if a.Namespace == "" || a.Namespace == "/" {
 			dst = append(dst, mpack.Nil)

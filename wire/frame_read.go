@@ -140,7 +140,10 @@ func (r *frameReader) readLoss(c *mpack.Cursor) {
 			}
 			l.Names = r.lossName[from:len(r.lossName):len(r.lossName)]
 		}
-		c.Skip(n - 3)
+		if n > 3 {
+			l.Age = c.Milliseconds()
+			c.Skip(n - 4)
+		}
 	}
 	r.losses = append(r.losses, l)
 }

@@ -151,7 +151,8 @@ var genHeader = rapid.Custom(func(t *rapid.T) wire.FrameHeader {
 	h.LossCount = rapid.Uint64().Draw(t, "count")
 	h.Losses = []wire.LossRange{}
 	for range rapid.IntRange(0, wire.MaxLosses).Draw(t, "losses") {
-		l := wire.LossRange{From: rapid.Uint64().Draw(t, "from"), To: rapid.Uint64().Draw(t, "to")}
+		l := wire.LossRange{From: rapid.Uint64().Draw(t, "from"), To: rapid.Uint64().Draw(t, "to"),
+			Age: time.Duration(rapid.Uint32().Draw(t, "age")) * time.Millisecond}
 		if rapid.Bool().Draw(t, "named") {
 			l.Names = []crosscast.Address{}
 			for range rapid.IntRange(0, wire.MaxLossNames).Draw(t, "names") {
@@ -274,6 +275,8 @@ func goldenFrames() []namedFrame {
 			frameTo1, ada}}, {From: 3, To: 4, Names: []crosscast.Address{}}}
 	aged := losses
 	aged.Header.LossAge = 70 * time.Second
+	aged.Header.Losses = slices.Clone(aged.Header.Losses)
+	aged.Header.Losses[1].Age = 71 * time.Second
 
 	return []namedFrame{
 		{"empty", codecFrame{Topic: noName, Header: wire.FrameHeader{Origin: frameOrigin, Number: 1<<64 - 1}}},
@@ -445,6 +448,9 @@ func refereeReads(b []byte) (h wire.FrameHeader, items []any) {
 		for _, v := range losses[1].([]any) {
 			l := v.([]any)
 			loss := wire.LossRange{From: number(l[0]), To: number(l[1])}
+			if len(l) > 3 {
+				loss.Age = time.Duration(number(l[3])) * time.Millisecond
+			}
 			if l[2] != nil {
 				loss.Names = []crosscast.Address{}
 				for _, v := range l[2].([]any) {
@@ -524,7 +530,7 @@ func TestWeReadWhatTheRefereeWrites(t *testing.T) {
 					}
 					names = list
 				}
-				ranges = append(ranges, more(l.From, l.To, names))
+				ranges = append(ranges, more(l.From, l.To, names, uint64(l.Age/time.Millisecond)))
 			}
 			losses = more(h.LossCount, ranges, uint64(h.LossAge/time.Millisecond))
 		}

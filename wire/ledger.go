@@ -176,10 +176,21 @@ func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 			continue
 		}
 		if names, any := concerned(r.Names, l.self.ID); any {
-			g.From, g.To, g.Names = r.From, r.To, names
-			l.handler.Gap(g)
+			own := g
+			own.From, own.To, own.Names = r.From, r.To, names
+			own.Since = l.lostSince(&r, g.Since)
+			l.handler.Gap(own)
 		}
 	}
+}
+
+// lostSince is when the first instruction of a peer's loss was queued, or before, but not before earliest. The frame that
+// tells the age of the loss passed through the bus at most as long ago as a frame of this node's own that came back.
+func (l *ledger) lostSince(r *lossRange, earliest time.Time) time.Time {
+	if r.Age == 0 {
+		return earliest
+	}
+	return later(earliest, l.echo.noOlder().Add(-r.Age-l.patience()/2))
 }
 
 // maybeQueued is the earliest time at which o can have emitted instructions that were unsent when its losses were last

@@ -24,19 +24,23 @@ type lossState struct {
 type ownLoss struct {
 	lossRange
 	reason crosscast.LossReason
-	beats  int // heartbeats that have carried it
+	since  time.Time // when its first instruction was queued; zero: not known
+	beats  int       // heartbeats that have carried it
 }
 
 // lossBeats is how many accepted heartbeats to everyone carry a range.
 const lossBeats = 10
 
 // addRange enters a range. Losses for one reason are one range until a frame carries it.
-func (s *lossState) addRange(r lossRange, why crosscast.LossReason, now time.Time) {
+func (s *lossState) addRange(r lossRange, why crosscast.LossReason, since, now time.Time) {
 	s.last = now
 	if k := len(s.ranges) - 1; k >= 0 && !s.fixed && s.ranges[k].reason == why {
 		last := &s.ranges[k]
 		last.From, last.To = min(last.From, r.From), max(last.To, r.To)
 		last.Names = joinNames(last.Names, r.Names)
+		if since.Before(last.since) { // also if it is not known
+			last.since = since
+		}
 		return
 	}
 	s.count++
@@ -44,7 +48,7 @@ func (s *lossState) addRange(r lossRange, why crosscast.LossReason, now time.Tim
 	if len(s.ranges) == maxLosses {
 		s.ranges = append(s.ranges[:0], s.ranges[1:]...)
 	}
-	s.ranges = append(s.ranges, ownLoss{r, why, 0})
+	s.ranges = append(s.ranges, ownLoss{r, why, since, 0})
 }
 
 // joinNames returns the names of both. The result is nil, which means any name, if either is nil, or there are too
@@ -77,7 +81,11 @@ func (s *lossState) beat() {
 func (s *lossState) describe(h *frameHeader, now time.Time) {
 	s.listed = s.listed[:0]
 	for i := range s.ranges {
-		s.listed = append(s.listed, s.ranges[i].lossRange)
+		r := s.ranges[i].lossRange
+		if since := s.ranges[i].since; !since.IsZero() {
+			r.Age = now.Sub(since) + time.Millisecond // whole ones are written
+		}
+		s.listed = append(s.listed, r)
 	}
 	h.LossCount, h.Losses, h.LossAge = s.count, s.listed, now.Sub(s.last)
 	s.fixed = true
@@ -86,6 +94,7 @@ func (s *lossState) describe(h *frameHeader, now time.Time) {
 // lostFrames collects frames with rising numbers and the same outcome.
 type lostFrames struct {
 	from, to     uint64
+	since        time.Time // when the first of them was opened; zero: not known
 	instructions int
 	names        []crosscast.Address // crosscast.SpaceSocket: the inbox of a node
 	inbox        bool                // there is one among names
@@ -95,8 +104,9 @@ type lostFrames struct {
 
 func (l *lostFrames) addFrame(f *frame, err error) {
 	if l.from == 0 {
-		l.from = f.number
+		l.from, l.since = f.number, f.opened
 	}
+	l.since = earlier(l.since, f.opened)
 	l.to = f.number
 	l.instructions += int(f.instructions)
 	l.err = err

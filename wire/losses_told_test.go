@@ -258,3 +258,22 @@ func TestANewNodeAndOldLosses(t *testing.T) {
 		})
 	}
 }
+
+// The gap of a loss begins when the first lost instruction was queued, and at most two heartbeats before.
+func TestLossGapsBeginWithTheLoss(t *testing.T) {
+	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		c.beat(30 * time.Second)
+		a.refuse(":r:/:x")
+		lost := time.Now()
+		mustPublish(t, a, emitTo("x"))
+		c.beat(3 * time.Second)
+		gaps := b.seen()
+		if len(gaps) != 1 || gaps[0].Reason != reasons.GapLoss {
+			t.Fatalf("the gaps of a loss: %+v", gaps)
+		}
+		if before := lost.Sub(gaps[0].Since); before < 0 || before > 2*time.Second {
+			t.Errorf("the gap begins %v before the loss", before)
+		}
+	})
+}

@@ -256,7 +256,7 @@ func (b *outbox) noticeDue(up bool) time.Time {
 // lose enters a loss, which peers get if the format has numbers, and returns the Loss for this node.
 func (b *outbox) lose(l *lostFrames) crosscast.Loss {
 	if b.format.numbered() {
-		b.losses.addRange(l.forPeers(), lossReason(l.err), b.clock())
+		b.losses.addRange(l.forPeers(), lossReason(l.err), l.since, b.clock())
 	}
 	return l.forSelf()
 }
