@@ -114,12 +114,12 @@ func (p *page) screenshot(scheme string) {
 }
 
 // startBrowser returns the context of a first tab. The browser starts with what is first done there.
-func startBrowser(t *testing.T, browser string) (context.Context, func()) {
+func startBrowser(t *testing.T, browser string, more ...chromedp.ExecAllocatorOption) (context.Context, func()) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
 		chromedp.WindowSize(1000, 760),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	tab, closeBrowser := chromedp.NewContext(allocator)
 	return tab, func() {
 		closeBrowser()
@@ -158,7 +158,7 @@ func testChatPage(t *testing.T, browser, server string) {
 		p.sees("#status.up", "connected to "+node)
 		p.click("#join button")
 		p.sees("#log .note", "Joined room1, handled by "+node)
-		p.sees("#stats dd", node)
+		p.sees("#server", node+", link to the bus: up")
 	}
 	// What is said on one server is seen on the other, with its node; markup is text.
 	const text = `<b id="x">hello</b> from A`
@@ -171,11 +171,15 @@ func testChatPage(t *testing.T, browser, server string) {
 	}
 	a.sees("#log .mine", text)
 	b.lacks("#log .mine")
-	b.sees("#stats", "Link to the busup")
+	for _, p := range []*page{a, b} {
+		for _, q := range []*page{a, b} { // who is online, on both servers
+			p.sees("#online li", run(q, "reading the name", chromedp.Evaluate[string](`name`)))
+		}
+	}
 
 	// An outage is seen in the panel, and then marked between the messages.
 	redis.Close()
-	b.sees("#stats dd.bad", "down")
+	b.sees("#server .bad", "link to the bus: down")
 	a.say("during the outage")
 	a.sees("#log .message", "during the outage")
 	if err := redis.Restart(); err != nil {
@@ -187,11 +191,12 @@ func testChatPage(t *testing.T, browser, server string) {
 	}
 	a.say("after the outage")
 	b.sees("#log .message", "after the outage")
-	b.sees("#stats", "Link to the busup")
+	b.sees("#server", "link to the bus: up")
 
 	// Who was disconnected is in the room again, and told what may be missing.
 	server2.Stop(os.Interrupt)
 	b.sees("#log .note", "Disconnected")
+	b.sees("#server .bad", "it does not answer")
 	startServer(t, server, "server-3", url2[strings.LastIndex(url2, ":")+1:], addr)
 	b.sees("#status.up", "connected to server-3")
 	b.sees("#log .note", "Joined room1, handled by server-3")

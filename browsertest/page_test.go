@@ -88,7 +88,7 @@ func TestClusterPage(t *testing.T) {
 		t.Errorf("a name ran as a script: the title is %q", title)
 	}
 	for _, width := range []int64{380, 1000} {
-		tab.resize(width)
+		tab.resize(width, 760)
 		if wide := run(&tab.page, "measuring", chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)); wide > width {
 			t.Errorf("the page is %d wide on a screen of %d", wide, width)
 		}
@@ -111,12 +111,12 @@ func (p *pageTab) find(user string) {
 	p.sees("#userNote", "connections")
 }
 
-// resize gives the tab the width of another screen.
-func (p *pageTab) resize(width int64) {
+// resize gives the tab the size of another screen.
+func (p *page) resize(width, height int64) {
 	p.t.Helper()
-	run(&p.page, "changing the width", chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+	run(p, "changing the size", chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetDeviceMetricsOverride,
-			emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 760, DeviceScaleFactor: 1})
+			emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1})
 		return err
 	}))
 }

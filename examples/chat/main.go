@@ -1,5 +1,6 @@
 // Program chat shows two chat servers that are one, with nothing to install: an embedded Redis, two servers, client
-// A on the first and client B on the second. It prints what happens, and then serves a page on both servers.
+// A on the first and client B on the second. It prints what happens, and then serves a page with both servers side by
+// side, and buttons that stop and start them.
 //
 //	go run ./examples/chat               shows the flow, then serves until it is interrupted
 //	go run ./examples/chat -once         shows the flow and ends; fails when a message did not arrive
@@ -19,6 +20,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -66,6 +68,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	d := &demo{p: chat.NewPrinter(out)}
+	st := &stage{ctx: ctx}
 	var redisURL string
 	if *alone {
 		d.say("there is no adapter: the two servers know nothing of each other")
@@ -75,15 +78,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 		defer m.Close()
+		st.redis = m
 		redisURL = "redis://" + m.Addr()
 		d.say("an embedded Redis listens on %s", m.Addr())
 	}
+	defer func() { err = errors.Join(err, st.close()) }()
 	for i := range d.servers {
 		name, address := fmt.Sprintf("server-%d", i+1), fmt.Sprintf("localhost:%d", 5001+i)
 		if *once {
 			address = "localhost:0"
 		}
-		o := chat.ServerOptions{Name: name, Address: address, Protocol: &wschat.Protocol, RedisURL: redisURL, Printer: d.p}
+		o := chat.ServerOptions{Name: name, Address: address, Protocol: &wschat.Protocol, RedisURL: redisURL, Printer: d.p, Framed: !*once}
 		s, err := chat.StartServer(ctx, o)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			d.say("port %d is taken: %s uses another", 5001+i, name)
@@ -93,8 +98,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
-		d.servers[i] = s
-		defer func() { err = errors.Join(err, closeServer(s)) }()
+		o.Address = strings.TrimPrefix(s.URL(), "http://")
+		d.servers[i], st.servers[i], st.options[i] = s, s, o
 	}
 	clients, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -115,9 +120,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil || *once {
 		return err
 	}
-	d.say("open %s and %s; Ctrl-C ends", d.servers[0].URL(), d.servers[1].URL())
-	<-ctx.Done()
-	return nil
+	return st.run(ctx, d.say)
 }
 
 func closeServer(s *chat.Server) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ func TestOnce(t *testing.T) {
 		{[]string{"-once"}, []string{
 			`(?m)^\[A\] joined room=room1 \(handled by server-1\)$`,
 			`(?m)^\[B\] joined room=room1 \(handled by server-2\)$`,
-			`(?m)^\[B\] got message: hi from A \(from .{20} on server-1\)$`, `(?m)^\[A\] got message: hi from B `,
+			`(?m)^\[B\] got message: hi from A \(from A on server-1\)$`, `(?m)^\[A\] got message: hi from B `,
 			`(?m)^\[adapter\] server-1 .* server-2, which delivered it to 1 of its clients$`,
 			`answer: \{"ok":true,"node":"server-2","roomId":"room1","text":"hello from HTTP"\}`,
 			`every message reached both`,
@@ -88,5 +89,75 @@ func TestInterruptedEarly(t *testing.T) {
 	out := &watched{want: "[server-2] listening", seen: interrupt}
 	if err := run(ctx, []string{"-once"}, out); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// TestStage: the buttons of the page stop and start the servers and Redis; other pages cannot press them.
+func TestStage(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	serves := make(chan struct{})
+	out := &watched{want: "Ctrl-C ends", seen: sync.OnceFunc(func() { close(serves) })}
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, nil, out) }()
+	select {
+	case <-serves:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	out.mu.Lock()
+	url := regexp.MustCompile(`open (http://localhost:\d+):`).FindStringSubmatch(out.b.String())[1]
+	out.mu.Unlock()
+	post := func(path, origin string) (int, string) {
+		r, err := http.NewRequest(http.MethodPost, url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", origin)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	if status, _ := post("/server/1", "https://evil.example"); status != http.StatusForbidden {
+		t.Errorf("another page has got status %d", status)
+	}
+	for _, step := range []struct{ path, servers, redis string }{
+		{"/server/1", `[true,false]`, `true`}, {"/redis", `[true,false]`, `false`},
+		{"/redis", `[true,false]`, `true`}, {"/server/1", `[true,true]`, `true`},
+	} {
+		status, body := post(step.path, url)
+		if status != http.StatusOK || !strings.Contains(body, `"servers":`+step.servers) ||
+			!strings.Contains(body, `"redis":`+step.redis) {
+			t.Errorf("%s: status %d, %s", step.path, status, body)
+		}
+	}
+	if status, _ := post("/server/2", url); status != http.StatusNotFound {
+		t.Errorf("a third server: status %d", status)
+	}
+	_, body := post("/server/1", url) // stop it; the other one must be back at Redis before it ends
+	first := regexp.MustCompile(`"urls":\["([^"]+)"`).FindStringSubmatch(body)[1]
+	for connected := false; !connected; time.Sleep(10 * time.Millisecond) { // poll
+		response, err := http.Get(first + "/stats")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		connected = err == nil && bytes.Contains(text, []byte(`"Connected":true`))
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	interrupt()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -2,18 +2,21 @@ package chat
 
 import (
 	"cmp"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
 func (s *Server) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", servePage)
+	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("POST /emit/{roomId}", s.emitOverHTTP)
 	mux.HandleFunc("GET /stats", s.stats)
 	if err := s.protocol.Clients(s, mux); err != nil {
@@ -25,12 +28,16 @@ func (s *Server) handler() (http.Handler, error) {
 //go:embed page/index.html
 var page []byte
 
-func servePage(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) servePage(w http.ResponseWriter, _ *http.Request) {
+	ancestors := "'none'"
+	if s.framed {
+		ancestors = "http://localhost:*"
+	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; "+
 		"script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "+
-		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		"frame-ancestors "+ancestors+"; base-uri 'none'; form-action 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(page)
 }
@@ -57,7 +64,7 @@ func (s *Server) emitOverHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		body.Text = cmp.Or(body.Text, "hello from HTTP")
-		err = s.broadcast(r.Context(), room, body.Text, "HTTP")
+		err = s.broadcast(r.Context(), room, body.Text, "HTTP", "HTTP")
 	}
 	if err != nil {
 		writeJSON(w, statusOf(err), map[string]any{"ok": false, "error": err.Error()})
@@ -85,8 +92,35 @@ func statusOf(err error) int {
 	return http.StatusServiceUnavailable // the link to Redis, or this server, is down
 }
 
-func (s *Server) stats(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"node": s.name, "id": s.node.ID(), "stats": s.node.Stats()})
+// stats answers with the counters of this server, and with the names of everybody in the room of the query, on all
+// servers. During an outage these are the clients of this server.
+func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
+	answer := struct {
+		Node   string           `json:"node"`
+		ID     crosscast.NodeID `json:"id"`
+		Stats  crosscast.Stats  `json:"stats"`
+		Online []string         `json:"online,omitempty"`
+	}{Node: s.name, ID: s.node.ID(), Stats: s.node.Stats()}
+	if room := r.FormValue("room"); room != "" {
+		answer.Online = s.online(r.Context(), room)
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) online(ctx context.Context, room string) (names []string) {
+	target := s.node.To(room)
+	if !s.node.Link().Live() {
+		target = target.Local() // a query would only wait
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for socket := range target.Sockets(ctx, crosscast.Fields{User: true}).All() {
+		if len(names) < 1000 {
+			names = append(names, socket.User)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -1,8 +1,8 @@
 // Package chat is a chat server and its web page, on crosscast: what examples/chat and examples/socketio/server share.
 //
-// Events of a client: joinRoom, a room ID; sendToRoom, {roomId, text}. Events to it: connected {id, node}; joined
-// {roomId, node}; roomMessage {fromNode, fromSocketId, roomId, text, at}. The bindings tell clients by themselves that
-// messages may be missing.
+// A client says its name in the query of its request. Its events: joinRoom, a room ID; sendToRoom, {roomId, text}. Events
+// to it: connected {id, name, node}; joined {roomId, node}; roomMessage {from, fromNode, fromSocketId, roomId, text, at}.
+// The bindings tell clients by themselves that messages may be missing.
 package chat
 
 import (
@@ -12,13 +12,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
 )
 
 // Message is what everyone in a room gets.
 type Message struct {
+	From         string `json:"from"` // the name
 	FromNode     string `json:"fromNode"`
 	FromSocketID string `json:"fromSocketId"`
 	RoomID       string `json:"roomId"`
@@ -35,7 +39,18 @@ type Joined struct {
 // Connected greets a client.
 type Connected struct {
 	ID   crosscast.SocketID `json:"id"`
+	Name string             `json:"name"`
 	Node string             `json:"node"`
+}
+
+// Name returns the name in a client's query. There is no login here, so anybody can have any name.
+func Name(query url.Values) string {
+	const most = 40 // bytes
+	name := strings.TrimSpace(query.Get("name"))
+	if name == "" || len(name) > most || !utf8.ValidString(name) {
+		return "somebody"
+	}
+	return name
 }
 
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
@@ -64,6 +79,7 @@ type ServerOptions struct {
 	Protocol *Protocol //
 	RedisURL string    // empty: the server knows of no other
 	Printer  *Printer
+	Framed   bool // other pages of this machine may show the page inside of theirs
 }
 
 // A Server is one chat server.
@@ -72,6 +88,7 @@ type Server struct {
 	protocol *Protocol
 	node     *crosscast.Node
 	p        *Printer
+	framed   bool
 	url      string
 	http     *http.Server
 	stopped  chan error
@@ -79,7 +96,7 @@ type Server struct {
 
 // StartServer starts a server, which ends with Close. ctx bounds the start.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
-	s := &Server{name: o.Name, protocol: o.Protocol, p: o.Printer, stopped: make(chan error, 1)}
+	s := &Server{name: o.Name, protocol: o.Protocol, p: o.Printer, framed: o.Framed, stopped: make(chan error, 1)}
 	options := crosscast.Options{
 		Name: o.Name, Logger: s.p.logger(o.Name),
 		OnGap:  func(_ *crosscast.Node, g crosscast.Gap) { s.print("messages may be missing: %s", g.Reason) },
@@ -147,22 +164,22 @@ func (s *Server) print(format string, args ...any) { s.p.Print(s.name, format, a
 
 // Connected greets a client.
 func (s *Server) Connected(ctx context.Context, c *crosscast.Socket) {
-	s.print("connected: %s", c.ID())
-	_ = c.Emit(ctx, "connected", Connected{c.ID(), s.name}) // fails only when the client has left
+	s.print("connected: %s (%s)", c.User(), c.ID())
+	_ = c.Emit(ctx, "connected", Connected{c.ID(), c.User(), s.name}) // fails only when the client has left
 }
 
 // Disconnected prints that a client has left.
 func (s *Server) Disconnected(_ context.Context, c *crosscast.Socket, reason crosscast.Reason) {
-	s.print("disconnected: %s (%s)", c.ID(), reason)
+	s.print("disconnected: %s (%s)", c.User(), reason)
 }
 
 // Failed prints what went wrong with an event of a client. c may be nil.
 func (s *Server) Failed(c *crosscast.Socket, event string, err error) {
-	id := crosscast.SocketID("a new client")
+	who := "a new client"
 	if c != nil {
-		id = c.ID()
+		who = c.User()
 	}
-	s.print("%s of %s: %v", event, id, err)
+	s.print("%s of %s: %v", event, who, err)
 }
 
 // JoinRoom handles joinRoom.
@@ -171,21 +188,21 @@ func (s *Server) JoinRoom(ctx context.Context, c *crosscast.Socket, room string)
 		return err
 	}
 	// Without the link to Redis the client hears this server's clients at once, and the others' once the link is back.
-	s.print("%s joined %q", c.ID(), room)
+	s.print("%s joined %q", c.User(), room)
 	return c.Emit(ctx, "joined", Joined{room, s.name})
 }
 
 // SendToRoom handles sendToRoom.
 func (s *Server) SendToRoom(ctx context.Context, c *crosscast.Socket, m SendToRoom) error {
-	err := s.broadcast(ctx, m.RoomID, m.Text, string(c.ID()))
+	err := s.broadcast(ctx, m.RoomID, m.Text, c.User(), string(c.ID()))
 	if errors.Is(err, crosscast.ErrNotConnected) {
 		return s.protocol.Errorf("sent to the clients of this server only: %v", err)
 	}
 	return err
 }
 
-func (s *Server) broadcast(ctx context.Context, room, text, from string) error {
-	m := Message{FromNode: s.name, FromSocketID: from, RoomID: room, Text: text, At: timestamp(time.Now())}
+func (s *Server) broadcast(ctx context.Context, room, text, from, id string) error {
+	m := Message{From: from, FromNode: s.name, FromSocketID: id, RoomID: room, Text: text, At: timestamp(time.Now())}
 	err := s.node.To(room).Emit(ctx, "roomMessage", m)
 	if err == nil {
 		s.print("broadcast to %q from %s: %.100q", room, from, text)

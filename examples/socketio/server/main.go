@@ -14,6 +14,7 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"log/slog"
 	"net/http"
@@ -47,6 +48,9 @@ func adapter(url string, log *slog.Logger) crosscast.Adapter {
 func clients(s *chat.Server, mux *http.ServeMux) error {
 	io, err := socketio.New(s.Node(), socketio.Options{
 		Namespaces: map[string]*socketio.Namespace{"/": {
+			Authenticate: func(_ context.Context, h *socketio.Handshake) (socketio.Client, error) {
+				return socketio.Client{User: chat.Name(h.Request.URL.Query())}, nil
+			},
 			Events:       socketio.Events{"joinRoom": socketio.Typed(s.JoinRoom), "sendToRoom": socketio.Typed(s.SendToRoom)},
 			OnConnect:    s.Connected,
 			OnDisconnect: s.Disconnected,

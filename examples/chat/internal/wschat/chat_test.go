@@ -150,14 +150,14 @@ func TestTwoServers(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		`\[server-1\] connected: .{20}\n`, `\[server-1\] .{20} joined "room1"\n`,
-		`\[server-1\] broadcast to "room1" from .{20}: "hi\\x1b\[2J"\n`,
+		`\[server-1\] connected: A \(.{20}\)\n`, `\[server-1\] A joined "room1"\n`,
+		`\[server-1\] broadcast to "room1" from A: "hi\\x1b\[2J"\n`,
 	} {
 		if !regexp.MustCompile(want).MatchString(log.String()) {
 			t.Errorf("the log has no %s:\n%s", want, log)
 		}
 	}
-	if !regexp.MustCompile(`(?s)^\[A\] connected to http://localhost:\d+ as .{20}\n` +
+	if !regexp.MustCompile(`(?s)^\[A\] connected to http://localhost:\d+ as A\n` +
 		`\[A\] joined room=room1 \(handled by server-1\)\n` +
 		`\[A\] got message: hi`).MatchString(a.out.String()) {
 		t.Errorf("the client printed\n%s", a.out)

@@ -3,6 +3,7 @@ package wschat
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ type Client struct {
 
 // Run connects, again and again, until ctx ends.
 func (c *Client) Run(ctx context.Context) {
-	conn, err := client.Dial(ctx, strings.TrimSuffix(c.ServerURL, "/")+"/ws", client.Options{
+	conn, err := client.Dial(ctx, strings.TrimSuffix(c.ServerURL, "/")+"/ws?name="+url.QueryEscape(c.Name), client.Options{
 		Events: client.Events{
 			"connected":   client.Typed(c.connected),
 			"joined":      client.Typed(c.joined),
@@ -96,7 +97,7 @@ func (c *Client) use(conn *client.Client) {
 func (c *Client) print(format string, args ...any) { c.Printer.Print(c.Name, format, args...) }
 
 func (c *Client) connected(ctx context.Context, _ *client.Client, m chat.Connected) error {
-	c.print("connected to %s as %s", c.ServerURL, m.ID)
+	c.print("connected to %s as %s", c.ServerURL, m.Name)
 	if c.Greet {
 		time.AfterFunc(500*time.Millisecond, func() {
 			if ctx.Err() == nil {
@@ -114,7 +115,7 @@ func (c *Client) joined(_ context.Context, _ *client.Client, m chat.Joined) erro
 }
 
 func (c *Client) message(_ context.Context, _ *client.Client, m chat.Message) error {
-	c.print("got message: %s (from %s on %s)", m.Text, m.FromSocketID, m.FromNode)
+	c.print("got message: %s (from %s on %s)", m.Text, m.From, m.FromNode)
 	call(c.OnMessage, m)
 	return nil
 }

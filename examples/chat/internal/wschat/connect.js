@@ -1,2 +1,2 @@
 // connect is how the page reaches its server: with the client of package ws, whose options these are.
-const connect = options => new crosscast.Client("ws", options);
+const connect = (name, options) => new crosscast.Client("ws?name=" + encodeURIComponent(name), options);

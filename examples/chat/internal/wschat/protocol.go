@@ -34,7 +34,9 @@ func clients(s *chat.Server, mux *http.ServeMux) error {
 	if err != nil {
 		return err
 	}
-	mux.Handle("GET /ws", sockets)
+	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = sockets.Accept(w, r, ws.Client{User: chat.Name(r.URL.Query())}) // it answers whom it refuses
+	})
 	mux.HandleFunc("GET /client.js", ws.ClientJS)
 	mux.HandleFunc("GET /connect.js", chat.Script(connectJS))
 	return nil

@@ -1,6 +1,6 @@
 // connect is how the page reaches its server: with socket.io-client.
-function connect({ events, onconnect, ongap, ondisconnect, onretry }) {
-  const socket = io({ transports: ["websocket"] });
+function connect(name, { events, onconnect, ongap, ondisconnect, onretry }) {
+  const socket = io({ transports: ["websocket"], query: { name } });
   const client = {
     async request(event, data) {
       const answer = await socket.timeout(10_000).emitWithAck(event, data);
