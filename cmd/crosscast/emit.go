@@ -90,7 +90,7 @@ func (c *disconnectCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	if c.Everyone && !c.Yes {
-		return fail(exitUsage, "--everyone disconnects all clients of the namespace %s: add --yes if that is meant", s.Namespace)
+		return fail(exitUsage, "--everyone disconnects all clients of the namespace %s: if that is meant, add --yes", s.Namespace)
 	}
 	if err := s.meet(ctx); err != nil {
 		return err
@@ -107,7 +107,8 @@ func (c *disconnectCommand) Run(ctx context.Context, s *session) error {
 	if s.JSON {
 		err = s.json(map[string]any{"sockets": changed.Sockets, "nodes": changed.Nodes, "missing": gone})
 	} else {
-		_, err = fmt.Fprintf(s.out, "disconnected %s of %s\n", counted(changed.Sockets, "socket"), counted(len(changed.Nodes), "node"))
+		_, err = fmt.Fprintf(s.out, "disconnected %s of %s\n",
+			counted(changed.Sockets, "socket"), counted(len(changed.Nodes), "node"))
 	}
 	if err != nil {
 		return err

@@ -4,6 +4,9 @@
 //	crosscast nodes                    lists the nodes
 //	crosscast rooms                    lists the rooms, largest first
 //	crosscast users ann                lists the connections of a user
+//	crosscast top                      shows what the nodes do in a second
+//	crosscast tail lobby               prints what is emitted to a room
+//	crosscast bench                    measures Redis
 //	crosscast emit --room lobby said '"hello"'
 //	crosscast disconnect --user ann
 //
@@ -46,10 +49,13 @@ type cli struct {
 
 	Doctor     doctorCommand     `cmd:"" help:"Look for what is wrong with Redis and the nodes."`
 	Nodes      nodesCommand      `cmd:"" help:"List the nodes, with their state."`
+	Top        topCommand        `cmd:"" help:"Show the nodes again and again, with what they do in a second."`
 	Rooms      roomsCommand      `cmd:"" help:"List the rooms, largest first."`
 	Users      usersCommand      `cmd:"" help:"List the users, or the connections of one."`
 	Emit       emitCommand       `cmd:"" help:"Emit an event to rooms, users, sockets or everyone."`
+	Tail       tailCommand       `cmd:"" help:"Print what is emitted to a room, or to all, as it passes through Redis."`
 	Disconnect disconnectCommand `cmd:"" help:"Disconnect the sockets of users, rooms, or single ones."`
+	Bench      benchCommand      `cmd:"" help:"Measure Redis, with two nodes of this process."`
 }
 
 // The exit codes.

@@ -3,24 +3,23 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/crosscasttest"
+	"github.com/crosscast/crosscast/internal/programtest"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/socketioadapter"
 )
-
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"crosscast": main})
-}
 
 // TestScripts runs testdata/*.txtar, each with a Redis of its own. Except for nobody.txtar it has these clusters:
 //
@@ -32,6 +31,10 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(programtest.Build(t, "."), filepath.Join(bin, "crosscast")); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
@@ -48,6 +51,7 @@ func TestScripts(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Files: []string{file}, RequireExplicitExec: true,
 				Setup: func(env *testscript.Env) error {
+					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 					env.Setenv("REDIS_URL", "redis://"+s.Addr())
 					env.Setenv("REDIS", s.Addr())
 					env.Setenv("CLOSED", redistest.ClosedPort())
@@ -55,7 +59,7 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"code": code, "heard": w.heard, "closed": w.closed, "pause": w.pause, "deaf": w.deaf, "demote": w.demote,
-					"config": w.config,
+					"config": w.config, "listens": w.listens,
 				},
 			})
 		})
@@ -73,7 +77,8 @@ func (w *world) fill(t *testing.T) {
 	start(t, w.redis, "server-3", "other")
 	four := startAdapter(t, "server-4", socketioadapter.Dial("redis://"+w.redis.Addr(), socketioadapter.Options{}))
 	connect := func(n *crosscast.Node, user string, rooms ...string) {
-		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, n.Namespace, crosscast.ConnectOptions{User: user, Rooms: rooms}))
+		o := crosscast.ConnectOptions{User: user, Rooms: rooms}
+		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, n.Namespace, o))
 	}
 	connect(one, "ann", "lobby", "red")
 	connect(two, "ann", "lobby")
@@ -144,6 +149,21 @@ func (w *world) demote(ts *testscript.TestScript, _ bool, _ []string) {
 // config NAME VALUE configures Redis.
 func (w *world) config(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(w.redis.Client().ConfigSet(context.Background(), args[0], args[1]).Err())
+}
+
+// listens waits until somebody has subscribed to a pattern.
+func (w *world) listens(ts *testscript.TestScript, _ bool, _ []string) {
+	rdb := w.redis.Client()
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // poll
+		n, err := rdb.PubSubNumPat(context.Background()).Result()
+		ts.Check(err)
+		if n > 0 {
+			return
+		}
+		if time.Since(begin) > redistest.Patience {
+			ts.Fatalf("nobody has subscribed to a pattern")
+		}
+	}
 }
 
 // deaf CHANNEL has somebody who is no node subscribe.

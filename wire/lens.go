@@ -1,0 +1,71 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/crosscast/crosscast"
+)
+
+// A Lens reads what passes on a bus, for tools that look on without being a node. Prefix is Options.Prefix of the nodes.
+// It has no books, so it does not notice what is missing. It is not for concurrent use.
+type Lens struct {
+	Prefix string
+
+	reader frameReader
+}
+
+// Topic returns the topic of a room or user. For the zero Address, it is that of everyone. An emission to more than 8
+// rooms and users also goes there.
+func (l *Lens) Topic(a crosscast.Address) string { return destination{name: a}.topic(l.Prefix) }
+
+// Address returns the room or user of a topic; for that of everyone, and those of the nodes, the zero Address. It
+// returns false if the topic is not one of this prefix.
+func (l *Lens) Address(topic string) (a crosscast.Address, ok bool) {
+	rest, ok := strings.CutPrefix(topic, l.Prefix+":")
+	if !ok {
+		return a, false
+	}
+	switch {
+	case strings.HasPrefix(rest, "r:"):
+		a.Space = crosscast.SpaceRoom
+	case strings.HasPrefix(rest, "u:"):
+		a.Space = crosscast.SpaceUser
+	default:
+		return a, rest == "all" || strings.HasPrefix(rest, "n:")
+	}
+	namespace, name, _ := strings.Cut(rest[2:], ":")
+	var errs [2]error
+	a.Namespace, errs[0] = url.PathUnescape(namespace)
+	a.Name, errs[1] = url.PathUnescape(name)
+	if errors.Join(errs[:]...) != nil || a.Name == "" || l.Topic(a) != topic {
+		return crosscast.Address{}, false
+	}
+	return a, true
+}
+
+// Read calls each with the instructions of a frame that arrived on a topic, in order. An instruction is valid during the
+// call; see [crosscast.InstructionReader] for what may be kept. The error matches [ErrForeign] or [ErrMalformed], or is
+// about another version of the format. What each got before is correct.
+func (l *Lens) Read(topic string, frame []byte, each func(inst *crosscast.Instruction)) error {
+	a, ok := l.Address(topic)
+	if !ok {
+		return ErrForeign
+	}
+	if _, err := l.reader.reset(frame, &a); err != nil {
+		return err
+	}
+	for {
+		it, err := l.reader.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case it.inst != nil:
+			each(it.inst)
+		}
+	}
+}
