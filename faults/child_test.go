@@ -175,6 +175,10 @@ func (c *child) do(cmd *command) (r reply, err error) {
 		return reply{N: int64(n)}, err
 	case "flush":
 		err = c.node.Flush(ctx)
+	case "redirect": // new connections to the address Room lead to Text
+		redirects.Store(cmd.Room, cmd.Text)
+	case "password": // of new connections
+		present.Store(&cmd.Text)
 	case "stats":
 		return reply{Stats: c.stats()}, nil
 	case "close":

@@ -1,10 +1,13 @@
 package faults_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,6 +25,8 @@ type dialConfig struct {
 	Password  string            //
 	Instead   map[string]string // proxies, by the address that they are dialled instead of
 	ReadAfter time.Duration     // go-redis's time-out; default 2 s
+	TLSName   string            // that the server's certificate must have; default: its own
+	Clock     time.Duration     // by which the clock that checks certificates is ahead
 }
 
 // client makes a client with the settings that package redisadapter recommends.
@@ -30,8 +35,13 @@ func (d dialConfig) client() redis.UniversalClient {
 	if d.CA != "" {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM([]byte(d.CA))
-		secure = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1"}
+		secure = &tls.Config{
+			RootCAs: pool, MinVersion: tls.VersionTLS12, ServerName: cmp.Or(d.TLSName, "127.0.0.1"),
+			Time: func() time.Time { return time.Now().Add(d.Clock) },
+		}
 	}
+	present.CompareAndSwap(nil, &d.Password)
+	credentials := func(context.Context) (user, password string, err error) { return d.User, *present.Load(), nil }
 	timeout := 2 * time.Second
 	if d.ReadAfter > 0 {
 		timeout = d.ReadAfter
@@ -44,30 +54,38 @@ func (d dialConfig) client() redis.UniversalClient {
 	switch {
 	case d.Cluster:
 		return redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs: d.Addrs, Protocol: d.Protocol, Username: d.User, Password: d.Password, TLSConfig: secure, Dialer: dialer,
+			Addrs: d.Addrs, Protocol: d.Protocol, CredentialsProviderContext: credentials, TLSConfig: secure, Dialer: dialer,
 			DialTimeout: 2 * time.Second, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout,
 			ContextTimeoutEnabled: true, ClusterStateReloadInterval: 2 * time.Second, MaintNotificationsConfig: off,
 		})
 	case d.Master != "":
 		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: d.Master, SentinelAddrs: d.Addrs, Protocol: d.Protocol, Username: d.User, Password: d.Password,
+			MasterName: d.Master, SentinelAddrs: d.Addrs, Protocol: d.Protocol, CredentialsProviderContext: credentials,
 			TLSConfig: secure, Dialer: dialer,
 			DialTimeout: 2 * time.Second, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout,
 			ContextTimeoutEnabled: true,
 		})
 	}
 	return redis.NewClient(&redis.Options{
-		Addr: d.Addrs[0], Protocol: d.Protocol, Username: d.User, Password: d.Password, TLSConfig: secure, Dialer: dialer,
+		Addr: d.Addrs[0], Protocol: d.Protocol, CredentialsProviderContext: credentials, TLSConfig: secure, Dialer: dialer,
 		DialTimeout: 2 * time.Second, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout,
 		ContextTimeoutEnabled: true, MaintNotificationsConfig: off,
 	})
 }
+
+var (
+	present   atomic.Pointer[string] // the password, which the parent can change
+	redirects sync.Map               // addresses by address, as of a name that leads elsewhere
+)
 
 // dialer dials the proxies. go-redis leaves TLS to a dialer that it is given.
 func (d dialConfig) dialer(secure *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if proxy := d.Instead[addr]; proxy != "" {
 			addr = proxy
+		}
+		if to, ok := redirects.Load(addr); ok {
+			addr = to.(string)
 		}
 		plain := &net.Dialer{Timeout: 2 * time.Second}
 		if secure == nil {

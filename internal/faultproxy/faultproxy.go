@@ -36,11 +36,11 @@ type Faults struct {
 
 // Proxy passes connections on to a target. Its goroutines (one accepts, four serve each connection) end with the test.
 type Proxy struct {
-	target string
-	ln     net.Listener
-	wg     sync.WaitGroup
+	ln net.Listener
+	wg sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
+	target string
 	faults [2]Faults
 	pairs  map[*pair]struct{} // nil: closed
 }
@@ -90,6 +90,13 @@ func (p *Proxy) SetOn(addrs []string, d Direction, f Faults) (n int) {
 	return n
 }
 
+// Lead makes new connections lead to another target. Those that stand go on.
+func (p *Proxy) Lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 // Reset ends all connections that stand with a RST to both sides.
 func (p *Proxy) Reset() {
 	for _, c := range p.standing() {
@@ -136,7 +143,10 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client *net.TCPConn) {
-	server, err := net.Dial("tcp", p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		_ = client.SetLinger(0)
 		_ = client.Close()

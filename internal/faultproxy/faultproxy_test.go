@@ -149,6 +149,27 @@ func TestCutAfter(t *testing.T) {
 	}
 }
 
+func TestLead(t *testing.T) {
+	p, c := echo(t)
+	roundTrip(t, c, 10)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	p.Lead(other.Addr().String())
+	d := dial(t, p)
+	arrived, err := other.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived.Close()
+	if _, err := d.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a new connection does not lead to the new target: %v", err)
+	}
+	roundTrip(t, c, 10) // the old one goes on
+}
+
 func TestReset(t *testing.T) {
 	p, c := echo(t)
 	roundTrip(t, c, 10)

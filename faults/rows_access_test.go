@@ -1,0 +1,190 @@
+package faults_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/crosscast/crosscast/faults/books"
+	"github.com/crosscast/crosscast/internal/redistest"
+)
+
+var _ = register(
+	&row{
+		number: 43, fault: "access to a room's channel is revoked from a node, and granted again after 5 s",
+		expect: "an open gap of that room at that node, with its end; within 6 s of the grant it hears again; nothing else",
+		kinds:  single, run: deniedRoom,
+	},
+	&row{
+		number: 44, fault: "the password of all nodes changes, once in time and once before the nodes have the new one",
+		expect: "in time: delivery is back after 1.5 s; late: 6 s after the new one is there; no error has a password",
+		kinds:  single, alone: true, run: rotatedPassword,
+	},
+	&row{
+		number: 45, fault: "TLS with an unknown authority, a wrong name, an expired certificate, to a plain port, or none to " +
+			"a TLS port",
+		expect: "Start fails at once, and says which", kinds: []kind{withTLS}, run: badCertificates,
+	},
+	&row{
+		number: 47, fault: "a node may not publish for 5 s",
+		expect: "its link stands, and it hears the others without a gap; within 6 s of the grant it is heard again",
+		kinds:  single, run: deniedPublishing,
+	},
+)
+
+const grants = "&cc:* +publish +subscribe +unsubscribe +ping +role"
+
+// startUsers starts nodes with a user each, which has exactly the permissions of the documentation.
+func (b *bed) startUsers() {
+	b.Helper()
+	b.startSite(redistest.Config{Users: []string{
+		"n1 on >first-secret resetchannels " + grants, "n2 on >first-secret resetchannels " + grants,
+		"n3 on >first-secret resetchannels " + grants,
+	}})
+	b.startNodes(func(c *childConfig) { c.Redis.User, c.Redis.Password = c.Name, "first-secret" })
+}
+
+// acl changes the permissions of a user.
+func (b *bed) acl(rules string) {
+	b.Helper()
+	args := []any{"acl", "setuser"}
+	for rule := range strings.FieldsSeq(rules) {
+		args = append(args, rule)
+	}
+	if err := b.site.admin()[0].Do(b.Context(), args...).Err(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// deniedRoom denies n1 the channel of the room.
+func deniedRoom(b *bed) {
+	b.startUsers()
+	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: 1})
+	b.allow(books.Allow{Nodes: []string{"n1"}, Rooms: []string{room}, Reasons: []string{"denied"}, Loose: true})
+	b.allow(books.Allow{Nodes: []string{"n1"}, Rooms: []string{room}, Reasons: []string{"hole"}, Loose: true})
+	b.allowLosses("n1")
+	from := b.ledger.Len()
+	mended := b.fault("n1 may not use the room's channel")
+	b.acl("n1 resetchannels &cc:all &cc:n:*")
+	b.wait(from, "an open gap", func(e *books.Entry) bool { return deniedGap(b, e) && e.Gap.Until == 0 })
+	b.last(5 * time.Second)
+	b.acl("n1 &cc:*")
+	mended()
+	b.wait(from, "the end of the gap", func(e *books.Entry) bool { return deniedGap(b, e) && e.Gap.Until != 0 })
+	b.meet(b.ledger.Len())
+	b.settle()
+	b.recovered(6 * time.Second)
+}
+
+func deniedGap(b *bed, e *books.Entry) bool {
+	return e.Is == books.GapOf && e.Node == b.nodes[0].id && e.Gap.Reason == "denied"
+}
+
+// rotate gives all users a password, and ends their connections.
+func (b *bed) rotate(password string) {
+	b.Helper()
+	for _, n := range b.live() {
+		b.acl(n.config.Name + " resetpass >" + password)
+		if err := b.site.admin()[0].Do(b.Context(), "client", "kill", "user", n.config.Name).Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// learn tells all nodes their present password.
+func (b *bed) learn(password string) {
+	for _, n := range b.live() {
+		n.do(command{Do: "password", Text: password})
+	}
+}
+
+// rotatedPassword changes the password twice.
+func rotatedPassword(b *bed) {
+	b.startUsers()
+	b.allow(books.Allow{Reasons: []string{"link lost"}, Origins: []string{""}, Most: 2})
+	b.allowLosses()
+	b.learn("second-secret")
+	mended := b.fault("the password changes, and the nodes have the new one")
+	b.rotate("second-secret")
+	mended()
+	b.meet(b.ledger.Len())
+	b.recovered(1500 * time.Millisecond)
+	b.last(time.Second)
+
+	from := b.ledger.Len()
+	mended = b.fault("the password changes, and the nodes do not have it")
+	b.rotate("third-secret")
+	for _, n := range b.live() {
+		b.wait(from, "the link of "+n.String()+" is denied", func(e *books.Entry) bool {
+			return e.Is == books.Link && e.Node == n.id && strings.Contains(e.Text, "WRONGPASS")
+		})
+	}
+	b.learn("third-secret")
+	mended()
+	began := time.Now()
+	b.meet(b.ledger.Len())
+	late := time.Since(began)
+	if late > 6*time.Second {
+		b.Errorf("with the new password delivery was back after %v", late)
+	}
+	b.note = "late: " + figure(late)
+	b.settle()
+	for _, e := range b.ledger.Entries() {
+		if strings.Contains(e.Text, "-secret") {
+			b.Errorf("%s shows a password: %s", e.Node, e.Text)
+		}
+	}
+}
+
+// badCertificates tries to start nodes that cannot speak with the server.
+func badCertificates(b *bed) {
+	b.startSite(redistest.Config{})
+	plain := redistest.Start(b.T, redistest.Config{})
+	other := redistest.Start(b.T, redistest.Config{TLS: true})
+	said := map[string]string{}
+	for i, try := range []struct {
+		says   string
+		change func(d *dialConfig)
+	}{
+		{"unknown authority", func(d *dialConfig) { d.Addrs = []string{other.Addr()} }},
+		{"wanted to match elsewhere.example", func(d *dialConfig) { d.TLSName = "elsewhere.example" }},
+		{"expired", func(d *dialConfig) { d.Clock = 48 * time.Hour }},
+		{"does the server, on this port?", func(d *dialConfig) { d.Addrs = []string{plain.Addr()} }},
+		{"does it want TLS?", func(d *dialConfig) { d.CA = "" }},
+	} {
+		n := b.process(fmt.Sprint("n", i+1), func(c *childConfig) { try.change(&c.Redis) })
+		r, err := n.try(command{Do: "start", Time: patience})
+		if err == nil || !strings.Contains(err.Error(), try.says) {
+			b.Errorf("want %q: %v", try.says, err)
+			continue
+		}
+		if r.Took > 3*time.Second {
+			b.Errorf("%s: Start failed after %v", try.says, r.Took)
+		}
+		if said[err.Error()] != "" {
+			b.Errorf("%q and %q have one error", try.says, said[err.Error()])
+		}
+		said[err.Error()] = try.says
+	}
+}
+
+// deniedPublishing denies n1 the command that publishes, with which its heartbeats go, too.
+func deniedPublishing(b *bed) {
+	b.startUsers()
+	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost", "hole", "loss"}, Loose: true})
+	before := b.nodes[0].stats().Reconnects
+	mended := b.fault("n1 may not publish")
+	b.acl("n1 -publish")
+	b.wait(0, "publishing is denied", func(e *books.Entry) bool {
+		return e.Is == books.Link && e.Node == b.nodes[0].id && strings.Contains(e.Text, "publishing denied")
+	})
+	b.last(5 * time.Second)
+	b.acl("n1 +publish")
+	mended()
+	b.meet(b.ledger.Len())
+	b.settle()
+	b.recovered(6 * time.Second)
+	if now := b.nodes[0].stats().Reconnects; now != before {
+		b.Errorf("n1 has connected %d times again", now-before)
+	}
+}
