@@ -159,7 +159,7 @@ func redisPause(b *bed) {
 	const queue = 8 << 10
 	b.start(func(c *childConfig) { c.QueueBytes = queue })
 	b.allow(books.Allow{Reasons: []string{"link lost"}, Origins: []string{""}, Most: 1})
-	b.allowLosses()
+	b.allow(books.Allow{Reasons: []string{"loss"}, Rooms: []string{room}, Stood: true})
 	mended := b.fault("SIGSTOP of Redis")
 	b.site.pause()
 	b.last(pick(b, 8*time.Second, 30*time.Second))

@@ -52,7 +52,7 @@ func soak(b *bed) {
 	for began := time.Now(); time.Since(began) < lasts; rounds++ {
 		b.nextRound()
 		b.allow(books.Allow{Reasons: []string{"link lost", "link deaf", "paused", "peer lost", "hole", "late"}})
-		b.allowLosses()
+		b.allow(books.Allow{Reasons: []string{"loss"}, Rooms: []string{room}, Stood: true})
 		b.traffic()
 		u := upheavals[b.rand.IntN(len(upheavals))]
 		done[u.name]++

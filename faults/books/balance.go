@@ -286,15 +286,23 @@ func (b *balance) readGap(e *Entry) {
 		return
 	}
 	n.gaps[i]++
-	if most := b.permits[i].Most; most > 0 && n.gaps[i] == most+1 {
-		b.problem("OVER-REPORT: %s reported more than %d gaps %q", n.name, most, e.Gap.Reason)
+	if number := b.permits[i].Most; number > 0 && n.gaps[i] == number+1 {
+		b.problem("OVER-REPORT: %s reported more than %d gaps %q", n.name, number, e.Gap.Reason)
 	}
 	if b.permits[i].Loose || e.Gap.Until == 0 {
 		return
 	}
 	excess := b.excess(n, e.Gap)
 	b.Excess = max(b.Excess, excess)
-	if excess > 2*b.heartbeat+slack {
+	most := 2*b.heartbeat + slack
+	if b.permits[i].Stood {
+		for _, f := range b.faults {
+			if f.to != math.MaxInt64 {
+				most = max(most, time.Duration(f.to-f.from)+2*b.heartbeat+slack)
+			}
+		}
+	}
+	if excess > most {
 		b.problem("OVER-REPORT: %s reported a gap %q that is %v longer than what was missed, which is more than two "+
 			"heartbeats", n.name, e.Gap.Reason, excess.Round(time.Millisecond))
 	}

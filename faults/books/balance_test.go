@@ -70,6 +70,8 @@ func TestBalance(t *testing.T) {
 		"too many gaps":            {[]books.Entry{permit(books.Allow{Most: 1}), got(1, 5), gap(200, 210), gap(200, 210)}, "OVER-REPORT"},
 		"a gap that is too long":   {[]books.Entry{any, got(1, 2), gap(-600, 300), got(4, 5)}, "longer than what was missed"},
 		"a gap that is long":       {entries: []books.Entry{any, got(1, 2), gap(-200, 300), got(4, 5)}},
+		"a gap that Redis held":    {entries: []books.Entry{permit(books.Allow{Stood: true}), {At: 100 * ms, Is: books.Fault}, {At: 500 * ms, Is: books.Mended}, got(1, 2), gap(-800, 300), got(4, 5)}},
+		"and one too long":         {[]books.Entry{permit(books.Allow{Stood: true}), {At: 100 * ms, Is: books.Fault}, {At: 500 * ms, Is: books.Mended}, got(1, 2), gap(-1000, 300), got(4, 5)}, "longer than"},
 		"a long gap, a long fault": {entries: []books.Entry{any, {At: -500 * ms, Is: books.Fault}, {At: 20 * ms, Is: books.Mended}, got(1, 2), gap(-600, 300), got(4, 5)}},
 	} {
 		t.Run(name, func(t *testing.T) {

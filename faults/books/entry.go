@@ -92,6 +92,7 @@ type Allow struct {
 	Rooms   []string `json:"rooms,omitempty"`   // the only rooms that they may concern
 	Reasons []string `json:"reasons,omitempty"`
 	Most    int      `json:"most,omitempty"`  // how many of them each node may report; 0: any number
+	Stood   bool     `json:"stood,omitempty"` // Redis stood still, and might have held what tells of them for as long
 	Loose   bool     `json:"loose,omitempty"` // their span is not compared with that of the fault
 }
 
