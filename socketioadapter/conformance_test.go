@@ -2,6 +2,7 @@ package socketioadapter_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -35,7 +36,12 @@ func TestConformance(t *testing.T) {
 		adaptertest.Run(t, h)
 	}
 	inEachMode(t, func(t *testing.T, o socketioadapter.Options) {
-		run(t, o, redistest.Start(t, redistest.Strict).Options)
+		s := redistest.Start(t, redistest.Strict)
+		run(t, o, func() *redis.Options {
+			options := s.Options()
+			options.ConnMaxIdleTime = 400 * time.Millisecond // less than the server's time-out, because nothing is sent twice
+			return options
+		})
 	})
 	t.Run("miniredis", func(t *testing.T) { run(t, classic, redistest.Mini(t)) })
 }
