@@ -42,6 +42,12 @@ var _ = register(
 		expect: "the new one is a node of its own, which is heard at once, without a gap of its own",
 		kinds:  single, alone: true, run: restartNode,
 	},
+	&row{
+		number: 19, fault: "the wall clock of a node is an hour off, or steps",
+		expect: "peers, order and gaps do not depend on it; after a step ahead, questions are refused as expired for a heartbeat",
+		// Nothing changes the wall clock of one Go process: neither libfaketime nor a time namespace.
+		applies: "not run",
+	},
 )
 
 // peerEvents returns what a node has told of a peer since an entry.
