@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
 )
 
@@ -57,7 +58,7 @@ func (e *NamesError) Error() string {
 		}
 		texts = append(texts, err.Error())
 	}
-	return strings.Join(texts, "; ")
+	return errtext.One(strings.Join(texts, "; "))
 }
 
 // Unwrap returns each error in Failed, ordered by name.
@@ -139,16 +140,20 @@ func (e *IncompleteError) Error() string {
 			missing = append(missing, m.Err.Error())
 			continue
 		}
-		name := string(m.ID)
-		if m.Name != "" {
-			name = fmt.Sprintf("%q (%s)", m.Name, m.ID)
-		}
-		missing = append(missing, fmt.Sprintf("node %s: %v", name, m.Err))
+		missing = append(missing, fmt.Sprintf("node %s: %v", nodeText(m.Name, m.ID), m.Err))
 	}
 	if len(e.Silent) > 0 {
 		missing = append(missing, fmt.Sprintf("%d sockets did not reply", len(e.Silent)))
 	}
-	return "crosscast: incomplete: " + strings.Join(missing, "; ")
+	return errtext.One("crosscast: incomplete: " + strings.Join(missing, "; "))
+}
+
+// nodeText names a node for people, by its name, if that is known, and its ID.
+func nodeText(name string, id NodeID) string {
+	if name == "" {
+		return string(id)
+	}
+	return fmt.Sprintf("%q (%s)", name, id)
 }
 
 // Unwrap returns each error in Missing, for errors.Is.

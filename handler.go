@@ -93,6 +93,7 @@ func (h *handler) Gap(g Gap) {
 func (n *Node) reportGap(g Gap) {
 	n.stats.gaps.Add(1)
 	n.stats.gapReasons.count(g.Reason)
+	n.noteGap(&g)
 	defer func() { // also when OnGap ends the goroutine
 		for _, s := range n.subscriptionsIn(&g) {
 			s.handleGap(g)
@@ -110,7 +111,7 @@ func (n *Node) dropInvalid(inst *Instruction) {
 	n.stats.drop(dropInvalid)
 	if n.log.invalid.due() {
 		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
-			"from", inst.From, "namespace", inst.Namespace, "event", inst.Event)
+			"from", n.peers.text(inst.From), "namespace", inst.Namespace, "event", inst.Event)
 	}
 	names := inst.names()
 	if names == nil {
@@ -148,6 +149,7 @@ func (h *handler) Loss(l Loss) {
 	n := (*Node)(h)
 	n.stats.losses.Add(1)
 	n.stats.lossReasons.count(l.Reason)
+	n.noteLoss(&l)
 	n.losses.record(l)
 	if n.hooks.onLoss != nil {
 		n.hooks.pace.gather(l)

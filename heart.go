@@ -63,6 +63,9 @@ func (n *Node) beat() {
 	if paused {
 		(*handler)(n).Gap(Gap{Since: since, Until: now, Reason: reasons.GapPaused})
 	}
+	for i := range silent {
+		n.noteSilence(&silent[i])
+	}
 	for _, s := range silent {
 		if observes && s.suspected {
 			observer.Suspect(s.id, s.last)

@@ -3,13 +3,14 @@ package crosscast
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // maxBatch is the number of names in one call of Subscribe. maxHeld is the number of interests handled in one hold of
@@ -183,7 +184,7 @@ func (x *interests) confirm(ctx context.Context, its []*group, again bool) error
 				refused = make(map[Address]error)
 			}
 			name := its[i].address()
-			refused[name] = fmt.Errorf("%s: %w", name.text(), err)
+			refused[name] = errtext.Errorf("%s: %w", name.text(), err)
 		}
 	}
 	if refused != nil {

@@ -133,9 +133,9 @@ func (n *Node) noteLink(s LinkStatus) {
 	for what, half := range map[string]LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
 		if cure := warn.LinkCure(string(half.State)); n.log.given == nil && cure != "" {
 			n.log.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
-				"node", n.name, "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
+				"node", nodeText(n.name, n.id), "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
 		}
 	}
-	n.log.Debug("crosscast: the link to the bus has changed", "node", n.name, "publishing", string(s.Publishing.State),
+	n.log.Debug("crosscast: the link to the bus has changed", "publishing", string(s.Publishing.State),
 		"subscribing", string(s.Subscribing.State), "busy", s.Busy)
 }

@@ -17,8 +17,12 @@ type logs struct {
 	lines
 }
 
-func newLogs(given *slog.Logger) logs {
-	return logs{Logger: cmp.Or(given, slog.New(slog.DiscardHandler)), given: given}
+// newLogs makes each line say which node it is from: a process might have several.
+func newLogs(given *slog.Logger, name string, id NodeID) logs {
+	if given == nil {
+		return logs{Logger: slog.New(slog.DiscardHandler)}
+	}
+	return logs{Logger: given.With("node", nodeText(name, id)), given: given}
 }
 
 // audible is for lines that nothing else reports.
@@ -27,8 +31,11 @@ func (l *logs) audible() *slog.Logger { return cmp.Or(l.given, slog.Default()) }
 // lines are those of the log that whoever may publish on the bus can cause: each kind at most once in linePause, so that
 // a flood of one does not hide the first of another.
 type lines struct {
-	invalid  pacer    // payloads that clients could not take
-	commands [3]pacer // join, leave, disconnect
+	invalid  pacer        // payloads that clients could not take
+	commands [3]pacer     // join, leave, disconnect
+	silences pacers[bool] // by whether the peer is taken for dead
+	gaps     pacers[GapReason]
+	losses   pacers[LossReason]
 }
 
 const linePause = 10 * time.Second

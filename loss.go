@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
@@ -67,7 +68,7 @@ func (e *LossError) Error() string {
 	if len(e.Losses) > 0 {
 		s += ": " + e.Losses[len(e.Losses)-1].Err.Error()
 	}
-	return s
+	return errtext.One(s)
 }
 
 // Unwrap makes errors.Is see the causes.

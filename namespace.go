@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
 )
 
@@ -128,7 +129,7 @@ func (n *Node) describe(what string, v any) (string, error) {
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		return "", fmt.Errorf("crosscast: %s: %w", what, err)
+		return "", errtext.Errorf("crosscast: %s: %w", what, err)
 	}
 	if !utf8.Valid(text) { // as for a payload
 		return "", fmt.Errorf("crosscast: %s: not UTF-8", what)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/internal/validjson"
@@ -68,7 +69,7 @@ func (n *Node) payload(v any) (Payload, error) {
 		}
 		data, err := json.Marshal(v)
 		if err != nil {
-			return p, fmt.Errorf("crosscast: payload: %w", err)
+			return p, errtext.Errorf("crosscast: payload: %w", err)
 		}
 		p = Payload{EncodingJSON, data}
 	}
@@ -127,7 +128,7 @@ func (p Payload) AppendJSON(dst []byte) ([]byte, error) {
 		}
 		dst, _, err := mpack.AppendJSON(dst, data, appendBase64)
 		if err != nil {
-			err = fmt.Errorf("%w: %w", errBadArgs, err)
+			err = errtext.Errorf("%w: %w", errBadArgs, err)
 		}
 		return dst, err
 	}

@@ -60,6 +60,7 @@ type peer struct {
 // A silence is a peer's silence, reported to an adapter that is an [AdapterObserver].
 type silence struct {
 	id                 NodeID
+	name               string
 	last               time.Time // the time of its last message
 	suspected, expired bool      // its new state
 }
@@ -195,11 +196,11 @@ func (p *peers) expireLocked(now time.Time) (silent []silence) {
 	for id, v := range p.m {
 		switch d := now.Sub(v.heard); {
 		case d > expireAfter*v.Heartbeat:
-			silent = append(silent, silence{id, v.last, !v.Suspect, true})
+			silent = append(silent, silence{id, v.Name, v.last, !v.Suspect, true})
 			delete(p.m, id)
 			p.tellLocked(NodeExpired, v)
 		case d > suspectAfter*v.Heartbeat && !v.Suspect:
-			silent = append(silent, silence{id, v.last, true, false})
+			silent = append(silent, silence{id, v.Name, v.last, true, false})
 			v.Suspect = true
 			p.tellLocked(NodeSuspect, v)
 		}
@@ -271,6 +272,16 @@ func (p *peers) standing(id NodeID) standing {
 		return heardAgain
 	}
 	return heardOnce
+}
+
+// text names a node, for people.
+func (p *peers) text(id NodeID) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v := p.m[id]; v != nil {
+		return nodeText(v.Name, id)
+	}
+	return string(id)
 }
 
 // list returns the peers, those suspected included, by ID.

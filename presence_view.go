@@ -3,10 +3,11 @@ package crosscast
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // A view is a node's knowledge of a room that it watches. All its watches of the room share it.
@@ -150,7 +151,7 @@ func (v *view) members(w *Watch) []Member {
 	return all
 }
 
-var errNoPresence = fmt.Errorf("peers that are not known by ID cannot be watched: %w", errors.ErrUnsupported)
+var errNoPresence = errtext.Errorf("peers that are not known by ID cannot be watched: %w", errors.ErrUnsupported)
 
 // maxWatchWait bounds the time for which a call of Watch waits for peers.
 const maxWatchWait = 5 * time.Second

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // WatchOptions say how to watch a room. The zero value is enough for [Watch.Members].
@@ -101,7 +102,7 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 
 var (
 	errUnheard = errors.New("crosscast: it has not told yet")
-	errFull    = fmt.Errorf("%w: it is watched too much already, or has too many members", ErrBusy)
+	errFull    = errtext.Errorf("%w: it is watched too much already, or has too many members", ErrBusy)
 )
 
 // Missing returns the peers that do not report their members, ordered by ID. They are queried again in a few

@@ -2,8 +2,8 @@ package crosscast
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -121,7 +121,7 @@ func (c *census) reduce(a *Answer, sockets []SocketInfo) {
 // giveUpLocked fails the peers that have not answered, and counts the missing replies.
 func (c *census) giveUpLocked(err error) {
 	for ; c.answered < c.expected; c.answered++ {
-		c.failed = append(c.failed, fmt.Errorf("a peer did not answer: %w", err))
+		c.failed = append(c.failed, errtext.Errorf("a peer did not answer: %w", err))
 	}
 	if missing := c.clients - c.replied; missing > 0 {
 		c.silent = min(missing, maxSilent)

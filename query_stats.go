@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/kind"
 )
@@ -41,7 +41,7 @@ func (s *Servers) askStats(ctx context.Context) *query {
 	}
 	n := s.ns.node
 	if n.foreign != nil {
-		return &query{failure: fmt.Errorf("crosscast: Stats of peers: %w", errors.ErrUnsupported)}
+		return &query{failure: errtext.Errorf("crosscast: Stats of peers: %w", errors.ErrUnsupported)}
 	}
 	return n.query(ctx, &Instruction{
 		Kind: kind.Ask, Namespace: s.ns.name, Target: target, Question: &Question{Kind: kind.AskStats},
@@ -101,7 +101,7 @@ func readStats(p *Payload) (Stats, error) {
 	}
 	var t statsText
 	if err := json.Unmarshal(p.Data, &t); err != nil {
-		return Stats{}, fmt.Errorf("%w: %w", errBadStats, err)
+		return Stats{}, errtext.Errorf("%w: %w", errBadStats, err)
 	}
 	link := &t.Stats.Adapter.Link
 	link.Publishing.Err, link.Subscribing.Err = textError(t.Publishing), textError(t.Subscribing)

@@ -10,6 +10,7 @@ import (
 	interned "unique"
 
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
@@ -251,7 +252,7 @@ func (q *Queue) Send(m *Message) error {
 			return q.errLocked()
 		}
 		q.dropped++
-		return fmt.Errorf("%w: %w", ErrDropped, err)
+		return errtext.Errorf("%w: %w", ErrDropped, err)
 	}
 	if m.timed != nil {
 		return q.pushTimed(frame, m)

@@ -2,16 +2,16 @@ package crosscast
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/guard"
 )
 
 // failLocked ends the queue, and its writer, after a failed write. It returns the reason for finish.
 func (q *Queue) failLocked(err error) Reason {
 	q.flight = nil
-	q.endLocked(fmt.Errorf("crosscast: writing to the client: %w", err))
+	q.endLocked(errtext.Errorf("crosscast: writing to the client: %w", err))
 	reason := ReasonLeft
 	if errors.As(err, new(*PanicError)) || errors.Is(err, guard.ErrExit) {
 		reason = ReasonInternal

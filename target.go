@@ -1,10 +1,10 @@
 package crosscast
 
 import (
-	"fmt"
 	"slices"
 	"unicode/utf8"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
 )
 
@@ -127,7 +127,7 @@ func (t *Target) checkOthers() error {
 	return nil
 }
 
-var errNoText = fmt.Errorf("%w: the adapter carries names of UTF-8 only", ErrInvalidName)
+var errNoText = errtext.Errorf("%w: the adapter carries names of UTF-8 only", ErrInvalidName)
 
 // isText reports whether event and the target's names are UTF-8.
 func (t *BoundTarget) isText(event string) bool {

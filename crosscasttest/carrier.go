@@ -3,12 +3,12 @@ package crosscasttest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/activity"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/kind"
@@ -115,7 +115,7 @@ func (c *carrier) await(ctx context.Context, ok func(crosscast.LinkStatus) bool)
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: publishing is %s, subscribing is %s", ctx.Err(), s.Publishing.State, s.Subscribing.State)
+			return errtext.Errorf("%w: publishing is %s, subscribing is %s", ctx.Err(), s.Publishing.State, s.Subscribing.State)
 		}
 	}
 }

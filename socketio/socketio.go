@@ -18,6 +18,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/admission"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/warn"
@@ -328,7 +329,7 @@ func newSpace(node *crosscast.Node, name string, n *Namespace) (*space, error) {
 	sp := &space{Namespace: *n, name: name, ns: ns}
 	sp.Events, sp.CatchAll, err = wsconn.WrapHandlers("its Wrap", n.Wrap, n.Events, n.CatchAll)
 	if err != nil {
-		return nil, fmt.Errorf("crosscast/socketio: namespace %q: %w", name, err)
+		return nil, errtext.Errorf("crosscast/socketio: namespace %q: %w", name, err)
 	}
 	return sp, nil
 }

@@ -3,7 +3,6 @@ package socketioadapter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/redisbus"
 )
@@ -52,7 +52,7 @@ func (s *counter) count(ctx context.Context, ns string, closely bool) (int, erro
 		n = all[0]
 	}
 	if err != nil {
-		return 0, fmt.Errorf("crosscast/socketioadapter: counting servers: %w", redisbus.Discreet(err))
+		return 0, errtext.Errorf("crosscast/socketioadapter: counting servers: %w", redisbus.Discreet(err))
 	}
 	return s.note(ns, n), nil
 }

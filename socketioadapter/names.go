@@ -1,10 +1,10 @@
 package socketioadapter
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
 )
@@ -126,7 +126,7 @@ func (a *Adapter) CheckRoom(id crosscast.SocketID, user, room string) error {
 	if whose == "" || a.allow != nil && a.allow(room) {
 		return nil
 	}
-	return fmt.Errorf("%w: room %q has %s name", crosscast.ErrInvalidName, room, whose)
+	return errtext.Errorf("%w: room %q has %s name", crosscast.ErrInvalidName, room, whose)
 }
 
 // isID reports whether name might be the ID of a socket. Node.js makes IDs of the same form.

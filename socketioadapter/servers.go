@@ -3,7 +3,6 @@ package socketioadapter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/redisbus"
 )
 
@@ -62,7 +62,7 @@ func (r *round) ask(ctx context.Context, rdb *redis.Client) {
 func (r *round) fail(rdb *redis.Client, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.errs = append(r.errs, fmt.Errorf("redis at %s: %w", rdb.Options().Addr, err))
+	r.errs = append(r.errs, errtext.Errorf("redis at %s: %w", rdb.Options().Addr, err))
 }
 
 // enter records a server's answer, and reports whether it is the server's first one.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -105,7 +106,7 @@ func wanted(q *crosscast.Question) kind.Fields {
 func (d *dialect) send(f *form, m *message, topic string, name crosscast.Address, send sender) error {
 	data, err := d.encode(f, m)
 	if err != nil {
-		return fmt.Errorf("crosscast/socketioadapter: %w", err)
+		return errtext.Errorf("crosscast/socketioadapter: %w", err)
 	}
 	send(topic, name, data)
 	return nil
@@ -124,7 +125,7 @@ func (d *dialect) sendAnswer(f *form, m *message, topic string, send sender) err
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("crosscast/socketioadapter: %w", err)
+		return errtext.Errorf("crosscast/socketioadapter: %w", err)
 	case len(data) > d.maxFrame:
 		d.warn(&d.warnedAnswer, "crosscast: an answer to a Socket.IO server is too large, and so is none",
 			"bytes", len(data), "MaxFrame", d.maxFrame)
@@ -170,7 +171,7 @@ func (d *dialect) supports(in *crosscast.Instruction) error {
 }
 
 func unsupported(what string) error {
-	return fmt.Errorf("crosscast/socketioadapter: Socket.IO has no word for %s: %w", what, errors.ErrUnsupported)
+	return errtext.Errorf("crosscast/socketioadapter: Socket.IO has no word for %s: %w", what, errors.ErrUnsupported)
 }
 
 // answer writes this node's answer to a server. An answer that is an error is not written: servers without a listener

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // Adapter carries instructions between nodes over a [Bus]. It serves one node. It implements crosscast.Adapter and
@@ -87,7 +88,7 @@ func (a *Adapter) reserve(ctx context.Context, self crosscast.NodeInfo) error {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.user = nil
-			return fmt.Errorf("an earlier start has not ended yet: %w", ctx.Err())
+			return errtext.Errorf("an earlier start has not ended yet: %w", ctx.Err())
 		}
 	}
 	return nil
@@ -132,7 +133,7 @@ func (a *Adapter) Deliver(ctx context.Context, inst *crosscast.Instruction) (cro
 	case <-d.done:
 		return d.receipt, d.err
 	case <-ctx.Done():
-		return crosscast.Receipt{}, fmt.Errorf("%w: %w", crosscast.ErrUncertain, ctx.Err())
+		return crosscast.Receipt{}, errtext.Errorf("%w: %w", crosscast.ErrUncertain, ctx.Err())
 	}
 }
 

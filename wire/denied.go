@@ -1,11 +1,11 @@
 package wire
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
@@ -154,7 +154,7 @@ func (d *denials) tidy() {
 }
 
 func deniedError(t *topic, cause error) error {
-	return fmt.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name(), cause)
+	return errtext.Errorf("%w: %s: %w", crosscast.ErrDenied, t.name(), cause)
 }
 
 // retryLaterLocked requests denied topics again after a while.

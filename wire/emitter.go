@@ -2,10 +2,10 @@ package wire
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
@@ -73,7 +73,7 @@ func (a *Adapter) Listen(ctx context.Context) error {
 			return r.prove(ctx, l)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, err)
+			return errtext.Errorf("%w: %w", crosscast.ErrNotConnected, err)
 		}
 		select {
 		case <-changed:
@@ -87,7 +87,7 @@ func (a *Adapter) Listen(ctx context.Context) error {
 
 // prove returns when an echo has proved that l works.
 func (r *run) prove(ctx context.Context, l *link) error {
-	down := func() error { return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, l.err) }
+	down := func() error { return errtext.Errorf("%w: %w", crosscast.ErrNotConnected, l.err) }
 	select {
 	case <-l.resumed:
 	case <-l.broken:
@@ -98,7 +98,7 @@ func (r *run) prove(ctx context.Context, l *link) error {
 		return ctx.Err()
 	}
 	if err := r.sender.probe(r.ground.echoes).wait(ctx); err != nil {
-		return fmt.Errorf("%w: %w", crosscast.ErrNotConnected, err)
+		return errtext.Errorf("%w: %w", crosscast.ErrNotConnected, err)
 	}
 	select { // the outcome of the notice has started the wait for its echo, unless the echo came before
 	case <-r.echo.allBack():

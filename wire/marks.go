@@ -1,11 +1,11 @@
 package wire
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // marks are the sender's progress at past moments; older ones are farther apart.
@@ -84,7 +84,7 @@ func (h *history) lose() (l lostFrames, some bool) {
 	h.lost = h.done
 	l = lostFrames{
 		from: from.number + 1, to: h.done.number, instructions: h.done.instructions - from.instructions, all: true,
-		err: fmt.Errorf("%w: %w", crosscast.ErrUncertain, errMoved),
+		err: errtext.Errorf("%w: %w", crosscast.ErrUncertain, errMoved),
 	}
 	return l, l.instructions > 0
 }

@@ -2,11 +2,11 @@ package wire
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
@@ -276,10 +276,10 @@ func (b *outbox) loseLeft() []crosscast.Loss {
 }
 
 var (
-	errExpired = fmt.Errorf("%w: waited too long for the link to come back: %w",
+	errExpired = errtext.Errorf("%w: waited too long for the link to come back: %w",
 		crosscast.ErrRefused, crosscast.ErrNotConnected)
-	errStopped = fmt.Errorf("%w: %w before it could be published", crosscast.ErrRefused, crosscast.ErrClosed)
-	errUnsent  = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
+	errStopped = errtext.Errorf("%w: %w before it could be published", crosscast.ErrRefused, crosscast.ErrClosed)
+	errUnsent  = errtext.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrNotConnected)
 )
 
 // expire loses the frames that have waited too long, or all of them when the adapter stops. It returns the losses, and
@@ -445,5 +445,5 @@ func outcome(err error) error {
 	if errors.Is(err, crosscast.ErrRefused) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", crosscast.ErrUncertain, err)
+	return errtext.Errorf("%w: %w", crosscast.ErrUncertain, err)
 }

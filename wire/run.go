@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -50,7 +51,10 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 		offline: start.Offline, histograms: start.Histograms,
 	}
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
-	s.logger = cmp.Or(s.o.Logger, silent)
+	s.logger = silent
+	if s.o.Logger != nil {
+		s.logger = s.o.Logger.With("node", fmt.Sprintf("%q (%s)", s.self.Name, s.self.ID))
+	}
 	if start.EmitOnly {
 		s.presence = emitter
 	}

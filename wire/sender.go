@@ -2,12 +2,12 @@ package wire
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // sender publishes the frames of the outbox, as soon as the gate is open.
@@ -274,7 +274,7 @@ func (s *sender) makeRoomLocked() {
 	s.room = make(chan struct{})
 }
 
-var errVolatile = fmt.Errorf("%w: volatile, and the queue is full", crosscast.ErrNotConnected)
+var errVolatile = errtext.Errorf("%w: volatile, and the queue is full", crosscast.ErrNotConnected)
 
 // admitLocked returns nil, nil if the queue has room for size bytes. If there might be room later, it returns a channel
 // that is closed then. Volatile instructions do not wait.
@@ -292,7 +292,7 @@ func (s *sender) admitLocked(size int, volatile bool) (room <-chan struct{}, err
 		s.count(dropVolatile)
 		return nil, errVolatile
 	case !s.gate.up():
-		return nil, fmt.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, s.o.QueueBytes)
+		return nil, errtext.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, s.o.QueueBytes)
 	}
 	return s.room, nil
 }
@@ -304,7 +304,7 @@ func (s *sender) waitForRoom(ctx context.Context, room <-chan struct{}) error {
 	case <-ctx.Done():
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("crosscast: no room in the queue of %d bytes: %w", s.o.QueueBytes, err)
+		return errtext.Errorf("crosscast: no room in the queue of %d bytes: %w", s.o.QueueBytes, err)
 	}
 	return nil
 }
@@ -372,7 +372,7 @@ func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error 
 		d.expect(0)
 		return nil
 	case len(s.box.control) >= maxControl:
-		return fmt.Errorf("%w: too many hellos and heartbeats wait", crosscast.ErrNotConnected)
+		return errtext.Errorf("%w: too many hellos and heartbeats wait", crosscast.ErrNotConnected)
 	}
 	d.expect(1)
 	s.queueControlLocked(f, d)
@@ -395,7 +395,7 @@ func (s *sender) probe(to destination) *delivery {
 	d := newDelivery()
 	d.expect(1)
 	if s.stopping { // nobody would send it
-		d.err = fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrClosed)
+		d.err = errtext.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrClosed)
 		close(d.done)
 		return d
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // subscriptions holds the set of wanted topics, and subscribes them on each link. The link's own goroutine writes
@@ -483,7 +484,7 @@ func (s *subscriptions) handleUnsubscribed(l *link, name string) error {
 	}
 	switch s.leaving[name] {
 	case 0:
-		return fmt.Errorf("%w: %s", errTaken, name)
+		return errtext.Errorf("%w: %s", errTaken, name)
 	case 1:
 		delete(s.leaving, name)
 	default:

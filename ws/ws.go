@@ -16,6 +16,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/admission"
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/warn"
@@ -242,7 +243,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	s.users.Init(ns, limits)
 	if o.Gaps != GapIgnore {
 		if err := ns.OnGap(s.handleGap); err != nil {
-			return nil, fmt.Errorf("crosscast/ws: %w", err)
+			return nil, errtext.Errorf("crosscast/ws: %w", err)
 		}
 	}
 	return s, nil
@@ -323,7 +324,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	upgraded := newConn(s, r)
 	if err := upgraded.Conn.Accept(w, r); err != nil {
 		s.stats.refused.Count("websocket")
-		return nil, fmt.Errorf("crosscast/ws: %w", err)
+		return nil, errtext.Errorf("crosscast/ws: %w", err)
 	}
 	c = upgraded
 	place.Take()
@@ -358,7 +359,7 @@ func (s *Server) refuse(w http.ResponseWriter, why *admission.Refusal) error {
 	}
 	why.SetHeader(w.Header())
 	http.Error(w, why.Text, why.Status)
-	return fmt.Errorf("crosscast/ws: %w", why)
+	return errtext.Errorf("crosscast/ws: %w", why)
 }
 
 // Reject upgrades a request and closes the connection with code 4001 and a text for the client, of up to 123 bytes. It
@@ -374,7 +375,7 @@ func (s *Server) Reject(w http.ResponseWriter, r *http.Request, text string) err
 	defer c.cancel()
 	if err := c.Conn.Accept(w, r); err != nil {
 		s.door.Leave()
-		return fmt.Errorf("crosscast/ws: %w", err)
+		return errtext.Errorf("crosscast/ws: %w", err)
 	}
 	c.SetCause(wsconn.Cause{Reason: wsconn.ReasonRefused, Code: wsconn.StatusRefused, Text: text})
 	c.Queue.Close(wsconn.ReasonRefused)

@@ -5,7 +5,6 @@ package membus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/activity"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -258,7 +258,7 @@ func (p *Port) Publish(ctx context.Context, frames []wire.Frame) {
 		f := &frames[i]
 		f.Receivers, f.Err, f.Down = 0, nil, false
 		if refuse != nil {
-			f.Err, f.Down = fmt.Errorf("%w: %w", crosscast.ErrRefused, refuse), true
+			f.Err, f.Down = errtext.Errorf("%w: %w", crosscast.ErrRefused, refuse), true
 			continue
 		}
 		if !p.ascend(ctx, len(f.Data)) {

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -342,7 +343,7 @@ func isDown(err error) bool {
 
 // refusal returns the error of a frame that nobody received, and whether other frames would get the same error.
 func (b *bus) refusal(err error) (wrapped error, down bool) {
-	return fmt.Errorf("%w: %w", crosscast.ErrRefused, b.explain(err)), isDown(err)
+	return errtext.Errorf("%w: %w", crosscast.ErrRefused, b.explain(err)), isDown(err)
 }
 
 // explain adds the server's name and a likely cause to an error. It matches crosscast.ErrDenied if a permission is
@@ -351,9 +352,9 @@ func (b *bus) explain(err error) error {
 	err = Discreet(err)
 	switch {
 	case redis.IsPermissionError(err):
-		return fmt.Errorf("%s: %w: %w (the user needs %s)", b.name, crosscast.ErrDenied, err, b.Needs)
+		return errtext.Errorf("%s: %w: %w (the user needs %s)", b.name, crosscast.ErrDenied, err, b.Needs)
 	case isDenied(err):
-		return fmt.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
+		return errtext.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
 	}
-	return fmt.Errorf("%s: %w%s", b.name, err, b.hintMode(err))
+	return errtext.Errorf("%s: %w%s", b.name, err, b.hintMode(err))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -36,7 +37,7 @@ func (b *bus) Dial(ctx context.Context) (wire.Link, error) {
 		}
 		err = d.err
 	case <-ctx.Done():
-		err = fmt.Errorf("no answer: %w", ctx.Err())
+		err = errtext.Errorf("no answer: %w", ctx.Err())
 		go func() {
 			if d := <-dialled; d.err == nil {
 				_ = d.link.Close()
@@ -44,7 +45,7 @@ func (b *bus) Dial(ctx context.Context) (wire.Link, error) {
 		}()
 	}
 	b.reload(context.WithoutCancel(ctx))
-	return nil, fmt.Errorf("cannot connect to %w%s", b.explain(err), b.hintTLS(err))
+	return nil, errtext.Errorf("cannot connect to %w%s", b.explain(err), b.hintTLS(err))
 }
 
 func (b *bus) dial(ctx context.Context) (*link, error) {
@@ -64,7 +65,7 @@ func (b *bus) dial(ctx context.Context) (*link, error) {
 		err = l.take()
 	}
 	if !keep() {
-		return nil, fmt.Errorf("no answer: %w", ctx.Err())
+		return nil, errtext.Errorf("no answer: %w", ctx.Err())
 	}
 	if err != nil {
 		_ = l.Close()
@@ -261,7 +262,7 @@ func (l *link) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("the link to %w", l.bus.explain(err))
+	return errtext.Errorf("the link to %w", l.bus.explain(err))
 }
 
 var _ wire.Bus = (*bus)(nil)

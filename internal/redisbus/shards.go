@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -58,7 +59,7 @@ func (s *shards) Publish(ctx context.Context, frames []wire.Frame) {
 	for i := range frames {
 		b, err := s.master(ctx, frames[i].Topic)
 		if err != nil {
-			frames[i].Err, frames[i].Down = fmt.Errorf("%w: redis cluster: %w", crosscast.ErrRefused, err), true
+			frames[i].Err, frames[i].Down = errtext.Errorf("%w: redis cluster: %w", crosscast.ErrRefused, err), true
 			continue
 		}
 		p := parts[b.name]
@@ -105,7 +106,7 @@ func (s *shards) Dial(ctx context.Context) (wire.Link, error) {
 				_ = d.link.Close()
 			}
 		}()
-		return nil, fmt.Errorf("cannot connect to redis cluster: no answer: %w", ctx.Err())
+		return nil, errtext.Errorf("cannot connect to redis cluster: no answer: %w", ctx.Err())
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // Credentials returns a user and a password for one connection.
@@ -43,7 +45,7 @@ func Open(rawURL string, credentials Credentials) (redis.UniversalClient, error)
 func ParseURL(rawURL string) (*redis.UniversalOptions, error) {
 	o, err := parseURL(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("crosscast: the Redis URL %w", err)
+		return nil, errtext.Errorf("crosscast: the Redis URL %w", err)
 	}
 	return o, nil
 }

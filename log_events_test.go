@@ -1,0 +1,139 @@
+package crosscast_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/limit"
+	"github.com/crosscast/crosscast/internal/reasons"
+	"github.com/crosscast/crosscast/kind"
+)
+
+// logLines is a Logger's destination. The log's locks make it safe here: tests read it when nothing runs.
+type logLines struct{ strings.Builder }
+
+func (l *logLines) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// TestLogOfGapsAndLosses: the first of each reason is logged with its cause and cure, and the next with the number of
+// those left out. Every reason has a cure.
+func TestLogOfGapsAndLosses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logLines
+		b := &bare{}
+		n := start(t, crosscast.Options{Name: "one", Adapter: b, Logger: log.logger()})
+		for range 3 {
+			b.h.Gap(crosscast.Gap{Reason: reasons.GapHole, Origin: "aaaaaaaa", Since: time.Now(), Until: time.Now()})
+			b.h.Loss(crosscast.Loss{Reason: reasons.LossExpired, Instructions: 7, Err: crosscast.ErrRefused})
+		}
+		if got := strings.Count(log.String(), "\n"); got != 2 {
+			t.Errorf("%d lines:\n%s", got, &log)
+		}
+		time.Sleep(11 * time.Second)
+		log.Reset()
+		b.h.Gap(crosscast.Gap{Reason: reasons.GapHole})
+		if got := log.String(); !strings.Contains(got, `"left out"=2`) || !strings.Contains(got, "reason=hole") {
+			t.Error(got)
+		}
+		log.Reset()
+		for _, reason := range crosscast.GapReasons() {
+			b.h.Gap(crosscast.Gap{Reason: reason})
+		}
+		for _, reason := range crosscast.LossReasons() {
+			b.h.Loss(crosscast.Loss{Reason: reason, Err: crosscast.ErrRefused})
+		}
+		time.Sleep(11 * time.Second)
+		b.h.Gap(crosscast.Gap{Reason: reasons.GapHole})
+		for _, line := range strings.Split(strings.TrimSpace(log.String()), "\n") {
+			if !strings.Contains(line, "cure=") || !strings.Contains(line, fmt.Sprintf(`node="\"one\" (%s)"`, n.ID())) {
+				t.Error(line)
+			}
+		}
+		log.Reset()
+		for i := range 1000 { // a driver with reasons of its own
+			b.h.Gap(crosscast.Gap{Reason: crosscast.GapReason(fmt.Sprint(i))})
+		}
+		if got := strings.Count(log.String(), "\n"); got > 40 {
+			t.Errorf("%d lines", got)
+		}
+	})
+}
+
+// TestLogOfPeers: a dead peer is named by its name and ID, once. Peers that come and go are no lines for operators.
+func TestLogOfPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logLines
+		d := newDriver(t)
+		start(t, crosscast.Options{Adapter: d, Logger: log.logger()})
+		hear := func(k kind.Kind, id crosscast.NodeID) {
+			d.h.Handle(&crosscast.Instruction{Kind: k, From: id, Namespace: "/", Node: crosscast.NodeInfo{Name: "peer", Heartbeat: time.Second}})
+		}
+		hear(kind.Heartbeat, "aaaaaaaa")
+		hear(kind.Heartbeat, "bbbbbbbb")
+		hear(kind.Goodbye, "bbbbbbbb")
+		time.Sleep(time.Minute)
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `peer="\"peer\" (aaaaaaaa)"`) ||
+			!strings.Contains(got, "level=WARN") || !strings.Contains(got, "cure=") {
+			t.Error(got)
+		}
+	})
+}
+
+var prefixes = regexp.MustCompile(`crosscast(/[a-z]+)*: `)
+
+// TestOnePrefix: an error says "crosscast:" once, in front, whatever it wraps.
+func TestOnePrefix(t *testing.T) {
+	denied := fmt.Errorf("redis at x: %w: NOPERM", crosscast.ErrDenied)
+	uncertain := fmt.Errorf("%w: %w", crosscast.ErrUncertain, crosscast.ErrClosed)
+	n := start(t, crosscast.Options{})
+	_, emitErr := n.Everyone().Deliver(ctx, "", nil)
+	q := crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{Framer: refuses{}})
+	defer q.Close(crosscast.ReasonServer)
+	_, startErr := crosscast.Start(ctx, crosscast.Options{Adapter: cannotStart{denied}})
+	for what, err := range map[string]error{
+		"a limit":      &limit.Error{What: "room", Len: 1000, Max: 255, Name: true},
+		"names":        &crosscast.NamesError{Failed: map[crosscast.Address]error{{Space: crosscast.SpaceRoom, Name: "r"}: denied, {Space: crosscast.SpaceRoom, Name: "s"}: denied}},
+		"incomplete":   &crosscast.IncompleteError{Missing: []crosscast.MissingNode{{ID: "aaaaaaaa", Err: crosscast.ErrClosed}, {Err: denied}}},
+		"a loss":       &crosscast.LossError{Losses: []crosscast.Loss{{Err: uncertain}}},
+		"an emission":  emitErr,
+		"a dropped":    q.Send(&crosscast.Message{Event: "e"}),
+		"a start":      startErr,
+		"no name":      crosscast.ErrInvalidName,
+		"a large name": n.To(strings.Repeat("x", 1000)).Emit(ctx, "e", nil),
+		"a payload":    n.Everyone().Emit(ctx, "e", func() {}),
+	} {
+		if err == nil {
+			t.Errorf("%s is no error", what)
+			continue
+		}
+		text := err.Error()
+		if found := prefixes.FindAllStringIndex(text, -1); len(found) != 1 || found[0][0] != 0 {
+			t.Errorf("%s: %s", what, text)
+		}
+	}
+	if !errors.Is(startErr, crosscast.ErrDenied) {
+		t.Error(startErr)
+	}
+}
+
+type refuses struct{}
+
+func (refuses) Frame(*crosscast.Message) ([]byte, error) { return nil, crosscast.ErrTooLarge }
+
+// cannotStart is an adapter whose Start fails.
+type cannotStart struct{ err error }
+
+func (f cannotStart) Start(_ context.Context, _ crosscast.AdapterStart) error { return f.err }
+
+func (cannotStart) Publish(context.Context, *crosscast.Instruction) error { return nil }
+
+func (cannotStart) Close(context.Context) error { return nil }

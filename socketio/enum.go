@@ -1,0 +1,8 @@
+package socketio
+
+import "github.com/crosscast/crosscast/internal/enum"
+
+// String names the policy.
+func (v EventPolicy) String() string {
+	return enum.Name(v, "pause", "refuse", "close")
+}
