@@ -21,6 +21,14 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
+// TestUsage also makes the result of the scripts, which run another binary, depend on all of the command.
+func TestUsage(t *testing.T) {
+	var log strings.Builder
+	if code := run([]string{"nothing"}, &log, &log); code != exitUsage || !strings.Contains(log.String(), "nothing") {
+		t.Errorf("exit code %d: %s", code, log.String())
+	}
+}
+
 // TestScripts runs testdata/*.txtar, each with a Redis of its own. Except for nobody.txtar it has these clusters:
 //
 //   - prefix cc: server-1 with ann, in the rooms lobby and red, and server-2 with ann and bob, in the lobby
