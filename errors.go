@@ -148,7 +148,7 @@ func (e *IncompleteError) Error() string {
 	return errtext.One("crosscast: incomplete: " + strings.Join(missing, "; "))
 }
 
-// nodeText names a node for people, by its name, if that is known, and its ID.
+// nodeText names a node in an error, by its name, if that is known, and its ID. In a log it is nodeLabel.
 func nodeText(name string, id NodeID) string {
 	if name == "" {
 		return string(id)

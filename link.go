@@ -133,7 +133,7 @@ func (n *Node) noteLink(s LinkStatus) {
 	for what, half := range map[string]LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
 		if cure := warn.LinkCure(string(half.State)); n.log.given == nil && cure != "" {
 			n.log.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
-				"node", nodeText(n.name, n.id), "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
+				"node", nodeLabel(n.name, n.id), "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
 		}
 	}
 	n.log.Debug("crosscast: the link to the bus has changed", "publishing", string(s.Publishing.State),

@@ -22,7 +22,7 @@ func newLogs(given *slog.Logger, name string, id NodeID) logs {
 	if given == nil {
 		return logs{Logger: slog.New(slog.DiscardHandler)}
 	}
-	return logs{Logger: given.With("node", nodeText(name, id)), given: given}
+	return logs{Logger: given.With("node", nodeLabel(name, id)), given: given}
 }
 
 // audible is for lines that nothing else reports.
@@ -56,3 +56,6 @@ func (p *pacer) due() bool {
 	p.next = now.Add(linePause)
 	return true
 }
+
+// nodeLabel names a node in a log, whose handler quotes what needs it.
+func nodeLabel(name string, id NodeID) string { return name + " (" + string(id) + ")" }

@@ -132,9 +132,9 @@ func (n *Node) noteSilence(s *silence) {
 	case !due:
 	case s.expired:
 		n.log.line(slog.LevelWarn, less, "a peer is taken for dead, because six of its heartbeats are missing",
-			"peer", nodeText(s.name, s.id), "heard", s.last, "cure", "look whether it runs, and can reach the bus")
+			"peer", nodeLabel(s.name, s.id), "heard", s.last, "cure", "look whether it runs, and can reach the bus")
 	default:
 		n.log.line(slog.LevelDebug, less, "a peer is suspected, because three of its heartbeats are missing",
-			"peer", nodeText(s.name, s.id), "heard", s.last)
+			"peer", nodeLabel(s.name, s.id), "heard", s.last)
 	}
 }

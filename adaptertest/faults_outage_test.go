@@ -154,7 +154,7 @@ var outageFaults = []fault{
 	{
 		name: "is of no use after a failed start",
 		on:   overWire,
-		red:  map[string]string{"start-again": "once there is a link, returned: crosscast: start: crosscast: closed"},
+		red:  map[string]string{"start-again": "once there is a link, returned: crosscast: start: closed"},
 		start: func(f *faulty, ctx context.Context, next func() error) error {
 			err := next()
 			if err != nil {

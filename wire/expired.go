@@ -104,6 +104,8 @@ func (r *receiver) watchLost() {
 		select {
 		case <-r.expiries.due:
 		case <-r.ctx.Done():
+		}
+		if r.ctx.Err() != nil { // the end of the last link is no outage, and a call of the Handler might hold mu
 			return
 		}
 		r.mu.Lock()

@@ -53,7 +53,7 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
 	s.logger = silent
 	if s.o.Logger != nil {
-		s.logger = s.o.Logger.With("node", fmt.Sprintf("%q (%s)", s.self.Name, s.self.ID))
+		s.logger = s.o.Logger.With("node", fmt.Sprintf("%s (%s)", s.self.Name, s.self.ID))
 	}
 	if start.EmitOnly {
 		s.presence = emitter

@@ -83,8 +83,8 @@ func TestOutage(t *testing.T) {
 	redis.Kill()
 	const (
 		down = `(?m)^\[server-\d\] crosscast: the subscribing half of the link is down.*$`
-		live = `(?m)^\[server-\d\] crosscast: the subscribing half of the link is live$`
-		back = `(?s)half of the link is down.*the subscribing half of the link is live\n`
+		live = `(?m)^\[server-\d\] crosscast: the subscribing half of the link is live `
+		back = `(?s)half of the link is down.*the subscribing half of the link is live `
 	)
 	for _, s := range []*programtest.Program{s1, s2} {
 		s.Printed(down)
