@@ -63,7 +63,11 @@ func newBed(t *testing.T, r *row, k kind, short bool, seed uint64) (b *bed, dire
 		t.Fatal(err)
 	}
 	b.file = filepath.Join(directory, ledgerFile)
-	b.open(&books.Run{Row: r.name(), Server: string(k), Heartbeat: b.heartbeat, Seed: seed, Short: short})
+	run := &books.Run{Row: r.name(), Server: string(k), Heartbeat: b.heartbeat, Seed: seed, Short: short}
+	if k == cluster { // a message that its masters did not pass on is found by the fourth heartbeat after it
+		run.Margin = 7 * b.heartbeat
+	}
+	b.open(run)
 	return b, directory
 }
 
@@ -247,11 +251,13 @@ func (b *bed) meet(from int) {
 }
 
 func (b *bed) meetWithin(from int, within time.Duration) (who, whom string, ok bool) {
-	until := time.Now().Add(within)
+	began := time.Now()
+	until := began.Add(within)
 	for _, n := range b.live() {
 		for _, o := range b.live() {
 			_, ok := b.ledger.Wait(from, time.Until(until), func(e *books.Entry) bool {
-				return e.Is == books.Got && e.Node == n.id && e.Origin == o.id && e.Room == room
+				// What was received before might be entered only now.
+				return e.Is == books.Got && e.Node == n.id && e.Origin == o.id && e.Room == room && e.At > began.UnixNano()
 			})
 			if !ok {
 				return n.config.Name, o.config.Name, false

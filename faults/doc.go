@@ -14,7 +14,7 @@
 // Every node writes a journal of what it emitted, received and reported; its parent makes one ledger of them, with the
 // faults and their times. Package books balances it. For every receiver, each emission came once and in order, or is part
 // of a gap in its place, or Emit refused it. A gap that no fault explains fails the row, and so does a gap that is more
-// than two heartbeats longer than what was missed. After the fault, goroutines, memory and files are back where they were.
+// than two heartbeats (in a Redis Cluster seven) longer than what was missed. After the fault, goroutines, memory and files are back where they were.
 //
 // The ledger of a run that fails stays in a directory, which the failure names:
 //

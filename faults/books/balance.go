@@ -73,6 +73,7 @@ type missing struct {
 type balance struct {
 	Report
 	heartbeat time.Duration
+	margin    time.Duration // Run.Margin
 	sent      map[pair]*sent
 	nodes     map[string]*node
 	faults    []stretch
@@ -134,6 +135,7 @@ func (b *balance) readFirst(e *Entry) {
 	switch e.Is {
 	case Begin:
 		b.heartbeat = max(b.heartbeat, e.Run.Heartbeat)
+		b.margin = e.Run.Margin
 	case Start:
 		b.Nodes[e.Node] = e.Text
 		b.nodes[e.Node] = &node{
@@ -294,7 +296,7 @@ func (b *balance) readGap(e *Entry) {
 	}
 	excess := b.excess(n, e.Gap)
 	b.Excess = max(b.Excess, excess)
-	most := 2*b.heartbeat + slack
+	most := max(2*b.heartbeat, b.margin) + slack
 	if b.permits[i].Stood {
 		for _, f := range b.faults {
 			if f.to != math.MaxInt64 {
@@ -303,8 +305,8 @@ func (b *balance) readGap(e *Entry) {
 		}
 	}
 	if excess > most {
-		b.problem("OVER-REPORT: %s reported a gap %q that is %v longer than what was missed, which is more than two "+
-			"heartbeats", n.name, e.Gap.Reason, excess.Round(time.Millisecond))
+		b.problem("OVER-REPORT: %s reported a gap %q that is %v longer than what was missed, and may be %v longer",
+			n.name, e.Gap.Reason, excess.Round(time.Millisecond), most)
 	}
 }
 

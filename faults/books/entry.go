@@ -66,6 +66,8 @@ type Run struct {
 	Heartbeat time.Duration `json:"heartbeat"`
 	Seed      uint64        `json:"seed"`
 	Short     bool          `json:"short"`
+	// Margin is by how much a gap may be longer than what was missed, if that is more than two heartbeats.
+	Margin time.Duration `json:"margin,omitempty"`
 }
 
 // A Gap is a crosscast.Gap.
