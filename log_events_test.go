@@ -17,7 +17,7 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// logLines is a Logger's destination. The log's locks make it safe here: tests read it when nothing runs.
+// logLines is a Logger's destination. Tests read it after synctest.Wait, when nothing runs.
 type logLines struct{ strings.Builder }
 
 func (l *logLines) logger() *slog.Logger {
@@ -81,6 +81,7 @@ func TestLogOfPeers(t *testing.T) {
 		hear(kind.Heartbeat, "bbbbbbbb")
 		hear(kind.Goodbye, "bbbbbbbb")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `peer="peer (aaaaaaaa)"`) ||
 			!strings.Contains(got, "level=WARN") || !strings.Contains(got, "cure=") {
 			t.Error(got)
