@@ -74,7 +74,7 @@ func servers(addr string, window time.Duration) error {
 	return in.Err()
 }
 
-// emit emits to all clients until stop is closed. It returns the times.
+// emit emits to one room after the other until stop is closed. It returns the times.
 func emit(n *crosscast.Node, stop <-chan struct{}) (sent []time.Time) {
 	ticker := time.NewTicker(emitting)
 	defer ticker.Stop()
@@ -84,7 +84,8 @@ func emit(n *crosscast.Node, stop <-chan struct{}) (sent []time.Time) {
 			return sent
 		case <-ticker.C:
 			sent = append(sent, time.Now())
-			_ = n.To(room).Emit(context.Background(), event, len(sent)-1) // an error: no peer gets it
+			id := len(sent) - 1
+			_ = n.To(roomOf(id)).Emit(context.Background(), event, id) // an error: no peer gets it
 		}
 	}
 }
