@@ -55,7 +55,7 @@ func TestHostileClients(t *testing.T) {
 		},
 	}
 	servers := map[string]*ws.Server{"/": newServer(t, n, o)}
-	o.EventRate = 20
+	o.EventRate, o.EventBurst = 20, 2 // so few that they also come on a busy machine, before the client expires
 	for path, policy := range map[string]ws.EventPolicy{"/pause": ws.EventPause, "/refuse": ws.EventRefuse, "/close": ws.EventClose} {
 		o.EventPolicy = policy
 		servers[path] = newServer(t, n, o)
