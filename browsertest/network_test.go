@@ -161,7 +161,7 @@ func TestNetwork(t *testing.T) {
 	var gaps []pageGap
 	read(`got`, &got)
 	read(`gaps`, &gaps)
-	missed, away := len(sent), 0
+	away := 0
 	for _, id := range got {
 		delete(sent, id)
 	}
@@ -173,7 +173,7 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("gap %+v", g)
 		}
 	}
-	missed = len(sent)
+	missed := len(sent)
 	for id, at := range sent {
 		covered := false
 		for _, g := range gaps {
