@@ -12,7 +12,7 @@ var _ = register(
 	&row{
 		number: 10, fault: "RST in the middle of what a node receives: after byte 1, 2, 3, … of a frame",
 		expect: "no panic, no part of a message is delivered, a gap, delivery resumes",
-		kinds:  single, run: resets,
+		kinds:  single, alone: true, run: resets, // peers miss heartbeats, and their gaps are measured
 	},
 	&row{
 		number: 11, fault: "latency of 200 ms ± 50 ms between a node and Redis", heartbeat: time.Second,
