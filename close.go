@@ -27,7 +27,7 @@ import (
 // [Node.Drain] sends the clients away one after the other before that.
 //
 // Close the node before http.Server.Shutdown. Shutdown waits for long requests, such as streams of events, and Close ends
-// them. Requests that come in between get [ErrClosed].
+// them. Requests that come in between get [ErrClosed]; package ws and socketio answer them with HTTP status 503.
 //
 // Close must not be called from within a hook or a handler that it waits for, OnClose and OnMessage among them. If it is
 // called before Start has returned, by a goroutine of a hook, it waits for Start. If ctx ends meanwhile, Close returns

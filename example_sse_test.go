@@ -17,6 +17,11 @@ func events(node *crosscast.Node) http.HandlerFunc {
 	// A line ends an event's field, and JSON may be sent with line breaks between its tokens.
 	oneLine := strings.NewReplacer("\n", " ", "\r", " ")
 	return func(w http.ResponseWriter, r *http.Request) {
+		if err := node.Accepts(); err != nil { // the node drains, or is closed: the client gets to another one
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		rc := http.NewResponseController(w)
 		queue := crosscast.NewQueue(func(frame []byte) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -233,9 +234,11 @@ func TestNodeClose(t *testing.T) {
 			t.Errorf("%d connections are left, connected: %v", got, connected.Load())
 		}
 
-		// A client that comes too late gets the same code.
-		late, _ := wstest.Dial(t, "ws://example.com"+query, s)
-		(&client{&wstest.Client{T: t, Conn: late}}).ExpectClose(websocket.StatusGoingAway, "server shutting down")
+		// A client that comes too late is sent to another server.
+		refused(t, s, http.StatusServiceUnavailable, `{"code":4,"message":"server shutting down"}`)
+		if st := s.Stats(); st.Refused["draining"] != 1 {
+			t.Errorf("%+v", st)
+		}
 	})
 }
 
@@ -298,7 +301,13 @@ func TestCloseDuringConnect(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				conn, _ := wstest.Dial(t, "ws://example.com"+query, s)
+				conn, status := wstest.TryDial(t, "ws://example.com"+query, s)
+				if conn == nil {
+					if status != http.StatusServiceUnavailable {
+						t.Errorf("refused with status %d", status)
+					}
+					return
+				}
 				go conn.Write(context.Background(), websocket.MessageText, []byte("40")) // may come too late
 				(&client{&wstest.Client{T: t, Conn: conn}}).ExpectClose(websocket.StatusGoingAway, "server shutting down")
 			})

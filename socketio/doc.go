@@ -86,8 +86,11 @@
 //	      time, or attachments that did not come in time; "too many events": more than EventRate, with EventClose
 //	1009  a message larger than MaxPayload, or a packet larger than MaxPacket
 //	1011  "internal error": a handler panicked
+//	1012  "server restarting": a drain, see [crosscast.Node.Drain]
 //	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client reconnects, and calls its
 //	      function auth for a new credential
+//
+// While a node drains, and once it is closed, new requests get status 503, with Retry-After.
 //
 // If the bus denies a subscription of a new socket, or does not confirm it in time, the client gets a connect_error,
 // "try again later". If that was its first namespace, the connection ends after ConnectTimeout, so that the client

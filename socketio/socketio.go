@@ -341,15 +341,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f = headTooLarge(r, s.o.MaxHeaders)
 	}
 	if f == nil {
-		f = tooMany(admission.Draining(s.accepts()))
+		f = tooMany(admission.Ending(s.accepts()))
 	}
 	if f == nil {
 		f = tooMany(s.door.Enter())
 	}
 	if f != nil {
 		s.stats.refused.Count(f.cause)
-		s.firsts.Warn(s.log, f.cause, "crosscast/socketio: a request was refused; others are only counted, in Stats",
-			"why", f.Message, "cure", f.cure(), "address", r.RemoteAddr)
+		if f.cause != admission.CauseDraining { // that is no fault
+			s.firsts.Warn(s.log, f.cause, "crosscast/socketio: a request was refused; others are only counted, in Stats",
+				"why", f.Message, "cure", f.cure(), "address", r.RemoteAddr)
+		}
 		f.answer(w)
 		return
 	}

@@ -39,8 +39,8 @@ type Stats struct {
 	Paused uint64
 	// Refused counts refusals, by cause. Causes for requests: "transport" (mostly polling), "session" (an upgrade from
 	// polling), "method", "upgrade" (no websocket), "version" (of Engine.IO: clients before version 3), "headers" (more
-	// than MaxHeaders), "clients" (more than MaxClients), "handshakes" (above HandshakeRate), "websocket" (an invalid
-	// handshake, or an origin that Options.Origins does not allow). Causes for connects to a namespace: "namespace"
+	// than MaxHeaders), "clients" (more than MaxClients), "handshakes" (above HandshakeRate), "draining" (the node drains,
+	// or is closed), "websocket" (an invalid handshake, or an origin that Options.Origins does not allow). Causes for connects to a namespace: "namespace"
 	// (none of that name), "auth" (larger than MaxAuth), "user clients" (more than MaxUserClients or
 	// MaxUserClientsTotal), "authenticate" (Authenticate returned an error, or its socket could not be made). Cause for
 	// events and connects: "events" (above EventRate: refused, or their connection closed).

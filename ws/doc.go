@@ -177,11 +177,10 @@
 // The code and the reason of the closing handshake tell the client the cause:
 //
 //	1000  closed by the application, with the reason as text
-//	1001  "server shutting down"
+//	1001  "server shutting down": see [crosscast.Node.Close]
 //	1012  "server restarting": a drain, see [crosscast.Node.Drain], or [GapReconnect]. The message before it tells the
 //	      client when to come back, in milliseconds: {"reconnect":{"wait":740}}. The wait is random and up to 1 s.
-//	      Clients that do not know the message come back by their own back-off. During a drain new requests get status
-//	      503, with Retry-After
+//	      Clients that do not know the message come back by their own back-off
 //	1002  a violation of the websocket protocol
 //	1003  a binary message where text is expected, or the other way round
 //	1007  a text message that is not UTF-8, or a message that is compressed badly
@@ -194,6 +193,8 @@
 //	      the client should not come back by itself
 //	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client may come back with a new
 //	      credential
+//
+// While a node drains, and once it is closed, new requests get status 503, with Retry-After.
 //
 // A closed connection is gone after Queue.CloseGrace and 4 seconds, whatever the client does. By default that is 5
 // seconds after the server has closed the socket, has refused a message, or has found the client too slow or silent.

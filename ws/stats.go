@@ -29,8 +29,8 @@ type Stats struct {
 	Paused uint64
 	// Refused counts refusals, by cause. Causes for requests: "client" (a Client of Accept with a name that is too
 	// long), "clients" (more than MaxClients), "user clients" (more than MaxUserClients or MaxUserClientsTotal),
-	// "handshakes" (above HandshakeRate), "draining" (by [crosscast.Node.Drain]), "websocket" (an invalid handshake, or
-	// an origin that Options.Origins does not allow). Cause for a request that was upgraded: "connect" (its socket could
+	// "handshakes" (above HandshakeRate), "draining" (the node drains, or is closed), "websocket" (an invalid handshake,
+	// or an origin that Options.Origins does not allow). Cause for a request that was upgraded: "connect" (its socket could
 	// not be made). Cause for events: "events" (above EventRate: refused, or their connection closed).
 	Refused map[string]uint64
 }

@@ -296,8 +296,10 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 		s.warn("limit", "a request was refused", err, "give Accept a Client within the limits of names")
 		return nil, err
 	}
-	if err := s.ns.Accepts(); errors.Is(err, crosscast.ErrDraining) {
-		return nil, errors.Join(err, s.refuse(w, admission.Draining(err)))
+	if err := s.ns.Accepts(); err != nil {
+		if why := admission.Ending(err); why != nil {
+			return nil, errors.Join(err, s.refuse(w, why))
+		}
 	}
 	if why := s.door.Enter(); why != nil {
 		return nil, s.refuse(w, why)

@@ -422,9 +422,11 @@ func TestNodeClose(t *testing.T) {
 		t.Errorf("%q, want %q", steps, want)
 	}
 
-	// A client that comes too late gets the same code.
-	late := dial(t, server.URL, nil)
-	late.ExpectClose(websocket.StatusGoingAway, "server shutting down")
+	// A client that comes too late is sent to another server.
+	expectRefused(t, s, http.StatusServiceUnavailable)
+	if st := s.Stats(); st.Refused["draining"] != 1 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // TestCloseDuringAccept: a node that closes while clients connect forgets none; OnDisconnect follows each OnConnect.
@@ -442,8 +444,14 @@ func TestCloseDuringAccept(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				c, _ := dialInMemory(t, s)
-				c.ExpectClose(websocket.StatusGoingAway, "server shutting down")
+				conn, status := wstest.TryDial(t, "ws://example.com", s)
+				if conn == nil {
+					if status != http.StatusServiceUnavailable {
+						t.Errorf("refused with status %d", status)
+					}
+					return
+				}
+				(&wstest.Client{T: t, Conn: conn}).ExpectClose(websocket.StatusGoingAway, "server shutting down")
 			})
 		}
 		if err := n.Close(t.Context()); err != nil {

@@ -60,13 +60,19 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Text }
 
-// Draining returns the refusal of a node that drains, if err says that it does, or nil. The client may come back at once,
-// because it will get to another node.
-func Draining(err error) *Refusal {
-	if !errors.Is(err, crosscast.ErrDraining) {
+// Ending returns the refusal of a node that drains or is closed, if err says so, or nil. err is that of
+// [crosscast.Namespace.Accepts]. The client may come back at once, because it will get to another node.
+func Ending(err error) *Refusal {
+	var reason crosscast.Reason
+	switch {
+	case errors.Is(err, crosscast.ErrDraining):
+		reason = crosscast.ReasonDrained
+	case errors.Is(err, crosscast.ErrClosed):
+		reason = crosscast.ReasonShutdown
+	default:
 		return nil
 	}
-	return &Refusal{CauseDraining, string(crosscast.ReasonDrained), "", http.StatusServiceUnavailable, time.Second}
+	return &Refusal{CauseDraining, string(reason), "", http.StatusServiceUnavailable, time.Second}
 }
 
 // SetHeader tells the client when to come back.

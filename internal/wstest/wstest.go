@@ -41,6 +41,22 @@ func DialWith(t testing.TB, url string, h http.Handler, o websocket.DialOptions)
 	return c, transport.conn
 }
 
+// TryDial is Dial to a server that might refuse the client. Then c is nil, and status is that of the answer.
+func TryDial(t testing.TB, url string, h http.Handler) (c *websocket.Conn, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: &inMemory{h: h}}})
+	if err != nil {
+		if resp == nil {
+			t.Fatal(err)
+		}
+		return nil, resp.StatusCode
+	}
+	t.Cleanup(func() { _ = c.CloseNow() })
+	return c, resp.StatusCode
+}
+
 // inMemory is an http.RoundTripper that keeps the client's end.
 type inMemory struct {
 	h    http.Handler
