@@ -10,7 +10,7 @@ import (
 )
 
 // A Loss is a run of this node's own emissions that peers did not get, or might not have got. Local sockets were
-// served.
+// served. A query is no emission: if it does not go out, its caller gets an error, and nothing is lost.
 //
 // Options.OnLoss might get several losses as one that covers them. Then:
 //

@@ -113,7 +113,7 @@ func (v *viewer) gather() {
 	v.list, v.lack, v.last = list, v.query(list) != nil, time.Now()
 }
 
-// query enters the Stats of the peers. During an outage it queries nobody: a query would wait, and become a loss.
+// query enters the Stats of the peers. During an outage it queries nobody: queries would wait in the queue.
 func (v *viewer) query(list []nodeState) error {
 	if !v.node.Link().Live() {
 		return crosscast.ErrNotConnected

@@ -205,7 +205,7 @@ func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruc
 		return nil
 	}
 	for {
-		room, err := s.queueMessages(m, inst.Volatile, d)
+		room, err := s.queueMessages(m, inst, d)
 		if room == nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/limit"
 	"github.com/crosscast/crosscast/internal/mpack"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // A frame is the bytes that are written to a topic at once. This file specifies them; codec.go of package crosscast
@@ -220,6 +221,10 @@ func isTopicsTarget(inst *crosscast.Instruction, topic *crosscast.Address) bool 
 
 // itemsOf is how many of maxItems an instruction takes in a frame, at most.
 func itemsOf(inst *crosscast.Instruction) int { return 1 + targetNames(&inst.Target) + len(inst.Rooms) }
+
+// isQuery reports whether instructions of this kind are a query or its answer. If one is missing, the querying node gets
+// an error in its place, so it is neither a loss nor a gap.
+func isQuery(k kind.Kind) bool { return k == kind.Ask || k == kind.Answer }
 
 func targetNames(t *crosscast.Target) int {
 	return len(t.Rooms) + len(t.Users) + len(t.Sockets) + len(t.ExceptRooms) + len(t.ExceptUsers) + len(t.ExceptSockets)

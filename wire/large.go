@@ -62,19 +62,19 @@ func (s *sender) queueLarge(
 		return room, err
 	}
 	d.expect(1)
-	s.box.enterLarge(to, itemsOf(inst), buf, d, s.gate.up())
+	s.box.enterLarge(to, inst, buf, d, s.gate.up())
 	s.stats.instructionsOut.Add(1)
 	s.signalLocked()
 	return nil, nil
 }
 
-// enterLarge queues a frame of one instruction of so many items. Nothing is added to it.
-func (b *outbox) enterLarge(to *destination, items int, buf []byte, d *delivery, up bool) {
+// enterLarge queues a frame of one instruction, encoded in buf. Nothing is added to it.
+func (b *outbox) enterLarge(to *destination, inst *crosscast.Instruction, buf []byte, d *delivery, up bool) {
 	t := b.topic(to)
 	b.beginGeneration(t.kind)
 	f := b.spare.takeFrame(up)
-	f.topic, f.buf, f.items = t, buf, int32(items)
+	f.topic, f.buf, f.items = t, buf, int32(itemsOf(inst))
 	b.queueFrame(f)
 	t.open = nil // what follows goes behind it
-	b.entered(f, d)
+	b.entered(f, inst, d)
 }

@@ -108,7 +108,7 @@ func (l *lostFrames) addFrame(f *frame, err error) {
 	}
 	l.since = earlier(l.since, f.opened)
 	l.to = f.number
-	l.instructions += int(f.instructions)
+	l.instructions += int(f.instructions - f.queries)
 	l.err = err
 	if l.all {
 		return

@@ -53,6 +53,7 @@ type frame struct {
 	topic        *outTopic
 	buf          []byte // header with room for the numbers, then instructions
 	instructions int32
+	queries      int32 // of the instructions; see isQuery
 	items        int32 // as maxItems counts them
 	counted      int32 // of outbox.bytes
 	control      bool
@@ -64,6 +65,10 @@ type frame struct {
 	number, prev uint64
 	deliveries   []*delivery
 }
+
+// canBeMissed reports whether the frame has an instruction whose absence nobody notices by itself. Hellos, heartbeats
+// and queries are repeated, or their node gets an error.
+func (f *frame) canBeMissed() bool { return !f.control && f.queries < f.instructions }
 
 func (f *frame) toEveryone() bool { return f.topic.kind == toEveryone }
 
@@ -79,9 +84,9 @@ func (f *frame) holds() int {
 // hasRoom reports whether size more bytes may wait. An empty queue takes any size.
 func (b *outbox) hasRoom(size int) bool { return b.bytes == 0 || b.bytes+size <= b.o.QueueBytes }
 
-// enterInstruction appends an instruction of so many items to the frames of its topics. up means that frames go out
-// now.
-func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *delivery, up bool) {
+// enterInstruction appends inst, encoded as data, to the frames of its topics. up means that frames go out now.
+func (b *outbox) enterInstruction(to []destination, inst *crosscast.Instruction, data []byte, d *delivery, up bool) {
+	items := itemsOf(inst)
 	var copyNumber uint64
 	k := kindOf(&to[0])
 	if len(to) > 1 {
@@ -99,7 +104,7 @@ func (b *outbox) enterInstruction(to []destination, items int, data []byte, d *d
 		f := b.frameFor(&to[i], size, items, up)
 		f.items += int32(items)
 		f.buf = append(appendCopyNumber(f.buf, copyNumber), data...)
-		b.entered(f, d)
+		b.entered(f, inst, d)
 	}
 }
 
@@ -111,16 +116,19 @@ func (b *outbox) beginGeneration(k topicKind) {
 	}
 }
 
-// enterMessage queues a frame of one complete message. d expects it.
-func (b *outbox) enterMessage(to *destination, data []byte, d *delivery, up bool) {
+// enterMessage queues a frame of one complete message, which inst became. d expects it.
+func (b *outbox) enterMessage(to *destination, inst *crosscast.Instruction, data []byte, d *delivery, up bool) {
 	f := b.open(b.topic(to), len(data), up)
 	f.buf = append(f.buf, data...)
-	b.entered(f, d)
+	b.entered(f, inst, d)
 }
 
-// entered notes that f has one instruction more. If d is not nil, it waits for the outcome.
-func (b *outbox) entered(f *frame, d *delivery) {
+// entered notes that f has inst as well. If d is not nil, it waits for the outcome.
+func (b *outbox) entered(f *frame, inst *crosscast.Instruction, d *delivery) {
 	f.instructions++
+	if isQuery(inst.Kind) {
+		f.queries++
+	}
 	if d != nil {
 		f.deliveries = append(f.deliveries, d)
 	}
@@ -299,14 +307,19 @@ func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, do
 	expired := slices.Clone(b.queue[:n])
 	b.dequeue(n)
 	for _, f := range expired {
-		b.number++
-		f.number = b.number
-		l.addFrame(f, why)
+		if f.canBeMissed() {
+			b.number++
+			f.number = b.number
+			l.addFrame(f, why)
+		}
 		b.settled++
 		done = f.settleDeliveries(0, why, done)
 		b.recycle(f)
 	}
-	return []crosscast.Loss{b.lose(&l)}, done
+	if l.from != 0 {
+		lost = append(lost, b.lose(&l))
+	}
+	return lost, done
 }
 
 // dropControl drops unsent hellos and heartbeats, and returns the deliveries that are complete.
@@ -362,7 +375,7 @@ func (b *outbox) settleBatch(batch []*frame, out []Frame, sent, now time.Time, h
 			}
 		} else {
 			err = outcome(err)
-			if !f.control {
+			if f.canBeMissed() {
 				if current.from != 0 && lossReason(current.err) != lossReason(err) {
 					endLoss()
 				}

@@ -46,7 +46,7 @@ func (b *outbox) emit(d *delivery, rooms, users []string) {
 	if err != nil {
 		panic(err)
 	}
-	b.enterInstruction(to, itemsOf(inst), data, d, true)
+	b.enterInstruction(to, inst, data, d, true)
 }
 
 // send takes up to limit bytes, and numbers them.
@@ -208,6 +208,38 @@ func TestOutboxExpires(t *testing.T) {
 	b.emit(nil, []string{"C"}, nil)
 	if lost, _ := b.expire(clock.now(), true); len(lost) != 1 || lost[0].Reason != reasons.LossClosed {
 		t.Errorf("lost at the end: %+v", lost)
+	}
+}
+
+// TestOutboxLosesNoQueries: a query or an answer that expires or is refused is no loss, because the querying node gets an
+// error. A loss that has some does not count them.
+func TestOutboxLosesNoQueries(t *testing.T) {
+	b, clock := newTestOutbox(full)
+	answer := newDelivery()
+	enter := func(k kind.Kind, d *delivery) {
+		inst := &crosscast.Instruction{Kind: k, Namespace: "/", Target: crosscast.Target{Everyone: true}}
+		b.enterInstruction(route(nil, inst, b.self.ID), inst, []byte("x"), d, true)
+	}
+	enter(kind.Ask, nil)
+	enter(kind.Answer, answer)
+	clock.pass(b.o.MaxAge)
+	lost, done := b.expire(clock.now(), false)
+	if lost != nil || b.untold() {
+		t.Errorf("lost %+v", lost)
+	}
+	if !slices.Equal(done, []*delivery{answer}) || !errors.Is(answer.err, crosscast.ErrNotConnected) || b.settled != b.opened {
+		t.Errorf("done %v: %v; %d of %d settled", done, answer.err, b.settled, b.opened)
+	}
+
+	enter(kind.Ask, nil)
+	if o := b.arrive(b.send(1<<20), crosscast.ErrRefused); o.lost != nil || b.untold() {
+		t.Errorf("refused: %+v", o.lost)
+	}
+
+	enter(kind.Ask, nil)
+	enter(kind.Join, nil)
+	if lost, _ = b.expire(clock.now(), true); len(lost) != 1 || lost[0].Instructions != 1 || !b.untold() {
+		t.Errorf("with a join: %+v", lost)
 	}
 }
 

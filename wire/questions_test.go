@@ -204,8 +204,8 @@ func TestQuestionsWhileALinkIsDown(t *testing.T) {
 		}
 		s[2].port.Up()
 		time.Sleep(5 * time.Second)
-		if err := s[2].Flush(t.Context()); !errors.As(err, new(*crosscast.LossError)) {
-			t.Error("the question was not reported as lost:", err)
+		if err := s[2].Flush(t.Context()); err != nil {
+			t.Error("the query, which waited too long, was reported as a loss:", err)
 		}
 		for i := range s {
 			if n, err := s[i].To("r").Count(t.Context()); n != 3 || err != nil {

@@ -328,25 +328,27 @@ func (s *sender) queueInstruction(
 	if room != nil || err != nil {
 		return room, err
 	}
-	s.box.enterInstruction(to, itemsOf(inst), data, d, s.gate.up())
+	s.box.enterInstruction(to, inst, data, d, s.gate.up())
 	s.stats.instructionsOut.Add(1)
 	s.signalLocked()
 	return nil, nil
 }
 
-// queueMessages queues an instruction that is encoded already. If there is no room, it returns the channel to wait on
+// queueMessages queues an instruction that is encoded already, as m. If there is no room, it returns the channel to wait on
 // before the next attempt.
-func (s *sender) queueMessages(m *messages, volatile bool, d *delivery) (room <-chan struct{}, err error) {
+func (s *sender) queueMessages(
+	m *messages, inst *crosscast.Instruction, d *delivery,
+) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked(len(m.data)+(frameBytes+topicBytes)*len(m.all), volatile)
+	room, err = s.admitLocked(len(m.data)+(frameBytes+topicBytes)*len(m.all), inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}
 	d.expect(len(m.all))
 	from := 0
 	for i := range m.all {
-		s.box.enterMessage(&m.all[i].to, m.data[from:m.all[i].end], d, s.gate.up())
+		s.box.enterMessage(&m.all[i].to, inst, m.data[from:m.all[i].end], d, s.gate.up())
 		from = m.all[i].end
 	}
 	s.stats.instructionsOut.Add(1)
