@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -33,6 +34,7 @@ type conn struct {
 	ctx       context.Context // of opening sessions; ends with the connection
 	cancel    context.CancelFunc
 	done      chan struct{} // closed when the connection has ended
+	sentAway  atomic.Bool   // a GapReconnect will close it
 
 	// Used by the reader only: a packet that waits for attachments.
 	partial     *packet

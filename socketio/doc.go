@@ -42,6 +42,9 @@
 //   - wait is a time in milliseconds. The client should draw a random part of it, and wait that long before it queries the
 //     application: socket.on("gap", g => setTimeout(refetch, Math.random() * g.wait, g)). See [Options.GapSpread].
 //
+// [GapReconnect] has the clients connect again, with or without that event. The whole connection of a client is closed,
+// also for a gap in one of its namespaces.
+//
 // What a client's queue drops is a gap in every namespace. The rules are those of package ws: see "Gaps" there.
 //
 // # Events of a client
@@ -86,7 +89,7 @@
 //	      time, or attachments that did not come in time; "too many events": more than EventRate, with EventClose
 //	1009  a message larger than MaxPayload, or a packet larger than MaxPacket
 //	1011  "internal error": a handler panicked
-//	1012  "server restarting": a drain, see [crosscast.Node.Drain]
+//	1012  "server restarting": a drain, see [crosscast.Node.Drain], or [GapReconnect]
 //	4002  "expired": the time of Client.Expires or Socket.SetExpires has come; the client reconnects, and calls its
 //	      function auth for a new credential
 //

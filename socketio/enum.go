@@ -6,3 +6,8 @@ import "github.com/crosscast/crosscast/internal/enum"
 func (v EventPolicy) String() string {
 	return enum.Name(v, "pause", "refuse", "close")
 }
+
+// String names the policy.
+func (v GapPolicy) String() string {
+	return enum.Name(v, "tell", "reconnect", "ignore")
+}

@@ -10,17 +10,40 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
+// A GapPolicy selects what a server does for clients that might have missed something: see "Gaps" in the package
+// documentation.
+type GapPolicy uint8
+
+const (
+	// GapTell tells the clients, by Options.GapEvent. Without that, it does nothing.
+	GapTell GapPolicy = iota
+	// GapReconnect tells the clients, if Options.GapEvent is set, and then closes their whole connections with code 1012,
+	// as a drain does: in random order, within the time that [Options.GapSpread] has for their queries. They come back by
+	// their own back-off. It is for clients that fetch everything again when they connect, anyway. A client whose own
+	// queue has dropped something is only told. So are all clients when the node's own link is lost; their connections
+	// are closed once it is back.
+	GapReconnect
+	// GapIgnore does nothing.
+	GapIgnore
+)
+
 // checkGaps checks the options of gaps.
 func (o *Options) checkGaps() error {
+	if o.Gaps > GapIgnore {
+		return fmt.Errorf("crosscast/socketio: Options.Gaps is %d: it must be one of GapPolicy", o.Gaps)
+	}
 	if isReserved(o.GapEvent) || len(o.GapEvent) > limit.Name {
 		return fmt.Errorf("crosscast/socketio: Options.GapEvent %.64q is reserved, or not a name of up to 255 bytes", o.GapEvent)
 	}
 	return nil
 }
 
+// tellsGaps reports whether clients are told of gaps.
+func (o *Options) tellsGaps() bool { return o.GapEvent != "" && o.Gaps != GapIgnore }
+
 // startGaps has the server hear of gaps.
 func (s *Server) startGaps() error {
-	if s.o.GapEvent == "" {
+	if !s.o.tellsGaps() && s.o.Gaps != GapReconnect {
 		return nil
 	}
 	for _, sp := range s.spaces {
@@ -45,6 +68,9 @@ func (s *Server) handleGap(sp *space, g crosscast.Gap) {
 	notice.Wait = wait
 	frames := make(map[key][]byte)
 	tell := func(socket *crosscast.Socket, c *session, room string) {
+		if !s.o.tellsGaps() {
+			return
+		}
 		k := key{room, c.conn.Format}
 		frame := frames[k]
 		if frame == nil {
@@ -54,6 +80,7 @@ func (s *Server) handleGap(sp *space, g crosscast.Gap) {
 		}
 		c.tell(socket, frame, g.Since)
 	}
+	reconnect := s.o.Gaps == GapReconnect && !wsconn.IsOutage(&g)
 	for socket, rooms := range sockets {
 		c, ok := socket.Conn().(*session)
 		if !ok || c.conn.server != s {
@@ -64,6 +91,9 @@ func (s *Server) handleGap(sp *space, g crosscast.Gap) {
 		}
 		for _, room := range rooms {
 			tell(socket, c, room)
+		}
+		if reconnect && !c.conn.sentAway.Swap(true) {
+			wsconn.SendAway(socket, wait)
 		}
 	}
 }
@@ -91,6 +121,9 @@ func (s *Server) dropNotices(format wsconn.Format, d crosscast.QueueDrop) (frame
 // tellOutage tells a client that connects of an outage that goes on.
 func (s *session) tellOutage(socket *crosscast.Socket) {
 	server := s.conn.server
+	if !server.o.tellsGaps() {
+		return
+	}
 	s.space.outage.Tell(func(g wsconn.GapNotice) {
 		frame := s.conn.Format.Append(nil, server.config.Type, server.gapPacket(s.space.name, g))
 		s.tell(socket, frame, g.Since)

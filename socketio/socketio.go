@@ -153,12 +153,15 @@ type Options struct {
 	// GapEvent is the event with which clients are told that they might have missed something, in the place of that. Its
 	// argument is {room, ago, wait}: see "Gaps" in the package documentation. Default: none; nobody is told.
 	GapEvent string
+	// Gaps selects what is done for clients that might have missed something, because the node has or because they are
+	// too slow. Default: [GapTell].
+	Gaps GapPolicy
 	// GapSpread is the time over which the clients that are told of a gap spread their queries, for each 1,000 of them on
 	// this node. Default 1 s, at most 1 h; negative: none. In all it is at most 1 h.
 	GapSpread time.Duration
 	// Queue holds the packets that wait for the client, those of all its sockets together. Its Framer, OnClose,
 	// TryWrite and WriteTimeout are not used. A DropNotice returns a packet in its written form, such as 42["missed",3].
-	// The default is a GapEvent, if that is set.
+	// The default is a GapEvent, if that is set and Gaps is not [GapIgnore].
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s. All times must be above 0,
 	// and at most 1 h.
@@ -277,7 +280,7 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		MaxClients: o.MaxClients, MaxUserClients: o.MaxUserClients, MaxUserClientsTotal: o.MaxUserClientsTotal,
 		KickOldest: o.KickOldest, HandshakeRate: o.HandshakeRate, HandshakeBurst: o.HandshakeBurst,
 	}
-	if o.GapEvent != "" && o.Queue.DropNotice == nil {
+	if o.tellsGaps() && o.Queue.DropNotice == nil {
 		s.config.DropNotices = s.dropNotices
 	}
 	if err := cmp.Or(

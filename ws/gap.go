@@ -2,7 +2,6 @@ package ws
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -41,7 +40,7 @@ func (s *Server) handleGap(g crosscast.Gap) {
 	t := telling{s, controlOf(wsconn.NoticeOf(&g)), make(map[gapFrame][]byte)}
 	t.control.Wait = s.window(most)
 	s.latestWindow.Store(int64(t.control.Wait))
-	reconnect := s.o.Gaps == GapReconnect && !(g.Until.IsZero() && g.Names == nil) // an outage often has other nodes, too
+	reconnect := s.o.Gaps == GapReconnect && !wsconn.IsOutage(&g)
 	for socket, rooms := range sockets {
 		c, ok := socket.Conn().(*conn)
 		if !ok || c.server != s {
@@ -54,7 +53,7 @@ func (s *Server) handleGap(g crosscast.Gap) {
 			t.tell(c, socket, room)
 		}
 		if reconnect && !c.sentAway.Swap(true) {
-			time.AfterFunc(time.Duration(rand.Float64()*float64(t.control.Wait)), func() { socket.Close(crosscast.ReasonDrained) })
+			wsconn.SendAway(socket, t.control.Wait)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package wsconn
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,15 @@ type GapNotice struct {
 func NoticeOf(g *crosscast.Gap) GapNotice {
 	ends := !g.Until.IsZero() && reasons.GapGoesOn(string(g.Reason))
 	return GapNotice{Since: g.Since, Until: g.Until, Ends: ends}
+}
+
+// IsOutage reports whether g is the beginning of an outage of the node, which goes on. Clients are not sent away for
+// that, because other nodes often have the same outage.
+func IsOutage(g *crosscast.Gap) bool { return g.Until.IsZero() && g.Names == nil }
+
+// SendAway closes a socket at a random time within a window, as a drain does.
+func SendAway(s *crosscast.Socket, window time.Duration) {
+	time.AfterFunc(time.Duration(rand.Float64()*float64(window)), func() { s.Close(crosscast.ReasonDrained) })
 }
 
 // An Outage is what a server knows of an outage of its node. Its methods may be called concurrently.
