@@ -1,12 +1,13 @@
-// Program production is a server with everything that a deployment needs: probes, a drain when it is ended, logs of
-// what an operator must know, limits, and a start that does not depend on Redis.
+// Program production is a server with everything that a deployment needs: probes, metrics, a page to look at, a drain
+// when it is ended, logs of what an operator must know, limits, and a start that does not depend on Redis.
 //
-//	go run ./examples/production -redis redis://localhost:6379
+//	cd examples/production && go run . -redis redis://localhost:6379
 //
 // docs/production.md explains it, and recipes/ holds the configurations of what stands around it.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -18,15 +19,22 @@ import (
 	"syscall"
 	"time"
 
+	client "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/health"
+	"github.com/crosscast/crosscast/page"
+	"github.com/crosscast/crosscast/prometheus"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
 )
 
 // settings are the flags.
 type settings struct {
+	name    string
 	address string
+	admin   string
 	redis   string
 	notice  time.Duration
 	window  time.Duration
@@ -37,13 +45,16 @@ type settings struct {
 func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	s := settings{}
-	flag.StringVar(&s.address, "address", "localhost:8080", "where to listen")
-	flag.StringVar(&s.redis, "redis", "redis://localhost:6379", "URL of Redis")
+	flag.StringVar(&s.name, "name", "", "name of the node; default: that of the host")
+	flag.StringVar(&s.address, "address", "localhost:8080", "where to listen for clients")
+	flag.StringVar(&s.admin, "admin", "localhost:0", "where to listen for operators, whom only they may reach")
+	flag.StringVar(&s.redis, "redis", "", "URL of Redis; default: REDIS_URL of the environment, or redis://localhost:6379")
 	flag.DurationVar(&s.notice, "notice", 5*time.Second, "how long a load balancer needs to see that the server is not ready")
 	flag.DurationVar(&s.window, "window", 20*time.Second, "over how long the clients are sent away")
 	flag.DurationVar(&s.ping, "ping", 25*time.Second, "between two pings to a client")
 	flag.IntVar(&s.clients, "clients", 20_000, "at most so many clients")
 	flag.Parse()
+	s.redis = cmp.Or(s.redis, os.Getenv("REDIS_URL"), "redis://localhost:6379")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := run(ctx, s, log); err != nil {
@@ -53,30 +64,43 @@ func main() {
 }
 
 func run(ctx context.Context, s settings, log *slog.Logger) error {
+	look, err := page.New(page.Options{Logger: log})
+	if err != nil {
+		return err
+	}
 	node, err := crosscast.Start(ctx, crosscast.Options{
+		Name:         s.name,
 		Adapter:      redisadapter.Dial(s.redis, redisadapter.Options{}),
 		StartOffline: true, // Redis may be up later than this process
-		Logger:       log,
-		OnGap:        func(_ *crosscast.Node, g crosscast.Gap) { log.Warn("gap", "reason", g.Reason, "since", g.Since) },
-		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) {
-			log.Warn("loss", "reason", l.Reason, "emissions", l.Instructions)
-		},
+		Histograms:   true,
+		Logger:       log, // gets gaps, losses and the state of the link, too
+		OnGap:        look.OnGap,
+		OnLoss:       look.OnLoss,
+		OnLink:       look.OnLink,
 	})
 	if err != nil {
 		return err
 	}
-	handler, err := routes(node, s)
+	clients, err := accept(node, s)
 	if err != nil {
 		return errors.Join(err, node.Close(context.WithoutCancel(ctx)))
 	}
-	listener, err := net.Listen("tcp", s.address)
-	if err != nil {
-		return errors.Join(err, node.Close(context.WithoutCancel(ctx)))
+	public, admin := &http.Server{Handler: routes(node, clients)}, &http.Server{Handler: adminRoutes(node, look, clients)}
+	served := make(chan error, 2)
+	serve := func(server *http.Server, what, address string) error {
+		server.ReadHeaderTimeout, server.IdleTimeout = 10*time.Second, time.Minute
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		log.Info("serving", what, listener.Addr().String(), "node", node.ID())
+		go func() { served <- server.Serve(listener) }()
+		return nil
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	log.Info("serving", "address", listener.Addr().String(), "node", node.ID())
+	err = errors.Join(serve(public, "address", s.address), serve(admin, "admin", s.admin))
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close(), node.Close(context.WithoutCancel(ctx)))
+	}
 	select {
 	case err = <-served: // it never returns nil
 	case <-ctx.Done():
@@ -86,32 +110,45 @@ func run(ctx context.Context, s settings, log *slog.Logger) error {
 	return errors.Join(
 		err,
 		node.Drain(ctx, crosscast.DrainOptions{Notice: s.notice, Window: s.window}),
-		server.Shutdown(ctx),
+		public.Shutdown(ctx),
+		admin.Shutdown(ctx), // last, so that operators can look at the drain
 	)
 }
 
-// routes are what the server answers: clients, and the probes.
-func routes(node *crosscast.Node, s settings) (http.Handler, error) {
+// accept returns the binding of the clients.
+func accept(node *crosscast.Node, s settings) (*ws.Server, error) {
 	say := func(ctx context.Context, _ *crosscast.Socket, text string) error {
 		return node.To("lobby").Emit(ctx, "said", text)
 	}
-	clients, err := ws.New(node.Namespace, ws.Options{
+	return ws.New(node.Namespace, ws.Options{
 		Events:       ws.Events{"say": ws.Typed(say)},
 		AllowJoin:    allowJoin,
 		PingInterval: s.ping,
 		MaxClients:   s.clients,
 		EventRate:    20, // a second, for each client
 	})
-	if err != nil {
-		return nil, err
-	}
+}
+
+// routes are what everybody reaches: clients, and the probes.
+func routes(node *crosscast.Node, clients *ws.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = clients.Accept(w, r, ws.Client{}) // Accept answers a client that it refuses
 	})
 	mux.Handle("GET /live", health.Live())
 	mux.Handle("GET /ready", health.Ready(node, health.Options{WithoutBus: true}))
-	return mux, nil
+	return mux
+}
+
+// adminRoutes are what only operators reach: they have the names of rooms and users, and errors.
+func adminRoutes(node *crosscast.Node, look *page.Page, clients *ws.Server) http.Handler {
+	registry := client.NewRegistry()
+	registry.MustRegister(prometheus.New(node, prometheus.Options{WS: []*ws.Server{clients}}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /details", health.Details(node))
+	mux.Handle("/cluster/", http.StripPrefix("/cluster", look.Handler(node)))
+	return mux
 }
 
 func allowJoin(_ context.Context, _ *crosscast.Socket, room string) error {

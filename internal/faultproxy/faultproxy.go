@@ -1,4 +1,4 @@
-// Package faultproxy is a TCP proxy for tests that does to connections what networks do to them: it delays, holds, slows,
+// Package faultproxy is a TCP proxy, for tests and trials, that does to connections what networks do to them: it delays, holds, slows,
 // splits, cuts, resets and silently swallows, each direction by itself.
 package faultproxy
 
@@ -34,12 +34,13 @@ type Faults struct {
 	Change func(read []byte) []byte
 }
 
-// Proxy passes connections on to a target. Its goroutines (one accepts, four serve each connection) end with the test.
+// Proxy passes connections on to a target. Its goroutines (one accepts, four serve each connection) end with Close.
 type Proxy struct {
-	ln net.Listener
-	wg sync.WaitGroup
+	addr string
+	wg   sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
+	ln     net.Listener
 	target string
 	faults [2]Faults
 	pairs  map[*pair]struct{} // nil: closed
@@ -56,18 +57,22 @@ type pair struct {
 // Start listens on a free port of 127.0.0.1 until the test ends.
 func Start(tb testing.TB, target string) *Proxy {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := Listen(target)
 	if err != nil {
 		tb.Fatalf("faultproxy: %v", err)
 	}
-	p := &Proxy{target: target, ln: ln, pairs: map[*pair]struct{}{}}
-	p.wg.Go(p.accept)
-	tb.Cleanup(p.close)
+	tb.Cleanup(p.Close)
 	return p
 }
 
+// Listen listens on a free port of 127.0.0.1 until Close.
+func Listen(target string) (*Proxy, error) {
+	p := &Proxy{target: target, addr: "127.0.0.1:0", pairs: map[*pair]struct{}{}}
+	return p, p.Admit()
+}
+
 // Addr is where clients connect to.
-func (p *Proxy) Addr() string { return p.ln.Addr().String() }
+func (p *Proxy) Addr() string { return p.addr }
 
 // Set replaces the faults of a direction, for the connections that stand and for those to come.
 func (p *Proxy) Set(d Direction, f Faults) {
@@ -105,7 +110,24 @@ func (p *Proxy) Reset() {
 }
 
 // Refuse makes new connections be refused from now on. Those that stand go on.
-func (p *Proxy) Refuse() { _ = p.ln.Close() }
+func (p *Proxy) Refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.ln.Close()
+}
+
+// Admit ends Refuse.
+func (p *Proxy) Admit() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ln, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	p.ln, p.addr = ln, ln.Addr().String()
+	p.wg.Go(func() { p.accept(ln) })
+	return nil
+}
 
 // Conns is how many connections stand.
 func (p *Proxy) Conns() int { return len(p.standing()) }
@@ -120,21 +142,22 @@ func (p *Proxy) standing() []*pair {
 	return all
 }
 
-func (p *Proxy) close() {
+// Close ends all connections, refuses new ones, and waits for the goroutines.
+func (p *Proxy) Close() {
 	all := p.standing()
 	p.mu.Lock()
 	p.pairs = nil
 	p.mu.Unlock()
-	_ = p.ln.Close()
+	p.Refuse()
 	for _, c := range all {
 		c.close(true)
 	}
 	p.wg.Wait()
 }
 
-func (p *Proxy) accept() {
+func (p *Proxy) accept(ln net.Listener) {
 	for {
-		client, err := p.ln.Accept()
+		client, err := ln.Accept()
 		if err != nil {
 			return
 		}

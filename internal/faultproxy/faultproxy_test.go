@@ -188,6 +188,10 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("got %v, %v; want a refusal", c, err)
 	}
 	roundTrip(t, c, 10)
+	if err := p.Admit(); err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, dial(t, p), 10)
 }
 
 func TestHold(t *testing.T) {

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crosscast/crosscast/internal/programtest"
+)
+
+var whole = flag.Bool("whole", false, "all faults, instead of one")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestPlan: each kind happens, some twice, in an order that only the seed decides.
+func TestPlan(t *testing.T) {
+	texts := func(seed uint64) (all []string) {
+		for _, f := range plan(seed, 2) {
+			all = append(all, f.text)
+		}
+		return all
+	}
+	firsts := make(map[string]bool)
+	for seed := range uint64(100) {
+		seen := make(map[string]int)
+		for i, f := range plan(seed, 2) {
+			seen[f.kind]++
+			if i == 0 {
+				firsts[f.kind] = true
+			}
+		}
+		if len(seen) != len(kinds) {
+			t.Errorf("seed %d: kinds %v", seed, seen)
+		}
+		if !slices.Equal(texts(seed), texts(seed)) {
+			t.Errorf("seed %d: two plans differ", seed)
+		}
+	}
+	if len(firsts) != len(kinds) {
+		t.Errorf("of 100 nights the first fault is always one of %v", firsts)
+	}
+}
+
+// TestNight goes through a night as an operator does who uses curl: everything is healthy, a fault begins, it can be
+// seen, it ends, and the answers say what it was.
+func TestNight(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	s := settings{seed: seedOf("redis killed"), faults: 1, clients: 2, control: "127.0.0.1:0", dir: t.TempDir(), quiet: time.Millisecond}
+	s.answers = filepath.Join(s.dir, "sealed")
+	if *whole {
+		s.faults = 0
+	}
+	var out programtest.Output
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- run(ctx, s, strings.NewReader(""), &out) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("%v; it has printed:\n%s", err, &out)
+		}
+	}()
+	control := printed(t, &out, "control: ")
+	admin := strings.TrimSuffix(printed(t, &out, "node-1  metrics "), "/metrics")
+
+	expected := plan(s.seed, 0)
+	if s.faults > 0 {
+		expected = expected[:s.faults]
+	}
+	for i, f := range expected {
+		if text := post(t, control+"/next", ""); !strings.HasPrefix(text, fmt.Sprintf("fault %d begins", i+1)) || strings.Contains(text, f.kind) {
+			t.Fatalf("next said %s", text)
+		}
+		post(t, control+"/guess", "it is: "+f.kind)
+		if f.kind == "redis killed" {
+			until(t, "node-1 to notice", func() bool { return strings.Contains(get(admin+"/details"), `"ready": "disconnected"`) })
+			until(t, "the cause in the log of node-1", func() bool {
+				log, err := os.ReadFile(filepath.Join(s.dir, "node-1.log"))
+				return err == nil && strings.Contains(string(log), "connection refused")
+			})
+		}
+	}
+	if text := post(t, control+"/next", ""); !strings.HasPrefix(text, "the night is over") {
+		t.Fatalf("next said %s", text)
+	}
+
+	entries, err := readAnswers(s.answers)
+	if err != nil || len(entries) != 4*len(expected) {
+		t.Fatalf("answers: %v, %v", entries, err)
+	}
+	for i, f := range expected {
+		for j, want := range []entry{{What: begins, Text: f.text}, {What: guess, Text: "it is: " + f.kind}, {What: ends}, {What: healed}} {
+			if e := entries[4*i+j]; e.What != want.What || e.Text != want.Text || e.Fault != i+1 {
+				t.Errorf("answer %d of fault %d: %+v", j, i+1, e)
+			}
+		}
+	}
+	sealed, err := os.ReadFile(s.answers)
+	if err != nil || bytes.Contains(sealed, []byte("edis")) {
+		t.Errorf("the answers can be read: %s, %v", sealed, err)
+	}
+	var table bytes.Buffer
+	if err := run(t.Context(), settings{open: s.answers}, nil, &table); err != nil || !strings.Contains(table.String(), "it is: "+expected[0].kind) {
+		t.Errorf("%v: %s", err, table.String())
+	}
+}
+
+// seedOf returns a seed whose first fault is of this kind.
+func seedOf(kind string) uint64 {
+	for {
+		if seed := rand.Uint64() | 1; plan(seed, 2)[0].kind == kind {
+			return seed
+		}
+	}
+}
+
+// printed waits for a line that contains before, and returns the word after that.
+func printed(t *testing.T, out *programtest.Output, before string) (word string) {
+	t.Helper()
+	until(t, "the output "+before, func() bool {
+		_, after, found := strings.Cut(out.String(), before)
+		word, _, _ = strings.Cut(strings.TrimSpace(strings.ReplaceAll(after, "\n", " ")), " ")
+		return found && strings.Contains(after, "\n")
+	})
+	return word
+}
+
+func until(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for begin := time.Now(); !reached(); time.Sleep(10 * time.Millisecond) { // poll
+		if time.Since(begin) > 2*time.Minute { // it compiles programs
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func get(url string) string {
+	response, err := http.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	return body(response)
+}
+
+func post(t *testing.T, url, text string) string {
+	t.Helper()
+	response, err := http.Post(url, "text/plain", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body(response)
+}
+
+func body(response *http.Response) string {
+	defer response.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
