@@ -33,6 +33,7 @@ const childVariable = "CROSSCAST_FAULTS_NODE"
 
 // A childConfig is how a node is started, by the command "start".
 type childConfig struct {
+	Program        string `json:"-"` // default: this test binary
 	Name           string
 	Heartbeat      time.Duration
 	Rooms          []string // of its client
@@ -179,6 +180,12 @@ func (c *child) do(cmd *command) (r reply, err error) {
 		redirects.Store(cmd.Room, cmd.Text)
 	case "password": // of new connections
 		present.Store(&cmd.Text)
+	case "clock": // is off by N seconds from now on
+		if clock == nil {
+			return r, errors.New("this process has the machine's clock")
+		}
+		clock.Store(int64(cmd.N))
+		return reply{N: time.Now().UnixNano()}, nil
 	case "stats":
 		return reply{Stats: c.stats()}, nil
 	case "close":
@@ -469,7 +476,7 @@ func (j *journal) add(e books.Entry) {
 
 func (j *journal) addLocked(e books.Entry) {
 	if e.At == 0 {
-		e.At = time.Now().UnixNano()
+		e.At = unixNano(time.Now())
 	}
 	j.settleLocked()
 	e.Node = j.node
@@ -508,7 +515,7 @@ func (j *journal) got(room, origin string, number int64) {
 		}
 	}
 	j.runs = append(j.runs, &books.Entry{
-		At: time.Now().UnixNano(), Is: books.Got, Room: room, Origin: origin, From: number, To: number,
+		At: unixNano(time.Now()), Is: books.Got, Room: room, Origin: origin, From: number, To: number,
 	})
 }
 
@@ -517,11 +524,11 @@ func (j *journal) sent(room string, number int64, at time.Time) {
 	defer j.mu.Unlock()
 	e := j.out[room]
 	if e == nil {
-		e = &books.Entry{At: at.UnixNano(), Is: books.Sent, Room: room, From: number}
+		e = &books.Entry{At: unixNano(at), Is: books.Sent, Room: room, From: number}
 		j.out[room] = e
 	}
 	e.To = number
-	e.Times = append(e.Times, at.UnixNano())
+	e.Times = append(e.Times, unixNano(at))
 }
 
 func (j *journal) refused(room string, number int64, err error) {
@@ -529,9 +536,9 @@ func (j *journal) refused(room string, number int64, err error) {
 }
 
 func (j *journal) gap(n *crosscast.Node, g crosscast.Gap) {
-	e := &books.Gap{Origin: string(g.Origin), All: g.Names == nil, Since: g.Since.UnixNano(), Reason: string(g.Reason)}
+	e := &books.Gap{Origin: string(g.Origin), All: g.Names == nil, Since: unixNano(g.Since), Reason: string(g.Reason)}
 	if !g.Until.IsZero() {
-		e.Until = g.Until.UnixNano()
+		e.Until = unixNano(g.Until)
 	}
 	for _, a := range g.Names {
 		switch a.Space {

@@ -49,11 +49,12 @@ func startProcess(tb testing.TB, c childConfig, entry func(books.Entry)) *node {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		tb.Fatal(err)
+	if c.Program == "" {
+		if c.Program, err = os.Executable(); err != nil {
+			tb.Fatal(err)
+		}
 	}
-	n.cmd = exec.Command(self)
+	n.cmd = exec.Command(c.Program)
 	n.cmd.Env = append(os.Environ(), childVariable+"="+string(config))
 	n.cmd.Stderr = os.Stderr
 	endWithParent(n.cmd)

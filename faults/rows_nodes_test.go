@@ -44,9 +44,9 @@ var _ = register(
 	},
 	&row{
 		number: 19, fault: "the wall clock of a node is an hour off, or steps",
-		expect: "peers, order and gaps do not depend on it; after a step ahead, questions are refused as expired for a heartbeat",
-		// Nothing changes the wall clock of one Go process: neither libfaketime nor a time namespace.
-		applies: "not run",
+		expect: "peers, order and gaps do not depend on it; after a step ahead, a request might be refused as expired for two " +
+			"heartbeats",
+		alone: true, fullOnly: true, run: wrongClock,
 	},
 )
 
