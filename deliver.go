@@ -1,6 +1,7 @@
 package crosscast
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"time"
@@ -88,19 +89,19 @@ func (e *emission) fill(n *Node, inst *Instruction) {
 
 // deliver hands e.msg to the sockets and subscriptions of this node that are in its target. It collects them under the
 // locks, one group at a time, and hands over afterwards. It returns the number of sockets that took the message.
-func (ns *space) deliver(e *emission) (took int) {
+func (ns *space) deliver(ctx context.Context, e *emission) (took int) {
 	ns.collect(e)
-	return ns.handOver(e, nil)
+	return ns.handOver(ctx, e, nil)
 }
 
 // anybody reports whether any recipient was collected.
 func (e *emission) anybody() bool { return len(e.to.sockets) > 0 || len(e.subs) > 0 }
 
 // handOver hands e.msg to the collected recipients. It returns the number of sockets that took the message, and calls
-// refused, if not nil, for each of the others.
-func (ns *space) handOver(e *emission, refused func(*Socket, error)) (took int) {
+// refused, if not nil, for each of the others. ctx is for the observer.
+func (ns *space) handOver(ctx context.Context, e *emission, refused func(*Socket, error)) (took int) {
 	if ns.node.observer != nil {
-		defer e.observe(ns.node, time.Now())
+		defer e.observe(ctx, ns.node, time.Now())
 	}
 	if t := ns.node.times; t != nil {
 		t.timed(&e.msg)

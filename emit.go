@@ -3,7 +3,6 @@ package crosscast
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/crosscast/crosscast/kind"
 )
@@ -48,50 +47,49 @@ func (t BoundTarget) Deliver(ctx context.Context, event string, payload any) (Re
 func (t *BoundTarget) emit(ctx context.Context, event string, payload any, wait bool) (Receipt, error) {
 	n := t.ns.node
 	if n.observer == nil {
-		receipt, _, err := t.send(ctx, event, payload, wait)
-		return receipt, err
+		return t.send(ctx, event, payload, wait, nil)
 	}
-	began := time.Now()
-	receipt, size, err := t.send(ctx, event, payload, wait)
-	n.observeEmitted(ctx, Emitted{Namespace: t.ns.name, Event: event, Bytes: size, Meta: t.meta, Err: err}, began)
+	o := n.observe(ctx, t.ns.name, event, t.meta)
+	defer o.end()
+	receipt, err := t.send(o.ctx, event, payload, wait, &o)
+	o.e.Err = err
 	return receipt, err
 }
 
-// send emits, and also returns the size of the payload.
-func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait bool) (
-	receipt Receipt, size int, err error,
+func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait bool, o *observation) (
+	receipt Receipt, err error,
 ) {
 	n := t.ns.node
 	if n.state.Load() == nodeClosed {
-		return Receipt{}, 0, ErrClosed
+		return Receipt{}, ErrClosed
 	}
 	if err := t.check(event); err != nil {
-		return Receipt{}, 0, err
+		return Receipt{}, err
 	}
 	p, err := n.payload(payload)
 	if err != nil {
-		return Receipt{}, 0, err
+		return Receipt{}, err
 	}
-	size = len(p.Data)
 	receipt.Known = true
+	meta := o.read(len(p.Data), t.meta)
 	if t.target.isNobody() {
-		return receipt, size, nil
+		return receipt, nil
 	}
 	e := newEmission()
 	defer e.release()
 	// The rest of e.inst is zero. Setting all of it at once takes several times as long.
 	e.inst.Kind, e.inst.Volatile, e.inst.Namespace, e.inst.From = kind.Emit, t.volatile, t.ns.name, n.id
-	e.inst.Target, e.inst.Event, e.inst.Payload, e.inst.Meta = t.target, event, p, t.meta
+	e.inst.Target, e.inst.Event, e.inst.Payload, e.inst.Meta = t.target, event, p, meta
 	remote := t.remote()
 	if remote {
-		if err := n.fits(&e.inst); err != nil {
-			return Receipt{}, size, err
+		if err := n.fits(&e.inst, o); err != nil {
+			return Receipt{}, err
 		}
 	}
 	e.fill(n, &e.inst)
-	receipt.Sockets = t.ns.here().deliver(e)
+	receipt.Sockets = t.ns.here().deliver(ctx, e)
 	if !remote {
-		return receipt, size, nil
+		return receipt, nil
 	}
 	if wait {
 		sockets := receipt.Sockets
@@ -100,22 +98,26 @@ func (t *BoundTarget) send(ctx context.Context, event string, payload any, wait 
 	} else {
 		err = n.adapter.Publish(ctx, &e.inst)
 		if t.volatile && errors.Is(err, ErrNotConnected) {
-			return receipt, size, nil // the adapter has counted it
+			return receipt, nil // the adapter has counted it
 		}
 	}
 	if err == nil {
 		n.stats.out.Add(1)
 	}
-	return receipt, size, err
+	return receipt, err
 }
 
-// fits returns an error if the adapter would refuse inst for its size.
-func (n *Node) fits(inst *Instruction) error {
+// fits returns an error if the adapter would refuse inst for its size, also without the observer's pairs.
+func (n *Node) fits(inst *Instruction, o *observation) error {
 	few := targetNames(&inst.Target)+len(inst.Rooms) <= 1 && len(inst.Meta) == 0
 	if n.sizer == nil || few && len(inst.Payload.Data) <= n.maxPayload/8 {
 		return nil
 	}
-	return n.sizer.Fits(inst)
+	err := n.sizer.Fits(inst)
+	for err != nil && o.leaveOut(inst) {
+		err = n.sizer.Fits(inst)
+	}
+	return err
 }
 
 func (n *Node) publish(ctx context.Context, inst *Instruction) error {

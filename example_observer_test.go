@@ -10,11 +10,15 @@ import (
 // meter counts what goes in and out. A real one would have the counters and histograms of a metrics library.
 type meter struct{}
 
+func (meter) Emitting(ctx context.Context, _ crosscast.Emitted) (context.Context, []crosscast.KeyValue) {
+	return ctx, nil // a tracer would return a context with its span, and what the message needs to carry for it
+}
+
 func (meter) Emitted(_ context.Context, e crosscast.Emitted) {
 	fmt.Printf("emitted %s: %d bytes, error %v\n", e.Event, e.Bytes, e.Err)
 }
 
-func (meter) Delivered(d crosscast.Delivered) {
+func (meter) Delivered(_ context.Context, d crosscast.Delivered) {
 	fmt.Printf("delivered %s: to %d, refused by %d\n", d.Event, d.Sockets, d.Refused)
 }
 

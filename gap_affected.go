@@ -1,6 +1,7 @@
 package crosscast
 
 import (
+	"context"
 	"iter"
 
 	"github.com/crosscast/crosscast/kind"
@@ -83,7 +84,7 @@ func (n *Node) emitToSockets(a *affected, inst Instruction) {
 	e.inst.Namespace, e.inst.Target = a.space.name, a.target
 	e.fill(n, &e.inst)
 	a.space.collectSockets(e)
-	a.space.handOver(e, nil)
+	a.space.handOver(context.Background(), e, nil)
 }
 
 // collectSockets is collect without subscriptions.

@@ -1,6 +1,7 @@
 package crosscast
 
 import (
+	"context"
 	"time"
 
 	"github.com/crosscast/crosscast/internal/reasons"
@@ -41,7 +42,7 @@ func (n *Node) handleInstruction(inst *Instruction) {
 		case !inst.Payload.valid():
 			n.dropInvalid(inst)
 		default:
-			ns.handOver(e, nil)
+			ns.handOver(context.Background(), e, nil)
 		}
 		e.release()
 	case kind.Hello, kind.Heartbeat:

@@ -22,11 +22,15 @@ type watcher struct {
 
 type traceKey struct{}
 
+func (w *watcher) Emitting(ctx context.Context, _ crosscast.Emitted) (context.Context, []crosscast.KeyValue) {
+	return ctx, nil
+}
+
 func (w *watcher) Emitted(ctx context.Context, e crosscast.Emitted) {
 	w.add("emitted %v %s %s %d %v %v %v", ctx.Value(traceKey{}), e.Namespace, e.Event, e.Bytes, e.Meta, e.Err, e.Duration)
 }
 
-func (w *watcher) Delivered(d crosscast.Delivered) {
+func (w *watcher) Delivered(_ context.Context, d crosscast.Delivered) {
 	w.add("delivered %s %s %d %v %d+%d+%d %v", d.Namespace, d.Event, d.Bytes, d.Meta, d.Sockets, d.Refused, d.Subscriptions,
 		d.Duration)
 }
@@ -166,9 +170,12 @@ func TestObserverDelivered(t *testing.T) {
 // deliveries is an observer of deliveries.
 type deliveries func(crosscast.Delivered)
 
-func (deliveries) Emitted(context.Context, crosscast.Emitted) {}
-func (f deliveries) Delivered(d crosscast.Delivered)          { f(d) }
-func (deliveries) Handled(crosscast.Handled)                  {}
+func (deliveries) Emitting(ctx context.Context, _ crosscast.Emitted) (context.Context, []crosscast.KeyValue) {
+	return ctx, nil
+}
+func (deliveries) Emitted(context.Context, crosscast.Emitted)           {}
+func (f deliveries) Delivered(_ context.Context, d crosscast.Delivered) { f(d) }
+func (deliveries) Handled(crosscast.Handled)                            {}
 
 // TestObserverHandled: each instruction of a peer is seen once, of whatever kind, after what was delivered for it.
 func TestObserverHandled(t *testing.T) {
@@ -197,19 +204,33 @@ func TestObserverHandled(t *testing.T) {
 	})
 }
 
-// failingObserver fails in each method.
-type failingObserver struct{ f *failures }
+// failingObserver fails in each method. An Emitting that ends the goroutine of the caller would end it before the emission.
+type failingObserver struct {
+	f     *failures
+	exits bool
+}
 
+func (o failingObserver) Emitting(ctx context.Context, _ crosscast.Emitted) (context.Context, []crosscast.KeyValue) {
+	if !o.exits {
+		o.f.do("Observer.Emitting")
+	}
+	return nil, nil
+}
 func (o failingObserver) Emitted(context.Context, crosscast.Emitted) { o.f.do("Observer.Emitted") }
-func (o failingObserver) Delivered(crosscast.Delivered)              { o.f.do("Observer.Delivered") }
-func (o failingObserver) Handled(crosscast.Handled)                  { o.f.do("Observer.Handled") }
+func (o failingObserver) Delivered(context.Context, crosscast.Delivered) {
+	o.f.do("Observer.Delivered")
+}
+func (o failingObserver) Handled(crosscast.Handled) { o.f.do("Observer.Handled") }
 
 // TestObserversThatFail: everybody gets each message all the same, and each panic is logged once.
 func TestObserversThatFail(t *testing.T) {
 	failing(t, func(t *testing.T, f *failures, p *panics) {
 		cluster := crosscast.NewCluster()
+		exits := strings.HasSuffix(t.Name(), "exit")
 		a := start(t, crosscast.Options{Adapter: cluster.Adapter()})
-		b := start(t, crosscast.Options{Adapter: cluster.Adapter(), Logger: p.logger(), Observer: failingObserver{f}})
+		b := start(t, crosscast.Options{
+			Adapter: cluster.Adapter(), Logger: p.logger(), Observer: failingObserver{f, exits},
+		})
 		var x, y recorder
 		s := connect(t, b.Namespace, &x, "r")
 		connect(t, b.Namespace, &y, "r")
@@ -226,12 +247,13 @@ func TestObserversThatFail(t *testing.T) {
 		if f.count("Observer.Handled") < 2 || f.count("Observer.Delivered") != 5 {
 			t.Errorf("%v", f.calls)
 		}
-		if strings.HasSuffix(t.Name(), "exit") {
+		equal(t, "emitted", f.count("Observer.Emitted"), 3)
+		if exits {
 			return
 		}
-		equal(t, "emitted", f.count("Observer.Emitted"), 3)
+		equal(t, "emitting", f.count("Observer.Emitting"), 3)
 		all := 0
-		for _, what := range []string{"Observer.Emitted", "Observer.Delivered", "Observer.Handled"} {
+		for _, what := range []string{"Observer.Emitting", "Observer.Emitted", "Observer.Delivered", "Observer.Handled"} {
 			equal(t, what+" logged", p.count(what), f.count(what))
 			all += f.count(what)
 		}
@@ -242,9 +264,12 @@ func TestObserversThatFail(t *testing.T) {
 // idle is an observer that does nothing.
 type idle struct{}
 
-func (idle) Emitted(context.Context, crosscast.Emitted) {}
-func (idle) Delivered(crosscast.Delivered)              {}
-func (idle) Handled(crosscast.Handled)                  {}
+func (idle) Emitting(ctx context.Context, _ crosscast.Emitted) (context.Context, []crosscast.KeyValue) {
+	return ctx, nil
+}
+func (idle) Emitted(context.Context, crosscast.Emitted)     {}
+func (idle) Delivered(context.Context, crosscast.Delivered) {}
+func (idle) Handled(crosscast.Handled)                      {}
 
 // TestObserverAllocatesNothing: neither its absence nor its presence costs an allocation, to emit or to handle.
 func TestObserverAllocatesNothing(t *testing.T) {

@@ -34,34 +34,32 @@ func (t BoundTarget) EmitAck(ctx context.Context, event string, payload any) *An
 func (t *BoundTarget) emitAck(ctx context.Context, event string, payload any) *query {
 	n := t.ns.node
 	if n.observer == nil {
-		q, _ := t.sendAck(ctx, event, payload)
-		return q
+		return t.sendAck(ctx, event, payload, nil)
 	}
-	began := time.Now()
-	q, size := t.sendAck(ctx, event, payload)
-	n.observeEmitted(ctx, Emitted{Namespace: t.ns.name, Event: event, Bytes: size, Meta: t.meta, Err: q.failure}, began)
+	o := n.observe(ctx, t.ns.name, event, t.meta)
+	defer o.end()
+	q := t.sendAck(o.ctx, event, payload, &o)
+	o.e.Err = q.failure
 	return q
 }
 
-// sendAck emits, and also returns the size of the payload.
-func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q *query, size int) {
+func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any, o *observation) *query {
 	n := t.ns.node
 	if err := t.check(event); err != nil {
-		return &query{failure: err}, 0
+		return &query{failure: err}
 	}
 	p, err := n.payload(payload)
 	if err != nil {
-		return &query{failure: err}, 0
+		return &query{failure: err}
 	}
-	size = len(p.Data)
 	inst := &Instruction{
 		Kind: kind.Emit, Volatile: t.volatile, Namespace: t.ns.name, From: n.id,
-		Target: t.target, Event: event, Payload: p, Meta: t.meta,
+		Target: t.target, Event: event, Payload: p, Meta: o.read(len(p.Data), t.meta),
 	}
 	to := []NodeID{}
 	if t.remote() {
-		if err := n.fits(inst); err != nil {
-			return &query{failure: err}, size
+		if err := n.fits(inst, o); err != nil {
+			return &query{failure: err}
 		}
 		to = n.holders(&t.target)
 	}
@@ -80,7 +78,7 @@ func (t *BoundTarget) sendAck(ctx context.Context, event string, payload any) (q
 			q.failLocked(n.id, err)
 			q.mu.Unlock()
 		}
-	}), size
+	})
 }
 
 // handleAckedEmit delivers a peer's acknowledged emission.
@@ -140,7 +138,7 @@ func (ns *space) deliverAck(
 		e.msg.Ack = number
 		w.await(e.to.sockets)
 	}
-	took := ns.handOver(e, func(s *Socket, _ error) { w.give(s) })
+	took := ns.handOver(ctx, e, func(s *Socket, _ error) { w.give(s) })
 	if !ok {
 		return ErrBusy
 	}

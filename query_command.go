@@ -168,7 +168,7 @@ func (t *BoundTarget) command(inst *Instruction) error {
 	if !t.remote() {
 		return nil
 	}
-	return n.fits(inst)
+	return n.fits(inst, nil)
 }
 
 // handleCommand executes a peer's command. It is done before the next instruction of that peer. Only the answer waits,

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
@@ -190,37 +189,36 @@ func (s *Socket) Leave(rooms ...string) error {
 func (s *Socket) Emit(ctx context.Context, event string, payload any) error {
 	n := s.ns.node
 	if n.observer == nil {
-		_, err := s.emit(event, payload)
-		return err
+		return s.emit(ctx, event, payload, nil)
 	}
-	began := time.Now()
-	size, err := s.emit(event, payload)
-	n.observeEmitted(ctx, Emitted{Namespace: s.ns.name, Event: event, Bytes: size, Err: err}, began)
+	o := n.observe(ctx, s.ns.name, event, nil)
+	defer o.end()
+	err := s.emit(o.ctx, event, payload, &o)
+	o.e.Err = err
 	return err
 }
 
-// emit does the work of Emit, and also returns the size of the payload.
-func (s *Socket) emit(event string, payload any) (size int, err error) {
+func (s *Socket) emit(ctx context.Context, event string, payload any, o *observation) (err error) {
 	if s.closed.Load() {
-		return 0, ErrClosed
+		return ErrClosed
 	}
 	if err := checkName("event", event); err != nil {
-		return 0, err
+		return err
 	}
 	n := s.ns.node
 	p, err := n.payload(payload)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	e := newEmission()
 	defer e.release()
-	e.inst = Instruction{Kind: kind.Emit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p}
+	e.inst = Instruction{Kind: kind.Emit, Namespace: s.ns.name, From: n.id, Event: event, Payload: p, Meta: o.read(len(p.Data), nil)}
 	e.one[0] = s.id
 	e.inst.Target.Sockets = e.one[:]
 	e.fill(n, &e.inst)
 	e.to.sockets = append(e.to.sockets, s)
-	s.ns.handOver(e, func(_ *Socket, refused error) { err = refused })
-	return len(p.Data), err
+	s.ns.handOver(ctx, e, func(_ *Socket, refused error) { err = refused })
+	return err
 }
 
 // To targets the sockets in at least one of rooms, except this one.
