@@ -52,11 +52,11 @@ func (d dialConfig) client() redis.UniversalClient {
 	}
 	off := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch {
-	case d.Cluster:
+	case d.Cluster: // only the adapter itself fetches the slots again
 		return redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: d.Addrs, Protocol: d.Protocol, CredentialsProviderContext: credentials, TLSConfig: secure, Dialer: dialer,
 			DialTimeout: 2 * time.Second, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout,
-			ContextTimeoutEnabled: true, ClusterStateReloadInterval: 2 * time.Second, MaintNotificationsConfig: off,
+			ContextTimeoutEnabled: true, ClusterStateReloadInterval: time.Hour, MaintNotificationsConfig: off,
 		})
 	case d.Master != "":
 		return redis.NewFailoverClient(&redis.FailoverOptions{
