@@ -81,7 +81,13 @@ func (f *frame) holds() int {
 	return frameBytes + topicBytes + len(f.topic.key) + cap(f.buf) + deliveryBytes*len(f.deliveries)
 }
 
-// hasRoom reports whether size more bytes may wait. An empty queue takes any size.
+// mayHold is at least the memory that so many bytes take in so many frames: see frame.holds. A frame of one instruction
+// has a buffer of at most bufferSizes[0] bytes, or of the bytes of the instruction.
+func mayHold(bytes, frames int) int {
+	return bytes + frames*(bufferSizes[0]+frameBytes+topicBytes+deliveryBytes)
+}
+
+// hasRoom reports whether size more bytes may wait: see mayHold. An empty queue takes any size.
 func (b *outbox) hasRoom(size int) bool { return b.bytes == 0 || b.bytes+size <= b.o.QueueBytes }
 
 // enterInstruction appends inst, encoded as data, to the frames of its topics. up means that frames go out now.
@@ -143,7 +149,7 @@ func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 	if f := t.open; f != nil && f.generation == b.generation &&
 		len(f.buf)+size <= min(packBytes, b.o.MaxFrame) && int(f.items)+items <= maxItems {
 		if up || b.clock().Sub(f.opened) < packAge {
-			b.spare.grow(f, size, b.spareBytes())
+			b.spare.grow(f, size, b.o.QueueBytes-b.bytes, b.spareBytes())
 			return f
 		}
 	}

@@ -324,7 +324,7 @@ func (s *sender) queueInstruction(
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked((len(data)+maxCopyNumber+frameBytes+topicBytes)*len(to), inst.Volatile)
+	room, err = s.admitLocked(mayHold((len(data)+maxCopyNumber)*len(to), len(to)), inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}
@@ -341,7 +341,7 @@ func (s *sender) queueMessages(
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked(len(m.data)+(frameBytes+topicBytes)*len(m.all), inst.Volatile)
+	room, err = s.admitLocked(mayHold(len(m.data), len(m.all)), inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}

@@ -28,8 +28,9 @@ func (s *spare) takeFrame(up bool) *frame {
 	return f
 }
 
-// grow makes room for size more bytes of a frame, and keeps the frame's old buffer for reuse.
-func (s *spare) grow(f *frame, size, limit int) {
+// grow makes room for size more bytes of a frame. The frame then takes at most room more bytes of memory, or exactly
+// what it needs. Its old buffer is kept for reuse.
+func (s *spare) grow(f *frame, size, room, limit int) {
 	size += len(f.buf)
 	if cap(f.buf) >= size {
 		return
@@ -37,6 +38,10 @@ func (s *spare) grow(f *frame, size, limit int) {
 	i := 0
 	for bufferSizes[i] < size { // size is at most packBytes
 		i++
+	}
+	if bufferSizes[i]-cap(f.buf) > room {
+		f.buf = append(make([]byte, 0, size), f.buf...)
+		return
 	}
 	var b []byte
 	if n := len(s.buffers[i]); n > 0 {
