@@ -39,8 +39,9 @@ type Message struct {
 }
 
 // A Framer turns a message into the bytes that a binding writes to its connections, for example a JSON envelope. It
-// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing. If
-// Frame panics, the message cannot be framed: the error is a [*PanicError].
+// must be comparable (a pointer or an empty struct), and the same value for all sockets that share the framing. The
+// result may be a part of m.Payload.Data; then the node copies it. If Frame panics, the message cannot be framed: the
+// error is a [*PanicError].
 type Framer interface {
 	Frame(m *Message) ([]byte, error)
 }
@@ -91,9 +92,18 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 	}()
 	made.err = guard.Call(func() (err error) {
 		made.data, err = f.Frame(m)
+		if isPart(made.data, m.Payload.Data) {
+			made.data = slices.Clone(made.data)
+		}
 		return err
 	})
 	return made, true
+}
+
+// isPart reports whether part is a part of whole. The node and the adapter reuse the memory of a payload.
+func isPart(part, whole []byte) bool {
+	a, b := cap(part), cap(whole) // both end at the end of their memory
+	return a > 0 && b > 0 && &part[:a][a-1] == &whole[:b][b-1]
 }
 
 // resetFrames forgets the frames, so that the message can be reused. No other goroutine may use it meanwhile.

@@ -43,3 +43,19 @@ func TestMessageIsFramedOncePerFramer(t *testing.T) {
 		}
 	}
 }
+
+// partFramer returns a part of the payload.
+type partFramer struct{}
+
+func (partFramer) Frame(m *crosscast.Message) ([]byte, error) { return m.Payload.Data[1:3], nil }
+
+// TestAFrameThatIsPartOfThePayload: whoever emitted the payload may change it afterwards.
+func TestAFrameThatIsPartOfThePayload(t *testing.T) {
+	payload := []byte("0123")
+	m := &crosscast.Message{Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: payload}}
+	frame, err := m.Frame(partFramer{})
+	clear(payload)
+	if string(frame) != "12" || err != nil {
+		t.Errorf("got %q, %v", frame, err)
+	}
+}

@@ -167,7 +167,8 @@ const (
 	Denied
 )
 
-// For drivers: an Event is one arrival on a [Link]. Data must never be written to again.
+// For drivers: an Event is one arrival on a [Link]. Data is used until the next call of Receive, so that a link can reuse
+// its memory. It must not be written to before that.
 type Event struct {
 	Kind  EventKind
 	Topic string

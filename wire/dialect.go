@@ -34,7 +34,7 @@ type Dialect interface {
 
 	// Read handles a message that arrived on a topic. It ignores this node's own messages, except an Echo, whose number
 	// it returns. If err is not nil, the message is dropped and counted as foreign (if err matches [ErrForeign]) or
-	// malformed. err is nil if echo is not 0.
+	// malformed. err is nil if echo is not 0. data is valid during the call.
 	Read(topic string, data []byte) (echo uint64, err error)
 
 	// Echo returns a message with a number, which is not 0. Its topic is always the same, is one of Home, and only this

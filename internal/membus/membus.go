@@ -3,6 +3,7 @@
 package membus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -343,6 +344,7 @@ type link struct {
 	err    error
 	heard  time.Time // when something was pushed, or a part of it was read
 	wake   chan struct{}
+	lent   []byte // used by Receive alone, without mu
 
 	dead, starved, mute bool
 	handling            bool // the event that Receive has returned counts as busy
@@ -456,7 +458,22 @@ func (l *link) ask(topics []string, act func(denied bool, forgotten map[string]b
 	return nil
 }
 
+// lend makes ev the event whose Data may be used until the next Receive.
+func (l *link) lend(ev wire.Event) wire.Event {
+	l.lent = bytes.Clone(ev.Data) // other links have it too
+	ev.Data = l.lent
+	return ev
+}
+
+// takeBack overwrites the Data of the last event, which shows if somebody still uses it.
+func (l *link) takeBack() {
+	for i := range l.lent {
+		l.lent[i] = 0xC1 // never used by msgpack
+	}
+}
+
 func (l *link) Receive() (wire.Event, error) {
+	l.takeBack()
 	for {
 		l.h.mu.Lock()
 		l.handled()
@@ -472,7 +489,7 @@ func (l *link) Receive() (wire.Event, error) {
 			if err := l.arrive(len(ev.Data)); err != nil {
 				return wire.Event{}, err
 			}
-			return ev, nil
+			return l.lend(ev), nil
 		case l.err != nil:
 			err := l.err
 			l.h.mu.Unlock()

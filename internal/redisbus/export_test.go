@@ -37,7 +37,17 @@ func Replies(text []byte) func() (wire.Event, error) { return RepliesInParts(tex
 
 // RepliesInParts is like Replies. A read brings at most size bytes.
 func RepliesInParts(text []byte, size int) func() (wire.Event, error) {
-	c := newRespConn(&script{left: text, size: size}, 0, 0)
+	return receiver(newRespConn(&script{left: text, size: size}, 0, 0))
+}
+
+// OwnReplies is like Replies, of a part of a sharded link.
+func OwnReplies(text []byte) func() (wire.Event, error) {
+	c := newRespConn(&script{left: text}, 0, 0)
+	c.own = true
+	return receiver(c)
+}
+
+func receiver(c *respConn) func() (wire.Event, error) {
 	return func() (wire.Event, error) {
 		r, err := c.receive()
 		return wire.Event{Kind: r.kind, Topic: c.topic(r.name), Data: r.data}, err

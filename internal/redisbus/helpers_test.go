@@ -1,6 +1,7 @@
 package redisbus_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -51,6 +52,7 @@ func read(t testing.TB, link wire.Link) *listener {
 				l.err = err
 				return
 			}
+			ev.Data = bytes.Clone(ev.Data)
 			l.events <- ev
 		}
 	}()

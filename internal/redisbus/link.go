@@ -97,7 +97,9 @@ func (l *link) take() error {
 		return nil
 	}
 	o := l.own.Options()
-	l.conn = newRespConn(takenConn{c}, o.ReadBufferSize, o.WriteTimeout)
+	conn := newRespConn(takenConn{c}, o.ReadBufferSize, o.WriteTimeout)
+	conn.own = l.bus.shard // a shardedLink passes a message on while the next one is read
+	l.conn = conn
 	return c.SetDeadline(time.Time{}) // greet has set one
 }
 

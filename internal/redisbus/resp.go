@@ -22,29 +22,39 @@ type respConn struct {
 	conn    net.Conn
 	br      *bufio.Reader
 	timeout time.Duration // of one command's writing; 0 or less: none
+	own     bool          // payloads have memory of their own; else they are valid until the next reply
 
 	out   []byte // the bytes of a command
 	word  []byte // the first element of the latest reply
 	name  []byte // the name in it
 	seed  maphash.Seed
 	known [64]string // topics of messages, by hash, so that a busy topic has one string
+
+	large []byte // the memory of payloads that br has no room for
+	small int    // payloads since one that needed a quarter of large
 }
 
 // A reply is something that a server sends to a subscriber.
 type reply struct {
 	kind wire.EventKind // Message, Subscribed, Unsubscribed or Pong
 	name []byte         // the topic, or the name of a ping; valid until the next reply
-	data []byte         // of a message
+	data []byte         // of a message; valid until the next reply, unless respConn.own is set
 }
 
 // largestBulk is the largest string that a Redis can be configured to send. smallBulk is the size from which memory is
 // allocated as the bytes arrive.
 const largestBulk, smallBulk = 1 << 32, 4 << 20
 
+// readSize is the least size of the reader's buffer. Packed frames fit in, so they are used where they were read.
+const readSize = 128 << 10
+
+// largeAge is how many payloads in a row must need little of a connection's large memory before it is released.
+const largeAge = 1000
+
 var errProtocol = errors.New("the server does not speak the protocol of Redis")
 
 func newRespConn(conn net.Conn, size int, timeout time.Duration) *respConn {
-	return &respConn{conn: conn, br: bufio.NewReaderSize(conn, max(size, 4<<10)), timeout: timeout, seed: maphash.MakeSeed()}
+	return &respConn{conn: conn, br: bufio.NewReaderSize(conn, max(size, readSize)), timeout: timeout, seed: maphash.MakeSeed()}
 }
 
 // write implements channelConn. It closes a connection that failed to take a whole command, because the server would
@@ -168,7 +178,7 @@ func (c *respConn) list(n int64, push bool) (r reply, err error) {
 	r.name = c.name
 	switch r.kind {
 	case wire.Message:
-		r.data, err = c.str(nil)
+		r.data, err = c.payload()
 	case wire.Subscribed, wire.Unsubscribed:
 		var kind byte
 		if kind, _, err = c.line(); err == nil && kind != ':' {
@@ -208,6 +218,53 @@ func (c *respConn) str(dst []byte) ([]byte, error) {
 		return dst, nil
 	}
 	return dst, errProtocol
+}
+
+// payload reads the payload of a message.
+func (c *respConn) payload() ([]byte, error) {
+	if next, err := c.br.Peek(1); err != nil || next[0] != '$' || c.own {
+		return c.str(nil)
+	}
+	_, line, err := c.line()
+	if err != nil {
+		return nil, err
+	}
+	n, err := bulkLength(line)
+	if err != nil || n < 0 {
+		return nil, err
+	}
+	c.age(n)
+	switch {
+	case n+2 <= c.br.Size():
+		return c.peekBody(n)
+	case n > smallBulk:
+		return c.body(nil, n)
+	case n > cap(c.large):
+		c.large = make([]byte, 0, n+n/4)
+	}
+	return c.body(c.large[:0], n)
+}
+
+// age releases the large memory if the payloads have become small. The next one has n bytes.
+func (c *respConn) age(n int) {
+	if n >= cap(c.large)/4 {
+		c.small = 0
+	} else if c.small++; c.small == largeAge {
+		c.large, c.small = nil, 0
+	}
+}
+
+// peekBody returns the n bytes of a string, as a part of the reader's buffer, and reads what ends it.
+func (c *respConn) peekBody(n int) ([]byte, error) {
+	data, err := c.br.Peek(n + 2)
+	if err != nil {
+		return nil, err
+	}
+	if string(data[n:]) != "\r\n" {
+		return nil, errProtocol
+	}
+	_, err = c.br.Discard(n + 2)
+	return data[:n:n], err
 }
 
 // skip reads n elements of any kind, with all that they contain.
@@ -255,10 +312,15 @@ func count(line []byte) (int64, error) {
 
 // bulk appends to dst a string of the given length, and reads what ends it. The length -1 means nil.
 func (c *respConn) bulk(dst, length []byte) ([]byte, error) {
-	left, err := bulkLength(length)
-	if err != nil || left < 0 {
+	n, err := bulkLength(length)
+	if err != nil || n < 0 {
 		return dst, err
 	}
+	return c.body(dst, n)
+}
+
+// body appends to dst the bytes of a string, of which so many are left, and reads what ends it.
+func (c *respConn) body(dst []byte, left int) ([]byte, error) {
 	for left > 0 {
 		have := len(dst)
 		part := min(left, max(smallBulk, have))

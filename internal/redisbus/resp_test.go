@@ -95,6 +95,52 @@ func TestRepliesOfNoRedis(t *testing.T) {
 	}
 }
 
+// message is a message as a server sends it.
+func message(payload string) string {
+	return fmt.Sprintf("*3\r\n$7\r\nmessage\r\n$4\r\ncc:a\r\n$%d\r\n%s\r\n", len(payload), payload)
+}
+
+// TestPayloadsAllocateNothing: small ones are used where they were read, and large ones share memory. It is released after
+// many small ones.
+func TestPayloadsAllocateNothing(t *testing.T) {
+	const n = 10
+	small, large := message(strings.Repeat("s", 100<<10)), message(strings.Repeat("l", 1<<20))
+	next := redisbus.Replies([]byte(large + strings.Repeat(small+large, n+1) + strings.Repeat(message("x"), 1100) + large))
+	read := func(size int) {
+		if ev, err := next(); err != nil || len(ev.Data) != size {
+			t.Fatalf("got %d bytes, %v; want %d", len(ev.Data), err, size)
+		}
+	}
+	read(1 << 20)
+	if got := testing.AllocsPerRun(n, func() {
+		read(100 << 10)
+		read(1 << 20)
+	}); got != 0 {
+		t.Errorf("%v allocations for two payloads", got)
+	}
+	for range 1100 {
+		read(1)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	read(1 << 20)
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got < 1<<20 {
+		t.Errorf("%d bytes allocated for a large payload after many small ones: the memory of the last one was kept", got)
+	}
+}
+
+// TestPayloadsOfAPart: a sharded link reads on while a message is used.
+func TestPayloadsOfAPart(t *testing.T) {
+	one, two := strings.Repeat("1", 200<<10), strings.Repeat("2", 200<<10)
+	next := redisbus.OwnReplies([]byte(message(one) + message(two)))
+	first, err := next()
+	second, err2 := next()
+	if string(first.Data) != one || string(second.Data) != two || err != nil || err2 != nil {
+		t.Errorf("got %.3q, %v and %.3q, %v", first.Data, err, second.Data, err2)
+	}
+}
+
 // TestConfirmationsAllocateNothing: their topics are those of the request.
 func TestConfirmationsAllocateNothing(t *testing.T) {
 	const n = 1000
