@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,12 +47,16 @@ func TestClientJS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer node.Close(context.Background())
+	var busy atomic.Int32
 	sockets := make(chan *crosscast.Socket, 10)
 	server, err := ws.New(node.Namespace, ws.Options{
 		OnConnect: func(_ context.Context, s *crosscast.Socket) { sockets <- s },
 		AllowJoin: func(_ context.Context, _ *crosscast.Socket, room string) error {
-			if room == "secret" {
+			switch {
+			case room == "secret":
 				return ws.Errorf("members only")
+			case room == "busy" && busy.Add(1)%3 != 0:
+				return ws.Errorf("%w", ws.ErrBusy)
 			}
 			return nil
 		},
@@ -100,6 +105,7 @@ func TestClientJS(t *testing.T) {
 				{`client.request("echo", "this")`, "this"},
 				{`client.request("shout").catch(e => e.code + ": " + e.message)`, `remote: unknown event "shout"`},
 				{`client.join("room2").then(() => client.leave("room2")).then(() => client.rooms.join())`, "room1"},
+				{`client.join("busy").then(() => client.leave("busy")).then(() => client.rooms.join())`, "room1"},
 				{`client.join("secret").catch(e => e.code + ": " + e.message)`, "remote: members only"},
 				{`client.request("say", 7).catch(e => e.code)`, "remote"},
 				{`client.request("wait", 0, {timeout: 10}).catch(e => e.code)`, "timeout"},

@@ -46,11 +46,15 @@ type answer = atomic.Pointer[any]
 // error if the client may not see its text.
 func (c *conn) fail(e *event, err error) {
 	text, visible := wsconn.Tellable(err)
+	retry := (e.kind == eventJoin || e.wasJoin) && isTemporary(err)
 	if !visible {
 		text = "internal error"
+		if retry {
+			text = string(wsconn.ReasonUnavailable)
+		}
 		defer c.server.report(c.socket, e.title(), err)
 	}
-	control := Control{Kind: ControlReply, ID: e.id, Failure: text}
+	control := Control{Kind: ControlReply, ID: e.id, Failure: text, Retry: retry}
 	if e.id == 0 {
 		control.Kind = ControlError
 		if e.known {

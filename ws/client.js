@@ -17,7 +17,9 @@
 // join waits for a connection if there is none, or if it is lost before the reply; without a timeout it waits until
 // close. A room that was joined is kept: it is in client.rooms, and joined again on each later connection. If the
 // server refuses that, onjoinerror(client, room, error) is called, and the room is not kept any more. If it does not
-// answer for requestTimeout, the connection is closed. Of calls of join and leave the last one counts.
+// answer for requestTimeout, the connection is closed. If it cannot decide now ("retry"), the client asks again after a
+// pause, which grows from minBackoff to maxBackoff; meanwhile ongap gets a gap of the room that goes on. Of calls of
+// join and leave the last one counts.
 //
 // Events are handled in the order in which they were sent. Events of a new connection come after onconnect, the joins
 // of kept rooms, and ongap. A handler that waits does not hold up the next one. When the browser reports that the
@@ -59,10 +61,9 @@
   const maxRefetches = 1000; // gaps that may wait; a gap of a further room counts as one of everything
 
   class ClientError extends Error {
-    constructor(code, message = code) {
+    constructor(code, message = code, retry = false) { // retry: a join that has failed only for now
       super(message);
-      this.name = "ClientError";
-      this.code = code;
+      Object.assign(this, {name: "ClientError", code, retry});
     }
   }
 
@@ -81,7 +82,9 @@
     #handlers = new Map();
     #waiting = new Map(); // requests of the present connection, by ID
     #last = 0;            // ID of the newest request
-    #rooms = new Map();   // {kept, on, calls}: was joined; the latest connection with that; calls of join that wait
+    #rooms = new Map();   // {kept, on, calls, since}: was joined; the latest connection with that; calls of join that wait;
+                          // if the server puts the join off, when the gap that goes on began, in ms
+    #retries = new Set(); // {timer}, of the joins that the server has put off
     #socket = null;       // the present connection
     #end = () => {};      // ends the present connection, or attempt
     #timer;               // of the next attempt
@@ -197,16 +200,27 @@
       });
     }
 
-    // join joins on this connection, and settles the calls that wait for the room.
-    async #join(name, room, again) {
+    // join joins on this connection, and settles the calls that wait for the room. If the server is too busy, it returns,
+    // and tries again after a pause.
+    async #join(name, room, again, backoff = this.#options.minBackoff) {
       const socket = this.#socket;
       try {
         await this.#ask({join: name});
-        room.kept = true;
-        room.on = socket;
+        const {since} = room;
+        Object.assign(room, {kept: true, on: socket, since: undefined});
         settleCalls(room.calls, call => call.resolve());
+        if (since === undefined || this.#rooms.get(name) !== room) return;
+        this.#report({room: name, since: new Date(since), until: new Date(Date.now()), away: true, wait: this.#draw()}, true);
       } catch (error) {
         if (error.code !== "remote") throw error;
+        if (error.retry) {
+          const retry = {timer: setTimeout(() => {
+            this.#retries.delete(retry);
+            if (this.#rooms.get(name) !== room) return; // it was left
+            this.#join(name, room, again, Math.min(2 * backoff, this.#options.maxBackoff)).catch(() => {});
+          }, backoff / 2 * (1 + Math.random()))};
+          return void this.#retries.add(retry);
+        }
         settleCalls(room.calls, call => call.reject(error));
         const lost = again && room.kept && this.#rooms.get(name) === room;
         if (again) room.kept = false;
@@ -230,6 +244,19 @@
       };
       wait();
       await Promise.all(Array.from({length: maxRejoins}, join)).finally(() => clearTimeout(timer));
+    }
+
+    // draw returns how long to wait before the server is asked for what an absence has missed.
+    #draw() { return Math.random() * this.#options.gapSpread; }
+
+    // reportLate reports the gaps of rooms that were not joined again yet.
+    #reportLate(socket) {
+      for (const [name, room] of this.#rooms) {
+        room.since = undefined;
+        if (!this.#since || !room.kept || room.on === socket) continue;
+        room.since = this.#since;
+        this.#report({room: name, since: new Date(room.since), until: null, away: true, wait: 0});
+      }
     }
 
     // forget forgets a room that is not kept, and that no call waits for.
@@ -329,11 +356,10 @@
         socket.onopen = socket.onmessage = socket.onclose = null;
         socket.close(1000);
         this.#socket = null;
+        settleCalls(this.#retries, () => {});
         const joined = !held;
-        if (joined) {
-          this.#since = Math.min(Math.max(opened, heard - options.gapMargin), ...this.#open.values());
-          this.#open.clear();
-        }
+        if (joined) this.#since = Math.min(Math.max(opened, heard - options.gapMargin), ...this.#open.values());
+        if (joined) this.#open.clear();
         else if (this.#since) this.#since = Math.min(this.#since, ...held.map(m => m.event ? Infinity : m.gap.since));
         const lost = this.#over ?? new ClientError("uncertain");
         for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(lost));
@@ -370,7 +396,8 @@
         held = null;
         this.#enter("connected");
         const [since, until] = [new Date(this.#since), new Date(Date.now())];
-        if (this.#since) this.#report({room: "", since, until, away: true, wait: Math.random() * options.gapSpread});
+        if (this.#since) this.#report({room: "", since, until, away: true, wait: this.#draw()});
+        this.#reportLate(socket);
         for (const call of this.#away) {
           if (!this.connected) break; // it waits on
           this.#away.delete(call);
@@ -397,7 +424,7 @@
         if (held && (m?.event || gap)) held.push(gap ? {gap, ends: m.gap.ends === true} : m);
         else if (gap) this.#report(gap, m.gap.ends === true);
         else if (m?.event) this.#handle(socket, m);
-        else if (m?.error !== undefined) this.#settle(m.id, w => w.reject(new ClientError("remote", m.error)));
+        else if (m?.error !== undefined) this.#settle(m.id, w => w.reject(new ClientError("remote", m.error, m.retry === true)));
         else this.#settle(m?.id, w => w.resolve(m.data));
       };
     }

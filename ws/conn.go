@@ -153,7 +153,7 @@ func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
 		return err
 	}
 	if refused {
-		e = event{kind: eventRefused, id: e.id}
+		e = event{kind: eventRefused, wasJoin: e.kind == eventJoin, id: e.id}
 	}
 	c.events.Push(e)
 	return nil
@@ -181,12 +181,13 @@ const maxErrorText = 200
 
 // event is a message of the client that waits for its turn, or the note that the client has left.
 type event struct {
-	kind  eventKind
-	known bool   // it has a handler
-	name  string // of the event, or of the room
-	data  json.RawMessage
-	id    uint64 // of the reply that the client waits for; 0: none
-	err   error  // of a malformed message
+	kind    eventKind
+	known   bool   // it has a handler
+	wasJoin bool   // an eventRefused that was a join
+	name    string // of the event, or of the room
+	data    json.RawMessage
+	id      uint64 // of the reply that the client waits for; 0: none
+	err     error  // of a malformed message
 }
 
 type eventKind uint8

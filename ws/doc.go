@@ -24,6 +24,7 @@
 //	{"id":7,"error":"…"}             the refusal to reply, and its cause
 //	{"join":"room1","id":7}          a client joins a room
 //	{"leave":"room1","id":7}         a client leaves a room
+//	{"id":7,"error":"…","retry":true}  the refusal of a join only for now: see "Joins"
 //	{"gap":{"room":"room1",…}}       the server reports a gap: see "Gaps"
 //
 // "data" is optional, and so is the id of a join or leave. An id is an integer from 1 to 2⁵³-1. Each side draws its own
@@ -49,6 +50,10 @@
 // fails as that does. A join or leave takes its turn among the client's events, and is answered as an event is: by a
 // reply without data, or an error; without an id, only by an event "error" if it fails. So an event behind a join is
 // handled when the client is in the room.
+//
+// An error with "retry" is no refusal: the client keeps its wish, and joins again after a pause. The server sends it if
+// AllowJoin returns [ErrBusy] or a timeout, if the bus denies the room at this moment, and for a join above
+// [Options.EventRate] with EventRefuse. Without an id a client does not learn that.
 //
 // To join a room again is no error. A client leaves a room that it has joined by the protocol, even if the
 // application's code has joined it, too. It may not leave a room that only the application's code has joined. To leave

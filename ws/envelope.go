@@ -36,6 +36,8 @@ type Control struct {
 	Data crosscast.Payload
 	// Failure is the text of a ControlError, or the error in a ControlReply. It is empty in a successful reply.
 	Failure string
+	// Retry is true if the Failure is that of a join, and only for now: the client tries again later.
+	Retry bool
 	// Room, Since, Until, Ends and Wait are for a ControlGap: the room (empty: everything), the bounds of the gap by
 	// this node's clock (a zero Until: it goes on), whether it ends a gap of the room that went on, and the time within
 	// which the client queries the server. For a ControlReconnect, Wait is the time after which the client connects
@@ -171,6 +173,9 @@ func appendReply(b []byte, c Control) ([]byte, error) {
 	}
 	if len(data) > 0 {
 		b = append(append(b, name...), data...)
+	}
+	if c.Retry {
+		b = append(b, `,"retry":true`...)
 	}
 	return append(b, '}'), nil
 }

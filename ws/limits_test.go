@@ -103,7 +103,7 @@ func TestEventRefuse(t *testing.T) {
 		write(`{`)
 		write(`{"join":"room1","id":6}`)
 		c.Expect(`{"id":1,"data":1}`, `{"id":2,"data":2}`, `{"id":3,"error":"too many events"}`, errorEvent("too many events"),
-			errorEvent("too many events"), `{"id":6,"error":"too many events"}`)
+			errorEvent("too many events"), `{"id":6,"error":"too many events","retry":true}`)
 		time.Sleep(time.Second)
 		write(`{"event":"echo","id":7,"data":7}`)
 		write(`{"event":"echo","id":8,"data":8}`)

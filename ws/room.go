@@ -3,16 +3,34 @@ package ws
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
+	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
 var (
 	errNoJoins = Errorf("joins are not allowed")
 	errServers = Errorf("this room is the server's to leave")
 )
+
+// ErrBusy in an error of [Options.AllowJoin] means that nothing was decided: the client is to try again later, by itself.
+var ErrBusy = errors.New("crosscast/ws: busy")
+
+// isTemporary reports whether a join that has failed might succeed later: AllowJoin could not decide, the client has
+// sent too many events, or the bus denies the room now. Errors and their methods are the application's.
+func isTemporary(err error) (temporary bool) {
+	_ = guard.Call(func() error {
+		var timeout interface{ Timeout() bool }
+		temporary = errors.Is(err, ErrBusy) || errors.Is(err, wsconn.ErrTooMany) || errors.Is(err, crosscast.ErrDenied) ||
+			errors.As(err, &timeout) && timeout.Timeout()
+		return nil
+	})
+	return temporary
+}
 
 // join returns the handler of a client's join.
 func (c *conn) join(room string) Handler {

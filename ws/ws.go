@@ -75,8 +75,10 @@ type Options struct {
 	// calls it once for each of Events, and for CatchAll with an empty name; a client's event does not. It does not see
 	// joins and leaves by the protocol. Optional.
 	Wrap func(event string, next Handler) Handler
-	// AllowJoin decides whether a client may join a room by the protocol. An error refuses the join, and the client
-	// sees its text by the rule of Handler. It is called again for a room that the socket is in already; a refusal does
+	// AllowJoin decides whether a client may join a room by the protocol. An error refuses the join for good, and the client
+	// sees its text by the rule of Handler. Two kinds of errors only put it off, so that the client tries again by itself:
+	// those that match [ErrBusy], and timeouts (errors with a method Timeout() bool that returns true, such as
+	// context.DeadlineExceeded). AllowJoin is called again for a room that the socket is in already; a refusal does
 	// not end that membership. It takes its turn among the client's events, and ctx is that of a Handler. Rooms that the
 	// application's code joins are not its matter. Default: nil; every join of a client is refused.
 	AllowJoin func(ctx context.Context, s *crosscast.Socket, room string) error

@@ -91,7 +91,7 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 		url: url, o: o, first: make(chan struct{}), done: make(chan struct{}),
 		changing: make(chan struct{}, 1), rooms: make(map[string]*keptRoom),
 		entered:   make(chan struct{}),
-		refetches: make(refetches), open: make(openGaps),
+		refetches: refetches{waiting: make(map[string]*refetch)}, open: make(openGaps),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	go c.run()
@@ -241,6 +241,8 @@ type outgoing struct {
 	Data  any    `json:"data,omitempty"`
 	ID    uint64 `json:"id,omitempty"`
 	Error string `json:"error,omitempty"`
+
+	late *lateRoom // whose join this is; nil: none
 }
 
 func (c *Client) frame(m *outgoing) ([]byte, error) {

@@ -20,10 +20,12 @@
 //
 //  1. OnConnect, for example to log in. If it fails, the connection is closed.
 //  2. The client joins its rooms: see [Client.Join]. The joins are sent together, at most 100 at a time. OnJoinError is
-//     called for a room that the server refuses; it is not kept any more. If a reply does not come within
+//     called for a room that the server refuses; it is not kept any more. If the server cannot decide now, the client
+//     goes on, and joins that room later: after pauses as those of attempts to connect. If a reply does not come within
 //     Options.RequestTimeout after the previous one, the connection is closed.
 //  3. OnGap, except for the first connection: emissions between the two connections might be missing. The rooms are
-//     joined, so data fetched now and the events that arrive from now on leave no hole between them.
+//     joined, so data fetched now and the events that arrive from now on leave no hole between them. A room that is to be
+//     joined later has a gap of its own, which goes on until then.
 //  4. The handlers of events, and OnGap for gaps that the server reports, in the order in which the server sent them.
 //     In between, Refetch.
 //  5. When the connection is lost, all events that were read are still handled. Then OnDisconnect is called.

@@ -98,27 +98,44 @@ func (o openGaps) absence(since time.Time) time.Time {
 }
 
 // refetches are the gaps for which Options.Refetch is still to be called, by room. Only the client's goroutine uses them.
-type refetches map[string]*refetch
+type refetches struct {
+	waiting map[string]*refetch
+	due     schedule[*refetch] // the same
+}
 
 type refetch struct {
-	gap   Gap
-	due   time.Time
-	pause time.Duration // after the last failure
+	gap     Gap
+	due     time.Time
+	backoff time.Duration // after the last failure
 }
+
+func (r *refetch) dueAt() time.Time { return r.due }
 
 // maxRefetches is the number of waiting gaps from which a gap of another room counts as one of everything.
 const maxRefetches = 1000
 
 // add adds g to the gap that waits for the same room, or makes it wait.
-func (r refetches) add(g Gap, now time.Time) {
-	if r[g.Room] == nil && len(r) >= maxRefetches {
+func (r *refetches) add(g Gap, now time.Time) {
+	if r.waiting[g.Room] == nil && len(r.waiting) >= maxRefetches {
 		g.Room = ""
 	}
-	if waiting := r[g.Room]; waiting != nil {
+	if waiting := r.waiting[g.Room]; waiting != nil {
 		waiting.gap.cover(g)
 		return
 	}
-	r[g.Room] = &refetch{gap: g, due: now.Add(g.Wait)}
+	r.keep(&refetch{gap: g, due: now.Add(g.Wait)})
+}
+
+func (r *refetches) keep(f *refetch) {
+	r.waiting[f.gap.Room] = f
+	r.due.add(f)
+}
+
+// take removes the gap whose time comes first.
+func (r *refetches) take() *refetch {
+	f := r.due.take()
+	delete(r.waiting, f.gap.Room)
+	return f
 }
 
 // cover makes g cover o, which was reported later.
@@ -132,35 +149,22 @@ func (g *Gap) cover(o Gap) {
 	g.Away = g.Away || o.Away
 }
 
-// next returns the gap whose time comes first; nil: there is none.
-func (r refetches) next() (first *refetch) {
-	for _, waiting := range r {
-		if first == nil || waiting.due.Before(first.due) {
-			first = waiting
-		}
+// refetch calls Refetch if a gap's time has come, and reports that.
+func (c *Client) refetch() (called bool) {
+	if !c.refetches.due.isDue() {
+		return false
 	}
-	return first
-}
-
-// refetch calls Refetch if a gap's time has come. Otherwise it returns a channel that signals when it will have.
-func (c *Client) refetch() (later <-chan time.Time, called bool) {
-	r := c.refetches.next()
-	if r == nil {
-		return nil, false
-	}
-	if wait := time.Until(r.due); wait > 0 {
-		return time.After(wait), false
-	}
-	delete(c.refetches, r.gap.Room)
-	err := c.o.Refetch(c.ctx, c, r.gap)
+	f := c.refetches.take()
+	err := c.o.Refetch(c.ctx, c, f.gap)
 	if err == nil || c.ctx.Err() != nil {
-		return nil, true
+		return true
 	}
 	c.o.OnError(c, "refetch", err)
-	r.pause = min(max(2*r.pause, c.o.MinBackoff), c.o.MaxBackoff)
-	r.due = time.Now().Add(r.pause/2 + draw(r.pause/2))
-	c.refetches[r.gap.Room] = r
-	return nil, true
+	var pause time.Duration
+	f.backoff, pause = c.o.nextPause(f.backoff)
+	f.due = time.Now().Add(pause)
+	c.refetches.keep(f)
+	return true
 }
 
 // earliestGap returns since, or the beginning of an earlier gap among the messages that were not handled.

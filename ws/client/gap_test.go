@@ -56,6 +56,29 @@ func TestGap(t *testing.T) {
 	})
 }
 
+// TestRefetchOrder: a gap whose time has come does not wait for those that were reported before.
+func TestRefetchOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fetched := make(chan string, 10)
+		c, end, _ := play(t, client.Options{Refetch: func(_ context.Context, _ *client.Client, g client.Gap) error {
+			fetched <- g.Room
+			return nil
+		}})
+		began := time.Now()
+		for i := range 5 {
+			end.send(`{"gap":{"room":"slow%d","ago":[1,0],"wait":3600000}}`, i)
+		}
+		end.send(`{"gap":{"room":"fast","ago":[1,0],"wait":0}}`)
+		if first := <-fetched; first != "fast" || time.Since(began) > 0 {
+			t.Errorf("%q was first, after %v", first, time.Since(began))
+		}
+		for range 5 {
+			<-fetched
+		}
+		_ = c.Close(context.Background())
+	})
+}
+
 // TestGapDraws: the waits of many clients are even over the window that the server tells.
 func TestGapDraws(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -52,8 +52,8 @@ type Options struct {
 	// OnConnect is called at the start of each connection, for example to log in. Other goroutines may use c meanwhile.
 	// An error closes the connection. ctx ends with the connection. Optional, as all hooks here.
 	OnConnect func(ctx context.Context, c *Client) error
-	// OnJoinError is called when the server refuses to let the client join a kept room again. The room is not kept any
-	// more, and the connection goes on. The hook may call Join. Default: logs with slog.Default.
+	// OnJoinError is called when the server refuses, for good, to let the client join a kept room again. The room is not
+	// kept any more, and the connection goes on. The hook may call Join. Default: logs with slog.Default.
 	OnJoinError func(c *Client, room string, err error)
 	// OnDisconnect gets the cause when a connection is lost after OnConnect had returned nil. Close does not call it.
 	OnDisconnect func(c *Client, err error)

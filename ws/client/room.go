@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 	"unicode/utf8"
 )
 
@@ -35,6 +36,8 @@ type keptRoom struct {
 //
 //   - a [RemoteError]: the server has refused the join.
 //   - ctx's error: the outcome is unknown, and the client might be in the room until Leave, or until the connection ends.
+//     While the server cannot decide (ErrBusy in package ws), Join tries again, after pauses as those of attempts to
+//     connect.
 //   - [ErrLeft], [ErrClosed], [ErrGaveUp], or an error of the name, which has 1 to 255 bytes of UTF-8.
 func (c *Client) Join(ctx context.Context, room string) error {
 	if err := c.checkRoom(ctx, room); err != nil {
@@ -54,7 +57,7 @@ func (c *Client) Join(ctx context.Context, room string) error {
 
 	err := ErrNotConnected
 	if s != nil {
-		err = s.join(ctx, room, k)
+		err = s.join(ctx, room, k, decided)
 	}
 	if errors.Is(err, ErrNotConnected) || errors.Is(err, ErrUncertain) {
 		select {
@@ -173,23 +176,37 @@ func (c *Client) dropLocked(room string, k *keptRoom, err error) {
 	close(k.decided)
 }
 
-// join joins a room and waits for the reply.
-func (s *session) join(ctx context.Context, room string, k *keptRoom) error {
-	q, err := s.askJoin(ctx, room, k)
-	if err == nil {
-		_, err = s.await(ctx, q)
+// join joins a room and waits for the reply. While the server is too busy to decide, it tries again. ErrNotConnected also
+// means that decided was closed meanwhile.
+func (s *session) join(ctx context.Context, room string, k *keptRoom, decided <-chan struct{}) error {
+	for backoff, pause := s.c.o.nextPause(0); ; backoff, pause = s.c.o.nextPause(backoff) {
+		q, err := s.askJoin(ctx, &outgoing{Join: room}, k)
+		if err == nil {
+			_, err = s.await(ctx, q)
+		}
+		if !errors.As(err, new(busyError)) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the server did not decide: %v", ctx.Err(), err)
+		case <-decided: // by another connection, a Leave, or a join that comes late
+			return ErrNotConnected
+		case <-s.c.ctx.Done():
+			return s.c.over()
+		}
 	}
-	return err
 }
 
 // askJoin sends a join, unless the room is not kept any more.
-func (s *session) askJoin(ctx context.Context, room string, k *keptRoom) (q question, err error) {
+func (s *session) askJoin(ctx context.Context, m *outgoing, k *keptRoom) (q question, err error) {
 	err = s.c.changeRooms(ctx, func() error {
 		s.c.mu.Lock()
 		gone := k.err
 		s.c.mu.Unlock()
 		if gone == nil {
-			q, gone = s.ask(ctx, &outgoing{Join: room})
+			q, gone = s.ask(ctx, m)
 		}
 		return gone
 	})
@@ -203,9 +220,9 @@ type rejoin struct {
 	q    question
 }
 
-// rejoin joins the kept rooms, before the application hears of the connection. An error means that the connection has
-// failed.
-func (s *session) rejoin() error {
+// rejoin joins the kept rooms, before the application hears of the connection. It returns those for which the server is
+// too busy now. An error means that the connection has failed.
+func (s *session) rejoin() (late []*lateRoom, err error) {
 	todo := s.c.toRejoin(s)
 	var asked []rejoin
 	for len(todo)+len(asked) > 0 {
@@ -214,7 +231,7 @@ func (s *session) rejoin() error {
 		var err error
 		if send := len(todo) > 0 && len(asked) < maxRejoins; send {
 			r, todo = todo[0], todo[1:]
-			if r.q, err = s.askJoin(ctx, r.room, r.kept); err == nil {
+			if r.q, err = s.askJoin(ctx, &outgoing{Join: r.room}, r.kept); err == nil {
 				asked = append(asked, r)
 			}
 		} else {
@@ -227,17 +244,19 @@ func (s *session) rejoin() error {
 		var refused RemoteError
 		switch {
 		case err == nil, errors.Is(err, ErrLeft):
+		case errors.As(err, new(busyError)):
+			late = append(late, &lateRoom{room: r.room, kept: r.kept})
 		case errors.As(err, &refused):
 			if s.c.decide(s, r, refused) {
 				s.c.o.OnJoinError(s.c, r.room, refused)
 			}
 		case s.ctx.Err() != nil:
-			return s.cause()
+			return nil, s.cause()
 		default:
-			return fmt.Errorf("crosscast/client: joining %.64q again: %w", r.room, err)
+			return nil, fmt.Errorf("crosscast/client: joining %.64q again: %w", r.room, err)
 		}
 	}
-	return nil
+	return late, nil
 }
 
 // toRejoin returns the rooms that are not joined on s.

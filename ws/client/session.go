@@ -22,6 +22,7 @@ type session struct {
 	writing chan struct{} // holds one while a goroutine writes
 	began   time.Time
 	joined  bool // OnConnect has returned nil; used by the client's goroutine only
+	late    lateRooms
 
 	mu      sync.Mutex // guards the fields below
 	queue   []incoming
@@ -34,8 +35,14 @@ type session struct {
 	wait    *time.Duration // before the next connection, if the server has said so
 	heard   time.Time      // the last sign of life
 	proven  time.Time      // when the last answered ping was sent; zero: no ping was answered
-	waiting map[uint64]chan *incoming
+	waiting map[uint64]waiter
 	last    uint64 // ID of the newest request
+}
+
+// A waiter waits for a reply, on the channel or, if there is none, for the join of a late room.
+type waiter struct {
+	ch   chan *incoming
+	late *lateRoom
 }
 
 // incoming is a message of the server: an event, a reconnect, or a reply.
@@ -44,10 +51,12 @@ type incoming struct {
 	Data      json.RawMessage
 	ID        uint64
 	Error     *string
+	Retry     bool // the Error is not final
 	Gap       *gapMessage
 	Reconnect *reconnect
-	gap       Gap   // if there is a Gap
-	bad       error // the error of a malformed message
+	gap       Gap       // if there is a Gap
+	late      *lateRoom // whose join this answers; nil: none
+	bad       error     // the error of a malformed message
 }
 
 // eventSize is the memory of a waiting event, beside its name and data.
@@ -58,7 +67,7 @@ func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) + 
 func newSession(c *Client, conn *websocket.Conn) *session {
 	now := time.Now()
 	s := &session{
-		c: c, conn: conn, writing: make(chan struct{}, 1), waiting: make(map[uint64]chan *incoming),
+		c: c, conn: conn, writing: make(chan struct{}, 1), waiting: make(map[uint64]waiter),
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), began: now, heard: now,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -120,7 +129,8 @@ func (s *session) work(since time.Time) error {
 			return err
 		}
 	}
-	if err := s.rejoin(); err != nil {
+	late, err := s.rejoin()
+	if err != nil {
 		return err
 	}
 	if s.c.ctx.Err() != nil {
@@ -133,12 +143,12 @@ func (s *session) work(since time.Time) error {
 	} else {
 		s.c.handleGap(Gap{Since: since, Until: time.Now(), Away: true, Wait: draw(o.GapSpread)}, false)
 	}
+	s.beginLate(late, since)
 	for {
-		due, called := s.c.refetch()
-		if called {
+		if s.c.refetch() {
 			continue
 		}
-		m, err := s.next(due)
+		m, err := s.next(earlier(s.joinLate(), s.c.refetches.due.next()))
 		switch {
 		case err != nil:
 			return err
@@ -148,8 +158,9 @@ func (s *session) work(since time.Time) error {
 	}
 }
 
-// next returns the next event, or nil when due signals, or an error if there will be no event.
-func (s *session) next(due <-chan time.Time) (*incoming, error) {
+// next returns the next event, or nil at a time (zero: never), or an error if there will be no event.
+func (s *session) next(at time.Time) (*incoming, error) {
+	var due <-chan time.Time
 	for {
 		s.mu.Lock()
 		if s.c.ctx.Err() != nil {
@@ -170,6 +181,9 @@ func (s *session) next(due <-chan time.Time) (*incoming, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !at.IsZero() && due == nil {
+			due = time.After(time.Until(at))
+		}
 		select {
 		case <-s.wake:
 		case <-due:
@@ -184,6 +198,10 @@ var errNoHandler = errors.New("no handler")
 func (s *session) handle(m *incoming) {
 	if m.bad != nil {
 		s.c.o.OnError(s.c, "", m.bad)
+		return
+	}
+	if m.late != nil {
+		s.handleLate(m.late, m.failure())
 		return
 	}
 	if m.Gap != nil {
@@ -257,7 +275,7 @@ type question struct {
 
 // ask sends a request. Without an error, await must be called.
 func (s *session) ask(ctx context.Context, m *outgoing) (question, error) {
-	q := s.expect()
+	q := s.expect(m.late)
 	m.ID = q.id
 	frame, err := s.c.frame(m)
 	if err == nil {
@@ -269,13 +287,17 @@ func (s *session) ask(ctx context.Context, m *outgoing) (question, error) {
 	return q, err
 }
 
-func (s *session) expect() question {
+// expect makes a question. With a late room, its reply comes among the events, and await must not be called.
+func (s *session) expect(late *lateRoom) question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	ch := make(chan *incoming, 1)
-	s.waiting[s.last] = ch
-	return question{s.last, ch}
+	w := waiter{late: late}
+	if late == nil {
+		w.ch = make(chan *incoming, 1)
+	}
+	s.waiting[s.last] = w
+	return question{s.last, w.ch}
 }
 
 func (s *session) forget(id uint64) {
@@ -301,10 +323,18 @@ func (s *session) await(ctx context.Context, q question) (json.RawMessage, error
 			return nil, ErrUncertain
 		}
 	}
-	if r.Error != nil {
-		return nil, RemoteError(*r.Error)
+	return r.Data, r.failure()
+}
+
+// failure returns the error of a reply, or nil.
+func (m *incoming) failure() error {
+	switch {
+	case m.Error == nil:
+		return nil
+	case m.Retry:
+		return busyError{RemoteError(*m.Error)}
 	}
-	return r.Data, nil
+	return RemoteError(*m.Error)
 }
 
 // cause returns why reading has ended.
@@ -391,10 +421,15 @@ func (s *session) push(m incoming) {
 // handleReply passes a reply on. A reply for which nobody waits is no mistake of the server.
 func (s *session) handleReply(m *incoming) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ch := s.waiting[m.ID]; ch != nil {
-		delete(s.waiting, m.ID)
-		ch <- m
+	w := s.waiting[m.ID]
+	delete(s.waiting, m.ID)
+	s.mu.Unlock()
+	switch {
+	case w.ch != nil:
+		w.ch <- m
+	case w.late != nil:
+		m.late = w.late
+		s.push(*m)
 	}
 }
 

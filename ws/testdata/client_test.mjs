@@ -240,6 +240,92 @@ const tests = {
     assert.equal(timers.length, 0);
   },
 
+  async "joins that the server puts off"() {
+    const outcome = collector(), maxBackoff = 1000;
+    const client = connect({
+      minBackoff: 250, maxBackoff, gapSpread: 0, events: {n: n => note("n", n)},
+      onjoinerror: (_, room, error) => note("lost", room, error.message),
+      ongap: (_, {room, since, until, away}) => note("gap", room, since - 1e6, until ? until - 1e6 : "goes on", away),
+      refetch: async (_, {room}) => note("refetch", room),
+    });
+    const sent = async () => { await settled(); return last().sent.splice(0); };
+    const putOff = async (...joins) => { for (const {id} of joins) await last().message({id, error: "try again later", retry: true}); };
+    Math.random = () => 0.5;
+    now = 1e6;
+    await last().open();
+    outcome.of("a", client.join("a"));
+    outcome.of("b", client.join("b"));
+    for (const pause of [187, 374, 749, 749]) { // three quarters of a back-off, up to maxBackoff
+      const joins = await sent();
+      assert.equal(joins.length, 2);
+      await putOff(...joins);
+      await pass(pause);
+      assert.deepEqual(await sent(), []);
+      await pass(1);
+    }
+    await answer({b: "members only"});
+    outcome.take("a", "b: remote");
+    assert.deepEqual(client.rooms, ["a"]);
+    outcome.of("b", client.join("b"));
+    await answer();
+    outcome.of("short", client.join("short", {timeout: 100}));
+    outcome.of("left", client.join("left"));
+    await putOff(...await sent());
+    outcome.of("leave", client.leave("left"));
+    await answer();
+    await pass(1000);
+    assert.deepEqual(await sent(), []);
+    outcome.take("b", "left: left", "leave", "short: timeout");
+
+    // A room that comes late holds up nothing. Its gap goes on.
+    const rejoin = async () => {
+      await last().lose();
+      happened = [];
+      await pass(maxBackoff);
+      await last().open();
+      const [a, b] = await sent();
+      assert.deepEqual([a.join, b.join], ["a", "b"]);
+      await putOff(a);
+      await last().message({event: "n", data: 1});
+      await last().message({id: b.id});
+    };
+    const since = 0; // of the connection
+    now = 1e6 + 5000;
+    await rejoin();
+    take(`gap  ${since} 6000 true`, `gap a ${since} goes on true`, "n 1");
+    await pass(1);
+    take("refetch ");
+    await pass(187);
+    await last().message({event: "n", data: 2});
+    await answer();
+    take("n 2", `gap a ${since} 6188 true`);
+    await pass(1);
+    take("refetch a");
+    await pass(10000);
+    assert.deepEqual(await sent(), []);
+
+    // The connection is lost before: the gap of the absence begins with it.
+    await rejoin();
+    const begins = Number(happened[1].split(" ")[2]);
+    assert.match(happened[1], /^gap a \d+ goes on true$/);
+    await pass(150); // of the pause
+    now += 20000;
+    await last().message({event: "n", data: 3});
+    await rejoin();
+    assert(happened[0].startsWith(`gap  ${begins} `), happened[0]);
+    assert(happened[1].startsWith(`gap a ${begins} `), happened[1]);
+    await pass(188);
+    happened = [];
+    await answer({a: "not any more"});
+    take("lost a not any more");
+    assert.deepEqual(client.rooms, ["b"]);
+    outcome.of("c", client.join("c"));
+    await putOff(...await sent());
+    client.close();
+    await settled();
+    outcome.take("c: closed");
+    assert.equal(timers.length, 0);
+  },
   async "joins in onconnect"() {
     const client = connect({onconnect: client => client.join("room")});
     for (let i = 0; i < 3; i++) {
