@@ -3,6 +3,7 @@ package crosscast
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -75,11 +76,30 @@ func (n *Node) Drain(ctx context.Context, o DrainOptions) error {
 func (d *draining) run(n *Node, o DrainOptions) {
 	defer close(d.done)
 	defer d.cancel()
+	notice, window := max(cmp.Or(o.Notice, defaultNotice), 0), max(cmp.Or(o.Window, defaultWindow), 0)
+	began := time.Now()
+	n.log.line(slog.LevelInfo, 0, "the node drains", "sockets", n.countSockets(), "notice", notice, "window", window)
+	defer func() { d.noteEnd(n, time.Since(began)) }()
 	if n.lookout == nil { // an emitter has no sockets
-		d.wait(max(cmp.Or(o.Notice, defaultNotice), 0))
+		d.wait(notice)
 		n.refuseSockets()
-		d.closeSockets(n, max(cmp.Or(o.Window, defaultWindow), 0))
+		d.closeSockets(n, window)
 	}
+}
+
+// noteEnd logs the end of the drain.
+func (d *draining) noteEnd(n *Node, took time.Duration) {
+	args := []any{"took", took.Round(time.Millisecond), "sent away", d.sent}
+	if d.ctx.Err() == nil {
+		n.log.line(slog.LevelInfo, 0, "the node has drained", args...)
+		return
+	}
+	cause := "its context has ended"
+	if n.isClosing() {
+		cause = "Close was called"
+	}
+	n.log.line(slog.LevelWarn, 0, "the drain was cut short: the other sockets are closed at once", append(args, "cause", cause,
+		"cure", "give Drain more time than its Notice and Window, and do not call Close meanwhile")...)
 }
 
 // draining is a Drain under way.
@@ -87,6 +107,7 @@ type draining struct {
 	ctx    context.Context // ends with Drain's, and when the node begins to close
 	cancel context.CancelFunc
 	done   chan struct{} // closed when all sockets are closed, or Close closes them
+	sent   int           // sockets that it has closed in their turn; for the goroutine of Drain alone
 }
 
 // beginDrain returns the drain under way, and whether this call has begun it. It returns nil if the node is closing.
@@ -136,6 +157,7 @@ func (d *draining) closeSockets(n *Node, window time.Duration) {
 		for most > 0 && len(all) > 0 {
 			if all[0].end(ReasonDrained) {
 				most--
+				d.sent++
 			}
 			all[0], all = nil, all[1:]
 		}
@@ -151,8 +173,12 @@ func (d *draining) closeSockets(n *Node, window time.Duration) {
 		case <-d.ctx.Done():
 		}
 	}
+	early, turns := d.ctx.Err() != nil, d.sent
 	if !n.isClosing() { // else Close closes them
 		closeSome(len(all))
+	}
+	if early {
+		d.sent = turns
 	}
 }
 

@@ -96,7 +96,11 @@ func (n *Node) noteGap(g *Gap) {
 	if cure := gapCures[g.Reason]; cure != "" {
 		args = append(args, "cure", cure)
 	}
-	n.log.line(slog.LevelWarn, less, "messages of peers might have been missed", args...)
+	level := slog.LevelWarn
+	if n.stats.connects.Load() == 0 && len(n.subscriptions()) == 0 {
+		level = slog.LevelDebug // nobody was here to miss them, as at a start before the bus
+	}
+	n.log.line(level, less, "messages of peers might have been missed", args...)
 }
 
 // lossCures says what to do about a loss.

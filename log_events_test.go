@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +18,29 @@ import (
 	"github.com/crosscast/crosscast/kind"
 )
 
-// logLines is a Logger's destination. Tests read it after synctest.Wait, when nothing runs.
-type logLines struct{ strings.Builder }
+// logLines is a Logger's destination. Its methods may be called concurrently.
+type logLines struct {
+	mu sync.Mutex
+	b  strings.Builder // guarded by mu
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logLines) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
 
 func (l *logLines) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo}))
@@ -31,6 +53,12 @@ func TestLogOfGapsAndLosses(t *testing.T) {
 		var log logLines
 		b := &bare{}
 		n := start(t, crosscast.Options{Name: "one", Adapter: b, Logger: log.logger()})
+		b.h.Gap(crosscast.Gap{Reason: reasons.GapDeaf})
+		if log.String() != "" {
+			t.Errorf("before there was anybody: %s", &log)
+		}
+		_, err := n.Connect(ctx, closingConn{0, new(closings)}, crosscast.ConnectOptions{})
+		ok(t, err)
 		for range 3 {
 			b.h.Gap(crosscast.Gap{Reason: reasons.GapHole, Origin: "aaaaaaaa", Since: time.Now(), Until: time.Now()})
 			b.h.Loss(crosscast.Loss{Reason: reasons.LossExpired, Instructions: 7, Err: crosscast.ErrRefused})
@@ -138,3 +166,54 @@ func (f cannotStart) Start(_ context.Context, _ crosscast.AdapterStart) error { 
 func (cannotStart) Publish(context.Context, *crosscast.Instruction) error { return nil }
 
 func (cannotStart) Close(context.Context) error { return nil }
+
+// TestLogOfADrain: its begin and its end are a line each, with counts; a drain that is cut short says why.
+func TestLogOfADrain(t *testing.T) {
+	for name, test := range map[string]struct {
+		cut  func(n *crosscast.Node, cancel context.CancelFunc)
+		want []string
+	}{
+		"whole": {nil, []string{`msg="crosscast: the node has drained"`, `level=INFO`, `"sent away"=10`}},
+		"too little time": {func(_ *crosscast.Node, cancel context.CancelFunc) { cancel() }, []string{
+			`level=WARN msg="crosscast: the drain was cut short`, `took=3s "sent away"=4 cause="its context has ended" cure=`,
+		}},
+		"Close": {func(n *crosscast.Node, _ context.CancelFunc) { _ = n.Close(ctx) }, []string{
+			`level=WARN msg="crosscast: the drain was cut short`, `took=3s "sent away"=4 cause="Close was called" cure=`,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log logLines
+				n := start(t, crosscast.Options{Logger: log.logger()})
+				for range 10 {
+					_, err := n.Connect(ctx, closingConn{0, new(closings)}, crosscast.ConnectOptions{})
+					ok(t, err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				drained := make(chan error, 1)
+				go func() {
+					drained <- n.Drain(ctx, crosscast.DrainOptions{Notice: time.Second, Window: 5 * time.Second})
+				}()
+				time.Sleep(3 * time.Second)
+				synctest.Wait()
+				if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "sockets=10 notice=1s window=5s") {
+					t.Errorf("at the begin: %s", got)
+				}
+				if test.cut != nil {
+					test.cut(n, cancel)
+				}
+				<-drained
+				lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+				if len(lines) != 2 {
+					t.Fatalf("lines: %s", &log)
+				}
+				for _, want := range test.want {
+					if !strings.Contains(lines[1], want) {
+						t.Errorf("at the end: %s\nwithout %s", lines[1], want)
+					}
+				}
+			})
+		})
+	}
+}

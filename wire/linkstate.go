@@ -3,14 +3,12 @@ package wire
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/reasons"
-	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // linkState is the state of the link, for people: the state of each half, and whether the application keeps the reader
@@ -20,6 +18,7 @@ import (
 type linkState struct {
 	*session
 	deaf atomic.Bool // the subscribing half is deaf, until the next echo
+	log  *linkLog    // of run
 
 	mu      sync.Mutex
 	status  crosscast.LinkStatus // guarded by mu, like everything below
@@ -42,7 +41,7 @@ var (
 )
 
 func newLinkState(s *session) *linkState {
-	return &linkState{session: s, wake: make(chan struct{}, 1), flush: make(chan chan struct{})}
+	return &linkState{session: s, log: newLinkLog(s), wake: make(chan struct{}, 1), flush: make(chan chan struct{})}
 }
 
 func (s *linkState) publishing(to crosscast.LinkState, cause error) {
@@ -149,6 +148,7 @@ func (s *linkState) run(look func()) {
 			continue
 		case <-t.C:
 			look()
+			s.log.rest()
 		case <-s.ctx.Done():
 			if s.endState() {
 				s.tellAll()
@@ -196,46 +196,7 @@ func (s *linkState) tellAll() {
 	s.changes = nil
 	s.mu.Unlock()
 	for _, c := range changes {
-		s.logChange(&c)
+		s.log.note(&c)
 		s.handler.Link(c.status)
 	}
-}
-
-func (s *linkState) logChange(c *change) {
-	log := s.logger
-	switch level := c.level(); {
-	case c.half == "" && c.status.Busy:
-		log.Warn("crosscast: a call of the application's keeps the link from being read; what arrives waits",
-			"longer than", slowAfter*s.patience())
-	case c.half == "" || c.to.Err == crosscast.ErrClosed:
-	case c.to.Err == nil:
-		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State))
-	default:
-		args := []any{"error", c.to.Err}
-		if cure := warn.LinkCure(string(c.to.State)); cure != "" {
-			args = append(args, "cure", cure)
-		}
-		log.Log(context.Background(), level, "crosscast: the "+c.half+" half of the link is "+string(c.to.State), args...)
-	}
-}
-
-// level returns Warn if a half gets worse, or changes to an equally bad state; Info if it gets better; Debug for the
-// first state.
-func (c *change) level() slog.Level {
-	bad := func(s crosscast.LinkState) int {
-		switch s {
-		case reasons.LinkLive:
-			return 0
-		case reasons.LinkHeld, reasons.LinkConnecting:
-			return 1
-		}
-		return 2
-	}
-	switch {
-	case c.from == "":
-		return slog.LevelDebug // the first state
-	case bad(c.to.State) < bad(c.from):
-		return slog.LevelInfo
-	}
-	return slog.LevelWarn
 }

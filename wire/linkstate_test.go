@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -211,6 +213,42 @@ func TestStatesOfDenial(t *testing.T) {
 		w.want("allowed again", "held/live", "live/live")
 	})
 }
+
+// TestAFlappingLinkDoesNotFillTheLog: changes beyond a few are counted, and the log ends with the state that holds.
+func TestAFlappingLinkDoesNotFillTheLog(t *testing.T) {
+	watching(t, func(t *testing.T, c *cluster, w *watched) {
+		const flaps = 200
+		for range flaps {
+			w.port.Cut()
+			c.beat(time.Second)
+		}
+		lines := w.log.take()
+		if n := len(lines); n < 20 || n > 2*(10+flaps/10+1) {
+			t.Errorf("%d lines", n)
+		}
+		c.beat(20 * time.Second)
+		lines = append(lines, w.log.take()...)
+		changes := len(lines)
+		last := make(map[string]string)
+		for _, line := range lines {
+			m := linkLine.FindStringSubmatch(line)
+			if m == nil {
+				t.Fatal(line)
+			}
+			last[m[1]] = m[2]
+			left, _ := strconv.Atoi(m[3])
+			changes += left
+		}
+		if changes != 4*flaps { // held, connecting, and twice live
+			t.Errorf("%d changes in the log, not %d", changes, 4*flaps)
+		}
+		if last["publishing"] != "live" || last["subscribing"] != "live" {
+			t.Errorf("the log ends with %v", last)
+		}
+	})
+}
+
+var linkLine = regexp.MustCompile(`^\w+ the (\w+) half of the link is (\w+)(?:: (\d+))?`)
 
 // After a deaf link, a new link is not live before an echo comes.
 func TestStateOfADeafLink(t *testing.T) {

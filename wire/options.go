@@ -34,9 +34,10 @@ type Options struct {
 	// node serves only its own sockets, so set it on all nodes or on none. A missed message is not reported, except as
 	// part of a node's own outage. Emitters ignore the option.
 	Ingress bool
-	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause (Warn
-	// when it gets worse, Info when it gets better); calls of the application that block the reading of the link; and
-	// the first message that the ingress refuses for each reason. Default: the node's logger.
+	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause and its
+	// cure (Warn when it gets worse, Info when it gets better); calls of the application that block the reading of the
+	// link; and the first message that the ingress refuses for each reason. Of a link that flaps, each half has ten lines
+	// at once and one more every 10 s, which counts what was left out. Default: the node's logger.
 	Logger *slog.Logger
 }
 
