@@ -2,7 +2,7 @@
 //
 //	mux.Handle("/livez", health.Live())
 //	mux.Handle("/readyz", health.Ready(node, health.Options{}))
-//	admin.Handle("/healthz", health.Details(node)) // behind the application's authentication
+//	admin.Handle("/healthz", health.Details(node, nil)) // behind the application's authentication
 //
 // The first two answer with one word, for everybody. The third has names and errors of the cluster: mount it apart, where
 // only operators come.
@@ -60,11 +60,16 @@ func unready(node *crosscast.Node, o Options) string {
 	return ""
 }
 
-// Details answers with what the node knows about itself, its link and its peers, as indented JSON for people. Later
-// versions might change its form. The status is always 200.
-func Details(node *crosscast.Node) http.Handler {
+// Details answers with what the node knows about itself, its link and its peers, as indented JSON for people. With a
+// [Recent] it also has the latest gaps and losses; nil: only their counts. Later versions might change its form. The
+// status is always 200.
+func Details(node *crosscast.Node, recent *Recent) http.Handler {
 	return handler(func(w http.ResponseWriter) {
-		text, err := json.MarshalIndent(detailsOf(node), "", "  ")
+		d := detailsOf(node)
+		if recent != nil {
+			d.RecentGaps, d.RecentLosses = recent.gaps.All(), recent.losses.All()
+		}
+		text, err := json.MarshalIndent(d, "", "  ")
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -95,6 +100,9 @@ type details struct {
 	Losses  map[crosscast.LossReason]uint64 `json:"losses"`
 	Dropped map[crosscast.DropReason]uint64 `json:"dropped"`
 	Panics  uint64                          `json:"panics"`
+
+	RecentGaps   []gap  `json:"recentGaps,omitempty"` // the latest first
+	RecentLosses []loss `json:"recentLosses,omitempty"`
 }
 
 type half struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/health"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/wire"
 )
 
@@ -108,7 +109,7 @@ func TestDetails(t *testing.T) {
 		port.Down()
 		time.Sleep(time.Minute)
 
-		w := get(health.Details(n))
+		w := get(health.Details(n, nil))
 		var d struct {
 			Name, ID, Ready string
 			Link            struct {
@@ -133,6 +134,62 @@ func TestDetails(t *testing.T) {
 		if h := w.Header(); strings.Contains(w.Body.String(), "<script>") || h.Get("Content-Type") != "application/json" ||
 			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" {
 			t.Errorf("%v %s", h, w.Body)
+		}
+	})
+}
+
+// TestRecent: the latest gaps and losses are in the details, no more than 50, and without names of rooms.
+func TestRecent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		n, _ := start(t, hub, "one", false)
+		two, _ := start(t, hub, "two", false)
+		time.Sleep(2 * time.Second)
+		recent := health.NewRecent()
+		details := func() (d struct {
+			RecentGaps []struct {
+				Reason, Origin, OriginName string
+				Since, Until               time.Time
+				Names                      *int
+			}
+			RecentLosses []struct {
+				Reason, Error string
+				Emissions     int
+				At            time.Time
+				Names         *int
+			}
+		}, text string) {
+			w := get(health.Details(n, recent))
+			if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
+				t.Fatal(err)
+			}
+			return d, w.Body.String()
+		}
+		if _, text := details(); strings.Contains(text, "recent") {
+			t.Errorf("before there was anything: %s", text)
+		}
+		began := time.Now()
+		recent.OnGap(n, crosscast.Gap{Reason: reasons.GapDenied, Since: began, Names: []crosscast.Address{
+			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "secret"}, {Namespace: "/", Space: crosscast.SpaceUser, Name: "secret"},
+		}})
+		recent.OnGap(n, crosscast.Gap{Reason: reasons.GapLoss, Since: began, Until: began.Add(time.Second), Origin: two.ID()})
+		for i := range 60 {
+			time.Sleep(time.Second)
+			recent.OnLoss(n, crosscast.Loss{Reason: reasons.LossExpired, Instructions: i, Err: crosscast.ErrRefused})
+		}
+		d, text := details()
+		if len(d.RecentGaps) != 2 || len(d.RecentLosses) != 50 || strings.Contains(text, "secret") {
+			t.Fatal(text)
+		}
+		if g := d.RecentGaps[0]; g.Reason != "loss" || g.Origin != string(two.ID()) || g.OriginName != "two" || !g.Since.Equal(began) ||
+			g.Until.Sub(g.Since) != time.Second || g.Names != nil {
+			t.Errorf("%+v", g)
+		}
+		if g := d.RecentGaps[1]; g.Reason != "denied" || !g.Until.IsZero() || g.Names == nil || *g.Names != 2 {
+			t.Errorf("%+v", g)
+		}
+		if l := d.RecentLosses[0]; l.Reason != "expired" || l.Emissions != 59 || !l.At.Equal(time.Now()) || l.Error == "" || l.Names != nil {
+			t.Errorf("%+v", l)
 		}
 	})
 }

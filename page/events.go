@@ -2,9 +2,7 @@ package page
 
 import (
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -20,28 +18,9 @@ type event struct {
 	Text string    `json:"text"`
 }
 
-// events are the latest events, the oldest first.
-type events struct {
-	mu   sync.Mutex
-	list []event // guarded by mu
-}
-
-func (e *events) add(kind, format string, args ...any) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.list) == kept {
-		e.list = slices.Delete(e.list, 0, 1)
-	}
-	e.list = append(e.list, event{time.Now(), kind, fmt.Sprintf(format, args...)})
-}
-
-// latest returns the events, the latest first.
-func (e *events) latest() []event {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	list := slices.Clone(e.list)
-	slices.Reverse(list)
-	return list
+// add adds an event.
+func (p *Page) add(kind, format string, args ...any) {
+	p.events.Add(event{time.Now(), kind, fmt.Sprintf(format, args...)})
 }
 
 // OnGap adds a gap to the events. It is an Options.OnGap, or is called from one.
@@ -50,13 +29,13 @@ func (p *Page) OnGap(n *crosscast.Node, g crosscast.Gap) {
 	if !g.Until.IsZero() {
 		until = fmt.Sprintf("for %v", g.Until.Sub(g.Since).Round(time.Millisecond))
 	}
-	p.events.add("gap", "%s: messages %s to %s might be missing, since %s, %s",
+	p.add("gap", "%s: messages %s to %s might be missing, since %s, %s",
 		g.Reason, origin(n, g.Origin), names(g.Names), g.Since.UTC().Format("15:04:05.000"), until)
 }
 
 // OnLoss adds a loss to the events. It is an Options.OnLoss, or is called from one.
 func (p *Page) OnLoss(_ *crosscast.Node, l crosscast.Loss) {
-	p.events.add("loss", "%s: %d emissions to %s did not go out, or might not have: %v",
+	p.add("loss", "%s: %d emissions to %s did not go out, or might not have: %v",
 		l.Reason, l.Instructions, names(l.Names), l.Err)
 }
 
@@ -69,7 +48,7 @@ func (p *Page) OnLink(_ *crosscast.Node, s crosscast.LinkStatus) {
 			break
 		}
 	}
-	p.events.add("link", "%s", text)
+	p.add("link", "%s", text)
 }
 
 func origin(n *crosscast.Node, id crosscast.NodeID) string {

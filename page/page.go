@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/latest"
 )
 
 // Options of a [Page]. The zero value works.
@@ -31,7 +32,7 @@ type Options struct {
 // A Page shows the cluster of one node. Its methods may be called concurrently.
 type Page struct {
 	o      Options
-	events events
+	events latest.List[event]
 }
 
 // New returns a Page. The error is one about an option.
@@ -48,7 +49,7 @@ func New(o Options) (*Page, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Page{o: o}, nil
+	return &Page{o: o, events: latest.List[event]{Most: kept}}, nil
 }
 
 //go:embed index.html

@@ -78,7 +78,7 @@ func (v *viewer) serveState(w http.ResponseWriter, r *http.Request) {
 	s := state{
 		Node: v.node.Name(), Now: time.Now(), Busy: link.Busy,
 		Publishing: halfOf(link.Publishing), Hearing: halfOf(link.Subscribing),
-		Nodes: nodes, Incomplete: incomplete, Events: v.page.events.latest(), Actions: v.page.o.Who != nil,
+		Nodes: nodes, Incomplete: incomplete, Events: v.page.events.All(), Actions: v.page.o.Who != nil,
 	}
 	if err := v.node.Ready(); err != nil {
 		s.NotReady = err.Error()

@@ -68,14 +68,15 @@ func run(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	recent := health.NewRecent()
 	node, err := crosscast.Start(ctx, crosscast.Options{
 		Name:         s.name,
 		Adapter:      redisadapter.Dial(s.redis, redisadapter.Options{}),
 		StartOffline: true, // Redis may be up later than this process
 		Histograms:   true,
 		Logger:       log, // gets gaps, losses and the state of the link, too
-		OnGap:        look.OnGap,
-		OnLoss:       look.OnLoss,
+		OnGap:        func(n *crosscast.Node, g crosscast.Gap) { look.OnGap(n, g); recent.OnGap(n, g) },
+		OnLoss:       func(n *crosscast.Node, l crosscast.Loss) { look.OnLoss(n, l); recent.OnLoss(n, l) },
 		OnLink:       look.OnLink,
 	})
 	if err != nil {
@@ -85,7 +86,7 @@ func run(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, node.Close(context.WithoutCancel(ctx)))
 	}
-	public, admin := &http.Server{Handler: routes(node, clients)}, &http.Server{Handler: adminRoutes(node, look, clients)}
+	public, admin := &http.Server{Handler: routes(node, clients)}, &http.Server{Handler: adminRoutes(node, look, recent, clients)}
 	served := make(chan error, 2)
 	serve := func(server *http.Server, what, address string) error {
 		server.ReadHeaderTimeout, server.IdleTimeout = 10*time.Second, time.Minute
@@ -141,12 +142,12 @@ func routes(node *crosscast.Node, clients *ws.Server) http.Handler {
 }
 
 // adminRoutes are what only operators reach: they have the names of rooms and users, and errors.
-func adminRoutes(node *crosscast.Node, look *page.Page, clients *ws.Server) http.Handler {
+func adminRoutes(node *crosscast.Node, look *page.Page, recent *health.Recent, clients *ws.Server) http.Handler {
 	registry := client.NewRegistry()
 	registry.MustRegister(prometheus.New(node, prometheus.Options{WS: []*ws.Server{clients}}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET /details", health.Details(node))
+	mux.Handle("GET /details", health.Details(node, recent))
 	mux.Handle("/cluster/", http.StripPrefix("/cluster", look.Handler(node)))
 	return mux
 }
