@@ -293,11 +293,12 @@ func (b *bed) settleIn(rooms ...string) {
 		n.do(command{Do: "stop"})
 	}
 	for until := time.Now().Add(patience); ; {
-		want := map[heardKey]int64{}
+		want, refused := map[heardKey]int64{}, false
 		for _, o := range b.live() {
 			for _, room := range rooms {
 				r, err := o.try(command{Do: "emit", Room: room, N: 1})
-				if err != nil {
+				if err != nil { // its link is not back, and its queue is full
+					refused = true
 					continue
 				}
 				for _, n := range b.live() {
@@ -316,7 +317,7 @@ func (b *bed) settleIn(rooms ...string) {
 				}
 			}
 			return len(missing) == 0
-		}) && len(want) > 0 {
+		}) && !refused {
 			return
 		}
 		if time.Now().After(until) {
