@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -20,14 +21,12 @@ func serveByHand(p *proc) (http.Handler, error) {
 }
 
 func (h *hub) broadcast(message []byte) {
-	size := len(message) // 126 to 65,535
-	frame := append(make([]byte, 0, 4+size), 0x81, 126, byte(size>>8), byte(size))
-	frame = append(frame, message...)
+	bytes := frame(message)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.members {
 		m.mu.Lock()
-		m.waiting = append(m.waiting, frame...)
+		m.waiting = append(m.waiting, bytes...)
 		wake := !m.writing
 		m.writing = true
 		m.mu.Unlock()
@@ -35,6 +34,12 @@ func (h *hub) broadcast(message []byte) {
 			m.wake <- struct{}{}
 		}
 	}
+}
+
+// frame makes a frame of a text of 126 to 65,535 bytes.
+func frame(message []byte) []byte {
+	size := len(message)
+	return append(append(make([]byte, 0, 4+size), 0x81, 126, byte(size>>8), byte(size)), message...)
 }
 
 type member struct {
@@ -63,14 +68,18 @@ func (m *member) write() {
 	}
 }
 
-// ServeHTTP accepts a client. It does not prove that it has read the key, and the clients do not check it.
-func (h *hub) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+// accept accepts a client. It does not prove that it has read the key, and the clients do not check it.
+func accept(w http.ResponseWriter) (net.Conn, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
+	if err == nil {
+		_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
 	}
-	const answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-	if _, err := conn.Write([]byte(answer)); err != nil {
+	return conn, err
+}
+
+func (h *hub) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	conn, err := accept(w)
+	if err != nil {
 		return
 	}
 	m := &member{conn: conn, wake: make(chan struct{}, 1)}

@@ -21,9 +21,10 @@ func manyConnections() []workload {
 			{"rss", "KB each, resident", 1, true}, {"released", "KB each after a release", 1, true}, {"heap", "KB of heap each", 1, true},
 			{"goroutines", "goroutines each", 2, true}, {"cpu", "µs of the server's CPU a member", 1, true},
 		},
-		contestants: websocketServers(),
-		goals:       []goal{{"cpu", "by-hand", true, 1.1, ""}},
-		measure:     idle,
+		contestants: append(websocketServers(), bareServer()),
+		goals: append(beside("bare", goal{"rss", "", true, 10, ""}, goal{"released", "", true, 9, ""}, goal{"heap", "", true, 4, ""}),
+			goal{"cpu", "by-hand", true, 1.1, ""}),
+		measure: idle,
 	}}
 }
 

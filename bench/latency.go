@@ -36,11 +36,12 @@ func latency() []workload {
 			{name: ownName, what: "**crosscast**: `Emit`, to a conn that counts", roles: pair(publishOwn, false, receiveOwn)},
 			{name: "limit", what: "limit: plain connections", roles: pair(publishPlain(1), false, receivePlain(1))},
 			{name: "goredis", what: "go-redis: `Publish`, `Receive`", roles: pair(publishNaive(1), false, receiveGoRedis)},
+			{name: "queued", what: "limit: go-redis, `Publish` by a goroutine", slow: true, roles: pair(publishQueued, false, receiveGoRedis)},
 			{name: "centrifuge", what: "centrifuge's Redis broker", roles: pair(publishCentrifuge(1), false, receiveCentrifuge)},
 			{name: "nodejs", what: "Socket.IO on Node.js, classic Redis adapter", slow: true, command: nodeJS,
 				set: func(c *config) { c.JSON = true }},
 		},
-		goals:   goals("goredis"),
+		goals:   beside("queued", goals("goredis")...),
 		measure: stream("receiver", "publisher", "receiver"),
 	})
 }

@@ -109,7 +109,7 @@ func TestWorkloads(t *testing.T) {
 			keys[m.key] = true
 		}
 		for _, g := range w.goals {
-			if !names[g.against] || !names[ownName] || !keys[g.metric] {
+			if g.against != "" && !names[g.against] || g.of != "" && !names[g.of] || !names[ownName] || !keys[g.metric] {
 				t.Errorf("%s: a goal of %s against %s", w.name, g.metric, g.against)
 			}
 		}

@@ -48,7 +48,7 @@ type line struct {
 type verdict struct {
 	Metric  string
 	Of      string // empty: crosscast
-	Against string
+	Against string // empty: the bound is one of the figure itself
 	AtMost  bool
 	Bound   float64
 	Ratio   spread
@@ -89,10 +89,13 @@ func (s *section) judge(g goal) {
 		name = ownName
 	}
 	own, other := s.line(name), s.line(g.against)
-	if own == nil || other == nil {
+	if own == nil || other == nil && g.against != "" {
 		return
 	}
-	v := verdict{g.metric, g.of, g.against, g.atMost, g.bound, spreadOf(ratios(own.Values[g.metric], other.Values[g.metric])), false}
+	v := verdict{g.metric, g.of, g.against, g.atMost, g.bound, spreadOf(own.Values[g.metric]), false}
+	if other != nil {
+		v.Ratio = spreadOf(ratios(own.Values[g.metric], other.Values[g.metric]))
+	}
 	v.Met = v.Ratio.Median >= g.bound
 	if g.atMost {
 		v.Met = v.Ratio.Median <= g.bound
@@ -181,6 +184,10 @@ func (v verdict) String() string {
 	what := v.Metric
 	if v.Of != "" {
 		what += " of " + v.Of
+	}
+	if v.Against == "" {
+		return fmt.Sprintf("goal, %s %s %.3g: %.3g (%.3g to %.3g): %s",
+			what, sign, v.Bound, v.Ratio.Median, v.Ratio.Low, v.Ratio.High, met)
 	}
 	return fmt.Sprintf("goal, %s %s %.3g of %s: %s: %s", what, sign, v.Bound, v.Against, v.Ratio, met)
 }

@@ -74,7 +74,7 @@ func sampleReport() *report {
 		goals: []goal{
 			{"rate", "limit", false, 0.5, ""}, {"rate", "limit", false, 0.6, ""}, {"cpu", "limit", true, 2, ""}, {"cpu", "limit", true, 1.9, ""},
 			{"rate", "somebody who does not take part", false, 1, ""},
-			{"cpu", ownName, true, 0.5, "limit"},
+			{"cpu", ownName, true, 0.5, "limit"}, {"cpu", "", true, 3, ""},
 		},
 	}
 	return newReport(&bench{rounds: 3, quick: true}, []outcome{{&w, map[string][]values{
@@ -98,6 +98,7 @@ func TestTable(t *testing.T) {
 		"goal, cpu ≤ 2 of limit: 2.00 × (2.00 to 2.00): met",
 		"goal, cpu of limit ≤ 0.5 of crosscast: 0.50 × (0.50 to 0.50): met",
 		"goal, cpu ≤ 1.9 of limit: 2.00 × (2.00 to 2.00): missed",
+		"goal, cpu ≤ 3: 4 (2.1 to 5.9): missed",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, out.String())

@@ -23,6 +23,7 @@ func walk() []workload {
 			contestants: []contestant{
 				{name: ownName, what: "**crosscast**: `Emit`, to conns that count", roles: solo(walkOwn)},
 				{name: "limit", what: "limit: a slice, one cache line a member", roles: solo(walkLines)},
+				{name: "calls", what: "limit: a slice, one call of a `Conn` a member", slow: true, roles: solo(walkCalls)},
 				{name: "rings", what: "limit with a queue: a mutex and a ring a member", roles: solo(walkRings)},
 				{name: "queues", what: "**crosscast**: `Emit`, to queues whose writers wake", slow: true, roles: solo(walkQueues)},
 			},
@@ -34,9 +35,9 @@ func walk() []workload {
 		}
 		switch n {
 		case 10_000:
-			w.goals = []goal{{"ns", "limit", true, 2.2, ""}}
+			w.goals = beside("calls", goal{"ns", "limit", true, 2.2, ""})
 		case 100_000:
-			w.goals = []goal{{"ns", "limit", true, 3, ""}}
+			w.goals = beside("calls", goal{"ns", "limit", true, 3, ""})
 		}
 		all = append(all, w)
 	}
@@ -145,6 +146,23 @@ func walkLines(p *proc) (func(span time.Duration) (values, error), error) {
 			m.n++
 		}
 		return nil
+	}), nil
+}
+
+// walkCalls calls the conns of all members, which is what a broadcast does at least.
+func walkCalls(p *proc) (func(span time.Duration) (values, error), error) {
+	var conns []crosscast.Conn
+	for _, c := range shuffled(p.N, func() *cacheLine { return new(cacheLine) }) {
+		conns = append(conns, c)
+	}
+	m := &crosscast.Message{}
+	return broadcasts(p, func() (err error) {
+		for _, c := range conns {
+			if e := c.Send(m); e != nil {
+				err = e
+			}
+		}
+		return err
 	}), nil
 }
 

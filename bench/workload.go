@@ -45,10 +45,19 @@ type metric struct {
 // A goal is a bound of a ratio: one contestant's figure to another's.
 type goal struct {
 	metric  string
-	against string
+	against string // empty: the bound is one of the figure itself
 	atMost  bool
 	bound   float64
 	of      string // the contestant whose figure it is; empty: crosscast
+}
+
+// beside adds the same goals for a limit that does only this one thing. If it misses them too, they are out of reach.
+func beside(limit string, goals ...goal) []goal {
+	for _, g := range goals {
+		g.of = limit
+		goals = append(goals, g)
+	}
+	return goals
 }
 
 // values are the figures of one run, by the key of the metric.
