@@ -12,8 +12,8 @@ type QueueDrop struct {
 }
 
 // SendNotice queues a frame which tells the client that it might have missed something since the given time. It never
-// drops that: if the client does not keep up, the frame is not queued, and since is merged into the next DropNotice
-// behind the frames that wait. Any number of such calls takes bounded memory. A client keeps up if at most a sixteenth of
+// drops that: if the client does not keep up, the frame is not queued, since is merged into the next DropNotice behind
+// the frames that wait, and the error is [ErrDropped]. Any number of such calls takes bounded memory. A client keeps up if at most a sixteenth of
 // the limit waits, under a policy that drops frames if nothing waits or is being written.
 //
 // Without a DropNotice it is SendFrame. It returns the errors of Send.
@@ -22,7 +22,7 @@ func (q *Queue) SendNotice(frame []byte, since time.Time) error {
 	if q.state&(closed|ended) == 0 && q.notice != nil && !q.keepsUpLocked() {
 		q.noteMissedLocked(since)
 		q.mu.Unlock()
-		return nil
+		return ErrDropped
 	}
 	then, err := q.pushLocked(frame, frameSize(frame), false)
 	q.mu.Unlock()

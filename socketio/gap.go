@@ -72,13 +72,13 @@ func (s *Server) handleGap(sp *space, g crosscast.Gap) {
 			return
 		}
 		k := key{room, c.conn.Format}
-		frame := frames[k]
+		frame, notice := frames[k], notice
+		notice.Room = room
 		if frame == nil {
-			notice.Room = room
 			frame = k.format.Append(nil, s.config.Type, s.gapPacket(sp.name, notice))
 			frames[k] = frame
 		}
-		c.tell(socket, frame, g.Since)
+		c.tell(socket, notice, frame)
 	}
 	reconnect := s.o.Gaps == GapReconnect && !wsconn.IsOutage(&g)
 	for socket, rooms := range sockets {
@@ -106,14 +106,17 @@ func (s *Server) gapPacket(namespace string, g wsconn.GapNotice) []byte {
 	return append(wsconn.AppendGap(b, g), ']')
 }
 
-// dropNotices makes the notices of the queues: one event for each namespace of the server, because a queue does not know
-// what it drops. Clients ignore those of namespaces that they are not in.
-func (s *Server) dropNotices(format wsconn.Format, d crosscast.QueueDrop) (frames []byte) {
+// dropNotices makes the packets of a queue's notice: one event for each namespace of the server, because the queue does
+// not know what it drops, and what the client was not told of gaps that go on. Clients ignore those of namespaces that
+// they are not in.
+func (s *Server) dropNotices(c *wsconn.Conn, d crosscast.QueueDrop) (frames []byte) {
 	wait := max(wsconn.GapWindow(s.o.GapSpread, 1000), time.Duration(s.latestWindow.Load()))
 	for name, sp := range s.spaces {
-		g := sp.outage.Dropped(d.Since)
-		g.Wait = wait
-		frames = format.Append(frames, s.config.Type, s.gapPacket(name, g))
+		everything := sp.outage.Dropped(d.Since)
+		everything.Wait = wait
+		for _, g := range append([]wsconn.GapNotice{everything}, c.TakeMissed(name)...) {
+			frames = c.Format.Append(frames, s.config.Type, s.gapPacket(name, g))
+		}
 	}
 	return frames
 }
@@ -126,18 +129,17 @@ func (s *session) tellOutage(socket *crosscast.Socket) {
 	}
 	s.space.outage.Tell(func(g wsconn.GapNotice) {
 		frame := s.conn.Format.Append(nil, server.config.Type, server.gapPacket(s.space.name, g))
-		s.tell(socket, frame, g.Since)
+		s.tell(socket, g, frame)
 	})
 }
 
-// tell tells the client of a gap that began at since. While the client is not connected, the packet waits as emissions
-// do.
-func (s *session) tell(socket *crosscast.Socket, frame []byte, since time.Time) {
+// tell tells the client of a gap. While the client is not connected, the packet waits as emissions do.
+func (s *session) tell(socket *crosscast.Socket, g wsconn.GapNotice, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.now.Load() {
 	case open:
-		_ = s.queue.SendNotice(frame, since) // the queue handles slow clients
+		s.conn.SendGap(s.space.name, g, frame)
 	case connecting:
 		if s.bytes += len(frame); s.bytes > maxHeld && len(s.held) > 0 {
 			go socket.Close(crosscast.ReasonSlow) // not here, because that is the application's code

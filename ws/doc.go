@@ -85,8 +85,9 @@
 // Clients that do not know these messages ignore them, because they have no event. All clients share the message of a
 // room. A message takes its place in the client's queue, so it might be older than "ago" says when the client reads it.
 // Package client and client.js allow two seconds for that. If a client does not keep up, so that more than a sixteenth
-// of Queue.Limit waits, all its gaps are merged into one of everything, made just before it is written. They are never
-// dropped, and a storm of gaps takes bounded memory.
+// of Queue.Limit waits, all its gaps are merged into one of everything, made just before it is written. Behind it come the
+// gaps of rooms that go on or have ended meanwhile; more than 16 of them are one of everything. They are never dropped, and
+// a storm of gaps takes bounded memory.
 //
 // When the node's link is lost or deaf, its clients are told of a gap of everything that goes on, and so is each client
 // that connects during the outage. When the link is back, the gap ends, and the clients fetch. A client that leaves during

@@ -37,9 +37,9 @@ func (o *Options) checkGaps() error {
 func (s *Server) handleGap(g crosscast.Gap) {
 	s.outage.Note(&g)
 	most, sockets := s.ns.Affected(g)
-	t := telling{s, controlOf(wsconn.NoticeOf(&g)), make(map[gapFrame][]byte)}
-	t.control.Wait = s.window(most)
-	s.latestWindow.Store(int64(t.control.Wait))
+	t := telling{s, wsconn.NoticeOf(&g), make(map[gapFrame][]byte)}
+	t.notice.Wait = s.window(most)
+	s.latestWindow.Store(int64(t.notice.Wait))
 	reconnect := s.o.Gaps == GapReconnect && !wsconn.IsOutage(&g)
 	for socket, rooms := range sockets {
 		c, ok := socket.Conn().(*conn)
@@ -53,7 +53,7 @@ func (s *Server) handleGap(g crosscast.Gap) {
 			t.tell(c, socket, room)
 		}
 		if reconnect && !c.sentAway.Swap(true) {
-			wsconn.SendAway(socket, t.control.Wait)
+			wsconn.SendAway(socket, t.notice.Wait)
 		}
 	}
 }
@@ -64,16 +64,16 @@ func (s *Server) window(clients int) time.Duration { return wsconn.GapWindow(s.o
 // tellOutage tells a new client of an outage that goes on.
 func (s *Server) tellOutage(c *conn, socket *crosscast.Socket) {
 	s.outage.Tell(func(g wsconn.GapNotice) {
-		t := telling{s, controlOf(g), make(map[gapFrame][]byte)}
+		t := telling{s, g, make(map[gapFrame][]byte)}
 		t.tell(c, socket, "")
 	})
 }
 
 // A telling is what a server's clients are told of one gap. Clients share the frames.
 type telling struct {
-	server  *Server
-	control Control             // without a Room
-	frames  map[gapFrame][]byte // nil: the Envelope makes none
+	server *Server
+	notice wsconn.GapNotice    // without a Room
+	frames map[gapFrame][]byte // nil: the Envelope makes none
 }
 
 type gapFrame struct {
@@ -86,7 +86,7 @@ func (t *telling) tell(c *conn, socket *crosscast.Socket, room string) {
 	key := gapFrame{room, c.Format}
 	frame, made := t.frames[key]
 	if !made {
-		control := t.control
+		control := controlOf(t.notice)
 		control.Room = room
 		payload := t.server.gapMessage(socket, control)
 		if len(payload) > 0 {
@@ -95,7 +95,9 @@ func (t *telling) tell(c *conn, socket *crosscast.Socket, room string) {
 		t.frames[key] = frame
 	}
 	if frame != nil {
-		_ = c.Queue.SendNotice(frame, t.control.Since) // the queue handles slow clients
+		notice := t.notice
+		notice.Room = room
+		c.SendGap("", notice, frame)
 	}
 }
 
@@ -110,11 +112,17 @@ func (s *Server) gapMessage(socket *crosscast.Socket, c Control) (payload []byte
 	return payload
 }
 
-// dropNotice makes the notice of the queues: a message about everything, because a queue does not know what it drops.
-func (s *Server) dropNotice(d crosscast.QueueDrop) []byte {
-	c := controlOf(s.outage.Dropped(d.Since))
-	c.Wait = max(s.window(1000), time.Duration(s.latestWindow.Load()))
-	return s.gapMessage(nil, c)
+// dropNotices makes the frames of a queue's notice: a message about everything, because the queue does not know what it
+// drops, and what the client was not told of gaps that go on.
+func (s *Server) dropNotices(c *wsconn.Conn, d crosscast.QueueDrop) (frames []byte) {
+	everything := s.outage.Dropped(d.Since)
+	everything.Wait = max(s.window(1000), time.Duration(s.latestWindow.Load()))
+	for _, g := range append([]wsconn.GapNotice{everything}, c.TakeMissed("")...) {
+		if payload := s.gapMessage(nil, controlOf(g)); len(payload) > 0 {
+			frames = c.Format.Append(frames, s.typ, payload)
+		}
+	}
+	return frames
 }
 
 func controlOf(g wsconn.GapNotice) Control {

@@ -1,6 +1,10 @@
 package ws_test
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +53,79 @@ func TestGapOfADenial(t *testing.T) {
 		g.Until = now
 		s.h.Gap(g)
 		c.Expect(`{"gap":{"room":"r","ago":[1000],"wait":1}}`, `{"gap":{"room":"r","ago":[1000,0],"wait":1,"ends":true}}`)
+	})
+}
+
+// TestGapOfADenialOfASlowClient: a client that does not keep up when the denial of a room begins, or ends, hears of that
+// with the notice of what its queue has dropped. Further rooms than 16 become a gap of everything.
+func TestGapOfADenialOfASlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serveGaps(t, ws.Options{
+			WriteTimeout: time.Hour, PingInterval: -1,
+			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest},
+		})
+		var rooms []string
+		for i := range 18 {
+			rooms = append(rooms, fmt.Sprint("r", i))
+		}
+		c := s.client("", rooms...)
+		deny := func(room string, ended bool) {
+			synctest.Wait() // the writer is idle, or waits for the client
+			g := crosscast.Gap{Since: time.Now().Add(-time.Second), Names: roomNames(room), Reason: "denied"}
+			if ended {
+				g.Until = time.Now()
+			}
+			s.h.Gap(g)
+		}
+		// slow has the queue drop something, calls f, and reads up to the notice.
+		slow := func(f func()) {
+			for _, event := range []string{"written", "waits", "dropped"} {
+				s.emit("r1", event)
+				synctest.Wait()
+			}
+			f()
+			c.Expect(`{"event":"written"}`, `{"event":"waits"}`, `{"gap":{"ago":[1000,0],"wait":1000,"ends":true}}`)
+		}
+		slow(func() { deny("r1", false) })
+		c.Expect(`{"gap":{"room":"r1","ago":[1000],"wait":1}}`)
+		deny("r1", true)
+		c.Expect(`{"gap":{"room":"r1","ago":[1000,0],"wait":1,"ends":true}}`)
+
+		deny("r1", false)
+		c.Expect(`{"gap":{"room":"r1","ago":[1000],"wait":1}}`)
+		slow(func() { deny("r1", true) })
+		c.Expect(`{"gap":{"room":"r1","ago":[1000,0],"wait":1,"ends":true}}`)
+
+		slow(func() { // both meanwhile
+			deny("r1", false)
+			deny("r1", true)
+		})
+		c.Expect(`{"gap":{"room":"r1","ago":[1000,0],"wait":1,"ends":true}}`)
+
+		slow(func() {
+			for _, room := range rooms {
+				deny(room, false)
+			}
+			deny("r17", true)
+		})
+		told := make(map[string]bool)
+		for range 17 {
+			m, err := c.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			told[m] = true
+		}
+		if !told[`{"gap":{"ago":[1000],"wait":1}}`] || !told[`{"gap":{"room":"r15","ago":[1000],"wait":1}}`] || len(told) != 17 {
+			t.Errorf("told %q", slices.Collect(maps.Keys(told)))
+		}
+		for _, message := range []string{`{"gap":{"room":"r2","ago":[1000],"wait":1}}`, `{"gap":{"room":"r2","ago":[1000,0],"wait":1,"ends":true}}`} {
+			deny("r2", strings.Contains(message, "ends"))
+			c.Expect(message)
+		}
+		slow(func() { s.gap(time.Second, 0, roomNames("r1")...) }) // nothing is told twice
+		s.emit("r1", "fence")
+		c.Expect(`{"event":"fence"}`)
 	})
 }
 

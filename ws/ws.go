@@ -214,9 +214,6 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError(ns.Logger(), "ws", s, event, err) }
 	}
 	s := &Server{ns: ns, o: o, typ: websocket.MessageText}
-	if o.Gaps != GapIgnore && o.Queue.DropNotice == nil {
-		o.Queue.DropNotice = s.dropNotice
-	}
 	if o.Envelope.Binary() {
 		s.typ = websocket.MessageBinary
 	}
@@ -227,6 +224,9 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		Rate:    wsconn.Rate{Events: o.EventRate, Burst: o.EventBurst, Policy: wsconn.EventPolicy(o.EventPolicy), Paused: &s.stats.paused},
 		Refused: &s.stats.refused, Ended: s.door.Leave, Queue: o.Queue,
 		Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+	}
+	if o.Gaps != GapIgnore && o.Queue.DropNotice == nil {
+		s.config.DropNotices = s.dropNotices
 	}
 	limits := admission.Limits{
 		MaxClients: o.MaxClients, MaxUserClients: o.MaxUserClients, MaxUserClientsTotal: o.MaxUserClientsTotal,

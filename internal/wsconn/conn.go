@@ -43,7 +43,7 @@ type Config struct {
 	// Framer makes the framer of the queues of connections with a format. It must be comparable.
 	Framer func(Format) crosscast.Framer
 	// DropNotices makes the frames of the queues' DropNotice. It is used instead of the one of Queue; optional.
-	DropNotices  func(Format, crosscast.QueueDrop) []byte
+	DropNotices  func(*Conn, crosscast.QueueDrop) []byte
 	Type         websocket.MessageType // of messages that DropNotice makes
 	Written      *atomic.Uint64        // counts frames of the queues; optional
 	Refused      *Tally                // counts refusals
@@ -105,6 +105,7 @@ type Conn struct {
 	mu       sync.Mutex    // guards the fields below
 	room     chan struct{} // signals to the reader that it might not have to wait any more; nil: it has never waited
 	cause    Cause         // the first one set
+	missed   missed        // nil: nothing
 	bucket   pace.Bucket   // of the client's events
 	limit    *time.Timer   // ends the connection some time after it got a cause
 	controls controls
@@ -124,7 +125,7 @@ func (c *Conn) newQueue() *crosscast.Queue {
 	o.Framer, o.OnClose = c.Framer, c.hangUp
 	format, typ := c.Format, c.config.Type
 	if f := c.config.DropNotices; f != nil {
-		o.DropNotice = func(d crosscast.QueueDrop) []byte { return f(format, d) }
+		o.DropNotice = func(d crosscast.QueueDrop) []byte { return f(c, d) }
 	} else if f := o.DropNotice; f != nil {
 		o.DropNotice = func(d crosscast.QueueDrop) []byte {
 			payload := f(d)

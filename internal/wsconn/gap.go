@@ -31,12 +31,14 @@ type GapNotice struct {
 	Since, Until time.Time // a zero Until: it goes on
 	Ends         bool      // it is the end of one that went on
 	Wait         time.Duration
+
+	outage bool // it is one that an Outage knows
 }
 
 // NoticeOf returns what clients are told of g.
 func NoticeOf(g *crosscast.Gap) GapNotice {
 	ends := !g.Until.IsZero() && reasons.GapGoesOn(string(g.Reason))
-	return GapNotice{Since: g.Since, Until: g.Until, Ends: ends}
+	return GapNotice{Since: g.Since, Until: g.Until, Ends: ends, outage: g.Names == nil}
 }
 
 // IsOutage reports whether g is the beginning of an outage of the node, which goes on. Clients are not sent away for
@@ -78,10 +80,10 @@ func (o *Outage) Dropped(since time.Time) GapNotice {
 // that comes meanwhile is told again, because it might have been told first.
 func (o *Outage) Tell(tell func(GapNotice)) {
 	for now := o.since.Load(); now != nil; {
-		tell(GapNotice{Since: *now})
+		tell(GapNotice{Since: *now, outage: true})
 		began := now
 		if now = o.since.Load(); now == nil {
-			tell(GapNotice{Since: *began, Until: time.Now(), Ends: true})
+			tell(GapNotice{Since: *began, Until: time.Now(), Ends: true, outage: true})
 		} else if now == began {
 			return
 		}

@@ -307,6 +307,7 @@ const tests = {
     // The connection is lost before: the gap of the absence begins with it.
     await rejoin();
     const begins = Number(happened[1].split(" ")[2]);
+    assert(begins > 0, "the gap of before has ended");
     assert.match(happened[1], /^gap a \d+ goes on true$/);
     await pass(150); // of the pause
     now += 20000;
