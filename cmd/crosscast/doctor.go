@@ -116,7 +116,7 @@ func (e *examination) servers(ctx context.Context) error {
 		for range 11 {
 			began := time.Now()
 			if err := rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
-				return fail(exitUnreachable, "redis at %s: %w", rdb.Options().Addr, err)
+				return fail(exitUnreachable, "redis at %s: %w", e.addr(rdb), err)
 			}
 			times = append(times, time.Since(began))
 		}
@@ -129,12 +129,12 @@ func (e *examination) servers(ctx context.Context) error {
 		version := info["redis_version"]
 		switch {
 		case err != nil:
-			e.find(note, "redis", "%s: %s; its version is unknown: %s", rdb.Options().Addr, latency, clean(err))
+			e.find(note, "redis", "%s: %s; its version is unknown: %s", e.addr(rdb), latency, clean(err))
 		case info["role"] == "slave":
 			e.find(fault, "redis", "%s is a replica of %s:%s: what is published here reaches only those who subscribe here",
-				rdb.Options().Addr, info["master_host"], info["master_port"])
+				e.addr(rdb), info["master_host"], info["master_port"])
 		default:
-			e.find(ok, "redis", "%s: Redis %s, %s, %s, for %s", rdb.Options().Addr, version,
+			e.find(ok, "redis", "%s: Redis %s, %s, %s, for %s", e.addr(rdb), version,
 				cmp.Or(info["redis_mode"], "standalone"), latency, uptime(info["uptime_in_seconds"]))
 		}
 		if versions[version]++; len(versions) > 1 && versions[version] == 1 && version != "" {

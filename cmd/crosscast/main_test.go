@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/crosscast/crosscast"
@@ -41,10 +43,7 @@ func TestScripts(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)
 	}
-	bin := t.TempDir()
-	if err := os.Symlink(programtest.Build(t, "."), filepath.Join(bin, "crosscast")); err != nil {
-		t.Fatal(err)
-	}
+	bin := build(t)
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			s := redistest.Start(t, redistest.Config{Users: []string{
@@ -52,38 +51,86 @@ func TestScripts(t *testing.T) {
 				"blind on >secret allchannels +publish +subscribe +unsubscribe",
 				"mute on >secret resetchannels +ping",
 			}})
-			w := &world{redis: s}
+			w := &world{url: "redis://" + s.Addr(), redis: s, rdb: s.Client()}
 			if !strings.Contains(file, "nobody") {
 				w.fill(t)
 			}
-			testscript.Run(t, testscript.Params{
-				Files: []string{file}, RequireExplicitExec: true,
-				Setup: func(env *testscript.Env) error {
-					env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
-					env.Setenv("REDIS_URL", "redis://"+s.Addr())
-					env.Setenv("REDIS", s.Addr())
-					env.Setenv("CLOSED", redistest.ClosedPort())
-					return nil
-				},
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"code": code, "heard": w.heard, "closed": w.closed, "pause": w.pause, "deaf": w.deaf, "demote": w.demote,
-					"config": w.config, "listens": w.listens,
-				},
-			})
+			w.run(t, bin, file)
 		})
 	}
 }
 
+// TestTopologies runs the script topologies on a Redis Cluster, and on a master that Sentinels name, with the same
+// clusters of nodes. On a Redis Cluster server-5 also speaks Socket.IO's sharded wire, with the key sharded, and has dan.
+// The conditions cluster and sentinel say where the script runs.
+func TestTopologies(t *testing.T) {
+	bin := build(t)
+	t.Run("cluster", func(t *testing.T) {
+		c := redistest.StartCluster(t, 3)
+		var addrs []string
+		for _, s := range c.Servers {
+			addrs = append(addrs, s.Addr())
+		}
+		w := &world{kind: "cluster", url: "redis+cluster://" + strings.Join(addrs, ","), rdb: c.Client()}
+		w.fill(t)
+		five := startAdapter(t, "server-5", socketioadapter.Dial(w.url, socketioadapter.Options{Key: "sharded", Mode: socketioadapter.Sharded}))
+		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, five.Namespace, crosscast.ConnectOptions{User: "dan", Rooms: []string{"lobby"}}))
+		w.run(t, bin, topologies)
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		p := redistest.StartPair(t)
+		w := &world{kind: "sentinel", url: "redis+sentinel://" + strings.Join(p.Sentinels, ",") + "/" + p.Options().MasterName, rdb: p.Client()}
+		w.fill(t)
+		w.run(t, bin, topologies)
+	})
+}
+
+// build returns a directory with the command.
+func build(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	if err := os.Symlink(programtest.Build(t, "."), filepath.Join(bin, "crosscast")); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
 // A world is what a script looks into.
 type world struct {
-	redis   *redistest.Server
+	kind    string
+	url     string
+	redis   *redistest.Server // nil: there are several
+	rdb     redis.UniversalClient
 	clients []*crosscasttest.Conn
 }
 
+const topologies = "testdata/topologies/topologies.txtar"
+
+// run runs a script.
+func (w *world) run(t *testing.T, bin, file string) {
+	testscript.Run(t, testscript.Params{
+		Files: []string{file}, RequireExplicitExec: true,
+		Condition: func(kind string) (bool, error) { return kind == w.kind, nil },
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("REDIS_URL", w.url)
+			if w.redis != nil {
+				env.Setenv("REDIS", w.redis.Addr())
+			}
+			env.Setenv("CLOSED", redistest.ClosedPort())
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": code, "heard": w.heard, "closed": w.closed, "pause": w.pause, "deaf": w.deaf, "demote": w.demote,
+			"config": w.config, "listens": w.listens,
+		},
+	})
+}
+
 func (w *world) fill(t *testing.T) {
-	one, two := start(t, w.redis, "server-1", "cc"), start(t, w.redis, "server-2", "cc")
-	start(t, w.redis, "server-3", "other")
-	four := startAdapter(t, "server-4", socketioadapter.Dial("redis://"+w.redis.Addr(), socketioadapter.Options{}))
+	one, two := start(t, w.url, "server-1", "cc"), start(t, w.url, "server-2", "cc")
+	start(t, w.url, "server-3", "other")
+	four := startAdapter(t, "server-4", socketioadapter.Dial(w.url, socketioadapter.Options{}))
 	connect := func(n *crosscast.Node, user string, rooms ...string) {
 		o := crosscast.ConnectOptions{User: user, Rooms: rooms}
 		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, n.Namespace, o))
@@ -94,8 +141,8 @@ func (w *world) fill(t *testing.T) {
 	connect(four, "cid", "lobby")
 }
 
-func start(tb testing.TB, s *redistest.Server, name, prefix string) *crosscast.Node {
-	return startAdapter(tb, name, redisadapter.Dial("redis://"+s.Addr(), redisadapter.Options{Prefix: prefix}))
+func start(tb testing.TB, url, name, prefix string) *crosscast.Node {
+	return startAdapter(tb, name, redisadapter.Dial(url, redisadapter.Options{Prefix: prefix}))
 }
 
 func startAdapter(tb testing.TB, name string, a crosscast.Adapter) *crosscast.Node {
@@ -156,14 +203,13 @@ func (w *world) demote(ts *testscript.TestScript, _ bool, _ []string) {
 
 // config NAME VALUE configures Redis.
 func (w *world) config(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(w.redis.Client().ConfigSet(context.Background(), args[0], args[1]).Err())
+	ts.Check(w.rdb.ConfigSet(context.Background(), args[0], args[1]).Err())
 }
 
 // listens waits until somebody has subscribed to a pattern.
 func (w *world) listens(ts *testscript.TestScript, _ bool, _ []string) {
-	rdb := w.redis.Client()
 	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // poll
-		n, err := rdb.PubSubNumPat(context.Background()).Result()
+		n, err := w.patterns()
 		ts.Check(err)
 		if n > 0 {
 			return
@@ -174,9 +220,24 @@ func (w *world) listens(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
+// patterns counts the patterns that somebody has subscribed to.
+func (w *world) patterns() (int64, error) {
+	cluster, ok := w.rdb.(*redis.ClusterClient)
+	if !ok {
+		return w.rdb.PubSubNumPat(context.Background()).Result()
+	}
+	var n atomic.Int64
+	err := cluster.ForEachMaster(context.Background(), func(ctx context.Context, rdb *redis.Client) error {
+		one, err := rdb.PubSubNumPat(ctx).Result()
+		n.Add(one)
+		return err
+	})
+	return n.Load(), err
+}
+
 // deaf CHANNEL has somebody who is no node subscribe.
 func (w *world) deaf(ts *testscript.TestScript, _ bool, args []string) {
-	ps := w.redis.Client().Subscribe(context.Background(), args[0])
+	ps := w.rdb.Subscribe(context.Background(), args[0])
 	ts.Defer(func() { _ = ps.Close() })
 	_, err := ps.Receive(context.Background())
 	ts.Check(err)

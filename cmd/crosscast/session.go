@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type session struct {
 	*flags
 	out, log io.Writer
 	rdb      redis.UniversalClient
+	master   string          // its address, if Sentinels name it
 	node     *crosscast.Node // an emitter
 	ns       *crosscast.Namespace
 }
@@ -59,8 +61,30 @@ func (s *session) connect(ctx context.Context) error {
 	if err := s.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
 		return fail(exitUnreachable, "cannot connect to %s: %w", s.where(), err)
 	}
+	if o.MasterName != "" {
+		s.master = masterOf(ctx, o)
+	}
 	return nil
 }
+
+// masterOf asks the Sentinels for the address of the master; "the master" if none of them says it.
+func masterOf(ctx context.Context, o *redis.UniversalOptions) string {
+	for _, addr := range o.Addrs {
+		sentinel := redis.NewSentinelClient(&redis.Options{
+			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, TLSConfig: o.TLSConfig,
+			ContextTimeoutEnabled: true, DialTimeout: o.DialTimeout, DialerRetries: o.DialerRetries,
+		})
+		found, err := sentinel.GetMasterAddrByName(ctx, o.MasterName).Result()
+		_ = sentinel.Close()
+		if err == nil && len(found) == 2 {
+			return net.JoinHostPort(found[0], found[1])
+		}
+	}
+	return "the master"
+}
+
+// addr is the address of one of the servers.
+func (s *session) addr(rdb *redis.Client) string { return cmp.Or(s.master, rdb.Options().Addr) }
 
 // start makes the emitter.
 func (s *session) start(ctx context.Context) error {

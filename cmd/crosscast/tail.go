@@ -52,7 +52,8 @@ type dialect interface {
 // Run prints emissions until it is interrupted.
 func (c *tailCommand) Run(ctx context.Context, s *session) error {
 	if s.Mode == modeSharded {
-		return fail(exitUsage, "tail does not hear sharded Pub/Sub, where Redis has no patterns")
+		return fail(exitUsage, "tail does not work with --mode %s: Redis has no patterns for sharded channels, and the servers "+
+			"take whoever subscribes to a channel of theirs for a server, and wait for its answers", modeSharded)
 	}
 	if err := s.connect(ctx); err != nil {
 		return err
