@@ -12,11 +12,11 @@ package prometheus
 
 import (
 	_ "embed"
-	"slices"
 
 	client "github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/ws"
 )
@@ -51,10 +51,10 @@ func New(node *crosscast.Node, o Options) client.Collector {
 	if o.Labels == nil {
 		o.Labels = client.Labels{"node": node.Name()}
 	}
-	c := &collector{node: node, o: o, descs: make(map[*metric]*client.Desc, len(metrics))}
-	for i := range metrics {
-		m := &metrics[i]
-		c.descs[m] = client.NewDesc(m.name, m.help, m.labels, o.Labels)
+	c := &collector{node: node, o: o, descs: make(map[*metrics.Metric]*client.Desc, len(metrics.All))}
+	for i := range metrics.All {
+		m := &metrics.All[i]
+		c.descs[m] = client.NewDesc(m.Name, m.Help, m.Labels, o.Labels)
 	}
 	return c
 }
@@ -62,72 +62,42 @@ func New(node *crosscast.Node, o Options) client.Collector {
 type collector struct {
 	node  *crosscast.Node
 	o     Options
-	descs map[*metric]*client.Desc
+	descs map[*metrics.Metric]*client.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *client.Desc) {
-	for i := range metrics {
-		out <- c.descs[&metrics[i]]
+	for i := range metrics.All {
+		out <- c.descs[&metrics.All[i]]
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- client.Metric) {
-	s := snapshot{node: c.node.Stats(), link: c.node.Link(), peers: c.node.Nodes(), ready: c.node.Ready()}
-	for _, server := range c.o.WS {
-		s.ws = append(s.ws, server.Stats())
+	s := metrics.Take(c.node, c.o.WS, c.o.SocketIO)
+	for i := range metrics.All {
+		m := &metrics.All[i]
+		m.Read(s, sink{c.descs[m], m.Kind, out})
 	}
-	for _, server := range c.o.SocketIO {
-		s.sio = append(s.sio, server.Stats())
-	}
-	for i := range metrics {
-		m := &metrics[i]
-		m.read(&s, sink{c.descs[m], m.kind, out})
-	}
-}
-
-// snapshot is what a scrape reads.
-type snapshot struct {
-	node  crosscast.Stats
-	link  crosscast.LinkStatus
-	peers []crosscast.Peer
-	ready error
-	ws    []ws.Stats
-	sio   []socketio.Stats
 }
 
 // sink makes the samples of one metric.
 type sink struct {
 	desc *client.Desc
-	kind kind
+	kind metrics.Kind
 	out  chan<- client.Metric
 }
 
-func (s sink) value(v float64, labels ...string) {
+func (s sink) Value(v float64, labels ...string) {
 	typ := client.CounterValue
-	if s.kind == gauge {
+	if s.kind == metrics.Gauge {
 		typ = client.GaugeValue
 	}
 	s.out <- client.MustNewConstMetric(s.desc, typ, v, labels...)
 }
 
-// count is value for a counter of the library's.
-func (s sink) count(v uint64, labels ...string) { s.value(float64(v), labels...) }
-
-func (s sink) bool(v bool, labels ...string) {
-	if v {
-		s.value(1, labels...)
-	} else {
-		s.value(0, labels...)
-	}
-}
-
-// histogram makes a histogram of bounds in seconds. One that was not measured is left out.
-func (s sink) histogram(h crosscast.Histogram) {
-	if h.Counts == nil {
-		return
-	}
+// Histogram has bounds in seconds.
+func (s sink) Histogram(h crosscast.Histogram) {
 	buckets := make(map[float64]uint64, len(h.Counts))
 	sum := uint64(0)
 	for i, n := range h.Counts {
@@ -136,16 +106,4 @@ func (s sink) histogram(h crosscast.Histogram) {
 		}
 	}
 	s.out <- client.MustNewConstHistogram(s.desc, sum, h.Sum.Seconds(), buckets)
-}
-
-// each counts by reason. Reasons that are listed and did not occur are 0, so that their first occurrence is a rise.
-func each[R ~string](s sink, counts map[R]uint64, listed []R) {
-	for _, reason := range listed {
-		s.count(counts[reason], string(reason))
-	}
-	for reason, n := range counts {
-		if !slices.Contains(listed, reason) {
-			s.count(n, string(reason))
-		}
-	}
 }

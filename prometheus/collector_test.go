@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/ws"
 )
@@ -150,11 +151,11 @@ var (
 
 // problem says what is wrong with an expression.
 func problem(expr string) string {
-	known := make(map[string]*metric)
-	for i := range metrics {
-		m := &metrics[i]
-		if known[m.name] = m; m.kind == histogram {
-			known[m.name+"_bucket"] = m
+	known := make(map[string]*metrics.Metric)
+	for i := range metrics.All {
+		m := &metrics.All[i]
+		if known[m.Name] = m; m.Kind == metrics.Histogram {
+			known[m.Name+"_bucket"] = m
 		}
 	}
 	names := metricName.FindAllString(expr, -1)
@@ -164,7 +165,7 @@ func problem(expr string) string {
 		if m == nil {
 			return "there is no metric " + name
 		}
-		labels = append(labels, m.labels...)
+		labels = append(labels, m.Labels...)
 	}
 	var used []string
 	for _, m := range matchers.FindAllStringSubmatch(expr, -1) {
@@ -306,8 +307,8 @@ func TestDocumented(t *testing.T) {
 	}
 	var table strings.Builder
 	table.WriteString("\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	for _, m := range metrics {
-		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", m.name, m.kind, strings.Join(m.labels, ", "), m.help)
+	for _, m := range metrics.All {
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", m.Name, m.Kind, strings.Join(m.Labels, ", "), m.Help)
 	}
 	made := before + begin + table.String() + "\n" + end + after
 	if made == string(b) {
