@@ -37,6 +37,7 @@
 //	bench/                      speed, beside the limits and other projects
 //	health/                     handlers for probes, and details for people
 //	prometheus/                 metrics for Prometheus, with a board and alerts; a module of its own
+//	otel/                       traces and metrics for OpenTelemetry; a module of its own
 //	faults/                     a matrix of faults, on real servers and processes
 //	interop/                    checks socketio and socketioadapter against Socket.IO's own packages
 //	ws/                         websocket connections
