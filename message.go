@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/histogram"
@@ -100,10 +101,10 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 	return made, true
 }
 
-// isPart reports whether part is a part of whole. The node and the adapter reuse the memory of a payload.
+// isPart reports whether part is in the memory of whole. The node and the adapter reuse the memory of a payload.
 func isPart(part, whole []byte) bool {
-	a, b := cap(part), cap(whole) // both end at the end of their memory
-	return a > 0 && b > 0 && &part[:a][a-1] == &whole[:b][b-1]
+	at, from := uintptr(unsafe.Pointer(unsafe.SliceData(part))), uintptr(unsafe.Pointer(unsafe.SliceData(whole)))
+	return len(part) > 0 && at >= from && at-from < uintptr(len(whole))
 }
 
 // resetFrames forgets the frames, so that the message can be reused. No other goroutine may use it meanwhile.

@@ -47,7 +47,7 @@ func TestMessageIsFramedOncePerFramer(t *testing.T) {
 // partFramer returns a part of the payload.
 type partFramer struct{}
 
-func (partFramer) Frame(m *crosscast.Message) ([]byte, error) { return m.Payload.Data[1:3], nil }
+func (partFramer) Frame(m *crosscast.Message) ([]byte, error) { return m.Payload.Data[1:3:3], nil }
 
 // TestAFrameThatIsPartOfThePayload: whoever emitted the payload may change it afterwards.
 func TestAFrameThatIsPartOfThePayload(t *testing.T) {
