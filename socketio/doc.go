@@ -135,7 +135,8 @@
 // take up to six bytes there. MaxAttachments holds in both directions: an emission with more attachments is dropped,
 // and counted by the node.
 //
-// Options also limits what clients may do. All of these are off by default, and cost nothing then:
+// Options also limits what clients may do. All of these are off by default, and cost nothing then. TestHostileFloods tries
+// them together:
 //
 //	events and connects a second of a client     EventRate, EventBurst; EventPolicy: they    TestEventPause,
 //	                                             wait, are refused, or close the connection  TestFloodOfConnects
