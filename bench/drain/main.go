@@ -1,7 +1,8 @@
 //go:build unix
 
 // Program drain has 10,000 websocket clients on three servers and a redis-server of its own, drains one of the servers,
-// and prints how its clients come back to the others, and whether any of them misses a message without a gap:
+// and prints how its clients come back to the others, and whether any of them misses a message without a gap. Each step of
+// a client's way is printed apart, with as many random times for comparison, and how long the two processes stood still:
 //
 //	go run ./drain [-clients N] [-window D]
 //
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -43,6 +45,7 @@ func main() {
 	window := flag.Duration("window", 20*time.Second, "the time over which the clients of one server are sent away")
 	redis := flag.String("servers", "", "the address of a Redis: be the process of the servers")
 	flag.Parse()
+	go watchStalls()
 	var err error
 	if *redis != "" {
 		err = servers(*redis, *window)
@@ -101,11 +104,11 @@ func run(clients int, window time.Duration) error {
 	if _, err := fmt.Fprintln(in, "drain"); err != nil {
 		return err
 	}
-	var sent []time.Time // by the servers, which have the same clock; after the drain, and some seconds more
-	if err := readLine(lines, &sent); err != nil {
+	var o outcome // after the drain, and some seconds more
+	if err := readLine(lines, &o); err != nil {
 		return err
 	}
-	return crowd.report(began, window, sent)
+	return crowd.report(began, window, &o)
 }
 
 // readLine reads a line of JSON of the servers.
@@ -160,16 +163,23 @@ type member struct {
 	mu    sync.Mutex
 	heard map[int]bool
 	gaps  []client.Gap
-	left  time.Time // when its connection was lost
-	came  time.Time // when it was in its room again
+	left  time.Time   // when its connection was lost
+	dials []time.Time // attempts to connect
+	came  time.Time   // when it was in its room again
 }
 
 func (b *balancer) connect(ctx context.Context, clients int) (crowd, error) {
 	all := make(crowd, clients)
-	h := &http.Client{Transport: &http.Transport{DialContext: b.dial, DisableKeepAlives: true}}
 	for i := range all {
 		m := &member{heard: make(map[int]bool)}
 		all[i] = m
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			m.mu.Lock()
+			m.dials = append(m.dials, time.Now())
+			m.mu.Unlock()
+			return b.dial(ctx, network, addr)
+		}
+		h := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 		var err error
 		m.c, err = client.Dial(ctx, "ws://balancer/", client.Options{
 			HTTPClient: h, PingInterval: time.Minute,
@@ -211,15 +221,37 @@ func (c crowd) close() {
 	}
 }
 
+// printBursts prints the fullest second and the fullest 100 ms of events, compared with the mean.
+func printBursts(what string, at []time.Duration, window time.Duration) {
+	fmt.Printf("%-22s", what)
+	for _, unit := range []time.Duration{time.Second, 100 * time.Millisecond} {
+		counts := make(map[time.Duration]int)
+		most, when := 0, time.Duration(0)
+		for _, at := range at {
+			if counts[at/unit]++; counts[at/unit] > most {
+				most, when = counts[at/unit], at/unit*unit
+			}
+		}
+		mean := float64(len(at)) * float64(unit) / float64(window)
+		fmt.Printf("  at most %3d in %5v, %.2f times the mean (after %.1f s)", most, unit, float64(most)/mean, when.Seconds())
+	}
+	fmt.Println()
+}
+
 // report prints how the clients that were sent away came back, and fails if one misses a message without a gap.
-func (c crowd) report(began time.Time, window time.Duration, sent []time.Time) error {
-	var came, away []time.Duration
+func (c crowd) report(began time.Time, window time.Duration, o *outcome) error {
+	sent := o.Sent // the servers have the same clock
+	var left, dials, came, away []time.Duration
 	missing, silent, lost := 0, 0, 0
 	for i, m := range c {
 		m.mu.Lock()
 		switch {
 		case !m.came.IsZero():
 			came, away = append(came, m.came.Sub(began)), append(away, m.came.Sub(m.left))
+			left = append(left, m.left.Sub(began))
+			for _, at := range m.dials[1:] {
+				dials = append(dials, at.Sub(began))
+			}
 		case !m.left.IsZero():
 			lost++
 		}
@@ -239,16 +271,21 @@ func (c crowd) report(began time.Time, window time.Duration, sent []time.Time) e
 	}
 	fmt.Printf("%d clients came back; the last one %.1f s after the window began, the longest absence %.2f s\n",
 		len(came), slices.Max(came).Seconds(), slices.Max(away).Seconds())
-	for _, unit := range []time.Duration{time.Second, 100 * time.Millisecond} {
-		counts := make(map[time.Duration]int)
-		most := 0
-		for _, at := range came {
-			counts[at/unit]++
-			most = max(most, counts[at/unit])
-		}
-		mean := float64(len(came)) * float64(unit) / float64(window)
-		fmt.Printf("at most %d in a time of %v, %.2f times the mean\n", most, unit, float64(most)/mean)
+	var closed []time.Duration
+	for _, at := range o.Closed {
+		closed = append(closed, at.Sub(began))
 	}
+	printBursts("closed by the server", closed, window)
+	printBursts("lost by the client", left, window)
+	printBursts("attempts to connect", dials, window)
+	printBursts("back in the room", came, window)
+	even := make([]time.Duration, len(came))
+	for i := range even {
+		even[i] = rand.N(window)
+	}
+	printBursts("as many random times", even, window)
+	printStalls("the process of the servers", o.Stalls, began)
+	printStalls("the process of the clients", stalls(), began)
 	fmt.Printf("of %d messages to each client, %d were missing, %d of them without a gap\n", len(sent)/rooms, missing, silent)
 	if silent > 0 || lost > 0 {
 		return fmt.Errorf("%d clients did not come back, and %d messages are missing without a gap", lost, silent)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -18,11 +19,13 @@ import (
 )
 
 // servers is the process of the servers. It prints their addresses, and drains the first one when it reads a line. Then it
-// prints the times of all messages, and ends with its input.
+// prints what it knows of that, and ends with its input.
 func servers(addr string, window time.Duration) error {
 	ctx := context.Background()
 	var nodes []*crosscast.Node
 	var addrs []string
+	var mu sync.Mutex
+	var closed []time.Time // guarded by mu
 	for range 3 {
 		n, err := crosscast.Start(ctx, crosscast.Options{Adapter: redisadapter.Dial("redis://"+addr, redisadapter.Options{})})
 		if err != nil {
@@ -32,6 +35,13 @@ func servers(addr string, window time.Duration) error {
 		nodes = append(nodes, n)
 		s, err := ws.New(n.Namespace, ws.Options{
 			AllowJoin: func(context.Context, *crosscast.Socket, string) error { return nil },
+			OnDisconnect: func(_ context.Context, _ *crosscast.Socket, reason crosscast.Reason) {
+				if reason == crosscast.ReasonDrained {
+					mu.Lock()
+					defer mu.Unlock()
+					closed = append(closed, time.Now())
+				}
+			},
 		})
 		if err != nil {
 			return err
@@ -67,11 +77,20 @@ func servers(addr string, window time.Duration) error {
 	close(stop)
 	sent := <-emitted
 	time.Sleep(2 * time.Second) // the last messages arrive
-	if err := printLine(sent); err != nil {
+	mu.Lock()
+	defer mu.Unlock()
+	if err := printLine(outcome{sent, closed, stalls()}); err != nil {
 		return err
 	}
 	in.Scan()
 	return in.Err()
+}
+
+// outcome is what the servers know of the drain.
+type outcome struct {
+	Sent   []time.Time // messages, by their ID
+	Closed []time.Time // connections
+	Stalls []stall
 }
 
 // emit emits to one room after the other until stop is closed. It returns the times.
