@@ -170,16 +170,32 @@ func TestOutageReconnect(t *testing.T) {
 	})
 }
 
-// TestOutageIsIgnored: by choice.
+// TestOutageIsIgnored: by choice, as is what a queue drops.
 func TestOutageIsIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serveGaps(t, ws.Options{Gaps: ws.GapIgnore})
+		s := serveGaps(t, ws.Options{
+			Gaps: ws.GapIgnore, WriteTimeout: time.Hour, PingInterval: -1,
+			Queue: crosscast.QueueOptions{Limit: 1, BurstTime: -1, Policy: crosscast.QueueDropNewest},
+		})
 		early := s.client("", "r")
 		s.outage(time.Second, false)
 		late := s.client("", "r")
 		s.emit("r", "x")
 		for _, c := range []*client{early, late} {
 			c.Expect(`{"event":"x"}`)
+		}
+		synctest.Wait()
+		for range 3 {
+			s.emit("r", "y") // one is being written, one waits, and one is dropped
+			synctest.Wait()
+		}
+		for _, c := range []*client{early, late} {
+			c.Expect(`{"event":"y"}`, `{"event":"y"}`)
+		}
+		synctest.Wait()
+		s.emit("r", "fence")
+		for _, c := range []*client{early, late} {
+			c.Expect(`{"event":"fence"}`)
 		}
 	})
 }

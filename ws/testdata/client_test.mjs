@@ -327,6 +327,67 @@ const tests = {
     outcome.take("c: closed");
     assert.equal(timers.length, 0);
   },
+  async "a refused join of a room that is kept, and messages that look like two kinds"() {
+    const outcome = collector();
+    const client = connect({minBackoff: 100, events: {n: n => note("n", n)}, onjoinerror: (_, room) => note("lost", room)});
+    await last().open();
+    outcome.of("a", client.join("a"));
+    await answer();
+    outcome.of("a", client.join("a"));
+    await answer({a: "not now"});
+    outcome.take("a", "a: remote");
+    assert.deepEqual(client.rooms, ["a"]);
+    await last().message({event: "n", data: 1, reconnect: {wait: 5000}, gap: {ago: [1]}});
+    take("n 1");
+    Math.random = () => 0.5;
+    await last().lose();
+    await pass(75); // not 5000, and the first back-off
+    assert.equal(sockets.length, 2);
+    client.close();
+  },
+  async "a wait that the server tells is no failed attempt"() {
+    const client = connect({minBackoff: 100, maxBackoff: 1e6});
+    Math.random = () => 0.5;
+    for (let i = 0; i < 5; i++) {
+      await last().open();
+      await last().message({reconnect: {wait: 10}});
+      await last().lose();
+      await pass(10);
+    }
+    assert.equal(sockets.length, 6);
+    await last().lose();
+    await pass(75);
+    assert.equal(sockets.length, 7);
+    client.close();
+  },
+  async "a gap that comes while another one waits becomes part of it"() {
+    const gaps = [];
+    const client = connect({minBackoff: 100, gapSpread: 0, ongap: () => {}, refetch: (_, gap) => { gaps.push(gap); }});
+    Math.random = () => 0.5;
+    await last().open();
+    await last().message({gap: {ago: [60000, 50000], wait: 1000}});
+    const told = now;
+    await last().lose();
+    await pass(75);
+    await last().open();
+    const back = now;
+    await pass(425);
+    assert.deepEqual(gaps.map(g => [g.room, told - g.since, g.until - back, g.away]), [["", 62000, 0, true]]);
+    client.close();
+  },
+  async "rooms without end whose gaps go on become one gap of everything"() {
+    const gaps = [];
+    const client = connect({minBackoff: 100, ongap: (_, gap) => { gaps.push(gap); }});
+    await last().open();
+    for (let i = 0; i < 1000; i++) await last().message({gap: {room: `r${i}`, ago: [1]}});
+    await last().message({gap: {room: "x", ago: [60000]}});
+    await last().message({gap: {room: "x", ago: [60000, 0], ends: true}});
+    await last().lose();
+    await pass(100);
+    await last().open();
+    assert(now - gaps.at(-1).since > 60000, "it is not forgotten");
+    client.close();
+  },
   async "joins in onconnect"() {
     const client = connect({onconnect: client => client.join("room")});
     for (let i = 0; i < 3; i++) {
