@@ -112,7 +112,7 @@ func (n *Node) dropInvalid(inst *Instruction) {
 	n.stats.drop(dropInvalid)
 	if n.log.invalid.due() {
 		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
-			"from", n.peers.text(inst.From), "namespace", inst.Namespace, "event", inst.Event)
+			"from", n.peers.inLog(inst.From), "namespace", inst.Namespace, "event", inst.Event)
 	}
 	names := inst.names()
 	if names == nil {

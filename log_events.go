@@ -88,7 +88,7 @@ func (n *Node) noteGap(g *Gap) {
 		args = append(args, "until", g.Until)
 	}
 	if g.Origin != "" {
-		args = append(args, "origin", n.peers.text(g.Origin))
+		args = append(args, "origin", n.peers.inLog(g.Origin))
 	}
 	if g.Names != nil {
 		args = append(args, "names", len(g.Names))

@@ -101,7 +101,7 @@ func TestLogOfPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logLines
 		d := newDriver(t)
-		start(t, crosscast.Options{Adapter: d, Logger: log.logger()})
+		n := start(t, crosscast.Options{Adapter: d, Logger: log.logger()})
 		hear := func(k kind.Kind, id crosscast.NodeID) {
 			d.h.Handle(&crosscast.Instruction{Kind: k, From: id, Namespace: "/", Node: crosscast.NodeInfo{Name: "peer", Heartbeat: time.Second}})
 		}
@@ -113,6 +113,13 @@ func TestLogOfPeers(t *testing.T) {
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `peer="peer (aaaaaaaa)"`) ||
 			!strings.Contains(got, "level=WARN") || !strings.Contains(got, "cure=") {
 			t.Error(got)
+		}
+		log.Reset()
+		_, err := n.Connect(ctx, closingConn{0, new(closings)}, crosscast.ConnectOptions{})
+		ok(t, err)
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapPeerLost, Origin: "aaaaaaaa", Since: time.Now(), Until: time.Now()})
+		if got := log.String(); !strings.Contains(got, `origin="peer (aaaaaaaa)"`) {
+			t.Errorf("the gap of a dead peer: %s", got)
 		}
 	})
 }

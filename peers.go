@@ -81,7 +81,10 @@ type peers struct {
 	unproven bool          // at the last tick
 	ticked   time.Time     // the time of the last tick
 	grown    chan struct{} // made by await; closed when a peer is added
+	gone     []NodeInfo    // the latest peers that have expired, at most maxGone; for their names in the log
 }
+
+const maxGone = 16
 
 // hear records that a peer is alive. meta is valid only during the call.
 func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
@@ -198,6 +201,9 @@ func (p *peers) expireLocked(now time.Time) (silent []silence) {
 		case d > expireAfter*v.Heartbeat:
 			silent = append(silent, silence{id, v.Name, v.last, !v.Suspect, true})
 			delete(p.m, id)
+			if p.gone = append(p.gone, v.NodeInfo); len(p.gone) > maxGone {
+				p.gone = slices.Delete(p.gone, 0, 1)
+			}
 			p.tellLocked(NodeExpired, v)
 		case d > suspectAfter*v.Heartbeat && !v.Suspect:
 			silent = append(silent, silence{id, v.Name, v.last, true, false})
@@ -274,12 +280,15 @@ func (p *peers) standing(id NodeID) standing {
 	return heardOnce
 }
 
-// text names a node, for people.
-func (p *peers) text(id NodeID) string {
+// inLog names a node in a log, also one that has expired lately: its gap is reported after that.
+func (p *peers) inLog(id NodeID) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if v := p.m[id]; v != nil {
-		return nodeText(v.Name, id)
+		return nodeLabel(v.Name, id)
+	}
+	if i := slices.IndexFunc(p.gone, func(n NodeInfo) bool { return n.ID == id }); i >= 0 {
+		return nodeLabel(p.gone[i].Name, id)
 	}
 	return string(id)
 }

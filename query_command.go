@@ -207,7 +207,7 @@ func (n *Node) noteCommand(inst *Instruction) {
 	}
 	t := &inst.Target
 	n.log.Log(n.jobs.ctx, level, "crosscast: a peer commands sockets", "command", [...]string{"join", "leave", "disconnect"}[command],
-		"from", n.peers.text(inst.From), "namespace", inst.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
+		"from", n.peers.inLog(inst.From), "namespace", inst.Namespace, "everyone", t.Everyone, "rooms", firstOf(t.Rooms),
 		"users", firstOf(t.Users), "sockets", firstOf(t.Sockets), "exceptions", t.hasExceptions(),
 		"changes", firstOf(inst.Rooms), "reason", string(inst.Reason))
 }
