@@ -16,7 +16,7 @@ type DrainOptions struct {
 	// balancers see that before it refuses clients. Default: 5 s; at most 1 h; negative: none.
 	Notice time.Duration
 	// Window is the time after Notice in which the sockets are closed. Default: 20 s; at most 1 h; negative: none, so
-	// all are closed at once.
+	// all are closed at once. If the process stands still meanwhile, up to a second longer.
 	Window time.Duration
 }
 
@@ -162,11 +162,11 @@ func (d *draining) closeSockets(n *Node, window time.Duration) {
 			all[0], all = nil, all[1:]
 		}
 	}
-	p := drainPace{at: time.Now()}
-	p.end = p.at.Add(window)
+	p := newDrainPace(time.Now(), window, len(all))
+	last := p.end.Add(min(drainOverrun, window))
 	ticker := time.NewTicker(drainTick)
 	defer ticker.Stop()
-	for len(all) > 0 && d.ctx.Err() == nil && p.at.Before(p.end) {
+	for len(all) > 0 && d.ctx.Err() == nil && p.at.Before(last) {
 		select {
 		case <-ticker.C:
 			closeSome(p.due(time.Now(), n.countSockets()))
@@ -182,22 +182,30 @@ func (d *draining) closeSockets(n *Node, window time.Duration) {
 	}
 }
 
+// drainOverrun is how much longer a drain might take, because the process stood still.
+const drainOverrun = time.Second
+
 // drainPace is how fast sockets are closed. It is pure data.
 type drainPace struct {
 	at, end time.Time // of the last step, and of the window
+	fastest float64   // sockets a nanosecond
 	credit  float64   // sockets that are due, less than one
 }
 
+// newDrainPace returns the pace of a drain that begins now. It is never more than twice the mean, or one socket a step.
+func newDrainPace(now time.Time, window time.Duration, sockets int) drainPace {
+	return drainPace{at: now, end: now.Add(window), fastest: max(2*float64(sockets)/float64(window), 1/float64(drainTick))}
+}
+
 // due returns how many of the open sockets are to be closed now: as many as make the rest of the window even. After a
-// time in which the process stood still they are not closed all at once.
+// time in which the process stood still they are not closed all at once, also at the end of the window.
 func (p *drainPace) due(now time.Time, open int) int {
-	left := p.end.Sub(p.at)
-	passed := min(now.Sub(p.at), 2*drainTick)
-	p.at = now
-	if !now.Before(p.end) {
-		return open
+	rate := p.fastest
+	if left := p.end.Sub(p.at); left > 0 {
+		rate = min(rate, float64(open)/float64(left))
 	}
-	p.credit += float64(open) * float64(passed) / float64(left)
+	p.credit += rate * float64(min(now.Sub(p.at), 2*drainTick))
+	p.at = now
 	due := int(p.credit)
 	p.credit -= float64(due)
 	return due

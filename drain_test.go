@@ -18,6 +18,7 @@ type closings struct {
 	mu    sync.Mutex
 	began time.Time
 	all   []closing
+	stall func(after time.Duration) // makes the drain stand still; nil: never
 }
 
 type closing struct {
@@ -34,9 +35,13 @@ type closingConn struct {
 func (closingConn) Send(*crosscast.Message) error { return nil }
 
 func (v closingConn) Close(reason crosscast.Reason) {
+	after := time.Since(v.c.began)
 	v.c.mu.Lock()
-	defer v.c.mu.Unlock()
-	v.c.all = append(v.c.all, closing{v.n, time.Since(v.c.began), reason})
+	v.c.all = append(v.c.all, closing{v.n, after, reason})
+	v.c.mu.Unlock()
+	if v.c.stall != nil {
+		v.c.stall(after)
+	}
 }
 
 func (c *closings) connect(t *testing.T, ns *crosscast.Namespace, n int) *crosscast.Socket {
@@ -96,6 +101,38 @@ func drainBubble(t *testing.T, sockets int, test func(t *testing.T, n *crosscast
 		go func() { drained <- n.Drain(ctx, crosscast.DrainOptions{}) }()
 		synctest.Wait()
 		test(t, n, c, drained)
+	})
+}
+
+// After the process has stood still, even over the end of the window, no 100 ms has many more closings than the mean.
+func TestDrainStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := crosscast.Start(ctx, crosscast.Options{})
+		ok(t, err)
+		const sockets, window = 10_000, 20 * time.Second
+		stalls := []time.Duration{5 * time.Second, window - 300*time.Millisecond}
+		c := &closings{began: time.Now(), stall: func(after time.Duration) {
+			if len(stalls) > 0 && after >= stalls[0] {
+				stalls = stalls[1:]
+				time.Sleep(600 * time.Millisecond) // lasts
+			}
+		}}
+		for i := range sockets {
+			c.connect(t, n.Namespace, i)
+		}
+		ok(t, n.Drain(ctx, crosscast.DrainOptions{Notice: -1, Window: window}))
+		counts, most := make(map[time.Duration]int), 0
+		for _, e := range c.so() {
+			counts[e.after/(100*time.Millisecond)]++
+			most = max(most, counts[e.after/(100*time.Millisecond)])
+			if e.after > window+time.Second {
+				t.Fatalf("closed after %v", e.after)
+			}
+		}
+		if mean := sockets / 200; most > mean*5/2 || len(stalls) > 0 {
+			t.Errorf("%d closings in 100 ms, and the mean is %d", most, mean)
+		}
+		equal(t, "closed sockets", len(c.so()), sockets)
 	})
 }
 

@@ -92,7 +92,9 @@
 // When the node's link is lost or deaf, its clients are told of a gap of everything that goes on, and so is each client
 // that connects during the outage. When the link is back, the gap ends, and the clients fetch. A client that leaves during
 // the outage, for this node or for another one, counts its absence from the beginning of that gap. Package client and
-// client.js do so.
+// client.js do so. The end might have an earlier beginning, if the node finds out only then that the bus had moved to
+// another server before ("moved"). A client that has left by then does not learn that: it might miss what was emitted
+// between the two beginnings.
 //
 // The frames that a client's queue drops ([crosscast.QueueOptions.Policy]) are a gap of everything, too, which begins no
 // later than they do.
