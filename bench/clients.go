@@ -43,31 +43,28 @@ type crowd struct {
 	*tally
 	latencies latencies
 	arrivals  []atomic.Int32 // by the message's number modulo the length: the clients that have it
+	conns     []*client      // so that the ones that read nothing stay open
 }
 
 // clients is the role of all clients. They count messages. The latency of a message is its way to the last client.
 func clients(p *proc) error {
-	c := &crowd{proc: p, tally: newTally(p, p.Clients-p.Stalled)}
+	c := &crowd{proc: p, tally: newTally(p, p.Clients-p.Stalled), conns: make([]*client, p.Clients)}
 	if p.Stamp {
 		c.arrivals = newArrivals(p)
 		p.figures = c.latencies.figures
 	}
-	conns := make([]*client, p.Clients)
 	var g errgroup.Group
 	g.SetLimit(32)
-	for i := range conns {
+	for i := range p.Clients {
 		g.Go(func() (err error) {
-			conns[i], err = dial(p)
+			c.conns[i], err = dial(p)
+			if err == nil && i >= p.Stalled {
+				go func() { p.fail(c.read(c.conns[i])) }() // at once, because it also answers pings
+			}
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, conn := range conns[p.Stalled:] {
-		go func() { p.fail(c.read(conn)) }()
-	}
-	return nil
+	return g.Wait()
 }
 
 func newArrivals(p *proc) []atomic.Int32 { return make([]atomic.Int32, 2*p.Window) }

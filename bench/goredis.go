@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -36,6 +37,28 @@ func pipelineTo(p *proc, rdb *redis.Client, channels ...string) sender {
 			return err
 		},
 	}
+}
+
+// publishMarshalled is publishPipeline, which marshals each message from a string of Go, as Emit does.
+func publishMarshalled(p *proc) (sender, error) {
+	rdb, channel, payload := newRedis(p), p.roomNames()[0], p.newPayload()
+	ctx := context.Background()
+	pipe := rdb.Pipeline()
+	return sender{
+		batch: min(250, max(p.Window/2, 1)),
+		send: func(first, n int) error {
+			for i := range n {
+				p.stamp(payload, first+i)
+				text, err := json.Marshal(string(payload[1 : len(payload)-1]))
+				if err != nil {
+					return err
+				}
+				pipe.Publish(ctx, channel, text)
+			}
+			_, err := pipe.Exec(ctx)
+			return err
+		},
+	}, nil
 }
 
 // publishNaive calls Publish from so many goroutines.

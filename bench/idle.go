@@ -12,7 +12,7 @@ import (
 // W0-10000: what 10,000 connections cost that have nothing to do, after one message each way and two rounds of pings. Then
 // messages to all of them: the server's CPU a member.
 func manyConnections() []workload {
-	return []workload{{
+	w := workload{
 		name: "W0-10000", title: "10,000 websocket clients: memory while idle, and a broadcast to all",
 		most: 3,
 		config: config{Window: 256, Size: 128, JSON: true, Clients: 10_000, Rate: 4, Ping: 2 * time.Second,
@@ -25,7 +25,12 @@ func manyConnections() []workload {
 		goals: append(beside("bare", goal{"rss", "", true, 10, ""}, goal{"released", "", true, 9, ""}, goal{"heap", "", true, 4, ""}),
 			goal{"cpu", "by-hand", true, 1.1, ""}),
 		measure: idle,
-	}}
+	}
+	overTLS := w
+	overTLS.name, overTLS.title = "W0-10000-tls", "10,000 websocket clients over TLS"
+	overTLS.config.TLS = true
+	overTLS.goals = []goal{{"cpu", "by-hand", true, 1.1, ""}}
+	return []workload{w, overTLS}
 }
 
 const idleRest = 5 * time.Second

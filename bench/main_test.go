@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		{args: "-only W1 -contestants crosscast,limit-a", rounds: 5, span: 2 * time.Second, runs: "W1: crosscast limit-a"},
 		{args: "-only W0 -contestants crosscast -rounds 1", rounds: 1, span: 2 * time.Second,
 			runs: "W0-1: crosscast; W0-100: crosscast; W0-1000: crosscast; W0-100-tls: crosscast; W0-socketio: crosscast; W0-latency-1: crosscast; " +
-				"W0-latency-10: crosscast; W0-stalled: crosscast; W0-10000: crosscast"},
+				"W0-latency-10: crosscast; W0-stalled: crosscast; W0-10000: crosscast; W0-10000-tls: crosscast"},
 		{args: "-quick -only W0-100", rounds: 3, span: time.Second, runs: "W0-100: crosscast by-hand centrifuge"},
 		{args: "-only W1,W0-1 -contestants by-hand -for 10ms", rounds: 5, span: 10 * time.Millisecond, runs: "W0-1: by-hand"},
 		{args: "-only W1 -contestants crosscast,limit-a -before x", rounds: 5, span: 2 * time.Second,

@@ -48,10 +48,15 @@ func payloads() []workload {
 			raw := w.contestants[0]
 			raw.name, raw.what = "crosscast-raw", "**crosscast**: `Emit` of a json.RawMessage"
 			raw.set = func(c *config) { c.Raw = true }
-			w.contestants = append(w.contestants, raw)
+			marshalled := contestant{name: "marshalled", what: "limit: go-redis by hand, which marshals",
+				roles: pair(publishMarshalled, false, receiveGoRedis)}
+			w.contestants = append(w.contestants, raw, marshalled)
 		}
 		if c.size >= 16<<10 {
 			w.goals = []goal{{"rate", "goredis-pipeline", false, 0.95, ""}}
+			if c.isJSON {
+				w.goals = append(beside("marshalled", w.goals...), goal{"rate", "goredis-pipeline", false, 0.95, "crosscast-raw"})
+			}
 		}
 		all = append(all, w)
 	}
