@@ -27,6 +27,7 @@ type Peer struct {
 	NodeInfo
 	Meta    []KeyValue // its Options.Meta
 	Since   time.Time  // when this node first heard of it
+	Heard   time.Time  // when this node last heard of it
 	Suspect bool       // three or more of its heartbeats are missing
 	// RoundTrip is how long the latest query of it has taken; 0: there was none yet. Options.Histograms makes the node
 	// query every tenth heartbeat.
@@ -77,14 +78,12 @@ type peers struct {
 
 	mu       sync.Mutex // guards the following fields
 	m        map[NodeID]*peer
+	lost     []Peer        // those that have expired, oldest first: see loseLocked
 	spare    []NodeID      // doubtful peers when m was last full and this was empty, longest silent first
 	unproven bool          // at the last tick
 	ticked   time.Time     // the time of the last tick
 	grown    chan struct{} // made by await; closed when a peer is added
-	gone     []NodeInfo    // the latest peers that have expired, at most maxGone; for their names in the log
 }
-
-const maxGone = 16
 
 // hear records that a peer is alive. meta is valid only during the call.
 func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
@@ -111,6 +110,7 @@ func (p *peers) hear(info NodeInfo, meta []KeyValue, now time.Time) {
 	}
 	v = &peer{Peer: Peer{NodeInfo: info, Meta: slices.Clone(meta), Since: now}, heard: now, last: now}
 	p.m[info.ID] = v
+	v.again = p.findLocked(&info)
 	p.tellLocked(NodeJoined, v)
 	if p.grown != nil {
 		close(p.grown)
@@ -161,6 +161,7 @@ func (v *peer) isDoubtful() bool { return !v.again || v.Suspect }
 func (p *peers) forget(id NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.dropLostLocked(func(l *Peer) bool { return l.ID == id })
 	if v := p.m[id]; v != nil {
 		delete(p.m, id)
 		p.tellLocked(NodeLeft, v)
@@ -201,9 +202,7 @@ func (p *peers) expireLocked(now time.Time) (silent []silence) {
 		case d > expireAfter*v.Heartbeat:
 			silent = append(silent, silence{id, v.Name, v.last, !v.Suspect, true})
 			delete(p.m, id)
-			if p.gone = append(p.gone, v.NodeInfo); len(p.gone) > maxGone {
-				p.gone = slices.Delete(p.gone, 0, 1)
-			}
+			p.loseLocked(v)
 			p.tellLocked(NodeExpired, v)
 		case d > suspectAfter*v.Heartbeat && !v.Suspect:
 			silent = append(silent, silence{id, v.Name, v.last, true, false})
@@ -280,15 +279,12 @@ func (p *peers) standing(id NodeID) standing {
 	return heardOnce
 }
 
-// inLog names a node in a log, also one that has expired lately: its gap is reported after that.
+// inLog names a node in a log, also one that was lost: its gap is reported after that.
 func (p *peers) inLog(id NodeID) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if v := p.m[id]; v != nil {
-		return nodeLabel(v.Name, id)
-	}
-	if i := slices.IndexFunc(p.gone, func(n NodeInfo) bool { return n.ID == id }); i >= 0 {
-		return nodeLabel(p.gone[i].Name, id)
+	if name := p.nameLocked(id); name != "" {
+		return nodeLabel(name, id)
 	}
 	return string(id)
 }
@@ -313,7 +309,7 @@ func (p *peers) copies() []Peer {
 // copy returns a copy that the application may keep and change.
 func (v *peer) copy() Peer {
 	c := v.Peer
-	c.Meta = slices.Clone(c.Meta)
+	c.Meta, c.Heard = slices.Clone(c.Meta), v.last
 	return c
 }
 
@@ -332,9 +328,7 @@ func (p *peers) label(nodes []MissingNode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range nodes {
-		if v := p.m[nodes[i].ID]; v != nil {
-			nodes[i].Name = v.Name
-		}
+		nodes[i].Name = cmp.Or(p.nameLocked(nodes[i].ID), nodes[i].Name)
 	}
 }
 

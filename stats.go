@@ -55,6 +55,9 @@ type Stats struct {
 	Sockets, Namespaces, Rooms, Users, Memberships, Subscriptions int
 	Peers                                                         int // other nodes heard of lately
 	Suspects                                                      int // those of Peers whose heartbeats are missing
+	// Lost are the nodes that have fallen silent without a goodbye in the last hour, and are not in Peers any more, the
+	// latest 32. They have no Meta. A node leaves the list when another one of its name comes.
+	Lost []Peer
 	// Interests is the number of rooms and users that the node subscribes to at its adapter, including those that
 	// linger. With a [ForeignAdapter] also single sockets.
 	Interests int
@@ -220,6 +223,7 @@ func (n *Node) Stats() Stats {
 	s.Commands.Joins, s.Commands.Leaves, s.Commands.Disconnects =
 		c.commands[0].Load(), c.commands[1].Load(), c.commands[2].Load()
 	s.Peers, s.Suspects = n.peers.count()
+	s.Lost = n.peers.gone(time.Now())
 	for i, reason := range reasonNames {
 		s.Disconnects[reason] = c.disconnects[i].Load()
 	}

@@ -93,6 +93,7 @@ type details struct {
 		Echo        string `json:"echoRoundTrip,omitempty"`
 	} `json:"link"`
 	Peers   []peer                          `json:"peers"`
+	Lost    []peer                          `json:"lost"` // fell silent without a goodbye in the last hour
 	Sockets int                             `json:"sockets"`
 	Rooms   int                             `json:"rooms"`
 	Users   int                             `json:"users"`
@@ -115,6 +116,7 @@ type peer struct {
 	Name      string           `json:"name"`
 	ID        crosscast.NodeID `json:"id"`
 	Since     time.Time        `json:"since"`
+	Heard     time.Time        `json:"heard"`
 	Suspect   bool             `json:"suspect,omitempty"`
 	RoundTrip string           `json:"roundTrip,omitempty"`
 }
@@ -128,13 +130,18 @@ func detailsOf(node *crosscast.Node) (d details) {
 	d.Link.Publishing, d.Link.Subscribing, d.Link.Busy = halfOf(link.Publishing), halfOf(link.Subscribing), link.Busy
 	d.Link.Reconnects, d.Link.Denied, d.Link.QueueBytes = s.Adapter.Reconnects, s.Adapter.Denied, s.QueueBytes
 	d.Link.Echo = short(s.Adapter.EchoRoundTrip)
-	d.Peers = []peer{}
-	for _, p := range node.Nodes() {
-		d.Peers = append(d.Peers, peer{p.Name, p.ID, p.Since, p.Suspect, short(p.RoundTrip)})
-	}
+	d.Peers, d.Lost = peersOf(node.Nodes()), peersOf(s.Lost)
 	d.Sockets, d.Rooms, d.Users = s.Sockets, s.Rooms, s.Users
 	d.Gaps, d.Losses, d.Dropped, d.Panics = s.GapReasons, s.LossReasons, s.Dropped, s.Panics
 	return d
+}
+
+func peersOf(all []crosscast.Peer) []peer {
+	list := make([]peer, 0, len(all))
+	for _, p := range all {
+		list = append(list, peer{p.Name, p.ID, p.Since, p.Heard, p.Suspect, short(p.RoundTrip)})
+	}
+	return list
 }
 
 func halfOf(h crosscast.LinkHalf) (made half) {

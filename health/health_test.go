@@ -194,6 +194,46 @@ func TestRecent(t *testing.T) {
 	})
 }
 
+// TestDetailsOfALostPeer: a peer that has died stays in the details, by name, until another of its name is there.
+func TestDetailsOfALostPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		recent := health.NewRecent()
+		n, err := crosscast.Start(t.Context(), crosscast.Options{
+			Name: "one", Adapter: wire.New(hub.Port("one"), wire.Options{}), OnGap: recent.OnGap,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close(t.Context())
+		_, port := start(t, hub, "two", false)
+		time.Sleep(5 * time.Second)
+		died := time.Now()
+		port.Down()
+		time.Sleep(time.Minute)
+		var d struct {
+			Peers, Lost []struct {
+				Name  string
+				Heard time.Time
+			}
+			RecentGaps []struct{ Reason, OriginName string }
+		}
+		if err := json.Unmarshal(get(health.Details(n, recent)).Body.Bytes(), &d); err != nil {
+			t.Fatal(err)
+		}
+		if len(d.Peers) != 0 || len(d.Lost) != 1 || d.Lost[0].Name != "two" || died.Sub(d.Lost[0].Heard) > time.Second {
+			t.Errorf("died at %v: %+v", died, d)
+		}
+		if g := d.RecentGaps; len(g) != 1 || g[0].Reason != "peer lost" || g[0].OriginName != "two" {
+			t.Errorf("%+v", g)
+		}
+		start(t, hub, "two", false)
+		if w := get(health.Details(n, nil)); !strings.Contains(w.Body.String(), `"lost": []`) {
+			t.Errorf("after it has started again: %s", w.Body)
+		}
+	})
+}
+
 func TestOnlyReads(t *testing.T) {
 	w := httptest.NewRecorder()
 	health.Live().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", nil))

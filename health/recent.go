@@ -5,6 +5,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/latest"
+	"github.com/crosscast/crosscast/internal/peername"
 )
 
 // Recent keeps the latest gaps and losses of a node for [Details], 50 of each. Its methods are for Options.OnGap and
@@ -54,11 +55,7 @@ func (r *Recent) OnGap(n *crosscast.Node, g crosscast.Gap) {
 		kept.Until = &g.Until
 	}
 	if g.Origin != "" {
-		for _, p := range n.Nodes() {
-			if p.ID == g.Origin {
-				kept.OriginName = p.Name
-			}
-		}
+		kept.OriginName = peername.Of(n, g.Origin)
 	}
 	r.gaps.Add(kept)
 }

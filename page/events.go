@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/peername"
 )
 
 // kept is how many events a Page keeps.
@@ -55,10 +56,8 @@ func origin(n *crosscast.Node, id crosscast.NodeID) string {
 	if id == "" {
 		return "of any server"
 	}
-	for _, peer := range n.Nodes() {
-		if peer.ID == id {
-			return fmt.Sprintf("of %s (%s)", peer.Name, id)
-		}
+	if name := peername.Of(n, id); name != "" {
+		return fmt.Sprintf("of %s (%s)", name, id)
 	}
 	return "of " + string(id)
 }

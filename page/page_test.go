@@ -112,6 +112,24 @@ func testState(t *testing.T) {
 	}
 }
 
+// TestLostPeer: a server that has died stays in the table, and the gap names it.
+func TestLostPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		time.Sleep(5 * time.Second)
+		id := string(s.Nodes[1].ID())
+		s.Cut(1)
+		time.Sleep(10 * time.Second)
+		s.wants(t, "/state", `{"id":"`+id+`","name":"node-1","lost":true,"since"`, "peer lost: messages of node-1 ("+id+") to anybody")
+		s.Heal(1)
+		s.Settle(t.Context())
+		time.Sleep(3 * time.Second)
+		if body := s.get(t, "/state").Body.String(); strings.Contains(body, `"lost":true`) {
+			t.Errorf("after it is back: %s", body)
+		}
+	})
+}
+
 // TestPeersAreNotAskedForEachViewer: many viewers at once cost the other nodes one query.
 func TestPeersAreNotAskedForEachViewer(t *testing.T) {
 	s := newSite(t, nil)

@@ -58,8 +58,10 @@ type nodeState struct {
 	Name     string           `json:"name"`
 	Self     bool             `json:"self,omitempty"`
 	Suspect  bool             `json:"suspect,omitempty"`
+	Lost     bool             `json:"lost,omitempty"` // it has fallen silent, and is no peer any more
 	Since    time.Time        `json:"since"`
-	Answered bool             `json:"answered"` // the fields below are known
+	Heard    time.Time        `json:"heard,omitzero"` // last; of this node: never
+	Answered bool             `json:"answered"`       // the fields below are known
 	Live     bool             `json:"live"`
 	Sockets  int              `json:"sockets"`
 	Users    int              `json:"users"`
@@ -106,17 +108,25 @@ func (v *viewer) gather() {
 	peers := v.node.Nodes()
 	slices.SortFunc(peers, func(a, b crosscast.Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	list := []nodeState{{ID: v.node.ID(), Name: v.node.Name(), Self: true}}
-	list[0].enter(v.node.Stats())
+	self := v.node.Stats()
+	list[0].enter(self)
 	for _, p := range peers {
-		list = append(list, nodeState{ID: p.ID, Name: p.Name, Suspect: p.Suspect, Since: p.Since})
+		list = append(list, nodeState{ID: p.ID, Name: p.Name, Suspect: p.Suspect, Since: p.Since, Heard: p.Heard})
 	}
-	v.list, v.lack, v.last = list, v.query(list) != nil, time.Now()
+	lost, err := v.query(list)
+	for _, p := range append(self.Lost, lost...) {
+		if !slices.ContainsFunc(list, func(n nodeState) bool { return n.ID == p.ID }) {
+			list = append(list, nodeState{ID: p.ID, Name: p.Name, Lost: true, Since: p.Since, Heard: p.Heard})
+		}
+	}
+	v.list, v.lack, v.last = list, err != nil, time.Now()
 }
 
-// query enters the Stats of the peers. During an outage it queries nobody: queries would wait in the queue.
-func (v *viewer) query(list []nodeState) error {
+// query enters the Stats of the peers, and returns whom they have lost. During an outage it queries nobody: queries would
+// wait in the queue.
+func (v *viewer) query(list []nodeState) (lost []crosscast.Peer, err error) {
 	if !v.node.Link().Live() {
-		return crosscast.ErrNotConnected
+		return nil, crosscast.ErrNotConnected
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -124,9 +134,10 @@ func (v *viewer) query(list []nodeState) error {
 	for stats := range answers.All() {
 		if i := slices.IndexFunc(list, func(n nodeState) bool { return n.ID == stats.Node }); i >= 0 {
 			list[i].enter(stats)
+			lost = append(lost, stats.Lost...)
 		}
 	}
-	return answers.Err()
+	return lost, answers.Err()
 }
 
 func (n *nodeState) enter(s crosscast.Stats) {

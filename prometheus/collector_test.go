@@ -12,11 +12,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/crosscasttest"
 	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/ws"
@@ -103,6 +106,7 @@ func TestCollector(t *testing.T) {
 		"crosscast_disconnects_total{node=n1,reason=application} 1",
 		"crosscast_disconnects_total{node=n1,reason=too slow} 0",
 		"crosscast_peers{node=n1} 1",
+		"crosscast_peers_lost{node=n1} 0",
 		"crosscast_queries_total{node=n1,outcome=complete} 1",
 		"crosscast_client_messages_total{node=n1} 1",
 		"crosscast_client_bytes_total{node=n1} 13",
@@ -118,6 +122,18 @@ func TestCollector(t *testing.T) {
 			t.Errorf("a name is in %s", line)
 		}
 	}
+}
+
+// TestLostPeers: a node that was cut off is no peer, and is lost.
+func TestLostPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crosscasttest.NewCluster(t, 2, crosscast.Options{Name: "n1"}, crosscast.Options{Name: "n2"})
+		time.Sleep(5 * time.Second)
+		c.Cut(1)
+		time.Sleep(10 * time.Second)
+		_, lines := gather(t, New(c.Nodes[0], Options{}))
+		want(t, lines, "crosscast_peers{node=n1} 0", "crosscast_peers_lost{node=n1} 1", "crosscast_peers_suspected{node=n1} 0")
+	})
 }
 
 func TestLint(t *testing.T) {

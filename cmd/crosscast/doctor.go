@@ -297,6 +297,9 @@ func (e *examination) nodes(ctx context.Context) error {
 	for _, m := range c.Missing {
 		e.find(fault, "nodes", "no answer of %s", m)
 	}
+	for _, l := range c.Lost {
+		e.lost(&l)
+	}
 	for i := range c.Nodes {
 		e.node(&c.Nodes[i])
 	}
@@ -305,6 +308,16 @@ func (e *examination) nodes(ctx context.Context) error {
 	}
 	e.deaf(len(c.Nodes))
 	return nil
+}
+
+// lost reports a node that others remember. If it has answered, they do not hear it.
+func (e *examination) lost(l *lost) {
+	if slices.ContainsFunc(e.census.Nodes, func(n row) bool { return n.ID == l.ID }) {
+		e.find(fault, "nodes", "%s has answered, and is lost for %s since %s: they do not hear each other",
+			l.Name, strings.Join(l.By, " and "), l.Heard.Format("15:04:05"))
+		return
+	}
+	e.find(fault, "nodes", "lost: %s; it said no goodbye, so it died, hangs, or is cut off from Redis", l)
 }
 
 // deaf compares the nodes that answered with the connections that hear what is for everyone.

@@ -102,6 +102,7 @@ type world struct {
 	redis   *redistest.Server // nil: there are several
 	rdb     redis.UniversalClient
 	clients []*crosscasttest.Conn
+	nodes   []*crosscast.Node // server-1 and server-2
 }
 
 const topologies = "testdata/topologies/topologies.txtar"
@@ -122,7 +123,7 @@ func (w *world) run(t *testing.T, bin, file string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": code, "heard": w.heard, "closed": w.closed, "pause": w.pause, "deaf": w.deaf, "demote": w.demote,
-			"config": w.config, "listens": w.listens,
+			"config": w.config, "listens": w.listens, "dies": w.dies(t),
 		},
 	})
 }
@@ -131,6 +132,7 @@ func (w *world) fill(t *testing.T) {
 	one, two := start(t, w.url, "server-1", "cc"), start(t, w.url, "server-2", "cc")
 	start(t, w.url, "server-3", "other")
 	four := startAdapter(t, "server-4", socketioadapter.Dial(w.url, socketioadapter.Options{}))
+	w.nodes = []*crosscast.Node{one, two}
 	connect := func(n *crosscast.Node, user string, rooms ...string) {
 		o := crosscast.ConnectOptions{User: user, Rooms: rooms}
 		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, n.Namespace, o))

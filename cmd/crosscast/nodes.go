@@ -27,6 +27,52 @@ type row struct {
 type census struct {
 	Nodes   []row     `json:"nodes"`
 	Missing []missing `json:"missing"`
+	Lost    []lost    `json:"lost"`
+}
+
+// lost is a node that others remember, because it fell silent without a goodbye.
+type lost struct {
+	ID    crosscast.NodeID `json:"id"`
+	Name  string           `json:"name"`
+	Heard time.Time        `json:"heard"` // last, by the clock of the last of those who did
+	By    []string         `json:"by"`    // those who have lost it
+}
+
+func (l lost) String() string {
+	return fmt.Sprintf("%s (%s), last heard %s, by %s", l.Name, l.ID, l.Heard.Format("15:04:05"), strings.Join(l.By, " and "))
+}
+
+// noteLost enters whom a node has lost.
+func (c *census) noteLost(by *row) {
+	for _, p := range by.Stats.Lost {
+		i := slices.IndexFunc(c.Lost, func(l lost) bool { return l.ID == p.ID })
+		if i < 0 {
+			i = len(c.Lost)
+			c.Lost = append(c.Lost, lost{ID: p.ID, Name: p.Name})
+		}
+		l := &c.Lost[i]
+		l.By = append(l.By, by.Name)
+		if p.Heard.After(l.Heard) {
+			l.Heard = p.Heard.Local()
+		}
+	}
+}
+
+// failure is nil if no node is missing or lost.
+func (c *census) failure() error {
+	err := incomplete(c.Missing)
+	if len(c.Lost) == 0 {
+		return err
+	}
+	var list []string
+	for _, l := range c.Lost {
+		list = append(list, l.String())
+	}
+	text := "lost: " + strings.Join(list, "; ")
+	if err != nil {
+		text += "; " + err.Error()
+	}
+	return fail(exitFault, "%s", text)
 }
 
 // takeCensus asks all nodes for their Stats.
@@ -38,7 +84,7 @@ func (s *session) takeCensus(ctx context.Context) (*census, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &census{Nodes: []row{}, Missing: gone}
+	c := &census{Nodes: []row{}, Missing: gone, Lost: []lost{}}
 	peers := s.peers()
 	for _, stats := range all {
 		p := peers[stats.Node]
@@ -52,6 +98,9 @@ func (s *session) takeCensus(ctx context.Context) (*census, error) {
 		})
 	}
 	slices.SortFunc(c.Nodes, func(a, b row) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	for i := range c.Nodes {
+		c.noteLost(&c.Nodes[i])
+	}
 	return c, nil
 }
 
@@ -87,7 +136,7 @@ func (nodesCommand) Run(ctx context.Context, s *session) error {
 		if err := s.json(c); err != nil {
 			return err
 		}
-		return incomplete(c.Missing)
+		return c.failure()
 	}
 	if len(c.Nodes) > 0 {
 		t := newTable(s.out, "NAME", "ID", "LINK", "SOCKETS", "USERS", "ROOMS", "DELIVERED", "GAPS", "LOSSES", "ECHO", "META")
@@ -99,7 +148,7 @@ func (nodesCommand) Run(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return incomplete(c.Missing)
+	return c.failure()
 }
 
 // countServers is for servers of Socket.IO, which do not tell who they are.

@@ -76,6 +76,8 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { to.Value(float64(s.node.Peers)) }},
 	{"crosscast_peers_suspected", Gauge, nil, "Peers whose heartbeats are missing.",
 		func(s *Snapshot, to reader) { to.Value(float64(s.node.Suspects)) }},
+	{"crosscast_peers_lost", Gauge, nil, "Nodes that have fallen silent without a goodbye in the last hour. One is not lost any more when a node of its name comes.",
+		func(s *Snapshot, to reader) { to.Value(float64(len(s.node.Lost))) }},
 	{"crosscast_peer_round_trip_worst_seconds", Gauge, nil, "The latest round trip to the peer that is furthest away; 0: not measured.",
 		func(s *Snapshot, to reader) {
 			worst := time.Duration(0)

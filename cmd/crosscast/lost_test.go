@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/faultproxy"
+	"github.com/crosscast/crosscast/internal/redistest"
+	"github.com/crosscast/crosscast/redisadapter"
+)
+
+// dies returns the command dies NAME: a node of the prefix cc is cut off, and the others have lost it.
+func (w *world) dies(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		proxy, err := faultproxy.Listen(w.redis.Addr())
+		ts.Check(err)
+		t.Cleanup(proxy.Close)
+		n, err := crosscast.Start(t.Context(), crosscast.Options{
+			Name: args[0], Heartbeat: 500 * time.Millisecond,
+			Adapter: redisadapter.Dial("redis://"+proxy.Addr(), redisadapter.Options{}),
+		})
+		ts.Check(err)
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_ = n.Close(ctx)
+		})
+		knows := func(in func(*crosscast.Node) []crosscast.Peer, heard time.Duration) func(*crosscast.Node) bool {
+			return func(of *crosscast.Node) bool {
+				return slices.ContainsFunc(in(of), func(p crosscast.Peer) bool {
+					return p.Name == args[0] && p.Heard.Sub(p.Since) >= heard
+				})
+			}
+		}
+		w.await(ts, knows((*crosscast.Node).Nodes, 1)) // it has a heartbeat
+		proxy.Refuse()
+		proxy.Reset()
+		w.await(ts, knows(func(of *crosscast.Node) []crosscast.Peer { return of.Stats().Lost }, 0))
+	}
+}
+
+// await waits until server-1 and server-2 are in some state.
+func (w *world) await(ts *testscript.TestScript, reached func(*crosscast.Node) bool) {
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // poll
+		if !slices.ContainsFunc(w.nodes, func(n *crosscast.Node) bool { return !reached(n) }) {
+			return
+		}
+		if time.Since(begin) > redistest.Patience {
+			ts.Fatalf("server-1 and server-2 have not noticed")
+		}
+	}
+}
