@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -52,6 +53,41 @@ func TestPlan(t *testing.T) {
 	if len(firsts) != len(kinds) {
 		t.Errorf("of 100 nights the first fault is always one of %v", firsts)
 	}
+}
+
+// TestLate: a fault is announced only a while after it has begun, and the answers say how long.
+func TestLate(t *testing.T) {
+	for range 100 {
+		if d := (&lateness{time.Minute, 5 * time.Minute}).draw(); d < time.Minute || d > 5*time.Minute {
+			t.Error(d)
+		}
+	}
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		answers, err := newAnswers(filepath.Join(dir, "answers"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answers.close()
+		var late lateness
+		if err := late.Set("3m"); err != nil {
+			t.Fatal(err)
+		}
+		var began time.Time
+		one := fault{text: "the fault", on: func(context.Context, *bed) error { began = time.Now(); return nil }}
+		b := &bed{redis: &redisServer{}}
+		for i := range b.nodes {
+			b.nodes[i] = &node{}
+		}
+		n := &night{bed: b, answers: answers, out: io.Discard, late: late, plan: []fault{one}}
+		if text := n.next(t.Context()); !strings.HasPrefix(text, "fault 1 begins") || time.Since(began) != 3*time.Minute {
+			t.Errorf("after %v: %s", time.Since(began), text)
+		}
+		entries, err := readAnswers(answers.file.Name())
+		if err != nil || len(entries) != 1 || entries[0].Text != "the fault, 3m0s before" {
+			t.Errorf("%+v, %v", entries, err)
+		}
+	})
 }
 
 // TestNight goes through a night as an operator does who uses curl: everything is healthy, a fault begins, it can be

@@ -27,6 +27,7 @@ type settings struct {
 	extra   int
 	faults  int
 	quiet   time.Duration
+	late    lateness
 	clients int
 	control string
 	dir     string
@@ -40,6 +41,7 @@ func main() {
 	flag.IntVar(&s.extra, "extra", 2, "so many faults happen twice, so that the last one cannot be found by elimination")
 	flag.IntVar(&s.faults, "faults", 0, "ends after so many faults; 0: after all")
 	flag.DurationVar(&s.quiet, "quiet", 10*time.Second, "between two faults, once everything is well again")
+	flag.Var(&s.late, "late", "a time, or random for 1 to 5 minutes: a fault is announced only so long after it began, so that you come late, as at night")
 	flag.IntVar(&s.clients, "clients", 10, "clients of each node")
 	flag.StringVar(&s.control, "control", "127.0.0.1:0", "where to listen for POST /next and POST /guess")
 	flag.StringVar(&s.dir, "dir", "", "directory for logs, programs and the answers; default: a new one, which stays")
@@ -92,7 +94,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) (err erro
 	if err := b.healthy(ctx); err != nil {
 		return err
 	}
-	n := &night{bed: b, answers: answers, out: out, quiet: s.quiet, plan: plan(s.seed, s.extra), over: make(chan struct{})}
+	n := &night{bed: b, answers: answers, out: out, quiet: s.quiet, late: s.late, plan: plan(s.seed, s.extra), over: make(chan struct{})}
 	if s.faults > 0 {
 		n.plan = n.plan[:min(s.faults, len(n.plan))]
 	}

@@ -19,6 +19,7 @@ type night struct {
 	answers *answers
 	out     io.Writer
 	quiet   time.Duration
+	late    lateness
 	over    chan struct{} // closed when the last fault has ended
 
 	mu      sync.Mutex // guards the fields below; held while faults change
@@ -136,7 +137,16 @@ func (n *night) nextLocked(ctx context.Context) (string, error) {
 	if err := n.present.on(ctx, n.bed); err != nil {
 		return "", err
 	}
-	number, err := n.answers.begin(n.present.text)
+	text, late := n.present.text, n.late.draw()
+	if late > 0 {
+		text = fmt.Sprintf("%s, %v before", text, late.Round(time.Second))
+	}
+	select {
+	case <-time.After(late):
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	number, err := n.answers.begin(text)
 	return fmt.Sprintf("fault %d begins: look at\n%s", number, n.bed.places()), err
 }
 
