@@ -4,7 +4,7 @@
 // and prints how its clients come back to the others, and whether any of them misses a message without a gap. Each step of
 // a client's way is printed apart, with as many random times for comparison, and how long the two processes stood still:
 //
-//	go run ./drain [-clients N] [-window D]
+//	go run ./drain [-clients N] [-window D] [-every D]
 //
 // The servers are a process of their own. A client's connections go to one server after the other, as long as that is
 // ready: a load balancer, which looks every 200 ms.
@@ -32,10 +32,9 @@ import (
 )
 
 const (
-	notice   = 2 * time.Second
-	emitting = 50 * time.Millisecond // between two messages, each to the clients of one room
-	rooms    = 10                    // in turn. All clients at once would hold up those that come back, in this process
-	event    = "n"
+	notice = 2 * time.Second
+	rooms  = 10 // in turn. All clients at once would hold up those that come back, in this process
+	event  = "n"
 )
 
 func roomOf(i int) string { return fmt.Sprint("room", i%rooms) }
@@ -43,14 +42,15 @@ func roomOf(i int) string { return fmt.Sprint("room", i%rooms) }
 func main() {
 	clients := flag.Int("clients", 10_000, "clients of all servers together")
 	window := flag.Duration("window", 20*time.Second, "the time over which the clients of one server are sent away")
+	every := flag.Duration("every", 50*time.Millisecond, "the time between two messages, each to the clients of one room")
 	redis := flag.String("servers", "", "the address of a Redis: be the process of the servers")
 	flag.Parse()
 	go watchStalls()
 	var err error
 	if *redis != "" {
-		err = servers(*redis, *window)
+		err = servers(*redis, *window, *every)
 	} else {
-		err = run(*clients, *window)
+		err = run(*clients, *window, *every)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "drain:", err)
@@ -58,7 +58,7 @@ func main() {
 	}
 }
 
-func run(clients int, window time.Duration) error {
+func run(clients int, window, every time.Duration) error {
 	redis, err := redisserver.Start()
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func run(clients int, window time.Duration) error {
 	if err != nil {
 		return err
 	}
-	child := exec.Command(program, "-servers", redis.Addr, "-window", window.String())
+	child := exec.Command(program, "-servers", redis.Addr, "-window", window.String(), "-every", every.String())
 	child.Stderr = os.Stderr
 	in, err := child.StdinPipe()
 	if err != nil {
@@ -165,6 +165,7 @@ type member struct {
 	gaps  []client.Gap
 	left  time.Time   // when its connection was lost
 	dials []time.Time // attempts to connect
+	shook time.Time   // when the latest handshake was done
 	came  time.Time   // when it was in its room again
 }
 
@@ -189,6 +190,12 @@ func (b *balancer) connect(ctx context.Context, clients int) (crowd, error) {
 				m.heard[id] = true
 				return nil
 			})},
+			OnConnect: func(context.Context, *client.Client) error {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.shook = time.Now()
+				return nil
+			},
 			OnDisconnect: func(*client.Client, error) {
 				m.mu.Lock()
 				defer m.mu.Unlock()
@@ -241,14 +248,15 @@ func printBursts(what string, at []time.Duration, window time.Duration) {
 // report prints how the clients that were sent away came back, and fails if one misses a message without a gap.
 func (c crowd) report(began time.Time, window time.Duration, o *outcome) error {
 	sent := o.Sent // the servers have the same clock
-	var left, dials, came, away []time.Duration
+	var left, dials, shook, came, away, shaking, joining []time.Duration
 	missing, silent, lost := 0, 0, 0
 	for i, m := range c {
 		m.mu.Lock()
 		switch {
 		case !m.came.IsZero():
 			came, away = append(came, m.came.Sub(began)), append(away, m.came.Sub(m.left))
-			left = append(left, m.left.Sub(began))
+			left, shook = append(left, m.left.Sub(began)), append(shook, m.shook.Sub(began))
+			shaking, joining = append(shaking, m.shook.Sub(m.dials[len(m.dials)-1])), append(joining, m.came.Sub(m.shook))
 			for _, at := range m.dials[1:] {
 				dials = append(dials, at.Sub(began))
 			}
@@ -278,12 +286,15 @@ func (c crowd) report(began time.Time, window time.Duration, o *outcome) error {
 	printBursts("closed by the server", closed, window)
 	printBursts("lost by the client", left, window)
 	printBursts("attempts to connect", dials, window)
+	printBursts("handshake done", shook, window)
 	printBursts("back in the room", came, window)
 	even := make([]time.Duration, len(came))
 	for i := range even {
 		even[i] = rand.N(window)
 	}
 	printBursts("as many random times", even, window)
+	fmt.Printf("the longest handshake took %v, and the longest join %v\n",
+		slices.Max(shaking).Round(time.Millisecond), slices.Max(joining).Round(time.Millisecond))
 	printStalls("the process of the servers", o.Stalls, began)
 	printStalls("the process of the clients", stalls(), began)
 	fmt.Printf("of %d messages to each client, %d were missing, %d of them without a gap\n", len(sent)/rooms, missing, silent)

@@ -20,7 +20,7 @@ import (
 
 // servers is the process of the servers. It prints their addresses, and drains the first one when it reads a line. Then it
 // prints what it knows of that, and ends with its input.
-func servers(addr string, window time.Duration) error {
+func servers(addr string, window, every time.Duration) error {
 	ctx := context.Background()
 	var nodes []*crosscast.Node
 	var addrs []string
@@ -68,7 +68,7 @@ func servers(addr string, window time.Duration) error {
 		return in.Err()
 	}
 	emitted, stop := make(chan []time.Time, 1), make(chan struct{})
-	go func() { emitted <- emit(nodes[1], stop) }()
+	go func() { emitted <- emit(nodes[1], every, stop) }()
 	err := nodes[0].Drain(ctx, crosscast.DrainOptions{Notice: notice, Window: window})
 	if err != nil {
 		return err
@@ -94,8 +94,8 @@ type outcome struct {
 }
 
 // emit emits to one room after the other until stop is closed. It returns the times.
-func emit(n *crosscast.Node, stop <-chan struct{}) (sent []time.Time) {
-	ticker := time.NewTicker(emitting)
+func emit(n *crosscast.Node, every time.Duration, stop <-chan struct{}) (sent []time.Time) {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
