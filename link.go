@@ -54,6 +54,7 @@ func (h LinkHalf) live() bool { return h.State == reasons.LinkLive || h.State ==
 type linkStatus struct {
 	mu      sync.Mutex // guards what follows
 	status  LinkStatus
+	broken  LinkHalf      // the subscribing half when it was last not live, and said why
 	changed chan struct{} // made by now; closed by the next change
 }
 
@@ -71,10 +72,28 @@ func (l *linkStatus) set(s LinkStatus) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.status = s
+	if h := s.Subscribing; !h.live() && h.Err != nil {
+		l.broken = h
+	}
 	if l.changed != nil {
 		close(l.changed)
 		l.changed = nil
 	}
+}
+
+// lastBroken returns the subscribing half when it was last not live, and said why.
+func (l *linkStatus) lastBroken() LinkHalf {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
+// worse returns the half that explains more, and its name.
+func (s *LinkStatus) worse() (string, LinkHalf) {
+	if warn.Rank(string(s.Publishing.State)) > warn.Rank(string(s.Subscribing.State)) {
+		return "publishing", s.Publishing
+	}
+	return "subscribing", s.Subscribing
 }
 
 // Link returns the state of the link between this node and its bus. It is empty without an adapter, and with one that
@@ -131,7 +150,7 @@ func (n *Node) noteLink(s LinkStatus) {
 		return
 	}
 	for what, half := range map[string]LinkHalf{"publishing": s.Publishing, "subscribing": s.Subscribing} {
-		if cure := warn.LinkCure(string(half.State)); n.log.given == nil && cure != "" {
+		if cure := warn.LinkCure(string(half.State), half.Err); n.log.given == nil && cure != "" {
 			n.log.firsts.Warn(n.Logger(), what+" "+string(half.State), "crosscast: the link to the bus is not live",
 				"node", nodeLabel(n.name, n.id), "half", what, "state", string(half.State), "error", half.Err, "cure", cure)
 		}

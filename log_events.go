@@ -1,6 +1,7 @@
 package crosscast
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/reasons"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // The lines of the log about gaps, losses and silent peers. Each kind is written at most once in linePause, with the
@@ -93,6 +95,9 @@ func (n *Node) noteGap(g *Gap) {
 	if g.Names != nil {
 		args = append(args, "names", len(g.Names))
 	}
+	if h := n.link.lastBroken(); g.Reason == reasons.GapLinkLost && h.Since.After(g.Since) {
+		args = append(args, "cause", h.Err)
+	}
 	if cure := gapCures[g.Reason]; cure != "" {
 		args = append(args, "cure", cure)
 	}
@@ -119,14 +124,20 @@ func (n *Node) noteLoss(l *Loss) {
 	}
 	if less, due := n.log.losses.due(l.Reason); due {
 		args := []any{"reason", string(l.Reason), "instructions", l.Instructions, "error", l.Err}
-		if cure := lossCures[l.Reason]; cure != "" {
+		cure := lossCures[l.Reason]
+		if s := n.Link(); l.Reason == reasons.LossExpired && !s.Live() { // the link says why
+			what, half := s.worse()
+			args = append(args, what, string(half.State), "cause", half.Err)
+			cure = cmp.Or(warn.LinkCure(string(half.State), half.Err), cure)
+		}
+		if cure != "" {
 			args = append(args, "cure", cure)
 		}
 		n.log.line(slog.LevelWarn, less, "emissions of this node did not reach peers, or might not have", args...)
 	}
 }
 
-// noteSilence logs that a peer is suspected, for those who debug, or taken for dead.
+// noteSilence logs that a peer is suspected, or taken for dead.
 func (n *Node) noteSilence(s *silence) {
 	if n.log.given == nil {
 		return
@@ -135,10 +146,14 @@ func (n *Node) noteSilence(s *silence) {
 	switch {
 	case !due:
 	case s.expired:
+		cure := "look whether it runs, and can reach the bus"
+		if n.Link().Publishing.State == reasons.LinkDenied {
+			cure = "this node may not publish, either: probably that is why; look at what the user of the bus is allowed"
+		}
 		n.log.line(slog.LevelWarn, less, "a peer is taken for dead, because six of its heartbeats are missing",
-			"peer", nodeLabel(s.name, s.id), "heard", s.last, "cure", "look whether it runs, and can reach the bus")
+			"peer", nodeLabel(s.name, s.id), "heard", s.last, "cure", cure)
 	default:
-		n.log.line(slog.LevelDebug, less, "a peer is suspected, because three of its heartbeats are missing",
+		n.log.line(slog.LevelInfo, less, "a peer is suspected, because three of its heartbeats are missing",
 			"peer", nodeLabel(s.name, s.id), "heard", s.last)
 	}
 }

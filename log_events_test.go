@@ -96,7 +96,44 @@ func TestLogOfGapsAndLosses(t *testing.T) {
 	})
 }
 
-// TestLogOfPeers: a dead peer is named by its name and ID, once. Peers that come and go are no lines for operators.
+// TestLogOfWhatALinkCauses: emissions that expire, the gap of an outage, and peers that fall silent have the cause that
+// the link has.
+func TestLogOfWhatALinkCauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logLines
+		d := newDriver(t)
+		n := start(t, crosscast.Options{Adapter: d, Logger: log.logger()})
+		_, err := n.Connect(ctx, closingConn{0, new(closings)}, crosscast.ConnectOptions{})
+		ok(t, err)
+		began := time.Now()
+		wants := func(what string, texts ...string) {
+			t.Helper()
+			for _, text := range texts {
+				if !strings.Contains(log.String(), text) {
+					t.Errorf("%s: without %s: %s", what, text, &log)
+				}
+			}
+			log.Reset()
+		}
+		hear := crosscast.Instruction{Kind: kind.Heartbeat, From: "aaaaaaaa", Namespace: "/", Node: crosscast.NodeInfo{Name: "peer", Heartbeat: time.Second}}
+		d.h.Handle(&hear)
+		time.Sleep(5 * time.Second)
+		wants("suspected", "level=INFO", "a peer is suspected")
+		d.h.Link(crosscast.LinkStatus{
+			Publishing:  crosscast.LinkHalf{State: reasons.LinkDenied, Since: time.Now(), Err: errors.New("NOPERM")},
+			Subscribing: crosscast.LinkHalf{State: reasons.LinkDown, Since: time.Now(), Err: errors.New("EOF")},
+		})
+		d.h.Loss(crosscast.Loss{Reason: reasons.LossExpired, Instructions: 7, Err: crosscast.ErrRefused})
+		wants("expired", "publishing=denied cause=NOPERM", "cure=\"look at the credentials")
+		time.Sleep(5 * time.Second)
+		wants("dead", "taken for dead", "this node may not publish, either")
+		d.h.Link(crosscast.LinkStatus{})
+		d.h.Gap(crosscast.Gap{Reason: reasons.GapLinkLost, Since: began, Until: time.Now()})
+		wants("the gap of the outage", "cause=EOF")
+	})
+}
+
+// TestLogOfPeers: a peer that is suspected, and then dead, is a line each, with its name and ID. Peers that come and go are no lines for operators.
 func TestLogOfPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logLines
@@ -111,8 +148,8 @@ func TestLogOfPeers(t *testing.T) {
 		hear(kind.Goodbye, "bbbbbbbb")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `peer="peer (aaaaaaaa)"`) ||
-			!strings.Contains(got, "level=WARN") || !strings.Contains(got, "cure=") {
+		if got := log.String(); strings.Count(got, "\n") != 2 || strings.Count(got, `peer="peer (aaaaaaaa)"`) != 2 ||
+			!strings.Contains(got, "level=INFO") || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "cure=") {
 			t.Error(got)
 		}
 		log.Reset()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // Options of [Ready]. The zero value works.
@@ -110,6 +111,7 @@ type half struct {
 	State crosscast.LinkState `json:"state,omitempty"` // none: the adapter cannot tell
 	Since *time.Time          `json:"since,omitempty"`
 	Error string              `json:"error,omitempty"`
+	Cure  string              `json:"cure,omitempty"`
 }
 
 type peer struct {
@@ -129,7 +131,9 @@ func detailsOf(node *crosscast.Node) (d details) {
 	}
 	d.Link.Publishing, d.Link.Subscribing, d.Link.Busy = halfOf(link.Publishing), halfOf(link.Subscribing), link.Busy
 	d.Link.Reconnects, d.Link.Denied, d.Link.QueueBytes = s.Adapter.Reconnects, s.Adapter.Denied, s.QueueBytes
-	d.Link.Echo = short(s.Adapter.EchoRoundTrip)
+	if link.Live() { // else it is of old
+		d.Link.Echo = short(s.Adapter.EchoRoundTrip)
+	}
 	d.Peers, d.Lost = peersOf(node.Nodes()), peersOf(s.Lost)
 	d.Sockets, d.Rooms, d.Users = s.Sockets, s.Rooms, s.Users
 	d.Gaps, d.Losses, d.Dropped, d.Panics = s.GapReasons, s.LossReasons, s.Dropped, s.Panics
@@ -139,13 +143,16 @@ func detailsOf(node *crosscast.Node) (d details) {
 func peersOf(all []crosscast.Peer) []peer {
 	list := make([]peer, 0, len(all))
 	for _, p := range all {
+		if p.Suspect { // it is of old
+			p.RoundTrip = 0
+		}
 		list = append(list, peer{p.Name, p.ID, p.Since, p.Heard, p.Suspect, short(p.RoundTrip)})
 	}
 	return list
 }
 
 func halfOf(h crosscast.LinkHalf) (made half) {
-	made.State = h.State
+	made.State, made.Cure = h.State, warn.LinkCure(string(h.State), h.Err)
 	if !h.Since.IsZero() {
 		made.Since = &h.Since
 	}

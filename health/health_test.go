@@ -114,10 +114,11 @@ func TestDetails(t *testing.T) {
 			Name, ID, Ready string
 			Link            struct {
 				Publishing, Subscribing struct {
-					State, Error string
-					Since        time.Time
+					State, Error, Cure string
+					Since              time.Time
 				}
 				Reconnects int
+				Echo       string `json:"echoRoundTrip"`
 			}
 			Peers []struct{ Name, ID string }
 			Gaps  map[string]int
@@ -127,7 +128,7 @@ func TestDetails(t *testing.T) {
 		}
 		half := d.Link.Subscribing
 		if d.Name != "one" || d.ID != string(n.ID()) || d.Ready != "disconnected" || d.Link.Reconnects != 1 ||
-			half.State != "down" || half.Error == "" || time.Since(half.Since) < 50*time.Second ||
+			half.State != "down" || half.Error == "" || half.Cure == "" || d.Link.Echo != "" || time.Since(half.Since) < 50*time.Second ||
 			len(d.Peers) != 1 || d.Peers[0].Name != "<script>two" || d.Gaps["link lost"] != 1 {
 			t.Errorf("%s", w.Body)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/peername"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // kept is how many events a Page keeps.
@@ -43,11 +44,12 @@ func (p *Page) OnLoss(_ *crosscast.Node, l crosscast.Loss) {
 // OnLink adds a change of the link to the events. It is an Options.OnLink, or is called from one.
 func (p *Page) OnLink(_ *crosscast.Node, s crosscast.LinkStatus) {
 	text := fmt.Sprintf("publishing is %s, subscribing is %s", s.Publishing.State, s.Subscribing.State)
-	for _, err := range []error{s.Publishing.Err, s.Subscribing.Err} {
-		if err != nil {
-			text += ": " + err.Error()
-			break
-		}
+	worse := s.Subscribing
+	if warn.Rank(string(s.Publishing.State)) > warn.Rank(string(s.Subscribing.State)) {
+		worse = s.Publishing
+	}
+	if worse.Err != nil {
+		text += ": " + worse.Err.Error()
 	}
 	p.add("link", "%s", text)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/crosscasttest"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/page"
 )
 
@@ -23,6 +25,7 @@ const hostile = `<script>alert(1)</script>`
 // site is a cluster of two nodes with a page of the first.
 type site struct {
 	*crosscasttest.Cluster
+	page    *page.Page
 	handler http.Handler
 	log     bytes.Buffer
 }
@@ -36,6 +39,7 @@ func newSite(t *testing.T, who func(*http.Request) string) *site {
 	}
 	o := crosscast.Options{OnGap: p.OnGap, OnLoss: p.OnLoss, OnLink: p.OnLink}
 	s.Cluster = crosscasttest.NewCluster(t, 2, o, crosscast.Options{})
+	s.page = p
 	s.handler = p.Handler(s.Nodes[0])
 	return s
 }
@@ -89,7 +93,7 @@ func testState(t *testing.T) {
 	queued := s.Nodes[0].Stats().QueueBytes
 	synctest.Wait()
 	time.Sleep(3 * time.Second)
-	s.wants(t, "/state", `"sockets":1`, `"incomplete":true`, `"state":"down"`)
+	s.wants(t, "/state", `"sockets":1`, `"incomplete":true`, `"state":"down"`, `"cure":"look whether the bus`)
 	s.wants(t, "/rooms", `{"namespace":"/","room":"lobby","sockets":1}`, `"incomplete":true`)
 	s.wants(t, "/user?name=ann", `"total":1`, `"incomplete":true`)
 	if n := s.Nodes[0].Stats().QueueBytes; n != queued {
@@ -127,6 +131,19 @@ func TestLostPeer(t *testing.T) {
 		if body := s.get(t, "/state").Body.String(); strings.Contains(body, `"lost":true`) {
 			t.Errorf("after it is back: %s", body)
 		}
+	})
+}
+
+// TestCauseOfTheLink: the event has the cause of the half that explains the other.
+func TestCauseOfTheLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		held := crosscast.LinkHalf{State: reasons.LinkHeld, Err: errors.New("it waits")}
+		denied := crosscast.LinkHalf{State: reasons.LinkDenied, Err: errors.New("WRONGPASS")}
+		s.page.OnLink(s.Nodes[0], crosscast.LinkStatus{Publishing: held, Subscribing: denied})
+		s.wants(t, "/state", "publishing is held, subscribing is denied: WRONGPASS")
+		s.page.OnLink(s.Nodes[0], crosscast.LinkStatus{Publishing: denied, Subscribing: held})
+		s.wants(t, "/state", "publishing is denied, subscribing is held: WRONGPASS")
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // A viewer answers the requests of a page about one node.
@@ -42,10 +43,11 @@ type half struct {
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 	Error string    `json:"error,omitempty"`
+	Cure  string    `json:"cure,omitempty"`
 }
 
 func halfOf(h crosscast.LinkHalf) half {
-	out := half{State: cmp.Or(string(h.State), "unknown"), Since: h.Since}
+	out := half{State: cmp.Or(string(h.State), "unknown"), Since: h.Since, Cure: warn.LinkCure(string(h.State), h.Err)}
 	if h.Err != nil {
 		out.Error = h.Err.Error()
 	}

@@ -25,12 +25,15 @@ type linkLog struct {
 const (
 	logBurst = 10
 	logPause = 10 * time.Second
+	logAgain = time.Minute // a half that stays down, denied or deaf says so again
 )
 
 // halfLog is the log of a half, or of Busy.
 type halfLog struct {
 	bucket  buckets.Bucket
 	written crosscast.LinkState // in the last line
+	last    *change             // of the last line
+	at      time.Time           // of the last line
 	lived   bool                // it has been live
 	late    *change             // the latest change, if it has no line
 	changes int                 // since the last line
@@ -58,9 +61,14 @@ func (l *linkLog) note(c *change) {
 	l.write(h)
 }
 
-// rest writes the changes that are late and due now.
-func (l *linkLog) rest() {
+// rest writes the changes that are late and due now, and again what stays bad. status is the present one.
+func (l *linkLog) rest(status crosscast.LinkStatus) {
 	for _, h := range l.of {
+		if c := h.last; h.late == nil && c != nil && warn.LinkCure(string(c.to.State), nil) != "" && time.Since(h.at) >= logAgain {
+			again := *c
+			again.status = status
+			h.late, h.changes = &again, 1
+		}
 		l.write(h)
 	}
 }
@@ -76,7 +84,7 @@ func (l *linkLog) write(h *halfLog) {
 		args = append(args, "left out", left)
 	}
 	l.line(h, c, args)
-	h.late, h.changes, h.written = nil, 0, c.to.State
+	h.late, h.changes, h.written, h.last, h.at = nil, 0, c.to.State, c, time.Now()
 	h.lived = h.lived || c.to.State == reasons.LinkLive
 }
 
@@ -87,13 +95,28 @@ func (l *linkLog) line(h *halfLog, c *change, args []any) {
 				"cure", "a Conn's Send, an OnGap or an Observer blocks; a dump of the goroutines shows which")...)
 		return
 	}
-	if c.to.Err != nil {
+	if c.to.State == reasons.LinkHeld { // a consequence, which heals by itself
+		args = append(args, "meaning", c.to.Err)
+	} else if c.to.Err != nil {
 		args = append(args, "error", c.to.Err)
 	}
-	if cure := warn.LinkCure(string(c.to.State)); cure != "" {
+	cure := warn.LinkCure(string(c.to.State), c.to.Err)
+	if name, other := c.other(); c.to.State == reasons.LinkDown && other.State == reasons.LinkDenied {
+		args = append(args, name, other.Err)
+		cure = warn.LinkCure(string(other.State), other.Err)
+	}
+	if cure != "" {
 		args = append(args, "cure", cure)
 	}
 	l.logger.Log(context.Background(), c.level(h.lived), "crosscast: the "+c.half+" half of the link is "+string(c.to.State), args...)
+}
+
+// other returns the half that has not changed, and its name.
+func (c *change) other() (string, crosscast.LinkHalf) {
+	if c.half == "publishing" {
+		return "subscribing", c.status.Subscribing
+	}
+	return "publishing", c.status.Publishing
 }
 
 // level returns Warn if a half gets worse, or changes to an equally bad state; Info if it gets better; Debug for the
@@ -111,6 +134,8 @@ func (c *change) level(lived bool) slog.Level {
 	switch {
 	case c.from == "", !lived && bad(c.to.State) == 1:
 		return slog.LevelDebug
+	case c.to.State == reasons.LinkHeld:
+		return slog.LevelInfo
 	case bad(c.to.State) < bad(c.from):
 		return slog.LevelInfo
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/reasons"
+	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // linkState is the state of the link, for people: the state of each half, and whether the application keeps the reader
@@ -36,7 +37,7 @@ type change struct {
 }
 
 var (
-	errStalled = errors.New("the bus has not answered for three heartbeats")
+	errStalled = warn.ErrNoAnswer
 	errHeld    = errors.New("what is emitted waits for the link, and for the peers, to be back")
 )
 
@@ -148,7 +149,7 @@ func (s *linkState) run(look func()) {
 			continue
 		case <-t.C:
 			look()
-			s.log.rest()
+			s.log.rest(s.now())
 		case <-s.ctx.Done():
 			if s.endState() {
 				s.tellAll()
