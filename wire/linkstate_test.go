@@ -142,8 +142,8 @@ func TestStatesOfAnOutage(t *testing.T) {
 
 		w.port.Down()
 		synctest.Wait()
-		c.beat(time.Minute)
-		w.want("down for a minute", "held/live", "held/connecting", "held/down")
+		c.beat(30 * time.Second)
+		w.want("down for a while", "held/live", "held/connecting", "held/down")
 		w.port.Up()
 		c.beat(10 * time.Second)
 		w.want("back", "held/live", "live/live")

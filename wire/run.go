@@ -36,6 +36,7 @@ type run struct {
 	*session
 	bus      Bus
 	state    *linkState
+	slowness *slowness // of state's goroutine
 	echo     *echo
 	subs     *subscriptions
 	sender   *sender
@@ -61,7 +62,7 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.format = a.newFormat(s)
 	r := &run{session: s, bus: a.bus, inbox: newInbox()}
-	r.state = newLinkState(s)
+	r.state, r.slowness = newLinkState(s), newSlowness(s)
 	r.subs = newSubscriptions(s)
 	r.echo = newEcho(s, r.state)
 	r.sender = newSender(s, a.bus, r.echo, r.subs, r.state)
@@ -100,12 +101,13 @@ func (r *run) begin(ctx context.Context) (err error) {
 }
 
 // look notes calls that do not return: calls of the application by the reader, and calls of the bus by the sender. It
-// also logs denied topics.
+// also logs denied topics, and a slow way through the bus.
 func (r *run) look() {
 	l := r.receiver.link.Load()
 	r.state.busy(l != nil && l.busy() > slowAfter*r.patience())
 	r.sender.noteState(time.Now())
 	r.subs.logDenied()
+	r.slowness.note(r.echo.roundTrip(), r.presence.beats && r.state.now().Live(), time.Now())
 }
 
 // beginPresence returns when the node has its link, if its presence needs one, and the bus has accepted a notice.

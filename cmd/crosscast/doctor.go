@@ -44,6 +44,7 @@ type examination struct {
 	findings []finding
 	clusters []cluster
 	census   *census
+	took     time.Duration // from publishing to Redis until it was back
 }
 
 func (e *examination) find(verdict, about, format string, args ...any) {
@@ -269,12 +270,12 @@ func (e *examination) roundTrip(ctx context.Context) {
 		e.find(fault, "access", "what was published to %s does not arrive: %s", channel, clean(err))
 		return
 	}
-	took := rounded(time.Since(began))
+	e.took = time.Since(began)
 	who, err := e.rdb.Do(ctx, "acl", "whoami").Text()
 	if err != nil {
 		who = "this user"
 	}
-	e.find(ok, "access", "%s may publish and subscribe; a message is back after %v", who, took)
+	e.find(ok, "access", "%s may publish and subscribe; a message is back after %v", who, rounded(e.took))
 	for command, why := range map[string]string{
 		"ping": "nothing is lost without it", "role": "without it nodes do not notice that their server became a replica",
 	} {
@@ -303,11 +304,42 @@ func (e *examination) nodes(ctx context.Context) error {
 	for i := range c.Nodes {
 		e.node(&c.Nodes[i])
 	}
+	e.slowNodes()
 	if len(c.Nodes) > 0 && len(c.Missing) == 0 {
 		e.find(ok, "nodes", "all have answered in %v", rounded(time.Since(began)))
 	}
 	e.deaf(len(c.Nodes))
 	return nil
+}
+
+// slowEcho is a round trip through Redis that somebody should look at.
+const slowEcho = 250 * time.Millisecond
+
+// slowNodes compares the nodes' ways to Redis with each other, and with that of this command.
+func (e *examination) slowNodes() {
+	var slow []string
+	fast := time.Duration(0) // the slowest of the others
+	for i := range e.census.Nodes {
+		n := &e.census.Nodes[i]
+		switch d := n.Stats.Adapter.EchoRoundTrip; {
+		case !n.Stats.Adapter.Link.Live(): // its round trip is of old
+		case d > slowEcho:
+			slow = append(slow, fmt.Sprintf("%s (%s) needs %v", n.Name, n.ID, rounded(d)))
+		default:
+			fast = max(fast, d)
+		}
+	}
+	text := strings.Join(slow, ", ") + " to Redis and back"
+	switch {
+	case len(slow) == 0:
+	case fast > 0:
+		e.find(fault, "nodes", "%s, the others at most %v, this command %v: look at the network of that server, and at its processor",
+			text, rounded(fast), rounded(e.took))
+	case e.took < slowEcho/5:
+		e.find(fault, "nodes", "%s, this command %v: look at the network between the servers and Redis", text, rounded(e.took))
+	default:
+		e.find(fault, "nodes", "%s, this command %v: look at Redis", text, rounded(e.took))
+	}
 }
 
 // lost reports a node that others remember. If it has answered, they do not hear it.
@@ -353,9 +385,6 @@ func (e *examination) node(n *row) {
 	}
 	if n.Suspect {
 		e.find(fault, "nodes", "%s: some of its heartbeats are missing", name)
-	}
-	if s.Adapter.EchoRoundTrip > 250*time.Millisecond {
-		e.find(note, "nodes", "%s: its heartbeats need %v to come back", name, rounded(s.Adapter.EchoRoundTrip))
 	}
 	if s.Gaps > 0 {
 		e.find(note, "nodes", "%s: %s since it started: %s", name, counted(int(s.Gaps), "gap"), reasons(s.GapReasons))

@@ -55,3 +55,19 @@ func (w *world) await(ts *testscript.TestScript, reached func(*crosscast.Node) b
 		}
 	}
 }
+
+// slow returns the command slow NAME: a node of the prefix cc has a slow network.
+func (w *world) slow(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		proxy := faultproxy.Start(t, w.redis.Addr())
+		n := startAdapter(t, args[0], redisadapter.Dial("redis://"+proxy.Addr(), redisadapter.Options{}))
+		for _, d := range []faultproxy.Direction{faultproxy.Up, faultproxy.Down} {
+			proxy.Set(d, faultproxy.Faults{Delay: 200 * time.Millisecond})
+		}
+		for begin := time.Now(); n.Stats().Adapter.EchoRoundTrip < slowEcho; time.Sleep(10 * time.Millisecond) { // poll
+			if time.Since(begin) > redistest.Patience {
+				ts.Fatalf("the node has not noticed")
+			}
+		}
+	}
+}

@@ -134,6 +134,12 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { to.histogram(s.node.Adapter.Times.Publish) }},
 	{"crosscast_echo_seconds", Histogram, nil, "From publishing a message that this node also hears until it came back.",
 		func(s *Snapshot, to reader) { to.histogram(s.node.Adapter.Times.Echo) }},
+	{"crosscast_echo_latest_seconds", Gauge, nil, "The latest of these. No sample: the link is not live, or there was none yet.",
+		func(s *Snapshot, to reader) {
+			if d := s.node.Adapter.EchoRoundTrip; d > 0 && s.link.Live() {
+				to.Value(d.Seconds())
+			}
+		}},
 	{"crosscast_receive_seconds", Histogram, nil, "From the arrival of a message until it was handled; of one in 64. Needs Options.Histograms.",
 		func(s *Snapshot, to reader) { to.histogram(s.node.Adapter.Times.Receive) }},
 	{"crosscast_client_queue_seconds", Histogram, nil, "From the delivery of a message until it was written to a client; of one in 64. Needs Options.Histograms.",
