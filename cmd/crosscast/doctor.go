@@ -42,23 +42,32 @@ type finding struct {
 type examination struct {
 	*session
 	findings []finding
+	unseen   []string // what the user may not look at
 	clusters []cluster
 	census   *census
+	Likely   string        // the most likely cause; empty: there is none
+	why      int           // how much it explains: see blame
 	took     time.Duration // from publishing to Redis until it was back
 }
 
 func (e *examination) find(verdict, about, format string, args ...any) {
-	f := finding{verdict, about, fmt.Sprintf(format, args...)}
-	e.findings = append(e.findings, f)
-	if !e.JSON {
-		fmt.Fprintf(e.out, "%-5s  %-11s  %s\n", f.Verdict, f.About, shown(f.Text))
+	e.findings = append(e.findings, finding{verdict, about, fmt.Sprintf(format, args...)})
+}
+
+// unknown notes what could not be looked at. What the user may not look at makes one note, at the end.
+func (e *examination) unknown(about, what, permission string, err error) {
+	if redis.IsPermissionError(err) {
+		e.unseen = append(e.unseen, what+" ("+permission+")")
+		return
 	}
+	e.find(note, about, "unknown: %s: %s", what, clean(err))
 }
 
 // Run examines Redis and the nodes.
 func (doctorCommand) Run(ctx context.Context, s *session) error {
 	e := &examination{session: s}
 	err := e.run(ctx)
+	e.conclude()
 	faults := 0
 	for _, f := range e.findings {
 		if f.Verdict == fault {
@@ -66,7 +75,7 @@ func (doctorCommand) Run(ctx context.Context, s *session) error {
 		}
 	}
 	if s.JSON {
-		if err := s.json(map[string]any{"findings": e.findings, "clusters": e.clusters, "faults": faults}); err != nil {
+		if err := s.json(map[string]any{"findings": e.findings, "clusters": e.clusters, "faults": faults, "mostLikely": e.Likely}); err != nil {
 			return err
 		}
 	}
@@ -83,6 +92,7 @@ func (e *examination) run(ctx context.Context) error {
 	if err := e.connect(ctx); err != nil {
 		if f := (*failure)(nil); errors.As(err, &f) && f.code == exitUnreachable {
 			e.find(fault, "redis", "%s", clean(err))
+			e.blame(4, "Redis is dead, hangs, or cannot be reached from here")
 		}
 		return err
 	}
@@ -92,6 +102,7 @@ func (e *examination) run(ctx context.Context) error {
 	e.buffers(ctx)
 	e.slow(ctx)
 	missing := e.prefixes(ctx)
+	e.users(ctx)
 	if err := e.start(ctx); err != nil {
 		e.find(fault, "access", "%s", clean(err))
 		return err
@@ -130,7 +141,8 @@ func (e *examination) servers(ctx context.Context) error {
 		version := info["redis_version"]
 		switch {
 		case err != nil:
-			e.find(note, "redis", "%s: %s; its version is unknown: %s", e.addr(rdb), latency, clean(err))
+			e.find(ok, "redis", "%s: %s", e.addr(rdb), latency)
+			e.unknown("redis", "the version", "+info", err)
 		case info["role"] == "slave":
 			e.find(fault, "redis", "%s is a replica of %s:%s: what is published here reaches only those who subscribe here",
 				e.addr(rdb), info["master_host"], info["master_port"])
@@ -165,7 +177,7 @@ func (e *examination) buffers(ctx context.Context) {
 		return nil
 	})
 	if err != nil {
-		e.find(note, "buffers", "the limits are unknown: %s (the user needs +config|get)", clean(err))
+		e.unknown("buffers", "the limits", "+config|get", err)
 	}
 }
 
@@ -191,7 +203,7 @@ func (e *examination) slow(ctx context.Context) {
 	})
 	switch {
 	case err != nil:
-		e.find(note, "subscribers", "whether all read is unknown: %s (the user needs +client|list)", clean(err))
+		e.unknown("subscribers", "whether all read", "+client|list", err)
 	case behind == 0:
 		e.find(ok, "subscribers", "all read what Redis has for them")
 	}
@@ -203,7 +215,7 @@ func (e *examination) prefixes(ctx context.Context) error {
 	defer cancel()
 	var err error
 	if e.clusters, err = e.survey(ctx); err != nil {
-		e.find(note, "prefixes", "who else is here is unknown: %s (the user needs +pubsub)", clean(err))
+		e.unknown("prefixes", "who else is here", "+pubsub", err)
 		return nil
 	}
 	for i := range e.clusters {
@@ -275,7 +287,7 @@ func (e *examination) roundTrip(ctx context.Context) {
 	if err != nil {
 		who = "this user"
 	}
-	e.find(ok, "access", "%s may publish and subscribe; a message is back after %v", who, rounded(e.took))
+	e.find(ok, "access", "this command's user %s may publish and subscribe; a message is back after %v", who, rounded(e.took))
 	for command, why := range map[string]string{
 		"ping": "nothing is lost without it", "role": "without it nodes do not notice that their server became a replica",
 	} {
@@ -292,7 +304,7 @@ func (e *examination) nodes(ctx context.Context) error {
 	c, err := e.takeCensus(ctx)
 	stop()
 	if err != nil {
-		return err
+		return e.unanswered(err)
 	}
 	e.census = c
 	for _, m := range c.Missing {
@@ -310,6 +322,17 @@ func (e *examination) nodes(ctx context.Context) error {
 	}
 	e.deaf(len(c.Nodes))
 	return nil
+}
+
+// unanswered handles the failure of a census. Subscribers without an answer are nodes that cannot say anything.
+func (e *examination) unanswered(err error) error {
+	i := slices.IndexFunc(e.clusters, func(c cluster) bool { return c.Mode == e.Mode && c.Prefix == e.Prefix })
+	if f := (*failure)(nil); !errors.As(err, &f) || f.code != exitNobody || i < 0 {
+		return err
+	}
+	e.find(fault, "nodes", "%s to %s, and no answer: these nodes may not publish, or hang", counted(e.clusters[i].Subscribers, "connection"),
+		everyone(e.Mode, e.Prefix))
+	return fail(exitNobody, "no node with the prefix %q has answered at %s", e.Prefix, e.where())
 }
 
 // slowEcho is a round trip through Redis that somebody should look at.
@@ -333,6 +356,7 @@ func (e *examination) slowNodes() {
 	switch {
 	case len(slow) == 0:
 	case fast > 0:
+		e.blame(1, "the network or the processor of %s", strings.Join(slow, ", "))
 		e.find(fault, "nodes", "%s, the others at most %v, this command %v: look at the network of that server, and at its processor",
 			text, rounded(fast), rounded(e.took))
 	case e.took < slowEcho/5:
@@ -359,7 +383,9 @@ func (e *examination) deaf(answered int) {
 			continue
 		}
 		channel := everyone(cl.Mode, cl.Prefix)
-		if more := cl.Subscribers - answered; more > 0 {
+		more := cl.Subscribers - answered
+		e.silent(more)
+		if more > 0 {
 			e.find(fault, "subscribers", "%s to %s, and an answer of %s: the rest is deaf, hangs, or is no node",
 				counted(cl.Subscribers, "connection"), channel, counted(answered, "node"))
 		} else {

@@ -71,3 +71,14 @@ func (w *world) slow(t *testing.T) func(*testscript.TestScript, bool, []string) 
 		}
 	}
 }
+
+// acl ARGS… changes the access control list, until the end of the script.
+func (w *world) acl(ts *testscript.TestScript, _ bool, args []string) {
+	command := []any{"acl"}
+	for _, a := range args {
+		command = append(command, a)
+	}
+	rdb := w.redis.Client()
+	ts.Check(rdb.Do(context.Background(), command...).Err())
+	ts.Defer(func() { _ = rdb.Do(context.Background(), "acl", "setuser", "default", "+@all").Err() })
+}

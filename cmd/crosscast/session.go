@@ -59,7 +59,7 @@ func (s *session) connect(ctx context.Context) error {
 	defer cancel()
 	// A user without the permission to ping is logged in, too.
 	if err := s.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
-		return fail(exitUnreachable, "cannot connect to %s: %w", s.where(), err)
+		return s.unreachable(err)
 	}
 	if o.MasterName != "" {
 		s.master = masterOf(ctx, o)
