@@ -149,14 +149,16 @@ func TestRecent(t *testing.T) {
 		recent := health.NewRecent()
 		details := func() (d struct {
 			RecentGaps []struct {
+				Gaps                       int
 				Reason, Origin, OriginName string
 				Since, Until               time.Time
 				Names                      *int
 			}
 			RecentLosses []struct {
+				Losses        int
 				Reason, Error string
 				Emissions     int
-				At            time.Time
+				Since, At     time.Time
 				Names         *int
 			}
 		}, text string) {
@@ -173,23 +175,37 @@ func TestRecent(t *testing.T) {
 		recent.OnGap(n, crosscast.Gap{Reason: reasons.GapDenied, Since: began, Names: []crosscast.Address{
 			{Namespace: "/", Space: crosscast.SpaceRoom, Name: "secret"}, {Namespace: "/", Space: crosscast.SpaceUser, Name: "secret"},
 		}})
-		recent.OnGap(n, crosscast.Gap{Reason: reasons.GapLoss, Since: began, Until: began.Add(time.Second), Origin: two.ID()})
+		for i := range 100 { // one after the other, and one much later
+			since := began.Add(time.Duration(i+100*(i/99)) * time.Second)
+			recent.OnGap(n, crosscast.Gap{Reason: reasons.GapLoss, Since: since, Until: since.Add(time.Second), Origin: two.ID()})
+		}
 		for i := range 60 {
-			time.Sleep(time.Second)
+			time.Sleep(11 * time.Second)
 			recent.OnLoss(n, crosscast.Loss{Reason: reasons.LossExpired, Instructions: i, Err: crosscast.ErrRefused})
 		}
+		time.Sleep(time.Second)
+		recent.OnLoss(n, crosscast.Loss{Reason: reasons.LossDenied, Instructions: 1, Names: []crosscast.Address{{}}})
+		time.Sleep(time.Second)
+		recent.OnLoss(n, crosscast.Loss{Reason: reasons.LossExpired, Instructions: 2})
 		d, text := details()
-		if len(d.RecentGaps) != 2 || len(d.RecentLosses) != 50 || strings.Contains(text, "secret") {
+		if len(d.RecentGaps) != 3 || len(d.RecentLosses) != 50 || strings.Contains(text, "secret") {
 			t.Fatal(text)
 		}
-		if g := d.RecentGaps[0]; g.Reason != "loss" || g.Origin != string(two.ID()) || g.OriginName != "two" || !g.Since.Equal(began) ||
-			g.Until.Sub(g.Since) != time.Second || g.Names != nil {
+		if g := d.RecentGaps[0]; g.Gaps != 1 || g.Reason != "loss" || g.Since.Sub(began) != 199*time.Second {
 			t.Errorf("%+v", g)
 		}
-		if g := d.RecentGaps[1]; g.Reason != "denied" || !g.Until.IsZero() || g.Names == nil || *g.Names != 2 {
+		if g := d.RecentGaps[1]; g.Gaps != 99 || g.Reason != "loss" || g.Origin != string(two.ID()) || g.OriginName != "two" ||
+			!g.Since.Equal(began) || g.Until.Sub(g.Since) != 99*time.Second || g.Names != nil {
 			t.Errorf("%+v", g)
 		}
-		if l := d.RecentLosses[0]; l.Reason != "expired" || l.Emissions != 59 || !l.At.Equal(time.Now()) || l.Error == "" || l.Names != nil {
+		if g := d.RecentGaps[2]; g.Gaps != 1 || g.Reason != "denied" || !g.Until.IsZero() || g.Names == nil || *g.Names != 2 {
+			t.Errorf("%+v", g)
+		}
+		if l := d.RecentLosses[0]; l.Losses != 2 || l.Reason != "expired" || l.Emissions != 61 || !l.At.Equal(time.Now()) ||
+			l.At.Sub(l.Since) != 2*time.Second || l.Error != "" || l.Names != nil {
+			t.Errorf("%+v", l)
+		}
+		if l := d.RecentLosses[1]; l.Losses != 1 || l.Reason != "denied" || l.Names == nil || *l.Names != 1 {
 			t.Errorf("%+v", l)
 		}
 	})

@@ -8,8 +8,9 @@ import (
 	"github.com/crosscast/crosscast/internal/peername"
 )
 
-// Recent keeps the latest gaps and losses of a node for [Details], 50 of each. Its methods are for Options.OnGap and
-// Options.OnLoss of the node, or are called from there:
+// Recent keeps the latest gaps and losses of a node for [Details], 50 of each. Those of one cause and origin that follow
+// each other within 10 s are one with a count, so that many of them do not push out the one that explains them. Its methods
+// are for Options.OnGap and Options.OnLoss of the node, or are called from there:
 //
 //	recent := health.NewRecent()
 //	node, err := crosscast.Start(ctx, crosscast.Options{OnGap: recent.OnGap, OnLoss: recent.OnLoss, …})
@@ -20,7 +21,10 @@ type Recent struct {
 	losses latest.List[loss]
 }
 
-const mostRecent = 50
+const (
+	mostRecent = 50
+	near       = 10 * time.Second // between two that are kept as one
+)
 
 // NewRecent returns an empty Recent.
 func NewRecent() *Recent {
@@ -29,44 +33,91 @@ func NewRecent() *Recent {
 	return r
 }
 
-// gap is one of the latest gaps.
+// gap is one of the latest gaps, or several that followed each other.
 type gap struct {
+	Gaps       int                 `json:"gaps"` // how many
 	Reason     crosscast.GapReason `json:"reason"`
 	Since      time.Time           `json:"since"`
 	Until      *time.Time          `json:"until,omitempty"` // none: it goes on
 	Origin     crosscast.NodeID    `json:"origin,omitempty"`
 	OriginName string              `json:"originName,omitempty"`
-	Names      *int                `json:"names,omitempty"` // how many rooms and users; none: all
+	Names      *int                `json:"names,omitempty"` // how many rooms and users, the most of one gap; none: all
 }
 
-// loss is one of the latest losses.
+// loss is one of the latest losses, or several that followed each other.
 type loss struct {
-	At        time.Time            `json:"at"` // when it was reported
+	Losses    int                  `json:"losses"` // how many
+	Since     time.Time            `json:"since"`  // when the first was reported
+	At        time.Time            `json:"at"`     // when the last was reported
 	Reason    crosscast.LossReason `json:"reason"`
 	Emissions int                  `json:"emissions"`
-	Names     *int                 `json:"names,omitempty"` // how many rooms and users; none: any
-	Error     string               `json:"error,omitempty"`
+	Names     *int                 `json:"names,omitempty"` // how many rooms and users, the most of one loss; none: any
+	Error     string               `json:"error,omitempty"` // of the last
 }
 
 // OnGap keeps a gap.
 func (r *Recent) OnGap(n *crosscast.Node, g crosscast.Gap) {
-	kept := gap{Reason: g.Reason, Since: g.Since, Origin: g.Origin, Names: countOf(g.Names)}
+	kept := gap{Gaps: 1, Reason: g.Reason, Since: g.Since, Origin: g.Origin, Names: countOf(g.Names)}
 	if !g.Until.IsZero() {
 		kept.Until = &g.Until
 	}
 	if g.Origin != "" {
 		kept.OriginName = peername.Of(n, g.Origin)
 	}
-	r.gaps.Add(kept)
+	if !r.gaps.Merge(kept.follows) {
+		r.gaps.Add(kept)
+	}
 }
 
 // OnLoss keeps a loss.
 func (r *Recent) OnLoss(_ *crosscast.Node, l crosscast.Loss) {
-	kept := loss{At: time.Now(), Reason: l.Reason, Emissions: l.Instructions, Names: countOf(l.Names)}
+	now := time.Now()
+	kept := loss{Losses: 1, Since: now, At: now, Reason: l.Reason, Emissions: l.Instructions, Names: countOf(l.Names)}
 	if l.Err != nil {
 		kept.Error = l.Err.Error()
 	}
-	r.losses.Add(kept)
+	if !r.losses.Merge(kept.follows) {
+		r.losses.Add(kept)
+	}
+}
+
+// follows makes old also the record of g, if g followed it. A gap that goes on stands alone.
+func (g *gap) follows(old *gap) bool {
+	if old.Reason != g.Reason || old.Origin != g.Origin || old.Until == nil || g.Until == nil || g.Since.Sub(*old.Until) > near {
+		return false
+	}
+	old.Gaps++
+	if g.Until.After(*old.Until) {
+		old.Until = g.Until
+	}
+	if g.Since.Before(old.Since) {
+		old.Since = g.Since
+	}
+	old.Names = most(old.Names, g.Names)
+	return true
+}
+
+// follows makes old also the record of l, if l followed it.
+func (l *loss) follows(old *loss) bool {
+	if old.Reason != l.Reason || l.At.Sub(old.At) > near {
+		return false
+	}
+	old.Losses++
+	old.At, old.Error = l.At, l.Error
+	old.Emissions += l.Emissions
+	old.Names = most(old.Names, l.Names)
+	return true
+}
+
+// most returns the larger count. None is the largest.
+func most(a, b *int) *int {
+	switch {
+	case a == nil || b == nil:
+		return nil
+	case *a > *b:
+		return a
+	}
+	return b
 }
 
 func countOf(names []crosscast.Address) *int {

@@ -24,6 +24,20 @@ func (l *List[T]) Add(v T) {
 	l.all = append(l.all, v)
 }
 
+// Merge offers each thing to take, the latest first. The one for which take returns true has become a part of what take
+// brings, and is the latest from now on. Merge reports whether there was one.
+func (l *List[T]) Merge(take func(old *T) bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := len(l.all) - 1; i >= 0; i-- {
+		if v := l.all[i]; take(&v) {
+			l.all = append(slices.Delete(l.all, i, i+1), v)
+			return true
+		}
+	}
+	return false
+}
+
 // All returns a copy, the latest first. It is never nil.
 func (l *List[T]) All() []T {
 	l.mu.Lock()

@@ -17,8 +17,22 @@ func TestList(t *testing.T) {
 	if want := []int{4, 3, 2}; !slices.Equal(all, want) {
 		t.Errorf("%v, not %v", all, want)
 	}
+	if l.Merge(func(old *int) bool { return *old == 7 }) {
+		t.Error("merged with what is not there")
+	}
+	if !l.Merge(func(old *int) bool {
+		is3 := *old == 3
+		*old += 10
+		return is3
+	}) {
+		t.Error("not merged")
+	}
+	if want := []int{13, 4, 2}; !slices.Equal(l.All(), want) {
+		t.Errorf("%v, not %v", l.All(), want)
+	}
+	all = l.All()
 	all[0] = 9
-	if l.All()[0] != 4 {
+	if l.All()[0] != 13 {
 		t.Error("a copy changes the list")
 	}
 }
