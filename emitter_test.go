@@ -181,7 +181,8 @@ func TestEmitterKnowsNames(t *testing.T) {
 		equal(t, "nodes", len(e.Nodes()), len(want))
 		for _, p := range e.Nodes() {
 			equal(t, "since", p.Since, since)
-			p.Since = time.Time{}
+			equal(t, "heard", p.Heard, since)
+			p.Since, p.Heard = time.Time{}, time.Time{}
 			if !reflect.DeepEqual(p, want[p.ID]) {
 				t.Errorf("got %v, want %v", p, want[p.ID])
 			}

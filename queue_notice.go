@@ -13,8 +13,8 @@ type QueueDrop struct {
 
 // SendNotice queues a frame which tells the client that it might have missed something since the given time. It never
 // drops that: if the client does not keep up, the frame is not queued, since is merged into the next DropNotice behind
-// the frames that wait, and the error is [ErrDropped]. Any number of such calls takes bounded memory. A client keeps up if at most a sixteenth of
-// the limit waits, under a policy that drops frames if nothing waits or is being written.
+// the frames that wait, and the error is [ErrDropped]. Any number of such calls takes bounded memory. A client keeps up
+// if at most a sixteenth of the limit waits, under a policy that drops frames if nothing waits or is being written.
 //
 // Without a DropNotice it is SendFrame. It returns the errors of Send.
 func (q *Queue) SendNotice(frame []byte, since time.Time) error {

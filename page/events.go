@@ -13,32 +13,52 @@ import (
 // kept is how many events a Page keeps.
 const kept = 200
 
-// An event is one line of the page's log.
+// near is the time between two events of one cause that are one line.
+const near = 10 * time.Second
+
+// An event is one line of the page's log. It has the text of the latest of several that followed each other.
 type event struct {
-	At   time.Time `json:"at"`
-	Kind string    `json:"kind"` // gap, loss, link
-	Text string    `json:"text"`
+	At     time.Time `json:"at"`
+	Kind   string    `json:"kind"` // gap, loss, link
+	Text   string    `json:"text"`
+	Before int       `json:"before,omitempty"` // how many of the same cause came before
+
+	cause string // empty: the event has a line of its own
 }
 
 // add adds an event.
-func (p *Page) add(kind, format string, args ...any) {
-	p.events.Add(event{time.Now(), kind, fmt.Sprintf(format, args...)})
+func (p *Page) add(e event) {
+	e.At = time.Now()
+	if e.cause == "" || !p.events.Merge(e.follows) {
+		p.events.Add(e)
+	}
+}
+
+// follows makes old the line of e, if e followed it.
+func (e *event) follows(old *event) bool {
+	if old.Kind != e.Kind || old.cause != e.cause || e.At.Sub(old.At) > near {
+		return false
+	}
+	old.At, old.Text = e.At, e.Text
+	old.Before++
+	return true
 }
 
 // OnGap adds a gap to the events. It is an Options.OnGap, or is called from one.
 func (p *Page) OnGap(n *crosscast.Node, g crosscast.Gap) {
-	until := "until now"
+	until, cause := "until now", ""
 	if !g.Until.IsZero() {
+		cause = fmt.Sprint(g.Reason, g.Origin, names(g.Names))
 		until = fmt.Sprintf("for %v", g.Until.Sub(g.Since).Round(time.Millisecond))
 	}
-	p.add("gap", "%s: messages %s to %s might be missing, since %s, %s",
-		g.Reason, origin(n, g.Origin), names(g.Names), g.Since.UTC().Format("15:04:05.000"), until)
+	p.add(event{Kind: "gap", cause: cause, Text: fmt.Sprintf("%s: messages %s to %s might be missing, since %s, %s",
+		g.Reason, origin(n, g.Origin), names(g.Names), g.Since.UTC().Format("15:04:05.000"), until)})
 }
 
 // OnLoss adds a loss to the events. It is an Options.OnLoss, or is called from one.
 func (p *Page) OnLoss(_ *crosscast.Node, l crosscast.Loss) {
-	p.add("loss", "%s: %d emissions to %s did not go out, or might not have: %v",
-		l.Reason, l.Instructions, names(l.Names), l.Err)
+	p.add(event{Kind: "loss", cause: fmt.Sprint(l.Reason, names(l.Names)), Text: fmt.Sprintf(
+		"%s: %d emissions to %s did not go out, or might not have: %v", l.Reason, l.Instructions, names(l.Names), l.Err)})
 }
 
 // OnLink adds a change of the link to the events. It is an Options.OnLink, or is called from one.
@@ -51,7 +71,7 @@ func (p *Page) OnLink(_ *crosscast.Node, s crosscast.LinkStatus) {
 	if worse.Err != nil {
 		text += ": " + worse.Err.Error()
 	}
-	p.add("link", "%s", text)
+	p.add(event{Kind: "link", Text: text})
 }
 
 func origin(n *crosscast.Node, id crosscast.NodeID) string {

@@ -78,6 +78,37 @@ func (s *site) post(path, body string, header ...string) int {
 
 func TestState(t *testing.T) { synctest.Test(t, testState) }
 
+// TestEventsOfOneCause: events of one cause that follow each other are one line with a count.
+func TestEventsOfOneCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		n, began := s.Nodes[0], time.Now()
+		s.page.OnGap(n, crosscast.Gap{Reason: reasons.GapDenied, Since: began})
+		for range 300 {
+			time.Sleep(time.Second)
+			s.page.OnLoss(n, crosscast.Loss{Reason: reasons.LossDenied, Instructions: 1})
+			s.page.OnGap(n, crosscast.Gap{Reason: reasons.GapLoss, Since: began, Until: time.Now()})
+		}
+		s.wants(t, "/state", `"text":"denied: messages of any server`, `"text":"denied: 1 emissions`, `"before":299`, "for 5m0s")
+		time.Sleep(11 * time.Second)
+		s.page.OnLoss(n, crosscast.Loss{Reason: reasons.LossDenied, Instructions: 1})
+		s.page.OnLoss(n, crosscast.Loss{Reason: reasons.LossDenied, Instructions: 1, Names: []crosscast.Address{{}}})
+		var state struct{ Events []struct{ Kind string } }
+		if err := json.Unmarshal(s.get(t, "/state").Body.Bytes(), &state); err != nil {
+			t.Fatal(err)
+		}
+		kinds := ""
+		for _, e := range state.Events {
+			if e.Kind != "link" {
+				kinds += e.Kind + " "
+			}
+		}
+		if kinds != "loss loss gap loss gap " {
+			t.Errorf("events of the kinds %s", kinds)
+		}
+	})
+}
+
 func testState(t *testing.T) {
 	s := newSite(t, nil)
 	ctx := t.Context()
