@@ -245,6 +245,7 @@ func TestDetailsOfALostPeer(t *testing.T) {
 			t.Errorf("%+v", g)
 		}
 		start(t, hub, "two", false)
+		synctest.Wait()
 		if w := get(health.Details(n, nil)); !strings.Contains(w.Body.String(), `"lost": []`) {
 			t.Errorf("after it has started again: %s", w.Body)
 		}

@@ -52,7 +52,9 @@ func (c *conn) fail(e *event, err error) {
 		if retry {
 			text = string(wsconn.ReasonUnavailable)
 		}
-		defer c.server.report(c.socket, e.title(), err)
+		if !retry || !errors.Is(err, crosscast.ErrDenied) { // each client tries again and again; the node logs the room once
+			defer c.server.report(c.socket, e.title(), err)
+		}
 	}
 	control := Control{Kind: ControlReply, ID: e.id, Failure: text, Retry: retry}
 	if e.id == 0 {

@@ -38,10 +38,11 @@ func TestBusyJoin(t *testing.T) {
 	const off = `"try again later","retry":true`
 	for _, err := range []error{
 		ws.ErrBusy, fmt.Errorf("%w: the database is away", ws.ErrBusy), fmt.Errorf("query: %w", context.DeadlineExceeded),
-		os.ErrDeadlineExceeded, &net.DNSError{Err: "slow", IsTimeout: true}, crosscast.ErrDenied,
+		os.ErrDeadlineExceeded, &net.DNSError{Err: "slow", IsTimeout: true},
 	} {
 		put(err, off, `join "r": `+err.Error())
 	}
+	put(crosscast.ErrDenied, off, "") // no report: the next one is of something else
 	put(ws.Errorf("come back at noon: %w", ws.ErrBusy), `"come back at noon: crosscast/ws: busy","retry":true`, "")
 	for _, err := range []error{
 		errors.New("no"), context.Canceled, &net.DNSError{Err: "no such host"}, brokenTimeout{errors.New("broken")},

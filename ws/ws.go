@@ -89,7 +89,8 @@ type Options struct {
 	OnDisconnect func(ctx context.Context, s *crosscast.Socket, reason crosscast.Reason)
 	// OnError gets errors of handlers, unless the client gets their text, and panics (as a [*PanicError]). A panic of a
 	// handler, of AllowJoin or of OnConnect also closes the socket. event is empty for OnConnect, OnDisconnect and
-	// Envelope; for a join it is the word and the quoted room: join "room1". Default: logs with the node's Logger, or
+	// Envelope; for a join it is the word and the quoted room: join "room1". A join of a room that the bus denies is not
+	// reported, because each client tries it again, and the node logs the room. Default: logs with the node's Logger, or
 	// slog.Default.
 	OnError func(s *crosscast.Socket, event string, err error)
 
