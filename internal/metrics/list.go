@@ -72,7 +72,7 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { to.Value(float64(s.queues().QueuedBytes)) }},
 
 	// The cluster.
-	{"crosscast_peers", Gauge, nil, "Other nodes that the node hears.",
+	{"crosscast_peers", Gauge, nil, "Other nodes that the node hears, or heard before its link failed.",
 		func(s *Snapshot, to reader) { to.Value(float64(s.node.Peers)) }},
 	{"crosscast_peers_suspected", Gauge, nil, "Peers whose heartbeats are missing.",
 		func(s *Snapshot, to reader) { to.Value(float64(s.node.Suspects)) }},
