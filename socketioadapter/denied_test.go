@@ -171,11 +171,12 @@ func TestWhatMayNotBePublished(t *testing.T) {
 	if _, err := n.To("r").Count(brief()); err == nil {
 		t.Error("a question that nobody heard: no error")
 	}
-	wantLoss("a question")
 
 	allow("socket.io-request#*", own[0])
 	if _, err := m.To("r").Count(brief()); err == nil {
 		t.Error("a question that was not answered: no error")
 	}
-	wantLoss("an answer")
+	if len(losses) > 0 {
+		t.Errorf("a question or an answer is a loss: %+v", <-losses)
+	}
 }

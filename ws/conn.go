@@ -73,13 +73,13 @@ func (c *conn) Close(reason crosscast.Reason) {
 	left := reason == crosscast.ReasonLeft
 	c.StopPings()
 	c.events.Close(!left, reason)
-	if !left {
-		c.cancel() // after Close, so that no other handler starts once the running one ends
-	}
 	if reason == crosscast.ReasonDrained {
 		c.tellReconnect()
 	}
 	c.Queue.Close(reason)
+	if !left {
+		c.cancel() // in the end, so that no other handler starts, and no reply says that the running one has succeeded
+	}
 }
 
 // maxReconnectWait spreads the clients of a drain that are closed within one step of it.
