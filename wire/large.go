@@ -57,7 +57,7 @@ func (s *sender) queueLarge(
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked(mayHold(cap(buf), 1), inst.Volatile)
+	room, err = s.admitLocked(s.box.mayHold(to, cap(buf)), inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}

@@ -81,10 +81,11 @@ func (f *frame) holds() int {
 	return frameBytes + topicBytes + len(f.topic.key) + cap(f.buf) + deliveryBytes*len(f.deliveries)
 }
 
-// mayHold is at least the memory that so many bytes take in so many frames: see frame.holds. A frame of one instruction
-// has a buffer of at most bufferSizes[0] bytes, or of the bytes of the instruction.
-func mayHold(bytes, frames int) int {
-	return bytes + frames*(bufferSizes[0]+frameBytes+topicBytes+deliveryBytes)
+// mayHold is at least the memory that an instruction of so many bytes takes in a frame for to: see frame.holds. The buffer
+// of a frame with one instruction has at most bufferSizes[0] bytes, or those of the instruction.
+func (b *outbox) mayHold(to *destination, bytes int) int {
+	key := len(b.o.Prefix) + len(to.node) + len(to.foreign) + 3*(len(to.name.Namespace)+len(to.name.Name)) // escaped
+	return bytes + bufferSizes[0] + frameBytes + topicBytes + key + deliveryBytes
 }
 
 // hasRoom reports whether size more bytes may wait: see mayHold. An empty queue takes any size.
@@ -149,7 +150,7 @@ func (b *outbox) frameFor(to *destination, size, items int, up bool) *frame {
 	if f := t.open; f != nil && f.generation == b.generation &&
 		len(f.buf)+size <= min(packBytes, b.o.MaxFrame) && int(f.items)+items <= maxItems {
 		if up || b.clock().Sub(f.opened) < packAge {
-			b.spare.grow(f, size, b.o.QueueBytes-b.bytes, b.spareBytes())
+			b.spare.grow(f, size, b.o.QueueBytes-b.bytes-deliveryBytes, b.spareBytes())
 			return f
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,14 +41,31 @@ func toFresh(i int) *crosscast.Instruction {
 
 // TestQueueBytesAreABound: the last instruction that is accepted does not make the queue hold more than its bound.
 func TestQueueBytesAreABound(t *testing.T) {
-	for limit := 8 << 10; limit < 24<<10; limit += 777 {
-		p := cutOff(t, wire.Options{QueueBytes: limit, MaxAge: time.Minute})
-		n := 0
-		for p.a.Publish(t.Context(), toFresh(0)) == nil {
-			n++
-		}
-		if held := p.a.AdapterStats().QueueBytes; held > limit || n < limit/200 {
-			t.Errorf("a queue of %d bytes holds %d instructions, %d bytes", limit, n, held)
+	ended, end := context.WithCancel(t.Context()) // nobody waits for an outcome, but the queue remembers that somebody might
+	end()
+	long := strings.Repeat(" ", 240) // a topic has three bytes for each
+	for name, load := range map[string]struct {
+		inst func(i int) *crosscast.Instruction
+		most int // bytes an instruction
+	}{
+		"one user": {func(int) *crosscast.Instruction { return toFresh(0) }, 400},
+		"long names": {func(i int) *crosscast.Instruction {
+			inst := toFresh(i)
+			inst.Target.Users[0] += long
+			return inst
+		}, 2 << 10},
+	} {
+		for limit := 8 << 10; limit < 24<<10; limit += 77 {
+			p := cutOff(t, wire.Options{QueueBytes: limit, MaxAge: time.Minute})
+			n := 0
+			for ; ; n++ {
+				if _, err := p.a.Deliver(ended, load.inst(n)); !errors.Is(err, context.Canceled) {
+					break
+				}
+			}
+			if held := p.a.AdapterStats().QueueBytes; held > limit || n < limit/load.most {
+				t.Errorf("%s: a queue of %d bytes holds %d instructions, %d bytes", name, limit, n, held)
+			}
 		}
 	}
 }

@@ -324,7 +324,11 @@ func (s *sender) queueInstruction(
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked(mayHold((len(data)+maxCopyNumber)*len(to), len(to)), inst.Volatile)
+	size := 0
+	for i := range to {
+		size += s.box.mayHold(&to[i], len(data)+maxCopyNumber)
+	}
+	room, err = s.admitLocked(size, inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}
@@ -341,7 +345,11 @@ func (s *sender) queueMessages(
 ) (room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room, err = s.admitLocked(mayHold(len(m.data), len(m.all)), inst.Volatile)
+	size := len(m.data)
+	for i := range m.all {
+		size += s.box.mayHold(&m.all[i].to, 0)
+	}
+	room, err = s.admitLocked(size, inst.Volatile)
 	if room != nil || err != nil {
 		return room, err
 	}
