@@ -46,13 +46,16 @@ type answer = atomic.Pointer[any]
 // error if the client may not see its text.
 func (c *conn) fail(e *event, err error) {
 	text, visible := wsconn.Tellable(err)
-	retry := (e.kind == eventJoin || e.wasJoin) && isTemporary(err)
+	var retry, denied bool
+	if e.kind == eventJoin || e.wasJoin {
+		retry, denied = isTemporary(err)
+	}
 	if !visible {
 		text = "internal error"
 		if retry {
 			text = string(wsconn.ReasonUnavailable)
 		}
-		if !retry || !errors.Is(err, crosscast.ErrDenied) { // each client tries again and again; the node logs the room once
+		if !denied { // else each client tries again and again; the node logs the room once
 			defer c.server.report(c.socket, e.title(), err)
 		}
 	}

@@ -16,6 +16,15 @@ type brokenTimeout struct{ error }
 
 func (brokenTimeout) Timeout() bool { panic("oops") }
 
+type brokenIs struct{ error }
+
+func (brokenIs) Is(target error) bool {
+	if target == crosscast.ErrDenied {
+		panic("oops")
+	}
+	return target == ws.ErrBusy
+}
+
 // TestBusyJoin: what AllowJoin could not decide is put off, and any other error refuses the join.
 func TestBusyJoin(t *testing.T) {
 	reports := make(chan string, 20)
@@ -46,6 +55,7 @@ func TestBusyJoin(t *testing.T) {
 	put(ws.Errorf("come back at noon: %w", ws.ErrBusy), `"come back at noon: crosscast/ws: busy","retry":true`, "")
 	for _, err := range []error{
 		errors.New("no"), context.Canceled, &net.DNSError{Err: "no such host"}, brokenTimeout{errors.New("broken")},
+		brokenIs{errors.New("broken")},
 	} {
 		put(err, `"internal error"`, `join "r": `+err.Error())
 	}

@@ -1,10 +1,13 @@
 package ws_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +19,51 @@ import (
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
+
+// watched is JSON, and calls a function before each control message.
+type watched struct {
+	ws.Envelope
+	control func(ws.Control)
+}
+
+func (w *watched) Control(c ws.Control) ([]byte, error) {
+	w.control(c)
+	return w.Envelope.Control(c)
+}
+
+// TestNoReplyAfterTheEnd: a handler that returns because its client is being closed does not tell the client that its
+// request has succeeded. The handler's context ends when nothing can be sent any more.
+func TestNoReplyAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := wstest.StartNode(t, crosscast.Options{})
+		handling := make(chan context.Context, 1)
+		var handler context.Context
+		s := newServer(t, n, ws.Options{
+			Envelope: &watched{ws.JSON{}, func(c ws.Control) {
+				if c.Kind == ws.ControlReconnect && handler.Err() != nil {
+					t.Error("the handler's context has ended, and the client can still get a reply")
+				}
+			}},
+			Events: ws.Events{"wait": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
+				handling <- ctx
+				<-ctx.Done()
+				return nil
+			}},
+		})
+		c, _ := dialInMemory(t, s)
+		c.text(`{"event":"wait","id":1}`)
+		handler = <-handling
+		drained := make(chan error, 1)
+		go func() { drained <- n.Drain(t.Context(), crosscast.DrainOptions{Notice: -1, Window: -1}) }()
+		messages := c.ExpectClose(websocket.StatusServiceRestart, "server restarting")
+		if len(messages) != 1 || !strings.HasPrefix(messages[0], `{"reconnect"`) {
+			t.Errorf("the messages before the end are %q", messages)
+		}
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	})
+}
 
 // TestDrain: each client is told when to come back, right before the closing frame. New ones get status 503, but not
 // during the notice.

@@ -21,15 +21,17 @@ var (
 var ErrBusy = errors.New("crosscast/ws: busy")
 
 // isTemporary reports whether a join that has failed might succeed later: AllowJoin could not decide, the client has
-// sent too many events, or the bus denies the room now. Errors and their methods are the application's.
-func isTemporary(err error) (temporary bool) {
+// sent too many events, or the bus denies the room now. denied means the last. Errors and their methods are the
+// application's.
+func isTemporary(err error) (temporary, denied bool) {
 	_ = guard.Call(func() error {
+		denied = errors.Is(err, crosscast.ErrDenied)
 		var timeout interface{ Timeout() bool }
-		temporary = errors.Is(err, ErrBusy) || errors.Is(err, wsconn.ErrTooMany) || errors.Is(err, crosscast.ErrDenied) ||
+		temporary = denied || errors.Is(err, ErrBusy) || errors.Is(err, wsconn.ErrTooMany) ||
 			errors.As(err, &timeout) && timeout.Timeout()
 		return nil
 	})
-	return temporary
+	return temporary, denied
 }
 
 // join returns the handler of a client's join.
