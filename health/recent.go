@@ -21,10 +21,7 @@ type Recent struct {
 	losses latest.List[loss]
 }
 
-const (
-	mostRecent = 50
-	near       = 10 * time.Second // between two that are kept as one
-)
+const mostRecent = 50
 
 // NewRecent returns an empty Recent.
 func NewRecent() *Recent {
@@ -64,9 +61,7 @@ func (r *Recent) OnGap(n *crosscast.Node, g crosscast.Gap) {
 	if g.Origin != "" {
 		kept.OriginName = peername.Of(n, g.Origin)
 	}
-	if !r.gaps.Merge(kept.follows) {
-		r.gaps.Add(kept)
-	}
+	r.gaps.Add(kept, kept.follows)
 }
 
 // OnLoss keeps a loss.
@@ -76,14 +71,12 @@ func (r *Recent) OnLoss(_ *crosscast.Node, l crosscast.Loss) {
 	if l.Err != nil {
 		kept.Error = l.Err.Error()
 	}
-	if !r.losses.Merge(kept.follows) {
-		r.losses.Add(kept)
-	}
+	r.losses.Add(kept, kept.follows)
 }
 
 // follows makes old also the record of g, if g followed it. A gap that goes on stands alone.
 func (g *gap) follows(old *gap) bool {
-	if old.Reason != g.Reason || old.Origin != g.Origin || old.Until == nil || g.Until == nil || g.Since.Sub(*old.Until) > near {
+	if old.Reason != g.Reason || old.Origin != g.Origin || old.Until == nil || g.Until == nil || g.Since.Sub(*old.Until) > latest.Near {
 		return false
 	}
 	old.Gaps++
@@ -99,7 +92,7 @@ func (g *gap) follows(old *gap) bool {
 
 // follows makes old also the record of l, if l followed it.
 func (l *loss) follows(old *loss) bool {
-	if old.Reason != l.Reason || l.At.Sub(old.At) > near {
+	if old.Reason != l.Reason || l.At.Sub(old.At) > latest.Near {
 		return false
 	}
 	old.Losses++

@@ -6,15 +6,13 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/latest"
 	"github.com/crosscast/crosscast/internal/peername"
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
 // kept is how many events a Page keeps.
 const kept = 200
-
-// near is the time between two events of one cause that are one line.
-const near = 10 * time.Second
 
 // An event is one line of the page's log. It has the text of the latest of several that followed each other.
 type event struct {
@@ -29,14 +27,12 @@ type event struct {
 // add adds an event.
 func (p *Page) add(e event) {
 	e.At = time.Now()
-	if e.cause == "" || !p.events.Merge(e.follows) {
-		p.events.Add(e)
-	}
+	p.events.Add(e, e.follows)
 }
 
 // follows makes old the line of e, if e followed it.
 func (e *event) follows(old *event) bool {
-	if old.Kind != e.Kind || old.cause != e.cause || e.At.Sub(old.At) > near {
+	if e.cause == "" || old.Kind != e.Kind || old.cause != e.cause || e.At.Sub(old.At) > latest.Near {
 		return false
 	}
 	old.At, old.Text = e.At, e.Text

@@ -4,6 +4,7 @@ package latest
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 // A List has the latest things that were added, at most Most. Its methods may be called concurrently.
@@ -14,28 +15,24 @@ type List[T any] struct {
 	all []T // the oldest first; guarded by mu
 }
 
-// Add adds a thing, and forgets the oldest if there are too many.
-func (l *List[T]) Add(v T) {
+// Near is the time within which two things of one cause follow each other, and are kept as one.
+const Near = 10 * time.Second
+
+// Add adds a thing, and forgets the oldest if there are too many. It offers each thing that is there to follows, the
+// latest first. One for which follows returns true has become v's record, too: it is the latest then, and v is not added.
+func (l *List[T]) Add(v T, follows func(old *T) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for i := len(l.all) - 1; i >= 0; i-- {
+		if old := l.all[i]; follows(&old) {
+			l.all = append(slices.Delete(l.all, i, i+1), old)
+			return
+		}
+	}
 	if len(l.all) >= l.Most {
 		l.all = slices.Delete(l.all, 0, 1)
 	}
 	l.all = append(l.all, v)
-}
-
-// Merge offers each thing to take, the latest first. The one for which take returns true has become a part of what take
-// brings, and is the latest from now on. Merge reports whether there was one.
-func (l *List[T]) Merge(take func(old *T) bool) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := len(l.all) - 1; i >= 0; i-- {
-		if v := l.all[i]; take(&v) {
-			l.all = append(slices.Delete(l.all, i, i+1), v)
-			return true
-		}
-	}
-	return false
 }
 
 // All returns a copy, the latest first. It is never nil.

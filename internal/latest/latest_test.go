@@ -11,22 +11,17 @@ func TestList(t *testing.T) {
 		t.Errorf("an empty list is %#v", got)
 	}
 	for i := range 5 {
-		l.Add(i)
+		l.Add(i, func(old *int) bool { *old = -1; return false })
 	}
 	all := l.All()
 	if want := []int{4, 3, 2}; !slices.Equal(all, want) {
 		t.Errorf("%v, not %v", all, want)
 	}
-	if l.Merge(func(old *int) bool { return *old == 7 }) {
-		t.Error("merged with what is not there")
-	}
-	if !l.Merge(func(old *int) bool {
+	l.Add(0, func(old *int) bool {
 		is3 := *old == 3
 		*old += 10
 		return is3
-	}) {
-		t.Error("not merged")
-	}
+	})
 	if want := []int{13, 4, 2}; !slices.Equal(l.All(), want) {
 		t.Errorf("%v, not %v", l.All(), want)
 	}
