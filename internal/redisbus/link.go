@@ -141,19 +141,30 @@ type asked struct {
 // Subscribe implements wire.Link.
 func (l *link) Subscribe(topics []string) error {
 	l.enterRequest(asked{kind: wire.Subscribed, topics: topics})
-	return l.wrap(l.conn.write(l.bus.command("subscribe"), topics))
+	return l.write(l.bus.command("subscribe"), topics)
 }
 
 // Unsubscribe implements wire.Link.
 func (l *link) Unsubscribe(topics []string) error {
 	l.enterRequest(asked{kind: wire.Unsubscribed, topics: topics})
-	return l.wrap(l.conn.write(l.bus.command("unsubscribe"), topics))
+	return l.write(l.bus.command("unsubscribe"), topics)
 }
 
 // Ping implements wire.Link.
 func (l *link) Ping(name string) error {
 	l.enterRequest(asked{kind: wire.Pong, name: name})
-	return l.wrap(l.conn.write("ping", []string{name}))
+	return l.write("ping", []string{name})
+}
+
+// write writes a command. An error ends the link.
+func (l *link) write(command string, args []string) error {
+	err := l.conn.write(command, args)
+	if err == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wrapLocked(err)
 }
 
 // enterRequest enters a request before it is written, because its answer might arrive before the writing call returns.
@@ -231,13 +242,7 @@ func (l *link) dropLocked(n int) {
 func (l *link) handleError(err error) (wire.Event, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !isReply(err) {
-		if isBroken(err) && !l.confirmed && len(l.asked) > 0 && l.asked[0].kind == wire.Subscribed {
-			err = fmt.Errorf("%w%s", err, l.bus.hintClosed())
-		}
-		return wire.Event{}, l.wrap(err)
-	}
-	if len(l.asked) > 0 {
+	if isReply(err) && len(l.asked) > 0 {
 		oldest := l.asked[0]
 		switch {
 		case oldest.kind == wire.Pong:
@@ -248,7 +253,7 @@ func (l *link) handleError(err error) (wire.Event, error) {
 			return wire.Event{Kind: wire.Denied, Err: l.bus.explain(err)}, nil
 		}
 	}
-	return wire.Event{}, l.wrap(err)
+	return wire.Event{}, l.wrapLocked(err)
 }
 
 // Close implements wire.Link. It blocks while go-redis tries to replace the connection.
@@ -260,9 +265,10 @@ func (l *link) Close() error {
 	return err
 }
 
-func (l *link) wrap(err error) error {
-	if err == nil {
-		return nil
+// wrapLocked returns the error that ends the link.
+func (l *link) wrapLocked(err error) error {
+	if isBroken(err) && !l.confirmed && len(l.asked) > 0 && l.asked[0].kind == wire.Subscribed {
+		err = fmt.Errorf("%w%s", err, l.bus.hintClosed())
 	}
 	return errtext.Errorf("the link to %w", l.bus.explain(err))
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,6 +24,9 @@ type respConn struct {
 	br      *bufio.Reader
 	timeout time.Duration // of one command's writing; 0 or less: none
 	own     bool          // payloads have memory of their own; else they are valid until the next reply
+
+	once  sync.Once
+	cause error // why the connection is closed; set before it is closed
 
 	out   []byte // the bytes of a command
 	word  []byte // the first element of the latest reply
@@ -77,9 +81,19 @@ func (c *respConn) write(command string, args []string) error {
 		_, err = c.conn.Write(out)
 	}
 	if err != nil {
-		_ = c.conn.Close()
+		return c.close(err)
 	}
-	return err
+	return nil
+}
+
+// close closes the connection because of err, and returns why it is closed. A reader and a writer might fail one after
+// the other: the second one sees only that the connection is closed, so it gets the error of the first one.
+func (c *respConn) close(err error) error {
+	c.once.Do(func() {
+		c.cause = err
+		_ = c.conn.Close()
+	})
+	return c.cause
 }
 
 func appendHeader(dst []byte, kind byte, n int) []byte {
@@ -97,7 +111,7 @@ func replyError[T ~string](_ T, text []byte) T { return T(text) }
 func (c *respConn) receive() (reply, error) {
 	r, err := c.read()
 	if err != nil && !isReply(err) {
-		_ = c.conn.Close()
+		err = c.close(err)
 	}
 	return r, err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -172,7 +171,19 @@ func TestAHalfWrittenCommand(t *testing.T) {
 	if err := l.Ping("two"); err == nil || written() != half {
 		t.Errorf("error %v, %q was written", err, written())
 	}
-	if _, err := l.Receive(); !errors.Is(err, net.ErrClosed) {
+	if _, err := l.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Receive: %v", err)
+	}
+}
+
+// TestTheCauseOfAClosedConnection: a request that meets the closed connection tells why it was closed, with the hint.
+func TestTheCauseOfAClosedConnection(t *testing.T) {
+	l, _ := redisbus.HalfWriting()
+	if _, err := l.Receive(); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	err := l.Subscribe([]string{"cc:a"})
+	if !errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "at the first subscribe") {
+		t.Errorf("Subscribe: %v", err)
 	}
 }
