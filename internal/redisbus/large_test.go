@@ -19,12 +19,12 @@ import (
 func TestWhatOutlastsTheClientsTimeouts(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	rdb, p := through(t, s, func(o *redis.Options) {
-		o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 300*time.Millisecond, 300*time.Millisecond, -1
+		o.ReadTimeout, o.WriteTimeout, o.MaxRetries = time.Second, time.Second, -1
 	})
 	var published redistest.Publications
 	rdb.AddHook(&published)
 	bus := newBus(rdb)
-	p.Set(faultproxy.Up, faultproxy.Faults{Rate: 900 << 10})
+	p.Set(faultproxy.Up, faultproxy.Faults{Rate: 700 << 10})
 	publish := func(texts ...string) { // with the time that a node gives 1 MiB on this link
 		t.Helper()
 		all := frames("cc:a", texts...)
@@ -54,7 +54,7 @@ func TestADeniedFrameOfALargeBatch(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw resetchannels &cc:* +@all"}})
 	o := s.Options()
 	o.Username, o.Password = "alice", "pw"
-	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 300*time.Millisecond, 300*time.Millisecond, -1
+	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = time.Second, time.Second, -1
 	bus := newBus(redistest.Client(t, o))
 	var texts []string
 	for range 16 {
@@ -78,7 +78,7 @@ func TestWhoMayNotAskForTheRole(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{Users: []string{"alice on >pw resetchannels &cc:* +@all -role"}})
 	o := s.Options()
 	o.Username, o.Password = "alice", "pw"
-	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 300*time.Millisecond, 300*time.Millisecond, -1
+	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = time.Second, time.Second, -1
 	bus := newBus(redistest.Client(t, o))
 	l := listen(t, bus)
 	var texts []string
