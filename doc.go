@@ -42,6 +42,7 @@
 //	interop/                    checks socketio and socketioadapter against Socket.IO's own packages
 //	ws/                         websocket connections
 //	ws/client/                  a client for them, which imports nothing else of crosscast
+//	sse/                        clients of package ws by server-sent events
 //	socketio/                   clients of Socket.IO, over websocket
 //	redisadapter/               Redis Pub/Sub as a wire.Bus
 //	socketioadapter/            the wires of Socket.IO's Redis adapters, for one cluster with servers on Node.js

@@ -42,6 +42,9 @@ func (p *Pace) Take(b *Bucket) (wait time.Duration) {
 	return 0
 }
 
+// Empty reports whether b is empty by now.
+func (p *Pace) Empty(b *Bucket) bool { return time.Duration(*b) <= time.Since(p.began) }
+
 const (
 	minRate  = 1e-3
 	maxRate  = 1e6

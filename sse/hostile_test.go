@@ -1,0 +1,311 @@
+package sse_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
+	"github.com/crosscast/crosscast/sse"
+	"github.com/crosscast/crosscast/ws"
+)
+
+// safeBuffer is a log.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// forged returns a token with another part.
+func forged(token string, part int, value string) string {
+	parts := strings.Split(token, ".")
+	parts[part] = value
+	return strings.Join(parts, ".")
+}
+
+// TestForeignSecrets: nobody sends events in the name of another one's stream. Each attempt is refused and counted, too
+// many are not even looked at, and no log has a secret.
+func TestForeignSecrets(t *testing.T) {
+	var log safeBuffer
+	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	said := make(chan string, 10)
+	s := newServer(t, n, ws.Options{Events: ws.Events{
+		"say": ws.Typed(func(_ context.Context, s *crosscast.Socket, text string) error {
+			said <- s.User() + ": " + text
+			return nil
+		}),
+	}}, sse.Options{})
+	url := serve(t, s)
+	ann, eve := open(t, url, "ann"), open(t, url, "eve")
+	const body = `{"event":"say","data":"I am a fool"}`
+	for _, tt := range []struct {
+		what, token, user, cause string
+		status                   int
+	}{
+		{"no token", "", "eve", "token", 400},
+		{"a token that is none", "x.y.z", "eve", "token", 400},
+		{"a long token", ann.token + "x", "eve", "token", 400},
+		{"her own secret", forged(ann.token, 2, strings.Split(eve.token, ".")[2]), "eve", "secret", 403},
+		{"no secret", forged(ann.token, 2, strings.Repeat("A", 22)), "ann", "secret", 403},
+		{"a stolen token", ann.token, "eve", "user", 403},
+		{"a stolen token without a login", ann.token, "", "user", 403},
+		{"a stream that is none", forged(ann.token, 1, strings.Repeat("A", 12)), "eve", "gone", 410},
+		{"a node that is none", forged(ann.token, 0, strings.Repeat("A", 8)), "eve", "gone", 410},
+	} {
+		before := s.Stats().Refused[tt.cause]
+		if status := eve.postTo(url, tt.token, tt.user, body); status != tt.status {
+			t.Errorf("%s: status %d, want %d", tt.what, status, tt.status)
+		}
+		if got := s.Stats().Refused[tt.cause]; got != before+1 {
+			t.Errorf("%s: %d refused for %q, want %d", tt.what, got, tt.cause, before+1)
+		}
+	}
+	resp := request(t, "POST", url, body, "Crosscast-Stream", ann.token, "X-User", "ann", "Origin", "https://evil.example")
+	if resp.StatusCode != http.StatusForbidden || s.Stats().Refused["origin"] != 1 {
+		t.Errorf("a page of another origin: %s, %+v", resp.Status, s.Stats())
+	}
+
+	status := 0
+	for range 40 {
+		if status = eve.postTo(url, forged(ann.token, 2, strings.Repeat("A", 22)), "eve", body); status == http.StatusTooManyRequests {
+			break
+		}
+	}
+	if status != http.StatusTooManyRequests || s.Stats().Refused["misses"] == 0 {
+		t.Errorf("a flood of foreign secrets: status %d, %+v", status, s.Stats())
+	}
+	ann.send(`{"event":"say","data":"hello"}`)
+	if got := wstest.Wait(t, said, "ann"); got != "ann: hello" {
+		t.Errorf("said was %q", got)
+	}
+	for _, c := range []*client{ann, eve} {
+		if secret := strings.Split(c.token, ".")[2]; strings.Contains(log.String(), secret) {
+			t.Errorf("the log has a secret: %s", log.String())
+		}
+	}
+}
+
+// TestBodies: the body of a POST is bounded, and must be text.
+func TestBodies(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := newServer(t, n, ws.Options{Events: echo}, sse.Options{PostLimit: 1000, PostTimeout: 100 * time.Millisecond})
+	url := serve(t, s)
+	c := open(t, url, "")
+	for _, tt := range []struct {
+		body, cause string
+		status      int
+	}{
+		{strings.Repeat("x", 1001), "size", http.StatusRequestEntityTooLarge},
+		{"", "body", http.StatusBadRequest}, {" \n\n", "body", http.StatusBadRequest}, {"\"\xff\"", "body", http.StatusBadRequest},
+	} {
+		if status := c.post(tt.body); status != tt.status || s.Stats().Refused[tt.cause] == 0 {
+			t.Errorf("%.10q: %d, %v", tt.body, status, s.Stats().Refused)
+		}
+	}
+	// A body that does not come holds a place only for a time.
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nCrosscast-Stream: %s\r\n\r\n{", c.token)
+	answer, _ := io.ReadAll(conn)
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		t.Errorf("a body that does not come: %q", answer)
+	}
+	c.send(`{"event":"echo","data":1,"id":1}`)
+	c.expect(`{"id":1,"data":1}`)
+}
+
+// TestFlood: a client that sends more than is handled is told to wait. What waits is bounded, and nothing is lost.
+func TestFlood(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	begin, handled := make(chan struct{}), make(chan struct{}, 10_000)
+	s := newServer(t, n, ws.Options{EventBytes: 1000, Events: ws.Events{
+		"work": func(ctx context.Context, _ *crosscast.Socket, _ json.RawMessage) error {
+			<-begin
+			handled <- struct{}{}
+			return nil
+		},
+	}}, sse.Options{PostLimit: 4000})
+	url := serve(t, s)
+	c := open(t, url, "")
+	taken, message := 0, `{"event":"work","data":"`+strings.Repeat("x", 900)+`"}`
+	for c.post(message, message) == http.StatusNoContent {
+		if taken += 2; taken > 1000 {
+			t.Fatal("the server takes everything")
+		}
+	}
+	resp := request(t, "POST", url, message, "Crosscast-Stream", c.token)
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" || s.Stats().Refused["busy"] != 2 {
+		t.Errorf("%s %v, %v", resp.Status, resp.Header, s.Stats().Refused)
+	}
+	close(begin)
+	for range taken {
+		wstest.Wait(t, handled, "an event that was taken")
+	}
+	c.send(message)
+	wstest.Wait(t, handled, "an event after the flood")
+}
+
+// TestTooManyPosts: bodies that come slowly take no more than MaxPosts places.
+func TestTooManyPosts(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := newServer(t, n, ws.Options{Events: echo}, sse.Options{MaxPosts: 1})
+	url := serve(t, s)
+	c := open(t, url, "")
+	body, write := io.Pipe()
+	r, _ := http.NewRequestWithContext(t.Context(), "POST", url, body)
+	r.Header.Set("Crosscast-Stream", c.token)
+	slow := make(chan int)
+	go func() {
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Error(err)
+			slow <- 0
+			return
+		}
+		_ = resp.Body.Close()
+		slow <- resp.StatusCode
+	}()
+	_, _ = write.Write([]byte(`{"event":"echo",`)) // it has the place, or soon
+	for begin := time.Now(); ; {
+		if status := c.post(`{"event":"echo"}`); status == http.StatusServiceUnavailable {
+			break
+		} else if time.Since(begin) > wstest.Patience {
+			t.Fatal("one more POST always has a place")
+		}
+	}
+	_, _ = write.Write([]byte(`"id":1}`))
+	_ = write.Close()
+	if status := wstest.Wait(t, slow, "the slow POST"); status != http.StatusNoContent || s.Stats().Refused["posts"] == 0 {
+		t.Errorf("the slow POST: %d, %v", status, s.Stats().Refused)
+	}
+	c.expect(`{"id":1}`)
+}
+
+// TestNeverRead: a stream that nobody reads ends, and holds up nobody else.
+func TestNeverRead(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	left, disconnects := wstest.Disconnects()
+	s := newServer(t, n, ws.Options{
+		WriteTimeout: 200 * time.Millisecond, Queue: crosscast.QueueOptions{Limit: 1 << 20, BurstTime: -1},
+		OnConnect: welcome, OnDisconnect: left,
+	}, sse.Options{})
+	url := serve(t, s)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /?room=r HTTP/1.1\r\nHost: x\r\n\r\n")
+	for got := ""; !strings.Contains(got, "welcome"); {
+		b := make([]byte, 1)
+		if _, err := conn.Read(b); err != nil {
+			t.Fatal(err)
+		}
+		got += string(b)
+	}
+	c := open(t, url+"?room=r", "")
+	c.expect(`{"event":"welcome"}`)
+	text := strings.Repeat("x", 100_000)
+	for ended := false; !ended; {
+		if err := n.To("r").Emit(t.Context(), "said", text); err != nil {
+			t.Fatal(err)
+		}
+		c.expect(`{"event":"said","data":"` + text + `"}`)
+		select {
+		case e := <-disconnects:
+			if ended = true; e.Reason != crosscast.ReasonSlow {
+				t.Errorf("it ended because of %q", e.Reason)
+			}
+		default:
+		}
+	}
+	for begin := time.Now(); s.Stats().Streams != 1; {
+		if time.Since(begin) > wstest.Patience {
+			t.Fatalf("%d streams, want one", s.Stats().Streams)
+		}
+	}
+}
+
+// TestTricks: line breaks in names, texts and headers make no events and no fields.
+func TestTricks(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := serve(t, newServer(t, n, ws.Options{
+		Events: echo, OnConnect: welcome,
+		CatchAll: func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
+			return s.Emit(ctx, ws.EventName(ctx), nil)
+		},
+	}, sse.Options{}))
+	c := open(t, url+"?room=r", "")
+	c.expect(`{"event":"welcome"}`)
+	for _, m := range []struct {
+		event string
+		data  any
+		want  string
+	}{
+		{"a\r\n\r\nevent: close\ndata: {}\r\n\r\n", 1, `{"event":"a\r\n\r\nevent: close\ndata: {}\r\n\r\n","data":1}`},
+		{"e", json.RawMessage("{\n\"a\":\r1,\r\n\n\"b\": 2}"), "{\"event\":\"e\",\"data\":{\n\"a\":\n1,\n\n\"b\": 2}}"},
+		{"e", "\u2028\u0085\x00\n:", `{"event":"e","data":"\u2028` + "\u0085" + `\u0000\n:"}`},
+	} {
+		if err := n.To("r").Emit(t.Context(), m.event, m.data); err != nil {
+			t.Fatal(err)
+		}
+		if e := c.next(); e.name != "" || e.data != m.want {
+			t.Errorf("got %+v, want %s", e, m.want)
+		}
+	}
+	c.send(`{"event":"x\r\n\r\nevent: close"}`)
+	c.expect(`{"event":"x\r\n\r\nevent: close"}`)
+	c.send("{\"event\":\"echo\",\"data\":\"a\u2028b\",\"id\":1}\r\n\r\n")
+	c.expect("{\"id\":1,\"data\":\"a\u2028b\"}")
+	open(t, url, "", "Last-Event-ID", "1\tdata: x").next()
+}
+
+// TestOrigins: a page that Options.Origins allows may read and post, with credentials. The browser asks before.
+func TestOrigins(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := serve(t, newServer(t, n, ws.Options{Origins: []string{"https://*.Example.com"}}, sse.Options{}))
+	for origin, ok := range map[string]bool{
+		"https://www.example.com": true, "https://WWW.EXAMPLE.COM": true, "http://www.example.com": false,
+		"https://example.com": false, "null": false, "https://www.example.com.evil.example": false, url: true, "%": false,
+	} {
+		for _, method := range []string{"OPTIONS", "GET"} {
+			h := request(t, method, url, "", "Origin", origin)
+			allowed := h.Header.Get("Access-Control-Allow-Origin")
+			if ok != (allowed == origin) || ok != (h.StatusCode/100 == 2) {
+				t.Errorf("%s from %s: %s, allowed is %q", method, origin, h.Status, allowed)
+			}
+			if ok && (h.Header.Get("Access-Control-Allow-Credentials") != "true" || h.Header.Get("Vary") != "Origin" ||
+				method == "OPTIONS" && !strings.Contains(h.Header.Get("Access-Control-Allow-Headers"), "Crosscast-Stream")) {
+				t.Errorf("%s from %s: %v", method, origin, h.Header)
+			}
+		}
+	}
+	if h := request(t, "GET", url, ""); h.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("without an origin: %v", h.Header)
+	}
+}
