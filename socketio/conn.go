@@ -23,7 +23,7 @@ import (
 )
 
 // A conn is the connection of one client: Engine.IO's part, and the client's namespaces. In addition to the goroutines
-// of wsconn.Conn it has one that reads, and each of its sessions has its own.
+// of wsconn.Conn, each of its sessions has its own.
 type conn struct {
 	wsconn.Conn
 	server    *Server
@@ -99,7 +99,7 @@ func (c *conn) start() {
 		c.timer = time.AfterFunc(o.ConnectTimeout, c.endUnconnected)
 	}
 	c.mu.Unlock()
-	go c.reader()
+	c.StartRead(c)
 	// Pings bypass the queue, which might drop them, or delay them until a client that reads counts as dead.
 	c.StartPings(wsconn.Format{}.Append(nil, websocket.MessageText, []byte{enginePing}), c.timeOut)
 }
@@ -116,14 +116,9 @@ func (c *conn) endUnconnected() {
 
 func (c *conn) timeOut() { c.close(crosscast.ReasonTimeout) }
 
-// reader reads until the connection ends. If a function of the application ends the goroutine, the connection ends,
-// too.
-func (c *conn) reader() {
-	defer c.readerEnded()
-	c.Read(c.handleMessage)
-}
-
-func (c *conn) readerEnded() {
+// ReadEnded implements wsconn.Reader. If a function of the application has ended the goroutine that reads, the connection
+// ends, too.
+func (c *conn) ReadEnded() {
 	why := c.SetCause(wsconn.CauseOf(wsconn.ReasonInternal))
 	c.partial, c.attachments = nil, nil
 	if c.late != nil {
@@ -195,8 +190,8 @@ func malformed(err error) error {
 	return wsconn.Unacceptable(why)
 }
 
-// handleMessage handles a message of the client: a packet of Engine.IO.
-func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
+// HandleMessage implements wsconn.Reader. A message is a packet of Engine.IO.
+func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 	if typ == websocket.MessageBinary {
 		return c.handleAttachment(slices.Clone(b))
 	}

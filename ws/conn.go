@@ -18,8 +18,8 @@ import (
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
-// conn is the crosscast.Conn of one client. In addition to the goroutines of wsconn.Conn it has one that reads and,
-// while there are events, one that handles them.
+// conn is the crosscast.Conn of one client. In addition to the goroutines of wsconn.Conn it has, while there are events,
+// one that handles them.
 type conn struct {
 	wsconn.Conn
 	server *Server
@@ -48,7 +48,7 @@ func newConn(s *Server, r *http.Request) *conn {
 func (c *conn) start(s *crosscast.Socket) {
 	c.socket, c.Debtor = s, s
 	c.events.Start(c.open)
-	go c.reader()
+	c.StartRead(c)
 	c.StartPings(wsconn.WebsocketPing(), func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
 }
 
@@ -102,13 +102,8 @@ func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
 // replaced closes the socket in favour of a newer one of the same user.
 func (c *conn) replaced() { c.end(wsconn.CauseOf(crosscast.ReasonReplaced)) }
 
-// reader reads until the connection ends, or a function of the application ends its goroutine.
-func (c *conn) reader() {
-	defer c.readerEnded()
-	c.Read(c.handleMessage)
-}
-
-func (c *conn) readerEnded() {
+// ReadEnded implements wsconn.Reader.
+func (c *conn) ReadEnded() {
 	if why := c.SetCause(wsconn.CauseOf(wsconn.ReasonInternal)); why.Reason != crosscast.ReasonLeft {
 		c.end(why)
 		return
@@ -116,7 +111,8 @@ func (c *conn) readerEnded() {
 	c.events.Leave(event{kind: eventLeft})
 }
 
-func (c *conn) handleMessage(typ websocket.MessageType, b []byte) error {
+// HandleMessage implements wsconn.Reader.
+func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 	if typ != c.server.typ {
 		text := "only text messages are understood"
 		if typ == websocket.MessageText {

@@ -19,9 +19,9 @@ import (
 // TestIdleConnection: a connection that has sent and got messages and pings, and is idle now, is one goroutine with a
 // small stack, and keeps no buffers.
 func TestIdleConnection(t *testing.T) {
-	const clients = 500
+	const clients, maxStack = 500, 3 << 10 // stacks have 2, 4 or 8 KiB
 	n := wstest.StartNode(t, crosscast.Options{})
-	s := wstest.Serve(t, accept(newServer(t, n, ws.Options{PingInterval: time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
+	s := wstest.Serve(t, accept(newServer(t, n, ws.Options{PingInterval: 200 * time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
 		"echo": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
 			return s.Emit(ctx, "echo", data)
 		},
@@ -34,21 +34,28 @@ func TestIdleConnection(t *testing.T) {
 	large := strings.Repeat("x", 2000)
 	for _, conn := range conns {
 		_, _ = io.WriteString(conn, wstest.Masked(`{"event":"echo","data":"`+large+`"}`))
-		for pings, echoes := 0, 0; pings < 2 || echoes < 1; {
-			op, payload, err := readFrame(conn)
-			switch {
-			case err != nil:
-				t.Fatal(err)
-			case op == 9:
-				pings++
-				_, _ = io.WriteString(conn, "\x8a\x80\x00\x00\x00\x00")
-			case strings.Contains(string(payload), large):
-				echoes++
+	}
+	for _, large := range []string{large, ""} {
+		for _, conn := range conns {
+			for pinged, answered := false, large == ""; !pinged || !answered; {
+				op, payload, err := readFrame(conn)
+				switch {
+				case err != nil:
+					t.Fatal(err)
+				case op == 9:
+					pinged = true
+					_, _ = io.WriteString(conn, "\x8a\x80\x00\x00\x00\x00")
+				case strings.Contains(string(payload), large):
+					answered = true
+				}
 			}
 		}
 	}
-	for deadline := time.Now().Add(wstest.Patience); runtime.NumGoroutine()-goroutines > clients+5 && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond) // poll: writers, handlers, and what the HTTP server had
+	idle := func() bool { // what writers, handlers, and the HTTP server had is gone
+		return runtime.NumGoroutine()-goroutines <= clients+5 && (memtest.Race || stacks()-stack <= clients*maxStack)
+	}
+	for deadline := time.Now().Add(wstest.Patience); !idle() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond) // poll
 	}
 	goroutines = runtime.NumGoroutine() - goroutines
 	heap = (memtest.Heap() - heap) / clients
@@ -57,7 +64,7 @@ func TestIdleConnection(t *testing.T) {
 	if goroutines > clients+5 {
 		t.Errorf("%d goroutines for %d connections", goroutines, clients)
 	}
-	if !memtest.Race && (heap > 4500 || stack > 5<<10) { // stacks of 2, 4 or 8 KiB
+	if !memtest.Race && (heap > 4300 || stack > maxStack) {
 		t.Error("an idle connection is too large")
 	}
 }

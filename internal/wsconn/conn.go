@@ -83,8 +83,8 @@ func (c *Config) Check() error {
 	)
 }
 
-// A Conn is a websocket connection of a server. Its goroutines are the owner's, which calls Read, and the queue's, which
-// writes while there are frames.
+// A Conn is a websocket connection of a server. Its goroutines are one that reads, and the queue's, which writes while
+// there are frames.
 //
 // Its methods may be called concurrently, unless they say otherwise. A Conn is embedded in its owner, so that the
 // memory that a broadcast touches is in one place. It must not be copied.
@@ -92,15 +92,17 @@ type Conn struct {
 	*crosscast.Queue                  // set by Accept
 	Format           Format           // set by Accept
 	Framer           crosscast.Framer // of the queue; set by Accept
-	Debtor           Debtor           // the client's sockets; set before Read
+	Debtor           Debtor           // the client's sockets; set before StartRead
 
 	config  *Config
 	outlet  outlet
 	input   input
+	reader  Reader        // the owner
+	handled time.Duration // from begin until everything was handled that had come; only the reader uses it
 	reading atomic.Bool   // somebody uses input
 	paused  atomic.Bool   // the reader waits for room in a lane
 	gone    atomic.Bool   // the network connection is closed, so nothing needs to wait
-	read    chan struct{} // closed when Read has returned
+	read    chan struct{} // closed when reading has ended
 
 	mu       sync.Mutex    // guards the fields below
 	room     chan struct{} // signals to the reader that it might not have to wait any more; nil: it has never waited
@@ -172,40 +174,6 @@ func (c *Conn) write(frames [][]byte) (written int, err error) {
 	return written, err
 }
 
-// Read calls message for each message of the client, until the connection ends or message returns an error. Then the
-// connection has a cause for its end: see SetCause. b is valid only during the call, and not checked: see CheckText. Read
-// is called once.
-func (c *Conn) Read(message func(typ websocket.MessageType, b []byte) error) {
-	defer close(c.read)
-	if !c.reading.CompareAndSwap(false, true) {
-		return // the connection is closing already
-	}
-	for c.readNext(message) {
-	}
-}
-
-// readNext reads and handles a message or a control frame. It returns false when the connection ends. An idle connection
-// waits here: its stack stays small as long as these functions have few variables.
-func (c *Conn) readNext(message func(websocket.MessageType, []byte) error) bool {
-	typ, m, err := c.input.next(c)
-	if err != nil {
-		c.readEnded(err)
-		c.answerEnd(err)
-		return false
-	}
-	if m == nil {
-		return true
-	}
-	defer release(m) // message might end the goroutine
-	if err := message(typ, m.Bytes()); err != nil {
-		c.readEnded(err)
-		return false
-	}
-	return true
-}
-
-func (c *Conn) readEnded(err error) { c.SetCause(causeOfRead(err)) }
-
 // CheckText returns an error for a text message that is not UTF-8.
 func CheckText(b []byte) error {
 	if !utf8.Valid(b) {
@@ -249,7 +217,7 @@ func (c *Conn) mayWait() <-chan struct{} {
 	return c.room
 }
 
-// ReadEnd returns a channel that is closed when Read has returned.
+// ReadEnd returns a channel that is closed when reading has ended.
 func (c *Conn) ReadEnd() <-chan struct{} { return c.read }
 
 // Unacceptable is the error of a message that the client may not send. It holds the cause for which the connection

@@ -177,6 +177,16 @@ func (in *input) need(n int) error {
 	return nil
 }
 
+// listen waits for the next frame. Nothing is kept but the small buffer.
+func (in *input) listen() {
+	if len(in.unread) == 0 {
+		_ = in.fill(false) // the next read returns the error again
+	}
+}
+
+// empty reports whether everything is used that was read, and more is not likely to come at once.
+func (in *input) empty() bool { return len(in.unread) == 0 && !in.full }
+
 // fill reads more bytes behind the unread ones, of which there are fewer than the small buffer holds. The large buffer
 // goes back before an idle connection waits here.
 func (in *input) fill(large bool) error {
