@@ -99,9 +99,7 @@ func (c *conn) start() {
 		c.timer = time.AfterFunc(o.ConnectTimeout, c.endUnconnected)
 	}
 	c.mu.Unlock()
-	c.StartRead(c)
-	// Pings bypass the queue, which might drop them, or delay them until a client that reads counts as dead.
-	c.StartPings(wsconn.Format{}.Append(nil, websocket.MessageText, []byte{enginePing}), c.timeOut)
+	c.Start(c)
 }
 
 // endUnconnected ends a connection whose client has not connected to any namespace.
@@ -114,9 +112,12 @@ func (c *conn) endUnconnected() {
 	}
 }
 
+// Silent implements wsconn.Owner.
+func (c *conn) Silent() { c.timeOut() }
+
 func (c *conn) timeOut() { c.close(crosscast.ReasonTimeout) }
 
-// ReadEnded implements wsconn.Reader. If a function of the application has ended the goroutine that reads, the connection
+// ReadEnded implements wsconn.Owner. If a function of the application has ended the goroutine that reads, the connection
 // ends, too.
 func (c *conn) ReadEnded() {
 	why := c.SetCause(wsconn.CauseOf(wsconn.ReasonInternal))
@@ -190,7 +191,7 @@ func malformed(err error) error {
 	return wsconn.Unacceptable(why)
 }
 
-// HandleMessage implements wsconn.Reader. A message is a packet of Engine.IO.
+// HandleMessage implements wsconn.Owner. A message is a packet of Engine.IO.
 func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 	if typ == websocket.MessageBinary {
 		return c.handleAttachment(slices.Clone(b))

@@ -274,7 +274,10 @@ func New(node *crosscast.Node, o Options) (*Server, error) {
 		Rate:    wsconn.Rate{Events: o.EventRate, Burst: o.EventBurst, Policy: wsconn.EventPolicy(o.EventPolicy), Paused: &s.stats.paused},
 		Refused: &s.stats.refused, Ended: s.door.Leave, Queue: o.Queue,
 		Framer:  func(f wsconn.Format) crosscast.Framer { return framer{o.MaxAttachments, false, f} },
-		Written: &s.stats.out, Type: websocket.MessageText, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		Written: &s.stats.out, Type: websocket.MessageText, WriteTimeout: o.WriteTimeout,
+		// Pings bypass the queue, which might drop them, or delay them until a client that reads counts as dead.
+		Ping:         wsconn.Format{}.Append(nil, websocket.MessageText, []byte{enginePing}),
+		PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	limits := admission.Limits{
 		MaxClients: o.MaxClients, MaxUserClients: o.MaxUserClients, MaxUserClientsTotal: o.MaxUserClientsTotal,

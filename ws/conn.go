@@ -27,7 +27,7 @@ type conn struct {
 	ctx    context.Context // of handlers
 	cancel context.CancelFunc
 	events wsconn.Lane[event]
-	done   chan struct{} // closed when everything has ended
+	done   wsconn.Latch // opened when everything has ended
 
 	sentAway atomic.Bool // a GapReconnect will close the socket
 
@@ -37,7 +37,7 @@ type conn struct {
 }
 
 func newConn(s *Server, r *http.Request) *conn {
-	c := &conn{server: s, done: make(chan struct{})}
+	c := &conn{server: s}
 	c.Conn.Init(&s.config)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
 	c.events.Init(&c.Conn, c)
@@ -48,9 +48,11 @@ func newConn(s *Server, r *http.Request) *conn {
 func (c *conn) start(s *crosscast.Socket) {
 	c.socket, c.Debtor = s, s
 	c.events.Start(c.open)
-	c.StartRead(c)
-	c.StartPings(wsconn.WebsocketPing(), func() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) })
+	c.Start(c)
 }
+
+// Silent implements wsconn.Owner.
+func (c *conn) Silent() { c.end(wsconn.CauseOf(crosscast.ReasonTimeout)) }
 
 // refuse ends an upgraded connection that did not become a socket.
 func (c *conn) refuse(err error) {
@@ -94,7 +96,7 @@ func (c *conn) tellReconnect() {
 }
 
 // Done is closed when the connection and its handlers have ended.
-func (c *conn) Done() <-chan struct{} { return c.done }
+func (c *conn) Done() <-chan struct{} { return c.done.Done() }
 
 // end closes the socket for a cause.
 func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
@@ -102,7 +104,7 @@ func (c *conn) end(why wsconn.Cause) { c.socket.Close(c.SetCause(why).Reason) }
 // replaced closes the socket in favour of a newer one of the same user.
 func (c *conn) replaced() { c.end(wsconn.CauseOf(crosscast.ReasonReplaced)) }
 
-// ReadEnded implements wsconn.Reader.
+// ReadEnded implements wsconn.Owner.
 func (c *conn) ReadEnded() {
 	if why := c.SetCause(wsconn.CauseOf(wsconn.ReasonInternal)); why.Reason != crosscast.ReasonLeft {
 		c.end(why)
@@ -111,7 +113,7 @@ func (c *conn) ReadEnded() {
 	c.events.Leave(event{kind: eventLeft})
 }
 
-// HandleMessage implements wsconn.Reader.
+// HandleMessage implements wsconn.Owner.
 func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 	if typ != c.server.typ {
 		text := "only text messages are understood"

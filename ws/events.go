@@ -28,7 +28,7 @@ func (c *conn) Last(reason crosscast.Reason) {
 		<-c.ReadEnd()
 		<-c.Queue.Done()
 		c.cancel()
-		close(c.done)
+		c.done.Open()
 	}()
 	if f := c.server.o.OnDisconnect; f != nil {
 		_ = c.call("", func() error { f(context.WithoutCancel(c.ctx), c.socket, reason); return nil })

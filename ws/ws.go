@@ -224,7 +224,8 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", EventBytes: o.EventBytes, LeaveTimeout: o.LeaveTimeout,
 		Rate:    wsconn.Rate{Events: o.EventRate, Burst: o.EventBurst, Policy: wsconn.EventPolicy(o.EventPolicy), Paused: &s.stats.paused},
 		Refused: &s.stats.refused, Ended: s.door.Leave, Queue: o.Queue,
-		Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout,
+		Ping: wsconn.WebsocketPing(), PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
 	if o.Gaps != GapIgnore && o.Queue.DropNotice == nil {
 		s.config.DropNotices = s.dropNotices

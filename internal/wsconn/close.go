@@ -29,10 +29,10 @@ func (c *Conn) SetCause(why Cause) Cause {
 func (c *Conn) setCause(why Cause) (Cause, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause.Reason != "" {
-		return c.cause, false
+	if c.cause != nil {
+		return *c.cause, false
 	}
-	c.cause = why
+	c.cause = &why
 	c.limit = time.AfterFunc(patienceAtEnd+max(cmp.Or(c.config.Queue.CloseGrace, time.Second), 0), c.cut)
 	return why, true
 }
@@ -51,7 +51,7 @@ func (c *Conn) hangUp(reason crosscast.Reason) {
 			c.input.discard()
 		} else {
 			select {
-			case <-c.read:
+			case <-c.read.Done():
 				c.input.discard()
 			case <-time.After(patienceAtEnd): // the application holds the reader
 			}
@@ -97,7 +97,7 @@ func (c *Conn) end(reason crosscast.Reason) {
 // with a cause ends anyway.
 func (c *Conn) broken() {
 	c.mu.Lock()
-	ends := c.cause.Reason != ""
+	ends := c.cause != nil
 	c.mu.Unlock()
 	if !ends {
 		c.cut()

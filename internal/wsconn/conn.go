@@ -49,6 +49,7 @@ type Config struct {
 	Refused      *Tally                // counts refusals
 	Ended        func()                // called once for each connection that Accept has upgraded, when it is gone
 	WriteTimeout time.Duration         // of one frame
+	Ping         []byte                // one or more frames
 	PingInterval time.Duration         // between the answer to a ping and the next one; negative: no pings
 	PingTimeout  time.Duration         // within which the client must send something after a ping
 }
@@ -92,32 +93,32 @@ type Conn struct {
 	*crosscast.Queue                  // set by Accept
 	Format           Format           // set by Accept
 	Framer           crosscast.Framer // of the queue; set by Accept
-	Debtor           Debtor           // the client's sockets; set before StartRead
+	Debtor           Debtor           // the client's sockets; set before Start
 
 	config  *Config
 	outlet  outlet
 	input   input
-	reader  Reader        // the owner
+	owner   Owner         // set by Start
 	handled time.Duration // from begin until everything was handled that had come; only the reader uses it
 	reading atomic.Bool   // somebody uses input
 	paused  atomic.Bool   // the reader waits for room in a lane
 	gone    atomic.Bool   // the network connection is closed, so nothing needs to wait
-	read    chan struct{} // closed when reading has ended
+	read    Latch         // opened when reading has ended
 
 	mu       sync.Mutex    // guards the fields below
 	room     chan struct{} // signals to the reader that it might not have to wait any more; nil: it has never waited
-	cause    Cause         // the first one set
+	cause    *Cause        // the first one set
 	missed   missed        // nil: nothing
 	bucket   pace.Bucket   // of the client's events
 	limit    *time.Timer   // ends the connection some time after it got a cause
-	controls controls
+	controls *controls     // nil: none wait
 	pinger   pinger
 }
 
 // Init initializes c. Nothing is written before Accept.
 func (c *Conn) Init(config *Config) {
-	c.config, c.read = config, make(chan struct{})
-	c.outlet.turn, c.outlet.timeout = make(chan struct{}, 1), config.WriteTimeout
+	c.config = config
+	c.outlet.timeout = config.WriteTimeout
 	c.input.limit = config.ReadLimit
 }
 
@@ -218,7 +219,7 @@ func (c *Conn) mayWait() <-chan struct{} {
 }
 
 // ReadEnd returns a channel that is closed when reading has ended.
-func (c *Conn) ReadEnd() <-chan struct{} { return c.read }
+func (c *Conn) ReadEnd() <-chan struct{} { return c.read.Done() }
 
 // Unacceptable is the error of a message that the client may not send. It holds the cause for which the connection
 // ends.

@@ -20,17 +20,19 @@ type outlet struct {
 	resumes bool
 	raw     syscall.RawConn // for trySome; nil: there is no other way than a write that might block
 
-	turn   chan struct{} // holds one from take to give
-	wanted atomic.Int32  // how many writes wait that come before the frames of the queue
+	wanted atomic.Int32 // how many writes wait that come before the frames of the queue
 
 	// Whoever has the turn uses these.
-	over error // why nothing is written any more
 	slow bool  // the client takes its time: frames are written one by one
+	over error // why nothing is written any more
 	part int   // bytes of the next frame that trySome has written; if there are any, the queue's writer has the turn
 
-	mu      sync.Mutex // guards the fields below, and the deadline of conn
-	batch   bool       // a batch that can be interrupted is being written
-	hurried bool       // it was interrupted
+	mu      sync.Mutex    // guards the fields below, and the deadline of conn
+	taken   bool          // somebody has the turn
+	batch   bool          // a batch that can be interrupted is being written
+	hurried bool          // it was interrupted
+	waiting int32         // for the turn
+	next    chan struct{} // gets the turn for one of those that wait; nil: nobody waits
 }
 
 const (
@@ -74,15 +76,29 @@ func (j *joint) join(frames [][]byte) []byte {
 }
 
 // take waits for the turn. A write that takes it for the queue's frames gives it back between frames if others wait.
-func (o *outlet) take() { o.turn <- struct{}{} }
+func (o *outlet) take() {
+	o.mu.Lock()
+	if !o.taken {
+		o.taken = true
+		o.mu.Unlock()
+		return
+	}
+	if o.waiting++; o.next == nil {
+		o.next = make(chan struct{})
+	}
+	next := o.next
+	o.mu.Unlock()
+	<-next
+}
 
 func (o *outlet) tryTake() bool {
-	select {
-	case o.turn <- struct{}{}:
-		return true
-	default:
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.taken {
 		return false
 	}
+	o.taken = true
+	return true
 }
 
 // takeSoon is take for a write that comes before the frames of the queue.
@@ -96,7 +112,20 @@ func (o *outlet) takeSoon() {
 	o.wanted.Add(-1)
 }
 
-func (o *outlet) give() { <-o.turn }
+// give gives the turn back, or to one of those that wait. It need not be called where take was.
+func (o *outlet) give() {
+	o.mu.Lock()
+	next := o.next
+	if next == nil {
+		o.taken = false
+	} else if o.waiting--; o.waiting == 0 {
+		o.next = nil
+	}
+	o.mu.Unlock()
+	if next != nil {
+		next <- struct{}{}
+	}
+}
 
 // hurry makes a batch that is being written end with the present frame.
 func (o *outlet) hurry() {

@@ -40,7 +40,7 @@ func (c *recordingConn) Write(p []byte) (int, error) {
 func (c *recordingConn) SetWriteDeadline(time.Time) error { return nil }
 
 func newOutlet(conn net.Conn, resumes bool) *outlet {
-	return &outlet{conn: conn, timeout: time.Second, resumes: resumes, turn: make(chan struct{}, 1)}
+	return &outlet{conn: conn, timeout: time.Second, resumes: resumes}
 }
 
 // TestOutletFailure: after a write that fails after some bytes, the frames that lie wholly within them are written, and
@@ -240,8 +240,8 @@ func TestControlsGetOut(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := c.outlet.wanted.Load(); n != 1 || c.controls.ping != nil {
-			t.Fatalf("%d writes wait, ping %q", n, c.controls.ping)
+		if n := c.outlet.wanted.Load(); n != 1 || c.controls != nil {
+			t.Fatalf("%d writes wait, controls %+v", n, c.controls)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package wsconn
 
 import (
+	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -13,14 +14,15 @@ type controls struct{ ping, pong []byte }
 // sendControl sends a ping or a pong, here or on the goroutine that is writing frames of the queue.
 func (c *Conn) sendControl(which func(*controls) *[]byte, frame []byte) {
 	c.mu.Lock()
-	if c.cause.Reason != "" { // nobody needs them any more
+	if c.cause != nil { // nobody needs them any more
 		c.mu.Unlock()
 		return
 	}
-	if c.controls.ping == nil && c.controls.pong == nil {
+	if c.controls == nil {
+		c.controls = &controls{}
 		c.outlet.wanted.Add(1)
 	}
-	*which(&c.controls) = frame
+	*which(c.controls) = frame
 	c.mu.Unlock()
 	c.sendControls()
 	if c.outlet.wanted.Load() > 0 {
@@ -32,17 +34,17 @@ func (c *Conn) sendControl(which func(*controls) *[]byte, frame []byte) {
 func (c *Conn) sendControls() {
 	for c.controlsWait() && c.outlet.tryTake() {
 		c.mu.Lock()
-		frames := append(c.controls.ping, c.controls.pong...)
-		c.controls = controls{}
+		waiting := c.controls
+		c.controls = nil
 		c.mu.Unlock()
-		if len(frames) == 0 { // somebody else has sent them; others might have been added since
+		if waiting == nil { // somebody else has sent them; others might have been added since
 			c.outlet.give()
 			continue
 		}
 		c.outlet.wanted.Add(-1)
 		var err error
 		if c.outlet.over == nil {
-			err = c.outlet.send(frames)
+			err = c.outlet.send(slices.Concat(waiting.ping, waiting.pong))
 		}
 		c.outlet.give()
 		if err == errStalled {
@@ -60,7 +62,7 @@ func (c *Conn) controlsWait() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.controls.ping != nil || c.controls.pong != nil
+	return c.controls != nil
 }
 
 // handleControl implements controller.
@@ -78,10 +80,7 @@ func pong(c *controls) *[]byte { return &c.pong }
 
 // A pinger sends pings, and waits for their answers.
 type pinger struct {
-	timer  *time.Timer // for the next ping, or the time within which the client must send something; nil: no pings
-	frame  []byte      // the ping
-	silent func()
-
+	timer   *time.Timer // for the next ping, or the time within which the client must send something; nil: no pings
 	stopped bool
 	waits   bool   // for the answer to a ping
 	before  uint32 // the signs of life when the ping was sent
@@ -90,19 +89,16 @@ type pinger struct {
 // WebsocketPing is a ping of the websocket protocol.
 func WebsocketPing() []byte { return appendHeader(nil, final|opPing, 0) }
 
-// StartPings sends a ping, one or more frames, at each interval until StopPings. The owner calls Pong for its answer,
-// unless that is a pong of the websocket protocol. If nothing came from the client in time, StartPings calls silent, and
-// pings no more. During a pause of reading nothing can come, so the client does not count as silent. Pings do not wait
-// for the frames of the queue.
-func (c *Conn) StartPings(ping []byte, silent func()) {
+// startPings sends a ping at each interval until StopPings. The owner calls Pong for its answer, unless that is a pong of
+// the websocket protocol. During a pause of reading nothing can come, so the client does not count as silent. Pings do
+// not wait for the frames of the queue.
+func (c *Conn) startPings() {
 	if c.config.PingInterval < 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := &c.pinger
-	if !p.stopped {
-		p.frame, p.silent = ping, silent
+	if p := &c.pinger; !p.stopped {
 		p.timer = time.AfterFunc(c.config.PingInterval, c.tick)
 	}
 }
@@ -119,7 +115,7 @@ func (c *Conn) tick() {
 		p.waits, p.before = true, c.input.heard.Load()
 		p.timer.Reset(c.config.PingTimeout)
 		c.mu.Unlock()
-		c.sendControl(ping, p.frame)
+		c.sendControl(ping, c.config.Ping)
 		return
 	}
 	if c.paused.Load() || c.input.heard.Load() != p.before { // in this order, see Lane.Push
@@ -129,9 +125,7 @@ func (c *Conn) tick() {
 		return
 	}
 	c.mu.Unlock()
-	select {
-	case <-c.read: // the connection has ended
-	default:
+	if !c.read.IsOpen() { // otherwise the connection has ended
 		c.timeOut()
 	}
 }
@@ -140,14 +134,11 @@ func (c *Conn) tick() {
 func (c *Conn) timeOut() {
 	c.SetCause(CauseOf(crosscast.ReasonTimeout))
 	c.mu.Lock()
-	silent := c.pinger.silent
-	if c.pinger.stopped {
-		silent = nil
-	}
+	stopped := c.pinger.stopped
 	c.pinger.stopped = true
 	c.mu.Unlock()
-	if silent != nil {
-		silent()
+	if !stopped && c.owner != nil {
+		c.owner.Silent()
 	}
 }
 

@@ -6,24 +6,27 @@ import (
 	"github.com/coder/websocket"
 )
 
-// A Reader is what the owner of a connection does with what the client sends.
-type Reader interface {
+// An Owner handles what a connection's client sends.
+type Owner interface {
 	// HandleMessage is called for each message of the client, one after the other. b is valid only during the call, and not
 	// checked: see CheckText. Reading ends with an error, or with the end of the goroutine.
 	HandleMessage(typ websocket.MessageType, b []byte) error
 	// ReadEnded is called once, when reading has ended. The connection has a cause for its end then, unless HandleMessage
 	// has ended the goroutine: see SetCause.
 	ReadEnded()
+	// Silent is called at most once, when nothing has come after a ping in time, unless pings were stopped.
+	Silent()
 }
 
-// StartRead starts to read, on one goroutine at a time, until the connection ends. It is called once.
-func (c *Conn) StartRead(r Reader) {
-	c.reader = r
+// Start starts to read, on one goroutine at a time, and to send pings, until the connection ends. It is called once.
+func (c *Conn) Start(o Owner) {
+	c.owner = o
 	if c.reading.CompareAndSwap(false, true) {
 		go c.listen()
 	} else { // the connection is closing already
 		go c.endRead()
 	}
+	c.startPings()
 }
 
 // listen waits for what the client sends next, and handles it. An idle connection waits here, on a goroutine that has not
@@ -52,8 +55,8 @@ func (c *Conn) handleAll() {
 }
 
 func (c *Conn) endRead() {
-	close(c.read)
-	c.reader.ReadEnded()
+	c.read.Open()
+	c.owner.ReadEnded()
 }
 
 // pause is the time between messages of a client from which on it rests between them. Then the next one is awaited on a
@@ -85,7 +88,7 @@ func (c *Conn) readNext() bool {
 		return true
 	}
 	defer release(m) // HandleMessage might end the goroutine
-	if err := c.reader.HandleMessage(typ, m.Bytes()); err != nil {
+	if err := c.owner.HandleMessage(typ, m.Bytes()); err != nil {
 		c.readEnded(err)
 		return false
 	}

@@ -72,7 +72,7 @@ func TestTryWrite(t *testing.T) {
 	}
 	pinged := []byte("ping")
 	if part > 0 { // otherwise it would wait for the client
-		if c.sendControl(ping, pinged); c.controls.ping == nil {
+		if c.sendControl(ping, pinged); c.controls == nil {
 			t.Error("a ping within a frame")
 		}
 	}
