@@ -23,7 +23,8 @@ import (
 //	             and six arrays of strings; nil: nobody
 //	4 event      string
 //	5 payload    nil: none; string: JSON; bytes: binary; array: arguments, in which arrays and maps are nested at most
-//	             512 deep, itself counted, and the keys of maps are strings or numbers
+//	             512 deep, itself counted, and the keys of maps are strings or numbers; extension of type 4: msgpack, one
+//	             value; extension of any other type above that, or below 0: an encoding of a later version
 //	6 meta       array of at most 16 strings: key, value, key, value, …
 //	7 node       [name, heartbeat in milliseconds] of the node that says hello
 //	8 rooms      array of strings: to join, leave or watch, or the rooms of presence
@@ -114,8 +115,8 @@ func checkInstruction(inst *Instruction) error {
 }
 
 func checkPayload(p *Payload) error {
-	if p.Encoding > EncodingArgs {
-		return &limit.Error{What: "payload encoding", Len: int(p.Encoding), Max: int(EncodingArgs)}
+	if !p.known() {
+		return &limit.Error{What: "payload encoding", Len: int(p.Encoding), Max: int(EncodingMsgPack)}
 	}
 	if len(p.Data) > math.MaxInt32 {
 		return &limit.Error{What: "payload", Len: len(p.Data), Max: math.MaxInt32}
@@ -224,6 +225,8 @@ func AppendInstruction(dst []byte, inst *Instruction) ([]byte, error) {
 			dst = mpack.AppendBin(dst, inst.Payload.Data)
 		case EncodingArgs:
 			dst = append(dst, inst.Payload.Data...)
+		case EncodingMsgPack:
+			dst = mpack.AppendExt(dst, int8(EncodingMsgPack), inst.Payload.Data)
 		default:
 			dst = append(dst, mpack.Nil)
 		}

@@ -150,7 +150,7 @@ func appendAnswer(dst []byte, a *Answer) []byte {
 	return mpack.AppendBool(dst, a.Handled)
 }
 
-// appendPayload appends a string, bytes, an array or nil.
+// appendPayload appends a string, bytes, an array, an extension or nil.
 func appendPayload(dst []byte, p *Payload) []byte {
 	switch p.Encoding {
 	case EncodingJSON:
@@ -159,6 +159,8 @@ func appendPayload(dst []byte, p *Payload) []byte {
 		return mpack.AppendBin(dst, p.Data)
 	case EncodingArgs:
 		return append(dst, p.Data...)
+	case EncodingMsgPack:
+		return mpack.AppendExt(dst, int8(EncodingMsgPack), p.Data)
 	}
 	return append(dst, mpack.Nil)
 }

@@ -170,7 +170,7 @@ func (r *InstructionReader) readNode() {
 // A cursor also parses the parts of instructions.
 type cursor struct{ mpack.Cursor }
 
-// payload reads a string as JSON, bytes as Binary, and an array as Args.
+// payload reads a string as JSON, bytes as Binary, an array as Args, and an extension as the encoding of its type.
 func (c *cursor) payload() Payload {
 	switch {
 	case c.AtStr(): // nearly always
@@ -178,6 +178,13 @@ func (c *cursor) payload() Payload {
 		return Payload{EncodingBinary, c.Bin()}
 	case c.AtArray():
 		return Payload{EncodingArgs, c.Scanned()}
+	case c.AtExt():
+		number, data := c.Ext()
+		if number >= 0 && Encoding(number) < EncodingMsgPack { // they have forms of their own
+			c.Fail()
+			return Payload{}
+		}
+		return Payload{Encoding(number), data}
 	}
 	return Payload{EncodingJSON, c.Str()}
 }

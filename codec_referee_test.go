@@ -64,8 +64,24 @@ func payloadTree(p crosscast.Payload) any {
 		return p.Data
 	case crosscast.EncodingArgs:
 		return msgpack.RawMessage(p.Data) // its bytes are kept
+	case crosscast.EncodingMsgPack:
+		return packed{p.Data}
 	}
 	return nil
+}
+
+// packed is an extension of type 4.
+type packed struct{ data []byte }
+
+func init() {
+	msgpack.RegisterExtEncoder(4, packed{}, func(_ *msgpack.Encoder, v reflect.Value) ([]byte, error) {
+		return v.Interface().(packed).data, nil
+	})
+	msgpack.RegisterExtDecoder(4, packed{}, func(d *msgpack.Decoder, v reflect.Value, n int) error {
+		data := make([]byte, n)
+		v.Addr().Interface().(*packed).data = data
+		return d.ReadFull(data)
+	})
 }
 
 func presenceTree(p *crosscast.Presence) any {
@@ -192,6 +208,8 @@ func payloadOf(v any) crosscast.Payload {
 		return crosscast.Payload{}
 	case string:
 		return crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(p)}
+	case packed:
+		return crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: p.data}
 	case []any:
 		buf := new(bytes.Buffer)
 		enc := msgpack.NewEncoder(buf)

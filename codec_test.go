@@ -173,8 +173,8 @@ func genText() *rapid.Generator[string] {
 var genCount = rapid.SampledFrom([]int{0, 1, 127, 128, 1 << 16, 1<<31 - 1})
 
 var genPayload = rapid.Custom(func(t *rapid.T) (p crosscast.Payload) {
-	switch p.Encoding = crosscast.Encoding(rapid.IntRange(0, 3).Draw(t, "encoding")); p.Encoding {
-	case crosscast.EncodingJSON, crosscast.EncodingBinary:
+	switch p.Encoding = crosscast.Encoding(rapid.IntRange(0, 4).Draw(t, "encoding")); p.Encoding {
+	case crosscast.EncodingJSON, crosscast.EncodingBinary, crosscast.EncodingMsgPack:
 		p.Data = rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data")
 	case crosscast.EncodingArgs:
 		p.Data = []byte(rapid.SampledFrom([]string{
@@ -299,6 +299,8 @@ func golden() []named {
 
 	emitArgs := emit("/", toRoom) // 1, {"b":<bytes 02 03>}
 	emitArgs.Payload = crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\x81\xa1b\xc4\x02\x02\x03")}
+	emitPack := emit("/", toRoom) // 2.5
+	emitPack.Payload = crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: []byte("\xcb\x40\x04\x00\x00\x00\x00\x00\x00")}
 
 	return append([]named{
 		{"emission-to-a-room", one(emit("/", toRoom))},
@@ -325,6 +327,7 @@ func golden() []named {
 			everybody)},
 		{"all-bodies", bodies},
 		{"emission-of-arguments", one(emitArgs)},
+		{"emission-of-msgpack", one(emitPack)},
 		{"answer-of-arguments", tell(crosscast.Instruction{Kind: kind.Answer, Ref: "a2", Answer: &crosscast.Answer{
 			Replies: []crosscast.Reply{{Socket: "AAAAAAAABBBBBBBBBBBB", Payload: emitArgs.Payload}},
 			Payload: crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte{0x90}},

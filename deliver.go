@@ -58,6 +58,9 @@ func (e *emission) release() {
 	if e.inst.Kind != 0 {
 		e.inst = Instruction{}
 	}
+	if e.msg.Payload.Encoding == EncodingMsgPack {
+		e.msg.text.Store(nil)
+	}
 	e.msg.Payload.Data, e.msg.Ack = nil, 0 // fill sets the other fields, which hold little
 	if e.msg.timed != nil {
 		e.msg.timed = nil

@@ -19,7 +19,7 @@ func (v QueuePolicy) String() string {
 
 // String names the encoding, such as "json".
 func (v Encoding) String() string {
-	return enum.Name(v, "none", "json", "binary", "args")
+	return enum.Name(v, "none", "json", "binary", "args", "msgpack")
 }
 
 // String names the space, such as "room".

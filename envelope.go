@@ -27,15 +27,19 @@ const (
 	envelopeClose = `}`
 )
 
-// Frame returns the envelope of m, in one allocation unless it has [EncodingArgs].
+// Frame returns the envelope of m, in one allocation unless it has [EncodingArgs] or [EncodingMsgPack].
 func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	quoted, err := quoteEvent(m.Event)
 	if err != nil {
 		return nil, err
 	}
-	data := m.Payload.Data
+	payload, err := m.json()
+	if err != nil {
+		return nil, err
+	}
+	data := payload.Data
 	size := len(envelopeOpen) + len(m.Event) + 2 + len(quoted) + len(envelopeData) + len(envelopeClose)
-	switch m.Payload.Encoding {
+	switch payload.Encoding {
 	case EncodingBinary:
 		size += base64.StdEncoding.EncodedLen(len(data)) + 2
 	case EncodingArgs:
@@ -59,7 +63,7 @@ func (JSONEnvelope) Frame(m *Message) ([]byte, error) {
 	open := len(b)
 	b = append(b, envelopeData...)
 	begin := len(b)
-	if b, err = m.Payload.AppendJSON(b); err != nil {
+	if b, err = payload.AppendJSON(b); err != nil {
 		return nil, err
 	}
 	if len(b) == begin { // no bytes are no JSON: leaving them out keeps the object whole

@@ -10,6 +10,9 @@ import (
 // Used returns the number of bytes that wait above the limits.
 func (b *QueueBudget) Used() int { return int(b.used.Load()) }
 
+// Text returns the JSON that framers share; nil: none has needed it.
+func (m *Message) Text() *[]byte { return m.text.Load() }
+
 // SmallCrowds lets groups of two sockets be crowds until the end of the test.
 func SmallCrowds(tb testing.TB) {
 	begins, ends := crowdBegins, crowdEnds

@@ -41,7 +41,7 @@ type Gap struct {
 //	paused     this process stood still, so its peers might have taken it for dead
 //	denied     the bus refuses a subscription (without an Until), or did for a while
 //	peer lost  the origin was taken for dead, or has returned after that
-//	invalid    a message of the origin was not JSON in UTF-8, and was dropped
+//	invalid    a message of the origin was not JSON in UTF-8, or of an encoding of a later version, and was dropped
 //	forged     frames in the origin's name had wrong numbers, and hid its real frames
 //	moved      this node was on a server of the bus that its peers had left, and has followed them
 //

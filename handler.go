@@ -109,9 +109,16 @@ func (n *Node) reportGap(g Gap) {
 
 // dropInvalid drops a peer's emission whose payload clients could not take. It is a gap of those whom it was for.
 func (n *Node) dropInvalid(inst *Instruction) {
-	n.stats.drop(dropInvalid)
+	why, text := dropInvalid, "is no JSON in UTF-8"
+	switch {
+	case !inst.Payload.known():
+		why, text = dropEncoding, "is of an encoding of a later version"
+	case inst.Payload.Encoding == EncodingMsgPack:
+		text = "is no msgpack that JSON can say"
+	}
+	n.stats.drop(why)
 	if n.log.invalid.due() {
-		n.log.Warn("crosscast: a message is dropped, because its payload is no JSON in UTF-8; others are only counted for a while",
+		n.log.Warn("crosscast: a message is dropped, because its payload "+text+"; others are only counted for a while",
 			"from", n.peers.inLog(inst.From), "namespace", inst.Namespace, "event", inst.Event)
 	}
 	names := inst.names()

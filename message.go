@@ -33,6 +33,8 @@ type Message struct {
 	mu    sync.Mutex
 	more  []framed // of further framers; mu guards it, and the write of first
 
+	text atomic.Pointer[[]byte] // the JSON of a payload of EncodingMsgPack, for all framers
+
 	node *Node // reports a framer that panics; nil: no report
 
 	timed *histogram.Histogram // gets the time from at until a queue has written it; nil: none
@@ -105,6 +107,22 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 func isPart(part, whole []byte) bool {
 	at, from := uintptr(unsafe.Pointer(unsafe.SliceData(part))), uintptr(unsafe.Pointer(unsafe.SliceData(whole)))
 	return len(part) > 0 && at >= from && at-from < uintptr(len(whole))
+}
+
+// json returns the payload for clients that take only JSON: one of EncodingMsgPack is converted once for all framers.
+func (m *Message) json() (Payload, error) {
+	if m.Payload.Encoding != EncodingMsgPack {
+		return m.Payload, nil
+	}
+	if text := m.text.Load(); text != nil {
+		return Payload{EncodingJSON, *text}, nil
+	}
+	text, err := m.Payload.AppendJSON(nil)
+	if err != nil {
+		return Payload{}, err
+	}
+	m.text.Store(&text)
+	return Payload{EncodingJSON, text}, nil
 }
 
 // resetFrames forgets the frames, so that the message can be reused. No other goroutine may use it meanwhile.

@@ -24,6 +24,8 @@ const (
 	// of bytes. Arrays and maps in it are nested at most 512 deep, itself counted, and the keys of maps are strings or
 	// numbers.
 	EncodingArgs
+	// EncodingMsgPack is one value of msgpack that JSON can say too: see [MsgPack].
+	EncodingMsgPack
 )
 
 // Payload is what an emission carries: opaque bytes, marshalled once at the emitting node.
@@ -63,6 +65,8 @@ func (n *Node) payload(v any) (Payload, error) {
 		p = Payload{EncodingBinary, v}
 	case []byte:
 		return p, errBytes
+	case msgPack:
+		return v.encode(n.maxPayload)
 	default:
 		if made, ok := v.(Payloader); ok {
 			return n.payload(made.Payload())
@@ -79,12 +83,16 @@ func (n *Node) payload(v any) (Payload, error) {
 	switch v.(type) {
 	case Payload, json.RawMessage:
 		switch {
-		case p.Encoding > EncodingArgs:
+		case p.Encoding > EncodingMsgPack:
 			return p, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
 		case p.Encoding == EncodingNone && len(p.Data) > 0:
 			return p, errors.New("crosscast: payload of EncodingNone with data")
 		case p.Encoding == EncodingArgs:
 			return p, checkArgs(p.Data)
+		case p.Encoding == EncodingMsgPack:
+			if err := mpack.Exact(p.Data); err != nil {
+				return p, errtext.Errorf("crosscast: payload: %w", err)
+			}
 		case !p.valid():
 			return p, errBadJSON
 		}
@@ -98,8 +106,19 @@ func (n *Node) payload(v any) (Payload, error) {
 }
 
 // valid reports whether clients can take the payload, once the format can carry it: JSON that is none, or not
-// UTF-8, ends their connections. What is made of other payloads for them is always valid.
-func (p *Payload) valid() bool { return p.Encoding != EncodingJSON || validjson.Valid(p.Data) }
+// UTF-8, ends their connections. What is made of Args for them is always valid. Encodings of later versions are not.
+func (p *Payload) valid() bool {
+	switch p.Encoding {
+	case EncodingJSON:
+		return validjson.Valid(p.Data)
+	case EncodingMsgPack:
+		return mpack.Exact(p.Data) == nil
+	}
+	return p.known()
+}
+
+// known reports whether this version knows the encoding.
+func (p *Payload) known() bool { return p.Encoding <= EncodingMsgPack }
 
 // Encode makes a payload of v as [BoundTarget.Emit] does, with the same limit, for what bindings send beside messages.
 func (ns *Namespace) Encode(v any) (Payload, error) { return ns.node.payload(v) }
@@ -110,9 +129,11 @@ func (ns *Namespace) Encode(v any) (Payload, error) { return ns.node.payload(v) 
 //   - [EncodingBinary]: a string in standard base64.
 //   - [EncodingArgs]: the only argument, or an array of them, as JSON.stringify of JavaScript would write them, with bytes
 //     as strings in base64.
+//   - [EncodingMsgPack]: the same value, with bytes as strings in base64, and times as in RFC 3339.
 //   - [EncodingNone]: nothing.
 //
-// An error is about arguments that are not well formed, or an unknown encoding; nothing is appended then.
+// An error is about arguments that are not well formed, about msgpack that is not, or about an unknown encoding; nothing
+// is appended then.
 func (p Payload) AppendJSON(dst []byte) ([]byte, error) {
 	switch p.Encoding {
 	case EncodingNone:
@@ -131,6 +152,8 @@ func (p Payload) AppendJSON(dst []byte) ([]byte, error) {
 			err = errtext.Errorf("%w: %w", errBadArgs, err)
 		}
 		return dst, err
+	case EncodingMsgPack:
+		return mpack.AppendExactJSON(dst, p.Data, appendBase64)
 	}
 	return dst, fmt.Errorf("crosscast: payload of unknown encoding %d", p.Encoding)
 }

@@ -186,6 +186,9 @@ func (n *Node) handleRequest(inst *Instruction) {
 		n.reply(inst, &Answer{Last: true})
 	case h == nil:
 		n.reply(inst, &Answer{Last: true, Err: fmt.Sprintf("no handler for %q", inst.Event)})
+	case !r.Payload.known():
+		n.stats.drop(dropEncoding)
+		n.reply(inst, &Answer{Last: true, Err: "the payload is of an encoding that this node does not know"})
 	case !r.Payload.valid():
 		n.stats.drop(dropInvalid)
 		n.reply(inst, &Answer{Last: true, Err: "the payload is not valid JSON in UTF-8"})

@@ -116,7 +116,9 @@ type Stats struct {
 //	busy          too much was under way for: a query or request of a peer; collecting the replies to a peer's
 //	              emission, which is delivered anyway; a peer's watch; a peer's members of a room that is watched here
 //	presence      a peer's report of a room that is not watched here, or that came before the peer was known
-//	invalid       an emission, request or answer of a peer whose JSON is invalid or not UTF-8
+//	invalid       an emission, request or answer of a peer whose JSON is invalid or not UTF-8, or whose msgpack is; or an
+//	              answer with an encoding that this version does not know
+//	encoding      an emission or request of a peer with such an encoding
 //	expired       a query, request or command of a peer that might not have waited any more
 //
 // [DropReasons] lists them.
@@ -139,11 +141,12 @@ const (
 	dropPresence
 	dropInvalid
 	dropExpired
+	dropEncoding
 	drops
 )
 
 var dropNames = [drops]DropReason{
-	"conn", "subscription", "unwanted", "unknown", "answer", "reply", "busy", "presence", "invalid", "expired",
+	"conn", "subscription", "unwanted", "unknown", "answer", "reply", "busy", "presence", "invalid", "expired", "encoding",
 }
 
 // counters are the node's. The counters of the hot path are changed once for each broadcast.

@@ -7,6 +7,8 @@ type Capability string
 const (
 	// CapExactJSON: a JSON payload arrives byte for byte. Without it, the value is the same, but the text might differ.
 	CapExactJSON Capability = "exact JSON"
+	// CapMsgPack: a payload of msgpack arrives as such, byte for byte. Without it, as JSON, arguments or bytes.
+	CapMsgPack Capability = "msgpack"
 	// CapByteNames: rooms, users, events and namespaces may have names of any bytes. Without it, of UTF-8 text only.
 	CapByteNames Capability = "names of any bytes"
 	// CapSeparateSpaces: rooms, users and sockets are separate spaces of names, and a message's target arrives as it was

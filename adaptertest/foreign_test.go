@@ -60,6 +60,7 @@ func (f *foreign) CheckRoom(crosscast.SocketID, string, string) error { return n
 
 var foreignLacks = map[Capability]string{
 	CapExactJSON:      "values are written anew",
+	CapMsgPack:        "values are JSON",
 	CapByteNames:      "names are text",
 	CapSeparateSpaces: "there are only rooms",
 	CapMeta:           "messages have no meta pairs",

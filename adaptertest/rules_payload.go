@@ -57,6 +57,21 @@ var payloadRules = []rule{
 		},
 	},
 	{
+		name:       "payloads-msgpack",
+		text:       "A payload of msgpack arrives byte for byte, with its encoding.",
+		capability: CapMsgPack,
+		run: func(b *bed) {
+			b.checkPayloads(bytes.Equal,
+				crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: []byte("\xc0")},
+				// {"a": [1.5, <bytes 00 ff>]}, with lengths that are not in the shortest form
+				crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: []byte("\xde\x00\x01\xd9\x01a" +
+					"\xdc\x00\x02\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xc5\x00\x02\x00\xff")},
+				crosscast.Payload{Encoding: crosscast.EncodingMsgPack, // bytes
+					Data: append([]byte("\xc6\x00\x0f\x00\x00"), make([]byte, 0xf0000)...)},
+			)
+		},
+	},
+	{
 		name: "payload-kept",
 		text: "Emit and Publish keep nothing of the payload: the caller may overwrite it as soon as they return.",
 		run: func(b *bed) {
@@ -218,6 +233,7 @@ func sameValue(a, b []byte) bool {
 func describe(p crosscast.Payload) string {
 	kinds := map[crosscast.Encoding]string{
 		crosscast.EncodingNone: "none", crosscast.EncodingJSON: "JSON", crosscast.EncodingBinary: "binary", crosscast.EncodingArgs: "arguments",
+		crosscast.EncodingMsgPack: "msgpack",
 	}
 	kind := kinds[p.Encoding]
 	if len(p.Data) > 40 {

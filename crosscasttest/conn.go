@@ -162,7 +162,7 @@ func (c *Conn) Messages() []*crosscast.Message {
 }
 
 // Lines returns the messages so far as text: the event, then a space and the payload, if there is one. A JSON payload
-// is written as it came, bytes as a quoted Go string, and arguments as [crosscast.Payload.AppendJSON] does.
+// is written as it came, bytes as a quoted Go string, and other encodings as [crosscast.Payload.AppendJSON] does.
 func (c *Conn) Lines() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,7 +183,7 @@ func line(m *crosscast.Message) string {
 		return m.Event
 	case crosscast.EncodingJSON:
 		return m.Event + " " + string(m.Payload.Data)
-	case crosscast.EncodingArgs:
+	case crosscast.EncodingArgs, crosscast.EncodingMsgPack:
 		data, err := m.Payload.AppendJSON([]byte(m.Event + " "))
 		if err != nil {
 			return fmt.Sprintf("%s %q: %v", m.Event, m.Payload.Data, err)

@@ -62,6 +62,12 @@ func ArgsOf(p crosscast.Payload) (Args, error) {
 			return Args{}, errNoArgs
 		}
 		return a, nil
+	case crosscast.EncodingMsgPack:
+		if err := mpack.Exact(p.Data); err != nil {
+			return Args{}, fmt.Errorf("crosscast/socketio: payload: %w", err)
+		}
+		a.values = []json.RawMessage{p.Data}
+		return a, nil
 	}
 	return Args{}, fmt.Errorf("crosscast/socketio: payload of unknown encoding %d", p.Encoding)
 }
@@ -224,7 +230,7 @@ func (a Args) Bytes(i int) ([]byte, bool) {
 	switch a.encoding {
 	case crosscast.EncodingBinary:
 		return a.values[i], true
-	case crosscast.EncodingArgs:
+	case crosscast.EncodingArgs, crosscast.EncodingMsgPack:
 		c := mpack.NewCursor(a.values[i])
 		return c.Buffer()
 	}
@@ -239,6 +245,8 @@ func (a Args) JSON(i int) (json.RawMessage, error) {
 	case crosscast.EncodingArgs:
 		text, _, err := mpack.AppendJSON(nil, a.values[i], base64JSON)
 		return text, err
+	case crosscast.EncodingMsgPack:
+		return mpack.AppendExactJSON(nil, a.values[i], base64JSON)
 	}
 	return a.values[i], nil
 }

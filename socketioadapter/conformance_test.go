@@ -50,6 +50,7 @@ func TestConformance(t *testing.T) {
 func lacks(o socketioadapter.Options) map[adaptertest.Capability]string {
 	all := map[adaptertest.Capability]string{
 		adaptertest.CapExactJSON:      "values travel as msgpack, or are written as JavaScript does",
+		adaptertest.CapMsgPack:        "all values travel as msgpack, and arrive as JSON",
 		adaptertest.CapSeparateSpaces: "Socket.IO has one space of names, in which a socket and a user are rooms",
 		adaptertest.CapMeta:           "messages of Socket.IO have no place for it",
 		adaptertest.CapOneNode:        "what is for one server goes to all",

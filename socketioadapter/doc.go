@@ -55,10 +55,11 @@
 //	JSON                               emit(event, value)
 //	binary                             emit(event, Buffer)
 //	Args                               emit(event, value, …), and values with Buffers inside
+//	MsgPack                            emit(event, value), with Buffers inside
 //
 // Values are translated as in JavaScript. They stay the same values, but not the same text: 1.0 arrives as 1, and an
 // integer above 2^64 or a decimal fraction as the nearest float64. A Date arrives as the text of its toISOString, and
-// undefined as null. Meta data does not travel.
+// undefined as null. A payload of crosscast.MsgPack arrives as JSON, as arguments or as bytes. Meta data does not travel.
 //
 // Nodes drop input of servers beyond these limits: arrays and objects nested 512 deep, names of 255 bytes, and 1,024
 // rooms in a command. Events that Socket.IO keeps for itself are refused with an error: connect, connect_error,

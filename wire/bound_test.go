@@ -37,6 +37,7 @@ func TestInstructionBound(t *testing.T) {
 		"JSON":      {Payload: crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: data}},
 		"binary":    {Payload: crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: data}},
 		"arguments": {Payload: args},
+		"msgpack":   {Payload: crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: data}},
 		"meta":      {Meta: []crosscast.KeyValue{{Key: text, Value: text}}},
 		"node":      {Node: crosscast.NodeInfo{Name: text, Heartbeat: time.Minute}},
 		"question":  {TTL: time.Hour, Question: &crosscast.Question{Kind: 255, Fields: 255, Salt: 1<<64 - 1}},

@@ -3,7 +3,7 @@
 //
 // An event has a list of arguments. Its normal form is a payload of None when there are none, of JSON when there is
 // exactly one without bytes in it, of Binary when there is exactly one that is bytes, and of Args otherwise. What is
-// read here is in normal form.
+// read here is in normal form. A payload of MsgPack is one argument.
 //
 // Bytes are hostile until parsed: mpack has the limits. Functions that append return dst beside an error.
 package args
@@ -66,6 +66,8 @@ func elements(p crosscast.Payload) (values []byte, n int, err error) {
 			return nil, 0, errNoArgs
 		}
 		return p.Data[c.Pos():], n, nil
+	case crosscast.EncodingMsgPack:
+		return p.Data, 1, mpack.Exact(p.Data)
 	}
 	return nil, 0, fmt.Errorf("args: payload of unknown encoding %d", p.Encoding)
 }
@@ -187,6 +189,8 @@ func AppendJSONValues(dst []byte, p crosscast.Payload, bytes mpack.Bytes) ([]byt
 		return append(dst, p.Data...), nil
 	case crosscast.EncodingBinary:
 		return bytes(dst, p.Data), nil
+	case crosscast.EncodingMsgPack:
+		return mpack.AppendExactJSON(dst, values, bytes)
 	}
 	out := dst
 	for i := range n {

@@ -144,6 +144,22 @@ func AppendBin(dst, b []byte) []byte { return append(AppendBinLen(dst, len(b)), 
 // AppendBinLen begins n bytes, which are to follow.
 func AppendBinLen(dst []byte, n int) []byte { return appendLen(dst, tagBin8, n) }
 
+// AppendExt appends an extension.
+func AppendExt[S ~string | ~[]byte](dst []byte, kind int8, data S) []byte {
+	switch n := len(data); n {
+	case 1, 2, 4, 8, 16:
+		for tag := byte(tagFixExt1); ; tag++ {
+			if n >>= 1; n == 0 {
+				dst = append(dst, tag)
+				break
+			}
+		}
+	default:
+		dst = appendLen(dst, tagExt8, n)
+	}
+	return append(append(dst, byte(kind)), data...)
+}
+
 // appendLen writes the shortest of three consecutive tags, with lengths of 8, 16 and 32 bits.
 func appendLen(dst []byte, tag8 byte, n int) []byte {
 	switch {

@@ -66,6 +66,12 @@ func (c *Cursor) AtMap() bool {
 	return tag&0xf0 == fixMap || tag == tagMap16 || tag == tagMap32
 }
 
+// AtExt reports whether an extension follows.
+func (c *Cursor) AtExt() bool {
+	tag := c.tag()
+	return tag >= tagExt8 && tag <= tagExt32 || tag >= tagFixExt1 && tag <= tagFixExt16
+}
+
 // AtNumber reports whether an integer or a float follows.
 func (c *Cursor) AtNumber() bool {
 	tag := c.tag()

@@ -80,6 +80,8 @@ type parser struct {
 	at   int   // where the first failure was
 	err  error // why, when the text is JSON
 
+	exact bool // see AppendExactFromJSON
+
 	members     []member // of the objects that are open
 	scratch     []byte   // a copy of an object with keys that come again
 	attachments [][]byte
@@ -271,7 +273,7 @@ func insert(dst []byte, at, n int) []byte {
 // unique takes out the members of an object, the last in dst, that come again: the last value takes the place of the
 // first.
 func (p *parser) unique(dst []byte, members []member) ([]byte, []member) {
-	if !repeats(dst, members) {
+	if p.exact || !repeats(dst, members) {
 		return dst, members
 	}
 	begin := members[0].key

@@ -2,6 +2,8 @@ package mpack
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -36,7 +38,7 @@ func (p *parser) number(dst []byte) []byte {
 	if !negative {
 		return AppendUint(dst, u)
 	}
-	if u > 1<<63 {
+	if u > 1<<63 || u == 0 {
 		return p.float(dst, from)
 	}
 	return AppendInt(dst, -int64(u))
@@ -68,6 +70,15 @@ func (p *parser) float(dst []byte, from int) []byte {
 		return dst
 	}
 	f, _ := strconv.ParseFloat(string(p.text[from:p.pos]), 64) // what is out of range is infinite, as in JavaScript
+	if p.exact {
+		switch {
+		case math.IsInf(f, 0):
+			p.fail(lacks("a number that is no float of 64 bits"))
+			return dst
+		case f == 0 && math.Signbit(f):
+			return binary.BigEndian.AppendUint64(append(dst, tagFloat64), math.Float64bits(f))
+		}
+	}
 	return AppendNumber(dst, f)
 }
 
@@ -154,10 +165,16 @@ func (p *parser) escape(dst []byte) []byte {
 			break
 		}
 		p.pos += 4
-		if utf16.IsSurrogate(r) && bytes.HasPrefix(p.text[p.pos:], []byte(`\u`)) {
+		half := utf16.IsSurrogate(r)
+		if half && bytes.HasPrefix(p.text[p.pos:], []byte(`\u`)) {
 			if r = utf16.DecodeRune(r, p.hex4(p.pos+2)); r != utf8.RuneError {
 				p.pos += 6
+				half = false
 			}
+		}
+		if half && p.exact {
+			p.fail(lacks("half a surrogate pair"))
+			return dst
 		}
 		return utf8.AppendRune(dst, r) // half a pair is U+FFFD
 	}

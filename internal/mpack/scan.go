@@ -35,7 +35,8 @@ func (c *Cursor) Scanned() []byte {
 // A walker walks through values down to MaxDepth.
 type walker struct {
 	Cursor
-	deep bool // it would have gone deeper
+	deep    bool   // it would have gone deeper
+	refused string // what has no counterpart in JSON; see Exact
 }
 
 func (w *walker) enter(depth int) {
@@ -49,6 +50,8 @@ func (w *walker) err() error {
 	switch {
 	case w.deep:
 		return ErrDepth
+	case w.refused != "":
+		return fmt.Errorf("%w in JSON: %s, before byte %d", ErrNoCounterpart, w.refused, w.at)
 	case w.bad:
 		return fmt.Errorf("%w, at byte %d", ErrMalformed, w.at)
 	}
@@ -57,7 +60,7 @@ func (w *walker) err() error {
 
 // scan takes a value, and reports whether there are bytes in it.
 func (w *walker) scan(depth int) (hasBytes bool) {
-	switch tag := w.tag(); {
+	switch {
 	case w.AtArray():
 		depth++
 		w.enter(depth)
@@ -77,7 +80,7 @@ func (w *walker) scan(depth int) (hasBytes bool) {
 	case w.AtBin():
 		w.Bin()
 		return true
-	case tag >= tagExt8 && tag <= tagExt32 || tag >= tagFixExt1 && tag <= tagFixExt16:
+	case w.AtExt():
 		if w.undefined() {
 			return false
 		}

@@ -23,7 +23,7 @@ type Bytes func(dst, b []byte) []byte
 // The text is at most six times as long as the value, beside what bytes appends. Beside an error, which matches
 // [ErrMalformed] or [ErrDepth], AppendJSON returns dst.
 func AppendJSON(dst, value []byte, bytes Bytes) (out []byte, n int, err error) {
-	w := writer{walker{Cursor: NewCursor(value)}, bytes}
+	w := writer{walker: walker{Cursor: NewCursor(value)}, bytes: bytes}
 	out = w.value(dst, 0)
 	if err := w.err(); err != nil {
 		return dst, 0, err
@@ -35,6 +35,7 @@ func AppendJSON(dst, value []byte, bytes Bytes) (out []byte, n int, err error) {
 type writer struct {
 	walker
 	bytes Bytes
+	exact bool // see AppendExactJSON
 }
 
 func (w *writer) value(dst []byte, depth int) []byte {
@@ -43,6 +44,9 @@ func (w *writer) value(dst []byte, depth int) []byte {
 		return appendQuoted(dst, w.Str())
 	case tag == tagFloat32 || tag == tagFloat64:
 		f := w.float()
+		if w.exact {
+			return appendExactFloat(dst, f)
+		}
 		if math.IsNaN(f) || math.IsInf(f, 0) {
 			return append(dst, "null"...)
 		}
@@ -116,6 +120,10 @@ func (w *writer) key(dst []byte) []byte {
 // ext appends an extension that is not undefined or an ArrayBuffer.
 func (w *writer) ext(dst []byte) []byte {
 	kind, data := w.Ext()
+	if w.exact {
+		t, _ := timestamp(kind, data) // others are refused
+		return appendExactTime(dst, t)
+	}
 	if ms, ok := milliseconds(kind, data); ok {
 		return appendTime(dst, ms)
 	}
@@ -211,7 +219,7 @@ func (w *writer) integer(dst []byte) []byte {
 }
 
 // float takes a float.
-func (w *writer) float() float64 {
+func (w *walker) float() float64 {
 	if w.tag() == tagFloat32 {
 		return float64(math.Float32frombits(uint32(w.length(4))))
 	}
