@@ -43,7 +43,7 @@ func (ns *space) collect(e *emission) {
 			e.to.sockets = append(e.to.sockets, s)
 		}
 	}
-	if len(t.Rooms) > 1 {
+	if len(t.Rooms)+len(t.Users) > 1 {
 		e.subs = unique(e.subs)
 	}
 	if !simple {
@@ -97,7 +97,7 @@ func (ns *space) copyName(e *emission, space Space, name string) (crowd recipien
 		} else {
 			e.to.sockets = append(e.to.sockets, g.sockets...)
 		}
-		e.subs = append(e.subs, g.subscriptions()...)
+		e.subs = g.appendSubscriptions(e.subs)
 	})
 	return crowd
 }

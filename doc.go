@@ -24,6 +24,7 @@
 //     and sockets are separate spaces: a socket in a room that is called like a user's ID gets nothing of that user.
 //   - A target is the receiver of an emission: rooms, users, sockets or everyone, minus exceptions ([BoundTarget]).
 //   - A [Namespace] is an independent set of sockets, users and rooms over the same cluster. The default is "/".
+//   - A [Subscription] passes the messages of rooms and users to a function. It is no socket, and no member.
 //   - A node has interest in a room or user while it has a socket or a [Subscription] of it.
 //   - An [Adapter] carries instructions between nodes.
 //   - A [Gap] is a stretch of time in which a node might have missed instructions.
@@ -68,7 +69,8 @@
 // A [Conn] has a Send that never blocks, and a Close. Package ws has one. Other connections have only a write that
 // blocks, such as gorilla/websocket's or an HTTP response's: wrap them in a [Queue], which is bounded in bytes and
 // has a policy for slow clients. A server with a hub of its own, or a worker without clients, calls
-// [Namespace.Subscribe] instead: it passes a room's messages, and gaps, to a function.
+// [Namespace.Subscribe] instead: it passes the messages of rooms and users, and gaps, to a function. A hub has one
+// [Subscription], and adds and removes rooms and users as its clients come and go.
 //
 // # Shutdown
 //
@@ -113,8 +115,9 @@
 // 1. Once. A socket gets an emission at most once. This holds when the socket is in several of the target's rooms,
 // while it joins and leaves them, and when a client library repeats a write after a broken connection. (once-…, echo)
 //
-// 2. Joined means subscribed. After [Socket.Join], Connect or Subscribe has returned nil, every emission that begins
-// later, on any node, reaches the socket, unless a gap is reported. (joined-…, outage-join, outage-synced)
+// 2. Joined means subscribed. After [Socket.Join], Connect, Subscribe or [Subscription.Add] has returned nil, every
+// emission that begins later, on any node, reaches the socket or the subscription, unless a gap is reported. (joined-…,
+// outage-join, outage-synced)
 //
 //   - The socket is added at once, so it might get messages before Join returns.
 //   - An error means that no membership changed: all memberships that the call added are taken back, and no others.
@@ -124,12 +127,14 @@
 //     made on recovery, and the gap of the outage includes the room. [Socket.Synced] waits for the subscription.
 //   - A room that the bus denies is [ErrDenied] for each call that names it, while the denial lasts. A socket that is
 //     in the room already stays there.
-//   - After Leave, one message already under way might still arrive.
+//   - After Leave, one message already under way might still arrive. After [Subscription.Remove] has returned, no call of
+//     OnMessage begins for the room.
 //
 // (leave…, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
 // 3. Order. One goroutine emits to a socket, to the socket's user, and to one room of the socket: these emissions
-// arrive at the socket in the order of the calls. There is no order between two rooms, two users or two sockets. An
+// arrive at the socket in the order of the calls. There is no order between two rooms, two users or two sockets. A
+// subscription gets all that one goroutine emits to its rooms and users in the order of the calls. An
 // emission to several names or to everyone keeps its place among all emissions of its node. (order-…)
 //
 // 4. Never silent. An instruction that a node missed, or might have missed, becomes a [Gap] before anything later of
@@ -211,7 +216,7 @@
 //	Deliver, Flush         wait until the messages went out or were given up, or until their context ends.
 //	Deliver, volatile      returns ErrNotConnected.
 //	Join, Connect,         take effect on this node and return nil at once. The subscription is made on recovery, and the
-//	Subscribe              gap of the outage covers the names.
+//	Subscribe, Add         gap of the outage covers the names.
 //	Synced                 waits until the link is back and everything is subscribed, or until its context ends.
 //	Watch                  returns at once. Missing lists the peers that it could not reach. They are asked on recovery.
 //	queries                answer for this node. An *IncompleteError names the other nodes.
@@ -253,7 +258,7 @@
 //
 //	a login                is an outage with the state "denied". Only Start fails, with ErrDenied, unless
 //	                       Options.StartOffline is set.
-//	hearing a room         is ErrDenied for each Join, Connect and Subscribe that names it, while the denial lasts.
+//	hearing a room         is ErrDenied for each Join, Connect, Subscribe and Add that names it, while the denial lasts.
 //	                       Sockets that are in the room stay there. OnGap is called twice: see below.
 //	publishing             makes a Loss with the reason "denied". If the bus refuses the channel of messages to everyone,
 //	                       Node.Link().Publishing has the state "denied" and the cause.

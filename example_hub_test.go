@@ -3,53 +3,85 @@ package crosscast_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
-// A hub is what many servers have already: it keeps its own clients, and a loop of its own serves them. Nothing of it
-// knows crosscast but say, and the receiver that newHub subscribes.
+// A hub is what many servers have already: it keeps its own clients, by room and by user. One subscription hears all that
+// any of them is here for.
 type hub struct {
-	node      *crosscast.Node
-	register  chan chan<- string
-	broadcast chan string
+	node *crosscast.Node
+	sub  *crosscast.Subscription
+
+	mu    sync.Mutex
+	rooms clients
+	users clients
 }
 
-func newHub(ctx context.Context, node *crosscast.Node) (*hub, error) {
-	h := &hub{node: node, register: make(chan chan<- string), broadcast: make(chan string)}
-	go h.run(ctx)
-	_, err := node.Subscribe(ctx, crosscast.Receiver{
-		OnMessage: func(_ *crosscast.Subscription, m *crosscast.Message) {
-			select {
-			case h.broadcast <- string(m.Payload.Data):
-			case <-ctx.Done():
-			}
-		},
-	}, "chat")
+// clients are a process's clients by a name. A client is the channel of what it gets.
+type clients map[string]map[chan string]bool
+
+func newHub(ctx context.Context, node *crosscast.Node) (h *hub, err error) {
+	h = &hub{node: node, rooms: clients{}, users: clients{}}
+	h.sub, err = node.Subscribe(ctx, crosscast.Receiver{OnMessage: h.handleMessage})
 	return h, err
 }
 
-func (h *hub) run(ctx context.Context) {
-	clients := map[chan<- string]bool{}
-	for {
-		select {
-		case c := <-h.register:
-			clients[c] = true
-		case text := <-h.broadcast:
-			for c := range clients {
-				c <- text
-			}
-		case <-ctx.Done():
-			return
-		}
+// handleMessage serves the clients of this process that a message is for, each once.
+func (h *hub) handleMessage(_ *crosscast.Subscription, m *crosscast.Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	to := map[chan string]bool{}
+	for _, room := range m.Target.Rooms {
+		maps.Copy(to, h.rooms[room])
+	}
+	for _, user := range m.Target.Users {
+		maps.Copy(to, h.users[user])
+	}
+	for c := range to {
+		c <- string(m.Payload.Data)
 	}
 }
 
-// say is where the hub had `h.broadcast <- text`. The text comes back through the receiver, here and on every other
-// node.
-func (h *hub) say(ctx context.Context, text string) error {
-	return h.node.To("chat").Emit(ctx, "text", crosscast.Bytes(text))
+// connect adds a client of a user. When it returns nil, the client misses nothing that is sent to the user later.
+func (h *hub) connect(ctx context.Context, c chan string, user string) error {
+	if err := h.sub.AddUser(ctx, user); err != nil {
+		return err
+	}
+	h.enter(h.users, user, c)
+	return nil
+}
+
+// join adds a client to a room. When it returns nil, the client misses nothing that is sent to the room later.
+func (h *hub) join(ctx context.Context, c chan string, room string) error {
+	if err := h.sub.Add(ctx, room); err != nil {
+		return err
+	}
+	h.enter(h.rooms, room, c)
+	return nil
+}
+
+// leave takes a client out of a room. The subscription counts: it hears the room until the last client has left.
+func (h *hub) leave(c chan string, room string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.rooms[room], c)
+	if len(h.rooms[room]) == 0 {
+		delete(h.rooms, room)
+	}
+	return h.sub.Remove(room)
+}
+
+func (h *hub) enter(in clients, name string, c chan string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if in[name] == nil {
+		in[name] = map[chan string]bool{}
+	}
+	in[name][c] = true
 }
 
 // A server that keeps its own hub uses crosscast for the part between processes alone.
@@ -58,7 +90,6 @@ func ExampleNamespace_Subscribe_ownHub() {
 	defer cancel()
 	cluster := crosscast.NewCluster()
 	var hubs []*hub
-	var clients []chan string
 	for range 2 {
 		node, err := crosscast.Start(ctx, crosscast.Options{Adapter: cluster.Adapter()})
 		if err != nil {
@@ -71,18 +102,33 @@ func ExampleNamespace_Subscribe_ownHub() {
 			fmt.Println(err)
 			return
 		}
-		client := make(chan string, 8)
-		h.register <- client
-		hubs, clients = append(hubs, h), append(clients, client)
+		hubs = append(hubs, h)
+	}
+	check := func(err error) {
+		if err != nil {
+			fmt.Println(err)
+		}
 	}
 
-	if err := hubs[0].say(ctx, "hello from the first process"); err != nil {
-		fmt.Println(err)
-	}
-	for i, client := range clients {
-		fmt.Printf("client of hub %d: %s\n", i+1, <-client)
-	}
+	ann, bob := make(chan string, 8), make(chan string, 8)
+	check(hubs[0].connect(ctx, ann, "ann"))
+	check(hubs[0].join(ctx, ann, "chat"))
+	check(hubs[1].join(ctx, bob, "chat"))
+
+	node := hubs[1].node // Bob's
+	check(node.To("chat").Emit(ctx, "text", crosscast.Bytes("hello, room")))
+	fmt.Println("ann:", <-ann)
+	fmt.Println("bob:", <-bob)
+	check(node.ToUser("ann").Emit(ctx, "text", crosscast.Bytes("hello, ann")))
+	fmt.Println("ann:", <-ann)
+	check(hubs[1].leave(bob, "chat"))
+	check(node.To("chat").Emit(ctx, "text", crosscast.Bytes("is anybody here?")))
+	fmt.Println("ann:", <-ann)
+	fmt.Println("waiting for bob:", len(bob))
 	// Output:
-	// client of hub 1: hello from the first process
-	// client of hub 2: hello from the first process
+	// ann: hello, room
+	// bob: hello, room
+	// ann: hello, ann
+	// ann: is anybody here?
+	// waiting for bob: 0
 }

@@ -42,8 +42,21 @@ func (ns *Namespace) CheckGroups() (crowds int, err error) {
 		if len(slices.Compact(lens)) != 1 {
 			err = fmt.Errorf("group %q: lists of %v", g.name, lens)
 		}
+		for _, s := range g.appendSubscriptions(nil) {
+			s.lane.mu.Lock()
+			if !s.hearsLocked(g.space, g.name) {
+				err = fmt.Errorf("group %q has a subscription that does not have it", g.name)
+			}
+			s.lane.mu.Unlock()
+		}
 	})
 	return crowds, err
+}
+
+// Groups returns the number of groups of ns, without the one of everyone.
+func (ns *Namespace) Groups() (n int) {
+	ns.here().everyGroup(func(*group) { n++ })
+	return n - 1
 }
 
 // LargeDelivery sets the size from which on a delivery is served in parts, that of a part, and the time a socket from

@@ -142,7 +142,11 @@ func refuse(err error, rooms ...string) func(context.Context, []string) error {
 		e := &crosscast.NamesError{Failed: make(map[crosscast.Address]error)}
 		for _, name := range names {
 			if slices.Contains(rooms, name) {
-				e.Failed[crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}] = err
+				a := crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
+				if user, is := strings.CutPrefix(name, "@"); is {
+					a.Space, a.Name = crosscast.SpaceUser, user
+				}
+				e.Failed[a] = err
 			}
 		}
 		if len(e.Failed) == 0 {

@@ -150,7 +150,7 @@ func (ns *Namespace) nobody() BoundTarget {
 	return BoundTarget{ns: ns, local: ns.node.everyPeer != nil}
 }
 
-// Everyone targets every socket of the namespace, on all nodes. It does not reach subscriptions, which are to rooms only.
+// Everyone targets every socket of the namespace, on all nodes. It does not reach subscriptions, which are of rooms and users.
 func (ns *Namespace) Everyone() BoundTarget {
 	t := ns.nobody()
 	t.target.Everyone = true
@@ -160,7 +160,7 @@ func (ns *Namespace) Everyone() BoundTarget {
 // To targets the sockets in at least one of rooms. Without names it targets nobody.
 func (ns *Namespace) To(rooms ...string) BoundTarget { return ns.nobody().To(rooms...) }
 
-// ToUser targets all sockets of users.
+// ToUser targets all sockets of users, and the subscriptions that have them.
 func (ns *Namespace) ToUser(users ...string) BoundTarget { return ns.nobody().ToUser(users...) }
 
 // ToSocket targets single sockets.

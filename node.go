@@ -384,22 +384,18 @@ func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*gr
 	return s.ns.openSocket(s, rooms), nil
 }
 
-// openSubscription does the same for subscriptions.
-func (n *Node) openSubscription(ns *Namespace, s *Subscription) (waits []*group, ok bool) {
+// openSubscription does the same for a subscription, which has no rooms yet.
+func (n *Node) openSubscription(ns *Namespace, s *Subscription) (waits []*group, err error) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if n.state.Load() != nodeOpen {
-		return nil, false
+		return nil, ErrClosed
 	}
 	s.ns = ns.hold()
 	n.mu.Lock()
 	n.subs[s] = struct{}{}
 	n.mu.Unlock()
-	waits = s.ns.all.wait(nil)
-	for _, room := range s.rooms {
-		waits = s.ns.subscribe(s, room, waits)
-	}
-	return waits, true
+	return s.ns.all.wait(nil), nil
 }
 
 // removeSubscription reports whether s was registered.

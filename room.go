@@ -36,12 +36,12 @@ type group struct {
 	ns       *space
 	shard    *shard
 	name     string
-	space    Space            // SpaceNamespace: everyone
-	sockets  []*Socket        // changed only by addSocketLocked and dropLocked, because a crowd lends them
-	members  []*membership    // parallel to sockets, which is separate so that a delivery can copy it
-	subs     *[]*Subscription // nil: there are none
-	crowd    *crowd           // nil: the group is not large
-	interest                  // not used if the adapter has no interests
+	space    Space         // SpaceNamespace: everyone
+	sockets  []*Socket     // changed only by addSocketLocked and dropLocked, because a crowd lends them
+	members  []*membership // parallel to sockets, which is separate so that a delivery can copy it
+	subs     *[]subscribed // nil: there are none
+	crowd    *crowd        // nil: the group is not large
+	interest               // not used if the adapter has no interests
 }
 
 // A first is a membership with the lists of a group that has no other, in one object, because most rooms of most nodes

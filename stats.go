@@ -93,7 +93,7 @@ type Stats struct {
 	// this node's sockets until a [Queue] has written it to its client, of one message in 64. Peers is the round trip to
 	// a peer and back, of each peer every tenth heartbeat; Peer.RoundTrip is the latest of one.
 	Times struct{ Queue, Peers Histogram }
-	// Joins counts the calls of Join, Connect and Subscribe that waited for the adapter and were confirmed; with a
+	// Joins counts the calls of Join, Connect, Subscribe and Add that waited for the adapter and were confirmed; with a
 	// [ForeignAdapter] also queries in a namespace that was not subscribed yet. Total and Max are their waiting times.
 	Joins struct {
 		Count      uint64

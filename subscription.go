@@ -4,19 +4,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/nameset"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A Receiver receives messages by a function instead of a socket, for servers with a hub of their own, workers, and
 // everything else that is not a client connection.
 type Receiver struct {
-	// OnMessage is called with each message to one of the rooms. It may keep the message, which all receivers of this
-	// node share. Calls for one subscription are made one at a time and in order, on a goroutine of the subscription.
-	// The first call might come before Subscribe returns. Required.
+	// OnMessage is called with each message to one of the subscription's rooms or users. Message.Target says which. It may
+	// keep the message, which all receivers of this node share. Calls for one subscription are made one at a time and in
+	// order, on a goroutine of the subscription. The first call might come before Subscribe returns. Required.
 	OnMessage func(*Subscription, *Message)
 	// OnGap is called in the place of messages that might have been missed. Optional.
 	OnGap func(*Subscription, Gap)
@@ -26,16 +26,19 @@ type Receiver struct {
 	QueueBytes int
 }
 
-// A Subscription is a [Receiver] in rooms. It gets each emission to at least one of its rooms, once, from every node
-// including this one. It gets no emissions to everyone, to users or to sockets. Exceptions do not concern it.
+// A Subscription is a [Receiver] of rooms and users, which can be added and removed at any time: a hub has one for all of
+// its clients. It gets each emission to at least one of them, once, from every node including this one. It gets no
+// emissions to everyone or to sockets. Exceptions do not concern it. Its messages have one order: emissions of one
+// goroutine arrive in the order of the calls, also those to different rooms and users. Its methods may be called
+// concurrently, and by OnMessage. Add and Synced wait, so the next message waits too if OnMessage calls them.
 type Subscription struct {
-	ns    *space // held until Close
-	rooms []string
-	r     Receiver
+	ns *space // held until Close
+	r  Receiver
 
 	lane   lane[received]
-	closed bool // guarded by lane.mu
-	bytes  int  // queued; guarded by lane.mu
+	closed bool                   // guarded by lane.mu
+	bytes  int                    // queued; guarded by lane.mu
+	names  [2]nameset.Set[*group] // rooms and users; guarded by lane.mu, changed with the group's shard locked
 }
 
 // received is a message or, if m is nil, a gap.
@@ -47,16 +50,13 @@ type received struct {
 
 const defaultQueueBytes = 1 << 20
 
-// Subscribe adds a receiver to rooms. When it returns, the receiver gets all later emissions to them, from every node.
-// Its errors are those of [Socket.Join]. An error means that there is no subscription, and no call of OnMessage or
-// OnGap begins after Subscribe has returned. A link that is down is no error: the gap of the outage covers the rooms.
-// It may be called concurrently.
+// Subscribe makes a subscription to rooms, or to none yet. When it returns, the receiver gets all later emissions to
+// them, from every node. Its errors are those of [Socket.Join]. An error means that there is no subscription, and no call
+// of OnMessage or OnGap begins after Subscribe has returned. A link that is down is no error: the gap of the outage
+// covers the rooms. It may be called concurrently.
 func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string) (*Subscription, error) {
-	switch {
-	case r.OnMessage == nil:
+	if r.OnMessage == nil {
 		return nil, errors.New("crosscast: Subscribe without OnMessage")
-	case len(rooms) == 0:
-		return nil, errors.New("crosscast: Subscribe without a room")
 	}
 	if err := checkNames("room", rooms); err != nil {
 		return nil, err
@@ -69,16 +69,14 @@ func (ns *Namespace) Subscribe(ctx context.Context, r Receiver, rooms ...string)
 	if n.deaf != nil {
 		return nil, n.deaf
 	}
-	rooms = slices.Clone(rooms)
-	slices.Sort(rooms)
-	s := &Subscription{rooms: slices.Compact(rooms), r: r}
+	s := &Subscription{r: r}
 	s.lane.run, s.lane.taken = s.callReceiver, func(r received) { s.bytes -= r.size }
 	s.lane.busy = n.busy
-	waits, ok := n.openSubscription(ns, s)
-	if !ok {
-		return nil, ErrClosed
+	waits, err := n.openSubscription(ns, s)
+	if err != nil {
+		return nil, err
 	}
-	if err := n.interests.wait(ctx, waits); err != nil {
+	if err := s.add(ctx, SpaceRoom, rooms, waits); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -91,79 +89,23 @@ func (s *Subscription) Close() error {
 	if !s.ns.node.removeSubscription(s) {
 		return nil
 	}
-	for _, room := range s.rooms {
-		s.ns.unsubscribe(s, room)
+	names := s.discard()
+	for i := range names {
+		for g := range names[i].All() {
+			g.dropSubscription(s)
+		}
 	}
 	s.ns.release()
-	s.discard()
 	return nil
 }
 
-func (s *Subscription) open() bool {
+// discard ends the calls to the receiver, and returns what s was subscribed to.
+func (s *Subscription) discard() (names [2]nameset.Set[*group]) {
 	s.lane.mu.Lock()
 	defer s.lane.mu.Unlock()
-	return !s.closed
-}
-
-// discard ends the calls to the receiver.
-func (s *Subscription) discard() {
-	s.lane.mu.Lock()
-	defer s.lane.mu.Unlock()
-	s.closed = true
-	s.lane.queue = nil
-}
-
-func (ns *space) subscribe(s *Subscription, room string, waits []*group) []*group {
-	sh := ns.shardOf(room)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	g := sh.openGroupLocked(ns, SpaceRoom, room)
-	subs := append(g.subscriptions(), s)
-	g.subs = &subs
-	return g.wait(waits)
-}
-
-// subscriptions returns the subscriptions to g.
-func (g *group) subscriptions() []*Subscription {
-	if g.subs == nil {
-		return nil
-	}
-	return *g.subs
-}
-
-func (ns *space) unsubscribe(s *Subscription, room string) {
-	sh := ns.shardOf(room)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	g := sh.groupLocked(SpaceRoom, room)
-	if g == nil {
-		return
-	}
-	subs := g.subscriptions()
-	if i := slices.Index(subs, s); i >= 0 {
-		if subs = slices.Delete(subs, i, i+1); len(subs) > 0 {
-			*g.subs = subs
-			return
-		}
-		g.subs = nil
-		g.unusedLocked()
-	}
-}
-
-// subscribers returns the subscriptions that hear a, a name of ns.
-func (ns *space) subscribers(a Address) []*Subscription {
-	switch a.Space {
-	case SpaceNamespace:
-		return slices.DeleteFunc(ns.node.subscriptions(), func(s *Subscription) bool { return s.ns != ns })
-	case SpaceRoom:
-		sh := ns.shardOf(a.Name)
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
-		if g := sh.groupLocked(SpaceRoom, a.Name); g != nil {
-			return slices.Clone(g.subscriptions())
-		}
-	}
-	return nil
+	names = s.names
+	s.closed, s.lane.queue, s.names = true, nil, [2]nameset.Set[*group]{}
+	return names
 }
 
 // Approximate memory of queued items: a message and a gap with their places in the queue, without names and payload;
@@ -212,14 +154,12 @@ func (s *Subscription) handleMessage(m *Message) bool {
 	if s.r.OnGap == nil {
 		return false
 	}
-	now := time.Now()
-	g := Gap{Origin: m.From, Since: now, Until: now, Reason: reasons.GapOverflow}
-	for _, room := range m.Target.Rooms {
-		if slices.Contains(s.rooms, room) {
-			g.Names = append(g.Names, Address{s.ns.name, SpaceRoom, room})
-		}
+	names := s.commonLocked(m.Target)
+	if len(names) == 0 { // they were removed meanwhile
+		return false
 	}
-	s.missLocked(g)
+	now := time.Now()
+	s.missLocked(Gap{Origin: m.From, Names: names, Since: now, Until: now, Reason: reasons.GapOverflow})
 	return false
 }
 
@@ -263,9 +203,11 @@ func (s *Subscription) pushLocked(r received) {
 
 // callReceiver is the lane's function.
 func (s *Subscription) callReceiver(r received) {
-	if r.m != nil {
+	switch {
+	case !s.concerns(r): // its rooms and users were removed after it was queued
+	case r.m != nil:
 		s.ns.node.call("Receiver.OnMessage", func() { s.r.OnMessage(s, r.m) })
-	} else {
+	default:
 		s.ns.node.call("Receiver.OnGap", func() { s.r.OnGap(s, *r.gap) })
 	}
 }

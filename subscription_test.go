@@ -228,7 +228,6 @@ func TestSubscribeArguments(t *testing.T) {
 	}{
 		{crosscast.Receiver{}, []string{"r"}},
 		{crosscast.Receiver{OnMessage: receive, QueueBytes: -1}, []string{"r"}},
-		{crosscast.Receiver{OnMessage: receive}, nil},
 		{crosscast.Receiver{OnMessage: receive}, []string{""}},
 	} {
 		if sub, err := n.Subscribe(ctx, v.r, v.rooms...); err == nil || sub != nil {

@@ -29,21 +29,24 @@ func (s *Socket) Synced(ctx context.Context) error {
 	})
 }
 
-// Synced waits until the link stands and the bus has confirmed the subscription's rooms, as [Socket.Synced] does. After
-// that every later emission to the rooms reaches it, from every node.
+// Synced waits until the link stands and the bus has confirmed the subscription's rooms and users, as [Socket.Synced]
+// does. After that every later emission to them reaches it, from every node.
 func (s *Subscription) Synced(ctx context.Context) error {
 	return s.ns.node.synced(ctx, func() (its []*group, err error) {
-		if !s.open() {
+		s.lane.mu.Lock()
+		defer s.lane.mu.Unlock()
+		if s.closed {
 			return nil, ErrClosed
 		}
-		add := func(g *group) {
-			if g.interested() {
-				its = append(its, g)
-			}
+		if all := &s.ns.all; all.interested() {
+			its = append(its, all)
 		}
-		s.ns.withGroup(SpaceNamespace, "", add)
-		for _, room := range s.rooms {
-			s.ns.withGroup(SpaceRoom, room, add)
+		for i := range s.names {
+			for g := range s.names[i].All() {
+				if g.interested() {
+					its = append(its, g)
+				}
+			}
 		}
 		return its, nil
 	})

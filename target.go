@@ -31,7 +31,7 @@ func (t BoundTarget) To(rooms ...string) BoundTarget {
 	return t
 }
 
-// ToUser adds all sockets of users, on every node.
+// ToUser adds users, on every node: all of their sockets, and the subscriptions that have them ([Subscription.AddUser]).
 func (t BoundTarget) ToUser(users ...string) BoundTarget {
 	t.target.Users = with(t.target.Users, users)
 	return t
@@ -43,8 +43,8 @@ func (t BoundTarget) ToSocket(ids ...SocketID) BoundTarget {
 	return t
 }
 
-// Except takes out the sockets that are in one of rooms. Exceptions apply only to sockets: a [Subscription] to a target
-// room still gets the message.
+// Except takes out the sockets that are in one of rooms. Exceptions apply only to sockets: a [Subscription] that has
+// a target's room or user still gets the message.
 func (t BoundTarget) Except(rooms ...string) BoundTarget {
 	t.target.ExceptRooms = with(t.target.ExceptRooms, rooms)
 	return t

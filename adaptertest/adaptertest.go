@@ -103,8 +103,8 @@ type rule struct {
 
 func allRules() []rule {
 	return slices.Concat(
-		targetRules, joinRules, orderRules, payloadRules, driverRules, instructionRules, startRules, outageRules,
-		deniedRules, observerRules, hookRules, closeRules, loadRules, clusterRules, emitterRules,
+		targetRules, joinRules, subscriptionRules, orderRules, payloadRules, driverRules, instructionRules, startRules,
+		outageRules, deniedRules, observerRules, hookRules, closeRules, loadRules, clusterRules, emitterRules,
 	)
 }
 

@@ -141,7 +141,7 @@ var faults = []fault{
 	{
 		name: "forgets the last of the names to subscribe to",
 		red: map[string]string{
-			"joined-room": "waited", "joined-connect": "waited", "joined-subscribe": "waited",
+			"joined-room": "waited", "joined-connect": "waited", "joined-subscribe": "waited", "joined-add": "waited",
 			"joined-many-rooms": "instead of", "joined-at-once": "did not reach it", "leave-and-join-again": "waited",
 			"interest-lingers": "waited", "driver-subscribe": "waited",
 		},
@@ -152,7 +152,7 @@ var faults = []fault{
 	{
 		name: "returns from Subscribe before it is confirmed",
 		red: map[string]string{
-			"joined-room": "waited", "joined-subscribe": "waited", "joined-connect": "waited",
+			"joined-room": "waited", "joined-subscribe": "waited", "joined-add": "waited", "joined-connect": "waited",
 			"commands-awaited": "waited",
 		},
 		subscribe: func(f *faulty, _ context.Context, names []address, next func(...address) error) error {
@@ -523,5 +523,6 @@ var forgotten chan struct{}
 
 // noFault are the rules that no driver can break, because what they are about does not reach it.
 var noFault = map[string]string{
-	"local": "a local emission is the node's own affair",
+	"local":   "a local emission is the node's own affair",
+	"removed": "the node itself drops what comes after Remove",
 }
