@@ -23,6 +23,10 @@ type AdapterStats struct {
 	Link LinkStatus
 	// Denied is the number of channels whose subscription the bus refuses now.
 	Denied int
+	// Misrouted are the peers that spread rooms and users over the bus in another way than this node, because their
+	// adapter has other options (such as Topics), and what that way is. Neither hears the other's emissions to rooms and
+	// users. nil: there are none.
+	Misrouted map[NodeID]string
 	// EchoRoundTrip is the time of the latest echo: from handing the bus a message that this node also hears until it
 	// came back. 0: there was none yet.
 	EchoRoundTrip time.Duration

@@ -39,6 +39,12 @@ type Options struct {
 	// see "From other languages" in the documentation of this package. Each node serves only its own sockets, so set it
 	// on all nodes or on none.
 	Ingress bool
+	// Topics is how rooms and users are spread over channels: 0 (default), each has a channel of its own; 1, all are on
+	// everyone's channel; 2 to 4096, rooms share so many channels, and users share others. See wire.Options.Topics, and
+	// docs/scale.md for what to choose when. All nodes and emitters of a prefix must agree.
+	Topics int
+	// AlsoTopics is for a change of Topics: see wire.Options.AlsoTopics, and docs/scale.md for the steps.
+	AlsoTopics []int
 	// Credentials returns the user and password of one connection to Redis. It is called for each connection, perhaps
 	// concurrently, so the answers may change. It replaces the user and password of the URL. With an error there is no
 	// connection, which is tried again like any other. Only for [Dial]: a client given to [New] has such a function of
@@ -105,6 +111,7 @@ func newAdapter(rdb redis.UniversalClient, o Options, c redisbus.Config) *wire.A
 	c.Needs = "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*"
 	return wire.New(redisbus.New(rdb, c), wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
-		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Logger: o.Logger,
+		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Topics: o.Topics,
+		AlsoTopics: o.AlsoTopics, Logger: o.Logger,
 	})
 }

@@ -96,9 +96,12 @@ func (b *book) resume(t *topic) {
 	}
 }
 
-// isHeartbeat reports whether the control frame in the reader is a heartbeat. It consumes the frame's first item.
+// isHeartbeat reports whether the control frame in the reader is a heartbeat. It consumes the frame's first items.
 func (l *ledger) isHeartbeat() bool {
 	it, err := l.reader.next()
+	if it.routing != nil {
+		it, err = l.reader.next()
+	}
 	return err == nil && it.inst != nil && it.inst.Kind == kind.Heartbeat
 }
 

@@ -35,6 +35,8 @@ type origin struct {
 	dormant    bool      // silent for so long that its books are forgotten
 	forgotten  bool      // no longer in origins: its books may be reused
 	announced  announced // on a Patchy bus
+	routing    string    // that does not agree with this node's; empty: it agrees
+	toldUntil  time.Time // the end of the latest gap about that
 }
 
 // book has the numbers of one origin's frames on one topic.

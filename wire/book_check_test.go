@@ -138,10 +138,11 @@ func checkAlarms(t *testing.T, peers []*peer, p *peer, w *world) {
 		if g.Reason != reasons.GapHole || len(g.Names) != 1 {
 			continue
 		}
-		topic := map[crosscast.Space]string{crosscast.SpaceRoom: "cc:r:/:", crosscast.SpaceUser: "cc:u:/:"}[g.Names[0].Space]
+		letter := map[crosscast.Space]string{crosscast.SpaceRoom: "r:", crosscast.SpaceUser: "u:"}[g.Names[0].Space]
+		own, shared := "cc:"+letter+"/:"+g.Names[0].Name, "cc:h"+letter
 		missed := slices.ContainsFunc(w.all, func(x execution) bool {
 			got := w.got[receipt{p.id, x.origin, x.number}]
-			return x.origin == g.Origin && x.topic == topic+g.Names[0].Name && g.From <= x.number && x.number <= g.To &&
+			return x.origin == g.Origin && (x.topic == own || strings.HasPrefix(x.topic, shared)) && g.From <= x.number && x.number <= g.To &&
 				(got.IsZero() || got.After(g.Until))
 		})
 		i := slices.IndexFunc(peers, func(o *peer) bool { return o.id == g.Origin })

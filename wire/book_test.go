@@ -269,6 +269,14 @@ func runSchedule(t *testing.T, seed uint64, total *tally) {
 		if seed%3 == 0 {
 			o.QueueBytes = 4 << 10
 		}
+		switch seed / 5 % 6 {
+		case 3:
+			o.Topics = 1
+		case 4:
+			o.Topics = 2
+		case 5:
+			o.Topics, o.AlsoTopics = 2, []int{0}
+		}
 		p.a = wire.New(p.port, o)
 		self := crosscast.NodeInfo{ID: id, Heartbeat: time.Second}
 		if err := p.a.Start(t.Context(), starting(self, p, p.emitOnly)); err != nil {

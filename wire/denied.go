@@ -236,12 +236,12 @@ func (s *subscriptions) takeNews(now bool) []crosscast.Gap {
 		case t.gone || m == nil:
 		case t.state == confirmed:
 			g := m.gap(&gaps, until)
-			g.Names = append(append(g.Names, t.to().name), t.others()...)
+			g.Names = t.appendNames(g.Names)
 			t.missing = nil
 		case t.state == denied && !m.open:
 			m.open = true
 			begun = append(begun, m)
-			begins.Names = append(append(begins.Names, t.to().name), t.others()...)
+			begins.Names = t.appendNames(begins.Names)
 			if begins.Since.IsZero() || m.since.Before(begins.Since) {
 				begins.Since = m.since
 			}

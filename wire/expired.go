@@ -141,6 +141,7 @@ func (l *ledger) lost(e expiry) {
 		if o.left || o.lost {
 			return
 		}
+		l.endMisrouting(o, e.at)
 		o.lost, o.lostAt, g.Since = true, e.at, l.toldUntil(o)
 	}
 	l.handler.Gap(g)

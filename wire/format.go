@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/kind"
 )
 
@@ -68,8 +69,8 @@ func (*ownFrames) numbered() bool { return true }
 
 func (*ownFrames) gatherer() Gatherer { return nil }
 
-func (*ownFrames) destinations(dst []destination, name crosscast.Address) []destination {
-	return append(dst, destination{name: name})
+func (o *ownFrames) destinations(dst []destination, name crosscast.Address) []destination {
+	return o.routing.topics(dst, name)
 }
 
 func (o *ownFrames) fits(inst *crosscast.Instruction) error { return o.bounded(instructionBound(inst)) }
@@ -77,7 +78,7 @@ func (o *ownFrames) fits(inst *crosscast.Instruction) error { return o.bounded(i
 func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error {
 	m := messagePool.Get().(*messages)
 	defer m.release()
-	m.to = route(m.to, inst, o.self.ID)
+	m.to = o.routing.route(m.to, inst, o.self.ID)
 	to := m.to
 	if len(to) == 0 {
 		d.expect(0)
@@ -87,7 +88,11 @@ func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Inst
 		return o.publishLarge(ctx, s, &to[0], inst, d)
 	}
 	var err error
-	if m.data, err = appendInstruction(m.data, inst, &to[0].name); err != nil { // the same bytes for all topics
+	name := to[0].implied()
+	if len(to) > 1 { // the same bytes for all topics
+		name = &noName
+	}
+	if m.data, err = appendInstruction(m.data, inst, name); err != nil {
 		return err
 	}
 	if err := o.bounded(len(m.data) + maxCopyNumber); err != nil {
@@ -121,7 +126,11 @@ func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) (*frame, err
 }
 
 func (o *ownFrames) beginFrame(buf []byte, control bool) []byte {
-	return appendFrameHeader(buf, &frameHeader{Origin: o.self.ID, Control: control})
+	buf = appendFrameHeader(buf, &frameHeader{Origin: o.self.ID, Control: control})
+	if control && o.routing.text != "" {
+		buf = mpack.AppendStr(buf, o.routing.text)
+	}
+	return buf
 }
 
 func (o *ownFrames) sealFrame(b *outbox, f *frame) {

@@ -35,7 +35,8 @@ import (
 // [from, to, names, age]; and for how many milliseconds there has been no other, which is left out if it is 0. Older
 // ranges that were sent often enough are left out. The age of a range is how many milliseconds ago its first instruction
 // was queued; it is left out if that is not known. names is nil (any name) or an array of at most 8 addresses [space,
-// namespace, name]. space is 1 for a room, 2 for a user, and 3 for instructions to one node only, whose ID is the name.
+// namespace, name]. space is 1 for a room, 2 for a user, 3 for instructions to one node only, whose ID is the name, and 5
+// for a shared topic (routing.go), whose name is the topic's after the prefix and a colon.
 // A nil namespace is "/".
 //
 // An item is one of these:
@@ -45,6 +46,8 @@ import (
 //	unsigned  the copy number of the instruction behind it: one number for all copies of an instruction that goes to
 //	          several topics, counted by the origin
 //	bytes     quiet topics: see quiet.go
+//	string    of a frame without instructions for clients: how the origin spreads names over topics, if that is not the
+//	          default: "own", a number of topics, or both with a comma; see routing.go
 //
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //

@@ -45,6 +45,14 @@ func (r *frameReader) Next() (inst *crosscast.Instruction, copyNumber uint64, qu
 	return it.inst, it.copyNumber, it.quiet, err
 }
 
+// NextRouting is Next of an item that might be a routing.
+func (r *frameReader) NextRouting() (inst *crosscast.Instruction, copyNumber uint64, quiet []byte, routing string, err error) {
+	it, err := r.next()
+	return it.inst, it.copyNumber, it.quiet, string(it.routing), err
+}
+
+func AppendRouting(dst []byte, routing string) []byte { return mpack.AppendStr(dst, routing) }
+
 // AppendQuiet appends what is told of quiet topics.
 func AppendQuiet(dst, quiet []byte) []byte { return mpack.AppendBin(dst, quiet) }
 

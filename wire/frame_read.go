@@ -36,11 +36,12 @@ type frameReader struct {
 	lossName  []crosscast.Address // at most maxLosses * maxLossNames
 }
 
-// An item is a part of a frame: an instruction, or quiet topics.
+// An item is a part of a frame: an instruction, quiet topics, or a routing.
 type item struct {
 	inst       *crosscast.Instruction // nil: it is none
 	copyNumber uint64                 // of an instruction that came in several copies
 	quiet      []byte
+	routing    []byte
 }
 
 // reset parses the header of a frame that arrived on the topic of a name, or of none, which is the zero Address. The
@@ -182,7 +183,7 @@ func (r *frameReader) next() (item, error) {
 			if !ok {
 				break
 			}
-			if it.quiet != nil {
+			if it.quiet != nil || it.routing != nil {
 				return it, nil
 			}
 			copyNumber = it.copyNumber
@@ -216,8 +217,8 @@ func (r *frameReader) next() (item, error) {
 	return item{}, io.EOF
 }
 
-// readOther reads an item that is no instruction of a few elements: the names of quiet topics, or the copy number
-// before an instruction. It returns false after a failure.
+// readOther reads an item that is no instruction of a few elements: the names of quiet topics, a routing, or the copy
+// number before an instruction. It returns false after a failure.
 func (r *frameReader) readOther() (it item, ok bool) {
 	c := mpack.NewCursor(r.rest)
 	switch {
@@ -225,6 +226,11 @@ func (r *frameReader) readOther() (it item, ok bool) {
 		return it, true
 	case c.AtBin():
 		it.quiet = c.Bin()
+		if r.items++; r.items > maxItems {
+			c.Fail()
+		}
+	case c.AtStr():
+		it.routing = c.StrOf(1, routingBytes)
 		if r.items++; r.items > maxItems {
 			c.Fail()
 		}

@@ -43,11 +43,12 @@ type codecFrame struct {
 	Items  []codecItem
 }
 
-// A codecItem is an instruction, or what is told of quiet topics.
+// A codecItem is an instruction, what is told of quiet topics, or a routing.
 type codecItem struct {
-	Inst  *crosscast.Instruction
-	Copy  uint64
-	Quiet []byte
+	Inst    *crosscast.Instruction
+	Copy    uint64
+	Quiet   []byte
+	Routing string
 }
 
 func (f *codecFrame) bytes() []byte {
@@ -59,7 +60,10 @@ func (f *codecFrame) bytes() []byte {
 }
 
 func (it *codecItem) append(dst []byte, topic crosscast.Address) []byte {
-	if it.Inst == nil {
+	switch {
+	case it.Routing != "":
+		return wire.AppendRouting(dst, it.Routing)
+	case it.Inst == nil:
 		return wire.AppendQuiet(dst, it.Quiet)
 	}
 	return wire.AppendItem(dst, it.Inst, topic, it.Copy)
@@ -86,7 +90,7 @@ func readFrame(r *wire.FrameReader, b []byte, topic crosscast.Address) (codecFra
 		*names = slices.Clone(*names)
 	}
 	for {
-		inst, number, quiet, err := r.Next()
+		inst, number, quiet, routing, err := r.NextRouting()
 		if err != nil {
 			if _, _, _, again := r.Next(); again != err {
 				return f, fmt.Errorf("Next returned %v, and then %v", err, again)
@@ -96,7 +100,7 @@ func readFrame(r *wire.FrameReader, b []byte, topic crosscast.Address) (codecFra
 			}
 			return f, err
 		}
-		it := codecItem{Copy: number, Quiet: quiet}
+		it := codecItem{Copy: number, Quiet: quiet, Routing: routing}
 		if inst != nil {
 			it.Inst = new(cloneInstruction(inst))
 		}
@@ -173,6 +177,9 @@ var genHeader = rapid.Custom(func(t *rapid.T) wire.FrameHeader {
 // genItem draws instructions that differ in their targets, mostly: package crosscast tests the rest of them.
 func genItem(topic crosscast.Address) *rapid.Generator[codecItem] {
 	return rapid.Custom(func(t *rapid.T) codecItem {
+		if rapid.IntRange(0, 9).Draw(t, "routing") == 0 {
+			return codecItem{Routing: rapid.StringN(1, 40, -1).Draw(t, "routing")}
+		}
 		if rapid.IntRange(0, 5).Draw(t, "quiet") == 0 {
 			return codecItem{Quiet: rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "quiet")}
 		}
@@ -264,6 +271,8 @@ func goldenFrames() []namedFrame {
 	hello := one(noName, crosscast.Instruction{Kind: kind.Hello, Namespace: "/", From: frameOrigin,
 		Target: everybody, Node: crosscast.NodeInfo{ID: frameOrigin, Name: "server-1", Heartbeat: time.Second}})
 	hello.Header = wire.FrameHeader{Origin: frameOrigin, Number: 1, Control: true}
+	routed := hello
+	routed.Items = append([]codecItem{{Routing: "64,own"}}, hello.Items...)
 	quiet := hello
 	quiet.Items = append(slices.Clone(hello.Items), codecItem{Quiet: []byte("named")})
 
@@ -288,6 +297,7 @@ func goldenFrames() []namedFrame {
 			ExceptSockets: []crosscast.SocketID{"AAAAAAAABBBBBBBBBBBB"}}))},
 		{"copied-and-not", copied},
 		{"hello", hello},
+		{"hello-with-a-routing", routed},
 		{"quiet", quiet},
 		{"losses", losses},
 		{"losses-of-some-age", aged},
@@ -477,6 +487,8 @@ func refereeReads(b []byte) (h wire.FrameHeader, items []any) {
 			return h, items
 		case []any:
 			items = append(items, number(v[0]))
+		case string:
+			items = append(items, v)
 		case []byte:
 			items = append(items, string(v))
 		default:
@@ -491,7 +503,7 @@ func TestRefereeReadsWhatWeWrite(t *testing.T) {
 		var want []any
 		for _, it := range f.Items {
 			if it.Inst == nil {
-				want = append(want, string(it.Quiet))
+				want = append(want, string(it.Quiet)+it.Routing)
 				continue
 			}
 			if it.Copy != 0 {

@@ -21,7 +21,7 @@ func (o *ownFrames) publishLarge(
 	if cap(buf) < size {
 		buf = make([]byte, 0, size)
 	}
-	buf, err := appendInstruction(o.beginFrame(buf, false), inst, &to.name)
+	buf, err := appendInstruction(o.beginFrame(buf, false), inst, to.implied())
 	if err == nil {
 		err = o.bounded(len(buf) - plainHeader)
 	}

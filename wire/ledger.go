@@ -28,6 +28,7 @@ type ledger struct {
 	doubted   time.Time // the end of the last reported gap that covers everything since resumedAt
 	sweepAt   time.Time
 
+	misrouted     misrouted
 	confirmations uint64 // of subscriptions, so far
 	heardPeers    atomic.Pointer[heardPeers]
 
@@ -50,7 +51,7 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 // handleFrame handles a frame. large means that it is above the size limit; then only its header counts.
 func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	l.to = t.to()
-	h, err := l.reader.reset(data, &l.to.name)
+	h, err := l.reader.reset(data, l.to.implied())
 	if err != nil {
 		if !large {
 			l.count(dropFor(err))
@@ -83,7 +84,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 			o.belief.rises(h.Number, o.highest, now, l.patience())
 		} else if l.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
 			o = l.heal(o, h.Number, now)
-			h, _ = l.reader.reset(data, &l.to.name)
+			h, _ = l.reader.reset(data, l.to.implied())
 		}
 	}
 
@@ -144,19 +145,32 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 func (l *ledger) reportMissing(
 	o *origin, t *topic, first, last uint64, reason crosscast.GapReason, since, now time.Time,
 ) {
-	l.handler.Gap(crosscast.Gap{
-		Origin: o.id, Names: t.to().names(), From: first, To: last, Since: since, Until: now, Reason: reason,
-	})
+	l.reportOn(t, crosscast.Gap{Origin: o.id, From: first, To: last, Since: since, Until: now, Reason: reason})
+}
+
+// reportOn reports a gap of the names of a topic, unless it has none left.
+func (l *ledger) reportOn(t *topic, g crosscast.Gap) {
+	if g.Names = l.subs.gapNames(t); g.Names == nil || len(g.Names) > 0 {
+		l.handler.Gap(g)
+	}
 }
 
 // originOf returns the books of a peer. Once a minute it forgets peers that have long been silent.
 func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
 	o, forgotten := l.origins.of(id, now)
-	if forgotten != nil && forgotten.lost {
-		l.count(dropForgotten)
+	if forgotten != nil {
+		if forgotten.lost {
+			l.count(dropForgotten)
+		}
+		l.endMisrouting(forgotten, now)
 	}
 	if now.After(l.sweepAt) {
 		l.sweepAt = now.Add(time.Minute)
+		for _, o := range l.origins.m {
+			if o.routing != "" && now.Sub(o.heard) > originMemory {
+				l.endMisrouting(o, now)
+			}
+		}
 		l.origins.forget(now, originMemory)
 	}
 	return o
@@ -175,7 +189,7 @@ func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 		if r.To <= o.reportedTo {
 			continue
 		}
-		if names, any := concerned(r.Names, l.self.ID); any {
+		if names, any := l.concerned(r.Names); any {
 			own := g
 			own.From, own.To, own.Names = r.From, r.To, names
 			own.Since = l.lostSince(&r, g.Since)
@@ -206,17 +220,26 @@ func (l *ledger) maybeQueued(o *origin) time.Time {
 func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 	n := uint64(0)
 	defer func() { l.stats.instructionsIn.Add(n) }()
+	var routing []byte
+	var name string // of the node, if the frame has it
 	for {
 		it, err := l.reader.next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
+				if l.reader.header.Control {
+					l.compareRouting(o, string(routing), name)
+				}
 				return true
 			}
 			l.count(dropFor(err))
 			return false
 		}
 		inst := it.inst
-		if inst == nil {
+		switch {
+		case it.routing != nil:
+			routing = it.routing
+			continue
+		case inst == nil:
 			if !l.handleQuiet(o, t, number, it.quiet) {
 				l.count(dropMalformed)
 				return false
@@ -236,8 +259,12 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 			o.peer = true
 			o.announced.beat = o.heard
 			o.belief.says(inst.Node.Heartbeat)
+			name = inst.Node.Name
 		}
 		o.left = inst.Kind == kind.Goodbye // an instruction after a goodbye revokes it
+		if o.left {
+			l.endMisrouting(o, o.heard)
+		}
 		n++
 		if inst.Ref != "" {
 			inst.Late = l.echo.late(time.Now())

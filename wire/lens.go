@@ -9,20 +9,26 @@ import (
 	"github.com/crosscast/crosscast"
 )
 
-// A Lens reads what passes on a bus, for tools that look on without being a node. Prefix is Options.Prefix of the nodes.
-// It has no books, so it does not notice what is missing. It is not for concurrent use.
+// A Lens reads what passes on a bus, for tools that look on without being a node. Prefix and Topics are those of the
+// nodes' Options. It has no books, so it does not notice what is missing. It is not for concurrent use.
 type Lens struct {
 	Prefix string
+	Topics int
 
 	reader frameReader
 }
 
-// Topic returns the topic of a room or user. For the zero Address, it is that of everyone. An emission to more than 8
-// rooms and users also goes there.
-func (l *Lens) Topic(a crosscast.Address) string { return destination{name: a}.topic(l.Prefix) }
+// Topic returns the topic of a room or user, which others might share. For the zero Address, it is that of everyone. An
+// emission to more than 8 rooms and users also goes there.
+func (l *Lens) Topic(a crosscast.Address) string {
+	if a == noName {
+		return destination{}.topic(l.Prefix)
+	}
+	return spread(a, l.Topics).topic(l.Prefix)
+}
 
-// Address returns the room or user of a topic; for that of everyone, and those of the nodes, the zero Address. It
-// returns false if the topic is not one of this prefix.
+// Address returns the room or user of a topic; for that of everyone, those of the nodes, and those that names share, the
+// zero Address. It returns false if the topic is not one of this prefix.
 func (l *Lens) Address(topic string) (a crosscast.Address, ok bool) {
 	rest, ok := strings.CutPrefix(topic, l.Prefix+":")
 	if !ok {
@@ -34,13 +40,13 @@ func (l *Lens) Address(topic string) (a crosscast.Address, ok bool) {
 	case strings.HasPrefix(rest, "u:"):
 		a.Space = crosscast.SpaceUser
 	default:
-		return a, rest == "all" || strings.HasPrefix(rest, "n:")
+		return a, rest == "all" || strings.HasPrefix(rest, "n:") || isSharedTopic(":"+rest)
 	}
 	namespace, name, _ := strings.Cut(rest[2:], ":")
 	var errs [2]error
 	a.Namespace, errs[0] = url.PathUnescape(namespace)
 	a.Name, errs[1] = url.PathUnescape(name)
-	if errors.Join(errs[:]...) != nil || a.Name == "" || l.Topic(a) != topic {
+	if errors.Join(errs[:]...) != nil || a.Name == "" || spread(a, ownTopics).topic(l.Prefix) != topic {
 		return crosscast.Address{}, false
 	}
 	return a, true

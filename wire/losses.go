@@ -96,8 +96,8 @@ type lostFrames struct {
 	from, to     uint64
 	since        time.Time // when the first of them was opened; zero: not known
 	instructions int
-	names        []crosscast.Address // crosscast.SpaceSocket: the inbox of a node
-	inbox        bool                // there is one among names
+	names        []crosscast.Address // crosscast.SpaceSocket: the inbox of a node; spaceShared: a shared topic
+	unnamed      bool                // there are others than rooms and users among names
 	all          bool
 	err          error
 }
@@ -114,7 +114,7 @@ func (l *lostFrames) addFrame(f *frame, err error) {
 		return
 	}
 	name := f.topic.isFor()
-	l.inbox = l.inbox || f.topic.kind == toInbox
+	l.unnamed = l.unnamed || name.Space != crosscast.SpaceRoom && name.Space != crosscast.SpaceUser
 	switch {
 	case slices.Contains(l.names, name):
 	case name == crosscast.Address{} || len(l.names) == maxLossNames:
@@ -135,7 +135,7 @@ func (l *lostFrames) forPeers() lossRange {
 
 func (l *lostFrames) forSelf() crosscast.Loss {
 	names := l.names
-	if l.inbox { // sockets are no names
+	if l.unnamed {
 		names = nil
 	}
 	return crosscast.Loss{
@@ -143,17 +143,31 @@ func (l *lostFrames) forSelf() crosscast.Loss {
 	}
 }
 
+// spaceShared stands, among the names of a loss, for a shared topic. The name is the rest of the topic's, after the
+// prefix and a colon.
+const spaceShared = crosscast.SpaceNamespace + 1
+
+func sharedName(rest string) crosscast.Address {
+	return crosscast.Address{Namespace: "/", Space: spaceShared, Name: rest[1:]}
+}
+
 // concerned returns the names of a range of lost frames that concern this node; nil means all names. Instructions for
-// other nodes only do not concern it.
-func concerned(names []crosscast.Address, self crosscast.NodeID) (mine []crosscast.Address, any bool) {
+// other nodes only, and on shared topics without a name here, do not concern it.
+func (l *ledger) concerned(names []crosscast.Address) (mine []crosscast.Address, any bool) {
 	if names == nil {
 		return nil, true
 	}
 	for _, name := range names {
 		switch {
+		case name.Space == spaceShared:
+			here, some := l.subs.namesOn(l.o.Prefix + ":" + name.Name)
+			if some && here == nil {
+				return nil, true
+			}
+			mine = append(mine, here...)
 		case name.Space != crosscast.SpaceSocket:
 			mine = append(mine, name)
-		case name == inboxName(self):
+		case name == inboxName(l.self.ID):
 			return nil, true
 		}
 	}

@@ -34,6 +34,24 @@ type Options struct {
 	// node serves only its own sockets, so set it on all nodes or on none. A missed message is not reported, except as
 	// part of a node's own outage. Emitters ignore the option.
 	Ingress bool
+	// Topics is how rooms and users are spread over topics:
+	//
+	//	0         (default) each has a topic of its own. A node gets only what it has a member for.
+	//	1         all are on everyone's topic. There are no subscriptions, and each node gets everything. It is for a few
+	//	          nodes that have members in most rooms.
+	//	2 to 4096 rooms share so many topics, by the hashes of their names, and users share others. A node subscribes to
+	//	          few topics, however many rooms it has. It also gets emissions to other rooms on these topics, which it
+	//	          drops (Stats.Dropped has them as "unwanted"). It is for very many rooms that live shortly.
+	//
+	// A gap that concerns a shared topic names all rooms or users that the node has on it; more than 1,024 become a gap of
+	// everything. A Loss there has no names. All nodes and emitters of a prefix must agree: nodes report others as a gap
+	// (reason "routing") and in Stats.Adapter.Misrouted.
+	Topics int
+	// AlsoTopics is for a change of Topics: at most one other number for Topics. The node also publishes everything on the
+	// topics of that number, and hears them. So it hears nodes with either number, and is heard by them. First give all
+	// nodes the new number here, one by one, or the old one here and the new one in Topics. Then remove it everywhere, so
+	// that the new one is left.
+	AlsoTopics []int
 	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause and its
 	// cure (Warn when it gets worse, Info when it gets better); calls of the application that block the reading of the
 	// link; and the first message that the ingress refuses for each reason. Of a link that flaps, each half has ten lines
@@ -65,6 +83,7 @@ const (
 	maxTopics      = 1 << 16                // topics whose last number is remembered for publishing
 	originMemory   = 10 * time.Minute       // how long a silent node's numbers are remembered
 	emitterMemory  = time.Minute            // how long an emitter's frames list a loss
+	introducedFor  = time.Minute            // until an emitter that emits tells its routing again
 	maxControl     = 1024                   // hellos and heartbeats waiting
 )
 
@@ -80,6 +99,7 @@ func (o Options) withDefaults(bus Bus) (Options, error) {
 		bounds.Size("crosscast/wire: Options.MaxFrame", o.MaxFrame, 1<<10),
 		bounds.Time("crosscast/wire: Options.MaxAge", o.MaxAge),
 		bounds.Time("crosscast/wire: Options.PublishTimeout", o.PublishTimeout),
+		o.checkTopics(),
 	)
 	if c, ok := bus.(Checked); ok && err == nil {
 		err = c.Check()

@@ -43,8 +43,9 @@ type outbox struct {
 	settled    uint64    // how many of the opened frames have an outcome
 
 	losses     lossState
-	lossesTold uint64 // losses.count as it was last sent to peers
-	quiet      *quiet // nil, unless the bus is Patchy
+	lossesTold uint64    // losses.count as it was last sent to peers
+	introduced time.Time // when a frame with the routing was sent to everyone
+	quiet      *quiet    // nil, unless the bus is Patchy
 	history    history
 }
 
@@ -248,6 +249,9 @@ func (b *outbox) seal(f *frame) {
 	if !f.control {
 		f.topic.last = f.number
 	}
+	if f.control && f.toEveryone() {
+		b.introduced = b.clock()
+	}
 	b.format.sealFrame(b, f)
 }
 
@@ -258,6 +262,12 @@ func (b *outbox) untold() bool { return b.lossesTold != b.losses.count }
 // count. (Other nodes count the heartbeats that carry a loss.)
 func (b *outbox) oldLosses() bool {
 	return !b.presence.beats && !b.untold() && b.clock().Sub(b.losses.last) > emitterMemory
+}
+
+// introduces reports whether a node without heartbeats must tell its peers how it spreads names over topics, before it
+// sends what waits. Peers that started since the last time do not know.
+func (b *outbox) introduces(now time.Time) bool {
+	return !b.presence.beats && b.format.numbered() && now.Sub(b.introduced) >= introducedFor
 }
 
 // noticeDue is when a node without heartbeats must send a notice for quiet topics; zero: never.

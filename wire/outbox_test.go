@@ -19,6 +19,7 @@ func newTestSession(p presence) *session {
 		self: crosscast.NodeInfo{ID: "node0000", Heartbeat: time.Second}, stats: &stats{}, presence: p,
 	}
 	s.o, _ = Options{QueueBytes: 64 << 10, MaxFrame: 4 << 10}.withDefaults(nil)
+	s.routing = newRouting(&s.o)
 	s.format = &ownFrames{s}
 	s.ground = s.format.start(nil)
 	s.ground.noticeTopic, s.ground.echoTopic = s.ground.notices.topic("cc"), s.ground.echoes.topic("cc")
@@ -41,7 +42,7 @@ func (b *outbox) emit(d *delivery, rooms, users []string) {
 	inst := &crosscast.Instruction{
 		Kind: kind.Emit, Namespace: "/", Event: "e", Target: crosscast.Target{Rooms: rooms, Users: users},
 	}
-	to := route(nil, inst, b.self.ID)
+	to := b.routing.route(nil, inst, b.self.ID)
 	data, err := appendInstruction(nil, inst, &to[0].name)
 	if err != nil {
 		panic(err)
@@ -218,7 +219,7 @@ func TestOutboxLosesNoQueries(t *testing.T) {
 	answer := newDelivery()
 	enter := func(k kind.Kind, d *delivery) {
 		inst := &crosscast.Instruction{Kind: k, Namespace: "/", Target: crosscast.Target{Everyone: true}}
-		b.enterInstruction(route(nil, inst, b.self.ID), inst, []byte("x"), d, true)
+		b.enterInstruction(b.routing.route(nil, inst, b.self.ID), inst, []byte("x"), d, true)
 	}
 	enter(kind.Ask, nil)
 	enter(kind.Answer, answer)

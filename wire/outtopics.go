@@ -22,10 +22,14 @@ type outTopic struct {
 // carriesLosses: see destination.
 func (t *outTopic) carriesLosses() bool { return t.kind == toEveryone || t.kind == toInbox }
 
-// isFor returns the room, user or node that the topic is for; zero: none of them. It is slow, and used only for losses.
+// isFor returns the room, user or node that the topic is for, or the name of a shared topic; zero: none of them. It is
+// slow, and used only for losses.
 func (t *outTopic) isFor() crosscast.Address {
 	if t.kind == toInbox {
 		return inboxName(crosscast.NodeID(t.key[int(t.address)+len(":n:"):]))
+	}
+	if rest := t.key[t.address:]; isSharedTopic(rest) {
+		return sharedName(rest)
 	}
 	return addressOf(t.key[t.address:])
 }

@@ -57,10 +57,14 @@ const (
 )
 
 // hashTopic returns the FNV-1a hash of a topic's name. All nodes must agree on it.
-func hashTopic(name string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * 1099511628211
+func hashTopic(name string) uint64 { return hashPart(hashStart, name) }
+
+const hashStart, hashPrime = 14695981039346656037, 1099511628211
+
+// hashPart continues a hash.
+func hashPart(h uint64, s string) uint64 {
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * hashPrime
 	}
 	return h
 }

@@ -97,8 +97,7 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 	}
 	g.Since = l.started.Add(b.heard) // b.heard stays: a frame after number might be older than its naming
 	b.last = number
-	g.Names = t.to().names()
-	l.handler.Gap(g)
+	l.reportOn(t, g)
 }
 
 // handleQuiet handles the topics that o names in data, an item of the frame with this number on t. It returns false if

@@ -51,6 +51,7 @@ func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run
 		o: a.o, self: start.Self, handler: start.Handler, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
 		offline: start.Offline, histograms: start.Histograms,
 	}
+	s.routing = newRouting(&s.o)
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
 	s.logger = silent
 	if s.o.Logger != nil {
@@ -107,6 +108,7 @@ func (r *run) look() {
 	r.state.busy(l != nil && l.busy() > slowAfter*r.patience())
 	r.sender.noteState(time.Now())
 	r.subs.logDenied()
+	r.receiver.ledger.misrouted.log(r.session)
 	r.slowness.note(r.echo.roundTrip(), r.presence.beats && r.state.now().Live(), time.Now())
 }
 

@@ -15,6 +15,7 @@ import (
 // end. All parts of the adapter share it.
 type session struct {
 	o        Options
+	routing  routing
 	logger   *slog.Logger
 	self     crosscast.NodeInfo
 	handler  crosscast.AdapterHandler

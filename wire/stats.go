@@ -71,6 +71,7 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 		}
 	}
 	s.Denied = r.subs.countDenied()
+	s.Misrouted = r.receiver.ledger.misrouted.snapshot()
 	s.QueueBytes = r.sender.queued()
 	s.Link = r.state.now()
 	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // the state is empty before a start

@@ -131,7 +131,7 @@ func (s *subscriptions) askLocked(w *wait, part []sought, down bool, now time.Ti
 	var ask, again []*topic
 	var waiters []waiter // one object for all topics of the part, because that is the garbage of many joins
 	for _, p := range part {
-		t := s.wantLocked(p.to, p.key)
+		t := s.wantLocked(p.to, p.key, w.names[p.name])
 		if t.state == confirmed {
 			continue
 		}
@@ -178,19 +178,49 @@ func (s *subscriptions) abandon(w *wait) (over bool) {
 	return false
 }
 
-// wantLocked returns the topic of d, and makes it if it is missing. It adds d's name to the topic.
-func (s *subscriptions) wantLocked(d destination, key string) *topic {
+// wantLocked returns the topic of d, and makes it if it is missing. It adds a name to the topic.
+func (s *subscriptions) wantLocked(d destination, key string, name crosscast.Address) *topic {
 	t := s.topics.get(key)
 	if t == nil {
 		t = s.topics.newTopic(s.o.Prefix, d, key)
 		s.enterLocked(t, false)
-		return t
 	}
-	if to := t.to(); to.name != d.name && !t.home && !slices.Contains(t.others(), d.name) {
-		more := append(t.others(), d.name)
-		t.more = &more
+	if to := t.to(); to.name != name && !t.home {
+		t.addName(name)
 	}
 	return t
+}
+
+// gapNames returns the names for a gap of t; nil: all names.
+func (s *subscriptions) gapNames(t *topic) []crosscast.Address {
+	if to := t.to(); !to.isShared() {
+		return to.names()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.gapNamesLocked()
+}
+
+// gapNamesLocked is gapNames of a shared topic.
+func (t *topic) gapNamesLocked() []crosscast.Address {
+	if len(t.more) > maxGapNames {
+		return nil
+	}
+	return t.appendNames([]crosscast.Address{})
+}
+
+// namesOn returns the names for a gap of the shared topic with a name, if this node hears it; nil: all names.
+func (s *subscriptions) namesOn(topic string) (names []crosscast.Address, some bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics.get(topic)
+	if t == nil {
+		return nil, false
+	}
+	if to := t.to(); !to.isShared() { // a stranger's
+		return nil, false
+	}
+	return t.gapNamesLocked(), true
 }
 
 // enterLocked adds a topic to the sets of topics. dropLocked removes it.
@@ -209,30 +239,13 @@ func (s *subscriptions) dropLocked(t *topic) {
 	}
 }
 
-// unwantLocked removes a name from a topic, and reports whether no name is left.
-func (s *subscriptions) unwantLocked(t *topic, name crosscast.Address) bool {
-	more := t.others()
-	switch i := slices.Index(more, name); {
-	case i >= 0:
-		*t.more = slices.Delete(more, i, i+1)
-		return false
-	case t.to().name != name:
-		return false
-	case len(more) > 0:
-		t.rename(more[0])
-		*t.more = slices.Delete(more, 0, 1)
-		return false
-	}
-	return true
-}
-
 // unsubscribe removes names from the wanted topics.
 func (s *subscriptions) unsubscribe(names []crosscast.Address) {
 	s.each(names, func(part []sought) {
 		var drop []*topic
 		for _, p := range part {
 			t := s.topics.get(p.key)
-			if t == nil || !s.unwantLocked(t, names[p.name]) {
+			if t == nil || t.home || !t.removeName(names[p.name]) {
 				continue
 			}
 			s.dropLocked(t)

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/kind"
 )
 
 // The names of topics, after the prefix and a colon:
@@ -14,6 +13,8 @@ import (
 //	n:<node ID>               the inbox of one node
 //	r:<namespace>:<room>      a room
 //	u:<namespace>:<user>      a user
+//	hr:<topics>:<number>      the rooms with one hash, if rooms share that many topics (routing.go)
+//	hu:<topics>:<number>      the users with one hash
 //	in                        the ingress, for JSON of programs that are no nodes
 //
 // Users choose names. So bytes of a namespace or a name that are not in nameBytes are percent-escaped, and in a
@@ -77,10 +78,11 @@ func appendEscaped(dst []byte, s string, namespace bool) []byte {
 // destination is one topic that an instruction goes to: a node's inbox, a name, or (the zero value) everyone. The
 // ingress is a destination that no node publishes to. foreign is a topic of a dialect, which may be that of a name.
 type destination struct {
-	node    crosscast.NodeID
-	name    crosscast.Address
-	ingress bool
-	foreign string
+	node      crosscast.NodeID
+	name      crosscast.Address // of a shared topic: its space alone
+	ingress   bool
+	of, index uint16 // of a shared topic: the number of topics, and its own
+	foreign   string
 }
 
 func (d destination) isEveryone() bool { return d == destination{} }
@@ -120,7 +122,7 @@ func (d destination) carriesLosses() bool {
 	return d.name == crosscast.Address{} && !d.ingress && d.foreign == ""
 }
 
-// names returns the names for a gap of the topic; nil: all names.
+// names returns the names for a gap of the topic, which is not shared; nil: all names.
 func (d destination) names() []crosscast.Address {
 	if d.name == (crosscast.Address{}) {
 		return nil
@@ -134,6 +136,8 @@ func (d *destination) appendTopic(dst []byte, prefix string) []byte {
 	switch {
 	case d.foreign != "":
 		return append(dst, d.foreign...)
+	case d.isShared():
+		return d.appendShared(dst, prefix)
 	case d.name.Space != 0:
 		return appendAddress(dst, prefix, &d.name)
 	case d.node != "":
@@ -143,51 +147,4 @@ func (d *destination) appendTopic(dst []byte, prefix string) []byte {
 	default:
 		return append(append(dst, prefix...), ":all"...)
 	}
-}
-
-// route appends the destinations of inst to dst. More than maxCopies topics become everyone's. If it appends nothing,
-// inst concerns no node but self.
-func route(dst []destination, inst *crosscast.Instruction, self crosscast.NodeID) []destination {
-	if inst.To != "" {
-		return append(dst, destination{node: inst.To})
-	}
-	t := &inst.Target
-	if t.Everyone || inst.Kind != kind.Emit || inst.Ref != "" {
-		return append(dst, destination{})
-	}
-	if len(t.Rooms)+len(t.Users) > maxCopies {
-		return append(dst, destination{})
-	}
-	if len(t.Rooms) == 1 && len(t.Users) == 0 && len(t.Sockets) == 0 {
-		return append(dst, destination{
-			name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.SpaceRoom, Name: t.Rooms[0]},
-		})
-	}
-	start := len(dst)
-	once := func(d destination) {
-		for _, have := range dst[start:] {
-			if have == d {
-				return
-			}
-		}
-		dst = append(dst, d)
-	}
-	for _, r := range t.Rooms {
-		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.SpaceRoom, Name: r}})
-	}
-	for _, u := range t.Users {
-		once(destination{name: crosscast.Address{Namespace: inst.Namespace, Space: crosscast.SpaceUser, Name: u}})
-	}
-	for _, s := range t.Sockets {
-		if n := s.Node(); n != self && n != "" {
-			once(destination{node: n})
-			if len(dst)-start > maxCopies {
-				break
-			}
-		}
-	}
-	if len(dst)-start > maxCopies {
-		return append(dst[:start], destination{})
-	}
-	return dst
 }

@@ -15,10 +15,10 @@ import (
 type topic struct {
 	site    *site
 	tail    string
-	label   *string              // the name of the room or user; nil: tail, which needs no escapes
-	more    *[]crosscast.Address // other names beside that: a dialect may have one topic for several names
-	waiters *waiter              // the latest one
-	missing *missing             // nil: nothing is missing, or the gap of an outage covers it
+	label   *string  // the name of the room or user; nil: tail, which needs no escapes
+	more    names    // other names beside that: a topic may be shared, and a dialect may have one for several
+	waiters *waiter  // the latest one
+	missing *missing // nil: nothing is missing, or the gap of an outage covers it
 
 	books        *books        // nil: nothing has arrived. Guarded by receiver.mu, like confirmation and confirmedAt
 	confirmation uint64        // the number of the latest confirmation: ledger.confirmations
@@ -90,12 +90,44 @@ func (t *topic) rename(to crosscast.Address) {
 	t.site = &own
 }
 
-// others returns the names of the topic beside that of its destination.
-func (t *topic) others() []crosscast.Address {
+// names is a set of names. Most topics have none.
+type names map[crosscast.Address]struct{}
+
+// addName adds a name to the topic. The caller holds subscriptions.mu.
+func (t *topic) addName(name crosscast.Address) {
 	if t.more == nil {
-		return nil
+		t.more = names{}
 	}
-	return *t.more
+	t.more[name] = struct{}{}
+}
+
+// removeName removes a name, and reports whether no name is left. The caller holds subscriptions.mu.
+func (t *topic) removeName(name crosscast.Address) (none bool) {
+	to := t.to()
+	if _, is := t.more[name]; is || to.isShared() {
+		delete(t.more, name)
+		return to.isShared() && len(t.more) == 0
+	}
+	if to.name != name {
+		return false
+	}
+	for other := range t.more {
+		t.rename(other)
+		delete(t.more, other)
+		return false
+	}
+	return true
+}
+
+// appendNames appends all names of the topic. The caller holds subscriptions.mu.
+func (t *topic) appendNames(dst []crosscast.Address) []crosscast.Address {
+	if to := t.to(); !to.isShared() {
+		dst = append(dst, to.name)
+	}
+	for name := range t.more {
+		dst = append(dst, name)
+	}
+	return dst
 }
 
 // topicSet finds topics by their names. It has parts, so that growing takes no long time while a delivery waits.

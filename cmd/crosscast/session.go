@@ -91,7 +91,7 @@ func (s *session) start(ctx context.Context) error {
 	var adapter crosscast.Adapter
 	switch s.Mode {
 	case modeCrosscast:
-		adapter = redisadapter.New(s.rdb, redisadapter.Options{Prefix: s.Prefix})
+		adapter = redisadapter.New(s.rdb, redisadapter.Options{Prefix: s.Prefix, Topics: s.Topics})
 	default:
 		o := socketioadapter.Options{Key: s.Prefix}
 		if s.Mode == modeSharded {

@@ -61,7 +61,7 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 	if err := s.expectNodes(ctx); err != nil {
 		return err
 	}
-	var d dialect = &ownDialect{wire.Lens{Prefix: s.Prefix}}
+	var d dialect = &ownDialect{wire.Lens{Prefix: s.Prefix, Topics: s.Topics}}
 	if s.Mode == modeClassic {
 		d = &classicDialect{s.Prefix}
 	}
@@ -169,7 +169,11 @@ func (d *ownDialect) channels(namespace, room string) (subscribe, patterns []str
 	}
 	// A pattern, so that whoever counts the nodes by their subscriptions does not count this command.
 	address := crosscast.Address{Namespace: namespace, Space: crosscast.SpaceRoom, Name: room}
-	return []string{d.lens.Topic(address)}, []string{d.lens.Topic(crosscast.Address{})}
+	channel, everyone := d.lens.Topic(address), d.lens.Topic(crosscast.Address{})
+	if channel == everyone {
+		return nil, []string{everyone}
+	}
+	return []string{channel}, []string{everyone}
 }
 
 func (d *ownDialect) read(channel string, message []byte, each func(emission)) {

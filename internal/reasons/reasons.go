@@ -16,6 +16,7 @@ const (
 	GapInvalid  = "invalid"
 	GapForged   = "forged"
 	GapMoved    = "moved"
+	GapRouting  = "routing"
 )
 
 // The values of crosscast.LossReason.
