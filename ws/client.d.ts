@@ -39,6 +39,10 @@ declare namespace crosscast {
     dialTimeout?: number;
     requestTimeout?: number;
     awayBytes?: number;
+    /** The URL of a server with Go's package sse, or true for the same one. */
+    stream?: string | URL | boolean;
+    streamAfter?: number;
+    streamRetry?: number;
     WebSocket?: new (url: string) => unknown;
   }
 
@@ -57,6 +61,7 @@ declare namespace crosscast {
     readonly connected: boolean;
     readonly state: State;
     readonly rooms: string[];
+    readonly transport: "websocket" | "stream" | "";
     on(event: string, handler: Handler): this;
     emit(event: string, data?: unknown): void;
     request<T = any>(event: string, data?: unknown, options?: Timeout): Promise<T>;

@@ -42,6 +42,12 @@
 // seconds earlier than the server reports. While away it is gapMargin (6000 ms) earlier than the last message of the lost
 // connection, but not earlier than that connection: the server notices what it misses within four heartbeats (of 1 s).
 //
+// With the option stream, the client falls back to server-sent events where websockets are blocked, for servers with Go's
+// package sse: stream is their URL, or true for the same one. It does so when no websocket has opened within streamAfter
+// (4000 ms), or after three attempts if one had opened before. From a stream it tries a websocket again each streamRetry
+// (60000 ms) and on "online", and changes over once that has opened: as after a lost connection, with a gap.
+// client.transport is "websocket", "stream" or "".
+//
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
 // maxBackoff, dialTimeout, requestTimeout; WebSocket, the class. client.d.ts has the types.
@@ -76,6 +82,98 @@
     calls.clear();
   }
 
+  // A Stream is like a WebSocket, but messages come as server-sent events, and go as POSTs.
+  class Stream {
+    readyState = 0;
+    protocol = "";
+    onopen = null;
+    onmessage = null;
+    onclose = null;
+    #url;
+    #abort = new AbortController();
+    #hello = {};      // {token, limit, alive}
+    #waiting = [];    // messages to be sent
+    #posting = false;
+    #closing = false; // once the waiting messages are sent
+    #timer;           // ends a stream that is silent
+
+    constructor(url) {
+      this.#url = url;
+      this.#read().catch(() => {}).then(() => this.#end(1006, ""));
+    }
+
+    send(text) {
+      this.#waiting.push(text);
+      if (!this.#posting) this.#post();
+    }
+
+    close() {
+      this.#closing = true;
+      if (!this.#posting) this.#end(1000, "");
+    }
+
+    #fetch(options) {
+      return fetch(this.#url, {cache: "no-store", credentials: "include", signal: this.#abort.signal, ...options});
+    }
+
+    #end(code, reason) {
+      if (this.readyState === 3) return;
+      this.readyState = 3;
+      clearTimeout(this.#timer);
+      this.#abort.abort();
+      this.onclose?.({code, reason});
+    }
+
+    async #read() {
+      const response = await this.#fetch({headers: {Accept: "text/event-stream"}});
+      if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+        return this.#end(1006, `status ${response.status}`);
+      }
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = "", part; !(part = await reader.read()).done;) {
+        const events = (rest + part.value).split("\n\n");
+        rest = events.pop();
+        for (const event of events) this.#handle(event);
+        clearTimeout(this.#timer);
+        const {alive} = this.#hello;
+        if (alive && this.readyState !== 3) this.#timer = setTimeout(() => this.#end(1006, "silent"), 2 * alive + 5000);
+      }
+    }
+
+    #handle(text) {
+      let name = "", data = [];
+      for (const [, field, value] of text.matchAll(/^(event|data): (.*)$/gm)) field === "data" ? data.push(value) : name = value;
+      data = data.join("\n");
+      if (this.readyState === 3 || !data) return;
+      if (name === "") return this.onmessage?.({data});
+      const what = JSON.parse(data);
+      if (name === "close") return this.#end(what.code, what.reason);
+      if (name !== "hello") return;
+      this.#hello = what;
+      this.readyState = 1;
+      this.onopen?.();
+    }
+
+    // post sends what waits: each message once, and one POST after the other, so that they keep their order.
+    async #post() {
+      this.#posting = true;
+      const most = this.#hello.limit / 3; // a character of a string has up to three bytes
+      while (this.#waiting.length > 0 && this.readyState === 1) {
+        let body = this.#waiting.shift();
+        while (this.#waiting.length > 0 && body.length + this.#waiting[0].length < most) body += "\n" + this.#waiting.shift();
+        for (let status = 0; status !== 204 && this.readyState === 1;) {
+          const response = await this.#fetch({method: "POST", body, headers: {"Crosscast-Stream": this.#hello.token}}).catch(() => null);
+          status = response?.status;
+          const after = 1000 * response?.headers.get("Retry-After"); // then nothing was taken
+          if (status !== 204 && !after || this.#closing && after) this.#end(status === 413 ? 1009 : 1006, status ? `status ${status}` : "");
+          else if (after) await new Promise(resolve => setTimeout(resolve, Math.min(after, 10000)));
+        }
+      }
+      this.#posting = false;
+      if (this.#closing) this.#end(1000, "");
+    }
+  }
+
   class Client {
     #url;
     #options;
@@ -95,7 +193,14 @@
     #over = null;         // the error of all calls, once the client is closed or has given up
     #away = new Set();    // requests that wait for a connection
     #refetches = new Map(); // {gap, pause, timer, due}, by room: refetch is to be called
-    #retry = () => {      // makes the next attempt now, unless the page is hidden
+    #stream = null;       // URL of streams; null: there are none
+    #opened = false;      // whether a websocket has
+    #blocked = 0;         // websockets since the last one that has opened
+    #byStream = false;    // the next attempt is a stream
+    #probe = null;        // a websocket that is tried during a stream
+    #probing;             // timer of the next one
+    #retry = event => {   // makes the next attempt now, unless the page is hidden
+      if (event?.type === "online") this.#try();
       if (this.#timer === undefined || globalThis.document?.visibilityState === "hidden") return;
       clearTimeout(this.#timer);
       this.#connect();
@@ -104,9 +209,10 @@
     constructor(url, options = {}) {
       this.#url = new URL(url, globalThis.location?.href);
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
+      if (options.stream) this.#stream = new URL(options.stream === true ? "" : options.stream, this.#url);
       this.#options = {
         minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0,
-        gapSpread: 1000, gapMargin: 6000,
+        gapSpread: 1000, gapMargin: 6000, streamAfter: 4000, streamRetry: 60000,
         giveUp: (client, reason, code) => code === 4001,
         onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
         onjoinerror: (client, room, error) => console.error(`crosscast: lost room ${room}:`, error), ...options,
@@ -124,6 +230,8 @@
     }
 
     get state() { return this.#state; }
+
+    get transport() { return !this.#socket ? "" : this.#socket instanceof Stream ? "stream" : "websocket"; }
 
     get connected() { return this.#socket?.readyState === 1; }
 
@@ -178,6 +286,8 @@
       if (this.#over) return;
       this.#over = error;
       clearTimeout(this.#timer);
+      clearTimeout(this.#probing);
+      this.#probe?.onclose();
       for (const r of this.#refetches.values()) clearTimeout(r.timer);
       this.#refetches.clear();
       globalThis.removeEventListener?.("online", this.#retry);
@@ -342,11 +452,52 @@
       return {room, since: new Date(at - ago[0] - inFlight), until, away: false, wait: Math.random() * wait};
     }
 
-    #connect() {
+    // dial begins a connection: a stream, or a websocket.
+    #dial(stream) {
+      return stream ? new Stream(this.#stream.href.replace(/^ws/, "http")) : new (this.#options.WebSocket ?? WebSocket)(this.#url.href);
+    }
+
+    // choose decides what the next attempt is, and returns whether it comes at once.
+    #choose(stream, opened) {
+      if (!this.#stream) return false;
+      if (!stream) this.#blocked = opened ? 0 : this.#blocked + 1;
+      this.#byStream = stream ? opened : this.#blocked >= (this.#opened ? 3 : 1);
+      return this.#blocked === 1 && this.#byStream && !stream;
+    }
+
+    // try tries during a stream whether a websocket opens, which then takes its place.
+    #try = () => {
+      clearTimeout(this.#probing);
+      if (this.#over || this.#probe || this.transport !== "stream") return;
+      const probe = this.#probe = this.#dial(false);
+      const done = change => {
+        clearTimeout(timer);
+        probe.onopen = probe.onclose = null;
+        this.#probe = null;
+        if (this.#over || !change) probe.close(1000);
+        if (this.#over) return;
+        if (change) this.#end("changes to a websocket");
+        else if (this.#socket) return this.#tryLater();
+        else if (this.#timer === undefined) return; // the next attempt is under way
+        clearTimeout(this.#timer);
+        if (change) this.#backoff = this.#options.minBackoff;
+        this.#connect(change ? probe : undefined);
+      };
+      const timer = setTimeout(done, this.#options.streamAfter, false);
+      probe.onopen = () => done(true);
+      probe.onclose = () => done(false);
+    };
+
+    #tryLater() {
+      clearTimeout(this.#probing);
+      this.#probing = setTimeout(this.#try, this.#options.streamRetry);
+    }
+
+    #connect(ready) {
       this.#timer = undefined;
       this.#enter("connecting");
-      const options = this.#options, began = Date.now();
-      const socket = new (options.WebSocket ?? WebSocket)(this.#url.href);
+      const options = this.#options, began = Date.now(), stream = !ready && this.#byStream;
+      const socket = ready ?? this.#dial(stream);
       let opened = 0, heard = 0, planned;        // the wait before the next attempt, if the server has told it
       let held = [];                             // events wait until onconnect is done
       const end = (reason, closeCode) => {
@@ -364,27 +515,31 @@
         const lost = this.#over ?? new ClientError("uncertain");
         for (const id of [...this.#waiting.keys()]) this.#settle(id, w => w.reject(lost));
         if (this.#over) return;
-        if (this.#call("giveUp", reason, closeCode)) {
+        const atOnce = this.#choose(stream, opened > 0), probe = this.#probe; // which might have taken the place
+        if (!probe && this.#call("giveUp", reason, closeCode)) {
           if (joined) this.#call("ondisconnect", reason);
           this.#finish(new ClientError("gave up", reason));
           return this.#call("ongiveup", reason);
         }
         if (joined && Date.now() - began > options.maxBackoff) this.#backoff = options.minBackoff;
         // Jitter, so that the clients of a restarted server do not come back all at once.
-        const wait = planned ?? this.#backoff / 2 * (1 + Math.random());
-        if (planned === undefined) this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
+        const wait = probe ? options.streamAfter : atOnce ? 0 : planned ?? this.#backoff / 2 * (1 + Math.random());
+        if (planned === undefined && !atOnce) this.#backoff = Math.min(2 * this.#backoff, options.maxBackoff);
         this.#timer = setTimeout(() => this.#connect(), wait);
         this.#enter("waiting");
         if (joined) this.#call("ondisconnect", reason);
         else this.#call("onretry", reason, wait);
       };
       this.#end = end;
-      const dial = setTimeout(() => end("no answer"), options.dialTimeout);
+      const patience = this.#stream && !stream ? Math.min(options.dialTimeout, options.streamAfter) : options.dialTimeout;
+      const dial = setTimeout(() => end("no answer"), patience);
       socket.onclose = e => end(e.reason || (heard ? "" : "cannot connect"), e.code);
       socket.onopen = async () => {
         clearTimeout(dial);
         opened = heard = Date.now();
         this.#socket = socket;
+        if (stream) this.#tryLater();
+        else [this.#opened, this.#blocked] = [true, 0];
         try {
           await options.onconnect?.(this);
           if (this.#end === end) await this.#rejoin(socket, end);
@@ -427,6 +582,7 @@
         else if (m?.error !== undefined) this.#settle(m.id, w => w.reject(new ClientError("remote", m.error, m.retry === true)));
         else this.#settle(m?.id, w => w.resolve(m.data));
       };
+      if (ready) socket.onopen();
     }
 
     // handle handles an event, and replies if the server waits for a reply.
