@@ -1,4 +1,4 @@
-package crosscast_test
+package sse_test
 
 import (
 	"bufio"
@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/sse"
+	"github.com/crosscast/crosscast/ws"
 )
 
-// TestShutdown: a stream of events outlives the server's ReadTimeout, and holds up nobody when the node is closed before
+// TestShutdown: a stream of events outlives the server's ReadTimeout and WriteTimeout, and holds up nobody when the node is closed before
 // http.Server.Shutdown. A request that comes in between is sent to another server.
 func TestShutdown(t *testing.T) {
 	node, err := crosscast.Start(t.Context(), crosscast.Options{})
@@ -23,7 +25,10 @@ func TestShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: events(node), ReadHeaderTimeout: 50 * time.Millisecond, ReadTimeout: 50 * time.Millisecond}
+	server := &http.Server{
+		Handler:           users(newServer(t, node, ws.Options{OnConnect: welcome}, sse.Options{})),
+		ReadHeaderTimeout: 50 * time.Millisecond, ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond,
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	response, err := http.Get("http://" + listener.Addr().String() + "?room=news")
@@ -32,15 +37,15 @@ func TestShutdown(t *testing.T) {
 	}
 	defer response.Body.Close()
 	stream := bufio.NewScanner(response.Body)
-	if got := next(stream); got != `{"event":"ready"}` {
-		t.Fatal(got)
+	if next(stream); next(stream) != `{"event":"welcome"}` {
+		t.Fatal("no welcome behind the first event")
 	}
 	time.Sleep(150 * time.Millisecond) // lasts
 	if err := node.To("news").Emit(t.Context(), "headline", nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := next(stream); got != `{"event":"headline"}` {
-		t.Error("after ReadTimeout: ", got)
+		t.Error("after the time-outs: ", got)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
