@@ -14,7 +14,9 @@ import (
 //	1 version   unsigned: the version after the changes; the same as since: there are no changes
 //	2 part      unsigned, counted from 0: the part of a whole list
 //	3 last      boolean: this is the last part of a whole list
-//	4 changes   array of [socket ID, user, left]: a string of 20 bytes, a string of at most 255, a boolean
+//	4 changes   array of [socket ID, user, left, presence, at]: a string of 20 bytes, a string of at most 255, a boolean,
+//	            a string of at most 1,024, which is JSON (what the socket shows of itself; nil: nothing), and unsigned
+//	            (when that was set, in milliseconds since 1970). Those left out at the end are nil
 //	5 round     unsigned: the number of a digest, in its request and in itself
 //	6 buckets   unsigned: a set of bits
 //	7 sums      array of at most 64 unsigned: the digest; nil: none
@@ -87,9 +89,14 @@ func appendPresenceChanges(dst []byte, p *Presence) []byte {
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		n := byte(1)
-		if c.Left {
+		switch {
+		case c.At != 0:
+			n = 5
+		case len(c.Presence) > 0:
+			n = 4
+		case c.Left:
 			n = 3
-		} else if c.User != "" {
+		case c.User != "":
 			n = 2
 		}
 		dst = mpack.AppendStr(append(dst, mpack.FixArray|n), c.Socket)
@@ -97,7 +104,13 @@ func appendPresenceChanges(dst []byte, p *Presence) []byte {
 			dst = appendText(dst, c.User)
 		}
 		if n > 2 {
-			dst = mpack.AppendBool(dst, true)
+			dst = mpack.AppendBool(dst, c.Left)
+		}
+		if n > 3 {
+			dst = appendText(dst, c.Presence)
+		}
+		if n > 4 {
+			dst = mpack.AppendUint(dst, c.At)
 		}
 	}
 	return dst
@@ -112,7 +125,13 @@ func presenceSize(p *Presence) int {
 	return n
 }
 
-func presenceChangeSize(m *Member) int { return 48 + len(m.Socket) + len(m.User) }
+func presenceChangeSize(m *Member) int {
+	n := 48 + len(m.Socket) + len(m.User)
+	if len(m.Presence) > 0 {
+		n += 16 + len(m.Presence)
+	}
+	return n
+}
 
 func checkPresence(p *Presence) error {
 	if p == nil {
@@ -134,6 +153,9 @@ func checkPresence(p *Presence) error {
 		}
 		if len(c.User) > limit.Name {
 			return checkName("user", c.User)
+		}
+		if len(c.Presence) > limit.Presence {
+			return &limit.Error{What: "presence", Len: len(c.Presence), Max: limit.Presence}
 		}
 	}
 	return nil
@@ -211,6 +233,13 @@ func (c *cursor) presenceChange() (v PresenceChange) {
 			v.User = string(c.text())
 		case 2:
 			v.Left = c.Bool()
+		case 3:
+			v.Presence = c.ownText()
+			if len(v.Presence) > limit.Presence {
+				c.Fail()
+			}
+		case 4:
+			v.At = c.Uint()
 		default:
 			c.Skip(n - i)
 			i = n

@@ -32,6 +32,7 @@ func presenceGolden() []named {
 		return crosscast.Instruction{Kind: kind.Presence, Presence: &p}
 	}
 	ann := crosscast.Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: "ann"}
+	away := crosscast.Member{Socket: "AAAAAAAABBBBBBBBBBBB", User: "ann", Presence: []byte(`{"away":true}`)}
 	nobody := crosscast.Member{Socket: "AAAAAAAACCCCCCCCCCCC"}
 	return []named{
 		one("watch", watch),
@@ -42,6 +43,8 @@ func presenceGolden() []named {
 			Changes: []crosscast.PresenceChange{{Member: ann}, {Member: nobody}}})),
 		one("presence-changes", tell(crosscast.Presence{Since: 300, Version: 302,
 			Changes: []crosscast.PresenceChange{{Member: ann, Left: true}, {Member: nobody, Left: true}}})),
+		one("presence-data", tell(crosscast.Presence{Since: 300, Version: 301,
+			Changes: []crosscast.PresenceChange{{Member: away, At: 1_800_000_000_000}}})),
 		one("presence-digest", tell(crosscast.Presence{Round: 300, Buckets: 1<<63 | 1, Sums: []uint64{1 << 60, 7}})),
 		one("presence-empty", tell(crosscast.Presence{Versions: []uint64{300}})),
 		one("presence-full", tell(crosscast.Presence{Full: true})),
@@ -67,6 +70,10 @@ func genPresence(t *rapid.T) *crosscast.Presence {
 		c := crosscast.PresenceChange{Left: rapid.Bool().Draw(t, "left")}
 		c.Socket = crosscast.SocketID(rapid.StringMatching(`[A-Za-z0-9_-]{20}`).Draw(t, "socket"))
 		c.User = rapid.OneOf(rapid.Just(""), genName(limit.Name)).Draw(t, "user")
+		if rapid.Bool().Draw(t, "shows") {
+			c.Presence = []byte(rapid.StringN(1, -1, limit.Presence).Draw(t, "presence"))
+			c.At = rapid.Uint64().Draw(t, "at")
+		}
 		p.Changes = append(p.Changes, c)
 	}
 	some := rapid.SampledFrom([]int{0, 0, 1, 15, 16, 64})
@@ -110,7 +117,7 @@ func TestPresenceRoundTrip(t *testing.T) {
 		}
 		if list, _ := p[4].([]any); list != nil {
 			for i, c := range list {
-				for c := c.([]any); len(c) < 3; {
+				for c := c.([]any); len(c) < 5; {
 					c = append(c, nil)
 					list[i] = c
 				}
@@ -135,11 +142,15 @@ func refereePresence(e []any) (p crosscast.Presence) {
 	p.Last, _ = full[3].(bool)
 	list, _ := full[4].([]any)
 	for _, v := range list {
-		c := make([]any, 3)
+		c := make([]any, 5)
 		copy(c, v.([]any))
 		change := crosscast.PresenceChange{Member: crosscast.Member{Socket: crosscast.SocketID(c[0].(string))}}
 		change.User, _ = c[1].(string)
 		change.Left, _ = c[2].(bool)
+		if data, _ := c[3].(string); data != "" {
+			change.Presence = []byte(data)
+		}
+		change.At = number(c[4])
 		p.Changes = append(p.Changes, change)
 	}
 	p.Round, p.Buckets = number(full[5]), number(full[6])
@@ -169,6 +180,9 @@ func TestHostilePresence(t *testing.T) {
 		changes + "\xdd\xff\xff\xff\xff" + strings.Repeat("\x91"+id, 1000),
 		"\x96\xc0\xc0\xc0\xc0\xc0\xa1x", nine + "\x01", nine + "\xdc\xff\xff", nine + "\x91\xa1x", nine + "\x91\xc0",
 		nine + "\xdc\x04\x01" + strings.Repeat("\x01", 1025), "\x98\xc0\xc0\xc0\xc0\xc0\xc0\xc0\xdc\x00\x41" + strings.Repeat("\x01", 65),
+		changes + "\x91\x94" + id + "\xc0\xc0\x01", changes + "\x91\x95" + id + "\xc0\xc0\xc0\xa1x",
+		changes + "\x91\x94" + id + "\xc0\xc0\xda\x04\x01" + strings.Repeat("1", 1025),
+		changes + "\x91\x94" + id + "\xc0\xc0\xdb\xff\xff\xff\xff",
 		changes + "\xdc\xff\xff" + strings.Repeat("\xc0", 60000),
 	} {
 		if got, err := readAll(r, []byte(to+h)); err == nil {
@@ -177,6 +191,7 @@ func TestHostilePresence(t *testing.T) {
 		checkHostile(t, r, []byte(to+h))
 	}
 	checkHostile(t, r, []byte(to+changes+"\xdc\x03\xe8"+strings.Repeat("\x92"+id+"\xa1u", 1000)))
+	checkHostile(t, r, []byte(to+changes+"\xdc\x03\xe8"+strings.Repeat("\x95"+id+"\xa1u\xc2\xa11\x01", 1000)))
 	checkHostile(t, r, []byte(to+nine+"\xdc\x04\x00"+strings.Repeat("\x01", 1024)))
 	checkHostile(t, r, []byte(strings.Repeat(to+"\x90", 1000)))
 
@@ -184,6 +199,8 @@ func TestHostilePresence(t *testing.T) {
 		{Part: -1}, {Sums: make([]uint64, 65)}, {Versions: make([]uint64, 1025)}, {Changes: []crosscast.PresenceChange{{}}},
 		{Changes: []crosscast.PresenceChange{{Member: crosscast.Member{
 			Socket: "AAAAAAAABBBBBBBBBBBB", User: strings.Repeat("u", 256)}}}},
+		{Changes: []crosscast.PresenceChange{{Member: crosscast.Member{
+			Socket: "AAAAAAAABBBBBBBBBBBB", Presence: make([]byte, 1025)}}}},
 	} {
 		inst.Presence = &p
 		if _, err := crosscast.AppendInstruction(nil, &inst); err == nil {

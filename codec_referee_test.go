@@ -90,7 +90,7 @@ func presenceTree(p *crosscast.Presence) any {
 	}
 	changes := []any{}
 	for _, c := range p.Changes {
-		changes = append(changes, []any{string(c.Socket), c.User, c.Left})
+		changes = append(changes, []any{string(c.Socket), c.User, c.Left, string(c.Presence), c.At})
 	}
 	numbers := func(all []uint64) any {
 		list := []any{}

@@ -95,6 +95,7 @@
 //	answers := node.Servers().Ask(ctx, "reload", v)        // calls the other nodes' handlers: see OnRequest
 //	stats := node.Servers().Stats(ctx)                     // the other nodes' Stats
 //	watch, err := node.Watch(ctx, "room1", WatchOptions{}) // who is in a room, and who comes and goes
+//	err = socket.SetPresence("away")                       // what a watch shows of the socket
 //	peers := node.Nodes()                                  // the other nodes: see Options.OnNode
 //
 // One rule tells this node from the cluster: a method without a context looks only at this node's memory, and never

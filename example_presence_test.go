@@ -3,6 +3,7 @@ package crosscast_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
@@ -84,4 +85,40 @@ func ExampleWatch_Follow() {
 	// ann sees 1 there
 	// ann sees bob join
 	// bob sees 2 there
+}
+
+// What members show of themselves, and a user who reconnects in time, which is no event.
+func ExampleSocket_SetPresence() {
+	ctx := context.Background()
+	cluster := crosscast.NewCluster()
+	one, _ := crosscast.Start(ctx, crosscast.Options{Adapter: cluster.Adapter()})
+	two, _ := crosscast.Start(ctx, crosscast.Options{Adapter: cluster.Adapter()})
+	join := func(n *crosscast.Node, user string, shows any) *crosscast.Socket {
+		o := crosscast.ConnectOptions{User: user, Rooms: []string{"room1"}, Presence: shows}
+		s, _ := n.Connect(ctx, newExampleClient(), o)
+		return s
+	}
+	phone := join(two, "bob", "here")
+	events := make(chan crosscast.PresenceEvent, 16)
+	watch, err := one.Watch(ctx, "room1", crosscast.WatchOptions{
+		Users: true, Grace: time.Minute,
+		OnChange: func(_ *crosscast.Watch, e crosscast.PresenceEvent) { events <- e },
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s is %s\n", (<-events).Joined[0].User, watch.Members()[0].Presence)
+	phone.SetPresence("away")
+	fmt.Printf("bob is %s\n", (<-events).Changed[0].Presence)
+	phone.Close(crosscast.ReasonServer)
+	join(one, "bob", "back")
+	fmt.Printf("bob is %s\n", (<-events).Changed[0].Presence)
+
+	watch.Close()
+	two.Close(ctx)
+	one.Close(ctx)
+	// Output:
+	// bob is "here"
+	// bob is "away"
+	// bob is "back"
 }

@@ -48,6 +48,10 @@ type ConnectOptions struct {
 	// Handshake is a binding's data about the connection (address, headers, …). It is marshalled and limited as Data
 	// is.
 	Handshake any
+	// Presence is what the socket shows of itself to those who watch its rooms ([Namespace.Watch]), as [Member.Presence]:
+	// a name, a status. Connect marshals it as JSON, of at most 1 KB. [Socket.SetPresence] changes it. Data stays on the
+	// servers, and Presence is what clients may see. Default nil: nothing.
+	Presence any
 	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket. After
 	// a command to disconnect the socket, or a drain, it is called on a goroutine of its own. It may still emit, for
 	// example "left" to the socket's former Rooms. Node.Close waits for it.
@@ -89,10 +93,7 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if err != nil {
 		return nil, err
 	}
-	if s.dataJSON, err = n.describe("socket data", o.Data); err != nil {
-		return nil, err
-	}
-	if s.handshakeJSON, err = n.describe("socket handshake", o.Handshake); err != nil {
+	if err := n.describeSocket(s, o); err != nil {
 		return nil, err
 	}
 	waits, err := n.openSocket(ns, s, o.Rooms)
@@ -122,8 +123,28 @@ func (n *Node) checkRooms(s *Socket, rooms []string) error {
 	return nil
 }
 
-// describe marshals data of a socket that peers may query; nil: none.
-func (n *Node) describe(what string, v any) (string, error) {
+// describeSocket marshals what others may see of a new socket.
+func (n *Node) describeSocket(s *Socket, o ConnectOptions) error {
+	data, err := n.describe("socket data", o.Data, n.maxPayload)
+	if err != nil {
+		return err
+	}
+	handshake, err := n.describe("socket handshake", o.Handshake, n.maxPayload)
+	if err != nil {
+		return err
+	}
+	if data != "" || handshake != "" {
+		s.described = &described{data, handshake}
+	}
+	show, err := n.newShown(s.id, o.Presence)
+	if err == nil && show != nil {
+		s.shown.Store(show)
+	}
+	return err
+}
+
+// describe marshals data of a socket that others may see, at most most bytes; nil: none.
+func (n *Node) describe(what string, v any, most int) (string, error) {
 	if v == nil {
 		return "", nil
 	}
@@ -134,8 +155,8 @@ func (n *Node) describe(what string, v any) (string, error) {
 	if !utf8.Valid(text) { // as for a payload
 		return "", fmt.Errorf("crosscast: %s: not UTF-8", what)
 	}
-	if len(text) > n.maxPayload {
-		return "", &limit.Error{What: what, Len: len(text), Max: n.maxPayload}
+	if len(text) > most {
+		return "", &limit.Error{What: what, Len: len(text), Max: most}
 	}
 	return string(text), nil
 }

@@ -2,6 +2,7 @@ package crosscast
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"runtime"
@@ -137,7 +138,7 @@ func TestWhatPeersTellIsBounded(t *testing.T) {
 		members := func(from NodeID, part int) []PresenceChange {
 			all := make([]PresenceChange, 100)
 			for i := range all {
-				all[i].Member = Member{SocketID(fmt.Sprintf("%s%06d%06d", from, part, i)), "user"}
+				all[i].Member = Member{SocketID(fmt.Sprintf("%s%06d%06d", from, part, i)), "user", json.RawMessage(`"here"`)}
 			}
 			return all
 		}

@@ -13,8 +13,10 @@ import (
 type mirror struct {
 	t       *testing.T
 	begun   bool
-	members map[crosscast.Member]bool
+	members map[[2]string]string // what they show, by socket and user
 }
+
+func keyOf(m crosscast.Member) [2]string { return [2]string{string(m.Socket), m.User} }
 
 func (m *mirror) follow(e crosscast.PresenceEvent) bool {
 	m.told(e)
@@ -27,16 +29,22 @@ func (m *mirror) told(e crosscast.PresenceEvent) {
 	}
 	m.begun = true
 	for _, who := range e.Joined {
-		if m.members[who] {
+		if _, here := m.members[keyOf(who)]; here {
 			m.t.Errorf("%v joins, and is there", who)
 		}
-		m.members[who] = true
+		m.members[keyOf(who)] = string(who.Presence)
+	}
+	for _, who := range e.Changed {
+		if shows, here := m.members[keyOf(who)]; !here || shows == string(who.Presence) {
+			m.t.Errorf("%v changes, and shows %q", who, shows)
+		}
+		m.members[keyOf(who)] = string(who.Presence)
 	}
 	for _, who := range e.Left {
-		if !m.members[who] {
-			m.t.Errorf("%v leaves, and is not there", who)
+		if shows, here := m.members[keyOf(who)]; !here || shows != string(who.Presence) {
+			m.t.Errorf("%v leaves, and shows %q", who, shows)
 		}
-		delete(m.members, who)
+		delete(m.members, keyOf(who))
 	}
 }
 
@@ -52,6 +60,8 @@ func TestFollow(t *testing.T) {
 				all.Go(func() {
 					for j := range 200 {
 						s := connectUser(t, n.Namespace, &recorder{}, fmt.Sprint("u", (i+j)%7), "r")
+						ok(t, s.SetPresence(j%5))
+						ok(t, s.SetPresence([]any{nil, i}[j%2]))
 						if j%3 > 0 {
 							s.Close(crosscast.ReasonServer)
 						}
@@ -60,7 +70,7 @@ func TestFollow(t *testing.T) {
 			}
 			mirrors := make([]*mirror, 300)
 			for i := range mirrors {
-				m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
+				m := &mirror{t: t, members: make(map[[2]string]string)}
 				mirrors[i] = m
 				all.Go(func() {
 					stop := w.Follow(m.follow)
@@ -82,8 +92,8 @@ func TestFollow(t *testing.T) {
 				}
 				equal(t, "members", len(m.members), len(now))
 				for _, who := range now {
-					if !m.members[who] {
-						t.Fatalf("follower %d lacks %v", i, who)
+					if shows, here := m.members[keyOf(who)]; !here || shows != string(who.Presence) {
+						t.Fatalf("follower %d has %v as %q", i, who, shows)
 					}
 				}
 			}
@@ -109,7 +119,7 @@ func TestFollowersThatStop(t *testing.T) {
 			return true
 		})
 		synctest.Wait()
-		m := &mirror{t: t, members: make(map[crosscast.Member]bool)}
+		m := &mirror{t: t, members: make(map[[2]string]string)}
 		w.Follow(m.follow) // which waits for the first one
 		synctest.Wait()
 		s := connectUser(t, n.Namespace, &recorder{}, "ann", "r") // which waits to be told of

@@ -59,13 +59,13 @@ func TestAFollowerThatBeginsAmidAChange(t *testing.T) {
 	f := new(follower)
 	w.followers = []*follower{f}
 	w.queued = true // nobody is called
-	eve := Member{newSocketID(n.id), "eve"}
-	w.view.own.changes.note(eve, true)
+	eve := memberKey{newSocketID(n.id), "eve"}
+	w.view.own.changes.noteLast(eve, entry{}, entry{here: true})
 	if e := w.begin(f); len(e.Joined) != 0 {
 		t.Error("told of", e.Joined, "before")
 	}
 	w.view.handOver()
-	if len(w.pending) != 1 || !w.pending[eve] {
+	if len(w.pending) != 1 || !w.pending[eve].is.here {
 		t.Error("to be told of:", w.pending)
 	}
 }

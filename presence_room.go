@@ -27,19 +27,22 @@ type watched struct {
 	queued bool      // send is to be called
 }
 
-// noteChangeLocked records that s has joined or left.
-func (w *watched) noteChangeLocked(s *Socket, left bool) {
-	c := PresenceChange{Member{s.id, s.user}, left}
+// noteChangeLocked records that s has joined or left, or, if it was and is here, that it shows something else.
+func (w *watched) noteChangeLocked(s *Socket, was, here bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.leases) > 0 {
-		w.log.record(c)
+		w.log.record(s.change(!here))
 		w.pokeLocked()
 	} else {
 		w.log.version++
 	}
 	if w.view != nil {
-		w.view.noteChangeLocked(c)
+		is := entry{here: here}
+		if here {
+			is.show = s.shown.Load()
+		}
+		w.view.noteChangeLocked(memberKey{s.id, s.user}, entry{here: was}, is)
 	}
 }
 
@@ -206,7 +209,7 @@ func (w *watched) send(empty map[emptyKey]*emptyList) {
 	if len(sockets) > 0 {
 		members := make([]PresenceChange, len(sockets))
 		for i, s := range sockets {
-			members[i].Member = Member{s.id, s.user}
+			members[i] = s.change(false) // might already show what a later version will
 		}
 		w.tell(all, version, func(fit int) []*Presence { return whole(version, members, fit) })
 		return

@@ -1,5 +1,7 @@
 package crosscast
 
+import "encoding/json"
+
 // Presence, as pure data: a node's records of a watched room of its own, and a watcher's knowledge of a room.
 //
 // Each node is the only authority on its own members, so nothing is merged: there is one list for each node and room,
@@ -14,10 +16,16 @@ package crosscast
 // instead.
 const maxChanges = 4096
 
+// maxShown is the same for the bytes of what sockets show.
+const maxShown = 1 << 20
+
 // A Member is one entry of a watched room: a socket and its user, or with WatchOptions.Users a user alone.
 type Member struct {
 	Socket SocketID // names its node; empty: all sockets of User together
 	User   string   // empty: no user
+	// Presence is what the socket shows of itself ([ConnectOptions.Presence]), as JSON, which must not be changed; nil:
+	// nothing. For a user it is what was set last by a socket of the user that is in the room, by the clocks of the nodes.
+	Presence json.RawMessage `json:",omitempty"`
 }
 
 // For drivers: Presence is the part of an instruction of [kind.Presence] about members of rooms on one node. For one
@@ -41,16 +49,18 @@ type Presence struct {
 	Full     bool // the instruction's Rooms are not reported: too much is watched already
 }
 
-// For drivers: A PresenceChange is a socket that joined or left.
+// For drivers: A PresenceChange is a socket that joined or left, or that shows something else: then it was there before.
 type PresenceChange struct {
 	Member
 	Left bool
+	At   uint64 // when Presence was set, in milliseconds by the clock of the socket's node
 }
 
 // A changelog numbers the changes of one room on its node, and keeps those not sent yet.
 type changelog struct {
 	version uint64
 	changes []PresenceChange // the latest ones
+	shown   int              // bytes of what the sockets show
 	lost    bool             // there were too many
 }
 
@@ -58,10 +68,11 @@ func (l *changelog) record(c PresenceChange) {
 	l.version++
 	switch {
 	case l.lost:
-	case len(l.changes) == maxChanges:
-		l.changes, l.lost = nil, true
+	case len(l.changes) == maxChanges, l.shown+len(c.Presence) > maxShown:
+		l.changes, l.shown, l.lost = nil, 0, true
 	default:
 		l.changes = append(l.changes, c)
+		l.shown += len(c.Presence)
 	}
 }
 
@@ -74,7 +85,7 @@ func (l *changelog) base() (version uint64, ok bool) {
 // keep.
 func (l *changelog) drain() (changes []PresenceChange, since uint64, ok bool) {
 	since, ok = l.base()
-	changes, l.changes, l.lost = l.changes, nil, false
+	changes, l.changes, l.shown, l.lost = l.changes, nil, 0, false
 	return changes, since, ok
 }
 
@@ -112,238 +123,4 @@ func fitting(changes []PresenceChange, fit int) int {
 		}
 	}
 	return len(changes)
-}
-
-// A diff is the net change of members: true, they joined; false, they left. A change that was undone is not in it.
-type diff map[Member]bool
-
-func (d *diff) note(m Member, here bool) {
-	if was, ok := (*d)[m]; ok && was != here {
-		delete(*d, m)
-		return
-	}
-	if *d == nil {
-		*d = make(diff)
-	}
-	(*d)[m] = here
-}
-
-// A roster is a watcher's knowledge of one room: the list of each node, including its own. A node that has reported
-// nothing has no entry, so a node that never reports costs nothing.
-type roster struct {
-	self  NodeID // this node, whose list is always known
-	nodes map[NodeID]*nodeList
-	users map[string]int // number of their sockets, on all nodes
-	known int            // other nodes whose list is known
-	full  int            // nodes that refused to report
-	diff  diff           // not taken yet; users are members without a socket
-}
-
-// A nodeList is the list of one node, as of a version.
-type nodeList struct {
-	version uint64 // 0: it never came, or is not kept up to date any more
-	members map[SocketID]string
-	full    bool      // the node refused to report
-	asked   bool      // for the whole list, since it came last
-	partial *nodeList // a whole list that is arriving
-	parts   int       // number of its parts so far
-	size    int       // bytes of members, about
-}
-
-// Approximate memory of a list and of a member, without the user's name.
-const listSize, memberSize = 96, 112
-
-// settled reports whether a node has reported its members, or refused to.
-func (l *nodeList) settled() bool { return l != nil && (l.version != 0 || l.full) }
-
-// bytes is the approximate memory of l.
-func (l *nodeList) bytes() int {
-	if l == nil {
-		return 0
-	}
-	n := listSize + l.size
-	if l.partial != nil {
-		n += listSize + l.partial.size
-	}
-	return n
-}
-
-// list returns the list of a node, and makes it if there is none.
-func (r *roster) list(id NodeID) *nodeList {
-	l := r.nodes[id]
-	if l == nil {
-		if r.nodes == nil {
-			r.nodes, r.users = make(map[NodeID]*nodeList), make(map[string]int)
-		}
-		l = &nodeList{}
-		r.nodes[id] = l
-	}
-	return l
-}
-
-// removeNode forgets a node: its members leave.
-func (r *roster) removeNode(id NodeID) {
-	if l := r.nodes[id]; l != nil {
-		r.become(l, id, 0, false)
-		r.replace(l, nil)
-		delete(r.nodes, id)
-	}
-}
-
-// markFull records that a node does not report its members, for now.
-func (r *roster) markFull(id NodeID) {
-	if id != r.self {
-		l := r.list(id)
-		r.become(l, id, 0, true)
-		l.asked, l.partial = false, nil
-	}
-}
-
-// become records the version of the list that a node has reported, or its refusal.
-func (r *roster) become(l *nodeList, id NodeID, version uint64, full bool) {
-	if id != r.self {
-		r.known += btoi(version != 0) - btoi(l.version != 0)
-		r.full += btoi(full) - btoi(l.full)
-	}
-	l.version, l.full = version, full
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// version returns the version of a node's list; 0: it is not known.
-func (r *roster) version(id NodeID) uint64 {
-	if l := r.nodes[id]; l != nil {
-		return l.version
-	}
-	return 0
-}
-
-// set records that m is, or is not, in l.
-func (r *roster) set(l *nodeList, m Member, here bool) {
-	user, was := l.members[m.Socket]
-	if was == here {
-		return
-	}
-	if here {
-		if l.members == nil {
-			l.members = make(map[SocketID]string)
-		}
-		l.members[m.Socket] = m.User
-		l.size += memberSize + len(m.User)
-	} else {
-		m.User = user
-		delete(l.members, m.Socket)
-		l.size -= memberSize + len(m.User)
-	}
-	r.diff.note(m, here)
-	if m.User == "" {
-		return
-	}
-	before := r.users[m.User]
-	after := before + 1
-	if !here {
-		after = before - 1
-	}
-	if r.users[m.User] = after; after == 0 {
-		delete(r.users, m.User)
-	}
-	if before == 0 || after == 0 {
-		r.diff.note(Member{User: m.User}, here)
-	}
-}
-
-// replace makes members the whole content of l.
-func (r *roster) replace(l *nodeList, members map[SocketID]string) {
-	for id, user := range l.members {
-		if u, ok := members[id]; !ok || u != user {
-			r.set(l, Member{Socket: id}, false)
-		}
-	}
-	for id, user := range members {
-		r.set(l, Member{id, user}, true)
-	}
-}
-
-// apply takes a report of another node. It returns whether to ask the node for the whole list.
-func (r *roster) apply(from NodeID, p *Presence) (ask bool) {
-	l := r.nodes[from]
-	switch {
-	case from == r.self, p.Version == 0, p.Since > p.Version: // nonsense
-		return false
-	case p.Since == 0:
-		l = r.list(from)
-		ask = r.part(l, from, p)
-	case l == nil: // the whole list is being asked for
-		return false
-	case p.Since == l.version:
-		for i := range p.Changes {
-			if c := &p.Changes[i]; c.Socket.Node() == from {
-				r.set(l, c.Member, !c.Left)
-			}
-		}
-		l.version = p.Version
-	default:
-		ask = p.Version > l.version && !l.asked // some changes were missed; otherwise these are old
-	}
-	l.asked = l.asked || ask
-	return ask
-}
-
-// part takes a part of a whole list, and returns whether to ask for the list again.
-func (r *roster) part(l *nodeList, from NodeID, p *Presence) (ask bool) {
-	if p.Version < l.version { // old
-		return false
-	}
-	if p.Part == 0 {
-		l.partial, l.parts = &nodeList{version: p.Version, members: make(map[SocketID]string)}, 0
-	}
-	b := l.partial
-	if b == nil || b.version != p.Version || l.parts != p.Part {
-		l.partial = nil
-		return p.Last && p.Version > l.version
-	}
-	for i := range p.Changes {
-		if c := &p.Changes[i]; c.Socket.Node() == from && !c.Left {
-			if old, again := b.members[c.Socket]; again {
-				b.size -= memberSize + len(old)
-			}
-			b.members[c.Socket] = c.User
-			b.size += memberSize + len(c.User)
-		}
-	}
-	l.parts++
-	if !p.Last {
-		return false
-	}
-	r.replace(l, b.members)
-	r.become(l, from, p.Version, false)
-	l.asked, l.partial = false, nil
-	return false
-}
-
-// takeDiff returns the changes since the last takeDiff.
-func (r *roster) takeDiff() diff {
-	d := r.diff
-	r.diff = nil
-	return d
-}
-
-// members calls f with each member: the sockets, or the users.
-func (r *roster) members(users bool, f func(Member)) {
-	if users {
-		for u := range r.users {
-			f(Member{User: u})
-		}
-		return
-	}
-	for _, l := range r.nodes {
-		for id, user := range l.members {
-			f(Member{id, user})
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package crosscast
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,15 +15,45 @@ import (
 // authority is a node whose room is watched, as far as versions and messages go.
 type authority struct {
 	id      NodeID
-	members map[SocketID]string
+	members map[SocketID]showing
 	log     changelog
+}
+
+// showing is what a node tells of a socket.
+type showing struct {
+	user, data string
+	at         uint64
+}
+
+func (s showing) shown(id SocketID) *shown {
+	if s.data == "" {
+		return nil
+	}
+	return &shown{json.RawMessage(s.data), s.at, id}
+}
+
+func (s showing) change(id SocketID, left bool) PresenceChange {
+	return PresenceChange{Member: Member{id, s.user, s.shown(id).bytes()}, Left: left, At: s.at}
+}
+
+// showings is what a list has.
+func showings(l *nodeList) map[SocketID]showing {
+	all := make(map[SocketID]showing)
+	for id, user := range l.members {
+		s := showing{user: user}
+		if show := l.shows[id]; show != nil {
+			s.data, s.at = string(show.data), show.at
+		}
+		all[id] = s
+	}
+	return all
 }
 
 func (a *authority) whole() []*Presence {
 	a.log.drain() // they are in it
 	var all []PresenceChange
 	for _, id := range slices.Sorted(maps.Keys(a.members)) { // at one version always the same, as a room's sockets are
-		all = append(all, PresenceChange{Member: Member{id, a.members[id]}})
+		all = append(all, a.members[id].change(id, false))
 	}
 	parts := whole(a.log.version, all, presenceBytes)
 	if len(all) < 2 || len(parts) > 1 {
@@ -49,46 +80,52 @@ func TestPresenceConverges(t *testing.T) {
 		r := &roster{self: self}
 		r.list(self)
 		var nodes []*authority
-		history := map[NodeID]map[uint64]map[SocketID]string{}
+		history := map[NodeID]map[uint64]map[SocketID]showing{}
 		for i := range rapid.IntRange(1, 3).Draw(t, "nodes") {
-			a := &authority{id: NodeID(fmt.Sprintf("node%04d", i)), members: map[SocketID]string{}}
+			a := &authority{id: NodeID(fmt.Sprintf("node%04d", i)), members: map[SocketID]showing{}}
 			a.log.version = 1
-			history[a.id] = map[uint64]map[SocketID]string{1: {}}
+			history[a.id] = map[uint64]map[SocketID]showing{1: {}}
 			nodes = append(nodes, a)
 		}
-		told := map[Member]bool{}
+		told := map[memberKey]entry{}
 		reached := map[*nodeList]uint64{}
 		check := func() {
-			for m, here := range r.takeDiff() {
-				if told[m] == here {
-					t.Fatalf("%+v is told twice as %v", m, here)
+			for k, c := range r.takeDiff() {
+				if !told[k].same(c.was) || c.was.same(c.is) {
+					t.Fatalf("%+v is told as %+v, which it is not, or becomes the same: %+v", k, c.was, c.is)
 				}
-				if told[m] = here; !here {
-					delete(told, m)
+				if told[k] = c.is; !c.is.here {
+					delete(told, k)
 				}
 			}
-			want := map[Member]bool{}
+			want := map[memberKey]entry{}
 			for id, l := range r.nodes {
 				if l.version < reached[l] {
 					t.Fatalf("%s went back to version %d", id, l.version)
 				}
 				reached[l] = l.version
-				if l.version > 0 && !maps.Equal(l.members, history[id][l.version]) {
+				if l.version > 0 && !maps.Equal(showings(l), history[id][l.version]) {
 					t.Fatalf("%s at version %d has %v, not %v", id, l.version, l.members, history[id][l.version])
 				}
 				size := 0
-				for s, u := range l.members {
-					size += memberSize + len(u)
-					want[Member{s, u}] = true
-					if u != "" {
-						want[Member{User: u}] = true
+				for id, s := range showings(l) {
+					size += memberSize + len(s.user)
+					show := s.shown(id)
+					if show != nil {
+						size += shownSize + len(show.data)
 					}
+					want[memberKey{id, s.user}] = entry{true, show}
+					user := want[memberKey{user: s.user}]
+					if user.here = true; show != nil && show.newer(user.show) {
+						user.show = show
+					}
+					want[memberKey{user: s.user}] = user
 				}
 				if l.size != size {
 					t.Fatalf("%s takes %d bytes, not %d", id, l.size, size)
 				}
 			}
-			if !maps.Equal(told, want) {
+			if !maps.EqualFunc(told, want, entry.same) {
 				t.Fatalf("told of %v, there are %v", told, want)
 			}
 		}
@@ -103,14 +140,18 @@ func TestPresenceConverges(t *testing.T) {
 			"change": func(t *rapid.T) {
 				a := nodes[pick.Draw(t, "node")]
 				id := SocketID(fmt.Sprintf("%s%012d", a.id, rapid.IntRange(0, 5).Draw(t, "socket")))
-				user := fmt.Sprint("u", id[19]%2)
-				_, here := a.members[id]
-				if here {
+				s, here := a.members[id]
+				left := here && rapid.Bool().Draw(t, "leaves")
+				if left {
 					delete(a.members, id)
 				} else {
-					a.members[id] = user
+					s.user, s.data, s.at = fmt.Sprint("u", id[19]%2), rapid.SampledFrom([]string{"", "1", "22"}).Draw(t, "data"), 0
+					if s.data != "" {
+						s.at = rapid.Uint64Range(1, 3).Draw(t, "at")
+					}
+					a.members[id] = s
 				}
-				a.log.record(PresenceChange{Member{id, user}, here})
+				a.log.record(s.change(id, left))
 				history[a.id][a.log.version] = maps.Clone(a.members)
 			},
 			"send": func(t *rapid.T) {
@@ -166,7 +207,7 @@ func TestPresenceConverges(t *testing.T) {
 				}
 			}
 			check()
-			if l := r.nodes[a.id]; l.version != a.log.version || !maps.Equal(l.members, a.members) {
+			if l := r.nodes[a.id]; l.version != a.log.version || !maps.Equal(showings(l), a.members) {
 				t.Fatalf("%s: has %v, not %v", a.id, l.members, a.members)
 			}
 		}
@@ -178,7 +219,7 @@ func TestPresenceConverges(t *testing.T) {
 			clear(history[a.id])
 		}
 		check()
-		if len(told) != 0 || len(r.users) != 0 {
+		if len(told) != 0 || len(r.users) != 0 || len(r.shows) != 0 {
 			t.Fatal("left over:", told, r.users)
 		}
 	})
@@ -235,7 +276,7 @@ func TestRosterIsSuspicious(t *testing.T) {
 	r.apply("node0000", &Presence{Version: 2, Last: true, Changes: foreign})
 	r.apply("node0000", &Presence{Since: 9, Version: 3, Changes: foreign})
 	r.apply("node0000", &Presence{})
-	if d := r.takeDiff(); len(d) != 1 || !d[Member{Socket: "node0000BBBBBBBBBBBB"}] {
+	if d := r.takeDiff(); len(d) != 1 || !d[memberKey{socket: "node0000BBBBBBBBBBBB"}].is.here {
 		t.Error(d)
 	}
 }

@@ -45,20 +45,20 @@ func (v *view) lock() {
 	own := v.roster.nodes[v.roster.self]
 	if members != nil { // the first call: these members are not changes
 		for _, s := range members {
-			v.roster.set(own, Member{s.id, s.user}, true)
+			v.roster.set(own, memberKey{s.id, s.user}, s.shown.Load(), true)
 		}
 		v.roster.takeDiff()
 	}
-	for m, here := range changes {
-		v.roster.set(own, m, here)
+	for k, c := range changes {
+		v.roster.set(own, k, c.is.show, c.is.here)
 	}
 }
 
 // noteChangeLocked records a change on this node.
-func (v *view) noteChangeLocked(c PresenceChange) {
+func (v *view) noteChangeLocked(k memberKey, was, is entry) {
 	v.own.mu.Lock()
 	defer v.own.mu.Unlock()
-	v.own.changes.note(c.Member, !c.Left)
+	v.own.changes.noteLast(k, was, is) // what a member shows is read later than the list of members
 	v.queueLocked()
 }
 
@@ -147,7 +147,9 @@ func (v *view) members(w *Watch) []Member {
 		return nil
 	}
 	var all []Member
-	v.roster.members(w.users, func(m Member) { all = append(all, m) })
+	add := func(k memberKey, show *shown) { all = append(all, k.member(show)) }
+	v.roster.members(w.users, add)
+	w.eachAway(&v.roster, add)
 	return all
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/crosscast/crosscast/internal/errtext"
 )
@@ -22,6 +23,10 @@ type WatchOptions struct {
 	OnChange func(*Watch, PresenceEvent)
 	// Users counts the sockets of a user as one member, on all nodes together. Sockets without a user are left out.
 	Users bool
+	// Grace is how long a user without a socket in the room still counts as a member: it has left when no socket of the
+	// user came back in time, to any node. So a reconnect, or a page that is loaded again, is no event. Only with Users.
+	// Default 0, at most 1 h.
+	Grace time.Duration
 }
 
 // A PresenceEvent is passed to WatchOptions.OnChange, ordered by user and socket. For each member, joined and left
@@ -29,7 +34,14 @@ type WatchOptions struct {
 type PresenceEvent struct {
 	Current bool // the first event: Joined are the members at the beginning
 	Joined  []Member
-	Left    []Member
+	Changed []Member // were there before, and show something else now
+	Left    []Member // with what they showed last
+}
+
+func (e *PresenceEvent) sort() {
+	slices.SortFunc(e.Joined, compareMembers)
+	slices.SortFunc(e.Changed, compareMembers)
+	slices.SortFunc(e.Left, compareMembers)
 }
 
 // A Watch shows the members of a room, on all nodes. Its methods may be called concurrently. It must be closed.
@@ -49,6 +61,7 @@ type Watch struct {
 	pending   diff        // changes that the followers who have begun have not got yet
 	queued    bool        // a call is to come
 	closed    bool
+	away      *away // nil: no Grace
 }
 
 // A follower is a function that is called with a watch's members.
@@ -77,7 +90,13 @@ func (ns *Namespace) Watch(ctx context.Context, room string, o WatchOptions) (*W
 	if err := cmp.Or(ns.node.deaf, ns.node.blind); err != nil {
 		return nil, err
 	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	w := &Watch{users: o.Users}
+	if o.Grace > 0 {
+		w.away = &away{w: w, grace: o.Grace}
+	}
 	w.lane.run = w.call
 	w.space = ns.hold()
 	w.lane.busy = ns.node.busy
@@ -224,6 +243,9 @@ func (w *Watch) close() {
 	defer w.mu.Unlock()
 	w.closed = true
 	w.pending, w.followers = nil, nil
+	if w.away != nil {
+		w.away.endLocked()
+	}
 }
 
 func (w *Watch) isClosed() bool {
@@ -236,14 +258,27 @@ func (w *Watch) isClosed() bool {
 func (w *Watch) noteChangesLocked(d diff) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.followedLocked() {
+	followed := w.followedLocked()
+	if !followed && w.away == nil || w.closed {
 		return
 	}
-	for m, here := range d {
-		if w.users == (m.Socket == "") {
-			w.pending.note(m, here)
+	for k, c := range d {
+		if w.users != (k.socket == "") {
+			continue
+		}
+		told := true
+		if w.away != nil {
+			c.was, told = w.away.noteLocked(k, c)
+		}
+		if told && followed {
+			w.pending.note(k, c.was, c.is)
 		}
 	}
+	w.queueLocked()
+}
+
+// queueLocked makes call run soon, if there are changes.
+func (w *Watch) queueLocked() {
 	if !w.queued && len(w.pending) > 0 {
 		w.queued = true
 		w.lane.push(nil)
@@ -257,23 +292,13 @@ func (w *Watch) call(f *follower) {
 		return
 	}
 	w.mu.Lock()
-	e := PresenceEvent{}
-	for m, here := range w.pending {
-		if here {
-			e.Joined = append(e.Joined, m)
-		} else {
-			e.Left = append(e.Left, m)
-		}
-	}
+	changes := w.pending
 	w.pending, w.queued = nil, false
 	to := w.followers
 	w.mu.Unlock()
-	if len(e.Joined)+len(e.Left) == 0 {
-		return
+	if len(changes) > 0 {
+		w.tell(to, changes.event())
 	}
-	slices.SortFunc(e.Joined, compareMembers)
-	slices.SortFunc(e.Left, compareMembers)
-	w.tell(to, e)
 }
 
 // begin returns all members as of the last call of the other followers, and makes f get later changes along with them.
@@ -284,20 +309,30 @@ func (w *Watch) begin(f *follower) PresenceEvent {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f.begun = true
-	current := make(diff)
-	v.roster.members(w.users, func(m Member) { current[m] = true })
-	for _, later := range [...]diff{v.roster.diff, w.pending} {
-		for m, here := range later {
+	current := make(map[memberKey]*shown)
+	v.roster.members(w.users, func(k memberKey, show *shown) { current[k] = show })
+	undo := func(changes diff) {
+		for k, c := range changes {
 			switch {
-			case w.users != (m.Socket == ""):
-			case here:
-				delete(current, m)
+			case w.users != (k.socket == ""):
+			case c.was.here:
+				current[k] = c.was.show
 			default:
-				current[m] = true
+				delete(current, k)
 			}
 		}
 	}
-	return PresenceEvent{Current: true, Joined: slices.SortedFunc(maps.Keys(current), compareMembers)}
+	undo(v.roster.diff)
+	if w.away != nil {
+		maps.Copy(current, w.away.shows)
+	}
+	undo(w.pending)
+	e := PresenceEvent{Current: true}
+	for k, show := range current {
+		e.Joined = append(e.Joined, k.member(show))
+	}
+	e.sort()
+	return e
 }
 
 // follows reports whether f is to be called.

@@ -279,7 +279,7 @@ func (p *presence) handleGap(g *Gap) {
 // handleReport handles a report of a peer.
 func (p *presence) handleReport(inst *Instruction) {
 	r := inst.Presence
-	if r == nil {
+	if r == nil || !r.valid() {
 		p.n.stats.drop(dropPresence)
 		return
 	}

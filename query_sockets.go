@@ -202,11 +202,14 @@ func (s *Socket) info(f kind.Fields) SocketInfo {
 	if f&kind.FieldRooms != 0 {
 		info.Rooms = s.Rooms()
 	}
+	if s.described == nil {
+		return info
+	}
 	if f&kind.FieldData != 0 {
-		info.Data = append(info.Data, s.dataJSON...)
+		info.Data = append(info.Data, s.described.data...)
 	}
 	if f&kind.FieldHandshake != 0 {
-		info.Handshake = append(info.Handshake, s.handshakeJSON...)
+		info.Handshake = append(info.Handshake, s.described.handshake...)
 	}
 	return info
 }

@@ -206,7 +206,7 @@ func (ns *space) joinLocked(s *Socket, space Space, name string, waits []*group)
 		}
 		ns.node.reportRoomLocked(RoomJoined, g, s)
 		if w := g.watchedLocked(); w != nil {
-			w.noteChangeLocked(s, false)
+			w.noteChangeLocked(s, false, true)
 		}
 	}
 	return g.wait(waits)
@@ -302,7 +302,7 @@ func (g *group) removeLocked(m *membership) {
 	}
 	n.reportRoomLocked(RoomLeft, g, s)
 	if w := g.watchedLocked(); w != nil {
-		w.noteChangeLocked(s, true)
+		w.noteChangeLocked(s, true, false)
 	}
 	if len(g.sockets) == 0 {
 		sh.used[g.space-1]--

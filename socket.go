@@ -29,8 +29,9 @@ type Socket struct {
 	failing    atomic.Bool // the conn has failed, and the socket is about to be closed
 	closed     atomic.Bool // set under mu
 
-	onClose                 func(*Socket, Reason)
-	dataJSON, handshakeJSON string // for queries
+	onClose   func(*Socket, Reason)
+	described *described            // for queries; nil: nothing
+	shown     atomic.Pointer[shown] // set under mu; nil: nothing
 
 	mu      sync.Mutex             // guards the following fields; locked before a shard's
 	members []*membership          // in everyone, then in its ID and user, then in rooms
@@ -41,6 +42,9 @@ type Socket struct {
 
 	awaiting awaiting // guarded by mu
 }
+
+// described is what peers may query of a socket, as JSON.
+type described struct{ data, handshake string }
 
 func (s *Socket) named(id string) bool { return string(s.id) == id }
 

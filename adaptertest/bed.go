@@ -248,6 +248,12 @@ func (b *bed) connect(n *node, o crosscast.ConnectOptions) *client {
 	return b.connectIn(n, "/", o)
 }
 
+// laterMillisecond returns when the clock shows another millisecond.
+func (b *bed) laterMillisecond() {
+	began := time.Now().UnixMilli()
+	b.eventually("the clock goes on", func() bool { return time.Now().UnixMilli() > began })
+}
+
 func (b *bed) connectIn(n *node, namespace string, o crosscast.ConnectOptions) *client {
 	b.Helper()
 	c, err := b.tryConnect(n, namespace, o)

@@ -28,12 +28,30 @@ var clusterFaults = []fault{
 	},
 	{
 		name: "loses presence",
-		red:  map[string]string{"presence": "every peer tells of its members"},
+		red: map[string]string{
+			"presence": "every peer tells of its members", "presence-data": "what a member has shown from the beginning",
+		},
 		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
 			if inst.Kind == kind.Presence {
 				return nil
 			}
 			return next(inst)
+		},
+	},
+	{
+		name: "loses what members show",
+		red:  map[string]string{"presence-data": "what a member has shown from the beginning"},
+		publish: func(_ *faulty, _ context.Context, inst *instruction, next func(*instruction) error) error {
+			if inst.Presence == nil {
+				return next(inst)
+			}
+			c, p := *inst, *inst.Presence
+			p.Changes = slices.Clone(p.Changes)
+			for i := range p.Changes {
+				p.Changes[i].Presence = nil
+			}
+			c.Presence = &p
+			return next(&c)
 		},
 	},
 	{

@@ -351,4 +351,29 @@ var clusterRules = []rule{
 			b.eventually("members that leave are gone", func() bool { return len(w.Members()) == 0 })
 		},
 	},
+	{
+		name:       "presence-data",
+		text:       "A watch shows what each member shows of itself, and each change of it; for a user, what was set last.",
+		capability: CapPresence,
+		run: func(b *bed) {
+			n0, n1, n2 := b.acquainted()
+			first := b.connect(n1, crosscast.ConnectOptions{User: "ann", Rooms: []string{"r"}, Presence: "here"})
+			w, err := n0.Watch(b.ctx, "r", crosscast.WatchOptions{Users: true})
+			b.must(err)
+			defer w.Close()
+			shows := func(want string) func() bool {
+				return func() bool { m := w.Members(); return len(m) == 1 && string(m[0].Presence) == want }
+			}
+			b.eventually("what a member has shown from the beginning is there", shows(`"here"`))
+			b.must(first.SetPresence("away"))
+			b.eventually("what a member shows now is there", shows(`"away"`))
+			b.laterMillisecond()
+			second := b.connect(n2, crosscast.ConnectOptions{User: "ann", Rooms: []string{"r"}, Presence: []int{2}})
+			b.eventually("what another socket of the user has set last is there", shows("[2]"))
+			second.Close(crosscast.ReasonServer)
+			b.eventually("what the other socket had set is there again", shows(`"away"`))
+			b.must(first.SetPresence(nil))
+			b.eventually("nothing is shown any more", shows(""))
+		},
+	},
 }

@@ -25,7 +25,7 @@ func (nobody) Close(crosscast.Reason)        {}
 type watcher struct {
 	mu    sync.Mutex
 	first bool
-	now   map[crosscast.Member]bool
+	now   map[string]string // what the users show
 	bad   []string
 }
 
@@ -37,16 +37,22 @@ func (w *watcher) on(_ *crosscast.Watch, e crosscast.PresenceEvent) {
 	}
 	w.first = true
 	for _, m := range e.Joined {
-		if w.now[m] {
+		if _, here := w.now[m.User]; here {
 			w.bad = append(w.bad, fmt.Sprint("joined twice: ", m))
 		}
-		w.now[m] = true
+		w.now[m.User] = string(m.Presence)
+	}
+	for _, m := range e.Changed {
+		if shows, here := w.now[m.User]; !here || shows == string(m.Presence) {
+			w.bad = append(w.bad, fmt.Sprint("no change: ", m))
+		}
+		w.now[m.User] = string(m.Presence)
 	}
 	for _, m := range e.Left {
-		if !w.now[m] {
+		if _, here := w.now[m.User]; !here {
 			w.bad = append(w.bad, fmt.Sprint("left twice: ", m))
 		}
-		delete(w.now, m)
+		delete(w.now, m.User)
 	}
 }
 
@@ -60,8 +66,8 @@ func (w *watcher) users(t *testing.T) string {
 		w.bad = nil
 	}
 	var all []string
-	for m := range w.now {
-		all = append(all, m.User)
+	for user, shows := range w.now {
+		all = append(all, user+strings.Trim(shows, `"`))
 	}
 	slices.Sort(all)
 	return strings.Join(all, " ")
@@ -106,7 +112,7 @@ func (n presenceNode) connect(t *testing.T, user string) *crosscast.Socket {
 
 func (n presenceNode) watch(t *testing.T) *watcher {
 	t.Helper()
-	w := &watcher{now: map[crosscast.Member]bool{}}
+	w := &watcher{now: map[string]string{}}
 	watch, err := n.Watch(t.Context(), "r", crosscast.WatchOptions{OnChange: w.on, Users: true})
 	if err != nil {
 		t.Fatal(err)
@@ -160,11 +166,19 @@ func TestPresenceHealsWithoutAGap(t *testing.T) {
 			return membus.Fate{Lost: strings.Contains(f.Topic, string(nodes[0].ID()))} // its inbox
 		}
 		nodes[1].port.SetFate(lose)
-		nodes[1].connect(t, "ann")
+		ann := nodes[1].connect(t, "ann")
 		expect(t, "lost", w.users(t), "")
 		nodes[1].port.SetFate(nil)
 		time.Sleep(6 * time.Second)
 		expect(t, "after a renewal", w.users(t), "ann")
+		nodes[1].port.SetFate(lose)
+		if err := ann.SetPresence("+away"); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "data that is lost", w.users(t), "ann")
+		nodes[1].port.SetFate(nil)
+		time.Sleep(6 * time.Second)
+		expect(t, "data after a renewal", w.users(t), "ann+away")
 	})
 }
 
@@ -198,15 +212,24 @@ func TestPresenceBalances(t *testing.T) {
 					})
 				}
 				type client struct {
-					user string
-					s    *crosscast.Socket
+					user  string
+					s     *crosscast.Socket
+					shows string
+					set   int // when
 				}
 				var clients []client
-				for range 200 {
+				for step := range 200 {
 					switch i := rnd.IntN(20); {
 					case i < 9:
 						user := fmt.Sprint("u", rnd.IntN(30))
-						clients = append(clients, client{user, nodes[rnd.IntN(3)].connect(t, user)})
+						clients = append(clients, client{user: user, s: nodes[rnd.IntN(3)].connect(t, user)})
+					case i < 13 && len(clients) > 0:
+						c := &clients[rnd.IntN(len(clients))]
+						c.shows, c.set = fmt.Sprint("+", rnd.IntN(3)), step
+						time.Sleep(time.Millisecond) // of two that are set in the same one, neither is the last
+						if err := c.s.SetPresence(c.shows); err != nil {
+							t.Fatal(err)
+						}
 					case i < 18 && len(clients) > 0:
 						k := rnd.IntN(len(clients))
 						clients[k].s.Close(crosscast.ReasonServer)
@@ -220,13 +243,15 @@ func TestPresenceBalances(t *testing.T) {
 					n.port.SetFate(nil)
 				}
 				time.Sleep(20 * time.Second)
-				truth := map[string]bool{}
+				truth := map[string]client{}
 				for _, c := range clients {
-					truth[c.user] = true
+					if last, known := truth[c.user]; !known || c.set > last.set {
+						truth[c.user] = c
+					}
 				}
 				var users []string
-				for u := range truth {
-					users = append(users, u)
+				for u, c := range truth {
+					users = append(users, u+c.shows)
 				}
 				slices.Sort(users)
 				for i, w := range watchers {

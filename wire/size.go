@@ -47,7 +47,7 @@ func instructionBound(inst *crosscast.Instruction) int {
 		n += 16*overhead + 9*(len(inst.Presence.Sums)+len(inst.Presence.Versions))
 		for i := range inst.Presence.Changes {
 			c := &inst.Presence.Changes[i]
-			n += 3*overhead + len(c.Socket) + len(c.User)
+			n += 5*overhead + len(c.Socket) + len(c.User) + len(c.Presence)
 		}
 	}
 	for _, kv := range inst.Meta {

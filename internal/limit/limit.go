@@ -7,10 +7,11 @@ import (
 )
 
 const (
-	Name   = 255       // the largest length of a name (room, user, event, namespace), in bytes
-	Names  = 1024      // the largest number of names in an instruction's target, over all its lists, and of its rooms
-	Meta   = 8         // the largest number of an instruction's pairs of meta data
-	Answer = 192 << 10 // the approximate largest size of one part of an answer, in bytes
+	Name     = 255       // the largest length of a name (room, user, event, namespace), in bytes
+	Names    = 1024      // the largest number of names in an instruction's target, over all its lists, and of its rooms
+	Meta     = 8         // the largest number of an instruction's pairs of meta data
+	Presence = 1024      // the largest size of what a socket shows of itself, in bytes
+	Answer   = 192 << 10 // the approximate largest size of one part of an answer, in bytes
 )
 
 var (
