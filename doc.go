@@ -134,8 +134,8 @@
 // (leave…, TestJoinsThatFailUnderConcurrency, TestConnectUnderConcurrency)
 //
 // 3. Order. One goroutine emits to a socket, to the socket's user, and to one room of the socket: these emissions
-// arrive at the socket in the order of the calls. There is no order between two rooms, two users or two sockets. A
-// subscription gets all that one goroutine emits to its rooms and users in the order of the calls. An
+// arrive at the socket in the order of the calls. There is no order between two rooms, two users or two sockets, also
+// within one subscription. An
 // emission to several names or to everyone keeps its place among all emissions of its node. (order-…)
 //
 // 4. Never silent. An instruction that a node missed, or might have missed, becomes a [Gap] before anything later of

@@ -27,10 +27,10 @@ type (
 	}
 	modelSub struct {
 		*crosscast.Subscription
-		node  int
-		rooms []string
-		got   log
-		fence chan struct{}
+		node         int
+		rooms, users map[string]int // calls that have added them
+		got          log
+		fence        chan struct{}
 	}
 	model struct {
 		nodes   []*crosscast.Node
@@ -160,7 +160,8 @@ func (m *model) anyOpen(t *rapid.T) *modelSocket {
 }
 
 func (m *model) addSub(t *rapid.T, node int, rooms []string) {
-	s := &modelSub{node: node, rooms: rooms, fence: make(chan struct{}, 1)}
+	s := &modelSub{node: node, rooms: map[string]int{}, users: map[string]int{}, fence: make(chan struct{}, 1)}
+	addCalls(s.rooms, rooms, 1)
 	sub, err := m.nodes[node].Subscribe(ctx, crosscast.Receiver{
 		OnMessage: func(_ *crosscast.Subscription, msg *crosscast.Message) {
 			if msg.Event == "fence" {
@@ -174,6 +175,30 @@ func (m *model) addSub(t *rapid.T, node int, rooms []string) {
 	}
 	s.Subscription = sub
 	m.subs = append(m.subs, s)
+}
+
+// addCalls adds calls to the count of each name, once, and keeps it from falling below 0.
+func addCalls(in map[string]int, names []string, calls int) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		in[name] = max(0, in[name]+calls)
+	}
+}
+
+// change adds names to a subscription, or removes some.
+func (m *model) change(t *rapid.T, calls int) {
+	s := m.subs[rapid.IntRange(0, len(m.subs)-1).Draw(t, "subscription")]
+	rooms, users := subset(t, "rooms", modelRooms), subset(t, "users", modelUsers[1:])
+	var err error
+	if calls > 0 {
+		err = errors.Join(s.Add(ctx, rooms...), s.AddUser(ctx, users...))
+	} else {
+		err = errors.Join(s.Remove(rooms...), s.RemoveUser(users...))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	addCalls(s.rooms, rooms, calls)
+	addCalls(s.users, users, calls)
 }
 
 // emit emits to a target that is drawn, and checks who gets it: each recipient once, and nobody else.
@@ -220,8 +245,10 @@ func (m *model) emit(t *rapid.T) {
 	}
 	for i, s := range m.subs {
 		expected := ""
-		in := slices.ContainsFunc(rooms, func(r string) bool { return slices.Contains(s.rooms, r) })
-		if in && (!local || s.node == from) {
+		in := func(names []string, mine map[string]int) bool {
+			return slices.ContainsFunc(names, func(name string) bool { return mine[name] > 0 })
+		}
+		if (in(rooms, s.rooms) || in(users, s.users)) && (!local || s.node == from) {
 			expected = event
 		}
 		if got := s.got.take(); got != expected {
@@ -371,6 +398,8 @@ func TestMembershipModel(t *testing.T) {
 					"subscribe": func(t *rapid.T) {
 						m.addSub(t, rapid.IntRange(0, nodes-1).Draw(t, "node"), subset(t, "rooms", modelRooms))
 					},
+					"add":    func(t *rapid.T) { m.change(t, 1) },
+					"remove": func(t *rapid.T) { m.change(t, -1) },
 					"unsubscribe": func(t *rapid.T) {
 						if len(m.subs) == nodes {
 							t.Skip("none but those for the fence")

@@ -28,9 +28,9 @@ type Receiver struct {
 
 // A Subscription is a [Receiver] of rooms and users, which can be added and removed at any time: a hub has one for all of
 // its clients. It gets each emission to at least one of them, once, from every node including this one. It gets no
-// emissions to everyone or to sockets. Exceptions do not concern it. Its messages have one order: emissions of one
-// goroutine arrive in the order of the calls, also those to different rooms and users. Its methods may be called
-// concurrently, and by OnMessage. Add and Synced wait, so the next message waits too if OnMessage calls them.
+// emissions to everyone or to sockets. Exceptions do not concern it. What one goroutine emits to one of its rooms or users
+// arrives in the order of the calls. Its methods may be called concurrently, and by OnMessage. Add and Synced wait, so the
+// next message waits too if OnMessage calls them.
 type Subscription struct {
 	ns *space // held until Close
 	r  Receiver

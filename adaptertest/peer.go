@@ -236,6 +236,10 @@ func room(name string) crosscast.Address {
 	return crosscast.Address{Namespace: "/", Space: crosscast.SpaceRoom, Name: name}
 }
 
+func user(name string) crosscast.Address {
+	return crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: name}
+}
+
 func toRoom(names ...string) crosscast.Target { return crosscast.Target{Rooms: names} }
 
 func cloneInstruction(inst *crosscast.Instruction) *crosscast.Instruction {

@@ -12,7 +12,7 @@ import (
 var deniedRules = []rule{
 	{
 		name: "denied-join",
-		text: "If the bus denies a name, Join, Connect and Subscribe of it fail with ErrDenied, and nothing happens. " +
+		text: "If the bus denies a name, Join, Connect, Subscribe and Add of it fail with ErrDenied, and nothing happens. " +
 			"Other names can be joined. Once the name is allowed it can be joined like any other.",
 		needs:      needsDeny,
 		capability: CapInterest,
@@ -32,12 +32,20 @@ var deniedRules = []rule{
 			if _, _, err := b.trySubscribe(b.ctx, n1, "open", deniedName); !errors.Is(err, crosscast.ErrDenied) {
 				b.Errorf("Subscribe with a room that the bus denies returned %v instead of ErrDenied", err)
 			}
+			sub, s, err := b.trySubscribe(b.ctx, n1, "later")
+			b.must(err)
+			if err := sub.Add(b.ctx, "open", deniedName); !errors.Is(err, crosscast.ErrDenied) {
+				b.Errorf("Add with a room that the bus denies returned %v instead of ErrDenied", err)
+			}
 			b.must(c.Join(b.ctx, "later"))
 			b.emit(n0.To(deniedName), "denied")
+			b.emit(n1.To(deniedName), "denied")
 			b.emit(n0.To("open"), "open")
 			b.emit(n0.To("later"), "later")
 			b.settle()
 			c.wantAnyOrder("open", "later")
+			s.wait("later", 1)
+			s.want("later")
 			b.cluster.Deny(n1.index, room(deniedName), false)
 			b.eventually("joining a room that is not denied any more", func() bool { return c.Join(b.ctx, deniedName) == nil })
 			b.must(c.Synced(b.ctx))

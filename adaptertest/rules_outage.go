@@ -35,7 +35,7 @@ var outageRules = []rule{
 	},
 	{
 		name: "outage-join",
-		text: "While the link is down, Join, Connect and Subscribe return nil at once and take effect: the node's " +
+		text: "While the link is down, Join, Connect, Subscribe and Add return nil at once and take effect: the node's " +
 			"own emissions arrive. On recovery the names are subscribed. The gap of the outage covers them, and " +
 			"comes before anything later.",
 		needs: needsLink,
@@ -44,6 +44,8 @@ var outageRules = []rule{
 			b.needSubscriber(n1)
 			c := b.connect(n1, connect{Rooms: []string{"before"}})
 			var s, c2 *client
+			had, sub, err := b.trySubscribe(b.ctx, n1, "before")
+			b.must(err)
 			b.cut(n1)
 			b.within("joining while the link is down", func() {
 				must := func(what string, err error) {
@@ -58,28 +60,32 @@ var outageRules = []rule{
 				must("Connect", err)
 				_, s, err = b.trySubscribe(b.ctx, n1, "r3")
 				must("Subscribe", err)
+				must("AddUser", had.AddUser(b.ctx, "u2"))
 			})
 			if len(b.broken) > 0 {
 				return
 			}
-			b.emit(n1.To("r", "r2", "r3"), "local")
-			for _, c := range []*client{c, c2, s} {
+			b.emit(n1.To("r", "r2", "r3").ToUser("u2"), "local")
+			for _, c := range []*client{c, c2, s, sub} {
 				c.wait("local", 1)
 				c.log.take()
 			}
 			b.restore(n1)
 			b.must(c.Synced(b.ctx))
 			b.must(c2.Synced(b.ctx))
+			b.must(had.Synced(b.ctx))
+			b.emit(n0.ToUser("u2"), "user2")
 			b.emit(n0.To("r"), "room")
 			b.emit(n0.ToUser("u"), "user")
 			b.emit(n0.To("r2"), "room2")
 			b.emit(n0.To("r3"), "room3")
 			b.settle()
 			s.wait("room3", 1)
-			user := crosscast.Address{Namespace: "/", Space: crosscast.SpaceUser, Name: "u"}
+			sub.wait("user2", 1)
 			c.wantAfterGap(room("r"), "room")
-			c2.wantAfterGap(user, "user", "room2")
+			c2.wantAfterGap(user("u"), "user", "room2")
 			s.wantAfterGap(room("r3"), "room3")
+			sub.wantAfterGap(user("u2"), "user2")
 		},
 	},
 	{
