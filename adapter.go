@@ -185,7 +185,7 @@ type AdapterDeliverer interface {
 type AdapterSizer interface {
 	// MaxPayload returns the largest payload, in bytes, that fits together with one room or user, a namespace and an
 	// event of 255 bytes each. Start calls it before Adapter.Start, and fails if it is less than
-	// Options.MaxPayload.
+	// Options.MaxPayload. Without that option, it is the node's largest payload.
 	MaxPayload() int
 	// Fits returns the error with which Publish would refuse inst for its size. The node calls it for instructions with
 	// a payload larger than an eighth of Options.MaxPayload, several names, or Meta. Fits keeps nothing of inst.

@@ -51,8 +51,8 @@ type Options struct {
 	// bus refuses the login, the node tries again, and [Node.Link] has the state "denied". Start still fails for wrong
 	// Options.
 	StartOffline bool
-	// MaxPayload is the largest payload that may be emitted, in bytes. Default: 1 MiB; 1 byte to 1 GiB. It must fit
-	// into the adapter's largest frame, together with names: see [AdapterSizer].
+	// MaxPayload is the largest payload that may be emitted, in bytes, from 1 byte to 1 GiB. It must fit into the
+	// adapter's largest frame, together with names: see [AdapterSizer]. Default: 1 MiB, or what fits if that is less.
 	MaxPayload int
 	// MaxRooms is the largest number of rooms of one socket. It bounds a client that chooses the names. Default:
 	// 10,000; at least 1. Join and Connect refuse more with an error that matches [ErrTooLarge]. A command to
@@ -246,6 +246,7 @@ func (n *Node) start(ctx context.Context, o *Options) error {
 func newNode(o Options) (*Node, error) {
 	o.Heartbeat = cmp.Or(o.Heartbeat, defaultHeartbeat)
 	o.Linger = cmp.Or(o.Linger, defaultLinger)
+	byDefault := o.MaxPayload == 0
 	o.MaxPayload = cmp.Or(o.MaxPayload, defaultMaxPayload)
 	o.MaxRooms = cmp.Or(o.MaxRooms, defaultMaxRooms)
 	if err := cmp.Or(
@@ -286,7 +287,9 @@ func newNode(o Options) (*Node, error) {
 	if o.Histograms {
 		n.times = new(times)
 	}
-	n.sizer, _ = o.Adapter.(AdapterSizer)
+	if n.sizer, _ = o.Adapter.(AdapterSizer); n.sizer != nil && byDefault {
+		n.maxPayload = min(n.maxPayload, max(1, n.sizer.MaxPayload()))
+	}
 	if f, ok := o.Adapter.(ForeignAdapter); ok {
 		n.foreign, n.onlyText, n.blind = f, f.TextOnly(), errNoPresence
 	}

@@ -368,3 +368,11 @@ func (n *node) connected() bool {
 	}
 	return link.Live()
 }
+
+// defaultPayload returns the size of the largest payload of a node with the default options.
+func defaultPayload(a crosscast.Adapter) int {
+	if s, ok := a.(crosscast.AdapterSizer); ok {
+		return min(1<<20, s.MaxPayload())
+	}
+	return 1 << 20
+}

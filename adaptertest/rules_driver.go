@@ -138,7 +138,8 @@ var driverRules = []rule{
 			b.heartbeat = max(b.heartbeat, 3*time.Second) // megabytes take long on a busy machine, and this rule has no faults
 			p0, p1, _ := b.threePeers()
 			var want []string
-			for _, size := range []int{1 << 20, 3 << 20, 16 << 20} {
+			largest := defaultPayload(p0.Adapter)
+			for _, size := range []int{largest, 3 << 20, 16 << 20} {
 				inst := p0.emission(fmt.Sprint("large", size), everyone)
 				inst.Payload = crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: make([]byte, size)}
 				err := p0.Publish(b.ctx, inst)
@@ -147,8 +148,8 @@ var driverRules = []rule{
 					want = append(want, inst.Event)
 				case !errors.Is(err, crosscast.ErrTooLarge):
 					b.Errorf("Publish of %d bytes: %v, which does not match ErrTooLarge", size, err)
-				case size == 1<<20:
-					b.Errorf("Publish of 1 MiB, the default limit of a node's payloads, is refused: %v", err)
+				case size == largest:
+					b.Errorf("Publish of %d bytes, the default limit of a node's payloads, is refused: %v", size, err)
 				}
 			}
 			p0.publish(p0.emission("small", everyone))

@@ -16,13 +16,15 @@ var payloadRules = []rule{
 	{
 		name: "payloads",
 		text: "A payload arrives as it was emitted, with the same encoding: none, JSON (the same value), binary " +
-			"(byte for byte), and arguments. It may be empty, or have 1 MiB.",
+			"(byte for byte), and arguments. It may be empty, or have 1 MiB, or what an AdapterSizer allows if that is less.",
 		run: func(b *bed) {
+			n0, _, _ := b.three()
+			largest := defaultPayload(n0.adapter)
 			bytes256 := make([]byte, 256)
 			for i := range bytes256 {
 				bytes256[i] = byte(i)
 			}
-			large := make([]byte, 1<<20)
+			large := make([]byte, largest)
 			rand.NewChaCha8([32]byte{}).Read(large)
 			b.checkPayloads(sameValue,
 				crosscast.Payload{},
@@ -30,7 +32,7 @@ var payloadRules = []rule{
 				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`""`)},
 				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`[[],{"a":[1,-2,true]},"\u0000é😀"]`)},
 				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`[9007199254740991,0.1,1e300,-1.5e-7]`)},
-				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"` + strings.Repeat("j", 1<<20-2) + `"`)},
+				crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: []byte(`"` + strings.Repeat("j", largest-2) + `"`)},
 				crosscast.Payload{Encoding: crosscast.EncodingBinary},
 				crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: []byte("\r\n+OK\r\n")},
 				crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: bytes256},

@@ -152,8 +152,11 @@ type Link interface {
 type EventKind uint8
 
 const (
-	Message    EventKind = 1 + iota // Data arrived on Topic
-	Subscribed                      // the subscription to Topic is confirmed
+	Message EventKind = 1 + iota // Data arrived on Topic
+	// Subscribed: the subscription to Topic is confirmed. On a [Patchy] bus it might have an Err: then some server might
+	// not know of the subscription yet, and drop messages of its clients. If such a message might be newer than the
+	// confirmation, it is a gap.
+	Subscribed
 	// Unsubscribed: the subscription to Topic has ended. It answers an Unsubscribe. If the bus has ended the
 	// subscription by itself, as a Redis Cluster does when a slot moves, the adapter replaces the link.
 	Unsubscribed

@@ -20,7 +20,7 @@ import (
 // So one case is missed in silence: a message that is lost after the topic was subscribed for the first time, and
 // before anything of its origin has arrived. Nothing shows then that it was sent after the subscription. This time is
 // short for nodes, which have heartbeats, and might be longer for emitters. After an outage, doubtful messages are
-// reported.
+// reported. The same holds for a subscription that is unproven, because its messages might be lost for longer.
 
 // announced is what this node knows about the topics that an origin names.
 type announced struct {
@@ -69,7 +69,7 @@ func (n *announced) later(confirmation, number uint64) (from uint64, sure bool) 
 		}
 		from = m.number + 1
 	}
-	return 0, false
+	return from, false
 }
 
 // missed reports a gap if o's frame with this number on t was missed. The gap might have earlier frames, too.
@@ -83,7 +83,7 @@ func (l *ledger) missed(t *topic, o *origin, number uint64, now time.Time) {
 		g.From = b.last + 1
 	} else {
 		from, sure := o.announced.later(t.confirmation, number)
-		if !sure {
+		if !sure && (!t.unproven || number < from) {
 			if t.epoch > 1 {
 				l.doubt(o, now)
 			}
@@ -171,6 +171,9 @@ func (l *ledger) toldBy(o *origin) time.Time {
 // unnamedBefore returns when the gap of an outage begins on a patchy bus. That is before the outage, because messages
 // that were missed earlier might have been named only during it.
 func (l *ledger) unnamedBefore(since time.Time) time.Time {
+	if !l.started.Before(since) { // there was no link before the outage
+		return since
+	}
 	wait := toldWithin * l.self.Heartbeat
 	before := since.Add(-wait)
 	for _, o := range l.origins.m {
@@ -183,7 +186,7 @@ func (l *ledger) unnamedBefore(since time.Time) time.Time {
 			before = at
 		}
 	}
-	if l.started.After(before) && l.started.Before(since) { // nothing from before the start is missing
+	if l.started.After(before) { // nothing from before the start is missing
 		return l.started
 	}
 	return before

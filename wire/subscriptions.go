@@ -466,15 +466,15 @@ func (t *topic) answered(l *link) {
 }
 
 // handleSubscribed enters a confirmation, which has a number.
-func (s *subscriptions) handleSubscribed(l *link, name string, confirmation uint64) error {
+func (s *subscriptions) handleSubscribed(l *link, ev Event, confirmation uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := s.repliedLocked(l, name)
+	t, err := s.repliedLocked(l, ev.Topic)
 	if err != nil || t.gone {
 		return err
 	}
 	wasDenied := t.state == denied
-	t.state, t.promised = confirmed, true
+	t.state, t.promised, t.unproven = confirmed, true, ev.Err != nil
 	if wasDenied {
 		s.allowLocked()
 	}

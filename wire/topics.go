@@ -30,13 +30,14 @@ type topic struct {
 	flags
 }
 
-// flags are in four bytes.
+// flags are in five bytes.
 type flags struct {
 	home bool // the adapter cannot do without it
 	gone bool // not wanted any more, and in no set; a request for it might still be under way
 	// promised: it was confirmed once, or ErrNotConnected was returned for it, so missing messages must be reported.
 	promised bool
 	queued   bool // in denials.queue
+	unproven bool // a server of the bus might not know of the subscription
 }
 
 type topicState uint8

@@ -76,6 +76,7 @@ type Port struct {
 	starve  bool
 	badPing error
 	forget  map[string]bool
+	unproof error
 
 	rate, upRate, pings atomic.Int64
 }
@@ -211,6 +212,13 @@ func (p *Port) Forget(topic string, forget bool) {
 		p.forget = map[string]bool{}
 	}
 	p.forget[topic] = forget
+}
+
+// Unprove has confirmations of subscriptions say that they are unproven, or, with nil, not any more.
+func (p *Port) Unprove(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unproof = err
 }
 
 // Pings returns how many pings were written to the port's links.
@@ -389,6 +397,9 @@ func (l *link) cut(err error) {
 }
 
 func (l *link) Subscribe(topics []string) error {
+	l.port.mu.Lock()
+	unproven := l.port.unproof
+	l.port.mu.Unlock()
 	return l.ask(topics, func(denied bool, forgotten map[string]bool) {
 		if denied {
 			l.push(wire.Event{Kind: wire.Denied, Err: errors.New("membus: denied")})
@@ -399,7 +410,7 @@ func (l *link) Subscribe(topics []string) error {
 				continue
 			}
 			l.topics[t] = true
-			l.push(wire.Event{Kind: wire.Subscribed, Topic: t})
+			l.push(wire.Event{Kind: wire.Subscribed, Topic: t, Err: unproven})
 		}
 	})
 }
