@@ -55,6 +55,7 @@
 //	cc.n.<node>                  the inbox of one node
 //	cc.r.<namespace>.<room>      a room
 //	cc.u.<namespace>.<user>      a user
+//	cc.hr.<topics>.<number>      the rooms with one hash, and cc.hu those of users: Options.Topics
 //	cc.in                        JSON of programs that are no nodes: Options.Ingress
 //	cc.s.<server>                questions of links
 //

@@ -38,6 +38,11 @@ type Options struct {
 	// in: nats pub cc.in '{"rooms":["room1"],"event":"said","data":"hi"}'. The documentation of package redisadapter has
 	// the members. Each node serves only its own sockets, so set it on all nodes or on none.
 	Ingress bool
+	// Topics is how rooms and users are spread over subjects: 0 (default), each has a subject of its own; 1, all are on
+	// everyone's subject; 2 to 4096, rooms share so many subjects, and users share others. See wire.Options.Topics.
+	Topics int
+	// AlsoTopics is for a change of Topics: see wire.Options.AlsoTopics.
+	AlsoTopics []int
 	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause (Warn
 	// when it gets worse, Info when it gets better); calls of the application that block the reading of the link; and
 	// the first message that the ingress refuses for each reason. Default: the node's logger.
@@ -71,6 +76,7 @@ func newAdapter(client nats.Options, o Options, err error) *wire.Adapter {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 1<<20)
 	return wire.New(newBus(client, o, err), wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
-		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Logger: o.Logger,
+		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Topics: o.Topics,
+		AlsoTopics: o.AlsoTopics, Logger: o.Logger,
 	})
 }

@@ -11,6 +11,7 @@ import (
 //	n.<node ID>               the inbox of one node
 //	r.<namespace>.<room>      a room
 //	u.<namespace>.<user>      a user
+//	hr.<topics>.<number>      the rooms with one hash, and hu those of users: Options.Topics
 //	in                        the ingress
 //	s.<server>                the connections to one server, for questions about its interest: see spread.go
 //	s.<server>.<link>.<other> the answers to a link's questions, from another server
@@ -18,13 +19,13 @@ import (
 // Those of the upper part are the topics of package wire, with dots in the place of their separators. Package wire has
 // escaped what means something to NATS, so each part is one token.
 
-// separators is how many colons of a topic's rest, by its first byte, separate parts. A node's ID has no colon, and
+// separators is how many colons of a topic's rest, by its first part, separate parts. A node's ID has no colon, and
 // neither has a namespace.
 func separators(rest string) int {
-	switch {
-	case strings.HasPrefix(rest, "r:"), strings.HasPrefix(rest, "u:"):
+	switch kind, _, _ := strings.Cut(rest, ":"); kind {
+	case "r", "u", "hr", "hu":
 		return 2
-	case strings.HasPrefix(rest, "n:"):
+	case "n":
 		return 1
 	}
 	return 0
