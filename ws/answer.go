@@ -78,9 +78,9 @@ func (c *conn) sendFailure(event string, control Control) {
 
 // sendControl queues a control message. The queue handles slow clients.
 func (c *conn) sendControl(control Control) error {
-	frame, err := c.server.o.Envelope.Control(control)
-	if err == nil && len(frame) > 0 {
-		_ = c.Queue.SendFrame(c.Format.Append(nil, c.server.typ, frame))
+	typ, message, err := c.server.control(c.Format.Form, control)
+	if err == nil && len(message) > 0 {
+		_ = c.Queue.SendFrame(c.Format.Append(nil, typ, message))
 	}
 	return err
 }
@@ -88,11 +88,13 @@ func (c *conn) sendControl(control Control) error {
 // handleReply passes on the client's reply to an acknowledged emission at once: a handler of the same client might wait
 // for it, and the client's earlier events wait for that handler. A reply for which nobody waits is no fault of the
 // client; the node counts it.
-func (c *conn) handleReply(m *Incoming) {
+func (c *conn) handleReply(m *received) {
 	var err error
 	switch {
 	case m.Failure != "":
 		err = c.socket.Refuse(m.ID)
+	case m.reply != nil:
+		err = c.socket.Reply(m.ID, m.reply)
 	case c.server.o.Envelope.Binary():
 		err = c.socket.Reply(m.ID, crosscast.Bytes(m.Data))
 	default:

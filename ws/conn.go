@@ -63,6 +63,9 @@ func (c *conn) refuse(err error) {
 // Send implements crosscast.Conn.
 func (c *conn) Send(m *crosscast.Message) error {
 	err := c.Queue.Send(m)
+	if err != nil && errors.Is(err, errNotPacked) {
+		c.tellMissed()
+	}
 	if m.Ack != 0 {
 		c.Asked()
 	}
@@ -115,7 +118,7 @@ func (c *conn) ReadEnded() {
 
 // HandleMessage implements wsconn.Owner.
 func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
-	if typ != c.server.typ {
+	if typ != c.server.typeOf(c.Format.Form) && (c.Format.Form != formJSON || typ != websocket.MessageBinary) {
 		text := "only text messages are understood"
 		if typ == websocket.MessageText {
 			text = "only binary messages are understood"
@@ -129,8 +132,8 @@ func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 			return err
 		}
 	}
-	m, err := c.parse(b)
-	if err == nil && m.ID != 0 && m.Event == "" && m.Join == "" && m.Leave == "" {
+	m, err := c.parse(typ, b)
+	if err == nil && m.isReply() {
 		c.handleReply(&m)
 		return nil
 	}
@@ -146,6 +149,9 @@ func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 	default:
 		e.kind, e.name = eventLeave, m.Leave
 	}
+	if e.kind == eventMalformed {
+		c.server.stats.refused.Count("malformed")
+	}
 	refused, err := c.Admit()
 	if err != nil {
 		return err
@@ -158,8 +164,8 @@ func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 }
 
 // parse parses a message. The text of an error might contain much of the message, and waits like an event.
-func (c *conn) parse(b []byte) (m Incoming, err error) {
-	err = guard.Call(func() (err error) { m, err = c.server.o.Envelope.Parse(b); return err })
+func (c *conn) parse(typ websocket.MessageType, b []byte) (m received, err error) {
+	err = guard.Call(func() (err error) { m, err = c.server.parseForm(c.Format.Form, typ, b); return err })
 	if err == nil {
 		return m, nil
 	}
@@ -171,7 +177,7 @@ func (c *conn) parse(b []byte) (m Incoming, err error) {
 		}
 		return nil
 	})
-	return Incoming{}, errors.New(strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxErrorText)]), ""))
+	return received{}, errors.New(strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxErrorText)]), ""))
 }
 
 // maxErrorText is how many bytes of an error about a malformed message a client gets.

@@ -44,6 +44,32 @@
 //
 // Package client is a Go client for this protocol, and [ClientJS] serves one for browsers.
 //
+// # Subprotocols
+//
+// A client chooses the form of the messages by the websocket's subprotocol:
+//
+//	none                 JSON, as above. Bytes are strings in base64
+//	crosscast.json.1     the same, and bytes are binary messages, in both directions
+//	crosscast.msgpack.1  the same objects as msgpack, one in each binary message, in both directions. Bytes are bytes
+//
+// If a client offers both, the server chooses msgpack. Those in [Options.Subprotocols] come first. With an [Envelope] of text of its own, the server knows crosscast.json.1 only, whose texts
+// are then those of the Envelope. With a binary Envelope it knows none of them. A client that offers only versions that the
+// server does not know gets status 400, and so does a list of more than 16 names or 1,024 bytes.
+//
+// A binary message of crosscast.json.1 is an object of JSON without "data", a zero byte, and the bytes. The object has no zero
+// byte in it, and at most 2,047 bytes:
+//
+//	{"event":"picture","id":7}␀…    an event
+//	{"id":7}␀…                      a reply
+//
+// The payloads that become bytes are [crosscast.Bytes], and a [crosscast.MsgPack] that is nothing but bytes. Bytes within
+// another value are strings in base64, except in msgpack. A [Handler] gets every form as JSON, with bytes as base64, so a
+// function of [Typed] for []byte gets the bytes, whatever the client speaks. A reply to an acknowledged emission keeps its form.
+// docs/msgpack.md has the table of what becomes what. JSON without a counterpart in msgpack is a gap of the clients of msgpack.
+//
+// What a client sends as msgpack is walked before anything else: to 512 levels, and every element that a length promises must
+// be there. As JSON it is at most six times as long.
+//
 // # Joins
 //
 // A client joins a room by the protocol if [Options.AllowJoin] returns nil. The join is [crosscast.Socket.Join], and
@@ -165,6 +191,8 @@
 //	frames for the client       Queue.Limit (1 MiB); Queue.Burst (8 MiB)   TestSlowClient; crosscast: TestQueueBurst,
 //	                            for 5 s; Queue.Budget (64 MiB) in all      TestQueueBudget
 //	frames being written        64 KiB for 0.25 s; then one by one         TestTrickle
+//	a message of msgpack        Options.ReadLimit, and six times that as  FuzzForms
+//	                            JSON
 //	gaps to be told             16 notices; the frames count in the Limit  TestStormOfGaps; crosscast: TestSendNotice
 //	waiting pings               the newest one                             TestPingDuringWrite
 //	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms; TestFloodOfJoins,

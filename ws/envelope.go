@@ -96,17 +96,24 @@ var (
 
 // Parse implements [Envelope].
 func (JSON) Parse(message []byte) (Incoming, error) {
-	var m struct {
-		Event string          `json:"event"`
-		Join  *string         `json:"join"`
-		Leave *string         `json:"leave"`
-		Data  json.RawMessage `json:"data"`
-		ID    *uint64         `json:"id"`
-		Error *string         `json:"error"`
-	}
+	var m parts
 	if err := json.Unmarshal(message, &m); err != nil {
 		return Incoming{}, errors.New("malformed message: " + err.Error())
 	}
+	return incomingOf(&m)
+}
+
+// parts are the parts of a client's message. The type has no name, because clients see errors with it.
+type parts = struct {
+	Event string          `json:"event"`
+	Join  *string         `json:"join"`
+	Leave *string         `json:"leave"`
+	Data  json.RawMessage `json:"data"`
+	ID    *uint64         `json:"id"`
+	Error *string         `json:"error"`
+}
+
+func incomingOf(m *parts) (Incoming, error) {
 	msg := Incoming{Event: m.Event, Data: m.Data}
 	isRoom := m.Join != nil || m.Leave != nil
 	if m.Join != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/guard"
+	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
 
@@ -88,9 +89,8 @@ func (t *telling) tell(c *conn, socket *crosscast.Socket, room string) {
 	if !made {
 		control := controlOf(t.notice)
 		control.Room = room
-		payload := t.server.gapMessage(socket, control)
-		if len(payload) > 0 {
-			frame = c.Format.Append(nil, t.server.typ, payload)
+		if payload := t.server.gapMessage(socket, c.Format.Form, control); len(payload) > 0 {
+			frame = c.Format.Append(nil, t.server.typeOf(c.Format.Form), payload)
 		}
 		t.frames[key] = frame
 	}
@@ -102,9 +102,9 @@ func (t *telling) tell(c *conn, socket *crosscast.Socket, room string) {
 }
 
 // gapMessage makes the message of a ControlGap; nil: there is none. socket may be nil.
-func (s *Server) gapMessage(socket *crosscast.Socket, c Control) (payload []byte) {
+func (s *Server) gapMessage(socket *crosscast.Socket, form uint8, c Control) (payload []byte) {
 	c.Kind = ControlGap
-	err := guard.Call(func() (err error) { payload, err = s.o.Envelope.Control(c); return err })
+	err := guard.Call(func() (err error) { _, payload, err = s.control(form, c); return err })
 	if err != nil {
 		s.report(socket, "", err)
 		return nil
@@ -118,11 +118,33 @@ func (s *Server) dropNotices(c *wsconn.Conn, d crosscast.QueueDrop) (frames []by
 	everything := s.outage.Dropped(d.Since)
 	everything.Wait = max(s.window(1000), time.Duration(s.latestWindow.Load()))
 	for _, g := range append([]wsconn.GapNotice{everything}, c.TakeMissed("")...) {
-		if payload := s.gapMessage(nil, controlOf(g)); len(payload) > 0 {
-			frames = c.Format.Append(frames, s.typ, payload)
+		if payload := s.gapMessage(nil, c.Format.Form, controlOf(g)); len(payload) > 0 {
+			frames = c.Format.Append(frames, s.typeOf(c.Format.Form), payload)
 		}
 	}
 	return frames
+}
+
+// ownNotices makes the frame of the application's DropNotice, which is in the form of the Envelope.
+func (s *Server) ownNotices(c *wsconn.Conn, d crosscast.QueueDrop) []byte {
+	payload := s.o.Queue.DropNotice(d)
+	if c.Format.Form == formMsgPack && payload != nil {
+		payload, _ = mpack.AppendExactFromJSON(nil, payload) // nil beside an error
+	}
+	if payload == nil {
+		return nil
+	}
+	return c.Format.Append(nil, s.typeOf(c.Format.Form), payload)
+}
+
+// tellMissed tells the client that it cannot get a message in the form of its connection.
+func (c *conn) tellMissed() {
+	if c.server.o.Gaps == GapIgnore {
+		return
+	}
+	now := time.Now()
+	t := telling{c.server, wsconn.GapNotice{Since: now, Until: now, Wait: c.server.window(1)}, make(map[gapFrame][]byte)}
+	t.tell(c, nil, "")
 }
 
 func controlOf(g wsconn.GapNotice) Control {

@@ -90,11 +90,19 @@ func TestHostileClients(t *testing.T) {
 		"fragments":   func(int) string { return "\x00\x80\x00\x00\x00\x00" },
 		"half":        func(int) string { return "\x81\xfe\xff\x00\x00\x00\x00\x00" + large[:1000] },
 		"headers":     nil, // only those
-		"/pause":      func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large[:1000] + `"}`) },
-		"/refuse":     func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large[:1000] + `"}`) },
-		"/close":      func(int) string { return wstest.Masked(`{"event":"echo","id":1}`) },
-		"/crowd":      func(int) string { return wstest.Masked(`{"event":"x"}`) },
+		"msgpack": func(int) string {
+			return packedFrame("\x82\xa5event\xa4echo\xa4data\xdc\xea\x60" + strings.Repeat("\xc0", 60000))
+		},
+		"promises": func(int) string {
+			return packedFrame("\x82\xa5event\xa4echo\xa4data" + strings.Repeat("\xdd\xff\xff\xff\xff", 10000))
+		},
+		"depth":   func(int) string { return packedFrame("\x82\xa5event\xa4echo\xa4data" + strings.Repeat("\x91", 60000)) },
+		"/pause":  func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large[:1000] + `"}`) },
+		"/refuse": func(int) string { return wstest.Masked(`{"event":"echo","id":1,"data":"` + large[:1000] + `"}`) },
+		"/close":  func(int) string { return wstest.Masked(`{"event":"echo","id":1}`) },
+		"/crowd":  func(int) string { return wstest.Masked(`{"event":"x"}`) },
 	}
+	formOf := map[string][]string{"msgpack": {pack}, "promises": {pack}, "depth": {pack}}
 	counted := func() bool {
 		return servers["/pause"].Stats().Paused > 0 && servers["/refuse"].Stats().Refused["events"] > 0 &&
 			servers["/close"].Stats().Refused["events"] > 0 && servers["/crowd"].Stats().Refused["user clients"] > 0
@@ -121,7 +129,7 @@ func TestHostileClients(t *testing.T) {
 						url += name
 					}
 					c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-						HTTPHeader: header, HTTPClient: &http.Client{Transport: transport},
+						Subprotocols: formOf[name], HTTPHeader: header, HTTPClient: &http.Client{Transport: transport},
 					})
 					cancel()
 					if name == "/crowd" && resp != nil && resp.Header.Get("Retry-After") != "" {
@@ -179,3 +187,6 @@ func TestHostileClients(t *testing.T) {
 		t.Errorf("the heap grew by %d bytes, and kept %d", most, kept)
 	}
 }
+
+// packedFrame is a client's frame with a binary message.
+func packedFrame(message string) string { return "\x82" + wstest.Masked(message)[1:] }

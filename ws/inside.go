@@ -16,7 +16,7 @@ func (s *Server) inside() wsinside.Server {
 			if s.o.Gaps == GapIgnore {
 				return nil
 			}
-			return s.gapMessage(nil, controlOf(g))
+			return s.gapMessage(nil, formPlain, controlOf(g))
 		},
 	}
 }

@@ -29,9 +29,11 @@ type Stats struct {
 	Paused uint64
 	// Refused counts refusals, by cause. Causes for requests: "client" (a Client of Accept with a name that is too
 	// long), "clients" (more than MaxClients), "user clients" (more than MaxUserClients or MaxUserClientsTotal),
+	// "subprotocol" (a list of them that is malformed or too long, or only unknown versions of crosscast's),
 	// "handshakes" (above HandshakeRate), "draining" (the node drains, or is closed), "websocket" (an invalid handshake,
 	// or an origin that Options.Origins does not allow). Cause for a request that was upgraded: "connect" (its socket could
-	// not be made). Cause for events: "events" (above EventRate: refused, or their connection closed).
+	// not be made). Causes for events: "events" (above EventRate: refused, or their connection closed), "malformed" (a message
+	// that is none of the protocol, which is answered with an error).
 	Refused map[string]uint64
 }
 

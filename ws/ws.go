@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -102,7 +103,8 @@ type Options struct {
 	// Clients that send no header Origin are not checked. Default: none.
 	Origins []string
 	// Subprotocols are the websocket subprotocols of the server, the best first. A connection gets the first one that
-	// its client offers, or none. Default: none.
+	// its client offers, or none. Those of this package come behind them: see "Subprotocols" in the package documentation.
+	// Default: none.
 	Subprotocols []string
 	// CompressFrom is the size in bytes from which messages to a client are compressed. Default 0: nothing is
 	// compressed, and the extension permessage-deflate is refused. At most 1 GiB. The client must offer the extension,
@@ -154,7 +156,8 @@ type Options struct {
 	// this node. Default 1 s, at most 1 h; negative: none. In all it is at most 1 h.
 	GapSpread time.Duration
 	// Queue holds the messages that wait for the client. Its Framer, OnClose, TryWrite and WriteTimeout are not used. The
-	// default DropNotice is a gap of everything, unless Gaps is [GapIgnore]. A DropNotice of the application's also gets
+	// default DropNotice is a gap of everything, unless Gaps is [GapIgnore]. A DropNotice of the application's is in the form of
+	// the Envelope, and converted for clients of msgpack. It also gets
 	// the gaps of clients that do not keep up: see [crosscast.Queue.SendNotice].
 	Queue crosscast.QueueOptions
 	// PingInterval is the time between the answer to a ping and the next one. Default 25 s, at most 1 h; negative: no
@@ -173,7 +176,8 @@ type Server struct {
 	ns     *crosscast.Namespace
 	o      Options
 	config wsconn.Config
-	typ    websocket.MessageType
+	typ    websocket.MessageType // of the Envelope's messages
+	forms  []string              // the subprotocols of this package that it speaks
 	door   admission.Door
 	users  admission.Users
 	stats  counters
@@ -214,20 +218,23 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	if o.OnError == nil {
 		o.OnError = func(s *crosscast.Socket, event string, err error) { wsconn.LogError(ns.Logger(), "ws", s, event, err) }
 	}
-	s := &Server{ns: ns, o: o, typ: websocket.MessageText}
+	s := &Server{ns: ns, o: o, typ: websocket.MessageText, forms: o.offered()}
 	if o.Envelope.Binary() {
 		s.typ = websocket.MessageBinary
 	}
 	s.config = wsconn.Config{
 		Owner: "crosscast/ws", Firsts: new(warn.Firsts), Logger: ns.Logger(),
-		Origins: o.Origins, Subprotocols: o.Subprotocols, CompressFrom: o.CompressFrom,
+		Origins: o.Origins, Subprotocols: slices.Concat(o.Subprotocols, s.forms), CompressFrom: o.CompressFrom,
 		ReadLimit: o.ReadLimit, LimitOption: "ReadLimit", EventBytes: o.EventBytes, LeaveTimeout: o.LeaveTimeout,
 		Rate:    wsconn.Rate{Events: o.EventRate, Burst: o.EventBurst, Policy: wsconn.EventPolicy(o.EventPolicy), Paused: &s.stats.paused},
 		Refused: &s.stats.refused, Ended: s.door.Leave, Queue: o.Queue,
-		Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout,
+		Form: s.formOf, Framer: s.framer, Type: s.typ, WriteTimeout: o.WriteTimeout,
 		Ping: wsconn.WebsocketPing(), PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 	}
-	if o.Gaps != GapIgnore && o.Queue.DropNotice == nil {
+	switch {
+	case o.Queue.DropNotice != nil:
+		s.config.DropNotices = s.ownNotices
+	case o.Gaps != GapIgnore:
 		s.config.DropNotices = s.dropNotices
 	}
 	limits := admission.Limits{
@@ -253,30 +260,6 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 	return s, nil
 }
 
-// framer makes the framer of connections with a format.
-func (s *Server) framer(format wsconn.Format) crosscast.Framer {
-	if s.o.Envelope == (JSON{}) {
-		return framer{crosscast.JSONEnvelope{}, s.typ, format} // one frame for the clients of all servers
-	}
-	return framer{s.o.Envelope, s.typ, format}
-}
-
-// A framer makes websocket frames of the frames of an envelope.
-type framer struct {
-	envelope crosscast.Framer
-	typ      websocket.MessageType
-	format   wsconn.Format
-}
-
-// Frame implements crosscast.Framer.
-func (f framer) Frame(m *crosscast.Message) ([]byte, error) {
-	payload, err := f.envelope.Frame(m)
-	if err != nil {
-		return nil, err
-	}
-	return f.format.Append(nil, f.typ, payload), nil
-}
-
 // A Client describes the sender of a request. The zero value is an anonymous client in no room.
 type Client struct {
 	User  string   // the socket's user; empty: none
@@ -299,6 +282,12 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 		s.stats.refused.Count("client")
 		s.warn("limit", "a request was refused", err, "give Accept a Client within the limits of names")
 		return nil, err
+	}
+	if err := s.checkOffers(r.Header); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		s.stats.refused.Count("subprotocol")
+		s.warn("subprotocol", "a request was refused", err, "offer a subprotocol that the server knows, or none")
+		return nil, errtext.Errorf("crosscast/ws: %w", err)
 	}
 	if err := s.ns.Accepts(); err != nil {
 		if why := admission.Ending(err); why != nil {

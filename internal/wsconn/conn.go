@@ -40,6 +40,8 @@ type Config struct {
 	// Queue has the options of the connections' queues. Its Framer, OnClose, TryWrite and WriteTimeout are not used. Its
 	// DropNotice makes the payload of a message.
 	Queue crosscast.QueueOptions
+	// Form returns the Form of the format of connections with a subprotocol, which may be empty. Optional.
+	Form func(subprotocol string) uint8
 	// Framer makes the framer of the queues of connections with a format. It must be comparable.
 	Framer func(Format) crosscast.Framer
 	// DropNotices makes the frames of the queues' DropNotice. It is used instead of the one of Queue; optional.

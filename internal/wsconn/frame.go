@@ -15,7 +15,8 @@ import (
 // A Format says how messages become websocket frames of the server. The zero value compresses nothing. Connections with
 // equal formats share the frames of a broadcast.
 type Format struct {
-	compressFrom int // size from which messages are compressed; 0: none is
+	compressFrom int32 // size from which messages are compressed; 0: none is
+	Form         uint8 // the owner's number of what messages look like; see Config.Form
 }
 
 const (
@@ -32,7 +33,7 @@ const maxHeader = 10
 // Append appends a message to dst, as one frame.
 func (f Format) Append(dst []byte, typ websocket.MessageType, payload []byte) []byte {
 	first := final | byte(typ) // a MessageType is an opcode
-	if f.compressFrom > 0 && len(payload) >= f.compressFrom {
+	if f.compressFrom > 0 && len(payload) >= int(f.compressFrom) {
 		d := deflaters.Get().(*deflater)
 		defer d.release()
 		first |= compressed

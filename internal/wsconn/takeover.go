@@ -30,8 +30,11 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	_ = ws.CloseNow() // which does not close the connection: see handshaken
 	if answer.Header().Get("Sec-Websocket-Extensions") != "" {
-		c.Format.compressFrom = c.config.CompressFrom
+		c.Format.compressFrom = int32(c.config.CompressFrom) // at most 1 GiB
 		c.input.inflates = true
+	}
+	if f := c.config.Form; f != nil {
+		c.Format.Form = f(answer.Header().Get("Sec-Websocket-Protocol"))
 	}
 	c.Framer = share(c.config.Framer(c.Format))
 	c.Queue = c.newQueue()

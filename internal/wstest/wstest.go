@@ -41,12 +41,14 @@ func DialWith(t testing.TB, url string, h http.Handler, o websocket.DialOptions)
 	return c, transport.conn
 }
 
-// TryDial is Dial to a server that might refuse the client. Then c is nil, and status is that of the answer.
-func TryDial(t testing.TB, url string, h http.Handler) (c *websocket.Conn, status int) {
+// TryDial is Dial to a server that might refuse the client, which offers subprotocols. Then c is nil, and status is that of the answer.
+func TryDial(t testing.TB, url string, h http.Handler, offers ...string) (c *websocket.Conn, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: &inMemory{h: h}}})
+	c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: &inMemory{h: h}}, Subprotocols: offers,
+	})
 	if err != nil {
 		if resp == nil {
 			t.Fatal(err)
