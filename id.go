@@ -23,11 +23,16 @@ func (id SocketID) Node() NodeID {
 
 func newNodeID() NodeID { return NodeID(randomText(6)) }
 
-func newSocketID(n NodeID) SocketID { return SocketID(string(n) + randomText(9)) }
+func newSocketID(n NodeID) SocketID {
+	id := make([]byte, 0, socketIDLen)
+	return SocketID(appendRandom(append(id, n...), 9))
+}
 
-// randomText returns n random bytes in base64url.
-func randomText(n int) string {
+func randomText(n int) string { return string(appendRandom(nil, n)) }
+
+// appendRandom appends n random bytes in base64url.
+func appendRandom(to []byte, n int) []byte {
 	var b [9]byte
 	rand.Read(b[:n]) // never fails: crypto/rand crashes the program rather than return an error
-	return base64.RawURLEncoding.EncodeToString(b[:n])
+	return base64.RawURLEncoding.AppendEncode(to, b[:n])
 }

@@ -76,6 +76,8 @@ type interests struct {
 	ended  chan struct{} // closed when the worker has ended
 	wake   chan struct{}
 
+	signals sync.Pool // of chan struct{} with room for one, for those who wait; empty ones
+
 	mu      sync.Mutex // guards the following fields; locked after a shard's
 	batches []*batch
 	linger  []lingerer // by time
@@ -120,6 +122,14 @@ func (x *interests) lingerLocked(it *group, at time.Time) {
 	x.linger = append(x.linger, lingerer{it, at})
 }
 
+// newSignal returns a channel with room for one.
+func (x *interests) newSignal() chan struct{} {
+	if c, ok := x.signals.Get().(chan struct{}); ok {
+		return c
+	}
+	return make(chan struct{}, 1)
+}
+
 func (x *interests) poke() {
 	select {
 	case x.wake <- struct{}{}:
@@ -129,12 +139,15 @@ func (x *interests) poke() {
 
 // wait subscribes to the unconfirmed interests, and waits for the confirmation. It returns nil early if the link is
 // down: then the gap of that outage will cover the names.
-func (x *interests) wait(ctx context.Context, its []*group) error {
+func (x *interests) wait(ctx context.Context, its []*group) error { return x.waitUnless(ctx, nil, its) }
+
+// waitUnless is wait, unless something comes from closed. Then it returns ErrClosed.
+func (x *interests) waitUnless(ctx context.Context, closed <-chan struct{}, its []*group) error {
 	if len(its) == 0 {
 		return nil
 	}
 	start := time.Now()
-	err := x.confirm(ctx, its, false)
+	err := x.confirmUnless(ctx, closed, its, false)
 	if err == nil {
 		x.node.stats.noteJoin(time.Since(start))
 	}
@@ -148,6 +161,11 @@ func (x *interests) wait(ctx context.Context, its []*group) error {
 // [*NamesError] with the names. An error that matches [ErrNotConnected] means that nothing was refused. All
 // subscriptions are requested before the first wait.
 func (x *interests) confirm(ctx context.Context, its []*group, again bool) error {
+	return x.confirmUnless(ctx, nil, its, again)
+}
+
+// confirmUnless is confirm, unless something comes from closed. Then it returns ErrClosed.
+func (x *interests) confirmUnless(ctx context.Context, closed <-chan struct{}, its []*group, again bool) error {
 	if len(its) == 0 {
 		return nil
 	}
@@ -162,6 +180,8 @@ func (x *interests) confirm(ctx context.Context, its []*group, again bool) error
 		}
 		select {
 		case <-b.done:
+		case <-closed:
+			return ErrClosed
 		case <-ctx.Done():
 			return ctx.Err()
 		}

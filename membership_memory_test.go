@@ -31,8 +31,8 @@ func TestMemoryOfSocketsAndMemberships(t *testing.T) {
 			joined := memtest.Heap()
 			socket, membership := (connected-before)/c.sockets, (joined-connected)/(c.sockets*c.each)
 			t.Logf("a socket takes %d bytes, a membership %d", socket, membership)
-			if socket > 600 || membership > 64 {
-				t.Errorf("a socket takes %d bytes, and a membership %d; want at most 600 and 64", socket, membership)
+			if socket > 530 || membership > 64 {
+				t.Errorf("a socket takes %d bytes, and a membership %d; want at most 530 and 64", socket, membership)
 			}
 			runtime.KeepAlive(sockets)
 		})

@@ -86,17 +86,23 @@ func (ns *Namespace) Connect(ctx context.Context, conn Conn, o ConnectOptions) (
 	if len(o.Rooms) > n.maxRooms {
 		return nil, &limit.Error{What: "number of rooms", Len: len(o.Rooms), Max: n.maxRooms}
 	}
-	s := &Socket{
-		id: newSocketID(n.id), user: o.User, data: o.Data, handshake: o.Handshake, conn: conn, onClose: o.OnClose,
-	}
+	s := &Socket{id: newSocketID(n.id), user: o.User, conn: conn}
 	err := n.checkRooms(s, o.Rooms)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.describeSocket(s, o); err != nil {
+	if s.told, err = n.newTold(&o); err != nil {
 		return nil, err
 	}
-	waits, err := n.openSocket(ns, s, o.Rooms)
+	show, err := n.newShown(s.id, o.Presence)
+	if err != nil {
+		return nil, err
+	}
+	if show != nil {
+		s.shown.Store(show)
+	}
+	var few [8]*group
+	waits, err := n.openSocket(ns, s, o.Rooms, few[:0])
 	if err != nil {
 		return nil, err
 	}
@@ -123,24 +129,19 @@ func (n *Node) checkRooms(s *Socket, rooms []string) error {
 	return nil
 }
 
-// describeSocket marshals what others may see of a new socket.
-func (n *Node) describeSocket(s *Socket, o ConnectOptions) error {
-	data, err := n.describe("socket data", o.Data, n.maxPayload)
-	if err != nil {
-		return err
+// newTold returns what o tells of a socket. It marshals what others may see.
+func (n *Node) newTold(o *ConnectOptions) (t *told, err error) {
+	if o.Data == nil && o.Handshake == nil && o.OnClose == nil {
+		return &nothingTold, nil
 	}
-	handshake, err := n.describe("socket handshake", o.Handshake, n.maxPayload)
-	if err != nil {
-		return err
+	t = &told{data: o.Data, handshake: o.Handshake, onClose: o.OnClose}
+	if t.dataJSON, err = n.describe("socket data", o.Data, n.maxPayload); err != nil {
+		return nil, err
 	}
-	if data != "" || handshake != "" {
-		s.described = &described{data, handshake}
+	if t.handshakeJSON, err = n.describe("socket handshake", o.Handshake, n.maxPayload); err != nil {
+		return nil, err
 	}
-	show, err := n.newShown(s.id, o.Presence)
-	if err == nil && show != nil {
-		s.shown.Store(show)
-	}
-	return err
+	return t, nil
 }
 
 // describe marshals data of a socket that others may see, at most most bytes; nil: none.

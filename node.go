@@ -375,8 +375,8 @@ func (n *Node) Flush(ctx context.Context) error {
 	return n.losses.since(since)
 }
 
-// openSocket adds s if the node accepts sockets. Drain and Close find every socket that was added.
-func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*group, err error) {
+// openSocket adds s if the node accepts sockets, and appends to waits the interests to wait for. Drain and Close find every socket that was added.
+func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string, waits []*group) ([]*group, error) {
 	n.gate.RLock()
 	defer n.gate.RUnlock()
 	if err := ns.Accepts(); err != nil {
@@ -384,7 +384,7 @@ func (n *Node) openSocket(ns *Namespace, s *Socket, rooms []string) (waits []*gr
 	}
 	n.sockets.Add(1)
 	s.ns = ns.hold()
-	return s.ns.openSocket(s, rooms), nil
+	return s.ns.openSocket(s, rooms, waits), nil
 }
 
 // openSubscription does the same for a subscription, which has no rooms yet.

@@ -39,7 +39,7 @@ func inTurn(n int, f func(i int)) {
 // report counts and logs err if it is a panic, of what; without a Logger with slog.Default, because nobody else may know
 // of it.
 func (n *Node) report(what string, err error) {
-	if guard.Log(n.Logger(), what, err, "node", nodeLabel(n.name, n.id)) {
+	if err != nil && guard.Log(n.Logger(), what, err, "node", nodeLabel(n.name, n.id)) {
 		n.stats.panics.Add(1)
 	}
 }

@@ -202,14 +202,11 @@ func (s *Socket) info(f kind.Fields) SocketInfo {
 	if f&kind.FieldRooms != 0 {
 		info.Rooms = s.Rooms()
 	}
-	if s.described == nil {
-		return info
-	}
 	if f&kind.FieldData != 0 {
-		info.Data = append(info.Data, s.described.data...)
+		info.Data = append(info.Data, s.told.dataJSON...)
 	}
 	if f&kind.FieldHandshake != 0 {
-		info.Handshake = append(info.Handshake, s.described.handshake...)
+		info.Handshake = append(info.Handshake, s.told.handshakeJSON...)
 	}
 	return info
 }

@@ -151,9 +151,9 @@ func (g *group) leaveShardLocked() {
 	g.ns.release()
 }
 
-// openSocket registers a new socket, which already holds ns, and adds it to everyone, its user and rooms. It returns
-// the interests to wait for.
-func (ns *space) openSocket(s *Socket, rooms []string) []*group {
+// openSocket registers a new socket, which already holds ns, and adds it to everyone, its user and rooms. It appends to
+// waits the interests to wait for.
+func (ns *space) openSocket(s *Socket, rooms []string, waits []*group) []*group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connecting.Store(ns.node.interests != nil)
@@ -173,7 +173,7 @@ func (ns *space) openSocket(s *Socket, rooms []string) []*group {
 	ns.all.addSocketLocked(s)
 	ns.allShard.mu.Unlock()
 
-	waits := ns.all.wait(nil)
+	waits = ns.all.wait(waits)
 	if ns.node.interests.all() {
 		waits = ns.joinLocked(s, SpaceSocket, string(s.id), waits)
 	}

@@ -16,11 +16,10 @@ import (
 // conn. Its methods may be called concurrently, and within hooks. Within OnGap, methods that wait must not be called,
 // such as Join and Synced.
 type Socket struct {
-	ns        *space // held until it closes
-	id        SocketID
-	user      string
-	data      any
-	handshake any
+	ns   *space // held until it closes
+	id   SocketID
+	user string
+	told *told // not nil
 
 	// These fields are all that a delivery needs.
 	conn       Conn
@@ -29,9 +28,7 @@ type Socket struct {
 	failing    atomic.Bool // the conn has failed, and the socket is about to be closed
 	closed     atomic.Bool // set under mu
 
-	onClose   func(*Socket, Reason)
-	described *described            // for queries; nil: nothing
-	shown     atomic.Pointer[shown] // set under mu; nil: nothing
+	shown atomic.Pointer[shown] // set under mu; nil: nothing
 
 	mu      sync.Mutex             // guards the following fields; locked before a shard's
 	members []*membership          // in everyone, then in its ID and user, then in rooms
@@ -43,8 +40,14 @@ type Socket struct {
 	awaiting awaiting // guarded by mu
 }
 
-// described is what peers may query of a socket, as JSON.
-type described struct{ data, handshake string }
+// told is what the application and the binding have told of a socket. Many tell nothing.
+type told struct {
+	data, handshake         any
+	dataJSON, handshakeJSON string // for queries
+	onClose                 func(*Socket, Reason)
+}
+
+var nothingTold told
 
 func (s *Socket) named(id string) bool { return string(s.id) == id }
 
@@ -55,10 +58,10 @@ func (s *Socket) ID() SocketID { return s.id }
 func (s *Socket) User() string { return s.user }
 
 // Data returns the Data given to Connect.
-func (s *Socket) Data() any { return s.data }
+func (s *Socket) Data() any { return s.told.data }
 
 // Handshake returns the binding's data about the connection. The binding's documentation names its type.
-func (s *Socket) Handshake() any { return s.handshake }
+func (s *Socket) Handshake() any { return s.told.handshake }
 
 // Conn returns the conn given to Connect, for bindings that send the client something beside messages. The conn must
 // expect such calls before Connect has returned, and after it has failed.
@@ -271,7 +274,7 @@ func (s *Socket) end(reason Reason) bool {
 	n.stats.disconnect(reason)
 	closed := false
 	defer func() {
-		if _, ok := s.conn.(doner); !ok && s.onClose == nil {
+		if _, ok := s.conn.(doner); !ok && s.told.onClose == nil {
 			n.socketEnded(s)
 			return
 		}
@@ -302,8 +305,8 @@ func (s *Socket) tellClosed(reason Reason, closed bool, after func(ended <-chan 
 			n.call("Conn.Done", func() { ended = d.Done() })
 		}
 	}()
-	if s.onClose != nil {
-		n.call("ConnectOptions.OnClose", func() { s.onClose(s, reason) })
+	if f := s.told.onClose; f != nil {
+		n.call("ConnectOptions.OnClose", func() { f(s, reason) })
 	}
 }
 
@@ -323,8 +326,8 @@ func (s *Socket) endMembership() bool {
 	s.ns.leaveAllLocked(s)
 	if r := s.rare; r != nil {
 		r.stopExpiryLocked()
-		if r.early.cancel != nil {
-			r.early.cancel()
+		if r.early.closed != nil {
+			r.early.closed <- struct{}{} // has room, because this is the only one
 		}
 	}
 	left := s.awaiting

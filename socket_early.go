@@ -8,9 +8,9 @@ import "context"
 
 // early is the state of this for one socket.
 type early struct {
-	cancel  context.CancelFunc // ends the wait of Connect; nil before it has begun
-	sending int                // calls of Send
-	idle    chan struct{}      // made by a Connect that fails; closed when no call is left
+	closed  chan struct{} // gets one when the socket is closed; nil: Connect does not wait yet, or any more
+	sending int           // calls of Send
+	idle    chan struct{} // made by a Connect that fails; closed when no call is left
 }
 
 // sender returns what passes messages to the client: the conn or, while s.connecting is set, the socket itself.
@@ -72,22 +72,25 @@ func (s *Socket) connected() {
 // confirm waits for the confirmation of the subscriptions that Connect needs. After an error the socket is closed and
 // the conn untouched. If another call has closed the socket, and so the conn, it returns nil.
 func (s *Socket) confirm(ctx context.Context, waits []*group) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	x := s.ns.node.interests
 	s.mu.Lock()
-	s.rare.early.cancel = cancel
-	closed := s.closed.Load()
-	s.mu.Unlock()
-	if closed {
+	if s.closed.Load() {
+		s.mu.Unlock()
 		return nil
 	}
-	err := s.ns.node.interests.wait(ctx, waits)
+	closed := x.newSignal()
+	s.rare.early.closed = closed
+	s.mu.Unlock()
+	err := x.waitUnless(ctx, closed, waits)
 	if err != nil && s.abandon() {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rare.early.cancel, s.rare.waits = nil, false
+	s.rare.early.closed, s.rare.waits = nil, false
+	if !s.closed.Load() {
+		x.signals.Put(closed)
+	}
 	if s.rare.expiry == nil {
 		s.rare = nil
 	}

@@ -61,12 +61,11 @@ func (s *Socket) expire() {
 
 // rare is what few sockets have for long. It is guarded by the socket's mu.
 type rare struct {
-	early early // used while Connect waits
-	waits bool  // Connect waits
-
+	early   early       // used while Connect waits
 	expiry  *time.Timer // calls expire; nil: the socket had no time to expire yet
 	expires time.Time   // when; zero: never
 	expired bool        // that time has come
+	waits   bool        // Connect waits
 }
 
 // stopExpiryLocked makes the socket never expire.

@@ -19,7 +19,7 @@ func subscriptions() []workload {
 		name: "W6", title: "100,000 rooms joined on one node, until all are confirmed",
 		most:    5,
 		config:  config{N: 100_000},
-		metrics: []metric{{"ms", "ms", 0, true}, {"bytes", "bytes a room", 0, true}},
+		metrics: []metric{{"ms", "ms", 0, true}, {"cpu", "µs of CPU a room", 2, true}, {"bytes", "bytes a room", 0, true}},
 		contestants: []contestant{
 			{name: ownName, what: "**crosscast**: one `Join`", roles: solo(joinAll)},
 			{name: "connects", what: "**crosscast**: a `Connect` each, from 1,024 goroutines", roles: solo(connectAll)},
@@ -46,14 +46,15 @@ func manyNames(n int) []string {
 	return names
 }
 
-// once measures the time of a function, and the memory that it leaves, for each room.
+// once measures the time of a function, and the CPU that it takes and the memory that it leaves for each room.
 func once(p *proc, f func() error) func(span time.Duration) (values, error) {
 	return func(time.Duration) (values, error) {
 		before := heap()
-		began := time.Now()
+		began, used := time.Now(), cpu()
 		err := f()
-		d := time.Since(began)
-		return values{"ms": float64(d) / 1e6, "bytes": (heap() - before) / float64(p.N)}, err
+		d, used := time.Since(began), cpu()-used
+		n := float64(p.N)
+		return values{"ms": float64(d) / 1e6, "cpu": used * 1e6 / n, "bytes": (heap() - before) / n}, err
 	}
 }
 

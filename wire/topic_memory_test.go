@@ -5,24 +5,31 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/membus"
+	"github.com/crosscast/crosscast/internal/memtest"
 	"github.com/crosscast/crosscast/wire"
 )
 
 // forgetful is a bus that confirms the topics of rooms, and keeps nothing of them.
-type forgetful struct{ wire.Bus }
+type forgetful struct {
+	wire.Bus
+	takes time.Duration // a call that subscribes to rooms
+}
 
 func (b forgetful) Dial(ctx context.Context) (wire.Link, error) {
 	l, err := b.Bus.Dial(ctx)
-	return &forgetfulLink{Link: l, events: make(chan wire.Event), closed: make(chan struct{})}, err
+	return &forgetfulLink{Link: l, takes: b.takes, events: make(chan wire.Event), closed: make(chan struct{})}, err
 }
 
 type forgetfulLink struct {
 	wire.Link
+	takes  time.Duration
 	events chan wire.Event // confirmations
 	closed chan struct{}
 	passed chan wire.Event // nil before the first Receive
@@ -32,6 +39,9 @@ type forgetfulLink struct {
 func (l *forgetfulLink) Subscribe(topics []string) error {
 	if !strings.Contains(topics[0], ":r:") {
 		return l.Link.Subscribe(topics)
+	}
+	if l.takes > 0 {
+		<-time.After(l.takes)
 	}
 	for _, topic := range topics {
 		select {
@@ -98,7 +108,7 @@ func heapOf(f func()) int {
 // own.
 func TestBytesOfATopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := wire.New(forgetful{membus.New().Port("a")}, wire.Options{})
+		a := wire.New(forgetful{Bus: membus.New().Port("a")}, wire.Options{})
 		if err := a.Start(t.Context(), starting(crosscast.NodeInfo{ID: "receiver"}, &receiver{})); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +139,7 @@ func (hearsNothing) Close(crosscast.Reason)        {}
 func TestBytesOfARoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node, err := crosscast.Start(t.Context(), crosscast.Options{
-			Adapter: wire.New(forgetful{membus.New().Port("a")}, wire.Options{}), MaxRooms: manyTopics,
+			Adapter: wire.New(forgetful{Bus: membus.New().Port("a")}, wire.Options{}), MaxRooms: manyTopics,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -153,5 +163,47 @@ func TestBytesOfARoom(t *testing.T) {
 			t.Errorf("%d bytes a room with its membership", used)
 		}
 		runtime.KeepAlive(rooms)
+	})
+}
+
+// A Connect to a room of its own makes few objects: the socket, its ID, its list and what it has while it waits, the room,
+// its name and membership, the topic, and a share of what a call that subscribes makes.
+func TestAllocationsOfAConnect(t *testing.T) {
+	if memtest.Race {
+		t.Skip("the race detector makes sync.Pool forget at random")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		node, err := crosscast.Start(t.Context(), crosscast.Options{
+			Adapter: wire.New(forgetful{membus.New().Port("a"), time.Millisecond}, wire.Options{}), MaxRooms: manyTopics,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer node.Close(context.Background())
+		rooms := make([]string, manyTopics)
+		for i := range rooms {
+			rooms[i] = strconv.Itoa(100_000 + i)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var wg sync.WaitGroup
+		const goroutines = 256
+		for g := range goroutines {
+			wg.Go(func() {
+				for i := g; i < len(rooms); i += goroutines {
+					if _, err := node.Connect(t.Context(), hearsNothing{}, crosscast.ConnectOptions{Rooms: rooms[i : i+1]}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		runtime.ReadMemStats(&after)
+		objects := float64(after.Mallocs-before.Mallocs) / manyTopics
+		bytes := float64(after.TotalAlloc-before.TotalAlloc) / manyTopics
+		t.Logf("%.1f allocations and %.0f bytes a Connect", objects, bytes)
+		if objects > 10 || bytes > 1120 {
+			t.Errorf("%.1f allocations and %.0f bytes a Connect", objects, bytes)
+		}
 	})
 }

@@ -191,7 +191,8 @@ func (s *topicSet) newTopic(prefix string, d destination, key string) *topic {
 	if t.tail == name {
 		t.tail = name // the caller has it anyway
 	} else {
-		t.tail, t.label = strings.Clone(t.tail), &name
+		label := name
+		t.tail, t.label = strings.Clone(t.tail), &label
 	}
 	return t
 }
