@@ -23,7 +23,7 @@ type Receipt struct {
 //   - nil: none.
 //   - [Bytes]: binary. A bare []byte is refused, because it might be JSON.
 //   - [json.RawMessage]: JSON, sent unchanged after validation.
-//   - [Payload], or a [Payloader] that makes one: sent unchanged; JSON and arguments are validated.
+//   - [Payload], or a value that makes one by a method Payload() Payload: sent unchanged; JSON and arguments are validated.
 //   - any other value: marshalled as JSON, once.
 //
 // JSON that is not UTF-8 is an error, even if a MarshalJSON within a value has made it. Emit keeps nothing of the

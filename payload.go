@@ -38,8 +38,8 @@ type Payload struct {
 // which might be either, is refused.
 type Bytes []byte
 
-// A Payloader is a value that is emitted as what its method returns, such as the arguments of an event of Socket.IO.
-type Payloader interface{ Payload() Payload }
+// A payloader is a value that is emitted as what its method returns, such as the arguments of an event of Socket.IO.
+type payloader interface{ Payload() Payload }
 
 var (
 	errBadJSON = errors.New("crosscast: payload is not valid JSON in UTF-8")
@@ -68,7 +68,7 @@ func (n *Node) payload(v any) (Payload, error) {
 	case msgPack:
 		return v.encode(n.maxPayload)
 	default:
-		if made, ok := v.(Payloader); ok {
+		if made, ok := v.(payloader); ok {
 			return n.payload(made.Payload())
 		}
 		data, err := json.Marshal(v)

@@ -303,7 +303,7 @@ func (a Args) Rest(i int) Args {
 	return rest
 }
 
-// Payload implements crosscast.Payloader. It returns the arguments unchanged as a payload.
+// Payload returns the arguments unchanged as a payload. So arguments can be emitted.
 func (a Args) Payload() crosscast.Payload {
 	if a.encoding != crosscast.EncodingNone {
 		return a.payload
