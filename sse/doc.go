@@ -63,10 +63,11 @@
 //	204  they were taken, in this order. Those of two POSTs at the same time have no order
 //	400  no token, or no messages in UTF-8
 //	403  a foreign secret, another user than the stream's, or a page that ws.Options.Origins does not allow
-//	410  the stream has ended
+//	410  the stream has ended, or its node is gone
 //	413  more than PostLimit, or than the bus carries
 //	429  too much of this client waits; or it has used wrong tokens. With Retry-After; nothing was taken
-//	502  the node of the stream is gone, or does not answer: whether they were taken is not known
+//	502  the node of the stream is gone, or does not answer within PostTimeout: whether they were taken is not known. A node
+//	     that was killed is an error after 0.25 s, if the bus counts who hears a message, as Redis does
 //	503  more than MaxPosts, with Retry-After; nothing was taken
 //
 // The application authenticates each POST as it does the stream, and passes the user on to Accept. A session that has ended
@@ -80,6 +81,7 @@
 // # Bounds
 //
 //	a stream                       as a connection of package ws: see "Memory per client" there
+//	an idle stream                 about 40 KB, most of it net/http's                    TestIdleStream
 //	a POST                         PostLimit (64 KiB)                                    TestBodies
 //	the time of a POST             PostTimeout (5 s), for its body and the other node    TestBodies
 //	POSTs under way                MaxPosts (256)                                        TestTooManyPosts

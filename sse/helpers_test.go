@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,13 @@ import (
 	"github.com/crosscast/crosscast/ws"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(serverOf); addr != "" {
+		runServer(addr)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func newServer(t testing.TB, n *crosscast.Node, o ws.Options, so sse.Options) *sse.Server {
 	t.Helper()
@@ -64,6 +71,9 @@ type client struct {
 	token string
 }
 
+// transport is that of requests.
+var transport = http.DefaultTransport
+
 // request makes a request with pairs of header fields.
 func request(t testing.TB, method, url, body string, header ...string) *http.Response {
 	t.Helper()
@@ -76,7 +86,7 @@ func request(t testing.TB, method, url, body string, header ...string) *http.Res
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -215,19 +215,7 @@ func TestNeverRead(t *testing.T) {
 		OnConnect: welcome, OnDisconnect: left,
 	}, sse.Options{})
 	url := serve(t, s)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, _ = io.WriteString(conn, "GET /?room=r HTTP/1.1\r\nHost: x\r\n\r\n")
-	for got := ""; !strings.Contains(got, "welcome"); {
-		b := make([]byte, 1)
-		if _, err := conn.Read(b); err != nil {
-			t.Fatal(err)
-		}
-		got += string(b)
-	}
+	listen(t, url, "welcome")
 	c := open(t, url+"?room=r", "")
 	c.expect(`{"event":"welcome"}`)
 	text := strings.Repeat("x", 100_000)

@@ -137,7 +137,6 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, d *delivery) *
 	case !utf8.Valid(body) || len(bytes.TrimSpace(body)) == 0:
 		return &refusal{"body", "want messages, one a line, in UTF-8", http.StatusBadRequest, 0}
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	d.Body = string(body)
 	return nil
 }
@@ -190,6 +189,18 @@ func (s *Server) forward(ctx context.Context, to crosscast.NodeID, d delivery) (
 	ctx, cancel := context.WithTimeout(ctx, s.o.PostTimeout)
 	defer cancel()
 	answers := s.inside.Namespace.Servers().Only(to).Ask(ctx, forwarded, d)
+	looked := make(chan struct{})
+	timer := time.AfterFunc(lookAfter, func() {
+		defer close(looked)
+		if !s.isThere(ctx, to) {
+			cancel()
+		}
+	})
+	defer func() {
+		if cancel(); !timer.Stop() {
+			<-looked
+		}
+	}()
 	why := gone // a node without an answer: this one has no adapter
 	for answer := range answers.All() {
 		if err := json.Unmarshal(answer.Payload.Data, &why); err != nil {
@@ -203,6 +214,17 @@ func (s *Server) forward(ctx context.Context, to crosscast.NodeID, d delivery) (
 		why = gone
 	}
 	return why, nil
+}
+
+// lookAfter is how long a node may take for its answer before this one asks the bus whether it is there. A node that was
+// killed is only taken for dead some heartbeats later.
+const lookAfter = 250 * time.Millisecond
+
+// isThere reports whether somebody hears what is addressed to a node, as far as the bus can tell.
+func (s *Server) isThere(ctx context.Context, to crosscast.NodeID) bool {
+	nobody := crosscast.SocketID(string(to) + "000000000000") // a socket that it does not have
+	receipt, err := s.inside.Namespace.ToSocket(nobody).Deliver(ctx, forwarded, nil)
+	return err != nil || !receipt.Known || receipt.Nodes > 0
 }
 
 // notForwarded is the refusal of a POST whose node has not answered, or could not be asked. The client cannot know

@@ -196,7 +196,6 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, user string, ac
 	if !canFlush(w) || rc.SetWriteDeadline(time.Now().Add(s.inside.Config.WriteTimeout)) != nil {
 		return s.refuse(w, &refusal{"response", "a middleware's http.ResponseWriter needs a method Unwrap", http.StatusInternalServerError, 0})
 	}
-	_ = rc.SetReadDeadline(time.Time{}) // http.Server.ReadTimeout is not for the life of a stream
 	st := &stream{
 		w: w, rc: rc, limit: s.o.PostLimit, node: s.node.ID(), namespace: s.inside.Namespace.Name(), user: user,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),

@@ -91,6 +91,11 @@ func TestStream(t *testing.T) {
 	}
 	n.ToUser("ann").Disconnect(t.Context(), "closed for a test")
 	c.expectClose(`{"code":1000,"reason":"closed for a test"}`)
+	for begin := time.Now(); sse.IsRegistered(c.token); {
+		if time.Since(begin) > wstest.Patience {
+			t.Fatal("the stream is kept")
+		}
+	}
 	if status := c.post(`{"join":"room2"}`); status != http.StatusGone {
 		t.Errorf("a POST behind the end: %d", status)
 	}

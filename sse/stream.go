@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -60,7 +59,7 @@ func (s *stream) serve(ctx context.Context) {
 	case <-s.done:
 	case <-ctx.Done():
 		s.mu.Lock()
-		s.left = true
+		s.left = !s.lateLocked() // otherwise HTTP/2 has ended the stream, and Write says so
 		s.mu.Unlock()
 		s.signal()
 	}
@@ -72,7 +71,7 @@ const finish = 5 * time.Second
 // detach waits until nobody uses the response, and prevents that from now on.
 func (s *stream) detach() {
 	if !s.writing.TryLock() {
-		_ = s.SetWriteDeadline(time.Unix(1, 0))
+		s.interrupt()
 		s.writing.Lock()
 	}
 	s.muted = true
@@ -115,23 +114,29 @@ func (s *stream) sendLocked(b []byte) error {
 	if err == nil {
 		err = s.rc.Flush()
 	}
-	if err != nil {
-		return s.cause(err)
-	}
-	return nil
-}
-
-// cause returns the error for one of a write. HTTP/2 has an error of its own after the deadline.
-func (s *stream) cause(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed, s.left: // which might have set the deadline
+	if err != nil && s.interrupted() {
 		return net.ErrClosed
-	case !s.deadline.IsZero() && time.Now().After(s.deadline):
-		return os.ErrDeadlineExceeded
 	}
 	return err
+}
+
+// interrupted reports whether a write might have failed because nobody needs it any more.
+func (s *stream) interrupted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed || s.left
+}
+
+// lateLocked reports whether a write has taken too long.
+func (s *stream) lateLocked() bool { return !s.deadline.IsZero() && time.Now().After(s.deadline) }
+
+// interrupt makes a write return.
+func (s *stream) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.detached {
+		_ = s.rc.SetWriteDeadline(time.Unix(1, 0))
+	}
 }
 
 func (s *stream) isClosed() bool {
@@ -208,7 +213,8 @@ func (s *stream) Close() error {
 		s.writing.Unlock()
 		return nil
 	}
-	return s.SetWriteDeadline(time.Unix(1, 0))
+	s.interrupt()
+	return nil
 }
 
 // SetWriteDeadline implements net.Conn.
