@@ -47,7 +47,7 @@ type answer = atomic.Pointer[any]
 func (c *conn) fail(e *event, err error) {
 	text, visible := wsconn.Tellable(err)
 	var retry, denied bool
-	if e.kind == eventJoin || e.wasJoin {
+	if e.isWish() {
 		retry, denied = isTemporary(err)
 	}
 	if !visible {

@@ -34,6 +34,7 @@ type conn struct {
 	// Used by the lane only:
 	joined     map[string]struct{} // rooms that the client has joined; nil before the first
 	mostJoined int                 // joined is looked through when it has more
+	watched    map[string]struct{} // rooms of which the client is told who is there
 }
 
 func newConn(s *Server, r *http.Request) *conn {
@@ -133,21 +134,17 @@ func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 		}
 	}
 	m, err := c.parse(typ, b)
+	kind, name, kinds := m.kind()
 	if err == nil && m.isReply() {
 		c.handleReply(&m)
 		return nil
 	}
-	e := event{name: m.Event, data: m.Data, id: m.ID, err: err}
+	e := event{kind: kind, name: name, data: m.Data, id: m.ID}
 	switch {
 	case err != nil:
-		e.kind = eventMalformed
-	case m.Join == "" && m.Leave == "":
-	case m.Event != "" || m.Join != "" && m.Leave != "":
+		e = event{kind: eventMalformed, err: err}
+	case kinds > 1:
 		e = event{kind: eventMalformed, err: errManyKinds}
-	case m.Join != "":
-		e.kind, e.name = eventJoin, m.Join
-	default:
-		e.kind, e.name = eventLeave, m.Leave
 	}
 	if e.kind == eventMalformed {
 		c.server.stats.refused.Count("malformed")
@@ -157,7 +154,7 @@ func (c *conn) HandleMessage(typ websocket.MessageType, b []byte) error {
 		return err
 	}
 	if refused {
-		e = event{kind: eventRefused, wasJoin: e.kind == eventJoin, id: e.id}
+		e = event{kind: eventRefused, wasJoin: e.isWish(), id: e.id}
 	}
 	c.events.Push(e)
 	return nil
@@ -187,7 +184,7 @@ const maxErrorText = 200
 type event struct {
 	kind    eventKind
 	known   bool   // it has a handler
-	wasJoin bool   // an eventRefused that was a join
+	wasJoin bool   // an eventRefused that was a wish
 	name    string // of the event, or of the room
 	data    json.RawMessage
 	id      uint64 // of the reply that the client waits for; 0: none
@@ -200,11 +197,27 @@ const (
 	eventSent eventKind = iota // an event that the client has sent
 	eventJoin
 	eventLeave
+	eventWatch
+	eventUnwatch
 	eventMalformed
 	eventRefused // one too many
 	eventCaught  // an event that CatchAll handles
 	eventLeft    // the client has left
 )
+
+// isWish reports whether e, if it fails only for now, is one that the client tries again by itself.
+func (e *event) isWish() bool { return e.kind == eventJoin || e.kind == eventWatch || e.wasJoin }
+
+// kind returns what m is, and of how many kinds it is at once: 0 is a reply.
+func (m *Incoming) kind() (kind eventKind, name string, kinds int) {
+	name = m.Event
+	for i, of := range [...]string{m.Event, m.Join, m.Leave, m.Watch, m.Unwatch} {
+		if of != "" {
+			kind, name, kinds = eventKind(i), of, kinds+1
+		}
+	}
+	return kind, name, kinds
+}
 
 // title is the name of e in errors.
 func (e *event) title() string {
@@ -213,6 +226,8 @@ func (e *event) title() string {
 		return fmt.Sprintf("join %.64q", e.name)
 	case eventLeave:
 		return fmt.Sprintf("leave %.64q", e.name)
+	case eventWatch, eventUnwatch:
+		return fmt.Sprintf("presence %.64q", e.name)
 	}
 	return e.name
 }

@@ -26,6 +26,9 @@
 //	{"leave":"room1","id":7}         a client leaves a room
 //	{"id":7,"error":"…","retry":true}  the refusal of a join only for now: see "Joins"
 //	{"gap":{"room":"room1",…}}       the server reports a gap: see "Gaps"
+//	{"watch":"room1","id":7}         a client asks who is in a room: see "Presence"
+//	{"unwatch":"room1","id":7}       it does not need that any more
+//	{"presence":{"room":"room1",…}}  the server tells who is in a room
 //
 // "data" is optional, and so is the id of a join or leave. An id is an integer from 1 to 2⁵³-1. Each side draws its own
 // ids. A client reuses an id only after the reply has come, or when it does not wait any more. An event gets at most one
@@ -87,6 +90,26 @@
 //
 // A room belongs to the connection. After a reconnect a client joins its rooms again. Package client and client.js do
 // this by themselves.
+//
+// # Presence
+//
+// A client that is in a room may ask who else is, if [Options.AllowPresence] opens the room for it: {"watch":"room1"}. It
+// is told all members, and then each change, until {"unwatch":"room1"}, or until it leaves the room. A wish is answered as
+// a join is. To ask again is no error: all members come again.
+//
+//	{"presence":{"room":"room1","at":7,"count":2,"all":[["ann",{"name":"Ann"}],["bob"]]}}  // all members
+//	{"presence":{"room":"room1","at":8,"count":2,"set":[["eve"]],"left":["bob"]}}          // changes
+//	{"presence":{"room":"room1","at":9,"count":1500}}                                      // too many: only the number
+//
+// The members are users, each with what it shows ([Client.Presence]), if it shows anything. Sockets without a user are left
+// out. In "set" are those who joined, or who show something else now. "at" is one more than in the message of the room
+// before, unless that one has "all", or only the number. A client that finds a hole asks again. So it does after a
+// reconnect, and after a gap.
+//
+// All clients of a room share one watch ([crosscast.Namespace.Watch]) and the messages, which are made once for each format.
+// Changes are gathered ([Options.PresenceGather]). Above [Options.PresenceMost] members, or 256 KiB of them, the clients get
+// only their number, and all members again once they are an eighth fewer. No client hears of a room while it is not in it.
+// If the application takes it out and lets it in again, it is told all members within a second.
 //
 // # Gaps
 //
@@ -197,6 +220,8 @@
 //	waiting pings               the newest one                             TestPingDuringWrite
 //	rooms                       crosscast.Options.MaxRooms (10,000)        crosscast: TestMaxRooms; TestFloodOfJoins,
 //	                                                                       TestMemoryOfJoins
+//	presence                    1,000 rooms; 256 KiB of members for each       TestHostilePresences; internal/presence:
+//	                            watched room of the server                 TestManyMembers
 //	the request                 only the values of its context             TestHeadersAreNotKept
 //	the time after it has left  Options.LeaveTimeout (30 s), after the     TestLeaveTimeout
 //	                            server has noticed: at the next ping,

@@ -14,5 +14,5 @@ func (v GapPolicy) String() string {
 
 // String names the kind, such as "reply".
 func (v ControlKind) String() string {
-	return enum.Name(v, "", "reply", "error", "gap", "reconnect")
+	return enum.Name(v, "", "reply", "error", "gap", "reconnect", "presence")
 }

@@ -46,6 +46,8 @@ type Control struct {
 	Since, Until time.Time
 	Ends         bool
 	Wait         time.Duration
+	// Presence is for a ControlPresence, with its Room.
+	Presence *PresenceUpdate
 }
 
 // A ControlKind is the kind of a [Control]. Later versions might add kinds.
@@ -62,17 +64,22 @@ const (
 	// ControlReconnect comes before the closing frame of a drain: the client should connect again after Wait, instead of
 	// its own back-off.
 	ControlReconnect
+	// ControlPresence tells the client who is in a room: see Options.AllowPresence. Clients share its message.
+	ControlPresence
 )
 
-// Incoming is a parsed message of a client: an event, a join, a leave, or a reply if all of Event, Join and Leave are
-// empty. At most one of them is set.
+// Incoming is a parsed message of a client: an event, a join, a leave, a wish to know who is in a room or its end, or a
+// reply if all of Event, Join, Leave, Watch and Unwatch are empty. At most one of them is set.
 type Incoming struct {
 	Event string
 	// Join and Leave are the name of a room to join or leave. An Envelope without joins never sets them.
 	Join, Leave string
+	// Watch and Unwatch are the name of a room whose presence the client asks for, or does not need any more. An Envelope
+	// without presence never sets them.
+	Watch, Unwatch string
 	// Data belongs to the event or the reply; nil: none.
 	Data json.RawMessage
-	// ID is not 0 if the client waits for a reply to the event, join or leave. In a reply it is the Ack of the message.
+	// ID is not 0 if the client waits for a reply to the event, join, leave or wish. In a reply it is the Ack of the message.
 	ID uint64
 	// Failure is the client's reason for refusing to reply; empty: the client replies.
 	Failure string
@@ -91,7 +98,7 @@ func (JSON) Binary() bool { return false }
 var (
 	errNoEvent   = errors.New(`malformed message: want {"event":"…","data":…}`)
 	errNoRoom    = errors.New("malformed message: empty room name")
-	errManyKinds = errors.New("malformed message: more than one of event, join and leave")
+	errManyKinds = errors.New("malformed message: more than one of event, join, leave, watch and unwatch")
 )
 
 // Parse implements [Envelope].
@@ -105,25 +112,28 @@ func (JSON) Parse(message []byte) (Incoming, error) {
 
 // parts are the parts of a client's message. The type has no name, because clients see errors with it.
 type parts = struct {
-	Event string          `json:"event"`
-	Join  *string         `json:"join"`
-	Leave *string         `json:"leave"`
-	Data  json.RawMessage `json:"data"`
-	ID    *uint64         `json:"id"`
-	Error *string         `json:"error"`
+	Event   string          `json:"event"`
+	Join    *string         `json:"join"`
+	Leave   *string         `json:"leave"`
+	Watch   *string         `json:"watch"`
+	Unwatch *string         `json:"unwatch"`
+	Data    json.RawMessage `json:"data"`
+	ID      *uint64         `json:"id"`
+	Error   *string         `json:"error"`
 }
 
 func incomingOf(m *parts) (Incoming, error) {
 	msg := Incoming{Event: m.Event, Data: m.Data}
-	isRoom := m.Join != nil || m.Leave != nil
-	if m.Join != nil {
-		msg.Join = *m.Join
-	}
-	if m.Leave != nil {
-		msg.Leave = *m.Leave
+	isRoom, named := false, false
+	to := [...]*string{&msg.Join, &msg.Leave, &msg.Watch, &msg.Unwatch}
+	for i, room := range [...]*string{m.Join, m.Leave, m.Watch, m.Unwatch} {
+		if room != nil {
+			*to[i], isRoom = *room, true
+			named = named || *room != ""
+		}
 	}
 	switch {
-	case isRoom && msg.Join == "" && msg.Leave == "":
+	case isRoom && !named:
 		return Incoming{}, errNoRoom
 	case m.ID == nil && m.Event == "" && !isRoom:
 		return Incoming{}, errNoEvent
@@ -161,6 +171,8 @@ func (e JSON) Control(c Control) ([]byte, error) {
 		}), '}'), nil
 	case ControlReconnect:
 		return fmt.Appendf(nil, `{"reconnect":{"wait":%d}}`, c.Wait.Milliseconds()), nil
+	case ControlPresence:
+		return appendPresence(nil, c.Room, c.Presence)
 	}
 	return nil, nil
 }

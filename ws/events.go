@@ -24,6 +24,7 @@ func (c *conn) Late() { c.cancel() }
 
 // Last implements wsconn.Worker.
 func (c *conn) Last(reason crosscast.Reason) {
+	c.endWatches()
 	defer func() {
 		<-c.ReadEnd()
 		<-c.Queue.Done()
@@ -52,6 +53,10 @@ func (c *conn) Handle(e event) {
 		h = c.join(e.name)
 	case eventLeave:
 		h = c.leave(e.name)
+	case eventWatch:
+		h = c.watch(e.name)
+	case eventUnwatch:
+		h = c.unwatch(e.name)
 	default:
 		if h = c.server.o.Events[e.name]; h != nil {
 			break
@@ -104,7 +109,7 @@ func (c *conn) finish(e *event, err error) {
 	case errors.As(err, new(*PanicError)):
 		defer c.end(wsconn.CauseOf(wsconn.ReasonInternal))
 		c.server.report(c.socket, e.title(), err)
-	case (e.kind == eventJoin || e.kind == eventLeave) && c.socket.Closed():
+	case e.kind != eventSent && e.kind != eventCaught && c.socket.Closed():
 		// That is no refusal: the client joins the room on its next connection.
 	default:
 		c.fail(e, err)

@@ -230,7 +230,10 @@ type received struct {
 }
 
 // isReply reports whether a message is a reply.
-func (m *received) isReply() bool { return m.ID != 0 && m.Event == "" && m.Join == "" && m.Leave == "" }
+func (m *received) isReply() bool {
+	_, _, kinds := m.kind()
+	return m.ID != 0 && kinds == 0
+}
 
 // parseForm parses a message in the form of a connection.
 func (s *Server) parseForm(form uint8, typ websocket.MessageType, b []byte) (m received, err error) {
@@ -258,7 +261,7 @@ func (s *Server) parseBytes(b []byte) (m received, err error) {
 	if m.Incoming, err = s.o.Envelope.Parse(b[:end]); err != nil {
 		return m, err
 	}
-	if m.Join != "" || m.Leave != "" || m.Failure != "" || m.Data != nil {
+	if _, name, kinds := m.kind(); kinds > 1 || name != m.Event || m.Failure != "" || m.Data != nil {
 		return m, errNoBytes
 	}
 	data := crosscast.Payload{Encoding: crosscast.EncodingBinary, Data: b[end+1:]}
@@ -298,6 +301,10 @@ func parsePack(b []byte) (m received, err error) {
 			p.Join = stringOf(&v)
 		case "leave":
 			p.Leave = stringOf(&v)
+		case "watch":
+			p.Watch = stringOf(&v)
+		case "unwatch":
+			p.Unwatch = stringOf(&v)
 		case "error":
 			p.Error = stringOf(&v)
 		case "id":

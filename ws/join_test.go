@@ -53,7 +53,7 @@ func TestJoin(t *testing.T) {
 		OnError: func(_ *crosscast.Socket, event string, err error) { reports <- event + ": " + err.Error() },
 	})
 	const said = `{"event":"said","data":"room1"}`
-	const malformed = `malformed message: more than one of event, join and leave`
+	const malformed = `malformed message: more than one of event, join, leave, watch and unwatch`
 	long := strings.Repeat("r", 256)
 	for _, tt := range []struct{ send, want string }{
 		{`{"event":"say","data":"room1","id":1}`, `{"id":1}`},

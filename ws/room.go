@@ -58,6 +58,7 @@ func (c *conn) join(room string) Handler {
 // leave returns the handler of a client's leave. Rooms that only the application's code has joined stay.
 func (c *conn) leave(room string) Handler {
 	return func(_ context.Context, s *crosscast.Socket, _ json.RawMessage) error {
+		defer c.endWatchOutside(s, room)
 		if _, ok := c.joined[room]; ok {
 			delete(c.joined, room)
 			return s.Leave(room)

@@ -20,6 +20,7 @@ import (
 	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/guard"
 	"github.com/crosscast/crosscast/internal/limit"
+	"github.com/crosscast/crosscast/internal/presence"
 	"github.com/crosscast/crosscast/internal/warn"
 	"github.com/crosscast/crosscast/internal/wsconn"
 )
@@ -83,6 +84,20 @@ type Options struct {
 	// not end that membership. It takes its turn among the client's events, and ctx is that of a Handler. Rooms that the
 	// application's code joins are not its matter. Default: nil; every join of a client is refused.
 	AllowJoin func(ctx context.Context, s *crosscast.Socket, room string) error
+	// AllowPresence opens rooms: it decides whether a client may know who is in a room that the client is in, by user, with
+	// what each shows ([crosscast.ConnectOptions.Presence]). Its errors are as those of AllowJoin. Once it has returned
+	// nil, the client is told until it leaves the room. All clients of a room share one watch. See "Presence" in the package
+	// documentation. Default: nil; every client is refused, and nothing is watched.
+	AllowPresence func(ctx context.Context, s *crosscast.Socket, room string) error
+	// PresenceGrace is how long a user without a socket in the room still counts as there for clients, so that a reconnect is
+	// no event: see [crosscast.WatchOptions]. Default 0, at most 1 h.
+	PresenceGrace time.Duration
+	// PresenceGather is how long changes are gathered before clients are told of them. Default 200 ms; above 0, and at most
+	// 1 h.
+	PresenceGather time.Duration
+	// PresenceMost is the number of users in a room above which its clients are told only how many there are. So it is for
+	// more than 256 KiB of users with what they show. Default 1,000.
+	PresenceMost int
 	// OnConnect is called before the first event of a socket is handled. Optional.
 	OnConnect func(ctx context.Context, s *crosscast.Socket)
 	// OnDisconnect is called after the last event, when the socket's memberships have ended. It may still emit, for
@@ -182,6 +197,8 @@ type Server struct {
 	users  admission.Users
 	stats  counters
 
+	presence *presence.Rooms // nil: clients are not told who is where
+
 	latestWindow atomic.Int64 // of the latest gap
 	outage       wsconn.Outage
 }
@@ -247,6 +264,7 @@ func New(ns *crosscast.Namespace, o Options) (*Server, error) {
 		bounds.Time("crosscast/ws: Options.ConnectTimeout", o.ConnectTimeout),
 		bounds.Time("crosscast/ws: Options.GapSpread", max(o.GapSpread, 1)), // negative: none
 		o.checkGaps(),
+		s.initPresence(),
 	); err != nil {
 		return nil, err
 	}
@@ -265,6 +283,8 @@ type Client struct {
 	User  string   // the socket's user; empty: none
 	Rooms []string // joined before Accept returns
 	Data  any      // see crosscast.ConnectOptions
+	// Presence is what the socket shows of itself: see crosscast.ConnectOptions. [crosscast.Socket.SetPresence] changes it.
+	Presence any
 	// Expires is when the client's credential expires, and the connection with it: see [crosscast.Socket.SetExpires].
 	// The zero time means never.
 	Expires time.Time
@@ -323,7 +343,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client Client) (
 	}
 	c = upgraded
 	place.Take()
-	o := crosscast.ConnectOptions{User: client.User, Rooms: client.Rooms, Data: client.Data}
+	o := crosscast.ConnectOptions{User: client.User, Rooms: client.Rooms, Data: client.Data, Presence: client.Presence}
 	if place != nil {
 		o.OnClose = func(*crosscast.Socket, crosscast.Reason) { place.Leave() }
 	}

@@ -24,7 +24,7 @@ func TestStrings(t *testing.T) {
 	check(t, wire.Message, wire.Denied)
 	check(t, ws.EventPause, ws.EventClose)
 	check(t, ws.GapTell, ws.GapIgnore)
-	check(t, ws.ControlReply, ws.ControlReconnect)
+	check(t, ws.ControlReply, ws.ControlPresence)
 	check(t, socketio.EventPause, socketio.EventClose)
 	check(t, socketioadapter.Classic, socketioadapter.Sharded)
 	check(t, socketioadapter.Dynamic, socketioadapter.DynamicPrivate)
