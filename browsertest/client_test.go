@@ -31,7 +31,7 @@ function note(...what) {
 }
 globalThis.client = new Client("/ws", {
   minBackoff: 10,
-  events: {said: text => note("said", text), "sure?": async text => "sure of " + text, never: () => { throw new Error("no"); }},
+  events: {said: text => note("said", text), "sure?": async text => "sure of " + text, bytes: b => b, never: () => { throw new Error("no"); }},
   onconnect: () => note("connected"),
   ondisconnect: (_, reason) => note("disconnected", reason),
   ongap: (_, gap) => note("gap", gap.since <= gap.until),
@@ -62,6 +62,9 @@ func TestClientJS(t *testing.T) {
 		},
 		Events: ws.Events{
 			"echo": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, text string) (string, error) { return text, nil }),
+			"twice": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, b []byte) (any, error) {
+				return crosscast.Bytes(append(b, b...)), nil
+			}),
 			"say": ws.Typed(func(ctx context.Context, s *crosscast.Socket, text string) error {
 				return node.To("room1").Emit(ctx, "said", text)
 			}),
@@ -103,6 +106,7 @@ func TestClientJS(t *testing.T) {
 			// Requests. The last one's handler holds up what this client sends after it.
 			for _, r := range []struct{ expression, want string }{
 				{`client.request("echo", "this")`, "this"},
+				{`client.request("twice", new Uint8Array([0, 255])).then(b => String([b instanceof Uint8Array, ...b]))`, "true,0,255,0,255"},
 				{`client.request("shout").catch(e => e.code + ": " + e.message)`, `remote: unknown event "shout"`},
 				{`client.join("room2").then(() => client.leave("room2")).then(() => client.rooms.join())`, "room1"},
 				{`client.join("busy").then(() => client.leave("busy")).then(() => client.rooms.join())`, "room1"},
@@ -127,6 +131,14 @@ func TestClientJS(t *testing.T) {
 				if got != want || (want == "") != errors.As(answers.Err(), &incomplete) || time.Since(began) > patience/2 {
 					t.Errorf("%s: %s, %v after %v", event, got, answers.Err(), time.Since(began))
 				}
+			}
+
+			reply := ""
+			for r := range node.ToSocket(socket.ID()).EmitAck(t.Context(), "bytes", crosscast.MsgPack([]byte{0, 255})).All() {
+				reply = fmt.Sprintf("%s %x", r.Payload.Encoding, r.Payload.Data)
+			}
+			if reply != "binary 00ff" {
+				t.Errorf("the reply to bytes is %q", reply)
 			}
 
 			// A lost connection.

@@ -43,6 +43,9 @@ func TestWasm(t *testing.T) {
 	defer node.Close(context.Background())
 	server, err := ws.New(node.Namespace, ws.Options{Events: ws.Events{
 		"add": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, n []int) (int, error) { return n[0] + n[1], nil }),
+		"twice": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, b []byte) (any, error) {
+			return crosscast.Bytes(append(b, b...)), nil
+		}),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +68,8 @@ func TestWasm(t *testing.T) {
 	}
 	p := &page{t, tab, "wasm"}
 	p.sees("#log li", "sum 5")
+	p.sees("#log li", "bytes [0 255 0 255] <nil>")
+	p.sees("#log li", "msgpack [0 255 0 255] <nil>")
 	p.sees("#log li", "closed <nil>")
 	p.sees("#log li", "the browser makes the request")
 }

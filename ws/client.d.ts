@@ -43,7 +43,9 @@ declare namespace crosscast {
     stream?: string | URL | boolean;
     streamAfter?: number;
     streamRetry?: number;
-    WebSocket?: new (url: string) => unknown;
+    /** The subprotocols that are offered. Default: crosscast.json.1, for bytes. */
+    protocols?: string[];
+    WebSocket?: new (url: string, protocols?: string[]) => unknown;
   }
 
   interface Timeout {

@@ -48,6 +48,10 @@
 // (60000 ms) and on "online", and changes over once that has opened: as after a lost connection, with a gap.
 // client.transport is "websocket", "stream" or "".
 //
+// An ArrayBuffer, or a view of one, is sent as bytes: as data of emit and request, and as a handler's result. Bytes come as a
+// Uint8Array. Both need the subprotocol crosscast.json.1, which the client offers; it is the option protocols. With a server that
+// does not know it, protocols must be []: then bytes are strings in base64, as over a stream, and within other values.
+//
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
 // maxBackoff, dialTimeout, requestTimeout; WebSocket, the class. client.d.ts has the types.
@@ -80,6 +84,34 @@
       how(call);
     }
     calls.clear();
+  }
+
+  const withBytes = "crosscast.json.1"; // the subprotocol: see the documentation of Go's package ws
+
+  // bytesOf returns the bytes of an ArrayBuffer or a view of one; undefined: v is something else.
+  function bytesOf(v) {
+    if (ArrayBuffer.isView(v)) return new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
+    return v instanceof ArrayBuffer ? new Uint8Array(v) : undefined;
+  }
+
+  // encode makes a message for a socket.
+  function encode(socket, message) {
+    const bytes = bytesOf(message.data);
+    if (!bytes) return JSON.stringify(message);
+    const agreed = socket.protocol === withBytes, base64 = () => btoa(Array.from(bytes, b => String.fromCharCode(b)).join(""));
+    const text = JSON.stringify({...message, data: agreed ? undefined : base64()});
+    if (!agreed) return text;
+    const head = new TextEncoder().encode(text + "\0"), all = new Uint8Array(head.length + bytes.length);
+    all.set(head);
+    all.set(bytes, head.length);
+    return all;
+  }
+
+  function decode(data) {
+    if (typeof data === "string") return JSON.parse(data);
+    const all = new Uint8Array(data), end = all.indexOf(0);
+    if (end < 0) throw new Error("malformed bytes");
+    return {...JSON.parse(new TextDecoder().decode(all.subarray(0, end))), data: all.slice(end + 1)};
   }
 
   // A Stream is like a WebSocket, but messages come as server-sent events, and go as POSTs.
@@ -212,7 +244,7 @@
       if (options.stream) this.#stream = new URL(options.stream === true ? "" : options.stream, this.#url);
       this.#options = {
         minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0,
-        gapSpread: 1000, gapMargin: 6000, streamAfter: 4000, streamRetry: 60000,
+        protocols: [withBytes], gapSpread: 1000, gapMargin: 6000, streamAfter: 4000, streamRetry: 60000,
         giveUp: (client, reason, code) => code === 4001,
         onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
         onjoinerror: (client, room, error) => console.error(`crosscast: lost room ${room}:`, error), ...options,
@@ -240,10 +272,11 @@
     request(event, data, {timeout = this.#options.requestTimeout} = {}) {
       if (this.#over || this.connected || !this.#options.awayBytes) return this.#ask({event, data}, timeout);
       return new Promise((resolve, reject) => {
-        const text = JSON.stringify({event, data}), size = text.length + 256;
+        const bytes = bytesOf(data)?.slice(), text = JSON.stringify({event, data: bytes ? "" : data});
+        const size = text.length + (bytes?.length ?? 0) + 256;
         const waiting = [...this.#away].reduce((sum, call) => sum + call.size, 0);
         if (waiting + size > this.#options.awayBytes) throw new ClientError("not connected");
-        const call = {text, size, resolve, reject, deadline: Date.now() + timeout};
+        const call = {text, bytes, size, resolve, reject, deadline: Date.now() + timeout};
         call.timer = setTimeout(() => {
           this.#away.delete(call);
           reject(new ClientError("timeout"));
@@ -377,7 +410,7 @@
     #send(message) {
       if (this.#over) throw this.#over;
       if (!this.connected) throw new ClientError("not connected");
-      this.#socket.send(JSON.stringify(message));
+      this.#socket.send(encode(this.#socket, message));
     }
 
     // settle ends a request. A reply for which nobody waits is no mistake of the server.
@@ -454,7 +487,9 @@
 
     // dial begins a connection: a stream, or a websocket.
     #dial(stream) {
-      return stream ? new Stream(this.#stream.href.replace(/^ws/, "http")) : new (this.#options.WebSocket ?? WebSocket)(this.#url.href);
+      if (stream) return new Stream(this.#stream.href.replace(/^ws/, "http"));
+      const {WebSocket = globalThis.WebSocket, protocols} = this.#options;
+      return Object.assign(new WebSocket(this.#url.href, protocols), {binaryType: "arraybuffer"});
     }
 
     // choose decides what the next attempt is, and returns whether it comes at once.
@@ -557,7 +592,7 @@
           if (!this.connected) break; // it waits on
           this.#away.delete(call);
           clearTimeout(call.timer);
-          this.#ask(JSON.parse(call.text), call.deadline - Date.now()).then(call.resolve, call.reject);
+          this.#ask({...JSON.parse(call.text), ...(call.bytes && {data: call.bytes})}, call.deadline - Date.now()).then(call.resolve, call.reject);
         }
         for (const m of waited) m.event ? this.#handle(socket, m) : this.#report(m.gap, m.ends);
         this.#refetch();
@@ -566,7 +601,7 @@
         heard = Date.now();
         let m;
         try {
-          m = JSON.parse(e.data);
+          m = decode(e.data);
         } catch (error) {
           return this.#call("onerror", "", error);
         }
@@ -593,7 +628,7 @@
       try {
         if (!handler) throw new ClientError("no handler");
         answer = await handler(data);
-        answer = JSON.stringify({id, data: answer});
+        answer = encode(socket, {id, data: answer});
       } catch (error) {
         if (handler) this.#call("onerror", event, error);
         answer = JSON.stringify({id, error: String(error?.message || error || "failed")});

@@ -55,7 +55,8 @@
 //	crosscast.json.1     the same, and bytes are binary messages, in both directions
 //	crosscast.msgpack.1  the same objects as msgpack, one in each binary message, in both directions. Bytes are bytes
 //
-// If a client offers both, the server chooses msgpack. Those in [Options.Subprotocols] come first. With an [Envelope] of text of its own, the server knows crosscast.json.1 only, whose texts
+// Package client and client.js offer crosscast.json.1. If a client offers both, the server chooses msgpack. Those in
+// [Options.Subprotocols] come first. With an [Envelope] of text of its own, the server knows crosscast.json.1 only, whose texts
 // are then those of the Envelope. With a binary Envelope it knows none of them. A client that offers only versions that the
 // server does not know gets status 400, and so does a list of more than 16 names or 1,024 bytes.
 //

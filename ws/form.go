@@ -212,11 +212,19 @@ func appendPack(dst []byte, event string, id uint64, p crosscast.Payload) ([]byt
 		if c := mpack.NewCursor(data); c.Array() == 1 {
 			data = data[c.Pos():]
 		}
-		return append(dst, data...), nil
+		if mpack.Exact(data) == nil {
+			return append(dst, data...), nil
+		}
 	case crosscast.EncodingMsgPack:
 		return append(dst, p.Data...), nil
 	}
-	dst, err := mpack.AppendExactFromJSON(dst, p.Data)
+	text, err := p.Data, error(nil)
+	if p.Encoding != crosscast.EncodingJSON { // arguments of Socket.IO that JSON cannot say, as clients of JSON get them
+		text, err = p.AppendJSON(nil)
+	}
+	if err == nil {
+		dst, err = mpack.AppendExactFromJSON(dst, text)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotPacked, err)
 	}

@@ -44,6 +44,19 @@ func FuzzForms(f *testing.F) {
 	})
 }
 
+// TestRepliesAreCopied: the memory of a message is used again while the reply is on its way.
+func TestRepliesAreCopied(t *testing.T) {
+	s := &Server{o: Options{Envelope: JSON{}}}
+	for form, text := range map[uint8]string{formJSON: "{\"id\":1}\x00abc", formMsgPack: "\x82\xa2id\x01\xa4data\xc4\x03abc"} {
+		message := []byte(text)
+		m, err := s.parseForm(form, websocket.MessageBinary, message)
+		clear(message)
+		if b, ok := m.reply.(crosscast.Bytes); err != nil || !ok || string(b) != "abc" {
+			t.Errorf("form %d: got %q, %v", form, m.reply, err)
+		}
+	}
+}
+
 // TestFramesOfFormsAreShared: connections with equal forms have equal framers, also on different servers of one process.
 func TestFramesOfFormsAreShared(t *testing.T) {
 	var servers [2]*Server

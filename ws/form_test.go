@@ -87,6 +87,8 @@ func TestForms(t *testing.T) {
 			"map[data:[7] event:e]"},
 		{crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\x01\xa1x")}, `{"event":"e","data":[1,"x"]}`, "",
 			"map[data:[1 x] event:e]"},
+		{crosscast.Payload{Encoding: crosscast.EncodingArgs, Data: []byte("\x92\xd4\x00\x00\x81\x07\xc4\x01\x07")}, // undefined, {7: bytes}
+			`{"event":"e","data":[null,{"7":"Bw=="}]}`, "", "map[data:[<nil> map[7:Bw==]] event:e]"},
 	} {
 		if err := room.Emit(t.Context(), "e", row.payload); err != nil {
 			t.Fatal(err)

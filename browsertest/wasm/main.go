@@ -27,7 +27,16 @@ func main() {
 		return
 	}
 	show("sum", sum)
+	twice(ctx, "bytes", c)
 	show("closed", c.Close(ctx))
+
+	c, err = client.Dial(ctx, url, client.Options{Subprotocols: []string{client.SubprotocolMsgPack}})
+	if err != nil {
+		show(err)
+		return
+	}
+	twice(ctx, "msgpack", c)
+	_ = c.Close(ctx)
 
 	ctx, cancel := context.WithCancel(ctx)
 	_, err = client.Dial(ctx, url, client.Options{
@@ -35,6 +44,13 @@ func main() {
 		OnRetry:   func(*client.Client, error, time.Duration) { cancel() },
 	})
 	show(err)
+}
+
+// twice has the server double some bytes.
+func twice(ctx context.Context, what string, c *client.Client) {
+	var b []byte
+	err := c.Request(ctx, "twice", []byte{0, 255}, &b)
+	show(what, b, err)
 }
 
 func show(what ...any) {

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -147,19 +146,20 @@ func (c *Client) use(s *session) {
 	c.session = s
 }
 
-// Emit sends an event. data is marshalled to JSON; nil sends no data. Emit returns nil when the event was written, but
+// Emit sends an event. data is marshalled to JSON; nil sends no data. A []byte is sent as bytes, if the server has agreed to
+// a subprotocol of package ws, and otherwise as a string in base64; its handlers do not see the difference. Emit returns nil when the event was written, but
 // the server might not have received it: use [Client.Request] to be sure.
 //
 // If ctx ends before the write begins, nothing is sent. A write that has begun is not interrupted, because that would
 // end the connection.
 func (c *Client) Emit(ctx context.Context, event string, data any) error {
-	frame, err := c.frame(&outgoing{Event: event, Data: data})
+	s, lost := c.connected(ctx)
+	frame, err := c.frame(&outgoing{Event: event, Data: data}, s.usedForm())
 	if err != nil {
 		return err
 	}
-	s, err := c.connected(ctx)
-	if err != nil {
-		return err
+	if lost != nil {
+		return lost
 	}
 	return s.send(ctx, frame)
 }
@@ -194,11 +194,11 @@ func (c *Client) Request(ctx context.Context, event string, data, reply any) err
 
 // askLater sends a request on the first connection after lost.
 func (c *Client) askLater(ctx context.Context, lost *session, m *outgoing) (s *session, q question, err error) {
-	frame, err := c.frame(m)
+	frame, err := c.frame(m, formPlain) // the form of the next connection is not known yet
 	if err != nil {
 		return nil, q, err
 	}
-	size := eventSize + len(frame)
+	size := eventSize + len(frame.data)
 	if !c.reserve(size) {
 		return nil, q, ErrNotConnected
 	}
@@ -243,20 +243,6 @@ type outgoing struct {
 	Error string `json:"error,omitempty"`
 
 	late *lateRoom // whose join this is; nil: none
-}
-
-func (c *Client) frame(m *outgoing) ([]byte, error) {
-	b, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("crosscast/client: %q: %w", m.Event, err)
-	}
-	if !utf8.Valid(b) { // from a json.RawMessage or a MarshalJSON; the server would end the connection
-		return nil, fmt.Errorf("crosscast/client: %q: not UTF-8", m.Event)
-	}
-	if len(b) > c.o.WriteLimit {
-		return nil, fmt.Errorf("%w: %d bytes (at most %d)", ErrTooLarge, len(b), c.o.WriteLimit)
-	}
-	return b, nil
 }
 
 // run is the client's goroutine.

@@ -11,6 +11,8 @@
 //	err = c.Emit(ctx, "say", "hello")
 //	err = c.Close(ctx)
 //
+// Bytes are sent and received as bytes: see [Handler] and [Client.Emit].
+//
 // The documentation of package ws describes the protocol. This package depends on github.com/coder/websocket only, not
 // on crosscast.
 //

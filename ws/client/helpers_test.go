@@ -122,3 +122,16 @@ func (l *record) expect(t testing.TB, want ...string) {
 	}
 	l.lines = nil
 }
+
+// acceptAs passes connections with a subprotocol to f, which ends them.
+func acceptAs(t testing.TB, subprotocol string, f func(conn *websocket.Conn)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.CloseNow()
+		f(conn)
+	})
+}

@@ -15,7 +15,8 @@ import (
 )
 
 // A Handler handles one event. data is a JSON text, or nil if the event has none; the handler may keep it. ctx ends
-// with Close. The handler may use c before [Dial] has returned it.
+// with Close. The handler may use c before [Dial] has returned it. Bytes are a string in base64, in every subprotocol, so a
+// function of [Typed] for []byte gets the bytes. A result that is a []byte replies with bytes.
 //
 // The result is the reply if the server waits for one ([crosscast.BoundTarget.EmitAck]), and dropped otherwise. An
 // error refuses the reply, and goes to Options.OnError.
@@ -93,8 +94,8 @@ type Options struct {
 	// HTTPClient makes the requests. Its Transport has the settings for TLS and proxies, and must speak HTTP/1.1.
 	// Default: http.DefaultClient. Not for js/wasm.
 	HTTPClient *http.Client
-	// Subprotocols are the websocket subprotocols that the client offers. The server chooses one of them, or none.
-	// Default: none.
+	// Subprotocols are the websocket subprotocols that the client offers. The server chooses one of them, or none. Default:
+	// [SubprotocolJSON]. With [SubprotocolMsgPack] all messages are msgpack. A list that is not nil but empty offers none.
 	Subprotocols []string
 	// CompressFrom is the size in bytes from which messages to the server are compressed, if the server agrees. The
 	// server may then compress its messages, too. Default 0: the extension permessage-deflate is not offered. At most 1
@@ -137,6 +138,9 @@ func (o *Options) set() error {
 		}
 	}
 	o.Events, o.Header, o.Subprotocols = maps.Clone(o.Events), o.Header.Clone(), slices.Clone(o.Subprotocols)
+	if o.Subprotocols == nil {
+		o.Subprotocols = []string{SubprotocolJSON}
+	}
 	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
 	o.MinBackoff = cmp.Or(o.MinBackoff, 250*time.Millisecond)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, max(10*time.Second, o.MinBackoff))

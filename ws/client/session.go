@@ -17,6 +17,7 @@ import (
 type session struct {
 	c       *Client
 	conn    *websocket.Conn
+	form    form
 	ctx     context.Context // ends with reading
 	cancel  context.CancelFunc
 	writing chan struct{} // holds one while a goroutine writes
@@ -67,11 +68,19 @@ func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) + 
 func newSession(c *Client, conn *websocket.Conn) *session {
 	now := time.Now()
 	s := &session{
-		c: c, conn: conn, writing: make(chan struct{}, 1), waiting: make(map[uint64]waiter),
+		c: c, conn: conn, form: formOf(conn), writing: make(chan struct{}, 1), waiting: make(map[uint64]waiter),
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), began: now, heard: now,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
+}
+
+// usedForm is the form of a connection, or the plain one if there is none.
+func (s *session) usedForm() form {
+	if s == nil {
+		return formPlain
+	}
+	return s.form
 }
 
 func signal(ch chan struct{}) {
@@ -233,16 +242,16 @@ func (s *session) reply(m *incoming, v any, failure error) {
 			out.Error = "failed"
 		}
 	}
-	frame, err := s.c.frame(out)
+	frame, err := s.c.frame(out, s.form)
 	if err != nil {
 		s.c.o.OnError(s.c, m.Event, err)
-		frame = fmt.Appendf(nil, `{"id":%d,"error":"the reply cannot be sent"}`, m.ID)
+		frame, _ = encode(&outgoing{ID: m.ID, Error: "the reply cannot be sent"}, s.form)
 	}
 	_ = s.send(s.c.ctx, frame)
 }
 
 // send writes one message. A write that takes too long ends the connection.
-func (s *session) send(ctx context.Context, frame []byte) error {
+func (s *session) send(ctx context.Context, frame message) error {
 	select {
 	case s.writing <- struct{}{}:
 		defer func() { <-s.writing }()
@@ -261,7 +270,7 @@ func (s *session) send(ctx context.Context, frame []byte) error {
 	defer s.c.writing.Store(false)
 	write, cancel := context.WithTimeout(context.Background(), s.c.o.WriteTimeout)
 	defer cancel()
-	if err := s.conn.Write(write, websocket.MessageText, frame); err != nil {
+	if err := s.conn.Write(write, frame.typ, frame.data); err != nil {
 		return fmt.Errorf("%w: %w", ErrUncertain, errorOf(err))
 	}
 	return nil
@@ -277,7 +286,7 @@ type question struct {
 func (s *session) ask(ctx context.Context, m *outgoing) (question, error) {
 	q := s.expect(m.late)
 	m.ID = q.id
-	frame, err := s.c.frame(m)
+	frame, err := s.c.frame(m, s.form)
 	if err == nil {
 		err = s.send(ctx, frame)
 	}
@@ -368,13 +377,12 @@ func (s *session) readAll() error {
 		if err != nil {
 			return err
 		}
-		if typ != websocket.MessageText {
-			return errors.New("crosscast/client: the server sends binary messages")
-		}
-		var m incoming
-		switch err := json.Unmarshal(b, &m); {
+		m, err := s.form.decode(typ, b)
+		switch {
 		case err != nil:
-			s.push(incoming{bad: fmt.Errorf("malformed message: %w", err)})
+			return err
+		case m.bad != nil:
+			s.push(m)
 		case m.Event != "":
 			m.Gap = nil
 			s.push(m)

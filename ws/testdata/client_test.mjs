@@ -32,14 +32,14 @@ let sockets = [];
 class FakeSocket {
   readyState = 0;
   sent = [];
-  constructor(url) {
-    this.url = url;
+  constructor(url, protocols) {
+    Object.assign(this, {url, protocols, protocol: FakeSocket.protocol});
     sockets.push(this);
   }
-  send(text) { this.sent.push(JSON.parse(text)); }
+  send(data) { this.sent.push(typeof data === "string" ? JSON.parse(data) : Buffer.from(data).toString("latin1")); }
   close(code) { this.readyState = 3; this.code = code; }
   async open() { this.readyState = 1; this.onopen(); await settled(); }
-  async message(m) { this.onmessage?.({data: typeof m === "string" ? m : JSON.stringify(m)}); await settled(); }
+  async message(m) { this.onmessage?.({data: typeof m === "string" || m instanceof ArrayBuffer ? m : JSON.stringify(m)}); await settled(); }
   async lose(reason = "", code = 1006) { this.readyState = 3; this.onclose?.({reason, code}); await settled(); }
 }
 const last = () => sockets.at(-1);
@@ -732,6 +732,45 @@ const tests = {
     client.close();
     assert.deepEqual(listeners, {});
     for (const name of ["addEventListener", "removeEventListener", "document"]) delete globalThis[name];
+  },
+
+  async "bytes, with and without the subprotocol"() {
+    const bytes = text => Uint8Array.from(text, c => c.charCodeAt(0)), got = [];
+    for (const protocol of ["crosscast.json.1", ""]) {
+      FakeSocket.protocol = protocol;
+      const client = connect({awayBytes: 1000, events: {x: b => { got.push(b); return b; }}});
+      const early = client.request("early", bytes("ab"));
+      assert.deepEqual(last().protocols, ["crosscast.json.1"]);
+      assert.equal(last().binaryType, "arraybuffer");
+      await last().open();
+      client.emit("e", bytes("a\0\xff"));
+      client.emit("e", bytes("-a-").subarray(1, 2));
+      client.emit("e", bytes("b").buffer);
+      client.emit("e", [bytes("")]);
+      const reply = client.request("e", new DataView(bytes("c").buffer));
+      const message = text => last().message(bytes(text).buffer);
+      if (protocol) {
+        assert.deepEqual(last().sent.splice(0), [
+          `{"event":"early","id":1}\0ab`, `{"event":"e"}\0a\0\xff`, `{"event":"e"}\0a`, `{"event":"e"}\0b`, {event: "e", data: [{}]},
+          `{"event":"e","id":2}\0c`,
+        ]);
+        await message(`{"id":1}\0`);
+        await message(`{"id":2}\0\xff`);
+        await message(`{"event":"x","id":7}\0\0d`);
+        assert.deepEqual(last().sent.splice(0), [`{"id":7}\0\0d`]);
+        assert.deepEqual([await early, await reply, got.pop()], [bytes(""), bytes("\xff"), bytes("\0d")]);
+        for (const bad of ["", "{}", "x\0x"]) await message(bad);
+        assert.equal(happened.splice(0).length, 3);
+        assert(client.connected);
+      } else {
+        assert.deepEqual(last().sent.splice(0).map(m => m.data), ["YWI=", "YQD/", "YQ==", "Yg==", [{}], "Yw=="]);
+        await last().message({id: 1, data: "YQ=="});
+        assert.equal(await early, "YQ==");
+        reply.catch(() => {});
+      }
+      client.close();
+    }
+    delete FakeSocket.protocol;
   },
 
   async "failures to join, to answer, and to make sense"() {
