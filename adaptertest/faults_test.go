@@ -293,6 +293,16 @@ var faults = []fault{
 		},
 	},
 	{
+		name: "takes msgpack for binary",
+		red:  map[string]string{"payloads-msgpack": "arrived on"},
+		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {
+			if inst.Payload.Encoding == crosscast.EncodingMsgPack {
+				inst.Payload.Encoding = crosscast.EncodingBinary
+			}
+			next(inst)
+		},
+	},
+	{
 		name: "ends payloads at a line's end",
 		red:  map[string]string{"payloads": "arrived on"},
 		handle: func(_ *faulty, inst *instruction, next func(*instruction)) {

@@ -202,6 +202,13 @@ func (f *foreign) carried(inst *instruction) (*instruction, error) {
 			return nil, unsupported("names that are not text")
 		}
 	}
+	if c.Payload.Encoding == crosscast.EncodingMsgPack {
+		data, err := c.Payload.AppendJSON(nil)
+		if err != nil {
+			return nil, err
+		}
+		c.Payload = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: data}
+	}
 	if c.Payload.Encoding == crosscast.EncodingJSON {
 		var v any
 		if err := json.Unmarshal(c.Payload.Data, &v); err != nil {
