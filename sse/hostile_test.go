@@ -243,7 +243,7 @@ func TestNeverRead(t *testing.T) {
 func TestTricks(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})
 	url := serve(t, newServer(t, n, ws.Options{
-		Events: echo, OnConnect: welcome,
+		Events: echo, OnConnect: welcome, CompressFrom: 1,
 		CatchAll: func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
 			return s.Emit(ctx, ws.EventName(ctx), nil)
 		},
@@ -271,6 +271,10 @@ func TestTricks(t *testing.T) {
 	c.send("{\"event\":\"echo\",\"data\":\"a\u2028b\",\"id\":1}\r\n\r\n")
 	c.expect("{\"id\":1,\"data\":\"a\u2028b\"}")
 	open(t, url, "", "Last-Event-ID", "1\tdata: x").next()
+	// No header of a websocket changes the form of a stream.
+	c = open(t, url, "", "Sec-WebSocket-Protocol", "crosscast.msgpack.1", "Sec-WebSocket-Extensions", "permessage-deflate",
+		"Sec-WebSocket-Version", "1", "Connection", "x")
+	c.expect(`{"event":"welcome"}`)
 }
 
 // TestOrigins: a page that Options.Origins allows may read and post, with credentials. The browser asks before.

@@ -45,7 +45,8 @@
 // An emission is framed once for all clients of a node. Outgoing frames wait in a [crosscast.Queue], which is bounded
 // in bytes and has a policy for slow clients.
 //
-// Package client is a Go client for this protocol, and [ClientJS] serves one for browsers.
+// Package client is a Go client for this protocol, and [ClientJS] serves one for browsers. Package sse connects clients by
+// server-sent events, where websockets are blocked.
 //
 // # Subprotocols
 //
