@@ -13,15 +13,17 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
+	"github.com/crosscast/crosscast/sse"
 	"github.com/crosscast/crosscast/ws"
 )
 
 // MetricsOptions of [RegisterMetrics]. The zero value exports the node and its adapter to the global MeterProvider.
 type MetricsOptions struct {
 	MeterProvider metric.MeterProvider
-	// WS and SocketIO are the node's bindings, whose Stats are exported, too: the sums over those of a kind.
+	// WS, SocketIO and SSE are the node's bindings, whose Stats are exported, too: the sums over those of a kind.
 	WS       []*ws.Server
 	SocketIO []*socketio.Server
+	SSE      []*sse.Server
 	// Attributes are added to each metric. Nodes of one process must differ in them. Default: the attribute node, with
 	// the node's name.
 	Attributes []attribute.KeyValue
@@ -59,7 +61,7 @@ func RegisterMetrics(node *crosscast.Node, o MetricsOptions) (metric.Registratio
 		return nil, err
 	}
 	return meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
-		s := metrics.Take(node, o.WS, o.SocketIO)
+		s := metrics.Take(node, o.WS, o.SocketIO, o.SSE)
 		for i := range all {
 			all[i].of.Read(s, sink{&all[i], to, o.Attributes})
 		}

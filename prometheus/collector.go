@@ -18,6 +18,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
+	"github.com/crosscast/crosscast/sse"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -35,9 +36,10 @@ func Alerts() []byte { return append([]byte(nil), alerts...) }
 
 // Options of a collector. The zero value exports the node and its adapter.
 type Options struct {
-	// WS and SocketIO are the node's bindings, whose Stats are exported, too: the sums over those of a kind.
+	// WS, SocketIO and SSE are the node's bindings, whose Stats are exported, too: the sums over those of a kind.
 	WS       []*ws.Server
 	SocketIO []*socketio.Server
+	SSE      []*sse.Server
 	// Labels are added to each metric. They must be constant. Prometheus itself adds job and instance. Default: the label
 	// node, with the node's name.
 	Labels client.Labels
@@ -74,7 +76,7 @@ func (c *collector) Describe(out chan<- *client.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- client.Metric) {
-	s := metrics.Take(c.node, c.o.WS, c.o.SocketIO)
+	s := metrics.Take(c.node, c.o.WS, c.o.SocketIO, c.o.SSE)
 	for i := range metrics.All {
 		m := &metrics.All[i]
 		m.Read(s, sink{c.descs[m], m.Kind, out})

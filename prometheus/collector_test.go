@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/crosscast/crosscast/crosscasttest"
 	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
+	"github.com/crosscast/crosscast/sse"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -83,6 +85,11 @@ func TestCollector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	streams, err := sse.New(n, w, sse.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
 	wrote := make(chan struct{}, 10)
 	q := crosscast.NewQueue(func([]byte) error { wrote <- struct{}{}; return nil }, crosscast.QueueOptions{})
 	socket, err := n.Connect(t.Context(), q, crosscast.ConnectOptions{User: "hostile\x00\"user", Rooms: []string{"room"}})
@@ -98,7 +105,7 @@ func TestCollector(t *testing.T) {
 	if _, err := n.Everyone().Count(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, lines := gather(t, New(n, Options{WS: []*ws.Server{w}, SocketIO: []*socketio.Server{s}}))
+	_, lines := gather(t, New(n, Options{WS: []*ws.Server{w}, SocketIO: []*socketio.Server{s}, SSE: []*sse.Server{streams}}))
 	want(t, lines,
 		"crosscast_ready{node=n1} 1",
 		"crosscast_sockets{node=n1} 0",
@@ -114,6 +121,9 @@ func TestCollector(t *testing.T) {
 		"crosscast_losses_total{node=n1,reason=expired} 0",
 		"crosscast_connections{binding=ws,node=n1} 0",
 		"crosscast_connections{binding=socketio,node=n1} 0",
+		"crosscast_connections{binding=sse,node=n1} 0",
+		"crosscast_refused_total{binding=sse,cause=token,node=n1} 1",
+		"crosscast_sse_posts_total{node=n1,stream=here} 0",
 		"crosscast_link_state{half=publishing,node=n1,state=down} 0",
 		"crosscast_client_queue_seconds{node=n1} 0",
 	)

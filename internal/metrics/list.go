@@ -148,7 +148,7 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { to.histogram(s.node.Times.Peers) }},
 
 	// Bindings.
-	{"crosscast_connections", Gauge, []string{"binding"}, "Connections of clients.",
+	{"crosscast_connections", Gauge, []string{"binding"}, "Connections of clients. Those of sse are among those of ws.",
 		func(s *Snapshot, to reader) {
 			s.bindings(func(b binding) { to.Value(float64(b.connections), b.name) })
 		}},
@@ -164,6 +164,17 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { s.bindings(func(b binding) { to.count(b.unhandled, b.name) }) }},
 	{"crosscast_paused_events_total", Counter, []string{"binding"}, "Pauses of clients above EventRate.",
 		func(s *Snapshot, to reader) { s.bindings(func(b binding) { to.count(b.paused, b.name) }) }},
+	{"crosscast_sse_posts_total", Counter, []string{"stream"}, "POSTs of clients that have reached their streams, at this node (here) or at another one (elsewhere).",
+		func(s *Snapshot, to reader) {
+			var here, elsewhere uint64
+			for i := range s.sse {
+				here, elsewhere = here+s.sse[i].Posts-s.sse[i].Forwarded, elsewhere+s.sse[i].Forwarded
+			}
+			if len(s.sse) > 0 {
+				to.count(here, "here")
+				to.count(elsewhere, "elsewhere")
+			}
+		}},
 	{"crosscast_socketio_packets_total", Counter, []string{"direction"}, "Packets of Socket.IO from clients (in) and to them (out).",
 		func(s *Snapshot, to reader) {
 			var in, out uint64

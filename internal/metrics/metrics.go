@@ -7,6 +7,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/socketio"
+	"github.com/crosscast/crosscast/sse"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -46,16 +47,20 @@ type Snapshot struct {
 	ready error
 	ws    []ws.Stats
 	sio   []socketio.Stats
+	sse   []sse.Stats
 }
 
 // Take reads the Stats of a node and its bindings.
-func Take(node *crosscast.Node, servers []*ws.Server, sio []*socketio.Server) *Snapshot {
+func Take(node *crosscast.Node, servers []*ws.Server, sio []*socketio.Server, streams []*sse.Server) *Snapshot {
 	s := &Snapshot{node: node.Stats(), link: node.Link(), peers: node.Nodes(), ready: node.Ready()}
 	for _, server := range servers {
 		s.ws = append(s.ws, server.Stats())
 	}
 	for _, server := range sio {
 		s.sio = append(s.sio, server.Stats())
+	}
+	for _, server := range streams {
+		s.sse = append(s.sse, server.Stats())
 	}
 	return s
 }
@@ -130,6 +135,13 @@ func (s *Snapshot) bindings(f func(binding)) {
 		b.add(s.ws[i].Connections, s.ws[i].Unhandled, s.ws[i].Paused, s.ws[i].Refused)
 	}
 	if len(s.ws) > 0 {
+		f(b)
+	}
+	b = binding{name: "sse", refused: map[string]uint64{}}
+	for i := range s.sse { // their events are those of ws
+		b.add(s.sse[i].Streams, 0, 0, s.sse[i].Refused)
+	}
+	if len(s.sse) > 0 {
 		f(b)
 	}
 	b = binding{name: "socketio", refused: map[string]uint64{}}
