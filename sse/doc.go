@@ -65,7 +65,7 @@
 //	403  a foreign secret, another user than the stream's, or a page that ws.Options.Origins does not allow
 //	410  the stream has ended, or its node is gone
 //	413  more than PostLimit, or than the bus carries
-//	429  too much of this client waits; or it has used wrong tokens. With Retry-After; nothing was taken
+//	429  too much of this client waits, or too many of its POSTs were refused. With Retry-After; nothing was taken
 //	502  the node of the stream is gone, or does not answer within PostTimeout: whether they were taken is not known. A node
 //	     that was killed is an error after 0.25 s, if the bus counts who hears a message, as Redis does
 //	503  more than MaxPosts, with Retry-After; nothing was taken
@@ -75,8 +75,11 @@
 // set such a header without the server's consent. The node compares it in constant time. Another node learns only its hash.
 // Nothing logs it.
 //
-// Wrong tokens count for the user, or the address of a client without one: after 20 of them one a second is looked at, for
-// any stream of another node and any wrong token. Clients without a user behind one proxy share that.
+// POSTs with a wrong token, and those for which too much waits, count for the user, or for the address of a client without
+// one. After 20 of them one a second is looked at, unless it has the token of a stream of this node. Clients without a user
+// behind one proxy share that.
+//
+// Nodes pass POSTs on by requests with the name "crosscast.sse": see [crosscast.Node.OnRequest].
 //
 // # Bounds
 //
@@ -86,7 +89,7 @@
 //	the time of a POST             PostTimeout (5 s), for its body and the other node    TestBodies
 //	POSTs under way                MaxPosts (256)                                        TestTooManyPosts
 //	what a client has sent         PostLimit, in front of ws.Options.EventBytes          TestFlood
-//	wrong tokens                   20, and one a second; 4,096 callers are remembered    TestForeignSecrets, TestMisses
+//	refused POSTs                  20, and one a second; 4,096 callers are remembered    TestForeignSecrets, TestMisses
 //	a stream that nobody reads     Queue.Limit and WriteTimeout of ws.Options            TestNeverRead
 //
 // # Proxies and browsers

@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -62,6 +63,33 @@ func TestForward(t *testing.T) {
 	began := time.Now()
 	if status := c.postTo(urls[1], c.token, "ann", body); status != http.StatusBadGateway || time.Since(began) > 2*time.Second {
 		t.Errorf("the node is gone: status %d after %v", status, time.Since(began))
+	}
+}
+
+// TestForwardedFlood: a client that sends more than its node handles soon costs that node no more questions.
+func TestForwardedFlood(t *testing.T) {
+	cluster := crosscast.NewCluster()
+	end := make(chan struct{})
+	o := ws.Options{EventBytes: 1000, Events: ws.Events{
+		"work": func(context.Context, *crosscast.Socket, json.RawMessage) error { <-end; return nil },
+	}}
+	var servers []*sse.Server
+	var urls []string
+	for range 2 {
+		n := wstest.StartNode(t, crosscast.Options{Adapter: cluster.Adapter()})
+		s := newServer(t, n, o, sse.Options{PostLimit: 1000})
+		servers, urls = append(servers, s), append(urls, serve(t, s))
+	}
+	defer close(end)
+	c := open(t, urls[0], "ann")
+	message := `{"event":"work","data":"` + strings.Repeat("x", 900) + `"}`
+	for began := time.Now(); servers[1].Stats().Refused["misses"] == 0; {
+		if c.postTo(urls[1], c.token, "ann", message); time.Since(began) > wstest.Patience {
+			t.Fatal(servers[1].Stats())
+		}
+	}
+	if st := servers[1].Stats(); st.Refused["busy"] < 20 || st.Refused["busy"] > 40 {
+		t.Errorf("%+v", st)
 	}
 }
 

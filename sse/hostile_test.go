@@ -96,6 +96,13 @@ func TestForeignSecrets(t *testing.T) {
 	if status != http.StatusTooManyRequests || s.Stats().Refused["misses"] == 0 {
 		t.Errorf("a flood of foreign secrets: status %d, %+v", status, s.Stats())
 	}
+	if status := eve.postTo(url, forged(ann.token, 0, strings.Repeat("A", 8)), "eve", body); status != http.StatusTooManyRequests {
+		t.Errorf("a POST for another node, after the flood: status %d", status)
+	}
+	eve.send(`{"event":"say","data":"sorry"}`) // on her own stream
+	if got := wstest.Wait(t, said, "eve"); got != "eve: sorry" {
+		t.Errorf("said was %q", got)
+	}
 	ann.send(`{"event":"say","data":"hello"}`)
 	if got := wstest.Wait(t, said, "ann"); got != "ann: hello" {
 		t.Errorf("said was %q", got)
@@ -276,6 +283,38 @@ func TestTricks(t *testing.T) {
 		"Sec-WebSocket-Version", "1", "Connection", "x")
 	c.expect(`{"event":"welcome"}`)
 }
+
+// TestMiddleware: a response that cannot be flushed, or has no deadlines, is refused with the cure.
+func TestMiddleware(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := newServer(t, n, ws.Options{OnConnect: welcome}, sse.Options{})
+	type plain struct{ http.ResponseWriter }
+	mux := http.NewServeMux()
+	mux.HandleFunc("/plain", func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(plain{w}, r) })
+	mux.HandleFunc("/unwraps", func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(unwraps{plain{w}, w}, r) })
+	web := wstest.Serve(t, mux)
+	t.Cleanup(web.CloseClientConnections)
+	mux.HandleFunc("/unflushed", func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(unflushed{plain{w}}, r) })
+	for i, path := range []string{"/plain", "/unflushed"} {
+		resp := request(t, "GET", web.URL+path, "")
+		text, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != http.StatusInternalServerError || !strings.Contains(string(text), "Unwrap") || s.Stats().Refused["response"] != uint64(i+1) {
+			t.Errorf("%s: %s: %s, %v", path, resp.Status, text, s.Stats().Refused)
+		}
+	}
+	open(t, web.URL+"/unwraps", "").expect(`{"event":"welcome"}`)
+}
+
+type unwraps struct {
+	http.ResponseWriter
+	below http.ResponseWriter
+}
+
+type unflushed struct{ http.ResponseWriter }
+
+func (unflushed) SetWriteDeadline(time.Time) error { return nil }
+
+func (u unwraps) Unwrap() http.ResponseWriter { return u.below }
 
 // TestOrigins: a page that Options.Origins allows may read and post, with credentials. The browser asks before.
 func TestOrigins(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"github.com/crosscast/crosscast/internal/pace"
 )
 
-// misses bound the wrong tokens of each caller. A token is too long to be guessed, but each guess might cost a question
-// to another node.
+// misses bound the POSTs of each caller that are refused: for a wrong token, or because too much waits. A token is too long
+// to be guessed, but each guess might cost a question to another node.
 type misses struct {
 	pace *pace.Pace
 

@@ -73,20 +73,22 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, user string) error
 		return s.refuse(w, &refusal{"posts", "too many POSTs", http.StatusServiceUnavailable, time.Second})
 	}
 	d.User = user
-	who := caller(r, user)
-	if wait := s.misses.wait(who); wait > 0 {
-		return s.refuse(w, &refusal{"misses", "too many wrong tokens", http.StatusTooManyRequests, wait})
+	who, here, why := caller(r, user), to == s.node.ID(), delivered
+	if here {
+		why = s.find(d) // before the body is read
 	}
-	if to == s.node.ID() {
-		if why := s.find(d); why != delivered { // before the body is read
-			return s.miss(w, who, why)
+	if !here || why != delivered { // a flood holds up nobody who has a stream here
+		if wait := s.misses.wait(who); wait > 0 {
+			return s.refuse(w, &refusal{"misses", "too many POSTs were refused", http.StatusTooManyRequests, wait})
 		}
+	}
+	if why != delivered {
+		return s.miss(w, who, why)
 	}
 	if why := s.readBody(w, r, &d); why != nil {
 		return s.refuse(w, why)
 	}
-	var why outcome
-	if to == s.node.ID() {
+	if here {
 		why = s.deliver(d)
 	} else {
 		var err error
@@ -97,7 +99,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, user string) error
 	if why != delivered {
 		return s.miss(w, who, why)
 	}
-	if to != s.node.ID() {
+	if !here {
 		s.stats.forwarded.Add(1)
 	}
 	s.stats.posts.Add(1)
@@ -106,9 +108,9 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, user string) error
 	return nil
 }
 
-// miss refuses a POST. If its token was wrong, that counts.
+// miss refuses a POST, which counts if its token was wrong, or if the client sends more than is handled.
 func (s *Server) miss(w http.ResponseWriter, who string, why outcome) error {
-	if why != busy && why != large {
+	if why != large {
 		s.misses.add(who)
 	}
 	return s.refuse(w, refusals[why])
@@ -246,7 +248,7 @@ func (s *Server) handleForwarded(_ context.Context, r *crosscast.Request) (any, 
 	return deliver(s.node.ID(), r.Namespace, d), nil
 }
 
-// caller is whom wrong tokens are counted for.
+// caller is whom misses are counted for.
 func caller(r *http.Request, user string) string {
 	if user != "" {
 		return "user " + user

@@ -279,7 +279,7 @@ type Stats struct {
 	// middleware in the way), "posts" (more than MaxPosts), "size" (larger than PostLimit, or than the bus carries),
 	// "body" (not read in time, empty, or not UTF-8), "token" (none, or malformed), "secret" (a foreign one), "user"
 	// (another user than the stream's), "gone" (the stream, or its node), "busy" (as much as may wait waits), "misses"
-	// (too many foreign secrets and streams that are gone).
+	// (too many of the last four).
 	Refused map[string]uint64
 }
 
