@@ -112,17 +112,42 @@ const (
 	ones = 0x0101010101010101
 )
 
+// marks marks bytes that mean something in a string. The lowest top bit of a byte in it is that of the first byte of w that
+// is a quote, a backslash, below ' ' or not ASCII. Higher ones may be wrong, because a subtraction borrows.
+func marks(w uint64) uint64 {
+	low := (w ^ 2*ones) - ('"'-1)*ones // of a quote, which is ' ' + 2, and of what is below ' '
+	return w | low | ((w ^ '\\'*ones) - ones)
+}
+
+// longFrom is the number of plain bytes after which a string counts as long.
+const longFrom = 32
+
+// skip returns a place, at or behind i, up to which no byte is marked. It looks at 32 bytes at a time.
+func skip(text []byte, i int) int {
+	for len(text)-i >= 32 {
+		b := text[i : i+32]
+		m := marks(binary.LittleEndian.Uint64(b)) | marks(binary.LittleEndian.Uint64(b[8:])) |
+			marks(binary.LittleEndian.Uint64(b[16:])) | marks(binary.LittleEndian.Uint64(b[24:]))
+		if m&tops != 0 {
+			break
+		}
+		i += 32
+	}
+	return i
+}
+
 // str returns where the string ends whose first byte behind the quote is at i; -1: nowhere.
 func str(text []byte, i int) int {
+	from := i
 next:
 	for {
 		for len(text)-i >= 8 {
-			w := binary.LittleEndian.Uint64(text[i:])
-			// The lowest top bit is that of the first byte that is a quote, a backslash, below ' ' or not ASCII. Higher
-			// ones may be wrong, because a subtraction borrows.
-			m := (w | (w - ' '*ones) | ((w ^ '"'*ones) - ones) | ((w ^ '\\'*ones) - ones)) & tops
+			m := marks(binary.LittleEndian.Uint64(text[i:])) & tops
 			if m == 0 {
-				i += 8
+				if i += 8; i-from >= longFrom {
+					i = skip(text, i)
+					from = i
+				}
 				continue
 			}
 			if i += bits.TrailingZeros64(m) / 8; text[i] == '"' {

@@ -33,13 +33,13 @@ func FuzzValid(f *testing.F) {
 	})
 }
 
-// Strings are read eight bytes at a time. What matters is found at every place, with anything behind it.
+// Strings are read eight bytes at a time, and long ones 32. What matters is found at every place, with anything behind it.
 func TestPlacesInStrings(t *testing.T) {
 	for _, what := range []string{
 		`"`, `\"`, `\\`, `\u00e9`, `\x`, "\x00", "\x1f", " ", "\x7f", "é", "日", "😀", "\x80", "\xff", "\xc3", "\xc3(", "\xe0\x80\x80",
 		"\xe0\xa0", "\xed\xa0\x80", "\xf0\x8f\x80\x80", "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80", "!", "#", "[", "]", "éé\xff", "日\"",
 	} {
-		for before := range 18 {
+		for before := range 75 {
 			for behind := range 18 {
 				for _, fill := range []string{"a", "\"", "!", "\x7f", "é"} {
 					text := []byte(`"` + strings.Repeat("a", before) + what + strings.Repeat(fill, behind) + `"`)
@@ -62,8 +62,9 @@ func TestNoAllocations(t *testing.T) {
 func BenchmarkValid(b *testing.B) {
 	small := []byte(`{"text":"hello, how are you?","from":"u123","at":1700000000,"tags":["a","b"]}`)
 	large, _ := json.Marshal(strings.Repeat("héllo wörld ", 1000))
+	long, _ := json.Marshal(strings.Repeat("hello world ", 20_000))
 	for name, text := range map[string][]byte{"small": small, "rows": bytes.Join([][]byte{
-		[]byte("["), bytes.Repeat(append(small, ','), 200), []byte("1]")}, nil), "text": large, "message": []byte(`{"text":"` + strings.Repeat("hello ", 19) + `"}`)} {
+		[]byte("["), bytes.Repeat(append(small, ','), 200), []byte("1]")}, nil), "text": large, "long": long, "message": []byte(`{"text":"` + strings.Repeat("hello ", 19) + `"}`)} {
 		for how, valid := range map[string]func([]byte) bool{
 			"here": Valid, "encoding_json": func(b []byte) bool { return json.Valid(b) && utf8.Valid(b) },
 		} {
