@@ -48,6 +48,17 @@ declare namespace crosscast {
     WebSocket?: new (url: string, protocols?: string[]) => unknown;
   }
 
+  /** Who is in a room. */
+  interface Presence<T = any> {
+    room: string;
+    /** What the users show, undefined if nothing; null: there are too many users. It changes later. */
+    members: Map<string, T> | null;
+    count: number;
+    joined: string[];
+    changed: string[];
+    left: string[];
+  }
+
   interface Timeout {
     /** In milliseconds. */
     timeout?: number;
@@ -69,6 +80,8 @@ declare namespace crosscast {
     request<T = any>(event: string, data?: unknown, options?: Timeout): Promise<T>;
     join(room: string, options?: Timeout): Promise<void>;
     leave(room: string, options?: Timeout): Promise<void>;
+    /** Returns a function that ends it. */
+    presence<T = any>(room: string, onsync: (presence: Presence<T>) => void): () => void;
     close(): void;
   }
 }

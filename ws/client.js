@@ -52,6 +52,13 @@
 // Uint8Array. Both need the subprotocol crosscast.json.1, which the client offers; it is the option protocols. With a server that
 // does not know it, protocols must be []: then bytes are strings in base64, as over a stream, and within other values.
 //
+// client.presence(room, onsync) tells who is in a room that the client is in, if the server opens it (AllowPresence):
+//   const stop = client.presence("room1", ({members, count, joined, changed, left}) => show(members));
+// members is a Map of users and what they show; it is null if there are too many, and count says how many. joined, changed
+// and left are the users in which it differs from the call before: at first everybody has joined. After a reconnect or a gap
+// all members come again, and so does a difference. Call join first: the wish follows it on each connection. If the server
+// refuses it, onerror gets that with the event "presence", and the client asks again after the next join or reconnect.
+//
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
 // maxBackoff, dialTimeout, requestTimeout; WebSocket, the class. client.d.ts has the types.
@@ -224,6 +231,8 @@
     #state = "connecting";
     #over = null;         // the error of all calls, once the client is closed or has given up
     #away = new Set();    // requests that wait for a connection
+    #presences = new Map(); // {calls, on, at, count, members}, by room; on: the connection on which it was asked for; at: the number
+                            // of the latest update there; undefined: none
     #refetches = new Map(); // {gap, pause, timer, due}, by room: refetch is to be called
     #stream = null;       // URL of streams; null: there are none
     #opened = false;      // whether a websocket has
@@ -312,6 +321,69 @@
       await this.#ask({leave: name}, timeout).catch(error => { if (error.code !== "uncertain") throw error; });
     }
 
+    presence(room, onsync) {
+      if (!room || typeof room !== "string") throw new TypeError("no name of a room");
+      if (this.#over) throw this.#over;
+      const p = this.#presences.get(room) ?? {calls: new Set(), members: new Map()}, call = {onsync};
+      this.#presences.set(room, p);
+      p.calls.add(call);
+      if (p.at !== undefined) this.#tellPresence(room, p, [call], {joined: [...p.members?.keys() ?? []], changed: [], left: []});
+      else if (p.on !== this.#socket || !p.on) this.#watch(room, p);
+      return () => {
+        if (!p.calls.delete(call) || p.calls.size > 0 || this.#presences.get(room) !== p) return;
+        this.#presences.delete(room);
+        if (this.connected) this.#ask({unwatch: room}, this.#options.requestTimeout).catch(() => {});
+      };
+    }
+
+    // watch asks for a presence, unless a join of the room is still to be made, which then asks.
+    #watch(name, p = this.#presences.get(name), backoff = this.#options.minBackoff) {
+      const socket = this.#socket, room = this.#rooms.get(name);
+      if (!p || !this.connected || room && room.on !== socket) return;
+      [p.on, p.at] = [socket, undefined];
+      this.#ask({watch: name}, this.#options.requestTimeout).catch(error => {
+        if (this.#presences.get(name) !== p || this.#socket !== socket || this.#over) return;
+        if (!error.retry && error.code !== "timeout") return this.#call("onerror", "presence", error);
+        this.#watchLater(name, p, backoff / 2 * (1 + Math.random()), Math.min(2 * backoff, this.#options.maxBackoff));
+      });
+    }
+
+    // watchLater asks again on this connection.
+    #watchLater(name, p, pause, backoff) {
+      const socket = this.#socket, retry = {timer: setTimeout(() => {
+        this.#retries.delete(retry);
+        if (this.#presences.get(name) === p && this.#socket === socket) this.#watch(name, p, backoff);
+      }, pause)};
+      this.#retries.add(retry);
+    }
+
+    // update takes a server's word on who is in a room. A number that does not follow means that one is missing.
+    #update({room, at, count, all, set, left}) {
+      const p = this.#presences.get(room), few = all || set || left;
+      if (!p || few && !all && p.at === undefined) return;
+      if (few && !all && at !== p.at + 1) return this.#watch(room, p);
+      const before = p.members ?? new Map(), members = all ? new Map() : before, news = {joined: [], changed: [], left: []};
+      for (const [user, data] of all ?? set ?? []) {
+        if (!before.has(user)) news.joined.push(user);
+        else if (JSON.stringify(before.get(user)) !== JSON.stringify(data)) news.changed.push(user);
+        members.set(user, data);
+      }
+      if (few) news.left = all ? [...before.keys()].filter(user => !members.has(user)) : left ?? [];
+      if (!all) for (const user of news.left) members.delete(user);
+      Object.assign(p, {at, count, members: few ? members : null});
+      this.#tellPresence(room, p, [...p.calls], news);
+    }
+
+    #tellPresence(room, {members, count}, calls, news) {
+      for (const {onsync} of calls) {
+        try {
+          onsync({room, members, count, ...news});
+        } catch (error) {
+          this.#call("onerror", "presence", error);
+        }
+      }
+    }
+
     close() { this.#finish(new ClientError("closed")); }
 
     // finish ends the client for good.
@@ -352,6 +424,7 @@
         const {since} = room;
         Object.assign(room, {kept: true, on: socket, since: undefined});
         settleCalls(room.calls, call => call.resolve());
+        this.#watch(name);
         if (since === undefined || this.#rooms.get(name) !== room) return;
         this.#report({room: name, since: new Date(since), until: new Date(Date.now()), away: true, wait: this.#draw()}, true);
       } catch (error) {
@@ -445,6 +518,9 @@
         this.#open.set(room, Math.min(gap.since.getTime(), this.#open.get(room) ?? Infinity));
       }
       this.#call("ongap", gap);
+      if (gap.until && !gap.away) {
+        for (const [name, p] of this.#presences) if (["", name].includes(gap.room)) this.#watchLater(name, p, gap.wait);
+      }
       if (gap.until && this.#options.refetch && !this.#over) this.#keep({...gap}, 0, gap.wait);
     }
 
@@ -542,6 +618,7 @@
         socket.onopen = socket.onmessage = socket.onclose = null;
         socket.close(1000);
         this.#socket = null;
+        for (const p of this.#presences.values()) [p.on, p.at] = [undefined, undefined];
         settleCalls(this.#retries, () => {});
         const joined = !held;
         if (joined) this.#since = Math.min(Math.max(opened, heard - options.gapMargin), ...this.#open.values());
@@ -588,6 +665,7 @@
         const [since, until] = [new Date(this.#since), new Date(Date.now())];
         if (this.#since) this.#report({room: "", since, until, away: true, wait: this.#draw()});
         this.#reportLate(socket);
+        for (const [name, p] of this.#presences) if (p.on !== socket) this.#watch(name, p);
         for (const call of this.#away) {
           if (!this.connected) break; // it waits on
           this.#away.delete(call);
@@ -609,6 +687,7 @@
           planned = Math.min(Math.max(+m.reconnect.wait || 0, 0), 60000);
           return;
         }
+        if (m?.presence && !m.event && m.id === undefined) return this.#update(m.presence);
         const reports = m?.gap && !m.event && m.id === undefined, gap = reports && this.#gapOf(m.gap, heard);
         if (reports && !gap) return this.#call("onerror", "", new Error("malformed gap"));
         if (held && (m?.event || gap)) held.push(gap ? {gap, ends: m.gap.ends === true} : m);

@@ -23,6 +23,7 @@ const (
 	moduleTypes = "export import Client = crosscast.Client;\n" +
 		"export import ClientError = crosscast.ClientError;\n" +
 		"export import Options = crosscast.Options;\n" +
+		"export import Presence = crosscast.Presence;\n" +
 		"export import State = crosscast.State;\n"
 )
 

@@ -17,7 +17,7 @@ func TestStrings(t *testing.T) {
 	check(t, crosscast.NodeJoined, crosscast.NodeExpired)
 	check(t, crosscast.RoomCreated, crosscast.RoomsChanged)
 	check(t, crosscast.QueueDisconnect, crosscast.QueueDropOldest)
-	check(t, crosscast.EncodingNone, crosscast.EncodingArgs)
+	check(t, crosscast.EncodingNone, crosscast.EncodingMsgPack)
 	check(t, crosscast.SpaceRoom, crosscast.SpaceNamespace)
 	check(t, kind.Emit, kind.Presence)
 	check(t, kind.AskSockets, kind.AskStats)

@@ -794,6 +794,73 @@ const tests = {
     assert.equal(happened.length, 1);
     assert.equal(sockets.length, 3);
   },
+
+  async "presence: all members, changes, a hole, too many, a reconnect, a gap, a refusal"() {
+    const client = connect();
+    const told = ({members, count, joined, changed, left}) => note(
+      "now", members ? [...members].map(([user, data]) => user + (data ?? "")).sort() : "?", count, "+" + joined, "~" + changed, "-" + left);
+    const update = m => last().message({presence: {room: "r", ...m}});
+    await last().open();
+    const joined = client.join("r");
+    const stop = client.presence("r", told); // follows the join
+    assert.deepEqual(last().sent, [{join: "r", id: 1}]);
+    await last().message({id: 1});
+    await joined;
+    assert.deepEqual(last().sent.slice(1), [{watch: "r", id: 2}]);
+    await update({at: 6, count: 2, set: [["eve"]]}); // not asked for: all members come first
+    await update({at: 7, count: 2, all: [["ann", 1], ["bob"]]});
+    take("now ann1,bob 2 +ann,bob ~ -");
+    await last().message({id: 2});
+    await update({at: 8, count: 2, set: [["ann", 2], ["eve"]], left: ["bob"]});
+    take("now ann2,eve 2 +eve ~ann -bob");
+    const other = client.presence("r", told);
+    take("now ann2,eve 2 +ann,eve ~ -");
+    other();
+    await update({at: 10, count: 1, left: ["eve"]}); // one is missing
+    take();
+    assert.deepEqual(last().sent.slice(2), [{watch: "r", id: 3}]);
+    await update({at: 11, count: 0, left: ["ann"]});
+    await update({at: 12, count: 1, all: [["eve"]]});
+    take("now eve 1 + ~ -ann");
+    await update({at: 13, count: 1500});
+    take("now ? 1500 + ~ -");
+    await update({at: 14, count: 1, all: [["eve"]]});
+    take("now eve 1 +eve ~ -");
+
+    await last().lose();
+    take("disconnected ");
+    await pass(500);
+    await last().open();
+    assert.deepEqual(last().sent, [{join: "r", id: 4}]);
+    await last().message({id: 4});
+    assert.deepEqual(last().sent.slice(1), [{watch: "r", id: 5}]);
+    happened = [];
+    await update({at: 1, count: 2, all: [["bob"], ["eve", 3]]}); // of another server
+    take("now bob,eve3 2 +bob ~eve -");
+    await last().message({gap: {ago: [50, 0], wait: 1000}});
+    happened = [];
+    await pass(1000);
+    assert.deepEqual(last().sent.slice(2), [{watch: "r", id: 6}]);
+    await last().message({id: 6, error: "busy", retry: true});
+    await pass(1000);
+    assert.deepEqual(last().sent.slice(3), [{watch: "r", id: 7}]);
+    await last().message({id: 7, error: "not in the room"});
+    take("error presence not in the room");
+    stop();
+    stop();
+    assert.deepEqual(last().sent.slice(4), [{unwatch: "r", id: 8}]);
+    await update({at: 1, count: 2, all: [["bob"]]});
+    client.presence("lobby", told); // which the server has joined
+    assert.deepEqual(last().sent.slice(5), [{watch: "lobby", id: 9}]);
+    await last().lose();
+    await pass(500);
+    await last().open();
+    await last().message({id: 10}); // the join of r
+    assert.deepEqual(last().sent.slice(1), [{watch: "lobby", id: 11}]);
+    client.close();
+    assert.throws(() => client.presence("r", told));
+    happened = [];
+  },
 };
 
 for (const [name, test] of Object.entries(tests)) {
