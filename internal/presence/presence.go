@@ -372,12 +372,17 @@ func (rm *room) deliverLocked(u *Update) {
 	for _, seat := range rm.clients {
 		seat.synced = seat.synced && seat.round == rm.round
 	}
+	rm.checkLocked()
+}
+
+// checkLocked makes check run soon.
+func (rm *room) checkLocked() {
 	if rm.checking == nil && !rm.ended {
 		rm.checking = time.AfterFunc(recheck, rm.check)
 	}
 }
 
-// check looks for clients that are back in the room.
+// check looks for clients that are in the room and do not know who else is.
 func (rm *room) check() {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
@@ -391,8 +396,14 @@ func (rm *room) add(s *crosscast.Socket, c Client) (again bool) {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
 	_, again = rm.clients[s]
-	rm.clients[s] = &seat{client: c, synced: true}
-	c.SendPresence(rm.allLocked())
+	seat := &seat{client: c}
+	rm.clients[s] = seat
+	if _, here := rm.members[s.User()]; rm.members == nil || here || s.User() == "" {
+		seat.synced = true
+		c.SendPresence(rm.allLocked())
+		return again
+	}
+	rm.checkLocked() // its own join is under way, and comes with the next flush: a list without it would look wrong
 	return again
 }
 

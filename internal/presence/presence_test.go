@@ -168,6 +168,20 @@ func TestUpdates(t *testing.T) {
 	})
 }
 
+// TestOwnJoin: who asks right after its join sees itself among the members.
+func TestOwnJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, crosscast.NewCluster())
+		r := roomsOf(n, usual)
+		connect(t, n, "ann", nil, "r").join(t, r, "r")
+		bob := connect(t, n, "bob", nil, "r")
+		bob.join(t, r, "r")
+		bob.expect(t, "0", 0)
+		time.Sleep(200 * time.Millisecond)
+		bob.expect(t, "map[ann: bob:]", 1)
+	})
+}
+
 // TestManyMembers: above the limit, of members or of bytes, clients get only the number, and below it all of them again.
 func TestManyMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -65,12 +65,14 @@ type Client struct {
 	changing chan struct{} // holds one while rooms are changed: see changeRooms
 
 	refetches refetches
+	rewatches schedule[*rewatch] // only the client's goroutine uses it
 	open      openGaps
 
 	mu      sync.Mutex // guards the fields below
 	session *session   // the present connection; nil: none
 	failed  error      // the error of the last attempt
 	rooms   map[string]*keptRoom
+	watched map[string]*watchedRoom
 	state   State
 	entered chan struct{} // closed and replaced when state changes
 	away    int           // bytes of requests that wait for a connection
@@ -89,6 +91,7 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	c := &Client{
 		url: url, o: o, first: make(chan struct{}), done: make(chan struct{}),
 		changing: make(chan struct{}, 1), rooms: make(map[string]*keptRoom),
+		watched:   make(map[string]*watchedRoom),
 		entered:   make(chan struct{}),
 		refetches: refetches{waiting: make(map[string]*refetch)}, open: make(openGaps),
 	}
@@ -235,14 +238,17 @@ func (c *Client) connected(ctx context.Context) (*session, error) {
 
 // outgoing is a message to the server.
 type outgoing struct {
-	Event string `json:"event,omitempty"`
-	Join  string `json:"join,omitempty"`
-	Leave string `json:"leave,omitempty"`
-	Data  any    `json:"data,omitempty"`
-	ID    uint64 `json:"id,omitempty"`
-	Error string `json:"error,omitempty"`
+	Event   string `json:"event,omitempty"`
+	Join    string `json:"join,omitempty"`
+	Leave   string `json:"leave,omitempty"`
+	Watch   string `json:"watch,omitempty"`
+	Unwatch string `json:"unwatch,omitempty"`
+	Data    any    `json:"data,omitempty"`
+	ID      uint64 `json:"id,omitempty"`
+	Error   string `json:"error,omitempty"`
 
-	late *lateRoom // whose join this is; nil: none
+	late    *lateRoom    // whose join this is; nil: none
+	watched *watchedRoom // whose wish this is; nil: none
 }
 
 // run is the client's goroutine.

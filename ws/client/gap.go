@@ -66,6 +66,7 @@ func (c *Client) handleGap(g Gap, ends bool) {
 	if c.o.Refetch != nil && !g.Until.IsZero() {
 		c.refetches.add(g, time.Now())
 	}
+	c.rewatchAfter(g)
 }
 
 // openGaps has the beginnings of the gaps that go on, by room. Only the client's goroutine uses it.

@@ -90,6 +90,7 @@ func (s *session) handleLate(r *lateRoom, err error) {
 	if s.c.decide(s, rejoin{room: r.room, kept: r.kept}, err) {
 		s.c.o.OnJoinError(s.c, r.room, err)
 	}
+	s.c.watch(r.room)
 	if err == nil && !r.since.IsZero() && s.c.isJoined(r.kept) {
 		s.c.handleGap(Gap{Room: r.room, Since: r.since, Until: time.Now(), Away: true, Wait: draw(s.c.o.GapSpread)}, true)
 	}

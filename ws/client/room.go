@@ -39,7 +39,12 @@ type keptRoom struct {
 //     While the server cannot decide (ErrBusy in package ws), Join tries again, after pauses as those of attempts to
 //     connect.
 //   - [ErrLeft], [ErrClosed], [ErrGaveUp], or an error of the name, which has 1 to 255 bytes of UTF-8.
-func (c *Client) Join(ctx context.Context, room string) error {
+func (c *Client) Join(ctx context.Context, room string) (err error) {
+	defer func() {
+		if err == nil {
+			c.watch(room)
+		}
+	}()
 	if err := c.checkRoom(ctx, room); err != nil {
 		return err
 	}
@@ -55,7 +60,7 @@ func (c *Client) Join(ctx context.Context, room string) error {
 	s, decided := c.session, k.decided
 	c.mu.Unlock()
 
-	err := ErrNotConnected
+	err = ErrNotConnected
 	if s != nil {
 		err = s.join(ctx, room, k, decided)
 	}

@@ -40,10 +40,11 @@ type session struct {
 	last    uint64 // ID of the newest request
 }
 
-// A waiter waits for a reply, on the channel or, if there is none, for the join of a late room.
+// A waiter waits for a reply, on the channel or, if there is none, for the join of a late room, or for a wish about presence.
 type waiter struct {
-	ch   chan *incoming
-	late *lateRoom
+	ch      chan *incoming
+	late    *lateRoom
+	watched *watchedRoom // whose wish it is
 }
 
 // incoming is a message of the server: an event, a reconnect, or a reply.
@@ -55,15 +56,19 @@ type incoming struct {
 	Retry     bool // the Error is not final
 	Gap       *gapMessage
 	Reconnect *reconnect
-	gap       Gap       // if there is a Gap
-	late      *lateRoom // whose join this answers; nil: none
-	bad       error     // the error of a malformed message
+	gap       Gap          // if there is a Gap
+	late      *lateRoom    // whose join this answers; nil: none
+	watched   *watchedRoom // whose wish this answers; nil: none
+	Presence  json.RawMessage
+	bad       error // the error of a malformed message
 }
 
 // eventSize is the memory of a waiting event, beside its name and data.
 const eventSize = 256
 
-func (m *incoming) size() int { return eventSize + len(m.Event) + len(m.Data) + len(m.gap.Room) }
+func (m *incoming) size() int {
+	return eventSize + len(m.Event) + len(m.Data) + len(m.Presence) + len(m.gap.Room)
+}
 
 func newSession(c *Client, conn *websocket.Conn) *session {
 	now := time.Now()
@@ -153,11 +158,12 @@ func (s *session) work(since time.Time) error {
 		s.c.handleGap(Gap{Since: since, Until: time.Now(), Away: true, Wait: draw(o.GapSpread)}, false)
 	}
 	s.beginLate(late, since)
+	s.watchRest()
 	for {
 		if s.c.refetch() {
 			continue
 		}
-		m, err := s.next(earlier(s.joinLate(), s.c.refetches.due.next()))
+		m, err := s.next(earlier(earlier(s.joinLate(), s.c.rewatch()), s.c.refetches.due.next()))
 		switch {
 		case err != nil:
 			return err
@@ -213,8 +219,16 @@ func (s *session) handle(m *incoming) {
 		s.handleLate(m.late, m.failure())
 		return
 	}
+	if m.watched != nil {
+		s.c.handleWatched(m.watched, m.failure())
+		return
+	}
 	if m.Gap != nil {
 		s.c.handleGap(m.gap, m.Gap.Ends)
+		return
+	}
+	if m.Presence != nil {
+		s.handlePresence(m.Presence)
 		return
 	}
 	h := s.c.o.Events[m.Event]
@@ -284,7 +298,7 @@ type question struct {
 
 // ask sends a request. Without an error, await must be called.
 func (s *session) ask(ctx context.Context, m *outgoing) (question, error) {
-	q := s.expect(m.late)
+	q := s.expect(m)
 	m.ID = q.id
 	frame, err := s.c.frame(m, s.form)
 	if err == nil {
@@ -296,13 +310,14 @@ func (s *session) ask(ctx context.Context, m *outgoing) (question, error) {
 	return q, err
 }
 
-// expect makes a question. With a late room, its reply comes among the events, and await must not be called.
-func (s *session) expect(late *lateRoom) question {
+// expect makes a question. With a late room, and for a wish about presence, its reply comes among the events, and await must
+// not be called.
+func (s *session) expect(m *outgoing) question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	w := waiter{late: late}
-	if late == nil {
+	w := waiter{late: m.late, watched: m.watched}
+	if m.late == nil && m.Watch == "" && m.Unwatch == "" {
 		w.ch = make(chan *incoming, 1)
 	}
 	s.waiting[s.last] = w
@@ -384,10 +399,13 @@ func (s *session) readAll() error {
 		case m.bad != nil:
 			s.push(m)
 		case m.Event != "":
-			m.Gap = nil
+			m.Gap, m.Presence = nil, nil
 			s.push(m)
 		case m.Gap != nil:
+			m.Presence = nil
 			m.gap, m.bad = m.Gap.gap(time.Now())
+			s.push(m)
+		case m.Presence != nil:
 			s.push(m)
 		case m.Reconnect != nil:
 			s.planReconnect(m.Reconnect)
@@ -437,6 +455,9 @@ func (s *session) handleReply(m *incoming) {
 		w.ch <- m
 	case w.late != nil:
 		m.late = w.late
+		s.push(*m)
+	case w.watched != nil:
+		m.watched = w.watched
 		s.push(*m)
 	}
 }
