@@ -55,6 +55,11 @@
 // Options.Refetch is called for gaps that have ended, after Gap.Wait, so that the clients do not query the server all at once. While the client
 // has no connection, Refetch waits. More than 1,000 rooms that wait become one gap of everything.
 //
+// # Presence
+//
+// [Client.Presence] tells who is in a room. It asks after the join of the room, on each connection, and after a gap of the
+// room or of everything, after Gap.Wait. Its calls take their places among those of the handlers.
+//
 // # The pause
 //
 // The pause is random, between half of the back-off and all of it, so that the clients of a restarted server do not

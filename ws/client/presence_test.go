@@ -69,7 +69,7 @@ func TestPresence(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.expect(t, "1: [ann-here] +[ann] ~[] -[]")
-	bob := dial(t, url+"?user=bob&room=r", client.Options{})
+	bob := dial(t, url+"?user=bob&room=r", client.Options{Subprotocols: []string{client.SubprotocolMsgPack}})
 	l.expect(t, "2: [ann-here bob] +[bob] ~[] -[]")
 	lb := newRecord()
 	if _, err := bob.Presence("r", noted(lb)); err != nil { // which the server has joined
@@ -88,7 +88,7 @@ func TestPresence(t *testing.T) {
 	l.expect(t, "2: [ann-away eve] +[eve] ~[] -[]")
 
 	annSocket.Close(crosscast.ReasonServer) // ann comes back
-	until(t, l, "2: [ann-here eve]") // perhaps what the former connection has shown comes first
+	until(t, l, "2: [ann-here eve]")        // perhaps what the former connection has shown comes first
 	stop()
 	stop()
 	closeClient(t, eve)
@@ -220,7 +220,9 @@ func TestPresenceHoles(t *testing.T) {
 			t.Error(m, err)
 		}
 	}
-	update := func(at int, rest string) { say <- fmt.Sprintf(`{"presence":{"room":"r","at":%d,"count":2%s}}`, at, rest) }
+	update := func(at int, rest string) {
+		say <- fmt.Sprintf(`{"presence":{"room":"r","at":%d,"count":2%s}}`, at, rest)
+	}
 	ask()
 	update(1, `,"set":[["eve"]]`) // before all of them
 	update(2, `,"all":[["ann"],["bob",1]]`)
