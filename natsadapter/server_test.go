@@ -64,6 +64,13 @@ func (s *natsServer) stop() {
 	}
 }
 
+// lameDuckShutdown ends the server as for an upgrade.
+func (s *natsServer) lameDuckShutdown() {
+	s.LameDuckShutdown()
+	s.WaitForShutdown()
+	s.Server = nil
+}
+
 // reload changes the options of the running server.
 func (s *natsServer) reload() {
 	s.tb.Helper()
@@ -174,7 +181,8 @@ func startCluster(tb testing.TB, n int) []*natsServer {
 	for i := range n {
 		s := startServer(tb, server.Options{
 			ServerName: fmt.Sprint("s", i), Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: -1},
-			RoutesStr: strings.Join(routes, ","), Routes: server.RoutesFromStr(strings.Join(routes, ",")),
+			Routes:           server.RoutesFromStr(strings.Join(routes, ",")),
+			LameDuckDuration: 100 * time.Millisecond, LameDuckGracePeriod: 50 * time.Millisecond,
 		})
 		routes = append(routes, "nats://"+s.ClusterAddr().String())
 		all = append(all, s)
