@@ -223,11 +223,11 @@ func TestSlowConsumer(t *testing.T) {
 	}
 	under(t, func() {
 		payload := crosscast.Bytes(make([]byte, 256<<10))
-		for s.NumSlowConsumers() == 0 {
-			if err := a.To("large").Emit(within(t), "large", payload); err != nil {
+		for ctx := within(t); s.NumSlowConsumers() == 0; {
+			if err := a.To("large").Emit(ctx, "large", payload); err != nil {
 				t.Fatal(err)
 			}
-			if err := a.Flush(within(t)); err != nil {
+			if err := a.Flush(ctx); err != nil {
 				t.Fatal(err)
 			}
 		}

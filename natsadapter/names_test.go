@@ -94,7 +94,7 @@ func FuzzNames(f *testing.F) {
 				if want == 2 && got != "0 heard 0" && got != "1 heard 1" {
 					t.Fatalf("%q and %q: %s", all[0], all[1], got)
 				}
-			case <-t.Context().Done():
+			case <-within(t).Done():
 				t.Fatalf("%q and %q: not all was heard", all[0], all[1])
 			}
 		}
