@@ -47,6 +47,9 @@ func TestStreamFallback(t *testing.T) {
 	chat, err := ws.New(node.Namespace, ws.Options{
 		AllowJoin: func(context.Context, *crosscast.Socket, string) error { return nil },
 		Events: ws.Events{
+			"twice": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, b []byte) (any, error) {
+				return crosscast.Bytes(append(b, b...)), nil
+			}),
 			"echo": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, text string) (string, error) { return text, nil }),
 		},
 	})
@@ -117,6 +120,9 @@ func TestStreamFallback(t *testing.T) {
 			say("one", "said one stream")
 			if got := js(`Promise.all([1, 2, 3, "\r\n\u2028"].map(n => client.request("echo", "é" + n))).then(r => JSON.stringify(r.join()))`); got != `"é1,é2,é3,é\r\n`+"\u2028"+`"` {
 				t.Errorf("replied was %s", got)
+			}
+			if got := js(`client.request("twice", new Uint8Array([0, 255])).then(b => String([b instanceof Uint8Array, ...b]))`); got != "true,0,255,0,255" {
+				t.Errorf("bytes came back as %s", got)
 			}
 			answers, got := node.ToUser("ann").EmitAck(t.Context(), "sure?", "this"), ""
 			for r := range answers.All() {

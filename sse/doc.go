@@ -37,6 +37,10 @@
 // "alive" the time between comments, in milliseconds: a client that has heard nothing for much longer connects again. The
 // last event has the close code and reason that a websocket would get.
 //
+// A client may ask for bytes as binary messages, with "Accept: text/event-stream;protocol=crosscast.json.1". This is a
+// subprotocol of package ws, and "protocol" in the first event says that the server agrees. Such a message is an event
+// "bytes", all in base64; in a POST it is a line that begins with "=". client.js does that, and gives the application bytes.
+//
 // In a browser, without client.js:
 //
 //	const stream = new EventSource("/ws");

@@ -21,14 +21,13 @@ import (
 // compression.
 
 const (
-	final           = 0x80
-	opText          = 1
-	opClose, opPing = 8, 9
-	opPong          = 10
-	masked          = 0x80
+	final                   = 0x80
+	opText, opBinary        = 1, 2
+	opClose, opPing, opPong = 8, 9, 10
+	masked                  = 0x80
 )
 
-var errFrame = errors.New("crosscast/sse: not a frame of a text message")
+var errFrame = errors.New("crosscast/sse: not a frame of a whole message")
 
 // translate appends to b the events that frames become, and to answers what the client would send if it had got frames.
 func (s *stream) translate(b, frames []byte) (events, answers []byte, err error) {
@@ -41,6 +40,9 @@ func (s *stream) translate(b, frames []byte) (events, answers []byte, err error)
 		switch op {
 		case opText:
 			b = appendData(s.stampLocked(b), payload)
+		case opBinary:
+			b = append(s.stampLocked(b), "event: bytes\ndata: "...)
+			b = append(base64.StdEncoding.AppendEncode(b, payload), "\n\n"...)
 		case opPing:
 			b = append(s.stampLocked(b), ":\n\n"...)
 			answers = appendFrame(answers, opPong, payload)
@@ -139,23 +141,30 @@ func appendFrame(b []byte, op byte, payload []byte) []byte {
 	return append(append(b, 0, 0, 0, 0), payload...)
 }
 
-// framesOf makes frames of the lines of a POST, which are messages.
+// framesOf makes frames of the lines of a POST, which are messages. Behind a "=" a binary message is in base64.
 func framesOf(body []byte) (frames []byte) {
 	for line := range bytes.Lines(body) {
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			frames = appendFrame(frames, opText, line)
+		op, message := byte(opText), bytes.TrimSpace(line)
+		if coded, ok := bytes.CutPrefix(message, []byte("=")); ok {
+			if b, err := base64.StdEncoding.AppendDecode(nil, coded); err == nil { // otherwise it is malformed, as a text
+				op, message = opBinary, b
+			}
+		}
+		if len(message) > 0 {
+			frames = appendFrame(frames, op, message)
 		}
 	}
 	return frames
 }
 
 // hello makes the first event.
-func (s *Server) hello(st *stream, secret string) []byte {
+func (s *Server) hello(st *stream, secret, protocol string) []byte {
 	data, _ := json.Marshal(struct { // has no errors
-		Token string `json:"token"`
-		Limit int    `json:"limit"`
-		Alive int64  `json:"alive,omitempty"`
-	}{token(st, secret), s.o.PostLimit, max(s.inside.Config.PingInterval.Milliseconds(), 0)})
+		Token    string `json:"token"`
+		Limit    int    `json:"limit"`
+		Alive    int64  `json:"alive,omitempty"`
+		Protocol string `json:"protocol,omitempty"`
+	}{token(st, secret), s.o.PostLimit, max(s.inside.Config.PingInterval.Milliseconds(), 0), protocol})
 	st.stamped = time.Now()
 	return appendData(appendID([]byte("event: hello\n"), st.stamped), data)
 }

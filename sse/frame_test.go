@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"strings"
 	"testing"
@@ -50,13 +51,19 @@ func FuzzPosts(f *testing.F) {
 	f.Add([]byte("{}\n{}"))
 	f.Add([]byte("\r\n \n\x00\n" + strings.Repeat("x", 200)))
 	f.Add(bytes.Repeat([]byte("x\n"), 100))
+	f.Add([]byte("=AP8=\n=\n=A\n=="))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		frames := framesOf(body)
 		if len(frames) > 4*len(body)+6 {
 			t.Errorf("%d bytes for a body of %d", len(frames), len(body))
 		}
 		for line := range bytes.Lines(body) {
-			want := bytes.TrimSpace(line)
+			want, op := bytes.TrimSpace(line), byte(opText)
+			if bytes.HasPrefix(want, []byte("=")) {
+				if b, err := base64.StdEncoding.DecodeString(string(want[1:])); err == nil {
+					want, op = b, opBinary
+				}
+			}
 			if len(want) == 0 {
 				continue
 			}
@@ -67,7 +74,7 @@ func FuzzPosts(f *testing.F) {
 			case 127:
 				header, size = 14, int(binary.BigEndian.Uint64(frames[2:]))
 			}
-			if frames[0] != final|opText || frames[1]&masked == 0 || !bytes.Equal(frames[header:header+size], want) {
+			if frames[0] != final|op || frames[1]&masked == 0 || !bytes.Equal(frames[header:header+size], want) {
 				t.Fatalf("the frame of %q is %q", want, frames)
 			}
 			frames = frames[header+size:]
@@ -78,10 +85,10 @@ func FuzzPosts(f *testing.F) {
 	})
 }
 
-// TestFrames: what is not a frame of a whole text message is an error.
+// TestFrames: what is not a frame of a whole message is an error.
 func TestFrames(t *testing.T) {
 	for _, frame := range []string{
-		"\x81", "\x81\x02x", "\x01\x01x", "\xc1\x01x", "\x81\x81\x00\x00\x00\x00x", "\x82\x01x", "\x80\x01x", "\x81\x7e\x00",
+		"\x81", "\x81\x02x", "\x01\x01x", "\xc1\x01x", "\x81\x81\x00\x00\x00\x00x", "\x83\x01x", "\x80\x01x", "\x81\x7e\x00",
 		"\x81\x7f\x00\x00\x00\x00\x00\x00\x00", "\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xffx",
 	} {
 		if _, _, err := new(stream).translate(nil, []byte(frame)); err == nil {

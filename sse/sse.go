@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -201,11 +202,12 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, user string, ac
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	secret := st.mint()
-	answer := &handshake{w: w, stream: st, header: make(http.Header), begin: func() error {
+	answer := &handshake{w: w, stream: st, header: make(http.Header)}
+	answer.begin = func() error {
 		register(st)
 		s.stats.streams.Add(1)
-		return st.begin(s.hello(st, secret), s.absence(r))
-	}}
+		return st.begin(s.hello(st, secret, answer.header.Get("Sec-Websocket-Protocol")), s.absence(r))
+	}
 	defer func() { // also after a panic of the application's code
 		st.detach()
 		if answer.begun {
@@ -239,11 +241,27 @@ func upgradeOf(r *http.Request) *http.Request {
 			delete(up.Header, name)
 		}
 	}
+	if takesBytes(r) {
+		up.Header.Set("Sec-WebSocket-Protocol", withBytes)
+	}
 	up.Header.Set("Connection", "Upgrade")
 	up.Header.Set("Upgrade", "websocket")
 	up.Header.Set("Sec-WebSocket-Version", "13")
 	up.Header.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==") // its proof is not sent to anybody
 	return up
+}
+
+// withBytes is the subprotocol of package ws in which bytes are binary messages.
+const withBytes = "crosscast.json.1"
+
+// takesBytes reports whether a client asks for events "bytes", as client.js does.
+func takesBytes(r *http.Request) bool {
+	for accepted := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		if typ, params, err := mime.ParseMediaType(accepted); err == nil && typ == "text/event-stream" && params["protocol"] == withBytes {
+			return true
+		}
+	}
+	return false
 }
 
 // canFlush reports whether what is written to a response can be sent at once.

@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -98,6 +99,32 @@ func TestStream(t *testing.T) {
 	}
 	if status := c.post(`{"join":"room2"}`); status != http.StatusGone {
 		t.Errorf("a POST behind the end: %d", status)
+	}
+}
+
+// TestBytes: a client that asks for it gets bytes as events of their own, and sends them, too. They are base64 in any case.
+func TestBytes(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := serve(t, newServer(t, n, ws.Options{OnConnect: welcome, Events: ws.Events{
+		"twice": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, b []byte) (any, error) {
+			return crosscast.Bytes(append(b, b...)), nil
+		}),
+	}}, sse.Options{}))
+	c := open(t, url, "", "Accept", "text/html, text/event-stream; protocol=crosscast.json.1")
+	c.expect(`{"event":"welcome"}`)
+	message := []byte("{\"event\":\"twice\",\"id\":1}\x00\n\xff")
+	c.send(`{"event":"twice","data":"CP8=","id":2}`, "="+base64.StdEncoding.EncodeToString(message))
+	for _, want := range []string{"{\"id\":2}\x00\x08\xff\x08\xff", "{\"id\":1}\x00\n\xff\n\xff"} {
+		e := c.next()
+		if got, err := base64.StdEncoding.DecodeString(e.data); e.name != "bytes" || string(got) != want || err != nil {
+			t.Errorf("got %+v, %q, want %q", e, got, want)
+		}
+	}
+	for _, accept := range []string{"text/event-stream", "text/event-stream; protocol=crosscast.msgpack.1", ";;,"} {
+		c := open(t, url, "", "Accept", accept)
+		c.expect(`{"event":"welcome"}`)
+		c.send(`{"event":"twice","data":"/w==","id":1}`)
+		c.expect(`{"id":1,"data":"//8="}`)
 	}
 }
 

@@ -50,7 +50,7 @@
 //
 // An ArrayBuffer, or a view of one, is sent as bytes: as data of emit and request, and as a handler's result. Bytes come as a
 // Uint8Array. Both need the subprotocol crosscast.json.1, which the client offers; it is the option protocols. With a server that
-// does not know it, protocols must be []: then bytes are strings in base64, as over a stream, and within other values.
+// does not know it, protocols must be []: then bytes are strings in base64, as they are within other values.
 //
 // client.presence(room, onsync) tells who is in a room that the client is in, if the server opens it (AllowPresence):
 //   const stop = client.presence("room1", ({members, count, joined, changed, left}) => show(members));
@@ -101,12 +101,14 @@
     return v instanceof ArrayBuffer ? new Uint8Array(v) : undefined;
   }
 
+  function base64(bytes) { return btoa(Array.from(bytes, b => String.fromCharCode(b)).join("")); }
+
   // encode makes a message for a socket.
   function encode(socket, message) {
     const bytes = bytesOf(message.data);
     if (!bytes) return JSON.stringify(message);
-    const agreed = socket.protocol === withBytes, base64 = () => btoa(Array.from(bytes, b => String.fromCharCode(b)).join(""));
-    const text = JSON.stringify({...message, data: agreed ? undefined : base64()});
+    const agreed = socket.protocol === withBytes;
+    const text = JSON.stringify({...message, data: agreed ? undefined : base64(bytes)});
     if (!agreed) return text;
     const head = new TextEncoder().encode(text + "\0"), all = new Uint8Array(head.length + bytes.length);
     all.set(head);
@@ -129,20 +131,22 @@
     onmessage = null;
     onclose = null;
     #url;
+    #accept;
     #abort = new AbortController();
-    #hello = {};      // {token, limit, alive}
+    #hello = {};      // {token, limit, alive, protocol}
     #waiting = [];    // messages to be sent
     #posting = false;
     #closing = false; // once the waiting messages are sent
     #timer;           // ends a stream that is silent
 
-    constructor(url) {
+    constructor(url, protocols) {
       this.#url = url;
+      this.#accept = "text/event-stream" + (protocols.includes(withBytes) ? `;protocol=${withBytes}` : "");
       this.#read().catch(() => {}).then(() => this.#end(1006, ""));
     }
 
-    send(text) {
-      this.#waiting.push(text);
+    send(message) {
+      this.#waiting.push(typeof message === "string" ? message : "=" + base64(message));
       if (!this.#posting) this.#post();
     }
 
@@ -164,7 +168,7 @@
     }
 
     async #read() {
-      const response = await this.#fetch({headers: {Accept: "text/event-stream"}});
+      const response = await this.#fetch({headers: {Accept: this.#accept}});
       if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
         return this.#end(1006, `status ${response.status}`);
       }
@@ -185,10 +189,12 @@
       data = data.join("\n");
       if (this.readyState === 3 || !data) return;
       if (name === "") return this.onmessage?.({data});
+      if (name === "bytes") return this.onmessage?.({data: Uint8Array.from(atob(data), c => c.charCodeAt(0)).buffer});
       const what = JSON.parse(data);
       if (name === "close") return this.#end(what.code, what.reason);
       if (name !== "hello") return;
       this.#hello = what;
+      this.protocol = what.protocol ?? "";
       this.readyState = 1;
       this.onopen?.();
     }
@@ -563,8 +569,8 @@
 
     // dial begins a connection: a stream, or a websocket.
     #dial(stream) {
-      if (stream) return new Stream(this.#stream.href.replace(/^ws/, "http"));
       const {WebSocket = globalThis.WebSocket, protocols} = this.#options;
+      if (stream) return new Stream(this.#stream.href.replace(/^ws/, "http"), protocols);
       return Object.assign(new WebSocket(this.#url.href, protocols), {binaryType: "arraybuffer"});
     }
 
