@@ -17,15 +17,21 @@ import (
 )
 
 // TestIdleConnection: a connection that has sent and got messages and pings, and is idle now, is one goroutine with a
-// small stack, and keeps no buffers.
+// small stack, and keeps no buffers. Compression that was agreed upon makes no difference.
 func TestIdleConnection(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testIdle(t, 0) })
+	t.Run("compression", func(t *testing.T) { testIdle(t, 1<<20) })
+}
+
+func testIdle(t *testing.T, compressFrom int) {
 	const clients, maxStack = 500, 3 << 10 // stacks have 2, 4 or 8 KiB
 	n := wstest.StartNode(t, crosscast.Options{})
-	s := wstest.Serve(t, accept(newServer(t, n, ws.Options{PingInterval: 200 * time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
-		"echo": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
-			return s.Emit(ctx, "echo", data)
-		},
-	}}), ws.Client{User: "ann", Rooms: []string{"lobby"}}))
+	s := wstest.Serve(t, accept(newServer(t, n, ws.Options{
+		CompressFrom: compressFrom, PingInterval: 200 * time.Millisecond, PingTimeout: time.Minute, Events: ws.Events{
+			"echo": func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
+				return s.Emit(ctx, "echo", data)
+			},
+		}}), ws.Client{User: "ann", Rooms: []string{"lobby"}}))
 	heap, stack, goroutines := memtest.Heap(), stacks(), runtime.NumGoroutine()
 	var conns []net.Conn
 	for range clients {
@@ -105,7 +111,8 @@ func readAnswer(t testing.TB, conn net.Conn) {
 
 func upgradeRequest(host string) string {
 	return "GET / HTTP/1.1\r\nHost: " + host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-Websocket-Version: 13\r\nSec-Websocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+		"Sec-Websocket-Version: 13\r\nSec-Websocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n" +
+		"Sec-Websocket-Extensions: permessage-deflate\r\n\r\n"
 }
 
 // stacks returns how much memory the stacks of goroutines have.
