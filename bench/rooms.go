@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +26,9 @@ func subscriptions() []workload {
 			{name: ownName, what: "**crosscast**: one `Join`", roles: solo(joinAll)},
 			{name: "connects", what: "**crosscast**: a `Connect` each, from 1,024 goroutines", roles: solo(connectAll)},
 			{name: "raw", what: "limit: a plain connection, 512 names a SUBSCRIBE", roles: solo(subscribeRaw)},
+			{name: "waits", what: "limit: the same for 1,024 goroutines, which wait for each name", roles: solo(waitForEach)},
 		},
-		goals:   []goal{{"ms", "raw", true, 3, ""}, {"ms", "raw", true, 4, "connects"}},
+		goals:   []goal{{"ms", "raw", true, 3, ""}, {"ms", "raw", true, 4, "connects"}, {"ms", "raw", true, 4, "waits"}},
 		measure: alone,
 	}}
 }
@@ -76,19 +79,12 @@ func connectAll(p *proc) (func(span time.Duration) (values, error), error) {
 	}
 	names := manyNames(p.N)
 	return once(p, func() error {
-		var wg sync.WaitGroup
-		const goroutines = 1024
-		for g := range goroutines {
-			wg.Go(func() {
-				for i := g; i < len(names); i += goroutines {
-					_, err := node.Connect(context.Background(), &cacheLine{}, crosscast.ConnectOptions{Rooms: names[i : i+1]})
-					if err != nil {
-						p.fail(err)
-					}
-				}
-			})
-		}
-		wg.Wait()
+		eachName(names, func(name string) {
+			_, err := node.Connect(context.Background(), &cacheLine{}, crosscast.ConnectOptions{Rooms: []string{name}})
+			if err != nil {
+				p.fail(err)
+			}
+		})
 		return nil
 	}), nil
 }
@@ -101,33 +97,102 @@ func subscribeRaw(p *proc) (func(span time.Duration) (values, error), error) {
 	names := manyNames(p.N)
 	return once(p, func() error {
 		failed := make(chan error, 1)
-		go func() {
-			var command []byte
-			for first := 0; first < len(names); first += 512 {
-				some := names[first:min(first+512, len(names))]
-				command = fmt.Appendf(command[:0], "*%d\r\n$9\r\nSUBSCRIBE\r\n", 1+len(some))
-				for _, name := range some {
-					command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(name), name)
-				}
-				if _, err := conn.Write(command); err != nil {
-					failed <- err
-					return
-				}
-			}
-			failed <- nil
-		}()
-		br := bufio.NewReaderSize(conn, 256<<10)
-		for n := 0; n < len(names); {
-			line, err := br.ReadSlice('\n')
-			if err != nil {
-				return err
-			}
-			if bytes.HasPrefix(line, []byte(":")) { // the last line of a confirmation
-				n++
-			}
+		go func() { failed <- subscribe(conn, names) }()
+		if err := confirmed(bufio.NewReaderSize(conn, 256<<10), len(names)); err != nil {
+			return err
 		}
 		return <-failed
 	}), nil
+}
+
+// subscribe writes SUBSCRIBE commands.
+func subscribe(conn net.Conn, names []string) error {
+	var command []byte
+	for some := range slices.Chunk(names, 512) {
+		command = fmt.Appendf(command[:0], "*%d\r\n$9\r\nSUBSCRIBE\r\n", 1+len(some))
+		for _, name := range some {
+			command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(name), name)
+		}
+		if _, err := conn.Write(command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirmed reads the confirmations of so many names.
+func confirmed(br *bufio.Reader, names int) error {
+	for n := 0; n < names; {
+		line, err := br.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if bytes.HasPrefix(line, []byte(":")) { // the last line of a confirmation
+			n++
+		}
+	}
+	return nil
+}
+
+// waitForEach is what Connect does at least: enter a room in a map, and wait until it is subscribed. What many goroutines
+// want at the same time shares a batch, and one batch is under way.
+func waitForEach(p *proc) (func(span time.Duration) (values, error), error) {
+	conn, err := net.Dial("tcp", p.Redis)
+	if err != nil {
+		return nil, err
+	}
+	type batch struct {
+		names []string
+		done  chan struct{}
+	}
+	var mu sync.Mutex
+	rooms := map[string]*[256]byte{}
+	next := &batch{done: make(chan struct{})}
+	wake := make(chan struct{}, 1)
+	names := manyNames(p.N)
+	go func() {
+		br := bufio.NewReaderSize(conn, 256<<10)
+		for range wake {
+			mu.Lock()
+			b := next
+			next = &batch{done: make(chan struct{})}
+			mu.Unlock()
+			if err := errors.Join(subscribe(conn, b.names), confirmed(br, len(b.names))); err != nil {
+				p.fail(err)
+			}
+			close(b.done)
+		}
+	}()
+	return once(p, func() error {
+		eachName(names, func(name string) {
+			mu.Lock()
+			rooms[name] = new([256]byte)
+			b := next
+			b.names = append(b.names, name)
+			mu.Unlock()
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+			<-b.done
+		})
+		runtime.KeepAlive(rooms)
+		return nil
+	}), nil
+}
+
+// eachName calls f for each name, from 1,024 goroutines.
+func eachName(names []string, f func(name string)) {
+	const goroutines = 1024
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() {
+			for i := g; i < len(names); i += goroutines {
+				f(names[i])
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // W7: nodes in a ring. Each emits to a room of its own, which only the next one has joined. The load of each node is the same,

@@ -31,7 +31,8 @@ func walk() []workload {
 		}
 		if n <= 10_000 {
 			w.contestants = append(w.contestants,
-				contestant{name: "centrifuge", what: "centrifuge's hub, whose writers wake", roles: solo(walkCentrifuge)})
+				contestant{name: "centrifuge", what: "centrifuge's hub, whose writers wake", roles: solo(walkCentrifuge)},
+				contestant{name: "melody", what: "melody, whose writers wake", slow: true, roles: solo(walkMelody)})
 		}
 		switch n {
 		case 10_000:
