@@ -37,8 +37,8 @@
 //
 //	permissions: { publish: "cc.>", subscribe: "cc.>" }
 //
-// An emitter (crosscast.Options.EmitOnly) without queries needs only to publish. If it may subscribe "cc.s.>", too, then
-// a Join also waits until its emissions arrive.
+// An emitter (crosscast.Options.EmitOnly) without queries needs only to publish. If it may also subscribe "cc.s" and
+// "cc.s.>", a Join waits until its emissions arrive, too.
 //
 // Anyone who may publish there reaches every client. Somebody who publishes messages with an invented server as the
 // subject for replies, "cc.s.…", makes each Join slower, by up to two seconds.
@@ -57,7 +57,7 @@
 //	cc.u.<namespace>.<user>      a user
 //	cc.hr.<topics>.<number>      the rooms with one hash, and cc.hu those of users: Options.Topics
 //	cc.in                        JSON of programs that are no nodes: Options.Ingress
-//	cc.s.<server>                questions of links
+//	cc.s, cc.s.<server>          questions of links
 //
 // In a name every byte is escaped that is not an ASCII letter or digit, or one of -_/:@=~!$&'(),; so a room named "a.>"
 // is the token a%2E%3E. A message is a frame of package wire, which only nodes can read.

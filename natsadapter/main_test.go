@@ -1,9 +1,16 @@
 package natsadapter_test
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/crosscast/crosscast/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(serverVariable) != "" {
+		runServer()
+		return
+	}
+	redistest.Main(m)
+}
