@@ -33,6 +33,7 @@ globalThis.client = new crosscast.Client("/ws", {
   ondisconnect: (_, reason) => note("disconnected", reason),
 });
 client.join("room1").then(() => note("joined", client.rooms));
+client.presence("room1", ({members}) => note("members", ...members.keys(), client.transport));
 </script>`
 
 // TestStreamFallback: behind a proxy that blocks websockets, or swallows them, the client has a stream, with the same API.
@@ -45,7 +46,8 @@ func TestStreamFallback(t *testing.T) {
 	}
 	defer node.Close(context.Background())
 	chat, err := ws.New(node.Namespace, ws.Options{
-		AllowJoin: func(context.Context, *crosscast.Socket, string) error { return nil },
+		AllowJoin:     func(context.Context, *crosscast.Socket, string) error { return nil },
+		AllowPresence: func(context.Context, *crosscast.Socket, string) error { return nil },
 		Events: ws.Events{
 			"twice": ws.TypedAnswer(func(_ context.Context, _ *crosscast.Socket, b []byte) (any, error) {
 				return crosscast.Bytes(append(b, b...)), nil
@@ -110,6 +112,7 @@ func TestStreamFallback(t *testing.T) {
 			p.sees("#log li", "connected stream")
 			t.Logf("connected %v after the page was asked for", time.Since(began))
 			p.sees("#log li", "joined room1")
+			p.sees("#log li", "members ann stream")
 			say := func(text, want string) {
 				t.Helper()
 				if err := node.To("room1").Emit(t.Context(), "said", text); err != nil {
@@ -134,6 +137,7 @@ func TestStreamFallback(t *testing.T) {
 
 			websockets.Store("pass")
 			p.sees("#log li", "connected websocket")
+			p.sees("#log li", "members ann websocket")
 			say("two", "said two websocket")
 			p.sees("#log li", "gap true")
 			const changed = "disconnected changes to a websocket"
