@@ -246,6 +246,36 @@ func TestNeverRead(t *testing.T) {
 	}
 }
 
+// TestSlowReader: with a policy that drops, a stream that is read too slowly goes on. Its client learns that it has missed
+// something.
+func TestSlowReader(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := serve(t, newServer(t, n, ws.Options{
+		OnConnect: welcome, Queue: crosscast.QueueOptions{Limit: 300_000, BurstTime: -1, Policy: crosscast.QueueDropOldest},
+	}, sse.Options{}))
+	c := open(t, url+"?room=r", "")
+	c.expect(`{"event":"welcome"}`)
+	text := strings.Repeat("x", 100_000)
+	for n.Stats().Queues.Dropped == 0 {
+		if err := n.To("r").Emit(t.Context(), "said", text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.To("r").Emit(t.Context(), "end", nil); err != nil {
+		t.Fatal(err)
+	}
+	gap := false
+	for {
+		e := c.next()
+		if gap = gap || strings.HasPrefix(e.data, `{"gap":{"ago":`); e.data == `{"event":"end"}` {
+			break
+		}
+	}
+	if !gap {
+		t.Error("the client was not told what it has missed")
+	}
+}
+
 // TestTricks: line breaks in names, texts and headers make no events and no fields.
 func TestTricks(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})

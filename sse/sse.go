@@ -82,13 +82,13 @@ func New(node *crosscast.Node, server *ws.Server, o Options) (*Server, error) {
 //   - GET: it makes a socket, and returns when the stream has ended.
 //   - POST: it passes the client's messages on to its stream. client.User must be that of the stream. The other fields
 //     of client do not matter.
-//   - GET with "Upgrade: websocket": it is [ws.Server.Accept].
+//   - GET for a websocket: it is [ws.Server.Accept].
 //   - OPTIONS: it answers whether a page of another origin may do that. A browser sends no credentials with it. The client
 //     does not matter.
 //
 // The client has got an answer in any case, also after an error. The error never has a secret in it.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, client ws.Client) error {
-	if r.Method == http.MethodGet && r.Header.Get("Upgrade") != "" {
+	if isWebsocket(r) {
 		_, err := s.server.Accept(w, r, client)
 		return err
 	}
@@ -114,10 +114,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { _ = s.Accep
 
 // Reject ends a stream as [ws.Server.Reject] ends a connection: the client should not come back.
 func (s *Server) Reject(w http.ResponseWriter, r *http.Request, text string) error {
-	if r.Method != http.MethodGet || r.Header.Get("Upgrade") != "" {
+	if r.Method != http.MethodGet || isWebsocket(r) {
 		return s.server.Reject(w, r, text)
 	}
 	return s.connect(w, r, "", func(w http.ResponseWriter, r *http.Request) error { return s.server.Reject(w, r, text) })
+}
+
+// isWebsocket reports whether a request is the handshake of a websocket, or what a proxy has left of one: no stream is made
+// for that.
+func isWebsocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && (strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header.Get("Sec-Websocket-Key") != "")
 }
 
 // allowPage lets the browser give the answer to a page of another origin, which Options.Origins allows.

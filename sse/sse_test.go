@@ -242,6 +242,17 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestHalfAHandshake: what a proxy leaves of a websocket's handshake is refused, and gets no stream.
+func TestHalfAHandshake(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	url := serve(t, newServer(t, n, ws.Options{}, sse.Options{}))
+	resp := request(t, "GET", url, "", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+	if resp.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("without the header Upgrade: %s", resp.Status)
+	}
+	open(t, url, "", "Upgrade", "h2c", "Connection", "Upgrade")
+}
+
 // TestOptions: what is wrong is an error of New.
 func TestOptions(t *testing.T) {
 	n, other := wstest.StartNode(t, crosscast.Options{}), wstest.StartNode(t, crosscast.Options{})
