@@ -1,7 +1,6 @@
 package sse_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,33 +9,15 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/programtest"
 	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/sse"
 	"github.com/crosscast/crosscast/ws"
 )
-
-// safeBuffer is a log.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // forged returns a token with another part.
 func forged(token string, part int, value string) string {
@@ -48,7 +29,7 @@ func forged(token string, part int, value string) string {
 // TestForeignSecrets: nobody sends events in the name of another one's stream. Each attempt is refused and counted, too
 // many are not even looked at, and no log has a secret.
 func TestForeignSecrets(t *testing.T) {
-	var log safeBuffer
+	var log programtest.Output
 	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	said := make(chan string, 10)
 	s := newServer(t, n, ws.Options{Events: ws.Events{
@@ -213,6 +194,26 @@ func TestTooManyPosts(t *testing.T) {
 	c.expect(`{"id":1}`)
 }
 
+// emitUntilSlow emits to the room r until a client that does not read has ended as too slow. c gets all of it meanwhile.
+func emitUntilSlow(t *testing.T, n *crosscast.Node, c *client, disconnects <-chan wstest.Ending) {
+	t.Helper()
+	text := strings.Repeat("x", 100_000)
+	for {
+		if err := n.To("r").Emit(t.Context(), "said", text); err != nil {
+			t.Fatal(err)
+		}
+		c.expect(`{"event":"said","data":"` + text + `"}`)
+		select {
+		case e := <-disconnects:
+			if e.Reason != crosscast.ReasonSlow {
+				t.Errorf("it ended because of %q", e.Reason)
+			}
+			return
+		default:
+		}
+	}
+}
+
 // TestNeverRead: a stream that nobody reads ends, and holds up nobody else.
 func TestNeverRead(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})
@@ -225,20 +226,7 @@ func TestNeverRead(t *testing.T) {
 	listen(t, url, "welcome")
 	c := open(t, url+"?room=r", "")
 	c.expect(`{"event":"welcome"}`)
-	text := strings.Repeat("x", 100_000)
-	for ended := false; !ended; {
-		if err := n.To("r").Emit(t.Context(), "said", text); err != nil {
-			t.Fatal(err)
-		}
-		c.expect(`{"event":"said","data":"` + text + `"}`)
-		select {
-		case e := <-disconnects:
-			if ended = true; e.Reason != crosscast.ReasonSlow {
-				t.Errorf("it ended because of %q", e.Reason)
-			}
-		default:
-		}
-	}
+	emitUntilSlow(t, n, c, disconnects)
 	for begin := time.Now(); s.Stats().Streams != 1; {
 		if time.Since(begin) > wstest.Patience {
 			t.Fatalf("%d streams, want one", s.Stats().Streams)

@@ -3,7 +3,6 @@ package sse_test
 import (
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
@@ -43,20 +42,7 @@ func TestHTTP2(t *testing.T) {
 		_ = resp.Body.Close()
 	}
 	wstest.Wait(t, disconnects, "the client to leave")
-	text := strings.Repeat("x", 100_000)
-	for ended := false; !ended; {
-		if err := n.To("r").Emit(t.Context(), "said", text); err != nil {
-			t.Fatal(err)
-		}
-		reader.expect(`{"event":"said","data":"` + text + `"}`)
-		select {
-		case e := <-disconnects:
-			if ended = true; e.Reason != crosscast.ReasonSlow {
-				t.Errorf("it ended because of %q", e.Reason)
-			}
-		default:
-		}
-	}
+	emitUntilSlow(t, n, reader, disconnects)
 	reader.send(`{"event":"echo","data":2,"id":2}`)
 	reader.expect(`{"id":2,"data":2}`)
 	if err := n.Drain(t.Context(), crosscast.DrainOptions{Notice: -1, Window: -1}); err != nil {
