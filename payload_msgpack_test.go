@@ -34,7 +34,7 @@ func TestMsgPackTable(t *testing.T) {
 		{nil, "c0", `null`},
 		{true, "c3", `true`},
 		{int64(-5), "fb", `-5`},
-		{1<<53 + 1, "cf0020000000000001", `9007199254740993`},
+		{int64(1<<53 + 1), "cf0020000000000001", `9007199254740993`},
 		{uint64(math.MaxUint64), "cfffffffffffffffff", `18446744073709551615`},
 		{int64(math.MinInt64), "d38000000000000000", `-9223372036854775808`},
 		{1.0, "cb3ff0000000000000", `1`},
@@ -285,8 +285,8 @@ func TestMsgPackArrives(t *testing.T) {
 		}
 		equal(t, "request", l.take(), `msgpack 9107; msgpack cb3fe0000000000000`)
 
-		connectClient(t, b, func(s *crosscast.Socket, ack uint64) { s.Reply(ack, crosscast.MsgPack("n")) }, "room")
-		for r := range a.To("room").EmitAck(ctx, "e", nil).All() {
+		connectClient(t, b, func(s *crosscast.Socket, ack uint64) { s.Reply(ack, crosscast.MsgPack("n")) }, "asked")
+		for r := range a.To("asked").EmitAck(ctx, "e", nil).All() {
 			l.add("%s %x", r.Payload.Encoding, r.Payload.Data)
 		}
 		equal(t, "reply", l.take(), "msgpack a16e")

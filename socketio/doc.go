@@ -26,6 +26,8 @@
 // emit nil. To emit several, or bytes within other values, use [Values]. Clients of other bindings in the same rooms
 // get the arguments, too: clients of package ws as a JSON array, with bytes in base64.
 //
+// A payload of [crosscast.MsgPack] is one argument: its value, with its bytes as attachments, and times as in RFC 3339.
+//
 // A client's acknowledgement of [crosscast.BoundTarget.EmitAck] is a payload; [ArgsOf] returns its arguments. It is
 // passed on as soon as it is read, before earlier events of the client that still wait.
 //

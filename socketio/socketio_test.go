@@ -340,6 +340,45 @@ func TestBase64(t *testing.T) {
 	c.Expect(`451-["e",{"_placeholder":true,"num":0}]`, "bAAE=")
 }
 
+// TestMsgPack: a payload of msgpack is one argument, whose bytes are attachments, and the value is exact.
+func TestMsgPack(t *testing.T) {
+	c, n := connect(t, socketio.Options{})
+	for _, v := range []any{
+		map[string]any{"b": []byte{0, 255}, "n": int64(1<<53 + 1)}, []byte{7}, []any{1, 2}, time.Unix(1, 5), nil,
+	} {
+		if err := n.Emit(t.Context(), "e", crosscast.MsgPack(v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Expect(`451-["e",{"b":{"_placeholder":true,"num":0},"n":9007199254740993}]`, "bytes:\x00\xff",
+		`451-["e",{"_placeholder":true,"num":0}]`, "bytes:\x07", `42["e",[1,2]]`, `42["e","1970-01-01T00:00:01.000000005Z"]`, `42["e",null]`)
+
+	p, err := n.Encode(crosscast.MsgPack(map[string]any{"x": 7, "b": []byte{1}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, err := socketio.ArgsOf(p)
+	if err != nil || args.Len() != 1 {
+		t.Fatalf("%d arguments, %v", args.Len(), err)
+	}
+	var got point
+	if err := args.Decode(0, &got); err != nil || got.X != 7 || string(got.B) != "\x01" {
+		t.Errorf("decoded %+v, %v", got, err)
+	}
+	if back := args.Payload(); back.Encoding != crosscast.EncodingMsgPack || args.Rest(1).Len() != 0 {
+		t.Errorf("the payload is %+v", back)
+	}
+	if args, err = socketio.ArgsOf(crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: []byte("\xc4\x01\x07")}); err != nil {
+		t.Fatal(err)
+	}
+	if b, ok := args.Bytes(0); !ok || string(b) != "\x07" {
+		t.Errorf("bytes are %q, %v", b, ok)
+	}
+	if _, err := socketio.ArgsOf(crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: []byte("\x91")}); err == nil {
+		t.Error("malformed msgpack was taken")
+	}
+}
+
 // TestUnsendable: a message that would break a client's connection is not sent to it, and is counted.
 func TestUnsendable(t *testing.T) {
 	c, n := connect(t, socketio.Options{MaxAttachments: 2})

@@ -61,7 +61,7 @@ func TestBytes(t *testing.T) {
 				{"bytes", crosscast.MsgPack([]byte{0, 255}), "bytes 00ff"},
 				{"bytes", crosscast.Bytes{}, "bytes "},
 				{"any", crosscast.Bytes{0, 255}, `any "AP8="`},
-				{"any", crosscast.MsgPack(map[string]any{"b": []byte{7}, "n": 1<<53 + 1}), `any {"b":"Bw==","n":9007199254740993}`},
+				{"any", crosscast.MsgPack(map[string]any{"b": []byte{7}, "n": int64(1<<53 + 1)}), `any {"b":"Bw==","n":9007199254740993}`},
 				{"any", map[string]any{"a": 1.5}, `any {"a":1.5}`},
 				{"any", nil, "any "},
 			} {
