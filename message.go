@@ -30,8 +30,10 @@ type Message struct {
 	// cost as much as its queue.
 	ready atomic.Bool // first is set and does not change any more
 	first framed
+	made  atomic.Int32 // how many of more are set and do not change any more
+	more  *[3]framed   // of further framers; nil: none
 	mu    sync.Mutex
-	more  []framed // of further framers; mu guards it, and the write of first
+	rest  []framed // of still more framers; mu guards it, and the writes of first and more
 
 	text atomic.Pointer[[]byte] // the JSON of a payload of EncodingMsgPack, for all framers
 
@@ -65,6 +67,11 @@ func (m *Message) Frame(f Framer) ([]byte, error) {
 }
 
 func (m *Message) frame(f Framer) ([]byte, error) {
+	for i := range m.made.Load() {
+		if made := &m.more[i]; made.by == f {
+			return made.data, made.err
+		}
+	}
 	made, isNew := m.framed(f)
 	if isNew && m.node != nil {
 		m.node.report("Framer.Frame", made.err)
@@ -79,18 +86,32 @@ func (m *Message) framed(f Framer) (made framed, isNew bool) {
 	if m.first.by == f {
 		return m.first, false
 	}
-	for i := range m.more {
+	n := m.made.Load()
+	for i := range n {
 		if m.more[i].by == f {
 			return m.more[i], false
 		}
 	}
+	for i := range m.rest {
+		if m.rest[i].by == f {
+			return m.rest[i], false
+		}
+	}
 	made = framed{by: f, err: guard.ErrExit}
 	defer func() { // also if f ends the goroutine: waiting calls must not try again
-		if m.ready.Load() {
-			m.more = append(m.more, made)
-		} else {
+		if !m.ready.Load() {
 			m.first = made
 			m.ready.Store(true)
+			return
+		}
+		if m.more == nil {
+			m.more = new([len(m.more)]framed)
+		}
+		if int(n) < len(m.more) {
+			m.more[n] = made
+			m.made.Store(n + 1)
+		} else {
+			m.rest = append(m.rest, made)
 		}
 	}()
 	made.err = guard.Call(func() (err error) {
@@ -132,8 +153,12 @@ func (m *Message) resetFrames() {
 	}
 	m.ready.Store(false)
 	m.first = framed{}
-	clear(m.more)
-	m.more = m.more[:0]
+	if n := m.made.Load(); n > 0 {
+		m.made.Store(0)
+		clear(m.more[:n])
+	}
+	clear(m.rest)
+	m.rest = m.rest[:0]
 }
 
 // Clone returns a copy that may be kept.

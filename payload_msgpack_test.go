@@ -9,6 +9,8 @@ import (
 	"math"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -300,3 +302,60 @@ func handlerOf(l *log) func(context.Context, *crosscast.Request) (any, error) {
 		return crosscast.MsgPack(0.5), nil
 	}
 }
+
+// countedFramer is one of many framers, and counts what it frames.
+type countedFramer struct {
+	id int
+	n  *atomic.Int32
+}
+
+func (f countedFramer) Frame(*crosscast.Message) ([]byte, error) {
+	f.n.Add(1)
+	return []byte{byte(f.id)}, nil
+}
+
+// TestFramesOfManyFramers: each framer frames a message once, however many there are and whoever comes first, and a message
+// that is used again has forgotten all of them.
+func TestFramesOfManyFramers(t *testing.T) {
+	n := start(t, crosscast.Options{})
+	var framed atomic.Int32
+	for i := range 100 {
+		connect(t, n.Namespace, framerConn{t, countedFramer{i % 7, &framed}}, "room")
+	}
+	for range 20 {
+		framed.Store(0)
+		ok(t, n.To("room").Emit(ctx, "e", 1))
+		equal(t, "framed", framed.Load(), 7)
+	}
+
+	var wg sync.WaitGroup
+	framed.Store(0)
+	m := &crosscast.Message{Event: "e"}
+	for range 8 {
+		wg.Go(func() {
+			for i := range 700 {
+				if b, err := m.Frame(countedFramer{i % 7, &framed}); err != nil || b[0] != byte(i%7) {
+					t.Errorf("framer %d: %x, %v", i%7, b, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	equal(t, "framed", framed.Load(), 7)
+}
+
+// A framerConn checks that it gets the frame of its framer.
+type framerConn struct {
+	tb testing.TB
+	f  countedFramer
+}
+
+func (c framerConn) Send(m *crosscast.Message) error {
+	b, err := m.Frame(c.f)
+	if len(b) != 1 || b[0] != byte(c.f.id) {
+		c.tb.Errorf("framer %d: %x, %v", c.f.id, b, err)
+	}
+	return err
+}
+
+func (framerConn) Close(crosscast.Reason) {}
