@@ -5,11 +5,11 @@ package crosscast
 type roster struct {
 	self  NodeID // this node, whose list is always known
 	nodes map[NodeID]*nodeList
-	users map[string]int        // number of their sockets, on all nodes
-	shows map[string]*userShows // what they show; nil: nobody does
-	known int                   // other nodes whose list is known
-	full  int                   // nodes that refused to report
-	diff  diff                  // not taken yet; users are members without a socket
+	users map[string]int       // number of their sockets, on all nodes
+	shows map[string]userShows // what they show; nil: nobody does
+	known int                  // other nodes whose list is known
+	full  int                  // nodes that refused to report
+	diff  diff                 // not taken yet; users are members without a socket
 }
 
 // A nodeList is the list of one node, as of a version.
@@ -149,7 +149,7 @@ func (l *nodeList) show(id SocketID, now *shown) {
 // setUser records the change of a user's socket.
 func (r *roster) setUser(k memberKey, before, after entry) {
 	sockets := r.users[k.user]
-	was := entry{sockets > 0, r.shows[k.user].newest()}
+	was := entry{sockets > 0, r.shows[k.user].last}
 	if sockets += btoi(after.here) - btoi(before.here); sockets > 0 {
 		r.users[k.user] = sockets
 	} else {
@@ -158,7 +158,7 @@ func (r *roster) setUser(k memberKey, before, after entry) {
 	if before.show != nil || after.show != nil {
 		r.showUser(k, after.show)
 	}
-	if is := (entry{sockets > 0, r.shows[k.user].newest()}); !was.same(is) {
+	if is := (entry{sockets > 0, r.shows[k.user].last}); !was.same(is) {
 		r.diff.note(memberKey{user: k.user}, was, is)
 	}
 }
@@ -166,48 +166,52 @@ func (r *roster) setUser(k memberKey, before, after entry) {
 // showUser records what a user's socket shows.
 func (r *roster) showUser(k memberKey, now *shown) {
 	u := r.shows[k.user]
-	if u == nil {
-		u = &userShows{all: make(map[SocketID]*shown)}
-		if r.shows == nil {
-			r.shows = make(map[string]*userShows)
-		}
-		r.shows[k.user] = u
+	u.forget(k.socket)
+	if now != nil {
+		u.add(now)
 	}
-	if u.set(k.socket, now); len(u.all) == 0 {
+	switch {
+	case u.last == nil:
 		delete(r.shows, k.user)
+		return
+	case r.shows == nil:
+		r.shows = make(map[string]userShows)
 	}
+	r.shows[k.user] = u
 }
 
-// userShows is what the sockets of a user show.
+// userShows is what the sockets of a user show. Most users have one.
 type userShows struct {
-	all  map[SocketID]*shown
-	last *shown // the newest of all
+	last *shown              // the newest; nil: nobody shows anything
+	rest map[SocketID]*shown // the others
 }
 
-// newest returns what the user shows; nil: nothing.
-func (u *userShows) newest() *shown {
-	if u == nil {
-		return nil
+func (u *userShows) add(s *shown) {
+	if s.newer(u.last) {
+		s, u.last = u.last, s
 	}
-	return u.last
-}
-
-func (u *userShows) set(id SocketID, now *shown) {
-	was := u.all[id]
-	if now == nil {
-		delete(u.all, id)
-	} else if u.all[id] = now; now.newer(u.last) {
-		u.last = now
+	if s == nil {
 		return
 	}
-	if was == nil || was != u.last {
+	if u.rest == nil {
+		u.rest = make(map[SocketID]*shown)
+	}
+	u.rest[s.by] = s
+}
+
+func (u *userShows) forget(id SocketID) {
+	if u.last == nil || u.last.by != id {
+		delete(u.rest, id)
 		return
 	}
 	u.last = nil
-	for _, s := range u.all {
+	for _, s := range u.rest {
 		if s.newer(u.last) {
 			u.last = s
 		}
+	}
+	if u.last != nil {
+		delete(u.rest, u.last.by)
 	}
 }
 
@@ -292,7 +296,7 @@ func (r *roster) takeDiff() diff {
 func (r *roster) members(users bool, f func(memberKey, *shown)) {
 	if users {
 		for u := range r.users {
-			f(memberKey{user: u}, r.shows[u].newest())
+			f(memberKey{user: u}, r.shows[u].last)
 		}
 		return
 	}

@@ -140,7 +140,7 @@ func (s *session) connect() (socket *crosscast.Socket, err error) {
 	if why != nil {
 		return nil, why
 	}
-	o := crosscast.ConnectOptions{User: client.User, Rooms: client.Rooms, Data: client.Data, Handshake: h}
+	o := crosscast.ConnectOptions{User: client.User, Rooms: client.Rooms, Data: client.Data, Presence: client.Presence, Handshake: h}
 	if place != nil {
 		defer func() {
 			if socket == nil { // also after a panic of the application's code

@@ -70,6 +70,9 @@ type Client struct {
 	User  string   // the socket's user; empty: none
 	Rooms []string // joined before the client gets the answer that it is connected
 	Data  any      // see crosscast.ConnectOptions
+	// Presence is what the socket shows of itself: see crosscast.ConnectOptions. [crosscast.Socket.SetPresence] changes it.
+	// Clients of Socket.IO are told who is in a room by events of the application: see [crosscast.Watch.Follow].
+	Presence any
 	// Expires is when the client's credential expires, and the whole connection with it: see
 	// [crosscast.Socket.SetExpires]. The zero time means never.
 	Expires time.Time

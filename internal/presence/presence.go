@@ -183,9 +183,8 @@ func (rm *room) begin(ctx context.Context) error {
 		return err
 	}
 	rm.watch = w
-	stop := w.Follow(rm.follow)
-	rm.mu.Lock()
-	rm.stop = stop
+	rm.mu.Lock() // so that follow finds stop
+	rm.stop = w.Follow(rm.follow)
 	rm.mu.Unlock()
 	select {
 	case <-rm.current:
