@@ -10,20 +10,27 @@ import (
 	"github.com/crosscast/crosscast/socketioadapter"
 )
 
-// W8: the wire of Socket.IO's classic Redis adapter, Go to Go and Node.js to Node.js. The payload is a text, as such servers
+// W8: the wires of Socket.IO's Redis adapters, Go to Go and Node.js to Node.js. The payload is a text, as such servers
 // send it. One that is binary would cost crosscast less.
 func foreignWire() []workload {
 	return []workload{{
-		name: "W8", title: "one hot room over Socket.IO's classic wire",
+		name: "W8", title: "one hot room over Socket.IO's wires",
 		config: config{Window: 16 << 10, Size: 128, JSON: true},
 		metrics: []metric{
 			{"rate", "messages/s", 0, false}, {"cpu", "µs of CPU each, both processes", 2, true},
 		},
 		contestants: []contestant{
-			{name: ownName, what: "**crosscast**: package socketioadapter", roles: pair(publishForeign, false, receiveForeign)},
+			{name: ownName, what: "**crosscast**: package socketioadapter, classic", roles: foreignPair(socketioadapter.Classic)},
 			{name: "nodejs", what: "Socket.IO on Node.js, classic Redis adapter", command: nodeJS},
+			{name: "nodejs-ioredis", what: "the same with ioredis", command: nodeJS, slow: true},
+			{name: "crosscast-sharded", what: "**crosscast**: package socketioadapter, sharded", slow: true,
+				roles: foreignPair(socketioadapter.Sharded)},
+			{name: "nodejs-sharded", what: "Socket.IO on Node.js, sharded Redis adapter", command: nodeJS, slow: true},
 		},
-		goals:   []goal{{"rate", "nodejs", false, 2, ""}},
+		goals: []goal{
+			{"rate", "nodejs", false, 2, ""}, {"rate", "nodejs-ioredis", false, 2, ""},
+			{"rate", "nodejs-sharded", false, 2, "crosscast-sharded"},
+		},
 		measure: stream("receiver", "publisher", "receiver"),
 	}}
 }
@@ -43,15 +50,23 @@ func serveSocketIO(p *proc) (http.Handler, error) {
 	}}})
 }
 
-func startForeign(p *proc) (*crosscast.Node, error) {
+// foreignPair are a publisher and a receiver over one of the wires.
+func foreignPair(wire socketioadapter.Mode) map[string]role {
+	return pair(
+		func(p *proc) (sender, error) { return publishForeign(p, wire) }, false,
+		func(p *proc, got func(payload []byte, k int)) error { return receiveForeign(p, wire, got) },
+	)
+}
+
+func startForeign(p *proc, wire socketioadapter.Mode) (*crosscast.Node, error) {
 	return crosscast.Start(context.Background(), crosscast.Options{
-		Adapter: socketioadapter.New(newRedis(p), socketioadapter.Options{Key: p.Run}),
+		Adapter: socketioadapter.New(newRedis(p), socketioadapter.Options{Key: p.Run, Mode: wire}),
 		OnGap:   func(_ *crosscast.Node, g crosscast.Gap) { p.fail(fmt.Errorf("gap: %+v", g)) },
 	})
 }
 
-func publishForeign(p *proc) (sender, error) {
-	node, err := startForeign(p)
+func publishForeign(p *proc, wire socketioadapter.Mode) (sender, error) {
+	node, err := startForeign(p, wire)
 	if err != nil {
 		return sender{}, err
 	}
@@ -68,8 +83,8 @@ func (c framingConn) Send(m *crosscast.Message) error {
 	return c.countingConn.Send(m)
 }
 
-func receiveForeign(p *proc, got func(payload []byte, k int)) error {
-	node, err := startForeign(p)
+func receiveForeign(p *proc, wire socketioadapter.Mode, got func(payload []byte, k int)) error {
+	node, err := startForeign(p, wire)
 	if err != nil {
 		return err
 	}

@@ -1,20 +1,26 @@
-// The Node.js contestant of bench: one process publishes to one room of a Socket.IO cluster over the classic Redis adapter,
-// another has one member of it. It speaks the protocol of bench's other processes: its config is in the environment, each
+// The Node.js contestants of bench: one process publishes to one room of a Socket.IO cluster over a Redis adapter, another
+// has one member of it. The name of the contestant says which adapter, and which client of Redis. It speaks the protocol of bench's other processes: its config is in the environment, each
 // line of its input is answered with a line of JSON, and by descriptor 3 the publisher learns what has arrived.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { createReadStream, writeSync } from "node:fs";
 import { Server } from "socket.io";
-import { createAdapter } from "@socket.io/redis-adapter";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { Redis } from "ioredis";
 import { createClient } from "redis";
 
 const config = JSON.parse(process.env.CROSSCAST_BENCH);
 const room = `${config.Run}-000000`;
 
-const pub = createClient({ url: `redis://${config.Redis}` });
+const sharded = config.Contestant === "nodejs-sharded";
+const url = `redis://${config.Redis}`;
+const pub = config.Contestant === "nodejs-ioredis" ? new Redis(url) : createClient({ url });
 const sub = pub.duplicate();
-await Promise.all([pub.connect(), sub.connect()]);
-const io = new Server(createServer(), { adapter: createAdapter(pub, sub, { key: config.Run }) });
+await Promise.all([pub, sub].map((client) => (client instanceof Redis ? client.ping() : client.connect())));
+const adapter = sharded
+  ? createShardedAdapter(pub, sub, { channelPrefix: config.Run, subscriptionMode: "dynamic" })
+  : createAdapter(pub, sub, { key: config.Run });
+const io = new Server(createServer(), { adapter });
 
 let count = 0;
 let failure = "";
@@ -54,7 +60,11 @@ async function receive() {
   const nsp = io.of("/");
   nsp.sockets.set("member", { client, notifyOutgoingListeners() {} });
   await nsp.adapter.addAll("member", new Set([room]));
-  while ((await nsp.adapter.serverCount()) < 1) await new Promise((r) => setTimeout(r, 10));
+  const hears = async () => {
+    if (!sharded) return (await nsp.adapter.serverCount()) >= 1;
+    return (await pub.sendCommand(["PUBSUB", "SHARDCHANNELS"])).some((name) => name.includes(room));
+  };
+  while (!(await hears())) await new Promise((r) => setTimeout(r, 10));
 }
 
 let arrived = 0;
