@@ -49,8 +49,9 @@ type ConnectOptions struct {
 	// is.
 	Handshake any
 	// Presence is what the socket shows of itself to those who watch its rooms ([Namespace.Watch]), as [Member.Presence]:
-	// a name, a status. Connect marshals it as JSON, of at most 1 KB. [Socket.SetPresence] changes it. Data stays on the
-	// servers, and Presence is what clients may see. Default nil: nothing.
+	// a name, a status. Connect marshals it as JSON, of at most 1 KB, and refuses what msgpack cannot say, because some
+	// clients get that (docs/msgpack.md). [Socket.SetPresence] changes it. Data stays on the servers, and Presence is what
+	// clients may see. Default nil: nothing.
 	Presence any
 	// OnClose is called once, after the socket's memberships have ended, on the goroutine that closes the socket. After
 	// a command to disconnect the socket, or a drain, it is called on a goroutine of its own. It may still emit, for

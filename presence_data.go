@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/limit"
+	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/internal/validjson"
 )
 
@@ -22,7 +24,22 @@ func (n *Node) newShown(by SocketID, v any) (*shown, error) {
 	if text == "" {
 		return nil, err
 	}
+	if err := checkShown(text); err != nil {
+		return nil, err
+	}
 	return &shown{json.RawMessage(text), uint64(time.Now().UnixMilli()), by}, nil
+}
+
+// checkShown returns an error for presence data that msgpack cannot say. Clients are told of many members at once, so one
+// such member would hide all others from clients of msgpack.
+func checkShown(data string) error {
+	const open, end = "[[[[[[[[", "]]]]]]]]"                // clients get it in at most as many levels
+	text := make([]byte, 0, len(open)+3*len(data)+len(end)) // with room for what becomes of it
+	text = append(append(append(text, open...), data...), end...)
+	if _, err := mpack.AppendExactFromJSON(text[len(text):], text); err != nil {
+		return errtext.Errorf("crosscast: presence: %w", err)
+	}
+	return nil
 }
 
 // bytes returns the data; nil: none.

@@ -94,7 +94,9 @@ func TestPresenceDataIsBounded(t *testing.T) {
 	ok(t, err)
 	for what, v := range map[string]any{
 		"too long": strings.Repeat("x", 1023), "no JSON": json.RawMessage("{"), "not marshalled": func() {},
-		"not UTF-8": json.RawMessage("\"\xff\""),
+		"not UTF-8": json.RawMessage("\"\xff\""), "half a surrogate pair": json.RawMessage(`"\ud800"`),
+		"no number of msgpack": json.RawMessage("1e999"),
+		"too deep":             json.RawMessage(strings.Repeat("[", 505) + strings.Repeat("]", 505)),
 	} {
 		if err := s.SetPresence(v); err == nil || what == "too long" && !errors.Is(err, crosscast.ErrTooLarge) {
 			t.Errorf("%s: %v", what, err)
@@ -106,6 +108,7 @@ func TestPresenceDataIsBounded(t *testing.T) {
 	if m := w.Members(); len(m) != 1 || len(m[0].Presence) != 1024 {
 		t.Error(m)
 	}
+	ok(t, s.SetPresence(json.RawMessage(strings.Repeat("[", 504)+strings.Repeat("]", 504))))
 	s.Close(crosscast.ReasonServer)
 	if err := s.SetPresence(1); !errors.Is(err, crosscast.ErrClosed) {
 		t.Error(err)
@@ -202,7 +205,7 @@ func TestPresenceDataCostsNothing(t *testing.T) {
 	connect := func(v any) float64 {
 		return testing.AllocsPerRun(100, func() { show(t, n.Namespace, "ann", v, rooms...).Close(crosscast.ReasonServer) })
 	}
-	if without, with := connect(nil), connect(json.RawMessage("1")); with < without+2 || with > without+6 {
+	if without, with := connect(nil), connect(json.RawMessage("1")); with < without+2 || with > without+8 {
 		t.Errorf("%g allocations without, and %g with", without, with)
 	}
 	s := show(t, n.Namespace, "ann", nil, rooms...)

@@ -201,3 +201,35 @@ func TestPresenceAsMsgPack(t *testing.T) {
 	c.Write(websocket.MessageBinary, []byte("\x82\xa7unwatch\xa1r\xa2id\x02"))
 	c.Expect("bytes:\x81\xa2id\x02")
 }
+
+// TestPresenceThatMsgPackCannotSay: no member keeps clients of msgpack from learning about the others. What a socket may
+// show is as deep as possible.
+func TestPresenceThatMsgPackCannotSay(t *testing.T) {
+	n := wstest.StartNode(t, crosscast.Options{})
+	s := newServer(t, n, ws.Options{AllowPresence: allowAll})
+	shown := 0
+	for i, shows := range []string{`"\ud800"`, "1e999", deep(512), deep(508), deep(504)} {
+		_, err := n.Connect(t.Context(), silent{}, crosscast.ConnectOptions{
+			User: fmt.Sprint("eve", i), Rooms: []string{"r"}, Presence: json.RawMessage(shows),
+		})
+		if err == nil {
+			shown++
+		}
+	}
+	if shown != 1 {
+		t.Errorf("%d members, want that with the least depth", shown)
+	}
+	c := dial(t, wstest.Serve(t, as(s, "ann", 7, "r")).URL, &websocket.DialOptions{Subprotocols: []string{"crosscast.msgpack.1"}})
+	c.Write(websocket.MessageBinary, []byte("\x82\xa5watch\xa1r\xa2id\x01"))
+	if got, err := c.Read(); err != nil || !strings.Contains(got, "\xa8presence") || !strings.Contains(got, "ann\x07") {
+		t.Errorf("%.100q %v", got, err)
+	}
+}
+
+func deep(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+
+// silent is a conn that takes everything.
+type silent struct{}
+
+func (silent) Send(*crosscast.Message) error { return nil }
+func (silent) Close(crosscast.Reason)        {}
