@@ -2,11 +2,13 @@ package sse_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,4 +84,29 @@ func TestRedis(t *testing.T) {
 	} else {
 		t.Logf("an error within %v", took)
 	}
+}
+
+// TestLargerThanTheBus: a POST that its own node would take, but that the bus does not carry, is refused before anybody
+// gets it.
+func TestLargerThanTheBus(t *testing.T) {
+	r := redistest.Start(t, redistest.Config{})
+	var urls []string
+	for range 2 {
+		n := wstest.StartNode(t, crosscast.Options{Adapter: redisadapter.New(r.Client(), redisadapter.Options{MaxFrame: 10_000})})
+		urls = append(urls, serve(t, newServer(t, n, ws.Options{Events: ws.Events{
+			"take": func(context.Context, *crosscast.Socket, json.RawMessage) error { return nil },
+		}}, sse.Options{PostLimit: 1 << 20})))
+	}
+	c := open(t, urls[0], "")
+	body := `{"event":"take","id":1,"data":"` + strings.Repeat("x", 50_000) + `"}`
+	for begin := time.Now(); c.postTo(urls[1], c.token, "", `{"event":"take"}`) != 204; { // the servers get to know each other
+		if time.Since(begin) > wstest.Patience {
+			t.Fatal("no POST arrives")
+		}
+	}
+	if status := c.postTo(urls[1], c.token, "", body); status != 413 {
+		t.Errorf("at the other node: status %d, want 413", status)
+	}
+	c.send(body)
+	c.expect(`{"id":1}`)
 }
