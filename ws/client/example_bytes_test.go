@@ -19,7 +19,9 @@ func Example_bytes() {
 		log.Fatal(err)
 	}
 	defer node.Close(ctx)
-	chat, err := ws.New(node.Namespace, ws.Options{}) // the server needs no option
+	chat, err := ws.New(node.Namespace, ws.Options{ // no option is about bytes
+		AllowJoin: func(context.Context, *crosscast.Socket, string) error { return nil },
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -37,7 +39,10 @@ func Example_bytes() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		if err := node.Emit(ctx, "picture", crosscast.Bytes{0x89, 'P', 'N', 'G'}); err != nil {
+		if err := c.Join(ctx, "room1"); err != nil {
+			log.Fatal(err)
+		}
+		if err := node.To("room1").Emit(ctx, "picture", crosscast.Bytes{0x89, 'P', 'N', 'G'}); err != nil {
 			log.Fatal(err)
 		}
 		fmt.Printf("%x\n", <-pictures)
