@@ -265,7 +265,7 @@ type ForeignAdapter interface {
 	TextOnly() bool
 }
 
-// For drivers: Space is one of the separate spaces of names of an [Address].
+// Space is one of the separate spaces of names of an [Address].
 type Space uint8
 
 const (
@@ -275,7 +275,7 @@ const (
 	SpaceNamespace // no name: emissions to everyone in the namespace, and instructions for all nodes that use it
 )
 
-// Address is a name in which a node can have interest.
+// Address is the name of a room, a user or a socket, or a whole namespace.
 type Address struct {
 	Namespace string
 	Space     Space

@@ -60,9 +60,9 @@
 //
 // Drivers use [Adapter], [AdapterStart], [AdapterHandler], the optional interfaces ([AdapterSubscriber],
 // [AdapterDeliverer], [AdapterSizer], [AdapterObserver], [AdapterMeter], [ForeignAdapter]), [Instruction] with its
-// parts ([Target], [NodeInfo], [Question], [Answer], [Presence]), [Address], and the codec
-// ([AppendInstruction], [InstructionReader]). Their comments begin with "For drivers:". An application needs none of
-// them. Gaps, losses and errors belong to both groups.
+// parts ([Target], [NodeInfo], [Question], [Answer], [Presence]), and the codec ([AppendInstruction],
+// [InstructionReader]). Their comments begin with "For drivers:". An application needs none of them. Gaps, losses, errors
+// and [Address] belong to both groups.
 //
 // # Connections
 //

@@ -26,7 +26,7 @@ type clients map[string]map[chan string]bool
 
 func newHub(ctx context.Context, node *crosscast.Node) (h *hub, err error) {
 	h = &hub{node: node, rooms: clients{}, users: clients{}}
-	h.sub, err = node.Subscribe(ctx, crosscast.Receiver{OnMessage: h.handleMessage})
+	h.sub, err = node.Subscribe(ctx, crosscast.Receiver{OnMessage: h.handleMessage, OnGap: h.handleGap})
 	return h, err
 }
 
@@ -43,6 +43,26 @@ func (h *hub) handleMessage(_ *crosscast.Subscription, m *crosscast.Message) {
 	}
 	for c := range to {
 		c <- string(m.Payload.Data)
+	}
+}
+
+// handleGap tells the clients that might have missed something.
+func (h *hub) handleGap(_ *crosscast.Subscription, g crosscast.Gap) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	to := map[chan string]bool{}
+	for room, here := range h.rooms {
+		if g.Covers(crosscast.Address{Namespace: h.node.Namespace.Name(), Space: crosscast.SpaceRoom, Name: room}) {
+			maps.Copy(to, here)
+		}
+	}
+	for user, here := range h.users {
+		if g.Covers(crosscast.Address{Namespace: h.node.Namespace.Name(), Space: crosscast.SpaceUser, Name: user}) {
+			maps.Copy(to, here)
+		}
+	}
+	for c := range to {
+		c <- "you might have missed something"
 	}
 }
 
