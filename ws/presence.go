@@ -71,6 +71,9 @@ func (c *conn) watch(room string) Handler {
 		}
 		if err != nil {
 			c.server.stats.refused.Count("presence")
+			if temporary, _ := isTemporary(err); !temporary {
+				c.endWatch(s, room) // it might have been allowed before
+			}
 			return err
 		}
 		if c.watched == nil {

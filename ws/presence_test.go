@@ -233,3 +233,27 @@ type silent struct{}
 
 func (silent) Send(*crosscast.Message) error { return nil }
 func (silent) Close(crosscast.Reason)        {}
+
+// TestPresenceThatIsClosed: who asks again, and is refused then, is told nothing more.
+func TestPresenceThatIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := wstest.StartNode(t, crosscast.Options{})
+		open := true
+		s := newServer(t, n, ws.Options{AllowPresence: func(context.Context, *crosscast.Socket, string) error {
+			if !open {
+				return ws.Errorf("closed")
+			}
+			return nil
+		}})
+		ann, _ := dialInMemory(t, as(s, "ann", nil, "r"))
+		ann.text(`{"watch":"r","id":1}`)
+		ann.Expect(`{"presence":{"room":"r","at":1,"count":1,"all":[["ann"]]}}`, `{"id":1}`)
+		open = false
+		ann.text(`{"watch":"r","id":2}`)
+		ann.Expect(`{"id":2,"error":"closed"}`)
+		dialInMemory(t, as(s, "bob", nil, "r"))
+		time.Sleep(3 * time.Second)
+		ann.text(`{"unwatch":"r","id":3}`)
+		ann.Expect(`{"id":3}`) // and nothing about bob
+	})
+}

@@ -86,7 +86,7 @@ type Options struct {
 	AllowJoin func(ctx context.Context, s *crosscast.Socket, room string) error
 	// AllowPresence opens rooms: it decides whether a client may know who is in a room that the client is in, by user, with
 	// what each shows ([crosscast.ConnectOptions.Presence]). Its errors are as those of AllowJoin. Once it has returned
-	// nil, the client is told until it leaves the room. All clients of a room share one watch. See "Presence" in the package
+	// nil, the client is told until it leaves the room, or asks again and is refused. All clients of a room share one watch. See "Presence" in the package
 	// documentation. Default: nil; every client is refused, and nothing is watched.
 	AllowPresence func(ctx context.Context, s *crosscast.Socket, room string) error
 	// PresenceGrace is how long a user without a socket in the room still counts as there for clients, so that a reconnect is
