@@ -26,7 +26,7 @@ func subscriptions() []workload {
 			{name: ownName, what: "**crosscast**: one `Join`", roles: solo(joinAll)},
 			{name: "connects", what: "**crosscast**: a `Connect` each, from 1,024 goroutines", roles: solo(connectAll)},
 			{name: "raw", what: "limit: a plain connection, 512 names a SUBSCRIBE", roles: solo(subscribeRaw)},
-			{name: "waits", what: "limit: the same, 1,024 goroutines wait for each name", roles: solo(waitForEach)},
+			{name: "waits", what: "limit: 1,024 goroutines wait for each name", roles: solo(waitForEach)},
 		},
 		goals:   []goal{{"ms", "raw", true, 3, ""}, {"ms", "raw", true, 4, "connects"}, {"ms", "raw", true, 4, "waits"}},
 		measure: alone,
