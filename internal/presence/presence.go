@@ -397,12 +397,15 @@ func (rm *room) add(s *crosscast.Socket, c Client) (again bool) {
 	_, again = rm.clients[s]
 	seat := &seat{client: c}
 	rm.clients[s] = seat
-	if _, here := rm.members[s.User()]; rm.members == nil || here || s.User() == "" {
+	_, known := rm.members[s.User()]
+	if inside := slices.Contains(s.Rooms(), rm.name); inside && (known || rm.members == nil || s.User() == "") {
 		seat.synced = true
 		c.SendPresence(rm.allLocked())
 		return again
 	}
-	rm.checkLocked() // its own join is under way, and comes with the next flush: a list without it would look wrong
+	// It has left meanwhile, or its own join is under way, and comes with the next flush: a list without it would look
+	// wrong.
+	rm.checkLocked()
 	return again
 }
 

@@ -230,6 +230,27 @@ func TestManyMembers(t *testing.T) {
 	})
 }
 
+// TestJoinOfOneWhoHasLeft: a client that has left the room while it waited for the presence is told nothing, until it is
+// back.
+func TestJoinOfOneWhoHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, crosscast.NewCluster())
+		r := roomsOf(n, usual)
+		connect(t, n, "ann", nil, "r") // another socket of the same user
+		ann := connect(t, n, "ann", nil, "r")
+		ann.socket.Leave("r")
+		ann.join(t, r, "r")
+		time.Sleep(3 * time.Second)
+		ann.expect(t, "0", 0)
+		if err := ann.socket.Join(t.Context(), "r"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		ann.expect(t, "map[ann:]", 1)
+		r.Leave(ann.socket, "r")
+	})
+}
+
 // TestWatchWithoutClients: it goes on for a while, for those who come back, and then ends.
 func TestWatchWithoutClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
