@@ -299,3 +299,36 @@ func TestRoutingChangesInTwoSteps(t *testing.T) {
 func byNumber(a, b string) int {
 	return cmp.Or(len(a)-len(b), strings.Compare(a, b))
 }
+
+// TestSharedTopicsAreFiltered: a node drops, and counts, what it has no member for on a topic that rooms share.
+func TestSharedTopicsAreFiltered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		start := func(name string) *crosscast.Node {
+			n, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: wire.New(hub.Port(name), wire.Options{Topics: 2})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		a, b := start("a"), start("b")
+		defer a.Close(t.Context())
+		defer b.Close(t.Context())
+		for i := range 10 {
+			if _, err := b.Connect(t.Context(), nobody{}, crosscast.ConnectOptions{Rooms: []string{fmt.Sprint("room", i)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := b.Stats()
+		for i := range 20 {
+			if err := a.To(fmt.Sprint("room", i)).Emit(t.Context(), "e", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		after := b.Stats()
+		if d, dropped := after.Delivered-before.Delivered, after.Dropped["unwanted"]; d != 10 || dropped != 10 {
+			t.Errorf("of 20 emissions, 10 for its members, %d were delivered and %d dropped as unwanted", d, dropped)
+		}
+	})
+}
