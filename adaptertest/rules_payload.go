@@ -69,7 +69,7 @@ var payloadRules = []rule{
 				crosscast.Payload{Encoding: crosscast.EncodingMsgPack, Data: []byte("\xde\x00\x01\xd9\x01a" +
 					"\xdc\x00\x02\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xc5\x00\x02\x00\xff")},
 				crosscast.Payload{Encoding: crosscast.EncodingMsgPack, // bytes
-					Data: append([]byte("\xc6\x00\x0f\x00\x00"), make([]byte, 0xf0000)...)},
+					Data: append([]byte("\xc6\x00\x08\x00\x00"), make([]byte, 0x80000)...)},
 			)
 		},
 	},
