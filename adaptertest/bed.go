@@ -21,6 +21,8 @@ type bed struct {
 	cancel   context.CancelFunc
 	cluster  Cluster
 	patience time.Duration
+	// unordered: the driver lacks CapOrder. Then one fence to everyone does not prove anything: see [pairs].
+	unordered bool
 
 	heartbeat time.Duration // of nodes and peers that are made later
 	linger    time.Duration // of nodes that are made later; zero: the node's default
@@ -39,6 +41,7 @@ func newBed(tb testing.TB, h Harness) *bed {
 	b := &bed{TB: tb, patience: cmp.Or(h.Patience, defaultPatience), heartbeat: cmp.Or(h.Heartbeat, time.Second)}
 	b.ctx, b.cancel = context.WithTimeout(context.Background(), 6*b.patience)
 	tb.Cleanup(b.cancel)
+	_, b.unordered = h.Lacks[CapOrder]
 	b.cluster = h.New(tb)
 	return b
 }
@@ -159,6 +162,7 @@ type node struct {
 	adapter crosscast.Adapter
 	offline bool // it starts without waiting for the bus
 	closed  bool
+	pairs   *log // of fences to pairs of rooms; nil: it hears none
 	gaps    atomic.Int64
 	lost    atomic.Int64 // losses
 	unsent  atomic.Int64 // instructions in them
@@ -206,6 +210,7 @@ func (n *node) start(ctx context.Context, emitOnly bool) (err error) {
 	}
 	if n.Node, err = crosscast.Start(ctx, o); err == nil {
 		n.b.Cleanup(n.end)
+		n.hearPairs(emitOnly)
 	}
 	return err
 }
@@ -308,10 +313,16 @@ func (b *bed) settle() {
 				b.Fatalf("emitting a fence to everyone: %v", err)
 			}
 		}
+		n.emitPairs(fence)
 	}
 	for _, c := range b.clients {
 		if !c.node.closed && !c.Closed() {
 			c.wait(fence, from)
+		}
+	}
+	for _, n := range b.nodes {
+		if !n.closed {
+			n.waitForPairs(fence, from)
 		}
 	}
 }
@@ -323,7 +334,7 @@ func (b *bed) cut(nodes ...*node) {
 		b.cluster.Cut(n.index)
 	}
 	for _, n := range nodes {
-		b.eventually("noticing that the link is cut", func() bool { return !n.connected() })
+		b.eventually("noticing that the link is cut", func() bool { return !n.connected() && n.pairsAreCut() })
 	}
 }
 

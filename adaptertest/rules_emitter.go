@@ -27,10 +27,13 @@ var emitterRules = []rule{
 			}
 			b.emit(e.ToSocket(in.ID()), "socket")
 			b.emit(e.Everyone().ExceptUser("u"), "others")
-			b.must(e.To("r").Leave(b.ctx, "r"))
-			b.emit(e.To("r"), "left")
+			if !b.unordered { // a command keeps its place among emissions
+				b.must(e.To("r").Leave(b.ctx, "r"))
+				b.emit(e.To("r"), "left")
+			}
 			b.must(e.Flush(b.ctx))
 			b.emit(e.Everyone(), "last")
+			b.settlePairs(e)
 			in.wait("last", 1)
 			out.wait("last", 1)
 			// Emissions to different single targets have no order.

@@ -19,18 +19,18 @@ var orderRules = []rule{
 				b.emit(n0.To("r"), fmt.Sprint("m", i))
 			}
 			b.settle()
-			c1.want(numbered("m", 1000)...)
-			c2.want(numbered("m", 1000)...)
+			c1.wantInOrder(numbered("m", 1000)...)
+			c2.wantInOrder(numbered("m", 1000)...)
 			for i := range 200 {
 				b.emit(n0.ToUser("u"), fmt.Sprint("u", i))
 			}
 			b.settle()
-			c1.want(numbered("u", 200)...)
+			c1.wantInOrder(numbered("u", 200)...)
 			for i := range 200 {
 				b.emit(n0.ToSocket(c1.ID()), fmt.Sprint("s", i))
 			}
 			b.settle()
-			c1.want(numbered("s", 200)...)
+			c1.wantInOrder(numbered("s", 200)...)
 		},
 	},
 	{

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/crosscast/crosscast"
@@ -212,8 +213,10 @@ func (b *bed) checkPayloads(same func(a, b []byte) bool, payloads ...crosscast.P
 			b.Errorf("a client on %s got %d messages instead of %d", c.node.Name(), len(got), 3*len(payloads))
 			continue
 		}
-		for i, m := range got {
-			want := payloads[i/3]
+		for _, m := range got {
+			i, err := strconv.Atoi(strings.TrimLeft(m.Event, "abcdefghijklmnopqrstuvwxyz"))
+			b.must(err)
+			want := payloads[i]
 			equal := bytes.Equal(m.Payload.Data, want.Data)
 			if want.Encoding == crosscast.EncodingJSON {
 				equal = same(m.Payload.Data, want.Data)

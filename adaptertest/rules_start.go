@@ -70,7 +70,11 @@ var startRules = []rule{
 			n := b.startOffline(false)
 			var gap atomic.Pointer[crosscast.Gap]
 			n.mu.Lock()
-			n.onGap = func(_ *crosscast.Node, g crosscast.Gap) { gap.CompareAndSwap(nil, &g) }
+			n.onGap = func(_ *crosscast.Node, g crosscast.Gap) {
+				if g.Names == nil || !b.unordered { // else it might be of a part of the bus
+					gap.CompareAndSwap(nil, &g)
+				}
+			}
 			n.mu.Unlock()
 			b.nodes = append(b.nodes, n)
 			var c *client

@@ -105,13 +105,22 @@ func onlyDial(o Options) error {
 }
 
 func newAdapter(rdb redis.UniversalClient, o Options, c redisbus.Config) *wire.Adapter {
+	return wire.New(newBus(rdb, &o, c), o.wire())
+}
+
+// newBus returns the bus of a client, and sets the defaults of o.
+func newBus(rdb redis.UniversalClient, o *Options, c redisbus.Config) wire.Bus {
 	o.Prefix = cmp.Or(o.Prefix, "cc")
 	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
 	c.Anchor, c.Timeout = o.Prefix, o.PublishTimeout
 	c.Needs = "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*"
-	return wire.New(redisbus.New(rdb, c), wire.Options{
+	return redisbus.New(rdb, c)
+}
+
+func (o *Options) wire() wire.Options {
+	return wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
 		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Topics: o.Topics,
 		AlsoTopics: o.AlsoTopics, Logger: o.Logger,
-	})
+	}
 }

@@ -22,6 +22,7 @@ type Adapter struct {
 	optErr    error
 	stats     stats
 	refusals  refusals
+	together  *together // of the parts of one node; nil: the adapter is alone
 
 	// run belongs to the latest start. The next start replaces it, even while calls of hooks of the failed one are under
 	// way.

@@ -216,7 +216,7 @@ func (p *spoken) publish(ctx context.Context, s *sender, inst *crosscast.Instruc
 }
 
 // control implements format: a heartbeat to everyone becomes an echo. A dialect has no message for the others.
-func (p *spoken) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
+func (p *spoken) control(b *outbox, inst *crosscast.Instruction, _ uint64) (*frame, error) {
 	if inst.Kind != kind.Heartbeat || inst.To != "" || b.heartbeatWaits(&b.ground.notices) {
 		return nil, nil
 	}

@@ -17,7 +17,12 @@ import (
 // changed.
 type heardPeers struct {
 	at    time.Time
-	peers map[crosscast.NodeID]time.Time
+	peers map[crosscast.NodeID]heardPeer
+}
+
+type heardPeer struct {
+	fresh    time.Time
+	interval time.Duration // between its heartbeats, as it says
 }
 
 // noteHeard replaces heardPeers. It is called with each echo, because no peer is suspected without echoes.
@@ -25,10 +30,10 @@ func (l *ledger) noteHeard(now time.Time) {
 	if h := l.heardPeers.Load(); h != nil && now.Sub(h.at) < l.patience()/2 {
 		return
 	}
-	h := &heardPeers{now, make(map[crosscast.NodeID]time.Time)}
+	h := &heardPeers{now, make(map[crosscast.NodeID]heardPeer)}
 	for id, o := range l.origins.m {
-		if o.peer {
-			h.peers[id] = o.fresh
+		if o.peer && !o.left && !o.lost {
+			h.peers[id] = heardPeer{o.fresh, o.belief.interval}
 		}
 	}
 	l.heardPeers.Store(h)
@@ -37,7 +42,7 @@ func (l *ledger) noteHeard(now time.Time) {
 // Heard implements crosscast.AdapterObserver.
 func (a *Adapter) Heard(id crosscast.NodeID) time.Time {
 	if h := a.run.Load().receiver.ledger.heardPeers.Load(); h != nil {
-		return h.peers[id]
+		return h.peers[id].fresh
 	}
 	return time.Time{}
 }

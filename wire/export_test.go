@@ -99,3 +99,6 @@ func DeniedQueue(a *Adapter) int {
 	defer a.run.Load().subs.mu.Unlock()
 	return len(a.run.Load().subs.denials.queue)
 }
+
+// PartOf returns the name of the part of an address; for the zero Address, of that of everyone.
+func PartOf(p *Parts, a crosscast.Address) string { return p.names[p.partOf(a)] }

@@ -29,9 +29,9 @@ type format interface {
 	// concurrently with everything.
 	publish(ctx context.Context, s *sender, inst *crosscast.Instruction, d *delivery) error
 
-	// control returns the control frame of a hello or heartbeat. It returns nil if there is no such frame, or if one
+	// control returns the control frame of a hello or heartbeat, with its copy number if it has any. It returns nil if there is no such frame, or if one
 	// like it waits already.
-	control(b *outbox, inst *crosscast.Instruction) (*frame, error)
+	control(b *outbox, inst *crosscast.Instruction, copyNumber uint64) (*frame, error)
 
 	// beginFrame appends the bytes of an empty frame to buf.
 	beginFrame(buf []byte, control bool) []byte
@@ -109,7 +109,7 @@ func (o *ownFrames) publish(ctx context.Context, s *sender, inst *crosscast.Inst
 	}
 }
 
-func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) (*frame, error) {
+func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction, copyNumber uint64) (*frame, error) {
 	to := destination{node: inst.To}
 	isBeat := inst.Kind == kind.Heartbeat
 	if isBeat && b.heartbeatWaits(&to) {
@@ -117,7 +117,7 @@ func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction) (*frame, err
 	}
 	f := b.controlFrame(&to)
 	var err error
-	if f.buf, err = appendInstruction(f.buf, inst, &to.name); err != nil {
+	if f.buf, err = appendInstruction(appendCopyNumber(f.buf, copyNumber), inst, &to.name); err != nil {
 		return nil, err
 	}
 	f.instructions++

@@ -246,14 +246,10 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 			}
 			continue
 		}
-		if it.copyNumber != 0 {
-			if it.copyNumber == o.lastCopy {
-				l.count(dropCopy)
-				continue
-			}
-			o.lastCopy = it.copyNumber
-		}
 		inst.To = l.to.node
+		if it.copyNumber != 0 && inst.Kind == kind.Emit { // others might be on the topics of rooms
+			inst.To = ""
+		}
 		switch inst.Kind {
 		case kind.Hello, kind.Heartbeat:
 			o.peer = true
@@ -264,6 +260,9 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 		o.left = inst.Kind == kind.Goodbye // an instruction after a goodbye revokes it
 		if o.left {
 			l.endMisrouting(o, o.heard)
+		}
+		if it.copyNumber != 0 && l.isCopy(o, t, number, &it) {
+			continue
 		}
 		n++
 		if inst.Ref != "" {
@@ -282,4 +281,25 @@ func dropFor(err error) dropReason {
 	default:
 		return dropMalformed
 	}
+}
+
+// isCopy reports whether an instruction has come before, on another topic or part. One that might have is a gap.
+func (l *ledger) isCopy(o *origin, t *topic, number uint64, it *item) bool {
+	v := fresh
+	if l.together != nil {
+		v = l.together.judge(o.id, it.inst.Kind, it.copyNumber, o.heard)
+	} else if it.copyNumber == o.lastCopy {
+		v = copied
+	}
+	o.lastCopy = it.copyNumber
+	switch v {
+	case copied:
+		if !it.inst.Kind.Control() { // whose copies are for the books of this part
+			l.count(dropCopy)
+		}
+	case overdue:
+		l.count(dropLate)
+		l.reportMissing(o, t, number, number, reasons.GapLate, l.maybeQueued(o), o.heard)
+	}
+	return v != fresh
 }

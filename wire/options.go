@@ -57,6 +57,8 @@ type Options struct {
 	// link; and the first message that the ingress refuses for each reason. Of a link that flaps, each half has ten lines
 	// at once and one more every 10 s, which counts what was left out. Default: the node's logger.
 	Logger *slog.Logger
+
+	parts string // describes them in the routing; empty: there is one
 }
 
 // silent is used if there is no logger.

@@ -94,14 +94,20 @@ func (b *outbox) hasRoom(size int) bool { return b.bytes == 0 || b.bytes+size <=
 
 // enterInstruction appends inst, encoded as data, to the frames of its topics. up means that frames go out now.
 func (b *outbox) enterInstruction(to []destination, inst *crosscast.Instruction, data []byte, d *delivery, up bool) {
-	items := itemsOf(inst)
 	var copyNumber uint64
 	k := kindOf(&to[0])
 	if len(to) > 1 {
-		b.copies++
-		copyNumber = b.copies
+		copyNumber = b.nextCopy()
 		k = toSeveral
 	}
+	b.enterCopies(to, inst, data, d, up, k, copyNumber)
+}
+
+// enterCopies is enterInstruction with a copy number; 0: there is one copy.
+func (b *outbox) enterCopies(
+	to []destination, inst *crosscast.Instruction, data []byte, d *delivery, up bool, k topicKind, copyNumber uint64,
+) {
+	items := itemsOf(inst)
 	b.beginGeneration(k)
 	d.expect(len(to))
 	size := len(data)
@@ -242,10 +248,28 @@ func (b *outbox) dequeue(n int) {
 	b.queue = slices.Delete(b.queue, 0, n)
 }
 
+// draw returns the next number of a frame.
+func (b *outbox) draw() uint64 {
+	if b.together != nil {
+		b.number = b.together.numbers.Add(1)
+	} else {
+		b.number++
+	}
+	return b.number
+}
+
+// nextCopy returns the number of the next instruction that goes to several topics.
+func (b *outbox) nextCopy() uint64 {
+	if b.together != nil {
+		return b.together.copies.Add(1)
+	}
+	b.copies++
+	return b.copies
+}
+
 // seal numbers a frame.
 func (b *outbox) seal(f *frame) {
-	b.number++
-	f.number, f.prev = b.number, f.topic.last
+	f.number, f.prev = b.draw(), f.topic.last
 	if !f.control {
 		f.topic.last = f.number
 	}
@@ -325,8 +349,7 @@ func (b *outbox) expire(now time.Time, stopping bool) (lost []crosscast.Loss, do
 	b.dequeue(n)
 	for _, f := range expired {
 		if f.canBeMissed() {
-			b.number++
-			f.number = b.number
+			f.number = b.draw()
 			l.addFrame(f, why)
 		}
 		b.settled++

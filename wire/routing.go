@@ -40,8 +40,8 @@ type routing struct {
 
 func newRouting(o *Options) routing {
 	r := routing{ways: append([]int{o.Topics}, o.AlsoTopics...)}
-	if !slices.Equal(r.ways, []int{ownTopics}) {
-		r.text = describeWays(r.ways)
+	if o.parts != "" || !slices.Equal(r.ways, []int{ownTopics}) {
+		r.text = describeWays(r.ways, o.parts)
 	}
 	return r
 }
@@ -49,14 +49,15 @@ func newRouting(o *Options) routing {
 // ownTopicsText stands for ownTopics in the text of a routing.
 const ownTopicsText = "own"
 
-func describeWays(ways []int) string {
+// describeWays writes each way behind the parts.
+func describeWays(ways []int, parts string) string {
 	var words []string
 	for _, w := range ways {
-		if w == ownTopics {
-			words = append(words, ownTopicsText)
-		} else {
-			words = append(words, strconv.Itoa(w))
+		word := ownTopicsText
+		if w != ownTopics {
+			word = strconv.Itoa(w)
 		}
+		words = append(words, parts+word)
 	}
 	return strings.Join(words, ",")
 }

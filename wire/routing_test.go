@@ -168,26 +168,6 @@ func TestInvalidTopics(t *testing.T) {
 	}
 }
 
-// TestMisroutedIsForgotten: an emitter with another routing that is silent for long is not reported any more, and ends
-// with a gap.
-func TestMisroutedIsForgotten(t *testing.T) {
-	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
-		a := c.peers[0]
-		odd := c.addAs(wire.Options{Topics: 64}, true)
-		c.beat(2 * time.Second)
-		if told := a.a.AdapterStats().Misrouted; told[odd.id] != "64" {
-			t.Errorf("tells of %v", told)
-		}
-		all := c.peers
-		c.peers = all[:2]
-		c.beat(12 * time.Minute)
-		c.peers = all
-		if told, gaps := a.a.AdapterStats().Misrouted, routingGaps(a); len(told) != 0 || len(gaps) != 2 {
-			t.Errorf("later: tells of %v, gaps %+v", told, gaps)
-		}
-	})
-}
-
 // TestNodesThatDisagree: nodes that spread rooms in different ways tell each other at once, by a gap of everything and in
 // Stats. Another gap follows when the peer is gone. Emitters are told of, too, even those that start before the node.
 func TestNodesThatDisagree(t *testing.T) {

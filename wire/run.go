@@ -49,7 +49,7 @@ type run struct {
 func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run {
 	s := &session{
 		o: a.o, self: start.Self, handler: start.Handler, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
-		offline: start.Offline, histograms: start.Histograms,
+		offline: start.Offline, histograms: start.Histograms, together: a.together,
 	}
 	s.routing = newRouting(&s.o)
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)

@@ -312,7 +312,7 @@ func (s *sender) waitForRoom(ctx context.Context, room <-chan struct{}) error {
 // publish queues inst. If d is not nil, it gets the outcome.
 func (s *sender) publish(ctx context.Context, inst *crosscast.Instruction, d *delivery) error {
 	if inst.Kind.Control() {
-		return s.publishControl(inst, d)
+		return s.publishControl(inst, d, 0)
 	}
 	return s.format.publish(ctx, s, inst, d)
 }
@@ -364,8 +364,8 @@ func (s *sender) queueMessages(
 	return nil, nil
 }
 
-// publishControl queues a hello or heartbeat.
-func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error {
+// publishControl queues a hello or heartbeat, with its copy number if it goes to several parts.
+func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery, copyNumber uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -374,7 +374,7 @@ func (s *sender) publishControl(inst *crosscast.Instruction, d *delivery) error 
 	if !s.gate.linkUp {
 		return crosscast.ErrNotConnected
 	}
-	f, err := s.format.control(&s.box, inst)
+	f, err := s.format.control(&s.box, inst, copyNumber)
 	switch {
 	case err != nil:
 		return err
@@ -509,6 +509,9 @@ func (s *sender) peersLeft(since time.Time) {
 func (s *sender) drew(n uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.together != nil {
+		return n <= s.together.numbers.Load()
+	}
 	return n <= s.box.number
 }
 

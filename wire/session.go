@@ -22,6 +22,7 @@ type session struct {
 	stats    *stats
 	refusals *refusals
 	format   format
+	together *together // nil: the adapter is alone
 	presence presence
 	ground   ground
 	closed   <-chan struct{} // Close was called

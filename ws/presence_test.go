@@ -120,37 +120,6 @@ func TestPresenceOfLeave(t *testing.T) {
 	})
 }
 
-// TestPresenceOfDisconnect: a client that disconnects does not keep the watch of its rooms.
-func TestPresenceOfDisconnect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cluster := crosscast.NewCluster()
-		n, other := wstest.StartNode(t, crosscast.Options{Adapter: cluster.Adapter()}), wstest.StartNode(t, crosscast.Options{Adapter: cluster.Adapter()})
-		s := newServer(t, n, ws.Options{AllowPresence: allowAll})
-		told := func() uint64 { // what the other node tells of a change
-			synctest.Wait()
-			before := other.Stats().InstructionsOut
-			socket, err := other.Connect(t.Context(), silent{}, crosscast.ConnectOptions{User: "bob", Rooms: []string{"r"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			socket.Close(crosscast.ReasonServer)
-			synctest.Wait()
-			return other.Stats().InstructionsOut - before
-		}
-		ann, _ := dialInMemory(t, as(s, "ann", nil, "r"))
-		ann.text(`{"watch":"r"}`)
-		ann.Expect(`{"presence":{"room":"r","at":1,"count":1,"all":[["ann"]]}}`)
-		if told() == 0 {
-			t.Error("the room is not watched")
-		}
-		ann.Conn.CloseNow()
-		time.Sleep(20 * time.Second)
-		if n := told(); n != 0 {
-			t.Errorf("%d instructions about a room that nobody watches", n)
-		}
-	})
-}
-
 // TestNoPresence: without the option nobody is told anything, and nothing is watched. Invalid options are refused.
 func TestNoPresence(t *testing.T) {
 	c, n := connect(t, ws.Options{AllowJoin: allowAll})

@@ -41,27 +41,6 @@ func TestExactFromJSON(t *testing.T) {
 	}
 }
 
-// TestExact is what the walk takes, and why it refuses what is whole and has no counterpart.
-func TestExact(t *testing.T) {
-	maps := func(depth int) string { return strings.Repeat("\x81\xa1a", depth) + "\x01" }
-	arrays := func(depth int) string { return strings.Repeat("\x91", depth) + "\x01" }
-	for _, tt := range []struct {
-		value string
-		want  error
-	}{
-		{maps(512), nil}, {arrays(512), nil},
-		{maps(513), mpack.ErrDepth}, {arrays(513), mpack.ErrDepth},
-		{strings.Repeat("\x81\xa1a\x91", 257) + "\x01", mpack.ErrDepth},
-		{"\x81\xa1\xff\x01", mpack.ErrNoCounterpart}, {"\xa1\xff", mpack.ErrNoCounterpart}, {"\x81\x01\x01", mpack.ErrNoCounterpart},
-		{"\xca\x7f\xc0\x00\x00", mpack.ErrNoCounterpart}, {"\xd4\x01\x00", mpack.ErrNoCounterpart},
-		{"\x01\x02", mpack.ErrMalformed}, {"", mpack.ErrMalformed}, {"\xc1", mpack.ErrMalformed},
-	} {
-		if err := mpack.Exact([]byte(tt.value)); !errors.Is(err, tt.want) {
-			t.Errorf("%.20x: %v, want %v", tt.value, err, tt.want)
-		}
-	}
-}
-
 // TestExactIsModest is that the walk of hostile bytes allocates nothing but its error.
 func TestExactIsModest(t *testing.T) {
 	for what, value := range map[string]string{

@@ -1,0 +1,60 @@
+package wire_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/adaptertest"
+	"github.com/crosscast/crosscast/wire"
+)
+
+// TestMemoryOfParts runs the rules over three buses of the example, which are cut together.
+func TestMemoryOfParts(t *testing.T) {
+	adaptertest.Run(t, adaptertest.Harness{
+		Lacks:      map[adaptertest.Capability]string{adaptertest.CapOrder: "buses do not know each other"},
+		Exceptions: map[string]string{"driver-heard": "it is the latest time of the parts, which note theirs at different moments"},
+		New: func(testing.TB) adaptertest.Cluster {
+			var buses []*hub
+			for range 3 {
+				buses = append(buses, &hub{links: map[*subscriber]bool{}})
+			}
+			var ports [][]*port
+			cut := func(i int, cut bool) {
+				for _, p := range ports[i] {
+					p.setCut(cut)
+				}
+			}
+			return adaptertest.Cluster{
+				Adapter: func() crosscast.Adapter {
+					var parts []wire.Part
+					var own []*port
+					for i, bus := range buses {
+						p := &port{hub: bus}
+						own = append(own, p)
+						parts = append(parts, wire.Part{Name: fmt.Sprint("part", i), Bus: p})
+					}
+					ports = append(ports, own)
+					return wire.NewParts(parts, wire.Options{})
+				},
+				Cut:     func(i int) { cut(i, true) },
+				Restore: func(i int) { cut(i, false) },
+			}
+		},
+	})
+}
+
+// TestInvalidParts: invalid parts are an error of the start.
+func TestInvalidParts(t *testing.T) {
+	for _, names := range [][]string{nil, {""}, {"a", "a"}, {"a b"}, {strings.Repeat("a", 33)}} {
+		var parts []wire.Part
+		for _, name := range names {
+			parts = append(parts, wire.Part{Name: name, Bus: &port{hub: &hub{links: map[*subscriber]bool{}}}})
+		}
+		_, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: wire.NewParts(parts, wire.Options{})})
+		if err == nil || !strings.Contains(err.Error(), "art") {
+			t.Errorf("%q: %v", names, err)
+		}
+	}
+}
