@@ -13,13 +13,6 @@ func (b *QueueBudget) Used() int { return int(b.used.Load()) }
 // Text returns the JSON that framers share; nil: none has needed it.
 func (m *Message) Text() *[]byte { return m.text.Load() }
 
-// LockedFrames returns how many frames are read with the lock.
-func (m *Message) LockedFrames() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.rest)
-}
-
 // SmallCrowds lets groups of two sockets be crowds until the end of the test.
 func SmallCrowds(tb testing.TB) {
 	begins, ends := crowdBegins, crowdEnds

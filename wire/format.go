@@ -116,6 +116,9 @@ func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction, copyNumber u
 		return nil, nil
 	}
 	f := b.controlFrame(&to)
+	if o.routing.text != "" {
+		f.buf = mpack.AppendStr(f.buf, o.routing.text)
+	}
 	var err error
 	if f.buf, err = appendInstruction(appendCopyNumber(f.buf, copyNumber), inst, &to.name); err != nil {
 		return nil, err
@@ -126,11 +129,7 @@ func (o *ownFrames) control(b *outbox, inst *crosscast.Instruction, copyNumber u
 }
 
 func (o *ownFrames) beginFrame(buf []byte, control bool) []byte {
-	buf = appendFrameHeader(buf, &frameHeader{Origin: o.self.ID, Control: control})
-	if control && o.routing.text != "" {
-		buf = mpack.AppendStr(buf, o.routing.text)
-	}
-	return buf
+	return appendFrameHeader(buf, &frameHeader{Origin: o.self.ID, Control: control})
 }
 
 func (o *ownFrames) sealFrame(b *outbox, f *frame) {

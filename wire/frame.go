@@ -46,8 +46,8 @@ import (
 //	unsigned  the copy number of the instruction behind it: one number for all copies of an instruction that goes to
 //	          several topics, counted by the origin
 //	bytes     quiet topics: see quiet.go
-//	string    of a frame without instructions for clients: how the origin spreads names over topics, if that is not the
-//	          default: "own", a number of topics, or both with a comma; see routing.go
+//	string    of a frame without instructions for clients: how the origin spreads names over topics: "own", a number of
+//	          topics, or both with a comma; see routing.go. A hello or heartbeat without it means "own"
 //
 // Thus an emission of {} as "x" to the room of the topic is 96 01 00 c0 c0 a1 78 a2 7b 7d.
 //

@@ -221,12 +221,13 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 	n := uint64(0)
 	defer func() { l.stats.instructionsIn.Add(n) }()
 	var routing []byte
-	var name string // of the node, if the frame has it
+	var name string     // of the node, if the frame has it
+	introduces := false // the frame tells how its origin spreads names
 	for {
 		it, err := l.reader.next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				if l.reader.header.Control {
+				if introduces && l.reader.header.Control {
 					l.compareRouting(o, string(routing), name)
 				}
 				return true
@@ -237,7 +238,7 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 		inst := it.inst
 		switch {
 		case it.routing != nil:
-			routing = it.routing
+			routing, introduces = it.routing, true
 			continue
 		case inst == nil:
 			if !l.handleQuiet(o, t, number, it.quiet) {
@@ -255,7 +256,7 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 			o.peer = true
 			o.announced.beat = o.heard
 			o.belief.says(inst.Node.Heartbeat)
-			name = inst.Node.Name
+			name, introduces = inst.Node.Name, true
 		}
 		o.left = inst.Kind == kind.Goodbye // an instruction after a goodbye revokes it
 		if o.left {

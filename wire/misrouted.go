@@ -13,16 +13,17 @@ import (
 )
 
 // Nodes with different routings (routing.go) do not hear each other's emissions to rooms and users. Everyone's topic and
-// the inboxes are the same in each routing, so each node tells its routing in all its control frames there. A peer with
-// another one is a gap of all that it emits: once when that is noticed, and once when it is over. Heartbeats repeat the
-// routing, so it is noticed although a hello was missed. An emitter tells its routing at the start, with each query, and
-// once a minute while it emits.
+// the inboxes are the same in each routing, so each node tells its routing in all its hellos and heartbeats there. A peer
+// with another one is a gap of all that it emits: once when that is noticed, and once when it is over. Heartbeats repeat
+// the routing, so it is noticed although a hello was missed. An emitter has no heartbeats. What it asks, commands, and
+// emits to everyone is heard whatever its routing is. So it tells the routing only before it publishes something for a room
+// or user on a topic of theirs, and once a minute while it does.
 
 // misrouted has the peers whose routings do not agree with this node's.
 type misrouted struct {
 	mu       sync.Mutex
 	all      map[crosscast.NodeID]string // their routings; guarded by mu, like everything below
-	unlogged []string                    // names of those that are to be logged; at most maxUnlogged
+	unlogged []string                    // texts of those that are to be logged; at most maxUnlogged
 	fresh    int                         // how many are to be logged
 	loggedAt time.Time
 }
@@ -41,8 +42,18 @@ func (m *misrouted) add(id crosscast.NodeID, name, routing string) {
 	m.all[id] = routing
 	m.fresh++
 	if len(m.unlogged) < maxUnlogged {
-		m.unlogged = append(m.unlogged, fmt.Sprintf("%s (%s): %s", cmp.Or(name, "?"), id, routing))
+		m.unlogged = append(m.unlogged, fmt.Sprintf("%s (%s): %s", cmp.Or(name, "an emitter"), id, asOptions(routing)))
 	}
+}
+
+// asOptions says a routing as an operator has configured it.
+func asOptions(routing string) string {
+	also := ""
+	ways := strings.Split(strings.ReplaceAll(cmp.Or(routing, ownTopicsText), ownTopicsText, "0"), ",")
+	if len(ways) > 1 {
+		also = ", AlsoTopics " + ways[1]
+	}
+	return "Topics " + ways[0] + also
 }
 
 func (m *misrouted) remove(id crosscast.NodeID) {
@@ -70,12 +81,13 @@ func (m *misrouted) log(s *session) {
 	names, n := strings.Join(m.unlogged, ", "), m.fresh
 	m.unlogged, m.fresh, m.loggedAt = nil, 0, time.Now()
 	m.mu.Unlock()
-	s.logger.Warn("crosscast: peers spread rooms over the bus in another way: neither hears the other's emissions to rooms and users",
-		"peers", n, "theirs", names, "this node's", cmp.Or(s.routing.text, ownTopicsText),
-		"cure", "give all nodes and emitters the same Topics in the options of the adapter")
+	s.logger.Warn("crosscast: another node or emitter has another Topics in the options of its adapter than this node: "+
+		"what one emits to rooms and users does not reach the other",
+		"how many", n, "theirs", names, "this node's", asOptions(s.routing.text),
+		"cure", "give all nodes and emitters the same Topics; how to change it without a loss: docs/scale.md#a-change")
 }
 
-// compareRouting compares the routing that a control frame of o tells. name is empty if the frame does not have it.
+// compareRouting compares the routing that o tells. name is empty if o is an emitter.
 func (l *ledger) compareRouting(o *origin, text, name string) {
 	switch {
 	case text == l.routing.text && o.routing == "", o.routing != "" && o.routing == cmp.Or(text, ownTopicsText):

@@ -1,12 +1,14 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/errtext"
+	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/internal/reasons"
 )
 
@@ -44,7 +46,7 @@ type outbox struct {
 
 	losses     lossState
 	lossesTold uint64    // losses.count as it was last sent to peers
-	introduced time.Time // when a frame with the routing was sent to everyone
+	introduced time.Time // when an introduction was sent
 	quiet      *quiet    // nil, unless the bus is Patchy
 	history    history
 }
@@ -61,6 +63,7 @@ type frame struct {
 	heartbeat    bool
 	final        bool // the heartbeat names all topics that wait
 	names        bool // the heartbeat names topics, or their count
+	introduces   bool // it has the routing of a node without heartbeats
 	opened       time.Time
 	generation   uint64
 	number, prev uint64
@@ -273,9 +276,6 @@ func (b *outbox) seal(f *frame) {
 	if !f.control {
 		f.topic.last = f.number
 	}
-	if f.control && f.toEveryone() {
-		b.introduced = b.clock()
-	}
 	b.format.sealFrame(b, f)
 }
 
@@ -289,9 +289,18 @@ func (b *outbox) oldLosses() bool {
 }
 
 // introduces reports whether a node without heartbeats must tell its peers how it spreads names over topics, before it
-// sends what waits. Peers that started since the last time do not know.
+// sends what waits: something of that is for a name. Peers that started since the last time do not know.
 func (b *outbox) introduces(now time.Time) bool {
-	return !b.presence.beats && b.format.numbered() && now.Sub(b.introduced) >= introducedFor
+	return !b.presence.beats && b.format.numbered() && now.Sub(b.introduced) >= introducedFor &&
+		slices.ContainsFunc(b.queue, func(f *frame) bool { return f.topic.kind == toRoom || f.topic.kind == toUser })
+}
+
+// introduction returns a notice with the routing.
+func (b *outbox) introduction() *frame {
+	f := b.notice()
+	f.buf = mpack.AppendStr(f.buf, cmp.Or(b.routing.text, ownTopicsText))
+	f.introduces = true
+	return f
 }
 
 // noticeDue is when a node without heartbeats must send a notice for quiet topics; zero: never.
@@ -402,6 +411,9 @@ func (b *outbox) settleBatch(batch []*frame, out []Frame, sent, now time.Time, h
 			endLoss()
 			if !f.control {
 				accepted += int(f.instructions)
+			}
+			if f.introduces {
+				b.introduced = sent
 			}
 			if f.toEveryone() {
 				b.lossesTold = max(b.lossesTold, told)

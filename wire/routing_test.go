@@ -3,6 +3,7 @@ package wire_test
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -174,12 +175,14 @@ func TestNodesThatDisagree(t *testing.T) {
 	inBubble(t, 2, wire.Options{}, func(t *testing.T, c *cluster) {
 		a, b := c.peers[0], c.peers[1]
 		c.beat(2 * time.Second)
-		early := c.addAs(wire.Options{Topics: 1}, true)
+		early := c.addAs(wire.Options{Topics: 3}, true)
+		early.emit(false, room("A"))
+		synctest.Wait()
 		odd := c.add(wire.Options{Topics: 64})
 		c.beat(time.Second)
 		for _, p := range []*peer{a, b} {
 			told := p.a.AdapterStats().Misrouted
-			if want := map[crosscast.NodeID]string{odd.id: "64", early.id: "1"}; !maps.Equal(told, want) {
+			if want := map[crosscast.NodeID]string{odd.id: "64", early.id: "3"}; !maps.Equal(told, want) {
 				t.Errorf("%s tells of %v", p.id, told)
 			}
 			gaps := routingGaps(p)
@@ -210,7 +213,7 @@ func TestNodesThatDisagree(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		early.emit(false, room("A"))
 		synctest.Wait()
-		if told := late.a.AdapterStats().Misrouted; told[early.id] != "1" {
+		if told := late.a.AdapterStats().Misrouted; told[early.id] != "3" {
 			t.Errorf("who started after the emitter tells of %v", told)
 		}
 	})
@@ -227,6 +230,95 @@ func TestAPeerThatDisagreesDies(t *testing.T) {
 			t.Errorf("gaps %+v, misrouted %v", gaps, a.a.AdapterStats().Misrouted)
 		}
 	})
+}
+
+// TestEmittersThatDisagree: an emitter is told of when it publishes for a room or user on a topic of theirs, not for what
+// each node hears. If its word is lost with what it emits, it tells it again. The log says which options differ.
+func TestEmittersThatDisagree(t *testing.T) {
+	for _, test := range []struct {
+		node, emitter wire.Options
+		log           string // empty: they hear each other
+	}{
+		{wire.Options{}, wire.Options{Topics: 64}, "an emitter (node0001): Topics 64: Topics 0: "},
+		{wire.Options{Topics: 64}, wire.Options{}, "an emitter (node0001): Topics 0: Topics 64: "},
+		{wire.Options{Topics: 1}, wire.Options{Topics: 8}, "an emitter (node0001): Topics 8: Topics 1: "},
+		{wire.Options{Topics: 9}, wire.Options{Topics: 8, AlsoTopics: []int{0}}, "an emitter (node0001): Topics 8, AlsoTopics 0: Topics 9: "},
+		{wire.Options{}, wire.Options{Topics: 8, AlsoTopics: []int{0}}, ""},
+		{wire.Options{Topics: 8}, wire.Options{Topics: 1}, ""},
+	} {
+		t.Run(fmt.Sprint(test.node.Topics, test.emitter.Topics), func(t *testing.T) {
+			var log lines
+			test.node.Logger = slog.New(&log)
+			inBubble(t, 1, test.node, func(t *testing.T, c *cluster) {
+				a, e := c.peers[0], c.addAs(test.emitter, true)
+				subscribe(t, a, "A")
+				told := func() map[crosscast.NodeID]string {
+					synctest.Wait()
+					return a.a.AdapterStats().Misrouted
+				}
+				for range 3 {
+					if err := e.a.Listen(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					ask(t, e)
+					e.emit(false)
+					for range 9 {
+						e.emit(false, manyRooms...)
+					}
+					time.Sleep(40 * time.Second)
+				}
+				if told := told(); told != nil || len(a.seen()) != 0 || len(a.got()) != 30 {
+					t.Errorf("who asks, and emits what everyone hears, is told of: %v, gaps %+v, %d came", told, a.seen(), len(a.got()))
+				}
+
+				e.port.SetFate(func(wire.Frame) membus.Fate {
+					return membus.Fate{Lost: true, Err: fmt.Errorf("%w: scripted", crosscast.ErrRefused)}
+				})
+				e.emit(false, room("A"))
+				synctest.Wait()
+				e.port.SetFate(nil)
+				e.emit(false, room("A"))
+				if told := told(); (told != nil) != (test.log != "") || (told != nil) != (len(routingGaps(a)) == 1) {
+					t.Errorf("who emits to a room: %v, gaps %+v", told, a.seen())
+				}
+				again := 0
+				c.hub.OnExecute(func(f wire.Frame) {
+					if f.Topic == "cc:all" && test.emitter.Topics != 1 {
+						again++
+					}
+				})
+				e.emit(false, room("A"))
+				synctest.Wait()
+				if again != 0 {
+					t.Errorf("it tells it %d times within a minute", again+1)
+				}
+				time.Sleep(2 * time.Second)
+			})
+			all := strings.Join(log.take(), "\n")
+			if at := strings.Index(all, test.log); at < 0 || !strings.Contains(all[at:], "docs/scale.md") != (test.log == "") {
+				t.Errorf("logged: %s", all)
+			}
+		})
+	}
+}
+
+// manyRooms are so many that everyone gets what is for them.
+var manyRooms = func() (all []crosscast.Address) {
+	for i := range 9 {
+		all = append(all, room(fmt.Sprint("room", i)))
+	}
+	return all
+}()
+
+// ask publishes a query about a room.
+func ask(t *testing.T, p *peer) {
+	t.Helper()
+	if err := p.a.Publish(t.Context(), &crosscast.Instruction{
+		Kind: kind.Ask, Namespace: "/", Target: crosscast.Target{Rooms: []string{"A"}}, Ref: "r",
+		Question: &crosscast.Question{Kind: kind.AskStats},
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func routingGaps(p *peer) []crosscast.Gap {

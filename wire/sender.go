@@ -137,7 +137,9 @@ func (s *sender) takeLocked(now time.Time) []*frame {
 		batch = append(batch, f)
 	}
 	if g.open(now) && len(b.queue) > 0 {
-		if (untold || s.pace.again || b.introduces(now)) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
+		if b.introduces(now) {
+			batch = append(batch, b.introduction())
+		} else if (untold || s.pace.again) && !slices.ContainsFunc(batch, (*frame).toEveryone) {
 			batch = append(batch, b.notice())
 		}
 		if !s.pace.again {

@@ -317,6 +317,7 @@ func (e *examination) nodes(ctx context.Context) error {
 		e.node(&c.Nodes[i])
 	}
 	e.slowNodes()
+	e.otherTopics()
 	if len(c.Nodes) > 0 && len(c.Missing) == 0 {
 		e.find(ok, "nodes", "all have answered in %v", rounded(time.Since(began)))
 	}

@@ -38,6 +38,17 @@ func (t *target) of(ns *crosscast.Namespace) crosscast.BoundTarget {
 	return b.Except(t.Except...).ExceptUser(t.ExceptUser...)
 }
 
+// names are the rooms and users of the target.
+func (t *target) names(namespace string) (all []crosscast.Address) {
+	for _, room := range t.Room {
+		all = append(all, crosscast.Address{Namespace: namespace, Space: crosscast.SpaceRoom, Name: room})
+	}
+	for _, user := range t.User {
+		all = append(all, crosscast.Address{Namespace: namespace, Space: crosscast.SpaceUser, Name: user})
+	}
+	return all
+}
+
 type emitCommand struct {
 	target
 	Event string `arg:"" help:"Name of the event."`
@@ -56,7 +67,7 @@ func (c *emitCommand) Run(ctx context.Context, s *session) error {
 		}
 		payload = json.RawMessage(c.Data)
 	}
-	if err := s.meet(ctx); err != nil {
+	if err := s.meet(ctx, c.names(s.Namespace)...); err != nil {
 		return err
 	}
 	ctx, cancel := s.patient(ctx)
@@ -64,6 +75,11 @@ func (c *emitCommand) Run(ctx context.Context, s *session) error {
 	receipt, err := c.of(s.ns).Deliver(ctx, c.Event, payload)
 	if err != nil {
 		return err
+	}
+	if s.unheard && receipt.Nodes > 0 { // all nodes got it, perhaps for nobody
+		if n, err := c.of(s.ns).Count(ctx); err == nil && n == 0 {
+			receipt.Nodes = 0
+		}
 	}
 	switch {
 	case s.JSON:

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/crosscasttest"
 	"github.com/crosscast/crosscast/internal/faultproxy"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
@@ -41,6 +43,16 @@ func (w *world) dies(t *testing.T) func(*testscript.TestScript, bool, []string) 
 		proxy.Refuse()
 		proxy.Reset()
 		w.await(ts, knows(func(of *crosscast.Node) []crosscast.Peer { return of.Stats().Lost }, 0))
+	}
+}
+
+// joins returns the command joins NAME PREFIX TOPICS: a node with these Topics, and a client in its room lobby.
+func (w *world) joins(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		topics, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		n := startAdapter(t, args[0], redisadapter.Dial(w.url, redisadapter.Options{Prefix: args[1], Topics: topics}))
+		crosscasttest.Connect(t.Context(), t, n.Namespace, crosscast.ConnectOptions{Rooms: []string{"lobby"}})
 	}
 }
 

@@ -10,7 +10,7 @@
 //	crosscast emit --room lobby said '"hello"'
 //	crosscast disconnect --user ann
 //
-// It is no node: it queries and commands as an emitter does (crosscast.Options.EmitOnly), and no server knows of it.
+// It is no node: it queries and commands as an emitter does (crosscast.Options.EmitOnly).
 //
 // Exit codes: 0, it went well; 1, something is wrong with the cluster, or nodes did not answer; 2, the command line, or
 // the file of --config, is wrong; 3, Redis cannot be reached, or refuses the user; 4, no node has this prefix and mode.
@@ -37,7 +37,7 @@ type flags struct {
 	Config       kong.ConfigFlag `help:"File with these flags, as JSON: {\"redis\": \"redis://…\", \"prefix\": \"app\"}." placeholder:"FILE"`
 	Redis        string          `help:"URL of Redis, in one of the forms that docs/redis.md lists. Other users of this machine see a command line: give a password in the environment, or in the file." env:"REDIS_URL" default:"redis://localhost:6379" placeholder:"URL"`
 	Prefix       string          `help:"Options.Prefix of the nodes (default: cc); of Socket.IO, the servers' key (default: socket.io)." placeholder:"NAME"`
-	Topics       int             `help:"Options.Topics of the nodes, if they have it." placeholder:"N"`
+	Topics       *int            `help:"Options.Topics of the nodes. Default: what Redis shows of it." placeholder:"N"`
 	Mode         string          `help:"What the nodes speak: ${enum}." enum:"crosscast,socketio,socketio-sharded" default:"crosscast"`
 	Subscription string          `help:"The servers' subscriptionMode, in socketio-sharded: ${enum}." enum:"dynamic,static,dynamic-private" default:"dynamic"`
 	Namespace    string          `help:"Namespace of the sockets." default:"/"`

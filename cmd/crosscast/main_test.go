@@ -123,7 +123,7 @@ func (w *world) run(t *testing.T, bin, file string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": code, "heard": w.heard, "closed": w.closed, "pause": w.pause, "deaf": w.deaf, "demote": w.demote,
-			"config": w.config, "listens": w.listens, "dies": w.dies(t), "slow": w.slow(t), "acl": w.acl,
+			"config": w.config, "listens": w.listens, "dies": w.dies(t), "joins": w.joins(t), "slow": w.slow(t), "acl": w.acl,
 		},
 	})
 }

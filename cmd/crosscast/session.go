@@ -34,6 +34,8 @@ type session struct {
 	out, log io.Writer
 	rdb      redis.UniversalClient
 	master   string          // its address, if Sentinels name it
+	topics   []int           // Options.Topics of the nodes, and perhaps AlsoTopics; empty: 0
+	unheard  bool            // nobody has subscribed to a room or user of the command: only nodes with Topics 1 might hear it
 	node     *crosscast.Node // an emitter
 	ns       *crosscast.Namespace
 }
@@ -91,7 +93,11 @@ func (s *session) start(ctx context.Context) error {
 	var adapter crosscast.Adapter
 	switch s.Mode {
 	case modeCrosscast:
-		adapter = redisadapter.New(s.rdb, redisadapter.Options{Prefix: s.Prefix, Topics: s.Topics})
+		o := redisadapter.Options{Prefix: s.Prefix}
+		if len(s.topics) > 0 {
+			o.Topics, o.AlsoTopics = s.topics[0], s.topics[1:]
+		}
+		adapter = redisadapter.New(s.rdb, o)
 	default:
 		o := socketioadapter.Options{Key: s.Prefix}
 		if s.Mode == modeSharded {
@@ -117,13 +123,19 @@ func (s *session) start(ctx context.Context) error {
 	return nil
 }
 
-// meet connects, and makes sure that there are nodes to be asked.
-func (s *session) meet(ctx context.Context) error {
+// meet connects, and makes sure that there are nodes to be asked, or to emit to these rooms and users.
+func (s *session) meet(ctx context.Context, names ...crosscast.Address) error {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
 	if err := s.expectNodes(ctx); err != nil {
 		return err
+	}
+	if err := s.learnTopics(ctx, names); err != nil {
+		return err
+	}
+	if s.unheard {
+		s.topics = []int{1}
 	}
 	return s.start(ctx)
 }

@@ -61,7 +61,12 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 	if err := s.expectNodes(ctx); err != nil {
 		return err
 	}
-	var d dialect = &ownDialect{wire.Lens{Prefix: s.Prefix, Topics: s.Topics}}
+	if c.Room != "" {
+		if err := s.learnTopics(ctx, []crosscast.Address{{Namespace: s.Namespace, Space: crosscast.SpaceRoom, Name: c.Room}}); err != nil {
+			return err
+		}
+	}
+	var d dialect = &ownDialect{wire.Lens{Prefix: s.Prefix}, s.topics}
 	if s.Mode == modeClassic {
 		d = &classicDialect{s.Prefix}
 	}
@@ -161,7 +166,10 @@ func (c *tailCommand) print(s *session, e emission) error {
 }
 
 // ownDialect is the frames of crosscast's nodes.
-type ownDialect struct{ lens wire.Lens }
+type ownDialect struct {
+	lens   wire.Lens
+	topics []int // see session.topics
+}
 
 func (d *ownDialect) channels(namespace, room string) (subscribe, patterns []string) {
 	if room == "" {
@@ -169,11 +177,14 @@ func (d *ownDialect) channels(namespace, room string) (subscribe, patterns []str
 	}
 	// A pattern, so that whoever counts the nodes by their subscriptions does not count this command.
 	address := crosscast.Address{Namespace: namespace, Space: crosscast.SpaceRoom, Name: room}
-	channel, everyone := d.lens.Topic(address), d.lens.Topic(crosscast.Address{})
-	if channel == everyone {
-		return nil, []string{everyone}
+	everyone := d.lens.Topic(crosscast.Address{})
+	for _, n := range d.topics {
+		lens := wire.Lens{Prefix: d.lens.Prefix, Topics: n}
+		if channel := lens.Topic(address); channel != everyone {
+			subscribe = append(subscribe, channel)
+		}
 	}
-	return []string{channel}, []string{everyone}
+	return subscribe, []string{everyone}
 }
 
 func (d *ownDialect) read(channel string, message []byte, each func(emission)) {
