@@ -101,7 +101,7 @@ func checkInstruction(inst *Instruction) error {
 		return err
 	}
 	if len(inst.Reason) > limit.Name {
-		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: limit.Name}
+		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: limit.Name, Bytes: true}
 	}
 	if len(inst.Ref) > limit.Name {
 		return checkName("ref", inst.Ref)
@@ -119,7 +119,7 @@ func checkPayload(p *Payload) error {
 		return &limit.Error{What: "payload encoding", Len: int(p.Encoding), Max: int(EncodingMsgPack)}
 	}
 	if len(p.Data) > math.MaxInt32 {
-		return &limit.Error{What: "payload", Len: len(p.Data), Max: math.MaxInt32}
+		return &limit.Error{What: "payload", Len: len(p.Data), Max: math.MaxInt32, Bytes: true}
 	}
 	if p.Encoding == EncodingArgs {
 		return checkArgs(p.Data)

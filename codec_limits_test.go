@@ -137,7 +137,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: read: %v", test.what, err)
 		}
 	}
-	encoding := crosscast.Payload{Encoding: 4}
+	encoding := crosscast.Payload{Encoding: crosscast.EncodingMsgPack + 1}
 	for what, inst := range map[string]crosscast.Instruction{
 		"payload": {Kind: 1, Payload: encoding}, "answer": {Kind: 1, Answer: &crosscast.Answer{Payload: encoding}},
 		"reply": {Kind: 1, Answer: &crosscast.Answer{Replies: []crosscast.Reply{{Socket: "n", Payload: encoding}}}},

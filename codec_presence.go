@@ -155,7 +155,7 @@ func checkPresence(p *Presence) error {
 			return checkName("user", c.User)
 		}
 		if len(c.Presence) > limit.Presence {
-			return &limit.Error{What: "presence", Len: len(c.Presence), Max: limit.Presence}
+			return &limit.Error{What: "presence", Len: len(c.Presence), Max: limit.Presence, Bytes: true}
 		}
 	}
 	return nil

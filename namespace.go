@@ -158,7 +158,7 @@ func (n *Node) describe(what string, v any, most int) (string, error) {
 		return "", fmt.Errorf("crosscast: %s: not UTF-8", what)
 	}
 	if len(text) > most {
-		return "", &limit.Error{What: what, Len: len(text), Max: most}
+		return "", &limit.Error{What: what, Len: len(text), Max: most, Bytes: true}
 	}
 	return string(text), nil
 }

@@ -78,7 +78,7 @@ func (n *Node) payload(v any) (Payload, error) {
 		p = Payload{EncodingJSON, data}
 	}
 	if len(p.Data) > n.maxPayload {
-		return p, &limit.Error{What: "payload", Len: len(p.Data), Max: n.maxPayload}
+		return p, &limit.Error{What: "payload", Len: len(p.Data), Max: n.maxPayload, Bytes: true}
 	}
 	switch v.(type) {
 	case Payload, json.RawMessage:

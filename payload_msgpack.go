@@ -70,7 +70,7 @@ type bounded struct {
 // Write implements io.Writer.
 func (b *bounded) Write(p []byte) (int, error) {
 	if n := len(b.data) + len(p); n > b.most {
-		return 0, &limit.Error{What: "payload", Len: n, Max: b.most}
+		return 0, &limit.Error{What: "payload", Len: n, Max: b.most, Bytes: true}
 	}
 	b.data = append(b.data, p...)
 	return len(p), nil

@@ -156,7 +156,7 @@ func (t *BoundTarget) command(inst *Instruction) error {
 		return &limit.Error{What: "rooms", Len: len(inst.Rooms), Max: limit.Names}
 	}
 	if len(inst.Reason) > limit.Name {
-		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: limit.Name}
+		return &limit.Error{What: "reason", Len: len(inst.Reason), Max: limit.Name, Bytes: true}
 	}
 	if err := checkNames("room", inst.Rooms); err != nil {
 		return err

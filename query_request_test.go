@@ -121,7 +121,7 @@ func TestHandlersThatFail(t *testing.T) {
 		for name, want := range map[string]string{
 			"error": "no luck", "panic": "the handler panicked", "exit": "the handler did not return",
 			"value": "crosscast: payload: json: unsupported type: chan int",
-			"large": "crosscast: payload of 2097152 (at most 1048576)", "silent": "failed",
+			"large": "crosscast: payload of 2097152 bytes (at most 1048576)", "silent": "failed",
 			"never": "the handler did not return in time", "patient": "the handler did not return in time",
 		} {
 			began := time.Now()

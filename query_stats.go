@@ -82,7 +82,7 @@ func (s Stats) payload() (Payload, error) {
 	t.Stats = s
 	text, err := json.Marshal(&t)
 	if err == nil && len(text) > maxStats {
-		err = &limit.Error{What: "Stats", Len: len(text), Max: maxStats}
+		err = &limit.Error{What: "Stats", Len: len(text), Max: maxStats, Bytes: true}
 	}
 	return Payload{EncodingJSON, text}, err
 }

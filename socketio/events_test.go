@@ -114,14 +114,14 @@ func TestAcknowledgements(t *testing.T) {
 		{`42["secret"]`, nil, "secret: dial tcp 10.0.0.7: refused"},
 		{`424["channel"]`, []string{`434[{"error":"internal error"}]`},
 			"channel: crosscast: payload: json: unsupported type: chan int"},
-		{`424["large"]`, []string{`434[{"error":"crosscast: payload of 2000 (at most 1000)"}]`}, ""},
+		{`424["large"]`, []string{`434[{"error":"crosscast: payload of 2000 bytes (at most 1000)"}]`}, ""},
 		{`424["many"]`, []string{`434[{"error":"internal error"}]`},
 			"many: crosscast/socketio: 11 attachments, at most 10"},
 		{`424["shout"]`, []string{`434[{"error":"unknown event \"shout\""}]`}, ""},
 		{`42["shout"]`, nil, ""},
 		// Acknowledgements of no emission are ignored.
 		{`4377[1]`, nil, ""},
-		{`431["` + strings.Repeat("x", 1000) + `"]`, nil, ": acknowledgement: crosscast: payload of 1002 (at most 1000)"},
+		{`431["` + strings.Repeat("x", 1000) + `"]`, nil, ": acknowledgement: crosscast: payload of 1002 bytes (at most 1000)"},
 	} {
 		c.send(tt.send)
 		c.Expect(tt.want...)

@@ -167,7 +167,7 @@ func (p *spoken) write(m *messages, inst *crosscast.Instruction) error {
 	var tooLarge error
 	err := p.dialect.Write(inst, func(topic string, name crosscast.Address, data []byte) {
 		if len(data) > p.o.MaxFrame {
-			tooLarge = &limit.Error{What: "instruction", Len: len(data), Max: p.o.MaxFrame}
+			tooLarge = &limit.Error{What: "instruction", Len: len(data), Max: p.o.MaxFrame, Bytes: true}
 			return
 		}
 		m.data = append(m.data, data...)

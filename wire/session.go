@@ -94,7 +94,7 @@ func (s *session) downError() error {
 // bounded returns an error if an instruction of at most size bytes is too large for a frame.
 func (s *session) bounded(size int) error {
 	if size+plainHeader > s.o.MaxFrame {
-		return &limit.Error{What: "instruction", Len: size, Max: s.o.MaxFrame - plainHeader}
+		return &limit.Error{What: "instruction", Len: size, Max: s.o.MaxFrame - plainHeader, Bytes: true}
 	}
 	return nil
 }

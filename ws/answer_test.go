@@ -64,7 +64,7 @@ func TestReplies(t *testing.T) {
 		{`{"event":"no"}`, errorEvent(`no: not "today"`)},
 		{`{"event":"secret","id":4}`, `{"id":4,"error":"internal error"}`},
 		{`{"event":"channel","id":4}`, `{"id":4,"error":"internal error"}`},
-		{`{"event":"large","id":4}`, `{"id":4,"error":"crosscast: payload of 2097152 (at most 1048576)"}`},
+		{`{"event":"large","id":4}`, `{"id":4,"error":"crosscast: payload of 2097152 bytes (at most 1048576)"}`},
 		{`{"event":"shout","id":4}`, `{"id":4,"error":"unknown event \"shout\""}`},
 		// An invalid id is reported, and not used.
 		{`{"event":"plain","id":0}`, errorEvent("malformed message: id of 0, want 1 to 9007199254740991")},
@@ -124,7 +124,7 @@ func TestAcknowledged(t *testing.T) {
 	refuses.Write(websocket.MessageText, []byte(`{"id":1,"error":""}`))
 	leaves.Conn.CloseNow()
 	large.Write(websocket.MessageText, []byte(`{"id":1,"data":"`+strings.Repeat("x", 1000)+`"}`))
-	large.Expect(errorEvent("reply: crosscast: payload of 1002 (at most 1000)"))
+	large.Expect(errorEvent("reply: crosscast: payload of 1002 bytes (at most 1000)"))
 
 	got := make(map[crosscast.SocketID]string)
 	for r := range answers.All() {

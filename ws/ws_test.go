@@ -82,7 +82,7 @@ func TestBadMessages(t *testing.T) {
 		{`{"event":"join"}`, "join: crosscast: empty room name"},
 		{`{"event":"join","data":"` + strings.Repeat("r", 256) + `"}`,
 			"join: crosscast: room name of 256 bytes (at most 255)"},
-		{`{"event":"large"}`, "large: crosscast: payload of 2097152 (at most 1048576)"},
+		{`{"event":"large"}`, "large: crosscast: payload of 2097152 bytes (at most 1048576)"},
 		{`{"event":"no"}`, "no: not today"},
 		{strings.Repeat("[", 100_000), "malformed message: "},
 	} {

@@ -26,6 +26,8 @@ type Error struct {
 	Len  int    // length of the argument, in bytes (or entries, for lists)
 	Max  int    // the limit; names must also not be empty
 	Name bool   // the limit is one for names
+	// Bytes means that Len counts bytes of something else than a name.
+	Bytes bool
 }
 
 func (e *Error) Error() string {
@@ -35,7 +37,11 @@ func (e *Error) Error() string {
 	if e.Name {
 		return fmt.Sprintf("crosscast: %s name of %d bytes (at most %d)", e.What, e.Len, e.Max)
 	}
-	return fmt.Sprintf("crosscast: %s of %d (at most %d)", e.What, e.Len, e.Max)
+	unit := ""
+	if e.Bytes {
+		unit = " bytes"
+	}
+	return fmt.Sprintf("crosscast: %s of %d%s (at most %d)", e.What, e.Len, unit, e.Max)
 }
 
 // Is matches ErrInvalidName and ErrTooLarge.
