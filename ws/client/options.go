@@ -82,8 +82,9 @@ type Options struct {
 	// and for what the server has not noticed yet: it notices what it misses within four of its heartbeats (of 1 s by
 	// default). Default 6 s.
 	GapMargin time.Duration
-	// OnError gets the errors of handlers, and errors of malformed messages with an empty event. Default: logs with
-	// slog.Default.
+	// OnError gets the errors of handlers, and errors of malformed messages with an empty event. With the event "error" it
+	// gets a [RemoteError] if the server has refused what [Client.Emit] sent, unless there is a handler of that name. Default:
+	// logs with slog.Default.
 	OnError func(c *Client, event string, err error)
 
 	// Header is sent with the request of each attempt. Optional. Not for js/wasm.
@@ -95,7 +96,8 @@ type Options struct {
 	// Default: http.DefaultClient. Not for js/wasm.
 	HTTPClient *http.Client
 	// Subprotocols are the websocket subprotocols that the client offers. The server chooses one of them, or none. Default:
-	// [SubprotocolJSON]. With [SubprotocolMsgPack] all messages are msgpack. A list that is not nil but empty offers none.
+	// [SubprotocolJSON]. With [SubprotocolMsgPack] all messages are msgpack. That saves traffic if the server emits bytes
+	// within values of crosscast.MsgPack. Handlers get the same JSON, and Emit still sends bytes within other values as base64. A list that is not nil but empty offers none.
 	Subprotocols []string
 	// CompressFrom is the size in bytes from which messages to the server are compressed, if the server agrees. The
 	// server may then compress its messages, too. Default 0: the extension permessage-deflate is not offered. At most 1

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -24,11 +25,13 @@ type Presence struct {
 
 // Presence calls onSync with who is in a room that the client is in, if the server opens it (AllowPresence in the Options of
 // package ws): first with all users, and then after each change, until stop is called. The calls are made as those of
-// handlers. After a reconnect or a gap all users come again, and onSync gets the difference.
+// handlers. After a reconnect, a gap, or another call of Presence for the room, all users come again. Then onSync is called
+// with the difference, which might be none.
 //
-// Call [Client.Join] first: the wish follows it on each connection. If the server refuses it, Options.OnError gets a
-// [RemoteError] with the event "presence", and the client asks again after the next join of the room, or reconnect. The error
-// is one of the name, or the reason why the client is closed.
+// The client must be in the room first: by [Client.Join], which the wish follows on each connection, or because the server
+// puts it there (Client.Rooms of package ws). If the server refuses the wish, Options.OnError gets an error with the event
+// "presence", which names the room and wraps a [RemoteError]. The client asks again after the next join of the room, or
+// reconnect. The error that Presence returns is one of the name, or the reason why the client is closed.
 func (c *Client) Presence(room string, onSync func(p Presence)) (stop func(), err error) {
 	if err := c.checkRoom(context.Background(), room); err != nil {
 		return nil, err
@@ -173,7 +176,7 @@ func (c *Client) handleWatched(w *watchedRoom, err error) {
 		w.backoff, pause = c.o.nextPause(w.backoff)
 		c.planWatch(w, pause)
 	default:
-		c.o.OnError(c, "presence", err)
+		c.o.OnError(c, "presence", fmt.Errorf("room %q: %w", w.room, err))
 	}
 }
 

@@ -174,12 +174,14 @@ func TestPresenceRefused(t *testing.T) {
 	l := newRecord()
 	c := dial(t, url+"?user=ann", client.Options{
 		MaxBackoff: 10 * time.Millisecond,
-		OnError:    func(_ *client.Client, event string, err error) { l.add("%s: %v", event, err) },
+		OnError: func(_ *client.Client, event string, err error) {
+			l.add("%s: %v, %t", event, err, errors.As(err, new(client.RemoteError)))
+		},
 	})
 	if _, err := c.Presence("r", noted(l)); err != nil {
 		t.Fatal(err)
 	}
-	l.expect(t, "presence: not in the room")
+	l.expect(t, `presence: room "r": not in the room, true`)
 	busy.Store(3)
 	if err := c.Join(t.Context(), "r"); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -233,8 +234,11 @@ func (s *session) handle(m *incoming) {
 	}
 	h := s.c.o.Events[m.Event]
 	if h == nil {
-		if m.ID != 0 {
+		switch {
+		case m.ID != 0:
 			s.reply(m, nil, errNoHandler)
+		case m.Event == "error":
+			s.c.o.OnError(s.c, m.Event, remoteErrorOf(m.Data))
 		}
 		return
 	}
@@ -245,6 +249,15 @@ func (s *session) handle(m *incoming) {
 	if m.ID != 0 {
 		s.reply(m, v, err)
 	}
+}
+
+// remoteErrorOf is the error of an event "error", with which the server reports that a message without an ID failed.
+func remoteErrorOf(data json.RawMessage) error {
+	var m struct {
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(data, &m) // it might be the application's
+	return RemoteError(cmp.Or(m.Message, string(data), "without data"))
 }
 
 // reply answers an acknowledged emission. A failed write ends the connection, so the server notices it, too.
