@@ -23,7 +23,7 @@ func TestClientTypes(t *testing.T) {
 	const use = `
 const client: Client = new Client("/ws", {
   events: {said: (text: string) => text.length},
-  awayBytes: 1 << 20, minBackoff: 10, WebSocket,
+  awayBytes: 1 << 20, writeLimit: 1 << 16, minBackoff: 10, WebSocket, stream: true, protocols: [],
   giveUp: (client, reason, code) => code === 4001 && reason.length > 0 && client.rooms.length === 0,
   onconnect: async client => { await client.request("login", {token: "x"}); },
   ongap: (client, gap) => { const span: number = (gap.until ?? new Date()).getTime() - gap.since.getTime(); void span; },
@@ -34,8 +34,10 @@ async function use(): Promise<string> {
   await client.join("room1", {timeout: 5000});
   await client.leave("room1");
   client.on("said", (text: string) => text).emit("say", "hello");
+  const stop = client.presence<{name: string}>("room1", p => { void p.members?.get(p.joined[0] ?? "")?.name.length; });
+  stop();
   const answer = await client.request<{text: string}>("ask");
-  try { client.emit("x"); } catch (e) { if (e instanceof ClientError) e.code satisfies string; }
+  try { client.emit("x"); } catch (e) { if (e instanceof ClientError) e.code satisfies string; if (e instanceof ClientError && e.code === "too large") return e.message; }
   // @ts-expect-error
   client.join(7);
   // @ts-expect-error

@@ -48,7 +48,7 @@
 //	stream.addEventListener("hello", e => { token = JSON.parse(e.data).token; });
 //
 // An EventSource comes back by itself, also after close codes for which client.js gives up, but not after an HTTP status
-// such as 503. When it comes back it sends Last-Event-ID. Then its second event is a gap of everything since then, before
+// such as the 503 of a node that drains. Its readyState is then 2, and the page makes another one: docs/clients.md shows how. When it comes back it sends Last-Event-ID. Then its second event is a gap of everything since then, before
 // any other, because nothing is kept for clients that are away. An ID is the time of the node; about one event in a second
 // has one, and so have comments. The gap begins six seconds earlier, as in client.js.
 //
@@ -68,7 +68,7 @@
 //	400  no token, or no messages in UTF-8
 //	403  a foreign secret, another user than the stream's, or a page that ws.Options.Origins does not allow
 //	410  the stream has ended, or its node is gone
-//	413  more than PostLimit, or than the bus carries
+//	413  more than PostLimit, or than the bus carries; nothing was taken
 //	429  too much of this client waits, or too many of its POSTs were refused. With Retry-After; nothing was taken
 //	502  the node of the stream is gone, or does not answer within PostTimeout: whether they were taken is not known. A node
 //	     that was killed is an error after 0.25 s, if the bus counts who hears a message, as Redis does

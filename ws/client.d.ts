@@ -2,7 +2,7 @@
 // ws.ClientJS serves them with lines that export the names, for client.mjs.
 declare namespace crosscast {
   type State = "connecting" | "connected" | "waiting" | "gave up" | "closed";
-  type ErrorCode = "not connected" | "timeout" | "closed" | "gave up" | "remote" | "uncertain" | "left";
+  type ErrorCode = "not connected" | "timeout" | "closed" | "gave up" | "remote" | "uncertain" | "left" | "too large";
 
   /** Its result, or its promise, replies to an acknowledged emission. */
   type Handler = (data: any) => unknown;
@@ -39,6 +39,8 @@ declare namespace crosscast {
     dialTimeout?: number;
     requestTimeout?: number;
     awayBytes?: number;
+    /** Bytes of a message. Default: 1 MiB. */
+    writeLimit?: number;
     /** The URL of a server with Go's package sse, or true for the same one. */
     stream?: string | URL | boolean;
     streamAfter?: number;

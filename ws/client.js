@@ -9,7 +9,8 @@
 //   });
 //   await client.join("room1");                 // and again after each reconnect, until leave
 //   client.on("said", text => {});              // the result, or its promise, replies to an acknowledged emission
-//   client.emit("say", "hello");                // throws if there is no connection; nothing is kept for later
+//   client.emit("say", "hello");                // throws if there is no connection; nothing is kept for later. An error
+//                                               // of the server is an event "error": without a handler, it goes to onerror
 //   const answer = await client.request("say", "hello", {timeout: 5000});
 //   await client.leave("room1");
 //   client.close();
@@ -44,24 +45,30 @@
 //
 // With the option stream, the client falls back to server-sent events where websockets are blocked, for servers with Go's
 // package sse: stream is their URL, or true for the same one. It does so when no websocket has opened within streamAfter
-// (4000 ms), or after three attempts if one had opened before. From a stream it tries a websocket again each streamRetry
+// (4000 ms), or cannot be made, or after three attempts if one had opened before. From a stream it tries a websocket again each streamRetry
 // (60000 ms) and on "online", and changes over once that has opened: as after a lost connection, with a gap.
 // client.transport is "websocket", "stream" or "".
 //
 // An ArrayBuffer, or a view of one, is sent as bytes: as data of emit and request, and as a handler's result. Bytes come as a
 // Uint8Array. Both need the subprotocol crosscast.json.1, which the client offers; it is the option protocols. With a server that
-// does not know it, protocols must be []: then bytes are strings in base64, as they are within other values.
+// does not know it, protocols must be []: then bytes are strings in base64, as they are within other values. A Blob or a File
+// is a TypeError: send await blob.arrayBuffer().
+//
+// A message of more than writeLimit bytes (1 MiB, which is also the server's default) is refused with "too large": emit throws
+// and request rejects, nothing was sent, and the connection goes on. On a stream the limit is the one that the server tells
+// (64 KiB by default), where bytes count as base64. If a proxy takes less than that, onerror gets the error of an emit.
 //
 // client.presence(room, onsync) tells who is in a room that the client is in, if the server opens it (AllowPresence):
 //   const stop = client.presence("room1", ({members, count, joined, changed, left}) => show(members));
 // members is a Map of users and what they show; it is null if there are too many, and count says how many. joined, changed
 // and left are the users in which it differs from the call before: at first everybody has joined. After a reconnect or a gap
-// all members come again, and so does a difference. Call join first: the wish follows it on each connection. If the server
-// refuses it, onerror gets that with the event "presence", and the client asks again after the next join or reconnect.
+// all members come again: onsync is called with the difference, which might be none. The client must be in the room first: by
+// join, which the wish follows on each connection, or because the server puts it there (Rooms of ws.Client). If the server
+// refuses the wish, onerror gets that with the event "presence", and the client asks again after the next join or reconnect.
 //
 // Further options: events ({name: handler}); onconnect(client), whose promise is waited for, for example to log in;
 // ondisconnect(client, reason), onretry(client, reason, wait), onerror(client, event, error); in ms: minBackoff,
-// maxBackoff, dialTimeout, requestTimeout; WebSocket, the class. client.d.ts has the types.
+// maxBackoff, dialTimeout, requestTimeout; in bytes: writeLimit; WebSocket, the class. client.d.ts has the types.
 // Errors are of class ClientError. No event is sent twice. The code of an error is one of:
 //   "not connected"  nothing was sent
 //   "timeout"        no reply came in time
@@ -70,6 +77,7 @@
 //   "remote"         the server replied with an error
 //   "uncertain"      the connection was lost before the reply; the server might have handled the event
 //   "left"           leave was called while join waited
+//   "too large"      the message is too large, and was not sent
 (() => {
   "use strict";
 
@@ -103,17 +111,33 @@
 
   function base64(bytes) { return btoa(Array.from(bytes, b => String.fromCharCode(b)).join("")); }
 
+  // stringify is for JSON, which would make {} of a Blob, and an object of an array of bytes.
+  function stringify(message) {
+    return JSON.stringify(message, function (key, v) {
+      if (globalThis.Blob && v instanceof Blob) throw new TypeError("a Blob or File cannot be sent: send await blob.arrayBuffer()");
+      const bytes = bytesOf(this[key]);
+      return bytes ? base64(bytes) : v;
+    });
+  }
+
+  // send sends a message. refused is called with an error if it turns out later that it is too large.
+  function send(socket, message, limit, refused) {
+    const data = encode(socket, message), stream = socket instanceof Stream, most = stream ? socket.limit : limit;
+    let size = data.length;
+    if (3 * size > most && typeof data === "string") size = new TextEncoder().encode(data).length;
+    if (size > most) throw new ClientError("too large", `too large: ${size} bytes (at most ${most})`);
+    stream ? socket.send(data, refused) : socket.send(data);
+  }
+
   // encode makes a message for a socket.
   function encode(socket, message) {
     const bytes = bytesOf(message.data);
-    if (!bytes) return JSON.stringify(message);
-    const agreed = socket.protocol === withBytes;
-    const text = JSON.stringify({...message, data: agreed ? undefined : base64(bytes)});
-    if (!agreed) return text;
+    if (!bytes || socket.protocol !== withBytes) return stringify(message);
+    const text = JSON.stringify({...message, data: undefined});
     const head = new TextEncoder().encode(text + "\0"), all = new Uint8Array(head.length + bytes.length);
     all.set(head);
     all.set(bytes, head.length);
-    return all;
+    return socket instanceof Stream ? "=" + base64(all) : all;
   }
 
   function decode(data) {
@@ -134,7 +158,7 @@
     #accept;
     #abort = new AbortController();
     #hello = {};      // {token, limit, alive, protocol}
-    #waiting = [];    // messages to be sent
+    #waiting = [];    // {text, refused}: messages to be sent
     #posting = false;
     #closing = false; // once the waiting messages are sent
     #timer;           // ends a stream that is silent
@@ -145,8 +169,10 @@
       this.#read().catch(() => {}).then(() => this.#end(1006, ""));
     }
 
-    send(message) {
-      this.#waiting.push(typeof message === "string" ? message : "=" + base64(message));
+    get limit() { return this.#hello.limit; }
+
+    send(text, refused) {
+      this.#waiting.push({text, refused});
       if (!this.#posting) this.#post();
     }
 
@@ -199,23 +225,32 @@
       this.onopen?.();
     }
 
-    // post sends what waits: each message once, and one POST after the other, so that they keep their order.
+    // post sends what waits: each message once, and one POST after the other, so that they keep their order. Of what is too
+    // large for a proxy nothing was taken: those messages go one by one, and one that is too large by itself is refused.
     async #post() {
       this.#posting = true;
-      const most = this.#hello.limit / 3; // a character of a string has up to three bytes
-      while (this.#waiting.length > 0 && this.readyState === 1) {
-        let body = this.#waiting.shift();
-        while (this.#waiting.length > 0 && body.length + this.#waiting[0].length < most) body += "\n" + this.#waiting.shift();
-        for (let status = 0; status !== 204 && this.readyState === 1;) {
-          const response = await this.#fetch({method: "POST", body, headers: {"Crosscast-Stream": this.#hello.token}}).catch(() => null);
-          status = response?.status;
-          const after = 1000 * response?.headers.get("Retry-After"); // then nothing was taken
-          if (status !== 204 && !after || this.#closing && after) this.#end(status === 413 ? 1009 : 1006, status ? `status ${status}` : "");
-          else if (after) await new Promise(resolve => setTimeout(resolve, Math.min(after, 10000)));
-        }
+      const most = this.limit / 3; // a character of a string has up to three bytes
+      for (let single = 0; this.#waiting.length > 0 && this.readyState === 1;) {
+        let n = 1, size = this.#waiting[0].text.length;
+        while (single-- <= 0 && n < this.#waiting.length && (size += this.#waiting[n].text.length + 1) <= most) n++;
+        const messages = this.#waiting.splice(0, n), status = await this.#take(messages.map(m => m.text).join("\n"));
+        if (status === 413 && n === 1) messages[0].refused(new ClientError("too large", "too large: status 413"));
+        else if (status === 413) [single, this.#waiting] = [n, [...messages, ...this.#waiting]];
+        else if (status !== 204) this.#end(1006, status ? `status ${status}` : "");
       }
       this.#posting = false;
       if (this.#closing) this.#end(1000, "");
+    }
+
+    // take makes a POST, again and again while the server asks to wait, and returns its status.
+    async #take(body) {
+      for (;;) {
+        const response = await this.#fetch({method: "POST", body, headers: {"Crosscast-Stream": this.#hello.token}}).catch(() => null);
+        const status = response?.status, after = 1000 * response?.headers.get("Retry-After"); // then nothing was taken
+        if (status === 204 || status === 413 || !after || this.#closing) return status;
+        await new Promise(resolve => setTimeout(resolve, Math.min(after, 10000)));
+        if (this.readyState !== 1) return status;
+      }
     }
   }
 
@@ -258,7 +293,7 @@
       this.#url.protocol = this.#url.protocol.replace("http", "ws");
       if (options.stream) this.#stream = new URL(options.stream === true ? "" : options.stream, this.#url);
       this.#options = {
-        minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0,
+        minBackoff: 250, maxBackoff: 10000, dialTimeout: 10000, requestTimeout: 10000, awayBytes: 0, writeLimit: 2 ** 20,
         protocols: [withBytes], gapSpread: 1000, gapMargin: 6000, streamAfter: 4000, streamRetry: 60000,
         giveUp: (client, reason, code) => code === 4001,
         onerror: (client, event, error) => console.error(`crosscast: ${event}:`, error),
@@ -282,12 +317,12 @@
 
     get connected() { return this.#socket?.readyState === 1; }
 
-    emit(event, data) { this.#send({event, data}); }
+    emit(event, data) { this.#send({event, data}, error => this.#call("onerror", event, error)); }
 
     request(event, data, {timeout = this.#options.requestTimeout} = {}) {
       if (this.#over || this.connected || !this.#options.awayBytes) return this.#ask({event, data}, timeout);
       return new Promise((resolve, reject) => {
-        const bytes = bytesOf(data)?.slice(), text = JSON.stringify({event, data: bytes ? "" : data});
+        const bytes = bytesOf(data)?.slice(), text = stringify({event, data: bytes ? "" : data});
         const size = text.length + (bytes?.length ?? 0) + 256;
         const waiting = [...this.#away].reduce((sum, call) => sum + call.size, 0);
         if (waiting + size > this.#options.awayBytes) throw new ClientError("not connected");
@@ -349,7 +384,9 @@
       [p.on, p.at] = [socket, undefined];
       this.#ask({watch: name}, this.#options.requestTimeout).catch(error => {
         if (this.#presences.get(name) !== p || this.#socket !== socket || this.#over) return;
-        if (!error.retry && error.code !== "timeout") return this.#call("onerror", "presence", error);
+        if (!error.retry && error.code !== "timeout") {
+          return this.#call("onerror", "presence", new ClientError(error.code, `room "${name}": ${error.message}`));
+        }
         this.#watchLater(name, p, backoff / 2 * (1 + Math.random()), Math.min(2 * backoff, this.#options.maxBackoff));
       });
     }
@@ -414,7 +451,7 @@
     #ask(message, timeout) {
       return new Promise((resolve, reject) => {
         const id = ++this.#last;
-        this.#send({...message, id}); // an exception rejects the promise
+        this.#send({...message, id}, error => this.#settle(id, w => w.reject(error))); // an exception rejects the promise
         const timer = timeout === undefined ? undefined
           : setTimeout(() => this.#settle(id, w => w.reject(new ClientError("timeout"))), timeout);
         this.#waiting.set(id, {resolve, reject, timer});
@@ -434,7 +471,7 @@
         if (since === undefined || this.#rooms.get(name) !== room) return;
         this.#report({room: name, since: new Date(since), until: new Date(Date.now()), away: true, wait: this.#draw()}, true);
       } catch (error) {
-        if (error.code !== "remote") throw error;
+        if (error.code !== "remote" && error.code !== "too large") throw error;
         if (error.retry) {
           const retry = {timer: setTimeout(() => {
             this.#retries.delete(retry);
@@ -486,10 +523,10 @@
       if (!room.kept && room.calls.size === 0 && this.#rooms.get(name) === room) this.#rooms.delete(name);
     }
 
-    #send(message) {
+    #send(message, refused) {
       if (this.#over) throw this.#over;
       if (!this.connected) throw new ClientError("not connected");
-      this.#socket.send(encode(this.#socket, message));
+      send(this.#socket, message, this.#options.writeLimit, refused);
     }
 
     // settle ends a request. A reply for which nobody waits is no mistake of the server.
@@ -571,7 +608,14 @@
     #dial(stream) {
       const {WebSocket = globalThis.WebSocket, protocols} = this.#options;
       if (stream) return new Stream(this.#stream.href.replace(/^ws/, "http"), protocols);
-      return Object.assign(new WebSocket(this.#url.href, protocols), {binaryType: "arraybuffer"});
+      try {
+        return Object.assign(new WebSocket(this.#url.href, protocols), {binaryType: "arraybuffer"});
+      } catch (error) { // for example a policy, or there is no WebSocket
+        if (!this.#stream) throw error;
+        const socket = {readyState: 3, close() {}};
+        Promise.resolve().then(() => socket.onclose?.({reason: String(error?.message ?? error), code: 1006}));
+        return socket;
+      }
     }
 
     // choose decides what the next attempt is, and returns whether it comes at once.
@@ -707,18 +751,21 @@
 
     // handle handles an event, and replies if the server waits for a reply.
     async #handle(socket, {event, data, id}) {
-      const handler = this.#handlers.get(event);
-      if (!handler && !id) return;
-      let answer;
+      const handler = this.#handlers.get(event), failed = error => this.#call("onerror", event, error);
+      if (!handler && !id) {
+        if (event === "error") failed(new ClientError("remote", String(data?.message ?? data)));
+        return;
+      }
+      const reply = answer => {
+        if (id && socket.readyState === 1) send(socket, {id, ...answer}, this.#options.writeLimit, failed);
+      };
       try {
         if (!handler) throw new ClientError("no handler");
-        answer = await handler(data);
-        answer = encode(socket, {id, data: answer});
+        reply({data: await handler(data)});
       } catch (error) {
-        if (handler) this.#call("onerror", event, error);
-        answer = JSON.stringify({id, error: String(error?.message || error || "failed")});
+        if (handler) failed(error);
+        reply({error: String(error?.message || error || "failed").slice(0, 200)});
       }
-      if (id && socket.readyState === 1) socket.send(answer);
     }
   }
 

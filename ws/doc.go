@@ -54,7 +54,9 @@
 //
 //	none                 JSON, as above. Bytes are strings in base64
 //	crosscast.json.1     the same, and bytes are binary messages, in both directions
-//	crosscast.msgpack.1  the same objects as msgpack, one in each binary message, in both directions. Bytes are bytes
+//	crosscast.msgpack.1  the same objects as msgpack, one in each binary message, in both directions. Bytes are bytes,
+//	                     also within another value: if the sender writes msgpack with bytes in it, such as [crosscast.MsgPack].
+//	                     A payload of JSON stays JSON, with strings in base64
 //
 // Package client and client.js offer crosscast.json.1. If a client offers both, the server chooses msgpack. Those in
 // [Options.Subprotocols] come first. With an [Envelope] of text of its own, the server knows crosscast.json.1 only, whose texts
@@ -68,7 +70,8 @@
 //	{"id":7}␀…                      a reply
 //
 // The payloads that become bytes are [crosscast.Bytes], and a [crosscast.MsgPack] that is nothing but bytes. Bytes within
-// another value are strings in base64, except in msgpack. A [Handler] gets every form as JSON, with bytes as base64, so a
+// another value are strings in base64, except those of a MsgPack that goes to a client of msgpack. Package client sends them
+// as base64, too. A [Handler] gets every form as JSON, with bytes as base64, so a
 // function of [Typed] for []byte gets the bytes, whatever the client speaks. A reply to an acknowledged emission keeps its form.
 // docs/msgpack.md has the table of what becomes what. JSON without a counterpart in msgpack is a gap of the clients of msgpack.
 //

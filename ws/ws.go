@@ -32,15 +32,17 @@ import (
 // leaves, handlers may run on for Options.LeaveTimeout before it is cancelled.
 //
 // If the client waits for a reply, it gets one after the handler has returned: see [Answered]. An error goes to the
-// client in that reply, or in an event "error" if the client does not wait. The client sees the text of two kinds of
-// errors: those of [Errorf], and crosscast's errors about a name or a size, which mostly came from the client. Any
-// other error goes to Options.OnError, and the client gets "internal error".
+// client in that reply, or in an event "error" if the client does not wait. The client sees the text of three kinds of
+// errors: those of [Errorf], those of [Typed] and [TypedAnswer] about data that does not fit T, which name the Go type, and
+// crosscast's errors about a name or a size, which mostly came from the client. Any other error goes to Options.OnError, and
+// the client gets "internal error".
 type Handler func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error
 
 // Events maps the names of events to their handlers.
 type Events map[string]Handler
 
-// Typed makes a [Handler] of a function that takes its data unmarshalled. Without data, it gets the zero T.
+// Typed makes a [Handler] of a function that takes its data unmarshalled. Without data, it gets the zero T. The client sees
+// the error if its data does not fit.
 func Typed[T any](f func(ctx context.Context, s *crosscast.Socket, data T) error) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, data json.RawMessage) error {
 		v, err := unmarshal[T](data)

@@ -746,12 +746,12 @@ const tests = {
       client.emit("e", bytes("a\0\xff"));
       client.emit("e", bytes("-a-").subarray(1, 2));
       client.emit("e", bytes("b").buffer);
-      client.emit("e", [bytes("")]);
+      client.emit("e", [bytes("n")]);
       const reply = client.request("e", new DataView(bytes("c").buffer));
       const message = text => last().message(bytes(text).buffer);
       if (protocol) {
         assert.deepEqual(last().sent.splice(0), [
-          `{"event":"early","id":1}\0ab`, `{"event":"e"}\0a\0\xff`, `{"event":"e"}\0a`, `{"event":"e"}\0b`, {event: "e", data: [{}]},
+          `{"event":"early","id":1}\0ab`, `{"event":"e"}\0a\0\xff`, `{"event":"e"}\0a`, `{"event":"e"}\0b`, {event: "e", data: ["bg=="]},
           `{"event":"e","id":2}\0c`,
         ]);
         await message(`{"id":1}\0`);
@@ -763,7 +763,7 @@ const tests = {
         assert.equal(happened.splice(0).length, 3);
         assert(client.connected);
       } else {
-        assert.deepEqual(last().sent.splice(0).map(m => m.data), ["YWI=", "YQD/", "YQ==", "Yg==", [{}], "Yw=="]);
+        assert.deepEqual(last().sent.splice(0).map(m => m.data), ["YWI=", "YQD/", "YQ==", "Yg==", ["bg=="], "Yw=="]);
         await last().message({id: 1, data: "YQ=="});
         assert.equal(await early, "YQ==");
         reply.catch(() => {});
@@ -771,6 +771,59 @@ const tests = {
       client.close();
     }
     delete FakeSocket.protocol;
+  },
+
+  async "what cannot be sent"() {
+    const client = connect({writeLimit: 100, awayBytes: 1000, events: {long: () => "x".repeat(200), blob: () => new Blob([])}});
+    const early = client.request("early", "x".repeat(200)).catch(error => error.code);
+    await assert.rejects(client.request("e", new Blob(["x"])), {name: "TypeError", message: /arrayBuffer\(\)/});
+    await last().open();
+    assert.equal(await early, "too large");
+    client.emit("e", "x".repeat(77)); // 100 bytes
+    assert.throws(() => client.emit("e", "x".repeat(78)), {name: "ClientError", code: "too large", message: "too large: 101 bytes (at most 100)"});
+    assert.throws(() => client.emit("e", "ä".repeat(40)), {code: "too large"});
+    assert.throws(() => client.emit("e", new Uint8Array(100)), {code: "too large"});
+    await assert.rejects(client.request("e", "x".repeat(100)), {code: "too large"});
+    for (const data of [new Blob(["x"]), {files: [new File(["x"], "x.png")]}]) {
+      assert.throws(() => client.emit("e", data), {name: "TypeError", message: /arrayBuffer\(\)/});
+      await assert.rejects(client.request("e", data), TypeError);
+    }
+    assert.equal(last().sent.splice(0).length, 1);
+    await last().message({event: "long", id: 1});
+    await last().message({event: "blob", id: 2});
+    assert.deepEqual(last().sent.splice(0).map(m => m.error.slice(0, 9)), ["too large", "a Blob or"]);
+    take("error long too large: 218 bytes (at most 100)", "error blob a Blob or File cannot be sent: send await blob.arrayBuffer()");
+
+    const name = "x".repeat(200); // a room that cannot be joined does not hold up the connection
+    await assert.rejects(client.join(name), {code: "too large"});
+    const room = client.join("r");
+    client.presence("r".repeat(90), () => {});
+    await settled();
+    take(`error presence room "${"r".repeat(90)}": too large: 109 bytes (at most 100)`);
+    await answer();
+    await room;
+    assert.equal(client.state, "connected");
+    client.close();
+
+    const limited = connect();
+    const long = assert.rejects(limited.join("x".repeat(2 ** 20)), {code: "too large"}); // the default, on the first connection
+    await last().open();
+    await long;
+    assert.equal(limited.state, "connected");
+    limited.close();
+  },
+
+  async "the server's error about an emit"() {
+    const client = connect();
+    await last().open();
+    await last().message({event: "error", data: {message: "say: internal error"}});
+    await last().message({event: "error", data: "of the application"});
+    await last().message({event: "other", data: 1});
+    take("error error say: internal error", "error error of the application");
+    client.on("error", ({message}) => note("handled", message));
+    await last().message({event: "error", data: {message: "say: internal error"}});
+    take("handled say: internal error");
+    client.close();
   },
 
   async "failures to join, to answer, and to make sense"() {
@@ -845,7 +898,7 @@ const tests = {
     await pass(1000);
     assert.deepEqual(last().sent.slice(3), [{watch: "r", id: 7}]);
     await last().message({id: 7, error: "not in the room"});
-    take("error presence not in the room");
+    take('error presence room "r": not in the room');
     stop();
     stop();
     assert.deepEqual(last().sent.slice(4), [{unwatch: "r", id: 8}]);

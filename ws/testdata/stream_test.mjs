@@ -250,6 +250,82 @@ const tests = {
     assert.equal(takePosts(), `{"event":"c","id":1}`);
     client.close();
   },
+  async "messages that are too large"() {
+    const errors = [];
+    const client = await byStream({onerror: (_, event, error) => errors.push(`${event} ${error.code}`)});
+    const [most, more] = ["x".repeat(300 - 23), "ä".repeat(140)]; // of 300 bytes with the rest, and of more
+    client.emit("a", most);
+    await settled();
+    assert.equal(takePosts().length, 300);
+    assert.throws(() => client.emit("a", most + "x"), {code: "too large", message: "too large: 301 bytes (at most 300)"});
+    assert.throws(() => client.emit("a", more), {code: "too large"});
+    await assert.rejects(client.request("a", most), {code: "too large"});
+    await assert.rejects(client.join("x".repeat(300)), {code: "too large"});
+    assert.deepEqual(client.rooms, []);
+    client.on("ask", () => most + most);
+    await streams[0].message({event: "ask", id: 8});
+    assert.equal(takePosts(), '{"id":8,"error":"too large: 572 bytes (at most 300)"}');
+    assert.equal(errors.pop(), "ask too large");
+    await settled();
+    assert.equal(takePosts(), "");
+
+    // A proxy takes less.
+    answers = [[204], [413], [204], [413], [204]];
+    client.emit("a");
+    client.emit("b");
+    const answer = client.request("c").catch(error => error.code);
+    client.emit("d");
+    await settled();
+    assert.equal(takePosts(), '{"event":"a"}|{"event":"b"}\n{"event":"c","id":3}\n{"event":"d"}|{"event":"b"}|{"event":"c","id":3}|{"event":"d"}');
+    assert.equal(await answer, "too large");
+    answers = [[413, 5]];
+    client.emit("e");
+    await settled();
+    assert.deepEqual(errors, ["e too large"]);
+    client.emit("f");
+    client.emit("g");
+    client.emit("h");
+    await settled();
+    assert.equal(takePosts(), '{"event":"e"}|{"event":"f"}|{"event":"g"}\n{"event":"h"}');
+    take();
+    assert.equal(client.transport, "stream");
+    client.close();
+  },
+  async "bytes"() {
+    const got = [];
+    const client = connect({events: {pic: bytes => got.push(bytes)}});
+    await sockets[0].lose();
+    await pass(0);
+    await streams[0].open({protocol: "crosscast.json.1"});
+    await streams[0].text(`event: bytes\ndata: ${btoa('{"event":"pic"}\0\x01\xff')}\n\n`);
+    assert.deepEqual(got, [new Uint8Array([1, 255])]);
+    client.emit("pic", new Uint8Array([1, 255]));
+    await settled();
+    assert.equal(takePosts(), "=" + btoa('{"event":"pic"}\0\x01\xff'));
+    client.emit("pic", new Uint8Array(206)); // 222 bytes: 297 as base64
+    assert.throws(() => client.emit("pic", new Uint8Array(207)), {code: "too large"});
+    client.close();
+  },
+  async "a WebSocket that throws, or is missing"() {
+    const real = globalThis.WebSocket;
+    delete globalThis.WebSocket;
+    for (const WebSocket of [undefined, class { constructor() { throw new Error("not here"); } }]) {
+      assert.throws(() => connect({stream: undefined, WebSocket}), WebSocket ? /not here/ : TypeError);
+      const client = connect({WebSocket});
+      await settled();
+      assert.match(happened.splice(0).join(), WebSocket ? /^waiting,retry not here 0$/ : /^waiting,retry .*constructor 0$/);
+      await pass(0);
+      await streams[0].open();
+      take("connecting", "connected");
+      await pass(30000);
+      await streams[0].text(":\n\n");
+      await pass(35000);
+      take(); // also after another attempt
+      assert.equal(client.transport, "stream");
+      client.close();
+    }
+    globalThis.WebSocket = real;
+  },
   async "a stream that is silent"() {
     const client = await byStream({streamRetry: 1e9});
     await pass(54000);
