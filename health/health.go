@@ -103,6 +103,9 @@ type details struct {
 	Dropped map[crosscast.DropReason]uint64 `json:"dropped"`
 	Panics  uint64                          `json:"panics"`
 
+	// Misrouted are the nodes and emitters with other Topics, and which.
+	Misrouted map[crosscast.NodeID]string `json:"misrouted,omitempty"`
+
 	RecentGaps   []gap  `json:"recentGaps,omitempty"` // the latest first
 	RecentLosses []loss `json:"recentLosses,omitempty"`
 }
@@ -135,6 +138,7 @@ func detailsOf(node *crosscast.Node) (d details) {
 		d.Link.Echo = short(s.Adapter.EchoRoundTrip)
 	}
 	d.Peers, d.Lost = peersOf(node.Nodes()), peersOf(s.Lost)
+	d.Misrouted = s.Adapter.Misrouted
 	d.Sockets, d.Rooms, d.Users = s.Sockets, s.Rooms, s.Users
 	d.Gaps, d.Losses, d.Dropped, d.Panics = s.GapReasons, s.LossReasons, s.Dropped, s.Panics
 	return d

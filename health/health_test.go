@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -248,6 +249,28 @@ func TestDetailsOfALostPeer(t *testing.T) {
 		synctest.Wait()
 		if w := get(health.Details(n, nil)); !strings.Contains(w.Body.String(), `"lost": []`) {
 			t.Errorf("after it has started again: %s", w.Body)
+		}
+	})
+}
+
+// TestDetailsOfOtherTopics: who spreads rooms in another way is in the details while it is there.
+func TestDetailsOfOtherTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := membus.New()
+		n, _ := start(t, hub, "one", false)
+		odd, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: wire.New(hub.Port("odd"), wire.Options{Topics: 64})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		want := fmt.Sprintf(`"%s": "64"`, odd.ID())
+		if w := get(health.Details(n, nil)); !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s", w.Body)
+		}
+		_ = odd.Close(t.Context())
+		synctest.Wait()
+		if w := get(health.Details(n, nil)); strings.Contains(w.Body.String(), "misrouted") {
+			t.Errorf("after it has left: %s", w.Body)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,8 +16,10 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/crosscasttest"
+	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/page"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // hostile is a name that would be a script, were it HTML.
@@ -161,6 +164,34 @@ func TestLostPeer(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if body := s.get(t, "/state").Body.String(); strings.Contains(body, `"lost":true`) {
 			t.Errorf("after it is back: %s", body)
+		}
+	})
+}
+
+// TestOtherTopics: the table says of each server how many have other Topics.
+func TestOtherTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := membus.New()
+		for i, topics := range []int{0, 0, 64} {
+			n, err := crosscast.Start(t.Context(), crosscast.Options{
+				Adapter: wire.New(bus.Port(fmt.Sprint(i)), wire.Options{Topics: topics}),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer n.Close(t.Context())
+			if i < 2 {
+				continue
+			}
+			p, err := page.New(page.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+			body := (&site{handler: p.Handler(n)}).get(t, "/state").Body.String()
+			if strings.Count(body, `"misrouted":1`) != 2 || !strings.Contains(body, `"misrouted":2`) {
+				t.Error(body)
+			}
 		}
 	})
 }

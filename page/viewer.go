@@ -71,6 +71,8 @@ type nodeState struct {
 	Queue    int              `json:"queueBytes"`
 	Gaps     uint64           `json:"gaps"`
 	Losses   uint64           `json:"losses"`
+	// Misrouted is how many have other Topics in the options of their adapter.
+	Misrouted int `json:"misrouted,omitempty"`
 }
 
 func (v *viewer) serveState(w http.ResponseWriter, r *http.Request) {
@@ -144,7 +146,7 @@ func (v *viewer) query(list []nodeState) (lost []crosscast.Peer, err error) {
 
 func (n *nodeState) enter(s crosscast.Stats) {
 	n.Answered, n.Live, n.Sockets, n.Users, n.Rooms = true, s.Connected, s.Sockets, s.Users, s.Rooms
-	n.Queue, n.Gaps, n.Losses = s.QueueBytes, s.Gaps, s.Losses
+	n.Queue, n.Gaps, n.Losses, n.Misrouted = s.QueueBytes, s.Gaps, s.Losses, len(s.Adapter.Misrouted)
 }
 
 // shown is how many rooms, and how many sockets of a user, a page shows.

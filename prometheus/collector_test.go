@@ -21,9 +21,11 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/crosscasttest"
+	"github.com/crosscast/crosscast/internal/membus"
 	"github.com/crosscast/crosscast/internal/metrics"
 	"github.com/crosscast/crosscast/socketio"
 	"github.com/crosscast/crosscast/sse"
+	"github.com/crosscast/crosscast/wire"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -143,6 +145,21 @@ func TestLostPeers(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		_, lines := gather(t, New(c.Nodes[0], Options{}))
 		want(t, lines, "crosscast_peers{node=n1} 0", "crosscast_peers_lost{node=n1} 1", "crosscast_peers_suspected{node=n1} 0")
+	})
+}
+
+// TestMisroutedPeers: a node with other Topics is counted while it is there.
+func TestMisroutedPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := membus.New()
+		n := start(t, crosscast.Options{Name: "n1", Adapter: wire.New(bus.Port("1"), wire.Options{})})
+		odd := start(t, crosscast.Options{Adapter: wire.New(bus.Port("2"), wire.Options{Topics: 8})})
+		for _, number := range []string{"1", "0"} {
+			time.Sleep(5 * time.Second)
+			_, lines := gather(t, New(n, Options{}))
+			want(t, lines, "crosscast_peers_misrouted{node=n1} "+number)
+			_ = odd.Close(t.Context())
+		}
 	})
 }
 
