@@ -39,9 +39,9 @@
 //     the adapter queries the bus for its server, and a node follows its peers to another one. (expired.go, mover.go)
 //   - Quiet topics. The last frame of a topic has no successor that would show a hole. On a [Patchy] bus it can be lost
 //     although the link stands. There, heartbeats name the topics that have become quiet. (quiet.go, quiet_heard.go)
-//   - Nodes that disagree. Nodes with other Options.Topics publish where this node does not listen. Hellos and heartbeats tell how
-//     their node spreads names over topics, and an emitter tells it before it emits to names. So that is a gap of all of that node, and AdapterStats.Misrouted names it.
-//     (routing.go, misrouted.go)
+//   - Nodes that disagree. Nodes with other Options.Topics publish where this node does not listen. Hellos and heartbeats
+//     tell how their node spreads names over topics, and an emitter tells it before it emits to names. So that is a gap of
+//     all of that node, and AdapterStats.Misrouted names it. (routing.go, misrouted.go)
 package wire
 
 import (

@@ -25,7 +25,7 @@ func TestTooLargeMeansNobody(t *testing.T) {
 		const frame = 32 << 10
 		ctx := t.Context()
 		port := membus.New().Port("a")
-		o := crosscast.Options{Adapter: wire.New(port, wire.Options{MaxFrame: frame})}
+		o := crosscast.Options{Adapter: wire.New(port, wire.Options{MaxFrame: frame}), MaxPayload: frame}
 		if _, err := crosscast.Start(ctx, o); err == nil || !strings.Contains(err.Error(), "MaxPayload") {
 			t.Fatalf("a node that may emit more than its adapter takes: %v", err)
 		}

@@ -302,6 +302,30 @@ func TestEmittersThatDisagree(t *testing.T) {
 	}
 }
 
+// TestLogOfNodesThatDisagree: the log has the name of a node, although it publishes before its hello.
+func TestLogOfNodesThatDisagree(t *testing.T) {
+	var log lines
+	synctest.Test(t, func(t *testing.T) {
+		bus := membus.New()
+		start := func(name string, o wire.Options) *crosscast.Node {
+			n, err := crosscast.Start(t.Context(), crosscast.Options{Name: name, Adapter: wire.New(bus.Port(name), o)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		one := start("one", wire.Options{Topics: 32, Logger: slog.New(&log)})
+		defer one.Close(t.Context())
+		odd := start("odd", wire.Options{Topics: 64})
+		defer odd.Close(t.Context())
+		time.Sleep(3 * time.Second)
+		all := strings.Join(log.take(), "\n")
+		if want := fmt.Sprintf(": 1: odd (%s): Topics 64: Topics 32: give all", odd.ID()); strings.Count(all, want) != 1 {
+			t.Errorf("logged without %q: %s", want, all)
+		}
+	})
+}
+
 // manyRooms are so many that everyone gets what is for them.
 var manyRooms = func() (all []crosscast.Address) {
 	for i := range 9 {
