@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -21,18 +22,21 @@ function note(...what) {
   document.getElementById("log").append(li);
 }
 let token;
-const stream = new EventSource("/events");
-stream.addEventListener("hello", e => { token = JSON.parse(e.data).token; note("hello", e.lastEventId !== ""); });
-stream.addEventListener("close", e => note("close", JSON.parse(e.data).code));
-stream.onmessage = e => {
-  const m = JSON.parse(e.data);
-  note(m.event ?? "", m.data ?? "", m.gap ? m.gap.ago.length : "");
-};
+(function listen() {
+  const stream = new EventSource("/events");
+  stream.addEventListener("hello", e => { token = JSON.parse(e.data).token; note("hello", e.lastEventId !== ""); });
+  stream.addEventListener("close", e => note("close", JSON.parse(e.data).code));
+  stream.onmessage = e => {
+    const m = JSON.parse(e.data);
+    note(m.event ?? "", m.data ?? "", m.gap ? m.gap.ago.length : "");
+  };
+  stream.onerror = () => { if (stream.readyState === 2) { note("closed"); setTimeout(listen, 10); } };
+})();
 const post = m => fetch("/events", {method: "POST", body: JSON.stringify(m), headers: {"Crosscast-Stream": token}}).then(r => String(r.status));
 </script>`
 
 // TestEventSource: the browser's own class reads the stream, sends what it was told, comes back by itself, and then learns
-// first what it might have missed.
+// first what it might have missed. After a status such as 503 it is closed, and the page makes another one.
 func TestEventSource(t *testing.T) {
 	browser := findBrowser(t)
 	node, err := crosscast.Start(t.Context(), crosscast.Options{})
@@ -54,7 +58,14 @@ func TestEventSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) { _ = clients.Accept(w, r, ws.Client{User: "ann"}) })
+	var unavailable atomic.Bool // for one request
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		if unavailable.CompareAndSwap(true, false) {
+			http.Error(w, "restarting", http.StatusServiceUnavailable)
+			return
+		}
+		_ = clients.Accept(w, r, ws.Client{User: "ann"})
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, eventSourcePage) })
 	web := httptest.NewServer(mux)
 	defer web.Close()
@@ -74,7 +85,13 @@ func TestEventSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.sees("#log li:nth-child(7)", "welcome") // after one to three seconds
-	const want = "hello true|welcome \u2028\r\n |said hello |close 1000|hello true|  2|welcome \u2028\r\n "
+	unavailable.Store(true)
+	if err := node.ToUser("ann").Disconnect(t.Context(), "closed for a test"); err != nil {
+		t.Fatal(err)
+	}
+	p.sees("#log li:nth-child(11)", "welcome")
+	const want = "hello true|welcome \u2028\r\n |said hello |close 1000|hello true|  2|welcome \u2028\r\n |" +
+		"close 1000|closed|hello true|welcome \u2028\r\n "
 	if got := run(p, "reading", chromedp.Evaluate[string](`[...document.querySelectorAll("li")].map(e => e.textContent).join("|")`)); got != want {
 		t.Errorf("happened: %q\nwant: %q", got, want)
 	}

@@ -81,6 +81,7 @@ func TestStreamFallback(t *testing.T) {
 	to, _ := url.Parse(server.URL)
 	behind := httputil.NewSingleHostReverseProxy(to)
 	var websockets atomic.Value // "blocked", "swallowed" or "pass"
+	var most atomic.Int64       // bytes of a POST
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "" {
 			switch websockets.Load() {
@@ -92,6 +93,10 @@ func TestStreamFallback(t *testing.T) {
 				return
 			}
 		}
+		if r.ContentLength > most.Load() {
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+			return
+		}
 		behind.ServeHTTP(w, r)
 	}))
 	defer proxy.Close()
@@ -100,6 +105,7 @@ func TestStreamFallback(t *testing.T) {
 	for _, how := range []string{"blocked", "swallowed"} {
 		t.Run(how, func(t *testing.T) {
 			websockets.Store(how)
+			most.Store(1 << 20)
 			began := time.Now()
 			if err := chromedp.Do(tab, chromedp.Navigate(proxy.URL+"/page")); err != nil {
 				t.Fatal(err)
@@ -126,6 +132,19 @@ func TestStreamFallback(t *testing.T) {
 			}
 			if got := js(`client.request("twice", new Uint8Array([0, 255])).then(b => String([b instanceof Uint8Array, ...b]))`); got != "true,0,255,0,255" {
 				t.Errorf("bytes came back as %s", got)
+			}
+			const sizes = `echo = n => client.request("echo", "x".repeat(n)).then(text => text.length, e => e.message);`
+			const limit = sizes + ` (async () => {
+				const refused = await echo(65536), more = parseInt(refused.match(/\d+/)) - 65536;
+				const fits = 65534 - more; // two for the digits of an id
+				return [refused.replace(/\d+/, "…"), await echo(fits) === fits, client.transport].join();
+			})()`
+			if got := js(limit); got != "too large: … bytes (at most 65536),true,stream" {
+				t.Errorf("large messages: %s", got)
+			}
+			most.Store(1000)
+			if got := js(sizes + ` Promise.all([10, 2000, 20].map(echo)).then(r => r.join())`); got != "10,too large: status 413,20" {
+				t.Errorf("with a proxy that takes less: %s", got)
 			}
 			answers, got := node.ToUser("ann").EmitAck(t.Context(), "sure?", "this"), ""
 			for r := range answers.All() {
