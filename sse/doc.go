@@ -33,8 +33,9 @@
 //	retry: 1740
 //	data: {"code":1012,"reason":"server restarting"}
 //
-// "token" is a secret of 128 random bits, behind the names of the node and of the stream. "limit" is [Options].PostLimit, and
-// "alive" the time between comments, in milliseconds: a client that has heard nothing for much longer connects again. The
+// "token" is a secret of 128 random bits, behind the names of the node and of the stream. "limit" is what a
+// message may have, in bytes: [Options].PostLimit, or ReadLimit of ws.Options if that is less. A line above ReadLimit ends the
+// stream. "alive" is the time between comments, in milliseconds: a client that has heard nothing for much longer connects again. The
 // last event has the close code and reason that a websocket would get.
 //
 // A client may ask for bytes as binary messages, with "Accept: text/event-stream;protocol=crosscast.json.1". This is a

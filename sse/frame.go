@@ -164,7 +164,7 @@ func (s *Server) hello(st *stream, secret, protocol string) []byte {
 		Limit    int    `json:"limit"`
 		Alive    int64  `json:"alive,omitempty"`
 		Protocol string `json:"protocol,omitempty"`
-	}{token(st, secret), s.o.PostLimit, max(s.inside.Config.PingInterval.Milliseconds(), 0), protocol})
+	}{token(st, secret), min(s.o.PostLimit, s.inside.Config.ReadLimit), max(s.inside.Config.PingInterval.Milliseconds(), 0), protocol})
 	st.stamped = time.Now()
 	return appendData(appendID([]byte("event: hello\n"), st.stamped), data)
 }

@@ -69,6 +69,7 @@ type client struct {
 	body  io.ReadCloser
 	lines *bufio.Reader
 	token string
+	limit int // that it was told
 }
 
 // transport is that of requests.
@@ -111,7 +112,7 @@ func open(t testing.TB, url, user string, header ...string) *client {
 	if err := json.Unmarshal([]byte(hello.data), &data); err != nil || hello.name != "hello" || hello.id == "" || data.Limit == 0 {
 		t.Fatalf("the first event is %+v (%v)", hello, err)
 	}
-	c.token = data.Token
+	c.token, c.limit = data.Token, data.Limit
 	return c
 }
 

@@ -127,6 +127,27 @@ func TestBodies(t *testing.T) {
 	c.expect(`{"id":1,"data":1}`)
 }
 
+// TestToldLimit: a client is told what a message may have: PostLimit, or less with a smaller ReadLimit of package ws, above
+// which the stream ends.
+func TestToldLimit(t *testing.T) {
+	for _, tt := range []struct{ post, read, want int }{{0, 0, 64 << 10}, {500, 0, 500}, {500, 300, 300}} {
+		n := wstest.StartNode(t, crosscast.Options{})
+		url := serve(t, newServer(t, n, ws.Options{Events: echo, ReadLimit: tt.read}, sse.Options{PostLimit: tt.post}))
+		c := open(t, url, "")
+		if c.limit != tt.want {
+			t.Fatalf("%+v: told %d", tt, c.limit)
+		}
+		const head, end = `{"event":"echo","data":"`, `","id":1}`
+		text := strings.Repeat("x", c.limit-len(head+end))
+		c.send(head + text + end)
+		c.expect(`{"id":1,"data":"` + text + `"}`)
+		if tt.read > 0 {
+			c.send(head + text + "x" + end)
+			c.expectClose(`{"code":1009,"reason":"message too large"}`)
+		}
+	}
+}
+
 // TestFlood: a client that sends more than is handled is told to wait. What waits is bounded, and nothing is lost.
 func TestFlood(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})
