@@ -100,6 +100,10 @@ func TestDropReasons(t *testing.T) {
 			Encoding: crosscast.EncodingJSON, Data: []byte("nope"),
 		}})
 		dropped("invalid", 2)
+		handle(crosscast.Instruction{Kind: kind.Emit, Event: "e", Target: inRoom, Payload: crosscast.Payload{
+			Encoding: crosscast.EncodingMsgPack + 1, Data: []byte("nope"),
+		}})
+		dropped("encoding", 2)
 		handle(crosscast.Instruction{Kind: kind.Join, Target: inRoom, Rooms: []string{"x"}, Ref: "join",
 			TTL: time.Second, Late: time.Minute})
 		dropped("expired", 2)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/args"
+	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/mpack"
 	"github.com/crosscast/crosscast/internal/validjson"
 )
@@ -64,7 +65,7 @@ func ArgsOf(p crosscast.Payload) (Args, error) {
 		return a, nil
 	case crosscast.EncodingMsgPack:
 		if err := mpack.Exact(p.Data); err != nil {
-			return Args{}, fmt.Errorf("crosscast/socketio: payload: %w", err)
+			return Args{}, errtext.Errorf("crosscast/socketio: payload: %w", err)
 		}
 		a.values = []json.RawMessage{p.Data}
 		return a, nil
