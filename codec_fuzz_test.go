@@ -266,6 +266,7 @@ func checkHostile(t testing.TB, r *crosscast.InstructionReader, b []byte) {
 		t.Fatalf("%d bytes allocated for %d of input", spent, len(b))
 	}
 	s, _ := readAll(r, b)
+	s = slices.DeleteFunc(s, later)
 	var written []byte
 	for i := range s {
 		var err error
@@ -273,9 +274,21 @@ func checkHostile(t testing.TB, r *crosscast.InstructionReader, b []byte) {
 			t.Fatalf("yielded %+v, which may not be written: %v", s[i], err)
 		}
 	}
-	if again, err := readAll(r, written); err != nil || !reflect.DeepEqual(again, s) {
+	if again, err := readAll(r, written); err != nil || len(again)+len(s) > 0 && !reflect.DeepEqual(again, s) {
 		t.Fatalf("read\n%+v\nwritten and read again (%v)\n%+v", s, err, again)
 	}
+}
+
+// later reports whether inst has a payload of an encoding of a later version, which a node counts, and nobody writes.
+func later(inst crosscast.Instruction) bool {
+	payloads := []crosscast.Payload{inst.Payload}
+	if inst.Answer != nil {
+		payloads = append(payloads, inst.Answer.Payload)
+		for _, r := range inst.Answer.Replies {
+			payloads = append(payloads, r.Payload)
+		}
+	}
+	return slices.ContainsFunc(payloads, func(p crosscast.Payload) bool { return p.Encoding > crosscast.EncodingMsgPack })
 }
 
 func FuzzInstructionReader(f *testing.F) {
