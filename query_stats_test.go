@@ -28,6 +28,7 @@ func TestStatsOfPeers(t *testing.T) {
 			var all []string
 			answers := s.Stats(ctx)
 			for s := range answers.All() {
+				synctest.Wait() // the answer is counted after it was published
 				for i, n := range nodes {
 					if n.ID() == s.Node {
 						own := n.Stats()
