@@ -22,9 +22,12 @@ func TestConformanceOfShards(t *testing.T) {
 	servers := []*redistest.Server{redistest.Start(t, redistest.Strict), redistest.Start(t, redistest.Strict), redistest.Start(t, redistest.Strict)}
 	var clusters atomic.Int64
 	adaptertest.Run(t, adaptertest.Harness{
-		Patience:   3 * redistest.Patience / 2,
-		Lacks:      map[adaptertest.Capability]string{adaptertest.CapOrder: "Redises do not know each other"},
-		Exceptions: map[string]string{"driver-heard": "it is the latest time of the shards, which note theirs at different moments"},
+		Patience: 3 * redistest.Patience / 2,
+		Lacks:    map[adaptertest.Capability]string{adaptertest.CapOrder: "Redises do not know each other"},
+		Exceptions: map[string]string{
+			"driver-heard":      "it is the latest time of the shards, which note theirs at different moments",
+			"outage-of-another": "links break one after the other, and what a node could not publish on one may be a loss that its peers report",
+		},
 		New: func(tb testing.TB) adaptertest.Cluster {
 			name := fmt.Sprint("cluster", clusters.Add(1))
 			var all [][]*redistest.Lines
