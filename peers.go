@@ -16,12 +16,6 @@ const (
 	maxPeerHeartbeat = bounds.MaxHeartbeat
 )
 
-// Numbers of missing heartbeats after which a peer is suspected, and then expired.
-const (
-	suspectAfter = 3
-	expireAfter  = 6
-)
-
 // A Peer is another node of the cluster, as this node knows it.
 type Peer struct {
 	NodeInfo
@@ -176,7 +170,7 @@ func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since 
 	defer p.mu.Unlock()
 	since, p.ticked = p.ticked, now
 	if still := now.Sub(since) - interval; !since.IsZero() && still > interval {
-		paused = still > (expireAfter-2)*interval
+		paused = still > (bounds.ExpireAfter-2)*interval
 		for _, v := range p.m {
 			if v.heard = v.heard.Add(still); v.heard.After(now) {
 				v.heard = now
@@ -199,12 +193,12 @@ func (p *peers) tick(now time.Time, interval time.Duration, proven bool) (since 
 func (p *peers) expireLocked(now time.Time) (silent []silence) {
 	for id, v := range p.m {
 		switch d := now.Sub(v.heard); {
-		case d > expireAfter*v.Heartbeat:
+		case d > bounds.ExpireAfter*v.Heartbeat:
 			silent = append(silent, silence{id, v.Name, v.last, !v.Suspect, true})
 			delete(p.m, id)
 			p.loseLocked(v)
 			p.tellLocked(NodeExpired, v)
-		case d > suspectAfter*v.Heartbeat && !v.Suspect:
+		case d > bounds.SuspectAfter*v.Heartbeat && !v.Suspect:
 			silent = append(silent, silence{id, v.Name, v.last, true, false})
 			v.Suspect = true
 			p.tellLocked(NodeSuspect, v)
@@ -218,7 +212,7 @@ func (p *peers) late(now time.Time) (ids []NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, v := range p.m {
-		if now.Sub(v.heard) > suspectAfter*v.Heartbeat {
+		if now.Sub(v.heard) > bounds.SuspectAfter*v.Heartbeat {
 			ids = append(ids, id)
 		}
 	}
@@ -237,7 +231,7 @@ func (p *peers) heardAt(id NodeID, at, now time.Time) {
 	if at.After(v.heard) {
 		v.heard = at
 	}
-	if v.Suspect && now.Sub(v.heard) <= suspectAfter*v.Heartbeat {
+	if v.Suspect && now.Sub(v.heard) <= bounds.SuspectAfter*v.Heartbeat {
 		v.Suspect = false
 		p.tellLocked(NodeAlive, v)
 	}

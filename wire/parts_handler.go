@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/warn"
@@ -162,8 +163,6 @@ func (p *Parts) watch() {
 	}
 }
 
-const silentSuspect, silentExpire = 3, 6 // heartbeats
-
 // lookForSilent suspects, and then gives up, peers that are silent though the link works since a past moment.
 func (a *Adapter) lookForSilent(now, since time.Time) {
 	r := a.run.Load()
@@ -175,9 +174,9 @@ func (a *Adapter) lookForSilent(now, since time.Time) {
 		silent := now.Sub(later(peer.fresh, since))
 		interval := max(peer.interval, r.patience())
 		switch {
-		case silent > (silentExpire+1)*interval:
+		case silent > (bounds.ExpireAfter+1)*interval:
 			a.Expire(id)
-		case silent > silentSuspect*interval:
+		case silent > bounds.SuspectAfter*interval:
 			a.Suspect(id, peer.fresh)
 		}
 	}

@@ -18,7 +18,8 @@ type Envelope interface {
 	// the client must reply with that number.
 	crosscast.Framer
 	// Control makes the websocket message of a [Control]. If it returns no bytes, nothing is sent. It should return
-	// none for kinds that it does not know.
+	// none for kinds that it does not know. For a ControlPresence it is called while the room's other updates wait, so it
+	// must not wait, nor call methods of the server.
 	Control(c Control) ([]byte, error)
 	// Parse reads a client's message. It must not keep any part of it, because the bytes are reused. The client gets
 	// the text of an error, up to 200 bytes.

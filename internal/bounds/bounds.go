@@ -18,6 +18,12 @@ const (
 	MaxHeartbeat = time.Minute
 )
 
+// Numbers of missing heartbeats after which a peer is suspected, and then expired.
+const (
+	SuspectAfter = 3
+	ExpireAfter  = 6
+)
+
 // Heartbeat checks the interval between heartbeats.
 func Heartbeat(option string, v time.Duration) error {
 	return check(option, v, MinHeartbeat, MaxHeartbeat, "")

@@ -150,9 +150,10 @@ func (c *Client) use(s *session) {
 }
 
 // Emit sends an event. data is marshalled to JSON; nil sends no data. A []byte is sent as bytes, if the server has agreed to
-// a subprotocol of package ws, and otherwise as a string in base64; its handlers do not see the difference. Emit returns nil when the event was written, but
-// the server might not have received it: use [Client.Request] to be sure. If the server refuses it, it sends an event "error".
-// Without a handler for that, Options.OnError gets it.
+// a subprotocol of package ws, and otherwise as a string in base64; its handlers do not see the difference.
+//
+// Emit returns nil when the event was written, but the server might not have received it: use [Client.Request] to be sure.
+// If the server refuses it, it sends an event "error". Without a handler for that, Options.OnError gets it.
 //
 // If ctx ends before the write begins, nothing is sent. A write that has begun is not interrupted, because that would
 // end the connection.
