@@ -250,6 +250,12 @@ func TestSocketClose(t *testing.T) {
 	})
 }
 
+// endError is an error of a conn that says why the connection has ended.
+type endError crosscast.Reason
+
+func (e endError) Error() string            { return string(e) }
+func (e endError) Reason() crosscast.Reason { return crosscast.Reason(e) }
+
 // What a conn returns decides what becomes of the socket.
 func TestConnErrors(t *testing.T) {
 	for _, v := range []struct {
@@ -261,6 +267,7 @@ func TestConnErrors(t *testing.T) {
 		{crosscast.ErrClosed, ""}, // whoever closed it closes the socket, too
 		{crosscast.ErrSlow, "too slow"},
 		{errors.New("broken pipe"), "client left"},
+		{fmt.Errorf("wrapped: %w", endError("timed out")), "timed out"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := start(t, crosscast.Options{})

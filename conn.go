@@ -12,8 +12,9 @@ type Conn interface {
 	//   - nil: m was taken.
 	//   - [ErrDropped]: m was dropped, and the connection goes on.
 	//   - [ErrClosed]: Close was called.
-	//   - any other error: the connection is unusable, and the node closes the socket, with [ReasonSlow] for [ErrSlow].
-	//     A panic of Send does the same, with [ReasonInternal].
+	//   - any other error: the connection is unusable, and the node closes the socket, with [ReasonSlow] for [ErrSlow],
+	//     with the result of the error's method Reason() Reason if it has one, and otherwise with [ReasonLeft]. A panic
+	//     of Send does the same, with [ReasonInternal].
 	Send(m *Message) error
 
 	// Close ends the connection without blocking. The socket calls it once. A Conn whose handlers outlive Close also

@@ -342,6 +342,7 @@ func (s *Socket) handleConnError(err error) bool {
 	st := &s.ns.node.stats
 	reason := ReasonLeft
 	var panicked *PanicError
+	var reasoned interface{ Reason() Reason }
 	switch {
 	case errors.Is(err, ErrDropped):
 		st.drop(dropConn)
@@ -352,6 +353,8 @@ func (s *Socket) handleConnError(err error) bool {
 		reason = ReasonSlow
 	case errors.As(err, &panicked), err == guard.ErrExit:
 		reason = ReasonInternal
+	case errors.As(err, &reasoned):
+		reason = reasoned.Reason()
 	}
 	st.drop(dropConn)
 	if !s.failing.CompareAndSwap(false, true) {

@@ -17,8 +17,8 @@ func TestHTTP2(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})
 	left, disconnects := wstest.Disconnects()
 	s := newServer(t, n, ws.Options{
-		Events: echo, OnConnect: welcome, OnDisconnect: left, PingInterval: 50 * time.Millisecond, PingTimeout: time.Second,
-		WriteTimeout: 200 * time.Millisecond, Queue: crosscast.QueueOptions{Limit: 16 << 20, Burst: 16 << 20},
+		Events: echo, OnConnect: welcome, OnDisconnect: left, PingInterval: 50 * time.Millisecond, PingTimeout: 10 * time.Second,
+		WriteTimeout: 2 * time.Second, Queue: crosscast.QueueOptions{Limit: 16 << 20, Burst: 16 << 20},
 	}, sse.Options{})
 	web := httptest.NewUnstartedServer(users(s))
 	web.EnableHTTP2 = true

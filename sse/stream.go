@@ -3,9 +3,11 @@ package sse
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -35,6 +37,7 @@ type stream struct {
 	mu       sync.Mutex // guards the fields below, and calls of rc.SetWriteDeadline
 	in       []byte     // for Read
 	left     bool       // nothing more comes for Read
+	late     bool       // a write has failed because it took too long
 	closed   bool
 	detached bool // rc may not be used any more
 	deadline time.Time
@@ -59,7 +62,7 @@ func (s *stream) serve(ctx context.Context) {
 	case <-s.done:
 	case <-ctx.Done():
 		s.mu.Lock()
-		s.left = !s.lateLocked() // otherwise HTTP/2 has ended the stream, and Write says so
+		s.left = !s.lateLocked() // otherwise HTTP/2 has ended the stream, and Write returns that error
 		s.mu.Unlock()
 		s.signal()
 	}
@@ -114,21 +117,22 @@ func (s *stream) sendLocked(b []byte) error {
 	if err == nil {
 		err = s.rc.Flush()
 	}
-	if err != nil && s.interrupted() {
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.left { // it might have failed because nobody needs it any more
 		return net.ErrClosed
 	}
+	s.late = errors.Is(err, os.ErrDeadlineExceeded)
 	return err
 }
 
-// interrupted reports whether a write might have failed because nobody needs it any more.
-func (s *stream) interrupted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed || s.left
+// lateLocked reports whether a write has taken too long. After that, there might be no deadline any more.
+func (s *stream) lateLocked() bool {
+	return s.late || !s.deadline.IsZero() && time.Now().After(s.deadline)
 }
-
-// lateLocked reports whether a write has taken too long.
-func (s *stream) lateLocked() bool { return !s.deadline.IsZero() && time.Now().After(s.deadline) }
 
 // interrupt makes a write return.
 func (s *stream) interrupt() {

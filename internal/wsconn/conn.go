@@ -149,6 +149,7 @@ func (c *Conn) newQueue() *crosscast.Queue {
 // tryWrite is the queue's TryWrite.
 func (c *Conn) tryWrite(frames [][]byte) (written int, err error) {
 	written, err = c.outlet.trySome(frames)
+	err = c.withReason(err)
 	c.countWritten(written)
 	if c.controlsWait() { // for the end of a frame
 		go c.sendControls()
@@ -174,8 +175,30 @@ func (c *Conn) write(frames [][]byte) (written int, err error) {
 		c.end(crosscast.ReasonSlow)
 	}
 	c.sendControls() // those that waited for the end of a frame
-	return written, err
+	return written, c.withReason(err)
 }
+
+// withReason adds to the error of a write the reason for which the connection ends already. Otherwise the node would take
+// the failure of an emission for the client's leaving, and whoever is first decides what OnDisconnect gets.
+func (c *Conn) withReason(err error) error {
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		return err
+	}
+	return reasonError{err, c.cause.Reason}
+}
+
+type reasonError struct {
+	error
+	reason crosscast.Reason
+}
+
+func (e reasonError) Unwrap() error            { return e.error }
+func (e reasonError) Reason() crosscast.Reason { return e.reason }
 
 // CheckText returns an error for a text message that is not UTF-8.
 func CheckText(b []byte) error {

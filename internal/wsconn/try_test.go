@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/warn"
 )
 
@@ -154,6 +155,29 @@ func TestTryWriteYields(t *testing.T) {
 	expect("a closed connection", 0, net.ErrClosed)
 	if !c.outlet.tryTake() {
 		t.Error("the turn is taken")
+	}
+}
+
+// TestWritesOfTheEnd: the error of a write has the reason for which the connection ends already.
+func TestWritesOfTheEnd(t *testing.T) {
+	frames := [][]byte{[]byte("a")}
+	for _, f := range []func(*Conn) (int, error){
+		func(c *Conn) (int, error) { return c.write(frames) },
+		func(c *Conn) (int, error) { return c.tryWrite(frames) },
+	} {
+		near, _ := connected(t)
+		c := over(near)
+		_ = near.Close()
+		_, err := f(c)
+		if reasoned := new(reasonError); errors.As(err, reasoned) || !errors.Is(err, net.ErrClosed) {
+			t.Error("without a cause:", err)
+		}
+		c.SetCause(CauseOf(crosscast.ReasonTimeout))
+		defer c.limit.Stop()
+		_, err = f(c)
+		if reasoned := new(reasonError); !errors.As(err, reasoned) || reasoned.Reason() != crosscast.ReasonTimeout || !errors.Is(err, net.ErrClosed) {
+			t.Error("after a timeout:", err)
+		}
 	}
 }
 
