@@ -426,7 +426,7 @@ func TestConnectTimeout(t *testing.T) {
 }
 
 // TestUnreadAnswer: a client that does not read the answer to its request does not hold the server up for longer than a
-// WriteTimeout.
+// WriteTimeout, and is sent nothing behind the answer that it did not get.
 func TestUnreadAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -446,6 +446,9 @@ func TestUnreadAnswer(t *testing.T) {
 		}
 		if took := <-accepted; took > 3*time.Second {
 			t.Errorf("the answer took %v", took)
+		}
+		if b, err := io.ReadAll(conn); len(b) > 0 || err != nil {
+			t.Errorf("then it got %q, %v", b, err)
 		}
 		time.Sleep(20 * time.Second)
 		synctest.Wait()

@@ -65,7 +65,8 @@ type takeover struct {
 // Hijack implements http.Hijacker.
 func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	control := http.NewResponseController(t.ResponseWriter)
-	_ = control.SetWriteDeadline(time.Now().Add(t.c.config.WriteTimeout)) // Hijack writes the answer first
+	deadline := time.Now().Add(t.c.config.WriteTimeout)
+	_ = control.SetWriteDeadline(deadline) // Hijack writes the answer first
 	conn, rw, err := control.Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -74,6 +75,9 @@ func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	t.c.outlet.conn, t.c.outlet.resumes, t.c.outlet.raw = conn, resumes(conn), rawOf(conn)
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // a client that has not waited for the answer; no error
 	t.c.input.from, t.c.input.unread = conn, bytes.Clone(early)
+	if !time.Now().Before(deadline) { // nobody tells whether the answer was written, and no frame may come without it
+		t.c.cut()
+	}
 	return handshaken{conn}, bufio.NewReadWriter(bufio.NewReaderSize(nil, 0), bufio.NewWriterSize(nil, 1)), nil
 }
 
