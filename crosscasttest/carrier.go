@@ -53,7 +53,7 @@ type carrier struct {
 	*wire.Adapter
 	bus    *bus
 	port   *membus.Port
-	losing sync.Mutex // held while an emission is lost
+	losing chan struct{} // holds one while an emission is lost; no lock, because that might wait, also for a bubble's time
 
 	mu       sync.Mutex // guards the following fields
 	emitOnly bool
@@ -70,7 +70,8 @@ const maxFrame = 1 << 30
 func (b *bus) newCarrier(name string) *carrier {
 	port := b.hub.Port(name)
 	c := &carrier{
-		Adapter: wire.New(port, wire.Options{MaxFrame: maxFrame}), bus: b, port: port, changed: make(chan struct{}),
+		Adapter: wire.New(port, wire.Options{MaxFrame: maxFrame}), bus: b, port: port,
+		losing: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	c.up, c.cut = context.WithCancel(context.Background())
 	return c
@@ -223,8 +224,12 @@ var errLost = errors.New("crosscasttest: the bus has lost it")
 // publishLost publishes inst in a batch of its own, which the bus loses without an answer. Peers learn of a loss from
 // the node's next heartbeat. One more is published at once, so that Settle need not wait for it.
 func (c *carrier) publishLost(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
-	c.losing.Lock()
-	defer c.losing.Unlock()
+	select {
+	case c.losing <- struct{}{}:
+		defer func() { <-c.losing }()
+	case <-ctx.Done():
+		return crosscast.Receipt{}, ctx.Err()
+	}
 	if err := c.flush(ctx); err != nil {
 		return crosscast.Receipt{}, err
 	}
