@@ -10,6 +10,13 @@ import (
 // Used returns the number of bytes that wait above the limits.
 func (b *QueueBudget) Used() int { return int(b.used.Load()) }
 
+// WakeConnect wakes the Connect of s, which waits.
+func (s *Socket) WakeConnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rare.early.wake()
+}
+
 // Text returns the JSON that framers share; nil: none has needed it.
 func (m *Message) Text() *[]byte { return m.text.Load() }
 

@@ -44,14 +44,46 @@ func (g *group) interested() bool {
 // the next batch fills while a call waits, and no timer is needed.
 type batch struct {
 	interests []*group
-	done      chan struct{}
+	signals   []chan struct{} // of the Connects that wait; guarded by interests.mu
+	done      chan struct{}   // for all others
+	finished  atomic.Bool     // done is closed, or about to be
 
-	// Valid once done is closed:
+	// Valid once finished is set:
 	err    error            // for every name
 	failed map[*group]error // or for some names
 }
 
-// outcome returns the error of one of b's interests, once b is done; nil: it is confirmed.
+// wait waits for the end of b. For the Connect of s, if that is not nil, it returns ErrClosed once s is closed. Connects
+// have a signal each, because they are many at the same time: on the channel that they share, each would wait for its
+// lock.
+func (b *batch) wait(ctx context.Context, s *Socket) error {
+	if s == nil {
+		select {
+		case <-b.done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	ended := ctx.Done()
+	for !b.finished.Load() {
+		if s.closed.Load() {
+			return ErrClosed
+		}
+		if ended == nil {
+			<-s.rare.early.signal
+			continue
+		}
+		select {
+		case <-s.rare.early.signal:
+		case <-ended:
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// outcome returns the error of one of b's interests, once b is finished; nil: it is confirmed.
 func (b *batch) outcome(it *group) error {
 	if b.err != nil {
 		return b.err
@@ -76,7 +108,7 @@ type interests struct {
 	ended  chan struct{} // closed when the worker has ended
 	wake   chan struct{}
 
-	signals sync.Pool // of chan struct{} with room for one, for those who wait; empty ones
+	rares sync.Pool // of *rare that have nothing but a signal, for sockets whose Connect waits
 
 	mu      sync.Mutex // guards the following fields; locked after a shard's
 	batches []*batch
@@ -122,12 +154,14 @@ func (x *interests) lingerLocked(it *group, at time.Time) {
 	x.linger = append(x.linger, lingerer{it, at})
 }
 
-// newSignal returns a channel with room for one.
-func (x *interests) newSignal() chan struct{} {
-	if c, ok := x.signals.Get().(chan struct{}); ok {
-		return c
+// newRare returns what a socket needs while Connect waits.
+func (x *interests) newRare() *rare {
+	r, ok := x.rares.Get().(*rare)
+	if !ok {
+		r = &rare{early: early{signal: make(chan struct{}, 1)}}
 	}
-	return make(chan struct{}, 1)
+	r.waits = true
+	return r
 }
 
 func (x *interests) poke() {
@@ -141,13 +175,13 @@ func (x *interests) poke() {
 // down: then the gap of that outage will cover the names.
 func (x *interests) wait(ctx context.Context, its []*group) error { return x.waitUnless(ctx, nil, its) }
 
-// waitUnless is wait, unless something comes from closed. Then it returns ErrClosed.
-func (x *interests) waitUnless(ctx context.Context, closed <-chan struct{}, its []*group) error {
+// waitUnless is wait for the Connect of s, if that is not nil: once s is closed, it returns ErrClosed.
+func (x *interests) waitUnless(ctx context.Context, s *Socket, its []*group) error {
 	if len(its) == 0 {
 		return nil
 	}
 	start := time.Now()
-	err := x.confirmUnless(ctx, closed, its, false)
+	err := x.confirmUnless(ctx, s, its, false)
 	if err == nil {
 		x.node.stats.noteJoin(time.Since(start))
 	}
@@ -164,13 +198,13 @@ func (x *interests) confirm(ctx context.Context, its []*group, again bool) error
 	return x.confirmUnless(ctx, nil, its, again)
 }
 
-// confirmUnless is confirm, unless something comes from closed. Then it returns ErrClosed.
-func (x *interests) confirmUnless(ctx context.Context, closed <-chan struct{}, its []*group, again bool) error {
+// confirmUnless is confirm, for waitUnless.
+func (x *interests) confirmUnless(ctx context.Context, s *Socket, its []*group, again bool) error {
 	if len(its) == 0 {
 		return nil
 	}
 	var few [8]*batch
-	asked, err := x.request(its, few[:0], again)
+	asked, err := x.request(its, few[:0], again, s)
 	if err != nil {
 		return err
 	}
@@ -178,12 +212,8 @@ func (x *interests) confirmUnless(ctx context.Context, closed <-chan struct{}, i
 		if b == nil || i > 0 && b == asked[i-1] {
 			continue
 		}
-		select {
-		case <-b.done:
-		case <-closed:
-			return ErrClosed
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := b.wait(ctx, s); err != nil {
+			return err
 		}
 	}
 	var down error
@@ -234,13 +264,13 @@ func (a Address) text() string {
 func (x *interests) want(its []*group) {
 	if len(its) > 0 {
 		var few [8]*batch
-		x.request(its, few[:0], false)
+		x.request(its, few[:0], false, nil)
 	}
 }
 
 // request subscribes to its, and skips confirmed ones unless again is set. It appends to asked, for each of its, the
-// batch that subscribes it, or nil.
-func (x *interests) request(its []*group, asked []*batch, again bool) ([]*batch, error) {
+// batch that subscribes it, or nil. These batches wake the Connect of s, if that is not nil.
+func (x *interests) request(its []*group, asked []*batch, again bool, s *Socket) ([]*batch, error) {
 	stopped := false
 	asked = slices.Grow(asked, len(its))
 	x.eachLocked(its, func(it *group) {
@@ -254,6 +284,9 @@ func (x *interests) request(its []*group, asked []*batch, again bool) ([]*batch,
 		if it.batch == nil {
 			it.batch = x.openBatchLocked(len(its))
 			it.batch.interests = append(it.batch.interests, it)
+		}
+		if s != nil && (len(asked) == 0 || asked[len(asked)-1] != it.batch) {
+			it.batch.signals = append(it.batch.signals, s.rare.early.signal)
 		}
 		asked = append(asked, it.batch)
 	})
@@ -394,7 +427,11 @@ func (x *interests) finish(b *batch, err error) {
 		it.confirmed.Store(b.outcome(it) == nil && !it.ended && !it.doubted)
 		it.batch, it.doubted = nil, false
 	})
+	b.finished.Store(true)
 	close(b.done)
+	for _, signal := range b.signals { // no Connect is added to them any more
+		wake(signal)
+	}
 	x.node.busy.End(1)
 }
 

@@ -38,3 +38,25 @@ func TestMemoryOfSocketsAndMemberships(t *testing.T) {
 		})
 	}
 }
+
+// A Connect to a room of its own makes five objects: the socket, its ID and list of memberships, the room and its name.
+// Many rooms of many clients begin at the same time when a server has been replaced.
+func TestObjectsOfAConnect(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes objects of its own")
+	}
+	n := start(t, crosscast.Options{})
+	const many = 10_000
+	rooms := make([]string, many+1)
+	for i := range rooms {
+		rooms[i] = fmt.Sprint("room", i)
+	}
+	next, conn := 0, new(recorder)
+	if got := testing.AllocsPerRun(many, func() {
+		_, err := n.Connect(ctx, conn, crosscast.ConnectOptions{Rooms: rooms[next : next+1]})
+		ok(t, err)
+		next++
+	}); got > 5 {
+		t.Errorf("%v objects a Connect, want 5", got)
+	}
+}

@@ -42,10 +42,11 @@ type group struct {
 	subs     *[]subscribed // nil: there are none
 	crowd    *crowd        // nil: the group is not large
 	interest               // not used if the adapter has no interests
+	first    first         // the group's first socket is in it
 }
 
-// A first is a membership with the lists of a group that has no other, in one object, because most rooms of most nodes
-// have one socket.
+// A first is a membership with the lists of a group that has no other. It is part of the group, because most rooms of
+// most nodes have one socket. No later membership takes its place: a call of Join might still compare it by pointer.
 type first struct {
 	membership
 	members [1]*membership
@@ -162,7 +163,7 @@ func (ns *space) openSocket(s *Socket, rooms []string, waits []*group) []*group 
 	sh.sockets.Add(sh.hash, s)
 	sh.mu.Unlock()
 
-	s.members = make([]*membership, 0, 2+len(rooms))
+	s.members = make([]*membership, 0, s.expectedMemberships(rooms))
 	ns.allShard.mu.Lock()
 	if n := len(ns.freeSlots); n > 0 {
 		s.slot, ns.freeSlots = ns.freeSlots[n-1], ns.freeSlots[:n-1]
@@ -184,9 +185,21 @@ func (ns *space) openSocket(s *Socket, rooms []string, waits []*group) []*group 
 		waits = ns.joinLocked(s, SpaceRoom, r, waits)
 	}
 	if len(waits) > 0 {
-		s.rare = &rare{waits: true}
+		s.rare = ns.node.interests.newRare()
 	}
 	return waits
+}
+
+// expectedMemberships returns how many memberships s has at first, in these rooms; without any, it will join one.
+func (s *Socket) expectedMemberships(rooms []string) int {
+	n := 1 + len(rooms) // 1: everyone
+	if s.user != "" {
+		n++
+	}
+	if s.ns.node.interests.all() {
+		n++
+	}
+	return max(n, 2)
 }
 
 // joinLocked adds s to the named group. It appends the group to waits if that is not confirmed.
@@ -267,13 +280,16 @@ func (ns *space) leaveAllLocked(s *Socket) {
 // addSocketLocked appends s to g and g to s. There is no membership yet.
 func (g *group) addSocketLocked(s *Socket) {
 	var m *membership
-	if g.members == nil {
-		one := &first{membership: membership{g, 0, int32(len(s.members))}}
-		m = &one.membership
-		g.members, g.sockets = one.members[:0], one.sockets[:0]
-	} else {
-		m = &membership{g, int32(len(g.members)), int32(len(s.members))}
+	switch {
+	case g.space == SpaceNamespace:
+		m = &s.inAll
+	case g.members == nil:
+		m = &g.first.membership
+		g.members, g.sockets = g.first.members[:0], g.first.sockets[:0]
+	default:
+		m = new(membership)
 	}
+	*m = membership{g, int32(len(g.members)), int32(len(s.members))}
 	g.sockets = append(g.sockets, s)
 	g.members = append(g.members, m)
 	s.members = append(s.members, m)

@@ -16,18 +16,17 @@ import (
 // conn. Its methods may be called concurrently, and within hooks. Within OnGap, methods that wait must not be called,
 // such as Join and Synced.
 type Socket struct {
-	ns   *space // held until it closes
-	id   SocketID
-	user string
-	told *told // not nil
-
-	// These fields are all that a delivery needs.
+	// These fields are all that a delivery needs, and in one cache line.
 	conn       Conn
 	slot       int32       // its bit in the sets of a delivery; unique in the namespace while the socket is open
 	connecting atomic.Bool // Connect has not returned, or has failed: see early
 	failing    atomic.Bool // the conn has failed, and the socket is about to be closed
 	closed     atomic.Bool // set under mu
 
+	ns    *space // held until it closes
+	id    SocketID
+	user  string
+	told  *told                 // not nil
 	shown atomic.Pointer[shown] // set under mu; nil: nothing
 
 	mu      sync.Mutex             // guards the following fields; locked before a shard's
@@ -36,6 +35,7 @@ type Socket struct {
 	claims  map[*membership]int    // nil if everything is confirmed
 	rare    *rare                  // nil for most sockets
 	last    *[]string              // the rooms at the time of closing
+	inAll   membership             // the one in everyone
 
 	awaiting awaiting // guarded by mu
 }
@@ -326,8 +326,8 @@ func (s *Socket) endMembership() bool {
 	s.ns.leaveAllLocked(s)
 	if r := s.rare; r != nil {
 		r.stopExpiryLocked()
-		if r.early.closed != nil {
-			r.early.closed <- struct{}{} // has room, because this is the only one
+		if r.waits {
+			r.early.wake()
 		}
 	}
 	left := s.awaiting

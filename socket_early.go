@@ -8,9 +8,20 @@ import "context"
 
 // early is the state of this for one socket.
 type early struct {
-	closed  chan struct{} // gets one when the socket is closed; nil: Connect does not wait yet, or any more
+	signal  chan struct{} // with room for one: see wake
 	sending int           // calls of Send
 	idle    chan struct{} // made by a Connect that fails; closed when no call is left
+}
+
+// wake makes Connect look again whether it has to wait. The signal might be left over and wake another Connect, because
+// a signal is used again.
+func (e *early) wake() { wake(e.signal) }
+
+func wake(signal chan struct{}) {
+	select {
+	case signal <- struct{}{}:
+	default:
+	}
 }
 
 // sender returns what passes messages to the client: the conn or, while s.connecting is set, the socket itself.
@@ -73,26 +84,20 @@ func (s *Socket) connected() {
 // the conn untouched. If another call has closed the socket, and so the conn, it returns nil.
 func (s *Socket) confirm(ctx context.Context, waits []*group) error {
 	x := s.ns.node.interests
-	s.mu.Lock()
-	if s.closed.Load() {
-		s.mu.Unlock()
-		return nil
-	}
-	closed := x.newSignal()
-	s.rare.early.closed = closed
-	s.mu.Unlock()
-	err := x.waitUnless(ctx, closed, waits)
+	err := x.waitUnless(ctx, s, waits)
 	if err != nil && s.abandon() {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rare.early.closed, s.rare.waits = nil, false
-	if !s.closed.Load() {
-		x.signals.Put(closed)
-	}
-	if s.rare.expiry == nil {
+	r := s.rare
+	r.waits = false
+	if r.expiry == nil {
 		s.rare = nil
+		if r.early.sending == 0 { // nobody else has it
+			*r = rare{early: early{signal: r.early.signal}}
+			x.rares.Put(r)
+		}
 	}
 	return nil
 }

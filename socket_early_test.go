@@ -112,6 +112,23 @@ func TestConnectThatIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// A Connect might get the signal of another one, because signals are used again. It waits on.
+func TestConnectIsWokenForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		with, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for _, with := range []context.Context{ctx, with} {
+			n, s, result, _ := connecting(t, with, new(earlyConn))
+			s.WakeConnect()
+			synctest.Wait()
+			equal(t, "Connect has returned", len(result), 0)
+			s.Close(crosscast.ReasonServer)
+			ok(t, <-result)
+			ok(t, n.Close(ctx))
+		}
+	})
+}
+
 // A socket that somebody else closes while Connect waits was a socket: its conn is closed, and OnClose called.
 func TestConnectOfASocketThatIsClosed(t *testing.T) {
 	for name, v := range map[string]struct {

@@ -101,7 +101,7 @@ func (r *receiver) handleEvent(l *link, ev Event, now time.Time) error {
 		return r.subs.handlePong(l, ev.Topic)
 	case Subscribed:
 		r.ledger.confirmations++
-		if err := r.subs.handleSubscribed(l, ev, r.ledger.confirmations); err != nil {
+		if err := r.subs.handleSubscribed(l, &ev, r.ledger.confirmations, now); err != nil {
 			return err
 		}
 	case Unsubscribed:

@@ -55,7 +55,8 @@ func (s *subscriptions) wantHome(home []destination) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range home {
-		s.enterLocked(s.topics.newTopic(s.o.Prefix, d, d.topic(s.o.Prefix)), true)
+		key := d.topic(s.o.Prefix)
+		s.enterLocked(s.topics.newTopic(s.o.Prefix, &d, key), key, true)
 	}
 }
 
@@ -130,8 +131,9 @@ func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address
 func (s *subscriptions) askLocked(w *wait, part []sought, down bool, now time.Time) {
 	var ask, again []*topic
 	var waiters []waiter // one object for all topics of the part, because that is the garbage of many joins
-	for _, p := range part {
-		t := s.wantLocked(p.to, p.key, w.names[p.name])
+	for i := range part {
+		p := &part[i]
+		t := s.wantLocked(&p.to, p.key, &w.names[p.name])
 		if t.state == confirmed {
 			continue
 		}
@@ -179,14 +181,17 @@ func (s *subscriptions) abandon(w *wait) (over bool) {
 }
 
 // wantLocked returns the topic of d, and makes it if it is missing. It adds a name to the topic.
-func (s *subscriptions) wantLocked(d destination, key string, name crosscast.Address) *topic {
+func (s *subscriptions) wantLocked(d *destination, key string, name *crosscast.Address) *topic {
 	t := s.topics.get(key)
 	if t == nil {
 		t = s.topics.newTopic(s.o.Prefix, d, key)
-		s.enterLocked(t, false)
+		s.enterLocked(t, key, false)
+		if d.name == *name {
+			return t
+		}
 	}
-	if to := t.to(); to.name != name && !t.home {
-		t.addName(name)
+	if to := t.to(); to.name != *name && !t.home {
+		t.addName(*name)
 	}
 	return t
 }
@@ -223,12 +228,12 @@ func (s *subscriptions) namesOn(topic string) (names []crosscast.Address, some b
 	return t.gapNamesLocked(), true
 }
 
-// enterLocked adds a topic to the sets of topics. dropLocked removes it.
-func (s *subscriptions) enterLocked(t *topic, home bool) {
+// enterLocked adds a topic with the name key to the sets of topics. dropLocked removes it.
+func (s *subscriptions) enterLocked(t *topic, key string, home bool) {
 	t.home = home
-	s.topics.add(t)
+	s.topics.add(t, key)
 	if s.ground.patchy {
-		s.hashed.addTopic(hashTopic(t.name()), t)
+		s.hashed.addTopic(hashTopic(key), t)
 	}
 }
 
@@ -465,8 +470,8 @@ func (t *topic) answered(l *link) {
 	t.request = idle
 }
 
-// handleSubscribed enters a confirmation, which has a number.
-func (s *subscriptions) handleSubscribed(l *link, ev Event, confirmation uint64) error {
+// handleSubscribed enters a confirmation, which has a number, and arrived at now.
+func (s *subscriptions) handleSubscribed(l *link, ev *Event, confirmation uint64, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.repliedLocked(l, ev.Topic)
@@ -479,7 +484,7 @@ func (s *subscriptions) handleSubscribed(l *link, ev Event, confirmation uint64)
 		s.allowLocked()
 	}
 	t.epoch++
-	t.confirmation, t.confirmedAt = confirmation, time.Since(s.began)
+	t.confirmation, t.confirmedAt = confirmation, now.Sub(s.began)
 	t.resolve(nil)
 	if t.missing != nil {
 		s.news = append(s.news, t)

@@ -63,6 +63,11 @@ type site struct {
 	prefix string
 }
 
+// has reports whether the topic of d, which is a name's own, belongs to s.
+func (s *site) has(d *destination) bool {
+	return s.to.name.Namespace == d.name.Namespace && s.to.name.Space == d.name.Space
+}
+
 // to returns the destination of t.
 func (t *topic) to() destination {
 	d := t.site.to
@@ -150,8 +155,9 @@ func (s *topicSet) get(name string) *topic {
 	return part.Get(hash, name, (*topic).named)
 }
 
-func (s *topicSet) add(t *topic) {
-	part, hash := s.part(t.name())
+// add adds a topic with the name key.
+func (s *topicSet) add(t *topic, key string) {
+	part, hash := s.part(key)
 	part.Add(hash, t)
 }
 
@@ -173,19 +179,21 @@ func (s *topicSet) all() iter.Seq[*topic] {
 }
 
 // newTopic returns a topic for d, named key. It keeps nothing of key.
-func (s *topicSet) newTopic(prefix string, d destination, key string) *topic {
+func (s *topicSet) newTopic(prefix string, d *destination, key string) *topic {
 	if d.foreign != "" || d.name.Name == "" {
-		d.foreign = strings.Clone(d.foreign)
-		return &topic{site: &site{d, strings.Clone(key)}}
+		own := *d
+		own.foreign = strings.Clone(d.foreign)
+		return &topic{site: &site{own, strings.Clone(key)}}
 	}
 	name := d.name.Name
-	d.name.Name = ""
 	recent := &s.sites[0]
 	if d.name.Space == crosscast.SpaceUser {
 		recent = &s.sites[1]
 	}
-	if *recent == nil || (*recent).to != d {
-		*recent = &site{d, d.topic(prefix)}
+	if *recent == nil || !(*recent).has(d) {
+		base := *d
+		base.name.Name = ""
+		*recent = &site{base, base.topic(prefix)}
 	}
 	t := &topic{site: *recent, tail: key[len((*recent).prefix):]}
 	if t.tail == name {
