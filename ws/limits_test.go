@@ -252,16 +252,25 @@ func TestMaxClientsIsExact(t *testing.T) {
 	const most = 5
 	n := wstest.StartNode(t, crosscast.Options{Logger: slog.New(slog.DiscardHandler)})
 	var open, highest atomic.Int64
+	type connOf struct{}
 	s := newServer(t, n, ws.Options{
 		MaxClients: most,
-		OnConnect: func(context.Context, *crosscast.Socket) {
+		OnConnect: func(ctx context.Context, _ *crosscast.Socket) {
+			if !ctx.Value(connOf{}).(*placedConn).state.CompareAndSwap(connNew, connPlaced) {
+				return
+			}
 			now := open.Add(1)
 			for h := highest.Load(); now > h && !highest.CompareAndSwap(h, now); h = highest.Load() {
 			}
 		},
-		OnDisconnect: func(context.Context, *crosscast.Socket, crosscast.Reason) { open.Add(-1) },
 	})
-	server := wstest.Serve(t, s)
+	server := httptest.NewUnstartedServer(s)
+	server.Listener = placingListener{server.Listener, &open}
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connOf{}, c)
+	}
+	server.Start()
+	t.Cleanup(server.Close)
 	var accepted, refused atomic.Int64
 	var all sync.WaitGroup
 	for range 40 {
@@ -287,6 +296,35 @@ func TestMaxClientsIsExact(t *testing.T) {
 	if st := s.Stats(); st.Connections != 0 || highest.Load() > most || accepted.Load() == 0 || st.Refused["clients"] != uint64(refused.Load()) {
 		t.Errorf("%d at once, %d accepted, %d refused: %+v", highest.Load(), accepted.Load(), refused.Load(), st)
 	}
+}
+
+// A placedConn counts the connections that have a place, until they are closed. OnDisconnect might come later.
+type placedConn struct {
+	*net.TCPConn
+	open  *atomic.Int64
+	state atomic.Int32
+}
+
+const connNew, connPlaced, connClosed = 0, 1, 2
+
+func (c *placedConn) Close() error {
+	if c.state.Swap(connClosed) == connPlaced {
+		c.open.Add(-1)
+	}
+	return c.TCPConn.Close()
+}
+
+type placingListener struct {
+	net.Listener
+	open *atomic.Int64
+}
+
+func (l placingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &placedConn{TCPConn: c.(*net.TCPConn), open: l.open}, nil
 }
 
 // TestThousandConnectionsOfOneUser: all but the first few are refused before the upgrade, and other users are not
