@@ -205,6 +205,7 @@ func TestConnectErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := tt.server(t)
+			o.DialTimeout, o.ReadTimeout, o.WriteTimeout = redistest.Patience, redistest.Patience, redistest.Patience
 			tt.change(o)
 			bus := newBus(redistest.Client(t, o))
 			link, err := bus.Dial(redistest.Within(t, redistest.Patience))

@@ -417,11 +417,14 @@ func TestSlowLink(t *testing.T) {
 	for _, protocol := range []int{2, 3} {
 		t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
 			s := redistest.Start(t, redistest.Config{})
+			var held heldConn
 			rdb, p := through(t, s, func(o *redis.Options) {
 				o.Protocol, o.ReadTimeout = protocol, 50*time.Millisecond
+				o.Dialer = held.dial
 			})
 			l := listen(t, newBus(rdb), "cc:a")
 			p.Set(faultproxy.Down, faultproxy.Faults{Rate: 100_000})
+			held.release(t)
 			forged := "*3\r\n$7\r\nmessage\r\n$4\r\ncc:a\r\n$6\r\nforged\r\n"
 			texts := []string{strings.Repeat("+++\r\n"+forged, 600), "end"}
 			mustPublish(t, newBus(s.Client()), frames("cc:a", texts...))
@@ -483,6 +486,7 @@ func TestDialIsBounded(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	o := s.Options()
 	o.ContextTimeoutEnabled = false
+	o.DialTimeout, o.ReadTimeout = redistest.Patience, redistest.Patience
 	bus := newBus(redistest.Client(t, o))
 	s.Pause()
 	defer s.Resume()
@@ -499,7 +503,7 @@ func TestDialIsBounded(t *testing.T) {
 	if _, err := bus.Dial(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > redistest.Patience/2 {
 		t.Errorf("took %v", d)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -21,6 +20,7 @@ func TestServersThatLackTheMode(t *testing.T) {
 	lacking := func(reply string, commands ...string) redis.UniversalClient {
 		o := s.Options()
 		o.Addr = redistest.Lacking(t, s.Addr(), reply, commands...)
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = redistest.Patience, redistest.Patience, redistest.Patience
 		return redistest.Client(t, o)
 	}
 	const redisSays = "ERR unknown command '%s', with args beginning with: 'cc:all' "
@@ -56,15 +56,14 @@ func TestServersThatLackTheMode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bus := redisbus.New(tt.rdb, redisbus.Config{Anchor: "cc", Needs: "everything", Sharded: tt.sharded})
 			a := wire.New(bus, wire.Options{Prefix: "cc"})
-			began := time.Now()
 			node, err := crosscast.Start(redistest.Within(t, redistest.Patience), crosscast.Options{Adapter: a})
 			if err == nil {
 				_ = node.Close(context.Background())
 				t.Fatal("it starts")
 			}
 			mustContain(t, err, append(tt.says, "redis")...)
-			if errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
-				t.Errorf("after %v: %v", time.Since(began), err)
+			if errors.Is(err, context.DeadlineExceeded) { // it is not tried again until then
+				t.Error(err)
 			}
 		})
 	}
