@@ -22,7 +22,7 @@ func TestForward(t *testing.T) {
 	var urls []string
 	for range 3 {
 		n := wstest.StartNode(t, crosscast.Options{Adapter: cluster.Adapter()})
-		s := newServer(t, n, ws.Options{Events: echo, OnConnect: welcome}, sse.Options{PostLimit: 1000})
+		s := newServer(t, n, ws.Options{Events: echo, OnConnect: welcome}, sse.Options{PostLimit: 1000, PostTimeout: 2 * wstest.Patience})
 		nodes, servers, urls = append(nodes, n), append(servers, s), append(urls, serve(t, s))
 	}
 	newServer(t, nodes[0], ws.Options{}, sse.Options{}) // another server of the same node takes nothing away
@@ -61,7 +61,7 @@ func TestForward(t *testing.T) {
 	}
 	c.expectClose(`{"code":1001,"reason":"server shutting down"}`)
 	began := time.Now()
-	if status := c.postTo(urls[1], c.token, "ann", body); status != http.StatusBadGateway || time.Since(began) > 2*time.Second {
+	if status := c.postTo(urls[1], c.token, "ann", body); status != http.StatusBadGateway || time.Since(began) > wstest.Patience {
 		t.Errorf("the node is gone: status %d after %v", status, time.Since(began))
 	}
 }

@@ -38,7 +38,7 @@ func runServer(addr string) {
 	if err != nil {
 		panic(err)
 	}
-	s, err := sse.New(n, chat, sse.Options{})
+	s, err := sse.New(n, chat, sse.Options{PostTimeout: 2 * wstest.Patience})
 	if err != nil {
 		panic(err)
 	}
@@ -79,7 +79,7 @@ func TestRedis(t *testing.T) {
 	}
 	began := time.Now()
 	status := c.postTo(urls[1], c.token, "ann", body)
-	if took := time.Since(began); status != 502 || took > 2*time.Second {
+	if took := time.Since(began); status != 502 || took > wstest.Patience { // and not after PostTimeout
 		t.Errorf("the server was killed: status %d within %v", status, took)
 	} else {
 		t.Logf("an error within %v", took)

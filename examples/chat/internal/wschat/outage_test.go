@@ -101,7 +101,7 @@ func TestOutage(t *testing.T) {
 		t.Errorf("joined %+v", j)
 	}
 	t.Logf("during the outage: local delivery in %v, join in %v", local, time.Since(begin))
-	if took := time.Since(begin); local > time.Second || took > time.Second {
+	if took := time.Since(begin); local > patience/8 || took > patience/8 { // Redis is still down, so neither waits for it
 		t.Errorf("during the outage: local delivery took %v, a join %v", local, took)
 	}
 	if runtime.GOOS == "linux" {
