@@ -41,7 +41,7 @@ func TestGapsBalance(t *testing.T) {
 	c := crosscasttest.NewCluster(t, nodes, crosscast.Options{Heartbeat: 200 * time.Millisecond})
 	hearers := make(map[int][]*hearer) // by node; the i-th is in the i-th room
 	room := func(i int) string { return fmt.Sprint("room", i) }
-	var fences sync.WaitGroup
+	fences := make(chan struct{}, nodes*rooms)
 	for i, n := range c.Nodes {
 		s, err := ws.New(n.Namespace, ws.Options{AllowJoin: allowAll})
 		if err != nil {
@@ -61,7 +61,10 @@ func TestGapsBalance(t *testing.T) {
 						h.heard[id] = true
 						return nil
 					}),
-					"fence": func(context.Context, *client.Client, json.RawMessage) (any, error) { fences.Done(); return nil, nil },
+					"fence": func(context.Context, *client.Client, json.RawMessage) (any, error) {
+						fences <- struct{}{}
+						return nil, nil
+					},
 				},
 				OnGap: func(_ *client.Client, g client.Gap) {
 					h.mu.Lock()
@@ -95,13 +98,14 @@ func TestGapsBalance(t *testing.T) {
 	settle := func() {
 		t.Helper()
 		c.Settle(t.Context())
-		fences.Add(nodes * rooms)
 		for _, n := range c.Nodes {
 			if err := n.Everyone().Local().Emit(t.Context(), "fence", nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		fences.Wait()
+		for range nodes * rooms {
+			wstest.Wait(t, fences, "the fence at each client")
+		}
 	}
 	emit(20)
 	settle()

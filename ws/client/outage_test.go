@@ -82,8 +82,10 @@ func TestOutage(t *testing.T) {
 	say(n, "here")
 	members := n.Members("room1")
 	port.Up()
+	ctx, cancel := context.WithTimeout(t.Context(), wstest.Patience)
+	defer cancel()
 	for _, s := range members {
-		if err := s.Synced(t.Context()); err != nil {
+		if err := s.Synced(ctx); err != nil {
 			t.Error(err)
 		}
 	}

@@ -222,8 +222,17 @@ func TestPresenceHoles(t *testing.T) {
 			t.Error(m, err)
 		}
 	}
+	tell := func(m string) {
+		t.Helper()
+		select {
+		case say <- m:
+		case <-time.After(wstest.Patience):
+			t.Fatalf("the server has no connection for %s", m)
+		}
+	}
 	update := func(at int, rest string) {
-		say <- fmt.Sprintf(`{"presence":{"room":"r","at":%d,"count":2%s}}`, at, rest)
+		t.Helper()
+		tell(fmt.Sprintf(`{"presence":{"room":"r","at":%d,"count":2%s}}`, at, rest))
 	}
 	ask()
 	update(1, `,"set":[["eve"]]`) // before all of them
@@ -236,11 +245,11 @@ func TestPresenceHoles(t *testing.T) {
 	l.expect(t, "2: [bob2 eve] +[eve] ~[bob] -[ann]")
 	update(7, ``)
 	l.expect(t, "2")
-	say <- `{"gap":{"ago":[10,0],"wait":1}}`
+	tell(`{"gap":{"ago":[10,0],"wait":1}}`)
 	ask()
-	say <- `{"presence":{"room":"r","all":[[]]}}`
-	say <- `{"presence":7}`
-	say <- `{"presence":{"room":"other","all":[]}}`
+	tell(`{"presence":{"room":"r","all":[[]]}}`)
+	tell(`{"presence":7}`)
+	tell(`{"presence":{"room":"other","all":[]}}`)
 	l.expect(t, `error ""`, `error ""`)
 	update(8, `,"all":[]`)
 	l.expect(t, "2: [] +[] ~[] -[]")
