@@ -188,6 +188,27 @@ func TestLose(t *testing.T) {
 	})
 }
 
+// TestSlowHook: a hook might wait for the time of a bubble. That goes on, also if a peer dies meanwhile.
+func TestSlowHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		c := crosscasttest.NewCluster(t, 2, crosscast.Options{Heartbeat: 100 * time.Millisecond, OnGap: func(n *crosscast.Node, g crosscast.Gap) {
+			if n.Name() == "node-0" {
+				time.Sleep(2 * time.Second)
+				seen = append(seen, string(g.Reason))
+			}
+		}})
+		c.Cut(0)
+		c.Heal(0) // the hook begins
+		c.Cut(1)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := strings.Join(seen, ", "); got != "link lost, peer lost" {
+			t.Errorf("the hook saw %q", got)
+		}
+	})
+}
+
 // TestFaultsOfAnEmitter: it notices with its next emission.
 func TestFaultsOfAnEmitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

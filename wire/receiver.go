@@ -26,7 +26,7 @@ type receiver struct {
 	// mu serializes deliveries, even if a link is replaced while the old link's reader is inside a call of the Handler;
 	// link may change, or become nil, before that call returns. mu is held during those calls. Only readers and the
 	// goroutine that reports lost peers wait for it.
-	mu     sync.Mutex
+	mu     patientLock
 	ledger ledger // guarded by mu
 
 	// turn is held while a link resumes, or is given up, so that one of the two happens first, and completely. It is
@@ -37,9 +37,16 @@ type receiver struct {
 	expiries expiries
 }
 
+// A patientLock may be held for long. Waiting for it does not hold up the time of a bubble of testing/synctest, which
+// waiting for a sync.Mutex does: whoever holds it, such as a hook, might wait for that time.
+type patientLock chan struct{}
+
+func (l patientLock) Lock()   { l <- struct{}{} }
+func (l patientLock) Unlock() { <-l }
+
 func newReceiver(s *session, e *echo, subs *subscriptions, out *sender, m *mover, state *linkState) *receiver {
 	r := &receiver{
-		session: s, echo: e, subs: subs, sender: out, mover: m, state: state,
+		session: s, echo: e, subs: subs, sender: out, mover: m, state: state, mu: make(patientLock, 1),
 		ledger: ledger{session: s, echo: e, subs: subs, sender: out, mover: m},
 	}
 	r.ledger.origins.m = map[crosscast.NodeID]*origin{}
