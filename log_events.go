@@ -74,7 +74,7 @@ var gapCures = map[GapReason]string{
 	reasons.GapPeerLost: "look whether the origin runs, and can reach the bus",
 	reasons.GapInvalid:  "look at what the origin emits",
 	reasons.GapForged:   "somebody else publishes in the name of the origin: look at who may publish",
-	reasons.GapRouting:  "give all nodes and emitters the same Topics in the options of the adapter",
+	reasons.GapRouting:  "give all nodes and emitters the same Topics, Sharded and shards in the options of the adapter",
 	reasons.GapMoved:    "none: the bus has another server, and the node has followed",
 }
 

@@ -21,7 +21,7 @@ type bed struct {
 	cancel   context.CancelFunc
 	cluster  Cluster
 	patience time.Duration
-	// unordered: the driver lacks CapOrder. Then one fence to everyone does not prove anything: see [pairs].
+	// unordered: the driver lacks CapOrder. Then one fence to everyone does not prove anything: see fences.go.
 	unordered bool
 
 	heartbeat time.Duration // of nodes and peers that are made later
@@ -162,7 +162,7 @@ type node struct {
 	adapter crosscast.Adapter
 	offline bool // it starts without waiting for the bus
 	closed  bool
-	pairs   *log // of fences to pairs of rooms; nil: it hears none
+	heard   *log // fences to rooms; nil: it hears none
 	gaps    atomic.Int64
 	lost    atomic.Int64 // losses
 	unsent  atomic.Int64 // instructions in them
@@ -210,7 +210,7 @@ func (n *node) start(ctx context.Context, emitOnly bool) (err error) {
 	}
 	if n.Node, err = crosscast.Start(ctx, o); err == nil {
 		n.b.Cleanup(n.end)
-		n.hearPairs(emitOnly)
+		n.hearFences(emitOnly)
 	}
 	return err
 }
@@ -313,7 +313,7 @@ func (b *bed) settle() {
 				b.Fatalf("emitting a fence to everyone: %v", err)
 			}
 		}
-		n.emitPairs(fence)
+		n.emitFences(fence)
 	}
 	for _, c := range b.clients {
 		if !c.node.closed && !c.Closed() {
@@ -322,7 +322,7 @@ func (b *bed) settle() {
 	}
 	for _, n := range b.nodes {
 		if !n.closed {
-			n.waitForPairs(fence, from)
+			n.waitForFences(fence, from)
 		}
 	}
 }
@@ -334,7 +334,7 @@ func (b *bed) cut(nodes ...*node) {
 		b.cluster.Cut(n.index)
 	}
 	for _, n := range nodes {
-		b.eventually("noticing that the link is cut", func() bool { return !n.connected() && n.pairsAreCut() })
+		b.eventually("noticing that the link is cut", func() bool { return !n.connected() && n.fencesAreCut() })
 	}
 }
 

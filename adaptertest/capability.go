@@ -36,7 +36,7 @@ const (
 	CapPresence Capability = "presence"
 	// CapOrder: emissions of one goroutine to a socket, to its user, to a room that it is in, to several names and to
 	// everyone keep their order. Without it, only emissions to one name do: a bus of several masters that spreads names
-	// over them has no order between two names. Then fences also go to pairs of rooms.
+	// over them has no order between two names. Then fences also go to rooms.
 	CapOrder Capability = "order between names"
 	// CapHoles: the adapter detects missing, lost and repeated messages even while its link is up. It reports the first
 	// two as gaps, and drops the third.

@@ -55,8 +55,8 @@ func (b *bed) startPeer(p *peer) *peer {
 		b.Fatalf("Start: %v", err)
 	}
 	b.peers = append(b.peers, p)
-	for _, pair := range b.pairs() {
-		p.hear(room(pair[0]), room(pair[1]))
+	for _, name := range b.fenceRooms() {
+		p.hear(room(name))
 	}
 	b.Cleanup(func() {
 		if p.closed {
@@ -180,12 +180,12 @@ func (b *bed) settlePeers() {
 	open := slices.DeleteFunc(slices.Clone(b.peers), func(p *peer) bool { return p.closed })
 	for _, p := range open {
 		p.publish(p.emission(fence, crosscast.Target{Everyone: true}))
-		for _, pair := range b.pairs() {
-			p.publish(p.emission(fence, crosscast.Target{Rooms: pair[:]}))
+		for _, name := range b.fenceRooms() {
+			p.publish(p.emission(fence, crosscast.Target{Rooms: []string{name}}))
 		}
 	}
 	for _, p := range open {
-		p.wait(fence, (len(open)-1)*(1+len(b.pairs())))
+		p.wait(fence, (len(open)-1)*(1+len(b.fenceRooms())))
 	}
 }
 

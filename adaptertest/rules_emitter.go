@@ -33,7 +33,7 @@ var emitterRules = []rule{
 			}
 			b.must(e.Flush(b.ctx))
 			b.emit(e.Everyone(), "last")
-			b.settlePairs(e)
+			b.settleFences(e)
 			in.wait("last", 1)
 			out.wait("last", 1)
 			// Emissions to different single targets have no order.

@@ -81,11 +81,8 @@ func child(told string) error {
 }
 
 func (p *proc) play() error {
-	switch p.Role {
-	case redisRole:
+	if p.Role == redisRole {
 		return playRedis(p)
-	case natsRole:
-		return playNATS(p)
 	}
 	w := named(p.Workload)
 	if w == nil {

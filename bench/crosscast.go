@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -30,7 +31,7 @@ func newRedis(p *proc) *redis.Client {
 // startNode fails the run at each gap.
 func startNode(p *proc) (*crosscast.Node, error) {
 	return crosscast.Start(context.Background(), crosscast.Options{
-		Adapter:  p.adapter(),
+		Adapter:  redisadapter.New(newRedis(p), redisadapter.Options{Prefix: p.Run}),
 		MaxRooms: max(p.N, 10_000),
 		OnGap:    func(_ *crosscast.Node, g crosscast.Gap) { p.fail(fmt.Errorf("gap: %+v", g)) },
 	})

@@ -35,7 +35,7 @@ var bothWays = []faultproxy.Direction{faultproxy.Up, faultproxy.Down}
 
 // resets cuts what Redis sends after a number of bytes that rises.
 func resets(b *bed) {
-	proxy := b.ofRoom(b.startProxied())
+	proxy := b.startProxied()[0]
 	cuts := pick(b, 15, 150)
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: cuts})
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost"}})
@@ -60,15 +60,16 @@ func resets(b *bed) {
 
 // latency delays both directions, for a node that emits and one that receives.
 func latency(b *bed) {
-	proxies := b.startProxied()
+	proxy := b.startProxied()[0]
 	direct := b.burst()
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
-			proxies.set(faultproxy.Faults{Delay: time.Duration(75+b.rand.IntN(50)) * time.Millisecond}, faultproxy.Up)
-			proxies.set(faultproxy.Faults{Delay: time.Duration(75+b.rand.IntN(50)) * time.Millisecond}, faultproxy.Down)
+			for _, d := range bothWays {
+				proxy.Set(d, faultproxy.Faults{Delay: time.Duration(75+b.rand.IntN(50)) * time.Millisecond})
+			}
 			select {
 			case <-done:
 				return
@@ -81,7 +82,9 @@ func latency(b *bed) {
 	delayed := b.burst()
 	close(done)
 	<-ended
-	proxies.set(faultproxy.Faults{}, bothWays...)
+	for _, d := range bothWays {
+		proxy.Set(d, faultproxy.Faults{})
+	}
 	b.settle()
 	// The first of a burst is late by the latency, and the last no later for it.
 	limited := delayed - 250*time.Millisecond
@@ -119,14 +122,14 @@ func bandwidth(b *bed) {
 		b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost", "late", "loss"}})
 		b.allowLosses("n1")
 	}
-	proxies := b.startProxied(func(c *childConfig) {
+	proxy := b.startProxied(func(c *childConfig) {
 		c.QueueBytes = pick(b, 256<<10, 2<<20)
-		c.Dial.ReadAfter = time.Minute
-	})
+		c.Redis.ReadAfter = time.Minute
+	})[0]
 	n1 := b.nodes[0]
 	n1.do(command{Do: "stop"})
 	mended := b.fault("256 kbit/s from n1")
-	proxies.set(faultproxy.Faults{Rate: 32 << 10}, faultproxy.Up)
+	proxy.Set(faultproxy.Up, faultproxy.Faults{Rate: 32 << 10})
 	waited := 0
 	for range frames {
 		// Where there is no room in the queue, Emit waits for it, for as long as its context lasts.
@@ -142,7 +145,7 @@ func bandwidth(b *bed) {
 	}) {
 		b.Error("what was accepted does not arrive")
 	}
-	proxies.set(faultproxy.Faults{}, faultproxy.Up)
+	proxy.Set(faultproxy.Up, faultproxy.Faults{})
 	mended()
 	b.settle()
 	if waited == 0 {
@@ -159,9 +162,11 @@ func bandwidth(b *bed) {
 // fragments splits both directions.
 func fragments(b *bed) {
 	b.every = 50 * time.Millisecond // each byte is a call of the proxy, which must keep up
-	proxies := b.startProxied()
+	proxy := b.startProxied()[0]
 	for _, size := range []int{1, 2, 3} {
-		proxies.set(faultproxy.Faults{Split: size}, bothWays...)
+		for _, d := range bothWays {
+			proxy.Set(d, faultproxy.Faults{Split: size})
+		}
 		b.last(pick(b, time.Second, 5*time.Second))
 	}
 	b.settle()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/crosscast/crosscast/faults/books"
 	"github.com/crosscast/crosscast/internal/faultproxy"
+	"github.com/crosscast/crosscast/internal/redistest"
 )
 
 var soakFor = flag.Duration("for", 0, "how long row 46 lasts; default 10 s in the short matrix, 30 minutes in the full one")
@@ -14,7 +15,7 @@ var soakFor = flag.Duration("for", 0, "how long row 46 lasts; default 10 s in th
 var _ = register(&row{
 	number: 46, fault: "random faults of the rows 1 to 16, one after the other, for 30 minutes",
 	expect: "the books balance in every round; goroutines, memory and files stay flat",
-	kinds:  []kind{resp2, shards, natsOne}, nodes: 5, run: soak,
+	nodes:  5, run: soak,
 })
 
 // upheaval is one fault of the soak. It returns when the fault is over.
@@ -26,14 +27,14 @@ type upheaval struct {
 // soaking is a soak that runs. Each node reaches Redis through a proxy of its own.
 type soaking struct {
 	*bed
-	proxies map[*node]proxies
+	proxies map[*node]*faultproxy.Proxy
 	born    int
 }
 
 func soak(b *bed) {
 	b.every = 20 * time.Millisecond
-	b.startSite(siteConfig{})
-	s := &soaking{bed: b, proxies: map[*node]proxies{}}
+	b.startSite(redistest.Config{})
+	s := &soaking{bed: b, proxies: map[*node]*faultproxy.Proxy{}}
 	for range b.row.nodes {
 		s.bear()
 	}
@@ -60,7 +61,7 @@ func soak(b *bed) {
 		b.last(time.Duration(b.rand.IntN(500)) * time.Millisecond)
 		b.settle()
 	}
-	b.note = fmt.Sprintf("%d faults, %d kinds, in %v", rounds, len(done), lasts)
+	b.note = fmt.Sprintf("%d faults, %d kinds", rounds, len(done))
 	b.Logf("%d rounds: %v", rounds, done)
 }
 
@@ -69,7 +70,7 @@ func (s *soaking) bear() *node {
 	s.born++
 	change, proxies := s.proxied()
 	n := s.node(fmt.Sprint("n", s.born), change)
-	s.proxies[n] = proxies
+	s.proxies[n] = proxies[0]
 	return n
 }
 
@@ -91,11 +92,15 @@ func (s *soaking) one() *node {
 func (s *soaking) through(what string, f faultproxy.Faults, lasts time.Duration, reset bool) {
 	n := s.one()
 	mended := s.fault("%s: %s", n.config.Name, what)
-	s.proxies[n].set(f, bothWays...)
+	for _, d := range bothWays {
+		s.proxies[n].Set(d, f)
+	}
 	s.last(lasts)
-	s.proxies[n].set(faultproxy.Faults{}, bothWays...)
+	for _, d := range bothWays {
+		s.proxies[n].Set(d, faultproxy.Faults{})
+	}
 	if reset {
-		s.proxies[n].reset()
+		s.proxies[n].Reset()
 	}
 	mended()
 }
@@ -120,19 +125,19 @@ var upheavals = []upheaval{
 	}},
 	{"subscribers are killed", func(s *soaking) {
 		mended := s.fault("CLIENT KILL TYPE pubsub")
-		s.site.endSubscribers()
+		redistest.KillConnections(s.T, s.stranger(), "pubsub")
 		mended()
 	}},
 	{"publishers are killed", func(s *soaking) {
 		mended := s.fault("CLIENT KILL TYPE normal")
-		s.site.endOthers()
+		redistest.KillConnections(s.T, s.stranger(), "normal")
 		mended()
 	}},
 	{"a link is half open", func(s *soaking) {
 		n := s.one()
 		mended := s.fault("%s is half open", n.config.Name)
 		from := s.ledger.Len()
-		s.proxies[n].setOn(s.site.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true})
+		s.proxies[n].SetOn(s.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true})
 		s.wait(from, "a gap", func(e *books.Entry) bool { return e.Is == books.GapOf && e.Node == n.id })
 		mended()
 	}},

@@ -43,7 +43,7 @@
 //
 //	ACL SETUSER crosscast on >… resetchannels &cc:* +publish +subscribe +unsubscribe +ping +role
 //
-// On a Redis Cluster the client also needs +cluster|slots.
+// On a Redis Cluster the client also needs +cluster|slots, and with Options.Sharded +spublish +ssubscribe +sunsubscribe.
 //
 // Two of the commands are optional. Without ping nothing is lost, because an error is an answer too. Without role, a node
 // does not notice that its server became a replica at the same address.
@@ -101,6 +101,14 @@
 // On Redis Cluster all nodes publish through one master, the one of the prefix's slot, because order would be lost
 // otherwise. The number of receivers is then unknown. Masters can lose messages that they pass on to each other. So a
 // node's heartbeats name the rooms that have become quiet, and even a lost last message is reported as a gap.
+//
+// With Options.Sharded, rooms and users use sharded Pub/Sub. Each of their channels ends with one of 256 hash tags, whose
+// slots lie evenly over the cluster, and only the master of the slot has the channel. The tags are in 16 groups of
+// neighbours, and each group is a part of the adapter (see wire.NewParts), with its own queue, heartbeats and gaps. All
+// groups share one subscribing connection to each master, and the client for publishing. If a slot moves, or a master dies,
+// only the groups concerned subscribe again: that is a gap of their rooms and users. Everyone's channel and those of
+// single nodes stay on plain Pub/Sub, published and subscribed at the master of the prefix's slot. A node without Sharded
+// hears them, too, so both report each other.
 //
 // # At a failover
 //

@@ -109,7 +109,7 @@ func TestMastersLoseMessages(t *testing.T) {
 	var nodes []*listener
 	for i := range 6 {
 		l := &listener{
-			Adapter: redisadapter.New(cluster.Client(), redisadapter.Options{}),
+			Adapter: redisadapter.New(cluster.Client(), redisadapter.Options{}).(*wire.Adapter),
 			got:     make(map[string]bool), beat: make(map[crosscast.NodeID]bool),
 		}
 		self := crosscast.NodeInfo{ID: crosscast.NodeID(fmt.Sprintf("listen%02d", i)), Heartbeat: heartbeat}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -45,6 +46,12 @@ type Options struct {
 	Topics int
 	// AlsoTopics is for a change of Topics: see wire.Options.AlsoTopics, and docs/scale.md for the steps.
 	AlsoTopics []int
+	// Sharded makes rooms and users use the sharded Pub/Sub of a Redis Cluster, from Redis 7 on: each is on one master, so
+	// more masters carry more. Everyone's channel and those of single servers stay on plain Pub/Sub. It needs a
+	// *redis.ClusterClient, or a URL that begins with redis+cluster. All nodes and emitters of a prefix must agree; others
+	// are reported as a gap (reason "routing"). Rooms and users are in 16 groups, and each group has a queue of a quarter
+	// of QueueBytes. Order between names does not hold: see wire.NewParts, and docs/scale.md for when to use it.
+	Sharded bool
 	// Credentials returns the user and password of one connection to Redis. It is called for each connection, perhaps
 	// concurrently, so the answers may change. It replaces the user and password of the URL. With an error there is no
 	// connection, which is tried again like any other. Only for [Dial]: a client given to [New] has such a function of
@@ -78,7 +85,7 @@ type Options struct {
 //	protocol                                    2 by default; or 3
 //	server_name, skip_verify                    of the server's certificate; only with TLS
 //	sentinel_username, sentinel_password        only with Sentinel
-func Dial(url string, o Options) *wire.Adapter {
+func Dial(url string, o Options) crosscast.Adapter {
 	rdb, err := redisbus.Open(url, o.Credentials)
 	return newAdapter(rdb, o, redisbus.Config{Owned: true, Err: err})
 }
@@ -86,7 +93,7 @@ func Dial(url string, o Options) *wire.Adapter {
 // New is [Dial] for a client of your own, which it neither changes nor closes. rdb is a *redis.Client (also one for
 // Sentinel) or a *redis.ClusterClient. Other parts of the program, and other nodes, may use rdb at the same time.
 // Invalid values in rdb or o become errors of the node's start. [ParseURL] returns the recommended settings.
-func New(rdb redis.UniversalClient, o Options) *wire.Adapter {
+func New(rdb redis.UniversalClient, o Options) crosscast.Adapter {
 	return newAdapter(rdb, o, redisbus.Config{Err: onlyDial(o)})
 }
 
@@ -104,17 +111,25 @@ func onlyDial(o Options) error {
 	return nil
 }
 
-func newAdapter(rdb redis.UniversalClient, o Options, c redisbus.Config) *wire.Adapter {
+func newAdapter(rdb redis.UniversalClient, o Options, c redisbus.Config) crosscast.Adapter {
+	if o.Sharded {
+		return newSharded(rdb, o, c)
+	}
 	return wire.New(newBus(rdb, &o, c), o.wire())
 }
 
 // newBus returns the bus of a client, and sets the defaults of o.
 func newBus(rdb redis.UniversalClient, o *Options, c redisbus.Config) wire.Bus {
+	return redisbus.New(rdb, o.bus(c, ""))
+}
+
+// bus sets the defaults of o, and fills a configuration of the bus.
+func (o *Options) bus(c redisbus.Config, more string) redisbus.Config {
 	o.Prefix = cmp.Or(o.Prefix, "cc")
 	o.PublishTimeout = cmp.Or(o.PublishTimeout, 5*time.Second)
 	c.Anchor, c.Timeout = o.Prefix, o.PublishTimeout
-	c.Needs = "+publish +subscribe +unsubscribe +ping and the channels &" + o.Prefix + ":*"
-	return redisbus.New(rdb, c)
+	c.Needs = "+publish +subscribe +unsubscribe +ping " + more + "and the channels &" + o.Prefix + ":*"
+	return c
 }
 
 func (o *Options) wire() wire.Options {

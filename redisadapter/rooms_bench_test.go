@@ -46,7 +46,7 @@ func subscribeMany(b *testing.B, server *redistest.Server, admin *redis.Client, 
 			b.Fatal(err)
 		}
 		defer a.Close(context.WithoutCancel(b.Context()))
-		adapters[i] = a
+		adapters[i] = a.(crosscast.AdapterSubscriber)
 		for k := range *manyRooms / nodes {
 			names[i] = append(names[i], crosscast.Address{
 				Namespace: "/", Space: crosscast.SpaceRoom, Name: fmt.Sprint("room", i*(*manyRooms/nodes)+k),

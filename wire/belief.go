@@ -25,6 +25,9 @@ import (
 //     one was a stranger's. Messages might have been missed since, so that is a gap of all of that origin.
 //   - The number of an echo. This node must have drawn it.
 //
+// On a [Scattered] bus, a heartbeat might be overtaken by frames of rooms. There it counts as below the highest number if
+// it is below what was the highest one at the heartbeat before.
+//
 // Two things stay hidden, and only sealed frames would show them: a number that the origin itself overtakes before its
 // second heartbeat; and a stranger's heartbeats in the name of a silent node for longer than six heartbeats
 // take. Emitters have no heartbeats, so their books heal only when they are forgotten.
@@ -105,12 +108,33 @@ func (l *ledger) isHeartbeat() bool {
 	return err == nil && it.inst != nil && it.inst.Kind == kind.Heartbeat
 }
 
+// checkControl compares the number of o's control frame, in the reader, with the highest one. It returns the origin, which
+// heal has replaced if that was a stranger's.
+func (l *ledger) checkControl(o *origin, h *frameHeader, now time.Time) *origin {
+	credible := o.highest
+	if l.ground.scattered {
+		credible = o.standard
+	}
+	everyone := l.to.isEveryone()
+	switch {
+	case h.Number > max(credible, o.highest):
+		o.belief.rises(h.Number, o.highest, now, l.patience())
+	case everyone && h.Number <= credible && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()):
+		o = l.heal(o, h.Number, now)
+	}
+	if everyone && l.ground.scattered {
+		o.standard = max(o.top(), h.Number)
+	}
+	return o
+}
+
 // heal begins the books of o anew. The heartbeat with this number is the first frame that counts.
 func (l *ledger) heal(o *origin, number uint64, now time.Time) *origin {
 	l.count(dropHealed)
 	h := *o
 	o.forgotten = true
 	h.highest, h.before = number-1, number-1
+	h.reached, h.standard = number-1, number-1
 	if h.reportedTo >= number {
 		h.reportedTo = 0
 	}

@@ -14,7 +14,9 @@ import (
 // origin is the state of one peer's frames.
 type origin struct {
 	id         crosscast.NodeID
-	highest    uint64 // highest number of any frame so far
+	highest    uint64 // highest number of any frame so far; on a Scattered bus, of those that keep an order
+	reached    uint64 // on a Scattered bus: highest number of the others
+	standard   uint64 // on a Scattered bus: top at the latest heartbeat
 	before     uint64 // numbers up to it are copies on every topic: the books have healed there
 	healed     uint64 // ledger.confirmations then
 	healedAt   time.Duration
@@ -109,7 +111,9 @@ const (
 // epoch counts the subscriptions of this topic. The first frame of an epoch is not checked for a hole, because its
 // predecessors came before, or are part of an outage that is reported as a whole. A later frame is overdue if its
 // number is below that first frame, and it did not come before. A control frame is no predecessor of another frame.
-func (b *book) judge(h *frameHeader, epoch uint32) (v verdict, hole uint64) {
+//
+// ordered means that the origin's frames keep their order with those of other topics.
+func (b *book) judge(h *frameHeader, epoch uint32, ordered bool) (v verdict, hole uint64) {
 	o := b.origin
 	if h.Control && h.Number <= o.highest {
 		return copied, 0
@@ -136,18 +140,25 @@ func (b *book) judge(h *frameHeader, epoch uint32) (v verdict, hole uint64) {
 	if !known {
 		b.first = first
 	}
-	if h.Number <= o.highest {
+	switch {
+	case !ordered:
+		o.reached = max(o.reached, h.Number)
+	case h.Number <= o.highest:
 		return overdue, hole
+	default:
+		o.highest = h.Number
 	}
-	o.highest = h.Number
 	return fresh, hole
 }
+
+// top returns the highest number of any frame.
+func (o *origin) top() uint64 { return max(o.highest, o.reached) }
 
 // returns notes that a lost origin is back, with frame n. Its frames since it was lost are missing, unless n is the
 // next number: heartbeats have numbers too.
 func (o *origin) returns(n uint64) (missed bool) {
 	o.lost = false
-	if n == o.highest+1 {
+	if n == o.top()+1 {
 		return false
 	}
 	o.reportedTo = n - 1

@@ -92,6 +92,13 @@ type Patchy interface {
 	Patchy() bool
 }
 
+// For drivers: a Scattered is a [Bus] with topics on several servers, so that only the messages of one topic keep their
+// order. The topics of everyone and of single nodes must be on one server, and keep an order between them.
+type Scattered interface {
+	// Scattered reports whether the bus, with its configuration, does that.
+	Scattered() bool
+}
+
 // For drivers: a Limited is a [Bus] that refuses large messages.
 type Limited interface {
 	// MaxMessage returns the size in bytes of the largest message that the bus carries. [New] calls it. The adapter's
@@ -146,6 +153,19 @@ type Link interface {
 
 	// Close makes Receive return. It may block, and is called once.
 	Close() error
+}
+
+// For drivers: a Blamed is a [Link] that shares its connections with other links.
+type Blamed interface {
+	// Blame is called before Close, if the adapter itself found the link dead or deaf. The connections must not be used
+	// for another link.
+	Blame(err error)
+}
+
+// For drivers: a Dated is an error of a [Link] that was noticed some time after the link had broken.
+type Dated interface {
+	// Since returns a time from before which nothing is missing.
+	Since() time.Time
 }
 
 // For drivers: EventKind is the kind of an [Event].

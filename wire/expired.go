@@ -156,7 +156,7 @@ func (l *ledger) lost(e expiry) {
 // meanwhile.
 func (l *ledger) found(o *origin, n uint64, now time.Time) {
 	g := crosscast.Gap{
-		Origin: o.id, From: o.highest + 1, To: n - 1, Since: o.lostAt, Until: now, Reason: reasons.GapPeerLost,
+		Origin: o.id, From: o.top() + 1, To: n - 1, Since: o.lostAt, Until: now, Reason: reasons.GapPeerLost,
 	}
 	if o.returns(n) {
 		l.handler.Gap(g)

@@ -29,6 +29,7 @@ type ledger struct {
 	sweepAt   time.Time
 
 	misrouted     misrouted
+	doubtful      bool   // on a Scattered bus: a gap is to be reported, see doubt
 	confirmations uint64 // of subscriptions, so far
 	heardPeers    atomic.Pointer[heardPeers]
 
@@ -61,6 +62,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	if h.Origin == l.self.ID {
 		if l.to == l.ground.echoes {
 			l.echo.handleEcho(h.Number, now)
+			l.tellDoubts(now)
 			l.lookUnheard(now)
 			l.noteHeard(now)
 		}
@@ -73,19 +75,15 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	l.stats.framesIn.Add(1)
 	l.stats.bytesIn.Add(uint64(len(data)))
 	o := l.originOf(h.Origin, now)
-	if o.lost && h.Number > o.highest {
+	if o.lost && h.Number > o.top() {
 		l.found(o, h.Number, now)
 	}
 	if l.to.carriesLosses() {
 		l.sender.heardFrom(o.id)
 	}
 	if h.Control {
-		if h.Number > o.highest {
-			o.belief.rises(h.Number, o.highest, now, l.patience())
-		} else if l.to.isEveryone() && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()) {
-			o = l.heal(o, h.Number, now)
-			h, _ = l.reader.reset(data, l.to.implied())
-		}
+		o = l.checkControl(o, h, now)
+		h, _ = l.reader.reset(data, l.to.implied()) // it has read some of it
 	}
 
 	b := t.book(o)
@@ -100,7 +98,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 			l.missed(t, o, h.Previous, now)
 		}
 	}
-	v, hole := b.judge(h, t.epoch)
+	v, hole := b.judge(h, t.epoch, l.to.carriesLosses() || !l.ground.scattered)
 	switch v {
 	case copied:
 		l.count(dropCopy)
@@ -114,14 +112,13 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		l.reportMissing(o, t, from, h.Number, reasons.GapLate, l.maybeQueued(o), now)
 		return
 	}
-	o.belief.low = 0
+	if !l.ground.scattered { // there, a heartbeat that is too low might be a fresh one
+		o.belief.low = 0
+	}
 	o.fresh = now
 	l.mover.heard(o.id)
 	if l.ground.patchy {
-		o.announced.mark(l.confirmations, h.Number)
-		if o.announced.awaited {
-			o.announced.awaited, o.announced.heardAt = false, now
-		}
+		l.mark(o, h, now)
 	}
 	previous := b.heard
 	b.heard = now.Sub(l.started)

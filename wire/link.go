@@ -75,6 +75,9 @@ func (r *run) connect(ctx context.Context, old *link) (*link, error) {
 	r.wg.Go(l.request)
 	r.wg.Go(func() {
 		<-l.broken
+		if b, ok := l.conn.(Blamed); ok && (errors.Is(l.err, errDead) || errors.Is(l.err, errDeaf) || errors.Is(l.err, errUnconfirmed)) {
+			b.Blame(l.err)
+		}
 		l.conn.Close()
 	})
 	return l, nil

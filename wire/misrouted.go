@@ -49,11 +49,24 @@ func (m *misrouted) add(id crosscast.NodeID, name, routing string) {
 // asOptions says a routing as an operator has configured it.
 func asOptions(routing string) string {
 	also := ""
-	ways := strings.Split(strings.ReplaceAll(cmp.Or(routing, ownTopicsText), ownTopicsText, "0"), ",")
+	parts := ""
+	var ways []string
+	for way := range strings.SplitSeq(cmp.Or(routing, ownTopicsText), ",") {
+		name, topics, some := strings.Cut(way, "/")
+		if !some {
+			name, topics = "", way
+		} else if parts == "" {
+			parts = "parts " + name + ", "
+		}
+		if topics == ownTopicsText {
+			topics = "0"
+		}
+		ways = append(ways, topics)
+	}
 	if len(ways) > 1 {
 		also = ", AlsoTopics " + ways[1]
 	}
-	return "Topics " + ways[0] + also
+	return parts + "Topics " + ways[0] + also
 }
 
 func (m *misrouted) remove(id crosscast.NodeID) {
@@ -81,10 +94,10 @@ func (m *misrouted) log(s *session) {
 	names, n := strings.Join(m.unlogged, ", "), m.fresh
 	m.unlogged, m.fresh, m.loggedAt = nil, 0, time.Now()
 	m.mu.Unlock()
-	s.logger.Warn("crosscast: another node or emitter has another Topics in the options of its adapter than this node: "+
+	s.logger.Warn("crosscast: another node or emitter has other Topics, Sharded or shards in the options of its adapter than this node: "+
 		"what one emits to rooms and users does not reach the other",
 		"how many", n, "theirs", names, "this node's", asOptions(s.routing.text),
-		"cure", "give all nodes and emitters the same Topics; how to change it without a loss: docs/scale.md#a-change")
+		"cure", "give all nodes and emitters the same options; how to change Topics without a loss: docs/scale.md#a-change")
 }
 
 // compareRouting compares the routing that o tells. name is empty if o is an emitter.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/errtext"
@@ -18,6 +19,10 @@ import (
 type Part struct {
 	Name string // 1 to 32 ASCII letters, digits and -_.
 	Bus  Bus
+
+	// Home makes this the part of everyone's topic, of single nodes and sockets, and of the ingress. It has no rooms and
+	// no users. At most one part has it. Without one, the names decide.
+	Home bool
 }
 
 // Parts is an adapter over several buses: see [NewParts]. It implements crosscast.Adapter and these optional
@@ -38,10 +43,12 @@ type Parts struct {
 	names    []string
 	seeds    []uint64
 	home     int
+	bare     bool // home has no rooms and users
 	together together
 	err      error
 
-	watching sync.WaitGroup // the watcher
+	watching   sync.WaitGroup // the watcher
+	introduced time.Time      // when an emitter told its routing; guarded by the mu of home's sender
 
 	mu     sync.Mutex             // held while the node handles something
 	lossMu sync.Mutex             // held while the node gets a loss
@@ -73,8 +80,12 @@ func NewParts(parts []Part, o Options) *Parts {
 	for i := range sorted {
 		p.names = append(p.names, sorted[i].Name)
 	}
-	o.parts = describeParts(p.names)
+	p.home = slices.IndexFunc(sorted, func(p Part) bool { return p.Home })
+	p.bare = p.home >= 0
+	o.parts = p.describe()
+	ingress := o.Ingress
 	for i := range sorted {
+		o.Ingress = ingress && (!p.bare || i == p.home)
 		a := New(sorted[i].Bus, o)
 		a.together = &p.together
 		p.parts = append(p.parts, a)
@@ -83,7 +94,9 @@ func NewParts(parts []Part, o Options) *Parts {
 			p.err = a.optErr
 		}
 	}
-	p.home = p.partOf(crosscast.Address{})
+	if !p.bare {
+		p.home = p.partOf(crosscast.Address{})
+	}
 	return p
 }
 
@@ -92,23 +105,33 @@ func checkParts(parts []Part) error {
 		return fmt.Errorf("crosscast/wire: there are %d parts: it must be from 1 to %d", len(parts), maxParts)
 	}
 	seen := map[string]bool{}
+	homes := 0
 	for _, p := range parts {
+		if p.Home {
+			homes++
+		}
 		valid := len(p.Name) > 0 && len(p.Name) <= 32 && strings.Trim(p.Name, partNameBytes) == ""
 		if !valid || seen[p.Name] {
 			return fmt.Errorf("crosscast/wire: Part.Name is %q: each part needs a name of its own, of 1 to 32 letters, digits, dots, - and _", p.Name)
 		}
 		seen[p.Name] = true
 	}
+	if homes > 1 || homes == len(parts) {
+		return fmt.Errorf("crosscast/wire: of %d parts, %d are Home: at most one may be, and not the only one", len(parts), homes)
+	}
 	return nil
 }
 
 const partNameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
-// describeParts returns the parts as the routing has them: their names, or a hash of them if they are long.
-func describeParts(names []string) string {
-	all := strings.Join(names, "+")
-	if len(all) > 100 {
-		all = fmt.Sprintf("%d-parts-%x", len(names), hashTopic(all))
+// describe returns the parts as the routing has them: their names, or a hash of them if they are long, or if one is Home.
+func (p *Parts) describe() string {
+	all := strings.Join(p.names, "+")
+	switch {
+	case p.bare:
+		all = fmt.Sprintf("%s-%08x", p.names[p.home], uint32(hashTopic(all)))
+	case len(all) > 100:
+		all = fmt.Sprintf("%d-parts-%x", len(p.names), hashTopic(all))
 	}
 	return all + "/"
 }
@@ -123,9 +146,15 @@ func mix(h uint64) uint64 {
 // partOf returns the part of a name; for the zero Address, that of everyone. If a part is added or removed, only names
 // of that part change theirs.
 func (p *Parts) partOf(name crosscast.Address) (best int) {
+	if p.bare && name == noName {
+		return p.home
+	}
 	h := hashPart(hashPart((hashStart^uint64(name.Space))*hashPrime, name.Namespace)*hashPrime, name.Name)
 	most := uint64(0)
 	for i, seed := range p.seeds {
+		if p.bare && i == p.home {
+			continue
+		}
 		if weight := mix(h ^ seed); weight >= most {
 			most, best = weight, i
 		}
@@ -200,10 +229,30 @@ func (p *Parts) Publish(ctx context.Context, inst *crosscast.Instruction) error 
 		_, err := p.publishEverywhere(ctx, inst, nil)
 		return err
 	}
-	if part, one := p.only(inst); one {
+	part, one := p.only(inst)
+	p.introduce(part, one)
+	if one {
 		return p.parts[part].Publish(ctx, inst)
 	}
 	return p.publishAcross(ctx, inst, nil)
+}
+
+// introduce makes an emitter tell its routing on the part that has no rooms, where nodes without these parts hear it: see
+// misrouted.go. part is that of the next emission, if there is only one.
+func (p *Parts) introduce(part int, one bool) {
+	if !p.bare || one && part == p.home {
+		return
+	}
+	s := p.parts[p.home].run.Load().sender
+	if s.presence.beats { // a node's heartbeats tell it
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); now.Sub(p.introduced) >= introducedFor && s.gate.up() {
+		p.introduced = now
+		s.queueControlLocked(s.box.introduction(), nil)
+	}
 }
 
 // only returns the part that inst goes to, if there is only one.
@@ -354,7 +403,11 @@ func (p *Parts) queueCopies(
 // Deliver implements crosscast.AdapterDeliverer.
 func (p *Parts) Deliver(ctx context.Context, inst *crosscast.Instruction) (crosscast.Receipt, error) {
 	everywhere := inst.Kind.Control() || inst.Kind == kind.Goodbye
-	if part, one := p.only(inst); one && !everywhere {
+	part, one := p.only(inst)
+	if !everywhere {
+		p.introduce(part, one)
+	}
+	if one && !everywhere {
 		return p.parts[part].Deliver(ctx, inst)
 	}
 	ds := make([]*delivery, len(p.parts))

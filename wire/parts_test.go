@@ -61,3 +61,29 @@ func TestInvalidParts(t *testing.T) {
 		}
 	}
 }
+
+// TestHome: with a part that is Home, no name is on it, and everyone is. Two of them, or no other part, are an error.
+func TestHome(t *testing.T) {
+	parts := func(homes ...bool) (parts []wire.Part) {
+		for i, home := range homes {
+			parts = append(parts, wire.Part{Name: fmt.Sprint("part", i), Bus: &port{hub: &hub{links: map[*subscriber]bool{}}}, Home: home})
+		}
+		return parts
+	}
+	p := wire.NewParts(parts(false, true, false), wire.Options{})
+	have := map[string]int{}
+	for i := range 1000 {
+		have[wire.PartOf(p, room(fmt.Sprint("room", i)))]++
+	}
+	if have["part0"] < 400 || have["part2"] < 400 || have["part1"] > 0 {
+		t.Errorf("rooms are on %v", have)
+	}
+	if got := wire.PartOf(p, crosscast.Address{}); got != "part1" {
+		t.Errorf("everyone is on %s", got)
+	}
+	for _, homes := range [][]bool{{true}, {true, true, false}} {
+		if _, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: wire.NewParts(parts(homes...), wire.Options{})}); err == nil {
+			t.Errorf("started with %v", homes)
+		}
+	}
+}

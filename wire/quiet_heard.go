@@ -21,6 +21,10 @@ import (
 // before anything of its origin has arrived. Nothing shows then that it was sent after the subscription. This time is
 // short for nodes, which have heartbeats, and might be longer for emitters. After an outage, doubtful messages are
 // reported. The same holds for a subscription that is unproven, because its messages might be lost for longer.
+//
+// On a [Scattered] bus, a frame that arrived after the confirmation might have been sent before it, because another server
+// is slower. There, a frame to everyone counts only if it is the second one since the confirmation, half a heartbeat
+// after the first.
 
 // announced is what this node knows about the topics that an origin names.
 type announced struct {
@@ -30,7 +34,9 @@ type announced struct {
 	backlog       time.Duration // how long the oldest waiting topic has waited to be named
 	beat          time.Time     // the last heartbeat
 	awaited       bool          // nothing arrived since the latest outage
-	heardAt       time.Time     // when something arrived for the first time after it
+	heardAt       time.Time     // when something arrived for the first time after it; on a Scattered bus: when it was marked
+	noted         uint64        // on a Scattered bus: ledger.confirmations at notedAt
+	notedAt       time.Time     // on a Scattered bus: when the latest control frame was marked; zero: none since the outage
 	firsts        []firstHeard  // at most maxFirsts
 }
 
@@ -58,6 +64,27 @@ func (n *announced) mark(confirmation, number uint64) {
 		n.firsts = kept
 	}
 	n.firsts = append(n.firsts, firstHeard{confirmation, number})
+}
+
+// mark enters the number of a frame of o that arrived.
+func (l *ledger) mark(o *origin, h *frameHeader, now time.Time) {
+	n := &o.announced
+	if l.ground.scattered {
+		if !h.Control || now.Sub(n.notedAt) < l.patience()/2 {
+			return
+		}
+		confirmations, first := n.noted, n.notedAt.IsZero()
+		n.noted, n.notedAt = l.confirmations, now
+		if first {
+			return
+		}
+		n.mark(confirmations, h.Number)
+	} else {
+		n.mark(l.confirmations, h.Number)
+	}
+	if n.awaited {
+		n.awaited, n.heardAt = false, now
+	}
 }
 
 // later reports whether a frame was certainly sent after a confirmation, and the least number that might have been.
@@ -195,7 +222,7 @@ func (l *ledger) unnamedBefore(since time.Time) time.Time {
 // countAnew starts the counts of all origins anew, because an outage is over.
 func (l *ledger) countAnew() {
 	for _, o := range l.origins.m {
-		o.announced.known, o.announced.awaited = false, true
+		o.announced.known, o.announced.awaited, o.announced.notedAt = false, true, time.Time{}
 	}
 }
 
@@ -210,9 +237,19 @@ func (l *ledger) doubt(o *origin, now time.Time) {
 	if !heard.After(l.doubted) {
 		return
 	}
-	g := crosscast.Gap{Since: l.resumedAt, Until: now, Reason: reasons.GapLinkLost}
-	l.doubted = now
-	l.handler.Gap(g)
+	l.doubtful = true
+	if !l.ground.scattered { // else there might be many until the origins are marked
+		l.tellDoubts(now)
+	}
+}
+
+// tellDoubts reports the gap of doubtful messages.
+func (l *ledger) tellDoubts(now time.Time) {
+	if !l.doubtful {
+		return
+	}
+	l.doubtful, l.doubted = false, now
+	l.handler.Gap(crosscast.Gap{Since: l.resumedAt, Until: now, Reason: reasons.GapLinkLost})
 }
 
 // toldUntil returns the time since which messages of o might be missing without a report. On a patchy bus that is

@@ -61,6 +61,10 @@ func (r *receiver) noteOutageLocked(l *link) {
 	case l.hasResumed():
 		r.outage = &outage{since: r.echo.provenUntil(), reason: reasons.GapLinkLost}
 		var moved *movedError
+		var dated Dated
+		if errors.As(l.err, &dated) {
+			r.outage.since = earlier(r.outage.since, dated.Since())
+		}
 		switch {
 		case errors.Is(l.err, errDeaf):
 			r.outage.reason = reasons.GapDeaf

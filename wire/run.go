@@ -79,6 +79,8 @@ func (r *run) prepare() {
 	g.noticeTopic, g.echoTopic = g.notices.topic(r.o.Prefix), g.echoes.topic(r.o.Prefix)
 	p, ok := r.bus.(Patchy)
 	g.patchy = ok && p.Patchy() && r.format.numbered()
+	s, ok := r.bus.(Scattered)
+	g.scattered = ok && s.Scattered()
 	r.ground = g
 	if g.patchy {
 		r.sender.box.quiet = &quiet{}

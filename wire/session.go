@@ -43,6 +43,8 @@ type ground struct {
 	echoes   destination   // frames of this node to it come back
 	interest bool          // the node may subscribe to names
 	patchy   bool          // the bus is Patchy and frames have numbers, so quiet topics are named
+	// scattered: the bus is Scattered.
+	scattered bool
 
 	noticeTopic, echoTopic string // the topics of notices and echoes
 }

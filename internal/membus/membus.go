@@ -63,7 +63,7 @@ type Fate struct {
 type Port struct {
 	name string
 
-	patchy bool
+	patchy, scattered bool
 
 	mu      sync.Mutex
 	h       *Hub // where Publish and Dial go; guarded by mu, like everything below
@@ -134,6 +134,12 @@ func (p *Port) SetPatchy() { p.patchy = true }
 
 // Patchy implements wire.Patchy.
 func (p *Port) Patchy() bool { return p.patchy }
+
+// SetScattered has the port say that the bus keeps the order of single topics only. It is called before the port is used.
+func (p *Port) SetScattered() { p.scattered = true }
+
+// Scattered implements wire.Scattered.
+func (p *Port) Scattered() bool { return p.scattered }
 
 // SetLatency makes publishing and confirmations take d.
 func (p *Port) SetLatency(d time.Duration) {

@@ -78,7 +78,7 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { to.Value(float64(s.node.Suspects)) }},
 	{"crosscast_peers_lost", Gauge, nil, "Nodes that have fallen silent without a goodbye in the last hour. One is not lost any more when a node of its name comes.",
 		func(s *Snapshot, to reader) { to.Value(float64(len(s.node.Lost))) }},
-	{"crosscast_peers_misrouted", Gauge, nil, "Nodes and emitters with another Topics in the options of their adapter: what one emits to rooms and users does not reach the other.",
+	{"crosscast_peers_misrouted", Gauge, nil, "Nodes and emitters with other Topics, Sharded or shards in the options of their adapter: what one emits to rooms and users does not reach the other.",
 		func(s *Snapshot, to reader) { to.Value(float64(len(s.node.Adapter.Misrouted))) }},
 	{"crosscast_peer_round_trip_worst_seconds", Gauge, nil, "The latest round trip to the peer that is furthest away; 0: not measured.",
 		func(s *Snapshot, to reader) {

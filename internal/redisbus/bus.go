@@ -25,6 +25,9 @@ type Config struct {
 	// Anchor is a name. On a Redis Cluster everything is published through the master of its slot, unless the bus is
 	// sharded.
 	Anchor string
+	// Near makes a bus on a Redis Cluster subscribe at the master that it publishes through, so that no other master
+	// concerns it.
+	Near bool
 	// Needs lists the permissions that the user needs, for the text of errors.
 	Needs string
 	// Sharded makes the bus use SPUBLISH and SSUBSCRIBE.

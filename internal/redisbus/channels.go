@@ -2,6 +2,7 @@ package redisbus
 
 import (
 	"context"
+	"slices"
 	"unsafe"
 
 	"github.com/redis/go-redis/v9"
@@ -11,8 +12,8 @@ import (
 
 // A channelConn is a connection that subscribes to channels. write and receive may run concurrently.
 type channelConn interface {
-	// write writes a command.
-	write(command string, args []string) error
+	// write writes commands.
+	write(commands ...command) error
 
 	// receive waits for the next reply, without a deadline. An error that is a redis.Error was a reply, too. After any
 	// other error the connection is broken.
@@ -20,6 +21,13 @@ type channelConn interface {
 
 	// topic returns the name of a reply.
 	topic(name []byte) string
+}
+
+// A command is the name of one, and its arguments, each of which ends with the suffix.
+type command struct {
+	name   string
+	args   []string
+	suffix string
 }
 
 // goRedisConn is the connection of a client that does not show its options, so that only go-redis can use it.
@@ -38,7 +46,21 @@ var ended = func() context.Context {
 	return ctx
 }()
 
-func (c *goRedisConn) write(command string, args []string) error {
+func (c *goRedisConn) write(commands ...command) error {
+	for _, cmd := range commands {
+		args := slices.Clone(cmd.args)
+		for i := range args {
+			args[i] += cmd.suffix
+		}
+		if err := c.writeOne(cmd.name, args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeOne writes a command without a suffix.
+func (c *goRedisConn) writeOne(command string, args []string) error {
 	switch command {
 	case "subscribe":
 		return c.ps.Subscribe(ended, args...)

@@ -116,3 +116,17 @@ func (c *halfWriting) Close() error {
 	c.closed = true
 	return nil
 }
+
+// Tags returns the hash tags with their slots.
+func Tags() (all []string, slots []int) {
+	for _, tag := range tags() {
+		all, slots = append(all, tag), append(slots, slotOf(strings.Trim(tag, "{}")))
+	}
+	return all, slots
+}
+
+// TagOf returns the index of the tag of a topic in a group. The topic lacks its prefix.
+func TagOf(group int, rest string) int { return tagOf(group, rest) }
+
+// SlotOf returns the slot of a hash tag without braces.
+func SlotOf(tag string) int { return slotOf(tag) }

@@ -157,8 +157,8 @@ func (l *link) Ping(name string) error {
 }
 
 // write writes a command. An error ends the link.
-func (l *link) write(command string, args []string) error {
-	err := l.conn.write(command, args)
+func (l *link) write(name string, args []string) error {
+	err := l.conn.write(command{name: name, args: args})
 	if err == nil {
 		return nil
 	}

@@ -63,11 +63,14 @@ func newRespConn(conn net.Conn, size int, timeout time.Duration) *respConn {
 
 // write implements channelConn. It closes a connection that failed to take a whole command, because the server would
 // read the next command as the rest of it.
-func (c *respConn) write(command string, args []string) error {
-	out := appendHeader(c.out[:0], '*', 1+len(args))
-	out = appendBulk(out, command)
-	for _, arg := range args {
-		out = appendBulk(out, arg)
+func (c *respConn) write(commands ...command) error {
+	out := c.out[:0]
+	for _, cmd := range commands {
+		out = appendHeader(out, '*', 1+len(cmd.args))
+		out = appendBulk(out, cmd.name, "")
+		for _, arg := range cmd.args {
+			out = appendBulk(out, arg, cmd.suffix)
+		}
 	}
 	if c.out = out; cap(out) > 64<<10 {
 		c.out = nil
@@ -100,8 +103,8 @@ func appendHeader(dst []byte, kind byte, n int) []byte {
 	return append(strconv.AppendInt(append(dst, kind), int64(n), 10), '\r', '\n')
 }
 
-func appendBulk(dst []byte, s string) []byte {
-	return append(append(appendHeader(dst, '$', len(s)), s...), '\r', '\n')
+func appendBulk(dst []byte, s, suffix string) []byte {
+	return append(append(append(appendHeader(dst, '$', len(s)+len(suffix)), s...), suffix...), '\r', '\n')
 }
 
 // replyError returns the error of a reply, of the type that go-redis gives it and does not export.

@@ -75,8 +75,11 @@ func (b *bus) subscriber(ctx context.Context, l *line) (*redis.Client, error) {
 	var options *redis.Options
 	switch c := b.rdb.(type) {
 	case *redis.ClusterClient:
-		// Any master: messages are on all of them.
-		master, err := c.MasterForKey(ctx, strconv.Itoa(rand.Int()))
+		key := strconv.Itoa(rand.Int()) // any master: messages are on all of them
+		if b.Near {
+			key = b.Anchor
+		}
+		master, err := c.MasterForKey(ctx, key)
 		if err != nil {
 			return nil, err
 		}

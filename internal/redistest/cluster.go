@@ -145,10 +145,39 @@ func (c *Cluster) ClientOf(seeds ...*Server) *redis.ClusterClient {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs: addrs, Protocol: o.Protocol, DialTimeout: o.DialTimeout, DialerRetries: o.DialerRetries,
 		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, ContextTimeoutEnabled: true,
+		PoolSize:                   1000, // after as many failures go-redis leaves a goroutine for a second
 		ClusterStateReloadInterval: 2 * time.Second, MaintNotificationsConfig: o.MaintNotificationsConfig,
 	})
 	c.Servers[0].tb.Cleanup(func() { _ = rdb.Close() })
 	return rdb
+}
+
+// MoveSlots gives the slots from first to last to another master, while clients go on. from is their master.
+func (c *Cluster) MoveSlots(tb testing.TB, first, last int, from, to *Server) {
+	tb.Helper()
+	ctx := Within(tb, 30*time.Second)
+	id := func(s *Server) string {
+		id, err := s.Client().Do(ctx, "cluster", "myid").Text()
+		if err != nil {
+			tb.Fatalf("redistest: cluster: %v", err)
+		}
+		return id
+	}
+	fromID, toID := id(from), id(to)
+	set := func(s *Server, args ...any) {
+		pipe := s.Client().Pipeline()
+		for slot := first; slot <= last; slot++ {
+			pipe.Do(ctx, append([]any{"cluster", "setslot", slot}, args...)...)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			tb.Fatalf("redistest: cluster: %v", err)
+		}
+	}
+	set(to, "importing", fromID)
+	set(from, "migrating", toID)
+	for _, s := range append([]*Server{to, from}, c.Servers...) {
+		set(s, "node", toID)
+	}
 }
 
 // CutBus closes the connections over which the servers pass messages on to each other; they make new ones.
