@@ -81,8 +81,11 @@ func child(told string) error {
 }
 
 func (p *proc) play() error {
-	if p.Role == redisRole {
+	switch p.Role {
+	case redisRole:
 		return playRedis(p)
+	case natsRole:
+		return playNATS(p)
 	}
 	w := named(p.Workload)
 	if w == nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -31,7 +30,7 @@ func newRedis(p *proc) *redis.Client {
 // startNode fails the run at each gap.
 func startNode(p *proc) (*crosscast.Node, error) {
 	return crosscast.Start(context.Background(), crosscast.Options{
-		Adapter:  redisadapter.New(newRedis(p), redisadapter.Options{Prefix: p.Run}),
+		Adapter:  p.adapter(),
 		MaxRooms: max(p.N, 10_000),
 		OnGap:    func(_ *crosscast.Node, g crosscast.Gap) { p.fail(fmt.Errorf("gap: %+v", g)) },
 	})

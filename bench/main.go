@@ -6,6 +6,8 @@
 // server, clients. So figures of one round have seen the same machine, and ratios are medians of the rounds' ratios. It
 // needs a Unix and redis-server; Socket.IO takes part after: npm ci --prefix ../interop
 //
+// -only NATS runs crosscast over NATS beside Redis, with a NATS server in a child.
+//
 // To compare commits, build this program in the other one, and name it: -before BINARY. Or run two binaries in turn, each
 // with -contestants crosscast -rounds 1.
 package main

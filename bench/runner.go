@@ -95,6 +95,18 @@ func (b *bench) one(ctx context.Context, w *workload, contestant *contestant, c 
 	c.Redis, c.Profile = b.redis, b.profile
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute+10*b.span)
 	defer cancel()
+	if c.OverNATS {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		nats, err := startProcess(ctx, []string{self}, config{Role: natsRole}, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer nats.stop()
+		c.NATS = nats.ready.Addr
+	}
 	r := &run{ctx: ctx, bench: b, workload: w, command: contestant.command, config: c, processes: make(map[string]*process)}
 	defer r.stop()
 	v, err := w.measure(ctx, r)

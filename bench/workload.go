@@ -70,6 +70,8 @@ type config struct {
 	Role       string
 	Run        string // names what is on Redis: no run meets another
 	Redis      string // address
+	NATS       string // address
+	OverNATS   bool
 	Server     string // address
 	Profile    string // directory
 
@@ -97,7 +99,8 @@ type config struct {
 // workloads are all that there are.
 func workloads() []workload {
 	return slices.Concat(lastClient(), socketIOClients(), latency(), stalledClient(), manyConnections(), hotRoom(), payloads(), manyRooms(),
-		walk(), membership(), subscriptions(), scaleOut(), foreignWire(), quietNodes())
+		walk(), membership(), subscriptions(), scaleOut(), foreignWire(), quietNodes(),
+		besideRedis())
 }
 
 func named(name string) *workload {

@@ -13,10 +13,9 @@ import (
 
 	"github.com/crosscast/crosscast/faults/books"
 	"github.com/crosscast/crosscast/internal/faultproxy"
-	"github.com/crosscast/crosscast/internal/redistest"
 )
 
-// A bed is one run of a row on one kind of Redis: its servers, its nodes and its ledger.
+// A bed is one run of a row on one kind of server: its servers, its nodes and its ledger.
 type bed struct {
 	*testing.T
 	row       *row
@@ -64,7 +63,7 @@ func newBed(t *testing.T, r *row, k kind, short bool, seed uint64) (b *bed, dire
 	}
 	b.file = filepath.Join(directory, ledgerFile)
 	run := &books.Run{Row: r.name(), Server: string(k), Heartbeat: b.heartbeat, Seed: seed, Short: short}
-	if k == cluster { // a message that its masters did not pass on is found by the fourth heartbeat after it
+	if k.isPatchy() { // a message that its servers did not pass on is found by the fourth heartbeat after it
 		run.Margin = 7 * b.heartbeat
 	}
 	b.open(run)
@@ -147,8 +146,8 @@ func pick[T any](b *bed, short, full T) T {
 	return full
 }
 
-// startSite runs the row's Redis.
-func (b *bed) startSite(config redistest.Config) {
+// startSite runs the row's servers.
+func (b *bed) startSite(config siteConfig) {
 	b.Helper()
 	b.site = startSite(b.T, b.kind, config)
 }
@@ -157,12 +156,12 @@ func (b *bed) startSite(config redistest.Config) {
 func (b *bed) process(name string, change ...func(*childConfig)) *node {
 	b.Helper()
 	c := childConfig{
-		Name: name, Heartbeat: b.heartbeat, Rooms: []string{room}, Redis: b.site.dial(nil),
+		Name: name, Heartbeat: b.heartbeat, Rooms: []string{room}, Dial: b.site.dial(len(b.nodes), nil),
 	}
 	for _, f := range change {
 		f(&c)
 	}
-	n := startProcess(b.T, c, b.enter)
+	n := startNode(b.T, c, b.enter)
 	b.nodes = append(b.nodes, n)
 	return n
 }
@@ -173,14 +172,14 @@ func (b *bed) node(name string, change ...func(*childConfig)) *node {
 	return b.process(name, change...).start()
 }
 
-// start runs the row's Redis, and its nodes n1, n2, …, which hear each other and emit to the room all the time.
+// start runs the row's servers, and its nodes n1, n2, …, which hear each other and emit to the room all the time.
 func (b *bed) start(change ...func(*childConfig)) {
 	b.Helper()
-	b.startSite(redistest.Config{})
+	b.startSite(siteConfig{})
 	b.startNodes(change...)
 }
 
-// startNodes is start, where Redis runs already.
+// startNodes is start, where the servers run already.
 func (b *bed) startNodes(change ...func(*childConfig)) {
 	b.Helper()
 	for i := range b.row.nodes {
@@ -245,12 +244,18 @@ func (b *bed) await(within time.Duration, enough func(heard map[heardKey]int64) 
 // meet returns when every node that is there hears every other one in the room: something that came after the given entry.
 func (b *bed) meet(from int) {
 	b.Helper()
-	if who, whom, ok := b.meetWithin(from, patience); !ok {
+	b.meetIn(room, from)
+}
+
+// meetIn is meet in another room.
+func (b *bed) meetIn(room string, from int) {
+	b.Helper()
+	if who, whom, ok := b.meetWithin(room, from, patience); !ok {
 		b.Fatalf("%s does not hear %s", who, whom)
 	}
 }
 
-func (b *bed) meetWithin(from int, within time.Duration) (who, whom string, ok bool) {
+func (b *bed) meetWithin(room string, from int, within time.Duration) (who, whom string, ok bool) {
 	began := time.Now()
 	until := began.Add(within)
 	for _, n := range b.live() {
@@ -274,8 +279,24 @@ func (b *bed) fault(format string, args ...any) (mended func()) {
 	return func() { b.ledger.Add(books.Entry{Is: books.Mended, Text: text}) }
 }
 
-// allow permits gaps. Any other fails the row.
-func (b *bed) allow(a books.Allow) { b.ledger.Add(books.Entry{Is: books.Permit, Allow: &a}) }
+// allow permits gaps. Any other fails the row. Most is a number of outages of each of a node's links.
+func (b *bed) allow(a books.Allow) {
+	a.Most *= b.gapsOfAnOutage()
+	b.ledger.Add(books.Entry{Is: books.Permit, Allow: &a})
+	if b.kind.isNATS() && slices.Contains(a.Reasons, "link lost") {
+		b.ledger.Add(books.Entry{Is: books.Permit, Allow: &books.Allow{Nodes: a.Nodes, Reasons: []string{"hole"}}})
+	}
+}
+
+// gapsOfAnOutage is how many gaps a node might report when all its links were lost. With NATS a message that was missed
+// might belong to the outage, or have been lost between servers afterwards: that is up to two more gaps of everything, or a
+// hole.
+func (b *bed) gapsOfAnOutage() int {
+	if b.kind.isNATS() {
+		return 3
+	}
+	return b.site.links()
+}
 
 // last waits, as part of what happens: a fault lasts, or traffic goes on.
 func (b *bed) last(d time.Duration) { time.Sleep(d) } // lasts
@@ -360,12 +381,38 @@ func (b *bed) count(match func(e *books.Entry) bool) (n int) {
 	return n
 }
 
+// proxies are those of one node, one before each server.
+type proxies []*faultproxy.Proxy
+
+// set sets faults on all connections.
+func (p proxies) set(f faultproxy.Faults, directions ...faultproxy.Direction) {
+	for _, one := range p {
+		for _, d := range directions {
+			one.Set(d, f)
+		}
+	}
+}
+
+// setOn sets faults on the connections that servers know by these addresses.
+func (p proxies) setOn(addrs []string, d faultproxy.Direction, f faultproxy.Faults) (n int) {
+	for _, one := range p {
+		n += one.SetOn(addrs, d, f)
+	}
+	return n
+}
+
+func (p proxies) reset() {
+	for _, one := range p {
+		one.Reset()
+	}
+}
+
 // proxied is a node's change that leads it to the servers through proxies of its own.
-func (b *bed) proxied() (change func(*childConfig), proxies []*faultproxy.Proxy) {
+func (b *bed) proxied() (change func(*childConfig), proxies proxies) {
 	for _, s := range b.site.servers {
 		proxies = append(proxies, faultproxy.Start(b.T, s.Addr()))
 	}
-	return func(c *childConfig) { c.Redis = b.site.dial(proxies) }, proxies
+	return func(c *childConfig) { c.Dial = b.site.dial(len(b.nodes), proxies) }, proxies
 }
 
 const (

@@ -37,7 +37,7 @@ type childConfig struct {
 	Name           string
 	Heartbeat      time.Duration
 	Rooms          []string // of its client
-	Redis          dialConfig
+	Dial           dialConfig
 	Prefix         string
 	QueueBytes     int
 	MaxAge         time.Duration
@@ -92,7 +92,7 @@ type line struct {
 type child struct {
 	config  childConfig
 	journal *journal
-	rdb     redis.UniversalClient
+	hangUp  func() // ends the connections that the adapter does not
 	node    *crosscast.Node
 	socket  *crosscast.Socket
 	stalled sync.RWMutex // locked while the client's Send must block
@@ -199,23 +199,24 @@ func (c *child) do(cmd *command) (r reply, err error) {
 // start starts the node, in which it is given a time.
 func (c *child) start(within time.Duration) (reply, error) {
 	o := c.config
-	c.rdb = o.Redis.client()
+	var adapter crosscast.Adapter
+	adapter, c.hangUp = o.Dial.adapter(redisadapter.Options{
+		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	began := time.Now()
 	n, err := crosscast.Start(ctx, crosscast.Options{
 		Name: o.Name, Heartbeat: o.Heartbeat, StartOffline: o.StartOffline, Logger: slog.New(slog.DiscardHandler),
-		Adapter: redisadapter.New(c.rdb, redisadapter.Options{
-			Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
-		}),
-		OnGap:  func(n *crosscast.Node, g crosscast.Gap) { c.journal.gap(n, g) },
-		OnLoss: func(n *crosscast.Node, l crosscast.Loss) { c.journal.loss(n, l) },
-		OnLink: func(n *crosscast.Node, s crosscast.LinkStatus) { c.journal.link(n, s) },
-		OnNode: func(n *crosscast.Node, e crosscast.NodeEvent) { c.journal.peer(n, e) },
+		Adapter: adapter,
+		OnGap:   func(n *crosscast.Node, g crosscast.Gap) { c.journal.gap(n, g) },
+		OnLoss:  func(n *crosscast.Node, l crosscast.Loss) { c.journal.loss(n, l) },
+		OnLink:  func(n *crosscast.Node, s crosscast.LinkStatus) { c.journal.link(n, s) },
+		OnNode:  func(n *crosscast.Node, e crosscast.NodeEvent) { c.journal.peer(n, e) },
 	})
 	took := time.Since(began)
 	if err != nil {
-		_ = c.rdb.Close()
+		c.hangUp()
 		return reply{Took: took}, err
 	}
 	c.node = n
@@ -273,8 +274,10 @@ func (c *child) emit(ctx context.Context, room string, payload any) error {
 	c.mu.Unlock()
 	turn.Lock()
 	defer turn.Unlock()
+	c.mu.Lock()
 	c.next[room]++
 	number := c.next[room]
+	c.mu.Unlock()
 	began := time.Now()
 	c.journal.sent(room, number, began)
 	err := c.node.To(room).Emit(ctx, fmt.Sprint(room, " ", number), payload)
@@ -367,7 +370,7 @@ func (c *child) close(within time.Duration) (reply, error) {
 	err := c.node.Close(ctx)
 	took := time.Since(began)
 	c.journal.add(books.Entry{Is: books.End})
-	_ = c.rdb.Close()
+	c.hangUp()
 	if errors.As(err, new(*crosscast.LossError)) {
 		return reply{Took: took, Text: err.Error()}, nil // that it ends is what counts here
 	}

@@ -5,20 +5,29 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/natsadapter"
+	"github.com/crosscast/crosscast/redisadapter"
 )
 
-// A dialConfig is how a process reaches Redis. It is plain data, so that it can be passed to a child.
+// A dialConfig is how a process reaches the servers. It is plain data, so that it can be passed to a child.
 type dialConfig struct {
-	Addrs     []string // of the server, the Sentinels or the cluster's servers
+	Addrs     []string // of the server, the Sentinels or the servers
 	Master    string   // of Sentinel
 	Cluster   bool
+	Shards    bool              // several Redises
+	NATS      bool              //
 	Protocol  int               // 2 or 3
 	CA        string            // in PEM; empty: no TLS
 	User      string            // of the access control list
@@ -29,17 +38,72 @@ type dialConfig struct {
 	Clock     time.Duration     // by which the clock that checks certificates is ahead
 }
 
-// client makes a client with the settings that package redisadapter recommends.
-func (d dialConfig) client() redis.UniversalClient {
-	var secure *tls.Config
-	if d.CA != "" {
-		pool := x509.NewCertPool()
-		pool.AppendCertsFromPEM([]byte(d.CA))
-		secure = &tls.Config{
-			RootCAs: pool, MinVersion: tls.VersionTLS12, ServerName: cmp.Or(d.TLSName, "127.0.0.1"),
-			Time: func() time.Time { return time.Now().Add(d.Clock) },
+// adapter makes an adapter, and what ends the connections that it leaves open.
+func (d dialConfig) adapter(o redisadapter.Options) (a crosscast.Adapter, hangUp func()) {
+	switch {
+	case d.NATS:
+		return d.nats(natsadapter.Options{
+			Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
+		}), func() {}
+	case d.Shards:
+		var all []redisadapter.Shard
+		for i, addr := range d.Addrs {
+			one := d
+			one.Addrs = []string{addr}
+			all = append(all, redisadapter.Shard{Name: fmt.Sprint("redis", i), Client: one.client()})
+		}
+		return redisadapter.NewShards(all, o), func() {
+			for _, s := range all {
+				_ = s.Client.Close()
+			}
 		}
 	}
+	rdb := d.client()
+	return redisadapter.New(rdb, o), func() { _ = rdb.Close() }
+}
+
+// nats makes an adapter over NATS. Without a choice of its own, nats.go would begin with any server.
+func (d dialConfig) nats(o natsadapter.Options) crosscast.Adapter {
+	present.CompareAndSwap(nil, &d.Password)
+	client := []nats.Option{nats.DontRandomize(), nats.SkipHostLookup(), nats.SetCustomDialer(natsDialer(d.dialer(nil))), silentNATS}
+	if d.User != "" {
+		client = append(client, nats.UserInfoHandler(func() (user, password string) { return d.User, *present.Load() }))
+	}
+	if secure := d.secure(); secure != nil {
+		client = append(client, nats.Secure(secure))
+	}
+	return natsadapter.Dial("nats://"+strings.Join(d.Addrs, ",nats://"), o, client...)
+}
+
+// A natsDialer is a nats.CustomDialer.
+type natsDialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func (d natsDialer) Dial(network, addr string) (net.Conn, error) {
+	return d(context.Background(), network, addr)
+}
+
+// silentNATS keeps nats.go from printing what a server refuses.
+func silentNATS(o *nats.Options) error {
+	o.AsyncErrorCB = func(*nats.Conn, *nats.Subscription, error) {}
+	return nil
+}
+
+// secure is nil without TLS.
+func (d dialConfig) secure() *tls.Config {
+	if d.CA == "" {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(d.CA))
+	return &tls.Config{
+		RootCAs: pool, MinVersion: tls.VersionTLS12, ServerName: cmp.Or(d.TLSName, "127.0.0.1"),
+		Time: func() time.Time { return time.Now().Add(d.Clock) },
+	}
+}
+
+// client makes a client of Redis with the settings that package redisadapter recommends.
+func (d dialConfig) client() redis.UniversalClient {
+	secure := d.secure()
 	present.CompareAndSwap(nil, &d.Password)
 	credentials := func(context.Context) (user, password string, err error) { return d.User, *present.Load(), nil }
 	timeout := 2 * time.Second

@@ -1,10 +1,11 @@
-// Package faults is a matrix of faults and of what must come out, run with real processes: redis-server, and nodes that
-// are killed and stopped by signals. docs/faults.md has the table of results.
+// Package faults is a matrix of faults and of what must come out, run with real processes: redis-server, nats-server (this
+// test binary again), and nodes that are killed and stopped by signals. docs/faults.md has the table of results.
 //
 //	go test .                                        # the harness, the books and the table, without the matrix
 //	go test -run TestMatrix -matrix short            # each row once, on its cheapest server, shortened: what .ci/run does
-//	go test -run TestMatrix -matrix full -timeout 6h # each row on every kind of Redis
+//	go test -run TestMatrix -matrix full -timeout 9h # the whole matrix: each row on every kind of server
 //	go test -run TestMatrix -matrix full -rows 1,8 -servers RESP3 -v
+//	go test -run TestMatrix -matrix full -servers 'NATS, 3 servers' # one column, by its whole name
 //	go test -run TestMatrix -matrix full -keep ...   # also enters the results in results.json and the table
 //	go test -run TestMatrix -matrix full -rows 46 -for 30m -timeout 1h -v # random faults, five nodes
 //	go test -run TestTable -write                    # makes the table again, after a row was added
@@ -14,7 +15,7 @@
 // Every node writes a journal of what it emitted, received and reported; its parent makes one ledger of them, with the
 // faults and their times. Package books balances it. For every receiver, each emission came once and in order, or is part
 // of a gap in its place, or Emit refused it. A gap that no fault explains fails the row, and so does a gap that is more
-// than two heartbeats (in a Redis Cluster seven) longer than what was missed. After the fault, goroutines, memory and files are back where they were.
+// than two heartbeats (in a Redis Cluster, and with NATS, seven) longer than what was missed. After the fault, goroutines, memory and files are back where they were.
 //
 // The ledger of a run that fails stays in a directory, which the failure names:
 //
@@ -30,7 +31,7 @@
 //	})
 //
 //	func halfOpen(b *bed) {
-//		b.start()                                // Redis, and nodes n1 to n3, which emit to a room all the time
+//		b.start()                                // servers, and nodes n1 to n3, which emit to a room all the time
 //		b.allow(books.Allow{…})                  // which gaps the fault explains; all others fail the row
 //		mended := b.fault("what is done")        // from now on …
 //		…
@@ -39,7 +40,8 @@
 //		b.recovered(time.Second)                 // how long it took
 //	}
 //
-// Whatever checks times has alone set. kinds are the kinds of Redis that the row runs on, the cheapest first. The bed
+// Whatever checks times has alone set. kinds are the kinds of server that the row runs on, the cheapest first. On kinds
+// that have a column of their own (row_test.go), the row runs, or says in the field not why it does not apply. The bed
 // (bed_test.go) has what rows need; a node (node_test.go) is a process, and what can be commanded is in child_test.go.
 // The books, the base and panics are checked after each row. Then: go test -run TestTable -write.
 package faults

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/faults/books"
-	"github.com/crosscast/crosscast/internal/redistest"
 )
 
 // tried is a bed for a test of the harness itself.
@@ -25,7 +24,7 @@ func TestHarness(t *testing.T) {
 		t.Errorf("nothing has happened, and the report is %+v", r)
 	}
 	from := b.ledger.Len()
-	redistest.KillConnections(t, b.stranger(), "pubsub")
+	b.site.endSubscribers()
 	b.wait(from, "a gap", func(e *books.Entry) bool { return e.Is == books.GapOf })
 	b.settle()
 	if r := books.Balance(b.ledger.Entries()); len(r.Problems) == 0 || !strings.HasPrefix(r.Problems[0], "OVER-REPORT") {

@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		play(config)
 		return
 	}
+	if config := os.Getenv(serverVariable); config != "" {
+		serve(config)
+		return
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil { // rows wait for most of their time
 		panic(err)
@@ -59,9 +63,7 @@ func TestMatrix(t *testing.T) {
 			continue
 		}
 		kinds := slices.DeleteFunc(slices.Clone(r.kinds), func(k kind) bool {
-			return *onKinds != "" && !slices.ContainsFunc(strings.Split(*onKinds, ","), func(part string) bool {
-				return strings.Contains(string(k), part)
-			})
+			return *onKinds != "" && !wanted(*onKinds, k)
 		})
 		if short && *onKinds == "" {
 			kinds = kinds[:1]
@@ -101,7 +103,20 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// A run is a row on a kind of Redis.
+// wanted reports whether a list of kinds, or of parts of their names, has a kind.
+func wanted(list string, k kind) bool {
+	if slices.Contains(kinds, kind(list)) {
+		return kind(list) == k
+	}
+	return slices.ContainsFunc(strings.Split(list, ","), func(part string) bool {
+		if slices.Contains(kinds, kind(part)) {
+			return kind(part) == k
+		}
+		return strings.Contains(string(k), part)
+	})
+}
+
+// A run is a row on a kind of server.
 type run struct {
 	row  *row
 	kind kind

@@ -23,12 +23,18 @@ import (
 // patience is for what must happen. It is never waited for in a run that passes.
 const patience = 30 * time.Second
 
-// A node is a node's process, as its parent sees it. Its methods fail the test when the process does not answer.
+// A node is a node's process, as its parent sees it.
 type node struct {
-	tb     testing.TB
+	*process
 	config childConfig
 	id     string // of the started node
 	base   *childStats
+}
+
+// A process is this test binary again, which obeys commands. Its methods fail the test when it does not answer.
+type process struct {
+	tb   testing.TB
+	name string
 
 	cmd    *exec.Cmd
 	in     io.WriteCloser
@@ -40,22 +46,30 @@ type node struct {
 	ended   bool // killed, or closed
 }
 
-// startProcess starts the process. Its node is started by the command "start". entry is called with what the process
+// startNode starts the process of a node, which is started by the command "start". entry is called with what the process
 // tells, in order.
-func startProcess(tb testing.TB, c childConfig, entry func(books.Entry)) *node {
+func startNode(tb testing.TB, c childConfig, entry func(books.Entry)) *node {
 	tb.Helper()
-	n := &node{tb: tb, config: c, exited: make(chan struct{}), waiting: map[int]chan reply{}}
-	config, err := json.Marshal(c)
+	return &node{config: c, process: startProcess(tb, c.Name, c.Program, childVariable, c, entry)}
+}
+
+// startProcess starts a process, of which the variable is a configuration. program is by default this test binary.
+func startProcess(
+	tb testing.TB, name, program, variable string, config any, entry func(books.Entry),
+) *process {
+	tb.Helper()
+	n := &process{tb: tb, name: name, exited: make(chan struct{}), waiting: map[int]chan reply{}}
+	text, err := json.Marshal(config)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if c.Program == "" {
-		if c.Program, err = os.Executable(); err != nil {
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	n.cmd = exec.Command(c.Program)
-	n.cmd.Env = append(os.Environ(), childVariable+"="+string(config))
+	n.cmd = exec.Command(program)
+	n.cmd.Env = append(os.Environ(), variable+"="+string(text))
 	n.cmd.Stderr = os.Stderr
 	endWithParent(n.cmd)
 	out, err := n.cmd.StdoutPipe()
@@ -90,7 +104,7 @@ func startProcess(tb testing.TB, c childConfig, entry func(books.Entry)) *node {
 }
 
 // read reads what the process tells, until it ends.
-func (n *node) read(out io.Reader, entry func(books.Entry)) {
+func (n *process) read(out io.Reader, entry func(books.Entry)) {
 	for lines := json.NewDecoder(bufio.NewReaderSize(out, 1<<20)); ; {
 		var l line
 		if err := lines.Decode(&l); err != nil {
@@ -118,7 +132,7 @@ func (n *node) read(out io.Reader, entry func(books.Entry)) {
 var errEnded = errors.New("the process has ended")
 
 // send sends a command, and returns where the reply comes.
-func (n *node) send(c command) <-chan reply {
+func (n *process) send(c command) <-chan reply {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asked++
@@ -141,7 +155,7 @@ func (n *node) send(c command) <-chan reply {
 }
 
 // try sends a command, and returns the reply. The error is the command's.
-func (n *node) try(c command) (reply, error) {
+func (n *process) try(c command) (reply, error) {
 	n.tb.Helper()
 	select {
 	case r := <-n.send(c):
@@ -150,17 +164,17 @@ func (n *node) try(c command) (reply, error) {
 		}
 		return r, nil
 	case <-time.After(patience + c.Time):
-		n.tb.Fatalf("%s does not answer %q", n.config.Name, c.Do)
+		n.tb.Fatalf("%s does not answer %q", n.name, c.Do)
 		return reply{}, nil
 	}
 }
 
 // do sends a command that must succeed.
-func (n *node) do(c command) reply {
+func (n *process) do(c command) reply {
 	n.tb.Helper()
 	r, err := n.try(c)
 	if err != nil {
-		n.tb.Fatalf("%s: %s: %v", n.config.Name, c.Do, err)
+		n.tb.Fatalf("%s: %s: %v", n.name, c.Do, err)
 	}
 	return r
 }
@@ -177,31 +191,31 @@ func (n *node) start() *node {
 	return n
 }
 
-func (n *node) signal(s os.Signal) {
+func (n *process) signal(s os.Signal) {
 	if err := n.cmd.Process.Signal(s); err != nil {
-		n.tb.Errorf("%s: %v: %v", n.config.Name, s, err)
+		n.tb.Errorf("%s: %v: %v", n.name, s, err)
 	}
 }
 
 // pause stops the process: its connections stand, and it does nothing.
-func (n *node) pause() { programtest.Pause(n.tb, n.cmd.Process.Pid) }
+func (n *process) pause() { programtest.Pause(n.tb, n.cmd.Process.Pid) }
 
-func (n *node) resume() { n.signal(syscall.SIGCONT) }
+func (n *process) resume() { n.signal(syscall.SIGCONT) }
 
 // kill ends the process with SIGKILL, and returns when all that it has told is read.
-func (n *node) kill() {
+func (n *process) kill() {
 	n.end()
 	n.signal(syscall.SIGKILL)
 	<-n.exited
 }
 
-func (n *node) end() {
+func (n *process) end() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ended = true
 }
 
-func (n *node) hasEnded() bool {
+func (n *process) hasEnded() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.ended
@@ -210,7 +224,7 @@ func (n *node) hasEnded() bool {
 func (n *node) String() string { return fmt.Sprintf("%s (%s)", n.config.Name, n.id) }
 
 // ports are the addresses of the process's ends of its connections, on a machine with /proc.
-func (n *node) ports() map[string]bool {
+func (n *process) ports() map[string]bool {
 	n.tb.Helper()
 	proc := fmt.Sprintf("/proc/%d", n.cmd.Process.Pid)
 	files, err := os.ReadDir(proc + "/fd")

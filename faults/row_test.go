@@ -22,6 +22,8 @@ type row struct {
 
 	// applies is why it is not run at all, for the table; empty: it is.
 	applies string
+	// not is why it does not run on kinds that have a column of their own, for the table: see columns.
+	not map[kind]string
 
 	run func(b *bed)
 }
@@ -49,6 +51,30 @@ func matrix() []*row {
 		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.part, b.part))
 	})
 	return all
+}
+
+// columns are the kinds about which each row says something, with the reason why a row that says nothing itself does not
+// apply.
+var columns = []struct {
+	kind kind
+	not  string
+}{
+	{shards, ""}, {natsOne, ""}, {natsMany, "the number of servers makes no difference here"},
+}
+
+// why is why the row does not run on a kind; empty: nobody has said it.
+func (r *row) why(k kind) string {
+	for _, c := range columns {
+		if c.kind == k {
+			return cmp.Or(r.not[k], c.not)
+		}
+	}
+	return ""
+}
+
+// otherwise is a reason for all columns.
+func otherwise(why string) map[kind]string {
+	return map[kind]string{shards: why, natsOne: why, natsMany: why}
 }
 
 func (r *row) name() string { return fmt.Sprint(r.number, r.part) }

@@ -2,6 +2,8 @@ package faults_test
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +26,7 @@ var _ = register(
 		number: 45, fault: "TLS with an unknown authority, a wrong name, an expired certificate, to a plain port, or none to " +
 			"a TLS port",
 		expect: "Start fails at once, and says which", kinds: []kind{withTLS}, run: badCertificates,
+		not: map[kind]string{shards: asOneRedis, natsOne: loginOfNATS, natsMany: loginOfNATS},
 	},
 	&row{
 		number: 47, fault: "a node may not publish for 5 s",
@@ -32,27 +35,49 @@ var _ = register(
 	},
 )
 
+const loginOfNATS = "TLS is that of nats.go; TestLogin of natsadapter has it"
+
+const asOneRedis = "as with one Redis, of which there are three"
+
 const grants = "&cc:* +publish +subscribe +unsubscribe +ping +role"
 
 // startUsers starts nodes with a user each, which has exactly the permissions of the documentation.
 func (b *bed) startUsers() {
 	b.Helper()
-	b.startSite(redistest.Config{Users: []string{
-		"n1 on >first-secret resetchannels " + grants, "n2 on >first-secret resetchannels " + grants,
-		"n3 on >first-secret resetchannels " + grants,
-	}})
-	b.startNodes(func(c *childConfig) { c.Redis.User, c.Redis.Password = c.Name, "first-secret" })
+	var c siteConfig
+	for _, name := range []string{"n1", "n2", "n3"} {
+		c.redis.Users = append(c.redis.Users, name+" on >first-secret resetchannels "+grants)
+		c.nats.Users = append(c.nats.Users, natsUser{Name: name, Password: "first-secret"})
+	}
+	b.startSite(c)
+	b.startNodes(func(c *childConfig) { c.Dial.User, c.Dial.Password = c.Name, "first-secret" })
 }
 
-// acl changes the permissions of a user.
+// acl changes the permissions of a user of Redis.
 func (b *bed) acl(rules string) {
 	b.Helper()
 	args := []any{"acl", "setuser"}
 	for rule := range strings.FieldsSeq(rules) {
 		args = append(args, rule)
 	}
-	if err := b.site.admin()[0].Do(b.Context(), args...).Err(); err != nil {
-		b.Fatal(err)
+	for _, admin := range b.site.admin() {
+		if err := admin.Do(b.Context(), args...).Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// limit changes what n1 may do: with Redis by rules of its access control list, with NATS by a change of its user.
+func (b *bed) limit(rules string, change func(*natsUser)) {
+	b.Helper()
+	if !b.kind.isNATS() {
+		b.acl("n1 " + rules)
+		return
+	}
+	for _, s := range b.site.nats {
+		users := slices.Clone(s.config.Users)
+		change(&users[0])
+		s.change(users...)
 	}
 }
 
@@ -65,16 +90,18 @@ func deniedRoom(b *bed) {
 	b.allowLosses("n1")
 	from := b.ledger.Len()
 	mended := b.fault("n1 may not use the room's channel")
-	b.acl("n1 resetchannels &cc:all &cc:n:*")
+	b.limit("resetchannels &cc:all &cc:n:*", func(u *natsUser) { u.Deaf = []string{subjectOf(ofRoom)} })
 	b.wait(from, "an open gap", func(e *books.Entry) bool { return deniedGap(b, e) && e.Gap.Until == 0 })
 	b.last(5 * time.Second)
-	b.acl("n1 &cc:*")
+	b.limit("&cc:*", func(u *natsUser) { u.Deaf = nil })
 	mended()
 	b.wait(from, "the end of the gap", func(e *books.Entry) bool { return deniedGap(b, e) && e.Gap.Until != 0 })
 	b.meet(b.ledger.Len())
 	b.settle()
 	b.recovered(6 * time.Second)
 }
+
+var refusedLogin = regexp.MustCompile("WRONGPASS|subscribing denied .*(?i:authorization violation)")
 
 func deniedGap(b *bed, e *books.Entry) bool {
 	return e.Is == books.GapOf && e.Node == b.nodes[0].id && e.Gap.Reason == "denied"
@@ -83,10 +110,22 @@ func deniedGap(b *bed, e *books.Entry) bool {
 // rotate gives all users a password, and ends their connections.
 func (b *bed) rotate(password string) {
 	b.Helper()
+	for _, s := range b.site.nats { // which ends the connections of users that have changed
+		users := slices.Clone(s.config.Users)
+		for i := range users {
+			users[i].Password = password
+		}
+		s.change(users...)
+	}
 	for _, n := range b.live() {
+		if b.kind.isNATS() {
+			break
+		}
 		b.acl(n.config.Name + " resetpass >" + password)
-		if err := b.site.admin()[0].Do(b.Context(), "client", "kill", "user", n.config.Name).Err(); err != nil {
-			b.Fatal(err)
+		for _, admin := range b.site.admin() {
+			if err := admin.Do(b.Context(), "client", "kill", "user", n.config.Name).Err(); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }
@@ -116,7 +155,7 @@ func rotatedPassword(b *bed) {
 	b.rotate("third-secret")
 	for _, n := range b.live() {
 		b.wait(from, "the link of "+n.String()+" is denied", func(e *books.Entry) bool {
-			return e.Is == books.Link && e.Node == n.id && strings.Contains(e.Text, "WRONGPASS")
+			return e.Is == books.Link && e.Node == n.id && refusedLogin.MatchString(e.Text)
 		})
 	}
 	b.learn("third-secret")
@@ -138,7 +177,7 @@ func rotatedPassword(b *bed) {
 
 // badCertificates tries to start nodes that cannot speak with the server.
 func badCertificates(b *bed) {
-	b.startSite(redistest.Config{})
+	b.startSite(siteConfig{})
 	plain := redistest.Start(b.T, redistest.Config{})
 	other := redistest.Start(b.T, redistest.Config{TLS: true})
 	said := map[string]string{}
@@ -152,7 +191,7 @@ func badCertificates(b *bed) {
 		{"does the server, on this port?", func(d *dialConfig) { d.Addrs = []string{plain.Addr()} }},
 		{"does it want TLS?", func(d *dialConfig) { d.CA = "" }},
 	} {
-		n := b.process(fmt.Sprint("n", i+1), func(c *childConfig) { try.change(&c.Redis) })
+		n := b.process(fmt.Sprint("n", i+1), func(c *childConfig) { try.change(&c.Dial) })
 		r, err := n.try(command{Do: "start", Time: patience})
 		if err == nil || !strings.Contains(err.Error(), try.says) {
 			b.Errorf("want %q: %v", try.says, err)
@@ -174,12 +213,12 @@ func deniedPublishing(b *bed) {
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost", "hole", "loss"}, Loose: true})
 	before := b.nodes[0].stats().Reconnects
 	mended := b.fault("n1 may not publish")
-	b.acl("n1 -publish")
+	b.limit("-publish", func(u *natsUser) { u.Mute = true })
 	b.wait(0, "publishing is denied", func(e *books.Entry) bool {
 		return e.Is == books.Link && e.Node == b.nodes[0].id && strings.Contains(e.Text, "publishing denied")
 	})
 	b.last(5 * time.Second)
-	b.acl("n1 +publish")
+	b.limit("+publish", func(u *natsUser) { u.Mute = false })
 	mended()
 	b.meet(b.ledger.Len())
 	b.settle()

@@ -7,13 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/faults/books"
-	"github.com/crosscast/crosscast/internal/redistest"
 	kindof "github.com/crosscast/crosscast/kind"
 )
+
+const coreKeepsNothing = "core NATS keeps nothing"
 
 // Waits for sealed frames, which this version does not have.
 const unsealed = "waits for sealed frames"
@@ -36,20 +35,20 @@ var _ = register(
 	&row{
 		number: 23, fault: "a stranger publishes 1,000,000 frames of random bytes",
 		expect: "no panic; at most 4 times the input and 4 KiB are allocated for each; the cost is bounded",
-		kinds:  []kind{resp2, resp3}, run: randomBytes,
+		kinds:  plain, run: randomBytes,
 	},
 	&row{
 		number: 24, fault: "a stranger publishes hostile msgpack: giant lengths, deep nesting, unknown types",
 		expect: "less than 1 ms each, no allocation beyond the input; nothing is delivered",
-		kinds:  []kind{resp2, resp3}, run: hostileBytes,
+		kinds:  plain, run: hostileBytes,
 	},
 	&row{
 		number: 25, fault: "frames of another version, of an unknown kind, and with more fields",
-		expect: "the first two are ignored and counted, the third is delivered", kinds: []kind{resp2, resp3}, run: versions,
+		expect: "the first two are ignored and counted, the third is delivered", kinds: plain, run: versions,
 	},
 	&row{
 		number: 26, fault: "another program publishes text, JSON and frames of Socket.IO on our channels",
-		expect: "ignored, and counted as foreign", kinds: []kind{resp2, resp3}, run: foreigners,
+		expect: "ignored, and counted as foreign", kinds: plain, run: foreigners,
 	},
 	&row{
 		number: 27, fault: "a frame without a seal, with a wrong one, with a flipped bit",
@@ -57,7 +56,7 @@ var _ = register(
 	},
 	&row{
 		number: 28, fault: "a valid frame is published again 100 times", expect: "one delivery",
-		kinds: []kind{resp2, resp3}, run: replayed,
+		kinds: plain, run: replayed,
 	},
 	&row{
 		number: 29, fault: "a frame is replayed after its receiver has restarted, after its sender's end, and in another room",
@@ -67,7 +66,8 @@ var _ = register(
 	&row{
 		number: 40, fault: "Redis is above its maxmemory, with noeviction", expect: "delivery is not affected; its part " +
 			"about kept rooms does not apply",
-		kinds: single, run: outOfMemory,
+		kinds: []kind{resp2, resp3, withTLS, shards}, run: outOfMemory,
+		not: map[kind]string{natsOne: coreKeepsNothing, natsMany: coreKeepsNothing},
 	},
 	&row{
 		number: 41, fault: "a stream is trimmed or deleted under its reader", expect: "a gap",
@@ -76,45 +76,20 @@ var _ = register(
 )
 
 const (
-	everyone = "cc:all" // a channel
+	everyone = "cc:all" // a topic
 	ofRoom   = "cc:r:/:" + room
 )
 
-// stranger publishes on the bus.
-func (b *bed) stranger() *redis.Client { return b.site.admin()[0] }
-
-// publish publishes all, in pipelines, and returns when Redis has passed them on.
-func (b *bed) publish(channel string, all [][]byte) {
+// publish publishes all as a stranger, and returns when the servers have passed them on.
+func (b *bed) publish(topic string, all [][]byte) {
 	b.Helper()
-	rdb := b.stranger()
-	for len(all) > 0 {
-		n := min(len(all), 500)
-		if _, err := rdb.Pipelined(b.Context(), func(p redis.Pipeliner) error {
-			for _, data := range all[:n] {
-				p.Publish(b.Context(), channel, data)
-			}
-			return nil
-		}); err != nil {
-			b.Fatal(err)
-		}
-		all = all[n:]
-	}
+	b.site.publish(topic, all)
 }
 
-// capture returns frames that the nodes publish on a channel.
-func (b *bed) capture(channel string, n int) (frames [][]byte) {
+// capture returns frames that the nodes publish on a topic.
+func (b *bed) capture(topic string, n int) [][]byte {
 	b.Helper()
-	ps := b.stranger().Subscribe(b.Context(), channel)
-	defer ps.Close()
-	ctx := redistest.Within(b, patience)
-	for len(frames) < n {
-		m, err := ps.ReceiveMessage(ctx)
-		if err != nil {
-			b.Fatal(err)
-		}
-		frames = append(frames, []byte(m.Payload))
-	}
-	return frames
+	return b.site.capture(topic, n)
 }
 
 // dropped is what a node's adapter has dropped for some reasons; for none of them: for any.
@@ -150,7 +125,8 @@ func (b *bed) strangersDrop(nodes []*node, channel string, all [][]byte, reasons
 
 // outputBuffer has n1's client stand still, which keeps n1 from reading, until Redis cuts its connection.
 func outputBuffer(b *bed) {
-	b.start()
+	b.startSite(siteConfig{nats: natsConfig{MaxPending: 1 << 20}})
+	b.startNodes()
 	for _, admin := range b.site.admin() {
 		if err := admin.ConfigSet(b.Context(), "client-output-buffer-limit", "pubsub 1mb 0 0").Err(); err != nil {
 			b.Fatal(err)
@@ -162,9 +138,10 @@ func outputBuffer(b *bed) {
 	}
 	mended := b.fault("the client of n1 stands still")
 	b.nodes[0].do(command{Do: "stall"})
-	for until := time.Now().Add(patience); len(b.subscribers()) == len(b.nodes); {
+	links := len(b.site.subscribers())
+	for until := time.Now().Add(patience); len(b.site.subscribers()) == links; {
 		if time.Now().After(until) {
-			b.Fatal("Redis does not cut the connection")
+			b.Fatal("the server does not cut the connection")
 		}
 		for _, n := range b.nodes[1:] {
 			n.do(command{Do: "emit", Room: room, N: 20, Size: 32 << 10})
@@ -181,7 +158,8 @@ func outputBuffer(b *bed) {
 
 // giant publishes a message that Redis passes on, and no node takes.
 func giant(b *bed) {
-	b.start()
+	b.startSite(siteConfig{nats: natsConfig{MaxPayload: 32 << 20}})
+	b.startNodes()
 	b.allow(books.Allow{Origins: []string{""}, Reasons: []string{"link lost"}, Most: 1})
 	mended := b.fault("a message of 31 MiB")
 	b.publish(everyone, [][]byte{make([]byte, 31<<20)})
@@ -377,19 +355,22 @@ func replayed(b *bed) {
 // outOfMemory fills Redis.
 func outOfMemory(b *bed) {
 	b.start()
-	admin := b.stranger()
 	mended := b.fault("maxmemory, noeviction")
-	for _, kv := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1mb"}} {
-		if err := admin.ConfigSet(b.Context(), kv[0], kv[1]).Err(); err != nil {
-			b.Fatal(err)
+	for _, admin := range b.site.admin() {
+		for _, kv := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1mb"}} {
+			if err := admin.ConfigSet(b.Context(), kv[0], kv[1]).Err(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := admin.Set(b.Context(), "key", "value", 0).Err(); err == nil || !strings.Contains(err.Error(), "OOM") {
+			b.Errorf("Redis is not out of memory: %v", err)
 		}
 	}
-	if err := admin.Set(b.Context(), "key", "value", 0).Err(); err == nil || !strings.Contains(err.Error(), "OOM") {
-		b.Errorf("Redis is not out of memory: %v", err)
-	}
 	b.last(pick(b, time.Second, 10*time.Second))
-	if err := admin.ConfigSet(b.Context(), "maxmemory", "0").Err(); err != nil {
-		b.Fatal(err)
+	for _, admin := range b.site.admin() {
+		if err := admin.ConfigSet(b.Context(), "maxmemory", "0").Err(); err != nil {
+			b.Fatal(err)
+		}
 	}
 	mended()
 	b.settle()

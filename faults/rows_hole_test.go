@@ -14,13 +14,13 @@ import (
 var _ = register(&row{
 	number: 49, fault: "single frames of one room are taken out of what a node receives, while all links stand",
 	expect: "a gap of that room and their origin only, before anything later; found with the next frame",
-	kinds:  []kind{resp2}, run: holes,
+	kinds:  []kind{resp2, shards, natsOne}, run: holes,
 })
 
 // holes takes out frames of n2 to the room. Another room, and n3, have traffic, too.
 func holes(b *bed) {
 	rooms := []string{room, "other"}
-	proxy := b.startProxied(func(c *childConfig) { c.Rooms = rooms })[0]
+	proxy := b.ofRoom(b.startProxied(func(c *childConfig) { c.Rooms = rooms }))
 	n1, n2 := b.nodes[0], b.nodes[1]
 	for _, n := range b.nodes {
 		n.do(command{Do: "stream", Room: "other", Time: b.every})
@@ -32,7 +32,7 @@ func holes(b *bed) {
 		from := b.ledger.Len()
 		mended := b.fault("a frame of n2 is taken out")
 		proxy.Set(faultproxy.Down, faultproxy.Faults{Change: func(read []byte) []byte {
-			rest, found := without(read, ofRoom, n2.id)
+			rest, found := without(read, b.head(ofRoom), n2.id)
 			if !found || !once.CompareAndSwap(false, true) {
 				return read
 			}
@@ -54,9 +54,17 @@ func holes(b *bed) {
 	b.note = fmt.Sprintf("%d frames", taken.Load())
 }
 
-// without takes the first message of an origin on a channel out of what Redis sends by RESP2, if it is whole.
-func without(read []byte, channel, origin string) (rest []byte, found bool) {
-	head := fmt.Appendf(nil, "*3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n$", len(channel), channel)
+// head is the beginning of a message on a topic, in what a server sends. The payload's length, the end of the line and
+// the payload follow. With NATS it has the subscription, and the subject for replies, before the length.
+func (b *bed) head(topic string) []byte {
+	if b.kind.isNATS() {
+		return []byte("MSG " + subjectOf(topic) + " ")
+	}
+	return fmt.Appendf(nil, "*3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n$", len(topic), topic)
+}
+
+// without takes the first message of an origin with a head out of what a server sends, if it is whole.
+func without(read, head []byte, origin string) (rest []byte, found bool) {
 	for from := 0; ; {
 		i := bytes.Index(read[from:], head)
 		if i < 0 {
@@ -64,7 +72,7 @@ func without(read []byte, channel, origin string) (rest []byte, found bool) {
 		}
 		begin := from + i
 		length, payload, ok := bytes.Cut(read[begin+len(head):], []byte("\r\n"))
-		n, err := strconv.Atoi(string(length))
+		n, err := strconv.Atoi(string(length[bytes.LastIndexByte(length, ' ')+1:]))
 		if !ok || err != nil || len(payload) < n+2 {
 			return nil, false
 		}

@@ -3,12 +3,10 @@ package faults_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/crosscast/crosscast/faults/books"
 	"github.com/crosscast/crosscast/internal/faultproxy"
-	"github.com/crosscast/crosscast/internal/redistest"
 )
 
 var _ = register(
@@ -18,7 +16,7 @@ var _ = register(
 	&row{
 		number: 1, fault: "Redis SIGKILL, restart after 3 s",
 		expect: "no emission blocks for 2 s; delivery is back 1.5 s after the restart; one gap for each node",
-		kinds:  []kind{resp2, resp3, withTLS, cluster}, alone: true, run: redisRestart,
+		kinds:  []kind{resp2, resp3, withTLS, cluster, shards, natsOne, natsMany}, alone: true, run: redisRestart,
 	},
 	&row{
 		number: 2, fault: "Redis is down at start",
@@ -28,7 +26,7 @@ var _ = register(
 	&row{
 		number: 3, fault: "Redis SIGSTOP, 30 s",
 		expect: "no peer is taken for dead; the queue is bounded, then Emit fails; normal 2 s after SIGCONT; no copies",
-		kinds:  []kind{resp2, resp3, withTLS, cluster}, alone: true, run: redisPause,
+		kinds:  []kind{resp2, resp3, withTLS, cluster, shards, natsOne, natsMany}, alone: true, run: redisPause,
 	},
 	&row{
 		number: 4, part: "a", fault: "CLIENT KILL of the subscribing connections, 50 times",
@@ -103,20 +101,20 @@ func (b *bed) notBlocked(most time.Duration) {
 	}
 }
 
-// gapsOfEach checks how many gaps with a reason each node has reported.
-func (b *bed) gapsOfEach(reason string, want int) {
+// gapsOfEach checks that each node has reported gaps with a reason for so many outages.
+func (b *bed) gapsOfEach(reason string, outages int) {
 	b.Helper()
 	for _, n := range b.live() {
 		got := b.count(func(e *books.Entry) bool { return e.Is == books.GapOf && e.Node == n.id && e.Gap.Reason == reason })
-		if got != want {
-			b.Errorf("%s has reported %d gaps %q instead of %d", n, got, reason, want)
+		if got < outages || got > outages*b.gapsOfAnOutage() {
+			b.Errorf("%s has reported %d gaps %q of %d outages", n, got, reason, outages)
 		}
 	}
 }
 
 // downAtStart starts nodes before Redis.
 func downAtStart(b *bed) {
-	b.startSite(redistest.Config{})
+	b.startSite(siteConfig{})
 	b.node("n1")
 	b.site.kill()
 	n := b.process("n2")
@@ -189,14 +187,13 @@ func killSubscribers(b *bed) {
 	b.start()
 	kills := pick(b, 5, 50)
 	b.allow(books.Allow{Reasons: []string{"link lost"}, Origins: []string{""}, Most: kills})
-	admin := b.site.admin()[0]
 	var took []time.Duration
 	for range kills {
 		b.last(time.Second + time.Duration(b.rand.IntN(300))*time.Millisecond)
 		from := b.ledger.Len()
 		mended := b.fault("CLIENT KILL TYPE pubsub")
 		at := time.Now().UnixNano()
-		redistest.KillConnections(b.T, admin, "pubsub")
+		b.site.endSubscribers()
 		mended()
 		for _, n := range b.live() {
 			e := b.wait(from, "a gap of "+n.String(), func(e *books.Entry) bool {
@@ -220,19 +217,17 @@ func killAtRandom(b *bed) {
 	b.start()
 	kills := pick(b, 12, 50)
 	b.allow(books.Allow{Reasons: []string{"link lost"}, Origins: []string{""}, Most: kills})
-	admin := b.site.admin()[0]
 	killed := 0
 	for range kills {
-		if all := b.subscribers(); len(all) > 0 {
+		if all := b.site.subscribers(); len(all) > 0 {
 			mended := b.fault("CLIENT KILL of a subscriber")
-			n, _ := admin.ClientKillByFilter(b.Context(), "addr", all[b.rand.IntN(len(all))]).Result()
-			killed += int(n)
+			killed += b.site.end(all[b.rand.IntN(len(all))])
 			mended()
 		}
 		b.last(time.Duration(b.rand.IntN(300)) * time.Millisecond)
 	}
 	b.settle()
-	if gaps := b.count(func(e *books.Entry) bool { return e.Is == books.GapOf }); gaps > killed || killed == 0 {
+	if gaps := b.count(func(e *books.Entry) bool { return e.Is == books.GapOf }); gaps > killed*b.gapsOfAnOutage() || killed == 0 {
 		b.Errorf("%d connections were killed, and there are %d gaps", killed, gaps)
 	}
 }
@@ -243,15 +238,10 @@ func killPublisher(b *bed) {
 	victim := b.nodes[1]
 	b.allowLosses(victim.config.Name)
 	b.allow(books.Allow{Origins: []string{victim.config.Name}, Rooms: []string{room}, Reasons: []string{"hole"}})
-	admin := b.site.admin()[0]
 	killed := 0
 	for range pick(b, 15, 50) {
 		mended := b.fault("CLIENT KILL of a publisher")
-		for _, id := range b.publishers(victim) {
-			if n, _ := admin.ClientKillByFilter(b.Context(), "id", id).Result(); n > 0 { // else it is gone already
-				killed++
-			}
-		}
+		killed += b.site.endOthersOf(victim.ports())
 		mended()
 		b.last(time.Duration(20+b.rand.IntN(200)) * time.Millisecond)
 	}
@@ -266,31 +256,10 @@ func killPublisher(b *bed) {
 	}
 }
 
-// publishers are the IDs of a node's publishing connections.
-func (b *bed) publishers(n *node) (ids []string) {
+// startProxied is start, with proxies between n1 and the servers.
+func (b *bed) startProxied(change ...func(*childConfig)) proxies {
 	b.Helper()
-	list, err := b.site.admin()[0].ClientList(b.Context()).Result()
-	if err != nil {
-		b.Fatal(err)
-	}
-	ports := n.ports()
-	for client := range strings.Lines(list) {
-		fields := map[string]string{}
-		for field := range strings.FieldsSeq(client) {
-			key, value, _ := strings.Cut(field, "=")
-			fields[key] = value
-		}
-		if ports[fields["addr"]] && fields["sub"] == "0" {
-			ids = append(ids, fields["id"])
-		}
-	}
-	return ids
-}
-
-// startProxied is start, with a proxy between n1 and Redis.
-func (b *bed) startProxied(change ...func(*childConfig)) []*faultproxy.Proxy {
-	b.Helper()
-	b.startSite(redistest.Config{})
+	b.startSite(siteConfig{})
 	through, proxies := b.proxied()
 	b.node("n1", append([]func(*childConfig){through}, change...)...)
 	for i := range b.row.nodes - 1 {
@@ -304,13 +273,21 @@ func (b *bed) startProxied(change ...func(*childConfig)) []*faultproxy.Proxy {
 	return proxies
 }
 
+// ofRoom is the proxy through which a node gets what is emitted to the room.
+func (b *bed) ofRoom(p proxies) *faultproxy.Proxy {
+	if b.kind == shards {
+		return p[redisBus{b.site}.carrying(ofRoom)]
+	}
+	return p[0]
+}
+
 // halfOpen swallows what Redis sends on a node's subscribing connection.
 func halfOpen(b *bed) {
-	proxy := b.startProxied()[0]
+	proxy := b.ofRoom(b.startProxied())
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: 1})
 	from, at := b.ledger.Len(), time.Now()
 	mended := b.fault("the subscribing connection of n1 is half open")
-	if n := proxy.SetOn(b.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true}); n != 1 {
+	if n := proxy.SetOn(b.site.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true}); n != 1 {
 		b.Fatalf("%d connections are half open", n)
 	}
 	e := b.wait(from, "a gap of n1", func(e *books.Entry) bool { return e.Is == books.GapOf && e.Node == b.nodes[0].id })
@@ -322,35 +299,16 @@ func halfOpen(b *bed) {
 	b.settle()
 }
 
-// subscribers are the addresses by which the servers know the connections that subscribe.
-func (b *bed) subscribers() (addrs []string) {
-	b.Helper()
-	for _, admin := range b.site.admin() {
-		list, err := admin.Do(b.Context(), "client", "list", "type", "pubsub").Text()
-		if err != nil {
-			b.Fatal(err)
-		}
-		for field := range strings.FieldsSeq(list) {
-			if addr, ok := strings.CutPrefix(field, "addr="); ok {
-				addrs = append(addrs, addr)
-			}
-		}
-	}
-	return addrs
-}
-
 // swallowed swallows everything on all connections of a node, and lets it pass again on new ones.
 func swallowed(b *bed) {
-	proxy := b.startProxied()[0]
+	proxies := b.startProxied()
 	n1 := b.nodes[0]
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: 1})
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost"}, Most: 2})
 	b.allowLosses("n1")
 	from, at := b.ledger.Len(), time.Now()
 	mended := b.fault("nothing passes between n1 and Redis")
-	for _, d := range []faultproxy.Direction{faultproxy.Up, faultproxy.Down} {
-		proxy.Set(d, faultproxy.Faults{Swallow: true})
-	}
+	proxies.set(faultproxy.Faults{Swallow: true}, bothWays...)
 	e := b.wait(from, "the link of n1 is not live", func(e *books.Entry) bool {
 		return e.Is == books.Link && e.Node == n1.id && e.Text != "live"
 	})
@@ -360,10 +318,8 @@ func swallowed(b *bed) {
 	}
 	b.note = "found after " + figure(found)
 	b.last(8 * b.heartbeat)
-	for _, d := range []faultproxy.Direction{faultproxy.Up, faultproxy.Down} {
-		proxy.Set(d, faultproxy.Faults{})
-	}
-	proxy.Reset()
+	proxies.set(faultproxy.Faults{}, bothWays...)
+	proxies.reset()
 	mended()
 	b.meet(b.ledger.Len())
 	b.settle()

@@ -13,7 +13,7 @@ import (
 var _ = register(&row{
 	number: 48, fault: "Redis restarts under 200 nodes with 50 rooms each, in one process", heartbeat: time.Second,
 	expect: "each hears each within 5 s; no peer is taken for dead",
-	alone:  true, fullOnly: true, run: many,
+	kinds:  []kind{resp2, shards, natsOne}, alone: true, fullOnly: true, run: many,
 })
 
 // A listener is the client of one node, which notes whom it has heard since the restart.
@@ -51,7 +51,7 @@ func (b *bed) listen(i int, rooms []string, lost func(what string)) (*crosscast.
 }
 
 func many(b *bed) {
-	b.startSite(redistest.Config{Args: []string{"--maxclients", "5000"}})
+	b.startSite(siteConfig{redis: redistest.Config{Args: []string{"--maxclients", "5000"}}})
 	nodes, rooms := 200, make([]string, 50)
 	for i := range rooms {
 		rooms[i] = fmt.Sprint("room", i)

@@ -35,7 +35,7 @@ var bothWays = []faultproxy.Direction{faultproxy.Up, faultproxy.Down}
 
 // resets cuts what Redis sends after a number of bytes that rises.
 func resets(b *bed) {
-	proxy := b.startProxied()[0]
+	proxy := b.ofRoom(b.startProxied())
 	cuts := pick(b, 15, 150)
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: cuts})
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost"}})
@@ -60,16 +60,15 @@ func resets(b *bed) {
 
 // latency delays both directions, for a node that emits and one that receives.
 func latency(b *bed) {
-	proxy := b.startProxied()[0]
+	proxies := b.startProxied()
 	direct := b.burst()
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
-			for _, d := range bothWays {
-				proxy.Set(d, faultproxy.Faults{Delay: time.Duration(75+b.rand.IntN(50)) * time.Millisecond})
-			}
+			proxies.set(faultproxy.Faults{Delay: time.Duration(75+b.rand.IntN(50)) * time.Millisecond}, faultproxy.Up)
+			proxies.set(faultproxy.Faults{Delay: time.Duration(75+b.rand.IntN(50)) * time.Millisecond}, faultproxy.Down)
 			select {
 			case <-done:
 				return
@@ -82,9 +81,7 @@ func latency(b *bed) {
 	delayed := b.burst()
 	close(done)
 	<-ended
-	for _, d := range bothWays {
-		proxy.Set(d, faultproxy.Faults{})
-	}
+	proxies.set(faultproxy.Faults{}, bothWays...)
 	b.settle()
 	// The first of a burst is late by the latency, and the last no later for it.
 	limited := delayed - 250*time.Millisecond
@@ -122,14 +119,14 @@ func bandwidth(b *bed) {
 		b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost", "late", "loss"}})
 		b.allowLosses("n1")
 	}
-	proxy := b.startProxied(func(c *childConfig) {
+	proxies := b.startProxied(func(c *childConfig) {
 		c.QueueBytes = pick(b, 256<<10, 2<<20)
-		c.Redis.ReadAfter = time.Minute
-	})[0]
+		c.Dial.ReadAfter = time.Minute
+	})
 	n1 := b.nodes[0]
 	n1.do(command{Do: "stop"})
 	mended := b.fault("256 kbit/s from n1")
-	proxy.Set(faultproxy.Up, faultproxy.Faults{Rate: 32 << 10})
+	proxies.set(faultproxy.Faults{Rate: 32 << 10}, faultproxy.Up)
 	waited := 0
 	for range frames {
 		// Where there is no room in the queue, Emit waits for it, for as long as its context lasts.
@@ -145,7 +142,7 @@ func bandwidth(b *bed) {
 	}) {
 		b.Error("what was accepted does not arrive")
 	}
-	proxy.Set(faultproxy.Up, faultproxy.Faults{})
+	proxies.set(faultproxy.Faults{}, faultproxy.Up)
 	mended()
 	b.settle()
 	if waited == 0 {
@@ -162,11 +159,9 @@ func bandwidth(b *bed) {
 // fragments splits both directions.
 func fragments(b *bed) {
 	b.every = 50 * time.Millisecond // each byte is a call of the proxy, which must keep up
-	proxy := b.startProxied()[0]
+	proxies := b.startProxied()
 	for _, size := range []int{1, 2, 3} {
-		for _, d := range bothWays {
-			proxy.Set(d, faultproxy.Faults{Split: size})
-		}
+		proxies.set(faultproxy.Faults{Split: size}, bothWays...)
 		b.last(pick(b, time.Second, 5*time.Second))
 	}
 	b.settle()

@@ -7,7 +7,6 @@ import (
 
 	"github.com/crosscast/crosscast/faults/books"
 	"github.com/crosscast/crosscast/internal/faultproxy"
-	"github.com/crosscast/crosscast/internal/redistest"
 )
 
 var soakFor = flag.Duration("for", 0, "how long row 46 lasts; default 10 s in the short matrix, 30 minutes in the full one")
@@ -15,7 +14,7 @@ var soakFor = flag.Duration("for", 0, "how long row 46 lasts; default 10 s in th
 var _ = register(&row{
 	number: 46, fault: "random faults of the rows 1 to 16, one after the other, for 30 minutes",
 	expect: "the books balance in every round; goroutines, memory and files stay flat",
-	nodes:  5, run: soak,
+	kinds:  []kind{resp2, shards, natsOne}, nodes: 5, run: soak,
 })
 
 // upheaval is one fault of the soak. It returns when the fault is over.
@@ -27,14 +26,14 @@ type upheaval struct {
 // soaking is a soak that runs. Each node reaches Redis through a proxy of its own.
 type soaking struct {
 	*bed
-	proxies map[*node]*faultproxy.Proxy
+	proxies map[*node]proxies
 	born    int
 }
 
 func soak(b *bed) {
 	b.every = 20 * time.Millisecond
-	b.startSite(redistest.Config{})
-	s := &soaking{bed: b, proxies: map[*node]*faultproxy.Proxy{}}
+	b.startSite(siteConfig{})
+	s := &soaking{bed: b, proxies: map[*node]proxies{}}
 	for range b.row.nodes {
 		s.bear()
 	}
@@ -61,7 +60,7 @@ func soak(b *bed) {
 		b.last(time.Duration(b.rand.IntN(500)) * time.Millisecond)
 		b.settle()
 	}
-	b.note = fmt.Sprintf("%d faults, %d kinds", rounds, len(done))
+	b.note = fmt.Sprintf("%d faults, %d kinds, in %v", rounds, len(done), lasts)
 	b.Logf("%d rounds: %v", rounds, done)
 }
 
@@ -70,7 +69,7 @@ func (s *soaking) bear() *node {
 	s.born++
 	change, proxies := s.proxied()
 	n := s.node(fmt.Sprint("n", s.born), change)
-	s.proxies[n] = proxies[0]
+	s.proxies[n] = proxies
 	return n
 }
 
@@ -92,15 +91,11 @@ func (s *soaking) one() *node {
 func (s *soaking) through(what string, f faultproxy.Faults, lasts time.Duration, reset bool) {
 	n := s.one()
 	mended := s.fault("%s: %s", n.config.Name, what)
-	for _, d := range bothWays {
-		s.proxies[n].Set(d, f)
-	}
+	s.proxies[n].set(f, bothWays...)
 	s.last(lasts)
-	for _, d := range bothWays {
-		s.proxies[n].Set(d, faultproxy.Faults{})
-	}
+	s.proxies[n].set(faultproxy.Faults{}, bothWays...)
 	if reset {
-		s.proxies[n].Reset()
+		s.proxies[n].reset()
 	}
 	mended()
 }
@@ -125,19 +120,19 @@ var upheavals = []upheaval{
 	}},
 	{"subscribers are killed", func(s *soaking) {
 		mended := s.fault("CLIENT KILL TYPE pubsub")
-		redistest.KillConnections(s.T, s.stranger(), "pubsub")
+		s.site.endSubscribers()
 		mended()
 	}},
 	{"publishers are killed", func(s *soaking) {
 		mended := s.fault("CLIENT KILL TYPE normal")
-		redistest.KillConnections(s.T, s.stranger(), "normal")
+		s.site.endOthers()
 		mended()
 	}},
 	{"a link is half open", func(s *soaking) {
 		n := s.one()
 		mended := s.fault("%s is half open", n.config.Name)
 		from := s.ledger.Len()
-		s.proxies[n].SetOn(s.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true})
+		s.proxies[n].setOn(s.site.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true})
 		s.wait(from, "a gap", func(e *books.Entry) bool { return e.Is == books.GapOf && e.Node == n.id })
 		mended()
 	}},

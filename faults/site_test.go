@@ -10,7 +10,7 @@ import (
 	"github.com/crosscast/crosscast/internal/redistest"
 )
 
-// A kind is a kind of Redis.
+// A kind is a kind of Redis, or of NATS.
 type kind string
 
 const (
@@ -19,60 +19,132 @@ const (
 	withTLS  kind = "Redis, TLS"
 	sentinel kind = "Sentinel"
 	cluster  kind = "Cluster"
+	shards   kind = "3 Redises"
+	natsOne  kind = "NATS"
+	natsMany kind = "NATS, 3 servers"
 )
 
 // Lists of kinds, the cheapest first.
 var (
-	single = []kind{resp2, resp3, withTLS}
-	every  = []kind{resp2, resp3, withTLS, sentinel, cluster}
+	kinds  = []kind{resp2, resp3, withTLS, sentinel, cluster, shards, natsOne, natsMany}
+	every  = kinds
+	plain  = []kind{resp2, resp3, shards, natsOne}          // what goes over one connection does not depend on TLS
+	single = []kind{resp2, resp3, withTLS, shards, natsOne} // each node has one server, or one of each sort
 )
 
-// A site is the Redis of one run.
+func (k kind) isNATS() bool { return k == natsOne || k == natsMany }
+
+// isPatchy: several servers pass messages on to each other, and might lose some of them. A NATS server is always taken for
+// one of several.
+func (k kind) isPatchy() bool { return k == cluster || k.isNATS() }
+
+// A siteConfig is how servers are started, if not as usual.
+type siteConfig struct {
+	redis redistest.Config
+	nats  natsConfig
+}
+
+// A site is the servers of one run.
 type site struct {
 	tb      testing.TB
 	kind    kind
-	servers []*redistest.Server
-	pair    *redistest.Pair    // of kind sentinel
-	cluster *redistest.Cluster // of kind cluster
-	config  redistest.Config
+	servers []server
+	redis   []*redistest.Server // the servers, if they are Redises
+	nats    []*natsServer       // the servers, if they are of NATS
+	routes  []*faultproxy.Proxy // of kind natsMany: between the servers, each before one of them
+	pair    *redistest.Pair     // of kind sentinel
+	cluster *redistest.Cluster  // of kind cluster
+	config  siteConfig
+	admins  []*redis.Client // see admin
+	bus
 }
 
-// startSite runs a Redis until the test ends. config is of a single server.
-func startSite(tb testing.TB, k kind, config redistest.Config) *site {
+// A server is a process. It keeps its address.
+type server interface {
+	Addr() string
+	Kill()
+	Restart()
+	Pause()
+	Resume()
+}
+
+// A bus is what a test does at the servers of a site, as their administrator or as a stranger. Topics are those of Redis.
+type bus interface {
+	publish(topic string, all [][]byte)            // in order; it returns when they are passed on
+	capture(topic string, n int) (frames [][]byte) // that nodes publish
+	rooms() int                                    // that are subscribed
+	subscribers() (addrs []string)                 // by which the servers know the connections that subscribe
+	end(addr string) (ended int)                   // a connection
+	endSubscribers()
+	endOthers()                                    // the connections of nodes that do not subscribe
+	endOthersOf(ports map[string]bool) (ended int) // those of one node
+}
+
+// startSite runs servers until the test ends. config is of a single server, or of each.
+func startSite(tb testing.TB, k kind, config siteConfig) *site {
 	tb.Helper()
 	s := &site{tb: tb, kind: k, config: config}
 	switch k {
 	case sentinel:
 		s.pair = redistest.StartPair(tb)
-		s.servers = []*redistest.Server{s.pair.Master, s.pair.Replica}
+		s.redis = []*redistest.Server{s.pair.Master, s.pair.Replica}
 	case cluster:
 		s.cluster = redistest.StartCluster(tb, 3)
-		s.servers = s.cluster.Servers
+		s.redis = s.cluster.Servers
+	case shards:
+		for range 3 {
+			s.redis = append(s.redis, redistest.Start(tb, config.redis))
+		}
+	case natsOne:
+		s.nats = []*natsServer{startNATS(tb, config.nats)}
+	case natsMany:
+		s.nats, s.routes = startNATSCluster(tb, 3, config.nats)
 	default:
-		config.TLS = k == withTLS
-		s.servers = []*redistest.Server{redistest.Start(tb, config)}
+		config.redis.TLS = k == withTLS
+		s.redis = []*redistest.Server{redistest.Start(tb, config.redis)}
+	}
+	s.list()
+	s.bus = redisBus{s}
+	if s.nats != nil {
+		s.bus = natsBus{s}
 	}
 	return s
 }
 
-// dial is how nodes reach the site. proxies are dialled instead of the servers, in their order; nil: none.
-func (s *site) dial(proxies []*faultproxy.Proxy) dialConfig {
-	d := dialConfig{Addrs: []string{s.servers[0].Addr()}, Protocol: 2, Password: s.config.Password}
+// list makes servers of what runs.
+func (s *site) list() {
+	s.servers = nil
+	for _, server := range s.redis {
+		s.servers = append(s.servers, server)
+	}
+	for _, server := range s.nats {
+		s.servers = append(s.servers, server)
+	}
+}
+
+// dial is how the i-th node reaches the site. proxies are dialled instead of the servers, in their order; nil: none.
+func (s *site) dial(i int, proxies []*faultproxy.Proxy) dialConfig {
+	d := dialConfig{Addrs: []string{s.servers[0].Addr()}, Protocol: 2, Password: s.config.redis.Password}
 	switch s.kind {
 	case resp3:
 		d.Protocol = 3
 	case withTLS:
-		pem, err := os.ReadFile(s.servers[0].CA())
+		pem, err := os.ReadFile(s.redis[0].CA())
 		if err != nil {
 			s.tb.Fatal(err)
 		}
 		d.CA = string(pem)
 	case sentinel:
 		d.Master, d.Addrs = s.pair.Options().MasterName, s.pair.Sentinels
-	case cluster:
-		d.Cluster = true
+	case cluster, shards:
+		d.Cluster, d.Shards = s.kind == cluster, s.kind == shards
 		for _, server := range s.servers[1:] {
 			d.Addrs = append(d.Addrs, server.Addr())
+		}
+	case natsOne, natsMany: // its own server first
+		d.NATS, d.Addrs = true, nil
+		for j := range s.servers {
+			d.Addrs = append(d.Addrs, s.servers[(i+j)%len(s.servers)].Addr())
 		}
 	}
 	if proxies != nil {
@@ -84,20 +156,28 @@ func (s *site) dial(proxies []*faultproxy.Proxy) dialConfig {
 	return d
 }
 
-// admin is a client of each server, for the test itself.
-func (s *site) admin() (all []*redis.Client) {
-	for _, server := range s.servers {
-		all = append(all, redistest.Client(s.tb, server.Options()))
+// links is how many links a node has.
+func (s *site) links() int {
+	if s.kind == shards {
+		return len(s.servers)
 	}
-	return all
+	return 1
 }
 
-func (s *site) kill()    { s.each((*redistest.Server).Kill) }
-func (s *site) restart() { s.each((*redistest.Server).Restart) }
-func (s *site) pause()   { s.each((*redistest.Server).Pause) }
-func (s *site) resume()  { s.each((*redistest.Server).Resume) }
+// admin is a client of each Redis, for the test itself.
+func (s *site) admin() []*redis.Client {
+	for _, server := range s.redis[len(s.admins):] {
+		s.admins = append(s.admins, redistest.Client(s.tb, server.Options()))
+	}
+	return s.admins
+}
 
-func (s *site) each(f func(*redistest.Server)) {
+func (s *site) kill()    { s.each(server.Kill) }
+func (s *site) restart() { s.each(server.Restart) }
+func (s *site) pause()   { s.each(server.Pause) }
+func (s *site) resume()  { s.each(server.Resume) }
+
+func (s *site) each(f func(server)) {
 	for _, server := range s.servers {
 		f(server)
 	}

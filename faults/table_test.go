@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A result is that of one row on one kind of Redis. results.json has the latest of each; one of the short matrix does not
+// A result is that of one row on one kind of server. results.json has the latest of each; one of the short matrix does not
 // replace one of the full.
 type result struct {
 	Row       string        `json:"row"`
@@ -124,10 +124,11 @@ func readPage(t *testing.T) page {
 
 func (p page) with(table string) string { return p.before + tableBegin + table + tableEnd + p.after }
 
-// table makes the table: every registered row on each of its kinds of Redis, run or not.
+// table makes the table: every registered row on each of its kinds of server, run or not.
 func table(kept []result) string {
 	var s strings.Builder
-	s.WriteString("\n| row | fault | expected | Redis | heartbeat | result | recovery | missed, of emissions | gaps | over-report |\n")
+	s.WriteString(overview(kept))
+	s.WriteString("\n| row | fault | expected | servers | heartbeat | result | recovery | missed, of emissions | gaps | over-report |\n")
 	s.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range matrix() {
 		head := fmt.Sprintf("| %s | %s | %s |", r.name(), r.fault, r.expect)
@@ -143,8 +144,59 @@ func table(kept []result) string {
 			}
 			fmt.Fprintf(&s, "%s %s |%s\n", head, k, kept[i].cells())
 		}
+		for _, where := range r.elsewhere() {
+			fmt.Fprintf(&s, "%s %s | – | does not apply: %s | | | | |\n", head, where.kinds, where.why)
+		}
 	}
 	return s.String() + "\n"
+}
+
+// A notHere is why a row does not run on some kinds.
+type notHere struct{ kinds, why string }
+
+func (r *row) elsewhere() (all []notHere) {
+	for _, c := range columns {
+		if slices.Contains(r.kinds, c.kind) {
+			continue
+		}
+		why := r.why(c.kind)
+		if i := slices.IndexFunc(all, func(n notHere) bool { return n.why == why }); i >= 0 {
+			all[i].kinds += "; " + string(c.kind)
+			continue
+		}
+		all = append(all, notHere{string(c.kind), why})
+	}
+	return all
+}
+
+// overview is a small table: a line a row, a column a kind.
+func overview(kept []result) string {
+	var s strings.Builder
+	s.WriteString("\n| row |")
+	for _, k := range kinds {
+		fmt.Fprintf(&s, " %s |", k)
+	}
+	s.WriteString("\n|---|" + strings.Repeat("---|", len(kinds)) + "\n")
+	for _, r := range matrix() {
+		if r.applies != "" {
+			continue
+		}
+		fmt.Fprintf(&s, "| %s |", r.name())
+		for _, k := range kinds {
+			cell := "–"
+			if slices.Contains(r.kinds, k) {
+				cell = "not run"
+			}
+			if i := slices.IndexFunc(kept, func(v result) bool { return v.is(r, k) }); i >= 0 {
+				if cell = verdict(&kept[i]); kept[i].Passed && kept[i].Recovery > 0 {
+					cell = figure(kept[i].Recovery)
+				}
+			}
+			fmt.Fprintf(&s, " %s |", cell)
+		}
+		s.WriteString("\n")
+	}
+	return s.String()
 }
 
 func (v *result) cells() string {
@@ -220,6 +272,11 @@ func TestTable(t *testing.T) {
 		seen[r.name()] = true
 		if r.fault == "" || r.expect == "" || r.run == nil && r.applies == "" {
 			t.Errorf("row %s is not complete", r.name())
+		}
+		for _, c := range columns {
+			if r.applies == "" && !slices.Contains(r.kinds, c.kind) && r.why(c.kind) == "" {
+				t.Errorf("row %s says nothing about %s", r.name(), c.kind)
+			}
 		}
 	}
 }

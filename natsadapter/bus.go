@@ -117,27 +117,45 @@ func (b *bus) servers() []string {
 
 // Publish implements wire.Bus. The answer to the PING behind a batch shows that the server has accepted all of it.
 func (b *bus) Publish(ctx context.Context, frames []wire.Frame) {
-	l, err := b.publisher(ctx)
+	l, err := b.write(ctx, frames)
+	if errors.Is(err, nats.ErrConnectionClosed) { // since the batch before
+		l, err = b.write(ctx, frames)
+	}
 	if err != nil {
 		b.fail(frames, errtext.Errorf("%w: %w", crosscast.ErrRefused, err))
 		return
 	}
 	stop := context.AfterFunc(ctx, l.kill)
 	defer stop()
-	for i := range frames {
-		f := &frames[i]
-		f.Receivers = -1
-		if err := l.nc.PublishMsg(&nats.Msg{Subject: b.subject(f.Topic), Reply: l.reply, Data: f.Data}); err != nil {
-			f.Err = errtext.Errorf("%w: %w", crosscast.ErrRefused, b.explain(err))
-		}
-	}
-	if err := l.nc.FlushWithContext(ctx); err != nil {
+	if err := l.flushNow(ctx); err != nil {
 		l.kill()
 		b.fail(frames, b.explain(err))
 		return
 	}
 	l.settle(ctx)
 	b.refuse(frames, l.take(func(d denial) bool { return !d.subscribe }))
+}
+
+// write passes a batch to nats.go. After an error nothing is written.
+func (b *bus) write(ctx context.Context, frames []wire.Frame) (*line, error) {
+	l, err := b.publisher(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, l.kill)
+	defer stop()
+	for i := range frames {
+		f := &frames[i]
+		f.Receivers = -1
+		err := l.nc.PublishMsg(&nats.Msg{Subject: b.subject(f.Topic), Reply: l.reply, Data: f.Data})
+		switch {
+		case i == 0 && errors.Is(err, nats.ErrConnectionClosed):
+			return nil, b.explain(err)
+		case err != nil:
+			f.Err = errtext.Errorf("%w: %w", crosscast.ErrRefused, b.explain(err))
+		}
+	}
+	return l, nil
 }
 
 // fail enters the outcome of a batch whose connection has failed.
@@ -235,15 +253,18 @@ func (b *bus) knownServers(except string) map[string]bool {
 	return all
 }
 
+// isLogin reports whether the server does not accept a login, or no longer.
+func isLogin(err error) bool {
+	return slices.ContainsFunc([]error{
+		nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
+	}, func(login error) bool { return errors.Is(err, login) })
+}
+
 // explain adds the servers' name to an error. It matches crosscast.ErrDenied if the server refuses the credentials, or
 // the user lacks a permission.
 func (b *bus) explain(err error) error {
-	for _, denied := range []error{
-		nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
-	} {
-		if errors.Is(err, denied) {
-			return fmt.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
-		}
+	if isLogin(err) {
+		return fmt.Errorf("%s: %w: %w", b.name, crosscast.ErrDenied, err)
 	}
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		return fmt.Errorf("%s: %w: %w (the user needs to publish and to subscribe %s.>)", b.name, crosscast.ErrDenied, err, b.o.Prefix)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/internal/faultproxy"
+	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/natsadapter"
 )
 
@@ -65,6 +67,94 @@ func TestFaults(t *testing.T) {
 func swallow(p *faultproxy.Proxy, swallow bool) {
 	for _, d := range []faultproxy.Direction{faultproxy.Up, faultproxy.Down} {
 		p.Set(d, faultproxy.Faults{Swallow: swallow})
+	}
+}
+
+// TestPublisherEnds: the server ends the connection over which a node publishes. What was in flight is uncertain. The
+// batch that comes next goes over another connection, whether or not the node has noticed before.
+func TestPublisherEnds(t *testing.T) {
+	s := startServer(t, server.Options{})
+	ended := make(chan struct{}, 1000)
+	a := join(t, "a", s.url(), natsadapter.Options{}, nil, nats.SetCustomDialer(dialFunc(func(network, address string) (net.Conn, error) {
+		c, err := net.Dial(network, address)
+		return endsConn{c, ended}, err
+	})))
+	for range 50 {
+		a.emit()
+		if err := a.Flush(within(t)); err != nil && !errors.As(err, new(*crosscast.LossError)) {
+			t.Fatal(err)
+		}
+		list, err := s.Connz(&server.ConnzOptions{Subscriptions: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list.Conns {
+			if !slices.Contains(c.Subs, "cc.all") && s.DisconnectClientByID(c.Cid) == nil {
+				<-ended
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.losses {
+		if !errors.Is(l.Err, crosscast.ErrUncertain) {
+			t.Errorf("a loss: %v", l.Err)
+		}
+	}
+}
+
+// endsConn tells when the connection ends.
+type endsConn struct {
+	net.Conn
+	ended chan<- struct{}
+}
+
+func (c endsConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended <- struct{}{}
+	}
+	return n, err
+}
+
+// TestPasswordChanges: the server ends the connections of a user whose password has changed. The node logs in again at
+// once, because it has the new one.
+func TestPasswordChanges(t *testing.T) {
+	s := startServer(t, server.Options{})
+	u := &users{s: s}
+	u.add("a", "cc.>")
+	var password atomic.Value
+	password.Store("pw")
+	denied := make(chan error, 1000)
+	a := join(t, "a", s.url(), natsadapter.Options{}, func(o *crosscast.Options) {
+		o.OnLink = func(_ *crosscast.Node, l crosscast.LinkStatus) {
+			for _, half := range []crosscast.LinkHalf{l.Publishing, l.Subscribing} {
+				if half.State == reasons.LinkDenied {
+					denied <- half.Err
+				}
+			}
+		}
+	}, nats.UserInfoHandler(func() (string, string) { return "a", password.Load().(string) }))
+	password.Store("new")
+	s.o.Users = []*server.User{{Username: "a", Password: "new", Permissions: permissions("cc.>")}}
+	s.reload()
+	eventually(t, "the link is back", func() bool { return a.gapsSoFar() > 0 })
+	select {
+	case err := <-denied:
+		t.Errorf("a login was denied: %v", err)
+	default:
+	}
+}
+
+// TestStartWithoutDeadline: the context of Start needs none.
+func TestStartWithoutDeadline(t *testing.T) {
+	s := startServer(t, server.Options{})
+	n, err := crosscast.Start(context.Background(), crosscast.Options{Adapter: natsadapter.Dial(s.url(), natsadapter.Options{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -152,7 +152,7 @@ func (l *line) ended() bool {
 	default:
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.dead
+		return l.dead || l.nc.IsClosed() // nats.go says so before it calls noteClosed
 	}
 }
 
@@ -182,6 +182,13 @@ func (l *line) close() {
 	if l.nc != nil {
 		l.nc.Close()
 	}
+}
+
+// flushNow returns when the server has done what was written. nats.go wants a deadline.
+func (l *line) flushNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	return l.nc.FlushWithContext(ctx)
 }
 
 // settle returns when the refusals that came before the last answered PING can be taken.

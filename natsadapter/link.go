@@ -243,7 +243,13 @@ func (l *link) Close() error {
 	return nil
 }
 
-// wrap returns the error that ends the link.
-func (l *link) wrap(err error) error { return errtext.Errorf("the link to %w", l.bus.explain(err)) }
+// wrap returns the error that ends the link. That the server ends a login says nothing of the next one: the callbacks of
+// nats.go might have other credentials. So it does not match crosscast.ErrDenied, and the adapter logs in again at once.
+func (l *link) wrap(err error) error {
+	if isLogin(err) {
+		return errtext.Errorf("the link to %s: %w", l.bus.name, err)
+	}
+	return errtext.Errorf("the link to %w", l.bus.explain(err))
+}
 
 var _ wire.Link = (*link)(nil)

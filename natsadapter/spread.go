@@ -85,7 +85,7 @@ func (l *line) answer(ctx context.Context) error {
 
 // allowed returns when the server has done what was written, and the error with which it has refused one of these subscriptions.
 func (l *line) allowed(ctx context.Context, subjects ...string) error {
-	if err := l.nc.FlushWithContext(ctx); err != nil {
+	if err := l.flushNow(ctx); err != nil {
 		return l.bus.explain(err)
 	}
 	l.settle(ctx)

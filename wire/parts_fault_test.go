@@ -488,6 +488,34 @@ func TestAPartIsDeaf(t *testing.T) {
 	})
 }
 
+// TestANodeOfPartsMayNotPublish: nothing that a node publishes comes back, and it hears its peers on all parts. It takes
+// none of them for lost.
+func TestANodeOfPartsMayNotPublish(t *testing.T) {
+	inPartBubble(t, 2, wire.Options{}, func(t *testing.T, c *partCluster) {
+		from, mute := c.nodes[0], c.nodes[1]
+		for _, p := range mute.ports {
+			p.SetFate(func(wire.Frame) membus.Fate {
+				return membus.Fate{Err: fmt.Errorf("%w: %w", crosscast.ErrRefused, crosscast.ErrDenied), Lost: true}
+			})
+		}
+		for range 20 {
+			time.Sleep(time.Second)
+			c.emit(from)
+		}
+		if gaps := mute.tookGaps(); len(gaps) > 0 {
+			t.Errorf("gaps %+v", gaps)
+		}
+		if got := mute.took(); len(got) != 20*4 {
+			t.Errorf("got %d messages", len(got))
+		}
+		for _, p := range mute.ports {
+			p.SetFate(nil)
+		}
+		time.Sleep(10 * time.Second)
+		c.knowEachOther("at the end")
+	})
+}
+
 // TestPartsInTurn: whatever happens to whichever part, each emission to a room arrives once and in order, or is part of a
 // gap or a loss.
 func TestPartsInTurn(t *testing.T) {

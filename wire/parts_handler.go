@@ -163,11 +163,13 @@ func (p *Parts) watch() {
 	}
 }
 
-// lookForSilent suspects, and then gives up, peers that are silent though the link works since a past moment.
+// lookForSilent suspects, and then gives up, peers that are silent though the link works since a past moment. Who was
+// heard is noted with each echo. Without an echo for a while, as in a node that has been paused or may not publish, it
+// is not known.
 func (a *Adapter) lookForSilent(now, since time.Time) {
 	r := a.run.Load()
 	h := r.receiver.ledger.heardPeers.Load()
-	if h == nil {
+	if h == nil || now.Sub(h.at) > 2*r.patience() {
 		return
 	}
 	for id, peer := range h.peers {

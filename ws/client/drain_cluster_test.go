@@ -90,7 +90,7 @@ func TestDrain(t *testing.T) {
 			if err := nodes[1].To("room").Emit(t.Context(), "n", fmt.Sprint(len(sent)-1)); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond) // each emission costs 500 writes
 		}
 		if err := <-drained; err != nil {
 			t.Error(err)
