@@ -87,7 +87,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	flags.BoolVar(&b.quick, "quick", false, "take at most three minutes: fewer workloads, contestants and rounds")
 	only := flags.String("only", "", "run only these `workloads`, with commas between: W0 has all variants, W0-100 is one")
 	who := flags.String("contestants", "", "run only these `contestants`, with commas between")
-	flags.IntVar(&b.rounds, "rounds", 0, "`number` of rounds; each contestant runs once in each (default 5; quick: 3)")
+	flags.IntVar(&b.rounds, "rounds", 0, "`number` of rounds; each contestant runs once in each (default 5, of some workloads fewer; quick: 3)")
 	flags.DurationVar(&b.span, "for", 0, "how long a run measures (default 2s; quick: 1s)")
 	before := flags.String("before", "", "`binary` of this program, built in another commit: its crosscast takes part as \"before\"")
 	flags.StringVar(&b.profile, "profile", "", "write CPU profiles of all processes into this `directory`")
@@ -107,6 +107,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	if b.quick {
 		rounds, span = 3, time.Second
 	}
+	b.exactly = b.rounds != 0
 	if b.rounds == 0 {
 		b.rounds = rounds
 	}

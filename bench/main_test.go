@@ -70,6 +70,19 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestRounds checks that a goal can be judged by 15 pairs, also of a workload that takes long.
+func TestRounds(t *testing.T) {
+	for args, want := range map[string]int{"-only W6": 5, "-only W0-10000": 3, "-only W6 -rounds 15": 15, "-only W0-10000 -rounds 1": 1} {
+		o, err := parse(strings.Fields(args), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.bench.workloads[0].rounds(&o.bench); got != want {
+			t.Errorf("%s: %d rounds, want %d", args, got, want)
+		}
+	}
+}
+
 // TestQuick checks that a quick run takes at most three minutes. A run takes a second and a half, and about another one
 // to start and to stop.
 func TestQuick(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 type bench struct {
 	workloads []workload
 	rounds    int
+	exactly   bool          // the rounds of each workload, even of one that has fewer otherwise
 	span      time.Duration // that a run measures
 	quick     bool
 	profile   string
@@ -76,7 +77,7 @@ func (b *bench) run(ctx context.Context) ([]outcome, error) {
 }
 
 func (w *workload) rounds(b *bench) int {
-	if w.most > 0 {
+	if w.most > 0 && !b.exactly {
 		return min(b.rounds, w.most)
 	}
 	return b.rounds

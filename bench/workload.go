@@ -16,7 +16,7 @@ type workload struct {
 	metrics     []metric
 	contestants []contestant // the first is crosscast, with which the others are compared
 	goals       []goal
-	most        int                                                  // rounds at most; 0: any number
+	most        int                                                  // rounds at most, unless the command line has a number; 0: any number
 	warm        time.Duration                                        // before it is measured; 0: half a span
 	prepare     func(ctx context.Context, b *bench, c *config) error // completes the config, if set
 	measure     func(ctx context.Context, r *run) (values, error)
