@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -32,5 +33,16 @@ func BenchmarkPublish(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch)), "ns/frame")
 		})
+	}
+}
+
+// TestObjectsOfABatch: a frame that is published takes one object, its topic as an argument.
+func TestObjectsOfABatch(t *testing.T) {
+	batch := make([]wire.Frame, 64)
+	for i := range batch {
+		batch[i] = wire.Frame{Topic: "cc:a", Data: []byte("x")}
+	}
+	if got := testing.AllocsPerRun(100, func() { redisbus.MakeCommands(t.Context(), batch) }); got > 64+4 {
+		t.Errorf("%v objects for 64 frames, want 68", got)
 	}
 }

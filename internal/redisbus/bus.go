@@ -259,7 +259,7 @@ func (b *bus) reload(ctx context.Context) {
 
 // publishing is the PUBLISH of one frame.
 type publishing struct {
-	*redis.IntCmd
+	redis.IntCmd
 	frame   *wire.Frame
 	payload payload
 
@@ -285,11 +285,12 @@ func publishings(ctx context.Context, command string, frames []wire.Frame) []*pu
 	all := make([]publishing, len(frames))
 	args := make([]any, 0, 3*len(frames))
 	batch := make([]*publishing, len(frames))
+	verb := any(command) // one object for all
 	for i := range frames {
 		p := &all[i]
 		p.frame, p.payload.data = &frames[i], frames[i].Data
-		args = append(args, command, frames[i].Topic, &p.payload)
-		p.IntCmd = redis.NewIntCmd(ctx, args[3*i:3*i+3:3*i+3]...)
+		args = append(args, verb, frames[i].Topic, &p.payload)
+		p.IntCmd = *redis.NewIntCmd(ctx, args[3*i:3*i+3:3*i+3]...)
 		batch[i] = p
 	}
 	return batch

@@ -27,6 +27,11 @@ func SubscriberOptions(ctx context.Context, b wire.Bus) (*redis.Options, error) 
 	return c.Options(), nil
 }
 
+// MakeCommands makes the commands of a batch, and drops them.
+func MakeCommands(ctx context.Context, frames []wire.Frame) int {
+	return len(publishings(ctx, "publish", frames))
+}
+
 // Join makes one link of a link to each master.
 func Join(rdb *redis.ClusterClient, links map[string]wire.Link) wire.Link {
 	return (&shards{Config: Config{Sharded: true}, rdb: rdb}).join(links)
