@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 	"strconv"
@@ -63,6 +64,7 @@ func (l *forgetfulLink) Receive() (wire.Event, error) {
 					l.err = err
 					return
 				}
+				ev.Data = bytes.Clone(ev.Data) // it is valid until the next Receive, which comes while this one is used
 				select {
 				case l.passed <- ev:
 				case <-l.closed:
