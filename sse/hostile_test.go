@@ -243,14 +243,14 @@ func TestNeverRead(t *testing.T) {
 		WriteTimeout: 200 * time.Millisecond, Queue: crosscast.QueueOptions{Limit: 1 << 20, BurstTime: -1},
 		OnConnect: welcome, OnDisconnect: left,
 	}, sse.Options{})
-	url := serve(t, s)
-	listen(t, url, "welcome")
-	c := open(t, url+"?room=r", "")
+	listen(t, serve(t, s), "welcome")
+	// Whoever reads is at another server of the node: on a busy machine, reading might take longer than a short WriteTimeout.
+	c := open(t, serve(t, newServer(t, n, ws.Options{OnConnect: welcome}, sse.Options{}))+"?room=r", "")
 	c.expect(`{"event":"welcome"}`)
 	emitUntilSlow(t, n, c, disconnects)
-	for begin := time.Now(); s.Stats().Streams != 1; {
+	for begin := time.Now(); s.Stats().Streams != 0; {
 		if time.Since(begin) > wstest.Patience {
-			t.Fatalf("%d streams, want one", s.Stats().Streams)
+			t.Fatalf("%d streams, want none", s.Stats().Streams)
 		}
 	}
 }

@@ -25,9 +25,10 @@ func TestShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const timeout = 500 * time.Millisecond
 	server := &http.Server{
 		Handler:           users(newServer(t, node, ws.Options{OnConnect: welcome}, sse.Options{})),
-		ReadHeaderTimeout: 50 * time.Millisecond, ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond,
+		ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -40,7 +41,7 @@ func TestShutdown(t *testing.T) {
 	if next(stream); next(stream) != `{"event":"welcome"}` {
 		t.Fatal("no welcome behind the first event")
 	}
-	time.Sleep(150 * time.Millisecond) // lasts
+	time.Sleep(3 * timeout / 2) // lasts
 	if err := node.To("news").Emit(t.Context(), "headline", nil); err != nil {
 		t.Fatal(err)
 	}

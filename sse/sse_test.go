@@ -131,9 +131,11 @@ func TestBytes(t *testing.T) {
 // TestKeepAlive: an idle stream gets comments. They have the time, from which an absence counts.
 func TestKeepAlive(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})
-	s := newServer(t, n, ws.Options{PingInterval: 20 * time.Millisecond, PingTimeout: 10 * time.Millisecond}, sse.Options{})
+	const timeout = time.Second
+	s := newServer(t, n, ws.Options{PingInterval: 20 * time.Millisecond, PingTimeout: timeout}, sse.Options{})
 	c := open(t, serve(t, s), "")
-	for ids := 0; ids == 0; {
+	began := time.Now()
+	for ids := 0; ids == 0 || time.Since(began) < 3*timeout/2; {
 		e, err := c.read()
 		if err != nil || e.comment == "" {
 			t.Fatal(e, err)

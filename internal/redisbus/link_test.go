@@ -155,7 +155,7 @@ func TestHeard(t *testing.T) {
 				moved++
 			}
 		}
-		if moved < 20 {
+		if moved < 5 { // a busy machine looks less often
 			t.Errorf("TLS %v: of a message of 1 MiB that took a second, bytes were heard %d times", config.TLS, moved)
 		}
 	}
