@@ -292,10 +292,13 @@ func (b *bed) allow(a books.Allow) {
 // might belong to the outage, or have been lost between servers afterwards: that is up to two more gaps of everything, or a
 // hole.
 func (b *bed) gapsOfAnOutage() int {
-	if b.kind.isNATS() {
+	switch b.kind {
+	case natsOne, natsMany:
+		return 3
+	case sharded: // one group's names more
 		return 3
 	}
-	return b.site.links()
+	return b.kind.links()
 }
 
 // last waits, as part of what happens: a fault lasts, or traffic goes on.
@@ -417,10 +420,19 @@ func (b *bed) proxied() (change func(*childConfig), proxies proxies) {
 
 const (
 	moreGoroutines = 4
-	moreFDs        = 4
+	moreFDs        = 4 // and see kind.moreFDs
 	moreHeap       = 8 << 20
 	baseWithin     = 20 * time.Second // go-redis ends what it has begun after about ten
 )
+
+// moreFDs is how many more files a node may have. In sharded mode each group of rooms publishes by itself, so go-redis keeps
+// more connections to a master that has become another one.
+func (k kind) moreFDs() int {
+	if k == sharded {
+		return moreFDs + 16
+	}
+	return moreFDs
+}
 
 // checkBase checks that the nodes need no more than they did before the fault.
 func (b *bed) checkBase() {
@@ -432,7 +444,7 @@ func (b *bed) checkBase() {
 		var now *childStats
 		for until := time.Now().Add(baseWithin); time.Now().Before(until); b.last(100 * time.Millisecond) {
 			now = n.stats()
-			if now.Goroutines <= n.base.Goroutines+moreGoroutines && now.FDs <= n.base.FDs+moreFDs &&
+			if now.Goroutines <= n.base.Goroutines+moreGoroutines && now.FDs <= n.base.FDs+b.kind.moreFDs() &&
 				now.Heap <= n.base.Heap+moreHeap {
 				now = nil
 				break

@@ -26,6 +26,7 @@ type dialConfig struct {
 	Addrs     []string // of the server, the Sentinels or the servers
 	Master    string   // of Sentinel
 	Cluster   bool
+	Sharded   bool              // sharded Pub/Sub of the cluster
 	Shards    bool              // several Redises
 	NATS      bool              //
 	Protocol  int               // 2 or 3
@@ -59,6 +60,7 @@ func (d dialConfig) adapter(o redisadapter.Options) (a crosscast.Adapter, hangUp
 		}
 	}
 	rdb := d.client()
+	o.Sharded = d.Sharded
 	return redisadapter.New(rdb, o), func() { _ = rdb.Close() }
 }
 

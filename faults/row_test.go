@@ -59,8 +59,11 @@ var columns = []struct {
 	kind kind
 	not  string
 }{
-	{shards, ""}, {natsOne, ""}, {natsMany, "the number of servers makes no difference here"},
+	{sharded, notRun}, {shards, ""}, {natsOne, ""}, {natsMany, "the number of servers makes no difference here"},
 }
+
+// notRun is said of a row that could run.
+const notRun = "not run"
 
 // why is why the row does not run on a kind; empty: nobody has said it.
 func (r *row) why(k kind) string {

@@ -126,7 +126,7 @@ func (b *bed) strangersDrop(nodes []*node, channel string, all [][]byte, reasons
 // outputBuffer has n1's client stand still, which keeps n1 from reading, until Redis cuts its connection.
 func outputBuffer(b *bed) {
 	b.startSite(siteConfig{nats: natsConfig{MaxPending: 1 << 20}})
-	b.startNodes()
+	b.startNodes(func(c *childConfig) { c.QueueBytes = 4 << 20 }) // a part of it is kept for reuse
 	for _, admin := range b.site.admin() {
 		if err := admin.ConfigSet(b.Context(), "client-output-buffer-limit", "pubsub 1mb 0 0").Err(); err != nil {
 			b.Fatal(err)

@@ -16,7 +16,7 @@ var _ = register(
 	&row{
 		number: 1, fault: "Redis SIGKILL, restart after 3 s",
 		expect: "no emission blocks for 2 s; delivery is back 1.5 s after the restart; one gap for each node",
-		kinds:  []kind{resp2, resp3, withTLS, cluster, shards, natsOne, natsMany}, alone: true, run: redisRestart,
+		kinds:  []kind{resp2, resp3, withTLS, cluster, sharded, shards, natsOne, natsMany}, alone: true, run: redisRestart,
 	},
 	&row{
 		number: 2, fault: "Redis is down at start",
@@ -26,7 +26,7 @@ var _ = register(
 	&row{
 		number: 3, fault: "Redis SIGSTOP, 30 s",
 		expect: "no peer is taken for dead; the queue is bounded, then Emit fails; normal 2 s after SIGCONT; no copies",
-		kinds:  []kind{resp2, resp3, withTLS, cluster, shards, natsOne, natsMany}, alone: true, run: redisPause,
+		kinds:  []kind{resp2, resp3, withTLS, cluster, sharded, shards, natsOne, natsMany}, alone: true, run: redisPause,
 	},
 	&row{
 		number: 4, part: "a", fault: "CLIENT KILL of the subscribing connections, 50 times",
@@ -50,7 +50,7 @@ var _ = register(
 	},
 	&row{
 		number: 9, fault: "nothing passes on any connection of a node, and all stand",
-		expect: "the link is not live within two heartbeats and 1 s; emissions fail or wait, and do not block; " +
+		expect: "the link is not live within two heartbeats and 1 s (with NATS three); emissions fail or wait, and do not block; " +
 			"only that node has gaps of all",
 		kinds: single, alone: true, run: swallowed,
 	},
@@ -304,6 +304,7 @@ func swallowed(b *bed) {
 	proxies := b.startProxied()
 	n1 := b.nodes[0]
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: 1})
+	b.allow(books.Allow{Nodes: []string{"n1"}, Rooms: []string{room}, Reasons: []string{"hole"}}) // in the moment before the RST
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost"}, Most: 2})
 	b.allowLosses("n1")
 	from, at := b.ledger.Len(), time.Now()
@@ -313,7 +314,11 @@ func swallowed(b *bed) {
 		return e.Is == books.Link && e.Node == n1.id && e.Text != "live"
 	})
 	found := time.Duration(e.At - at.UnixNano())
-	if most := 2*b.heartbeat + time.Second; found > most {
+	most := 2*b.heartbeat + time.Second
+	if b.kind.isNATS() { // a batch that hangs says nothing before its time-out of 5 s
+		most += b.heartbeat
+	}
+	if found > most {
 		b.Errorf("found after %v, and should be after %v", found, most)
 	}
 	b.note = "found after " + figure(found)

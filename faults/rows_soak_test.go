@@ -53,6 +53,9 @@ func soak(b *bed) {
 		b.allow(books.Allow{Reasons: []string{"link lost", "link deaf", "paused", "peer lost", "hole", "late"}})
 		b.allow(books.Allow{Reasons: []string{"loss"}, Rooms: []string{room}, Stood: true})
 		b.traffic()
+		if b.kind.isPatchy() { // a gap might begin so much earlier, and the ledger does not have the fault before
+			b.last(8 * b.heartbeat)
+		}
 		u := upheavals[b.rand.IntN(len(upheavals))]
 		done[u.name]++
 		u.do(s)

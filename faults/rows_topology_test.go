@@ -22,15 +22,15 @@ const (
 var _ = register(
 	&row{
 		number: 34, fault: "Cluster: the slot whose master carries all that is published moves to another master, under load",
-		expect: "delivery is back after 2 s", kinds: []kind{cluster}, alone: true, run: slotMoves, not: otherwise(noSlots),
+		expect: "delivery is back after 2 s", kinds: []kind{cluster, sharded}, alone: true, run: slotMoves, not: otherwise(noSlots),
 	},
 	&row{
 		number: 35, fault: "Cluster: SIGKILL of that master, which has a replica; the cluster's node time-out is 1.5 s",
-		expect: "delivery is back after 4.5 s", kinds: []kind{cluster}, alone: true, run: shardDies, not: otherwise(noSlots),
+		expect: "delivery is back after 4.5 s", kinds: []kind{cluster, sharded}, alone: true, run: shardDies, not: otherwise(noSlots),
 	},
 	&row{
 		number: 36, fault: "Cluster: SIGKILL of two of three masters, restart after 5 s",
-		expect: "no emission blocks for 2 s; the nodes recover alone", kinds: []kind{cluster}, run: clusterDown,
+		expect: "no emission blocks for 2 s; the nodes recover alone", kinds: []kind{cluster, sharded}, run: clusterDown,
 		not: otherwise(noSlots),
 	},
 	&row{
@@ -80,10 +80,27 @@ func (b *bed) allowMoves(most int, nodes ...string) {
 	b.allow(books.Allow{Reasons: []string{"peer lost", "loss"}, Origins: nodes, Loose: true})
 }
 
-// carrier is the server of the master that has the slot of the nodes' prefix, through which all of them publish.
+// slotKey is a key in the slot of the room's channel: that of the nodes' prefix, through which all of them publish, or the
+// channel itself if it is a sharded one.
+func (b *bed) slotKey() string {
+	b.Helper()
+	if b.kind != sharded {
+		return "cc"
+	}
+	for _, admin := range b.site.admin() {
+		list, err := admin.PubSubShardChannels(b.Context(), "*:"+room+"*").Result()
+		if err == nil && len(list) > 0 {
+			return list[0]
+		}
+	}
+	b.Fatal("no master has the room's channel")
+	return ""
+}
+
+// carrier is the server of the master that has that slot.
 func (b *bed) carrier() *redistest.Server {
 	b.Helper()
-	master, err := b.site.cluster.Client().MasterForKey(b.Context(), "cc")
+	master, err := b.site.cluster.Client().MasterForKey(b.Context(), b.slotKey())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -102,7 +119,7 @@ func slotMoves(b *bed) {
 	moves := pick(b, 2, 10)
 	b.allowMoves(moves)
 	all := b.site.cluster.Client()
-	slot, err := all.ClusterKeySlot(b.Context(), "cc").Result()
+	slot, err := all.ClusterKeySlot(b.Context(), b.slotKey()).Result()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -145,9 +162,8 @@ func slotMoves(b *bed) {
 func shardDies(b *bed) {
 	b.startSite(siteConfig{})
 	masters := b.site.redis
-	carrier := b.carrier()
-	if b.short {
-		masters = []*redistest.Server{carrier}
+	if b.short && b.kind != sharded {
+		masters = []*redistest.Server{b.carrier()}
 	}
 	for i, replica := range b.site.cluster.Add(b.T, len(masters)) {
 		b.site.cluster.Replicate(b.T, replica, masters[i])
@@ -155,8 +171,9 @@ func shardDies(b *bed) {
 	b.site.redis = b.site.cluster.Servers
 	b.site.list()
 	b.startNodes()
+	carrier := b.carrier()
 	b.allowMoves(2)
-	mended := b.fault("SIGKILL of the master through which all publish")
+	mended := b.fault("SIGKILL of the master that carries the room")
 	carrier.Kill()
 	mended()
 	b.meet(b.ledger.Len())

@@ -19,6 +19,7 @@ const (
 	withTLS  kind = "Redis, TLS"
 	sentinel kind = "Sentinel"
 	cluster  kind = "Cluster"
+	sharded  kind = "Cluster, sharded"
 	shards   kind = "3 Redises"
 	natsOne  kind = "NATS"
 	natsMany kind = "NATS, 3 servers"
@@ -26,7 +27,7 @@ const (
 
 // Lists of kinds, the cheapest first.
 var (
-	kinds  = []kind{resp2, resp3, withTLS, sentinel, cluster, shards, natsOne, natsMany}
+	kinds  = []kind{resp2, resp3, withTLS, sentinel, cluster, sharded, shards, natsOne, natsMany}
 	every  = kinds
 	plain  = []kind{resp2, resp3, shards, natsOne}          // what goes over one connection does not depend on TLS
 	single = []kind{resp2, resp3, withTLS, shards, natsOne} // each node has one server, or one of each sort
@@ -36,7 +37,7 @@ func (k kind) isNATS() bool { return k == natsOne || k == natsMany }
 
 // isPatchy: several servers pass messages on to each other, and might lose some of them. A NATS server is always taken for
 // one of several.
-func (k kind) isPatchy() bool { return k == cluster || k.isNATS() }
+func (k kind) isPatchy() bool { return k == cluster || k == sharded || k.isNATS() }
 
 // A siteConfig is how servers are started, if not as usual.
 type siteConfig struct {
@@ -53,7 +54,7 @@ type site struct {
 	nats    []*natsServer       // the servers, if they are of NATS
 	routes  []*faultproxy.Proxy // of kind natsMany: between the servers, each before one of them
 	pair    *redistest.Pair     // of kind sentinel
-	cluster *redistest.Cluster  // of kind cluster
+	cluster *redistest.Cluster  // of kinds cluster and sharded
 	config  siteConfig
 	admins  []*redis.Client // see admin
 	bus
@@ -88,11 +89,11 @@ func startSite(tb testing.TB, k kind, config siteConfig) *site {
 	case sentinel:
 		s.pair = redistest.StartPair(tb)
 		s.redis = []*redistest.Server{s.pair.Master, s.pair.Replica}
-	case cluster:
+	case cluster, sharded:
 		s.cluster = redistest.StartCluster(tb, 3)
 		s.redis = s.cluster.Servers
 	case shards:
-		for range 3 {
+		for range redises {
 			s.redis = append(s.redis, redistest.Start(tb, config.redis))
 		}
 	case natsOne:
@@ -136,8 +137,8 @@ func (s *site) dial(i int, proxies []*faultproxy.Proxy) dialConfig {
 		d.CA = string(pem)
 	case sentinel:
 		d.Master, d.Addrs = s.pair.Options().MasterName, s.pair.Sentinels
-	case cluster, shards:
-		d.Cluster, d.Shards = s.kind == cluster, s.kind == shards
+	case cluster, sharded, shards:
+		d.Cluster, d.Sharded, d.Shards = s.kind != shards, s.kind == sharded, s.kind == shards
 		for _, server := range s.servers[1:] {
 			d.Addrs = append(d.Addrs, server.Addr())
 		}
@@ -156,10 +157,16 @@ func (s *site) dial(i int, proxies []*faultproxy.Proxy) dialConfig {
 	return d
 }
 
-// links is how many links a node has.
-func (s *site) links() int {
-	if s.kind == shards {
-		return len(s.servers)
+// redises is how many there are of kind shards.
+const redises = 3
+
+// links is how many links a node has, as far as they carry what the rows emit.
+func (k kind) links() int {
+	switch k {
+	case shards:
+		return redises
+	case sharded: // that of everyone, and that of the room
+		return 2
 	}
 	return 1
 }

@@ -145,7 +145,11 @@ func table(kept []result) string {
 			fmt.Fprintf(&s, "%s %s |%s\n", head, k, kept[i].cells())
 		}
 		for _, where := range r.elsewhere() {
-			fmt.Fprintf(&s, "%s %s | – | does not apply: %s | | | | |\n", head, where.kinds, where.why)
+			why := where.why
+			if why != notRun {
+				why = "does not apply: " + why
+			}
+			fmt.Fprintf(&s, "%s %s | – | %s | | | | |\n", head, where.kinds, why)
 		}
 	}
 	return s.String() + "\n"
