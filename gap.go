@@ -17,7 +17,8 @@ import (
 //   - A link that is lost or deaf is a gap once it is back. Only bindings hear of its beginning: see [Namespace.OnGap].
 //   - A peer that is taken for dead (reason "peer lost") can return. Then there is a second gap, unless the numbers of
 //     its frames show that it sent nothing meanwhile.
-//   - A peer with another routing is a gap at once, and again when it leaves or is taken for dead.
+//   - A peer with another routing is a gap at once, and again when it leaves or is taken for dead. So is one with a wrong
+//     clock, at once and when its frames are accepted.
 type Gap struct {
 	// Origin is the node whose instructions might be missing; empty: any node.
 	Origin NodeID
@@ -46,6 +47,7 @@ type Gap struct {
 //	forged     frames in the origin's name had wrong numbers, and hid its real frames
 //	moved      this node was on a server of the bus that its peers had left, and has followed them
 //	routing    the origin spreads rooms over the bus in another way than this node: see AdapterStats.Misrouted
+//	clock      the origin's clock differs too much for its sealed frames to be accepted: see AdapterStats.Unopened
 //
 // [GapReasons] lists them.
 type GapReason string
@@ -55,7 +57,7 @@ func GapReasons() []GapReason {
 	return []GapReason{
 		reasons.GapLinkLost, reasons.GapDeaf, reasons.GapHole, reasons.GapLate, reasons.GapLoss, reasons.GapOverflow,
 		reasons.GapPaused, reasons.GapDenied, reasons.GapPeerLost, reasons.GapInvalid, reasons.GapForged, reasons.GapMoved,
-		reasons.GapRouting,
+		reasons.GapRouting, reasons.GapClock,
 	}
 }
 

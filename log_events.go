@@ -75,6 +75,7 @@ var gapCures = map[GapReason]string{
 	reasons.GapInvalid:  "look at what the origin emits",
 	reasons.GapForged:   "somebody else publishes in the name of the origin: look at who may publish",
 	reasons.GapRouting:  "give all nodes and emitters the same Topics, Sharded and shards in the options of the adapter",
+	reasons.GapClock:    "set the clock of the origin, or of this node",
 	reasons.GapMoved:    "none: the bus has another server, and the node has followed",
 }
 

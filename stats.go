@@ -27,6 +27,13 @@ type AdapterStats struct {
 	// adapter has other options (such as Topics), and what that way is. Neither hears the other's emissions to rooms and
 	// users. nil: there are none.
 	Misrouted map[NodeID]string
+	// Unopened are the nodes whose frames were dropped in the last minute because of the seal (wire.Seal), and why: they
+	// have no seal or another key, or their clock is wrong. Neither hears the other. A stranger might have written such
+	// frames, too. nil: there are none.
+	Unopened map[NodeID]string
+	// Opened are the frames that each key has opened, this node's own among them, by the name of the key; nil: there is no
+	// seal.
+	Opened map[string]uint64
 	// EchoRoundTrip is the time of the latest echo: from handing the bus a message that this node also hears until it
 	// came back. 0: there was none yet.
 	EchoRoundTrip time.Duration

@@ -106,6 +106,9 @@ type details struct {
 	// Misrouted are the nodes and emitters with other Topics, and which.
 	Misrouted map[crosscast.NodeID]string `json:"misrouted,omitempty"`
 
+	// Unopened are the nodes whose frames the seal refuses, and why.
+	Unopened map[crosscast.NodeID]string `json:"unopened,omitempty"`
+
 	RecentGaps   []gap  `json:"recentGaps,omitempty"` // the latest first
 	RecentLosses []loss `json:"recentLosses,omitempty"`
 }
@@ -138,7 +141,7 @@ func detailsOf(node *crosscast.Node) (d details) {
 		d.Link.Echo = short(s.Adapter.EchoRoundTrip)
 	}
 	d.Peers, d.Lost = peersOf(node.Nodes()), peersOf(s.Lost)
-	d.Misrouted = s.Adapter.Misrouted
+	d.Misrouted, d.Unopened = s.Adapter.Misrouted, s.Adapter.Unopened
 	d.Sockets, d.Rooms, d.Users = s.Sockets, s.Rooms, s.Users
 	d.Gaps, d.Losses, d.Dropped, d.Panics = s.GapReasons, s.LossReasons, s.Dropped, s.Panics
 	return d

@@ -43,6 +43,9 @@ type Options struct {
 	Topics int
 	// AlsoTopics is for a change of Topics: see wire.Options.AlsoTopics.
 	AlsoTopics []int
+	// Seal protects messages from strangers who may use these servers, and whoever listens on the way: see wire.Seal and
+	// docs/security.md. All nodes and emitters of the prefix need its keys. The zero Seal protects nothing.
+	Seal wire.Seal
 	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause (Warn
 	// when it gets worse, Info when it gets better); calls of the application that block the reading of the link; and
 	// the first message that the ingress refuses for each reason. Default: the node's logger.
@@ -77,6 +80,6 @@ func newAdapter(client nats.Options, o Options, err error) *wire.Adapter {
 	return wire.New(newBus(client, o, err), wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
 		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Topics: o.Topics,
-		AlsoTopics: o.AlsoTopics, Logger: o.Logger,
+		AlsoTopics: o.AlsoTopics, Seal: o.Seal, Logger: o.Logger,
 	})
 }

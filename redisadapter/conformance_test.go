@@ -1,6 +1,7 @@
 package redisadapter_test
 
 import (
+	"bytes"
 	"os"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/crosscast/crosscast/adaptertest"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // TestConformance runs the rules of a driver, with a client for each node. On real servers, each node's user has exactly
@@ -29,11 +31,11 @@ var driver = redistest.Driver{
 	},
 }
 
-// TestConformanceOfTopics does the same with rooms that share channels, without the rules about interest.
+// TestConformanceOfTopics does the same with rooms that share channels, without the rules about interest; and with a seal.
 func TestConformanceOfTopics(t *testing.T) {
 	shared := driver
 	shared.Adapter = func(rdb *redis.Client, cluster string) crosscast.Adapter {
-		return redisadapter.New(rdb, redisadapter.Options{Prefix: cluster, PublishTimeout: redistest.Patience, Topics: 64})
+		return redisadapter.New(rdb, redisadapter.Options{Prefix: cluster, PublishTimeout: redistest.Patience, Topics: 64, Seal: sealed})
 	}
 	h := redistest.Harness(redistest.Start(t, redistest.Strict).Options, shared)
 	h.Lacks = map[adaptertest.Capability]string{
@@ -41,6 +43,8 @@ func TestConformanceOfTopics(t *testing.T) {
 	}
 	adaptertest.Run(t, h)
 }
+
+var sealed = wire.Seal{Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, Require: true}
 
 // TestConformanceOfOthers does the same on servers of other makes, where they are installed. They are not part of CI.
 func TestConformanceOfOthers(t *testing.T) {

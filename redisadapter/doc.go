@@ -88,6 +88,8 @@
 // except as part of a node's own outage. Messages keep the order of the publisher's connection, but have no order with
 // the emissions of nodes. Use an emitter if you need more.
 //
+// With Options.Seal, messages can be signed, or must be: see docs/languages.md.
+//
 // A program with permission to publish there reaches every client. It cannot speak for a node: it cannot send commands,
 // queries, or the messages between nodes. It needs one permission:
 //

@@ -52,6 +52,9 @@ type Options struct {
 	// are reported as a gap (reason "routing"). Rooms and users are in 16 groups, and each group has a queue of a quarter
 	// of QueueBytes. Order between names does not hold: see wire.NewParts, and docs/scale.md for when to use it.
 	Sharded bool
+	// Seal protects messages from strangers who may use this Redis, and whoever listens on the way: see wire.Seal and
+	// docs/security.md. All nodes and emitters of the prefix need its keys. The zero Seal protects nothing.
+	Seal wire.Seal
 	// Credentials returns the user and password of one connection to Redis. It is called for each connection, perhaps
 	// concurrently, so the answers may change. It replaces the user and password of the URL. With an error there is no
 	// connection, which is tried again like any other. Only for [Dial]: a client given to [New] has such a function of
@@ -136,6 +139,6 @@ func (o *Options) wire() wire.Options {
 	return wire.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxFrame: o.MaxFrame,
 		MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Ingress: o.Ingress, Topics: o.Topics,
-		AlsoTopics: o.AlsoTopics, Logger: o.Logger,
+		AlsoTopics: o.AlsoTopics, Seal: o.Seal, Logger: o.Logger,
 	}
 }

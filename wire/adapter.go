@@ -22,6 +22,7 @@ type Adapter struct {
 	optErr    error
 	stats     stats
 	refusals  refusals
+	seen      *seenIDs
 	together  *together // of the parts of one node; nil: the adapter is alone
 
 	// run belongs to the latest start. The next start replaces it, even while calls of hooks of the failed one are under
@@ -41,7 +42,7 @@ func New(bus Bus, o Options) *Adapter {
 }
 
 func newAdapter(bus Bus, o Options, newFormat func(*session) format) *Adapter {
-	a := &Adapter{bus: bus, newFormat: newFormat, closed: make(chan struct{})}
+	a := &Adapter{bus: bus, newFormat: newFormat, seen: new(seenIDs), closed: make(chan struct{})}
 	a.o, a.optErr = o.withDefaults(bus)
 	a.run.Store(a.newRun(context.Background(), crosscast.AdapterStart{}))
 	return a

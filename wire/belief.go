@@ -28,9 +28,9 @@ import (
 // On a [Scattered] bus, a heartbeat might be overtaken by frames of rooms. There it counts as below the highest number if
 // it is below what was the highest one at the heartbeat before.
 //
-// Two things stay hidden, and only sealed frames would show them: a number that the origin itself overtakes before its
-// second heartbeat; and a stranger's heartbeats in the name of a silent node for longer than six heartbeats
-// take. Emitters have no heartbeats, so their books heal only when they are forgotten.
+// A sealed frame has the number that its origin drew, so sealed frames never heal the books. Without a seal two things stay
+// hidden: a number that the origin itself overtakes before its second heartbeat; and a stranger's heartbeats in the name
+// of a silent node for longer than six heartbeats take. Emitters have no heartbeats, so their books heal only when they are forgotten.
 type belief struct {
 	kept   uint64    // the origin has certainly reached this number
 	keptAt time.Time // when it was the highest
@@ -109,8 +109,8 @@ func (l *ledger) isHeartbeat() bool {
 }
 
 // checkControl compares the number of o's control frame, in the reader, with the highest one. It returns the origin, which
-// heal has replaced if that was a stranger's.
-func (l *ledger) checkControl(o *origin, h *frameHeader, now time.Time) *origin {
+// heal has replaced if that was a stranger's. A sealed frame heals nothing.
+func (l *ledger) checkControl(o *origin, h *frameHeader, sealed bool, now time.Time) *origin {
 	credible := o.highest
 	if l.ground.scattered {
 		credible = o.standard
@@ -119,7 +119,7 @@ func (l *ledger) checkControl(o *origin, h *frameHeader, now time.Time) *origin 
 	switch {
 	case h.Number > max(credible, o.highest):
 		o.belief.rises(h.Number, o.highest, now, l.patience())
-	case everyone && h.Number <= credible && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()):
+	case everyone && h.Number <= credible && !sealed && l.isHeartbeat() && o.belief.contradicts(h.Number, now, l.patience()):
 		o = l.heal(o, h.Number, now)
 	}
 	if everyone && l.ground.scattered {

@@ -39,6 +39,7 @@ type origin struct {
 	announced  announced // on a Patchy bus
 	routing    string    // that does not agree with this node's; empty: it agrees
 	toldUntil  time.Time // the end of the latest gap about that
+	sealed     bool      // a sealed frame of it was opened
 }
 
 // book has the numbers of one origin's frames on one topic.

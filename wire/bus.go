@@ -24,9 +24,9 @@
 //     node. Frames to everyone carry the count of losses and the age of the last one. Ten heartbeats carry each loss.
 //     So peers report a gap, even those that were away. (losses.go)
 //   - Strangers. A stranger with permission to publish can write any number beside any node's name. If that hides
-//     frames of the node, two of its heartbeats reveal it, as a gap of all of that node. Two cases are not noticed, and
-//     only sealed frames would show them: a number that the node itself overtakes before these heartbeats, and numbers
-//     in the name of an emitter. (belief.go)
+//     frames of the node, two of its heartbeats reveal it, as a gap of all of that node. Without a
+//     seal, two cases are not noticed: a number that the node itself overtakes before these heartbeats, and numbers in
+//     the name of an emitter. (belief.go)
 //   - Echoes. A node's heartbeat must come back on its own link. A link without any byte is dead. A link that answers a
 //     ping, but does not bring the heartbeat, is deaf. Both are replaced, and are a gap. Echoes also show how old a
 //     message might be. Answers to pings show it if there are no echoes. (echo.go)
@@ -39,6 +39,9 @@
 //     the adapter queries the bus for its server, and a node follows its peers to another one. (expired.go, mover.go)
 //   - Quiet topics. The last frame of a topic has no successor that would show a hole. On a [Patchy] bus it can be lost
 //     although the link stands. There, heartbeats name the topics that have become quiet. (quiet.go, quiet_heard.go)
+//   - Seals. With Options.Seal, frames are encrypted and signed. What a stranger writes, changes, moves or repeats is
+//     dropped before it is parsed, so it is no gap. Nodes with another key, or a wrong clock, are in AdapterStats.Unopened.
+//     docs/security.md has the threats. (seal.go, seal_frame.go, seal_heard.go, strangers.go)
 //   - Nodes that disagree. Nodes with other Options.Topics publish where this node does not listen. Hellos and heartbeats
 //     tell how their node spreads names over topics, and an emitter tells it before it emits to names. So that is a gap of
 //     all of that node, and AdapterStats.Misrouted names it. (routing.go, misrouted.go)

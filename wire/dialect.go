@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -50,12 +52,16 @@ type Gatherer interface {
 	Gather(ctx context.Context)
 }
 
-// Speak returns an adapter over bus for a dialect. It ignores Prefix and Ingress of the options. Heartbeats to everyone
-// become echoes. Hellos, and heartbeats to a single node, are not sent.
+// Speak returns an adapter over bus for a dialect. It ignores Prefix and Ingress of the options, and refuses a Seal.
+// Heartbeats to everyone become echoes. Hellos, and heartbeats to a single node, are not sent.
 func Speak(bus Bus, d Dialect, o Options) *Adapter {
-	return newAdapter(bus, o, func(s *session) format {
+	a := newAdapter(bus, o, func(s *session) format {
 		return &spoken{session: s, dialect: d}
 	})
+	if a.o.seal != nil {
+		a.optErr = cmp.Or(a.optErr, errors.New("crosscast/wire: Options.Seal: messages of a Dialect cannot be sealed"))
+	}
+	return a
 }
 
 // spoken is the format of a dialect.

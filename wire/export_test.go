@@ -8,7 +8,7 @@ import (
 
 // ParseIngress reads a message to the ingress. After an error, reason is the name of the counter.
 func ParseIngress(text []byte) (inst *crosscast.Instruction, reason string, err error) {
-	inst, why, err := parseIngress(text)
+	inst, _, why, err := parseIngress(text, false)
 	if err != nil {
 		reason = dropNames[why]
 	}

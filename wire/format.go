@@ -151,9 +151,13 @@ func (o *ownFrames) sealFrame(b *outbox, f *frame) {
 
 func (o *ownFrames) handle(l *ledger, t *topic, ev Event, large bool, now time.Time) {
 	switch {
-	case !t.to().ingress:
-		l.handleFrame(t, ev.Data, large, now)
-	case !large:
-		l.handleIngress(ev.Data)
+	case t.to().ingress:
+		if !large {
+			l.handleIngress(ev.Topic, ev.Data, now)
+		}
+	case o.o.seal.seals():
+		l.handleSealed(t, ev, large, now)
+	default:
+		l.handleFrame(t, ev.Data, nil, large, now)
 	}
 }

@@ -15,6 +15,8 @@ import (
 // A frame is the bytes that are written to a topic at once. This file specifies them; codec.go of package crosscast
 // specifies those of an instruction.
 //
+// With Options.Seal it travels inside a sealed frame: see seal_frame.go.
+//
 // A frame is a sequence of msgpack values: a header, then items until the bytes end. It has no count and no padding, so
 // it can grow by appending.
 //

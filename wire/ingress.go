@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/crosscast/crosscast"
@@ -35,6 +36,8 @@ import (
 //   - null for a list, a name or a boolean
 //   - bytes that are not UTF-8
 //
+// A message may be signed: see ingress_signed.go. With Seal.Require it must be.
+//
 // A frame, which only nodes write, is never JSON. JSON on any other topic is never a frame.
 //
 // There are no numbers, so a missed message is not reported, except as part of a node's own outage. Two messages of one
@@ -46,13 +49,21 @@ const maxIngress = 1 << 20
 // refusals are the reasons for which the ingress has refused something before.
 type refusals struct{ logged [dropReasons]atomic.Bool }
 
-// handleIngress handles a message to the ingress.
-func (l *ledger) handleIngress(text []byte) {
+// handleIngress handles a message to the ingress, on a topic.
+func (l *ledger) handleIngress(topic string, text []byte, now time.Time) {
 	if len(text) > min(maxIngress, l.o.MaxFrame) {
 		l.refuse(dropIngressSize, fmt.Errorf("%d bytes", len(text)))
 		return
 	}
-	inst, why, err := parseIngress(text)
+	text, signed, why, err := l.o.seal.verify(topic, text)
+	if err != nil {
+		l.refuse(why, err)
+		return
+	}
+	inst, at, why, err := parseIngress(text, signed)
+	if err == nil && signed {
+		why, err = l.seen.enter(at, now, l.o.seal.fresh)
+	}
 	if err != nil {
 		l.refuse(why, err)
 		return
@@ -79,19 +90,37 @@ var (
 	errBoth     = errors.New(`"everyone":true beside "rooms" or "users"`)
 )
 
-// parseIngress parses a message to the ingress. The result keeps no part of text. The memory is proportional to text.
-func parseIngress(text []byte) (inst *crosscast.Instruction, why dropReason, err error) {
+// parseIngress parses a message to the ingress. The result keeps no part of text. The memory is proportional to text. A
+// signed message has a stamp.
+func parseIngress(text []byte, signed bool) (inst *crosscast.Instruction, at stamp, why dropReason, err error) {
+	m, why, err := parseMembers(text, signed)
+	if err != nil {
+		return nil, at, why, err
+	}
+	inst, why, err = m.instruction()
+	return inst, m.stamp, why, err
+}
+
+func parseMembers(text []byte, signed bool) (m members, why dropReason, err error) {
 	if !validjson.Valid(text) {
 		if !utf8.Valid(text) {
-			return nil, dropIngressSyntax, errNotUTF8
+			return m, dropIngressSyntax, errNotUTF8
 		}
 		var v json.RawMessage
-		return nil, dropIngressSyntax, fmt.Errorf("%w: %w", errNoObject, json.Unmarshal(text, &v))
+		return m, dropIngressSyntax, fmt.Errorf("%w: %w", errNoObject, json.Unmarshal(text, &v))
 	}
-	m, why, err := readMembers(text)
-	if err != nil {
-		return nil, why, err
+	m.signed = signed
+	if why, err := m.read(text); err != nil {
+		return m, why, err
 	}
+	if signed && (!m.seen["time"] || !m.seen["id"]) {
+		return m, dropIngressMember, errNoStamp
+	}
+	return m, 0, nil
+}
+
+// instruction returns the instruction with these members.
+func (m *members) instruction() (inst *crosscast.Instruction, why dropReason, err error) {
 	inst = &crosscast.Instruction{
 		Kind: kind.Emit, Namespace: m.namespace, Event: m.event, Payload: m.data, Target: m.target,
 	}
@@ -125,36 +154,38 @@ type members struct {
 	namespace, event string
 	target           crosscast.Target
 	data             crosscast.Payload
+	stamp            stamp
+	signed           bool
 	seen             map[string]bool
 }
 
-// readMembers reads valid JSON, member by member, because encoding/json alone accepts "EVENT" for "event", and null,
+// read reads valid JSON, member by member, because encoding/json alone accepts "EVENT" for "event", and null,
 // and the last of two equal members.
-func readMembers(text []byte) (m members, why dropReason, err error) {
+func (m *members) read(text []byte) (why dropReason, err error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
-		return m, dropIngressSyntax, errNoObject
+		return dropIngressSyntax, errNoObject
 	}
 	m.seen = make(map[string]bool)
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return m, dropIngressSyntax, err
+			return dropIngressSyntax, err
 		}
 		name, _ := key.(string)
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return m, dropIngressSyntax, err
+			return dropIngressSyntax, err
 		}
 		if m.seen[name] {
-			return m, dropIngressMember, fmt.Errorf("%.40q comes twice", name)
+			return dropIngressMember, fmt.Errorf("%.40q comes twice", name)
 		}
 		if err := m.set(name, value); err != nil {
-			return m, dropIngressMember, err
+			return dropIngressMember, err
 		}
 		m.seen[name] = true
 	}
-	return m, 0, nil
+	return 0, nil
 }
 
 func (m *members) set(name string, value json.RawMessage) error {
@@ -179,6 +210,11 @@ func (m *members) set(name string, value json.RawMessage) error {
 	case "data":
 		m.data = crosscast.Payload{Encoding: crosscast.EncodingJSON, Data: value}
 		return nil
+	case "time", "id":
+		if !m.signed {
+			return fmt.Errorf("%q is for signed messages", name)
+		}
+		return m.stamp.set(name, value)
 	default:
 		return fmt.Errorf("unknown member %.40q", name)
 	}

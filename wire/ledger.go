@@ -29,7 +29,9 @@ type ledger struct {
 	sweepAt   time.Time
 
 	misrouted     misrouted
-	doubtful      bool   // on a Scattered bus: a gap is to be reported, see doubt
+	doubtful      bool // on a Scattered bus: a gap is to be reported, see doubt
+	strangers     strangers
+	opener        opener // if frames are sealed
 	confirmations uint64 // of subscriptions, so far
 	heardPeers    atomic.Pointer[heardPeers]
 
@@ -49,14 +51,18 @@ func (l *ledger) peersAt(since time.Time) (peers []crosscast.NodeID) {
 	return peers
 }
 
-// handleFrame handles a frame. large means that it is above the size limit; then only its header counts.
-func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
+// handleFrame handles a frame. large means that it is above the size limit; then only its header counts. If the frame was
+// sealed, seal is what it came in.
+func (l *ledger) handleFrame(t *topic, data []byte, seal *opened, large bool, now time.Time) {
 	l.to = t.to()
 	h, err := l.reader.reset(data, l.to.implied())
 	if err != nil {
 		if !large {
-			l.count(dropFor(err))
+			l.dropUnread(t, data, err, now)
 		}
+		return
+	}
+	if !l.agrees(h, seal) {
 		return
 	}
 	if h.Origin == l.self.ID {
@@ -75,6 +81,9 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 	l.stats.framesIn.Add(1)
 	l.stats.bytesIn.Add(uint64(len(data)))
 	o := l.originOf(h.Origin, now)
+	if seal != nil {
+		o = l.noteSeal(o, seal, now)
+	}
 	if o.lost && h.Number > o.top() {
 		l.found(o, h.Number, now)
 	}
@@ -82,7 +91,7 @@ func (l *ledger) handleFrame(t *topic, data []byte, large bool, now time.Time) {
 		l.sender.heardFrom(o.id)
 	}
 	if h.Control {
-		o = l.checkControl(o, h, now)
+		o = l.checkControl(o, h, seal != nil, now)
 		h, _ = l.reader.reset(data, l.to.implied()) // it has read some of it
 	}
 

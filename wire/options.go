@@ -52,13 +52,18 @@ type Options struct {
 	// nodes the new number here, one by one, or the old one here and the new one in Topics. Then remove it everywhere, so
 	// that the new one is left.
 	AlsoTopics []int
+	// Seal protects frames, and messages to the ingress, from strangers who may use the bus. All nodes and emitters need
+	// its keys. The zero Seal protects nothing.
+	Seal Seal
 	// Logger receives diagnostics: each change of the state of publishing or subscribing, once, with its cause and its
 	// cure (Warn when it gets worse, Info when it gets better); calls of the application that block the reading of the
 	// link; and the first message that the ingress refuses for each reason. Of a link that flaps, each half has ten lines
 	// at once and one more every 10 s, which counts what was left out. Default: the node's logger.
 	Logger *slog.Logger
 
-	parts string // describes them in the routing; empty: there is one
+	parts string   // describes them in the routing; empty: there is one
+	part  string   // the name of this one
+	seal  *sealing // the Seal; nil: it protects nothing
 }
 
 // silent is used if there is no logger.
@@ -103,6 +108,9 @@ func (o Options) withDefaults(bus Bus) (Options, error) {
 		bounds.Time("crosscast/wire: Options.PublishTimeout", o.PublishTimeout),
 		o.checkTopics(),
 	)
+	if err == nil {
+		o.seal, err = o.Seal.check(o.Ingress)
+	}
 	if c, ok := bus.(Checked); ok && err == nil {
 		err = c.Check()
 	}

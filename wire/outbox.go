@@ -460,7 +460,7 @@ func (b *outbox) describe(o *outcomes, f *frame, out *Frame) {
 	switch {
 	case out.Err == nil:
 		o.frames++
-		o.bytes += len(f.buf)
+		o.bytes += len(out.Data)
 		if isEcho {
 			o.echo = f.number
 		}

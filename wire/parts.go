@@ -45,6 +45,7 @@ type Parts struct {
 	home     int
 	bare     bool // home has no rooms and users
 	together together
+	seen     seenIDs
 	err      error
 
 	watching   sync.WaitGroup // the watcher
@@ -86,8 +87,9 @@ func NewParts(parts []Part, o Options) *Parts {
 	ingress := o.Ingress
 	for i := range sorted {
 		o.Ingress = ingress && (!p.bare || i == p.home)
+		o.part = sorted[i].Name
 		a := New(sorted[i].Bus, o)
-		a.together = &p.together
+		a.together, a.seen = &p.together, &p.seen
 		p.parts = append(p.parts, a)
 		p.seeds = append(p.seeds, mix(hashTopic(sorted[i].Name)))
 		if p.err == nil {
@@ -185,6 +187,8 @@ func (p *Parts) Start(ctx context.Context, s crosscast.AdapterStart) error {
 	if p.err != nil {
 		return p.err
 	}
+	id := drawRun()
+	p.together.runID.Store(&id)
 	started := make([]bool, len(p.parts))
 	err := p.each(func(i int, a *Adapter) error {
 		own := s
@@ -568,6 +572,15 @@ func (p *Parts) AdapterStats() crosscast.AdapterStats {
 				sum.Misrouted = map[crosscast.NodeID]string{}
 			}
 			sum.Misrouted[id] = routing
+		}
+		for id, why := range s.Unopened {
+			if sum.Unopened == nil {
+				sum.Unopened = map[crosscast.NodeID]string{}
+			}
+			sum.Unopened[id] = why
+		}
+		for key, n := range s.Opened {
+			sum.Opened[key] += n
 		}
 	}
 	sum.Link = p.status()

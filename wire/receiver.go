@@ -50,6 +50,10 @@ func newReceiver(s *session, e *echo, subs *subscriptions, out *sender, m *mover
 		ledger: ledger{session: s, echo: e, subs: subs, sender: out, mover: m},
 	}
 	r.ledger.origins.m = map[crosscast.NodeID]*origin{}
+	if s.o.seal.seals() {
+		r.ledger.opener = newOpener(s.o.seal, s.o.part)
+		r.ledger.opener.know(s.runID)
+	}
 	r.expiries.due = make(chan struct{}, 1)
 	return r
 }

@@ -49,9 +49,14 @@ type run struct {
 func (a *Adapter) newRun(ctx context.Context, start crosscast.AdapterStart) *run {
 	s := &session{
 		o: a.o, self: start.Self, handler: start.Handler, stats: &a.stats, refusals: &a.refusals, presence: full, closed: a.closed,
-		offline: start.Offline, histograms: start.Histograms, together: a.together,
+		offline: start.Offline, histograms: start.Histograms, together: a.together, seen: a.seen,
 	}
-	s.routing = newRouting(&s.o)
+	s.routing, s.runID = newRouting(&s.o), drawRun()
+	if s.together != nil {
+		if id := s.together.runID.Load(); id != nil {
+			s.runID = *id
+		}
+	}
 	s.o.Logger = cmp.Or(a.o.Logger, start.Logger)
 	s.logger = silent
 	if s.o.Logger != nil {
@@ -90,6 +95,7 @@ func (r *run) prepare() {
 
 // begin implements Start. It makes one attempt or, if Start is not to wait for the bus, none.
 func (r *run) begin(ctx context.Context) (err error) {
+	r.logSeal()
 	r.state.publishing(reasons.LinkConnecting, nil)
 	r.wg.Go(func() { r.state.run(r.look) })
 	if r.offline {
@@ -111,6 +117,7 @@ func (r *run) look() {
 	r.sender.noteState(time.Now())
 	r.subs.logDenied()
 	r.receiver.ledger.misrouted.log(r.session)
+	r.receiver.ledger.strangers.log(r.session)
 	r.slowness.note(r.echo.roundTrip(), r.presence.beats && r.state.now().Live(), time.Now())
 }
 

@@ -23,6 +23,7 @@ type sender struct {
 	state *linkState
 	pace  pace          // used by run alone, like pause
 	pause time.Duration // after the latest batch
+	seal  *sealer       // nil: frames are not sealed; used by run alone
 
 	mu       sync.Mutex
 	box      outbox // guarded by mu, like everything below
@@ -44,12 +45,16 @@ type flusher struct {
 }
 
 func newSender(s *session, bus Bus, e *echo, subs *subscriptions, state *linkState) *sender {
-	return &sender{
+	out := &sender{
 		session: s, bus: bus, echo: e, subs: subs, state: state,
 		box: outbox{session: s, clock: time.Now}, gate: newGate(s),
 		pace: newPace(max(min(s.self.Heartbeat, s.o.PublishTimeout)/4, time.Millisecond)),
 		room: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
+	if s.o.seal.seals() {
+		out.seal = newSealer(s.o.seal, s.o.part, s.self.ID, s.runID)
+	}
+	return out
 }
 
 // signalLocked wakes run if it sleeps. A channel that is used for each instruction would cost more than the queue.
@@ -182,6 +187,9 @@ func (s *sender) send(batch []*frame, out []Frame) []Frame {
 	for _, f := range batch {
 		out = append(out, Frame{Topic: f.topic.name, Data: f.buf})
 		bytes += len(f.buf)
+	}
+	if s.seal != nil {
+		bytes = s.seal.sealBatch(batch, out, time.Now())
 	}
 	scattered := isScattered(batch, bytes)
 	ctx, cancel := context.WithTimeout(s.ctx, s.pace.timeout(bytes, s.o.PublishTimeout))

@@ -23,6 +23,8 @@ type session struct {
 	refusals *refusals
 	format   format
 	together *together // nil: the adapter is alone
+	runID    runID     // of sealed frames
+	seen     *seenIDs  // of signed messages to the ingress
 	presence presence
 	ground   ground
 	closed   <-chan struct{} // Close was called

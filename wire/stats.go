@@ -11,25 +11,35 @@ import (
 type dropReason uint8
 
 const (
-	dropForeign       dropReason = iota // not one of our frames
-	dropVersion                         // a frame of another version
-	dropMalformed                       // one of our frames, damaged
-	dropTooLarge                        // larger than MaxFrame
-	dropCopy                            // came before
-	dropLate                            // came after its successor
-	dropUnwanted                        // on a topic without a subscription
-	dropResuming                        // came while the link was being rebuilt: part of its gap
-	dropVolatile                        // volatile, while the link is down
-	dropIngressSyntax                   // to the ingress: no JSON object
-	dropIngressMember                   // to the ingress: a member that is unknown, doubled, missing or of the wrong type
-	dropIngressName                     // to the ingress: a name that is empty or too long
-	dropIngressTarget                   // to the ingress: no target, or everyone and names
-	dropIngressSize                     // to the ingress: too large, or too many names
-	dropUnnamed                         // quiet topics that were not named, because too many waited
-	dropUntold                          // quiet topics of a peer were missed: a gap of all that it sent
-	dropForgotten                       // a dead peer's numbers, because there was no room: if it returns, it is new
-	dropHealed                          // a peer's books, because of frames with numbers that were not its own
-	dropUndrawn                         // an echo with a number that this node has not used
+	dropForeign         dropReason = iota // not one of our frames
+	dropVersion                           // a frame of another version
+	dropMalformed                         // one of our frames, damaged
+	dropTooLarge                          // larger than MaxFrame
+	dropCopy                              // came before
+	dropLate                              // came after its successor
+	dropUnwanted                          // on a topic without a subscription
+	dropResuming                          // came while the link was being rebuilt: part of its gap
+	dropVolatile                          // volatile, while the link is down
+	dropIngressSyntax                     // to the ingress: no JSON object
+	dropIngressMember                     // to the ingress: a member that is unknown, doubled, missing or of the wrong type
+	dropIngressName                       // to the ingress: a name that is empty or too long
+	dropIngressTarget                     // to the ingress: no target, or everyone and names
+	dropIngressSize                       // to the ingress: too large, or too many names
+	dropUnnamed                           // quiet topics that were not named, because too many waited
+	dropUntold                            // quiet topics of a peer were missed: a gap of all that it sent
+	dropForgotten                         // a dead peer's numbers, because there was no room: if it returns, it is new
+	dropHealed                            // a peer's books, because of frames with numbers that were not its own
+	dropUndrawn                           // an echo with a number that this node has not used
+	dropUnsealed                          // without a seal, though it is required, or the peer seals
+	dropSealed                            // sealed, and this node has no key at all
+	dropUnknownKey                        // sealed with a key that this node does not have
+	dropBroken                            // sealed, and then forged, changed, cut or moved
+	dropStale                             // the first frame of a peer, too old or too new
+	dropRuns                              // the first frame of a peer, and there are too many peers
+	dropIngressUnsigned                   // to the ingress: not signed, though it is required
+	dropIngressForged                     // to the ingress: with a wrong signature
+	dropIngressStale                      // to the ingress: signed too long ago, or in the future
+	dropIngressSeen                       // to the ingress: came before
 	dropReasons
 )
 
@@ -38,6 +48,8 @@ var dropNames = [dropReasons]string{
 	"ingress syntax", "ingress member", "ingress name", "ingress target", "ingress size",
 	"quiet unnamed", "quiet untold",
 	"forgotten", "forged", "undrawn echo",
+	"unsealed", "sealed", "unknown key", "broken seal", "stale", "runs",
+	"ingress unsigned", "ingress forged", "ingress stale", "ingress seen",
 }
 
 type stats struct {
@@ -72,6 +84,8 @@ func (a *Adapter) AdapterStats() crosscast.AdapterStats {
 	}
 	s.Denied = r.subs.countDenied()
 	s.Misrouted = r.receiver.ledger.misrouted.snapshot()
+	s.Unopened = r.receiver.ledger.strangers.snapshot()
+	s.Opened = a.o.seal.count()
 	s.QueueBytes = r.sender.queued()
 	s.Link = r.state.now()
 	s.Connected = s.Link.Publishing.State != "" && s.Link.Live() // the state is empty before a start

@@ -15,6 +15,8 @@ import (
 type together struct {
 	numbers, copies atomic.Uint64
 
+	runID atomic.Pointer[runID] // of sealed frames, in all parts
+
 	mu   sync.Mutex
 	seen map[crosscast.NodeID]*copySet // at most maxOrigins; guarded by mu
 }

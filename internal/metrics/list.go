@@ -80,6 +80,8 @@ var All = []Metric{
 		func(s *Snapshot, to reader) { to.Value(float64(len(s.node.Lost))) }},
 	{"crosscast_peers_misrouted", Gauge, nil, "Nodes and emitters with other Topics, Sharded or shards in the options of their adapter: what one emits to rooms and users does not reach the other.",
 		func(s *Snapshot, to reader) { to.Value(float64(len(s.node.Adapter.Misrouted))) }},
+	{"crosscast_peers_unopened", Gauge, nil, "Nodes whose frames the seal has refused in the last minute: they have another key or none, or a wrong clock. A stranger might have written such frames, too.",
+		func(s *Snapshot, to reader) { to.Value(float64(len(s.node.Adapter.Unopened))) }},
 	{"crosscast_peer_round_trip_worst_seconds", Gauge, nil, "The latest round trip to the peer that is furthest away; 0: not measured.",
 		func(s *Snapshot, to reader) {
 			worst := time.Duration(0)
@@ -130,6 +132,8 @@ var All = []Metric{
 		}},
 	{"crosscast_bus_dropped_total", Counter, []string{"reason"}, "What the adapter did not pass on, by its own reasons.",
 		func(s *Snapshot, to reader) { each(to, s.node.Adapter.Dropped, nil) }},
+	{"crosscast_seal_opened_total", Counter, []string{"key"}, "Sealed messages that each key has opened. A key that opens none any more may be removed. No sample: there is no seal.",
+		func(s *Snapshot, to reader) { each(to, s.node.Adapter.Opened, nil) }},
 
 	// Times.
 	{"crosscast_publish_seconds", Histogram, nil, "From handing a batch to the bus until its outcome was known.",

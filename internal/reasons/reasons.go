@@ -17,6 +17,7 @@ const (
 	GapForged   = "forged"
 	GapMoved    = "moved"
 	GapRouting  = "routing"
+	GapClock    = "clock"
 )
 
 // The values of crosscast.LossReason.
