@@ -5,17 +5,21 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/crosscast/crosscast"
 )
 
-// A Lens reads what passes on a bus, for tools that look on without being a node. Prefix and Topics are those of the
-// nodes' Options. It has no books, so it does not notice what is missing. It is not for concurrent use.
+// A Lens reads what passes on a bus, for tools that look on without being a node. Prefix, Topics and Seal are those of the
+// nodes' Options. It has no books, so it does not notice what is missing, nor what is repeated. It does not read the parts
+// of [NewParts] if they are sealed. It is not for concurrent use.
 type Lens struct {
 	Prefix string
 	Topics int
+	Seal   Seal
 
 	reader frameReader
+	opener *opener
 }
 
 // Topic returns the topic of a room or user, which others might share. For the zero Address, it is that of everyone. An
@@ -53,12 +57,16 @@ func (l *Lens) Address(topic string) (a crosscast.Address, ok bool) {
 }
 
 // Read calls each with the instructions of a frame that arrived on a topic, in order. An instruction is valid during the
-// call; see [crosscast.InstructionReader] for what may be kept. The error matches [ErrForeign] or [ErrMalformed], or is
-// about another version of the format. What each got before is correct.
+// call; see [crosscast.InstructionReader] for what may be kept. The error matches [ErrForeign], [ErrMalformed] or
+// [ErrSealed], or is about another version of the format, or an invalid Seal. What each got before is correct.
 func (l *Lens) Read(topic string, frame []byte, each func(inst *crosscast.Instruction)) error {
 	a, ok := l.Address(topic)
 	if !ok {
 		return ErrForeign
+	}
+	frame, err := l.unseal(topic, frame)
+	if err != nil {
+		return err
 	}
 	if _, err := l.reader.reset(frame, &a); err != nil {
 		return err
@@ -74,4 +82,31 @@ func (l *Lens) Read(topic string, frame []byte, each func(inst *crosscast.Instru
 			each(it.inst)
 		}
 	}
+}
+
+// unseal returns the frame in a sealed one. Any age is fresh, because the clock of whoever looks on might be wrong.
+func (l *Lens) unseal(topic string, frame []byte) ([]byte, error) {
+	if l.opener == nil && len(l.Seal.Keys) > 0 {
+		g, err := l.Seal.check(false)
+		if err != nil {
+			return nil, err
+		}
+		g.fresh = 100 * 365 * 24 * time.Hour
+		o := newOpener(g, "")
+		l.opener = &o
+	}
+	if !isSealed(frame) {
+		if l.Seal.Require {
+			return nil, ErrSealed
+		}
+		return frame, nil
+	}
+	if l.opener == nil {
+		return nil, ErrSealed
+	}
+	f, _, ok := l.opener.open(topic, frame, time.Now())
+	if !ok {
+		return nil, ErrSealed
+	}
+	return f.frame, nil
 }

@@ -29,6 +29,34 @@ func (b *recordingBus) Publish(ctx context.Context, frames []wire.Frame) {
 	}
 }
 
+// TestLensOpens: with the key it sees what is sealed, however old; without it, or where a seal is required, an error.
+func TestLensOpens(t *testing.T) {
+	frame := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "node0001", Number: 1})
+	frame = wire.AppendItem(frame, emitTo("A"), room("A"), 0)
+	seal := wire.Seal{Keys: [][]byte{sealKey(1)}, Require: true}
+	sealed := wire.NewSealer(seal, "", "node0001", [16]byte{1}).Append(nil, "cc:r:/:A", frame, 1, sealedAt.AddDate(-20, 0, 0))
+	for _, c := range []struct {
+		seal  wire.Seal
+		topic string
+		frame []byte
+		err   error
+	}{
+		{seal, "cc:r:/:A", sealed, nil},
+		{seal, "cc:r:/:A", frame, wire.ErrSealed},
+		{seal, "cc:r:/:B", sealed, wire.ErrSealed},
+		{wire.Seal{}, "cc:r:/:A", sealed, wire.ErrSealed},
+		{wire.Seal{Keys: [][]byte{sealKey(2)}}, "cc:r:/:A", sealed, wire.ErrSealed},
+		{wire.Seal{Keys: [][]byte{sealKey(2)}}, "cc:r:/:A", frame, nil},
+	} {
+		seen := 0
+		l := &wire.Lens{Prefix: "cc", Seal: c.seal}
+		err := l.Read(c.topic, c.frame, func(inst *crosscast.Instruction) { seen++ })
+		if !errors.Is(err, c.err) || c.err == nil && (err != nil || seen != 1) {
+			t.Errorf("%v on %s: %v, %d instructions", c.seal, c.topic, err, seen)
+		}
+	}
+}
+
 // TestLens: it sees what is emitted, with the room of the topic.
 func TestLens(t *testing.T) {
 	bus := &recordingBus{membus.New().Port("p"), make(chan wire.Frame, 1000)}

@@ -53,8 +53,8 @@ func (s Seal) String() string {
 // GoString is String.
 func (s Seal) GoString() string { return s.String() }
 
-// ErrSealed means that a frame is sealed, and no key opens it.
-var ErrSealed = errors.New("crosscast: sealed frame that no key opens")
+// ErrSealed means that a frame is sealed, and no key opens it; or that it is not sealed, and must be.
+var ErrSealed = errors.New("crosscast: frame that is refused because of the seal")
 
 const (
 	keyBytes = 32

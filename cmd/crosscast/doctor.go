@@ -318,6 +318,7 @@ func (e *examination) nodes(ctx context.Context) error {
 	}
 	e.slowNodes()
 	e.otherTopics()
+	e.unopened()
 	if len(c.Nodes) > 0 && len(c.Missing) == 0 {
 		e.find(ok, "nodes", "all have answered in %v", rounded(time.Since(began)))
 	}
@@ -331,8 +332,8 @@ func (e *examination) unanswered(err error) error {
 	if f := (*failure)(nil); !errors.As(err, &f) || f.code != exitNobody || i < 0 {
 		return err
 	}
-	e.find(fault, "nodes", "%s to %s, and no answer: these nodes may not publish, or hang", counted(e.clusters[i].Subscribers, "connection"),
-		everyone(e.Mode, e.Prefix))
+	e.find(fault, "nodes", "%s to %s, and no answer: these nodes may not publish, or hang%s", counted(e.clusters[i].Subscribers, "connection"),
+		everyone(e.Mode, e.Prefix), e.sealHint())
 	return fail(exitNobody, "no node with the prefix %q has answered at %s", e.Prefix, e.where())
 }
 

@@ -40,6 +40,7 @@ type flags struct {
 	Topics       *int            `help:"Options.Topics of the nodes. Default: what Redis shows of it." placeholder:"N"`
 	Mode         string          `help:"What the nodes speak: ${enum}." enum:"crosscast,socketio,socketio-sharded" default:"crosscast"`
 	Subscription string          `help:"The servers' subscriptionMode, in socketio-sharded: ${enum}." enum:"dynamic,static,dynamic-private" default:"dynamic"`
+	KeyFile      string          `help:"File with the keys of the seal, if the nodes have one. Or give them in the environment, as CROSSCAST_KEYS. Each is 32 bytes in base64." placeholder:"FILE"`
 	Namespace    string          `help:"Namespace of the sockets." default:"/"`
 	Timeout      time.Duration   `help:"How long nodes may take to answer." default:"5s"`
 	JSON         bool            `help:"Print JSON." name:"json"`

@@ -19,6 +19,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/socketioadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // The modes.
@@ -33,8 +34,9 @@ type session struct {
 	*flags
 	out, log io.Writer
 	rdb      redis.UniversalClient
-	master   string          // its address, if Sentinels name it
-	topics   []int           // Options.Topics of the nodes, and perhaps AlsoTopics; empty: 0
+	master   string // its address, if Sentinels name it
+	topics   []int  // Options.Topics of the nodes, and perhaps AlsoTopics; empty: 0
+	seal     wire.Seal
 	unheard  bool            // nobody has subscribed to a room or user of the command: only nodes with Topics 1 might hear it
 	node     *crosscast.Node // an emitter
 	ns       *crosscast.Namespace
@@ -50,6 +52,9 @@ func (s *session) connect(ctx context.Context) error {
 		if s.Mode != modeCrosscast {
 			s.Prefix = "socket.io"
 		}
+	}
+	if err := s.readKeys(); err != nil {
+		return &failure{exitUsage, err}
 	}
 	o, err := redisadapter.ParseURL(s.Redis)
 	if err != nil {
@@ -67,6 +72,32 @@ func (s *session) connect(ctx context.Context) error {
 		s.master = masterOf(ctx, o)
 	}
 	return nil
+}
+
+// readKeys reads the keys of the seal, from the file or the environment. Other users see a command line, so none are there.
+func (s *session) readKeys() error {
+	text := os.Getenv("CROSSCAST_KEYS")
+	if s.KeyFile != "" {
+		file, err := os.ReadFile(s.KeyFile)
+		if err != nil {
+			return err
+		}
+		text = string(file)
+	}
+	if text == "" || s.Mode != modeCrosscast {
+		return nil
+	}
+	keys, err := wire.ParseKeys(text)
+	s.seal = wire.Seal{Keys: keys, Require: true}
+	return err
+}
+
+// sealHint says what else might be wrong if nobody answers.
+func (s *session) sealHint() string {
+	if len(s.seal.Keys) > 0 {
+		return "; do they have the keys of this command: " + s.seal.String() + "?"
+	}
+	return "; if they have a seal, this command needs its keys: see --key-file"
 }
 
 // masterOf asks the Sentinels for the address of the master; "the master" if none of them says it.
@@ -93,7 +124,7 @@ func (s *session) start(ctx context.Context) error {
 	var adapter crosscast.Adapter
 	switch s.Mode {
 	case modeCrosscast:
-		o := redisadapter.Options{Prefix: s.Prefix}
+		o := redisadapter.Options{Prefix: s.Prefix, Seal: s.seal}
 		if len(s.topics) > 0 {
 			o.Topics, o.AlsoTopics = s.topics[0], s.topics[1:]
 		}
@@ -200,7 +231,7 @@ func (s *session) absent(err error) ([]missing, error) {
 	}
 	if s.Mode == modeCrosscast && len(s.node.Nodes()) == 0 {
 		return nil, fail(exitNobody, "no node with the prefix %q has answered at %s: %s (a user with +pubsub would see "+
-			"which prefixes are in use)", s.Prefix, s.where(), all[0].Error)
+			"which prefixes are in use)%s", s.Prefix, s.where(), all[0].Error, s.sealHint())
 	}
 	slices.SortFunc(all, func(a, b missing) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return all, nil

@@ -66,7 +66,11 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	var d dialect = &ownDialect{wire.Lens{Prefix: s.Prefix}, s.topics}
+	own := &ownDialect{lens: wire.Lens{Prefix: s.Prefix, Seal: s.seal}, topics: s.topics}
+	own.refused = func() {
+		fmt.Fprintf(s.log, "messages are not shown, because of the seal%s\n", s.sealHint())
+	}
+	var d dialect = own
 	if s.Mode == modeClassic {
 		d = &classicDialect{s.Prefix}
 	}
@@ -169,6 +173,8 @@ func (c *tailCommand) print(s *session, e emission) error {
 type ownDialect struct {
 	lens   wire.Lens
 	topics []int // see session.topics
+
+	refused func() // is called for the first message that the seal refuses; then it is nil
 }
 
 func (d *ownDialect) channels(namespace, room string) (subscribe, patterns []string) {
@@ -189,7 +195,7 @@ func (d *ownDialect) channels(namespace, room string) (subscribe, patterns []str
 
 func (d *ownDialect) read(channel string, message []byte, each func(emission)) {
 	at := time.Now()
-	_ = d.lens.Read(channel, message, func(inst *crosscast.Instruction) { // what nobody understands is not shown
+	err := d.lens.Read(channel, message, func(inst *crosscast.Instruction) { // what nobody understands is not shown
 		if inst.Kind != kind.Emit {
 			return
 		}
@@ -202,6 +208,10 @@ func (d *ownDialect) read(channel string, message []byte, each func(emission)) {
 			each(e)
 		}
 	})
+	if errors.Is(err, wire.ErrSealed) && d.refused != nil {
+		d.refused()
+		d.refused = nil
+	}
 }
 
 // recipients lists whom an emission is for.

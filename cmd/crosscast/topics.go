@@ -105,6 +105,25 @@ func listed(numbers []int) string {
 	return strings.Join(all, " and ")
 }
 
+// unopened reports nodes and emitters whose messages the seal of others refuses. This command might be one of them.
+func (e *examination) unopened() {
+	told := make(map[crosscast.NodeID]string)
+	for i := range e.census.Nodes {
+		maps.Copy(told, e.census.Nodes[i].Stats.Adapter.Unopened)
+	}
+	delete(told, e.session.node.ID())
+	if len(told) == 0 {
+		return
+	}
+	var all []string
+	for id, why := range told {
+		all = append(all, fmt.Sprintf("%s: %s", id, why))
+	}
+	slices.Sort(all)
+	e.blame(1, "not all servers and emitters have the same keys of the seal, or the right time")
+	e.find(fault, "nodes", "the seal refuses %s; neither side hears the other (docs/security.md)", strings.Join(all, "; "))
+}
+
 // otherTopics reports nodes and emitters that have other Topics than those who have answered, the fewest of one number
 // first.
 func (e *examination) otherTopics() {
