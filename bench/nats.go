@@ -10,6 +10,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/natsadapter"
 	"github.com/crosscast/crosscast/redisadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // natsRole is played beside a run over NATS: a child that is a NATS server.
@@ -33,7 +34,11 @@ func (p *proc) adapter() crosscast.Adapter {
 	if p.OverNATS {
 		return natsadapter.Dial("nats://"+p.NATS, natsadapter.Options{Prefix: p.Run})
 	}
-	return redisadapter.New(newRedis(p), redisadapter.Options{Prefix: p.Run})
+	o := redisadapter.Options{Prefix: p.Run}
+	if p.Sealed {
+		o.Seal = wire.Seal{Keys: [][]byte{make([]byte, 32)}, Require: true}
+	}
+	return redisadapter.New(newRedis(p), o)
 }
 
 func overNATS(c *config) { c.OverNATS = true }

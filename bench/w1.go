@@ -8,6 +8,8 @@ func hotRoom() []workload {
 		metrics: betweenProcesses,
 		contestants: []contestant{
 			{name: ownName, what: "**crosscast**: `Emit`, to a conn that counts", roles: pair(publishOwn, false, receiveOwn)},
+			{name: "sealed", what: "crosscast with a seal, whose cost it shows", slow: true,
+				set: func(c *config) { c.Sealed = true }, roles: pair(publishOwn, false, receiveOwn)},
 			{name: "limit-a", what: "limit A: plain connections, a PUBLISH a message", roles: pair(publishPlain(1), false, receivePlain(1))},
 			{name: "limit-b", what: "limit B: plain connections, 32 messages a PUBLISH",
 				roles: pair(publishPlain(packed), false, receivePlain(packed))},

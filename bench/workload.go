@@ -78,6 +78,7 @@ type config struct {
 	Window  int           // messages under way, at most
 	Size    int           // bytes of a payload
 	JSON    bool          // the payload is a JSON string, and not binary
+	Sealed  bool          // crosscast's frames are
 	Raw     bool          // JSON is handed to crosscast as it is, and not as a value of Go
 	Rate    float64       // messages a second; 0: as many as the window allows
 	Tick    time.Duration // that the publisher sleeps at least, if it has a rate

@@ -430,6 +430,35 @@ func TestUnsealedForgeries(t *testing.T) {
 	})
 }
 
+// TestSealedFramesNeverHeal: of a number that only the origin itself can have written, its lower ones are copies, and
+// heal nothing.
+func TestSealedFramesNeverHeal(t *testing.T) {
+	onSealedBus(t, 2, required, func(t *testing.T, b *sealedBus) {
+		s := wire.NewSealer(required.Seal, "", "node0009", [16]byte(sealKey(7)))
+		beat := func(number uint64) {
+			frame := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "node0009", Number: number, Control: true})
+			frame = wire.AppendItem(frame, &crosscast.Instruction{
+				Kind: kind.Heartbeat, Target: crosscast.Target{Everyone: true}, Node: crosscast.NodeInfo{Heartbeat: time.Second},
+			}, noName, 0)
+			b.inject(wire.Frame{Topic: "cc:all", Data: s.Append(nil, "cc:all", frame, number, time.Now())})
+			b.beat(1)
+		}
+		for n := range uint64(10) {
+			beat(n + 1)
+		}
+		beat(1 << 40)
+		b.forget()
+		for n := range uint64(10) {
+			beat(n + 11)
+		}
+		for _, n := range b.nodes {
+			if n.dropped("forged") != 0 || n.dropped("copy") != 10 || len(n.tookGaps()) != 0 {
+				t.Errorf("%s has dropped %v", n.id, n.a.AdapterStats().Dropped)
+			}
+		}
+	})
+}
+
 // TestNodeWithoutTheKey: all others name it within two heartbeats, and say what is wrong; it names them; and it is named
 // no more when it is gone.
 func TestNodeWithoutTheKey(t *testing.T) {
