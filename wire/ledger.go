@@ -99,6 +99,11 @@ func (l *ledger) handleFrame(t *topic, data []byte, seal *opened, large bool, no
 	if b.epoch == 0 {
 		b.resume(t)
 	}
+	if seal != nil && l.mayBeReplayed(b, t, seal, now) {
+		l.count(dropStale)
+		l.reportMissing(o, t, h.Number, h.Number, reasons.GapLate, l.maybeQueued(o), now)
+		return
+	}
 	if l.ground.patchy {
 		if h.Number == 1 { // no earlier frame could be named
 			o.announced.known = true

@@ -175,6 +175,8 @@ func newOpener(g *sealing, part string) opener {
 	return opener{sealing: g, part: part, runs: map[runID]*sealedRun{}}
 }
 
+func (o *opener) isFresh(f *opened, now time.Time) bool { return now.Sub(f.sent).Abs() <= o.fresh }
+
 // newRun returns a run that is sealed with one of the keys.
 func (o *opener) newRun(id runID, key keyName) *sealedRun {
 	return &sealedRun{id: id, key: key, aead: cipherOf(o.keys[key], id), opened: o.opened[key]}
@@ -234,7 +236,7 @@ func (o *opener) open(topic string, sealed []byte, now time.Time) (f *opened, wh
 	}
 	if f.first {
 		switch {
-		case now.Sub(f.sent).Abs() > o.fresh:
+		case !o.isFresh(f, now):
 			return f, dropStale, false
 		case !o.makeRoom(now):
 			return f, dropRuns, false

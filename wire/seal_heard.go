@@ -99,6 +99,12 @@ func (l *ledger) noteSeal(o *origin, f *opened, now time.Time) *origin {
 	return o
 }
 
+// mayBeReplayed reports whether the books cannot tell that a frame is new, and it is too old to be believed: on a
+// [Scattered] bus, the first one of its origin on the topic of a name. Elsewhere the origin's highest number tells.
+func (l *ledger) mayBeReplayed(b *book, t *topic, f *opened, now time.Time) bool {
+	return l.ground.scattered && !l.to.carriesLosses() && !b.knows(t.epoch) && !l.opener.isFresh(f, now)
+}
+
 // logSeal says how frames are protected. What accepts forgeries is said as loudly as a fault.
 func (s *session) logSeal() {
 	switch g := s.o.seal; {
