@@ -27,6 +27,7 @@ type bed struct {
 	ledger    *books.Ledger
 	site      *site
 	nodes     []*node
+	keys      [][]byte // of the seal of nodes that are started from now on
 
 	recovery time.Duration // that the row has measured itself; 0: the books measure it
 	note     string        // for the table
@@ -156,7 +157,7 @@ func (b *bed) startSite(config siteConfig) {
 func (b *bed) process(name string, change ...func(*childConfig)) *node {
 	b.Helper()
 	c := childConfig{
-		Name: name, Heartbeat: b.heartbeat, Rooms: []string{room}, Dial: b.site.dial(len(b.nodes), nil),
+		Name: name, Heartbeat: b.heartbeat, Rooms: []string{room}, Dial: b.site.dial(len(b.nodes), nil), Keys: b.keys,
 	}
 	for _, f := range change {
 		f(&c)

@@ -23,6 +23,7 @@ import (
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/faults/books"
 	"github.com/crosscast/crosscast/redisadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // A child is the process of one node. Its parent runs this test binary again, with a childConfig in the environment, and
@@ -43,6 +44,7 @@ type childConfig struct {
 	MaxAge         time.Duration
 	PublishTimeout time.Duration
 	StartOffline   bool
+	Keys           [][]byte // of the seal
 }
 
 // A command is a line of a child's input.
@@ -202,6 +204,7 @@ func (c *child) start(within time.Duration) (reply, error) {
 	var adapter crosscast.Adapter
 	adapter, c.hangUp = o.Dial.adapter(redisadapter.Options{
 		Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
+		Seal: wire.Seal{Keys: o.Keys, Require: len(o.Keys) > 0},
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()

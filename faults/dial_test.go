@@ -44,7 +44,7 @@ func (d dialConfig) adapter(o redisadapter.Options) (a crosscast.Adapter, hangUp
 	switch {
 	case d.NATS:
 		return d.nats(natsadapter.Options{
-			Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout,
+			Prefix: o.Prefix, QueueBytes: o.QueueBytes, MaxAge: o.MaxAge, PublishTimeout: o.PublishTimeout, Seal: o.Seal,
 		}), func() {}
 	case d.Shards:
 		var all []redisadapter.Shard
