@@ -107,12 +107,6 @@ func watchRooms(t *testing.T, rdb redis.UniversalClient, o redisadapter.Options,
 	return w
 }
 
-func (w *watcher) heard(event string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.got[event] > 0
-}
-
 func (w *watcher) told() (gaps []crosscast.Gap, losses []crosscast.Loss) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
