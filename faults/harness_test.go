@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,5 +60,18 @@ func TestSchedule(t *testing.T) {
 	}
 	if d := draw(7, one, resp2); d == draw(8, one, resp2) || d == draw(7, two, resp2) || d == draw(7, one, resp3) {
 		t.Error("two runs have one schedule")
+	}
+}
+
+// TestWanted: a whole name means that kind only, so that what the replay prints repeats one run.
+func TestWanted(t *testing.T) {
+	for list, want := range map[string][]kind{
+		"Redis, RESP2": {resp2}, "NATS": {natsOne}, "NATS, 3 servers": {natsMany}, "Cluster": {cluster}, "RESP": {resp2, resp3},
+		"NATS,Sentinel": {sentinel, natsOne},
+	} {
+		got := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !wanted(list, k) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%q means %q", list, got)
+		}
 	}
 }
