@@ -61,7 +61,8 @@ func TestScripts(t *testing.T) {
 }
 
 // TestTopologies runs the script topologies on a Redis Cluster, and on a master that Sentinels name, with the same
-// clusters of nodes. On a Redis Cluster server-5 also speaks Socket.IO's sharded wire, with the key sharded, and has dan.
+// clusters of nodes. On a Redis Cluster server-5 also speaks Socket.IO's sharded wire, with the key sharded, and has dan;
+// server-6 has Options.Sharded, with the prefix spread, and has eve.
 // The conditions cluster and sentinel say where the script runs.
 func TestTopologies(t *testing.T) {
 	bin := build(t)
@@ -74,7 +75,9 @@ func TestTopologies(t *testing.T) {
 		w := &world{kind: "cluster", url: "redis+cluster://" + strings.Join(addrs, ","), rdb: c.Client()}
 		w.fill(t)
 		five := startAdapter(t, "server-5", socketioadapter.Dial(w.url, socketioadapter.Options{Key: "sharded", Mode: socketioadapter.Sharded}))
-		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, five.Namespace, crosscast.ConnectOptions{User: "dan", Rooms: []string{"lobby"}}))
+		six := startAdapter(t, "server-6", redisadapter.Dial(w.url, redisadapter.Options{Prefix: "spread", Sharded: true}))
+		w.connect(t, five, "dan", "lobby")
+		w.connect(t, six, "eve", "lobby")
 		w.run(t, bin, topologies)
 	})
 	t.Run("sentinel", func(t *testing.T) {
@@ -133,14 +136,15 @@ func (w *world) fill(t *testing.T) {
 	start(t, w.url, "server-3", "other")
 	four := startAdapter(t, "server-4", socketioadapter.Dial(w.url, socketioadapter.Options{}))
 	w.nodes = []*crosscast.Node{one, two}
-	connect := func(n *crosscast.Node, user string, rooms ...string) {
-		o := crosscast.ConnectOptions{User: user, Rooms: rooms}
-		w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, n.Namespace, o))
-	}
-	connect(one, "ann", "lobby", "red")
-	connect(two, "ann", "lobby")
-	connect(two, "bob", "lobby")
-	connect(four, "cid", "lobby")
+	w.connect(t, one, "ann", "lobby", "red")
+	w.connect(t, two, "ann", "lobby")
+	w.connect(t, two, "bob", "lobby")
+	w.connect(t, four, "cid", "lobby")
+}
+
+func (w *world) connect(t *testing.T, n *crosscast.Node, user string, rooms ...string) {
+	o := crosscast.ConnectOptions{User: user, Rooms: rooms}
+	w.clients = append(w.clients, crosscasttest.Connect(t.Context(), t, n.Namespace, o))
 }
 
 func start(tb testing.TB, url, name, prefix string) *crosscast.Node {

@@ -36,6 +36,7 @@ type session struct {
 	rdb      redis.UniversalClient
 	master   string // its address, if Sentinels name it
 	topics   []int  // Options.Topics of the nodes, and perhaps AlsoTopics; empty: 0
+	sharded  bool   // Options.Sharded of the nodes
 	seal     wire.Seal
 	unheard  bool            // nobody has subscribed to a room or user of the command: only nodes with Topics 1 might hear it
 	node     *crosscast.Node // an emitter
@@ -124,7 +125,7 @@ func (s *session) start(ctx context.Context) error {
 	var adapter crosscast.Adapter
 	switch s.Mode {
 	case modeCrosscast:
-		o := redisadapter.Options{Prefix: s.Prefix, Seal: s.seal}
+		o := redisadapter.Options{Prefix: s.Prefix, Seal: s.seal, Sharded: s.sharded}
 		if len(s.topics) > 0 {
 			o.Topics, o.AlsoTopics = s.topics[0], s.topics[1:]
 		}

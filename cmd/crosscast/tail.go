@@ -65,6 +65,16 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 		if err := s.learnTopics(ctx, []crosscast.Address{{Namespace: s.Namespace, Space: crosscast.SpaceRoom, Name: c.Room}}); err != nil {
 			return err
 		}
+	} else if s.Mode == modeCrosscast {
+		if err := s.learnSharded(ctx); err != nil {
+			return err
+		}
+	}
+	if s.sharded {
+		if c.Room != "" {
+			return fail(exitUsage, "tail does not work with a room of nodes with Options.Sharded")
+		}
+		fmt.Fprintln(s.log, "emissions to rooms and users are not shown: the nodes have Options.Sharded, and Redis has no patterns for sharded channels")
 	}
 	own := &ownDialect{lens: wire.Lens{Prefix: s.Prefix, Seal: s.seal}, topics: s.topics}
 	own.refused = func() {

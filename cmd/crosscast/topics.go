@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -16,8 +17,7 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// learnTopics finds out over how many channels the nodes spread rooms and users, as far as these names are concerned.
-// Redis shows it by the channels that nodes have subscribed to. A node with Topics 1 has none. If the user may not look,
+// learnTopics finds out how the nodes spread rooms and users over channels, as far as these names are concerned. Redis shows it by the channels that nodes have subscribed to. A node with Topics 1 has none. If the user may not look,
 // the command line is right.
 func (s *session) learnTopics(ctx context.Context, names []crosscast.Address) error {
 	s.topics = []int{0}
@@ -29,6 +29,10 @@ func (s *session) learnTopics(ctx context.Context, names []crosscast.Address) er
 	}
 	ctx, cancel := s.patient(ctx)
 	defer cancel()
+	if err := s.learnSharded(ctx); err != nil || s.sharded {
+		s.topics = nil
+		return err
+	}
 	found, err := s.topicsInUse(ctx, names)
 	switch {
 	case redis.IsPermissionError(err):
@@ -47,6 +51,26 @@ func (s *session) learnTopics(ctx context.Context, names []crosscast.Address) er
 	}
 	s.topics = found
 	return nil
+}
+
+// learnSharded finds out whether the nodes have Options.Sharded. Each of them always has subscribed to sharded channels.
+func (s *session) learnSharded(ctx context.Context) error {
+	if _, ok := s.rdb.(*redis.ClusterClient); !ok {
+		return nil
+	}
+	var found atomic.Bool
+	err := s.eachServer(ctx, func(ctx context.Context, rdb *redis.Client) error {
+		channels, err := rdb.PubSubShardChannels(ctx, s.Prefix+":*{???}").Result()
+		if len(channels) > 0 {
+			found.Store(true)
+		}
+		return err
+	})
+	before7 := err != nil && strings.Contains(strings.ToLower(err.Error()), "unknown")
+	if s.sharded = found.Load(); s.sharded || err == nil || before7 || redis.IsPermissionError(err) {
+		return nil
+	}
+	return fail(exitUnreachable, "%s: %w", s.where(), err)
 }
 
 // topicsInUse are the numbers of shared channels that somebody has subscribed to, and 0 if one of the names has a
