@@ -333,11 +333,14 @@ func TestModesThatDiffer(t *testing.T) {
 	}
 }
 
-// TestShardedNeedsACluster: other clients are an error of the start.
+// TestShardedNeedsACluster: other clients, and several Redises, are an error of the start.
 func TestShardedNeedsACluster(t *testing.T) {
 	for _, a := range []crosscast.Adapter{
 		redisadapter.Dial("redis://127.0.0.1:1", redisadapter.Options{Sharded: true}),
 		redisadapter.New(redistest.Client(t, (&redistest.Server{}).Options()), redisadapter.Options{Sharded: true}),
+		redisadapter.NewShards([]redisadapter.Shard{{
+			Name: "a", Client: redistest.Client(t, &redis.Options{Addr: redistest.ClosedPort()}),
+		}}, redisadapter.Options{Sharded: true}),
 	} {
 		if _, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: a}); err == nil || !strings.Contains(err.Error(), "Redis Cluster") {
 			t.Errorf("started, or failed with %v", err)

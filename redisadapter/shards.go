@@ -1,6 +1,8 @@
 package redisadapter
 
 import (
+	"errors"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast/internal/redisbus"
@@ -22,11 +24,15 @@ type Shard struct {
 //
 // All nodes and emitters need the same shards, by their names, in any order: others are reported as a gap (reason
 // "routing"). Options are for each shard: each has a queue of QueueBytes, for example. Credentials are an error, as for
-// [New]. With Ingress, programs may publish on any shard.
+// [New], and so is Sharded. With Ingress, programs may publish on any shard.
 func NewShards(shards []Shard, o Options) *wire.Parts {
+	err := onlyDial(o)
+	if o.Sharded {
+		err = errors.New("crosscast/redisadapter: Options.Sharded is for a Redis Cluster, and NewShards for several Redises: choose one")
+	}
 	parts := make([]wire.Part, len(shards))
 	for i, s := range shards {
-		parts[i] = wire.Part{Name: s.Name, Bus: newBus(s.Client, &o, redisbus.Config{Err: onlyDial(o)})}
+		parts[i] = wire.Part{Name: s.Name, Bus: newBus(s.Client, &o, redisbus.Config{Err: err})}
 	}
 	return wire.NewParts(parts, o.wire())
 }
