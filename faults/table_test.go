@@ -188,8 +188,8 @@ func overview(kept []result) string {
 		fmt.Fprintf(&s, "| %s |", r.name())
 		for _, k := range kinds {
 			cell := "–"
-			if slices.Contains(r.kinds, k) {
-				cell = "not run"
+			if slices.Contains(r.kinds, k) || r.why(k) == notRun {
+				cell = notRun
 			}
 			if i := slices.IndexFunc(kept, func(v result) bool { return v.is(r, k) }); i >= 0 {
 				if cell = verdict(&kept[i]); kept[i].Passed && kept[i].Recovery > 0 {

@@ -40,7 +40,8 @@
 // An emitter (crosscast.Options.EmitOnly) without queries needs only to publish. If it may also subscribe "cc.s" and
 // "cc.s.>", a Join waits until its emissions arrive, too.
 //
-// Anyone who may publish there reaches every client. Somebody who publishes messages with an invented server as the
+// Anyone who may publish there reaches every client, and can speak for every node, unless Options.Seal is set: see
+// docs/security.md. With or without it, somebody who publishes messages with an invented server as the
 // subject for replies, "cc.s.…", makes each Join slower, by up to two seconds.
 //
 // A subject that the server denies is an open gap (reason "denied"), and each Join of its room returns an error. The node
@@ -60,5 +61,6 @@
 //	cc.s, cc.s.<server>          questions of links
 //
 // In a name every byte is escaped that is not an ASCII letter or digit, or one of -_/:@=~!$&'(),; so a room named "a.>"
-// is the token a%2E%3E. A message is a frame of package wire, which only nodes can read.
+// is the token a%2E%3E. A message is a frame of package wire, in a binary format. Whoever may subscribe can read it, unless
+// Options.Seal encrypts it.
 package natsadapter

@@ -5,7 +5,8 @@
 //
 // [Dial] also has URLs of a Redis Cluster and of Sentinels. [New] takes a client of yours in the place of a URL: a
 // *redis.Client, also one that finds its master through Sentinel, or a *redis.ClusterClient. Tested with Redis 7.0, over
-// RESP2 and RESP3, and with Valkey 8.0. Other servers are listed in docs/redis.md.
+// RESP2 and RESP3, and with Valkey 8.0. Other servers are listed in docs/redis.md. [NewShards] spreads rooms over several
+// Redises, for more than one can carry: see docs/scale.md.
 //
 // A node uses two connections. It publishes through the client's pool, one pipeline at a time. It subscribes on a
 // connection of its own, which it makes from the client's options. So the client's hooks see every PUBLISH, and nothing
@@ -45,6 +46,9 @@
 //
 // On a Redis Cluster the client also needs +cluster|slots, and with Options.Sharded +spublish +ssubscribe +sunsubscribe.
 //
+// Anyone who may publish on these channels can speak for every node, and anyone who may subscribe reads everything.
+// Options.Seal prevents both: see docs/security.md.
+//
 // Two of the commands are optional. Without ping nothing is lost, because an error is an answer too. Without role, a node
 // does not notice that its server became a replica at the same address.
 //
@@ -59,6 +63,8 @@
 // An emitter (crosscast.Options.EmitOnly) without queries needs less:
 //
 //	ACL SETUSER cron on >… resetchannels &cc:* +publish
+//
+// On a Redis Cluster it also needs +cluster|slots, and with Options.Sharded +spublish.
 //
 // Redis disconnects a subscriber that is too far behind (client-output-buffer-limit pubsub, 32 MiB by default). So one
 // message of that size, from anyone, disconnects all nodes at once, and each reports a gap. This package publishes
@@ -88,9 +94,8 @@
 // except as part of a node's own outage. Messages keep the order of the publisher's connection, but have no order with
 // the emissions of nodes. Use an emitter if you need more.
 //
-// With Options.Seal, messages can be signed, or must be: see docs/languages.md.
-//
-// A program with permission to publish there reaches every client. It cannot speak for a node: it cannot send commands,
+// A program with permission to publish there reaches every client, unless messages must be signed (Options.Seal with
+// Require and IngressKeys): see docs/languages.md. It cannot speak for a node: it cannot send commands,
 // queries, or the messages between nodes. It needs one permission:
 //
 //	ACL SETUSER web on >… resetchannels &cc:in +publish
@@ -100,9 +105,10 @@
 // Redis Pub/Sub stores nothing, and confirms nothing but a number of receivers. A node reports messages that it might
 // have missed as a gap, and its own emissions that might not have gone out as a loss; see packages crosscast and wire.
 //
-// On Redis Cluster all nodes publish through one master, the one of the prefix's slot, because order would be lost
-// otherwise. The number of receivers is then unknown. Masters can lose messages that they pass on to each other. So a
-// node's heartbeats name the rooms that have become quiet, and even a lost last message is reported as a gap.
+// On Redis Cluster, without Options.Sharded, all nodes publish through one master, the one of the prefix's slot, because
+// order between rooms would be lost otherwise. With or without it, the number of receivers is unknown there. Masters can
+// lose messages that they pass on to each other. So a node's heartbeats name the rooms that have become quiet, and even a
+// lost last message is reported as a gap.
 //
 // With Options.Sharded, rooms and users use sharded Pub/Sub. Each of their channels ends with one of 256 hash tags, whose
 // slots lie evenly over the cluster, and only the master of the slot has the channel. The tags are in 16 groups of

@@ -23,7 +23,7 @@ import (
 // A Seal holds secrets. Its String does not show them, but other ways to print it do.
 type Seal struct {
 	// Keys are the secrets of the cluster: 32 random bytes each, at most 8 of them. The first one seals, and all of them
-	// open. All nodes and emitters need the first key of each other. [ParseKeys] reads keys from a text.
+	// open. So each node and emitter needs the first keys of all others. [ParseKeys] reads keys from a text.
 	Keys [][]byte
 	// Require refuses what has no seal. Without it, frames of nodes that have no keys are accepted, and so are forged ones:
 	// leave it out only while you give keys to a running cluster. If the node has an Ingress, Require covers that too, and
