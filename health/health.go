@@ -103,7 +103,7 @@ type details struct {
 	Dropped map[crosscast.DropReason]uint64 `json:"dropped"`
 	Panics  uint64                          `json:"panics"`
 
-	// Misrouted are the nodes and emitters with other Topics, and which.
+	// Misrouted are the nodes and emitters with other Topics, Sharded or shards, and which.
 	Misrouted map[crosscast.NodeID]string `json:"misrouted,omitempty"`
 
 	// Unopened are the nodes whose frames the seal refuses, and why.

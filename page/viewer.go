@@ -71,7 +71,7 @@ type nodeState struct {
 	Queue    int              `json:"queueBytes"`
 	Gaps     uint64           `json:"gaps"`
 	Losses   uint64           `json:"losses"`
-	// Misrouted is how many have other Topics in the options of their adapter.
+	// Misrouted is how many have other Topics, Sharded or shards in the options of their adapter.
 	Misrouted int `json:"misrouted,omitempty"`
 }
 
