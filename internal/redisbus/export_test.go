@@ -135,3 +135,9 @@ func TagOf(group int, rest string) int { return tagOf(group, rest) }
 
 // SlotOf returns the slot of a hash tag without braces.
 func SlotOf(tag string) int { return slotOf(tag) }
+
+// DialLate is the part of a group's Dial that goes on after its context has ended.
+func DialLate(ctx context.Context, bus wire.Bus) error {
+	_, err := bus.(*group).dial(ctx)
+	return err
+}

@@ -19,10 +19,11 @@ type groupLink struct {
 	distinct []*groupConn
 	events   chan wire.Event
 
+	asking   sync.Mutex          // held while requests are entered and written, and by Close; locked before mu
 	passing  sync.Mutex          // held while replies are passed on, so that they keep their order; locked before mu
 	mu       sync.Mutex          // guards the fields below
 	asked    []*shardReply       // replies that were not passed on yet, in the order of the requests
-	channels map[string]struct{} // the topics that were subscribed to
+	channels map[string]struct{} // the topics that were subscribed to; nil: the link is closed
 
 	once   sync.Once
 	ended  chan struct{}
@@ -58,10 +59,17 @@ func (l *groupLink) Unsubscribe(topics []string) error {
 	return l.request(topics, wire.Unsubscribed, func(i int, _ *ask) { delete(l.channels, topics[i]) })
 }
 
-// request writes a command for the topics of each tag. For each topic it first calls note with mu held.
+// request writes a command for the topics of each tag. For each topic it first calls note with mu held. After Close it
+// writes nothing, because the next link uses the same connections.
 func (l *groupLink) request(topics []string, kind wire.EventKind, note func(i int, a *ask)) error {
+	l.asking.Lock()
+	defer l.asking.Unlock()
 	var asks [groupTags]*ask
 	l.mu.Lock()
+	if l.channels == nil {
+		l.mu.Unlock()
+		return errLinkClosed
+	}
 	for i, topic := range topics {
 		tag := l.g.tagOf(topic)
 		a := asks[tag%groupTags]
@@ -199,6 +207,8 @@ func (l *groupLink) close() {
 			c.fail(errIdle)
 		}
 	}
+	l.asking.Lock()
+	defer l.asking.Unlock()
 	l.mu.Lock()
 	topics := make([]string, 0, len(l.channels))
 	for topic := range l.channels {

@@ -293,13 +293,25 @@ func (g *group) dial(ctx context.Context) (*groupLink, error) {
 			return nil, err
 		}
 	}
+	if !g.use(ctx, l) {
+		_ = l.Close()
+		return nil, ctx.Err()
+	}
+	return l, nil
+}
+
+// use makes l the link of the group. It returns false if Dial has given l up: then another one might be in use already.
+func (g *group) use(ctx context.Context, l *groupLink) bool {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
 	g.current[g.number] = l
-	g.mu.Unlock()
 	for _, c := range l.distinct {
 		c.attach(l)
 	}
-	return l, nil
+	return true
 }
 
 // connect returns the connection to a master, for l.

@@ -1,6 +1,8 @@
 package redisbus_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/crosscast/crosscast/internal/redisbus"
@@ -41,5 +43,26 @@ func TestASlotOfAGroupMoves(t *testing.T) {
 		mustPublish(t, groups[3], frames(topic, "moved"))
 		l.expectData(t, topic, "moved")
 		return
+	}
+}
+
+// TestAPastLinkOfAGroup: all links of a group use the same connections. One that is closed, or that Dial has given up,
+// does not change what the next one gets.
+func TestAPastLinkOfAGroup(t *testing.T) {
+	_, groups := redisbus.Groups(redistest.StartCluster(t, 1).Client(), redisbus.Config{Anchor: "cc"})
+	listen(t, groups[2]) // keeps the connection
+	const topic = "cc:r:/:a"
+	closed := listen(t, groups[3], topic).link
+	_ = closed.Close()
+	l := listen(t, groups[3], topic)
+	if closed.Subscribe([]string{"cc:r:/:b"}) == nil || closed.Unsubscribe([]string{topic}) == nil {
+		t.Error("a closed link takes a request")
+	}
+	mustPublish(t, groups[3], frames(topic, "a"))
+	l.expectData(t, topic, "a")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := redisbus.DialLate(ended, groups[3]); !errors.Is(err, context.Canceled) {
+		t.Error("a link that nobody waits for any more is in use:", err)
 	}
 }
