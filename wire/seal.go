@@ -20,6 +20,9 @@ import (
 // They can then neither read a frame, nor forge, change or move one. docs/security.md says what is left, what it costs,
 // and how to change keys. The zero Seal protects nothing.
 //
+// A frame above MaxFrame of the node that gets it is a gap, as without a seal, up to 64 MiB. So nodes with a MaxFrame above
+// that need the same one.
+//
 // A Seal holds secrets. Its String does not show them, but other ways to print it do.
 type Seal struct {
 	// Keys are the secrets of the cluster: 32 random bytes each, at most 8 of them. The first one seals, and all of them

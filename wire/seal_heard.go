@@ -13,13 +13,17 @@ import (
 // is late, on every topic. The highest number of a run is kept beside its cipher, so it still stands after the books were
 // forgotten. Nobody can write a wrong number in a seal, so sealed frames never heal the books.
 
+// maxLarge is the size of the largest frame in bytes that is opened although it is above the limit, so that it is a gap.
+// Opening takes as much memory again, and nobody knows before whose frame it is.
+const maxLarge = 64 << 20
+
 // handleSealed handles a message where frames are sealed.
 func (l *ledger) handleSealed(t *topic, ev Event, large bool, now time.Time) {
 	if !isSealed(ev.Data) {
 		l.handleUnsealed(t, ev.Data, large, now)
 		return
 	}
-	if large { // nobody knows yet whose it is, and it is not worth the work
+	if large && len(ev.Data) > maxLarge {
 		return
 	}
 	f, why, ok := l.opener.open(ev.Topic, ev.Data, now)
@@ -27,7 +31,7 @@ func (l *ledger) handleSealed(t *topic, ev Event, large bool, now time.Time) {
 		l.reject(t, f, why, now)
 		return
 	}
-	l.handleFrame(t, f.frame, f, false, now)
+	l.handleFrame(t, f.frame, f, large, now)
 }
 
 // handleUnsealed handles a message without a seal.
