@@ -47,7 +47,8 @@ type Gap struct {
 //	forged     frames in the origin's name had wrong numbers, and hid its real frames
 //	moved      this node was on a server of the bus that its peers had left, and has followed them
 //	routing    the origin spreads rooms over the bus in another way than this node: see AdapterStats.Misrouted
-//	clock      the origin's clock differs too much for its sealed frames to be accepted: see AdapterStats.Unopened
+//	clock      the origin's clock differs too much for its sealed frames to be accepted: see AdapterStats.Unopened; or this
+//	           node was held up for longer than Seal.Fresh when the origin started
 //
 // [GapReasons] lists them.
 type GapReason string

@@ -153,3 +153,34 @@ func TestWrongClock(t *testing.T) {
 		}
 	})
 }
+
+// TestStaleBeforeFresh: what a node refuses because it is old, as after a long call of a hook, is a gap as soon as its origin
+// is known, because it might have been genuine.
+func TestStaleBeforeFresh(t *testing.T) {
+	onSealedBus(t, 1, required, func(t *testing.T, b *sealedBus) {
+		n := b.nodes[0]
+		b.subscribe(n, "A")
+		time.Sleep(10 * time.Minute) // lasts: the time is a bubble's
+		n.tookGaps()
+		s := wire.NewSealer(required.Seal, "", "node0009", [16]byte(sealKey(7)))
+		number := uint64(0)
+		send := func(topic string, age time.Duration) time.Time {
+			number++
+			frame := wire.AppendFrameHeader(nil, &wire.FrameHeader{Origin: "node0009", Number: number})
+			sent := time.Now().Add(-age)
+			b.inject(wire.Frame{Topic: topic, Data: s.Append(nil, topic, frame, number, sent)})
+			return sent
+		}
+		since := send("cc:all", 4*time.Minute)
+		send("cc:r:/:A", 3*time.Minute)
+		send("cc:all", time.Minute)
+		gaps := n.tookGaps()
+		if len(gaps) != 1 || gaps[0].Origin != "node0009" || gaps[0].Since.After(since) || gaps[0].Reason != reasons.GapClock {
+			t.Errorf("%d are stale, gaps %+v", n.dropped("stale"), gaps)
+		}
+		send("cc:all", 0)
+		if gaps := n.tookGaps(); len(gaps) > 0 {
+			t.Errorf("again: %+v", gaps)
+		}
+	})
+}

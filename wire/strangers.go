@@ -16,7 +16,8 @@ import (
 //
 // A peer with a wrong clock is another case, because its frames are genuine. That is a gap of all that it emits: once
 // when two of its frames have shown that it goes on, because a single one might be a captured frame of a past node; and
-// once when it is over.
+// once when it is over. Frames might also be old because this node was held up. Then they are a gap when the first one
+// comes that is not.
 
 // strangers has the nodes whose frames this node cannot open.
 type strangers struct {
@@ -34,6 +35,7 @@ type stranger struct {
 	number       uint64    // of its latest frame
 	sent         time.Time // when that was sent, by its clock
 	told         time.Time // the end of the latest gap about its clock; zero: there was none
+	missed       time.Time // since when frames of its were stale, if no gap says so yet; zero: none was
 }
 
 const (
@@ -53,7 +55,12 @@ func (s *strangers) enter(id crosscast.NodeID, f *opened, why dropReason, now ti
 			e = &stranger{}
 			s.all[id] = e
 		}
-		*e = stranger{why: why, text: f.describe(why, now), first: now, heard: now, number: f.number, sent: f.sent, told: e.told}
+		*e = stranger{
+			why: why, text: f.describe(why, now), first: now, heard: now, number: f.number, sent: f.sent, told: e.told, missed: e.missed,
+		}
+		if why == dropStale && e.told.IsZero() && e.missed.IsZero() {
+			e.missed = earlier(now, f.sent)
+		}
 		s.fresh++
 		if len(s.unlogged) < maxUnlogged {
 			s.unlogged = append(s.unlogged, fmt.Sprintf("%s: %s", id, e.text))
@@ -63,7 +70,7 @@ func (s *strangers) enter(id crosscast.NodeID, f *opened, why dropReason, now ti
 	passed := now.Sub(e.heard)
 	if why == dropStale && e.told.IsZero() && f.number > e.number && passed >= minEcho &&
 		(f.sent.Sub(e.sent)-passed).Abs() < passed/2 { // its clock runs: it is no frame of the past
-		e.told, clock = now, true
+		e.told, e.missed, clock = now, time.Time{}, true
 	}
 	if passed >= minEcho {
 		e.heard, e.number, e.sent = now, f.number, f.sent
@@ -115,15 +122,15 @@ func (s *strangers) makeRoomLocked(now time.Time) {
 	}
 }
 
-// remove forgets a node. It returns since when a gap about its clock is open; zero: there is none.
-func (s *strangers) remove(id crosscast.NodeID) (told time.Time) {
+// remove forgets a node. It returns since when frames of its might be missing because of its clock; zero: none is.
+func (s *strangers) remove(id crosscast.NodeID) (since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.all[id]; e != nil {
 		delete(s.all, id)
-		told = e.told
+		since = later(e.told, e.missed) // one of them is zero
 	}
-	return told
+	return since
 }
 
 // snapshot returns why the frames of each are dropped.
@@ -182,8 +189,8 @@ func (l *ledger) reject(t *topic, f *opened, why dropReason, now time.Time) {
 
 // accept notes that a frame of a node was opened.
 func (l *ledger) accept(id crosscast.NodeID, now time.Time) {
-	if told := l.strangers.remove(id); !told.IsZero() {
-		l.handler.Gap(crosscast.Gap{Origin: id, Since: told, Until: now, Reason: reasons.GapClock})
+	if since := l.strangers.remove(id); !since.IsZero() {
+		l.handler.Gap(crosscast.Gap{Origin: id, Since: later(l.started, since), Until: now, Reason: reasons.GapClock})
 	}
 }
 
