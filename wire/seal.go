@@ -156,6 +156,9 @@ func (s *Seal) check(ingress bool) (*sealing, error) {
 		name := nameKey(k)
 		if i == 0 {
 			g.first = name
+			if _, err := newCipher(k, runID{}); err != nil {
+				return nil, fmt.Errorf("crosscast/wire: Options.Seal cannot be used with GODEBUG=fips140=only (fips140=on is fine): %w", err)
+			}
 		}
 		g.keys[name], g.opened[name] = bytes.Clone(k), new(atomic.Uint64)
 	}

@@ -65,14 +65,19 @@ func drawRun() (id runID) {
 
 // cipherOf returns the cipher of one run. This is the only expensive step.
 func cipherOf(secret []byte, id runID) cipher.AEAD {
-	block, err := aes.NewCipher(expand(secret, "crosscast/1 frame "+string(id[:]), keyBytes))
-	if err == nil {
-		var aead cipher.AEAD
-		if aead, err = cipher.NewGCM(block); err == nil {
-			return aead
-		}
+	aead, err := newCipher(secret, id)
+	if err != nil {
+		panic(err) // Seal.check has made one
 	}
-	panic(err) // the key has the right length
+	return aead
+}
+
+func newCipher(secret []byte, id runID) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(expand(secret, "crosscast/1 frame "+string(id[:]), keyBytes))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
 }
 
 // isSealed reports whether a message begins as a sealed frame does.

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +54,24 @@ func TestSealOptions(t *testing.T) {
 		if err := a.Close(t.Context()); err != nil {
 			t.Error("Close:", err)
 		}
+	}
+}
+
+// TestSealInStrictFIPS: where Go forbids nonces that are counted, a Seal is an error of the start, and no panic.
+func TestSealInStrictFIPS(t *testing.T) {
+	const strict = "fips140=only"
+	if os.Getenv("GODEBUG") == strict {
+		err := wire.CheckSeal(wire.Seal{Keys: [][]byte{sealKey(1)}}, false)
+		if err == nil || !strings.Contains(err.Error(), "fips140=on is fine") {
+			t.Error(err)
+		}
+		return
+	}
+	self := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestSealInStrictFIPS$", "-test.count=1", "-test.v")
+	self.Env = append(os.Environ(), "GODEBUG="+strict)
+	out, err := self.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
