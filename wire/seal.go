@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast/internal/bounds"
+	"github.com/crosscast/crosscast/internal/errtext"
 )
 
 // A Seal protects the frames of a bus that strangers may use: those who may publish on it, read it, or alter what passes.
@@ -157,7 +158,7 @@ func (s *Seal) check(ingress bool) (*sealing, error) {
 		if i == 0 {
 			g.first = name
 			if _, err := newCipher(k, runID{}); err != nil {
-				return nil, fmt.Errorf("crosscast/wire: Options.Seal cannot be used with GODEBUG=fips140=only (fips140=on is fine): %w", err)
+				return nil, errtext.Errorf("crosscast/wire: Options.Seal cannot be used with GODEBUG=fips140=only (fips140=on is fine): %w", err)
 			}
 		}
 		g.keys[name], g.opened[name] = bytes.Clone(k), new(atomic.Uint64)
