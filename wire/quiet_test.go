@@ -75,6 +75,22 @@ func (p *peer) missing(by *peer, miss func(topic string) bool) {
 	})
 }
 
+// emitMissing emits to each room, while by misses every third frame. It returns the rooms that by has missed.
+func emitMissing(t *testing.T, p, by *peer, rooms []string) (missed []string) {
+	t.Helper()
+	n := 0
+	p.missing(by, func(topic string) bool {
+		if n++; !aRoom(topic) || n%3 != 0 {
+			return false
+		}
+		missed = append(missed, topic[strings.LastIndexByte(topic, ':')+1:])
+		return true
+	})
+	emitEach(t, p, rooms)
+	p.port.SetFate(nil)
+	return missed
+}
+
 func (p *peer) beatOnce(t *testing.T) {
 	t.Helper()
 	everyone := crosscast.Target{Everyone: true}
@@ -117,17 +133,7 @@ func TestQuietRooms(t *testing.T) {
 		subscribe(t, b, names...)
 		subscribe(t, other, names...)
 		c.beat(time.Second)
-		var missed []string
-		n := 0
-		a.missing(b, func(topic string) bool {
-			if n++; !aRoom(topic) || n%3 != 0 {
-				return false
-			}
-			missed = append(missed, topic[strings.LastIndexByte(topic, ':')+1:])
-			return true
-		})
-		emitEach(t, a, names)
-		a.port.SetFate(nil)
+		missed := emitMissing(t, a, b, names)
 		c.beat(2 * time.Second)
 		wantGaps(t, b, a.id, missed)
 		wantGaps(t, other, a.id, nil)

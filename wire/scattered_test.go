@@ -93,17 +93,7 @@ func TestScatteredMissed(t *testing.T) {
 		rooms := numberedRooms(90)
 		subscribe(t, b, rooms...)
 		c.beat(3 * time.Second)
-		var missed []string
-		n := 0
-		a.missing(b, func(topic string) bool {
-			if n++; !aRoom(topic) || n%3 != 0 {
-				return false
-			}
-			missed = append(missed, topic[strings.LastIndexByte(topic, ':')+1:])
-			return true
-		})
-		emitEach(t, a, rooms)
-		a.port.SetFate(nil)
+		missed := emitMissing(t, a, b, rooms)
 		c.beat(2 * time.Second)
 		wantGaps(t, b, a.id, missed)
 	})

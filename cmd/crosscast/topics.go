@@ -17,7 +17,8 @@ import (
 	"github.com/crosscast/crosscast/wire"
 )
 
-// learnTopics finds out how the nodes spread rooms and users over channels, as far as these names are concerned. Redis shows it by the channels that nodes have subscribed to. A node with Topics 1 has none. If the user may not look,
+// learnTopics finds out how the nodes spread rooms and users over channels, as far as these names are concerned. Redis
+// shows it by the channels that nodes have subscribed to. A node with Topics 1 has none. If the user may not look,
 // the command line is right.
 func (s *session) learnTopics(ctx context.Context, names []crosscast.Address) error {
 	s.topics = []int{0}
