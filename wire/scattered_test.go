@@ -164,3 +164,19 @@ func TestScatteredForged(t *testing.T) {
 		}
 	})
 }
+
+// emitMissing emits to each room, while by misses every third frame. It returns the rooms that by has missed.
+func emitMissing(t *testing.T, p, by *peer, rooms []string) (missed []string) {
+	t.Helper()
+	n := 0
+	p.missing(by, func(topic string) bool {
+		if n++; !aRoom(topic) || n%3 != 0 {
+			return false
+		}
+		missed = append(missed, topic[strings.LastIndexByte(topic, ':')+1:])
+		return true
+	})
+	emitEach(t, p, rooms)
+	p.port.SetFate(nil)
+	return missed
+}
