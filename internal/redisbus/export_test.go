@@ -141,3 +141,23 @@ func DialLate(ctx context.Context, bus wire.Bus) error {
 	_, err := bus.(*group).dial(ctx)
 	return err
 }
+
+// MastersOfTags finds the master of each tag, as far as the client knows, and returns the names of the buses that are kept.
+func MastersOfTags(ctx context.Context, g wire.Bus) (names []string, err error) {
+	h := g.(*group).hub
+	for tag := range allTags {
+		if _, err := h.master(ctx, tag); err != nil {
+			return nil, err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := map[*bus]bool{}
+	for _, b := range h.masters {
+		if !kept[b] {
+			names = append(names, b.name)
+		}
+		kept[b] = true
+	}
+	return names, nil
+}

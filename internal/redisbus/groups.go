@@ -20,7 +20,9 @@ import (
 //
 // All groups share one subscribing connection to each master, and the client for publishing.
 func Groups(rdb redis.UniversalClient, c Config) (home wire.Bus, groups []wire.Bus) {
-	h := &hub{Config: c, err: c.Err, left: 1 + allGroups, conns: map[string]*groupConn{}, dialling: map[string]*dialling{}, buses: map[string]*bus{}}
+	h := &hub{
+		Config: c, client: rdb, err: c.Err, left: 1 + allGroups, conns: map[string]*groupConn{}, dialling: map[string]*dialling{},
+	}
 	h.Sharded = true
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if h.rdb = cluster; !ok && h.err == nil {
@@ -46,8 +48,9 @@ func (b *homeBus) Close() error { return b.hub.release() }
 // hub is what all groups share.
 type hub struct {
 	Config
-	rdb *redis.ClusterClient
-	err error // why the client cannot be used
+	client redis.UniversalClient // what Groups got, for Close
+	rdb    *redis.ClusterClient  // nil: the client is another one
+	err    error                 // why the client cannot be used
 
 	loading  sync.Mutex
 	loadedAt time.Time // when the shape of the cluster was loaded; guarded by loading
@@ -56,7 +59,7 @@ type hub struct {
 	left     int        // buses that are not closed
 	conns    map[string]*groupConn
 	dialling map[string]*dialling
-	buses    map[string]*bus // of masters, for publishing
+	masters  [allTags]*bus // the latest known master of each tag; tags of one master share the bus
 	current  [allGroups]*groupLink
 }
 
@@ -92,10 +95,10 @@ func (h *hub) release() error {
 	h.left--
 	last := h.left == 0
 	h.mu.Unlock()
-	if !last || !h.Owned || h.rdb == nil {
+	if !last || !h.Owned || h.client == nil {
 		return nil
 	}
-	return h.rdb.Close()
+	return h.client.Close()
 }
 
 // freshLoad is for how long a loaded shape of the cluster is good enough for other attempts. There might be many while a
@@ -121,14 +124,24 @@ func (h *hub) master(ctx context.Context, tag int) (*bus, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	addr := c.Options().Addr
-	b := h.buses[addr]
-	if b == nil || b.rdb != c { // go-redis has replaced a client that was not used for long
-		b = newBus(c, h.Config)
-		b.shard = true
-		h.buses[addr] = b
+	b := h.masters[tag]
+	if b == nil || b.rdb != c { // it is new, or go-redis has replaced a client that was not used for long
+		b = h.busOfLocked(c)
+		h.masters[tag] = b
 	}
 	return b, nil
+}
+
+// busOfLocked returns the bus of a master, which another tag might have already.
+func (h *hub) busOfLocked(c *redis.Client) *bus {
+	for _, b := range h.masters {
+		if b != nil && b.rdb == c {
+			return b
+		}
+	}
+	b := newBus(c, h.Config)
+	b.shard = true
+	return b
 }
 
 // tagOf returns the index of a topic's tag.

@@ -3,7 +3,11 @@ package redisbus_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/internal/redistest"
@@ -65,4 +69,64 @@ func TestAPastLinkOfAGroup(t *testing.T) {
 	if err := redisbus.DialLate(ended, groups[3]); !errors.Is(err, context.Canceled) {
 		t.Error("a link that nobody waits for any more is in use:", err)
 	}
+}
+
+// TestMastersAreForgotten: one master after the other takes over, and nothing is kept of the former ones.
+func TestMastersAreForgotten(t *testing.T) {
+	var masters []redis.ClusterSlot // nobody connects to them
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs:        []string{"192.0.2.1:6379"},
+		ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) { return masters, nil },
+	})
+	t.Cleanup(func() { _ = rdb.Close() })
+	_, groups := redisbus.Groups(rdb, redisbus.Config{Anchor: "cc"})
+	for i := range 10 {
+		masters = []redis.ClusterSlot{
+			{Start: 0, End: 8191, Nodes: []redis.ClusterNode{{Addr: "192.0.2.1:6379"}}},
+			{Start: 8192, End: 16383, Nodes: []redis.ClusterNode{{Addr: fmt.Sprintf("192.0.2.%d:6379", i+2)}}},
+		}
+		if err := rdb.ForEachMaster(t.Context(), func(context.Context, *redis.Client) error { return nil }); err != nil { // loads them
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("[redis at 192.0.2.1:6379 redis at 192.0.2.%d:6379]", i+2)
+		if kept, err := redisbus.MastersOfTags(t.Context(), groups[i]); fmt.Sprint(kept) != want || err != nil {
+			t.Fatalf("kept are %v, and not %s; %v", kept, want, err)
+		}
+	}
+}
+
+// TestGroupsClose: the last bus that is closed closes the client, also one that Groups cannot use; but not a client that
+// belongs to somebody else.
+func TestGroupsClose(t *testing.T) {
+	server := &redis.Options{Addr: redistest.ClosedPort(), DialerRetries: 1, MaxRetries: -1}
+	cluster := &redis.ClusterOptions{Addrs: []string{server.Addr}, DialerRetries: 1, MaxRetries: -1, MaxRedirects: -1}
+	for name, c := range map[string]struct {
+		rdb   redis.UniversalClient
+		owned bool
+	}{
+		"cluster": {redis.NewClusterClient(cluster), true},
+		"server":  {redis.NewClient(server), true},
+		"other's": {redis.NewClient(server), false},
+		"none":    {nil, true},
+	} {
+		home, groups := redisbus.Groups(c.rdb, redisbus.Config{Anchor: "cc", Owned: c.owned})
+		for i, b := range append(groups, home) {
+			if i == len(groups) && c.rdb != nil && isClosed(c.rdb) {
+				t.Errorf("%s: the client is closed before the last bus", name)
+			}
+			if err := b.(io.Closer).Close(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if c.rdb != nil && isClosed(c.rdb) != c.owned {
+			t.Errorf("%s: closed: %t", name, !c.owned)
+		}
+		if c.rdb != nil {
+			_ = c.rdb.Close()
+		}
+	}
+}
+
+func isClosed(rdb redis.UniversalClient) bool {
+	return errors.Is(rdb.Ping(context.Background()).Err(), redis.ErrClosed)
 }
