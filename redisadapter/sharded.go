@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/crosscast/crosscast/internal/bounds"
 	"github.com/crosscast/crosscast/internal/redisbus"
 	"github.com/crosscast/crosscast/wire"
 )
@@ -19,7 +20,9 @@ func newSharded(rdb redis.UniversalClient, o Options, c redisbus.Config) *wire.P
 		parts = append(parts, wire.Part{Name: fmt.Sprintf("group%02d", i), Bus: g})
 	}
 	p := o.wire()
-	p.QueueBytes = cmp.Or(o.QueueBytes, 32<<20)
-	p.QueueBytes = max(p.QueueBytes/4, min(p.QueueBytes, 4<<10)) // the least that is valid
+	const least = 4 << 10
+	if q := cmp.Or(o.QueueBytes, 32<<20); least <= q && q <= bounds.MaxSize { // other values are wire's to refuse
+		p.QueueBytes = max(q/4, least)
+	}
 	return wire.NewParts(parts, p)
 }

@@ -348,3 +348,22 @@ func TestShardedNeedsACluster(t *testing.T) {
 		_ = a.Close(t.Context())
 	}
 }
+
+// TestQueueBytes: a wrong value is an error of the start, whatever the number of buses.
+func TestQueueBytes(t *testing.T) {
+	rdb := redistest.Client(t, &redis.Options{Addr: redistest.ClosedPort()})
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{redistest.ClosedPort()}})
+	t.Cleanup(func() { _ = cluster.Close() })
+	for _, size := range []int{-1, -4, 3, 1<<30 + 1} {
+		for name, a := range map[string]crosscast.Adapter{
+			"New":       redisadapter.New(rdb, redisadapter.Options{QueueBytes: size}),
+			"Sharded":   redisadapter.New(cluster, redisadapter.Options{QueueBytes: size, Sharded: true}),
+			"NewShards": redisadapter.NewShards([]redisadapter.Shard{{Name: "a", Client: rdb}}, redisadapter.Options{QueueBytes: size}),
+		} {
+			_, err := crosscast.Start(t.Context(), crosscast.Options{Adapter: a, StartOffline: true})
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("QueueBytes is %d bytes", size)) {
+				t.Errorf("%s with QueueBytes %d: %v", name, size, err)
+			}
+		}
+	}
+}
