@@ -3,62 +3,18 @@ package redisadapter_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/adaptertest"
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 )
-
-// TestConformanceOfSharded runs the rules of a driver over the sharded Pub/Sub of three masters, without order between
-// names; with CROSSCAST_SHARDED=all, all of them.
-func TestConformanceOfSharded(t *testing.T) {
-	c := redistest.StartCluster(t, 3)
-	exceptions := map[string]string{
-		"driver-heard":      "it is the latest time of the parts, which note theirs at different moments",
-		"outage-of-another": "links break one after the other, and what a node could not publish on one may be a loss that its peers report",
-	}
-	for name := range adaptertest.Rules() {
-		kind, _, _ := strings.Cut(name, "-")
-		if !slices.Contains([]string{"driver", "start", "commands", "order", "once"}, kind) && os.Getenv("CROSSCAST_SHARDED") != "all" {
-			exceptions[name] = "TestConformance checks it; with CROSSCAST_SHARDED=all so does this"
-		}
-	}
-	var clusters atomic.Int64
-	adaptertest.Run(t, adaptertest.Harness{
-		Patience:   3 * redistest.Patience / 2,
-		Lacks:      map[adaptertest.Capability]string{adaptertest.CapOrder: "rooms are on several masters"},
-		Exceptions: exceptions,
-		New: func(tb testing.TB) adaptertest.Cluster {
-			name := fmt.Sprint("cluster", clusters.Add(1))
-			var all []*redistest.Lines
-			return adaptertest.Cluster{ // without Deafen: each part's link would be replaced at a moment of its own
-				Adapter: func() crosscast.Adapter {
-					l := &redistest.Lines{}
-					all = append(all, l)
-					o := c.Servers[0].Options()
-					rdb := redis.NewClusterClient(&redis.ClusterOptions{
-						Addrs: []string{o.Addr}, Protocol: o.Protocol, ContextTimeoutEnabled: true, DialerRetries: 1, Dialer: l.Dial, PoolSize: 1000,
-						ReadTimeout: redistest.Patience, WriteTimeout: redistest.Patience, MaintNotificationsConfig: o.MaintNotificationsConfig,
-					})
-					tb.Cleanup(func() { _ = rdb.Close() })
-					return redisadapter.New(rdb, redisadapter.Options{Prefix: name, PublishTimeout: redistest.Patience, Sharded: true})
-				},
-				Cut:     func(i int) { all[i].Cut(true) },
-				Restore: func(i int) { all[i].Cut(false) },
-			}
-		},
-	})
-}
 
 // watcher is a node with what it has heard, missed and lost.
 type watcher struct {

@@ -1,4 +1,6 @@
-package redisadapter_test
+// Package conformance_test runs the rules of adaptertest over redisadapter. It is apart from the other tests of redisadapter
+// so that it may run beside them.
+package conformance_test
 
 import (
 	"bytes"
@@ -15,7 +17,7 @@ import (
 )
 
 // TestConformance runs the rules of a driver, with a client for each node. On real servers, each node's user has exactly
-// the permissions in this package's documentation.
+// the permissions in the documentation of redisadapter.
 func TestConformance(t *testing.T) {
 	redistest.OnEachServer(t, func(t *testing.T, options func() *redis.Options) {
 		adaptertest.Run(t, redistest.Harness(options, driver))
