@@ -41,7 +41,8 @@
 //     although the link stands. There, heartbeats name the topics that have become quiet. (quiet.go, quiet_heard.go)
 //   - Seals. With Options.Seal, frames are encrypted and signed. What a stranger writes, changes, moves or repeats is
 //     dropped before it is parsed, so it is no gap. Nodes with another key, or a wrong clock, are in AdapterStats.Unopened.
-//     docs/security.md has the threats. (seal.go, seal_frame.go, seal_heard.go, strangers.go)
+//     docs/security.md has the threats. (seal.go, seal_frame.go, seal_heard.go, strangers.go,
+//     clocks.go)
 //   - Nodes that disagree. Nodes with other Options.Topics publish where this node does not listen. Hellos and heartbeats
 //     tell how their node spreads names over topics, and an emitter tells it before it emits to names. So that is a gap of
 //     all of that node, and AdapterStats.Misrouted names it. (routing.go, misrouted.go)

@@ -31,6 +31,7 @@ type ledger struct {
 	misrouted     misrouted
 	doubtful      bool // on a Scattered bus: a gap is to be reported, see doubt
 	strangers     strangers
+	clocks        clocks
 	opener        opener // if frames are sealed
 	confirmations uint64 // of subscriptions, so far
 	heardPeers    atomic.Pointer[heardPeers]
@@ -183,6 +184,9 @@ func (l *ledger) originOf(id crosscast.NodeID, now time.Time) *origin {
 			}
 		}
 		l.origins.forget(now, originMemory)
+		for id, since := range l.clocks.forget(now) {
+			l.reportClock(id, since, now)
+		}
 	}
 	return o
 }

@@ -19,6 +19,7 @@ const (
 	SealNumberAt = sealNumberAt
 	SealRunAt    = sealRunAt
 	MaxRuns      = maxRuns
+	MaxClocks    = maxClocks
 )
 
 func NewSealer(s Seal, part string, origin crosscast.NodeID, run [16]byte) *Sealer {

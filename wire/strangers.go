@@ -7,17 +7,12 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
-	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A node without the right keys would otherwise be silent: its frames are dropped, and so are this node's frames there.
 // Each node repeats heartbeats to everyone, so its peers notice it by the next of them. They can only say what the frame
 // says: an ID, and what is wrong. A stranger can write that, too. So it is no gap, and nothing else depends on it.
-//
-// A peer with a wrong clock is another case, because its frames are genuine. That is a gap of all that it emits: once
-// when two of its frames have shown that it goes on, because a single one might be a captured frame of a past node; and
-// once when it is over. Frames might also be old because this node was held up. Then they are a gap when the first one
-// comes that is not.
+// A peer with a wrong clock is another case: see clocks.go.
 
 // strangers has the nodes whose frames this node cannot open.
 type strangers struct {
@@ -32,10 +27,6 @@ type stranger struct {
 	why          dropReason
 	text         string
 	first, heard time.Time
-	number       uint64    // of its latest frame
-	sent         time.Time // when that was sent, by its clock
-	told         time.Time // the end of the latest gap about its clock; zero: there was none
-	missed       time.Time // since when frames of its were stale, if no gap says so yet; zero: none was
 }
 
 const (
@@ -43,39 +34,24 @@ const (
 	strangersStay = time.Minute // without a frame
 )
 
-// enter notes a frame of a node that cannot be opened. It returns true if that is certainly because of its clock, and
-// since when, once.
-func (s *strangers) enter(id crosscast.NodeID, f *opened, why dropReason, now time.Time) (since time.Time, clock bool) {
+// enter notes a frame of a node that cannot be opened.
+func (s *strangers) enter(id crosscast.NodeID, f *opened, why dropReason, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.all[id]
-	if e == nil || e.why != why || now.Sub(e.heard) > strangersStay {
-		if e == nil {
-			s.makeRoomLocked(now)
-			e = &stranger{}
-			s.all[id] = e
-		}
-		*e = stranger{
-			why: why, text: f.describe(why, now), first: now, heard: now, number: f.number, sent: f.sent, told: e.told, missed: e.missed,
-		}
-		if why == dropStale && e.told.IsZero() && e.missed.IsZero() {
-			e.missed = earlier(now, f.sent)
-		}
-		s.fresh++
-		if len(s.unlogged) < maxUnlogged {
-			s.unlogged = append(s.unlogged, fmt.Sprintf("%s: %s", id, e.text))
-		}
-		return since, false
+	if e != nil && e.why == why && now.Sub(e.heard) <= strangersStay {
+		e.heard = now
+		return
 	}
-	passed := now.Sub(e.heard)
-	if why == dropStale && e.told.IsZero() && f.number > e.number && passed >= minEcho &&
-		(f.sent.Sub(e.sent)-passed).Abs() < passed/2 { // its clock runs: it is no frame of the past
-		e.told, e.missed, clock = now, time.Time{}, true
+	if e == nil {
+		s.makeRoomLocked(now)
 	}
-	if passed >= minEcho {
-		e.heard, e.number, e.sent = now, f.number, f.sent
+	e = &stranger{why: why, text: f.describe(why, now), first: now, heard: now}
+	s.all[id] = e
+	s.fresh++
+	if len(s.unlogged) < maxUnlogged {
+		s.unlogged = append(s.unlogged, fmt.Sprintf("%s: %s", id, e.text))
 	}
-	return e.first, clock
 }
 
 // describe says why a frame is dropped.
@@ -122,15 +98,11 @@ func (s *strangers) makeRoomLocked(now time.Time) {
 	}
 }
 
-// remove forgets a node. It returns since when frames of its might be missing because of its clock; zero: none is.
-func (s *strangers) remove(id crosscast.NodeID) (since time.Time) {
+// remove forgets a node.
+func (s *strangers) remove(id crosscast.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.all[id]; e != nil {
-		delete(s.all, id)
-		since = later(e.told, e.missed) // one of them is zero
-	}
-	return since
+	delete(s.all, id)
 }
 
 // snapshot returns why the frames of each are dropped.
@@ -172,25 +144,32 @@ func (s *sealing) describe() string {
 	return "seals with key " + s.first.String()
 }
 
-// reject drops a frame that cannot be opened, and notes whose it is, if its topic is one that all nodes write to.
+// reject drops a frame that cannot be opened, and notes whose it is: for AdapterStats.Unopened only if its topic is one that
+// all nodes write to.
 func (l *ledger) reject(t *topic, f *opened, why dropReason, now time.Time) {
 	l.count(why)
-	if !t.to().isEveryone() || !isNodeID(f.origin) {
+	if !isNodeID(f.origin) {
 		return
 	}
 	id := crosscast.NodeID(f.origin)
 	if id == l.self.ID || l.sealsFrames(id) { // somebody else has written it
 		return
 	}
-	if since, ok := l.strangers.enter(id, f, why, now); ok { // the handler is called without the lock
-		l.handler.Gap(crosscast.Gap{Origin: id, Since: later(l.started, since), Until: now, Reason: reasons.GapClock})
+	if why == dropStale {
+		if since, wrong := l.clocks.refused(id, f, now); wrong {
+			l.reportClock(id, since, now)
+		}
+	}
+	if t.to().isEveryone() {
+		l.strangers.enter(id, f, why, now)
 	}
 }
 
 // accept notes that a frame of a node was opened.
 func (l *ledger) accept(id crosscast.NodeID, now time.Time) {
-	if since := l.strangers.remove(id); !since.IsZero() {
-		l.handler.Gap(crosscast.Gap{Origin: id, Since: later(l.started, since), Until: now, Reason: reasons.GapClock})
+	l.strangers.remove(id)
+	if since := l.clocks.accepted(id); !since.IsZero() {
+		l.reportClock(id, since, now)
 	}
 }
 
