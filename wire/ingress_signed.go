@@ -23,7 +23,8 @@ import (
 //   - id: 16 to 64 bytes that no other message has, such as 32 random hexadecimal digits. A node accepts each once, on
 //     all its parts together.
 //
-// The memory of the IDs is about 40 bytes for each message of the last 4 to 8 minutes, if Fresh is the default.
+// The memory of the IDs is about 40 bytes for each message of the last 4 to 8 minutes, if Fresh is the default. After maxSeen
+// messages in twice Fresh a node refuses more of them, until that time is over.
 
 // A stamp makes a signed message one that can be accepted once only.
 type stamp struct {
@@ -41,7 +42,7 @@ var (
 	errSignature = errors.New("the signature is wrong: is it of the topic, a line feed and the JSON, with the right key?")
 	errNoStamp   = errors.New(`it is signed, and lacks "time" or "id"`)
 	errSeen      = errors.New("a message with this id came before")
-	errManySeen  = errors.New("too many messages are signed")
+	errFull      = errors.New("too many signed messages came in the last minutes")
 )
 
 // verify returns the JSON of a message on a topic, and whether it is signed.
@@ -108,7 +109,7 @@ func (s *seenIDs) enter(at stamp, now time.Time, fresh time.Duration) (why dropR
 		return dropIngressSeen, errSeen
 	}
 	if len(s.latest) >= maxSeen {
-		return dropIngressSeen, errManySeen
+		return dropIngressFull, errFull
 	}
 	s.latest[id] = struct{}{}
 	return 0, nil

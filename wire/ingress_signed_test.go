@@ -140,6 +140,31 @@ func TestIngressMayBeSigned(t *testing.T) {
 	})
 }
 
+// TestTooManyAreSigned: what is refused then is counted as that, until there is room again. What came before still did.
+func TestTooManyAreSigned(t *testing.T) {
+	onSealedBus(t, 1, withIngressKeys, func(t *testing.T, b *sealedBus) {
+		n := b.nodes[0]
+		b.outside("cc:in", signed(sealKey(8), "cc:in", stamped("0123456789abcdef", "first", 0)))
+		wire.FillSeen(n.a)
+		more := func() {
+			b.outside("cc:in", signed(sealKey(8), "cc:in", stamped("0123456789abcdef", "first", 0)),
+				signed(sealKey(8), "cc:in", stamped("fedcba9876543210", "second", 0)))
+		}
+		b.forget()
+		more()
+		b.refused("the ingress")
+		if got := n.a.AdapterStats().Dropped; !maps.Equal(got, map[string]uint64{"ingress seen": 1, "ingress full": 1}) {
+			t.Error(got)
+		}
+		time.Sleep(4*time.Minute + time.Second) // lasts
+		n.tookGaps()                            // its link is silent
+		more()
+		if got := n.took(); !slices.Equal(got, []string{fmt.Sprintf("%d  second", kind.Emit)}) {
+			t.Error(got)
+		}
+	})
+}
+
 // TestSignedOnceOverParts: what is published on one part, and captured, is nothing on another.
 func TestSignedOnceOverParts(t *testing.T) {
 	inPartBubble(t, 2, withIngressKeys, func(t *testing.T, c *partCluster) {

@@ -40,6 +40,7 @@ const (
 	dropIngressForged                     // to the ingress: with a wrong signature
 	dropIngressStale                      // to the ingress: signed too long ago, or in the future
 	dropIngressSeen                       // to the ingress: came before
+	dropIngressFull                       // to the ingress: signed, and too many were before
 	dropReasons
 )
 
@@ -49,7 +50,7 @@ var dropNames = [dropReasons]string{
 	"quiet unnamed", "quiet untold",
 	"forgotten", "forged", "undrawn echo",
 	"unsealed", "sealed", "unknown key", "broken seal", "stale", "runs",
-	"ingress unsigned", "ingress forged", "ingress stale", "ingress seen",
+	"ingress unsigned", "ingress forged", "ingress stale", "ingress seen", "ingress full",
 }
 
 type stats struct {
