@@ -25,37 +25,22 @@ type partNode struct {
 	*crosscast.Node
 	ports map[string]*membus.Port
 
-	mu     sync.Mutex // guards the fields below
-	got    []string
-	gaps   []crosscast.Gap
-	losses []crosscast.Loss
+	told // events
 }
 
 // Send implements crosscast.Conn.
 func (n *partNode) Send(m *crosscast.Message) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.got = append(n.got, m.Event)
+	n.add(m.Event)
 	return nil
 }
 
 func (n *partNode) Close(crosscast.Reason) {}
 
+// took sorts the events.
 func (n *partNode) took() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	got := n.got
-	n.got = nil
+	got := n.told.took()
 	slices.Sort(got)
 	return got
-}
-
-func (n *partNode) tookGaps() []crosscast.Gap {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	gaps := n.gaps
-	n.gaps = nil
-	return gaps
 }
 
 // partCluster is nodes over three buses.
@@ -126,16 +111,8 @@ func (c *partCluster) add(o wire.Options, names []string) *partNode {
 	var err error
 	n.Node, err = crosscast.Start(c.t.Context(), crosscast.Options{
 		Name: fmt.Sprint("n", len(c.nodes)), Adapter: wire.NewParts(c.parts(n, names), o),
-		OnGap: func(_ *crosscast.Node, g crosscast.Gap) {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.gaps = append(n.gaps, g)
-		},
-		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.losses = append(n.losses, l)
-		},
+		OnGap:  func(_ *crosscast.Node, g crosscast.Gap) { n.Gap(g) },
+		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { n.Loss(l) },
 	})
 	if err != nil {
 		c.t.Fatal(err)

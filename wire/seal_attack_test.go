@@ -23,50 +23,16 @@ type sealedNode struct {
 	a    *wire.Adapter
 	port *membus.Port
 
-	mu      sync.Mutex // guards the fields below
-	handled []string   // kinds, origins and events
-	gaps    []crosscast.Gap
-	losses  []crosscast.Loss
+	told // kinds, origins and events
 }
 
 func (n *sealedNode) Handle(inst *crosscast.Instruction) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.handled = append(n.handled, fmt.Sprintf("%d %s %s", inst.Kind, inst.From, inst.Event))
-}
-
-func (n *sealedNode) Gap(g crosscast.Gap) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.gaps = append(n.gaps, g)
-}
-
-func (n *sealedNode) Loss(l crosscast.Loss) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.losses = append(n.losses, l)
+	n.add(fmt.Sprintf("%d %s %s", inst.Kind, inst.From, inst.Event))
 }
 
 func (*sealedNode) Awaits(string) bool                    { return true }
 func (*sealedNode) Link(crosscast.LinkStatus)             {}
 func (*sealedNode) Outage(time.Time, crosscast.GapReason) {}
-
-// took returns what was handled since the last call.
-func (n *sealedNode) took() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	all := n.handled
-	n.handled = nil
-	return all
-}
-
-func (n *sealedNode) tookGaps() []crosscast.Gap {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	all := n.gaps
-	n.gaps = nil
-	return all
-}
 
 // dropped returns how many messages were dropped for a reason, or for all.
 func (n *sealedNode) dropped(reason string) (sum uint64) {

@@ -151,3 +151,46 @@ func (s *site) wantCount(n int) {
 		s.t.Errorf("count: %d, %v; want %d", got, err, n)
 	}
 }
+
+// told is what a node was told.
+type told struct {
+	mu     sync.Mutex // guards the fields below
+	got    []string
+	gaps   []crosscast.Gap
+	losses []crosscast.Loss
+}
+
+func (d *told) add(got string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, got)
+}
+
+func (d *told) Gap(g crosscast.Gap) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gaps = append(d.gaps, g)
+}
+
+func (d *told) Loss(l crosscast.Loss) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.losses = append(d.losses, l)
+}
+
+// took returns what came since the last call.
+func (d *told) took() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	got := d.got
+	d.got = nil
+	return got
+}
+
+func (d *told) tookGaps() []crosscast.Gap {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gaps := d.gaps
+	d.gaps = nil
+	return gaps
+}
