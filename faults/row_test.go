@@ -59,11 +59,8 @@ var columns = []struct {
 	kind kind
 	not  string
 }{
-	{sharded, notRun}, {shards, ""}, {natsOne, ""}, {natsMany, "the number of servers makes no difference here"},
+	{sharded, ""}, {shards, ""}, {natsOne, ""}, {natsMany, "the number of servers makes no difference here"},
 }
-
-// notRun is said of a row that could run.
-const notRun = "not run"
 
 // why is why the row does not run on a kind; empty: nobody has said it.
 func (r *row) why(k kind) string {
@@ -77,7 +74,7 @@ func (r *row) why(k kind) string {
 
 // otherwise is a reason for all columns.
 func otherwise(why string) map[kind]string {
-	return map[kind]string{shards: why, natsOne: why, natsMany: why}
+	return map[kind]string{sharded: why, shards: why, natsOne: why, natsMany: why}
 }
 
 func (r *row) name() string { return fmt.Sprint(r.number, r.part) }

@@ -26,7 +26,7 @@ var _ = register(
 		number: 45, fault: "TLS with an unknown authority, a wrong name, an expired certificate, to a plain port, or none to " +
 			"a TLS port",
 		expect: "Start fails at once, and says which", kinds: []kind{withTLS}, run: badCertificates,
-		not: map[kind]string{shards: asOneRedis, natsOne: loginOfNATS, natsMany: loginOfNATS},
+		not: map[kind]string{sharded: dialledAsOne, shards: asOneRedis, natsOne: loginOfNATS, natsMany: loginOfNATS},
 	},
 	&row{
 		number: 47, fault: "a node may not publish for 5 s",
@@ -37,9 +37,15 @@ var _ = register(
 
 const loginOfNATS = "TLS is that of nats.go; TestLogin of natsadapter has it"
 
-const asOneRedis = "as with one Redis, of which there are three"
+const (
+	asOneRedis   = "as with one Redis, of which there are three"
+	dialledAsOne = "each master is dialled as one Redis is"
+)
 
-const grants = "&cc:* +publish +subscribe +unsubscribe +ping +role"
+const (
+	grants       = "&cc:* +publish +subscribe +unsubscribe +ping +role"
+	moreOfShards = " +cluster|slots +spublish +ssubscribe +sunsubscribe"
+)
 
 // startUsers starts nodes with a user each, which has exactly the permissions of the documentation.
 func (b *bed) startUsers() {
@@ -50,6 +56,11 @@ func (b *bed) startUsers() {
 		c.nats.Users = append(c.nats.Users, natsUser{Name: name, Password: "first-secret"})
 	}
 	b.startSite(c)
+	if b.kind == sharded { // a cluster has started without users
+		for _, rules := range c.redis.Users {
+			b.acl(rules + moreOfShards)
+		}
+	}
 	b.startNodes(func(c *childConfig) { c.Dial.User, c.Dial.Password = c.Name, "first-secret" })
 }
 
@@ -90,7 +101,7 @@ func deniedRoom(b *bed) {
 	b.allowLosses("n1")
 	from := b.ledger.Len()
 	mended := b.fault("n1 may not use the room's channel")
-	b.limit("resetchannels &cc:all &cc:n:*", func(u *natsUser) { u.Deaf = []string{subjectOf(ofRoom)} })
+	b.limit("resetchannels &cc:all* &cc:n:*", func(u *natsUser) { u.Deaf = []string{subjectOf(ofRoom)} })
 	b.wait(from, "an open gap", func(e *books.Entry) bool { return deniedGap(b, e) && e.Gap.Until == 0 })
 	b.last(5 * time.Second)
 	b.limit("&cc:*", func(u *natsUser) { u.Deaf = nil })
@@ -207,18 +218,27 @@ func badCertificates(b *bed) {
 	}
 }
 
+// publishing denies ("-") or grants ("+") what nodes publish with.
+func (b *bed) publishing(sign string) (rules string) {
+	rules = sign + "publish"
+	if b.kind == sharded {
+		rules += " " + sign + "spublish"
+	}
+	return rules
+}
+
 // deniedPublishing denies n1 the command that publishes, with which its heartbeats go, too.
 func deniedPublishing(b *bed) {
 	b.startUsers()
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost", "hole", "loss"}, Loose: true})
 	before := b.nodes[0].stats().Reconnects
 	mended := b.fault("n1 may not publish")
-	b.limit("-publish", func(u *natsUser) { u.Mute = true })
+	b.limit(b.publishing("-"), func(u *natsUser) { u.Mute = true })
 	b.wait(0, "publishing is denied", func(e *books.Entry) bool {
 		return e.Is == books.Link && e.Node == b.nodes[0].id && strings.Contains(e.Text, "publishing denied")
 	})
 	b.last(5 * time.Second)
-	b.limit("+publish", func(u *natsUser) { u.Mute = false })
+	b.limit(b.publishing("+"), func(u *natsUser) { u.Mute = false })
 	mended()
 	b.meet(b.ledger.Len())
 	b.settle()

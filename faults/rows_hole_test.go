@@ -14,7 +14,7 @@ import (
 var _ = register(&row{
 	number: 49, fault: "single frames of one room are taken out of what a node receives, while all links stand",
 	expect: "a gap of that room and their origin only, before anything later; found with the next frame",
-	kinds:  []kind{resp2, shards, natsOne}, run: holes,
+	kinds:  []kind{resp2, sharded, shards, natsOne}, run: holes,
 })
 
 // holes takes out frames of n2 to the room. Another room, and n3, have traffic, too.
@@ -26,13 +26,14 @@ func holes(b *bed) {
 		n.do(command{Do: "stream", Room: "other", Time: b.every})
 	}
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{"n2"}, Rooms: []string{room}, Reasons: []string{"hole"}})
+	head := b.head(ofRoom)
 	var taken atomic.Int64
 	for range pick(b, 10, 100) {
 		var once atomic.Bool
 		from := b.ledger.Len()
 		mended := b.fault("a frame of n2 is taken out")
 		proxy.Set(faultproxy.Down, faultproxy.Faults{Change: func(read []byte) []byte {
-			rest, found := without(read, b.head(ofRoom), n2.id)
+			rest, found := without(read, head, n2.id)
 			if !found || !once.CompareAndSwap(false, true) {
 				return read
 			}
@@ -60,7 +61,12 @@ func (b *bed) head(topic string) []byte {
 	if b.kind.isNATS() {
 		return []byte("MSG " + subjectOf(topic) + " ")
 	}
-	return fmt.Appendf(nil, "*3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n$", len(topic), topic)
+	_, name := redisBus{b.site}.channel(topic)
+	word := "message"
+	if name != topic {
+		word = "smessage"
+	}
+	return fmt.Appendf(nil, "*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n$", len(word), word, len(name), name)
 }
 
 // without takes the first message of an origin with a head out of what a server sends, if it is whole.

@@ -147,7 +147,7 @@ func downAtStart(b *bed) {
 	b.traffic()
 	b.meet(b.ledger.Len())
 	b.settle()
-	if !early.stats().Ready {
+	if !b.soon(func() bool { return early.stats().Ready }) {
 		b.Error("it is not ready with Redis")
 	}
 }
@@ -275,19 +275,23 @@ func (b *bed) startProxied(change ...func(*childConfig)) proxies {
 
 // ofRoom is the proxy through which a node gets what is emitted to the room.
 func (b *bed) ofRoom(p proxies) *faultproxy.Proxy {
-	if b.kind == shards {
-		return p[redisBus{b.site}.carrying(ofRoom)]
+	if b.kind.isNATS() {
+		return p[0]
 	}
-	return p[0]
+	return p[redisBus{b.site}.carrying(ofRoom)]
 }
 
 // halfOpen swallows what Redis sends on a node's subscribing connection.
 func halfOpen(b *bed) {
 	proxy := b.ofRoom(b.startProxied())
+	subscribers := b.site.subscribers
+	if b.kind == sharded { // the master might also have the connection of what is for everyone
+		subscribers = func() []string { return redisBus{b.site}.subscribersOf(ofRoom) }
+	}
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: 1})
 	from, at := b.ledger.Len(), time.Now()
 	mended := b.fault("the subscribing connection of n1 is half open")
-	if n := proxy.SetOn(b.site.subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true}); n != 1 {
+	if n := proxy.SetOn(subscribers(), faultproxy.Down, faultproxy.Faults{Swallow: true}); n != 1 {
 		b.Fatalf("%d connections are half open", n)
 	}
 	e := b.wait(from, "a gap of n1", func(e *books.Entry) bool { return e.Is == books.GapOf && e.Node == b.nodes[0].id })

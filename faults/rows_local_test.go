@@ -36,7 +36,7 @@ var _ = register(
 	&row{
 		number: 21, fault: "all of 1,000 clients read nothing",
 		expect: "the node goes on to receive; memory is at most that of the queues", alone: true,
-		kinds: []kind{resp2, shards, natsOne}, run: slowClients,
+		kinds: []kind{resp2, sharded, shards, natsOne}, run: slowClients,
 	},
 	&row{
 		number: 31, fault: "64 goroutines join, leave and emit, 10 s",
@@ -422,7 +422,7 @@ func (b *bed) checkSubscribes(admin *redis.Client) {
 	}
 	commands, most := 0, 0
 	for _, l := range log {
-		if !strings.EqualFold(l.Args[0], "subscribe") {
+		if name := strings.ToLower(l.Args[0]); name != "subscribe" && name != "ssubscribe" {
 			continue
 		}
 		commands++

@@ -13,7 +13,7 @@ import (
 var _ = register(&row{
 	number: 48, fault: "Redis restarts under 200 nodes with 50 rooms each, in one process", heartbeat: time.Second,
 	expect: "each hears each within 5 s; no peer is taken for dead",
-	kinds:  []kind{resp2, shards, natsOne}, alone: true, fullOnly: true, run: many,
+	kinds:  []kind{resp2, sharded, shards, natsOne}, alone: true, fullOnly: true, run: many,
 })
 
 // A listener is the client of one node, which notes whom it has heard since the restart.
@@ -53,6 +53,9 @@ func (b *bed) listen(i int, rooms []string, lost func(what string)) (*crosscast.
 func many(b *bed) {
 	b.startSite(siteConfig{redis: redistest.Config{Args: []string{"--maxclients", "5000"}}})
 	nodes, rooms := 200, make([]string, 50)
+	if b.kind == sharded { // each node sends a heartbeat 17 times: those of 200 are too much for one machine
+		nodes, b.unproved = 40, "with 40 nodes, because each sends its heartbeats for 16 groups"
+	}
 	for i := range rooms {
 		rooms[i] = fmt.Sprint("room", i)
 	}

@@ -121,6 +121,9 @@ func bandwidth(b *bed) {
 	}
 	proxies := b.startProxied(func(c *childConfig) {
 		c.QueueBytes = pick(b, 256<<10, 2<<20)
+		if b.kind == sharded { // a quarter is for the room's group
+			c.QueueBytes *= 4
+		}
 		c.Dial.ReadAfter = time.Minute
 	})
 	n1 := b.nodes[0]

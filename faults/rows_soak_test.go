@@ -14,7 +14,7 @@ var soakFor = flag.Duration("for", 0, "how long row 46 lasts; default 10 s in th
 var _ = register(&row{
 	number: 46, fault: "random faults of the rows 1 to 16, one after the other, for 30 minutes",
 	expect: "the books balance in every round; goroutines, memory and files stay flat",
-	kinds:  []kind{resp2, shards, natsOne}, nodes: 5, run: soak,
+	kinds:  []kind{resp2, sharded, shards, natsOne}, nodes: 5, run: soak,
 })
 
 // upheaval is one fault of the soak. It returns when the fault is over.

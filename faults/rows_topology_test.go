@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 
 const (
 	noSlots     = "there are no slots; rows 50 to 54 are about several servers"
-	noSentinels = "there are no Sentinels; rows 50 to 54 are about several servers"
+	noSentinels = "there are no Sentinels; rows 35, 37c and 50 to 54 are about several servers"
+	itsServers  = "a Cluster names its servers itself, so names lead to any of them"
 	noRoles     = "the servers have no roles"
 	notLooked   = "documented: this is not looked for, because a connection ends when its server does"
 )
@@ -39,6 +41,11 @@ var _ = register(
 		kinds:  []kind{sentinel}, alone: true, run: gracefulFailover, not: otherwise(noSentinels),
 	},
 	&row{
+		number: 37, part: "c", fault: "Cluster: failover of that master by command, and it goes on as the replica of the new one",
+		expect: "all nodes hear each other after 4 s; no emission blocks for 2 s",
+		kinds:  []kind{cluster, sharded}, alone: true, fullOnly: true, run: clusterFailover, not: otherwise(noSlots),
+	},
+	&row{
 		number: 38, fault: "Sentinel: SIGKILL of the master; Sentinel waits for 1 s (down-after)",
 		expect: "delivery is back after 4 s", kinds: []kind{sentinel}, alone: true, run: masterDies, not: otherwise(noSentinels),
 	},
@@ -47,7 +54,7 @@ var _ = register(
 		fault: "a demoted master, at the same address, still answers one node, whose connections stand; the others are at the " +
 			"new master, where new connections lead to",
 		expect: "that node follows within 6 heartbeats and 2 s, with one gap", kinds: []kind{resp2, resp3}, alone: true,
-		run: demotedMaster, not: map[kind]string{shards: asOneRedis, natsOne: noRoles, natsMany: noRoles},
+		run: demotedMaster, not: map[kind]string{sharded: "row 37c is that of a Cluster", shards: asOneRedis, natsOne: noRoles, natsMany: noRoles},
 	},
 	&row{
 		number: 39, part: "b",
@@ -55,19 +62,20 @@ var _ = register(
 			"connections stand",
 		expect: "that node follows within 6 heartbeats and 2 s, with one gap", kinds: []kind{resp2, resp3}, alone: true,
 		run: nameMoves,
-		not: map[kind]string{shards: asOneRedis, natsOne: notLooked, natsMany: notLooked},
+		not: map[kind]string{sharded: itsServers, shards: asOneRedis, natsOne: notLooked, natsMany: notLooked},
 	},
 	&row{
 		number: 39, part: "c", fault: "a name leads to another server, and the old one gets SIGKILL",
 		expect: "delivery is back after 1.5 s", kinds: []kind{resp2, resp3, natsOne}, alone: true,
-		run: nameMovesAtADeath, not: map[kind]string{shards: asOneRedis},
+		run: nameMovesAtADeath, not: map[kind]string{sharded: itsServers, shards: asOneRedis},
 	},
 	&row{
 		number: 42, fault: "a replica is given as the address",
 		expect: "the nodes hear each other, no gap, and nothing changes while it goes on (documented: they do not hear nodes of " +
 			"other servers)",
 		kinds: []kind{resp2, resp3}, run: replicaAsAddress,
-		not: map[kind]string{shards: asOneRedis, natsOne: noRoles, natsMany: noRoles},
+		not: map[kind]string{
+			sharded: "any server of a Cluster leads to the masters", shards: asOneRedis, natsOne: noRoles, natsMany: noRoles},
 	},
 )
 
@@ -80,37 +88,16 @@ func (b *bed) allowMoves(most int, nodes ...string) {
 	b.allow(books.Allow{Reasons: []string{"peer lost", "loss"}, Origins: nodes, Loose: true})
 }
 
-// slotKey is a key in the slot of the room's channel: that of the nodes' prefix, through which all of them publish, or the
-// channel itself if it is a sharded one.
-func (b *bed) slotKey() string {
+// carrier is the server of the master that has the slot of the room's channel: with plain Pub/Sub, that of the nodes'
+// prefix, through which all of them publish. key is in that slot.
+func (b *bed) carrier() (server *redistest.Server, key string) {
 	b.Helper()
+	bus := redisBus{b.site}
 	if b.kind != sharded {
-		return "cc"
+		return b.site.redis[bus.anchor()], "cc"
 	}
-	for _, admin := range b.site.admin() {
-		list, err := admin.PubSubShardChannels(b.Context(), "*:"+room+"*").Result()
-		if err == nil && len(list) > 0 {
-			return list[0]
-		}
-	}
-	b.Fatal("no master has the room's channel")
-	return ""
-}
-
-// carrier is the server of the master that has that slot.
-func (b *bed) carrier() *redistest.Server {
-	b.Helper()
-	master, err := b.site.cluster.Client().MasterForKey(b.Context(), b.slotKey())
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, s := range b.site.redis {
-		if s.Addr() == master.Options().Addr {
-			return s
-		}
-	}
-	b.Fatalf("no server is at %s", master.Options().Addr)
-	return nil
+	at, key := bus.channel(ofRoom)
+	return b.site.redis[at], key
 }
 
 // slotMoves moves the slot around.
@@ -119,13 +106,14 @@ func slotMoves(b *bed) {
 	moves := pick(b, 2, 10)
 	b.allowMoves(moves)
 	all := b.site.cluster.Client()
-	slot, err := all.ClusterKeySlot(b.Context(), b.slotKey()).Result()
+	_, key := b.carrier()
+	slot, err := all.ClusterKeySlot(b.Context(), key).Result()
 	if err != nil {
 		b.Fatal(err)
 	}
 	var slowest time.Duration
 	for range moves {
-		from := b.carrier()
+		from, _ := b.carrier()
 		var clients []*redis.Client // the new owner first
 		for _, s := range b.site.redis {
 			if c := redistest.Client(b.T, s.Options()); s != from {
@@ -163,7 +151,8 @@ func shardDies(b *bed) {
 	b.startSite(siteConfig{})
 	masters := b.site.redis
 	if b.short && b.kind != sharded {
-		masters = []*redistest.Server{b.carrier()}
+		carrier, _ := b.carrier()
+		masters = []*redistest.Server{carrier}
 	}
 	for i, replica := range b.site.cluster.Add(b.T, len(masters)) {
 		b.site.cluster.Replicate(b.T, replica, masters[i])
@@ -171,7 +160,7 @@ func shardDies(b *bed) {
 	b.site.redis = b.site.cluster.Servers
 	b.site.list()
 	b.startNodes()
-	carrier := b.carrier()
+	carrier, _ := b.carrier()
 	b.allowMoves(2)
 	mended := b.fault("SIGKILL of the master that carries the room")
 	carrier.Kill()
@@ -179,6 +168,42 @@ func shardDies(b *bed) {
 	b.meet(b.ledger.Len())
 	b.settle()
 	b.recovered(1500*time.Millisecond + 3*time.Second)
+	b.notBlocked(2 * time.Second)
+}
+
+// clusterFailover changes the roles of that master and its replica.
+func clusterFailover(b *bed) {
+	b.startSite(siteConfig{})
+	masters := b.site.redis
+	replicas := b.site.cluster.Add(b.T, len(masters))
+	for i, replica := range replicas {
+		b.site.cluster.Replicate(b.T, replica, masters[i])
+	}
+	b.site.redis = b.site.cluster.Servers
+	b.site.list()
+	b.startNodes()
+	old, _ := b.carrier()
+	next := redistest.Client(b.T, replicas[slices.Index(masters, old)].Options())
+	b.allowMoves(2)
+	began := time.Now()
+	mended := b.fault("CLUSTER FAILOVER")
+	if err := next.ClusterFailover(b.Context()).Err(); err != nil {
+		b.Fatal(err)
+	}
+	if !b.soon(func() bool {
+		role, err := next.Do(b.Context(), "role").Slice()
+		return err == nil && role[0] == "master"
+	}) {
+		b.Fatal("the replica does not take over")
+	}
+	b.awaitSubscribers(next, len(b.live()))
+	mended()
+	b.meet(b.ledger.Len())
+	b.recovery = time.Since(began)
+	if b.recovery > 4*time.Second {
+		b.Errorf("the nodes were at the new master after %v", b.recovery)
+	}
+	b.settle()
 	b.notBlocked(2 * time.Second)
 }
 
@@ -241,8 +266,10 @@ func countNodes(list string) (n int) {
 	for line := range strings.Lines(list) {
 		var subscriptions int
 		for field := range strings.FieldsSeq(line) {
-			if text, ok := strings.CutPrefix(field, "sub="); ok {
-				_, _ = fmt.Sscan(text, &subscriptions)
+			for _, kind := range []string{"sub=", "ssub="} {
+				if text, ok := strings.CutPrefix(field, kind); ok {
+					subscriptions += int(parse(text))
+				}
 			}
 		}
 		if subscriptions > 2 {

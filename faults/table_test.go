@@ -145,11 +145,7 @@ func table(kept []result) string {
 			fmt.Fprintf(&s, "%s %s |%s\n", head, k, kept[i].cells())
 		}
 		for _, where := range r.elsewhere() {
-			why := where.why
-			if why != notRun {
-				why = "does not apply: " + why
-			}
-			fmt.Fprintf(&s, "%s %s | – | %s | | | | |\n", head, where.kinds, why)
+			fmt.Fprintf(&s, "%s %s | – | does not apply: %s | | | | |\n", head, where.kinds, where.why)
 		}
 	}
 	return s.String() + "\n"
@@ -188,8 +184,8 @@ func overview(kept []result) string {
 		fmt.Fprintf(&s, "| %s |", r.name())
 		for _, k := range kinds {
 			cell := "–"
-			if slices.Contains(r.kinds, k) || r.why(k) == notRun {
-				cell = notRun
+			if slices.Contains(r.kinds, k) {
+				cell = "not run"
 			}
 			if i := slices.IndexFunc(kept, func(v result) bool { return v.is(r, k) }); i >= 0 {
 				if cell = verdict(&kept[i]); kept[i].Passed && kept[i].Recovery > 0 {
