@@ -107,21 +107,28 @@ func (c *partCluster) parts(n *partNode, names []string) (parts []wire.Part) {
 }
 
 func (c *partCluster) add(o wire.Options, names []string) *partNode {
+	c.t.Helper()
 	n := &partNode{ports: map[string]*membus.Port{}}
+	with := crosscast.ConnectOptions{User: fmt.Sprint("user", len(c.nodes))}
+	for _, name := range partNames {
+		with.Rooms = append(with.Rooms, c.rooms[name])
+	}
+	return c.start(n, wire.NewParts(c.parts(n, names), o), with)
+}
+
+// start starts a node and its client.
+func (c *partCluster) start(n *partNode, a crosscast.Adapter, with crosscast.ConnectOptions) *partNode {
+	c.t.Helper()
 	var err error
 	n.Node, err = crosscast.Start(c.t.Context(), crosscast.Options{
-		Name: fmt.Sprint("n", len(c.nodes)), Adapter: wire.NewParts(c.parts(n, names), o),
+		Name: fmt.Sprint("n", len(c.nodes)), Adapter: a,
 		OnGap:  func(_ *crosscast.Node, g crosscast.Gap) { n.Gap(g) },
 		OnLoss: func(_ *crosscast.Node, l crosscast.Loss) { n.Loss(l) },
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	o2 := crosscast.ConnectOptions{User: fmt.Sprint("user", len(c.nodes))}
-	for _, name := range partNames {
-		o2.Rooms = append(o2.Rooms, c.rooms[name])
-	}
-	if _, err := n.Connect(c.t.Context(), n, o2); err != nil {
+	if _, err := n.Connect(c.t.Context(), n, with); err != nil {
 		c.t.Fatal(err)
 	}
 	c.nodes = append(c.nodes, n)
