@@ -138,6 +138,7 @@ func (l *ledger) heal(o *origin, number uint64, now time.Time) *origin {
 	if h.reportedTo >= number {
 		h.reportedTo = 0
 	}
+	h.told.forget(number)
 	h.lost, h.left = false, false
 	h.healed, h.healedAt = l.confirmations, now.Sub(l.started)
 	h.announced.firsts = nil

@@ -40,6 +40,7 @@ type origin struct {
 	routing    string    // that does not agree with this node's; empty: it agrees
 	toldUntil  time.Time // the end of the latest gap about that
 	sealed     bool      // a sealed frame of it was opened
+	told       told      // on a Scattered bus
 }
 
 // book has the numbers of one origin's frames on one topic.
@@ -163,6 +164,7 @@ func (o *origin) returns(n uint64) (missed bool) {
 		return false
 	}
 	o.reportedTo = n - 1
+	o.told.add(n - 1)
 	return true
 }
 

@@ -148,6 +148,7 @@ func (l *ledger) lost(e expiry) {
 		}
 		l.endMisrouting(o, e.at)
 		o.lost, o.lostAt, g.Since = true, e.at, l.toldUntil(o)
+		o.told.add(o.top())
 	}
 	l.handler.Gap(g)
 }

@@ -113,7 +113,11 @@ func (l *ledger) handleFrame(t *topic, data []byte, seal *opened, large bool, no
 			l.missed(t, o, h.Previous, now)
 		}
 	}
-	v, hole := b.judge(h, t.epoch, l.to.carriesLosses() || !l.ground.scattered)
+	ordered := l.to.carriesLosses() || !l.ground.scattered
+	v, hole := b.judge(h, t.epoch, ordered)
+	if v == fresh && !ordered && o.told.reaches(h.Number, l.to.name) {
+		v = overdue
+	}
 	switch v {
 	case copied:
 		l.count(dropCopy)
@@ -197,6 +201,7 @@ func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 	g := crosscast.Gap{Origin: o.id, Since: l.maybeQueued(o), Until: now, Reason: reasons.GapLoss}
 	o.lossRead = now
 	if all {
+		o.told.add(h.Number - 1)
 		l.handler.Gap(g)
 		return
 	}
@@ -208,6 +213,7 @@ func (l *ledger) handleLosses(o *origin, h *frameHeader, now time.Time) {
 			own := g
 			own.From, own.To, own.Names = r.From, r.To, names
 			own.Since = l.lostSince(&r, g.Since)
+			o.told.addLoss(&r)
 			l.handler.Gap(own)
 		}
 	}

@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -179,4 +180,66 @@ func emitMissing(t *testing.T, p, by *peer, rooms []string) (missed []string) {
 	emitEach(t, p, rooms)
 	p.port.SetFate(nil)
 	return missed
+}
+
+// TestScatteredTold: a frame that comes after a gap of it, or of what is newer in its room, is dropped, and part of a gap. What
+// the application has repaired is not undone. Other rooms miss nothing, and then all goes on.
+func TestScatteredTold(t *testing.T) {
+	uncertain := errors.New("scripted: no answer")
+	refused := fmt.Errorf("%w: scripted", crosscast.ErrRefused)
+	for name, fates := range map[string][]membus.Fate{ // of the frames to the room A
+		"it was uncertain":    {{Delay: 10 * time.Second, Err: uncertain}},
+		"the next was a loss": {{Delay: 1200 * time.Millisecond}, {Lost: true, Err: refused}},
+		"its peer was lost":   {{Delay: 9500 * time.Millisecond}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onScattered(t, 2, true, func(t *testing.T, c *cluster) {
+				a, b := c.peers[0], c.peers[1]
+				subscribe(t, b, "A", "B")
+				mustPublish(t, a, emitTo("A"), emitTo("B"))
+				c.beat(8 * time.Second)
+				had, silent := len(b.got()), false
+				a.port.SetFate(func(f wire.Frame) membus.Fate {
+					switch {
+					case strings.HasSuffix(f.Topic, ":A") && len(fates) > 0:
+						fate := fates[0]
+						fates = fates[1:]
+						return fate
+					default:
+						return membus.Fate{Lost: silent}
+					}
+				})
+				sent := time.Now()
+				for range fates {
+					mustPublish(t, a, emitTo("A"))
+					time.Sleep(10 * time.Millisecond)
+				}
+				mustPublish(t, a, emitTo("B"))
+				synctest.Wait()
+				if name == "its peer was lost" {
+					silent = true
+					time.Sleep(9 * time.Second)
+					b.a.Expire(a.id)
+					time.Sleep(time.Second)
+					silent = false
+				}
+				c.beat(5 * time.Second)
+				if !b.told(a.id, "A", sent) {
+					t.Errorf("what is late is not told: %+v", b.seen())
+				}
+				c.beat(15 * time.Second)
+				if n := len(b.got()) - had; n != 1 {
+					t.Errorf("%d delivered, and not only that to B", n)
+				}
+				told := len(b.seen())
+				for range 5 {
+					mustPublish(t, a, emitTo("A"), emitTo("B"))
+					c.beat(time.Second)
+				}
+				if n := len(b.got()) - had; n != 11 || len(b.seen()) != told {
+					t.Errorf("%d of 11 delivered, gaps %+v", n, b.seen()[told:])
+				}
+			})
+		})
+	}
 }
