@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // A bed is the environment of one rule: a cluster, and its nodes, clients and peers. The bed ends everything that it
@@ -228,8 +229,12 @@ func (n *node) end() {
 	}
 }
 
-// gap is the node's OnGap. It enters the gap in the log of each client, among the messages.
+// gap is the node's OnGap. It enters the gap in the log of each client, among the messages. That a busy machine let the
+// process stand still says nothing about a driver.
 func (n *node) gap(started *crosscast.Node, g crosscast.Gap) {
+	if g.Reason == reasons.GapPaused {
+		return
+	}
 	n.mu.Lock()
 	clients, onGap := n.clients, n.onGap
 	n.mu.Unlock()

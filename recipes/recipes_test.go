@@ -47,7 +47,7 @@ func recipes() []recipe {
 		{
 			program: "nginx", file: "nginx.conf", holds: true,
 			edits: []string{
-				"listen 80 ", "listen %s ", "proxy_read_timeout 90s", "proxy_read_timeout 3s",
+				"listen 80 ", "listen %s ", "proxy_read_timeout 90s", "proxy_read_timeout 5s",
 				"worker_rlimit_nofile 262144;", "", "worker_connections 131072", "worker_connections 8192",
 				"worker_shutdown_timeout 1h", "worker_shutdown_timeout 1m",
 			},
@@ -60,7 +60,7 @@ func recipes() []recipe {
 		{
 			program: "haproxy", file: "haproxy.cfg", holds: true,
 			edits: []string{
-				"bind :80 ", "bind %s ", "timeout tunnel 90s", "timeout tunnel 3s", "maxconn 100000", "maxconn 8192",
+				"bind :80 ", "bind %s ", "timeout tunnel 90s", "timeout tunnel 5s", "maxconn 100000", "maxconn 8192",
 				"hard-stop-after 1h", "hard-stop-after 1m",
 			},
 			command: func(_, file string) *exec.Cmd { return exec.Command("haproxy", "-W", "-db", "-f", file) },
@@ -153,7 +153,7 @@ func (r *recipe) try(t *testing.T, server string) {
 
 	g := connect(ctx, t, address)
 	g.everyoneHears(ctx, t, "all are connected")
-	time.Sleep(4 * time.Second) // lasts: longer than the proxy's time-out
+	time.Sleep(6 * time.Second) // lasts: longer than the proxy's time-out
 	g.everyoneHears(ctx, t, "all have been idle")
 	if n := g.lost.Load(); n > 0 {
 		t.Errorf("%d connections ended while they were idle", n)
