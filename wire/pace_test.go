@@ -75,7 +75,7 @@ func TestASlowLinkEndsInBackPressure(t *testing.T) {
 		{"very slow", 100 << 10, 100 << 10},
 		{"slow", 900 << 10, 900 << 10},
 		{"becomes slow", 50 << 20, 900 << 10},
-		{"fast", 20 << 20, 20 << 20},
+		{"fast", 5 << 20, 5 << 20},
 	} {
 		t.Run(link.name, func(t *testing.T) {
 			inBubble(t, 2, wire.Options{PublishTimeout: 2 * time.Second}, func(t *testing.T, c *cluster) {
