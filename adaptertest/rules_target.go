@@ -393,14 +393,21 @@ func (b *bed) checkNames(names []string) {
 	for i := range nodes {
 		rooms[i].wantAnyOrder(at[i]...)
 	}
+	users := map[string]*client{}
 	for i, n := range nodes { // there is a room of that name, too
 		for _, name := range at[i][:min(100, len(at[i]))] {
-			user := b.connect(n, connect{User: name})
-			b.emit(n0.ToUser(name), name)
-			b.settle()
-			user.want(name)
+			users[name] = b.connect(n, connect{User: name})
 		}
-		rooms[i].want()
+	}
+	for name := range users {
+		b.emit(n0.ToUser(name), name)
+	}
+	b.settle()
+	for name, user := range users {
+		user.want(name)
+	}
+	for _, c := range rooms {
+		c.want()
 	}
 }
 
