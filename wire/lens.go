@@ -11,12 +11,14 @@ import (
 )
 
 // A Lens reads what passes on a bus, for tools that look on without being a node. Prefix, Topics and Seal are those of the
-// nodes' Options. It has no books, so it does not notice what is missing, nor what is repeated. It does not read the parts
-// of [NewParts] if they are sealed. It is not for concurrent use.
+// nodes' Options. It has no books, so it does not notice what is missing, nor what is repeated. It is not for concurrent use.
 type Lens struct {
 	Prefix string
 	Topics int
 	Seal   Seal
+	// Part is the name of the part whose bus this is, if the nodes use [NewParts] and a Seal. With
+	// redisadapter.Options.Sharded, what is on plain Pub/Sub has the part "sharded".
+	Part string
 
 	reader frameReader
 	opener *opener
@@ -92,7 +94,7 @@ func (l *Lens) unseal(topic string, frame []byte) ([]byte, error) {
 			return nil, err
 		}
 		g.fresh = 100 * 365 * 24 * time.Hour
-		o := newOpener(g, "")
+		o := newOpener(g, l.Part)
 		l.opener = &o
 	}
 	if !isSealed(frame) {

@@ -35,24 +35,29 @@ func TestLensOpens(t *testing.T) {
 	frame = wire.AppendItem(frame, emitTo("A"), room("A"), 0)
 	seal := wire.Seal{Keys: [][]byte{sealKey(1)}, Require: true}
 	sealed := wire.NewSealer(seal, "", "node0001", [16]byte{1}).Append(nil, "cc:r:/:A", frame, 1, sealedAt.AddDate(-20, 0, 0))
+	ofPart := wire.NewSealer(seal, "a", "node0001", [16]byte{1}).Append(nil, "cc:r:/:A", frame, 1, sealedAt)
 	for _, c := range []struct {
 		seal  wire.Seal
+		part  string
 		topic string
 		frame []byte
 		err   error
 	}{
-		{seal, "cc:r:/:A", sealed, nil},
-		{seal, "cc:r:/:A", frame, wire.ErrSealed},
-		{seal, "cc:r:/:B", sealed, wire.ErrSealed},
-		{wire.Seal{}, "cc:r:/:A", sealed, wire.ErrSealed},
-		{wire.Seal{Keys: [][]byte{sealKey(2)}}, "cc:r:/:A", sealed, wire.ErrSealed},
-		{wire.Seal{Keys: [][]byte{sealKey(2)}}, "cc:r:/:A", frame, nil},
+		{seal, "", "cc:r:/:A", sealed, nil},
+		{seal, "", "cc:r:/:A", frame, wire.ErrSealed},
+		{seal, "", "cc:r:/:B", sealed, wire.ErrSealed},
+		{wire.Seal{}, "", "cc:r:/:A", sealed, wire.ErrSealed},
+		{wire.Seal{Keys: [][]byte{sealKey(2)}}, "", "cc:r:/:A", sealed, wire.ErrSealed},
+		{wire.Seal{Keys: [][]byte{sealKey(2)}}, "", "cc:r:/:A", frame, nil},
+		{seal, "a", "cc:r:/:A", ofPart, nil},
+		{seal, "", "cc:r:/:A", ofPart, wire.ErrSealed},
+		{seal, "a", "cc:r:/:A", sealed, wire.ErrSealed},
 	} {
 		seen := 0
-		l := &wire.Lens{Prefix: "cc", Seal: c.seal}
+		l := &wire.Lens{Prefix: "cc", Seal: c.seal, Part: c.part}
 		err := l.Read(c.topic, c.frame, func(inst *crosscast.Instruction) { seen++ })
 		if !errors.Is(err, c.err) || c.err == nil && (err != nil || seen != 1) {
-			t.Errorf("%v on %s: %v, %d instructions", c.seal, c.topic, err, seen)
+			t.Errorf("%v on %s of part %q: %v, %d instructions", c.seal, c.topic, c.part, err, seen)
 		}
 	}
 }

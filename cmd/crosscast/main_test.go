@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"os"
 	"os/exec"
@@ -21,6 +23,7 @@ import (
 	"github.com/crosscast/crosscast/internal/redistest"
 	"github.com/crosscast/crosscast/redisadapter"
 	"github.com/crosscast/crosscast/socketioadapter"
+	"github.com/crosscast/crosscast/wire"
 )
 
 // TestUsage also makes the result of the scripts, which run another binary, depend on all of the command.
@@ -62,7 +65,8 @@ func TestScripts(t *testing.T) {
 
 // TestTopologies runs the script topologies on a Redis Cluster, and on a master that Sentinels name, with the same
 // clusters of nodes. On a Redis Cluster server-5 also speaks Socket.IO's sharded wire, with the key sharded, and has dan;
-// server-6 has Options.Sharded, with the prefix spread, and has eve.
+// server-6 has Options.Sharded, with the prefix spread, and has eve. server-7 has Options.Sharded and a seal with the key
+// SEAL_KEY, with the prefix sealed.
 // The conditions cluster and sentinel say where the script runs.
 func TestTopologies(t *testing.T) {
 	bin := build(t)
@@ -76,6 +80,9 @@ func TestTopologies(t *testing.T) {
 		w.fill(t)
 		five := startAdapter(t, "server-5", socketioadapter.Dial(w.url, socketioadapter.Options{Key: "sharded", Mode: socketioadapter.Sharded}))
 		six := startAdapter(t, "server-6", redisadapter.Dial(w.url, redisadapter.Options{Prefix: "spread", Sharded: true}))
+		startAdapter(t, "server-7", redisadapter.Dial(w.url, redisadapter.Options{
+			Prefix: "sealed", Sharded: true, Seal: wire.Seal{Keys: [][]byte{sealKey}, Require: true},
+		}))
 		w.connect(t, five, "dan", "lobby")
 		w.connect(t, six, "eve", "lobby")
 		w.run(t, bin, topologies)
@@ -108,6 +115,8 @@ type world struct {
 	nodes   []*crosscast.Node // server-1 and server-2
 }
 
+var sealKey = bytes.Repeat([]byte{1}, 32)
+
 const topologies = "testdata/topologies/topologies.txtar"
 
 // run runs a script.
@@ -122,6 +131,7 @@ func (w *world) run(t *testing.T, bin, file string) {
 				env.Setenv("REDIS", w.redis.Addr())
 			}
 			env.Setenv("CLOSED", redistest.ClosedPort())
+			env.Setenv("SEAL_KEY", base64.StdEncoding.EncodeToString(sealKey))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

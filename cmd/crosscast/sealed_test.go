@@ -22,13 +22,12 @@ import (
 func TestSealed(t *testing.T) {
 	s := redistest.Start(t, redistest.Config{})
 	t.Setenv("REDIS_URL", "redis://"+s.Addr())
-	key := bytes.Repeat([]byte{1}, 32)
-	text := base64.StdEncoding.EncodeToString(key)
+	text := base64.StdEncoding.EncodeToString(sealKey)
 	file := filepath.Join(t.TempDir(), "keys")
 	if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seal := wire.Seal{Keys: [][]byte{key}, Require: true}
+	seal := wire.Seal{Keys: [][]byte{sealKey}, Require: true}
 	n := startAdapter(t, "sealed", redisadapter.Dial("redis://"+s.Addr(), redisadapter.Options{Seal: seal}))
 	client := crosscasttest.Connect(t.Context(), t, n.Namespace, crosscast.ConnectOptions{User: "ann", Rooms: []string{"lobby"}})
 	expect := func(keys string, code int, want string, args ...string) {
@@ -54,22 +53,18 @@ func TestSealed(t *testing.T) {
 		t.Errorf("the client got %s", m.Payload.Data)
 	}
 
-	tail := func(keys string) string {
+	tail := func(keys string, emitter crosscast.Adapter, args ...string) string {
 		t.Setenv("CROSSCAST_KEYS", keys)
 		var out bytes.Buffer
 		done := make(chan int, 1)
-		args := []string{"tail", "lobby", "--for", "1s"}
-		if keys == text {
-			args = []string{"tail", "lobby", "--count", "1"}
-		}
-		go func() { done <- run(args, &out, &out) }()
+		go func() { done <- run(append([]string{"tail", "lobby"}, args...), &out, &out) }()
 		rdb := s.Client()
 		for begin := time.Now(); rdb.PubSubNumPat(t.Context()).Val() == 0; time.Sleep(10 * time.Millisecond) { // poll
 			if time.Since(begin) > redistest.Patience {
 				t.Fatal("tail does not listen")
 			}
 		}
-		e := startAdapter(t, "emitter", redisadapter.Dial("redis://"+s.Addr(), redisadapter.Options{Seal: seal}))
+		e := startAdapter(t, "emitter", emitter)
 		if err := e.To("lobby").Emit(t.Context(), "said", "tailed"); err != nil {
 			t.Fatal(err)
 		}
@@ -79,11 +74,29 @@ func TestSealed(t *testing.T) {
 		}
 		return out.String()
 	}
-	if got := tail(text); !strings.Contains(got, `lobby  said "tailed"`) {
+	one := func() crosscast.Adapter {
+		return redisadapter.Dial("redis://"+s.Addr(), redisadapter.Options{Seal: seal})
+	}
+	if got := tail(text, one(), "--count", "1"); !strings.Contains(got, `lobby  said "tailed"`) {
 		t.Errorf("tail shows %q", got)
 	}
-	if got := tail(""); strings.Count(got, "messages are not shown, because of the seal") != 1 || strings.Contains(got, "tailed") {
+	const refused = "messages are not shown, because of the seal"
+	if got := tail("", one(), "--for", "1s"); strings.Count(got, refused) != 1 || strings.Contains(got, "tailed") {
 		t.Errorf("tail without the keys shows %q", got)
+	}
+	shard := func() crosscast.Adapter {
+		return redisadapter.NewShards([]redisadapter.Shard{{Name: "a", Client: s.Client()}}, redisadapter.Options{Prefix: "shards", Seal: seal})
+	}
+	peer := startAdapter(t, "shards", shard())
+	crosscasttest.Connect(t.Context(), t, peer.Namespace, crosscast.ConnectOptions{Rooms: []string{"lobby"}})
+	if got := tail(text, shard(), "--prefix", "shards", "--shard", "a", "--count", "1"); !strings.Contains(got, `lobby  said "tailed"`) {
+		t.Errorf("tail of a shard shows %q", got)
+	}
+	for shards, want := range map[string]string{"": "say its name with --shard", "b": `not their shard "b"`} {
+		got := tail(text, shard(), "--prefix", "shards", "--shard", shards, "--for", "1s")
+		if strings.Count(got, refused) != 1 || !strings.Contains(got, want) {
+			t.Errorf("tail of the shard %q shows %q", shards, got)
+		}
 	}
 
 	startAdapter(t, "alien", redisadapter.Dial("redis://"+s.Addr(), redisadapter.Options{}))

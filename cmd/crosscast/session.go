@@ -122,6 +122,13 @@ func (s *session) addr(rdb *redis.Client) string { return cmp.Or(s.master, rdb.O
 
 // start makes the emitter.
 func (s *session) start(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	if len(s.seal.Keys) > 0 && !s.sharded { // what is sealed for a part of the adapter is good nowhere else
+		if err := s.learnSharded(limited); err != nil {
+			return err
+		}
+	}
 	var adapter crosscast.Adapter
 	switch s.Mode {
 	case modeCrosscast:
@@ -140,8 +147,6 @@ func (s *session) start(ctx context.Context) error {
 		}[s.Subscription]
 		adapter = socketioadapter.New(s.rdb, o)
 	}
-	limited, cancel := context.WithTimeout(ctx, s.Timeout)
-	defer cancel()
 	var err error
 	s.node, err = crosscast.Start(limited, crosscast.Options{
 		Name: "crosscast command", EmitOnly: true, Adapter: adapter, Logger: slog.New(slog.DiscardHandler),

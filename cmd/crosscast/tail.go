@@ -22,6 +22,7 @@ type tailCommand struct {
 	Count int           `help:"End after so many emissions; 0: never." default:"0"`
 	For   time.Duration `help:"End after this time; 0: never." default:"0s"`
 	Width int           `help:"Print so many bytes of a payload at most; 0: all." default:"200"`
+	Shard string        `help:"Name of this Redis, if it is one of several of redisadapter.NewShards, and the nodes have a seal."`
 }
 
 // Help is shown by tail --help.
@@ -76,9 +77,12 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 		}
 		fmt.Fprintln(s.log, "emissions to rooms and users are not shown: the nodes have Options.Sharded, and Redis has no patterns for sharded channels")
 	}
-	own := &ownDialect{lens: wire.Lens{Prefix: s.Prefix, Seal: s.seal}, topics: s.topics}
+	own := &ownDialect{lens: wire.Lens{Prefix: s.Prefix, Seal: s.seal, Part: c.Shard}, topics: s.topics}
+	if s.sharded {
+		own.lens.Part = "sharded"
+	}
 	own.refused = func() {
-		fmt.Fprintf(s.log, "messages are not shown, because of the seal%s\n", s.sealHint())
+		fmt.Fprintf(s.log, "messages are not shown, because of the seal%s%s\n", s.sealHint(), c.shardHint(s))
 	}
 	var d dialect = own
 	if s.Mode == modeClassic {
@@ -124,6 +128,17 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 		return nil
 	}
 	return printErr
+}
+
+// shardHint says what else might be wrong if the keys are right.
+func (c *tailCommand) shardHint(s *session) string {
+	switch {
+	case len(s.seal.Keys) == 0 || s.sharded:
+		return ""
+	case c.Shard == "":
+		return " If they have, this is one of several Redises: say its name with --shard."
+	}
+	return fmt.Sprintf(" If they have, this is not their shard %q.", c.Shard)
 }
 
 var errDone = errors.New("done")
