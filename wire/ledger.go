@@ -286,6 +286,10 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 		if it.copyNumber != 0 && l.isCopy(o, t, number, &it) {
 			continue
 		}
+		if it.copyNumber == 0 && l.together != nil && inst.Kind.Control() {
+			l.handleHere(inst, o.id)
+			continue
+		}
 		n++
 		if inst.Ref != "" {
 			inst.Late = l.echo.late(time.Now())

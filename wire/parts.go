@@ -34,7 +34,8 @@ type Part struct {
 //   - Each room and each user is on one part, by its name and the names of the parts. Everyone's topic and the inboxes
 //     are on one part, which is home.
 //   - Hellos, heartbeats and goodbyes go over all parts, as copies. So each part knows its peers, and the node takes a
-//     peer for dead only if it is silent on all parts whose links work.
+//     peer for dead only if it is silent on all parts whose links work. After an outage of one part, a hello goes over that
+//     part alone, without a copy number, and is answered there.
 //   - A peer that is silent on one part only has lost that one. That is a gap of the part's names.
 //   - Frames have numbers of one counter, and copies of another: see together.
 //   - A gap of everything on a part other than home names that part's rooms and users.

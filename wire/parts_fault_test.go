@@ -567,3 +567,23 @@ func TestPartsInTurn(t *testing.T) {
 		})
 	}
 }
+
+// TestAPartIsBackAtOnce: when a node's link of one part is back, what it emits there does not wait for heartbeats of its peers:
+// it asks them.
+func TestAPartIsBackAtOnce(t *testing.T) {
+	inPartBubble(t, 3, wire.Options{}, func(t *testing.T, c *partCluster) {
+		from := c.nodes[0]
+		for range 10 { // at any time between two heartbeats
+			time.Sleep(1100 * time.Millisecond)
+			from.ports[c.other].Cut()
+			synctest.Wait()
+			c.emit(from)
+			time.Sleep(300 * time.Millisecond)
+			for _, n := range c.nodes[1:] {
+				if got := n.took(); len(got) != 4 {
+					t.Errorf("%s got %v", n.Name(), got)
+				}
+			}
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/crosscast/crosscast/internal/errtext"
 	"github.com/crosscast/crosscast/internal/reasons"
 	"github.com/crosscast/crosscast/internal/warn"
+	"github.com/crosscast/crosscast/kind"
 )
 
 // partHandler passes on to the node what one part reports. Parts report at the same time, and the node gets one call
@@ -33,6 +34,9 @@ func (h *partHandler) Handle(inst *crosscast.Instruction) {
 // part of everyone, or the gap is of a node that has other parts.
 func (h *partHandler) Gap(g crosscast.Gap) {
 	if g.Names == nil && !h.isHome() && g.Reason != reasons.GapRouting {
+		if g.Origin == "" { // of everyone's part, the node itself does that
+			h.p.parts[h.i].run.Load().askAround()
+		}
 		if g.Names = h.p.parts[h.i].run.Load().subs.allNames(maxPartNames); g.Names != nil && len(g.Names) == 0 {
 			return
 		}
@@ -40,6 +44,24 @@ func (h *partHandler) Gap(g crosscast.Gap) {
 	h.p.mu.Lock()
 	defer h.p.mu.Unlock()
 	h.AdapterHandler.Gap(g)
+}
+
+// askAround asks the peers to be heard on this part, where the link is back, because what is emitted waits for them.
+func (r *run) askAround() { r.sender.sayHere(kind.Hello, "") }
+
+// handleHere handles a hello or heartbeat that is for this part alone: see askAround.
+func (l *ledger) handleHere(inst *crosscast.Instruction, from crosscast.NodeID) {
+	if inst.Kind == kind.Hello {
+		l.sender.sayHere(kind.Heartbeat, from)
+	}
+}
+
+// sayHere publishes a hello or heartbeat on this part alone, to a peer or to everyone. If it fails, the next heartbeat does as
+// well. It has no copy number, and the node of a peer does not get it.
+func (s *sender) sayHere(k kind.Kind, to crosscast.NodeID) {
+	_ = s.publishControl(&crosscast.Instruction{
+		Kind: k, Namespace: "/", From: s.self.ID, To: to, Target: crosscast.Target{Everyone: to == ""}, Node: s.self,
+	}, nil, 0)
 }
 
 // Outage implements crosscast.AdapterHandler. That of another part than everyone's is no outage of the node. It becomes a
