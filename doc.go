@@ -281,9 +281,9 @@
 // become one Loss (reason "moved", uncertain, of all names). The gap's reason is "moved".
 //
 // On a bus of several servers that pass messages on to each other, such as a Redis Cluster, single messages can be lost
-// while every link stands. There heartbeats also name the topics that have become quiet, so that a lost last message is
-// found within two heartbeats. One loss goes unnoticed: a lost message to a room, if nothing of its node has arrived
-// since the first subscription to that room.
+// while every link stands. There two heartbeats also name each topic that has become quiet, so that a lost last message is
+// found within two heartbeats, or within four if both of these are lost, too. One loss goes unnoticed: a lost message to a
+// room, if nothing of its node has arrived since the first subscription to that room.
 //
 // # Callbacks
 //

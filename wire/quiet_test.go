@@ -220,7 +220,7 @@ func TestQuietOverflow(t *testing.T) {
 }
 
 // TestQuietHeartbeatsMissed: one heartbeat that is missed costs nothing; when all that name a topic are, that is a gap of
-// all of that origin.
+// all of that origin, by the fourth heartbeat behind the message if no more are missed.
 func TestQuietHeartbeatsMissed(t *testing.T) {
 	for _, missed := range []time.Duration{1, 2, 5} {
 		t.Run(fmt.Sprint(missed), func(t *testing.T) {
