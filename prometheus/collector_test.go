@@ -244,7 +244,8 @@ func TestProblem(t *testing.T) {
 	}
 }
 
-// TestDashboard: every expression of the board has metrics and labels that exist, and Prometheus can parse it.
+// TestDashboard: every expression of the board has metrics and labels that exist, and Prometheus can parse it. What an alert is
+// about is on the board.
 func TestDashboard(t *testing.T) {
 	var board struct {
 		Panels []struct {
@@ -272,6 +273,11 @@ func TestDashboard(t *testing.T) {
 	}
 	if n < 20 {
 		t.Errorf("only %d expressions", n)
+	}
+	for _, metric := range regexp.MustCompile(`crosscast_\w+`).FindAllString(string(Alerts()), -1) {
+		if !regexp.MustCompile(metric+`\b`).MatchString(rules) && !strings.Contains(rules, metric+"_bucket") {
+			t.Errorf("no panel has %s, of an alert", metric)
+		}
 	}
 	file := filepath.Join(t.TempDir(), "rules.yaml")
 	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
