@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/wstest"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -29,10 +30,11 @@ func (brokenIs) Is(target error) bool {
 func TestBusyJoin(t *testing.T) {
 	reports := make(chan string, 20)
 	decisions := make(chan error, 1)
-	c, _ := connect(t, ws.Options{
+	s := newServer(t, wstest.StartNode(t, crosscast.Options{}), ws.Options{
 		AllowJoin: func(context.Context, *crosscast.Socket, string) error { return <-decisions },
 		OnError:   func(_ *crosscast.Socket, event string, err error) { reports <- event + ": " + err.Error() },
 	})
+	c := dial(t, wstest.Serve(t, s).URL, nil)
 	put := func(err error, answer, report string) {
 		t.Helper()
 		decisions <- err
@@ -60,6 +62,9 @@ func TestBusyJoin(t *testing.T) {
 		put(err, `"internal error"`, `join "r": `+err.Error())
 	}
 	put(ws.Errorf("members only"), `"members only"`, "")
+	if got := s.Stats().Refused["join"]; got != 6 {
+		t.Errorf("%d refused joins are counted, want the 6 that were not put off", got)
+	}
 
 	// Without an id there is no reply that could say it.
 	decisions <- ws.ErrBusy

@@ -156,20 +156,21 @@ func (j *joining) Parse(message []byte) (ws.Incoming, error) {
 	return parsed, err
 }
 
-// TestFloodOfJoins: a client gets no more rooms than MaxRooms. While its AllowJoin takes long, reading pauses, and other
-// clients are served.
+// TestFloodOfJoins: a client gets no more rooms than MaxRooms, and what it is refused is counted. While its AllowJoin takes
+// long, reading pauses, and other clients are served.
 func TestFloodOfJoins(t *testing.T) {
 	const most, flood = 50, 2000
 	n := wstest.StartNode(t, crosscast.Options{MaxRooms: most})
 	entered, release := make(chan struct{}, flood), make(chan struct{})
-	url := wstest.Serve(t, newServer(t, n, ws.Options{
+	server := newServer(t, n, ws.Options{
 		Events: echo, EventBytes: 4 << 10,
 		AllowJoin: func(ctx context.Context, s *crosscast.Socket, room string) error {
 			entered <- struct{}{}
 			<-release
 			return nil
 		},
-	})).URL
+	})
+	url := wstest.Serve(t, server).URL
 	conn := upgrade(t, url)
 	written := make(chan error, 1)
 	go func() {
@@ -205,6 +206,9 @@ func TestFloodOfJoins(t *testing.T) {
 	}
 	if got := n.Stats().Memberships; got != most {
 		t.Errorf("%d memberships", got)
+	}
+	if got := server.Stats().Refused["join"]; got != flood-most {
+		t.Errorf("%d refused joins are counted, want %d", got, flood-most)
 	}
 }
 

@@ -37,22 +37,29 @@ func isTemporary(err error) (temporary, denied bool) {
 // join returns the handler of a client's join.
 func (c *conn) join(room string) Handler {
 	return func(ctx context.Context, s *crosscast.Socket, _ json.RawMessage) error {
-		allow := c.server.o.AllowJoin
-		switch {
-		case allow == nil:
-			return errNoJoins
-		case len(room) > limit.Name:
-			return &limit.Error{What: "room", Len: len(room), Max: limit.Name, Name: true}
+		err := c.mayJoin(ctx, s, room)
+		if err == nil {
+			err = s.Join(ctx, room)
 		}
-		if err := allow(ctx, s, room); err != nil {
-			return err
-		}
-		if err := s.Join(ctx, room); err != nil {
+		if err != nil {
+			if temporary, _ := isTemporary(err); !temporary && ctx.Err() == nil { // else the socket is being closed
+				c.server.stats.refused.Count("join")
+			}
 			return err
 		}
 		c.noteJoined(room)
 		return nil
 	}
+}
+
+func (c *conn) mayJoin(ctx context.Context, s *crosscast.Socket, room string) error {
+	switch {
+	case c.server.o.AllowJoin == nil:
+		return errNoJoins
+	case len(room) > limit.Name:
+		return &limit.Error{What: "room", Len: len(room), Max: limit.Name, Name: true}
+	}
+	return c.server.o.AllowJoin(ctx, s, room)
 }
 
 // leave returns the handler of a client's leave. Rooms that only the application's code has joined stay.

@@ -33,8 +33,9 @@ type Stats struct {
 	// "handshakes" (above HandshakeRate), "draining" (the node drains, or is closed), "websocket" (an invalid handshake,
 	// or an origin that Options.Origins does not allow). Cause for a request that was upgraded: "connect" (its socket could
 	// not be made). Causes for events: "events" (above EventRate: refused, or their connection closed), "malformed" (a message
-	// that is none of the protocol, which is answered with an error), "presence" (a room that the client is not in, or that
-	// AllowPresence does not open, or one too many).
+	// that is none of the protocol, which is answered with an error), "join" (a room that AllowJoin refuses for good, or one
+	// above MaxRooms; not a join that is put off), "presence" (a room that the client is not in, or that AllowPresence does
+	// not open, or one too many).
 	Refused map[string]uint64
 }
 
