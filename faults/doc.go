@@ -2,7 +2,7 @@
 // test binary again), and nodes that are killed and stopped by signals. docs/faults.md has the table of results.
 //
 //	go test .                                        # the harness, the books and the table, without the matrix
-//	go test -run TestMatrix -matrix short            # each row once, on its cheapest server, shortened: what .ci/run does
+//	go test -run TestMatrix -matrix short            # what .ci/run does: rows once, on the cheapest server, shortened
 //	go test -run TestMatrix -matrix full -timeout 9h # the whole matrix: each row on every kind of server
 //	go test -run TestMatrix -matrix full -rows 1,8 -servers RESP3 -v
 //	go test -run TestMatrix -matrix full -servers 'NATS, 3 servers' # one column, by its whole name
@@ -15,7 +15,10 @@
 // Every node writes a journal of what it emitted, received and reported; its parent makes one ledger of them, with the
 // faults and their times. Package books balances it. For every receiver, each emission came once and in order, or is part
 // of a gap in its place, or Emit refused it. A gap that no fault explains fails the row, and so does a gap that is more
-// than two heartbeats (in a Redis Cluster, and with NATS, seven) longer than what was missed. After the fault, goroutines, memory and files are back where they were.
+// than two heartbeats (in a Redis Cluster, and with NATS, seven) longer than what was missed. After the fault, goroutines, memory
+// and files are back where they were.
+//
+// Rows with fullOnly set are not in the short matrix. docs/faults.md names them.
 //
 // The ledger of a run that fails stays in a directory, which the failure names:
 //

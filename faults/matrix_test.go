@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	mode    = flag.String("matrix", "", `"short": each row once, on its cheapest server; "full": each on every kind of server`)
+	mode    = flag.String("matrix", "", `"short": rows once, on their cheapest server; "full": each on every kind of server`)
 	only    = flag.String("rows", "", "run only these rows: 1,4,12a")
 	onKinds = flag.String("servers", "", `run only on these kinds of servers, by a part of the name: "RESP3,Cluster"`)
 	keep    = flag.Bool("keep", false, "enter the results in results.json and in docs/faults.md")

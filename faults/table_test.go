@@ -264,8 +264,11 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s has a result of row %s on %s, which is not registered", resultsFile, v.Row, v.Server)
 		}
 	}
-	seen := map[string]bool{}
-	for _, r := range rows {
+	seen, long := map[string]bool{}, []string{}
+	for _, r := range matrix() {
+		if r.fullOnly {
+			long = append(long, r.name())
+		}
 		if seen[r.name()] {
 			t.Errorf("there are two rows %s", r.name())
 		}
@@ -278,6 +281,9 @@ func TestTable(t *testing.T) {
 				t.Errorf("row %s says nothing about %s", r.name(), c.kind)
 			}
 		}
+	}
+	if says := "need a quiet machine: rows " + strings.Join(long, ", ") + ".\n"; !strings.Contains(page.before, says) {
+		t.Errorf("%s does not say of the rows that are only in the full matrix: %s", tableFile, says)
 	}
 }
 
