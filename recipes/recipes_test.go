@@ -5,8 +5,10 @@
 package recipes_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
@@ -39,7 +41,7 @@ type recipe struct {
 	edits   []string // old and new, after those that all have in common; %s is the address of the proxy
 	command func(dir, file string) *exec.Cmd
 	reload  func(t *testing.T, p *programtest.Program, dir, file string)
-	holds   bool // clients stay connected over a reload
+	holds   bool // clients and streams stay connected over a reload
 }
 
 func recipes() []recipe {
@@ -61,7 +63,7 @@ func recipes() []recipe {
 			program: "haproxy", file: "haproxy.cfg", holds: true,
 			edits: []string{
 				"bind :80 ", "bind %s ", "timeout tunnel 90s", "timeout tunnel 5s", "maxconn 100000", "maxconn 8192",
-				"hard-stop-after 1h", "hard-stop-after 1m",
+				"hard-stop-after 1h", "hard-stop-after 1m", "timeout client 30s", "timeout client 5s", "timeout server 30s", "timeout server 5s",
 			},
 			command: func(_, file string) *exec.Cmd { return exec.Command("haproxy", "-W", "-db", "-f", file) },
 			reload:  reloadBySignal(syscall.SIGUSR2),
@@ -109,7 +111,8 @@ func children(t *testing.T, pid int) []string {
 }
 
 // TestRecipes: behind each proxy clients stay connected while they are idle for longer than its time-out, and while it
-// reloads its configuration. When a server is ended they move to the other one, and at no time a new client sees an error.
+// reloads its configuration. So does a stream of events, which hears what they hear. When a server is ended the clients move
+// to the other one, and at no time a new client sees an error.
 func TestRecipes(t *testing.T) {
 	server := programtest.Build(t, "../examples/production")
 	for _, r := range recipes() {
@@ -152,6 +155,7 @@ func (r *recipe) try(t *testing.T, server string) {
 	})
 
 	g := connect(ctx, t, address)
+	closeStream := g.openStream(ctx, t)
 	g.everyoneHears(ctx, t, "all are connected")
 	time.Sleep(6 * time.Second) // lasts: longer than the proxy's time-out
 	g.everyoneHears(ctx, t, "all have been idle")
@@ -159,9 +163,13 @@ func (r *recipe) try(t *testing.T, server string) {
 		t.Errorf("%d connections ended while they were idle", n)
 	}
 
+	if !r.holds {
+		closeStream()
+	}
 	r.reload(t, proxy, dir, file)
 	g.newcomer(ctx, t)
 	g.everyoneHears(ctx, t, "the proxy has reloaded")
+	closeStream()
 	if n := g.lost.Load(); r.holds && n > 0 {
 		t.Errorf("%d connections ended with the reload", n)
 	}
@@ -214,6 +222,7 @@ func (r *recipe) write(t *testing.T, dir, address string, servers [2]string) str
 type group struct {
 	url, origin string
 	clients     []*client.Client
+	streams     int
 	lost        atomic.Int64 // connections that ended
 	mu          sync.Mutex
 	heard       map[string]int // by text; guarded by mu
@@ -269,12 +278,67 @@ func (g *group) everyoneHears(ctx context.Context, t *testing.T, text string) {
 			g.mu.Lock()
 			heard := g.heard[this]
 			g.mu.Unlock()
-			if heard == len(g.clients) {
+			if heard == len(g.clients)+g.streams {
 				return true
 			}
 		}
 		return false
 	})
+}
+
+// openStream connects a client by a stream of events. It joins the lobby by a POST, which any server may get. The stream
+// must last until it is closed.
+func (g *group) openStream(ctx context.Context, t *testing.T) (closeStream func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	request := func(method, body, token string) *http.Response {
+		r, err := http.NewRequestWithContext(ctx, method, "http"+strings.TrimPrefix(g.url, "ws"), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", g.origin)
+		r.Header.Set("Crosscast-Stream", token)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response
+	}
+	response := request(http.MethodGet, "", "")
+	lines := bufio.NewScanner(response.Body)
+	next := func() (m struct{ Token, Event, Data string }, ok bool) {
+		for lines.Scan() {
+			if data, is := strings.CutPrefix(lines.Text(), "data: "); is && json.Unmarshal([]byte(data), &m) == nil {
+				return m, true
+			}
+		}
+		return m, false
+	}
+	hello, _ := next()
+	joined := request(http.MethodPost, `{"join":"lobby"}`, hello.Token)
+	_ = joined.Body.Close()
+	if hello.Token == "" || joined.StatusCode != http.StatusNoContent {
+		t.Fatalf("a stream: %s, and its POST: %s", response.Status, joined.Status)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for m, ok := next(); ok; m, ok = next() {
+			_ = g.hear(ctx, nil, m.Data)
+		}
+		if ctx.Err() == nil {
+			t.Errorf("the stream has ended: %v", lines.Err())
+		}
+	}()
+	g.streams++
+	closeStream = sync.OnceFunc(func() {
+		cancel()
+		<-ended
+		_ = response.Body.Close()
+		g.streams--
+	})
+	t.Cleanup(closeStream)
+	return closeStream
 }
 
 // newcomer connects one more client for a moment. Its first attempt must succeed.

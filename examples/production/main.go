@@ -27,6 +27,7 @@ import (
 	"github.com/crosscast/crosscast/page"
 	"github.com/crosscast/crosscast/prometheus"
 	"github.com/crosscast/crosscast/redisadapter"
+	"github.com/crosscast/crosscast/sse"
 	"github.com/crosscast/crosscast/ws"
 )
 
@@ -82,11 +83,12 @@ func run(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	clients, err := accept(node, s)
+	chat, clients, err := accept(node, s)
 	if err != nil {
 		return errors.Join(err, node.Close(context.WithoutCancel(ctx)))
 	}
-	public, admin := &http.Server{Handler: routes(node, clients)}, &http.Server{Handler: adminRoutes(node, look, recent, clients)}
+	metrics := prometheus.New(node, prometheus.Options{WS: []*ws.Server{chat}, SSE: []*sse.Server{clients}})
+	public, admin := &http.Server{Handler: routes(node, clients)}, &http.Server{Handler: adminRoutes(node, look, recent, metrics)}
 	served := make(chan error, 2)
 	serve := func(server *http.Server, what, address string) error {
 		server.ReadHeaderTimeout, server.IdleTimeout = 10*time.Second, time.Minute
@@ -116,25 +118,30 @@ func run(ctx context.Context, s settings, log *slog.Logger) error {
 	)
 }
 
-// accept returns the binding of the clients.
-func accept(node *crosscast.Node, s settings) (*ws.Server, error) {
+// accept returns the binding of the clients, and the one in front of it, which also takes streams of events.
+func accept(node *crosscast.Node, s settings) (*ws.Server, *sse.Server, error) {
 	say := func(ctx context.Context, _ *crosscast.Socket, text string) error {
 		return node.To("lobby").Emit(ctx, "said", text)
 	}
-	return ws.New(node.Namespace, ws.Options{
+	chat, err := ws.New(node.Namespace, ws.Options{
 		Events:       ws.Events{"say": ws.Typed(say)},
 		AllowJoin:    allowJoin,
 		PingInterval: s.ping,
 		MaxClients:   s.clients,
 		EventRate:    20, // a second, for each client
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	clients, err := sse.New(node, chat, sse.Options{})
+	return chat, clients, err
 }
 
 // routes are what everybody reaches: clients, and the probes.
-func routes(node *crosscast.Node, clients *ws.Server) http.Handler {
+func routes(node *crosscast.Node, clients *sse.Server) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = clients.Accept(w, r, ws.Client{}) // Accept answers a client that it refuses
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
+		_ = clients.Accept(w, r, ws.Client{}) // Accept answers a client that it refuses
 	})
 	mux.Handle("GET /live", health.Live())
 	mux.Handle("GET /ready", health.Ready(node, health.Options{WithoutBus: true}))
@@ -142,9 +149,9 @@ func routes(node *crosscast.Node, clients *ws.Server) http.Handler {
 }
 
 // adminRoutes are what only operators reach: they have the names of rooms and users, and errors.
-func adminRoutes(node *crosscast.Node, look *page.Page, recent *health.Recent, clients *ws.Server) http.Handler {
+func adminRoutes(node *crosscast.Node, look *page.Page, recent *health.Recent, metrics client.Collector) http.Handler {
 	registry := client.NewRegistry()
-	registry.MustRegister(prometheus.New(node, prometheus.Options{WS: []*ws.Server{clients}}))
+	registry.MustRegister(metrics)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET /details", health.Details(node, recent))
