@@ -209,8 +209,8 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 	}
 }
 
-// TestAMasterFails: one of three masters is killed, and its replica takes over. Rooms on the others miss nothing, and no
-// server is taken for dead.
+// TestAMasterFails: one of three masters is killed, and its replica takes over. Rooms on the others miss nothing.
+// (It is over too soon for a node to be taken for dead: see TestThePartOfEveryoneDies in package wire.)
 func TestAMasterFails(t *testing.T) {
 	c := redistest.StartCluster(t, 3)
 	replica := c.Add(t, 1)[0]
@@ -258,9 +258,6 @@ func TestAMasterFails(t *testing.T) {
 	t.Logf("of %d emissions, %d are missing; gaps name %d of %d rooms", len(load.all), missing, len(concerned), len(rooms))
 	if len(concerned) == 0 || len(concerned) == len(rooms) {
 		t.Errorf("gaps name %d of %d rooms", len(concerned), len(rooms))
-	}
-	if a, b := from.Stats().Peers, to.Stats().Peers; a != 1 || b != 1 {
-		t.Errorf("%d and %d peers", a, b)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -51,10 +52,12 @@ func TestASlotOfAGroupMoves(t *testing.T) {
 }
 
 // TestAPastLinkOfAGroup: all links of a group use the same connections. One that is closed, or that Dial has given up,
-// does not change what the next one gets.
+// does not change what the next one gets. When the connection breaks, the link says since when something might be missing.
 func TestAPastLinkOfAGroup(t *testing.T) {
-	_, groups := redisbus.Groups(redistest.StartCluster(t, 1).Client(), redisbus.Config{Anchor: "cc"})
-	listen(t, groups[2]) // keeps the connection
+	began := time.Now()
+	rdb := redistest.StartCluster(t, 1).Client()
+	_, groups := redisbus.Groups(rdb, redisbus.Config{Anchor: "cc"})
+	other := listen(t, groups[2], "cc:r:/:c") // keeps the connection
 	const topic = "cc:r:/:a"
 	closed := listen(t, groups[3], topic).link
 	_ = closed.Close()
@@ -68,6 +71,17 @@ func TestAPastLinkOfAGroup(t *testing.T) {
 	cancel()
 	if err := redisbus.DialLate(ended, groups[3]); !errors.Is(err, context.Canceled) {
 		t.Error("a link that nobody waits for any more is in use:", err)
+	}
+	broke := time.Now()
+	if err := rdb.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
+		redistest.KillConnections(t, c, "pubsub")
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var dated interface{ Since() time.Time }
+	if err := other.expectEnd(t); !errors.As(err, &dated) || dated.Since().Before(began) || dated.Since().After(broke) {
+		t.Errorf("the link broke at %v, and says %v", broke, other.err)
 	}
 }
 
