@@ -26,7 +26,7 @@ var _ = register(
 	&row{
 		number: 7, fault: "a stranger publishes 31 MiB to everyone; a node emits more than its limit",
 		expect: "dropped, or one gap; delivery within 1 s; the node's own is refused before any byte is sent",
-		kinds:  single, alone: true, run: giant,
+		kinds:  lone, alone: true, run: giant,
 	},
 	&row{
 		number: 22, fault: "a stranger publishes every prefix of valid frames",
@@ -57,7 +57,7 @@ var _ = register(
 	&row{
 		number: 40, fault: "Redis is above its maxmemory, with noeviction", expect: "delivery is not affected; its part " +
 			"about kept rooms does not apply",
-		kinds: []kind{resp2, resp3, withTLS, sharded, shards}, run: outOfMemory,
+		kinds: []kind{resp2, resp3, withTLS, cluster, sharded, shards}, run: outOfMemory,
 		not: map[kind]string{natsOne: coreKeepsNothing, natsMany: coreKeepsNothing},
 	},
 	&row{

@@ -36,7 +36,7 @@ var _ = register(
 	&row{
 		number: 21, fault: "all of 1,000 clients read nothing",
 		expect: "the node goes on to receive; memory is at most that of the queues", alone: true,
-		kinds: []kind{resp2, sharded, shards, natsOne}, run: slowClients,
+		kinds: []kind{resp2, cluster, sharded, shards, natsOne}, run: slowClients,
 	},
 	&row{
 		number: 31, fault: "64 goroutines join, leave and emit, 10 s",
@@ -46,7 +46,7 @@ var _ = register(
 	&row{
 		number: 32, fault: "10,000 rooms are joined and half are left again, while Redis is down",
 		expect: "99 of 100 calls take 1 ms at most; the subscriptions are right 2 s after Redis is back; at most 512 in a command",
-		kinds:  plain, alone: true, run: storm,
+		kinds:  []kind{resp2, resp3, sharded, shards, natsOne}, alone: true, run: storm,
 	},
 	&row{
 		number: 33, fault: "Close, four times at once, while Redis is down or stands still; calls after Close",
@@ -441,6 +441,7 @@ func (b *bed) checkSubscribes(admin *redis.Client) {
 // closing closes nodes whose Redis does not help.
 func closing(b *bed) {
 	b.startSite(siteConfig{})
+	b.allowRestart()
 	node := b.process("n1")
 	for what, fault := range map[string][2]func(){
 		"is down": {b.site.kill, b.site.restart}, "stands still": {b.site.pause, b.site.resume},

@@ -12,12 +12,12 @@ var _ = register(
 	&row{
 		number: 10, fault: "RST in the middle of what a node receives: after byte 1, 2, 3, … of a frame",
 		expect: "no panic, no part of a message is delivered, a gap, delivery resumes",
-		kinds:  single, alone: true, run: resets, // peers miss heartbeats, and their gaps are measured
+		kinds:  lone, alone: true, run: resets, // peers miss heartbeats, and their gaps are measured
 	},
 	&row{
 		number: 11, fault: "latency of 200 ms ± 50 ms between a node and Redis", heartbeat: time.Second,
 		expect: "no gap; order is kept; a burst arrives at 80 % of the speed without it",
-		kinds:  single, alone: true, run: latency,
+		kinds:  lone, alone: true, run: latency,
 	},
 	&row{
 		number: 12, heartbeat: time.Second,
