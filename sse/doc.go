@@ -51,7 +51,7 @@
 // An EventSource comes back by itself, also after close codes for which client.js gives up, but not after an HTTP status
 // such as the 503 of a node that drains. Its readyState is then 2, and the page makes another one: docs/clients.md shows how. When it comes back it sends Last-Event-ID. Then its second event is a gap of everything since then, before
 // any other, because nothing is kept for clients that are away. An ID is the time of the node; about one event in a second
-// has one, and so have comments. The gap begins six seconds earlier, as in client.js.
+// has one, and so have comments. The gap begins six seconds earlier, as in client.js: see Options.GapMargin.
 //
 // # Sending
 //

@@ -169,10 +169,6 @@ func (s *Server) hello(st *stream, secret, protocol string) []byte {
 	return appendData(appendID([]byte("event: hello\n"), st.stamped), data)
 }
 
-// margin is how much earlier than the last ID an absence begins. Package client and client.js have the same one: a node
-// notices what it misses within four heartbeats, and an event is two seconds under way.
-const margin = 6 * time.Second
-
 // absence makes the second event of a client that was here before: the gap of its absence. An ID that is not ours, or
 // from the future, means everything.
 func (s *Server) absence(r *http.Request) []byte {
@@ -182,7 +178,7 @@ func (s *Server) absence(r *http.Request) []byte {
 	}
 	now, since := time.Now(), time.Unix(0, 0)
 	if ms, err := strconv.ParseInt(id, 10, 64); err == nil && ms > 0 && ms <= now.UnixMilli() {
-		since = time.UnixMilli(ms).Add(-margin)
+		since = time.UnixMilli(ms).Add(-s.o.GapMargin)
 	}
 	message := s.inside.Gap(wsconn.GapNotice{Since: since, Until: now, Wait: s.inside.GapSpread})
 	if len(message) == 0 {

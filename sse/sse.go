@@ -32,6 +32,11 @@ type Options struct {
 	// MaxPosts is how many POSTs are under way at the same time, at most. Another one gets status 503, with Retry-After.
 	// Default 256; at most 1,000,000.
 	MaxPosts int
+	// GapMargin is how much earlier than the last ID of a client that comes back its gap begins: for events under way, and
+	// for what its node had not noticed yet. A node notices what it misses within four heartbeats, so with a longer
+	// crosscast.Options.Heartbeat use four of these and 2 s. The clients of package client and client.js have the same
+	// option. Default 6 s; above 0, and at most 1 h.
+	GapMargin time.Duration
 }
 
 // A Server connects clients to a [ws.Server] by streams of server-sent events. Its methods may be called concurrently. It
@@ -62,10 +67,12 @@ func New(node *crosscast.Node, server *ws.Server, o Options) (*Server, error) {
 	s.o.PostLimit = cmp.Or(o.PostLimit, 64<<10)
 	s.o.PostTimeout = cmp.Or(o.PostTimeout, 5*time.Second)
 	s.o.MaxPosts = cmp.Or(o.MaxPosts, 256)
+	s.o.GapMargin = cmp.Or(o.GapMargin, 6*time.Second)
 	if err := cmp.Or(
 		bounds.Size("crosscast/sse: Options.PostLimit", s.o.PostLimit, 1),
 		bounds.Time("crosscast/sse: Options.PostTimeout", s.o.PostTimeout),
 		bounds.Count("crosscast/sse: Options.MaxPosts", s.o.MaxPosts, 1e6),
+		bounds.Time("crosscast/sse: Options.GapMargin", s.o.GapMargin),
 	); err != nil {
 		return nil, err
 	}

@@ -153,7 +153,8 @@ func TestKeepAlive(t *testing.T) {
 func TestAbsence(t *testing.T) {
 	n := wstest.StartNode(t, crosscast.Options{})
 	url := serve(t, newServer(t, n, ws.Options{OnConnect: welcome}, sse.Options{}))
-	ago := func(id string) (since, until float64) {
+	slower := serve(t, newServer(t, n, ws.Options{OnConnect: welcome}, sse.Options{GapMargin: time.Hour})) // heartbeats
+	ago := func(url, id string) (since, until float64) {
 		t.Helper()
 		c := open(t, url, "", "Last-Event-ID", id)
 		var m struct {
@@ -170,11 +171,14 @@ func TestAbsence(t *testing.T) {
 		c.expect(`{"event":"welcome"}`)
 		return m.Gap.Ago[0] / 1000, m.Gap.Ago[1] / 1000
 	}
-	if since, until := ago(strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10)); since < 66 || since > 90 || until > 20 {
+	if since, until := ago(url, strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10)); since < 66 || since > 90 || until > 20 {
 		t.Errorf("from %v to %v seconds ago, want the minute and six seconds", since, until)
 	}
+	if since, _ := ago(slower, strconv.FormatInt(time.Now().UnixMilli(), 10)); since < 3600 || since > 3630 {
+		t.Errorf("from %v seconds ago, want the hour", since)
+	}
 	for _, id := range []string{"x", "-1", "0", "99999999999999999999", strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)} {
-		if since, _ := ago(id); since < 1e9 {
+		if since, _ := ago(url, id); since < 1e9 {
 			t.Errorf("with the ID %q: from %v seconds ago, want everything", id, since)
 		}
 	}
@@ -262,7 +266,7 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range []sse.Options{{PostLimit: -1}, {PostLimit: 1<<30 + 1}, {PostTimeout: -1}, {MaxPosts: -1}} {
+	for _, o := range []sse.Options{{PostLimit: -1}, {PostLimit: 1<<30 + 1}, {PostTimeout: -1}, {MaxPosts: -1}, {GapMargin: -1}} {
 		if _, err := sse.New(n, chat, o); err == nil || !strings.HasPrefix(err.Error(), "crosscast/sse: Options.") {
 			t.Errorf("%+v: %v", o, err)
 		}
