@@ -274,6 +274,9 @@ func (l *ledger) handleInstructions(o *origin, t *topic, number uint64) bool {
 		}
 		switch inst.Kind {
 		case kind.Hello, kind.Heartbeat:
+			if inst.Kind == kind.Heartbeat && l.to.isEveryone() {
+				o.announced.backlog = 0 // if no quiet topics follow, none waits for longer than a heartbeat
+			}
 			o.peer = true
 			o.announced.beat = o.heard
 			o.belief.says(inst.Node.Heartbeat)

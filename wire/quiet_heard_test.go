@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscast/crosscast"
@@ -56,4 +57,33 @@ func TestQuietForAges(t *testing.T) {
 			t.Errorf("%d ms: everything is told until %v", age, told)
 		}
 	}
+}
+
+// TestBacklogIsOver: a topic has waited to be named while nothing was published. Then it is in use, and is not named. What it
+// had waited before makes no later gap longer.
+func TestBacklogIsOver(t *testing.T) {
+	onPatchy(t, 2, func(t *testing.T, c *cluster) {
+		a, b := c.peers[0], c.peers[1]
+		subscribe(t, b, "A")
+		emitEach(t, a, []string{"A"})
+		time.Sleep(4 * time.Second) // no heartbeat
+		if err := b.a.Publish(t.Context(), &crosscast.Instruction{Kind: kind.Hello, Target: crosscast.Target{Everyone: true}}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // the answer says for how long the topic waits
+		for range 15 {
+			for range 10 {
+				emitEach(t, a, []string{"A"})
+				time.Sleep(100 * time.Millisecond)
+			}
+			c.beat(0)
+		}
+		had, cut := len(b.seen()), time.Now()
+		b.port.Cut()
+		c.beat(2 * time.Second)
+		gaps := b.seen()[had:]
+		if len(gaps) != 1 || cut.Sub(gaps[0].Since) > 5500*time.Millisecond {
+			t.Errorf("the link was lost at %v, and the gaps are %+v", cut, gaps)
+		}
+	})
 }
