@@ -23,6 +23,7 @@ var partNames = []string{"a", "b", "c"}
 // partNode is a node over three scripted buses, with one client in a room of each.
 type partNode struct {
 	*crosscast.Node
+	a     crosscast.Adapter
 	ports map[string]*membus.Port
 
 	told // events
@@ -119,6 +120,7 @@ func (c *partCluster) add(o wire.Options, names []string) *partNode {
 // start starts a node and its client.
 func (c *partCluster) start(n *partNode, a crosscast.Adapter, with crosscast.ConnectOptions) *partNode {
 	c.t.Helper()
+	n.a = a
 	var err error
 	n.Node, err = crosscast.Start(c.t.Context(), crosscast.Options{
 		Name: fmt.Sprint("n", len(c.nodes)), Adapter: a,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crosscast/crosscast"
 	"github.com/crosscast/crosscast/adaptertest"
@@ -86,4 +87,21 @@ func TestHome(t *testing.T) {
 			t.Errorf("started with %v", homes)
 		}
 	}
+}
+
+// TestOnePartIsDown: whichever it is, the adapter can tell who is silent, and has heard the peer just now.
+func TestOnePartIsDown(t *testing.T) {
+	inPartBubble(t, 2, wire.Options{}, func(t *testing.T, c *partCluster) {
+		n, peer := c.nodes[0], c.nodes[1]
+		a := n.a.(crosscast.AdapterObserver)
+		for _, part := range partNames {
+			n.ports[part].Down()
+			time.Sleep(5 * time.Second) // lasts: the time is a bubble's
+			if age := time.Since(a.Heard(peer.ID())); age > 2*time.Second || !a.Proven() {
+				t.Errorf("while %s is down, the peer was heard %v ago, proven: %t", part, age, a.Proven())
+			}
+			n.ports[part].Up()
+			time.Sleep(5 * time.Second) // lasts: the time is a bubble's
+		}
+	})
 }
