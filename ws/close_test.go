@@ -93,6 +93,9 @@ func TestClosedIsGone(t *testing.T) {
 			sends: wstest.Masked(`{"event":"n"}`), floods: true, closes: kick},
 		{name: "kick in a flood of pings", sends: "\x89\x80\x00\x00\x00\x00", floods: true, closes: kick},
 		{name: "shutdown", sends: head, closes: func(n *crosscast.Node, _ *crosscast.Socket) { go n.Close(context.Background()) }},
+		{name: "drain", sends: head, closes: func(n *crosscast.Node, _ *crosscast.Socket) {
+			go n.Drain(context.Background(), crosscast.DrainOptions{Notice: -1, Window: -1})
+		}},
 		{name: "slow", o: ws.Options{Queue: crosscast.QueueOptions{Limit: 1, Policy: crosscast.QueueDisconnect}}, sends: head,
 			closes: func(n *crosscast.Node, _ *crosscast.Socket) {
 				for range 100 {

@@ -26,6 +26,7 @@ func TestStrings(t *testing.T) {
 	check(t, ws.GapTell, ws.GapIgnore)
 	check(t, ws.ControlReply, ws.ControlPresence)
 	check(t, socketio.EventPause, socketio.EventClose)
+	check(t, socketio.GapTell, socketio.GapIgnore)
 	check(t, socketioadapter.Classic, socketioadapter.Sharded)
 	check(t, socketioadapter.Dynamic, socketioadapter.DynamicPrivate)
 }
