@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -90,8 +92,8 @@ func TestLate(t *testing.T) {
 	})
 }
 
-// TestNight goes through a night as an operator does who uses curl: everything is healthy, a fault begins, it can be
-// seen, it ends, and the answers say what it was.
+// TestNight goes through a night as an operator does who uses curl: everything is healthy, a fault begins, its symptoms can
+// be seen where docs/first-night.md says, it ends, and the answers say what it was.
 func TestNight(t *testing.T) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -102,7 +104,7 @@ func TestNight(t *testing.T) {
 	s := settings{seed: seedOf("redis killed"), faults: 1, clients: 2, control: "127.0.0.1:0", dir: t.TempDir(), quiet: time.Millisecond}
 	s.answers = filepath.Join(s.dir, "sealed")
 	if *whole {
-		s.faults = 0
+		s.faults, s.quiet = 0, 3*time.Second // a node that dies as soon as it has come is remembered by no name
 	}
 	var out programtest.Output
 	ended := make(chan error, 1)
@@ -115,24 +117,24 @@ func TestNight(t *testing.T) {
 		}
 	}()
 	control := printed(t, &out, "control: ")
-	admin := strings.TrimSuffix(printed(t, &out, "node-1  metrics "), "/metrics")
+	var seen views
+	for i := range seen {
+		seen[i].admin = strings.TrimSuffix(printed(t, &out, nodeName(i)+"  metrics "), "/metrics")
+		seen[i].log = filepath.Join(s.dir, nodeName(i)+".log")
+	}
 
 	expected := plan(s.seed, 0)
 	if s.faults > 0 {
 		expected = expected[:s.faults]
 	}
+	seen.know(t)
 	for i, f := range expected {
+		seen.begin(t)
 		if text := post(t, control+"/next", ""); !strings.HasPrefix(text, fmt.Sprintf("fault %d begins", i+1)) || strings.Contains(text, f.kind) {
 			t.Fatalf("next said %s", text)
 		}
 		post(t, control+"/guess", "it is: "+f.kind)
-		if f.kind == "redis killed" {
-			until(t, "node-1 to notice", func() bool { return strings.Contains(get(admin+"/details"), `"ready": "disconnected"`) })
-			until(t, "the cause in the log of node-1", func() bool {
-				log, err := os.ReadFile(filepath.Join(s.dir, "node-1.log"))
-				return err == nil && strings.Contains(string(log), "connection refused")
-			})
-		}
+		seen.symptoms(t, f)
 	}
 	if text := post(t, control+"/next", ""); !strings.HasPrefix(text, "the night is over") {
 		t.Fatalf("next said %s", text)
@@ -159,7 +161,79 @@ func TestNight(t *testing.T) {
 	}
 }
 
-// seedOf returns a seed whose first fault is of this kind, in a plan without extra ones.
+// views are what an operator sees of the nodes.
+type views [nodes]struct {
+	admin, log string
+	before     int // bytes of the log, when the fault began
+}
+
+// know waits until each node has heard the others more than once.
+func (v *views) know(t *testing.T) {
+	t.Helper()
+	for i := range v {
+		until(t, nodeName(i)+" to know the others", func() bool {
+			var d struct {
+				Peers []struct{ Since, Heard time.Time }
+			}
+			err := json.Unmarshal([]byte(get(v[i].admin+"/details")), &d)
+			known := err == nil && len(d.Peers) == nodes-1
+			for _, p := range d.Peers {
+				known = known && p.Heard.After(p.Since)
+			}
+			return known
+		})
+	}
+}
+
+// begin is before a fault.
+func (v *views) begin(t *testing.T) {
+	t.Helper()
+	for i := range v {
+		log, err := os.ReadFile(v[i].log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v[i].before = len(log)
+	}
+}
+
+// symptoms waits for what docs/first-night.md says of a fault.
+func (v *views) symptoms(t *testing.T, f fault) {
+	t.Helper()
+	logs := map[string]string{
+		"redis killed": "connection refused", "redis paused": "i/o timeout|the bus has not answered",
+		"password rotated": "WRONGPASS", "permission taken": "NOPERM", "network slow": "need long to the bus",
+	}
+	for i := range v {
+		name := nodeName(i)
+		concerned := strings.HasPrefix(f.text, name+" ")
+		if pattern := regexp.MustCompile(logs[f.kind]); logs[f.kind] != "" && (concerned || f.kind != "network slow") {
+			until(t, f.kind+" in the log of "+name, func() bool {
+				log, err := os.ReadFile(v[i].log)
+				return err == nil && pattern.Match(log[v[i].before:])
+			})
+		}
+		switch {
+		case f.kind == "redis killed":
+			until(t, name+" to notice", func() bool { return strings.Contains(get(v[i].admin+"/details"), `"ready": "disconnected"`) })
+		case !concerned:
+		case f.kind == "network slow":
+			echo := regexp.MustCompile(`(?m)^crosscast_echo_latest_seconds\{.*\} (0\.[89]|[1-9]\.)`)
+			until(t, "a high echo of "+name, func() bool { return echo.MatchString(get(v[i].admin + "/metrics")) })
+		default: // killed or paused
+			for j := range v {
+				if j != i {
+					until(t, nodeName(j)+" to name "+name, func() bool {
+						_, lost, _ := strings.Cut(get(v[j].admin+"/details"), `"lost"`)
+						return strings.Contains(lost, name)
+					})
+				}
+			}
+		}
+	}
+}
+
+// seedOf returns a seed whose first fault is of this kind.
 func seedOf(kind string) uint64 {
 	for {
 		if seed := rand.Uint64() | 1; plan(seed, 0)[0].kind == kind {
@@ -189,7 +263,7 @@ func until(t *testing.T, what string, reached func() bool) {
 }
 
 func get(url string) string {
-	response, err := http.Get(url)
+	response, err := (&http.Client{Timeout: 5 * time.Second}).Get(url)
 	if err != nil {
 		return err.Error()
 	}
