@@ -73,12 +73,20 @@ func Client(t testing.TB, o *redis.Options) *redis.Client {
 	return rdb
 }
 
-// KillConnections has the server close the connections of a kind, such as "pubsub" or "normal", but admin's.
+// KillConnections has the server close the connections of a kind, such as "pubsub" or "normal", but admin's. It waits for
+// the first one, because a node that has lost a connection might be about to make another.
 func KillConnections(t testing.TB, admin *redis.Client, kind string) {
 	t.Helper()
-	n, err := admin.Do(t.Context(), "client", "kill", "type", kind, "skipme", "yes").Int()
-	if err != nil || n == 0 {
-		t.Fatalf("killed %d connections, %v", n, err)
+	ctx := Within(t, Patience)
+	for {
+		n, err := admin.Do(ctx, "client", "kill", "type", kind, "skipme", "yes").Int()
+		if err != nil {
+			t.Fatalf("killed no connection of kind %q: %v", kind, err)
+		}
+		if n > 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
