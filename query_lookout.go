@@ -45,7 +45,7 @@ func (l *lookout) look(q *query) error {
 	defer cancel()
 	found, err := n.findNodes(ctx)
 	switch {
-	case q.ctx.Err() != nil:
+	case q.ctx.Err() != nil, n.state.Load() == nodeClosed: // Close ends queries one by one, and might not have reached q
 		return n.whyEnded(q.ctx)
 	case errors.Is(err, errNobody):
 		q.mu.Lock()
