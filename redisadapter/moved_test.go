@@ -250,13 +250,13 @@ func TestADemotedMaster(t *testing.T) {
 			stale := drift(t, "stale", redistest.Client(t, proxy.options(old)))
 			hear(t, stale.member, peer)
 			hear(t, peer, stale.member)
+			left := time.Now()
 			next.Promote()
 			if follows { // then the stale node hears all that is published at the new master
 				old.Demote(next)
 			} else {
 				old.DemoteTo(redistest.ClosedPort())
 			}
-			left := time.Now()
 			proxy.to.Store(next)
 			proxyOfPeer.to.Store(next)
 			proxyOfPeer.cut()
