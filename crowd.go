@@ -24,8 +24,8 @@ func (g *group) crowdLocked() {
 }
 
 func (c *crowd) add(s *Socket) {
-	c.conns = append(c.conns, s.sender())
-	c.slots = append(c.slots, s.slot)
+	c.conns = append(roomy(c.conns), s.sender())
+	c.slots = append(roomy(c.slots), s.slot)
 }
 
 // drop takes the i-th socket out, and moves the last one into its place.

@@ -189,14 +189,14 @@ type driver struct {
 	publishErr error
 	receipt    crosscast.Receipt
 	subscribe  func(ctx context.Context, names []string) error // nil: confirmed at once
-	busy       bool                                            // a call about interest is being made
+	busy       map[string]bool                                 // a call about interest in the name is being made
 	heard      map[string]bool
 	onPublish  func(inst *crosscast.Instruction)
 }
 
 // newDriver returns a driver that surely reaches nobody.
 func newDriver(tb testing.TB) *driver {
-	return &driver{tb: tb, heard: make(map[string]bool), receipt: crosscast.Receipt{Known: true}}
+	return &driver{tb: tb, heard: make(map[string]bool), busy: make(map[string]bool), receipt: crosscast.Receipt{Known: true}}
 }
 
 func (d *driver) Start(_ context.Context, s crosscast.AdapterStart) error {
@@ -230,20 +230,23 @@ func (d *driver) Flush(context.Context) error { d.log.add("flush"); return nil }
 
 func (d *driver) Close(context.Context) error { d.log.add("close"); return nil }
 
-func (d *driver) begin() {
+// begin fails if a call about one of the names has not ended.
+func (d *driver) begin(names []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.busy {
-		d.tb.Error("calls about interest overlap")
+	for _, name := range names {
+		if d.busy[name] {
+			d.tb.Errorf("calls about interest in %s overlap", name)
+		}
+		d.busy[name] = true
 	}
-	d.busy = true
 }
 
 func (d *driver) end(hear bool, names []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.busy = false
 	for _, name := range names {
+		delete(d.busy, name)
 		if hear {
 			d.heard[name] = true
 		} else {
@@ -253,8 +256,8 @@ func (d *driver) end(hear bool, names []string) {
 }
 
 func (d *driver) Subscribe(ctx context.Context, names ...crosscast.Address) error {
-	d.begin()
 	texts := addressTexts(names)
+	d.begin(texts)
 	d.log.add("+ %s", sorted(texts))
 	d.mu.Lock()
 	f := d.subscribe
@@ -268,8 +271,8 @@ func (d *driver) Subscribe(ctx context.Context, names ...crosscast.Address) erro
 }
 
 func (d *driver) Unsubscribe(_ context.Context, names ...crosscast.Address) error {
-	d.begin()
 	texts := addressTexts(names)
+	d.begin(texts)
 	d.log.add("- %s", sorted(texts))
 	d.end(false, texts)
 	return nil

@@ -13,16 +13,20 @@ import (
 	"github.com/crosscast/crosscast/internal/errtext"
 )
 
-// maxBatch is the number of names in one call of Subscribe. maxHeld is the number of interests handled in one hold of
-// interests.mu, for which a delivery might be waiting. askAhead is the number of rooms from which a Join subscribes while
-// it goes on.
-const maxBatch, maxHeld, askAhead = 4096, 128, 1024
+const (
+	minBatch    = 256  // names in one call of Subscribe, if few wait
+	maxBatch    = 4096 // if many wait
+	maxUnderWay = 3    // calls of Subscribe at the same time
+	maxHeld     = 128  // interests handled in one hold of interests.mu, for which a delivery might be waiting
+	askAhead    = 1024 // rooms from which a Join subscribes while it goes on
+)
 
 // An interest is a node's subscription, at its adapter, to the name of one group, and a part of that. It begins when the
 // group gets its first member, and ends when the group has lingered without members. The interest of everyone in a
 // namespace begins and ends with the namespace's space. Both the use of a group and the decision to end its interest
 // change under the group's shard's lock: an ended interest is in no set, and a later group of that name has a new one.
-// One goroutine does both, so the new one is subscribed only after the old one was given up.
+// An interest does not end while a call subscribes it. One goroutine gives up the ended ones and begins the calls, so
+// the new one is subscribed only after the old one was given up.
 type interest struct {
 	// Guarded by interests.mu:
 	batch     *batch        // subscribes it now; nil: nothing under way
@@ -41,16 +45,22 @@ func (g *group) interested() bool {
 }
 
 // A batch is the interests of one call of Subscribe. New interests join the last batch until the worker takes it. So
-// the next batch fills while a call waits, and no timer is needed.
+// the next batch fills while the calls under way wait, and no timer is needed. Several calls are under way, and the
+// first batches are small, so that the bus has work while the outcome of another call is handled.
 type batch struct {
-	interests []*group
-	signals   []chan struct{} // of the Connects that wait; guarded by interests.mu
-	done      chan struct{}   // for all others
-	finished  atomic.Bool     // done is closed, or about to be
+	*parties               // until it is finished
+	done     chan struct{} // for all who wait, but for Connects
+	finished atomic.Bool   // done is closed, or about to be
 
 	// Valid once finished is set:
 	err    error            // for every name
 	failed map[*group]error // or for some names
+}
+
+// parties are the lists of a batch, which are used again. interests.mu guards them.
+type parties struct {
+	interests []*group
+	signals   []chan struct{} // of the Connects that wait
 }
 
 // wait waits for the end of b. For the Connect of s, if that is not nil, it returns ErrClosed once s is closed. Connects
@@ -97,7 +107,8 @@ type lingerer struct {
 	at time.Time
 }
 
-// interests owns one goroutine, the only one that calls the AdapterSubscriber. A nil *interests subscribes to nothing.
+// interests owns one goroutine, the worker, which calls Unsubscribe of the AdapterSubscriber, and begins the calls of
+// Subscribe. A nil *interests subscribes to nothing.
 type interests struct {
 	sub    AdapterSubscriber
 	node   *Node
@@ -106,9 +117,11 @@ type interests struct {
 	after  time.Duration // the time to linger
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the worker has ended
-	wake   chan struct{}
+	wake   chan struct{} // capacity 1: there is a batch, or something lingers
+	freed  chan struct{} // capacity maxUnderWay: a call has ended
 
-	rares sync.Pool // of *rare that have nothing but a signal, for sockets whose Connect waits
+	rares   sync.Pool // of *rare that have nothing but a signal, for sockets whose Connect waits
+	parties sync.Pool // of *parties, empty
 
 	mu      sync.Mutex // guards the following fields; locked after a shard's
 	batches []*batch
@@ -121,6 +134,7 @@ func startInterests(n *Node, sub AdapterSubscriber, linger time.Duration) *inter
 	x := &interests{
 		sub: sub, began: time.Now(), every: n.foreign != nil, node: n, after: linger, cancel: cancel,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1),
+		freed: make(chan struct{}, maxUnderWay),
 	}
 	go x.work(ctx)
 	return x
@@ -282,7 +296,7 @@ func (x *interests) request(its []*group, asked []*batch, again bool, s *Socket)
 			return
 		}
 		if it.batch == nil {
-			it.batch = x.openBatchLocked(len(its))
+			it.batch = x.openBatchLocked()
 			it.batch.interests = append(it.batch.interests, it)
 		}
 		if s != nil && (len(asked) == 0 || asked[len(asked)-1] != it.batch) {
@@ -343,26 +357,46 @@ func (x *interests) doubtGroupLocked(g *group) {
 	g.doubted = g.batch != nil
 }
 
-// openBatchLocked returns the batch that takes new interests, of which some are expected.
-func (x *interests) openBatchLocked(expected int) *batch {
-	if n := len(x.batches); n > 0 && len(x.batches[n-1].interests) < maxBatch {
-		return x.batches[n-1]
+// batchSize returns the largest size of a batch behind others that wait.
+func batchSize(others int) int {
+	if others >= 4 {
+		return maxBatch
+	}
+	return minBatch << others
+}
+
+// openBatchLocked returns the batch that takes new interests.
+func (x *interests) openBatchLocked() *batch {
+	if last := len(x.batches) - 1; last >= 0 && len(x.batches[last].interests) < batchSize(last) {
+		return x.batches[last]
 	}
 	x.node.busy.Begin()
-	b := &batch{interests: make([]*group, 0, min(expected, maxBatch)), done: make(chan struct{})}
+	b := &batch{done: make(chan struct{})}
+	var spare bool
+	if b.parties, spare = x.parties.Get().(*parties); !spare {
+		b.parties = new(parties)
+	}
 	x.batches = append(x.batches, b)
 	return b
 }
 
-// work calls the AdapterSubscriber until ctx ends.
+// work begins calls of the AdapterSubscriber until ctx ends, and waits for them.
 func (x *interests) work(ctx context.Context) {
 	defer close(x.ended)
+	underWay := 0 // calls of Subscribe
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		next := x.expire(ctx, time.Now())
-		if b := x.next(); b != nil {
-			x.finish(b, x.ask(ctx, b))
+		wake := x.wake
+		if underWay == maxUnderWay {
+			wake = nil
+		} else if b := x.next(); b != nil {
+			underWay++
+			go func() {
+				x.finish(b, x.ask(ctx, b))
+				x.freed <- struct{}{}
+			}()
 			continue
 		}
 		timer.Stop()
@@ -372,7 +406,9 @@ func (x *interests) work(ctx context.Context) {
 			due = timer.C
 		}
 		select {
-		case <-x.wake:
+		case <-wake:
+		case <-x.freed:
+			underWay--
 		case <-due:
 		case <-ctx.Done():
 		}
@@ -380,6 +416,9 @@ func (x *interests) work(ctx context.Context) {
 	x.mu.Lock()
 	x.stopped = true
 	x.mu.Unlock()
+	for ; underWay > 0; underWay-- {
+		<-x.freed
+	}
 	for b := x.next(); b != nil; b = x.next() {
 		x.finish(b, ErrClosed)
 	}
@@ -401,13 +440,8 @@ func (x *interests) next() *batch {
 func (x *interests) ask(ctx context.Context, b *batch) error {
 	names := make([]Address, 0, len(b.interests))
 	x.eachLocked(b.interests, func(it *group) { // b is out of the list, so no interest joins it any more
-		if !it.ended {
-			names = append(names, it.address())
-		}
+		names = append(names, it.address())
 	})
-	if len(names) == 0 {
-		return nil
-	}
 	err := x.sub.Subscribe(ctx, names...)
 	if err != nil && ctx.Err() != nil {
 		return ErrClosed
@@ -424,7 +458,7 @@ func (x *interests) finish(b *batch, err error) {
 		b.err = err
 	}
 	x.eachLocked(b.interests, func(it *group) {
-		it.confirmed.Store(b.outcome(it) == nil && !it.ended && !it.doubted)
+		it.confirmed.Store(b.outcome(it) == nil && !it.doubted)
 		it.batch, it.doubted = nil, false
 	})
 	b.finished.Store(true)
@@ -432,6 +466,11 @@ func (x *interests) finish(b *batch, err error) {
 	for _, signal := range b.signals { // no Connect is added to them any more
 		wake(signal)
 	}
+	clear(b.interests)
+	clear(b.signals)
+	*b.parties = parties{b.interests[:0], b.signals[:0]}
+	x.parties.Put(b.parties)
+	b.parties = nil
 	x.node.busy.End(1)
 }
 
@@ -497,6 +536,9 @@ func (x *interests) endLocked(it *group, now time.Time) bool {
 	defer x.mu.Unlock()
 	switch {
 	case it.lingering: // its group became idle again just now
+		return false
+	case it.batch != nil: // or the call might come after the one that gives it up
+		x.lingerLocked(it, now.Add(max(x.after, time.Second)))
 		return false
 	case x.began.Add(it.idleSince + x.after).After(now):
 		x.lingerLocked(it, x.began.Add(it.idleSince+x.after))

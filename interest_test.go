@@ -71,27 +71,28 @@ func TestJoinsAreBatched(t *testing.T) {
 		confirm := make(chan error)
 		d.answer(func(context.Context, []string) error { return <-confirm })
 		var wg sync.WaitGroup
-		for i := range 10_000 {
+		for i := range 14_000 {
 			s := connect(t, n.Namespace, &recorder{})
 			wg.Go(func() {
 				if err := s.Join(ctx, fmt.Sprint(i)); err != nil {
 					t.Error(err)
 				}
 			})
-			if i == 0 {
-				synctest.Wait() // so that the first call is under way
+			if i < 3 {
+				synctest.Wait() // so that three calls are under way
 			}
 		}
 		synctest.Wait()
-		for range 4 { // 1, then 9,999 in batches of at most 4,096
+		for range 10 {
 			confirm <- nil
+			synctest.Wait()
 		}
 		wg.Wait()
 		var sizes []string
 		for call := range strings.SplitSeq(d.log.take(), "; ") {
 			sizes = append(sizes, fmt.Sprint(len(strings.Fields(call))-1))
 		}
-		equal(t, "names in each call", strings.Join(sizes, " "), "1 4096 4096 1807")
+		equal(t, "names in each call", strings.Join(sizes, " "), "1 1 1 256 512 1024 2048 4096 4096 1965")
 		d.answer(nil)
 	})
 }
@@ -177,13 +178,13 @@ func TestJoinIsRefusedByName(t *testing.T) {
 			<-begin
 			return refuse(crosscast.ErrDenied, bad...)(ctx, names)
 		})
-		sockets := make([]*crosscast.Socket, 4)
+		sockets := make([]*crosscast.Socket, 6)
 		for i := range sockets {
 			sockets[i] = connect(t, n.Namespace, &recorder{})
 		}
 		errs := make([]error, len(sockets))
 		var wg sync.WaitGroup
-		for i, rooms := range [][]string{{"first"}, {"a", "b"}, {"b", "bad1"}, append([]string{"c"}, bad...)} {
+		for i, rooms := range [][]string{{"first"}, {"second"}, {"third"}, {"a", "b"}, {"b", "bad1"}, append([]string{"c"}, bad...)} {
 			wg.Go(func() { errs[i] = sockets[i].Join(ctx, rooms...) })
 			synctest.Wait()
 		}
@@ -191,17 +192,19 @@ func TestJoinIsRefusedByName(t *testing.T) {
 		wg.Wait()
 		ok(t, errs[0])
 		ok(t, errs[1])
-		refused(t, errs[2], crosscast.ErrDenied, "bad1")
-		refused(t, errs[3], crosscast.ErrDenied, bad...)
+		ok(t, errs[2])
+		ok(t, errs[3])
+		refused(t, errs[4], crosscast.ErrDenied, "bad1")
+		refused(t, errs[5], crosscast.ErrDenied, bad...)
 		for _, text := range []string{`room "bad1"`, `room "bad3"`, "and 2 more names"} {
-			if !strings.Contains(errs[3].Error(), text) {
-				t.Errorf("%q says nothing of %s", errs[3], text)
+			if !strings.Contains(errs[5].Error(), text) {
+				t.Errorf("%q says nothing of %s", errs[5], text)
 			}
 		}
-		for i, rooms := range []string{"first", "a b", "", ""} {
+		for i, rooms := range []string{"first", "second", "third", "a b", "", ""} {
 			equal(t, "rooms", sorted(sockets[i].Rooms()), rooms)
 		}
-		equal(t, "calls", d.log.take(), "+ first; + a b bad1 bad2 bad3 bad4 bad5 c")
+		equal(t, "calls", d.log.take(), "+ first; + second; + third; + a b bad1 bad2 bad3 bad4 bad5 c")
 		d.answer(nil)
 	})
 }
@@ -283,13 +286,13 @@ func TestJoinEndsWithTheNode(t *testing.T) {
 		n, d := interestNode(t, crosscast.Options{})
 		d.answer(func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() })
 		s := connect(t, n.Namespace, &recorder{})
-		joined := make(chan error, 2)
-		go func() { joined <- s.Join(ctx, "r") }()
-		synctest.Wait()
-		go func() { joined <- s.Join(ctx, "s") }() // in the next batch
-		synctest.Wait()
+		joined := make(chan error, 4)
+		for _, room := range []string{"r", "s", "t", "u"} { // the last one in a batch that waits
+			go func() { joined <- s.Join(ctx, room) }()
+			synctest.Wait()
+		}
 		ok(t, n.Close(ctx))
-		for range 2 {
+		for range 4 {
 			if err := <-joined; !errors.Is(err, crosscast.ErrClosed) {
 				t.Errorf("Join: %v", err)
 			}
@@ -338,6 +341,27 @@ func TestInterestLingers(t *testing.T) {
 	})
 }
 
+// A name is given up after the call that subscribes to it, and not before or beside it.
+func TestInterestStaysWhileACallIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, d := interestNode(t, crosscast.Options{Linger: 10 * time.Millisecond})
+		confirm := make(chan error)
+		d.answer(func(context.Context, []string) error { return <-confirm })
+		s := connect(t, n.Namespace, &recorder{})
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := s.Join(brief, "r"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Join: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		equal(t, "calls", d.log.take(), "+ r")
+		confirm <- nil
+		time.Sleep(2 * time.Second)
+		equal(t, "calls", d.log.take(), "- r")
+		equal(t, "heard", d.hears(), "")
+	})
+}
+
 func TestSubscriptionHoldsInterest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := interestNode(t, crosscast.Options{})
@@ -365,7 +389,7 @@ func TestInterestEndsUpRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, d := interestNode(t, crosscast.Options{Linger: 10 * time.Millisecond})
 		d.answer(func(_ context.Context, names []string) error {
-			time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
+			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
 			if rand.IntN(10) == 0 {
 				return crosscast.ErrNotConnected
 			}
@@ -396,7 +420,7 @@ func TestInterestEndsUpRight(t *testing.T) {
 				ok(t, s.Leave(fmt.Sprint(i)))
 			}
 		}
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second)
 		if rooms := sorted(n.Rooms()); d.hears() != rooms {
 			t.Errorf("hears %q with members in %q", d.hears(), rooms)
 		}

@@ -290,8 +290,8 @@ func (g *group) addSocketLocked(s *Socket) {
 		m = new(membership)
 	}
 	*m = membership{g, int32(len(g.members)), int32(len(s.members))}
-	g.sockets = append(g.sockets, s)
-	g.members = append(g.members, m)
+	g.sockets = append(roomy(g.sockets), s)
+	g.members = append(roomy(g.members), m)
 	s.members = append(s.members, m)
 	if g.crowd != nil {
 		g.crowd.add(s)
@@ -347,6 +347,15 @@ func (g *group) dropLocked(m *membership) {
 func shrunk[T any](s []T) []T {
 	if c := cap(s); c >= 64 && len(s) <= c/4 {
 		return append(make([]T, 0, c/2), s...)
+	}
+	return s
+}
+
+// roomy returns s with a free place. A long list grows by a half: by a quarter, as append makes it grow, all the lists
+// that it has outgrown have four times its size.
+func roomy[T any](s []T) []T {
+	if len(s) == cap(s) {
+		return slices.Grow(s, len(s)/2+1)
 	}
 	return s
 }

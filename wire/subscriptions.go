@@ -71,7 +71,8 @@ type sought struct {
 // each calls f with the topics of names, a part at a time. It holds mu only during these calls, so that a delivery can
 // take mu between them.
 func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
-	part := make([]sought, 0, min(len(names), maxHeld))
+	list := soughtLists.Get().(*[]sought)
+	part := *list
 	var to []destination
 	var buf []byte
 	for i, name := range names {
@@ -89,10 +90,15 @@ func (s *subscriptions) each(names []crosscast.Address, f func(part []sought)) {
 			s.mu.Lock()
 			f(part)
 			s.mu.Unlock()
+			clear(part)
 			part, buf = part[:0], buf[:0]
 		}
 	}
+	*list = part
+	soughtLists.Put(list)
 }
+
+var soughtLists = sync.Pool{New: func() any { return new(make([]sought, 0, maxHeld)) }}
 
 func (s *subscriptions) subscribe(ctx context.Context, names []crosscast.Address) error {
 	w := &wait{names: names, left: 1, done: make(chan struct{})} // left counts this call until it has requested all topics
