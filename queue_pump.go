@@ -3,6 +3,7 @@ package crosscast
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // A pumpCrew writes for the queues of a budget that have TryWrite and are not stuck. A pump is a goroutine that serves
@@ -15,7 +16,9 @@ type pumpCrew struct {
 	waiting []*Queue   // in the order in which they are due, from first on; each has the state writing
 	first   int
 	running int // pumps
-	most    int // pumps, since the first one of those that run
+	procs   int // processors, when the first one of those began
+
+	behind atomic.Bool // several frames waited in the latest queue
 }
 
 const (
@@ -32,8 +35,16 @@ func (c *pumpCrew) add(q *Queue) {
 	}
 }
 
-// enter reports whether another pump must start. One processor is left to others, if there are several: more pumps
-// would make smaller batches, and what feeds them would have to wait.
+// mostLocked returns how many pumps may run. While they are behind, one processor is left to others, if there are
+// several: more pumps would make smaller batches, and what feeds them would have to wait.
+func (c *pumpCrew) mostLocked() int {
+	if c.behind.Load() {
+		return max(c.procs-1, 1)
+	}
+	return c.procs
+}
+
+// enter reports whether another pump must start.
 func (c *pumpCrew) enter(q *Queue) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,18 +56,22 @@ func (c *pumpCrew) enter(q *Queue) bool {
 	c.waiting = append(c.waiting, q)
 	switch {
 	case c.running == 0:
-		c.most = max(runtime.GOMAXPROCS(0)-1, 1)
-	case c.running >= c.most || len(c.waiting)-c.first < queuesPerPump*c.running:
+		c.procs = runtime.GOMAXPROCS(0)
+	case c.running >= c.mostLocked() || len(c.waiting)-c.first < queuesPerPump*c.running:
 		return false
 	}
 	c.running++
 	return true
 }
 
-// next returns the queue that is due, if there is one. Otherwise the pump must end.
+// next returns the queue that is due. If it returns nil, the pump must end.
 func (c *pumpCrew) next() *Queue {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.running > c.mostLocked() {
+		c.running--
+		return nil
+	}
 	if c.first == len(c.waiting) {
 		c.running--
 		c.waiting, c.first = c.waiting[:0], 0
@@ -82,7 +97,7 @@ func (c *pumpCrew) runPump() {
 		if q == nil {
 			break
 		}
-		f = q.pump(f)
+		f = q.pump(c, f)
 		if n%pumpTurn == 0 {
 			runtime.Gosched()
 		}
@@ -91,19 +106,19 @@ func (c *pumpCrew) runPump() {
 	returned = true
 }
 
-// pump writes some of what waits, if that does not block, with the flight f. It returns f, or another one if f is still
-// in use.
-func (q *Queue) pump(f *flight) *flight {
+// pump writes some of what waits, if that does not block, with the flight f, for c. It returns f, or another one if f is
+// still in use.
+func (q *Queue) pump(c *pumpCrew, f *flight) *flight {
 	returned := false
 	defer func() {
 		if !returned {
 			go q.exited()
 		}
 	}()
-	then, reason := q.pumpOnce(f)
+	then, reason := q.pumpOnce(c, f)
 	switch then {
 	case pumpAgain:
-		q.shared.Value().budget.pumps.add(q)
+		c.add(q)
 	case pumpOver:
 		go q.finish(reason)
 	case pumpNot:
@@ -125,30 +140,35 @@ const (
 	pumpOver                  // finish must be called
 )
 
-func (q *Queue) pumpOnce(f *flight) (then pumpThen, reason Reason) {
-	if !q.load(f) {
+func (q *Queue) pumpOnce(c *pumpCrew, f *flight) (then pumpThen, reason Reason) {
+	waiting, ok := q.load(f)
+	if !ok {
 		return pumpNot, ""
 	}
 	if len(f.frames) == 0 {
 		return q.pumped(f, 0, nil)
 	}
+	if behind := waiting > 1; behind != c.behind.Load() {
+		c.behind.Store(behind)
+	}
 	n, err := guardWrite(q.try, f.frames)
 	return q.pumped(f, n, err)
 }
 
-// load moves the first waiting frames to f. It returns false if DropNotice must be called before, which might block.
-func (q *Queue) load(f *flight) bool {
+// load moves the first waiting frames to f, and returns how many waited. ok is false if DropNotice must be called before,
+// which might block.
+func (q *Queue) load(f *flight) (waiting int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.flight = f
 	if q.isRunDueLocked() {
-		return false
+		return 0, false
 	}
-	if q.ring.len() > 0 { // otherwise the queue has ended
+	if waiting = q.ring.len(); waiting > 0 { // otherwise the queue has ended
 		q.takeLocked(f)
 		q.markLocked()
 	}
-	return true
+	return waiting, true
 }
 
 // pumped enters that the first n frames of f were written.

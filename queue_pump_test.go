@@ -340,7 +340,7 @@ func TestPumpGuards(t *testing.T) {
 func TestPumpsAreFew(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	const n = 1000
-	most := int32(max(runtime.GOMAXPROCS(0)-1, 1))
+	most := int32(runtime.GOMAXPROCS(0))
 	var written sync.WaitGroup
 	var trying atomic.Int32
 	var queues []*crosscast.Queue
@@ -369,6 +369,44 @@ func TestPumpsAreFew(t *testing.T) {
 	if err := goleak.Find(before); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPumpLeavesAProcessor: while several frames wait in the queues, the pumps are one less than the processors.
+func TestPumpLeavesAProcessor(t *testing.T) {
+	procs := runtime.GOMAXPROCS(0)
+	synctest.Test(t, func(t *testing.T) {
+		trying := make(chan chan struct{}, 1000) // of each call that waits: what ends it
+		var queues []*crosscast.Queue
+		for range cap(trying) {
+			queues = append(queues, crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{
+				TryWrite: func(frames [][]byte) (int, error) {
+					written := make(chan struct{})
+					trying <- written
+					<-written
+					return len(frames), nil
+				},
+			}))
+		}
+		for _, pumps := range []int{procs, max(procs-1, 1)} {
+			for _, q := range queues {
+				if err := q.SendFrame([]byte("frame")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range len(trying) {
+				close(<-trying)
+				synctest.Wait()
+			}
+			synctest.Wait()
+			if n := len(trying); n != pumps {
+				t.Errorf("%d pumps, want %d", n, pumps)
+			}
+		}
+		for len(trying) > 0 {
+			close(<-trying)
+			synctest.Wait()
+		}
+	})
 }
 
 // TestPumpTakesTurns: a queue that always has more does not keep the others waiting.
