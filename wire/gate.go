@@ -25,6 +25,7 @@ type gate struct {
 	waitUntil  time.Time                     // at the latest
 	gathering  gathering                     // of a node that does not hear its peers
 	audience   int                           // links that got the last frame to everyone; -1: not known
+	counted    time.Time                     // when that frame was sent
 
 	probeAt time.Time // while not publishing, and while notices have a reason
 	backoff backoff
@@ -95,13 +96,13 @@ func (g *gate) begins(now time.Time) { g.sending = now }
 // settle enters the outcomes of a batch, and reports whether the connection has failed with it. untold means that peers
 // have not been sent all losses.
 func (g *gate) settle(o *outcomes, untold bool, now time.Time) (broken bool) {
-	g.sending = time.Time{}
 	if o.notices {
 		g.forbidden = o.forbidden
 	}
 	if o.links >= 0 {
-		g.audience = o.links
+		g.audience, g.counted = o.links, g.sending
 	}
+	g.sending = time.Time{}
 	g.failure = o.down
 	if o.down != nil {
 		broken = g.publishing

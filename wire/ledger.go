@@ -38,7 +38,7 @@ type ledger struct {
 
 	// These are for lookUnheard:
 	countedAt time.Time
-	fullAt    time.Time // when enough links were counted last
+	fullAt    time.Time // when the latest frame was sent that enough links got
 	short     int       // counts since then with too few links
 }
 

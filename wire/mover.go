@@ -178,16 +178,25 @@ func (l *ledger) lookUnheard(now time.Time) {
 		return
 	}
 	l.countedAt = now
-	links := l.sender.audience()
-	alive := 0
+	links, counted := l.sender.audience()
+	known, alive := 0, 0
 	for _, o := range l.origins.m {
-		if o.peer && !o.left && !o.lost && now.Sub(o.heard) < unheardAfter*h {
-			alive++
+		if o.peer && !o.left && !o.lost {
+			known++
+			if now.Sub(o.heard) < unheardAfter*h {
+				alive++
+			}
 		}
 	}
-	if links < 0 || links > alive { // this node's is one of them
-		l.fullAt, l.short = now, 0
+	switch {
+	case links < 0:
+		counted = now
+		fallthrough
+	case links > known: // this node's is one of them
+		l.fullAt, l.short = counted, 0
 		l.mover.heard("")
+		return
+	case links > alive: // silent peers might have no link
 		return
 	}
 	if l.short++; l.short >= unheardAfter { // before that, a peer might be reconnecting

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -384,52 +383,6 @@ func TestNoLookupWhileUnproven(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if n := len(a.port.Lookups()); n == 0 {
 			t.Error("no look-up when it hears itself")
-		}
-	})
-}
-
-// deafPeer is a port to a demoted server: messages of others arrive, but its own messages reach only the port's own
-// link.
-type deafPeer struct {
-	*membus.Port
-	since atomic.Int64 // unix milliseconds; 0: not yet
-}
-
-func (u *deafPeer) Publish(ctx context.Context, frames []wire.Frame) {
-	u.Port.Publish(ctx, frames)
-	for i := range frames {
-		if u.since.Load() != 0 && frames[i].Receivers > 1 {
-			frames[i].Receivers = 1
-		}
-	}
-}
-
-// TestANodeThatHearsAndIsNotHeard: no peer is silent, but fewer links get its heartbeats than there are peers.
-func TestANodeThatHearsAndIsNotHeard(t *testing.T) {
-	var first *deafPeer
-	bus := func(p *membus.Port) wire.Bus {
-		u := &deafPeer{Port: p}
-		if first == nil {
-			first = u
-		}
-		return u
-	}
-	sail(t, 3, bus, func(t *testing.T, fl *fleet) {
-		first.since.Store(time.Now().UnixMilli())
-		time.Sleep(10 * time.Second)
-		looks := first.Lookups()
-		if len(looks) == 0 || len(looks) > 5 || looks[0].UnixMilli()-first.since.Load() > 5000 {
-			t.Errorf("look-ups %v, deafPeer since %v", looks, time.UnixMilli(first.since.Load()))
-		}
-		if n := len(fl.all[1].port.Lookups()); n != 0 {
-			t.Errorf("%d look-ups of a node that is heard", n)
-		}
-		first.since.Store(0)
-		time.Sleep(3 * time.Second)
-		n := len(first.Lookups())
-		time.Sleep(2 * time.Minute)
-		if more := len(first.Lookups()) - n; more != 0 {
-			t.Errorf("%d look-ups in peace", more)
 		}
 	})
 }

@@ -525,11 +525,11 @@ func (s *sender) drew(n uint64) bool {
 	return n <= s.box.number
 }
 
-// audience is how many links got the last frame to everyone; -1: the bus does not know.
-func (s *sender) audience() int {
+// audience is how many links got the last frame to everyone, and when that was sent; -1: the bus does not know.
+func (s *sender) audience() (links int, sent time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gate.audience
+	return s.gate.audience, s.gate.counted
 }
 
 // queued is how many bytes wait.
