@@ -23,7 +23,7 @@ type pumpCrew struct {
 
 const (
 	// queuesPerPump is how many queues wait when another pump starts.
-	queuesPerPump = 16
+	queuesPerPump = 8
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
 	pumpTurn = 32
 )

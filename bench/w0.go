@@ -39,6 +39,7 @@ func lastClient() []workload {
 			w.goals = []goal{
 				{"rate", "by-hand", false, 0.7, ""}, {"cpu", "by-hand", true, 1.5, ""},
 				{"rate", "centrifuge", false, 3.5, ""}, {"rate", "centrifuge-best", false, 2.5, ""},
+				{"rate", "centrifuge-delay", false, 2.5, ""},
 			}
 		}
 		all = append(all, w)
