@@ -143,7 +143,8 @@ type AdapterHandler interface {
 // For drivers: an AdapterSubscriber is an [Adapter] that can limit the instructions of a node to the names in which it
 // has interest. With other adapters, every instruction reaches every node, which then filters.
 //
-// For one name, the node's calls never overlap, and come in the order of its decisions.
+// For one name, the node's calls never overlap, and come in the order of its decisions. Calls for different names may
+// overlap.
 type AdapterSubscriber interface {
 	// Subscribe adds interest in names, and returns nil when all of them are confirmed: everything that any node
 	// publishes to them later arrives. Names already confirmed are confirmed at once. A [*NamesError] holds the names
