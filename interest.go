@@ -33,6 +33,7 @@ type interest struct {
 	idleSince time.Duration // counted from interests.began
 	doubted   bool          // the bus has refused it since batch began, so the outcome of batch proves nothing
 	lingering bool          // it is in interests.linger
+	postponed bool          // it lingers again when batch has ended
 	ended     bool          // given up; the group is in no set any more
 
 	confirmed atomic.Bool // the adapter receives the name; written by the worker
@@ -460,6 +461,10 @@ func (x *interests) finish(b *batch, err error) {
 	x.eachLocked(b.interests, func(it *group) {
 		it.confirmed.Store(b.outcome(it) == nil && !it.doubted)
 		it.batch, it.doubted = nil, false
+		if it.postponed && !it.lingering {
+			x.lingerLocked(it, time.Now())
+		}
+		it.postponed = false
 	})
 	b.finished.Store(true)
 	close(b.done)
@@ -538,7 +543,7 @@ func (x *interests) endLocked(it *group, now time.Time) bool {
 	case it.lingering: // its group became idle again just now
 		return false
 	case it.batch != nil: // or the call might come after the one that gives it up
-		x.lingerLocked(it, now.Add(max(x.after, time.Second)))
+		it.postponed = true
 		return false
 	case x.began.Add(it.idleSince + x.after).After(now):
 		x.lingerLocked(it, x.began.Add(it.idleSince+x.after))

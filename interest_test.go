@@ -356,7 +356,7 @@ func TestInterestStaysWhileACallIsUnderWay(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		equal(t, "calls", d.log.take(), "+ r")
 		confirm <- nil
-		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		equal(t, "calls", d.log.take(), "- r")
 		equal(t, "heard", d.hears(), "")
 	})
