@@ -525,7 +525,7 @@ func (s *sender) drew(n uint64) bool {
 	return n <= s.box.number
 }
 
-// audience is how many links got the last frame to everyone, and when that was sent; -1: the bus does not know.
+// audience returns how many links got the last frame to everyone (-1: the bus does not know), and when that was sent.
 func (s *sender) audience() (links int, sent time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,8 +40,8 @@ func (u *deafPeer) Publish(ctx context.Context, frames []wire.Frame) {
 	}
 }
 
-// TestANodeThatHearsAndIsNotHeard: no peer is silent, but fewer links get its heartbeats than there are peers.
-func TestANodeThatHearsAndIsNotHeard(t *testing.T) {
+// sailUnheard runs f with three nodes, of which the first can be made one that is not heard.
+func sailUnheard(t *testing.T, f func(t *testing.T, fl *fleet, first *deafPeer)) {
 	var first *deafPeer
 	bus := func(p *membus.Port) wire.Bus {
 		u := &deafPeer{Port: p}
@@ -50,7 +50,12 @@ func TestANodeThatHearsAndIsNotHeard(t *testing.T) {
 		}
 		return u
 	}
-	sail(t, 3, bus, func(t *testing.T, fl *fleet) {
+	sail(t, 3, bus, func(t *testing.T, fl *fleet) { f(t, fl, first) })
+}
+
+// TestANodeThatHearsAndIsNotHeard: no peer is silent, but fewer links get its heartbeats than there are peers.
+func TestANodeThatHearsAndIsNotHeard(t *testing.T) {
+	sailUnheard(t, func(t *testing.T, fl *fleet, first *deafPeer) {
 		first.since.Store(time.Now().UnixMilli())
 		time.Sleep(10 * time.Second)
 		looks := first.Lookups()
@@ -81,15 +86,7 @@ func TestSinceWhenANodeIsNotHeard(t *testing.T) {
 }
 
 func notHeardSince(t *testing.T, early, silent time.Duration) {
-	var first *deafPeer
-	bus := func(p *membus.Port) wire.Bus {
-		u := &deafPeer{Port: p}
-		if first == nil {
-			first = u
-		}
-		return u
-	}
-	sail(t, 3, bus, func(t *testing.T, fl *fleet) {
+	sailUnheard(t, func(t *testing.T, fl *fleet, first *deafPeer) {
 		time.Sleep(early)
 		left := time.Now()
 		first.since.Store(left.UnixMilli())
