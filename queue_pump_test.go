@@ -375,10 +375,12 @@ func TestPumpsAreFew(t *testing.T) {
 func TestPumpLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	synctest.Test(t, func(t *testing.T) {
-		trying := make(chan chan struct{}, 1000) // of each call that waits: what ends it
+		trying := make(chan chan struct{}, 1000)    // of each call that waits: what ends it
+		budget := crosscast.NewQueueBudget(1 << 20) // its pumps serve no other test, and have not seen one
 		var queues []*crosscast.Queue
 		for range cap(trying) {
 			queues = append(queues, crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{
+				Budget: budget,
 				TryWrite: func(frames [][]byte) (int, error) {
 					written := make(chan struct{})
 					trying <- written
