@@ -149,28 +149,29 @@ func (e *emission) handSome(n *Node, p *stretch, refused func(*Socket, error)) {
 			e.handlePanic(n, p, refused, guard.Recovered(recover()))
 		}
 	}()
-	sockets, conns, m := e.to.sockets, e.to.conns, &e.msg
-	for at := p.at; at < p.end; at++ {
-		p.at = at
-		var conn Conn
-		if at < len(conns) {
-			conn = conns[at]
-		} else {
-			conn = sockets[at].sender()
+	m := &e.msg
+	for _, conn := range e.to.conns[min(p.at, len(e.to.conns)):min(p.end, len(e.to.conns))] {
+		if err := conn.Send(m); err != nil {
+			e.refuse(p, refused, err)
 		}
-		err := conn.Send(m)
-		if err == nil {
-			continue
-		}
-		p.refused++
-		s := sockets[at]
-		s.handleConnError(err)
-		if refused != nil {
-			refused(s, err)
+		p.at++
+	}
+	for ; p.at < p.end; p.at++ {
+		if err := e.to.sockets[p.at].sender().Send(m); err != nil {
+			e.refuse(p, refused, err)
 		}
 	}
-	p.at = p.end
 	all = true
+}
+
+// refuse handles the error of a Send to the next socket.
+func (e *emission) refuse(p *stretch, refused func(*Socket, error), err error) {
+	p.refused++
+	s := e.to.sockets[p.at]
+	s.handleConnError(err)
+	if refused != nil {
+		refused(s, err)
+	}
 }
 
 // handlePanic handles a conn that has panicked or, if err is nil, has ended the goroutine. In the second case it also
