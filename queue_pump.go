@@ -18,14 +18,16 @@ type pumpCrew struct {
 	running int // pumps
 	procs   int // processors, when the first one of those began
 
-	behind atomic.Bool // several frames waited in the latest queue
+	behind atomic.Bool // more than fewFrames waited in the latest queue
 }
 
 const (
 	// queuesPerPump is how many queues wait when another pump starts.
 	queuesPerPump = 8
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
-	pumpTurn = 32
+	pumpTurn = 16
+	// fewFrames may wait in a queue before the pumps are behind.
+	fewFrames = 4
 )
 
 // add makes q due.
@@ -148,7 +150,7 @@ func (q *Queue) pumpOnce(c *pumpCrew, f *flight) (then pumpThen, reason Reason) 
 	if len(f.frames) == 0 {
 		return q.pumped(f, 0, nil)
 	}
-	if behind := waiting > 1; behind != c.behind.Load() {
+	if behind := waiting > fewFrames; behind != c.behind.Load() {
 		c.behind.Store(behind)
 	}
 	n, err := guardWrite(q.try, f.frames)

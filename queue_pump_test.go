@@ -371,7 +371,7 @@ func TestPumpsAreFew(t *testing.T) {
 	}
 }
 
-// TestPumpLeavesAProcessor: while several frames wait in the queues, the pumps are one less than the processors.
+// TestPumpLeavesAProcessor: while more than a few frames wait in the queues, the pumps are one less than the processors.
 func TestPumpLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	synctest.Test(t, func(t *testing.T) {
@@ -389,7 +389,7 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 				},
 			}))
 		}
-		for _, pumps := range []int{procs, max(procs-1, 1)} {
+		for _, pumps := range []int{procs, procs, procs, procs, max(procs-1, 1)} { // by how many frames the next queue has
 			for _, q := range queues {
 				if err := q.SendFrame([]byte("frame")); err != nil {
 					t.Fatal(err)
