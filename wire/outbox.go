@@ -186,8 +186,12 @@ func (b *outbox) queueFrame(f *frame) {
 func (b *outbox) newFrame(t *outTopic, control bool, size int, up bool) *frame {
 	f := b.spare.takeFrame(up)
 	f.topic, f.control = t, control
+	least := max(64, plainHeader+size)
+	if f.buf == nil && up {
+		f.buf = b.spare.takeSmall(least)
+	}
 	if f.buf == nil {
-		f.buf = make([]byte, 0, max(64, plainHeader+size))
+		f.buf = make([]byte, 0, least)
 	}
 	f.buf = b.format.beginFrame(f.buf, control)
 	return f

@@ -28,7 +28,7 @@ type sender struct {
 	mu       sync.Mutex
 	box      outbox // guarded by mu, like everything below
 	gate     gate
-	room     chan struct{} // closed when there is room again, and replaced
+	room     chan struct{} // closed when there is room again; nil: nobody waits
 	telling  bool          // losses are being reported to the Handler, or callers are being released
 	flushers []flusher
 	closing  bool                // new instructions are refused
@@ -49,7 +49,7 @@ func newSender(s *session, bus Bus, e *echo, subs *subscriptions, state *linkSta
 		session: s, bus: bus, echo: e, subs: subs, state: state,
 		box: outbox{session: s, clock: time.Now}, gate: newGate(s),
 		pace: newPace(max(min(s.self.Heartbeat, s.o.PublishTimeout)/4, time.Millisecond)),
-		room: make(chan struct{}), wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1),
 	}
 	if s.o.seal.seals() {
 		out.seal = newSealer(s.o.seal, s.o.part, s.self.ID, s.runID)
@@ -280,8 +280,10 @@ func (s *sender) enterFlusher() (f flusher, over bool) {
 
 // makeRoomLocked wakes the callers that wait for room. There might be no room for them.
 func (s *sender) makeRoomLocked() {
-	close(s.room)
-	s.room = make(chan struct{})
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
 }
 
 var errVolatile = errtext.Errorf("%w: volatile, and the queue is full", crosscast.ErrNotConnected)
@@ -303,6 +305,9 @@ func (s *sender) admitLocked(size int, volatile bool) (room <-chan struct{}, err
 		return nil, errVolatile
 	case !s.gate.up():
 		return nil, errtext.Errorf("%w, and the queue of %d bytes is full", crosscast.ErrNotConnected, s.o.QueueBytes)
+	}
+	if s.room == nil {
+		s.room = make(chan struct{})
 	}
 	return s.room, nil
 }

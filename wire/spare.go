@@ -3,9 +3,10 @@ package wire
 import "slices"
 
 // spare keeps the memory of sent frames for reuse: frames, each with a small buffer for a single instruction or with
-// none, and larger buffers.
+// none, and buffers.
 type spare struct {
 	frames  []*frame
+	small   [][]byte                   // of frames that have grown
 	buffers [len(bufferSizes)][][]byte // of frames that grow
 	large   [][]byte                   // of other sizes, at least largeBytes, oldest first
 	bytes   int                        // of all
@@ -26,6 +27,23 @@ func (s *spare) takeFrame(up bool) *frame {
 	s.frames = s.frames[:n-1]
 	s.bytes -= frameBytes + cap(f.buf)
 	return f
+}
+
+// takeSmall returns a buffer with room for size bytes; nil: there is none. Then it gives up one that is too small, so that
+// the buffers come to have the sizes that are wanted.
+func (s *spare) takeSmall(size int) []byte {
+	n := len(s.small)
+	if n == 0 {
+		return nil
+	}
+	b := s.small[n-1]
+	s.small[n-1] = nil
+	s.small = s.small[:n-1]
+	s.bytes -= cap(b)
+	if cap(b) < size {
+		return nil
+	}
+	return b
 }
 
 // grow makes room for size more bytes of a frame. The frame then takes at most room more bytes of memory, or exactly
@@ -76,12 +94,16 @@ func (s *spare) takeLarge(size int) (b []byte) {
 	return b
 }
 
-// keepBuffer keeps a larger buffer for reuse, unless spare would then hold more than limit bytes.
+// keepBuffer keeps a buffer for reuse, unless spare would then hold more than limit bytes.
 func (s *spare) keepBuffer(b []byte, limit int) {
-	if cap(b) < bufferSizes[0] || s.bytes+cap(b) > limit {
+	if cap(b) == 0 || s.bytes+cap(b) > limit {
 		return
 	}
 	s.bytes += cap(b)
+	if cap(b) < bufferSizes[0] {
+		s.small = append(s.small, b[:0])
+		return
+	}
 	i := len(bufferSizes) - 1
 	for bufferSizes[i] > cap(b) {
 		i--

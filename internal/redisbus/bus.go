@@ -262,6 +262,7 @@ type publishing struct {
 	redis.IntCmd
 	frame   *wire.Frame
 	payload payload
+	args    [3]any
 
 	replied    bool // the server accepted or refused it
 	sentBefore bool // in an earlier attempt, whose reply never came
@@ -283,14 +284,16 @@ func (p *publishing) SetErr(err error) {
 // publishings makes the commands of a batch.
 func publishings(ctx context.Context, command string, frames []wire.Frame) []*publishing {
 	all := make([]publishing, len(frames))
-	args := make([]any, 0, 3*len(frames))
 	batch := make([]*publishing, len(frames))
-	verb := any(command) // one object for all
+	verb, topic := any(command), any(nil) // one object for all, and one for neighbours with the same topic
 	for i := range frames {
 		p := &all[i]
 		p.frame, p.payload.data = &frames[i], frames[i].Data
-		args = append(args, verb, frames[i].Topic, &p.payload)
-		p.IntCmd = *redis.NewIntCmd(ctx, args[3*i:3*i+3:3*i+3]...)
+		if i == 0 || frames[i].Topic != frames[i-1].Topic {
+			topic = frames[i].Topic
+		}
+		p.args = [3]any{verb, topic, &p.payload}
+		p.IntCmd = *redis.NewIntCmd(ctx, p.args[:]...)
 		batch[i] = p
 	}
 	return batch
