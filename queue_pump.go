@@ -25,9 +25,9 @@ const (
 	// queuesPerPump is how many queues wait when another pump starts.
 	queuesPerPump = 8
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
-	pumpTurn = 16
+	pumpTurn = 8
 	// fewFrames may wait in a queue before the pumps are behind.
-	fewFrames = 4
+	fewFrames = 16
 )
 
 // add makes q due.
