@@ -157,7 +157,7 @@ var outageRules = []rule{
 				b.must(n.Namespace.OnGap(func(g crosscast.Gap) {
 					mu.Lock()
 					defer mu.Unlock()
-					if g.Names == nil {
+					if g.Names == nil && g.Origin == "" { // else it is of one peer, which might seem lost while it is cut off
 						told[who] = append(told[who], g)
 					}
 				}))
