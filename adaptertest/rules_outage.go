@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crosscast/crosscast"
+	"github.com/crosscast/crosscast/internal/reasons"
 )
 
 // Rules about links that break. The suite usually waits until a node has noticed a cut before it goes on. The rules
@@ -157,7 +158,7 @@ var outageRules = []rule{
 				b.must(n.Namespace.OnGap(func(g crosscast.Gap) {
 					mu.Lock()
 					defer mu.Unlock()
-					if g.Names == nil && g.Origin == "" { // else it is of one peer, which might seem lost while it is cut off
+					if g.Names == nil && g.Reason != reasons.GapPeerLost { // n1 might seem lost to others while it is cut off
 						told[who] = append(told[who], g)
 					}
 				}))

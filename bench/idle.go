@@ -108,7 +108,7 @@ func idle(ctx context.Context, r *run) (values, error) {
 			v[key] /= 1 << 10
 		}
 	}
-	cpu, err := r.idleCPU(ctx)
+	pings, err := r.idleCPU(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func idle(ctx context.Context, r *run) (values, error) {
 		return nil, err
 	}
 	deliveries := float64(ended["clients"].Count - began["clients"].Count)
-	v["cpu"] = d["cpu"] - cpu*float64(ended["server"].At-began["server"].At)/1e3/deliveries
+	v["cpu"] = d["cpu"] - pings*float64(ended["server"].At-began["server"].At)/1e3/deliveries
 	return v, nil
 }
 

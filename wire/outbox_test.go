@@ -177,7 +177,22 @@ func TestOutboxKeepsOrder(t *testing.T) {
 			t.Fatalf("seed %d: %d of %d emissions, %d of %d frames, %d bytes held",
 				seed, sent, len(emitted), b.settled, b.opened, b.bytes)
 		}
+		if n := b.spare.holds(); n != b.spare.bytes || n > b.spareBytes() {
+			t.Fatalf("seed %d: %d bytes for reuse, counted as %d, of at most %d", seed, n, b.spare.bytes, b.spareBytes())
+		}
 	}
+}
+
+// holds is the memory that is kept for reuse.
+func (s *spare) holds() int {
+	n := frameBytes * len(s.frames)
+	for _, f := range s.frames {
+		n += cap(f.buf)
+	}
+	for _, b := range slices.Concat(append(s.buffers[:], s.small, s.large)...) {
+		n += cap(b)
+	}
+	return n
 }
 
 // TestOutboxExpires: frames that have waited for MaxAge are one loss, with their names and numbers. The others wait on.

@@ -32,17 +32,23 @@ func (s *spare) takeFrame(up bool) *frame {
 // takeSmall returns a buffer with room for size bytes; nil: there is none. Then it gives up one that is too small, so that
 // the buffers come to have the sizes that are wanted.
 func (s *spare) takeSmall(size int) []byte {
-	n := len(s.small)
-	if n == 0 {
-		return nil
-	}
-	b := s.small[n-1]
-	s.small[n-1] = nil
-	s.small = s.small[:n-1]
-	s.bytes -= cap(b)
+	b := s.takeLast(&s.small)
 	if cap(b) < size {
 		return nil
 	}
+	return b
+}
+
+// takeLast returns the buffer of a list that was kept last; nil: the list is empty.
+func (s *spare) takeLast(list *[][]byte) []byte {
+	n := len(*list)
+	if n == 0 {
+		return nil
+	}
+	b := (*list)[n-1]
+	(*list)[n-1] = nil
+	*list = (*list)[:n-1]
+	s.bytes -= cap(b)
 	return b
 }
 
@@ -61,13 +67,8 @@ func (s *spare) grow(f *frame, size, room, limit int) {
 		f.buf = append(make([]byte, 0, size), f.buf...)
 		return
 	}
-	var b []byte
-	if n := len(s.buffers[i]); n > 0 {
-		b = s.buffers[i][n-1]
-		s.buffers[i][n-1] = nil
-		s.buffers[i] = s.buffers[i][:n-1]
-		s.bytes -= cap(b)
-	} else {
+	b := s.takeLast(&s.buffers[i])
+	if b == nil {
 		b = make([]byte, 0, bufferSizes[i])
 	}
 	old := f.buf
