@@ -58,7 +58,7 @@ type QueueOptions struct {
 	// that were written wholly. If some are left, the queue calls write with these. TryWrite might have written a part of
 	// the first one; then write must write its rest. An error of TryWrite counts as an error of write.
 	//
-	// Queues with TryWrite and the same Budget share goroutines, at most as many as GOMAXPROCS, and one less while several
+	// Queues with TryWrite and the same Budget share goroutines: GOMAXPROCS and one more at most, and fewer while several
 	// frames wait in a queue. A broadcast to many clients then costs less: it starts no goroutine for a client, unless the
 	// client does not take what is written.
 	TryWrite func(frames [][]byte) (written int, err error)

@@ -51,11 +51,16 @@ func (q *Queue) writeFrames(frames [][]byte) (written int, err error) {
 }
 
 func guardWrite(write func([][]byte) (int, error), frames [][]byte) (written int, err error) {
-	err = guard.Call(func() (err error) { written, err = write(frames); return err })
+	written, err = catchWrite(write, frames)
 	if err != nil {
 		guard.Log(slog.Default(), "the write of a Queue", err)
 	}
 	return max(0, min(written, len(frames))), err
+}
+
+func catchWrite(write func([][]byte) (int, error), frames [][]byte) (written int, err error) {
+	defer guard.Catch(&err)
+	return write(frames)
 }
 
 func (q *Queue) makeNotice(d QueueDrop) (frame []byte) {

@@ -18,14 +18,15 @@ type pumpCrew struct {
 	running int // pumps
 	procs   int // processors, when the first one of those began
 
-	behind atomic.Bool // more than fewFrames waited in the latest queue
+	spare atomic.Int32 // pumps beyond procs that may run; set by what waited in the latest queue
 }
 
 const (
-	// queuesPerPump is how many queues wait when another pump starts.
-	queuesPerPump = 8
+	// queuesPerPump is how many queues wait for each pump when another one starts. It is few, because the processor that
+	// wakes for the first pump should find one that it can take over at once.
+	queuesPerPump = 2
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
-	pumpTurn = 8
+	pumpTurn = 64
 	// fewFrames may wait in a queue before the pumps are behind.
 	fewFrames = 16
 )
@@ -37,13 +38,20 @@ func (c *pumpCrew) add(q *Queue) {
 	}
 }
 
-// mostLocked returns how many pumps may run. While they are behind, one processor is left to others, if there are
-// several: more pumps would make smaller batches, and what feeds them would have to wait.
-func (c *pumpCrew) mostLocked() int {
-	if c.behind.Load() {
-		return max(c.procs-1, 1)
+// mostLocked returns how many pumps may run.
+func (c *pumpCrew) mostLocked() int { return max(c.procs+int(c.spare.Load()), 1) }
+
+// sparePumps returns how many pumps beyond the processors may run when so many frames wait in a queue. With a single
+// frame, one more serves while the kernel holds up another one in a write. When the pumps are behind, one processor is
+// left to others: more pumps would make smaller batches, and what feeds them would have to wait.
+func sparePumps(waiting int) int32 {
+	switch {
+	case waiting <= 1:
+		return 1
+	case waiting <= fewFrames:
+		return 0
 	}
-	return c.procs
+	return -1
 }
 
 // enter reports whether another pump must start.
@@ -150,8 +158,8 @@ func (q *Queue) pumpOnce(c *pumpCrew, f *flight) (then pumpThen, reason Reason) 
 	if len(f.frames) == 0 {
 		return q.pumped(f, 0, nil)
 	}
-	if behind := waiting > fewFrames; behind != c.behind.Load() {
-		c.behind.Store(behind)
+	if spare := sparePumps(waiting); spare != c.spare.Load() {
+		c.spare.Store(spare)
 	}
 	n, err := guardWrite(q.try, f.frames)
 	return q.pumped(f, n, err)

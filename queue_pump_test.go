@@ -340,7 +340,7 @@ func TestPumpGuards(t *testing.T) {
 func TestPumpsAreFew(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	const n = 1000
-	most := int32(runtime.GOMAXPROCS(0))
+	most := int32(runtime.GOMAXPROCS(0) + 1)
 	var written sync.WaitGroup
 	var trying atomic.Int32
 	var queues []*crosscast.Queue
@@ -371,7 +371,8 @@ func TestPumpsAreFew(t *testing.T) {
 	}
 }
 
-// TestPumpLeavesAProcessor: while more than a few frames wait in the queues, the pumps are one less than the processors.
+// TestPumpLeavesAProcessor: the pumps are one more than the processors while a single frame waits in each queue, as many
+// while a few wait, and one less while more wait.
 func TestPumpLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	synctest.Test(t, func(t *testing.T) {
@@ -402,7 +403,10 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 			}
 			synctest.Wait()
 			pumps := procs
-			if frames == few {
+			switch frames {
+			case 0:
+				pumps++
+			case few:
 				pumps = max(procs-1, 1)
 			}
 			if n := len(trying); n != pumps {

@@ -7,7 +7,7 @@ import (
 )
 
 // A ring holds frames in order. Its memory follows the number of waiting frames: one place in the ring itself, enough
-// for a client that keeps up; then 8 places; then twice as many each time. Up to 512 places are lent by a pool. Places
+// for a client that keeps up; then 16 places; then twice as many each time. Up to 512 places are lent by a pool. Places
 // are given up when the ring is empty, or when the writer of a queue ends.
 type ring struct {
 	slots      [][]byte // a power of two of them; the frame at position p is in slots[p % len(slots)]
@@ -16,11 +16,11 @@ type ring struct {
 }
 
 // smallRing and largeRing are the smallest and the largest number of places lent by a pool.
-const smallRing, largeRing = 8, 2 * batchFrames
+const smallRing, largeRing = 16, 2 * batchFrames
 
 // rings has a pool for each power of two from smallRing to largeRing. A pool holds pointers to the first place; all
 // places are empty.
-var rings [7]sync.Pool
+var rings [6]sync.Pool
 
 func ringPool(places int) *sync.Pool { return &rings[bits.Len(uint(places/smallRing))-1] }
 

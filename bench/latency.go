@@ -12,6 +12,8 @@ func latency() []workload {
 	goals := func(against string) []goal {
 		return []goal{{"p50", against, true, 1.1, ""}, {"p99", against, true, 1.1, ""}}
 	}
+	queued := contestant{name: "queued", what: "limit: frames by hand, `Publish` by a goroutine", slow: true,
+		roles: map[string]role{"publisher": publish(publishQueued), "server": serve(serveByHand), "clients": clients}}
 	var all []workload
 	for _, percent := range []int{1, 10} {
 		all = append(all, workload{
@@ -19,7 +21,7 @@ func latency() []workload {
 			title:       fmt.Sprintf("latency to the last of 100 websocket clients, at %d %% of the highest rate", percent),
 			config:      config{Window: 2048, Size: 128, JSON: true, Clients: 100, Stamp: true},
 			metrics:     metrics,
-			contestants: websocketServers(), goals: goals("by-hand"),
+			contestants: append(websocketServers(), queued), goals: beside("queued", goals("by-hand")...),
 			prepare: func(ctx context.Context, b *bench, c *config) error {
 				highest, err := b.highestRate(ctx)
 				c.Rate = highest * float64(percent) / 100

@@ -50,10 +50,10 @@ var errStalled = errors.New("the client reads too slowly")
 
 // A joint has several frames that are written at once.
 type joint struct {
-	buffer [maxBatch]byte
 	rest   []byte // what try has yet to write
 	err    error
 	try    func(fd uintptr) // tryWrite, bound once
+	buffer [maxBatch]byte
 }
 
 var joints sync.Pool
