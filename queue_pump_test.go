@@ -390,6 +390,11 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 				},
 			}))
 		}
+		if err := queues[0].SendFrame([]byte("alone")); err != nil { // the pumps know what waited when they last wrote
+			t.Fatal(err)
+		}
+		close(<-trying)
+		synctest.Wait()
 		const few = 16
 		for frames := range few + 1 { // that the next queue has, but for one
 			for _, q := range queues {
