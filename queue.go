@@ -59,7 +59,7 @@ type QueueOptions struct {
 	// the first one; then write must write its rest. An error of TryWrite counts as an error of write.
 	//
 	// Queues with TryWrite and the same Budget share goroutines: GOMAXPROCS and one more at most, and fewer while several
-	// frames wait in a queue. A broadcast to many clients then costs less: it starts no goroutine for a client, unless the
+	// frames wait in most queues. A broadcast to many clients then costs less: it starts no goroutine for a client, unless the
 	// client does not take what is written.
 	TryWrite func(frames [][]byte) (written int, err error)
 

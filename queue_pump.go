@@ -18,7 +18,7 @@ type pumpCrew struct {
 	running int // pumps
 	procs   int // processors, when the first one of those began
 
-	spare atomic.Int32 // pumps beyond procs that may run; set by what waited in the latest queue
+	depth atomic.Int32 // mean number of frames that waited in a queue, in 65,536ths; see served
 }
 
 const (
@@ -27,8 +27,10 @@ const (
 	queuesPerPump = 2
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
 	pumpTurn = 64
-	// fewFrames may wait in a queue before the pumps are behind.
-	fewFrames = 16
+	// calmDepth is the depth from which the pumps are behind.
+	calmDepth = 2 << 16
+	// depthQueues is how many queues the mean is about.
+	depthQueues = 1024
 )
 
 // add makes q due.
@@ -38,20 +40,21 @@ func (c *pumpCrew) add(q *Queue) {
 	}
 }
 
-// mostLocked returns how many pumps may run.
-func (c *pumpCrew) mostLocked() int { return max(c.procs+int(c.spare.Load()), 1) }
-
-// sparePumps returns how many pumps beyond the processors may run when so many frames wait in a queue. With a single
-// frame, one more serves while the kernel holds up another one in a write. When the pumps are behind, one processor is
-// left to others: more pumps would make smaller batches, and what feeds them would have to wait.
-func sparePumps(waiting int) int32 {
-	switch {
-	case waiting <= 1:
-		return 1
-	case waiting <= fewFrames:
-		return 0
+// mostLocked returns how many pumps may run: one more than processors while the pumps keep up, so that one goes on when
+// the kernel holds up another one in a write. When they are behind, one processor is left to others. More pumps would
+// make smaller batches, and what feeds them would have to wait.
+func (c *pumpCrew) mostLocked() int {
+	if c.depth.Load() < calmDepth {
+		return c.procs + 1
 	}
-	return -1
+	return max(c.procs-1, 1)
+}
+
+// served enters in the mean that so many frames waited in a queue. More than 4 count as 4, so that a burst is forgotten
+// soon. The mean is approximate: pumps might overwrite each other's.
+func (c *pumpCrew) served(waiting int) {
+	d := c.depth.Load()
+	c.depth.Store(d + (int32(min(waiting, 4))<<16-d)/depthQueues)
 }
 
 // enter reports whether another pump must start.
@@ -158,9 +161,7 @@ func (q *Queue) pumpOnce(c *pumpCrew, f *flight) (then pumpThen, reason Reason) 
 	if len(f.frames) == 0 {
 		return q.pumped(f, 0, nil)
 	}
-	if spare := sparePumps(waiting); spare != c.spare.Load() {
-		c.spare.Store(spare)
-	}
+	c.served(waiting)
 	n, err := guardWrite(q.try, f.frames)
 	return q.pumped(f, n, err)
 }

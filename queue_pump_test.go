@@ -371,8 +371,8 @@ func TestPumpsAreFew(t *testing.T) {
 	}
 }
 
-// TestPumpLeavesAProcessor: the pumps are one more than the processors while a single frame waits in each queue, as many
-// while a few wait, and one less while more wait.
+// TestPumpLeavesAProcessor: the pumps are one more than the processors while single frames wait, and one less while more
+// wait. A few queues do not change that.
 func TestPumpLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	synctest.Test(t, func(t *testing.T) {
@@ -380,7 +380,7 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 		budget := crosscast.NewQueueBudget(1 << 20) // its pumps serve no other test, and have not seen one
 		var queues []*crosscast.Queue
 		for range cap(trying) {
-			queues = append(queues, crosscast.NewQueue(func([]byte) error { return nil }, crosscast.QueueOptions{
+			queues = append(queues, crosscast.NewBatchQueue(func([][]byte) (int, error) { panic("written") }, crosscast.QueueOptions{
 				Budget: budget,
 				TryWrite: func(frames [][]byte) (int, error) {
 					written := make(chan struct{})
@@ -390,37 +390,34 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 				},
 			}))
 		}
-		if err := queues[0].SendFrame([]byte("alone")); err != nil { // the pumps know what waited when they last wrote
-			t.Fatal(err)
-		}
-		close(<-trying)
-		synctest.Wait()
-		const few = 16
-		for frames := range few + 1 { // that the next queue has, but for one
-			for _, q := range queues {
-				if err := q.SendFrame([]byte("frame")); err != nil {
-					t.Fatal(err)
+		serve := func(queues []*crosscast.Queue, frames int) (pumps int) {
+			for range frames {
+				for _, q := range queues {
+					if err := q.SendFrame([]byte("frame")); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
-			for range len(trying) {
+			synctest.Wait()
+			pumps = len(trying)
+			for len(trying) > 0 {
 				close(<-trying)
 				synctest.Wait()
 			}
-			synctest.Wait()
-			pumps := procs
-			switch frames {
-			case 0:
-				pumps++
-			case few:
-				pumps = max(procs-1, 1)
-			}
-			if n := len(trying); n != pumps {
-				t.Errorf("%d pumps after %d frames, want %d", n, frames+1, pumps)
-			}
+			return pumps
 		}
-		for len(trying) > 0 {
-			close(<-trying)
-			synctest.Wait()
+		calm, behind := procs+1, max(procs-1, 1)
+		for i, step := range []struct{ queues, frames, pumps int }{
+			{1000, 1, calm},   // at first
+			{1000, 10, calm},  // nobody has seen yet that more wait
+			{300, 1, behind},  // seen
+			{1000, 1, behind}, // not forgotten yet
+			{100, 10, calm},   // forgotten
+			{1000, 1, calm},   // a few queues with more frames do not count
+		} {
+			if n := serve(queues[:step.queues], step.frames); n != step.pumps {
+				t.Errorf("step %d: %d pumps, want %d", i, n, step.pumps)
+			}
 		}
 	})
 }
