@@ -27,7 +27,7 @@ const (
 	queuesPerPump = 2
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
 	pumpTurn = 64
-	// calmDepth is the depth from which the pumps are behind.
+	// calmDepth is the depth from which the pumps are behind: two frames.
 	calmDepth = 2 << 16
 	// depthQueues is how many queues the mean is about.
 	depthQueues = 1024
