@@ -58,9 +58,9 @@ type QueueOptions struct {
 	// that were written wholly. If some are left, the queue calls write with these. TryWrite might have written a part of
 	// the first one; then write must write its rest. An error of TryWrite counts as an error of write.
 	//
-	// Queues with TryWrite and the same Budget share goroutines: GOMAXPROCS and one more at most, and fewer while several
-	// frames wait in most queues. A broadcast to many clients then costs less: it starts no goroutine for a client, unless the
-	// client does not take what is written.
+	// Queues with TryWrite and the same Budget share goroutines: GOMAXPROCS and one more at most. Once two frames or more
+	// wait in a queue on average, they are one less than GOMAXPROCS, but at least one. So a broadcast to many clients starts
+	// no goroutine for a client, unless the client does not take what is written.
 	TryWrite func(frames [][]byte) (written int, err error)
 
 	// Policy applies to a frame that does not fit. A frame fits if, together with it, no more than Burst would wait

@@ -406,16 +406,17 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 			}
 			return pumps
 		}
-		calm, behind := procs+1, max(procs-1, 1)
+		calm, behind, unchecked := procs+1, max(procs-1, 1), 0
 		for i, step := range []struct{ queues, frames, pumps int }{
-			{1000, 1, calm},   // at first
-			{1000, 10, calm},  // nobody has seen yet that more wait
-			{300, 1, behind},  // seen
-			{1000, 1, behind}, // not forgotten yet
-			{100, 10, calm},   // forgotten
-			{1000, 1, calm},   // a few queues with more frames do not count
+			{1000, 1, calm},      // at first
+			{1000, 10, calm},     // nobody has seen yet that more wait
+			{300, 1, behind},     // seen
+			{1000, 1, behind},    // not forgotten yet
+			{1000, 1, calm},      // forgotten
+			{100, 10, unchecked}, // too few queues for as many pumps as a large machine might have
+			{1000, 1, calm},      // they do not count
 		} {
-			if n := serve(queues[:step.queues], step.frames); n != step.pumps {
+			if n := serve(queues[:step.queues], step.frames); step.pumps != unchecked && n != step.pumps {
 				t.Errorf("step %d: %d pumps, want %d", i, n, step.pumps)
 			}
 		}
