@@ -27,8 +27,8 @@ const (
 	queuesPerPump = 2
 	// pumpTurn is how many queues a pump serves before it lets other goroutines run.
 	pumpTurn = 64
-	// calmDepth is the depth from which the pumps are behind: two frames.
-	calmDepth = 2 << 16
+	// fullDepth is the depth from which the pumps are fewer: 32 frames.
+	fullDepth = 32 << 16
 	// depthQueues is how many queues the mean is about.
 	depthQueues = 1024
 )
@@ -40,21 +40,21 @@ func (c *pumpCrew) add(q *Queue) {
 	}
 }
 
-// mostLocked returns how many pumps may run: one more than processors while the pumps keep up, so that one goes on when
-// the kernel holds up another one in a write. When they are behind, one processor is left to others. More pumps would
-// make smaller batches, and what feeds them would have to wait.
+// mostLocked returns how many pumps may run: one for each processor, which is the shortest way to the last client. When
+// many frames wait, one processor is left to others, because more pumps would make smaller batches, and what feeds them
+// would have to wait.
 func (c *pumpCrew) mostLocked() int {
-	if c.depth.Load() < calmDepth {
-		return c.procs + 1
+	if c.depth.Load() < fullDepth {
+		return c.procs
 	}
 	return max(c.procs-1, 1)
 }
 
-// served enters in the mean that so many frames waited in a queue. More than 4 count as 4, so that a burst is forgotten
+// served enters in the mean that so many frames waited in a queue. More than 64 count as 64, so that a burst is forgotten
 // soon. The mean is approximate: pumps might overwrite each other's.
 func (c *pumpCrew) served(waiting int) {
 	d := c.depth.Load()
-	c.depth.Store(d + (int32(min(waiting, 4))<<16-d)/depthQueues)
+	c.depth.Store(d + (int32(min(waiting, 64))<<16-d)/depthQueues)
 }
 
 // enter reports whether another pump must start.

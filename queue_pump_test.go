@@ -340,7 +340,7 @@ func TestPumpGuards(t *testing.T) {
 func TestPumpsAreFew(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	const n = 1000
-	most := int32(runtime.GOMAXPROCS(0) + 1)
+	most := int32(runtime.GOMAXPROCS(0))
 	var written sync.WaitGroup
 	var trying atomic.Int32
 	var queues []*crosscast.Queue
@@ -371,8 +371,8 @@ func TestPumpsAreFew(t *testing.T) {
 	}
 }
 
-// TestPumpLeavesAProcessor: the pumps are one more than the processors while single frames wait, and one less while more
-// wait. A few queues do not change that.
+// TestPumpLeavesAProcessor: the pumps are as many as the processors, and one less while many frames wait. A few queues do
+// not change that.
 func TestPumpLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	synctest.Test(t, func(t *testing.T) {
@@ -406,15 +406,15 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 			}
 			return pumps
 		}
-		calm, behind, unchecked := procs+1, max(procs-1, 1), 0
+		all, less, unchecked := procs, max(procs-1, 1), 0
 		for i, step := range []struct{ queues, frames, pumps int }{
-			{1000, 1, calm},      // at first
-			{1000, 10, calm},     // nobody has seen yet that more wait
-			{300, 1, behind},     // seen
-			{1000, 1, behind},    // not forgotten yet
-			{1000, 1, calm},      // forgotten
-			{100, 10, unchecked}, // too few queues for as many pumps as a large machine might have
-			{1000, 1, calm},      // they do not count
+			{1000, 1, all},        // at first
+			{1000, 10, all},       // ten are not many
+			{1000, 100, all},      // nobody has seen yet that many wait
+			{300, 1, less},        // seen
+			{1000, 1, all},        // forgotten
+			{100, 100, unchecked}, // too few queues for as many pumps as a large machine might have
+			{1000, 1, all},        // they do not count
 		} {
 			if n := serve(queues[:step.queues], step.frames); step.pumps != unchecked && n != step.pumps {
 				t.Errorf("step %d: %d pumps, want %d", i, n, step.pumps)

@@ -31,7 +31,7 @@ func rawConn(conn syscall.Conn) syscall.RawConn {
 // one of these any more, for example after File and Fd.
 func (j *joint) tryWrite(fd uintptr) {
 	for len(j.rest) > 0 {
-		n, err := syscall.SendmsgN(int(fd), j.rest, nil, nil, syscall.MSG_DONTWAIT)
+		n, err := sendNow(fd, j.rest)
 		switch {
 		case n > 0:
 			j.rest = j.rest[n:]
