@@ -10,10 +10,18 @@ import (
 // for a client that keeps up; then 16 places; then twice as many each time. Up to 512 places are lent by a pool. Places
 // are given up when the ring is empty, or when the writer of a queue ends.
 type ring struct {
-	slots      [][]byte // a power of two of them; the frame at position p is in slots[p % len(slots)]
-	head, tail uint32   // positions of the first frame and of the next one to put; they only rise, and wrap around
-	first      [1][]byte
+	slots      []ringSlot // a power of two of them; the frame at position p is in slots[p % len(slots)]
+	head, tail uint32     // positions of the first frame and of the next one to put; they only rise, and wrap around
+	first      [1]ringSlot
 }
+
+// A ringSlot is a place. It holds a frame, without the capacity of its slice: a push to many queues is as fast as their memory.
+type ringSlot struct {
+	data *byte
+	size int
+}
+
+func (s ringSlot) frame() []byte { return unsafe.Slice(s.data, s.size) }
 
 // smallRing and largeRing are the smallest and the largest number of places lent by a pool.
 const smallRing, largeRing = 16, 2 * batchFrames
@@ -24,17 +32,17 @@ var rings [6]sync.Pool
 
 func ringPool(places int) *sync.Pool { return &rings[bits.Len(uint(places/smallRing))-1] }
 
-func lend(places int) [][]byte {
+func lend(places int) []ringSlot {
 	if places <= largeRing {
-		if first, ok := ringPool(places).Get().(*[]byte); ok {
+		if first, ok := ringPool(places).Get().(*ringSlot); ok {
 			return unsafe.Slice(first, places)
 		}
 	}
-	return make([][]byte, places)
+	return make([]ringSlot, places)
 }
 
 // giveBack returns empty places.
-func giveBack(slots [][]byte) {
+func giveBack(slots []ringSlot) {
 	if n := len(slots); n >= smallRing && n <= largeRing {
 		ringPool(n).Put(&slots[0])
 	}
@@ -46,12 +54,12 @@ func (r *ring) full() bool { return r.len() == len(r.slots) }
 
 // put adds a frame to a ring that is not full.
 func (r *ring) put(frame []byte) {
-	r.slots[r.tail&uint32(len(r.slots)-1)] = frame
+	r.slots[r.tail&uint32(len(r.slots)-1)] = ringSlot{unsafe.SliceData(frame), len(frame)}
 	r.tail++
 }
 
 // peek returns the first frame of a ring that is not empty, and leaves it there.
-func (r *ring) peek() []byte { return r.slots[r.head&uint32(len(r.slots)-1)] }
+func (r *ring) peek() []byte { return r.slots[r.head&uint32(len(r.slots)-1)].frame() }
 
 // pop takes the first frame out of a ring that is not empty.
 func (r *ring) pop() []byte {
@@ -62,9 +70,9 @@ func (r *ring) pop() []byte {
 
 // take is pop for a caller that calls shrink.
 func (r *ring) take() []byte {
-	slot := &r.slots[r.head&uint32(len(r.slots)-1)]
-	frame := *slot
-	*slot = nil
+	s := &r.slots[r.head&uint32(len(r.slots)-1)]
+	frame := s.frame()
+	*s = ringSlot{}
 	r.head++
 	return frame
 }
@@ -80,9 +88,9 @@ func (r *ring) shrink(most int) {
 // unput takes the last frame out of a ring that is not empty.
 func (r *ring) unput() []byte {
 	r.tail--
-	slot := &r.slots[r.tail&uint32(len(r.slots)-1)]
-	frame := *slot
-	*slot = nil
+	s := &r.slots[r.tail&uint32(len(r.slots)-1)]
+	frame := s.frame()
+	*s = ringSlot{}
 	return frame
 }
 

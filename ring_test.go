@@ -49,7 +49,7 @@ func TestRingAgainstASlice(t *testing.T) {
 				}
 				kept := 0
 				for _, s := range r.slots {
-					if s != nil {
+					if s.data != nil {
 						kept++
 					}
 				}
@@ -83,7 +83,7 @@ func TestIdleQueueHoldsNoRing(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if q.ring.slots != nil || q.ring.first[0] != nil || q.rare != nil {
+			if q.ring.slots != nil || q.ring.first[0].data != nil || q.rare != nil {
 				t.Errorf("after a burst of %d the idle queue keeps %d places", burst, len(q.ring.slots))
 			}
 		}
