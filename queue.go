@@ -58,9 +58,9 @@ type QueueOptions struct {
 	// that were written wholly. If some are left, the queue calls write with these. TryWrite might have written a part of
 	// the first one; then write must write its rest. An error of TryWrite counts as an error of write.
 	//
-	// Queues with TryWrite and the same Budget share goroutines, at most GOMAXPROCS. Once more than 32 frames wait in a queue
-	// on average, they are one less, but at least one. So a broadcast to many clients starts no goroutine for a client,
-	// unless the client does not take what is written.
+	// Queues with TryWrite and the same Budget share goroutines: at most GOMAXPROCS, as it was when the first of them began. Once
+	// more than 32 frames wait in a queue on average, they are one less, but at least one. So a broadcast to many clients
+	// starts no goroutine for a client, unless the client does not take what is written.
 	TryWrite func(frames [][]byte) (written int, err error)
 
 	// Policy applies to a frame that does not fit. A frame fits if, together with it, no more than Burst would wait
@@ -307,7 +307,7 @@ func (q *Queue) follow(then followUp) {
 	}
 }
 
-// frameCost is the largest amount of memory that the queue needs for a frame: that of three places while the ring grows.
+// frameCost stands for the queue's own memory for a frame: up to two places of a large ring, and a third while it grows.
 const frameCost = 48
 
 // frameSize is the amount that frame counts towards the limit.

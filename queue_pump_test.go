@@ -411,7 +411,7 @@ func TestPumpLeavesAProcessor(t *testing.T) {
 			{1000, 1, all},        // at first
 			{1000, 10, all},       // ten are not many
 			{1000, 100, all},      // nobody has seen yet that many wait
-			{300, 1, less},        // seen
+			{600, 1, less},        // seen
 			{1000, 1, all},        // forgotten
 			{100, 100, unchecked}, // too few queues for as many pumps as a large machine might have
 			{1000, 1, all},        // they do not count
