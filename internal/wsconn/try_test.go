@@ -51,7 +51,8 @@ func over(conn net.Conn) *Conn {
 func TestTryWrite(t *testing.T) {
 	near, far := connected(t)
 	c := over(near)
-	frames := [][]byte{bytes.Repeat([]byte("a"), 1000), nil, bytes.Repeat([]byte("b"), 100), bytes.Repeat([]byte("c"), 3*maxBatch)}
+	frames := [][]byte{bytes.Repeat([]byte("a"), 1000), nil, bytes.Repeat([]byte("b"), 100), bytes.Repeat([]byte("c"), 60_000),
+		bytes.Repeat([]byte("d"), 3*maxBatch)} // the last one goes alone
 	var want []byte
 	left := frames
 	for range 1000 { // until it is stuck
