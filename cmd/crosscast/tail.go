@@ -20,7 +20,7 @@ import (
 type tailCommand struct {
 	Room  string        `arg:"" optional:"" help:"Only what is for this room, or for everyone. Default: all, if this user may hear it."`
 	Count int           `help:"End after so many emissions; 0: never." default:"0"`
-	For   time.Duration `help:"End after this time; 0: never." default:"0s"`
+	For   time.Duration `help:"Listen for this time; 0: without end." default:"0s"`
 	Width int           `help:"Print so many bytes of a payload at most; 0: all." default:"200"`
 	Shard string        `help:"Name of this Redis, if it is one of several of redisadapter.NewShards, and the nodes have a seal."`
 }
@@ -88,16 +88,19 @@ func (c *tailCommand) Run(ctx context.Context, s *session) error {
 	if s.Mode == modeClassic {
 		d = &classicDialect{s.Prefix}
 	}
+	heard, err := c.listen(ctx, s, d)
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer heard.Close()
 	if c.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
 	}
-	heard, err := c.listen(ctx, s, d)
-	if err != nil {
-		return err
-	}
-	defer heard.Close()
 	stop := context.AfterFunc(ctx, func() { heard.Close() }) // a context alone does not end a wait for a message
 	defer stop()
 	left := c.Count
@@ -145,6 +148,8 @@ var errDone = errors.New("done")
 
 // listen subscribes to a room's channel, or to all by patterns.
 func (c *tailCommand) listen(ctx context.Context, s *session, d dialect) (*redis.PubSub, error) {
+	ctx, cancel := s.patient(ctx)
+	defer cancel()
 	subscribe, patterns := d.channels(s.Namespace, c.Room)
 	ps := s.rdb.Subscribe(ctx)
 	await := func(err error, n int) error {
@@ -158,10 +163,16 @@ func (c *tailCommand) listen(ctx context.Context, s *session, d dialect) (*redis
 		}
 		return err
 	}
+	give := func(err error, forbidden string) (*redis.PubSub, error) {
+		_ = ps.Close()
+		if redis.IsPermissionError(err) {
+			return nil, fail(exitUnreachable, "this user cannot hear %s: %w", forbidden, err)
+		}
+		return nil, fail(exitUnreachable, "%s: %w", s.where(), err)
+	}
 	if len(subscribe) > 0 {
 		if err := await(ps.Subscribe(ctx, subscribe...), len(subscribe)); err != nil {
-			_ = ps.Close()
-			return nil, fail(exitUnreachable, "this user cannot hear the room %q: %w", c.Room, err)
+			return give(err, fmt.Sprintf("the room %q", c.Room))
 		}
 	}
 	err := await(ps.PSubscribe(ctx, patterns...), len(patterns))
@@ -170,9 +181,8 @@ func (c *tailCommand) listen(ctx context.Context, s *session, d dialect) (*redis
 	case c.Room != "" && redis.IsPermissionError(err):
 		fmt.Fprintf(s.log, "what is for everyone, or for more than 8 rooms, is not shown: %s\n", clean(err))
 	default:
-		_ = ps.Close()
-		return nil, fail(exitUnreachable, "this user cannot hear all rooms, only one by its name: %w (it needs +psubscribe, "+
-			"and the channels &%s written exactly so)", err, strings.Join(patterns, " &"))
+		return give(err, fmt.Sprintf("all rooms, only one by its name (it needs +psubscribe, and the channels &%s written "+
+			"exactly so)", strings.Join(patterns, " &")))
 	}
 	return ps, nil
 }
