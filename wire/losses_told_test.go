@@ -212,7 +212,7 @@ func TestRareHeartbeatsTellOfALossOnce(t *testing.T) {
 		mustPublish(t, a, emitTo("x"))
 		synctest.Wait()
 		a.port.SetFate(nil)
-		for range 96 {
+		for range fewer(96) {
 			mustPublish(t, a, heartbeat())
 			for range 15 {
 				time.Sleep(time.Minute)
