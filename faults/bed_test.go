@@ -284,17 +284,17 @@ func (b *bed) fault(format string, args ...any) (mended func()) {
 func (b *bed) allow(a books.Allow) {
 	a.Most *= b.gapsOfAnOutage()
 	b.ledger.Add(books.Entry{Is: books.Permit, Allow: &a})
-	if b.kind.isNATS() && slices.Contains(a.Reasons, "link lost") {
+	if b.kind != sharded && b.kind.isPatchy() && slices.Contains(a.Reasons, "link lost") {
 		b.ledger.Add(books.Entry{Is: books.Permit, Allow: &books.Allow{Nodes: a.Nodes, Reasons: []string{"hole"}}})
 	}
 }
 
-// gapsOfAnOutage is how many gaps a node might report when all its links were lost. With NATS a message that was missed
-// might belong to the outage, or have been lost between servers afterwards: that is up to two more gaps of everything, or a
-// hole.
+// gapsOfAnOutage is how many gaps a node might report when all its links were lost. With NATS, and in a Cluster, a message
+// that was missed might belong to the outage, or have been lost between servers afterwards: that is up to two more gaps of
+// everything, or a hole.
 func (b *bed) gapsOfAnOutage() int {
 	switch b.kind {
-	case natsOne, natsMany:
+	case cluster, natsOne, natsMany:
 		return 3
 	case sharded: // one group's names more
 		return 3

@@ -20,7 +20,7 @@ var _ = register(
 	&row{
 		number: 44, fault: "the password of all nodes changes, once in time and once before the nodes have the new one",
 		expect: "in time: delivery is back after 1.5 s; late: 6 s after the new one is there; no error has a password",
-		kinds:  lone, alone: true, run: rotatedPassword,
+		kinds:  single, alone: true, run: rotatedPassword,
 	},
 	&row{
 		number: 45, fault: "TLS with an unknown authority, a wrong name, an expired certificate, to a plain port, or none to " +

@@ -14,7 +14,7 @@ import (
 var _ = register(&row{
 	number: 49, fault: "single frames of one room are taken out of what a node receives, while all links stand",
 	expect: "a gap of that room and their origin only, before anything later; found with the next frame",
-	kinds:  []kind{resp2, sharded, shards, natsOne}, run: holes,
+	kinds:  []kind{resp2, cluster, sharded, shards, natsOne}, run: holes,
 })
 
 // holes takes out frames of n2 to the room. Another room, and n3, have traffic, too.

@@ -13,7 +13,7 @@ import (
 var _ = register(&row{
 	number: 48, fault: "Redis restarts under 200 nodes with 50 rooms each, in one process", heartbeat: time.Second,
 	expect: "each hears each within 5 s; no peer is taken for dead",
-	kinds:  []kind{resp2, sharded, shards, natsOne}, alone: true, fullOnly: true, run: many,
+	kinds:  []kind{resp2, cluster, sharded, shards, natsOne}, alone: true, fullOnly: true, run: many,
 })
 
 // A listener is the client of one node, which notes whom it has heard since the restart.

@@ -12,12 +12,12 @@ var _ = register(
 	&row{
 		number: 10, fault: "RST in the middle of what a node receives: after byte 1, 2, 3, … of a frame",
 		expect: "no panic, no part of a message is delivered, a gap, delivery resumes",
-		kinds:  lone, alone: true, run: resets, // peers miss heartbeats, and their gaps are measured
+		kinds:  single, alone: true, run: resets, // peers miss heartbeats, and their gaps are measured
 	},
 	&row{
 		number: 11, fault: "latency of 200 ms ± 50 ms between a node and Redis", heartbeat: time.Second,
 		expect: "no gap; order is kept; a burst arrives at 80 % of the speed without it",
-		kinds:  lone, alone: true, run: latency,
+		kinds:  single, alone: true, run: latency,
 	},
 	&row{
 		number: 12, heartbeat: time.Second,
@@ -35,7 +35,7 @@ var bothWays = []faultproxy.Direction{faultproxy.Up, faultproxy.Down}
 
 // resets cuts what Redis sends after a number of bytes that rises.
 func resets(b *bed) {
-	proxy := b.ofRoom(b.startProxied())
+	proxies := b.startProxied()
 	cuts := pick(b, 15, 150)
 	b.allow(books.Allow{Nodes: []string{"n1"}, Origins: []string{""}, Reasons: []string{"link lost"}, Most: cuts})
 	b.allow(books.Allow{Origins: []string{"n1"}, Reasons: []string{"peer lost"}})
@@ -44,7 +44,8 @@ func resets(b *bed) {
 		from := b.ledger.Len()
 		n := 1 + i*pick(b, 10, 1)
 		mended := b.fault("RST after byte %d", n)
-		proxy.Set(faultproxy.Down, faultproxy.Faults{CutAfter: n, Reset: true})
+		proxies.set(faultproxy.Faults{}, faultproxy.Down)
+		b.ofRoom(proxies).Set(faultproxy.Down, faultproxy.Faults{CutAfter: n, Reset: true})
 		// The byte might be one of the publishing connection, which is a loss then, or nothing.
 		b.ledger.Wait(from, 4*b.heartbeat, func(e *books.Entry) bool {
 			return e.Node == b.nodes[0].id && (e.Is == books.GapOf || e.Is == books.Lost)

@@ -203,8 +203,24 @@ func (s redisBus) endSubscribers() { s.endAll("pubsub") }
 func (s redisBus) endOthers()      { s.endAll("normal") }
 
 func (s redisBus) endAll(kind string) {
-	for _, admin := range s.admin() {
-		redistest.KillConnections(s.tb, admin, kind)
+	s.tb.Helper()
+	if s.kind != cluster {
+		for _, admin := range s.admin() {
+			redistest.KillConnections(s.tb, admin, kind)
+		}
+		return
+	}
+	for ended, until := 0, time.Now().Add(patience); ended == 0; time.Sleep(time.Millisecond) { // poll
+		for _, admin := range s.admin() { // perhaps nobody has subscribed at this master
+			n, err := admin.ClientKillByFilter(s.tb.Context(), "type", kind, "skipme", "yes").Result()
+			if err != nil {
+				s.tb.Fatal(err)
+			}
+			ended += int(n)
+		}
+		if time.Now().After(until) {
+			s.tb.Fatalf("no connection of kind %q", kind)
+		}
 	}
 }
 

@@ -31,7 +31,6 @@ var (
 	every  = kinds
 	plain  = []kind{resp2, resp3, cluster, sharded, shards, natsOne}          // what goes over one connection does not depend on TLS
 	single = []kind{resp2, resp3, withTLS, cluster, sharded, shards, natsOne} // each node has one server, or one of each sort
-	lone   = []kind{resp2, resp3, withTLS, sharded, shards, natsOne}          // as single; docs/faults.md says why not a plain Cluster
 )
 
 func (k kind) isNATS() bool { return k == natsOne || k == natsMany }

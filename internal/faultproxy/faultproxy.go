@@ -95,6 +95,18 @@ func (p *Proxy) SetOn(addrs []string, d Direction, f Faults) (n int) {
 	return n
 }
 
+// Carries counts the connections that stand and that the target knows by one of the given addresses.
+func (p *Proxy) Carries(addrs []string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.pairs {
+		if slices.Contains(addrs, c.server.LocalAddr().String()) {
+			n++
+		}
+	}
+	return n
+}
+
 // Lead makes new connections lead to another target. Those that stand go on.
 func (p *Proxy) Lead(target string) {
 	p.mu.Lock()
