@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -159,8 +158,8 @@ func (r *recipe) try(t *testing.T, server string) {
 	g.everyoneHears(ctx, t, "all are connected")
 	time.Sleep(6 * time.Second) // lasts: longer than the proxy's time-out
 	g.everyoneHears(ctx, t, "all have been idle")
-	if n := g.lost.Load(); n > 0 {
-		t.Errorf("%d connections ended while they were idle", n)
+	if ends := g.lost(); len(ends) > 0 {
+		t.Errorf("%d connections ended while they were idle: %v", len(ends), ends)
 	}
 
 	if !r.holds {
@@ -170,8 +169,8 @@ func (r *recipe) try(t *testing.T, server string) {
 	g.newcomer(ctx, t)
 	g.everyoneHears(ctx, t, "the proxy has reloaded")
 	closeStream()
-	if n := g.lost.Load(); r.holds && n > 0 {
-		t.Errorf("%d connections ended with the reload", n)
+	if ends := g.lost(); r.holds && len(ends) > 0 {
+		t.Errorf("%d connections ended with the reload: %v", len(ends), ends)
 	}
 
 	began, ended := time.Now(), make(chan struct{})
@@ -191,7 +190,7 @@ func (r *recipe) try(t *testing.T, server string) {
 	drained := time.Since(began)
 	g.everyoneHears(ctx, t, "one server has ended")
 	t.Logf("%d clients; drained in %v, with %d new clients meanwhile; %d connections ended in all",
-		len(g.clients), drained.Round(time.Millisecond), newcomers, g.lost.Load())
+		len(g.clients), drained.Round(time.Millisecond), newcomers, len(g.lost()))
 	g.close(ctx, t)
 	servers[1].Stop(syscall.SIGTERM)
 }
@@ -223,9 +222,9 @@ type group struct {
 	url, origin string
 	clients     []*client.Client
 	streams     int
-	lost        atomic.Int64 // connections that ended
-	mu          sync.Mutex
-	heard       map[string]int // by text; guarded by mu
+	mu          sync.Mutex     // guards what follows
+	ends        []error        // of connections
+	heard       map[string]int // by text
 }
 
 func connect(ctx context.Context, t *testing.T, address string) *group {
@@ -238,7 +237,7 @@ func connect(ctx context.Context, t *testing.T, address string) *group {
 			c, err := client.Dial(ctx, g.url, client.Options{
 				Header:       http.Header{"Origin": {g.origin}},
 				Events:       client.Events{"said": client.Typed(g.hear)},
-				OnDisconnect: func(*client.Client, error) { g.lost.Add(1) },
+				OnDisconnect: func(_ *client.Client, err error) { g.end(err) },
 			})
 			if err == nil {
 				err = c.Join(ctx, "lobby")
@@ -254,6 +253,19 @@ func connect(ctx context.Context, t *testing.T, address string) *group {
 		t.FailNow()
 	}
 	return g
+}
+
+func (g *group) end(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ends = append(g.ends, err)
+}
+
+// lost is why connections have ended.
+func (g *group) lost() []error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.ends)
 }
 
 func (g *group) hear(_ context.Context, _ *client.Client, text string) error {
