@@ -25,8 +25,9 @@ var _ = register(
 	},
 	&row{
 		number: 7, fault: "a stranger publishes 31 MiB to everyone; a node emits more than its limit",
-		expect: "dropped, or one gap; delivery within 1 s (in a Cluster, and two heartbeats); the node's own is refused before any byte is sent",
-		kinds:  single, alone: true, run: giant,
+		expect: "dropped, or one gap; delivery within 1 s (in a Cluster, and two heartbeats); the node's own is refused before " +
+			"any byte is sent",
+		kinds: single, alone: true, run: giant,
 	},
 	&row{
 		number: 22, fault: "a stranger publishes every prefix of valid frames",

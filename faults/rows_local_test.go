@@ -408,22 +408,22 @@ func storm(b *bed) {
 	if b.recovery > 2*time.Second {
 		b.Errorf("the subscriptions are right after %v", b.recovery)
 	}
+	for _, admins := range (redisBus{b.site}).linked() { // with NATS each room is a command
+		b.checkSubscribes(admins)
+	}
+}
+
+// checkSubscribes looks into the logs of Redises for commands with too many rooms.
+func (b *bed) checkSubscribes(admins []*redis.Client) {
+	b.Helper()
 	var log []redis.SlowLog
-	for _, admin := range b.site.admin() { // with NATS each room is a command
+	for _, admin := range admins {
 		of, err := admin.SlowLogGet(b.Context(), -1).Result()
 		if err != nil {
 			b.Fatal(err)
 		}
 		log = append(log, of...)
 	}
-	if !b.kind.isNATS() {
-		b.checkSubscribes(log)
-	}
-}
-
-// checkSubscribes looks for commands with too many rooms.
-func (b *bed) checkSubscribes(log []redis.SlowLog) {
-	b.Helper()
 	commands, most := 0, 0
 	for _, l := range log {
 		if name := strings.ToLower(l.Args[0]); name != "subscribe" && name != "ssubscribe" {

@@ -199,28 +199,28 @@ func (s redisBus) end(addr string) (ended int) {
 	return ended
 }
 
-func (s redisBus) endSubscribers() { s.endAll("pubsub") }
-func (s redisBus) endOthers()      { s.endAll("normal") }
-
-func (s redisBus) endAll(kind string) {
-	s.tb.Helper()
-	if s.kind != cluster {
-		for _, admin := range s.admin() {
-			redistest.KillConnections(s.tb, admin, kind)
-		}
-		return
+// linked are the Redises in groups. In each, a node has a link.
+func (s redisBus) linked() (groups [][]*redis.Client) {
+	if s.kind == cluster { // at any master
+		return [][]*redis.Client{s.admin()}
 	}
-	for ended, until := 0, time.Now().Add(patience); ended == 0; time.Sleep(time.Millisecond) { // poll
-		for _, admin := range s.admin() { // perhaps nobody has subscribed at this master
-			n, err := admin.ClientKillByFilter(s.tb.Context(), "type", kind, "skipme", "yes").Result()
-			if err != nil {
-				s.tb.Fatal(err)
-			}
-			ended += int(n)
-		}
-		if time.Now().After(until) {
-			s.tb.Fatalf("no connection of kind %q", kind)
-		}
+	for _, admin := range s.admin() {
+		groups = append(groups, []*redis.Client{admin})
+	}
+	return groups
+}
+
+func (s redisBus) endSubscribers() {
+	s.tb.Helper()
+	for _, admins := range s.linked() {
+		redistest.KillConnections(s.tb, "pubsub", admins...)
+	}
+}
+
+func (s redisBus) endOthers() {
+	s.tb.Helper()
+	for _, admin := range s.admin() {
+		redistest.KillConnections(s.tb, "normal", admin)
 	}
 }
 

@@ -151,7 +151,7 @@ func TestDialCredentials(t *testing.T) {
 		}
 		password.Store(next)
 		failing.Store(true)
-		redistest.KillConnections(t, admin, "pubsub")
+		redistest.KillConnections(t, "pubsub", admin)
 		select {
 		case <-asked:
 		case <-time.After(redistest.Patience):

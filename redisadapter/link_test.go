@@ -267,7 +267,7 @@ func TestStateOfAQueueThatWaits(t *testing.T) {
 	m.live(t)
 	m.forget()
 	lines.Cut(true)
-	redistest.KillConnections(t, s.Client(), "pubsub")
+	redistest.KillConnections(t, "pubsub", s.Client())
 	m.sees(t, "publishing", publishing, reasons.LinkHeld, "waits")
 	lines.Cut(false)
 	m.live(t)
@@ -321,9 +321,9 @@ func TestStatesOfDenial(t *testing.T) {
 	m.forget()
 
 	acl(t, s, "alice", "resetpass", ">another")
-	redistest.KillConnections(t, s.Client(), "pubsub")
+	redistest.KillConnections(t, "pubsub", s.Client())
 	m.sees(t, "subscribing", subscribing, reasons.LinkDenied, "WRONGPASS")
-	redistest.KillConnections(t, s.Client(), "normal")
+	redistest.KillConnections(t, "normal", s.Client())
 	acl(t, s, "alice", ">"+secret)
 	m.live(t)
 	m.saw.mu.Lock()
@@ -379,7 +379,7 @@ func TestStateOfADeafLink(t *testing.T) {
 	m.live(t)
 	m.forget()
 	elsewhere.Store(true)
-	redistest.KillConnections(t, s.Client(), "pubsub")
+	redistest.KillConnections(t, "pubsub", s.Client())
 	m.expectGap(t, reasons.GapLinkLost)
 	resumed := time.Now()
 	m.sees(t, "subscribing", subscribing, reasons.LinkDeaf, "does not come back")
@@ -449,7 +449,7 @@ func TestAnOnGapThatWaits(t *testing.T) {
 			time.Sleep(1300 * time.Millisecond) // lasts
 		}
 	})
-	redistest.KillConnections(t, s.Client(), "pubsub")
+	redistest.KillConnections(t, "pubsub", s.Client())
 	m.eventually(t, "the gap", func() bool { return gaps.Load() == 1 })
 	for i := range 10 {
 		if err := m.To("room").Emit(t.Context(), fmt.Sprint(i), nil); err != nil {
@@ -523,7 +523,7 @@ func TestPingsThatAreErrors(t *testing.T) {
 			m := operate(t, "m", redistest.Client(t, o))
 			m.live(t)
 			link.Store(true)
-			redistest.KillConnections(t, s.Client(), "pubsub")
+			redistest.KillConnections(t, "pubsub", s.Client())
 			m.expectGap(t, reasons.GapLinkLost)
 			m.live(t)
 			// An echo that is late has the link pinged.
@@ -569,7 +569,7 @@ func TestPublishingIsTheUsersClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	redistest.KillConnections(t, s.Client(), "pubsub")
+	redistest.KillConnections(t, "pubsub", s.Client())
 	m.expectGap(t, reasons.GapLinkLost)
 	if err := m.Close(redistest.Within(t, redistest.Patience)); err != nil {
 		t.Fatal(err)

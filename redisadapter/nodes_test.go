@@ -229,10 +229,10 @@ func TestNodesOutliveTheirConnections(t *testing.T) {
 	admin := s.Client()
 	a, b := join(t, "a", s.Client()), join(t, "b", s.Client())
 	for range 5 {
-		redistest.KillConnections(t, admin, "pubsub")
+		redistest.KillConnections(t, "pubsub", admin)
 		a.expectGap(t, reasons.GapLinkLost)
 		b.expectGap(t, reasons.GapLinkLost)
-		redistest.KillConnections(t, admin, "normal")
+		redistest.KillConnections(t, "normal", admin)
 		hear(t, a, b)
 		hear(t, b, a)
 	}

@@ -88,7 +88,7 @@ func TestKilledSubscriber(t *testing.T) {
 			admin, o := s.Client(), s.Options()
 			o.Protocol = protocol
 			l := listen(t, newBus(redistest.Client(t, o)), "cc:a")
-			redistest.KillConnections(t, admin, "pubsub")
+			redistest.KillConnections(t, "pubsub", admin)
 			_ = l.expectEnd(t)
 			if n := subscribers(t, admin, "cc:a"); n != 0 {
 				t.Errorf("%d links came back by themselves", n)
@@ -101,7 +101,7 @@ func TestKilledSubscriber(t *testing.T) {
 		s := redistest.Start(t, redistest.Config{TLS: true})
 		admin := s.Client()
 		l := listen(t, newBus(s.Client()), "cc:a")
-		redistest.KillConnections(t, admin, "pubsub")
+		redistest.KillConnections(t, "pubsub", admin)
 		_ = l.expectEnd(t)
 		if err := l.link.Close(); err != nil {
 			t.Fatal(err)
@@ -121,7 +121,7 @@ func TestKilledPublisher(t *testing.T) {
 	l := listen(t, bus, "cc:a")
 	for _, text := range numbered(50) {
 		mustPublish(t, bus, frames("cc:a", text))
-		redistest.KillConnections(t, admin, "normal")
+		redistest.KillConnections(t, "normal", admin)
 		l.expectData(t, "cc:a", text)
 	}
 }
@@ -275,7 +275,7 @@ func TestOnce(t *testing.T) {
 	bus = redisbus.New(direct, redisbus.Config{Once: true})
 	for _, text := range texts {
 		mustPublish(t, bus, frames("cc:a", text))
-		redistest.KillConnections(t, admin, "normal")
+		redistest.KillConnections(t, "normal", admin)
 		l.expectData(t, "cc:a", text)
 	}
 }
@@ -569,7 +569,7 @@ func TestGoRedisReconnectsInReceive(t *testing.T) {
 	if _, err := ps.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	redistest.KillConnections(t, admin, "pubsub")
+	redistest.KillConnections(t, "pubsub", admin)
 	if _, err := ps.Receive(t.Context()); err == nil {
 		t.Fatal("no error")
 	}

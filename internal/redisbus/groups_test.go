@@ -74,7 +74,7 @@ func TestAPastLinkOfAGroup(t *testing.T) {
 	}
 	broke := time.Now()
 	if err := rdb.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
-		redistest.KillConnections(t, c, "pubsub")
+		redistest.KillConnections(t, "pubsub", c)
 		return nil
 	}); err != nil {
 		t.Fatal(err)

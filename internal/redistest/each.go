@@ -73,20 +73,19 @@ func Client(t testing.TB, o *redis.Options) *redis.Client {
 	return rdb
 }
 
-// KillConnections has the server close the connections of a kind, such as "pubsub" or "normal", but admin's. It waits for
-// the first one, because a node that has lost a connection might be about to make another.
-func KillConnections(t testing.TB, admin *redis.Client, kind string) {
+// KillConnections has servers close the connections of a kind, such as "pubsub" or "normal", but those of the admins. It
+// waits for the first one, because a node that has lost a connection might be about to make another.
+func KillConnections(t testing.TB, kind string, admins ...*redis.Client) {
 	t.Helper()
 	ctx := Within(t, Patience)
-	for {
-		n, err := admin.Do(ctx, "client", "kill", "type", kind, "skipme", "yes").Int()
-		if err != nil {
-			t.Fatalf("killed no connection of kind %q: %v", kind, err)
+	for killed := 0; killed == 0; time.Sleep(time.Millisecond) {
+		for _, admin := range admins {
+			n, err := admin.Do(ctx, "client", "kill", "type", kind, "skipme", "yes").Int()
+			if err != nil {
+				t.Fatalf("killed no connection of kind %q: %v", kind, err)
+			}
+			killed += n
 		}
-		if n > 0 {
-			return
-		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
