@@ -354,7 +354,8 @@ func race(b *bed) {
 
 // storm joins rooms without Redis.
 func storm(b *bed) {
-	b.startSite(siteConfig{})
+	// All commands are in the log, with their numbers of arguments.
+	b.startSite(siteConfig{redis: redistest.Config{Args: []string{"--slowlog-log-slower-than", "0", "--slowlog-max-len", "100000"}}})
 	n := b.member("n1", func(o *crosscast.Options) { o.Linger = 10 * time.Millisecond })
 	var sockets []*crosscast.Socket
 	for range 10 {
@@ -386,14 +387,6 @@ func storm(b *bed) {
 		b.Errorf("of a hundred calls of Join one takes %v", slowest)
 	}
 	b.site.restart()
-	// Whatever takes more than 0 µs is in the log, with its number of arguments.
-	for _, admin := range b.site.admin() {
-		for _, kv := range [][2]string{{"slowlog-max-len", "100000"}, {"slowlog-log-slower-than", "0"}} {
-			if err := admin.ConfigSet(b.Context(), kv[0], kv[1]).Err(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
 	began := time.Now()
 	channels := 0
 	for until := began.Add(patience); time.Now().Before(until); b.last(10 * time.Millisecond) {

@@ -90,7 +90,7 @@ func startSite(tb testing.TB, k kind, config siteConfig) *site {
 		s.pair = redistest.StartPair(tb)
 		s.redis = []*redistest.Server{s.pair.Master, s.pair.Replica}
 	case cluster, sharded:
-		s.cluster = redistest.StartCluster(tb, 3)
+		s.cluster = redistest.StartCluster(tb, 3, config.redis.Args...)
 		s.redis = s.cluster.Servers
 	case shards:
 		for range redises {

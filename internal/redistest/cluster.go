@@ -16,16 +16,17 @@ type Cluster struct {
 	Servers []*Server
 }
 
-// StartCluster runs a cluster of n masters until the test ends. It returns when every one of them sees it as whole, and
-// hears what is published on the others: between masters there are connections of their own, which come up later.
-func StartCluster(tb testing.TB, n int) *Cluster {
+// StartCluster runs a cluster of n masters until the test ends. args are more arguments of each, as [Config].Args. It returns
+// when every one of them sees it as whole, and hears what is published on the others: between masters there are connections
+// of their own, which come up later.
+func StartCluster(tb testing.TB, n int, args ...string) *Cluster {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	c := &Cluster{}
 	clients := make([]*redis.Client, n)
 	for i := range n {
-		s := Start(tb, Config{Cluster: true})
+		s := Start(tb, Config{Cluster: true, Args: args})
 		c.Servers = append(c.Servers, s)
 		clients[i] = s.Client()
 		from, to := i*16384/n, (i+1)*16384/n-1
